@@ -1,0 +1,291 @@
+"""Every table. Each carries `project_id`, save `projects` itself and `workers`, which serve all projects."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import Text
+
+from app.db.base import Base
+
+
+def created() -> Any:
+    return mapped_column(server_default=func.clock_timestamp())
+
+
+def project() -> Any:
+    return mapped_column(ForeignKey("projects.id"))
+
+
+class Project(Base):
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = created()
+
+
+class ApiKey(Base):
+    """`sha256` is that of the whole key; the key itself is shown once and kept nowhere."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    name: Mapped[str]
+    sha256: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    created_at: Mapped[datetime] = created()
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class BaseModel(Base):
+    """A catalogued base model: what the server must know of it without torch."""
+
+    __tablename__ = "base_models"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    name: Mapped[str]
+    source: Mapped[str]
+    """Absolute path of a folder, or a hub id."""
+    revision: Mapped[str | None]
+    architecture: Mapped[str]
+    num_parameters: Mapped[int]
+    max_seq_len: Mapped[int]
+    linear_modules: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    """Full names of the modules that hold a 2-D weight, embeddings and head apart."""
+    config: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (Index("uq_base_models_project_id_name", "project_id", "name", unique=True),)
+
+
+class Dataset(Base):
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    filename: Mapped[str]
+    state: Mapped[str]
+    storage_key: Mapped[str]
+    size: Mapped[int]
+    sha256: Mapped[str]
+    format: Mapped[str | None]
+    num_examples: Mapped[int | None]
+    report: Mapped[dict[str, Any] | None]
+    """What the inspection found: `app.domain.dataset.Report`."""
+    inspecting_until: Mapped[datetime | None]
+    """Lease of the light worker that inspects it."""
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (Index("ix_datasets_page", "project_id", "created_at", "id"),)
+
+
+class DatasetUse(Base):
+    """What a job uses of a dataset, so that a deletion can be refused and name the job."""
+
+    __tablename__ = "dataset_uses"
+
+    project_id: Mapped[str] = project()
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    role: Mapped[str]
+    """`training` or `validation`."""
+    active: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether the job may still read it: until the job is final."""
+
+    __table_args__ = (PrimaryKeyConstraint("dataset_id", "job_id", "role"), Index(None, "job_id"))
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    name: Mapped[str | None]
+    state: Mapped[str]
+    phase: Mapped[str | None]
+    priority: Mapped[int]
+    base_model: Mapped[str]
+    method: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    """The JobSpec as asked, filled with what it and the catalogue decide."""
+    resolved: Mapped[dict[str, Any] | None]
+    """What the first attempt decided of the `auto` settings; later attempts obey."""
+    # "metadata" is SQLAlchemy's own attribute of every mapped class.
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    min_memory_gb: Mapped[float]
+    device: Mapped[str]
+
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    """The fence: number of the latest attempt."""
+    claim_token: Mapped[str | None]
+    worker_id: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    lapsed: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Queued by a lapsed lease, so that the claim's token may take the attempt up again."""
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    losses: Mapped[int] = mapped_column(server_default=text("0"))
+    losses_without_progress: Mapped[int] = mapped_column(server_default=text("0"))
+
+    step: Mapped[int] = mapped_column(server_default=text("0"))
+    total_steps: Mapped[int | None]
+    last_metrics: Mapped[dict[str, Any] | None]
+    estimated_finish_at: Mapped[datetime | None]
+    failure_reason: Mapped[str | None]
+    failure_message: Mapped[str | None]
+    last_event_number: Mapped[int] = mapped_column(server_default=text("0"))
+    created_at: Mapped[datetime] = created()
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_jobs_page", "project_id", "created_at", "id"),
+        Index("ix_jobs_queue", text("priority DESC"), "created_at", postgresql_where=text("state = 'queued'")),
+        Index(
+            "ix_jobs_lease",
+            "lease_until",
+            postgresql_where=text("state IN ('running', 'pausing', 'cancelling')"),
+        ),
+        Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
+    )
+
+
+class Attempt(Base):
+    """One execution of a job on one worker."""
+
+    __tablename__ = "attempts"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    worker_id: Mapped[str]
+    started_at: Mapped[datetime] = created()
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    """succeeded, failed, cancelled, paused, released or lost."""
+    start_step: Mapped[int] = mapped_column(server_default=text("0"))
+    log_tail: Mapped[str] = mapped_column(server_default=text("''"))
+
+    __table_args__ = (PrimaryKeyConstraint("job_id", "number"),)
+
+
+class JobEvent(Base):
+    __tablename__ = "job_events"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    type: Mapped[str]
+    level: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (PrimaryKeyConstraint("job_id", "number"),)
+
+
+class MetricValue(Base):
+    """One named value of a metric point. `number` counts the points of an attempt."""
+
+    __tablename__ = "metric_values"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    name: Mapped[str]
+    step: Mapped[int]
+    number: Mapped[int]
+    value: Mapped[float]
+    at: Mapped[datetime]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("job_id", "attempt", "name", "step"),
+        Index("ix_metric_values_point", "job_id", "attempt", "number"),
+    )
+
+
+class Checkpoint(Base):
+    __tablename__ = "checkpoints"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    step: Mapped[int]
+    files: Mapped[list[dict[str, Any]]]
+    """`app.domain.artifact.StoredFile` each."""
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "step"),)
+
+
+class Adapter(Base):
+    __tablename__ = "adapters"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    name: Mapped[str]
+    base_model: Mapped[str]
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (Index("ix_adapters_page", "project_id", "created_at", "id"),)
+
+
+class Artifact(Base):
+    __tablename__ = "artifacts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    adapter_id: Mapped[str | None] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    path: Mapped[str]
+    storage_key: Mapped[str]
+    size: Mapped[int]
+    sha256: Mapped[str]
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (Index("uq_artifacts_job_id_path", "job_id", "path", unique=True), Index(None, "adapter_id"))
+
+
+class OutboxRow(Base):
+    """A bell to ring, written in the transaction that made the work; relayed to Celery, then deleted."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    project_id: Mapped[str] = project()
+    queue: Mapped[str]
+    task: Mapped[str]
+    created_at: Mapped[datetime] = created()
+
+
+class DeadObject(Base):
+    """Bytes that no row names any more; the collector removes them from storage."""
+
+    __tablename__ = "dead_objects"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    project_id: Mapped[str] = project()
+    storage_key: Mapped[str]
+    created_at: Mapped[datetime] = created()
+
+
+class Worker(Base):
+    """A worker process that has spoken; `seen_at` is its last sign of life."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str]
+    memory_gb: Mapped[float]
+    started_at: Mapped[datetime] = created()
+    seen_at: Mapped[datetime] = created()

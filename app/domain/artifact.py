@@ -1,0 +1,25 @@
+"""Artifacts: immutable stored bytes with a kind, a size and a SHA-256."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ArtifactKind(StrEnum):
+    adapter = "adapter"
+    """A file of the trained adapter's folder."""
+    model = "model"
+    """A file of a fully fine-tuned model's folder."""
+    archive = "archive"
+    """The adapter's folder as one tar file."""
+
+
+class StoredFile(BaseModel):
+    """Bytes that storage holds under `key`; `sha256` is lower-case hex."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    key: str
+    size: int
+    sha256: str

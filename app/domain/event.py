@@ -1,0 +1,228 @@
+"""The closed union of job events: facts, in the past tense. `type` is a stable code of the API."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from app.domain.job import FailureReason, JobPhase
+
+Level = Literal["info", "warn", "error"]
+
+
+class EventBody(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    level: ClassVar[Level] = "info"
+
+    @property
+    def message(self) -> str:
+        """The sentence a person reads."""
+        raise NotImplementedError
+
+
+class JobCreated(EventBody):
+    type: Literal["job_created"] = "job_created"
+
+    @property
+    def message(self) -> str:
+        return "The job was accepted and queued."
+
+
+class JobClaimed(EventBody):
+    type: Literal["job_claimed"] = "job_claimed"
+    attempt: int
+    worker: str
+
+    @property
+    def message(self) -> str:
+        return f"Worker {self.worker} took the job up (attempt {self.attempt})."
+
+
+class PhaseChanged(EventBody):
+    type: Literal["phase_changed"] = "phase_changed"
+    phase: JobPhase
+
+    @property
+    def message(self) -> str:
+        return f"The job is {self.phase}."
+
+
+class SpecResolved(EventBody):
+    type: Literal["spec_resolved"] = "spec_resolved"
+    resolved: dict[str, Any]
+    """What the worker decided, by the spec's field names."""
+    device: str
+
+    @property
+    def message(self) -> str:
+        return f"Automatic settings were decided for {self.device}."
+
+
+class DatasetPrepared(EventBody):
+    """Counts of one epoch of the training rows after rendering and truncation."""
+
+    type: Literal["dataset_prepared"] = "dataset_prepared"
+    num_rows: int
+    num_validation_rows: int
+    num_dropped_rows: int
+    num_truncated_rows: int
+    num_tokens: int
+    num_labelled_tokens: int
+    chat_template: str | None
+    """Where the chat template came from; null when no row needed one."""
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.num_rows:,} rows with {self.num_tokens:,} tokens ({self.num_labelled_tokens:,} labelled); "
+            f"{self.num_truncated_rows:,} truncated, {self.num_dropped_rows:,} dropped."
+        )
+
+
+class ModelLoaded(EventBody):
+    type: Literal["model_loaded"] = "model_loaded"
+    num_parameters: int
+    num_trainable_parameters: int
+    seconds: float
+
+    @property
+    def message(self) -> str:
+        share = self.num_trainable_parameters / self.num_parameters
+        return f"The model is loaded: {self.num_trainable_parameters:,} trainable parameters ({share:.2%})."
+
+
+class JobResumed(EventBody):
+    """Readers of a curve rewind to `step`: what an earlier attempt measured beyond it is measured again."""
+
+    type: Literal["job_resumed"] = "job_resumed"
+    attempt: int
+    step: int
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} continues after step {self.step}."
+
+
+class Evaluated(EventBody):
+    type: Literal["evaluated"] = "evaluated"
+    step: int
+    validation_loss: float
+    validation_token_accuracy: float
+
+    @property
+    def message(self) -> str:
+        return f"Validation loss {self.validation_loss:.4f} at step {self.step}."
+
+
+class CheckpointSaved(EventBody):
+    type: Literal["checkpoint_saved"] = "checkpoint_saved"
+    step: int
+
+    @property
+    def message(self) -> str:
+        return f"A checkpoint of step {self.step} is safe in storage."
+
+
+class Warned(EventBody):
+    """Something the user should know that stops nothing; `code` is stable."""
+
+    type: Literal["warned"] = "warned"
+    level: ClassVar[Level] = "warn"
+    code: str
+    text: str
+
+    @property
+    def message(self) -> str:
+        return self.text
+
+
+class CancelRequested(EventBody):
+    type: Literal["cancel_requested"] = "cancel_requested"
+
+    @property
+    def message(self) -> str:
+        return "Cancellation was requested; the training process is being stopped."
+
+
+class AttemptLost(EventBody):
+    type: Literal["attempt_lost"] = "attempt_lost"
+    level: ClassVar[Level] = "warn"
+    attempt: int
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} stopped answering; its lease has lapsed."
+
+
+class AttemptReleased(EventBody):
+    """The worker gave the job back of its own will, for instance because it was asked to stop."""
+
+    type: Literal["attempt_released"] = "attempt_released"
+    attempt: int
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} was given back by its worker; the job is queued again."
+
+
+class AttemptFailed(EventBody):
+    type: Literal["attempt_failed"] = "attempt_failed"
+    level: ClassVar[Level] = "warn"
+    attempt: int
+    reason: FailureReason
+    text: str
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} failed and will be retried: {self.text}"
+
+
+class JobSucceeded(EventBody):
+    type: Literal["job_succeeded"] = "job_succeeded"
+    num_artifacts: int
+
+    @property
+    def message(self) -> str:
+        return f"The job succeeded; {self.num_artifacts} files are ready."
+
+
+class JobFailed(EventBody):
+    type: Literal["job_failed"] = "job_failed"
+    level: ClassVar[Level] = "error"
+    reason: FailureReason
+    text: str
+
+    @property
+    def message(self) -> str:
+        return self.text
+
+
+class JobCancelled(EventBody):
+    type: Literal["job_cancelled"] = "job_cancelled"
+
+    @property
+    def message(self) -> str:
+        return "The job was cancelled."
+
+
+JobEvent = Annotated[
+    JobCreated
+    | JobClaimed
+    | PhaseChanged
+    | SpecResolved
+    | DatasetPrepared
+    | ModelLoaded
+    | JobResumed
+    | Evaluated
+    | CheckpointSaved
+    | Warned
+    | CancelRequested
+    | AttemptLost
+    | AttemptReleased
+    | AttemptFailed
+    | JobSucceeded
+    | JobFailed
+    | JobCancelled,
+    Field(discriminator="type"),
+]
+
+parse_event: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)

@@ -1,0 +1,85 @@
+"""The state machine of a job: who moves it on, and what a crash leaves behind.
+
+The table below is the only description of it. The repository's one writer, the database trigger and the
+diagram in `docs/lifecycle.md` are all made from it.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+
+class JobState(StrEnum):
+    """Where a job stands.
+
+    queued      waits for a worker; nothing of it runs. The server, the sweep or a draining worker put it here.
+    running     one attempt holds a lease. A crash leaves it here until the lease lapses; then it is queued.
+    pausing     a pause was asked of a running attempt, which checkpoints first. Lapses into paused.
+    paused      waits for a person; nothing of it runs.
+    cancelling  a cancel was asked of a running attempt, which ends its process. Lapses into cancelled.
+    succeeded, failed, cancelled  final: nothing ever changes them.
+    """
+
+    queued = "queued"
+    running = "running"
+    pausing = "pausing"
+    paused = "paused"
+    cancelling = "cancelling"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
+    JobState.queued: frozenset({JobState.running, JobState.paused, JobState.cancelled, JobState.failed}),
+    JobState.running: frozenset(
+        {JobState.queued, JobState.pausing, JobState.cancelling, JobState.succeeded, JobState.failed}
+    ),
+    JobState.pausing: frozenset(
+        {JobState.paused, JobState.queued, JobState.cancelling, JobState.succeeded, JobState.failed}
+    ),
+    JobState.paused: frozenset({JobState.queued, JobState.cancelled}),
+    JobState.cancelling: frozenset({JobState.cancelled}),
+    JobState.succeeded: frozenset(),
+    JobState.failed: frozenset(),
+    JobState.cancelled: frozenset(),
+}
+
+FINAL: Final = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
+HELD: Final = frozenset({JobState.running, JobState.pausing, JobState.cancelling})
+"""States in which one attempt holds a lease."""
+
+LAPSE: Final = {
+    JobState.running: JobState.queued,
+    JobState.pausing: JobState.paused,
+    JobState.cancelling: JobState.cancelled,
+}
+"""Where a job goes when its attempt's lease lapses."""
+
+
+class JobPhase(StrEnum):
+    """What a running job is doing; no state."""
+
+    preparing = "preparing"
+    training = "training"
+    evaluating = "evaluating"
+    publishing = "publishing"
+
+
+class FailureReason(StrEnum):
+    """Why a job failed; stable codes of the API."""
+
+    dataset_invalid = "dataset_invalid"
+    no_labelled_tokens = "no_labelled_tokens"
+    model_unusable = "model_unusable"
+    out_of_memory = "out_of_memory"
+    nan_loss = "nan_loss"
+    child_died = "child_died"
+    crash_loop = "crash_loop"
+    internal_error = "internal_error"
+
+
+MAX_LOSSES: Final = 20
+"""Lost workers a job survives."""
+
+MAX_LOSSES_WITHOUT_PROGRESS: Final = 3
+"""Lost workers in a row without one step of progress: then the job itself is the likely killer."""

@@ -1,0 +1,152 @@
+"""JobSpec: what a user asks for. Frozen, closed, and with every default in sight."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+Method = Literal["qlora", "lora", "full"]
+ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
+DatasetId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{24}$")]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
+
+
+class SpecPart(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Resources(SpecPart):
+    """What a worker must have before it may claim the job."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Kind of device; `auto` takes any worker."""
+    min_memory_gb: float = Field(default=0, ge=0, le=10_000)
+    """Least memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
+
+
+class Quantization(SpecPart):
+    """How the frozen base weights are held during QLoRA."""
+
+    type: Literal["nf4"] = "nf4"
+    double_quant: bool = True
+    """Quantize the quantization constants too (0.37 bits a parameter less)."""
+    compute_dtype: ComputeDtype = "auto"
+    """Precision of the matrix products; `auto` takes bfloat16 where the device multiplies it fast."""
+
+
+class Adapter(SpecPart):
+    """LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    alpha: float = Field(default=32, gt=0, le=8192)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=500)] = (
+        "all-linear"
+    )
+    """Names (or name endings) of the linear layers that get an adapter; `all-linear` is all but the head."""
+    use_rslora: bool = False
+
+
+class Training(SpecPart):
+    """The optimization itself. Exactly one of `epochs` and `max_steps` says how long."""
+
+    epochs: float | None = Field(default=None, gt=0, le=1000)
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    batch_size: int = Field(default=8, ge=1, le=65_536)
+    """Rows a step, whatever fits the device at once."""
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=10)] = "auto"
+    """`auto` is 2e-4 for adapters and 1e-5 for full fine-tuning."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, ge=0, le=1e6)
+    """Gradients are scaled down to this norm; 0 leaves them alone."""
+    max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
+    """Tokens a row is cut to; `auto` is 2048 or the model's limit, whichever is less."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    train_on: Literal["completion", "assistant", "all"] = "completion"
+    """Which tokens carry loss: the last answer, every assistant turn, or everything."""
+    eval_every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations; null evaluates at the end of each epoch."""
+    save_every: int = Field(default=100, ge=1)
+    """Steps between checkpoints."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Recompute activations in backward: a third slower, much smaller."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            found = "neither" if self.epochs is None else "both"
+            raise PydanticCustomError(
+                "one_of_epochs_max_steps",
+                "Give exactly one of epochs and max_steps; found {found}.",
+                {"found": found},
+            )
+        return self
+
+
+class JobSpec(SpecPart):
+    """A fine-tuning job as its user wrote it, every default filled in."""
+
+    base_model: str = Field(min_length=1, max_length=200)
+    """Name of a base model in the catalogue (`GET /models`)."""
+    dataset_id: DatasetId
+    validation_dataset_id: DatasetId | None = None
+    validation_split: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the dataset's rows held back for evaluation, drawn by the seed."""
+    method: Method = "qlora"
+    objective: Literal["sft"] = "sft"
+    resources: Resources = Resources()
+    max_retries: int = Field(default=0, ge=0, le=10)
+    """Times the job is tried again after a failure of its own (bad luck with memory, say)."""
+    quantization: Quantization | None = None
+    """For `qlora` only, which fills it in."""
+    adapter: Adapter | None = None
+    """For `qlora` and `lora`, which fill it in."""
+    training: Training
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """Ends the fine-tuned model's name."""
+    metadata: dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, StringConstraints(max_length=512)]
+    ] = Field(default_factory=dict, max_length=16)
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Higher is claimed first."""
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        if self.validation_dataset_id and self.validation_split:
+            raise PydanticCustomError(
+                "one_validation_source", "Give validation_dataset_id or validation_split, not both."
+            )
+        if self.quantization and self.method != "qlora":
+            raise PydanticCustomError(
+                "quantization_without_qlora",
+                'quantization belongs to method "qlora"; leave it out for "{method}".',
+                {"method": self.method},
+            )
+        if self.adapter and self.method == "full":
+            raise PydanticCustomError(
+                "adapter_with_full", 'method "full" trains every weight and has no adapter; leave adapter out.'
+            )
+        return self
+
+    def filled(self, model_max_seq_len: int) -> "JobSpec":
+        """The spec with everything decided that the spec and the model's length limit alone decide."""
+        training = self.training.model_copy(
+            update={
+                "learning_rate": (1e-5 if self.method == "full" else 2e-4)
+                if self.training.learning_rate == "auto"
+                else self.training.learning_rate,
+                "max_seq_len": min(2048, model_max_seq_len)
+                if self.training.max_seq_len == "auto"
+                else self.training.max_seq_len,
+            }
+        )
+        return self.model_copy(
+            update={
+                "training": training,
+                "adapter": None if self.method == "full" else self.adapter or Adapter(),
+                "quantization": (self.quantization or Quantization()) if self.method == "qlora" else None,
+            }
+        )

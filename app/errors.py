@@ -1,0 +1,175 @@
+"""Everything that can be wrong with what a user asks, each with its HTTP status and a stable code.
+
+TunewrightError
+├── Unauthorized 401, Forbidden 403
+├── NotFound 404
+│   └── DatasetNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
+├── Conflict 409
+│   └── JobFinal, JobNotFinal, DatasetInUse, DatasetNotReady, ModelExists
+├── BadRequest 400
+│   └── BadCursor, NotJson, BadMultipart, BadModelFolder
+├── TooLarge 413
+├── UnsupportedMediaType 415
+├── RangeNotSatisfiable 416
+├── InvalidSpec 422 (every bad field at once)
+└── StorageFull 507
+StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
+"""
+
+from typing import ClassVar, NamedTuple
+
+
+class FieldError(NamedTuple):
+    """One bad field: RFC 6901 pointer into the body, stable code, what to write instead."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class TunewrightError(Exception):
+    """The message is the sentence a user reads, and says what to do."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    errors: tuple[FieldError, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else (self.__doc__ or "").strip()
+
+
+class Unauthorized(TunewrightError):
+    """Send a valid API key: `Authorization: Bearer <key>`."""
+
+    status, code = 401, "unauthorized"
+
+
+class Forbidden(TunewrightError):
+    """This API key may only read; use one with the scope `write`."""
+
+    status, code = 403, "forbidden"
+
+
+class NotFound(TunewrightError):
+    """There is nothing here; see /docs for the routes."""
+
+    status, code = 404, "not_found"
+    noun: ClassVar[str] = "thing"
+    listing: ClassVar[str] = "/docs"
+
+    def __init__(self, id: str | None = None) -> None:
+        self.id = id
+        super().__init__(*([f"No {self.noun} has the id {id!r:.120}; GET {self.listing} lists them."] if id else []))
+
+
+class DatasetNotFound(NotFound):
+    code, noun, listing = "dataset_not_found", "dataset", "/datasets"
+
+
+class JobNotFound(NotFound):
+    code, noun, listing = "job_not_found", "job", "/jobs"
+
+
+class ArtifactNotFound(NotFound):
+    code, noun, listing = "artifact_not_found", "artifact", "/jobs/{id}/artifacts"
+
+
+class AdapterNotFound(NotFound):
+    code, noun, listing = "adapter_not_found", "adapter", "/adapters"
+
+
+class ModelNotFound(NotFound):
+    code, noun, listing = "model_not_found", "base model", "/models"
+
+
+class Conflict(TunewrightError):
+    status, code = 409, "conflict"
+
+
+class JobFinal(Conflict):
+    code = "job_final"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Job {id} has already {state}; nothing can change it. Post a new job instead.")
+
+
+class JobNotFinal(Conflict):
+    code = "job_not_final"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Job {id} is {state}; cancel it and wait for its end before deleting it.")
+
+
+class DatasetInUse(Conflict):
+    code = "dataset_in_use"
+
+    def __init__(self, id: str, job_ids: list[str]) -> None:
+        self.id, self.job_ids = id, job_ids
+        super().__init__(f"Dataset {id} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
+
+
+class ModelExists(Conflict):
+    code = "model_exists"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"The catalogue already has a different model named {name!r}; choose another name.")
+
+
+class BadRequest(TunewrightError):
+    status, code = 400, "bad_request"
+
+
+class BadCursor(BadRequest):
+    """The cursor is none of ours; use next_cursor of the page before, unchanged."""
+
+    code = "bad_cursor"
+
+
+class NotJson(BadRequest):
+    code = "not_json"
+
+
+class BadMultipart(BadRequest):
+    code = "bad_multipart"
+
+
+class BadModelFolder(BadRequest):
+    code = "bad_model_folder"
+
+
+class TooLarge(TunewrightError):
+    status, code = 413, "too_large"
+
+
+class UnsupportedMediaType(TunewrightError):
+    status, code = 415, "unsupported_media_type"
+
+
+class RangeNotSatisfiable(TunewrightError):
+    status, code = 416, "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"The range lies outside the {size:,} bytes that are there.")
+
+
+class InvalidSpec(TunewrightError):
+    status, code = 422, "invalid_spec"
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        self.errors = tuple(errors)
+        places = ", ".join(error.pointer or "the body" for error in errors[:5])
+        super().__init__(f"{len(errors)} field{'s' * (len(errors) != 1)} must be changed: {places}.")
+
+
+class StorageFull(TunewrightError):
+    """The server's storage is full; free space there, then send the request again."""
+
+    status, code = 507, "storage_full"
+
+
+class StaleAttempt(Exception):
+    """The job's current attempt is another one: whoever gets this stops and leaves everything alone."""

@@ -1,0 +1,58 @@
+"""The ASGI app and what lives as long as it does. `uvicorn --factory app.main:create_app` serves it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import streams
+from app.adapters.routes import router as adapters
+from app.datasets.routes import router as datasets
+from app.db.session import connect, open_sessions, transaction
+from app.domain.caller import Caller
+from app.jobs.artifact_routes import router as artifacts
+from app.jobs.routes import router as jobs
+from app.jobs.watch_routes import router as watching
+from app.keys.service import KeyService
+from app.models.routes import router as models
+from app.settings import Settings, get_settings
+from app.storage import Storage
+from app.web import health, problems
+
+DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
+
+Every route but the health checks wants `Authorization: Bearer <key>`. Errors are RFC 9457 problem+json; `code` is
+stable, `detail` says what to do."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    settings = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = connect(settings.database_url)
+        app.state.settings = settings
+        app.state.sessions = sessions = open_sessions(engine)
+        app.state.storage = Storage(settings.storage)
+        app.state.redis = streams.connect_async(settings.redis_url)
+
+        def find_caller(key: str) -> Caller | None:
+            with transaction(sessions) as session:
+                return KeyService(session).find_caller(key)
+
+        app.state.find_caller = find_caller
+        yield
+        await app.state.redis.aclose()
+        engine.dispose()
+
+    app = FastAPI(
+        title="Tunewright",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    problems.install(app)
+    for router in (datasets, jobs, watching, artifacts, adapters, models, health.router):
+        app.include_router(router)
+    return app

@@ -1,0 +1,46 @@
+"""Bells: rows written in the caller's transaction, relayed to Celery afterwards.
+
+A bell says "look for work" and carries no state, so that losing one or ringing it ten times changes nothing.
+"""
+
+from typing import Literal
+
+from celery import Celery
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.db.tables import OutboxRow
+
+Queue = Literal["training", "light"]
+TASKS: dict[Queue, str] = {"training": "worker.tasks.look_for_work", "light": "worker.tasks.inspect_dataset"}
+BATCH = 100
+
+
+def ring(session: Session, project_id: str, queue: Queue) -> None:
+    """Append a bell in the caller's transaction."""
+    session.add(OutboxRow(project_id=project_id, queue=queue, task=TASKS[queue]))
+
+
+def make_bells(broker_url: str) -> Celery:
+    """A publisher that fails within seconds: by default a stopped Redis blocks `send_task` for ever."""
+    celery = Celery("tunewright", broker=broker_url, set_as_current=False)
+    celery.conf.update(
+        task_ignore_result=True,
+        task_publish_retry=False,
+        broker_connection_timeout=5,
+        broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 5},
+    )
+    return celery
+
+
+def relay(session: Session, bells: Celery) -> int:
+    """Publish waiting bells and delete their rows in one transaction; how many there were.
+
+    Published but not committed rings twice, which is harmless; the other way round would lose a bell.
+    """
+    query = select(OutboxRow).order_by(OutboxRow.id).limit(BATCH).with_for_update(skip_locked=True)
+    rows = session.scalars(query).all()
+    for row in rows:
+        bells.send_task(row.task, queue=row.queue)
+    session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
+    return len(rows)

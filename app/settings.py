@@ -1,0 +1,64 @@
+"""The operator's environment, read once. Every field here is described in `docs/settings.md`."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    return Path("/var/lib/tunewright") if os.geteuid() == 0 else user_data_path("tunewright")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TUNEWRIGHT_", frozen=True, use_attribute_docstrings=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Folder of the local stack: embedded servers, storage, logs, the first key."""
+    cache_dir: Path = Field(default_factory=lambda: user_cache_path("tunewright"))
+    """Folder of what can be made again: converted models, quantized weights."""
+    database_url: str = Field(default="postgresql+psycopg://localhost/tunewright", validation_alias="DATABASE_URL")
+    """SQLAlchemy URL of PostgreSQL 15 or later, by the psycopg driver."""
+    redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
+    """Redis 7 or Valkey: `redis://`, `rediss://` or `unix://`."""
+    storage_url: str | None = Field(default=None, validation_alias="STORAGE_URL")
+    """Where bytes live: `file://`, `s3://`, `gs://`, `az://` or `memory://`; a folder of `data_dir` unless given."""
+    host: str = "127.0.0.1"
+    """Address the API listens on."""
+    port: int = Field(default=8400, ge=0, le=65535)
+    """Port the API listens on; 0 takes a free one."""
+    max_upload_bytes: int = Field(default=10 * 10**9, gt=0)
+    """Largest dataset accepted."""
+    max_body_bytes: int = Field(default=2**20, gt=0)
+    """Largest JSON body accepted."""
+    lease_seconds: float = Field(default=60, gt=0)
+    """A running job whose worker stays silent for so long is taken for lost."""
+    heartbeat_seconds: float = Field(default=10, gt=0)
+    """Time between two signs of life of a worker."""
+    sweep_seconds: float = Field(default=5, gt=0)
+    """Time between two looks of the dispatcher for lost work."""
+    poll_seconds: float = Field(default=5, gt=0)
+    """Time between two looks of a worker for work that no bell announced."""
+    stop_seconds: float = Field(default=10, gt=0)
+    """Time a training process gets to stop by itself before it is killed."""
+    drain_seconds: float = Field(default=30, gt=0)
+    """Time a training process gets to checkpoint when its worker is asked to stop."""
+    training_threads: int | None = Field(default=None, ge=1)
+    """CPU threads of a training process; all unless given."""
+
+    @property
+    def storage(self) -> str:
+        return self.storage_url or f"file://{self.data_dir.absolute()}/storage"
+
+    @property
+    def broker_url(self) -> str:
+        """`redis_url` as Celery spells it."""
+        return self.redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
+
+
+@cache
+def get_settings() -> Settings:
+    return Settings()

@@ -1,0 +1,124 @@
+"""Bytes by key, over obstore: `file://`, `s3://`, `gs://`, `az://`, `memory://`.
+
+A key is made of our own ids and never of a user's words. On a file store, bytes are fsynced before the caller can
+name them in a transaction; object stores promise that by themselves.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.store import from_url
+
+from app.domain.artifact import StoredFile
+from app.errors import StorageFull
+
+CHUNK_BYTES = 2**20
+SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+
+
+class Writer:
+    """A growing object, and what has gone into it so far."""
+
+    def __init__(self, key: str, file: Any) -> None:
+        self.key, self.size = key, 0
+        self._file, self._digest = file, hashlib.sha256()
+
+    async def write(self, data: bytes) -> None:
+        await self._file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+
+    def stored(self, path: str) -> StoredFile:
+        return StoredFile(path=path, key=self.key, size=self.size, sha256=self._digest.hexdigest())
+
+
+class Storage:
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.root = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        self._store: Any = from_url(url, mkdir=True) if self.root else from_url(url)
+
+    @asynccontextmanager
+    async def writer(self, key: str) -> AsyncIterator[Writer]:
+        """Write an object as it arrives. Leaving by an exception leaves nothing behind."""
+        with full_disk_named():
+            async with obstore.open_writer_async(self._store, _checked(key), buffer_size=CHUNK_BYTES) as file:
+                yield Writer(key, file)
+            self._fsync(key)
+
+    def put_file(self, key: str, source: Path, path: str) -> StoredFile:
+        """Store a local file under `key`; `path` is its name in its set."""
+        digest = hashlib.sha256()
+        size = 0
+        with full_disk_named(), source.open("rb") as file:
+            with obstore.open_writer(self._store, _checked(key), buffer_size=CHUNK_BYTES) as target:
+                while chunk := file.read(CHUNK_BYTES):
+                    target.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+            self._fsync(key)
+        return StoredFile(path=path, key=key, size=size, sha256=digest.hexdigest())
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Chunks of the bytes from `start` up to `end` (exclusive). FileNotFoundError if there is no such object."""
+        if end == start:
+            return iter(())
+        wanted: dict[str, Any] = {"range": (start, end) if end is not None else {"offset": start}} if start or end else {}
+        result = obstore.get(self._store, _checked(key), options=wanted)
+        return (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
+
+    def fetch(self, file: StoredFile, target: Path) -> None:
+        """Copy an object to a local file and check its digest; a short or altered object is an OSError."""
+        digest = hashlib.sha256()
+        with target.open("wb") as out:
+            for chunk in self.read(file.key):
+                out.write(chunk)
+                digest.update(chunk)
+        if digest.hexdigest() != file.sha256:
+            raise OSError(errno.EIO, f"stored object {file.key} has digest {digest.hexdigest()}, not {file.sha256}")
+
+    def delete(self, *keys: str) -> None:
+        """Remove objects; one that is gone already is no error."""
+        for key in keys:
+            try:
+                obstore.delete(self._store, _checked(key))
+            except FileNotFoundError:
+                continue
+
+    def _fsync(self, key: str) -> None:
+        if self.root is None:
+            return
+        path = self.root / key
+        for place in (path, *path.parents):
+            descriptor = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if place == self.root:
+                break
+
+
+class full_disk_named:  # noqa: N801 - reads as the statement it is
+    """Turn the many spellings of a full disk into StorageFull."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or (error is not None and "No space left on device" in str(error)):
+            raise StorageFull from error
+
+
+def _checked(key: str) -> str:
+    assert SAFE_KEY.fullmatch(key), f"unsafe storage key {key!r}"
+    return key

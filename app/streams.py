@@ -1,0 +1,40 @@
+"""Every Redis key of ours, and the live metrics behind them. Redis may lose all of it: Postgres has it too."""
+
+from collections.abc import Sequence
+
+import redis
+import redis.asyncio
+
+from app.domain.metric import MetricPoint
+
+MAX_LIVE_POINTS = 10_000
+
+
+def metrics_key(job_id: str) -> str:
+    return f"tunewright:metrics:{job_id}"
+
+
+def connect(redis_url: str) -> redis.Redis:
+    return redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+
+
+def connect_async(redis_url: str) -> redis.asyncio.Redis:
+    return redis.asyncio.Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
+
+
+def publish(client: redis.Redis, job_id: str, points: Sequence[MetricPoint]) -> None:
+    with client.pipeline(transaction=False) as pipe:
+        for point in points:
+            pipe.xadd(metrics_key(job_id), {"point": point.model_dump_json()}, maxlen=MAX_LIVE_POINTS, approximate=True)
+        pipe.expire(metrics_key(job_id), 24 * 3600)
+        pipe.execute()
+
+
+async def read_live(
+    client: redis.asyncio.Redis, job_id: str, after: str, wait_seconds: float
+) -> tuple[str, list[MetricPoint]]:
+    """Points that were published after stream position `after` ("$" is now), waiting for the first; and where to go on."""
+    found = await client.xread({metrics_key(job_id): after}, count=500, block=int(wait_seconds * 1000))
+    entries = found[0][1] if found else []
+    points = [MetricPoint.model_validate_json(fields[b"point"]) for _, fields in entries]
+    return (entries[-1][0].decode() if entries else after), points

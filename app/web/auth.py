@@ -1,0 +1,26 @@
+"""API keys on every route: `Authorization: Bearer <key>`. Reading needs the scope `read`, all else `write`."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.domain.caller import Caller
+from app.errors import Forbidden, Unauthorized
+
+bearer = HTTPBearer(auto_error=False, description="An API key; `tunewright keys create` makes one.")
+
+
+def authenticate(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> Caller:
+    caller: Caller | None = credentials and request.app.state.find_caller(credentials.credentials)
+    if caller is None:
+        raise Unauthorized
+    needed = "read" if request.method in ("GET", "HEAD") else "write"
+    if needed not in caller.scopes:
+        raise Forbidden(f"This API key lacks the scope {needed!r}; use one that has it.")
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(authenticate)]

@@ -1,0 +1,27 @@
+"""JSON bodies with a byte limit, read without trusting Content-Length."""
+
+import json
+
+from fastapi import Request
+
+from app.errors import NotJson, TooLarge, UnsupportedMediaType
+
+
+async def read_json(request: Request) -> object:
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise UnsupportedMediaType("Send the body as JSON with the header Content-Type: application/json.")
+    limit = request.app.state.settings.max_body_bytes
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(f"The body is larger than {limit:,} bytes; send less.")
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise NotJson(f"The body is not JSON: {error}.") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")

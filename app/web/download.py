@@ -1,0 +1,81 @@
+"""Stored bytes as a response: one Range (RFC 9110), strong ETag, Repr-Digest (RFC 9530), safe file names (RFC 6266)."""
+
+import base64
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from email.utils import format_datetime
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+
+from app.errors import NotFound, RangeNotSatisfiable
+from app.storage import Storage
+
+RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+
+
+def download(
+    request: Request,
+    storage: Storage,
+    *,
+    key: str,
+    size: int,
+    sha256: str,
+    filename: str,
+    at: datetime,
+    media_type: str = "application/octet-stream",
+) -> Response:
+    """The object, or the part of it that `Range` asks for. NotFound when storage has lost it."""
+    etag = f'"{sha256}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Last-Modified": format_datetime(at, usegmt=True),
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
+        "Content-Disposition": content_disposition(filename),
+        "X-Content-Type-Options": "nosniff",
+    }
+    if etag in _listed(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    start, end = 0, size
+    wanted = request.headers.get("range")
+    if wanted and request.headers.get("if-range", etag) == etag and (span := parse_range(wanted, size)):
+        start, end = span
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+    chunks = _opened(storage, key, start, end)
+    return StreamingResponse(chunks, 206 if "Content-Range" in headers else 200, headers, media_type)
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """Start and exclusive end; None for a header to ignore (another unit, several ranges, nonsense)."""
+    match = RANGE.fullmatch(header.strip())
+    if not match or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    start = int(first) if first else max(size - int(last), 0)
+    end = min(int(last) + 1, size) if first and last else size
+    if first and last and int(last) < int(first):
+        return None
+    if start >= size or (not first and int(last) == 0):
+        raise RangeNotSatisfiable(size)
+    return start, end
+
+
+def content_disposition(filename: str) -> str:
+    plain = re.sub(r'[^ -~]|["\\%/]', "_", filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _listed(header: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}
+
+
+def _opened(storage: Storage, key: str, start: int, end: int) -> Iterator[bytes]:
+    # Opened here, not in the response, so that a lost object is a 404 and no broken 200.
+    try:
+        return storage.read(key, start, end)
+    except FileNotFoundError as error:
+        raise NotFound("the stored bytes") from error

@@ -1,0 +1,54 @@
+"""`/healthz`: the process lives. `/readyz`: what it needs answers too."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db.session import transaction
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Jobs are accepted while `database` is ok; without `redis` they still run, but start and show later."""
+
+    database: Literal["ok", "unreachable"]
+    redis: Literal["ok", "unreachable"]
+
+
+@router.get("/healthz", summary="Is the process alive?")
+async def healthz() -> Health:
+    return Health()
+
+
+@router.get(
+    "/readyz",
+    summary="Can it accept work?",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "The database does not answer."}},
+)
+async def readyz(request: Request) -> Response:
+    def ask_database() -> None:
+        with transaction(request.app.state.sessions) as session:
+            session.execute(text("SELECT 1"))
+
+    ready = Readiness(database="ok", redis="ok")
+    try:
+        await run_in_threadpool(ask_database)
+    except SQLAlchemyError:
+        ready.database = "unreachable"
+    try:
+        await request.app.state.redis.ping()
+    except RedisError:
+        ready.redis = "unreachable"
+    return JSONResponse(ready.model_dump(), 200 if ready.database == "ok" else 503)

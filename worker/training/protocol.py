@@ -1,0 +1,116 @@
+"""What the training process is told and what it says: one JSON object a line, over its stdin and its stdout.
+
+The parent writes one `Request`, then at most some `Stop`s. The child answers with `Said` lines and ends with exactly
+one of `Finished`, `Failed` and `Stopped`. When its stdin closes, its parent is gone and it exits within ten seconds.
+What it prints otherwise goes to stderr, the job's log. This module knows no torch, so that the parent can import it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from app.domain.event import JobEvent
+from app.domain.job import FailureReason, JobPhase
+from app.domain.spec import JobSpec
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Request(Line):
+    """Train `spec` (filled: nothing in it is null that its method needs) on the files named here, all of them local."""
+
+    kind: Literal["train"] = "train"
+    spec: JobSpec
+    resolved: dict[str, Any] | None
+    """What an earlier attempt decided for `auto` settings; null lets this one decide."""
+    attempt: int
+    base_model: str
+    """The catalogue's name, which goes into the adapter."""
+    base_model_revision: str | None
+    base_model_path: Path
+    """Folder of config, safetensors and tokenizer."""
+    dataset_path: Path
+    dataset_sha256: str
+    validation_path: Path | None
+    validation_sha256: str | None
+    checkpoint_path: Path | None
+    """Folder of the checkpoint to go on from."""
+    work_dir: Path
+    """The attempt's own folder, which exists: results and checkpoints are written below it."""
+    cache_dir: Path
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    threads: int | None = None
+
+
+class Stop(Line):
+    """Stop after the current step: `drain` writes a checkpoint first, `cancel` does not."""
+
+    kind: Literal["stop"] = "stop"
+    why: Literal["drain", "cancel"]
+
+
+class PhaseEntered(Line):
+    kind: Literal["phase"] = "phase"
+    phase: JobPhase
+
+
+class Planned(Line):
+    """Said once, before the first step."""
+
+    kind: Literal["planned"] = "planned"
+    resolved: dict[str, Any]
+    """Decisions on `auto` settings, to be handed to later attempts as `Request.resolved`."""
+    total_steps: int
+    start_step: int
+
+
+class Happened(Line):
+    kind: Literal["event"] = "event"
+    event: JobEvent
+
+
+class Measured(Line):
+    """One optimizer step's values (`loss`, `learning_rate`, `grad_norm`, `tokens_per_second`, `epoch`, `num_tokens`,
+    `memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`)."""
+
+    kind: Literal["measured"] = "measured"
+    step: int
+    values: dict[str, float]
+
+
+class CheckpointWritten(Line):
+    """A whole checkpoint lies in `path`, which the child never changes again; it deletes none."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: Path
+
+
+class Finished(Line):
+    """The result's files lie in `path`."""
+
+    kind: Literal["finished"] = "finished"
+    path: Path
+
+
+class Failed(Line):
+    kind: Literal["failed"] = "failed"
+    reason: FailureReason
+    message: str
+
+
+class Stopped(Line):
+    """It stopped as asked, after `step`."""
+
+    kind: Literal["stopped"] = "stopped"
+    step: int
+
+
+Said = Annotated[
+    PhaseEntered | Planned | Happened | Measured | CheckpointWritten | Finished | Failed | Stopped,
+    Field(discriminator="kind"),
+]
+parse_said: TypeAdapter[Said] = TypeAdapter(Said)
