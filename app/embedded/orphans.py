@@ -1,0 +1,75 @@
+"""What a stack left behind when its supervisor was killed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from app.embedded.child import Nap
+from app.embedded.errors import StartError
+
+MARK = "TUNEWRIGHT_STACK"
+"""Environment variable by which our own processes are known; the servers overwrite their environment."""
+
+
+def processes() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def serving(folder: Path, *programs: str) -> list[int]:
+    """Processes of these programs that work in this folder; ids from a file may name a stranger by now."""
+    found = []
+    for pid in processes():
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            if name in programs and Path(f"/proc/{pid}/cwd").readlink() == folder:
+                found.append(pid)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended meanwhile, or not ours
+    return found
+
+
+def marked(data: Path) -> list[int]:
+    """Our own processes of an earlier stack on this data folder."""
+    words = f"{MARK}={data}".encode()
+    found = []
+    for pid in processes():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended meanwhile, or not ours
+        if words in environment and pid != os.getpid():
+            found.append(pid)
+    return found
+
+
+def children_of(parent: int) -> list[int]:
+    found = []
+    for pid in processes():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == parent:
+            found.append(pid)
+    return found
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # ended by itself meanwhile
+
+
+def end(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: float, nap: Nap) -> None:
+    """Asks the processes found to end, waits, and kills those that don't."""
+    for number, seconds in ((first, patience_seconds), (signal.SIGKILL, 10.0)):
+        for pid in find():
+            send(pid, number)
+        deadline = time.monotonic() + seconds
+        while find() and time.monotonic() < deadline:
+            nap(0.1)
+    if left := find():
+        raise StartError(f"processes {left} of an earlier start do not end")
