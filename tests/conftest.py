@@ -1,0 +1,134 @@
+"""Real servers for every test: one embedded PostgreSQL and Redis a run, one database a test."""
+
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, make_url
+from sqlalchemy.orm import Session
+
+from app.db.migrate import migrate
+from app.db.projects import find_or_create_project
+from app.db.session import Sessions, connect, open_sessions, transaction
+from app.embedded.postgres import embedded_postgres
+from app.embedded.redis import embedded_redis
+from app.keys.service import KeyService
+from app.main import create_app
+from app.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """Where the run's servers live: a system folder, because root's PostgreSQL runs as a user of its own."""
+    with tempfile.TemporaryDirectory(prefix="tunewright-tests-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_url(server_folder: Path) -> Iterator[str]:
+    with embedded_postgres(server_folder, durable=False) as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_folder: Path) -> Iterator[str]:
+    with embedded_redis(server_folder, durable=False) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """An emptied Redis."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
+
+
+@pytest.fixture
+def database_url(migrated_url: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    url = make_url(migrated_url)
+    name = f"test_{secrets.token_hex(6)}"
+    server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
+    with psycopg.connect(**server) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {url.database} OWNER {url.username}")
+        yield url.set(database=name).render_as_string(hide_password=False)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> Sessions:
+    return open_sessions(engine)
+
+
+@pytest.fixture
+def session(sessions: Sessions) -> Iterator[Session]:
+    with sessions() as session, session.begin():
+        yield session
+        session.rollback()
+
+
+@pytest.fixture
+def project_id(sessions: Sessions) -> str:
+    with transaction(sessions) as session:
+        return find_or_create_project(session, "default")
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        DATABASE_URL=database_url,
+        REDIS_URL=redis_url,
+        data_dir=tmp_path / "data",
+        cache_dir=tmp_path / "cache",
+        lease_seconds=6,
+        heartbeat_seconds=1,
+        sweep_seconds=0.5,
+        poll_seconds=0.5,
+    )
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[TestClient]:
+    """The whole API in this process, without a key."""
+    settings.data_dir.mkdir(exist_ok=True)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def make_key(sessions: Sessions) -> Callable[..., str]:
+    def make(project: str = "default", *scopes: str) -> str:
+        with transaction(sessions) as session:
+            return KeyService(session).create(
+                find_or_create_project(session, project), "test", scopes or ("read", "write")
+            )
+
+    return make
+
+
+@pytest.fixture
+def api(server: TestClient, make_key: Callable[..., str], project_id: str) -> TestClient:
+    """The API as the project `default` sees it."""
+    server.headers["Authorization"] = f"Bearer {make_key()}"
+    return server
+
+
+@pytest.fixture
+def as_project(make_key: Callable[..., str]) -> Callable[[str], dict[str, str]]:
+    """Headers of another project's key."""
+    return lambda project: {"Authorization": f"Bearer {make_key(project)}"}
