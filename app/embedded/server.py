@@ -30,7 +30,7 @@ def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:
     while not (child.process and server.is_ready(child.process.pid)):
         if not child.is_running():
             raise StartError(
-                f"{server.title} does not start ({child.why_ended()}): {child.last_words()}"
+                f"{server.title} does not start ({child.why_ended()}): {child.complaint()}"
                 f"{space_note(data)}; its log is {child.log}"
             )
         if time.monotonic() > note_at:

@@ -145,7 +145,7 @@ def await_ready(supervisor: Supervisor, api: Child, url: str) -> None:
     while not (answer := readiness(url))[0]:
         if time.monotonic() > deadline or supervisor.deaths(api) >= DEATHS_AT_START:
             raise StartError(
-                f"the API does not become ready ({answer[1]}); the end of its log {api.log}:\n{api.last_words(20)}"
+                f"the API does not become ready ({answer[1]}); the end of its log {api.log}:\n{api.last_words()}"
             )
         supervisor.revive()
         supervisor.waits.nap(0.2)

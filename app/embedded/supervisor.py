@@ -69,7 +69,7 @@ class Supervisor:
         del self.children[child]
         if child.exit_code() != 0:
             raise StartError(
-                f"{spec.name} failed ({child.why_ended()}): {child.last_words()}{space_note(self.data)}; "
+                f"{spec.name} failed ({child.why_ended()}): {child.complaint()}{space_note(self.data)}; "
                 f"its log is {child.log}"
             )
         return child

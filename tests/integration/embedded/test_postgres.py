@@ -1,0 +1,144 @@
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from app.embedded import orphans
+from app.embedded.errors import StartError
+from app.embedded.postgres import embedded_postgres
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from app.embedded.postgres import embedded_postgres
+with embedded_postgres(Path(sys.argv[1]), durable=False) as url:
+    print(url, flush=True)
+    time.sleep(600)
+"""
+
+
+def scalar(url: str, statement: str) -> object:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        result = connection.execute(sa.text(statement))
+        return result.scalar() if result.returns_rows else None
+
+
+def count(url: str) -> object:
+    return scalar(url, "SELECT count(*) FROM kept")
+
+
+def test_data_survives_a_restart_and_parents_keep_their_modes(place: Path) -> None:
+    parent = place / "parent"
+    parent.mkdir()
+    parent.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    before = parent.stat().st_mode
+    with embedded_postgres(parent / "data", durable=False) as url:
+        assert url.startswith("postgresql+psycopg://tunewright@/tunewright?host=")
+        scalar(url, "CREATE TABLE kept AS SELECT 'Grüße' AS word")
+        assert scalar(url, "SELECT upper(word) FROM kept") == "GRÜßE"
+        assert scalar(url, "SHOW server_encoding") == "UTF8"
+    assert orphans.serving(parent / "data/postgres", "postgres") == []
+    with embedded_postgres(parent / "data", durable=False) as url:
+        assert count(url) == 1
+    assert parent.stat().st_mode == before
+
+
+def test_it_is_closed_to_the_network_and_its_sockets_to_others(place: Path) -> None:
+    with embedded_postgres(place, durable=False) as url:
+        assert scalar(url, "SHOW listen_addresses") == ""
+        sockets = Path(url.partition("host=")[2])
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+        assert scalar(url, "SELECT usesuper FROM pg_user WHERE usename = current_user") is False
+        with pytest.raises(psycopg.OperationalError, match="Peer authentication failed"):
+            psycopg.connect(host=str(sockets), user="pg_monitor", dbname="tunewright")
+
+
+def test_two_side_by_side(place: Path) -> None:
+    with (
+        embedded_postgres(place / "one", durable=False) as first,
+        embedded_postgres(place / ("deep/" * 20) / "it's, a two", durable=False) as second,
+    ):
+        scalar(first, "CREATE TABLE kept ()")
+        assert scalar(second, "SELECT to_regclass('kept')") is None
+
+
+def test_a_folder_in_use_is_refused_and_its_server_unharmed(place: Path) -> None:
+    with embedded_postgres(place, durable=False) as url:
+        with pytest.raises(StartError, match="already running"), embedded_postgres(place):
+            pytest.fail("two servers hold the same cluster")
+        assert scalar(url, "SELECT 1") == 1
+
+
+def test_a_pid_file_that_names_a_stranger_hurts_nobody(place: Path) -> None:
+    with embedded_postgres(place, durable=False) as url:
+        scalar(url, "CREATE TABLE kept ()")
+        pid_file = (place / "postgres/postmaster.pid").read_text()
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        stale = "\n".join([str(stranger.pid), *pid_file.splitlines()[1:]]) + "\n"
+        (place / "postgres/postmaster.pid").write_text(stale)
+        (place / "run/pg/.s.PGSQL.5432.lock").write_text(stale)
+        with embedded_postgres(place, durable=False) as url:
+            assert count(url) == 0
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_killed_holder_takes_it_along_and_the_next_start_recovers(
+    place: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: Callable[..., None]
+) -> None:
+    holder = spawn("-c", HOLD, str(place))
+    assert holder.stdout
+    scalar(holder.stdout.readline().strip(), "CREATE TABLE kept ()")
+    holder.kill()
+    holder.wait()
+    with embedded_postgres(place, durable=False) as url:
+        assert count(url) == 0
+    eventually(lambda: not orphans.serving(place / "postgres", "postgres"))
+
+
+def test_a_stopped_orphan_that_holds_the_cluster_is_ended(
+    place: Path, spawn: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = spawn("-c", HOLD, str(place))
+    assert holder.stdout
+    scalar(holder.stdout.readline().strip(), "CREATE TABLE kept ()")
+    postmaster = int((place / "postgres/postmaster.pid").read_text().splitlines()[0])
+    os.kill(postmaster, signal.SIGSTOP)
+    holder.kill()
+    holder.wait()
+    assert postmaster in orphans.serving(place / "postgres", "postgres")
+    monkeypatch.setattr("app.embedded.postgres.ORPHAN_SECONDS", 0.5)
+    with embedded_postgres(place, durable=False) as url:
+        assert count(url) == 0
+        assert postmaster not in orphans.serving(place / "postgres", "postgres")
+
+
+def test_an_interrupted_initdb_is_no_cluster(place: Path) -> None:
+    (place / "postgres.half/base").mkdir(parents=True)
+    with embedded_postgres(place, durable=False) as url:
+        assert scalar(url, "SELECT 1") == 1
+    assert not (place / "postgres.half").exists()
+
+
+def test_a_server_that_cannot_start_says_why_and_where(place: Path) -> None:
+    with embedded_postgres(place, durable=False):
+        pass
+    (place / "postgres/global/pg_control").unlink()
+    expected = r"does not start \(exit code 2\).*pg_control.*postgres\.log"
+    with pytest.raises(StartError, match=expected) as caught, embedded_postgres(place, durable=False):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_of_an_unknown_version_is_left_alone(place: Path) -> None:
+    (place / "postgres").mkdir(parents=True)
+    (place / "postgres/PG_VERSION").write_text("12\n")
+    with pytest.raises(StartError, match="PostgreSQL 12"), embedded_postgres(place):
+        pass

@@ -1,0 +1,143 @@
+"""The supervisor over a table of small programs, as a process of its own: it owns its signals and its orphans."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.embedded import orphans
+
+Spawn = Callable[..., subprocess.Popen[str]]
+
+SUPERVISE = """
+import sys
+from pathlib import Path
+from app.embedded.signals import block_signals, Waits
+block_signals()
+from app.embedded.child import ChildSpec
+from app.embedded.errors import StopRequested
+from app.embedded.supervisor import Supervisor
+data = Path(sys.argv[1])
+(data / "logs").mkdir()
+supervisor = Supervisor(data, Waits())
+try:
+    for stage, (name, code) in enumerate(zip(sys.argv[2::2], sys.argv[3::2], strict=True)):
+        command = [sys.executable, "-S", "-c", code, str(data / name)]
+        supervisor.start(ChildSpec(name, command, stage=stage, stop_seconds=2))
+    print("watching", flush=True)
+    supervisor.watch()
+except StopRequested:
+    supervisor.stop()
+    print("stopped", flush=True)
+"""
+MARK_START = "import os, sys, time, signal; open(sys.argv[1], 'a').write(str(os.getpid()) + chr(10)); "
+SLEEP = MARK_START + "time.sleep(600)"
+DIE = MARK_START + "sys.exit('broken')"
+DEAF = MARK_START + "signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1] + '.deaf', 'w'); time.sleep(600)"
+NESTED = (
+    "import os, sys, time, subprocess; "
+    "child = subprocess.Popen(['sleep', '600'], start_new_session=True); "
+    "open(sys.argv[1], 'a').write(f'{child.pid}\\n{os.getpid()}\\n'); time.sleep(600)"
+)
+TELL_END = """
+import signal, sys, time
+from pathlib import Path
+me = Path(sys.argv[1])
+def tell(*_):
+    with me.with_name("order").open("a") as order:
+        order.write(me.name)
+    sys.exit()
+signal.signal(signal.SIGTERM, tell)
+me.write_text("ready")
+time.sleep(600)
+"""
+
+
+def pids(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_ends_grandchildren_too(
+    tmp_path: Path, spawn: Spawn, eventually: Callable[..., None], number: signal.Signals
+) -> None:
+    supervisor = spawn("-c", SUPERVISE, str(tmp_path), "nested", NESTED)
+    eventually(lambda: len(pids(tmp_path / "nested")) == 2)
+    supervisor.send_signal(number)
+    out, _ = supervisor.communicate(timeout=10)
+    assert (supervisor.returncode, out) == (0, "watching\nstopped\n")
+    assert not any(map(alive, pids(tmp_path / "nested")))
+
+
+def test_children_end_in_the_order_of_their_stages(
+    tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
+) -> None:
+    supervisor = spawn("-c", SUPERVISE, str(tmp_path), *("p", TELL_END), *("r", TELL_END), *("a", TELL_END))
+    eventually(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "pra"))
+    supervisor.terminate()
+    supervisor.communicate(timeout=10)
+    assert (tmp_path / "order").read_text() == "arp"
+
+
+def test_a_child_that_dies_is_started_again_with_one_line(
+    tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
+) -> None:
+    supervisor = spawn("-c", SUPERVISE, str(tmp_path), "steady", SLEEP, "broken", DIE)
+    eventually(lambda: len(pids(tmp_path / "broken")) == 3)
+    (steady,) = pids(tmp_path / "steady")
+    os.kill(steady, signal.SIGKILL)
+    eventually(lambda: len(pids(tmp_path / "steady")) == 2)
+    supervisor.terminate()
+    _, err = supervisor.communicate(timeout=10)
+    broken = [line for line in err.splitlines() if "broken" in line]
+    log = tmp_path / "logs/broken.log"
+    assert broken[:2] == [
+        f"tunewright: broken ended (exit code 1); starting it again in {seconds} s; its log is {log}"
+        for seconds in (1, 2)
+    ]
+    assert f"steady ended (SIGKILL); starting it again in 1 s; its log is {tmp_path}/logs/steady.log" in err
+    assert log.read_text().startswith("broken\n")
+
+
+def test_one_that_does_not_listen_is_killed_and_a_second_signal_hurries(
+    tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
+) -> None:
+    supervisor = spawn("-c", SUPERVISE, str(tmp_path), "deaf", DEAF)
+    eventually(lambda: (tmp_path / "deaf.deaf").exists())
+    supervisor.terminate()
+    supervisor.terminate()
+    supervisor.communicate(timeout=10)
+    assert not any(map(alive, pids(tmp_path / "deaf")))
+
+
+def test_a_killed_supervisor_takes_its_children_along(
+    tmp_path: Path, spawn: Spawn, eventually: Callable[..., None]
+) -> None:
+    supervisor = spawn("-c", SUPERVISE, str(tmp_path), "steady", SLEEP)
+    eventually(lambda: pids(tmp_path / "steady"))
+    supervisor.kill()
+    supervisor.wait()
+    eventually(lambda: not any(map(alive, pids(tmp_path / "steady"))), seconds=5)
+
+
+def test_marked_processes_of_an_earlier_stack_are_found_and_ended(tmp_path: Path) -> None:
+    command = ["sleep", "600"]
+    with (
+        subprocess.Popen(command, env={orphans.MARK: str(tmp_path), "PATH": os.defpath}) as ours,
+        subprocess.Popen(command, env={orphans.MARK: f"{tmp_path}/other", "PATH": os.defpath}) as stranger,
+    ):
+        assert orphans.marked(tmp_path) == [ours.pid]
+        orphans.end(lambda: orphans.marked(tmp_path), signal.SIGTERM, 5, lambda _: ours.poll() and None)
+        assert ours.wait(5) == -signal.SIGTERM
+        assert stranger.poll() is None
+        stranger.kill()

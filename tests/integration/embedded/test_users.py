@@ -1,0 +1,154 @@
+"""Root and another user: PostgreSQL under each, and what each is told of a folder that is not theirs."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.embedded.account import SERVER_USER
+from app.embedded.errors import StartError
+from app.embedded.postgres import embedded_postgres
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from app.embedded.postgres import embedded_postgres
+try:
+    with embedded_postgres(Path(sys.argv[1]), durable=False) as url:
+        print(url, flush=True)
+        time.sleep(600)
+except KeyboardInterrupt:
+    pass
+"""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run things as another user")
+
+# The capability to read lets the other user run a Python that lies in root's home; to write, it gives no right.
+AS_NOBODY = (
+    *("setpriv", "--reuid=nobody", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+)
+"""Words before a command."""
+
+
+def nobody_can_run() -> bool:
+    try:
+        return subprocess.run([*AS_NOBODY, "true"], check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+needs_nobody = pytest.mark.skipif(not nobody_can_run(), reason="setpriv or its capability is missing here")
+
+
+@pytest.fixture
+def nobodys(place: Path) -> Path:
+    folder = place / "nobodys"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+    return folder
+
+
+def owner_of(url: str) -> str:
+    return Path(url.partition("host=")[2]).owner()
+
+
+def test_root_gets_a_user_of_its_own_for_it(place: Path) -> None:
+    with embedded_postgres(place, durable=False) as url:
+        assert owner_of(url) == SERVER_USER
+        pid = (place / "postgres/postmaster.pid").read_text().splitlines()[0]
+        assert Path(f"/proc/{pid}").owner() == SERVER_USER
+        assert Path(f"/proc/{pid}/status").read_text().count("CapEff:\t0000000000000000") == 1
+
+
+def test_root_is_told_of_a_folder_that_this_user_cannot_enter(place: Path) -> None:
+    closed = place / "closed"
+    closed.mkdir(mode=0o700)
+    expected = f"its user {SERVER_USER} cannot enter {closed}"
+    with pytest.raises(StartError, match=expected), embedded_postgres(closed / "data"):
+        pass
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@needs_nobody
+def test_root_then_another_user(place: Path, nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
+    with embedded_postgres(place / "roots", durable=False) as url:
+        other = spawn("-B", "-c", HOLD, str(nobodys / "data"), prefix=AS_NOBODY, HOME="/nonexistent")
+        assert other.stdout
+        theirs = other.stdout.readline().strip()
+        assert owner_of(url) == SERVER_USER
+        assert owner_of(theirs) == "nobody"
+        other.send_signal(2)
+        other.wait(20)
+    assert (nobodys / "data").stat().st_mode & 0o777 == 0o700
+
+
+@needs_nobody
+@pytest.mark.parametrize(
+    ("mode", "owner", "words"),
+    [(0o700, 0, "belongs to root"), (0o755, 0, "belongs to root"), (0o500, 65534, "Permission denied")],
+    ids=["closed", "open", "read-only"],
+)
+def test_another_user_is_told_whose_folder_it_is(
+    place: Path, spawn: Callable[..., subprocess.Popen[str]], mode: int, owner: int, words: str
+) -> None:
+    data = place / "data"
+    (data / "something").mkdir(parents=True)
+    data.chmod(mode)
+    os.chown(data, owner, owner)
+    refused = spawn("-B", "-m", "app.embedded", "--data-dir", str(data), "--port", "0", prefix=AS_NOBODY)
+    out, err = refused.communicate(timeout=30)
+    assert (refused.returncode, out, err.count("\n")) == (1, "", 1)
+    assert f"cannot use the data folder {data}" in err
+    assert words in err
+
+
+def test_root_leaves_another_users_folder_alone(nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
+    refused = spawn("-m", "app.embedded", "--data-dir", str(nobodys), "--port", "0")
+    _, err = refused.communicate(timeout=30)
+    assert err == (
+        f"tunewright: cannot use the data folder {nobodys} ({nobodys} belongs to nobody); "
+        "choose another with --data-dir\n"
+    )
+    assert list(nobodys.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(place: Path) -> Iterator[Path]:
+    disk = place / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=711", "small", disk], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("no right to mount here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_fills_up_while_the_cluster_is_made_gives_one_line(small_disk: Path) -> None:
+    expected = r"No space left on device.*is full"
+    with pytest.raises(StartError, match=expected) as caught, embedded_postgres(small_disk / "data", durable=False):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_too_small_a_disk_is_known_before_anything_starts(
+    small_disk: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    refused = spawn("-m", "app.embedded", "--data-dir", str(small_disk / "data"), "--port", "0")
+    out, err = refused.communicate(timeout=30)
+    assert (refused.returncode, out, err.count("\n")) == (1, "", 1)
+    assert "MB free, and 300 MB are needed" in err
+    assert not (small_disk / "data/postgres").exists()
+
+
+def test_a_read_only_disk_gives_one_line(small_disk: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    refused = spawn("-m", "app.embedded", "--data-dir", str(small_disk / "data"), "--port", "0")
+    _, err = refused.communicate(timeout=30)
+    assert refused.returncode == 1
+    assert err == (
+        f"tunewright: cannot use the data folder {small_disk / 'data'}: Read-only file system; "
+        "choose another with --data-dir\n"
+    )
