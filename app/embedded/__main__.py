@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from app.embedded.signals import block_signals
 
 def main() -> int:
     block_signals()
-    # What runs here as root may lie in a folder that others can enter.
-    os.umask(0o077)
     parser = argparse.ArgumentParser(prog="tunewright up", description="Runs the local stack until ctrl-C.")
     parser.add_argument("--data-dir", type=Path, help="where everything is kept (TUNEWRIGHT_DATA_DIR)")
     parser.add_argument("--host", help="address to listen on (TUNEWRIGHT_HOST)")

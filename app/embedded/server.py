@@ -20,7 +20,7 @@ class Server:
     is_ready: Callable[[int], bool]
     """Given the process id."""
     complete: Callable[[], None]
-    """Creates what its users expect to find; called each time the server has become ready."""
+    """Creates what its users expect to find; called at the first start."""
 
 
 def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:

@@ -33,6 +33,8 @@ CHECKPOINT_SECONDS = 40.0
 def run_stack(settings: Settings) -> None:
     """Runs until StopRequested, which it raises after everything has ended. Signals must be blocked."""
     data = open_folder(settings.data_dir)
+    # Root's data folder can be entered by others; what the stack keeps in it is not for them.
+    os.umask(0o077)
     with locked(data / "lock", lambda: already_running(data)):
         (data / "server.json").unlink(missing_ok=True)
         check_space(data)
@@ -73,7 +75,9 @@ def run(supervisor: Supervisor, settings: Settings, listener: socket.socket) -> 
     for queue in ("training", "light"):
         supervisor.start(worker(queue, env))
     await_ready(supervisor, api, url)
-    write_private(data / "server.json", json.dumps({"url": url, "pid": os.getpid()}))
+    # For the command line, which creates keys and registers models beside a running server.
+    reached_by = {"database_url": env["DATABASE_URL"], "redis_url": env["REDIS_URL"]}
+    write_private(data / "server.json", json.dumps({"url": url, "pid": os.getpid(), **reached_by}))
     greet(url, data)
     supervisor.watch()
 
@@ -172,7 +176,7 @@ def greet(url: str, data: Path) -> None:
         f"The API key is in {data / 'api_key'}; logs are in {data / 'logs'}\n"
         "Try:\n"
         f"  curl {key} {url}/models\n"
-        f"  curl {key} -F file=@examples/tickets.jsonl {url}/datasets\n"
+        f"  curl {key} -F file=@examples/support_tickets/train.jsonl {url}/datasets\n"
         f"  curl {key} {url}/jobs",
         flush=True,
     )

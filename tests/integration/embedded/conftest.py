@@ -24,6 +24,13 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
+def deep(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path too long for a socket, and with characters that a connection URL gives a meaning."""
+    monkeypatch.setattr("app.embedded.folder.short_temporary_folder", lambda: place)
+    return place / ("deep/" * 20) / "it's, a 100% two"
+
+
+@pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts Python with these arguments; what it prints can be read line by line. Killed at the end of the test."""
     with contextlib.ExitStack() as started:

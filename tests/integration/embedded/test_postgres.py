@@ -60,10 +60,10 @@ def test_it_is_closed_to_the_network_and_its_sockets_to_others(place: Path) -> N
             psycopg.connect(host=str(sockets), user="pg_monitor", dbname="tunewright")
 
 
-def test_two_side_by_side(place: Path) -> None:
+def test_two_side_by_side(place: Path, deep: Path) -> None:
     with (
         embedded_postgres(place / "one", durable=False) as first,
-        embedded_postgres(place / ("deep/" * 20) / "it's, a two", durable=False) as second,
+        embedded_postgres(deep, durable=False) as second,
     ):
         scalar(first, "CREATE TABLE kept ()")
         assert scalar(second, "SELECT to_regclass('kept')") is None

@@ -35,8 +35,8 @@ def test_data_survives_a_restart_and_no_port_is_open(tmp_path: Path) -> None:
         assert increment(url) == 2
 
 
-def test_two_side_by_side(tmp_path: Path) -> None:
-    with embedded_redis(tmp_path / "one") as first, embedded_redis(tmp_path / ("deep/" * 20)) as second:
+def test_two_side_by_side(tmp_path: Path, deep: Path) -> None:
+    with embedded_redis(tmp_path / "one") as first, embedded_redis(deep) as second:
         assert increment(first) == increment(second) == 1
 
 

@@ -1,0 +1,109 @@
+"""The whole stack, started and stopped as its operator does it."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from app.embedded import orphans
+
+Eventually = Callable[..., None]
+Start = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def data(place: Path) -> Path:
+    return place / "data"
+
+
+@pytest.fixture
+def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: Eventually) -> Iterator[Start]:
+    """Starts the stack and returns when it is ready."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        supervisor = spawn("-m", "app.embedded", "--data-dir", str(data), "--port", "0")
+        started.append(supervisor)
+        assert supervisor.stdout
+        greeting = "".join(supervisor.stdout.readline() for _ in range(6))
+        assert f"Tunewright is ready at {url_of(data)} " in greeting
+        assert f"The API key is in {data / 'api_key'}" in greeting
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.kill()
+    eventually(lambda: not left_alive(data), seconds=60)
+
+
+def left_alive(data: Path) -> list[int]:
+    servers = [orphans.serving(folder, *names) for folder, *names in served(data)]
+    return sum(servers, orphans.marked(data))
+
+
+def served(data: Path) -> list[tuple[Path, str, str]]:
+    return [(data / "postgres", "postgres", "postgres")] + [
+        (folder, "redis-server", "valkey-server") for folder in (data / "redis").glob("*")
+    ]
+
+
+def url_of(data: Path) -> str:
+    return str(json.loads((data / "server.json").read_text())["url"])
+
+
+def jobs(data: Path) -> httpx.Response:
+    key = (data / "api_key").read_text().strip()
+    return httpx.get(f"{url_of(data)}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
+
+
+def test_it_starts_stops_and_starts_again(
+    data: Path, start: Start, spawn: Callable[..., subprocess.Popen[str]], eventually: Eventually
+) -> None:
+    supervisor = start()
+    assert stat.S_IMODE((data / "api_key").stat().st_mode) == 0o600
+    assert jobs(data).status_code == 200
+    server = json.loads((data / "server.json").read_text())
+    assert server["pid"] == supervisor.pid
+    with sa.create_engine(server["database_url"], poolclass=sa.NullPool).connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM api_keys")).scalar() == 1
+
+    second = spawn("-m", "app.embedded", "--data-dir", str(data), "--port", "0")
+    _, err = second.communicate(timeout=30)
+    assert second.returncode == 1
+    assert f"already running on the data folder {data}: {url_of(data)}, process {supervisor.pid};" in err
+
+    (api,) = [pid for pid in orphans.marked(data) if "app.embedded.api" in words_of(pid)]
+    os.kill(api, signal.SIGKILL)
+    assert jobs(data).status_code == 200, "the port was kept while the API was started again"
+
+    supervisor.send_signal(signal.SIGINT)
+    _, err = supervisor.communicate(timeout=60)
+    assert supervisor.returncode == 0
+    assert "api ended (SIGKILL); starting it again in 1 s" in err
+    assert left_alive(data) == []
+    assert not (data / "server.json").exists()
+
+
+def test_a_killed_supervisor_leaves_nothing_in_the_way(data: Path, start: Start) -> None:
+    supervisor = start()
+    key = (data / "api_key").read_text()
+    supervisor.kill()
+    supervisor.wait()
+    again = start()
+    assert (data / "api_key").read_text() == key
+    assert jobs(data).status_code == 200
+    again.terminate()
+    again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert left_alive(data) == []
+
+
+def words_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
