@@ -5,7 +5,7 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, DatasetInUse, DatasetNotReady, ModelExists
+│   └── JobFinal, JobNotFinal, AlreadyCancelling, DatasetInUse, ModelExists
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, BadModelFolder
 ├── TooLarge 413
@@ -100,6 +100,14 @@ class JobNotFinal(Conflict):
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
         super().__init__(f"Job {id} is {state}; cancel it and wait for its end before deleting it.")
+
+
+class AlreadyCancelling(Conflict):
+    code = "already_cancelling"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f"Job {id} is being cancelled already; wait for its end.")
 
 
 class DatasetInUse(Conflict):

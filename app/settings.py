@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     """Time between two looks of the dispatcher for lost work."""
     poll_seconds: float = Field(default=5, gt=0)
     """Time between two looks of a worker for work that no bell announced."""
-    stop_seconds: float = Field(default=10, gt=0)
+    stop_seconds: float = Field(default=3, gt=0)
     """Time a training process gets to stop by itself before it is killed."""
     drain_seconds: float = Field(default=30, gt=0)
     """Time a training process gets to checkpoint when its worker is asked to stop."""

@@ -71,8 +71,10 @@ class Storage:
         """Chunks of the bytes from `start` up to `end` (exclusive). FileNotFoundError if there is no such object."""
         if end == start:
             return iter(())
-        wanted: dict[str, Any] = {"range": (start, end) if end is not None else {"offset": start}} if start or end else {}
-        result = obstore.get(self._store, _checked(key), options=wanted)
+        options: Any = {}
+        if start or end is not None:
+            options["range"] = (start, end) if end is not None else {"offset": start}
+        result = obstore.get(self._store, _checked(key), options=options)
         return (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
 
     def fetch(self, file: StoredFile, target: Path) -> None:

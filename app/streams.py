@@ -1,6 +1,7 @@
 """Every Redis key of ours, and the live metrics behind them. Redis may lose all of it: Postgres has it too."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -30,11 +31,17 @@ def publish(client: redis.Redis, job_id: str, points: Sequence[MetricPoint]) -> 
         pipe.execute()
 
 
+async def newest_live(client: redis.asyncio.Redis, job_id: str) -> str:
+    """Position of the newest live point."""
+    newest: Any = await client.xrevrange(metrics_key(job_id), count=1)
+    return str(newest[0][0].decode()) if newest else "0"
+
+
 async def read_live(
     client: redis.asyncio.Redis, job_id: str, after: str, wait_seconds: float
 ) -> tuple[str, list[MetricPoint]]:
-    """Points that were published after stream position `after` ("$" is now), waiting for the first; and where to go on."""
-    found = await client.xread({metrics_key(job_id): after}, count=500, block=int(wait_seconds * 1000))
+    """Points published behind position `after`, waiting for the first; and the position to go on from."""
+    found: Any = await client.xread({metrics_key(job_id): after}, count=500, block=max(int(wait_seconds * 1000), 1))
     entries = found[0][1] if found else []
     points = [MetricPoint.model_validate_json(fields[b"point"]) for _, fields in entries]
     return (entries[-1][0].decode() if entries else after), points

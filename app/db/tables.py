@@ -169,7 +169,8 @@ class Attempt(Base):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     """succeeded, failed, cancelled, paused, released or lost."""
-    start_step: Mapped[int] = mapped_column(server_default=text("0"))
+    start_step: Mapped[int | None]
+    """Step it went on from; null until its process has said so."""
     log_tail: Mapped[str] = mapped_column(server_default=text("''"))
 
     __table_args__ = (PrimaryKeyConstraint("job_id", "number"),)

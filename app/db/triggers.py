@@ -15,7 +15,7 @@ def job_transition_statements() -> tuple[str, str]:
             END IF;
             RETURN NEW;
         END $$
-    """  # noqa: S608 - made of our own enum
+    """
     trigger = """
         CREATE OR REPLACE TRIGGER refuse_unknown_job_transition BEFORE UPDATE OF state ON jobs
         FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)

@@ -153,6 +153,17 @@ class AttemptLost(EventBody):
         return f"Attempt {self.attempt} stopped answering; its lease has lapsed."
 
 
+class AttemptRecovered(EventBody):
+    """The worker came back before anybody else took the job, and kept its attempt."""
+
+    type: Literal["attempt_recovered"] = "attempt_recovered"
+    attempt: int
+
+    @property
+    def message(self) -> str:
+        return f"The worker of attempt {self.attempt} answers again and goes on."
+
+
 class AttemptReleased(EventBody):
     """The worker gave the job back of its own will, for instance because it was asked to stop."""
 
@@ -217,6 +228,7 @@ JobEvent = Annotated[
     | Warned
     | CancelRequested
     | AttemptLost
+    | AttemptRecovered
     | AttemptReleased
     | AttemptFailed
     | JobSucceeded

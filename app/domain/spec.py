@@ -108,7 +108,8 @@ class JobSpec(SpecPart):
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Ends the fine-tuned model's name."""
     metadata: dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, StringConstraints(max_length=512)]
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
     ] = Field(default_factory=dict, max_length=16)
     priority: int = Field(default=0, ge=-100, le=100)
     """Higher is claimed first."""

@@ -14,7 +14,7 @@ bearer = HTTPBearer(auto_error=False, description="An API key; `tunewright keys 
 def authenticate(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Caller:
-    caller: Caller | None = credentials and request.app.state.find_caller(credentials.credentials)
+    caller: Caller | None = request.app.state.find_caller(credentials.credentials) if credentials else None
     if caller is None:
         raise Unauthorized
     needed = "read" if request.method in ("GET", "HEAD") else "write"

@@ -1,6 +1,6 @@
 """RFC 9457 problem+json for everything that goes wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -60,7 +60,12 @@ def problems(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
 
 
 def problem(
-    request: Request, status: int, code: str, detail: str, errors: Sequence[FieldError] = (), **headers: str
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     body = ProblemDetails(
         type=f"urn:tunewright:error:{code}",
@@ -71,7 +76,7 @@ def problem(
         code=code,
         errors=[FieldProblem(**error._asdict()) for error in errors],
     )
-    return JSONResponse(body.model_dump(), status, headers, media_type="application/problem+json")
+    return JSONResponse(body.model_dump(), status, dict(headers or {}), media_type="application/problem+json")
 
 
 def pointer(location: Sequence[str | int]) -> str:
@@ -92,7 +97,7 @@ async def _ours(request: Request, error: TunewrightError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    return problem(request, error.status, error.code, str(error), error.errors, **headers)
+    return problem(request, error.status, error.code, str(error), error.errors, headers)
 
 
 async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -105,7 +110,7 @@ async def _starlettes(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404:
         return await _ours(request, NotFound())
     code = HTTPStatus(error.status_code).name.lower()
-    return problem(request, error.status_code, code, str(error.detail), **dict(error.headers or {}))
+    return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:

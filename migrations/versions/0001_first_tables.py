@@ -194,7 +194,7 @@ def upgrade() -> None:
         ),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.Text(), nullable=True),
-        sa.Column("start_step", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("start_step", sa.BigInteger(), nullable=True),
         sa.Column("log_tail", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_attempts_job_id_jobs"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_attempts_project_id_projects")),

@@ -1,0 +1,127 @@
+"""The process beside the server: relays the outbox, sweeps what was lost, collects dead bytes.
+
+Each duty has a thread of its own, so that one that is stuck (on a stopped Redis, say) holds up no other.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
+from sqlalchemy import delete, select
+from sqlalchemy.exc import DBAPIError
+
+from app import outbox
+from app.datasets.service import DatasetService
+from app.db.session import Sessions, connect, open_sessions, transaction
+from app.db.tables import DeadObject
+from app.domain.job import JobState
+from app.jobs.queue import QueueRepository
+from app.settings import Settings, get_settings
+from app.storage import Storage
+
+log = structlog.get_logger()
+
+RELAY_SECONDS = 0.2
+COLLECT_SECONDS = 30.0
+REMIND_SECONDS = 5.0
+
+
+class Dispatcher:
+    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+        self.settings, self.sessions = settings, sessions
+        self.bells = outbox.make_bells(settings.broker_url)
+        self.storage = Storage(settings.storage)
+        # Healthy workers speak first: after any loss of Postgres, and at the start, the sweep waits a full lease.
+        self.sweep_from = time.monotonic() + settings.lease_seconds
+        self.reminded_at = 0.0
+
+    def relay(self) -> None:
+        with transaction(self.sessions) as session:
+            while outbox.relay(session, self.bells) == outbox.BATCH:
+                session.commit()
+                session.begin()
+        if time.monotonic() - self.reminded_at > REMIND_SECONDS:
+            self.reminded_at = time.monotonic()
+            self.remind()
+
+    def remind(self) -> None:
+        """Ring again for work that waits although its queue is empty: its bells were lost with Redis."""
+        with transaction(self.sessions) as session:
+            for queue, projects in (
+                ("training", QueueRepository(session).projects_with_work()),
+                ("light", DatasetService(session).projects_with_work()),
+            ):
+                if projects and not self.is_ringing(queue):
+                    for project_id in projects:
+                        outbox.ring(session, project_id, queue)  # type: ignore[arg-type]
+
+    def is_ringing(self, queue: str) -> bool:
+        with self.bells.connection_for_write() as connection:
+            return bool(connection.default_channel.client.llen(queue))
+
+    def sweep(self) -> None:
+        if time.monotonic() < self.sweep_from:
+            return
+        try:
+            with transaction(self.sessions) as session:
+                for job in QueueRepository(session).sweep():
+                    log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
+                    if job.state == JobState.queued:
+                        outbox.ring(session, job.project_id, "training")
+        except DBAPIError:
+            self.sweep_from = time.monotonic() + self.settings.lease_seconds
+            raise
+
+    def collect(self) -> None:
+        """Remove bytes that no row names any more."""
+        with transaction(self.sessions) as session:
+            query = select(DeadObject).order_by(DeadObject.id).limit(100).with_for_update(skip_locked=True)
+            dead = session.scalars(query).all()
+            self.storage.delete(*(row.storage_key for row in dead))
+            session.execute(delete(DeadObject).where(DeadObject.id.in_([row.id for row in dead])))
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    engine = connect(settings.database_url)
+    dispatcher = Dispatcher(settings, open_sessions(engine))
+    duties = [
+        (dispatcher.relay, RELAY_SECONDS),
+        (dispatcher.sweep, settings.sweep_seconds),
+        (dispatcher.collect, COLLECT_SECONDS),
+    ]
+    # Daemons: a duty stuck in a dead connection must not keep the process from ending; its transaction rolls back.
+    threads = [threading.Thread(target=repeat, args=(duty, seconds, stop), daemon=True) for duty, seconds in duties]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+    for thread in threads:
+        thread.join(timeout=10)
+    engine.dispose()
+
+
+def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> None:
+    while not stop.wait(seconds):
+        try:
+            duty()
+        except (DBAPIError, RedisError, BrokerError, OSError) as error:
+            log.warning("duty failed, will try again", duty=duty.__name__, error=str(error)[:300])
+        except Exception:
+            # A fault of ours: end the process, loudly, rather than go on without this duty.
+            log.exception("duty broke", duty=duty.__name__)
+            os._exit(1)
+
+
+def main() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(get_settings(), stop)
+
+
+if __name__ == "__main__":
+    main()

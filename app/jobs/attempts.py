@@ -1,0 +1,186 @@
+"""What a worker may say of the attempt it holds. Every word is fenced: StaleAttempt tells it to stop and let go."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Session
+
+from app.adapters.service import AdapterService
+from app.db.tables import Attempt, Checkpoint, Job
+from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.event import (
+    AttemptFailed,
+    AttemptReleased,
+    CheckpointSaved,
+    EventBody,
+    JobCancelled,
+    JobFailed,
+    JobResumed,
+    JobSucceeded,
+    PhaseChanged,
+)
+from app.domain.job import HELD, FailureReason, JobPhase, JobState
+from app.domain.metric import MetricPoint
+from app.errors import StaleAttempt
+from app.jobs.metrics import MetricRepository
+from app.jobs.queue import Claim, QueueRepository, owned
+from app.jobs.repository import JobRepository
+from app.outbox import ring
+
+RUNNING = (JobState.running, JobState.pausing)
+"""States in which an attempt may still succeed or fail."""
+
+
+class AttemptService:
+    def __init__(self, session: Session, claim: Claim) -> None:
+        self.session = session
+        self.claim = claim
+        self.jobs = JobRepository(session)
+        self.queue = QueueRepository(session)
+
+    def state(self) -> JobState | None:
+        """The job's state while the attempt is still its own, else None."""
+        found = self.session.scalars(select(Job.state).where(*owned(self.claim))).one_or_none()
+        return JobState(found) if found else None
+
+    def enter(self, phase: JobPhase) -> None:
+        self._note([PhaseChanged(phase=phase)], phase=phase)
+
+    def tell(self, *events: EventBody) -> None:
+        self._note(events)
+
+    def plan(self, resolved: dict[str, Any], total_steps: int, start_step: int) -> None:
+        """Fix what the first attempt decided; a later attempt says where it goes on."""
+        resumed = [JobResumed(attempt=self.claim.attempt, step=start_step)] if self.claim.attempt > 1 else []
+        self._note(
+            resumed,
+            resolved=func.coalesce(Job.resolved, cast(resolved, JSONB)),
+            total_steps=total_steps,
+            step=start_step,
+        )
+        self._update_attempt(start_step=start_step)
+
+    def record(self, points: Sequence[MetricPoint], estimated_finish_at: datetime | None) -> None:
+        """Store metric points, and show the latest of each name on the job."""
+        latest: dict[str, float] = {}
+        for point in points:
+            latest |= point.values
+        step = max(point.step for point in points)
+        self._note(
+            [],
+            step=func.greatest(Job.step, step),
+            last_metrics=func.coalesce(Job.last_metrics, cast({}, JSONB)).op("||")(cast(latest, JSONB)),
+            estimated_finish_at=estimated_finish_at,
+        )
+        MetricRepository(self.session).add(self.claim.project_id, self.claim.job_id, points)
+
+    def keep_log(self, tail: str) -> None:
+        """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
+        self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
+
+    def save_checkpoint(self, step: int, files: Sequence[StoredFile]) -> None:
+        self._note([CheckpointSaved(step=step)])
+        row = {
+            "project_id": self.claim.project_id,
+            "job_id": self.claim.job_id,
+            "attempt": self.claim.attempt,
+            "step": step,
+            "files": [file.model_dump() for file in files],
+        }
+        self.session.execute(insert(Checkpoint).values(row).on_conflict_do_nothing())
+
+    def find_checkpoint(self) -> Checkpoint | None:
+        """The furthest one, of whatever attempt."""
+        query = (
+            select(Checkpoint)
+            .where(Checkpoint.project_id == self.claim.project_id, Checkpoint.job_id == self.claim.job_id)
+            .order_by(Checkpoint.step.desc(), Checkpoint.attempt.desc())
+            .limit(1)
+        )
+        return self.session.scalars(query).one_or_none()
+
+    def publish(
+        self, name: str, manifest: dict[str, Any], files: Sequence[StoredFile], archive: StoredFile | None
+    ) -> None:
+        """Make the stored files the job's result, and the job a success: one transaction, won by whoever is first."""
+        adapters = AdapterService(self.session)
+        where = (self.claim.project_id, self.claim.job_id, self.claim.attempt)
+        job = self._end(
+            JobState.succeeded, "succeeded", [JobSucceeded(num_artifacts=len(files) + (archive is not None))]
+        )
+        if archive is None:
+            adapters.publish_files(*where, kind=ArtifactKind.model, files=files)
+        else:
+            adapters.publish(
+                *where, name=name, base_model=job.base_model, manifest=manifest, files=files, archive=archive
+            )
+
+    def fail(self, reason: FailureReason, message: str) -> None:
+        """End the attempt: the job is queued again while its budget of failures lasts, and failed after that."""
+        job = self.jobs.get(self.claim.project_id, self.claim.job_id, lock=True)
+        retry = job.failures < job.spec["max_retries"] and job.state == JobState.running
+        if retry:
+            event = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
+            self._end(JobState.queued, "failed", [event], failures=job.failures + 1)
+            ring(self.session, self.claim.project_id, "training")
+        else:
+            self._end(
+                JobState.failed,
+                "failed",
+                [JobFailed(reason=reason, text=message)],
+                failures=job.failures + 1,
+                failure_reason=reason,
+                failure_message=message,
+            )
+
+    def release(self) -> None:
+        """Give the job back to the queue without a loss or a failure."""
+        self._end(JobState.queued, "released", [AttemptReleased(attempt=self.claim.attempt)])
+        ring(self.session, self.claim.project_id, "training")
+
+    def cancelled(self) -> None:
+        self._end(JobState.cancelled, "cancelled", [JobCancelled()], sources=[JobState.cancelling])
+
+    def _end(
+        self,
+        target: JobState,
+        outcome: str,
+        events: Sequence[EventBody],
+        sources: Sequence[JobState] = RUNNING,
+        **values: Any,
+    ) -> Job:
+        project_id, job_id, attempt, _ = self.claim
+        job = self.jobs.move(
+            project_id, job_id, fence=attempt, sources=sources, target=target, events=events, phase=None, **values
+        )
+        if job.claim_token != self.claim.token:
+            raise StaleAttempt
+        self.queue.end_attempt(self.claim, outcome)
+        return job
+
+    def _note(self, events: Sequence[EventBody], **values: Any) -> None:
+        statement = (
+            update(Job)
+            .where(*owned(self.claim), Job.state.in_(HELD))
+            .values(**values or {"attempt": Job.attempt})
+            .returning(Job)
+            .execution_options(populate_existing=True)
+        )
+        job = self.session.scalars(statement).one_or_none()
+        if job is None:
+            raise StaleAttempt
+        self.jobs.append_events(job, events)
+
+    def _update_attempt(self, **values: Any) -> None:
+        self.session.execute(
+            update(Attempt)
+            .where(
+                Attempt.project_id == self.claim.project_id,
+                Attempt.job_id == self.claim.job_id,
+                Attempt.number == self.claim.attempt,
+            )
+            .values(**values)
+        )

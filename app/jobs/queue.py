@@ -1,0 +1,199 @@
+"""The queue as workers and the sweep see it: claims, leases, and what is done about the lost."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, exists, func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from app.db.tables import Attempt, Dataset, DatasetUse, Job
+from app.domain.dataset import DatasetState
+from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancelled, JobClaimed, JobFailed
+from app.domain.job import HELD, LAPSE, MAX_LOSSES, MAX_LOSSES_WITHOUT_PROGRESS, FailureReason, JobState
+from app.domain.machine import Machine
+from app.errors import StaleAttempt
+from app.jobs.repository import JobRepository
+
+CLAIM_LOCK = 7_411_902_557
+"""Advisory lock: claims take turns, so that limits across jobs hold."""
+
+
+class Claim(NamedTuple):
+    """What a worker holds: the job, the attempt that is its fence, and the secret that proves the attempt its own."""
+
+    project_id: str
+    job_id: str
+    attempt: int
+    token: str
+
+
+class QueueRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.jobs = JobRepository(session)
+
+    def claim(self, machine: Machine, lease_seconds: float) -> Job | None:
+        """The most urgent job that fits the machine, with a new attempt in its name; None if none waits."""
+        self.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
+        query = (
+            select(Job)
+            .where(
+                Job.state == JobState.queued,
+                Job.device.in_(["auto", machine.device]),
+                Job.min_memory_gb <= machine.memory_gb,
+                ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting, DatasetState.invalid),
+            )
+            .order_by(Job.priority.desc(), Job.created_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        job = self.session.scalars(query).one_or_none()
+        if job is None:
+            return None
+        number = job.attempt + 1
+        row = {"project_id": job.project_id, "job_id": job.id, "number": number, "worker_id": machine.worker_id}
+        self.session.execute(insert(Attempt).values(row))
+        return self.jobs.move(
+            job.project_id,
+            job.id,
+            fence=job.attempt,
+            sources=[JobState.queued],
+            target=JobState.running,
+            events=[JobClaimed(attempt=number, worker=machine.worker_id)],
+            attempt=number,
+            claim_token=secrets.token_hex(16),
+            worker_id=machine.worker_id,
+            lease_until=lease_end(lease_seconds),
+            lapsed=False,
+            started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
+        )
+
+    def renew(self, claim: Claim, lease_seconds: float) -> JobState:
+        """Prolong the lease and tell the job's state, which may hold a wish; StaleAttempt if it is lost for good."""
+        held = (
+            update(Job)
+            .where(*owned(claim), Job.state.in_(HELD))
+            .values(lease_until=lease_end(lease_seconds))
+            .returning(Job.state)
+        )
+        state = self.session.scalars(held).one_or_none()
+        return JobState(state) if state else self._take_up_again(claim, lease_seconds)
+
+    def _take_up_again(self, claim: Claim, lease_seconds: float) -> JobState:
+        """A lapsed attempt that nobody has replaced is its worker's again, and the loss is given back."""
+        query = select(Job.worker_id, Attempt.worker_id).join(
+            Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
+        )
+        found = self.session.execute(query.where(*owned(claim), Job.lapsed).with_for_update(of=Job)).one_or_none()
+        if found is None:
+            raise StaleAttempt
+        self._end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
+        job = self.jobs.move(
+            claim.project_id,
+            claim.job_id,
+            fence=claim.attempt,
+            sources=[JobState.queued],
+            target=JobState.running,
+            events=[AttemptRecovered(attempt=claim.attempt)],
+            lapsed=False,
+            worker_id=found[1],
+            lease_until=lease_end(lease_seconds),
+            losses=Job.losses - 1,
+            losses_without_progress=func.greatest(Job.losses_without_progress - 1, 0),
+        )
+        return JobState(job.state)
+
+    def sweep(self) -> list[Job]:
+        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid."""
+        lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
+        doomed = select(Job).where(Job.state == JobState.queued, uses_dataset_in(DatasetState.invalid))
+        moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
+        return moved + [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
+
+    def _lose(self, job: Job) -> Job:
+        start = self.session.scalars(
+            select(Attempt.start_step).where(
+                Attempt.project_id == job.project_id, Attempt.job_id == job.id, Attempt.number == job.attempt
+            )
+        ).one_or_none()
+        self._end_attempt(job.project_id, job.id, job.attempt, "lost")
+        progressed = start is not None and job.step > start
+        fruitless = 0 if progressed else job.losses_without_progress + 1
+        target = LAPSE[JobState(job.state)]
+        events: list[EventBody] = [AttemptLost(attempt=job.attempt)]
+        values: dict[str, Any] = {"losses": job.losses + 1, "losses_without_progress": fruitless}
+        if target is JobState.queued and (fruitless >= MAX_LOSSES_WITHOUT_PROGRESS or job.losses + 1 > MAX_LOSSES):
+            target = JobState.failed
+            why = f"{job.losses + 1} workers were lost running it, {fruitless} in a row without a step of progress."
+            events.append(JobFailed(reason=FailureReason.crash_loop, text=why))
+            values |= {"failure_reason": FailureReason.crash_loop, "failure_message": why}
+        elif target is JobState.cancelled:
+            events.append(JobCancelled())
+        return self.jobs.move(
+            job.project_id,
+            job.id,
+            fence=job.attempt,
+            sources=[JobState(job.state)],
+            target=target,
+            events=events,
+            lapsed=target is JobState.queued,
+            phase=None,
+            **values,
+        )
+
+    def _refuse(self, job: Job) -> Job:
+        why = "The dataset turned out invalid; GET /datasets/{id} lists its problems."
+        return self.jobs.move(
+            job.project_id,
+            job.id,
+            fence=job.attempt,
+            sources=[JobState.queued],
+            target=JobState.failed,
+            events=[JobFailed(reason=FailureReason.dataset_invalid, text=why)],
+            failure_reason=FailureReason.dataset_invalid,
+            failure_message=why,
+        )
+
+    def end_attempt(self, claim: Claim, outcome: str) -> None:
+        self._end_attempt(claim.project_id, claim.job_id, claim.attempt, outcome)
+
+    def _end_attempt(self, project_id: str, job_id: str, number: int, outcome: str | None) -> None:
+        self.session.execute(
+            update(Attempt)
+            .where(Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number)
+            .values(outcome=outcome, ended_at=func.clock_timestamp() if outcome else None)
+        )
+
+    def projects_with_work(self) -> Sequence[str]:
+        """Projects with a job that waits for nothing but a worker."""
+        query = (
+            select(Job.project_id)
+            .where(Job.state == JobState.queued, ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting))
+            .distinct()
+        )
+        return self.session.scalars(query).all()
+
+
+def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    """The fence of every worker's write."""
+    return (
+        Job.project_id == claim.project_id,
+        Job.id == claim.job_id,
+        Job.attempt == claim.attempt,
+        Job.claim_token == claim.token,
+    )
+
+
+def lease_end(seconds: float) -> ColumnElement[Any]:
+    return func.clock_timestamp() + timedelta(seconds=seconds)
+
+
+def uses_dataset_in(*states: DatasetState) -> ColumnElement[bool]:
+    return exists().where(
+        DatasetUse.project_id == Job.project_id,
+        DatasetUse.job_id == Job.id,
+        Dataset.id == DatasetUse.dataset_id,
+        Dataset.state.in_(states),
+    )

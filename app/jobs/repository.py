@@ -1,0 +1,154 @@
+"""Jobs in the database. `move` is the only writer of a job's state."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, delete, func, insert, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from app.datasets.service import DatasetService
+from app.db.tables import Adapter, Artifact, Attempt, Checkpoint, DeadObject, Job, JobEvent
+from app.domain.event import EventBody
+from app.domain.job import FINAL, JobState
+from app.domain.page import Cursor
+from app.errors import JobNotFound, StaleAttempt
+
+
+class JobFilter(NamedTuple):
+    states: Sequence[JobState] = ()
+    base_model: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: dict[str, str] = {}  # noqa: RUF012 - never written
+
+
+class JobRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add(self, job: Job, event: EventBody) -> None:
+        self.session.add(job)
+        self.session.flush()
+        self.append_events(job, [event])
+
+    def get(self, project_id: str, id: str, *, lock: bool = False) -> Job:
+        query = select(Job).where(Job.project_id == project_id, Job.id == id)
+        if lock:
+            query = query.with_for_update().execution_options(populate_existing=True)
+        job = self.session.scalars(query).one_or_none()
+        if job is None:
+            raise JobNotFound(id)
+        return job
+
+    def list(self, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
+        """One more than `limit`, newest first."""
+        query = select(Job).where(Job.project_id == project_id)
+        if wanted.states:
+            query = query.where(Job.state.in_(wanted.states))
+        if wanted.base_model is not None:
+            query = query.where(Job.base_model == wanted.base_model)
+        if wanted.created_after is not None:
+            query = query.where(Job.created_at > wanted.created_after)
+        if wanted.created_before is not None:
+            query = query.where(Job.created_at < wanted.created_before)
+        if wanted.metadata:
+            query = query.where(Job.metadata_.contains(wanted.metadata))
+        return self.session.scalars(newest_first(query, limit, after)).all()
+
+    def adapter_ids(self, project_id: str, job_ids: Collection[str]) -> dict[str, str]:
+        query = select(Adapter.job_id, Adapter.id).where(Adapter.project_id == project_id, Adapter.job_id.in_(job_ids))
+        return dict(self.session.execute(query).tuples().all())
+
+    def move(
+        self,
+        project_id: str,
+        id: str,
+        *,
+        fence: int,
+        sources: Iterable[JobState],
+        target: JobState,
+        events: Sequence[EventBody],
+        **values: Any,
+    ) -> Job:
+        """Take a job from one of `sources` to `target` if its attempt is still `fence`; else StaleAttempt."""
+        if target in FINAL:
+            values |= {"finished_at": func.clock_timestamp(), "phase": None}
+        if target not in (JobState.running, JobState.pausing, JobState.cancelling):
+            values |= {"lease_until": None, "worker_id": None}
+        statement = (
+            update(Job)
+            .where(Job.project_id == project_id, Job.id == id, Job.attempt == fence, Job.state.in_(list(sources)))
+            .values(state=target, **values)
+            .returning(Job)
+            .execution_options(populate_existing=True)
+        )
+        job = self.session.scalars(statement).one_or_none()
+        if job is None:
+            raise StaleAttempt
+        self.append_events(job, events)
+        if target in FINAL:
+            DatasetService(self.session).release(project_id, id)
+        return job
+
+    def append_events(self, job: Job, events: Sequence[EventBody]) -> None:
+        """Number and store events; the update takes the job's row lock, so that numbers have no gap."""
+        if not events:
+            return
+        last = self.session.scalars(
+            update(Job)
+            .where(Job.project_id == job.project_id, Job.id == job.id)
+            .values(last_event_number=Job.last_event_number + len(events))
+            .returning(Job.last_event_number)
+        ).one()
+        rows = [
+            {
+                "project_id": job.project_id,
+                "job_id": job.id,
+                "number": number,
+                "type": event.type,  # type: ignore[attr-defined]  # every member of the union has it
+                "level": event.level,
+                "message": event.message,
+                "data": event.model_dump(mode="json", exclude={"type"}),
+            }
+            for number, event in enumerate(events, start=last - len(events) + 1)
+        ]
+        self.session.execute(insert(JobEvent), rows)
+
+    def events(self, project_id: str, id: str, after: int, limit: int) -> Sequence[JobEvent]:
+        query = (
+            select(JobEvent)
+            .where(JobEvent.project_id == project_id, JobEvent.job_id == id, JobEvent.number > after)
+            .order_by(JobEvent.number)
+            .limit(limit)
+        )
+        return self.session.scalars(query).all()
+
+    def latest_attempt(self, project_id: str, id: str) -> Attempt | None:
+        query = (
+            select(Attempt)
+            .where(Attempt.project_id == project_id, Attempt.job_id == id)
+            .order_by(Attempt.number.desc())
+            .limit(1)
+        )
+        return self.session.scalars(query).one_or_none()
+
+    def delete(self, job: Job) -> None:
+        """Remove a job and all that hangs on it; its stored bytes are left to the collector."""
+        keys = list(
+            self.session.scalars(
+                select(Artifact.storage_key).where(Artifact.project_id == job.project_id, Artifact.job_id == job.id)
+            )
+        )
+        checkpoints = self.session.scalars(
+            select(Checkpoint.files).where(Checkpoint.project_id == job.project_id, Checkpoint.job_id == job.id)
+        )
+        keys += [file["key"] for files in checkpoints for file in files]
+        self.session.add_all(DeadObject(project_id=job.project_id, storage_key=key) for key in keys)
+        self.session.execute(delete(Job).where(Job.project_id == job.project_id, Job.id == job.id))
+
+
+def newest_first(query: Select[Job], limit: int, after: Cursor | None) -> Select[Job]:
+    if after:
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(after.created_at, after.id))
+    return query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)

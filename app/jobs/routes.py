@@ -1,0 +1,108 @@
+"""`/jobs`: post, list, look at, cancel and delete fine-tuning jobs."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from app.domain.job import JobState
+from app.errors import AlreadyCancelling, InvalidSpec, JobFinal, JobNotFinal, JobNotFound, NotJson, TooLarge
+from app.errors import UnsupportedMediaType as NotAsJson
+from app.jobs.repository import JobFilter
+from app.jobs.schemas import EXAMPLE_SPEC, JobOut
+from app.jobs.service import JobService
+from app.web.auth import CallerDep
+from app.web.body import read_json
+from app.web.dependencies import PageDep, SessionDep
+from app.web.page import Page, page_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+METADATA = re.compile(r"metadata\[(.{1,64})\]")
+SPEC_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}, "example": EXAMPLE_SPEC}},
+    }
+}
+
+
+def get_filter(
+    request: Request,
+    state: Annotated[list[JobState] | None, Query(description="Only jobs in this state; may be repeated.")] = None,
+    model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,
+    created_after: Annotated[datetime | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
+    created_before: Annotated[datetime | None, Query(description="Only jobs posted earlier.")] = None,
+) -> JobFilter:
+    """Also `metadata[key]=value`, which may be repeated."""
+    pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
+    metadata = {match[1]: value for match, value in pairs if match}
+    return JobFilter(state or (), model, created_after, created_before, metadata)
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Post a job",
+    response_model=JobOut,
+    openapi_extra=SPEC_BODY,
+    responses=problems(InvalidSpec, NotJson, TooLarge, NotAsJson),
+)
+def post_job(
+    response: Response, caller: CallerDep, session: SessionDep, body: Annotated[object, Depends(read_json)]
+) -> JobOut:
+    """Queue a fine-tuning job. Once it is answered with 201 the job is safe: no crash loses it.
+
+    A bad spec is answered with every bad field at once. The dataset may still be under inspection; the job waits."""
+    service = JobService(session)
+    job = service.submit(caller.project_id, body)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return JobOut.of(job, waiting_for=service.waiting_for(job))
+
+
+@router.get("", summary="List jobs", responses=problems())
+def list_jobs(
+    caller: CallerDep, session: SessionDep, page: PageDep, wanted: Annotated[JobFilter, Depends(get_filter)]
+) -> Page[JobOut]:
+    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`."""
+    service = JobService(session)
+    jobs = service.list(caller.project_id, wanted, page.limit, page.after)
+    adapters = service.adapter_ids(caller.project_id, jobs)
+    return page_of(jobs, page.limit, lambda job: JobOut.of(job, adapters.get(job.id)))
+
+
+@router.get("/{id}", summary="Look at a job", responses=problems(JobNotFound))
+def get_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
+    """State, phase, progress, latest metrics, estimated finish, the resolved spec, and why it failed if it did."""
+    return _shown(JobService(session), caller.project_id, id)
+
+
+@router.post("/{id}/cancel", summary="Cancel a job", responses=problems(JobNotFound, JobFinal, AlreadyCancelling))
+def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
+    """A queued job is cancelled at once; a running one is `cancelling` until its process is gone."""
+    service = JobService(session)
+    service.cancel(caller.project_id, id)
+    return _shown(service, caller.project_id, id)
+
+
+@router.delete("/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinal))
+def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
+    """Remove a final job with its events, metrics, artifacts and adapter. There is no way back."""
+    JobService(session).delete(caller.project_id, id)
+
+
+@router.get(
+    "/{id}/logs", summary="The training process's own words", response_class=PlainTextResponse,
+    responses=problems(JobNotFound),
+)  # fmt: skip
+def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:
+    """The tail (up to 64 KiB) of what the latest attempt's process printed; brought up to date every few seconds."""
+    return JobService(session).log_tail(caller.project_id, id)
+
+
+def _shown(service: JobService, project_id: str, id: str) -> JobOut:
+    job = service.get(project_id, id)
+    return JobOut.of(job, service.adapter_ids(project_id, [job]).get(id), service.waiting_for(job))

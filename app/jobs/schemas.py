@@ -1,0 +1,142 @@
+"""Jobs on the wire."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from app.db.tables import Job, JobEvent
+from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.metric import MetricPoint
+from app.domain.spec import JobSpec
+from app.jobs.service import resolved_spec
+
+EXAMPLE_SPEC = {
+    "base_model": "gemma-3-270m",
+    "dataset_id": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
+    "method": "qlora",
+    "adapter": {"rank": 16, "alpha": 32},
+    "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.001},
+    "suffix": "support",
+    "metadata": {"team": "support"},
+}
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Failure(Wire):
+    reason: FailureReason
+    """Stable code."""
+    message: str
+
+
+class JobOut(Wire):
+    """A fine-tuning job."""
+
+    id: str
+    name: str | None
+    state: JobState
+    phase: JobPhase | None
+    """What a running job is doing."""
+    waiting_for: str | None = None
+    """What a queued job waits for; told for a single job, not in lists."""
+    attempt: int
+    progress: float
+    """Share of the steps that are done, 0 to 1."""
+    step: int
+    total_steps: int | None
+    last_metrics: dict[str, float]
+    """The latest value of each metric."""
+    estimated_finish_at: datetime | None
+    base_model: str
+    method: str
+    spec: JobSpec
+    """The spec, fully resolved: with every default, and with what was decided for `auto`."""
+    resolved: dict[str, Any] | None
+    """What the first attempt decided for this machine; null before that."""
+    failure: Failure | None
+    adapter_id: str | None
+    metadata: dict[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job, adapter_id: str | None = None, waiting_for: str | None = None) -> "JobOut":
+        return cls(
+            id=job.id,
+            name=job.name,
+            state=JobState(job.state),
+            phase=JobPhase(job.phase) if job.phase else None,
+            waiting_for=waiting_for,
+            attempt=job.attempt,
+            progress=job.step / job.total_steps if job.total_steps else 0.0,
+            step=job.step,
+            total_steps=job.total_steps,
+            last_metrics=job.last_metrics or {},
+            estimated_finish_at=job.estimated_finish_at if job.state == JobState.running else None,
+            base_model=job.base_model,
+            method=job.method,
+            spec=JobSpec.model_validate(resolved_spec(job)),
+            resolved=job.resolved,
+            failure=Failure(reason=FailureReason(job.failure_reason), message=job.failure_message or "")
+            if job.failure_reason
+            else None,
+            adapter_id=adapter_id,
+            metadata=job.metadata_,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+        )
+
+
+class EventOut(Wire):
+    """A fact about a job. `type` is a stable code, `data` its particulars, `message` the sentence to read."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "number": 7,
+                "type": "checkpoint_saved",
+                "level": "info",
+                "message": "A checkpoint of step 100 is safe in storage.",
+                "data": {"step": 100},
+                "created_at": "2026-01-05T10:12:13Z",
+            }
+        }
+    )
+
+    number: int
+    type: str
+    level: str
+    message: str
+    data: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, event: JobEvent) -> "EventOut":
+        return cls(
+            number=event.number,
+            type=event.type,
+            level=event.level,
+            message=event.message,
+            data=event.data,
+            created_at=event.created_at,
+        )
+
+
+class EventList(Wire):
+    items: list[EventOut]
+    """Oldest first."""
+    next_after: int | None
+    """Send it as `after` for what follows; null when nothing more is there yet."""
+
+
+class MetricList(Wire):
+    """A job's curve: for each step the point that counts, oldest first."""
+
+    items: list[MetricPoint]
+    next_after_step: int | None
+    """Send it as `after_step` for what follows; null when nothing more is there yet."""

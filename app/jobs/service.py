@@ -1,0 +1,107 @@
+"""What a user may do with a job."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.datasets.service import DatasetService
+from app.db.tables import Job
+from app.domain.event import CancelRequested, JobCancelled, JobCreated
+from app.domain.identity import new_id
+from app.domain.job import FINAL, JobState
+from app.domain.page import Cursor
+from app.domain.spec import JobSpec
+from app.errors import AlreadyCancelling, JobFinal, JobNotFinal
+from app.jobs.repository import JobFilter, JobRepository
+from app.jobs.spec_check import SpecCheck
+from app.outbox import ring
+
+
+class JobService:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.jobs = JobRepository(session)
+
+    def submit(self, project_id: str, raw: object) -> Job:
+        """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and bell are one write."""
+        spec = SpecCheck(self.session, project_id).check(raw)
+        job = Job(
+            id=new_id("ftjob"),
+            project_id=project_id,
+            name=spec.name,
+            state=JobState.queued,
+            priority=spec.priority,
+            base_model=spec.base_model,
+            method=spec.method,
+            spec=spec.model_dump(mode="json"),
+            metadata_=spec.metadata,
+            min_memory_gb=spec.resources.min_memory_gb,
+            device=spec.resources.device,
+        )
+        self.jobs.add(job, JobCreated())
+        datasets = DatasetService(self.session)
+        datasets.use(project_id, spec.dataset_id, job.id, "training")
+        if spec.validation_dataset_id:
+            datasets.use(project_id, spec.validation_dataset_id, job.id, "validation")
+        ring(self.session, project_id, "training")
+        return job
+
+    def get(self, project_id: str, id: str) -> Job:
+        return self.jobs.get(project_id, id)
+
+    def list(self, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
+        return self.jobs.list(project_id, wanted, limit, after)
+
+    def adapter_ids(self, project_id: str, jobs: Sequence[Job]) -> dict[str, str]:
+        return self.jobs.adapter_ids(project_id, [job.id for job in jobs])
+
+    def waiting_for(self, job: Job) -> str | None:
+        """What a queued job waits for, as a person would say it."""
+        if job.state != JobState.queued:
+            return None
+        ready = DatasetService(self.session).uses_are_ready(job.project_id, job.id)
+        return "a worker" if ready else "the inspection of its dataset"
+
+    def cancel(self, project_id: str, id: str) -> Job:
+        """A job that nobody runs is cancelled at once; one that runs is asked to stop."""
+        job = self.jobs.get(project_id, id, lock=True)
+        state = JobState(job.state)
+        if state in FINAL:
+            raise JobFinal(id, state)
+        if state is JobState.cancelling:
+            raise AlreadyCancelling(id)
+        held = state in (JobState.running, JobState.pausing)
+        return self.jobs.move(
+            project_id,
+            id,
+            fence=job.attempt,
+            sources=[state],
+            target=JobState.cancelling if held else JobState.cancelled,
+            events=[CancelRequested() if held else JobCancelled()],
+        )
+
+    def delete(self, project_id: str, id: str) -> None:
+        job = self.jobs.get(project_id, id, lock=True)
+        if JobState(job.state) not in FINAL:
+            raise JobNotFinal(id, job.state)
+        self.jobs.delete(job)
+
+    def log_tail(self, project_id: str, id: str) -> str:
+        """The last words of the latest attempt's process; empty before there is one."""
+        self.jobs.get(project_id, id)
+        attempt = self.jobs.latest_attempt(project_id, id)
+        return attempt.log_tail if attempt else ""
+
+
+def resolved_spec(job: Job) -> dict[str, Any]:
+    """The spec with everything decided: what the server filled in, and what the first attempt chose for `auto`."""
+    spec = JobSpec.model_validate(job.spec).model_dump(mode="json")
+    return merged(spec, {key: value for key, value in (job.resolved or {}).items() if key in spec})
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    return base | {
+        key: merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in over.items()
+    }

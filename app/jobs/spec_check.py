@@ -1,0 +1,93 @@
+"""A JobSpec against itself, the catalogue and the datasets, with every bad field named at once."""
+
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.datasets.service import DatasetService
+from app.db.tables import BaseModel
+from app.domain.dataset import DatasetState
+from app.domain.spec import JobSpec
+from app.errors import FieldError, InvalidSpec
+from app.models.service import ModelService, unmatched_targets
+
+
+class SpecCheck:
+    def __init__(self, session: Session, project_id: str) -> None:
+        self.models = ModelService(session)
+        self.datasets = DatasetService(session)
+        self.project_id = project_id
+
+    def check(self, raw: object) -> JobSpec:
+        """The filled spec. What is checked against the world is read from the raw body, so that one bad field does
+        not hide another."""
+        if not isinstance(raw, dict):
+            raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object; send a JobSpec.")])
+        errors: list[FieldError] = []
+        spec = None
+        try:
+            spec = JobSpec.model_validate(raw)
+        except ValidationError as error:
+            errors += [_field_error(found["loc"], found["type"], found["msg"]) for found in error.errors()]
+        model = self._check_model(raw, errors)
+        self._check_datasets(raw, errors)
+        if errors or spec is None or model is None:
+            raise InvalidSpec(errors)
+        return spec.filled(model.max_seq_len)
+
+    def _check_model(self, raw: dict[str, Any], errors: list[FieldError]) -> BaseModel | None:
+        name = raw.get("base_model")
+        if not isinstance(name, str) or not name or "\0" in name:
+            if isinstance(name, str):
+                errors.append(_unknown_model(name))
+            return None
+        model = self.models.find(self.project_id, name)
+        if model is None:
+            errors.append(_unknown_model(name))
+            return None
+        wanted = _at(raw, "training", "max_seq_len")
+        if type(wanted) is int and wanted > model.max_seq_len:
+            message = f'{model.name} takes at most {model.max_seq_len:,} tokens; write no more, or "auto".'
+            errors.append(FieldError("/training/max_seq_len", "beyond_model", message))
+        targets = _at(raw, "adapter", "target_modules")
+        if isinstance(targets, list) and all(isinstance(target, str) for target in targets):
+            for target in unmatched_targets(model.linear_modules, targets):
+                message = f"No linear layer of {model.name} is called {target!r:.80}; it has {_endings(model)}."
+                errors.append(FieldError("/adapter/target_modules", "no_module_matches", message))
+        return model
+
+    def _check_datasets(self, raw: dict[str, Any], errors: list[FieldError]) -> None:
+        for field in ("dataset_id", "validation_dataset_id"):
+            id = raw.get(field)
+            if not isinstance(id, str):
+                continue
+            dataset = self.datasets.find(self.project_id, id)
+            if dataset is None:
+                message = f"No dataset has the id {id!r:.80}; upload one with POST /datasets."
+                errors.append(FieldError(f"/{field}", "dataset_not_found", message))
+            elif dataset.state == DatasetState.invalid:
+                message = f"Dataset {id} is invalid; GET /datasets/{id} lists its problems."
+                errors.append(FieldError(f"/{field}", "dataset_invalid", message))
+
+
+def _field_error(location: tuple[int | str, ...], code: str, message: str) -> FieldError:
+    if code == "extra_forbidden":
+        code, message = "unknown_field", f"There is no field {location[-1]!r:.80}; leave it out."
+    # The words that pydantic puts between, to tell the members of a union apart, are no part of the pointer.
+    parts = [str(part) for part in location if str(part).isidentifier() or isinstance(part, int)]
+    return FieldError("".join("/" + part for part in parts if part not in ("float", "int", "bool")), code, message)
+
+
+def _unknown_model(name: str) -> FieldError:
+    message = f"The catalogue has no model {name!r:.80}; GET /models lists it, and `tunewright models add` adds to it."
+    return FieldError("/base_model", "unknown_model", message)
+
+
+def _at(raw: dict[str, Any], part: str, field: str) -> object:
+    section = raw.get(part)
+    return section.get(field) if isinstance(section, dict) else None
+
+
+def _endings(model: BaseModel) -> str:
+    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in model.linear_modules})[:20])

@@ -1,0 +1,87 @@
+"""Watching a job: its events, its curve, and both live as server-sent events."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from fastapi.sse import EventSourceResponse
+
+from app.db.session import transaction
+from app.errors import BadCursor, JobNotFound
+from app.jobs.metrics import MetricRepository
+from app.jobs.repository import JobRepository
+from app.jobs.schemas import EventList, EventOut, MetricList
+from app.jobs.stream import Place, follow, look
+from app.web.auth import CallerDep
+from app.web.dependencies import SessionDep
+from app.web.problems import problems
+
+router = APIRouter(prefix="/jobs", tags=["watching"])
+
+
+@router.get("/{id}/events", summary="What happened to a job", responses=problems(JobNotFound))
+def list_events(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    after: Annotated[int, Query(ge=0, le=2**62, description="Only events with a higher number.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> EventList:
+    """Events, oldest first, numbered from 1 without gaps."""
+    jobs = JobRepository(session)
+    jobs.get(caller.project_id, id)
+    events = jobs.events(caller.project_id, id, after, limit + 1)
+    items = [EventOut.of(event) for event in events[:limit]]
+    return EventList(items=items, next_after=items[-1].number if len(events) > limit else None)
+
+
+@router.get("/{id}/metrics", summary="The curves of a job", responses=problems(JobNotFound))
+def list_metrics(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    names: Annotated[list[str] | None, Query(description="Only these metrics; may be repeated.")] = None,
+    after_step: Annotated[int, Query(ge=-1, le=2**62, description="Only later steps.")] = -1,
+    limit: Annotated[int, Query(ge=1, le=2000)] = 2000,
+) -> MetricList:
+    """For each step the values that count: those of the latest attempt that measured it."""
+    JobRepository(session).get(caller.project_id, id)
+    points = MetricRepository(session).curve(caller.project_id, id, names or (), after_step, limit + 1)
+    items = points[:limit]
+    return MetricList(items=items, next_after_step=items[-1].step if len(points) > limit else None)
+
+
+def get_place(
+    last_event_id: Annotated[
+        str | None, Header(description="The `id` of the last thing received; the stream goes on behind it.")
+    ] = None,
+) -> Place | None:
+    return Place.decode(last_event_id) if last_event_id else None
+
+
+@router.get(
+    "/{id}/stream",
+    summary="Watch a job live",
+    response_class=EventSourceResponse,
+    responses=problems(JobNotFound, BadCursor)
+    | {204: {"description": "The job is final and everything was sent: do not reconnect."}},
+)
+async def stream_job(
+    request: Request, id: str, caller: CallerDep, place: Annotated[Place | None, Depends(get_place)]
+) -> Response:
+    """Server-sent events: `job_event` (an event), `metrics` (a metric point) and at last `end` (the final state).
+
+    Everything from the job's beginning, then live. A client that reconnects with `Last-Event-ID` misses nothing and
+    sees nothing twice; once all was sent, it is answered with 204."""
+    state = request.app.state
+
+    def first_look() -> bool:
+        with transaction(state.sessions) as session:
+            JobRepository(session).get(caller.project_id, id)
+            return place is not None and look(session, caller.project_id, id, place).is_over
+
+    if await run_in_threadpool(first_look):
+        return Response(status_code=204)
+    stream = follow(state.sessions, state.redis, caller.project_id, id, place or Place())
+    return EventSourceResponse(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

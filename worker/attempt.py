@@ -1,0 +1,312 @@
+"""One attempt at a job, as named steps: prepare → train → publish. The claim comes from `worker.tasks`.
+
+However it ends, the child is gone and the local folder is empty afterwards. If the worker dies instead, the lease
+lapses and the next attempt goes on from the last checkpoint.
+"""
+
+import json
+import queue
+import shutil
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import structlog
+from app.datasets.service import DatasetService
+from app.models.service import ModelService
+from redis import Redis
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel, Checkpoint, Dataset, Job
+from app.domain.artifact import StoredFile
+from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.spec import JobSpec
+from app.errors import ModelNotFound, StaleAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim
+from app.settings import Settings
+from app.storage import Storage
+from worker.child import Child
+from worker.reporter import Heartbeat, Reporter
+from worker.training.protocol import (
+    CheckpointWritten,
+    Failed,
+    Finished,
+    Happened,
+    Measured,
+    PhaseEntered,
+    Planned,
+    Request,
+    Said,
+    Stop,
+    Stopped,
+)
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+TICK_SECONDS = 0.2
+PATIENCE_SECONDS = 5.0
+"""Time between two tries to write to a Postgres that is away."""
+
+
+class Inputs(NamedTuple):
+    job: Job
+    model: BaseModel
+    dataset: Dataset
+    validation: Dataset | None
+    checkpoint: Checkpoint | None
+
+
+class Attempt:
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        storage: Storage,
+        redis: Redis,
+        claim: Claim,
+        drain: threading.Event,
+    ) -> None:
+        self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
+        self.drain = drain
+        self.reporter = Reporter(sessions, redis, claim)
+        self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
+        self.folder = settings.data_dir.absolute() / "work" / claim.job_id / str(claim.attempt)
+        self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self.uploaded: list[Future[None]] = []
+
+    def run(self) -> None:
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        try:
+            with self.heartbeat:
+                self._run()
+        except StaleAttempt:
+            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+        except Exception as error:
+            # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
+            log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
+            self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
+        finally:
+            self.uploads.shutdown(cancel_futures=True)
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+    def _run(self) -> None:
+        try:
+            request = self.prepare()
+        except ModelNotFound as error:
+            why = str(error)
+            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why))
+            return
+        last = self.train(request)
+        for upload in self.uploaded:
+            upload.result()
+        self.conclude(last)
+
+    def _give_up(self, why: str) -> None:
+        try:
+            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why))
+        except StaleAttempt:
+            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+
+    def prepare(self) -> Request:
+        """Fetch everything the child reads into the attempt's own folder."""
+        inputs = self.write(self._inputs)
+        spec = JobSpec.model_validate(inputs.job.spec)
+        dataset = self._fetched("training.jsonl", inputs.dataset)
+        validation = inputs.validation
+        return Request(
+            spec=spec,
+            resolved=inputs.job.resolved,
+            attempt=self.claim.attempt,
+            base_model=inputs.model.name,
+            base_model_revision=inputs.model.revision,
+            base_model_path=Path(inputs.model.source),
+            dataset_path=dataset,
+            dataset_sha256=inputs.dataset.sha256,
+            validation_path=self._fetched("validation.jsonl", validation) if validation else None,
+            validation_sha256=validation.sha256 if validation else None,
+            checkpoint_path=self._fetched_checkpoint(inputs.checkpoint) if inputs.checkpoint else None,
+            work_dir=self.folder,
+            cache_dir=self.settings.cache_dir,
+            device=spec.resources.device,
+            threads=self.settings.training_threads,
+        )
+
+    def _inputs(self, attempt: AttemptService) -> Inputs:
+        job = attempt.jobs.get(self.claim.project_id, self.claim.job_id)
+        attempt.enter(JobPhase.preparing)
+        datasets = DatasetService(attempt.session)
+        validation_id = job.spec["validation_dataset_id"]
+        model = ModelService(attempt.session).find(job.project_id, job.base_model)
+        if model is None:
+            raise ModelNotFound(job.base_model)
+        return Inputs(
+            job,
+            model,
+            datasets.get(job.project_id, job.spec["dataset_id"]),
+            datasets.get(job.project_id, validation_id) if validation_id else None,
+            attempt.find_checkpoint(),
+        )
+
+    def _fetched(self, name: str, dataset: Dataset) -> Path:
+        stored = StoredFile(path=name, key=dataset.storage_key, size=dataset.size, sha256=dataset.sha256)
+        self.storage.fetch(stored, self.folder / name)
+        return self.folder / name
+
+    def _fetched_checkpoint(self, checkpoint: Checkpoint) -> Path:
+        folder = self.folder / "resumed"
+        for file in map(StoredFile.model_validate, checkpoint.files):
+            (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+            self.storage.fetch(file, folder / file.path)
+        return folder
+
+    def train(self, request: Request) -> Said:
+        """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
+        child = Child(request, self.folder / "training.log")
+        self.heartbeat.log_tail = child.log_tail
+        try:
+            last = self._listen(child)
+        finally:
+            code = child.end()
+            self.write(lambda attempt: attempt.keep_log(child.log_tail()))
+        return last or died(code, child.log_tail())
+
+    def _listen(self, child: Child) -> Said | None:
+        patience_ends: float | None = None
+        last: Said | None = None
+        while True:
+            if self.heartbeat.stale:
+                raise StaleAttempt
+            stop = self._wish()
+            if stop and patience_ends is None:
+                child.ask_to_stop(stop)
+                allowed = self.settings.drain_seconds if stop.why == "drain" else self.settings.stop_seconds
+                patience_ends = time.monotonic() + allowed
+            if patience_ends and time.monotonic() > patience_ends:
+                child.kill()
+            try:
+                said = child.said.get(timeout=TICK_SECONDS)
+            except queue.Empty:
+                self.reporter.flush_if_due()
+                continue
+            if said is None:
+                return last or (Stopped(step=0) if patience_ends else None)
+            if isinstance(said, Finished | Failed | Stopped):
+                last = said
+            self._carry_on(said)
+
+    def _wish(self) -> Stop | None:
+        if self.heartbeat.state is JobState.cancelling:
+            return Stop(why="cancel")
+        return Stop(why="drain") if self.drain.is_set() else None
+
+    def _carry_on(self, said: Said) -> None:
+        match said:
+            case PhaseEntered():
+                self.write(lambda attempt: attempt.enter(said.phase))
+            case Planned():
+                self.reporter.total_steps = said.total_steps
+                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step))
+            case Happened():
+                self.write(lambda attempt: attempt.tell(said.event))
+            case Measured():
+                self.reporter.measured(said)
+            case CheckpointWritten():
+                self.uploaded.append(self.uploads.submit(self._keep_checkpoint, said))
+            case _:
+                return
+
+    def _keep_checkpoint(self, said: CheckpointWritten) -> None:
+        files = self._stored(said.path, f"checkpoints/{said.step}")
+        self.write(lambda attempt: attempt.save_checkpoint(said.step, files))
+        shutil.rmtree(said.path)
+
+    def conclude(self, last: Said) -> None:
+        self.flush()
+        if self._is_cancelled():
+            return
+        match last:
+            case Finished():
+                self.publish(last.path)
+            case Failed():
+                self.write(lambda attempt: attempt.fail(last.reason, last.message))
+            case _:
+                self.write(AttemptService.release)
+
+    def _is_cancelled(self) -> bool:
+        """Whether a cancel was first; then the job's end is written."""
+        wished = self.write(lambda attempt: attempt.state()) is JobState.cancelling
+        if wished:
+            self.write(AttemptService.cancelled)
+        return wished
+
+    def publish(self, result: Path) -> None:
+        """Store the result under the attempt's own keys, then make it the job's in one transaction."""
+        self.write(lambda attempt: attempt.enter(JobPhase.publishing))
+        manifest = json.loads((result / "manifest.json").read_text())
+        files = self._stored(result, "result")
+        archive = self._archived(result) if (result / "adapter_config.json").exists() else None
+        try:
+            self.write(lambda attempt: attempt.publish(manifest["name"], manifest, files, archive))
+        except StaleAttempt:
+            # A cancel was first, or the attempt is lost, or this very publish was committed and its answer lost.
+            self._is_cancelled()
+
+    def _archived(self, result: Path) -> StoredFile:
+        """The folder as one tar file whose bytes depend on the files alone."""
+        path = self.folder / "adapter.tar"
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+            for file in sorted(path for path in result.rglob("*") if path.is_file()):
+                entry = tarfile.TarInfo(file.relative_to(result).as_posix())
+                entry.size = file.stat().st_size
+                with file.open("rb") as content:
+                    archive.addfile(entry, content)
+        return self.storage.put_file(self._key("adapter.tar"), path, "adapter.tar")
+
+    def _stored(self, folder: Path, under: str) -> list[StoredFile]:
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        return [self.storage.put_file(self._key(f"{under}/{name}"), folder / name, name) for name in names]
+
+    def _key(self, name: str) -> str:
+        return f"{self.claim.project_id}/jobs/{self.claim.job_id}/{self.claim.attempt}/{name}"
+
+    def flush(self) -> None:
+        """Store the last metric points, however long Postgres is away."""
+        while True:
+            try:
+                return self.reporter.flush()
+            except DBAPIError as error:
+                self._endure(error)
+
+    def write(self, change: Callable[[AttemptService], T]) -> T:
+        """One fenced transaction, tried until Postgres answers. A change that was committed and whose answer was lost
+        is tried again: it must be one that can be."""
+        while True:
+            try:
+                with transaction(self.sessions) as session:
+                    return change(AttemptService(session, self.claim))
+            except DBAPIError as error:
+                if not error.connection_invalidated and not isinstance(error, OperationalError):
+                    raise
+                self._endure(error)
+
+    def _endure(self, error: DBAPIError) -> None:
+        log.warning("waiting for Postgres", job=self.claim.job_id, error=str(error)[:300])
+        if self.heartbeat.stale:
+            raise StaleAttempt from error
+        time.sleep(PATIENCE_SECONDS)
+
+
+def died(code: int, tail: str) -> Failed:
+    """A child that ended without a last word."""
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+    last_lines = "\n".join(tail.strip().splitlines()[-5:])
+    return Failed(reason=FailureReason.child_died, message=f"The training process {how}. Its last words:\n{last_lines}")

@@ -1,0 +1,71 @@
+"""Celery as a doorbell: two queues, `training` and `light`, whose messages say "look for work" and nothing else.
+
+A thread of each worker also asks Postgres every few seconds, under the same lock as the tasks, so that a job starts
+even if no bell ever rings. It is a step of the worker and not of the consumer: that one waits for Redis.
+"""
+
+import threading
+from typing import Any
+
+import structlog
+from celery import Celery, bootsteps, signals
+
+from app.settings import get_settings
+
+log = structlog.get_logger()
+
+app = Celery("tunewright", broker=get_settings().broker_url, include=["worker.tasks"])
+app.conf.update(
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_routes={"worker.tasks.look_for_work": "training", "worker.tasks.inspect_dataset": "light"},
+    task_create_missing_queues=True,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    timezone="UTC",
+)
+
+draining = threading.Event()
+"""Set by SIGTERM: the attempt that runs checkpoints and gives its job back."""
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    draining.set()
+
+
+class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
+    """Looks for work every `poll_seconds`, bell or no bell."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.thread: threading.Thread | None = None
+
+    def start(self, worker: Any) -> None:
+        from worker import tasks
+
+        queues = {str(name) for name in worker.app.amqp.queues}
+        looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
+        self.thread = threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)
+        self.thread.start()
+
+    def stop(self, worker: Any) -> None:
+        draining.set()
+        if self.thread:
+            self.thread.join()
+
+
+def poll(looks: list[Any]) -> None:
+    while not draining.wait(get_settings().poll_seconds):
+        for look in looks:
+            look()
+
+
+app.steps["worker"].add(Poll)

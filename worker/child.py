@@ -1,0 +1,106 @@
+"""The training process as its parent sees it: start, pipe, end.
+
+It is exec'ed in a process group of its own, with no credentials in its environment, and it speaks lines of
+`worker.training.protocol`. A thread drains its pipe at all times, so that nothing here can hold up training.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+
+import worker
+from worker.training.protocol import Line, Request, Said, Stop, parse_said
+
+log = structlog.get_logger()
+
+PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+"""Environment the child may see."""
+LOG_TAIL_BYTES: Final = 64 * 2**10
+
+
+class Child:
+    def __init__(self, request: Request, log_path: Path) -> None:
+        self.log_path = log_path
+        self.said: queue.Queue[Said | None] = queue.Queue()
+        """What the child said; None is its end."""
+        with log_path.open("ab") as log_file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "worker.training"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log_file,
+                cwd=request.work_dir,
+                env=environment(),
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self._reader = threading.Thread(target=self._read, name="child-pipe", daemon=True)
+        self._reader.start()
+        self._tell(request)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                self.said.put(parse_said.validate_json(line))
+            except ValidationError as error:
+                log.error("training process broke the protocol", line=line[:500], error=str(error))
+                self.kill()
+        self.said.put(None)
+
+    def ask_to_stop(self, stop: Stop) -> None:
+        self._tell(stop)
+
+    def _tell(self, line: Line) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return  # It is gone; its end is told by the pipe that is read.
+
+    def kill(self) -> None:
+        """End the whole process group at once."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def end(self) -> int:
+        """Make sure that nothing of it is left; its exit code, negative for a signal."""
+        self.kill()
+        code = self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue  # Words that a dead child never read.
+        return code
+
+    def wait(self, seconds: float) -> int | None:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def log_tail(self) -> str:
+        with self.log_path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - LOG_TAIL_BYTES, 0))
+            return file.read().decode(errors="replace")
+
+
+def environment() -> dict[str, str]:
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    root = Path(worker.__file__).parents[1]
+    return passed | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}

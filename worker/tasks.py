@@ -1,0 +1,93 @@
+"""Thin tasks. Each means "look for work": the truth about what there is to do lies in Postgres."""
+
+import threading
+from functools import cache
+from typing import NamedTuple
+
+import structlog
+from app.datasets.service import inspect_next
+from redis import Redis
+from sqlalchemy.exc import DBAPIError
+
+from app import streams
+from app.db.session import Sessions, connect, open_sessions, transaction
+from app.domain.machine import Machine
+from app.jobs.queue import Claim, QueueRepository
+from app.settings import Settings, get_settings
+from app.storage import Storage
+from app.workers.repository import WorkerRepository
+from worker.attempt import Attempt
+from worker.celery_app import app, draining
+from worker.machine import find_machine
+
+log = structlog.get_logger()
+
+slot = threading.Lock()
+"""One attempt at a time, whether a bell or the poll began it."""
+
+
+class Surroundings(NamedTuple):
+    settings: Settings
+    sessions: Sessions
+    storage: Storage
+    redis: Redis
+    machine: Machine
+
+
+@cache
+def surroundings() -> Surroundings:
+    settings = get_settings()
+    return Surroundings(
+        settings,
+        open_sessions(connect(settings.database_url)),
+        Storage(settings.storage),
+        streams.connect(settings.redis_url),
+        find_machine(),
+    )
+
+
+@app.task
+def look_for_work() -> None:
+    train()
+
+
+@app.task
+def inspect_dataset() -> None:
+    inspect()
+
+
+def train() -> None:
+    """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already."""
+    if not slot.acquire(blocking=False):
+        return
+    try:
+        while not draining.is_set() and (claim := claim_job()):
+            around = surroundings()
+            Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining).run()
+    finally:
+        slot.release()
+
+
+def inspect() -> None:
+    if not slot.acquire(blocking=False):
+        return
+    around = surroundings()
+    try:
+        while not draining.is_set() and inspect_next(around.sessions, around.storage):
+            continue
+    except DBAPIError as error:
+        log.warning("inspection waits for Postgres", error=str(error)[:300])
+    finally:
+        slot.release()
+
+
+def claim_job() -> Claim | None:
+    around = surroundings()
+    try:
+        with transaction(around.sessions) as session:
+            WorkerRepository(session).seen(around.machine)
+            job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)
+    except DBAPIError as error:
+        log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])
+        return None
+    return Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None
