@@ -1,0 +1,30 @@
+"""Tunewright's client: `Client` speaks HTTP with a server, and knows nothing else.
+
+from tunewright import Client
+
+with Client() as client:
+    dataset = client.upload_dataset("tickets.jsonl")
+    job = client.create_job(base_model="gemma-3-270m", dataset_id=dataset.id, training={"epochs": 2})
+    for update in client.watch(job.id):
+        print(update)
+"""
+
+from tunewright.client import Client
+from tunewright.errors import ConnectionFailed, FieldError, TunewrightError
+from tunewright.wire import Adapter, AdapterFile, Archive, Artifact, Dataset, Event, Job, MetricPoint, Model
+
+__all__ = [
+    "Adapter",
+    "AdapterFile",
+    "Archive",
+    "Artifact",
+    "Client",
+    "ConnectionFailed",
+    "Dataset",
+    "Event",
+    "FieldError",
+    "Job",
+    "MetricPoint",
+    "Model",
+    "TunewrightError",
+]

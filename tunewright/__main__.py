@@ -1,0 +1,3 @@
+from tunewright.command_line import main
+
+main()

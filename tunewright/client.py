@@ -1,0 +1,145 @@
+"""The one thing to import: a server, as an object."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from tunewright import download, local, upload
+from tunewright.transport import EVENTS, METRICS, Transport, poll
+from tunewright.watch import Watch
+from tunewright.wire import Adapter, Artifact, Dataset, Event, Job, MetricPoint, Model
+
+
+class Client:
+    """`url` and `api_key` default to TUNEWRIGHT_URL and TUNEWRIGHT_API_KEY, then to this machine's `tunewright up`.
+
+    Every method raises TunewrightError, and its child ConnectionFailed when no answer comes.
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
+        self._transport = Transport(url or local.find_url(), api_key or local.find_key())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # Datasets
+
+    def upload_dataset(self, path: str | Path, progress: upload.Progress | None = None) -> Dataset:
+        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`."""
+        with upload.Upload(Path(path), progress) as file:
+            return Dataset.read(self._transport.ask("POST", "datasets", files={"file": (file.filename, file)}))
+
+    def get_dataset(self, id: str) -> Dataset:
+        return Dataset.read(self._transport.ask("GET", "datasets", id))
+
+    def list_datasets(self) -> Iterator[Dataset]:
+        return map(Dataset.read, self._transport.pages("datasets"))
+
+    def wait_for_dataset(self, id: str) -> Dataset:
+        """Until its inspection has ended, in `ready` or `invalid`."""
+        return poll(lambda: self.get_dataset(id), lambda dataset: dataset.state in ("ready", "invalid"))
+
+    def delete_dataset(self, id: str) -> None:
+        self._transport.ask("DELETE", "datasets", id)
+
+    # Jobs
+
+    def create_job(self, **spec: Any) -> Job:
+        """By the fields of a JobSpec: `base_model`, `dataset_id`, `training={"epochs": 2}` and what else is wanted."""
+        return Job.read(self._transport.ask("POST", "jobs", json=spec))
+
+    def get_job(self, id: str) -> Job:
+        return Job.read(self._transport.ask("GET", "jobs", id))
+
+    def list_jobs(
+        self,
+        state: str | None = None,
+        model: str | None = None,
+        metadata: Mapping[str, str] = {},
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> Iterator[Job]:
+        """Newest first; every pair of `metadata` must match."""
+        params: dict[str, Any] = {
+            "state": state,
+            "model": model,
+            "created_after": created_after and created_after.isoformat(),
+            "created_before": created_before and created_before.isoformat(),
+        }
+        params |= {f"metadata[{key}]": value for key, value in metadata.items()}
+        return map(Job.read, self._transport.pages("jobs", params=params))
+
+    def cancel_job(self, id: str) -> Job:
+        return Job.read(self._transport.ask("POST", "jobs", id, "cancel"))
+
+    def delete_job(self, id: str) -> None:
+        self._transport.ask("DELETE", "jobs", id)
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """Those that are there by now, after the event of number `after`."""
+        path = ("jobs", job_id, "events")
+        return map(Event.read, self._transport.pages(*path, params={"after": after}, following=EVENTS))
+
+    def metrics(self, job_id: str, names: Sequence[str] = (), after_step: int | None = None) -> Iterator[MetricPoint]:
+        """The curves as they are by now: of each step what the latest attempt measured."""
+        path = ("jobs", job_id, "metrics")
+        params = {"names": list(names), "after_step": after_step}
+        return map(MetricPoint.read, self._transport.pages(*path, params=params, following=METRICS))
+
+    def watch(self, job_id: str) -> Iterator[Event | MetricPoint]:
+        """Everything from the job's beginning, then what happens, as it happens, until the job's end.
+
+        A connection that breaks is made again, and nothing is missed or told twice. Points of a later attempt repeat
+        an earlier one's steps: the event `job_resumed` says from which step on.
+        """
+        return Watch(self._transport, job_id).updates()
+
+    def wait(self, job_id: str) -> Job:
+        """The job, once it is final."""
+        for _ in self.watch(job_id):
+            pass
+        return self.get_job(job_id)
+
+    def logs(self, job_id: str) -> str:
+        """The last that the training process has said."""
+        return self._transport.send("GET", "jobs", job_id, "logs").text
+
+    def artifacts(self, job_id: str) -> list[Artifact]:
+        return [Artifact.read(each) for each in self._transport.ask("GET", "jobs", job_id, "artifacts")["items"]]
+
+    # Adapters and models
+
+    def list_adapters(self) -> Iterator[Adapter]:
+        return map(Adapter.read, self._transport.pages("adapters"))
+
+    def get_adapter(self, id: str) -> Adapter:
+        return Adapter.read(self._transport.ask("GET", "adapters", id))
+
+    def download_adapter(self, id: str, folder: str | Path) -> Path:
+        """Every file of the adapter, each checked against its SHA-256; returns the folder."""
+        folder = Path(folder)
+        files = [(download.place(folder, file.path), file) for file in self.get_adapter(id).files]
+        for path, file in files:
+            with self._transport.stream("GET", "adapters", id, "files", *file.path.split("/")) as body:
+                download.save(body, path, file.size, file.sha256)
+        return folder
+
+    def download_archive(self, id: str, path: str | Path) -> Path:
+        """The adapter as one tar file, checked against its SHA-256."""
+        archive = self.get_adapter(id).archive
+        with self._transport.stream("GET", "adapters", id, "archive") as body:
+            download.save(body, Path(path), archive.size, archive.sha256)
+        return Path(path)
+
+    def delete_adapter(self, id: str) -> None:
+        self._transport.ask("DELETE", "adapters", id)
+
+    def models(self) -> Iterator[Model]:
+        return map(Model.read, self._transport.pages("models"))

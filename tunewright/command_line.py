@@ -1,0 +1,38 @@
+"""`tunewright`: the command line. Its parts are in `tunewright.commands`, one file a noun."""
+
+import sys
+
+import typer
+
+from tunewright.commands import adapters, datasets, jobs, models, server
+from tunewright.display import notes, print_error
+from tunewright.errors import TunewrightError
+
+app = typer.Typer(
+    name="tunewright",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=(
+        "Fine-tune language models on your own server.\n\n"
+        "Commands talk to the server of TUNEWRIGHT_URL with the key of TUNEWRIGHT_API_KEY, or else to the one that "
+        "`tunewright up` runs on this machine."
+    ),
+)
+app.command("up")(server.up)
+app.add_typer(server.keys, name="keys")
+app.add_typer(models.app, name="models")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(adapters.app, name="adapters")
+
+
+def main() -> None:
+    try:
+        app(prog_name="tunewright")
+    except TunewrightError as error:
+        print_error(error)
+        sys.exit(1)
+    except OSError as error:
+        notes.print(f"tunewright: {error.filename or 'input or output'}: {error.strerror}", style="red")
+        sys.exit(1)

@@ -1,0 +1,93 @@
+"""`tunewright datasets`"""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from tunewright import Client, Dataset
+from tunewright.commands.options import AsJson, Limit
+from tunewright.display import console, instant, notes, print_facts, print_json, print_table, size
+
+app = typer.Typer(no_args_is_help=True, help="Uploaded training data.")
+Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="ID")]
+SHOWN_PROBLEMS = 10
+
+
+@app.command()
+def upload(
+    file: Annotated[Path, typer.Argument(help="JSON Lines: one example a line.")],
+    as_json: AsJson = False,
+) -> None:
+    """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on."""
+    with Client() as client:
+        dataset = client.wait_for_dataset(send(client, file).id)
+    show_dataset(dataset, as_json)
+    if dataset.state == "invalid":
+        raise typer.Exit(1)
+
+
+def send(client: Client, file: Path) -> Dataset:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task("Uploading")
+        return client.upload_dataset(file, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+@app.command("list")
+def list_datasets(limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List datasets."""
+    with Client() as client:
+        datasets = list(islice(client.list_datasets(), limit))
+    if as_json:
+        return print_json([dataset.raw for dataset in datasets])
+    columns = {
+        "id": lambda d: d.id,
+        "file": lambda d: d.filename,
+        "state": lambda d: d.state,
+        "examples": lambda d: f"{d.num_examples or 0:,}",
+        "size": lambda d: size(d.bytes),
+        "created": lambda d: instant(d.created_at),
+    }
+    print_table(datasets, columns)
+
+
+@app.command()
+def show(id: Id, as_json: AsJson = False) -> None:
+    """Show one dataset, and what is wrong with it."""
+    with Client() as client:
+        show_dataset(client.get_dataset(id), as_json)
+
+
+@app.command()
+def delete(id: Id) -> None:
+    """Delete a dataset that no unfinished job uses."""
+    with Client() as client:
+        client.delete_dataset(id)
+    console.print(f"Deleted {id}")
+
+
+def show_dataset(dataset: Dataset, as_json: bool) -> None:
+    if as_json:
+        return print_json(dataset.raw)
+    problems = [
+        f"line {problem['line']}{problem['pointer']}: {problem['message']}"
+        for problem in dataset.problems[:SHOWN_PROBLEMS]
+    ]
+    more = sum(dataset.problem_counts.values()) - len(problems)
+    if more > 0:
+        problems.append(f"and {more:,} more")
+    facts = {
+        "id": dataset.id,
+        "file": dataset.filename,
+        "state": dataset.state,
+        "format": dataset.format,
+        "examples": dataset.num_examples,
+        "size": size(dataset.bytes),
+        "sha256": dataset.sha256,
+        "created": instant(dataset.created_at),
+        "problems": "\n".join(problems),
+    }
+    print_facts(facts)

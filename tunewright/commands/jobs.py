@@ -1,0 +1,169 @@
+"""`tunewright jobs`"""
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tunewright import Client, Job, TunewrightError
+from tunewright.commands.options import AsJson, Limit
+from tunewright.commands.spec import build_spec, pairs
+from tunewright.display import clean, console, instant, notes, print_facts, print_json, print_table
+from tunewright.follow import follow, spoken, time_left
+
+app = typer.Typer(no_args_is_help=True, help="Fine-tuning jobs.")
+Id = Annotated[str, typer.Argument(help="The job's id, ftjob-….", metavar="ID")]
+Metadata = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
+
+
+@app.command()
+def create(
+    spec: Annotated[Path | None, typer.Option(help="JobSpec as a JSON file; options given here go before it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Base model, as `tunewright models list` names it.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="File to upload, or the id of a dataset.")] = None,
+    method: Annotated[str | None, typer.Option(help="qlora, lora or full [qlora].")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the dataset (or give --max-steps).")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimizer steps (or give --epochs).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step [8].")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate [auto].")] = None,
+    max_seq_len: Annotated[int | None, typer.Option(help="Tokens a row is cut to [auto].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides everything random [0].")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of the adapter [16].")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the adapter, over its rank [32].")] = None,
+    validation_split: Annotated[float | None, typer.Option(help="Share of the rows held back to evaluate.")] = None,
+    name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Ends the fine-tuned model's name.")] = None,
+    metadata: Metadata = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch it until its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Post a job. What is left out takes the server's default; everything else a spec can say fits into --spec."""
+    given: dict[str, Any] = {
+        "base_model": model,
+        "method": method,
+        "validation_split": validation_split,
+        "name": name,
+        "suffix": suffix,
+        "metadata": pairs(metadata) or None,
+        "training": {
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "max_seq_len": max_seq_len,
+            "seed": seed,
+        },
+        "adapter": {"rank": rank, "alpha": alpha},
+    }
+    with Client() as client:
+        job = client.create_job(**build_spec(client, spec, dataset, given))
+        if as_json:
+            print_json(job.raw)
+        elif not watch:
+            console.print(f"{job.id}\nFollow it: tunewright jobs watch {job.id}")
+        if watch:
+            watch_until_end(client, job.id)
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs on this base model.")] = None,
+    metadata: Metadata = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs."""
+    with Client() as client:
+        jobs = list(islice(client.list_jobs(state, model, pairs(metadata)), limit))
+    if as_json:
+        return print_json([job.raw for job in jobs])
+    columns = {
+        "id": lambda j: j.id,
+        "name": lambda j: j.name or "",
+        "state": lambda j: j.state,
+        "done": lambda j: f"{j.progress:.0%}",
+        "base model": lambda j: j.base_model,
+        "method": lambda j: j.method,
+        "created": lambda j: instant(j.created_at),
+    }
+    print_table(jobs, columns)
+
+
+@app.command()
+def show(id: Id, as_json: AsJson = False) -> None:
+    """Show one job."""
+    with Client() as client:
+        job = client.get_job(id)
+    if as_json:
+        return print_json(job.raw)
+    print_facts(facts_of(job))
+
+
+@app.command()
+def watch(id: Id) -> None:
+    """Watch a job live until its end; ctrl-C stops the watching, not the job. Exits with 1 unless it succeeds."""
+    with Client() as client:
+        watch_until_end(client, id)
+
+
+@app.command()
+def cancel(id: Id) -> None:
+    """Cancel a job."""
+    with Client() as client:
+        job = client.cancel_job(id)
+    console.print(f"{job.id} is {job.state}")
+
+
+@app.command()
+def delete(id: Id) -> None:
+    """Delete a finished job with everything it made."""
+    with Client() as client:
+        client.delete_job(id)
+    console.print(f"Deleted {id}")
+
+
+@app.command()
+def logs(id: Id) -> None:
+    """Print the last that the training process has said."""
+    with Client() as client:
+        text = client.logs(id)
+    sys.stdout.write(clean(text.replace("\r", "\n")) if sys.stdout.isatty() else text)
+
+
+def watch_until_end(client: Client, id: str) -> None:
+    try:
+        job = follow(client, id, console)
+    except KeyboardInterrupt:
+        notes.print(f"The job goes on. Watch it again: tunewright jobs watch {id}")
+        raise typer.Exit(130) from None
+    if job.state != "succeeded":
+        reason = f" ({job.failure['reason']})" if job.failure else ""
+        raise TunewrightError(None, f"job_{job.state}", f"Job {id} has {job.state}{reason}: tunewright jobs logs {id}")
+    if job.adapter_id:
+        console.print(f"Download it: tunewright adapters download {job.adapter_id}")
+
+
+def facts_of(job: Job) -> dict[str, object]:
+    training = {key: value for key, value in job.spec["training"].items() if value is not None}
+    return {
+        "id": job.id,
+        "name": job.name,
+        "state": job.state,
+        "phase": job.phase,
+        "waits for": job.waiting_for,
+        "failure": f"{job.failure['reason']}: {job.failure['message']}" if job.failure else None,
+        "progress": f"{job.progress:.0%}, step {job.step} of {job.total_steps or '?'}, attempt {job.attempt}",
+        "measured": "  ".join([*spoken(job.last_metrics), *time_left(job)]),
+        "base model": job.base_model,
+        "method": job.method,
+        "dataset": job.spec["dataset_id"],
+        "training": ", ".join(f"{key} {value}" for key, value in training.items()),
+        "metadata": ", ".join(f"{key}={value}" for key, value in job.metadata.items()),
+        "created": instant(job.created_at),
+        "started": instant(job.started_at),
+        "finished": instant(job.finished_at),
+        "adapter": job.adapter_id,
+    }

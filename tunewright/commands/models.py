@@ -1,0 +1,44 @@
+"""`tunewright models`"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunewright import Client, local
+from tunewright.commands.options import AsJson
+from tunewright.commands.server import become, flags
+from tunewright.display import print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, help="The catalogue of base models.")
+Name = Annotated[str, typer.Argument(help="Name that jobs call it by.")]
+
+
+@app.command()
+def add(
+    name: Name,
+    path: Annotated[Path | None, typer.Option(help="Folder of config, safetensors and tokenizer.")] = None,
+    hub: Annotated[str | None, typer.Option(help="Its id on the model hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit on the hub, which pins it.")] = None,
+) -> None:
+    """Register a base model, from a folder or from the hub (on the server's machine)."""
+    if (path is None) == (hub is None):
+        raise typer.BadParameter("give exactly one of --path and --hub")
+    where = flags(path=path and path.absolute(), hub=hub, revision=revision)
+    become("app.models", "add", name, *where, **local.server_environment())
+
+
+@app.command()
+def remove(name: Name) -> None:
+    """Take a base model out of the catalogue; its files stay (on the server's machine)."""
+    become("app.models", "remove", name, **local.server_environment())
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the base models that jobs can be trained on."""
+    with Client() as client:
+        models = list(client.models())
+    if as_json:
+        return print_json([model.raw for model in models])
+    print_table(models, {"name": lambda m: m.name, "revision": lambda m: m.revision or ""})

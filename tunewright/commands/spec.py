@@ -1,0 +1,48 @@
+"""A JobSpec from a file and from options."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tunewright import Client
+from tunewright.commands.datasets import send
+
+DATASET_ID = re.compile(r"file-[0-9a-f]{24}")
+
+
+def build_spec(client: Client, file: Path | None, dataset: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Uploads the dataset if it is a file. What is None was not given."""
+    spec = read_spec(file) if file else {}
+    for name, value in given.items():
+        if isinstance(value, dict) and name != "metadata":
+            value = spec.get(name, {}) | {key: each for key, each in value.items() if each is not None}
+        if value not in (None, {}):
+            spec[name] = value
+    if dataset is not None:
+        spec["dataset_id"] = dataset if DATASET_ID.fullmatch(dataset) else send(client, Path(dataset)).id
+    return spec
+
+
+def read_spec(file: Path) -> dict[str, Any]:
+    try:
+        spec = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}") from error
+    if not isinstance(spec, dict):
+        raise typer.BadParameter(f"{file} holds no JSON object")
+    return spec
+
+
+def pairs(words: Sequence[str] | None) -> dict[str, str]:
+    """From KEY=VALUE."""
+    found = {}
+    for word in words or ():
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{word!r} is not KEY=VALUE")
+        found[key] = value
+    return found

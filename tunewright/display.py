@@ -1,0 +1,79 @@
+"""How the command line shows things to a person."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from tunewright.errors import TunewrightError
+
+T = TypeVar("T")
+PIPE_COLUMNS = 200
+"""Wide enough that no table loses an id on its way to another program."""
+
+# What is shown comes from users: it must not be read as markup.
+console = Console(markup=False, highlight=False, emoji=False)
+notes = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = PIPE_COLUMNS
+
+
+def clean(text: str) -> str:
+    """Without the control characters that would reach the terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=not sys.stdout.encoding.lower().startswith("utf")))
+
+
+def print_error(error: TunewrightError) -> None:
+    notes.print(clean(f"tunewright: {error.detail} [{error.code}]"), style="red")
+    for field in error.errors:
+        notes.print(clean(f"  {field.pointer or '/'}: {field.message} [{field.code}]"))
+
+
+def print_table(rows: Iterable[T], columns: dict[str, Callable[[T], str]]) -> None:
+    """The first column is an id, which stays on one line."""
+    first, *others = columns
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True, min_width=30)
+    for name in others:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(clean(show(row)) for show in columns.values()))
+    console.print(table if table.row_count else "(none)")
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Those that are known."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        if value not in (None, ""):
+            grid.add_row(name, clean(str(value)))
+    console.print(grid)
+
+
+def instant(at: datetime | None) -> str:
+    """In the reader's own time zone."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def size(num_bytes: int) -> str:
+    if num_bytes < 1000:
+        return f"{num_bytes} B"
+    unit = min((len(str(num_bytes)) - 1) // 3, 4)
+    return f"{num_bytes / 1000**unit:.1f} {('kB', 'MB', 'GB', 'TB')[unit - 1]}"

@@ -1,0 +1,52 @@
+"""Files that arrive whole and unchanged, or not at all."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+import httpx
+
+from tunewright.errors import TunewrightError
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where a file that the server names may lie: below `folder`, on every system."""
+    parts = PurePosixPath(name).parts
+    windows = PureWindowsPath(name)
+    hostile = not parts or ".." in parts or not name.isprintable() or "\\" in name
+    if hostile or name.startswith("/") or windows.drive or windows.root:
+        said = f"The server names a file {name!r}, which could lie outside {folder}; nothing of it was written."
+        raise TunewrightError(None, "unsafe_path", said)
+    return folder.joinpath(*parts)
+
+
+def save(response: httpx.Response, path: Path, size: int, sha256: str) -> None:
+    """The body as `path`, if it has this size and SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = hashlib.sha256()
+    with replacing(path) as file:
+        for chunk in response.iter_bytes():
+            found.update(chunk)
+            file.write(chunk)
+        if found.hexdigest() != sha256 or file.tell() != size:
+            said = (
+                f"{path.name} arrived with {file.tell():,} bytes and the SHA-256 {found.hexdigest()}, not with "
+                f"{size:,} and {sha256}; it was thrown away. Download it again."
+            )
+            raise TunewrightError(None, "digest_mismatch", said)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its place at the end, and goes if the end is not reached."""
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,59 @@
+"""Where a server of this machine says who it is: the data folder of `tunewright up`."""
+
+import json
+import os
+from pathlib import Path
+
+from tunewright.errors import TunewrightError
+
+
+def data_dir() -> Path:
+    """As the server finds it."""
+    if configured := os.environ.get("TUNEWRIGHT_DATA_DIR"):
+        return Path(configured)
+    if os.geteuid() == 0:
+        return Path("/var/lib/tunewright")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tunewright"
+
+
+def find_url() -> str:
+    if configured := os.environ.get("TUNEWRIGHT_URL"):
+        return configured
+    try:
+        return str(read_server_file()["url"])
+    except FileNotFoundError as error:
+        said = f"No server runs on {data_dir()}. Start one with `tunewright up`, or set TUNEWRIGHT_URL."
+        raise TunewrightError(None, "no_server", said) from error
+
+
+def find_key() -> str:
+    if configured := os.environ.get("TUNEWRIGHT_API_KEY"):
+        return configured
+    path = data_dir() / "api_key"
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        said = f"Cannot read the API key {path} ({error.strerror}). Set TUNEWRIGHT_API_KEY."
+        raise TunewrightError(None, "no_api_key", said) from error
+
+
+def server_environment() -> dict[str, str]:
+    """What a program needs to reach the database that the server uses: nothing new where the environment names it."""
+    if "DATABASE_URL" in os.environ:
+        return {}
+    try:
+        server = read_server_file()
+    except FileNotFoundError as error:
+        said = f"No server runs on {data_dir()}. Start one with `tunewright up`, or set DATABASE_URL."
+        raise TunewrightError(None, "no_server", said) from error
+    return {"DATABASE_URL": server["database_url"], "REDIS_URL": server["redis_url"]}
+
+
+def read_server_file() -> dict[str, str]:
+    path = data_dir() / "server.json"
+    try:
+        server: dict[str, str] = json.loads(path.read_text())
+    except PermissionError as error:
+        said = f"{path} belongs to another user. Set TUNEWRIGHT_URL and TUNEWRIGHT_API_KEY."
+        raise TunewrightError(None, "no_server", said) from error
+    return server

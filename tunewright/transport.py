@@ -1,0 +1,90 @@
+"""HTTP as the client uses it: paths by parts, the key, and every failure a TunewrightError."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from tunewright.errors import ConnectionFailed, TunewrightError, error_of
+
+T = TypeVar("T")
+TIMEOUT = httpx.Timeout(60, connect=10)
+POLL_SECONDS = 0.5
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+LISTS = ("cursor", "next_cursor")
+"""The parameter that asks for the next page, and where in a page its value is found."""
+EVENTS = ("after", "next_after")
+METRICS = ("after_step", "next_after_step")
+
+
+class Transport:
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url
+        try:
+            host = httpx.URL(url).host
+            self.http = httpx.Client(
+                base_url=url,
+                headers={"Authorization": f"Bearer {api_key}", "User-Agent": "tunewright"},
+                timeout=TIMEOUT,
+                # A proxy of the environment cannot reach this machine's own server.
+                trust_env=host not in LOOPBACK,
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise TunewrightError(None, "bad_settings", f"The URL or the API key is malformed: {error}") from error
+
+    def close(self) -> None:
+        self.http.close()
+
+    @contextmanager
+    def stream(self, method: str, *path: str, **options: Any) -> Iterator[httpx.Response]:
+        """A good answer whose body is read by the caller, under the same translation of failures."""
+        try:
+            with self.http.stream(method, address(path), **options) as response:
+                if not response.is_success:
+                    response.read()
+                    raise error_of(response)
+                yield response
+        except httpx.ConnectError as error:
+            raise ConnectionFailed(f"No server answers at {self.url} ({error}). Is it running?") from error
+        except httpx.TransportError as error:
+            said = str(error) or type(error).__name__
+            raise ConnectionFailed(f"The connection to {self.url} broke ({said}). Try again.") from error
+
+    def send(self, method: str, *path: str, **options: Any) -> httpx.Response:
+        with self.stream(method, *path, **options) as response:
+            response.read()
+            return response
+
+    def ask(self, method: str, *path: str, **options: Any) -> Any:
+        response = self.send(method, *path, **options)
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return None
+        if response.headers.get("content-type", "").partition(";")[0] != "application/json":
+            raise error_of(response)
+        return response.json()
+
+    def pages(self, *path: str, params: Mapping[str, Any] = {}, following: tuple[str, str] = LISTS) -> Iterator[Any]:
+        """The items of all pages; `following` is LISTS, EVENTS or METRICS."""
+        parameter, found_in = following
+        wanted = {name: value for name, value in params.items() if value is not None}
+        while True:
+            page = self.ask("GET", *path, params=wanted)
+            yield from page["items"]
+            if page.get(found_in) is None:
+                return
+            wanted[parameter] = page[found_in]
+
+
+def address(parts: tuple[str, ...]) -> str:
+    """Ids and file names may hold anything: none of it may lead to another route."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def poll(ask: Callable[[], T], is_done: Callable[[T], bool]) -> T:
+    while not is_done(answer := ask()):
+        time.sleep(POLL_SECONDS)
+    return answer

@@ -1,0 +1,158 @@
+"""A job's events and metric points as they happen, over connections that may break."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+
+import httpx
+
+from tunewright.errors import ConnectionFailed, TunewrightError
+from tunewright.sse import Message, read_messages
+from tunewright.transport import EVENTS, METRICS, Transport
+from tunewright.wire import Event, Job, MetricPoint
+
+Update = Event | MetricPoint
+
+SILENCE = httpx.Timeout(60, connect=10, read=45)
+"""A stream says something every few seconds, if only that it is alive."""
+END = Message("end", "", "")
+"""Also what an answer of 204 says: all was told, do not connect again."""
+PATIENCE_SECONDS = 120.0
+"""How long a server may be away: long enough for a restart."""
+POLL_SECONDS = 1.0
+
+
+class CannotStream(Exception):
+    """Something in between keeps streams back; ordinary requests may do."""
+
+
+class Outage:
+    """Counts how long no server has answered."""
+
+    def __init__(self) -> None:
+        self.over()
+
+    def over(self) -> None:
+        self.since: float | None = None
+        self.delay = 0.25
+
+    def wait(self, error: TunewrightError | None = None) -> None:
+        """Before the next try, or raises the error when patience has run out."""
+        self.since = self.since or time.monotonic()
+        if error and time.monotonic() - self.since > PATIENCE_SECONDS:
+            raise error
+        time.sleep(self.delay)
+        self.delay = min(self.delay * 2, 5.0)
+
+
+class Watch:
+    """A reader's place in one job: the stream's cursor, and the same place in the words of the polled routes."""
+
+    def __init__(self, transport: Transport, job_id: str) -> None:
+        self.transport = transport
+        self.job_id = job_id
+        self.cursor = ""
+        self.event_number = 0
+        self.place = (0, 0)
+        """The latest attempt and its step."""
+        self.told: dict[str, tuple[int, int]] = {}
+        """The attempt and step of the last value of each name."""
+        self.outage = Outage()
+
+    def updates(self) -> Iterator[Update]:
+        follow = self.follow_stream
+        while True:
+            try:
+                yield from follow()
+                return
+            except CannotStream:
+                follow = self.follow_by_polling
+            except TunewrightError as error:
+                if error.status is not None and error.status < 500:
+                    raise
+                self.outage.wait(error)
+
+    def follow_stream(self) -> Iterator[Update]:
+        """Until the message `end`. Raises ConnectionFailed when the stream ends without it."""
+        for message in self.messages():
+            self.outage.over()
+            if message.event == END.event:
+                return
+            self.cursor = message.id or self.cursor
+            if update := read_update(message):
+                self.note(update)
+                yield update
+        raise ConnectionFailed(f"The stream of job {self.job_id} ended early.")
+
+    def messages(self) -> Iterator[Message]:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self.cursor} if self.cursor else {})
+        heard = False
+        try:
+            with self.transport.stream(
+                "GET", "jobs", self.job_id, "stream", headers=headers, timeout=SILENCE
+            ) as response:
+                if response.status_code == httpx.codes.NO_CONTENT:
+                    yield END
+                    return
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise CannotStream
+                self.outage.since = None
+                for message in read_messages(response.iter_bytes()):
+                    heard = True
+                    yield message
+        except ConnectionFailed as error:
+            # A proxy that collects the whole answer first looks like this.
+            if isinstance(error.__cause__, httpx.ReadTimeout) and not heard:
+                raise CannotStream from error
+            raise
+
+    def follow_by_polling(self) -> Iterator[Update]:
+        while True:
+            # Asked first: what a final job has to tell is all there afterwards.
+            job = Job.read(self.transport.ask("GET", "jobs", self.job_id))
+            yield from self.new_events()
+            yield from self.new_points()
+            self.outage.over()
+            if job.is_final:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def new_events(self) -> Iterator[Event]:
+        path = ("jobs", self.job_id, "events")
+        for raw in self.transport.pages(*path, params={"after": self.event_number}, following=EVENTS):
+            event = Event.read(raw)
+            self.note(event)
+            yield event
+
+    def new_points(self) -> Iterator[MetricPoint]:
+        """From the last step on, to which an evaluation may have added values since."""
+        path = ("jobs", self.job_id, "metrics")
+        params = {"after_step": self.place[1] - 1}
+        for raw in self.transport.pages(*path, params=params, following=METRICS):
+            point = MetricPoint.read(raw)
+            place = (point.attempt, point.step)
+            values = {name: value for name, value in point.values.items() if self.told.get(name, (0, 0)) < place}
+            if values:
+                point = dataclasses.replace(point, raw=raw | {"values": values}, values=values)
+                self.note(point)
+                yield point
+
+    def note(self, update: Update) -> None:
+        if isinstance(update, MetricPoint):
+            self.place = max(self.place, (update.attempt, update.step))
+            self.told |= dict.fromkeys(update.values, (update.attempt, update.step))
+            return
+        self.event_number = update.number
+        if update.type in ("job_claimed", "job_resumed"):
+            self.place = max(self.place, (update.data["attempt"], update.data.get("step", 0)))
+
+
+def read_update(message: Message) -> Update | None:
+    """None for what a later server may add."""
+    match message.event:
+        case "job_event":
+            return Event.read(json.loads(message.data))
+        case "metrics":
+            return MetricPoint.read(json.loads(message.data))
+    return None

@@ -1,0 +1,140 @@
+"""What the server answers, typed. `raw` is the whole answer, with what this version has no name for."""
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Answer:
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> Self:
+        named = {each.name: read_value(each.name, raw[each.name]) for each in fields(cls) if each.name != "raw"}
+        return cls(raw=raw, **named)
+
+
+def read_value(name: str, value: Any) -> Any:
+    """Names tell instants: `at` and `*_at`."""
+    is_instant = name == "at" or name.endswith("_at")
+    return datetime.fromisoformat(value) if is_instant and value is not None else value
+
+
+@dataclass(frozen=True)
+class Dataset(Answer):
+    """`state` is inspecting, ready or invalid; `problems` says what is wrong, `problem_counts` how often."""
+
+    id: str
+    filename: str
+    state: str
+    bytes: int
+    sha256: str
+    format: str | None
+    num_examples: int | None
+    problems: list[dict[str, Any]]
+    problem_counts: dict[str, int]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Job(Answer):
+    """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` is a sentence."""
+
+    id: str
+    name: str | None
+    state: str
+    phase: str | None
+    attempt: int
+    progress: float
+    step: int
+    total_steps: int | None
+    last_metrics: dict[str, float]
+    estimated_finish_at: datetime | None
+    base_model: str
+    method: str
+    spec: dict[str, Any]
+    resolved: dict[str, Any] | None
+    failure: dict[str, str] | None
+    metadata: dict[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    adapter_id: str | None
+    waiting_for: str | None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Event(Answer):
+    """A past-tense fact; numbers count from 1 for each job. `level` is info, warn or error."""
+
+    number: int
+    type: str
+    level: str
+    message: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class MetricPoint(Answer):
+    """What `attempt` measured at one optimizer step, by name; `number` counts the points of an attempt."""
+
+    attempt: int
+    number: int
+    step: int
+    at: datetime
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Artifact(Answer):
+    id: str
+    kind: str
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class AdapterFile(Answer):
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Archive(Answer):
+    """The adapter's folder as one tar file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Adapter(Answer):
+    id: str
+    name: str
+    job_id: str
+    base_model: str
+    base_model_revision: str | None
+    size: int
+    files: list[AdapterFile]
+    archive: Archive
+    manifest: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> Self:
+        parts = {"files": [AdapterFile.read(file) for file in raw["files"]], "archive": Archive.read(raw["archive"])}
+        return super().read(raw | parts)
+
+
+@dataclass(frozen=True)
+class Model(Answer):
+    name: str
+    revision: str | None
