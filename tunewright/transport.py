@@ -24,17 +24,16 @@ METRICS = ("after_step", "next_after_step")
 class Transport:
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url
-        try:
-            host = httpx.URL(url).host
-            self.http = httpx.Client(
-                base_url=url,
-                headers={"Authorization": f"Bearer {api_key}", "User-Agent": "tunewright"},
-                timeout=TIMEOUT,
-                # A proxy of the environment cannot reach this machine's own server.
-                trust_env=host not in LOOPBACK,
-            )
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise TunewrightError(None, "bad_settings", f"The URL or the API key is malformed: {error}") from error
+        host = host_of(url)
+        if not api_key.isascii() or not api_key.isprintable():
+            raise TunewrightError(None, "bad_settings", "The API key is malformed: it holds letters that none has.")
+        self.http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}", "User-Agent": "tunewright"},
+            timeout=TIMEOUT,
+            # A proxy of the environment cannot reach this machine's own server.
+            trust_env=host not in LOOPBACK,
+        )
 
     def close(self) -> None:
         self.http.close()
@@ -77,6 +76,17 @@ class Transport:
             if page.get(found_in) is None:
                 return
             wanted[parameter] = page[found_in]
+
+
+def host_of(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        said = f"{url!r} is not the URL of a server; write it like http://localhost:8400."
+        raise TunewrightError(None, "bad_settings", said)
+    return parsed.host
 
 
 def address(parts: tuple[str, ...]) -> str:

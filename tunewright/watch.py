@@ -21,6 +21,7 @@ END = Message("end", "", "")
 PATIENCE_SECONDS = 120.0
 """How long a server may be away: long enough for a restart."""
 POLL_SECONDS = 1.0
+FIRST_DELAY_SECONDS = 0.25
 
 
 class CannotStream(Exception):
@@ -35,7 +36,7 @@ class Outage:
 
     def over(self) -> None:
         self.since: float | None = None
-        self.delay = 0.25
+        self.delay = FIRST_DELAY_SECONDS
 
     def wait(self, error: TunewrightError | None = None) -> None:
         """Before the next try, or raises the error when patience has run out."""

@@ -1,0 +1,93 @@
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunewright import Client, ConnectionFailed, TunewrightError
+
+AT = "2026-01-05T10:12:13Z"
+WEIGHTS = b"weights" * 40_000
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def offer(server: Any, files: dict[str, bytes]) -> None:
+    described = [{"path": path, "size": len(body), "sha256": sha256(body)} for path, body in files.items()]
+    adapter = {"id": "a", "name": "n", "job_id": "j", "base_model": "m", "base_model_revision": None, "size": 1}
+    adapter |= {"files": described, "archive": {"size": len(WEIGHTS), "sha256": sha256(WEIGHTS)}}
+    server.answers["GET /adapters/a"] = lambda request: request.send_json(adapter | {"manifest": {}, "created_at": AT})
+    server.answers["GET /adapters/a/archive"] = lambda request: request.send(WEIGHTS)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_arrive_whole_under_their_names(server: Any, client: Client, tmp_path: Path) -> None:
+    files = {"adapter_model.safetensors": WEIGHTS, "sub/a b%2F?#ü.json": b"{}", "empty": b""}
+    offer(server, files)
+    server.answers["GET /adapters/a/files/adapter_model.safetensors"] = lambda request: request.send(WEIGHTS)
+    server.answers["GET /adapters/a/files/sub/a%20b%252F%3F%23%C3%BC.json"] = lambda request: request.send(b"{}")
+    server.answers["GET /adapters/a/files/empty"] = lambda request: request.send(b"")
+    client.download_adapter("a", tmp_path / "new" / "folder")
+    assert everything(tmp_path / "new" / "folder") == files
+
+
+@pytest.mark.parametrize("arrived", [b"Weights" + WEIGHTS[7:], WEIGHTS[:-1], WEIGHTS + b"!"])
+def test_bytes_other_than_promised_are_thrown_away(server: Any, client: Client, tmp_path: Path, arrived: bytes) -> None:
+    offer(server, {"model": WEIGHTS})
+    server.answers["GET /adapters/a/files/model"] = lambda request: request.send(arrived)
+    (tmp_path / "model").write_bytes(b"the old one")
+    with pytest.raises(TunewrightError, match="model arrived with") as caught:
+        client.download_adapter("a", tmp_path)
+    assert caught.value.code == "digest_mismatch"
+    assert everything(tmp_path) == {"model": b"the old one"}
+
+
+def test_a_download_cut_short_leaves_nothing(server: Any, client: Client, tmp_path: Path) -> None:
+    offer(server, {"model": WEIGHTS})
+    server.answers["GET /adapters/a/files/model"] = lambda request: request.send(WEIGHTS[:-1], length=len(WEIGHTS))
+    with pytest.raises(ConnectionFailed):
+        client.download_adapter("a", tmp_path)
+    assert everything(tmp_path) == {}
+
+
+HOSTILE = [
+    "../up",
+    "a/../../up",
+    "/etc/passwd",
+    "",
+    ".",
+    "..",
+    "a\\b",
+    "..\\up",
+    "C:up",
+    "//host/share",
+    "a\nb",
+    "a\0b",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_refused_before_anything_is_asked_for(
+    server: Any, client: Client, tmp_path: Path, name: str
+) -> None:
+    offer(server, {"fine": b"1", name: b"2"})
+    folder = tmp_path / "folder"
+    with pytest.raises(TunewrightError) as caught:
+        client.download_adapter("a", folder)
+    assert caught.value.code == "unsafe_path"
+    assert server.asked == ["GET /adapters/a"]
+    assert everything(tmp_path) == {}
+
+
+def test_the_archive_is_verified_too(server: Any, client: Client, tmp_path: Path) -> None:
+    offer(server, {})
+    assert client.download_archive("a", tmp_path / "a.tar").read_bytes() == WEIGHTS
+    server.answers["GET /adapters/a/archive"] = lambda request: request.send(WEIGHTS[::-1])
+    with pytest.raises(TunewrightError):
+        client.download_archive("a", tmp_path / "b.tar")
+    assert list(everything(tmp_path)) == ["a.tar"]
