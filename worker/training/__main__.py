@@ -1,0 +1,59 @@
+"""The training process: `python -m worker.training`. See `protocol` for what it hears and says."""
+
+import logging
+import os
+import sys
+import traceback
+
+from worker.training.channel import Channel
+from worker.training.protocol import Failed
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it CUDA's products are not the same twice
+}
+
+
+def main() -> int:
+    """Imports come before the request is read, so that a process can be kept ready for one."""
+    channel = Channel()
+    os.environ.update(OFFLINE)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels it does without
+    try:
+        from transformers.utils import logging as transformers_logging
+
+        from worker.training.recipe import train
+
+        transformers_logging.disable_progress_bar()
+        request = channel.hear_request()
+        if request is not None:
+            train(request, channel)
+    except Exception as error:
+        traceback.print_exc()
+        channel.say(_failure(error))
+        return 1
+    return 0
+
+
+def _failure(error: Exception) -> Failed:
+    import torch
+
+    from app.domain.job import FailureReason
+    from worker.training.failure import TrainingFailed
+
+    if isinstance(error, TrainingFailed):
+        return Failed(reason=error.reason, message=error.message)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return Failed(
+            reason=FailureReason.out_of_memory,
+            message="The training ran out of memory. Try gradient_checkpointing true, a smaller max_seq_len, "
+            'a smaller adapter rank, or the method "qlora".',
+        )
+    return Failed(reason=FailureReason.internal_error, message=f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""LoRA (arXiv 2106.09685) through PEFT: its parameters, names and files; our forward and backward.
+
+PEFT computes adapters in their own dtype, so fp32 master weights would drag fp32 copies of every activation along. Here
+the products run in the activations' dtype, A and B stay fp32, and the low-rank part is added in place.
+"""
+
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from app.domain.job import FailureReason
+from app.domain.spec import Adapter
+from worker.training.failure import TrainingFailed
+from worker.training.quantization import NF4Linear
+
+
+class AdaptedLinear(LoraLinear):  # type: ignore[misc]
+    """PEFT's LoRA layer over a frozen linear one."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        base = self.get_base_layer()
+        if self.disable_adapters:
+            return cast(Tensor, base(x))
+        (name,) = self.active_adapters
+        a, b, dropout = self.lora_A[name].weight, self.lora_B[name].weight, self.lora_dropout[name]
+        scaling = self.scaling[name]
+        if self.training and isinstance(dropout, nn.Dropout):
+            low = F.linear(dropout(x), a.to(x.dtype))
+            return cast(Tensor, base(x) + F.linear(low, (b * scaling).to(x.dtype)))
+        return cast(Tensor, _AdaptedProduct.apply(x, a, b, scaling, base))  # type: ignore[no-untyped-call]
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """x · (W + scaling · B · A)ᵀ + bias with W frozen. x is [..., in], A [rank, in], B [out, rank]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, scaling: float, base: nn.Linear) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        low_a, low_b = a.to(x.dtype), (b * scaling).to(x.dtype)
+        low = rows @ low_a.T
+        result = F.linear(rows, dense_weight(base), base.bias).addmm_(low, low_b.T)
+        ctx.save_for_backward(rows, low, low_a, low_b)
+        ctx.base, ctx.scaling = base, scaling
+        return result.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, low, low_a, low_b = ctx.saved_tensors
+        flat = grad.reshape(-1, grad.shape[-1])
+        grad_low = flat @ low_b
+        grad_a = (grad_low.T @ rows).float()
+        grad_b = (flat.T @ low).float().mul_(ctx.scaling)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (flat @ dense_weight(ctx.base)).addmm_(grad_low, low_a).view(*grad.shape[:-1], -1)
+        return grad_x, grad_a, grad_b, None, None
+
+
+def dense_weight(base: nn.Linear) -> Tensor:
+    return base.dense() if isinstance(base, NF4Linear) else base.weight
+
+
+def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
+    """Put adapters into `model`, in place; A is drawn from `seed`, B is zero, both are fp32."""
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=adapter.target_modules,
+        use_rslora=adapter.use_rslora,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+        task_type=TaskType.CAUSAL_LM,
+    )
+    config._register_custom_module({nn.Linear: AdaptedLinear})
+    _refuse_head(model, adapter)
+    torch.manual_seed(seed)
+    try:
+        peft_model = get_peft_model(model, config)
+    except ValueError as error:
+        raise TrainingFailed(FailureReason.model_unusable, f"The adapter does not fit the model: {error}") from error
+    for parameter in peft_model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return cast(PeftModel, peft_model)
+
+
+def _refuse_head(model: PreTrainedModel, adapter: Adapter) -> None:
+    head = model.get_output_embeddings()
+    name = next((name for name, module in model.named_modules() if module is head), None)
+    if name is None or adapter.target_modules == "all-linear":
+        return
+    if any(name == target or name.endswith(f".{target}") for target in adapter.target_modules):
+        raise TrainingFailed(
+            FailureReason.model_unusable, f"target_modules names the output layer {name!r}, which takes no adapter."
+        )

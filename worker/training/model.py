@@ -1,0 +1,127 @@
+"""The base model, loaded from its folder and made ready for one method of training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from app.domain.job import FailureReason
+from app.domain.spec import JobSpec
+from worker.training import attention
+from worker.training.failure import TrainingFailed
+from worker.training.lora import add_lora
+from worker.training.loss import Head, token_losses
+from worker.training.packing import MicroBatch
+from worker.training.plan import Plan
+from worker.training.quantization import quantize_linears
+
+
+@dataclass
+class Model:
+    """`causal` is transformers' own model, adapters and 4-bit layers set into it; `peft` is PEFT's view of it."""
+
+    causal: PreTrainedModel
+    peft: PeftModel | None
+    trainable: dict[str, nn.Parameter]
+    plan: Plan
+    solo: bool
+    """The architecture does not take our attention: one document at a time, through the model's own."""
+
+    @property
+    def num_parameters(self) -> int:
+        adapters = sum(p.numel() for p in self.trainable.values()) if self.peft else 0
+        return self.num_base_parameters + adapters
+
+    num_base_parameters: int = 0
+
+    @property
+    def num_trainable(self) -> int:
+        return sum(parameter.numel() for parameter in self.trainable.values())
+
+    def losses(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Loss and hit of each labelled position."""
+        device = torch.device(self.plan.device)
+        hidden = self.hidden_states(batch.input_ids.to(device), batch.position_ids.to(device), batch.document_lengths)
+        rows = hidden[0].index_select(0, batch.positions.to(device))
+        return token_losses(rows, batch.targets.to(device), self.head())
+
+    def hidden_states(self, input_ids: Tensor, position_ids: Tensor, document_lengths: list[int]) -> Tensor:
+        """[1, tokens, dim], after the last norm."""
+        extra: dict[str, Any] = {} if self.solo else {"document_lengths": document_lengths}
+        with self._autocast():
+            output = self.causal.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False, **extra)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def head(self) -> Head:
+        layer = self.causal.get_output_embeddings()
+        config = self.causal.config.get_text_config()
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        softcap = getattr(config, "final_logit_softcapping", None)
+        return Head(layer.weight, getattr(layer, "bias", None), self.plan.dtype, scale, softcap)
+
+    def _autocast(self) -> torch.autocast:
+        """Full fine-tuning keeps fp32 weights and multiplies in the compute type."""
+        wanted = self.peft is None and self.plan.dtype is not torch.float32
+        return torch.autocast(self.plan.device, dtype=self.plan.dtype, enabled=wanted)
+
+
+def load_config(folder: Path) -> PretrainedConfig:
+    """Dropout that a base model's config brings along is 0 here: it is live in training mode, and nobody asked for
+    it."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(error) from error
+    text = config.get_text_config()
+    for name, value in vars(text).items():
+        if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
+            setattr(text, name, 0.0)
+    return config
+
+
+def load_model(folder: Path, config: PretrainedConfig, spec: JobSpec, plan: Plan) -> Model:
+    device = torch.device(plan.device)
+    dtype = torch.float32 if spec.method == "full" else plan.dtype
+    causal = _load_dense(folder, config, dtype)
+    num_parameters = sum(parameter.numel() for parameter in causal.parameters())
+    causal.requires_grad_(spec.method == "full")
+    if spec.quantization is not None:
+        head = causal.get_output_embeddings()
+        double_quant = spec.quantization.double_quant
+        if not quantize_linears(causal, keep=head, double_quant=double_quant, dtype=dtype, device=device):
+            raise TrainingFailed(
+                FailureReason.model_unusable, 'The model has no linear layer to quantize; use the method "lora".'
+            )
+    causal.to(device)
+    peft = add_lora(causal, spec.adapter, spec.training.seed) if spec.adapter else None
+    trainable = {name: parameter for name, parameter in causal.named_parameters() if parameter.requires_grad}
+    if plan.gradient_checkpointing:
+        causal.gradient_checkpointing_enable({"use_reentrant": False})
+    causal.train()
+    return Model(causal, peft, trainable, plan, solo=False, num_base_parameters=num_parameters)
+
+
+def _load_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention.NAME,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(error) from error
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def _unusable(error: Exception) -> TrainingFailed:
+    return TrainingFailed(FailureReason.model_unusable, f"The base model cannot be loaded: {error}")

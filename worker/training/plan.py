@@ -1,0 +1,168 @@
+"""Decisions on the spec's `auto` settings, for the machine and the model at hand."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import PretrainedConfig
+
+from app.domain.job import FailureReason
+from app.domain.spec import JobSpec
+from worker.training.failure import TrainingFailed
+from worker.training.protocol import Request
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
+LEAST_TOKENS = 256
+USABLE_SHARE = 0.8
+"""Of the free memory; the rest is for what the estimate leaves out."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    device: str
+    compute_dtype: str
+    gradient_checkpointing: bool
+    micro_batch_tokens: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.compute_dtype]
+
+    def resolved(self, spec: JobSpec) -> dict[str, Any]:
+        """By the spec's field names; what the spec has no field for is under `engine`."""
+        decided: dict[str, Any] = {
+            "resources": {"device": self.device},
+            "training": {"gradient_checkpointing": self.gradient_checkpointing},
+            "engine": {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens},
+        }
+        if spec.method == "qlora":
+            decided["quantization"] = {"compute_dtype": self.compute_dtype}
+        return decided
+
+
+def make_plan(request: Request, config: PretrainedConfig, longest_row: int) -> Plan:
+    """An earlier attempt's decisions hold, unless they were made for another kind of device."""
+    device = _device(request.device)
+    earlier = request.resolved
+    if earlier is not None and earlier["resources"]["device"] == device:
+        return Plan(
+            device=device,
+            compute_dtype=earlier["engine"]["compute_dtype"],
+            gradient_checkpointing=earlier["training"]["gradient_checkpointing"],
+            micro_batch_tokens=earlier["engine"]["micro_batch_tokens"],
+        )
+    return _decide(request, config, device, longest_row)
+
+
+def _decide(request: Request, config: PretrainedConfig, device: str, longest_row: int) -> Plan:
+    asked = request.spec.quantization.compute_dtype if request.spec.quantization else "auto"
+    dtype = _fast_dtype(device) if asked == "auto" else asked
+    sizes = Sizes.of(request, config)
+    usable = USABLE_SHARE * _free_memory(device)
+    wish = request.spec.training.gradient_checkpointing
+    budget = MICRO_BATCH_TOKENS[device]
+    while True:
+        checkpointing = wish
+        tokens = max(budget, longest_row)
+        if wish == "auto":
+            checkpointing = sizes.bytes_needed(tokens, dtype, checkpointing=False) > usable
+        assert isinstance(checkpointing, bool)
+        fits = sizes.bytes_needed(tokens, dtype, checkpointing=checkpointing) <= usable
+        if fits or budget <= max(LEAST_TOKENS, longest_row):
+            return Plan(device, dtype, checkpointing, budget)
+        budget //= 2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the memory estimate knows of a model."""
+
+    method: str
+    double_quant: bool
+    hidden: int
+    intermediate: int
+    layers: int
+    vocabulary: int
+    num_parameters: int
+    rank: int
+
+    @classmethod
+    def of(cls, request: Request, config: PretrainedConfig) -> "Sizes":
+        text = config.get_text_config()
+        return cls(
+            method=request.spec.method,
+            double_quant=request.spec.quantization is None or request.spec.quantization.double_quant,
+            hidden=text.hidden_size,
+            intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+            layers=text.num_hidden_layers,
+            vocabulary=text.vocab_size,
+            num_parameters=count_parameters(request.base_model_path),
+            rank=request.spec.adapter.rank if request.spec.adapter else 0,
+        )
+
+    def bytes_needed(self, tokens: int, dtype: str, *, checkpointing: bool) -> float:
+        """Peak of weights, optimizer, activations and loss for one micro-batch of `tokens`."""
+        width = DTYPES[dtype].itemsize
+        embeddings = self.vocabulary * self.hidden
+        match self.method:
+            case "full":
+                weights = 16.0 * self.num_parameters
+            case "lora":
+                weights = float(width * self.num_parameters)
+            case _:
+                packed = 0.5159 if self.double_quant else 0.5625
+                weights = packed * (self.num_parameters - embeddings) + width * embeddings
+        adapters = 16.0 * self.layers * self.rank * (9 * self.hidden + 3 * self.intermediate)
+        # A layer keeps its norms' inputs in fp32 several times over, and the gate, the product and their kin.
+        layer = tokens * (56 * self.hidden + 6 * width * self.intermediate)
+        activations = self.layers * tokens * self.hidden * width + layer if checkpointing else self.layers * layer
+        loss = tokens * (4096 * 6 + self.hidden * 8)
+        workspace = 2.0 * width * self.hidden * max(self.intermediate, self.hidden)
+        return weights + adapters + activations + loss + workspace
+
+
+def count_parameters(folder: Path) -> int:
+    """From the files' headers alone."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                count = 1
+                for length in file.get_slice(name).get_shape():
+                    count *= length
+                total += count
+    return total
+
+
+def _device(asked: str) -> str:
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise TrainingFailed(FailureReason.internal_error, "A CUDA device was asked for, and this machine has none.")
+    return asked
+
+
+def _fast_dtype(device: str) -> str:
+    """The 16-bit type that the device multiplies fast, else fp32."""
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def _free_memory(device: str) -> int:
+    """Bytes, within the container's limit where there is one."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, int(text) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return free

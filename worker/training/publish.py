@@ -1,0 +1,159 @@
+"""The result folder: files as PEFT, vLLM and llama.cpp's converter expect them, a manifest and a model card."""
+
+import hashlib
+import json
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from worker.training.checkpoint import Position, sync_folder
+from worker.training.evaluation import Evaluation
+from worker.training.model import Model
+from worker.training.plan import DTYPES
+from worker.training.protocol import Request
+from worker.training.tokens import Tokens
+
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the manifest and the card tell of a run."""
+
+    request: Request
+    resolved: dict[str, Any]
+    position: Position
+    validation: Evaluation | None
+    chat_template: str | None
+
+
+def publish(model: Model, tokens: Tokens, outcome: Outcome) -> Path:
+    folder = outcome.request.work_dir / "result"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if model.peft is not None:
+        _save_adapter(model.peft, outcome.request, folder)
+    else:
+        _save_model(model, outcome.request.base_model_path, folder)
+    tokens.tokenizer.save_pretrained(folder)
+    _write_card(outcome, folder)
+    _write_manifest(outcome, folder)
+    sync_folder(folder)
+    return folder
+
+
+def library_versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def _save_adapter(peft: PeftModel, request: Request, folder: Path) -> None:
+    """The base goes by its catalogue name: a path would mean nothing on another machine."""
+    config = peft.peft_config["default"]
+    config.base_model_name_or_path, config.revision = request.base_model, request.base_model_revision
+    config.inference_mode = True
+    if isinstance(config.target_modules, set):
+        config.target_modules = sorted(config.target_modules)
+    config.save_pretrained(folder)
+    weights = get_peft_model_state_dict(peft, save_embedding_layers=False)
+    save_file(_for_file(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _save_model(model: Model, base: Path, folder: Path) -> None:
+    """In the base's own precision, with the base's own config beside it."""
+    dtype = _stored_dtype(base)
+    model.causal.to(dtype)
+    model.causal.save_pretrained(folder)
+    shutil.copyfile(base / "config.json", folder / "config.json")
+    if (base / "generation_config.json").exists():
+        shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
+
+
+def _stored_dtype(base: Path) -> torch.dtype:
+    config = json.loads((base / "config.json").read_text())
+    name = config.get("dtype") or config.get("torch_dtype") or config.get("text_config", {}).get("dtype")
+    return DTYPES.get(name, torch.float32)
+
+
+def _for_file(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _write_manifest(outcome: Outcome, folder: Path) -> None:
+    request, position = outcome.request, outcome.position
+    manifest = {
+        "manifest_version": 1,
+        "base_model": {"name": request.base_model, "revision": request.base_model_revision},
+        "dataset_sha256": request.dataset_sha256,
+        "validation_sha256": request.validation_sha256,
+        "spec": request.spec.model_dump(mode="json"),
+        "resolved": outcome.resolved,
+        "libraries": library_versions(),
+        "seed": request.spec.training.seed,
+        "num_steps": position.step,
+        "num_tokens": position.num_tokens,
+        "first_loss": position.first_loss,
+        "final_loss": position.last_loss,
+        "validation": asdict(outcome.validation) if outcome.validation else None,
+        "chat_template": outcome.chat_template,
+        "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _write_card(outcome: Outcome, folder: Path) -> None:
+    request = outcome.request
+    method = request.spec.method
+    tags = ["tunewright", "sft", *dict.fromkeys([method, "lora" if method == "qlora" else method])]
+    front = [
+        f"base_model: {json.dumps(request.base_model)}",
+        f"library_name: {'transformers' if method == 'full' else 'peft'}",
+        "pipeline_tag: text-generation",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+    ]
+    title = " ".join((request.spec.name or request.spec.suffix or f"Fine-tuned {request.base_model}").split())
+    table = [f"| {name} | {value} |" for name, value in _card_rows(outcome)]
+    about = "Trained with Tunewright. `manifest.json` has every setting and digest."
+    lines = ["---", *front, "---", "", f"# {title}", "", about, "", "| | |", "| --- | --- |", *table, ""]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
+    request, position, training = outcome.request, outcome.position, outcome.request.spec.training
+    adapter, validation = request.spec.adapter, outcome.validation
+    revision = f" ({request.base_model_revision})" if request.base_model_revision else ""
+    rows = [("Base model", request.base_model + revision), ("Method", request.spec.method)]
+    if adapter:
+        kind = "rsLoRA" if adapter.use_rslora else "LoRA"
+        rows.append(("Adapter", f"{kind}, rank {adapter.rank}, alpha {adapter.alpha:g}"))
+    return [
+        *rows,
+        ("Steps", f"{position.step:,}"),
+        ("Tokens", f"{position.num_tokens:,}"),
+        ("Rows a step", f"{training.batch_size:,}"),
+        ("Learning rate", f"{training.learning_rate}, {training.schedule}"),
+        ("Seed", str(training.seed)),
+        ("First loss", _number(position.first_loss)),
+        ("Final loss", _number(position.last_loss)),
+        ("Validation loss", _number(validation.loss if validation else None)),
+        ("Validation token accuracy", _number(validation.token_accuracy if validation else None)),
+        ("Chat template", outcome.chat_template or "none"),
+        ("Dataset SHA-256", f"`{request.dataset_sha256}`"),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

@@ -1,0 +1,162 @@
+"""Rows of a dataset file to tokens and label masks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+
+from app.domain.dataset import (
+    Finding,
+    Message,
+    Record,
+    RecordFormat,
+    check_record,
+    find_format,
+    parse_line,
+    to_messages,
+)
+from app.domain.job import FailureReason
+from worker.training.failure import TrainingFailed
+from worker.training.packing import Example
+from worker.training.tokens import Tokens
+
+Piece = tuple[list[int], list[bool]]
+"""Tokens, and which of them carry loss."""
+
+
+@dataclass
+class Rendered:
+    """A file's rows as examples, and what happened to the others."""
+
+    examples: list[Example] = field(default_factory=list)
+    num_dropped: int = 0
+    num_truncated: int = 0
+    num_unstable: int = 0
+    num_endless: int = 0
+    uses_template: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(example.ids) for example in self.examples)
+
+    @property
+    def num_labelled(self) -> int:
+        return sum(example.num_labelled for example in self.examples)
+
+
+class Renderer:
+    def __init__(self, tokens: Tokens, train_on: str, max_seq_len: int):
+        self._tokens, self._train_on, self._max_seq_len = tokens, train_on, max_seq_len
+
+    def render_file(self, path: Path, *, watch: Callable[[], None] = lambda: None) -> Rendered:
+        """`watch` is called before each row and may raise."""
+        result = Rendered()
+        for line, record in _records(path):
+            watch()
+            ids, labelled = self._row(line, record, result)
+            if len(ids) > self._max_seq_len:
+                result.num_truncated += 1
+                ids, labelled = ids[: self._max_seq_len], labelled[: self._max_seq_len]
+            if any(labelled[1:]):
+                result.examples.append(Example(line, torch.tensor(ids, dtype=torch.int32), torch.tensor(labelled)))
+            else:
+                result.num_dropped += 1
+        return result
+
+    def _row(self, line: int, record: Record, result: Rendered) -> Piece:
+        format = find_format(record)
+        if format is None:
+            raise _invalid(line, "its keys fit no format.")
+        for finding in check_record(record, format):
+            raise _invalid(line, finding.message)
+        if format is RecordFormat.text:
+            return self._text(record["text"])
+        if format is RecordFormat.prompt_completion:
+            return self._completion(record["prompt"], record["completion"])
+        result.uses_template = True
+        try:
+            return self._conversation(to_messages(record, format), record.get("tools"), result)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise _invalid(line, f"the chat template refuses it: {error}") from error
+
+    def _text(self, text: str) -> Piece:
+        self._tokens.count_typed(text)
+        ids = [*self._tokens.bos, *self._tokens.encode(text, typed=True), self._tokens.eos]
+        return ids, [True] * len(ids)
+
+    def _completion(self, prompt: str, completion: str) -> Piece:
+        """Apart, as inference meets them: the tokens of a prompt do not depend on its answer."""
+        self._tokens.count_typed(prompt + completion)
+        asked = self._tokens.bos + self._tokens.encode(prompt, typed=True)
+        answer = (self._tokens.continuation if prompt else self._tokens.encode)(completion, typed=True)
+        answer = [*answer, self._tokens.eos]
+        return asked + answer, [self._train_on == "all"] * len(asked) + [True] * len(answer)
+
+    def _conversation(self, messages: list[Message], tools: list[Any] | None, result: Rendered) -> Piece:
+        for message in messages:
+            self._tokens.count_typed(message.content or "")
+        if self._train_on == "all":
+            ids = self._tokens.rendered(self._tokens.render(messages, tools, ask=False), first=True)
+            return ids, [True] * len(ids)
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        if self._train_on == "completion":
+            answers = answers[-1:]
+        bounds = self._spans(messages[: answers[-1] + 1], tools, answers) if answers else None
+        if bounds is None and len(answers) > 1:
+            result.num_unstable += 1
+            answers = answers[-1:]
+            bounds = self._spans(messages[: answers[-1] + 1], tools, answers)
+        if bounds is None:
+            result.num_unstable += 1
+            return [], []
+        return self._pieces(*bounds, [messages[index].weight == 1 for index in answers], result)
+
+    def _spans(
+        self, messages: list[Message], tools: list[Any] | None, answers: list[int]
+    ) -> tuple[str, list[tuple[int, int]]] | None:
+        """The rendered text and where each answer lies in it, found by rendering prefixes; None when the template
+        renders a prefix otherwise than as the beginning of the whole."""
+        whole = self._tokens.render(messages, tools, ask=False)
+        spans = []
+        for index in answers:
+            before = self._tokens.render(messages[:index], tools, ask=True)
+            through = self._tokens.render(messages[: index + 1], tools, ask=False)
+            if not (through.startswith(before) and whole.startswith(through)):
+                return None
+            spans.append((len(before), len(through)))
+        return whole, spans
+
+    def _pieces(self, whole: str, spans: list[tuple[int, int]], wanted: list[bool], result: Rendered) -> Piece:
+        """Each prompt and each answer is a piece of its own. An answer's labels end with the special token that ends
+        its turn: what the template writes after it (a newline, say) is never generated."""
+        bounds = [0, *(bound for span in spans for bound in span), len(whole)]
+        ids: list[int] = []
+        labelled: list[bool] = []
+        for number, (start, end) in enumerate(pairwise(bounds)):
+            piece = self._tokens.rendered(whole[start:end], first=start == 0)
+            label = number % 2 == 1 and wanted[number // 2]
+            last = self._tokens.last_special(piece) if number % 2 == 1 else None
+            result.num_endless += label and last is None
+            cut = len(piece) if last is None else last + 1
+            ids += piece
+            labelled += [label] * cut + [False] * (len(piece) - cut)
+        return ids, labelled
+
+
+def _records(path: Path) -> Iterator[tuple[int, Record]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            record = parse_line(line)
+            if isinstance(record, Finding):
+                raise _invalid(number, record.message)
+            yield number, record
+
+
+def _invalid(line: int, what: str) -> TrainingFailed:
+    return TrainingFailed(FailureReason.dataset_invalid, f"Row {line} of the dataset: {what}")
