@@ -1,13 +1,17 @@
 """Real servers for every test: one embedded PostgreSQL and Redis a run, one database a test."""
 
 import secrets
+import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
+import uvicorn
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, make_url
 from sqlalchemy.orm import Session
@@ -132,3 +136,23 @@ def api(server: TestClient, make_key: Callable[..., str], project_id: str) -> Te
 def as_project(make_key: Callable[..., str]) -> Callable[[str], dict[str, str]]:
     """Headers of another project's key."""
     return lambda project: {"Authorization": f"Bearer {make_key(project)}"}
+
+
+@pytest.fixture
+def live_server(settings: Settings) -> Iterator[str]:
+    """The API behind a real socket; its URL."""
+    settings.data_dir.mkdir(exist_ok=True)
+    config = uvicorn.Config(create_app(settings), port=0, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.02)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.datasets.service import DatasetService
 from app.db.tables import Adapter, Artifact, Attempt, Checkpoint, DeadObject, Job, JobEvent
 from app.domain.event import EventBody
+from app.domain.identity import is_id
 from app.domain.job import FINAL, JobState
 from app.domain.page import Cursor
 from app.errors import JobNotFound, StaleAttempt
@@ -33,6 +34,8 @@ class JobRepository:
         self.append_events(job, [event])
 
     def get(self, project_id: str, id: str, *, lock: bool = False) -> Job:
+        if not is_id(id, "ftjob"):
+            raise JobNotFound(id)
         query = select(Job).where(Job.project_id == project_id, Job.id == id)
         if lock:
             query = query.with_for_update().execution_options(populate_existing=True)

@@ -38,11 +38,9 @@ class SpecCheck:
 
     def _check_model(self, raw: dict[str, Any], errors: list[FieldError]) -> BaseModel | None:
         name = raw.get("base_model")
-        if not isinstance(name, str) or not name or "\0" in name:
-            if isinstance(name, str):
-                errors.append(_unknown_model(name))
+        if not isinstance(name, str):
             return None
-        model = self.models.find(self.project_id, name)
+        model = self.models.find(self.project_id, name) if name.isprintable() else None
         if model is None:
             errors.append(_unknown_model(name))
             return None

@@ -93,8 +93,8 @@ async def follow(
             found = await run_in_threadpool(look_now)
         except JobNotFound:
             return
-        for place, line in _told(found, place):
-            said_at = time.monotonic()
+        for reached, line in _told(found, place):
+            place, said_at = reached, time.monotonic()
             yield line
         if found.is_over:
             yield format_sse_event(event="end", data_str=f'{{"state":"{found.state}"}}', id=place.encode())

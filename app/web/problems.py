@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from app.errors import FieldError, NotFound, RangeNotSatisfiable, TunewrightError, Unauthorized
@@ -88,6 +89,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(TunewrightError)(_ours)
     app.exception_handler(RequestValidationError)(_invalid_request)
     app.exception_handler(HTTPException)(_starlettes)
+    app.exception_handler(DataError)(_unstorable)
     app.exception_handler(Exception)(_unforeseen)
 
 
@@ -111,6 +113,13 @@ async def _starlettes(request: Request, error: HTTPException) -> Response:
         return await _ours(request, NotFound())
     code = HTTPStatus(error.status_code).name.lower()
     return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
+
+
+async def _unstorable(request: Request, error: DataError) -> Response:
+    """PostgreSQL's word on values it cannot hold: NUL in text, numbers past 64 bits."""
+    log.warning("request held what cannot be stored", path=request.url.path, error=str(error.orig))
+    detail = "A value holds a NUL character or a number that cannot be stored; leave it out."
+    return problem(request, 422, "invalid_request", detail)
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:

@@ -1,0 +1,41 @@
+# The commands of the README. Everything installs into .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA_DIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check up format clean
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Installed again whenever what is asked for has changed. pip, because it honours the machine's own settings.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunewright needs Python 3.11 or later; set PYTHON=")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a few minutes the first time)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the result (under 8 minutes)
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed  ## formatting, lint, types and architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+up: $(VENV)/installed  ## start the local stack in the foreground
+	@$(BIN)/tunewright up $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+format: $(VENV)/installed  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what make has installed here
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,102 @@
+"""A catalogue and a ready dataset, by rows, so that the queue can be tested without training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel, Dataset, Job
+from app.domain.identity import new_id
+from app.domain.job import JobState
+from app.domain.machine import Machine
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.service import JobService
+
+MACHINE = Machine("here-1", "cpu", 16.0)
+
+
+@pytest.fixture
+def base_model(sessions: Sessions, project_id: str) -> str:
+    with transaction(sessions) as session:
+        session.add(
+            BaseModel(
+                id=new_id("model"),
+                project_id=project_id,
+                name="tiny",
+                source="/nowhere",
+                revision="1" * 64,
+                architecture="LlamaForCausalLM",
+                num_parameters=1000,
+                max_seq_len=128,
+                linear_modules=["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj"],
+                config={},
+            )
+        )
+    return "tiny"
+
+
+@pytest.fixture
+def make_dataset(sessions: Sessions, project_id: str) -> Callable[..., str]:
+    def make(state: str = "ready", project: str = project_id) -> str:
+        id = new_id("file")
+        with transaction(sessions) as session:
+            session.add(
+                Dataset(
+                    id=id,
+                    project_id=project,
+                    filename="rows.jsonl",
+                    state=state,
+                    storage_key=f"{project}/datasets/{id}",
+                    size=10,
+                    sha256="0" * 64,
+                )
+            )
+        return id
+
+    return make
+
+
+@pytest.fixture
+def make_spec(base_model: str, make_dataset: Callable[..., str]) -> Callable[..., dict[str, Any]]:
+    def make(**fields: Any) -> dict[str, Any]:
+        return {"base_model": base_model, "dataset_id": make_dataset(), "training": {"epochs": 1}} | fields
+
+    return make
+
+
+@pytest.fixture
+def post(sessions: Sessions, project_id: str, make_spec: Callable[..., dict[str, Any]]) -> Callable[..., str]:
+    """Submit a job; its id."""
+
+    def submit(**fields: Any) -> str:
+        with transaction(sessions) as session:
+            return JobService(session).submit(project_id, make_spec(**fields)).id
+
+    return submit
+
+
+@pytest.fixture
+def claim(sessions: Sessions) -> Callable[..., Claim | None]:
+    def take(machine: Machine = MACHINE, lease_seconds: float = 60) -> Claim | None:
+        with transaction(sessions) as session:
+            job = QueueRepository(session).claim(machine, lease_seconds)
+            return Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None
+
+    return take
+
+
+@pytest.fixture
+def state_of(sessions: Sessions) -> Callable[[str], JobState]:
+    def read(id: str) -> JobState:
+        with transaction(sessions) as session:
+            job = session.get(Job, id)
+            assert job is not None
+            return JobState(job.state)
+
+    return read
+
+
+def events_of(session: Session, project_id: str, id: str) -> list[str]:
+    return [event.type for event in JobService(session).jobs.events(project_id, id, 0, 1000)]

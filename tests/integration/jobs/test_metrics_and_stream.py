@@ -1,0 +1,178 @@
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from fastapi.testclient import TestClient
+
+from app import streams
+from app.db.session import Sessions, transaction
+from app.domain.job import FailureReason
+from app.domain.metric import MetricPoint
+from app.jobs.attempts import AttemptService
+from app.jobs.metrics import MetricRepository
+from app.jobs.queue import Claim, QueueRepository
+
+
+def point(attempt: int, number: int, step: int, **values: float) -> MetricPoint:
+    return MetricPoint(attempt=attempt, number=number, step=step, at=datetime.now(UTC), values=values)
+
+
+def record(sessions: Sessions, claim: Claim, *points: MetricPoint) -> None:
+    with transaction(sessions) as session:
+        AttemptService(session, claim).record(points, None)
+
+
+def plan(sessions: Sessions, claim: Claim, start: int = 0) -> None:
+    with transaction(sessions) as session:
+        AttemptService(session, claim).plan({}, total_steps=10, start_step=start)
+
+
+def parse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Server-sent events as dictionaries, by the letter of the format."""
+    event: dict[str, Any] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            event[name] = value
+        elif "data" in event:
+            yield event | {"data": json.loads(event["data"])}
+            event = {}
+
+
+def test_a_point_sent_twice_is_stored_once(
+    sessions: Sessions, project_id: str, post: Callable[..., str], claim: Callable[..., Claim]
+) -> None:
+    id, held = post(), claim()
+    for _ in range(2):
+        record(sessions, held, point(1, 1, 1, loss=2.0, grad_norm=1.0))
+    with transaction(sessions) as session:
+        assert len(MetricRepository(session).after(project_id, id, 0, 0, 10)) == 1
+
+
+def test_a_curve_takes_the_latest_attempt_and_drops_what_was_rewound(
+    sessions: Sessions, api: TestClient, post: Callable[..., str], claim: Callable[..., Claim]
+) -> None:
+    id, first = post(), claim()
+    plan(sessions, first)
+    record(sessions, first, *(point(1, step, step, loss=float(step)) for step in range(1, 6)))
+    with transaction(sessions) as session:
+        AttemptService(session, first).release()
+    second = claim()
+    plan(sessions, second, start=2)
+    record(sessions, second, point(2, 1, 3, loss=30.0))
+    items = api.get(f"/jobs/{id}/metrics").json()["items"]
+    assert [(item["step"], item["attempt"], item["values"]["loss"]) for item in items] == [
+        (1, 1, 1.0),
+        (2, 1, 2.0),
+        (3, 2, 30.0),
+    ]
+    assert api.get(f"/jobs/{id}").json()["step"] == 3
+
+
+def test_curves_page_and_filter(
+    sessions: Sessions, api: TestClient, post: Callable[..., str], claim: Callable[..., Claim]
+) -> None:
+    id, held = post(), claim()
+    record(sessions, held, *(point(1, step, step, loss=1.0, grad_norm=2.0) for step in range(1, 6)))
+    page = api.get(f"/jobs/{id}/metrics", params={"limit": 2, "names": "loss"}).json()
+    assert [item["values"] for item in page["items"]] == [{"loss": 1.0}] * 2
+    assert page["next_after_step"] == 2
+    rest = api.get(f"/jobs/{id}/metrics", params={"after_step": 2}).json()
+    assert [item["step"] for item in rest["items"]] == [3, 4, 5]
+    assert rest["next_after_step"] is None
+
+
+@pytest.fixture
+def finished(sessions: Sessions, post: Callable[..., str], claim: Callable[..., Claim]) -> str:
+    """A failed job with events and thirty points over two attempts."""
+    id = post(max_retries=1)
+    for _ in range(2):
+        held = claim()
+        plan(sessions, held)
+        record(sessions, held, *(point(held.attempt, number, number, loss=1.0) for number in range(1, 16)))
+        with transaction(sessions) as session:
+            AttemptService(session, held).fail(FailureReason.nan_loss, "NaN")
+    return id
+
+
+def read(api: TestClient, id: str, last: str | None = None) -> list[dict[str, Any]]:
+    headers = {"Last-Event-ID": last} if last else {}
+    with api.stream("GET", f"/jobs/{id}/stream", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        return list(parse(answer.iter_lines()))
+
+
+def test_a_stream_tells_everything_once_and_ends(api: TestClient, finished: str) -> None:
+    told = read(api, finished)
+    assert [each["data"]["number"] for each in told if each["event"] == "job_event"] == list(range(1, 8))
+    points = [(each["data"]["attempt"], each["data"]["number"]) for each in told if each["event"] == "metrics"]
+    assert points == [(attempt, number) for attempt in (1, 2) for number in range(1, 16)]
+    assert told[-1]["event"] == "end"
+    assert told[-1]["data"] == {"state": "failed"}
+
+
+def test_a_stream_goes_on_from_every_place_without_gap_or_repeat(api: TestClient, finished: str) -> None:
+    told = read(api, finished)
+    for index in range(len(told) - 1):
+        assert read(api, finished, told[index]["id"]) == told[index + 1 :]
+
+
+def test_a_stream_that_was_read_to_its_end_says_do_not_reconnect(api: TestClient, finished: str) -> None:
+    last = read(api, finished)[-1]["id"]
+    assert api.get(f"/jobs/{finished}/stream", headers={"Last-Event-ID": last}).status_code == 204
+
+
+@pytest.mark.parametrize("place", ["x", "1.2", "1.2.-3", "1.2.3.4", "9" * 40 + ".1.1"])
+def test_a_place_that_is_none_is_refused(api: TestClient, finished: str, place: str) -> None:
+    answer = api.get(f"/jobs/{finished}/stream", headers={"Last-Event-ID": place})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_cursor")
+
+
+def test_points_arrive_through_redis_before_postgres_has_them_and_once_only(
+    sessions: Sessions,
+    live_server: str,
+    redis_url: str,
+    make_key: Callable[..., str],
+    project_id: str,
+    post: Callable[..., str],
+    claim: Callable[..., Claim],
+) -> None:
+    id, held = post(), claim()
+    plan(sessions, held)
+    record(sessions, held, point(1, 1, 1, loss=1.0))
+    headers = {"Authorization": f"Bearer {make_key()}"}
+    with httpx.stream("GET", f"{live_server}/jobs/{id}/stream", headers=headers, timeout=20) as answer:
+        told = parse(answer.iter_lines())
+        while (each := next(told))["event"] != "metrics":
+            pass
+        assert each["data"]["number"] == 1
+        with redis.Redis.from_url(redis_url) as client:
+            # 4 comes without 3: it must wait for Postgres.
+            streams.publish(client, id, [point(1, 2, 2, loss=2.0), point(1, 4, 4, loss=4.0)])
+        assert next(told)["data"]["number"] == 2
+        record(sessions, held, *(point(1, number, number, loss=float(number)) for number in (2, 3, 4)))
+        assert [next(told)["data"]["number"] for _ in range(2)] == [3, 4]
+        with transaction(sessions) as session:
+            AttemptService(session, held).fail(FailureReason.nan_loss, "NaN")
+        assert [each["event"] for each in told] == ["job_event", "end"]
+
+
+def test_a_stream_lives_without_redis(
+    sessions: Sessions, api: TestClient, finished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.app.state, "redis", streams.connect_async("unix:///nowhere/redis.sock"))  # type: ignore[attr-defined]
+    assert read(api, finished)[-1]["event"] == "end"
+
+
+def test_renewal_is_seen_by_claims(sessions: Sessions, post: Callable[..., str], claim: Callable[..., Claim]) -> None:
+    post()
+    held = claim(lease_seconds=1)
+    with transaction(sessions) as session:
+        QueueRepository(session).renew(held, 60)
+    with transaction(sessions) as session:
+        assert QueueRepository(session).sweep() == []

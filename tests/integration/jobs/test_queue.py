@@ -1,0 +1,186 @@
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import select, update
+
+from app.db.session import Sessions, transaction
+from app.db.tables import DatasetUse, Job, OutboxRow
+from app.domain.job import FailureReason, JobState
+from app.domain.machine import Machine
+from app.errors import StaleAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.service import JobService
+from tests.integration.jobs.conftest import MACHINE, events_of
+
+Post = Callable[..., str]
+Take = Callable[..., Claim]
+StateOf = Callable[[str], JobState]
+
+
+def lapse(sessions: Sessions, job_id: str) -> None:
+    """Let the lease run out, and sweep."""
+    with transaction(sessions) as session:
+        session.execute(update(Job).where(Job.id == job_id).values(lease_until=select(Job.created_at).scalar_subquery()))
+    with transaction(sessions) as session:
+        assert [job.id for job in QueueRepository(session).sweep()] == [job_id]
+
+
+def test_job_event_use_and_bell_are_written_together(sessions: Sessions, project_id: str, post: Post) -> None:
+    id = post()
+    with transaction(sessions) as session:
+        assert events_of(session, project_id, id) == ["job_created"]
+        assert session.scalars(select(OutboxRow.queue)).all() == ["training"]
+        assert session.scalars(select(DatasetUse.role).where(DatasetUse.job_id == id)).all() == ["training"]
+
+
+def test_claims_go_by_priority_then_age(post: Post, claim: Take) -> None:
+    old, _, urgent = post(), post(priority=-1), post(priority=5)
+    assert [claim().job_id, claim().job_id] == [urgent, old]
+
+
+def test_nothing_to_claim_is_none(claim: Take) -> None:
+    assert claim() is None
+
+
+def test_many_workers_claim_each_job_once(post: Post, claim: Take) -> None:
+    ids = [post() for _ in range(12)]
+    with ThreadPoolExecutor(8) as workers:
+        claims = list(workers.map(lambda number: claim(Machine(f"w-{number}", "cpu", 8)), range(20)))
+    assert sorted(each.job_id for each in claims if each) == sorted(ids)
+
+
+def test_a_job_waits_for_a_machine_that_fits(post: Post, claim: Take) -> None:
+    id = post(resources={"device": "cuda", "min_memory_gb": 24})
+    assert claim(Machine("small", "cuda", 16.0)) is None
+    assert claim(Machine("cpu", "cpu", 64.0)) is None
+    assert claim(Machine("big", "cuda", 24.0)).job_id == id
+
+
+def test_a_job_waits_for_its_datasets_inspection_and_fails_with_it(
+    sessions: Sessions, make_dataset: Callable[..., str], post: Post, claim: Take, state_of: StateOf
+) -> None:
+    waiting = make_dataset("inspecting")
+    id = post(dataset_id=waiting)
+    assert claim() is None
+    with transaction(sessions) as session:
+        session.connection().exec_driver_sql("UPDATE datasets SET state = 'invalid' WHERE id = %s", (waiting,))
+    with transaction(sessions) as session:
+        [job] = QueueRepository(session).sweep()
+        assert job.failure_reason == FailureReason.dataset_invalid
+    assert state_of(id) is JobState.failed
+
+
+def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
+    sessions: Sessions, post: Post, claim: Take, state_of: StateOf
+) -> None:
+    id, first = post(), claim()
+    lapse(sessions, id)
+    assert state_of(id) is JobState.queued
+    second = claim()
+    assert second.attempt == first.attempt + 1
+    for stale in (
+        lambda attempt: attempt.tell(),
+        lambda attempt: attempt.fail(FailureReason.nan_loss, "late"),
+        lambda attempt: attempt.release(),
+        lambda attempt: attempt.publish("late", {}, [], None),
+    ):
+        with pytest.raises(StaleAttempt), transaction(sessions) as session:
+            stale(AttemptService(session, first))
+    with pytest.raises(StaleAttempt), transaction(sessions) as session:
+        QueueRepository(session).renew(first, 60)
+    assert state_of(id) is JobState.running
+
+
+def test_a_worker_that_comes_back_in_time_keeps_its_attempt(
+    sessions: Sessions, project_id: str, post: Post, claim: Take
+) -> None:
+    id, held = post(), claim()
+    lapse(sessions, id)
+    with transaction(sessions) as session:
+        assert QueueRepository(session).renew(held, 60) is JobState.running
+    with transaction(sessions) as session:
+        job = JobService(session).get(project_id, id)
+        assert (job.attempt, job.losses, job.worker_id) == (held.attempt, 0, MACHINE.worker_id)
+        assert events_of(session, project_id, id)[-2:] == ["attempt_lost", "attempt_recovered"]
+
+
+def test_a_wrong_token_takes_nothing_up_again(sessions: Sessions, post: Post, claim: Take) -> None:
+    id, held = post(), claim()
+    lapse(sessions, id)
+    with pytest.raises(StaleAttempt), transaction(sessions) as session:
+        QueueRepository(session).renew(held._replace(token="guessed"), 60)
+
+
+def test_three_losses_without_a_step_are_a_crash_loop(
+    sessions: Sessions, project_id: str, post: Post, claim: Take
+) -> None:
+    id = post()
+    for _ in range(3):
+        claim()
+        lapse(sessions, id)
+    with transaction(sessions) as session:
+        job = JobService(session).get(project_id, id)
+        assert (job.state, job.failure_reason) == (JobState.failed, FailureReason.crash_loop)
+        assert session.scalars(select(DatasetUse.active).where(DatasetUse.job_id == id)).all() in ([], [False])
+
+
+def test_losses_with_progress_go_on(sessions: Sessions, post: Post, claim: Take, state_of: StateOf) -> None:
+    id = post()
+    for step in range(5):
+        held = claim()
+        with transaction(sessions) as session:
+            AttemptService(session, held).plan({}, total_steps=100, start_step=step)
+        with transaction(sessions) as session:
+            session.execute(update(Job).where(Job.id == id).values(step=step + 1))
+        lapse(sessions, id)
+    assert state_of(id) is JobState.queued
+
+
+def test_cancel_of_a_running_job_is_told_by_the_heartbeat_and_lapses_into_cancelled(
+    sessions: Sessions, project_id: str, post: Post, claim: Take, state_of: StateOf
+) -> None:
+    id, held = post(), claim()
+    with transaction(sessions) as session:
+        JobService(session).cancel(project_id, id)
+    with transaction(sessions) as session:
+        assert QueueRepository(session).renew(held, 60) is JobState.cancelling
+    lapse(sessions, id)
+    assert state_of(id) is JobState.cancelled
+
+
+def test_cancel_against_publish_whoever_commits_first_wins(
+    sessions: Sessions, project_id: str, post: Post, claim: Take, state_of: StateOf
+) -> None:
+    id, held = post(), claim()
+    with transaction(sessions) as session:
+        JobService(session).cancel(project_id, id)
+    with pytest.raises(StaleAttempt), transaction(sessions) as session:
+        AttemptService(session, held).publish("late", {}, [], None)
+    with transaction(sessions) as session:
+        AttemptService(session, held).cancelled()
+    assert state_of(id) is JobState.cancelled
+
+
+def test_failures_are_retried_only_as_often_as_asked(
+    sessions: Sessions, post: Post, claim: Take, state_of: StateOf
+) -> None:
+    id = post(max_retries=1)
+    for expected in (JobState.queued, JobState.failed):
+        held = claim()
+        with transaction(sessions) as session:
+            AttemptService(session, held).fail(FailureReason.nan_loss, "The loss is NaN at step 3.")
+        assert state_of(id) is expected
+
+
+def test_a_released_job_is_queued_without_a_failure_or_a_loss(
+    sessions: Sessions, project_id: str, post: Post, claim: Take
+) -> None:
+    id, held = post(), claim()
+    with transaction(sessions) as session:
+        AttemptService(session, held).release()
+    with transaction(sessions) as session:
+        job = JobService(session).get(project_id, id)
+        assert (job.state, job.failures, job.losses) == (JobState.queued, 0, 0)
+    assert claim().attempt == held.attempt + 1
