@@ -11,12 +11,12 @@ with Client() as client:
 
 from tunewright.client import Client
 from tunewright.errors import ConnectionFailed, FieldError, TunewrightError
-from tunewright.wire import Adapter, AdapterFile, Archive, Artifact, Dataset, Event, Job, MetricPoint, Model
+from tunewright.wire import Adapter, AdapterFile, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model
 
 __all__ = [
     "Adapter",
     "AdapterFile",
-    "Archive",
+    "AdapterSummary",
     "Artifact",
     "Client",
     "ConnectionFailed",

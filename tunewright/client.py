@@ -8,7 +8,7 @@ from typing import Any, Self
 from tunewright import download, local, upload
 from tunewright.transport import EVENTS, METRICS, Transport, poll
 from tunewright.watch import Watch
-from tunewright.wire import Adapter, Artifact, Dataset, Event, Job, MetricPoint, Model
+from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model
 
 
 class Client:
@@ -114,10 +114,18 @@ class Client:
     def artifacts(self, job_id: str) -> list[Artifact]:
         return [Artifact.read(each) for each in self._transport.ask("GET", "jobs", job_id, "artifacts")["items"]]
 
+    def download_artifacts(self, job_id: str, folder: str | Path) -> Path:
+        """Every file that the job has made, an adapter or a whole model, each checked against its SHA-256."""
+        made = [artifact for artifact in self.artifacts(job_id) if artifact.kind != "archive"]
+        for path, artifact in [(download.place(Path(folder), artifact.path), artifact) for artifact in made]:
+            with self._transport.stream("GET", "artifacts", artifact.id, "content") as body:
+                download.save(body, path, artifact.size, artifact.sha256)
+        return Path(folder)
+
     # Adapters and models
 
-    def list_adapters(self) -> Iterator[Adapter]:
-        return map(Adapter.read, self._transport.pages("adapters"))
+    def list_adapters(self) -> Iterator[AdapterSummary]:
+        return map(AdapterSummary.read, self._transport.pages("adapters"))
 
     def get_adapter(self, id: str) -> Adapter:
         return Adapter.read(self._transport.ask("GET", "adapters", id))
@@ -140,6 +148,9 @@ class Client:
 
     def delete_adapter(self, id: str) -> None:
         self._transport.ask("DELETE", "adapters", id)
+
+    def get_model(self, name: str) -> Model:
+        return Model.read(self._transport.ask("GET", "models", name))
 
     def models(self) -> Iterator[Model]:
         return map(Model.read, self._transport.pages("models"))

@@ -42,7 +42,7 @@ def print_table(rows: Iterable[T], columns: dict[str, Callable[[T], str]]) -> No
     """The first column is an id, which stays on one line."""
     first, *others = columns
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, no_wrap=True, min_width=30)
+    table.add_column(first, no_wrap=True)
     for name in others:
         table.add_column(name, overflow="fold")
     for row in rows:

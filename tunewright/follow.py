@@ -71,6 +71,7 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.said_at = 0.0
+        self.said_step = 0
 
     def __enter__(self) -> Self:
         return self
@@ -82,9 +83,10 @@ class Lines:
         print_event(self.console, event)
 
     def show(self, job: Job, step: int, values: dict[str, float]) -> None:
-        if not job.total_steps or time.monotonic() - self.said_at < LINE_SECONDS:
+        early = time.monotonic() - self.said_at < LINE_SECONDS and step != job.total_steps
+        if not job.total_steps or step == self.said_step or early:
             return
-        self.said_at = time.monotonic()
+        self.said_at, self.said_step = time.monotonic(), step
         share = f"step {step}/{job.total_steps}  {step / job.total_steps:.0%}"
         self.console.print("  ".join([share, *spoken(values), *time_left(job)]), soft_wrap=True)
 
@@ -95,7 +97,7 @@ def print_event(console: Console, event: Event) -> None:
 
 
 def doing(job: Job) -> str:
-    return clean(job.waiting_for or job.phase or job.state)
+    return clean(f"waiting for {job.waiting_for}" if job.waiting_for else job.phase or job.state)
 
 
 def spoken(values: dict[str, float]) -> list[str]:

@@ -1,5 +1,6 @@
 """What the server answers, typed. `raw` is the whole answer, with what this version has no name for."""
 
+import dataclasses
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
@@ -102,39 +103,49 @@ class Artifact(Answer):
 
 @dataclass(frozen=True)
 class AdapterFile(Answer):
+    """`path` is its place in the adapter's folder."""
+
     path: str
     size: int
     sha256: str
 
 
 @dataclass(frozen=True)
-class Archive(Answer):
-    """The adapter's folder as one tar file."""
+class AdapterSummary(Answer):
+    """An adapter as lists show it."""
 
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Adapter(Answer):
     id: str
     name: str
     job_id: str
     base_model: str
     base_model_revision: str | None
     size: int
-    files: list[AdapterFile]
-    archive: Archive
-    manifest: dict[str, Any]
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Adapter(AdapterSummary):
+    """With its files, the tar of them all, and how it was made."""
+
+    files: list[AdapterFile]
+    archive: AdapterFile
+    manifest: dict[str, Any]
 
     @classmethod
     def read(cls, raw: dict[str, Any]) -> Self:
-        parts = {"files": [AdapterFile.read(file) for file in raw["files"]], "archive": Archive.read(raw["archive"])}
-        return super().read(raw | parts)
+        files = [AdapterFile.read(file) for file in raw["files"]]
+        adapter = super().read(raw)
+        return dataclasses.replace(adapter, files=files, archive=AdapterFile.read(raw["archive"]))
 
 
 @dataclass(frozen=True)
 class Model(Answer):
+    """A base model of the catalogue; rows may have `max_seq_len` tokens."""
+
     name: str
     revision: str | None
+    architecture: str
+    num_parameters: int
+    max_seq_len: int
+    linear_modules: list[str]
+    created_at: datetime

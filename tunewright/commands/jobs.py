@@ -126,6 +126,16 @@ def delete(id: Id) -> None:
 
 
 @app.command()
+def download(
+    id: Id,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where to; made if new [./ID].")] = None,
+) -> None:
+    """Download what a job has made, and check every file against its SHA-256."""
+    with Client() as client:
+        console.print(str(client.download_artifacts(id, folder or Path(id))), soft_wrap=True)
+
+
+@app.command()
 def logs(id: Id) -> None:
     """Print the last that the training process has said."""
     with Client() as client:
@@ -142,8 +152,7 @@ def watch_until_end(client: Client, id: str) -> None:
     if job.state != "succeeded":
         reason = f" ({job.failure['reason']})" if job.failure else ""
         raise TunewrightError(None, f"job_{job.state}", f"Job {id} has {job.state}{reason}: tunewright jobs logs {id}")
-    if job.adapter_id:
-        console.print(f"Download it: tunewright adapters download {job.adapter_id}")
+    console.print(f"Download the result: tunewright jobs download {job.id}")
 
 
 def facts_of(job: Job) -> dict[str, object]:

@@ -12,6 +12,7 @@ from tunewright.display import print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="The catalogue of base models.")
 Name = Annotated[str, typer.Argument(help="Name that jobs call it by.")]
+Project = Annotated[str | None, typer.Option(help="Whose catalogue [default].")]
 
 
 @app.command()
@@ -19,19 +20,20 @@ def add(
     name: Name,
     path: Annotated[Path | None, typer.Option(help="Folder of config, safetensors and tokenizer.")] = None,
     hub: Annotated[str | None, typer.Option(help="Its id on the model hub.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit on the hub, which pins it.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit on the hub: 40 hex digits, which pin it.")] = None,
+    project: Project = None,
 ) -> None:
     """Register a base model, from a folder or from the hub (on the server's machine)."""
     if (path is None) == (hub is None):
         raise typer.BadParameter("give exactly one of --path and --hub")
-    where = flags(path=path and path.absolute(), hub=hub, revision=revision)
+    where = flags(path=path and path.absolute(), hub=hub, revision=revision, project=project)
     become("app.models", "add", name, *where, **local.server_environment())
 
 
 @app.command()
-def remove(name: Name) -> None:
+def remove(name: Name, project: Project = None) -> None:
     """Take a base model out of the catalogue; its files stay (on the server's machine)."""
-    become("app.models", "remove", name, **local.server_environment())
+    become("app.models", "remove", name, *flags(project=project), **local.server_environment())
 
 
 @app.command("list")
@@ -41,4 +43,11 @@ def list_models(as_json: AsJson = False) -> None:
         models = list(client.models())
     if as_json:
         return print_json([model.raw for model in models])
-    print_table(models, {"name": lambda m: m.name, "revision": lambda m: m.revision or ""})
+    columns = {
+        "name": lambda m: m.name,
+        "architecture": lambda m: m.architecture,
+        "parameters": lambda m: f"{m.num_parameters:,}",
+        "most tokens": lambda m: f"{m.max_seq_len:,}",
+        "revision": lambda m: (m.revision or "")[:12],
+    }
+    print_table(models, columns)

@@ -17,7 +17,7 @@ def sha256(content: bytes) -> str:
 def offer(server: Any, files: dict[str, bytes]) -> None:
     described = [{"path": path, "size": len(body), "sha256": sha256(body)} for path, body in files.items()]
     adapter = {"id": "a", "name": "n", "job_id": "j", "base_model": "m", "base_model_revision": None, "size": 1}
-    adapter |= {"files": described, "archive": {"size": len(WEIGHTS), "sha256": sha256(WEIGHTS)}}
+    adapter |= {"files": described, "archive": {"path": "a.tar", "size": len(WEIGHTS), "sha256": sha256(WEIGHTS)}}
     server.answers["GET /adapters/a"] = lambda request: request.send_json(adapter | {"manifest": {}, "created_at": AT})
     server.answers["GET /adapters/a/archive"] = lambda request: request.send(WEIGHTS)
 
@@ -91,3 +91,14 @@ def test_the_archive_is_verified_too(server: Any, client: Client, tmp_path: Path
     with pytest.raises(TunewrightError):
         client.download_archive("a", tmp_path / "b.tar")
     assert list(everything(tmp_path)) == ["a.tar"]
+
+
+def test_the_files_of_a_job_come_without_the_archive(server: Any, client: Client, tmp_path: Path) -> None:
+    def artifact(kind: str, path: str) -> dict[str, Any]:
+        return {"id": kind, "kind": kind, "path": path, "size": len(WEIGHTS), "sha256": sha256(WEIGHTS)}
+
+    made = [artifact("archive", "model.tar"), artifact("model", "model.safetensors")]
+    server.answers["GET /jobs/j/artifacts"] = lambda request: request.send_json({"items": made})
+    server.answers["GET /artifacts/model/content"] = lambda request: request.send(WEIGHTS)
+    client.download_artifacts("j", tmp_path)
+    assert everything(tmp_path) == {"model.safetensors": WEIGHTS}
