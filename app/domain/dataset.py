@@ -157,8 +157,7 @@ def to_messages(record: Record, format: RecordFormat) -> list[Message]:
             return [Message.model_validate(message) for message in record["messages"]]
         case RecordFormat.sharegpt:
             return [
-                Message(role=SHAREGPT_ROLES[turn["from"]], content=turn["value"])  # type: ignore[arg-type]
-                for turn in record["conversations"]
+                Message(role=SHAREGPT_ROLES[turn["from"]], content=turn["value"]) for turn in record["conversations"]
             ]
         case RecordFormat.alpaca:
             return list(_alpaca_messages(record))

@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 
 
 def is_blank(line: bytes) -> bool:
-    """Whether the line holds nothing but white space and, as the first of a file from Windows may, a byte order mark."""
+    """Whether the line holds only white space, perhaps behind the byte order mark that some editors write first."""
     return not line.removeprefix(codecs.BOM_UTF8).strip()
 
 

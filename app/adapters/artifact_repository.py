@@ -1,0 +1,76 @@
+"""Artifacts in the database: an adapter's files and archive, and the files of fully fine-tuned models."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from app.db.tables import Artifact, DeadObject
+from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.identity import new_id
+
+
+class ArtifactRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add(
+        self,
+        project_id: str,
+        job_id: str,
+        attempt: int,
+        kind: ArtifactKind,
+        files: Sequence[StoredFile],
+        adapter_id: str | None = None,
+    ) -> None:
+        rows = [
+            {
+                "id": new_id("art"),
+                "project_id": project_id,
+                "job_id": job_id,
+                "attempt": attempt,
+                "adapter_id": adapter_id,
+                "kind": kind,
+                "path": file.path,
+                "storage_key": file.key,
+                "size": file.size,
+                "sha256": file.sha256,
+            }
+            for file in files
+        ]
+        if rows:
+            self.session.execute(insert(Artifact), rows)
+
+    def find(self, project_id: str, id: str) -> Artifact | None:
+        query = select(Artifact).where(Artifact.project_id == project_id, Artifact.id == id)
+        return self.session.scalars(query).one_or_none()
+
+    def of_job(self, project_id: str, job_id: str) -> Sequence[Artifact]:
+        """By path."""
+        return self._listed(Artifact.project_id == project_id, Artifact.job_id == job_id)
+
+    def of_adapter(self, project_id: str, adapter_id: str) -> Sequence[Artifact]:
+        """By path, the archive among them."""
+        return self._listed(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
+
+    def sizes(self, project_id: str, adapter_ids: Sequence[str]) -> dict[str, int]:
+        """Bytes of each adapter's files, its archive apart."""
+        query = (
+            select(Artifact.adapter_id, func.sum(Artifact.size))
+            .where(
+                Artifact.project_id == project_id,
+                Artifact.adapter_id.in_(adapter_ids),
+                Artifact.kind == ArtifactKind.adapter,
+            )
+            .group_by(Artifact.adapter_id)
+        )
+        return {id: int(size) for id, size in self.session.execute(query) if id is not None}
+
+    def bury(self, project_id: str, adapter_id: str) -> None:
+        """Remove an adapter's artifacts; their stored bytes are left to the collector."""
+        where = (Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
+        keys = self.session.scalars(delete(Artifact).where(*where).returning(Artifact.storage_key)).all()
+        self.session.add_all(DeadObject(project_id=project_id, storage_key=key) for key in keys)
+
+    def _listed(self, *where: ColumnElement[bool]) -> Sequence[Artifact]:
+        return self.session.scalars(select(Artifact).where(*where).order_by(Artifact.path)).all()

@@ -1,0 +1,95 @@
+"""`/adapters`: list, look at, download and delete trained adapters."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.adapters.schemas import AdapterOut, AdapterSummary
+from app.adapters.service import AdapterService
+from app.errors import AdapterNotFound, ArtifactNotFound, BadCursor, RangeNotSatisfiable
+from app.web.auth import CallerDep
+from app.web.dependencies import PageDep, SessionDep, StorageDep
+from app.web.download import download
+from app.web.page import Page, page_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The part that `Range` asked for."},
+    304: {"description": "`If-None-Match` names the bytes that are there."},
+}
+
+
+@router.get("", summary="List adapters", responses=problems(BadCursor))
+def list_adapters(
+    caller: CallerDep,
+    session: SessionDep,
+    page: PageDep,
+    base_model: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[!-~]+$", description="Only adapters of this base model.")
+    ] = None,
+) -> Page[AdapterSummary]:
+    """The project's adapters, newest first."""
+    service = AdapterService(session)
+    adapters = service.list(caller.project_id, base_model, page.limit, page.after)
+    sizes = service.sizes(caller.project_id, adapters)
+    return page_of(adapters, page.limit, lambda adapter: AdapterSummary.of(adapter, sizes.get(adapter.id, 0)))
+
+
+@router.get("/{id}", summary="Look at an adapter", responses=problems(AdapterNotFound))
+def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
+    """What it was trained on and how, and where its files are."""
+    service = AdapterService(session)
+    return AdapterOut.of_parts(service.get(caller.project_id, id), service.parts(caller.project_id, id))
+
+
+@router.get(
+    "/{id}/files/{path:path}",
+    summary="Download a file of an adapter",
+    response_class=Response,
+    responses=BYTES | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
+)
+def get_file(
+    id: str, path: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
+) -> Response:
+    """One file of the adapter's folder, for instance `adapter_model.safetensors`. Takes `Range`."""
+    file = AdapterService(session).get_file(caller.project_id, id, path)
+    return download(
+        request,
+        storage,
+        key=file.storage_key,
+        size=file.size,
+        sha256=file.sha256,
+        filename=file.path.rsplit("/", 1)[-1],
+        at=file.created_at,
+    )
+
+
+@router.get(
+    "/{id}/archive",
+    summary="Download an adapter",
+    response_class=Response,
+    responses=BYTES | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
+)
+def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
+    """The adapter's folder as one tar. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
+    service = AdapterService(session)
+    adapter, archive = service.get(caller.project_id, id), service.get_archive(caller.project_id, id)
+    return download(
+        request,
+        storage,
+        key=archive.storage_key,
+        size=archive.size,
+        sha256=archive.sha256,
+        filename=f"{adapter.name.rsplit('/', 1)[-1]}.tar",
+        at=archive.created_at,
+        media_type="application/x-tar",
+    )
+
+
+@router.delete("/{id}", status_code=204, summary="Delete an adapter", responses=problems(AdapterNotFound))
+def delete_adapter(id: str, caller: CallerDep, session: SessionDep) -> None:
+    """Remove an adapter and its files. The job that made it stays, without artifacts. There is no way back."""
+    AdapterService(session).delete(caller.project_id, id)

@@ -1,0 +1,112 @@
+"""Adapters on the wire."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+
+from app.db.tables import Adapter, Artifact
+from app.domain.artifact import ArtifactKind
+
+SUMMARY: dict[str, Any] = {
+    "id": "adp-0a1b2c3d4e5f60718293a4b5",
+    "name": "gemma-3-270m-support",
+    "job_id": "ftjob-9c1f7b0e2d3a4c5b6a798801",
+    "base_model": "gemma-3-270m",
+    "base_model_revision": "7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730",
+    "size": 19_412_733,
+    "created_at": "2026-01-05T10:20:41.271828Z",
+}
+WEIGHTS: dict[str, Any] = {
+    "artifact_id": "art-1d2c3b4a5968778695a4b3c2",
+    "path": "adapter_model.safetensors",
+    "size": 15_223_448,
+    "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    "url": "/adapters/adp-0a1b2c3d4e5f60718293a4b5/files/adapter_model.safetensors",
+}
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class AdapterFile(Wire):
+    model_config = ConfigDict(json_schema_extra={"example": WEIGHTS})
+
+    artifact_id: str
+    path: str
+    """Its place in the adapter's folder."""
+    size: int
+    sha256: str
+    url: str
+
+
+class AdapterSummary(Wire):
+    """A trained LoRA adapter in PEFT's format."""
+
+    model_config = ConfigDict(json_schema_extra={"example": SUMMARY})
+
+    id: str
+    name: str
+    job_id: str
+    base_model: str
+    base_model_revision: str | None
+    """Revision of the weights it was trained on; it fits no others."""
+    size: int
+    """Bytes of its files together."""
+    created_at: datetime
+
+    @classmethod
+    def of(cls, adapter: Adapter, size: int) -> "AdapterSummary":
+        return cls(**_facts(adapter), size=size)
+
+
+class AdapterOut(AdapterSummary):
+    """An adapter with its files: what PEFT, vLLM and llama.cpp's converter load."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": SUMMARY
+            | {
+                "files": [WEIGHTS],
+                "archive": WEIGHTS | {"path": "adapter.tar", "url": "/adapters/adp-0a1b2c3d4e5f60718293a4b5/archive"},
+                "manifest": {"seed": 0, "steps": 80},
+            }
+        }
+    )
+
+    files: list[AdapterFile]
+    archive: AdapterFile
+    """All files as one tar."""
+    manifest: dict[str, Any]
+    """How it was made: spec, digests, versions, losses."""
+
+    @classmethod
+    def of_parts(cls, adapter: Adapter, parts: Sequence[Artifact]) -> "AdapterOut":
+        files = [_file(part, f"files/{quote(part.path)}") for part in parts if part.kind == ArtifactKind.adapter]
+        (archive,) = (_file(part, "archive") for part in parts if part.kind == ArtifactKind.archive)
+        size = sum(file.size for file in files)
+        return cls(**_facts(adapter), size=size, files=files, archive=archive, manifest=adapter.manifest)
+
+
+def _facts(adapter: Adapter) -> dict[str, Any]:
+    return {
+        "id": adapter.id,
+        "name": adapter.name,
+        "job_id": adapter.job_id,
+        "base_model": adapter.base_model,
+        "base_model_revision": adapter.manifest.get("base_model_revision"),
+        "created_at": adapter.created_at,
+    }
+
+
+def _file(part: Artifact, place: str) -> AdapterFile:
+    return AdapterFile(
+        artifact_id=part.id,
+        path=part.path,
+        size=part.size,
+        sha256=part.sha256,
+        url=f"/adapters/{part.adapter_id}/{place}",
+    )

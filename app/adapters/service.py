@@ -1,0 +1,89 @@
+"""Trained adapters and their files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.adapters.artifact_repository import ArtifactRepository
+from app.adapters.repository import AdapterRepository
+from app.db.tables import Adapter, Artifact
+from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.identity import is_id, new_id
+from app.domain.page import Cursor
+from app.errors import AdapterNotFound, ArtifactNotFound
+
+
+class AdapterService:
+    def __init__(self, session: Session) -> None:
+        self.adapters = AdapterRepository(session)
+        self.artifacts = ArtifactRepository(session)
+
+    def publish(
+        self,
+        project_id: str,
+        job_id: str,
+        attempt: int,
+        *,
+        name: str,
+        base_model: str,
+        manifest: dict[str, Any],
+        files: Sequence[StoredFile],
+        archive: StoredFile,
+    ) -> str:
+        """Make stored files an adapter, in the transaction that ends its job; the adapter's id."""
+        adapter = Adapter(
+            id=new_id("adp"),
+            project_id=project_id,
+            job_id=job_id,
+            name=name,
+            base_model=base_model,
+            manifest=manifest,
+        )
+        self.adapters.add(adapter)
+        self.artifacts.add(project_id, job_id, attempt, ArtifactKind.adapter, files, adapter.id)
+        self.artifacts.add(project_id, job_id, attempt, ArtifactKind.archive, [archive], adapter.id)
+        return adapter.id
+
+    def publish_files(
+        self, project_id: str, job_id: str, attempt: int, *, kind: ArtifactKind, files: Sequence[StoredFile]
+    ) -> None:
+        """Make stored files artifacts of a job that has no adapter."""
+        self.artifacts.add(project_id, job_id, attempt, kind, files)
+
+    def get(self, project_id: str, id: str) -> Adapter:
+        adapter = self.adapters.find(project_id, id) if is_id(id, "adp") else None
+        if adapter is None:
+            raise AdapterNotFound(id)
+        return adapter
+
+    def list(self, project_id: str, base_model: str | None, limit: int, after: Cursor | None) -> Sequence[Adapter]:
+        return self.adapters.list(project_id, base_model, limit, after)
+
+    def sizes(self, project_id: str, adapters: Sequence[Adapter]) -> dict[str, int]:
+        """Bytes of each adapter's files, by its id."""
+        return self.artifacts.sizes(project_id, [adapter.id for adapter in adapters])
+
+    def parts(self, project_id: str, id: str) -> Sequence[Artifact]:
+        """An adapter's files, by path, and its archive."""
+        return self.artifacts.of_adapter(project_id, self.get(project_id, id).id)
+
+    def get_file(self, project_id: str, id: str, path: str) -> Artifact:
+        return self._part(project_id, id, ArtifactKind.adapter, path)
+
+    def get_archive(self, project_id: str, id: str) -> Artifact:
+        return self._part(project_id, id, ArtifactKind.archive)
+
+    def delete(self, project_id: str, id: str) -> None:
+        """Remove an adapter with its artifacts; the job that made it stays."""
+        adapter = self.adapters.find(project_id, id, lock=True) if is_id(id, "adp") else None
+        if adapter is None:
+            raise AdapterNotFound(id)
+        self.artifacts.bury(project_id, id)
+        self.adapters.delete(adapter)
+
+    def _part(self, project_id: str, id: str, kind: ArtifactKind, path: str | None = None) -> Artifact:
+        for artifact in self.parts(project_id, id):
+            if artifact.kind == kind and path in (None, artifact.path):
+                return artifact
+        raise ArtifactNotFound(path or kind)

@@ -1,0 +1,130 @@
+"""`/datasets`: upload, list, look at, download and delete the files that jobs train on."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.datasets.schemas import DatasetOut
+from app.datasets.service import DatasetService
+from app.datasets.upload import Upload, receive
+from app.db.session import Sessions, transaction
+from app.domain.identity import new_id
+from app.errors import (
+    BadCursor,
+    BadMultipart,
+    DatasetInUse,
+    DatasetNotFound,
+    RangeNotSatisfiable,
+    StorageFull,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from app.storage import Storage
+from app.web.auth import CallerDep
+from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
+from app.web.download import download
+from app.web.page import Page, page_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "JSON Lines in UTF-8: one JSON object a line, all of one format.",
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/jsonl": {"example": '{"prompt": "2+2=", "completion": "4"}\n'}}},
+    206: {"description": "The part that `Range` asked for."},
+    304: {"description": "`If-None-Match` names the bytes that are there."},
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a dataset",
+    openapi_extra=FORM,
+    responses=problems(BadMultipart, TooLarge, UnsupportedMediaType, StorageFull),
+)
+async def upload_dataset(
+    request: Request, response: Response, caller: CallerDep, storage: StorageDep, settings: SettingsDep
+) -> DatasetOut:
+    """Store a file of JSON Lines: one part named `file` and nothing else. The answer comes once it is safe.
+
+    It is then `inspecting`: a worker reads it and makes it `ready`, or `invalid` with the list of its problems.
+    Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`. A job may be posted at once; it waits."""
+    id = new_id("file")
+    upload = await receive(request, storage, f"{caller.project_id}/datasets/{id}", settings.max_upload_bytes)
+    dataset = await run_in_threadpool(_enter, request.app.state.sessions, storage, caller.project_id, id, upload)
+    response.headers["Location"] = f"/datasets/{id}"
+    return dataset
+
+
+def _enter(sessions: Sessions, storage: Storage, project_id: str, id: str, upload: Upload) -> DatasetOut:
+    try:
+        with transaction(sessions) as session:
+            return DatasetOut.of(DatasetService(session).add(project_id, id, upload.filename, upload.stored))
+    except Exception:
+        # A commit whose answer was lost may have happened, and bytes that a row names must stay.
+        with transaction(sessions) as session:
+            is_entered = DatasetService(session).find(project_id, id) is not None
+        if not is_entered:
+            storage.delete(upload.stored.key)
+        raise
+
+
+@router.get("", summary="List datasets", responses=problems(BadCursor))
+def list_datasets(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[DatasetOut]:
+    """The project's datasets, newest first."""
+    datasets = DatasetService(session).list(caller.project_id, page.limit, page.after)
+    return page_of(datasets, page.limit, DatasetOut.of)
+
+
+@router.get("/{id}", summary="Look at a dataset", responses=problems(DatasetNotFound))
+def get_dataset(id: str, caller: CallerDep, session: SessionDep) -> DatasetOut:
+    """Its state, size and digest; once inspected, its format, its number of rows, and what is wrong with it."""
+    return DatasetOut.of(DatasetService(session).get(caller.project_id, id))
+
+
+@router.get(
+    "/{id}/content",
+    summary="Download a dataset",
+    response_class=Response,
+    responses=CONTENT | problems(DatasetNotFound, RangeNotSatisfiable),
+)
+def get_content(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
+    """The bytes as they were uploaded. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
+    dataset = DatasetService(session).get(caller.project_id, id)
+    return download(
+        request,
+        storage,
+        key=dataset.storage_key,
+        size=dataset.size,
+        sha256=dataset.sha256,
+        filename=dataset.filename,
+        at=dataset.created_at,
+        media_type="application/jsonl",
+    )
+
+
+@router.delete("/{id}", status_code=204, summary="Delete a dataset", responses=problems(DatasetNotFound, DatasetInUse))
+def delete_dataset(id: str, caller: CallerDep, session: SessionDep) -> None:
+    """Remove a dataset that no unfinished job uses. Adapters trained on it stay. There is no way back."""
+    DatasetService(session).delete(caller.project_id, id)

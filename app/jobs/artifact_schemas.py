@@ -1,0 +1,65 @@
+"""Artifacts on the wire."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from app.db.tables import Artifact
+from app.domain.artifact import ArtifactKind
+
+
+class ArtifactOut(BaseModel):
+    """Immutable stored bytes that a job has made."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True,
+        json_schema_extra={
+            "example": {
+                "id": "art-1d2c3b4a5968778695a4b3c2",
+                "job_id": "ftjob-9c1f7b0e2d3a4c5b6a798801",
+                "attempt": 1,
+                "adapter_id": "adp-0a1b2c3d4e5f60718293a4b5",
+                "kind": "adapter",
+                "path": "adapter_model.safetensors",
+                "size": 15_223_448,
+                "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+                "url": "/artifacts/art-1d2c3b4a5968778695a4b3c2/content",
+                "created_at": "2026-01-05T10:20:41.271828Z",
+            }
+        },
+    )
+
+    id: str
+    job_id: str
+    attempt: int
+    """The job's attempt that made it."""
+    adapter_id: str | None
+    """The adapter it belongs to; null for a fully fine-tuned model."""
+    kind: ArtifactKind
+    path: str
+    """Its place in the result's folder."""
+    size: int
+    sha256: str
+    url: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> "ArtifactOut":
+        return cls(
+            id=artifact.id,
+            job_id=artifact.job_id,
+            attempt=artifact.attempt,
+            adapter_id=artifact.adapter_id,
+            kind=ArtifactKind(artifact.kind),
+            path=artifact.path,
+            size=artifact.size,
+            sha256=artifact.sha256,
+            url=f"/artifacts/{artifact.id}/content",
+            created_at=artifact.created_at,
+        )
+
+
+class ArtifactList(BaseModel):
+    """Everything a job has made, by path; empty until it has succeeded."""
+
+    items: list[ArtifactOut]

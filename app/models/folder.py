@@ -1,0 +1,123 @@
+"""What a model's folder says of it, read without torch: config.json, safetensors headers, the tokenizer's limits."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.errors import BadModelFolder
+from app.models.headers import Shapes, read_shapes
+from app.models.modules import is_buffer, linear_modules
+
+CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "max_seq_len", "n_ctx")
+"""Names under which configs keep the length limit."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+LOADED = (".json", ".safetensors", ".model", ".txt", ".jinja")
+"""Endings of the files that a load reads, and so of what the revision covers."""
+SANE_TOKENS = range(8, 10**9)
+MAX_JSON_BYTES = 200 * 2**20
+
+
+class ModelFacts(NamedTuple):
+    architecture: str
+    num_parameters: int
+    max_seq_len: int
+    linear_modules: list[str]
+    config: dict[str, Any]
+    """config.json, and under `tokenizer` what its config says that a planner needs."""
+
+
+def read_folder(folder: Path) -> ModelFacts:
+    """The facts, or BadModelFolder with what to do about it."""
+    if not folder.is_dir():
+        raise BadModelFolder(f"There is no folder {folder}; give the one that holds config.json.")
+    config = _read_json(folder / "config.json")
+    tokenizer = _read_tokenizer(folder)
+    _refuse_code(config, tokenizer)
+    architecture = _architecture(config)
+    if "quantization_config" in config:
+        raise BadModelFolder("The weights are quantized already; add the model they were made from.")
+    shapes = read_shapes(folder)
+    return ModelFacts(
+        architecture=architecture,
+        num_parameters=sum(shape.size for name, shape in shapes.items() if not is_buffer(name, shape)),
+        max_seq_len=_max_seq_len(config, tokenizer),
+        linear_modules=_linear_modules(shapes, config),
+        config={
+            **config,
+            "tokenizer": {"model_max_length": _limit(tokenizer), "class": tokenizer.get("tokenizer_class")},
+        },
+    )
+
+
+def digest_folder(folder: Path) -> str:
+    """The folder's revision: SHA-256 over the names and digests of the files that a load reads."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in LOADED:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{digest}  {path.name}\n".encode())
+    return whole.hexdigest()
+
+
+def _read_tokenizer(folder: Path) -> dict[str, Any]:
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise BadModelFolder(f"{folder} has no tokenizer ({', '.join(TOKENIZERS)}); add it to the folder.")
+    config = folder / "tokenizer_config.json"
+    return _read_json(config) if config.is_file() else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadModelFolder(f"{path.parent} has no {path.name}; give the folder that save_pretrained wrote.")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise BadModelFolder(f"{path} is too large to be a configuration.")
+    try:
+        # Some configs hold Infinity, which neither JSON nor PostgreSQL knows.
+        value = json.loads(path.read_text("utf-8"), parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        raise BadModelFolder(f"{path} is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise BadModelFolder(f"{path} holds no JSON object.")
+    return value
+
+
+def _refuse_code(*configs: dict[str, Any]) -> None:
+    if any("auto_map" in config for config in configs):
+        raise BadModelFolder(
+            "The model brings code of its own (auto_map), which is never run; "
+            "take auto_map out of its config if transformers knows the architecture by itself."
+        )
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    named = config.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named else None
+    if not isinstance(architecture, str) or not architecture.endswith(CAUSAL):
+        raise BadModelFolder(f"The architecture {architecture!r:.80} is no causal language model; add one that is.")
+    return architecture
+
+
+def _max_seq_len(config: dict[str, Any], tokenizer: dict[str, Any]) -> int:
+    text = config.get("text_config")
+    places = [config, text] if isinstance(text, dict) else [config]
+    limits = [place.get(name) for place in places for name in LENGTHS]
+    found = [limit for limit in (*limits[:], _limit(tokenizer)) if type(limit) is int and limit in SANE_TOKENS]
+    if not found:
+        raise BadModelFolder("Neither config.json nor the tokenizer has a length limit; set max_position_embeddings.")
+    return min(found)
+
+
+def _limit(tokenizer: dict[str, Any]) -> int | None:
+    """The tokenizer's own limit; many say 10^30 for none."""
+    limit = tokenizer.get("model_max_length")
+    return limit if type(limit) is int and limit in SANE_TOKENS else None
+
+
+def _linear_modules(shapes: Shapes, config: dict[str, Any]) -> list[str]:
+    modules = linear_modules(shapes, str(config.get("model_type")))
+    if not modules:
+        raise BadModelFolder("The weights hold no linear layer; is this a language model?")
+    return modules

@@ -1,0 +1,95 @@
+"""Names and shapes of a model's tensors, from the headers of its safetensors files.
+
+A file begins with the header's length (8 bytes, little-endian), then the header as JSON, then the tensors' bytes
+(https://github.com/huggingface/safetensors).
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
+
+from app.errors import BadModelFolder
+
+MAX_HEADER_BYTES = 100_000_000
+"""As safetensors itself has it."""
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+class Shape(NamedTuple):
+    dtype: str
+    sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.sizes)
+
+
+Shapes = dict[str, Shape]
+
+
+class _Tensor(BaseModel):
+    dtype: str
+    shape: list[NonNegativeInt]
+    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+
+
+_read_header = TypeAdapter(dict[str, _Tensor]).validate_python
+
+
+def read_shapes(folder: Path) -> Shapes:
+    """The shape of each tensor of the model. BadModelFolder if a file is missing, cut off, or not safetensors."""
+    shapes: Shapes = {}
+    for path in _files(folder):
+        shapes |= _shapes(path)
+    return shapes
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if (folder / INDEX).is_file():
+        names = _indexed(folder / INDEX)
+    elif (folder / SINGLE).is_file():
+        names = [SINGLE]
+    elif any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+        raise BadModelFolder(
+            f"{folder} holds pickled weights only, which can run code when loaded; convert them to safetensors "
+            "(save_pretrained of a current transformers does)."
+        )
+    else:
+        raise BadModelFolder(f"{folder} has no {SINGLE}; give the folder that save_pretrained wrote.")
+    for name in names:
+        if not (folder / name).is_file():
+            raise BadModelFolder(f"{folder} lacks {name}, which its index names; copy the whole model.")
+        yield folder / name
+
+
+def _indexed(index: Path) -> list[str]:
+    try:
+        files = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadModelFolder(f"{index} is no index of safetensors files.") from error
+    if not all(isinstance(name, str) and Path(name).name == name for name in files):
+        raise BadModelFolder(f"{index} names files outside its folder.")
+    return sorted(files)
+
+
+def _shapes(path: Path) -> Shapes:
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if total < 8 or length > min(MAX_HEADER_BYTES, total - 8):
+            raise BadModelFolder(f"{path} is no whole safetensors file; copy it again.")
+        raw = file.read(length)
+    try:
+        header: dict[str, Any] = json.loads(raw)
+        header.pop("__metadata__", None)
+        tensors = _read_header(header)
+    except (ValueError, AttributeError, RecursionError, ValidationError) as error:
+        raise BadModelFolder(f"The header of {path} is not that of a safetensors file.") from error
+    if total != 8 + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0):
+        raise BadModelFolder(f"{path} is shorter or longer than its header says; copy it again.")
+    return {name: Shape(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}

@@ -1,0 +1,43 @@
+"""Which of a model's tensors are weights of linear layers, judged by their names and shapes alone."""
+
+import re
+from collections.abc import Iterable
+
+from app.models.headers import Shape, Shapes
+
+NOT_LINEAR = re.compile(
+    r"wte|wpe|shared|.*embed.*|.*embd.*|relative_attention_bias|lm_head|score|classifier|.*norm.*|ln_.*"
+)
+"""Last part of a module's name: embeddings, the head (which PEFT's `all-linear` leaves out too), norms."""
+BUFFER = re.compile(r".*\.(masked_bias|inv_freq)")
+PREFIXES = {"gpt2": "transformer.", "bloom": "transformer."}
+"""Old checkpoints of these leave out the name that the model's modules begin with."""
+
+
+def is_buffer(name: str, shape: Shape) -> bool:
+    """What checkpoints hold besides parameters: GPT-2's causal masks are named like biases, but are no vectors."""
+    return bool(BUFFER.fullmatch(name)) or (name.endswith(".bias") and len(shape.sizes) > 1)
+
+
+def linear_modules(shapes: Shapes, model_type: str) -> list[str]:
+    """Full names of the modules with a 2-D weight, embeddings and head apart. GPT-2's Conv1D counts as linear."""
+    names = [
+        name.removesuffix(".weight")
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape.sizes) == 2
+    ]
+    prefix = PREFIXES.get(model_type, "")
+    return sorted(
+        name if name.startswith(prefix) else prefix + name
+        for name in names
+        if not NOT_LINEAR.fullmatch(name.rsplit(".", 1)[-1])
+    )
+
+
+def unmatched_targets(linear_modules: Iterable[str], target_modules: Iterable[str]) -> list[str]:
+    """Targets that name no module. PEFT's rule: a target is a module's whole name or its ending behind a dot."""
+    endings: set[str] = set()
+    for module in linear_modules:
+        parts = module.split(".")
+        endings.update(".".join(parts[start:]) for start in range(len(parts)))
+    return [target for target in target_modules if target not in endings]

@@ -1,0 +1,126 @@
+"""What the light worker makes of an uploaded dataset."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import delete, func, select, update
+
+from app.datasets.repository import DatasetRepository
+from app.datasets.service import DatasetService, inspect_next
+from app.db.session import Sessions, transaction
+from app.db.tables import Dataset, OutboxRow
+from app.settings import Settings
+from app.storage import Storage
+
+Upload = Callable[..., httpx.Response]
+InspectAll = Callable[[], int]
+
+
+def test_a_good_dataset_becomes_ready_and_rings(
+    api: TestClient, upload: Upload, inspect_all: InspectAll, sessions: Sessions
+) -> None:
+    id = upload().json()["id"]
+    with transaction(sessions) as session:
+        session.execute(delete(OutboxRow))
+    assert inspect_all() == 1
+    dataset = api.get(f"/datasets/{id}").json()
+    assert (dataset["state"], dataset["format"], dataset["num_examples"]) == ("ready", "prompt_completion", 5)
+    assert dataset["problems"] == []
+    with transaction(sessions) as session:
+        assert session.scalars(select(OutboxRow.queue)).all() == ["training"]
+    assert inspect_all() == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "no_rows"),
+        (b"\n \r\n\n", "no_rows"),
+        (b"\xef\xbb\xbf", "no_rows"),
+        ('{"text": "naïve"}'.encode("latin-1"), "not_utf8"),
+        ('{"text": "hello"}\n'.encode("utf-16"), "not_utf8"),
+        (b"prompt,completion\n1,2\n", "not_json"),
+        (b"[" * 100_000 + b"\n", "too_deep"),
+        (b'{"text": "' + b"x" * 17_000_000 + b'"}\n', "line_too_long"),
+        (b"\x00" * 5000, "not_json"),
+        (b'{"text": "\\ud800"}\n', "half_a_character"),
+        (b'{"text": NaN}\n', "bad_number"),
+        (b'{"a": "\x00"}\n', "not_json"),
+        (b'{"\\u0000": "\\u0000"}\n', "unknown_format"),
+        (json.dumps({"k" * 100_000: 1}).encode(), "unknown_format"),
+    ],
+)
+def test_a_bad_dataset_becomes_invalid_and_says_why(
+    api: TestClient, upload: Upload, inspect_all: InspectAll, data: bytes, code: str
+) -> None:
+    id = upload(data).json()["id"]
+    assert inspect_all() == 1
+    dataset = api.get(f"/datasets/{id}").json()
+    assert dataset["state"] == "invalid"
+    assert code in dataset["problem_counts"]
+    assert dataset["problems"][0]["code"] == code
+    assert all(len(problem["message"]) < 1000 for problem in dataset["problems"])
+
+
+def test_each_dataset_is_inspected_once_however_many_look(
+    upload: Upload, sessions: Sessions, settings: Settings
+) -> None:
+    for _ in range(6):
+        upload()
+    storage = Storage(settings.storage)
+    together = threading.Barrier(4)
+
+    def work() -> int:
+        together.wait()
+        return sum(1 for _ in iter(lambda: inspect_next(sessions, storage), False))
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = [each.result() for each in [pool.submit(work) for _ in range(4)]]
+    assert sum(counts) == 6
+
+
+def test_an_inspection_that_died_is_done_again_after_its_lease(
+    api: TestClient, upload: Upload, inspect_all: InspectAll, sessions: Sessions, project_id: str
+) -> None:
+    id = upload().json()["id"]
+    with transaction(sessions) as session:
+        assert DatasetRepository(session).claim_for_inspection() is not None
+    assert inspect_all() == 0
+    with transaction(sessions) as session:
+        assert DatasetService(session).projects_with_work() == []
+        session.execute(update(Dataset).values(inspecting_until=func.now()))
+    with transaction(sessions) as session:
+        assert DatasetService(session).projects_with_work() == [project_id]
+    assert inspect_all() == 1
+    assert api.get(f"/datasets/{id}").json()["state"] == "ready"
+
+
+def test_a_dataset_deleted_under_its_inspection_stays_deleted(
+    api: TestClient, upload: Upload, sessions: Sessions, settings: Settings
+) -> None:
+    id = upload().json()["id"]
+
+    class Deleting(Storage):
+        def read(self, key: str, start: int = 0, end: int | None = None):  # type: ignore[no-untyped-def]
+            yield from super().read(key, start, end)
+            assert api.delete(f"/datasets/{id}").status_code == 204
+
+    assert inspect_next(sessions, Deleting(settings.storage))
+    assert api.get(f"/datasets/{id}").status_code == 404
+
+
+def test_a_file_that_storage_lost_is_reported(
+    api: TestClient, upload: Upload, inspect_all: InspectAll, stored_files: Callable[[], list[Path]]
+) -> None:
+    id = upload().json()["id"]
+    stored_files()[0].unlink()
+    assert inspect_all() == 1
+    assert api.get(f"/datasets/{id}").json()["problem_counts"] == {"bytes_lost": 1}
+    content = api.get(f"/datasets/{id}/content")
+    assert (content.status_code, content.json()["code"]) == (404, "not_found")

@@ -1,0 +1,241 @@
+"""Uploads: streamed to storage as they arrive, and refused with a stable code when they are not one file."""
+
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select, text
+
+from app.db.session import Sessions, transaction
+from app.db.tables import OutboxRow
+from app.main import create_app
+from app.settings import Settings
+
+Upload = Callable[..., httpx.Response]
+Files = Callable[[], list[Path]]
+
+BOUNDARY = "a-boundary"
+MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'.encode()
+TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
+MEBIBYTE = 2**20
+
+
+def part(header: str, data: str = "x") -> str:
+    return f"--{BOUNDARY}\r\nContent-Disposition: form-data; {header}\r\n\r\n{data}\r\n"
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_an_upload_is_answered_with_its_digest(api: TestClient, upload: Upload, sessions: Sessions) -> None:
+    data = b'{"text": "hello"}\n'
+    answer = upload(data, "greeting.jsonl")
+    assert answer.status_code == 201, answer.text
+    dataset = answer.json()
+    assert answer.headers["Location"] == f"/datasets/{dataset['id']}"
+    assert dataset["state"] == "inspecting"
+    assert dataset["filename"] == "greeting.jsonl"
+    assert (dataset["bytes"], dataset["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert api.get(answer.headers["Location"]).json() == dataset
+    with transaction(sessions) as session:
+        assert session.scalars(select(OutboxRow.queue)).all() == ["light"]
+
+
+def test_stored_bytes_grow_before_the_upload_ends(live: httpx.Client, stored_files: Files) -> None:
+    """Neither in memory nor in a temporary file: 96 MiB pass through a process that grows by far less."""
+    line = b'{"text": "' + b"x" * (MEBIBYTE - 13) + b'"}\n'
+    assert len(line) == MEBIBYTE
+    process = psutil.Process()
+    sizes: list[int] = []
+    grown: list[int] = []
+    temporary: list[str] = []
+
+    def body() -> Iterator[bytes]:
+        before, files_before = process.memory_info().rss, open_temporary_files()
+        yield HEAD
+        for sent in range(1, 97):
+            yield line
+            if sent % 32 == 0:
+                wait_for(lambda: sum(path.stat().st_size for path in stored_files()) >= (sent - 3) * MEBIBYTE)  # noqa: B023
+                sizes.append(sum(path.stat().st_size for path in stored_files()))
+                grown.append(process.memory_info().rss - before)
+                temporary.extend(open_temporary_files() - files_before)
+        yield TAIL
+
+    answer = live.post("/datasets", headers=MULTIPART, content=body())
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["bytes"] == 96 * MEBIBYTE
+    assert sizes == sorted(set(sizes))
+    assert max(grown) < 48 * MEBIBYTE
+    assert not temporary
+    (stored,) = stored_files()
+    assert stored.stat().st_size == 96 * MEBIBYTE
+
+
+def open_temporary_files() -> set[str]:
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(str(descriptor.readlink()))
+        except FileNotFoundError:
+            continue
+    return {link for link in links if link.endswith("(deleted)")}
+
+
+def test_a_client_that_goes_away_leaves_nothing(live: httpx.Client, live_server: str, stored_files: Files) -> None:
+    address = urlsplit(live_server)
+    head = f"POST /datasets HTTP/1.1\r\nHost: x\r\nAuthorization: {live.headers['Authorization']}\r\n"
+    head += f"Content-Type: {MULTIPART['Content-Type']}\r\nContent-Length: {50 * MEBIBYTE}\r\n\r\n"
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(head.encode() + HEAD + b"x" * (5 * MEBIBYTE))
+        wait_for(stored_files)
+    wait_for(lambda: not stored_files())
+    assert live.get("/datasets").json()["items"] == []
+    assert live.get("/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("size", [0, 1, 1001])
+def test_bytes_come_back_as_they_went(api: TestClient, upload: Upload, size: int) -> None:
+    data = os.urandom(size)
+    id = upload(data).json()["id"]
+    assert api.get(f"/datasets/{id}/content").content == data
+
+
+def test_a_file_may_hold_what_looks_like_a_boundary(api: TestClient) -> None:
+    data = f"\r\n--{BOUNDARY[:-1]}\r\n\r\n--\r\n-{BOUNDARY}--\r\n".encode()
+    for step in (1, 2, 7, 1000):
+        body = HEAD + data + TAIL
+        pieces = (body[at : at + step] for at in range(0, len(body), step))
+        id = api.post("/datasets", headers=MULTIPART, content=pieces).json()["id"]
+        assert api.get(f"/datasets/{id}/content").content == data
+
+
+def test_a_file_that_is_too_large(settings: Settings, make_key: Callable[..., str], stored_files: Files) -> None:
+    small = settings.model_copy(update={"max_upload_bytes": 1000})
+    settings.data_dir.mkdir()
+    with TestClient(create_app(small), headers={"Authorization": f"Bearer {make_key()}"}) as api:
+        assert api.post("/datasets", files={"file": ("rows.jsonl", b"x" * 1000)}).status_code == 201
+        refused = api.post("/datasets", files={"file": ("rows.jsonl", b"x" * 1001)})
+        endless = api.post("/datasets", headers=MULTIPART, content=b"\r\n" * 50_000)
+    for answer in (refused, endless):
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        assert "1,000 bytes" in answer.json()["detail"]
+    assert len(stored_files()) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (part('name="purpose"'), "'purpose'"),
+        (part('name="file"; filename="a"') + part('name="file"; filename="b"'), "more than one file"),
+        (part('name="file"; filename="a"') + part('name="purpose"'), "'purpose'"),
+        (part('name="file"', "data.jsonl"), '"@"'),
+        (part('name="' + "n" * 3000 + '"; filename="a"'), "nnn"),
+        (part('filename="a"'), "None"),
+        ("", "without a file"),
+        ("no form at all", "no multipart form"),
+        (f"--{BOUNDARY}\r\nX-Long: {'y' * 5000}\r\n\r\n", "header size"),
+        (f"--{BOUNDARY}\r\n" + "X-Many: y\r\n" * 9 + "\r\n", "header count"),
+        (f"--{BOUNDARY}\r\nBad Header: y\r\n\r\n", "no multipart form"),
+    ],
+)
+def test_forms_that_are_not_one_file(api: TestClient, stored_files: Files, body: str, says: str) -> None:
+    answer = api.post("/datasets", headers=MULTIPART, content=f"{body}--{BOUNDARY}--\r\n".encode())
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_multipart")
+    assert says in answer.json()["detail"]
+    assert len(answer.json()["detail"]) < 400
+    assert stored_files() == []
+
+
+def test_a_form_that_is_cut_off(api: TestClient, stored_files: Files) -> None:
+    answer = api.post("/datasets", headers=MULTIPART, content=HEAD + b'{"text": "x"}')
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_multipart")
+    assert stored_files() == []
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "text/plain; boundary=x", "multipart/mixed; boundary=x", ""]
+)
+def test_what_is_not_multipart(api: TestClient, content_type: str) -> None:
+    answer = api.post("/datasets", headers={"Content-Type": content_type}, content=b"{}")
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert "multipart/form-data" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", f"multipart/form-data; boundary={'b' * 1000}"])
+def test_boundaries_that_are_none(api: TestClient, content_type: str) -> None:
+    answer = api.post("/datasets", headers={"Content-Type": content_type}, content=b"--x\r\n")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_multipart")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ('filename="../../etc/passwd"', "passwd"),
+        ('filename="C:\\\\Users\\\\me\\\\rows.jsonl"', "rows.jsonl"),
+        ('filename="a%0D%0Ab%22.jsonl"', 'ab".jsonl'),
+        ('filename="tab\tbell\x07.jsonl"', "tabbell.jsonl"),
+        ('filename="bärenträger.jsonl"', "bärenträger.jsonl"),
+        ("filename=\"plain\"; filename*=UTF-8''b%C3%A4r%0A%2Fx%00.jsonl", "x.jsonl"),
+        ("filename*=UTF-8''b%C3%A4r.jsonl", "bär.jsonl"),
+        ("filename*=no-such-charset''b%C3%A4r.jsonl; filename=\"b\"", "bÃ¤r.jsonl"),
+        ("filename=\"x; filename*=UTF-8''trap\"", "x; filename*=UTF-8''trap"),
+        ('filename="rows\u202egnp.jsonl"', "rowsgnp.jsonl"),
+        (f'filename="{"n" * 300}"', "n" * 255),
+        ('filename=".."', "dataset"),
+        ('filename="/"', "dataset"),
+        ('filename=""', "dataset"),
+        ("filename=rows.jsonl", "rows.jsonl"),
+    ],
+)
+def test_file_names_become_labels(api: TestClient, stored_files: Files, given: str, shown: str) -> None:
+    body = part(f'name="file"; {given}') + f"--{BOUNDARY}--\r\n"
+    answer = api.post("/datasets", headers=MULTIPART, content=body.encode())
+    assert answer.status_code == 201, answer.text
+    dataset = answer.json()
+    assert dataset["filename"] == shown
+    assert [path.name for path in stored_files()] == [dataset["id"]]
+    content = api.get(f"/datasets/{dataset['id']}/content")
+    assert "\n" not in content.headers["Content-Disposition"]
+    assert content.headers["Content-Disposition"].startswith("attachment; ")
+
+
+def test_a_transaction_that_fails_takes_the_bytes_along(
+    upload: Upload, sessions: Sessions, stored_files: Files
+) -> None:
+    """The commit itself fails: no 201, no row, no bytes."""
+    with transaction(sessions) as session:
+        session.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'refused'; END $$"
+            )
+        )
+        session.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON datasets DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        )
+    answer = upload()
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert stored_files() == []
+
+
+def test_reading_keys_cannot_upload(server: TestClient, make_key: Callable[..., str], project_id: str) -> None:
+    headers = {"Authorization": f"Bearer {make_key('default', 'read')}"}
+    answer = server.post("/datasets", headers=headers, files={"file": ("rows.jsonl", b"x")})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
