@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import delete, select
 from sqlalchemy.exc import DBAPIError
 
-from app import outbox
+from app import logs, outbox
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import DeadObject
@@ -117,6 +117,7 @@ def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> N
 
 
 def main() -> None:
+    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app import streams
+from app import logs, streams
 from app.adapters.routes import router as adapters
 from app.datasets.routes import router as datasets
 from app.db.session import connect, open_sessions, transaction
@@ -27,6 +27,7 @@ stable, `detail` says what to do."""
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
+    logs.configure()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -10,9 +10,11 @@ from typing import Any
 import structlog
 from celery import Celery, bootsteps, signals
 
+from app import logs
 from app.settings import get_settings
 
 log = structlog.get_logger()
+logs.configure()
 
 app = Celery("tunewright", broker=get_settings().broker_url, include=["worker.tasks"])
 app.conf.update(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session, aliased
 
 from app.db.tables import Attempt, MetricValue
@@ -80,7 +80,7 @@ class MetricRepository:
         query = (
             select(MetricValue)
             .where(*wanted, MetricValue.step.in_(select(steps.c.step)))
-            .distinct(MetricValue.step, MetricValue.name)
+            .ext(distinct_on(MetricValue.step, MetricValue.name))
             .order_by(MetricValue.step, MetricValue.name, MetricValue.attempt.desc())
         )
         rows = self.session.scalars(query).all()

@@ -61,7 +61,7 @@ class JobRepository:
 
     def adapter_ids(self, project_id: str, job_ids: Collection[str]) -> dict[str, str]:
         query = select(Adapter.job_id, Adapter.id).where(Adapter.project_id == project_id, Adapter.job_id.in_(job_ids))
-        return dict(self.session.execute(query).tuples().all())
+        return {row.job_id: row.id for row in self.session.execute(query)}
 
     def move(
         self,

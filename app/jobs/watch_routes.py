@@ -63,9 +63,13 @@ def get_place(
 @router.get(
     "/{id}/stream",
     summary="Watch a job live",
-    response_class=EventSourceResponse,
+    # Not EventSourceResponse: FastAPI would take the handler itself for the generator of events.
+    response_class=Response,
     responses=problems(JobNotFound, BadCursor)
-    | {204: {"description": "The job is final and everything was sent: do not reconnect."}},
+    | {
+        200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The job is final and everything was sent: do not reconnect."},
+    },
 )
 async def stream_job(
     request: Request, id: str, caller: CallerDep, place: Annotated[Place | None, Depends(get_place)]

@@ -22,7 +22,9 @@ StateOf = Callable[[str], JobState]
 def lapse(sessions: Sessions, job_id: str) -> None:
     """Let the lease run out, and sweep."""
     with transaction(sessions) as session:
-        session.execute(update(Job).where(Job.id == job_id).values(lease_until=select(Job.created_at).scalar_subquery()))
+        session.execute(
+            update(Job).where(Job.id == job_id).values(lease_until=select(Job.created_at).scalar_subquery())
+        )
     with transaction(sessions) as session:
         assert [job.id for job in QueueRepository(session).sweep()] == [job_id]
 

@@ -1,0 +1,101 @@
+"""The local stack as `tunewright up` starts it, with short leases and a tiny model in its catalogue."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.fixtures.tiny_models import build_tiny_model
+from tunewright import Client
+
+ROOT = Path(__file__).parents[2]
+SHORT_TIMES = {
+    "TUNEWRIGHT_LEASE_SECONDS": "6",
+    "TUNEWRIGHT_HEARTBEAT_SECONDS": "1",
+    "TUNEWRIGHT_SWEEP_SECONDS": "0.5",
+    "TUNEWRIGHT_POLL_SECONDS": "1",
+    "TUNEWRIGHT_TRAINING_THREADS": "2",
+}
+
+
+class Stack(NamedTuple):
+    data: Path
+    process: subprocess.Popen[bytes]
+    reach: dict[str, Any]
+
+    def client(self) -> Client:
+        return Client(self.reach["url"], (self.data / "api_key").read_text().strip())
+
+    def environment(self) -> dict[str, str]:
+        return environment(self.data) | {
+            "DATABASE_URL": self.reach["database_url"],
+            "REDIS_URL": self.reach["redis_url"],
+        }
+
+
+def environment(data: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TUNEWRIGHT_")}
+    for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
+        kept.pop(name, None)
+    folders = {"TUNEWRIGHT_DATA_DIR": str(data), "TUNEWRIGHT_CACHE_DIR": str(data / "cache")}
+    return kept | SHORT_TIMES | folders
+
+
+def start_stack(data: Path) -> Stack:
+    log = data.with_name(data.name + ".log").open("ab")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.embedded", "--data-dir", str(data), "--port", "0"],
+        cwd=ROOT,
+        env=environment(data),
+        stdout=log,
+        stderr=log,
+    )
+    log.close()
+    reach = data / "server.json"
+    until = time.monotonic() + 90
+    while not reach.exists():
+        assert process.poll() is None, Path(log.name).read_text()
+        assert time.monotonic() < until, Path(log.name).read_text()
+        time.sleep(0.1)
+    return Stack(data, process, json.loads(reach.read_text()))
+
+
+def stop_stack(stack: Stack) -> None:
+    stack.process.send_signal(signal.SIGINT)
+    assert stack.process.wait(timeout=60) == 0
+
+
+@pytest.fixture(scope="session")
+def stack_folder() -> Iterator[Path]:
+    """In a system folder that others may enter, because root's PostgreSQL runs as a user of its own."""
+    with tempfile.TemporaryDirectory(prefix="tunewright-stack-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(stack_folder: Path) -> Path:
+    return build_tiny_model(stack_folder / "models" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def stack(stack_folder: Path, tiny_model: Path) -> Iterator[Stack]:
+    started = start_stack(stack_folder / "data")
+    add = [sys.executable, "-m", "app.models", "add", "tiny", "--path", str(tiny_model)]
+    subprocess.run(add, cwd=ROOT, env=started.environment(), check=True, stdout=subprocess.DEVNULL)
+    yield started
+    stop_stack(started)
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    with stack.client() as client:
+        yield client

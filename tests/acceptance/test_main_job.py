@@ -1,0 +1,145 @@
+"""The main job through the running stack: upload, train, watch, download. A tiny model, the real everything else."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import Stack
+from tunewright import Client, Event, Job, MetricPoint, TunewrightError
+
+LOAD_WITH_PEFT = """
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base, adapter = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+ids = tokenizer("The cat", return_tensors="pt").input_ids
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+plain = model(ids).logits
+adapted = PeftModel.from_pretrained(model, adapter)
+assert not torch.equal(adapted(ids).logits, plain), "the adapter changes nothing"
+with adapted.disable_adapter():
+    assert torch.equal(adapted(ids).logits, plain), "the base was changed"
+"""
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"prompt": f"The cat number {n}", "completion": f" sat on mat {n % 3}."}) for n in range(24)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def submit(client: Client, rows: Path, **fields: Any) -> Job:
+    dataset = client.upload_dataset(rows)
+    spec = {"base_model": "tiny", "training": {"max_steps": 6, "batch_size": 4, "save_every": 2}} | fields
+    return client.create_job(dataset_id=dataset.id, **spec)
+
+
+def until(client: Client, job_id: str, *states: str, seconds: float = 120) -> Job:
+    end = time.monotonic() + seconds
+    while (job := client.get_job(job_id)).state not in states:
+        assert time.monotonic() < end, f"{job} {client.logs(job_id)}"
+        assert job.state not in ("failed", "succeeded", "cancelled"), f"{job} {client.logs(job_id)}"
+        time.sleep(0.2)
+    return job
+
+
+def test_qlora_from_upload_to_an_adapter_that_peft_loads(
+    client: Client, rows: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    job = submit(client, rows, validation_split=0.25, suffix="cats")
+    told = list(client.watch(job.id))
+    done = until(client, job.id, "succeeded")
+    assert (done.step, done.total_steps, done.progress) == (6, 6, 1.0)
+    assert done.spec["training"]["gradient_checkpointing"] in (True, False)
+
+    steps = [each.step for each in told if isinstance(each, MetricPoint) and "loss" in each.values]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    kinds = [each.type for each in told if isinstance(each, Event)]
+    assert kinds[:2] == ["job_created", "job_claimed"]
+    assert {"dataset_prepared", "model_loaded", "checkpoint_saved", "evaluated"} <= set(kinds)
+    assert kinds[-1] == "job_succeeded"
+
+    assert done.adapter_id
+    folder = client.download_adapter(done.adapter_id, tmp_path / "adapter")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, file in manifest["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == file["sha256"]
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    command = [sys.executable, "-c", LOAD_WITH_PEFT, str(tiny_model), str(folder)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr
+
+    archive = client.download_archive(done.adapter_id, tmp_path / "adapter.tar")
+    with tarfile.open(archive) as tar:
+        assert sorted(tar.getnames()) == sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_other_methods_train(client: Client, rows: Path, method: str) -> None:
+    job = submit(client, rows, method=method)
+    done = client.wait(job.id)
+    assert done.state == "succeeded", f"{done} {client.logs(job.id)}"
+    paths = {artifact.path for artifact in client.artifacts(job.id)}
+    expected = {"adapter_model.safetensors", "adapter.tar"} if method == "lora" else {"model.safetensors"}
+    assert expected | {"manifest.json", "README.md"} <= paths
+    assert (done.adapter_id is not None) == (method == "lora")
+
+
+def test_a_running_job_is_cancelled(client: Client, rows: Path) -> None:
+    job = submit(client, rows, training={"max_steps": 100_000, "batch_size": 4})
+    until(client, job.id, "running")
+    while client.get_job(job.id).step == 0:
+        time.sleep(0.2)
+    began = time.monotonic()
+    assert client.cancel_job(job.id).state == "cancelling"
+    until(client, job.id, "cancelled", seconds=15)
+    assert time.monotonic() - began < 15
+    with pytest.raises(TunewrightError) as refused:
+        client.cancel_job(job.id)
+    assert refused.value.code == "job_final"
+
+
+def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(client: Client, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "completion": ""}\n')
+    dataset = client.upload_dataset(bad)
+    try:
+        job = client.create_job(base_model="tiny", dataset_id=dataset.id, training={"epochs": 1})
+    except TunewrightError as refused:
+        # The inspection was quicker than the post.
+        assert [error.code for error in refused.errors] == ["dataset_invalid"]
+        return
+    done = client.wait(job.id)
+    assert (done.state, done.failure and done.failure["reason"]) == ("failed", "dataset_invalid")
+
+
+def test_deleting_a_job_deletes_its_bytes(client: Client, stack: Stack, rows: Path) -> None:
+    job = submit(client, rows, training={"max_steps": 1, "batch_size": 4})
+    done = client.wait(job.id)
+    assert done.state == "succeeded", client.logs(job.id)
+    folders = list((stack.data / "storage").glob(f"*/jobs/{job.id}"))
+    assert len(folders) == 1
+    client.delete_job(job.id)
+    end = time.monotonic() + 60
+    while any(path.is_file() for path in folders[0].rglob("*")):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def test_no_key_no_answer(stack: Stack) -> None:
+    answer = httpx.get(f"{stack.reach['url']}/jobs")
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
