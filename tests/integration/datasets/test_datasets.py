@@ -61,14 +61,12 @@ def test_pages_follow_one_another_newest_first(api: TestClient, upload: Upload) 
     assert seen == ids[::-1]
 
 
-@pytest.mark.parametrize("path", ["", "/content"])
-@pytest.mark.parametrize("id", [UNKNOWN, "file-1", "x", "%00", "ftjob-" + "0" * 24, "file-" + "0" * 24 + "%0A"])
-def test_ids_that_name_nothing(api: TestClient, id: str, path: str) -> None:
-    answer = api.get(f"/datasets/{id}{path}")
-    assert (answer.status_code, answer.json()["code"]) == (404, "dataset_not_found")
-    assert "GET /datasets" in answer.json()["detail"]
-    if not path:
-        assert api.delete(f"/datasets/{id}").json()["code"] == "dataset_not_found"
+def test_ids_that_name_nothing(api: TestClient) -> None:
+    for id in (UNKNOWN, "file-1", "x", "%00", "ftjob-" + "0" * 24, UNKNOWN + "%0A"):
+        for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
+            answer = api.request(method, f"/datasets/{id}{path}")
+            assert (answer.status_code, answer.json()["code"]) == (404, "dataset_not_found")
+            assert "GET /datasets" in answer.json()["detail"]
 
 
 def test_another_project_sees_nothing(

@@ -1,0 +1,237 @@
+"""Record formats: what is accepted, what is refused and how it is said, and that nothing hostile gets through."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app.domain.dataset import (
+    KEYS,
+    MAX_PROBLEMS,
+    Finding,
+    RecordFormat,
+    check_record,
+    find_format,
+    inspect,
+    parse_line,
+    split_lines,
+    to_messages,
+)
+from app.domain.record import MAX_DEPTH, MAX_LINE_BYTES, is_blank
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CONVERSATIONS = [RecordFormat.messages, RecordFormat.alpaca, RecordFormat.sharegpt]
+
+
+def user(content: str = "hi") -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str | None = "hello", **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
+
+
+GOOD: list[tuple[RecordFormat, dict[str, Any]]] = [
+    (RecordFormat.messages, {"messages": [user(), assistant()]}),
+    (
+        RecordFormat.messages,
+        {"messages": [{"role": "system", "content": ""}, user(), assistant(weight=0), assistant()]},
+    ),
+    (RecordFormat.messages, {"messages": [user(), assistant(None, tool_calls=[{"id": "c1"}])]}),
+    (
+        RecordFormat.messages,
+        {"messages": [user(), assistant(), {"role": "tool", "content": "4", "tool_call_id": "c1"}]},
+    ),
+    (RecordFormat.messages, {"messages": [user(), assistant(name=None)], "text": "also here", "id": 7}),
+    (RecordFormat.prompt_completion, {"prompt": "", "completion": "4"}),
+    (RecordFormat.alpaca, {"instruction": "add", "input": "2 2", "output": "4"}),
+    (RecordFormat.alpaca, {"instruction": "add", "output": "4", "system": None, "history": [["a", "b"]]}),
+    (RecordFormat.sharegpt, {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}),
+    (RecordFormat.text, {"text": "Once upon a time."}),
+]
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    ({"messages": []}, "/messages", "wrong_type"),
+    ({"messages": "hi"}, "/messages", "wrong_type"),
+    ({"messages": [user()]}, "/messages", "nothing_to_learn"),
+    ({"messages": [user(), assistant("  ")]}, "/messages", "nothing_to_learn"),
+    ({"messages": [user(), assistant(weight=0)]}, "/messages", "nothing_to_learn"),
+    ({"messages": [7, assistant()]}, "/messages/0", "wrong_type"),
+    ({"messages": [{"role": [], "content": "x"}, assistant()]}, "/messages/0/role", "unknown_role"),
+    ({"messages": [{"role": "robot", "content": "x"}, assistant()]}, "/messages/0/role", "unknown_role"),
+    ({"messages": [user(), assistant(weight=True)]}, "/messages/1/weight", "bad_weight"),
+    ({"messages": [user(), assistant(weight=2)]}, "/messages/1/weight", "bad_weight"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}, assistant()]}, "/messages/0/content", "wrong_type"),
+    ({"messages": [{"role": "user"}, assistant()]}, "/messages/0/content", "wrong_type"),
+    ({"messages": [user(), assistant(tool_calls="add")]}, "/messages/1/tool_calls", "wrong_type"),
+    ({"messages": [user(), assistant(name=5)]}, "/messages/1/name", "wrong_type"),
+    ({"prompt": "2+2", "completion": 4}, "/completion", "wrong_type"),
+    ({"prompt": None, "completion": "4"}, "/prompt", "wrong_type"),
+    ({"prompt": "2+2", "completion": " \n"}, "/completion", "nothing_to_learn"),
+    ({"instruction": "add", "output": "4", "input": 2}, "/input", "wrong_type"),
+    ({"instruction": "add", "output": "4", "history": [["a"]]}, "/history", "wrong_type"),
+    ({"instruction": "add", "output": "4", "history": 0}, "/history", "wrong_type"),
+    ({"conversations": [{"from": "human", "value": "hi"}]}, "/conversations", "nothing_to_learn"),
+    ({"conversations": [{"from": {}, "value": "x"}]}, "/conversations/0/from", "unknown_role"),
+    ({"conversations": [{"from": "gpt"}]}, "/conversations/0", "wrong_type"),
+    ({"text": ""}, "/text", "nothing_to_learn"),
+    ({"content": "x"}, "", "unknown_format"),
+    ({}, "", "unknown_format"),
+]
+
+
+def line(record: object) -> bytes:
+    return json.dumps(record).encode()
+
+
+@pytest.mark.parametrize(("format", "record"), GOOD)
+def test_good_records(format: RecordFormat, record: dict[str, Any]) -> None:
+    report = inspect([line(record)])
+    assert (report.format, report.num_examples, report.problems) == (format, 1, [])
+    if format in CONVERSATIONS:
+        assert to_messages(record, format)[-1].content is not None or "tool_calls" in record["messages"][-1]
+
+
+@pytest.mark.parametrize(("record", "pointer", "code"), BAD)
+def test_bad_records(record: dict[str, Any], pointer: str, code: str) -> None:
+    report = inspect([b"", line(record)])
+    assert (pointer, code) in [(problem.pointer, problem.code) for problem in report.problems]
+    assert {problem.line for problem in report.problems} == {2}
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"{'text': 'x'}", "not_json"),
+        (b'{"text": "x"', "not_json"),
+        (b'{"text": "a\x00b"}', "not_json"),
+        (b'{"text": "x"} {"text": "y"}', "not_json"),
+        (b'{"text": NaN}', "bad_number"),
+        (b'{"text": -Infinity}', "bad_number"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "bad_number"),
+        (b'["text"]', "not_an_object"),
+        (b"null", "not_an_object"),
+        (b'{"text": "\xff"}', "not_utf8"),
+        (b'{"text": "\xed\xa0\x80"}', "not_utf8"),
+        (b'{"text": "\\ud83d"}', "half_a_character"),
+        (b'{"\\uDE00": "x"}', "half_a_character"),
+        (b'{"a": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", "too_deep"),
+        (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "too_deep"),
+        (b'{"text": "' + b"x" * MAX_LINE_BYTES + b'"}', "line_too_long"),
+    ],
+)
+def test_lines_that_hold_no_record(raw: bytes, code: str) -> None:
+    found = parse_line(raw)
+    assert isinstance(found, Finding)
+    assert found.code == code
+    assert len(found.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b'\xef\xbb\xbf{"text": "a"}\r', "a"),
+        (b'{"text": "\\ud83d\\ude00"}', "\U0001f600"),
+        (b'{"text": "\\u0000"}', "\0"),
+        (b'{"text": "a \\\\ud800 b"}', "a \\ud800 b"),
+        (b'{"text": "x", "a": ' + b"[" * 99 + b"]" * 99 + b"}", "x"),
+    ],
+)
+def test_lines_that_look_odd_and_are_fine(raw: bytes, value: str) -> None:
+    record = parse_line(raw)
+    assert isinstance(record, dict)
+    assert record["text"] == value
+
+
+def test_line_numbers_are_an_editors() -> None:
+    report = inspect(split_lines([b'{"text": "a"}\r\n\r\n\xef\xbb\xbf\n{"text": 1}\n\n{"text": "b"}\n']))
+    assert [problem.line for problem in report.problems] == [4]
+    assert report.num_examples == 3
+
+
+def test_one_format_a_file() -> None:
+    report = inspect([line({"text": "a"}), line({"prompt": "a", "completion": "b"}), line({"text": "c"})])
+    assert report.format == RecordFormat.text
+    assert [(problem.line, problem.code) for problem in report.problems] == [(2, "mixed_formats")]
+
+
+def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
+    report = inspect(line({"text": ""}) for _ in range(1234))
+    assert len(report.problems) == MAX_PROBLEMS
+    assert report.problem_counts == {"nothing_to_learn": 1234}
+    assert not report.valid
+
+
+@pytest.mark.parametrize("lines", [[], [b"", b"  \r"], [b"\xef\xbb\xbf"]])
+def test_a_file_without_rows(lines: list[bytes]) -> None:
+    assert inspect(lines).problem_counts == {"no_rows": 1}
+
+
+def test_a_line_without_end_is_never_kept_whole() -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b"x" * 2**20
+
+    lines = split_lines((*islice(endless(), 40), b"\n", b'{"text": "a"}'))
+    long, after = lines
+    assert len(long) == MAX_LINE_BYTES + 1
+    assert after == b'{"text": "a"}'
+    assert inspect([long]).problem_counts == {"line_too_long": 1}
+
+
+@UNHURRIED
+@given(st.lists(st.binary(max_size=20)))
+@example([b"a\n", b"\n", b"b"])
+def test_lines_are_those_of_the_whole(chunks: list[bytes]) -> None:
+    whole = b"".join(chunks).split(b"\n")
+    assert list(split_lines(chunks)) == (whole if whole[-1] else whole[:-1])
+
+
+ODD = st.sampled_from(
+    [None, 0, 1, 2, True, 1.0, -1e300, "", "x", "\ud800", [], {}, [{}], [[]], [["a", "b"]], {"a": [1]}]
+)
+WORD = st.sampled_from(["x", "y", ""])
+MORE = st.dictionaries(
+    st.sampled_from(["weight", "name", "tool_calls", "tool_call_id", "from", "role"]), ODD, max_size=1
+)
+TURN = st.builds(
+    lambda role, content, more: {"role": role, "content": content} | more,
+    st.sampled_from(["user", "assistant", "tool"]),
+    WORD | ODD,
+    MORE,
+)
+SAID = st.builds(
+    lambda by, value, more: {"from": by, "value": value} | more, st.sampled_from(["human", "gpt"]), WORD, MORE
+)
+RECORD = (
+    st.fixed_dictionaries({"messages": st.lists(TURN, max_size=3) | ODD})
+    | st.fixed_dictionaries({"conversations": st.lists(SAID, max_size=3) | ODD})
+    | st.fixed_dictionaries(
+        {"instruction": WORD, "output": WORD | ODD}, optional={"history": ODD, "input": ODD, "system": ODD}
+    )
+    | st.dictionaries(st.sampled_from(sorted(set().union(*KEYS.values()))), ODD, max_size=4)
+)
+
+
+@UNHURRIED
+@given(RECORD)
+def test_what_passes_the_check_can_be_rendered(record: dict[str, Any]) -> None:
+    format = find_format(record)
+    if format not in CONVERSATIONS or list(check_record(record, format)):
+        return
+    messages = to_messages(record, format)
+    assert any(message.role == "assistant" and message.weight for message in messages)
+
+
+@UNHURRIED
+@given(st.lists(st.binary(max_size=40) | ODD.map(line) | RECORD.map(line), max_size=5))
+@example([b'{"text": "\\ud800"}', b"\xff\xfe\x00", b"[" * 5000])
+def test_no_content_breaks_an_inspection(lines: list[bytes]) -> None:
+    report = inspect(lines)
+    assert report.num_examples == sum(not is_blank(each) for each in lines)
+    stored = report.model_dump_json()
+    assert "\\u0000" not in stored  # PostgreSQL's jsonb would refuse it
