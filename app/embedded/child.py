@@ -49,6 +49,8 @@ class Child:
         self.log = logs / f"{spec.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
+        self.log_start = 0
+        """Where in the log this start's words begin."""
 
     def start(self) -> None:
         spec = self.spec
@@ -56,6 +58,7 @@ class Child:
         uid, gid = spec.ids or (os.geteuid(), os.getegid())
         launch = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(spec.stop_signal.value)]
         with rotated(self.log).open("ab") as log:
+            self.log_start = log.tell()
             self.process = subprocess.Popen(
                 [*launch, str(uid), str(gid), *spec.command],
                 stdin=subprocess.DEVNULL,
@@ -91,8 +94,11 @@ class Child:
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
     def last_words(self, lines: int = 20) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-lines:])
+        """The end of what it wrote to its log since its start."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_start)
+            words = log.read().decode(errors="replace")
+        return "\n".join(words.strip().splitlines()[-lines:])
 
     def complaint(self) -> str:
         """The one line of its last words that is most likely the reason of its end."""

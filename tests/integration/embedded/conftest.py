@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from app.embedded.postgres import embedded_postgres
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -17,10 +19,27 @@ ROOT = Path(__file__).parents[3]
 def place() -> Iterator[Path]:
     """A temporary folder that a system user can enter, too; pytest's own are closed to the one that root's
     PostgreSQL runs as."""
+    with open_temporary_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Path]:
+    """A data folder whose PostgreSQL has run before: most tests need no new cluster, which takes seconds to make."""
+    with open_temporary_folder() as folder:
+        with embedded_postgres(folder, durable=False):
+            pass
+        yield folder
+
+
+@contextlib.contextmanager
+def open_temporary_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="tunewright-test-"))
     folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ with embedded_postgres(Path(sys.argv[1]), durable=False) as url:
     print(url, flush=True)
     time.sleep(600)
 """
+NEW_TABLE = "DROP TABLE IF EXISTS kept; CREATE TABLE kept ()"
 
 
 def scalar(url: str, statement: str) -> object:
@@ -50,8 +51,8 @@ def test_data_survives_a_restart_and_parents_keep_their_modes(place: Path) -> No
     assert parent.stat().st_mode == before
 
 
-def test_it_is_closed_to_the_network_and_its_sockets_to_others(place: Path) -> None:
-    with embedded_postgres(place, durable=False) as url:
+def test_it_is_closed_to_the_network_and_its_sockets_to_others(cluster: Path) -> None:
+    with embedded_postgres(cluster, durable=False) as url:
         assert scalar(url, "SHOW listen_addresses") == ""
         sockets = Path(url.partition("host=")[2])
         assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
@@ -60,64 +61,64 @@ def test_it_is_closed_to_the_network_and_its_sockets_to_others(place: Path) -> N
             psycopg.connect(host=str(sockets), user="pg_monitor", dbname="tunewright")
 
 
-def test_two_side_by_side(place: Path, deep: Path) -> None:
+def test_two_side_by_side(cluster: Path, deep: Path) -> None:
     with (
-        embedded_postgres(place / "one", durable=False) as first,
+        embedded_postgres(cluster, durable=False) as first,
         embedded_postgres(deep, durable=False) as second,
     ):
-        scalar(first, "CREATE TABLE kept ()")
+        scalar(first, NEW_TABLE)
         assert scalar(second, "SELECT to_regclass('kept')") is None
 
 
-def test_a_folder_in_use_is_refused_and_its_server_unharmed(place: Path) -> None:
-    with embedded_postgres(place, durable=False) as url:
-        with pytest.raises(StartError, match="already running"), embedded_postgres(place):
+def test_a_folder_in_use_is_refused_and_its_server_unharmed(cluster: Path) -> None:
+    with embedded_postgres(cluster, durable=False) as url:
+        with pytest.raises(StartError, match="already running"), embedded_postgres(cluster):
             pytest.fail("two servers hold the same cluster")
         assert scalar(url, "SELECT 1") == 1
 
 
-def test_a_pid_file_that_names_a_stranger_hurts_nobody(place: Path) -> None:
-    with embedded_postgres(place, durable=False) as url:
-        scalar(url, "CREATE TABLE kept ()")
-        pid_file = (place / "postgres/postmaster.pid").read_text()
+def test_a_pid_file_that_names_a_stranger_hurts_nobody(cluster: Path) -> None:
+    with embedded_postgres(cluster, durable=False) as url:
+        scalar(url, NEW_TABLE)
+        pid_file = (cluster / "postgres/postmaster.pid").read_text()
     with subprocess.Popen(["sleep", "600"]) as stranger:
         stale = "\n".join([str(stranger.pid), *pid_file.splitlines()[1:]]) + "\n"
-        (place / "postgres/postmaster.pid").write_text(stale)
-        (place / "run/pg/.s.PGSQL.5432.lock").write_text(stale)
-        with embedded_postgres(place, durable=False) as url:
+        (cluster / "postgres/postmaster.pid").write_text(stale)
+        (cluster / "run/pg/.s.PGSQL.5432.lock").write_text(stale)
+        with embedded_postgres(cluster, durable=False) as url:
             assert count(url) == 0
         assert stranger.poll() is None
         stranger.kill()
 
 
 def test_a_killed_holder_takes_it_along_and_the_next_start_recovers(
-    place: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: Callable[..., None]
+    cluster: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: Callable[..., None]
 ) -> None:
-    holder = spawn("-c", HOLD, str(place))
+    holder = spawn("-c", HOLD, str(cluster))
     assert holder.stdout
-    scalar(holder.stdout.readline().strip(), "CREATE TABLE kept ()")
+    scalar(holder.stdout.readline().strip(), NEW_TABLE)
     holder.kill()
     holder.wait()
-    with embedded_postgres(place, durable=False) as url:
+    with embedded_postgres(cluster, durable=False) as url:
         assert count(url) == 0
-    eventually(lambda: not orphans.serving(place / "postgres", "postgres"))
+    eventually(lambda: not orphans.serving(cluster / "postgres", "postgres"))
 
 
 def test_a_stopped_orphan_that_holds_the_cluster_is_ended(
-    place: Path, spawn: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+    cluster: Path, spawn: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holder = spawn("-c", HOLD, str(place))
+    holder = spawn("-c", HOLD, str(cluster))
     assert holder.stdout
-    scalar(holder.stdout.readline().strip(), "CREATE TABLE kept ()")
-    postmaster = int((place / "postgres/postmaster.pid").read_text().splitlines()[0])
+    scalar(holder.stdout.readline().strip(), NEW_TABLE)
+    postmaster = int((cluster / "postgres/postmaster.pid").read_text().splitlines()[0])
     os.kill(postmaster, signal.SIGSTOP)
     holder.kill()
     holder.wait()
-    assert postmaster in orphans.serving(place / "postgres", "postgres")
+    assert postmaster in orphans.serving(cluster / "postgres", "postgres")
     monkeypatch.setattr("app.embedded.postgres.ORPHAN_SECONDS", 0.5)
-    with embedded_postgres(place, durable=False) as url:
+    with embedded_postgres(cluster, durable=False) as url:
         assert count(url) == 0
-        assert postmaster not in orphans.serving(place / "postgres", "postgres")
+        assert postmaster not in orphans.serving(cluster / "postgres", "postgres")
 
 
 def test_an_interrupted_initdb_is_no_cluster(place: Path) -> None:

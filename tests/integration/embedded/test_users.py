@@ -55,10 +55,10 @@ def owner_of(url: str) -> str:
     return Path(url.partition("host=")[2]).owner()
 
 
-def test_root_gets_a_user_of_its_own_for_it(place: Path) -> None:
-    with embedded_postgres(place, durable=False) as url:
+def test_root_gets_a_user_of_its_own_for_it(cluster: Path) -> None:
+    with embedded_postgres(cluster, durable=False) as url:
         assert owner_of(url) == SERVER_USER
-        pid = (place / "postgres/postmaster.pid").read_text().splitlines()[0]
+        pid = (cluster / "postgres/postmaster.pid").read_text().splitlines()[0]
         assert Path(f"/proc/{pid}").owner() == SERVER_USER
         assert Path(f"/proc/{pid}/status").read_text().count("CapEff:\t0000000000000000") == 1
 
@@ -73,8 +73,8 @@ def test_root_is_told_of_a_folder_that_this_user_cannot_enter(place: Path) -> No
 
 
 @needs_nobody
-def test_root_then_another_user(place: Path, nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
-    with embedded_postgres(place / "roots", durable=False) as url:
+def test_root_then_another_user(cluster: Path, nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
+    with embedded_postgres(cluster, durable=False) as url:
         other = spawn("-B", "-c", HOLD, str(nobodys / "data"), prefix=AS_NOBODY, HOME="/nonexistent")
         assert other.stdout
         theirs = other.stdout.readline().strip()
