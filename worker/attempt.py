@@ -255,7 +255,7 @@ class Attempt:
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None
         try:
-            self.write(lambda attempt: attempt.publish(manifest["name"], manifest, files, archive))
+            self.write(lambda attempt: attempt.publish(manifest, files, archive))
         except StaleAttempt:
             # A cancel was first, or the attempt is lost, or this very publish was committed and its answer lost.
             self._is_cancelled()

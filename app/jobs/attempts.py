@@ -102,20 +102,20 @@ class AttemptService:
         )
         return self.session.scalars(query).one_or_none()
 
-    def publish(
-        self, name: str, manifest: dict[str, Any], files: Sequence[StoredFile], archive: StoredFile | None
-    ) -> None:
-        """Make the stored files the job's result, and the job a success: one transaction, won by whoever is first."""
+    def publish(self, manifest: dict[str, Any], files: Sequence[StoredFile], archive: StoredFile | None) -> None:
+        """Make the stored files the job's result, and the job a success: one transaction, won by whoever is first.
+
+        An adapter comes with its archive; a fully fine-tuned model has none."""
+        count = len(files) + (archive is not None)
+        job = self._end(JobState.succeeded, "succeeded", [JobSucceeded(num_artifacts=count)])
         adapters = AdapterService(self.session)
-        where = (self.claim.project_id, self.claim.job_id, self.claim.attempt)
-        job = self._end(
-            JobState.succeeded, "succeeded", [JobSucceeded(num_artifacts=len(files) + (archive is not None))]
-        )
+        owner = (self.claim.project_id, self.claim.job_id, self.claim.attempt)
         if archive is None:
-            adapters.publish_files(*where, kind=ArtifactKind.model, files=files)
+            adapters.publish_files(*owner, kind=ArtifactKind.model, files=files)
         else:
+            name = fine_tuned_name(job)
             adapters.publish(
-                *where, name=name, base_model=job.base_model, manifest=manifest, files=files, archive=archive
+                *owner, name=name, base_model=job.base_model, manifest=manifest, files=files, archive=archive
             )
 
     def fail(self, reason: FailureReason, message: str) -> None:
@@ -184,3 +184,8 @@ class AttemptService:
             )
             .values(**values)
         )
+
+
+def fine_tuned_name(job: Job) -> str:
+    """`ft:<base model>:<suffix>:<end of the job's id>`."""
+    return f"ft:{job.base_model}:{job.spec['suffix'] or ''}:{job.id[-8:]}"

@@ -8,9 +8,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from tests.fixtures.tiny_models import build_tiny_model
@@ -99,3 +101,16 @@ def stack(stack_folder: Path, tiny_model: Path) -> Iterator[Stack]:
 def client(stack: Stack) -> Iterator[Client]:
     with stack.client() as client:
         yield client
+
+
+@contextmanager
+def paused(stack: Stack, name: str) -> Iterator[None]:
+    """Hold one of the stack's processes still, as a stalled machine would."""
+    [pid] = [
+        process.pid for process in psutil.Process(stack.process.pid).children() if name in " ".join(process.cmdline())
+    ]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Stack
+from tests.acceptance.conftest import Stack, paused
 from tunewright import Client, Event, Job, MetricPoint, TunewrightError
 
 LOAD_WITH_PEFT = """
@@ -113,18 +113,21 @@ def test_a_running_job_is_cancelled(client: Client, rows: Path) -> None:
     assert refused.value.code == "job_final"
 
 
-def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(client: Client, tmp_path: Path) -> None:
+def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(
+    client: Client, stack: Stack, tmp_path: Path
+) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "a", "completion": ""}\n')
     dataset = client.upload_dataset(bad)
-    try:
+    with paused(stack, "light@"):
+        dataset = client.upload_dataset(bad)
         job = client.create_job(base_model="tiny", dataset_id=dataset.id, training={"epochs": 1})
-    except TunewrightError as refused:
-        # The inspection was quicker than the post.
-        assert [error.code for error in refused.errors] == ["dataset_invalid"]
-        return
+        assert job.waiting_for == "the inspection of its dataset"
     done = client.wait(job.id)
     assert (done.state, done.failure and done.failure["reason"]) == ("failed", "dataset_invalid")
+    with pytest.raises(TunewrightError) as refused:
+        client.create_job(base_model="tiny", dataset_id=dataset.id, training={"epochs": 1})
+    assert [error.code for error in refused.value.errors] == ["dataset_invalid"]
 
 
 def test_deleting_a_job_deletes_its_bytes(client: Client, stack: Stack, rows: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
         lambda attempt: attempt.tell(),
         lambda attempt: attempt.fail(FailureReason.nan_loss, "late"),
         lambda attempt: attempt.release(),
-        lambda attempt: attempt.publish("late", {}, [], None),
+        lambda attempt: attempt.publish({}, [], None),
     ):
         with pytest.raises(StaleAttempt), transaction(sessions) as session:
             stale(AttemptService(session, first))
@@ -112,7 +112,7 @@ def test_a_wrong_token_takes_nothing_up_again(sessions: Sessions, post: Post, cl
     id, held = post(), claim()
     lapse(sessions, id)
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
-        QueueRepository(session).renew(held._replace(token="guessed"), 60)
+        QueueRepository(session).renew(Claim(*held[:3], "guessed"), 60)
 
 
 def test_three_losses_without_a_step_are_a_crash_loop(
@@ -159,7 +159,7 @@ def test_cancel_against_publish_whoever_commits_first_wins(
     with transaction(sessions) as session:
         JobService(session).cancel(project_id, id)
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
-        AttemptService(session, held).publish("late", {}, [], None)
+        AttemptService(session, held).publish({}, [], None)
     with transaction(sessions) as session:
         AttemptService(session, held).cancelled()
     assert state_of(id) is JobState.cancelled
