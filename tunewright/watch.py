@@ -15,9 +15,11 @@ from tunewright.wire import Event, Job, MetricPoint
 Update = Event | MetricPoint
 
 SILENCE = httpx.Timeout(60, connect=10, read=45)
-"""A stream says something every few seconds, if only that it is alive."""
+"""A stream says something every 15 seconds, if only that it is alive."""
 END = Message("end", "", "")
 """Also what an answer of 204 says: all was told, do not connect again."""
+MOST_SILENT_STREAMS = 3
+"""So many that tell nothing, one after the other, and the job is polled: a proxy may hold them back."""
 PATIENCE_SECONDS = 120.0
 """How long a server may be away: long enough for a restart."""
 POLL_SECONDS = 1.0
@@ -60,6 +62,7 @@ class Watch:
         self.told: dict[str, tuple[int, int]] = {}
         """The attempt and step of the last value of each name."""
         self.outage = Outage()
+        self.silent_streams = 0
 
     def updates(self) -> Iterator[Update]:
         follow = self.follow_stream
@@ -72,6 +75,8 @@ class Watch:
             except TunewrightError as error:
                 if error.status is not None and error.status < 500:
                     raise
+                if isinstance(error.__cause__, httpx.ReadTimeout):
+                    follow = self.follow_by_polling
                 self.outage.wait(error)
 
     def follow_stream(self) -> Iterator[Update]:
@@ -88,25 +93,18 @@ class Watch:
 
     def messages(self) -> Iterator[Message]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self.cursor} if self.cursor else {})
-        heard = False
-        try:
-            with self.transport.stream(
-                "GET", "jobs", self.job_id, "stream", headers=headers, timeout=SILENCE
-            ) as response:
-                if response.status_code == httpx.codes.NO_CONTENT:
-                    yield END
-                    return
-                if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                    raise CannotStream
-                self.outage.since = None
-                for message in read_messages(response.iter_bytes()):
-                    heard = True
-                    yield message
-        except ConnectionFailed as error:
-            # A proxy that collects the whole answer first looks like this.
-            if isinstance(error.__cause__, httpx.ReadTimeout) and not heard:
-                raise CannotStream from error
-            raise
+        path = ("jobs", self.job_id, "stream")
+        with self.transport.stream("GET", *path, headers=headers, timeout=SILENCE) as response:
+            if response.status_code == httpx.codes.NO_CONTENT:
+                yield END
+                return
+            self.silent_streams += 1
+            is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+            if not is_stream or self.silent_streams > MOST_SILENT_STREAMS:
+                raise CannotStream
+            for message in read_messages(response.iter_bytes()):
+                self.silent_streams = 0
+                yield message
 
     def follow_by_polling(self) -> Iterator[Update]:
         while True:

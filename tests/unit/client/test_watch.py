@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -129,8 +130,30 @@ class Job:
         request.send_json({"items": found[:2], f"next_{parameter}": following})
 
 
-def test_where_streams_are_held_back_the_job_is_polled(server: Any, client: Client) -> None:
-    server.answers["GET /jobs/j/stream"] = lambda request: request.send(b"<html>", kind="text/html")
+def refuse(request: Any) -> None:
+    request.send(b"<html>", kind="text/html")
+
+
+def break_at_once(request: Any) -> None:
+    request.send(b"retry: 2000\n\n", kind="text/event-stream", length=1000)
+
+
+def end_at_once(request: Any) -> None:
+    request.send(b": nothing\n\n", kind="text/event-stream")
+
+
+def keep_silent(request: Any) -> None:
+    """As a proxy does that passes nothing on before the end."""
+    time.sleep(0.5)
+    request.send(b"", kind="text/event-stream")
+
+
+@pytest.mark.parametrize("stream", [refuse, break_at_once, end_at_once, keep_silent])
+def test_where_streams_are_held_back_the_job_is_polled(
+    server: Any, client: Client, monkeypatch: pytest.MonkeyPatch, stream: Any
+) -> None:
+    monkeypatch.setattr(watch, "SILENCE", 0.1)
+    server.answers["GET /jobs/j/stream"] = stream
     events = [event(1, "job_created"), event(2, "job_claimed", attempt=1, worker="w"), event(3, "job_succeeded")]
     curve = [point(1, n, n) for n in range(1, 8)]
     evaluated = [*curve[:4], point(1, 9, 5, loss=1 / 5, validation_loss=2.0), *curve[5:]]
