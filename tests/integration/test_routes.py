@@ -1,0 +1,169 @@
+"""What holds for every route, taken from the real app's own list of them, so that a new route is held to it too."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
+
+from app.db.projects import find_or_create_project
+from app.db.session import Sessions, transaction
+from app.db.tables import Adapter, Artifact, BaseModel, Dataset, Job
+from app.main import create_app
+from app.settings import Settings
+
+OPENAPI: dict[str, Any] = create_app(Settings()).openapi()
+ROUTES = [
+    (method.upper(), path, operation)
+    for path, operations in OPENAPI["paths"].items()
+    for method, operation in operations.items()
+]
+HEALTH = {"/healthz", "/readyz"}
+Ask = Callable[[str, str, str | None], Any]
+KEYED = [route for route in ROUTES if route[1] not in HEALTH]
+NOUNS = {"datasets": "file", "jobs": "ftjob", "artifacts": "art", "adapters": "adp"}
+MANIFEST = {"base_model": {"name": "tiny", "revision": "1"}}
+DIGITS = "5f0c1d2e3a4b5c6d7e8f9a0b"
+
+
+def str_of(part: object) -> str:
+    return part if isinstance(part, str) else ""
+
+
+def concrete(path: str) -> str:
+    """The path with ids of the right form."""
+    noun = path.split("/")[1]
+    id = f"{NOUNS.get(noun, '')}-{DIGITS}"
+    return path.replace("{id}", id).replace("{name}", "tiny").replace("{path}", "adapter_model.safetensors")
+
+
+def problem(answer: Any) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    assert body["type"] == f"urn:tunewright:error:{body['code']}"
+    assert body["detail"]
+    return answer.status_code, body["code"]
+
+
+@pytest.fixture
+def ask(server: TestClient, project_id: str) -> Ask:
+    return lambda method, path, key: server.request(
+        method, concrete(path), headers={"Authorization": f"Bearer {key}"} if key else {}
+    )
+
+
+def test_the_list_is_the_whole_app() -> None:
+    """Nothing is served that the list leaves out, the documentation's own pages apart."""
+    served = set()
+    for entry in create_app(Settings()).routes:
+        for route in entry.original_router.routes if hasattr(entry, "original_router") else [entry]:
+            served |= {(method, route.path.replace(":path}", "}")) for method in route.methods - {"HEAD"}}
+    pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+    assert served == {(method, path) for method, path, _ in ROUTES} | {("GET", page) for page in pages}
+    assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models"}
+
+
+def test_no_key_no_answer(ask: Ask) -> None:
+    for method, path, _ in KEYED:
+        for key in (None, f"tw_{DIGITS}_" + "A" * 43):
+            assert problem(ask(method, path, key)) == (401, "unauthorized"), (method, path)
+
+
+def test_the_wrong_scope_is_refused(ask: Ask, make_key: Callable[..., str]) -> None:
+    keys = {scope: make_key("default", scope) for scope in ("read", "write")}
+    for method, path, _ in KEYED:
+        key = keys["write" if method == "GET" else "read"]
+        assert problem(ask(method, path, key)) == (403, "forbidden"), (method, path)
+
+
+@pytest.mark.parametrize("path", sorted(HEALTH))
+def test_health_wants_no_key(server: TestClient, path: str) -> None:
+    assert server.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE"])
+def test_other_methods_are_refused(api: TestClient, method: str) -> None:
+    assert problem(api.request(method, "/jobs")) == (405, "method_not_allowed")
+
+
+def test_no_route_is_a_problem_too(api: TestClient) -> None:
+    assert problem(api.get("/nothing/here")) == (404, "not_found")
+
+
+@pytest.fixture
+def strangers_things(sessions: Sessions) -> None:
+    """One of each noun, in another project, under the ids that `concrete` makes."""
+    with transaction(sessions) as session:
+        add_one_of_each(session, find_or_create_project(session, "stranger"))
+
+
+def add_one_of_each(session: Session, project_id: str) -> None:
+    bytes_ = {"storage_key": "nowhere", "size": 3, "sha256": "0" * 64}
+    model = {"source": "/models/tiny", "revision": "1", "architecture": "LlamaForCausalLM", "num_parameters": 1}
+    spec = {"base_model": "tiny", "dataset_id": f"file-{DIGITS}", "method": "lora", "training": {"max_steps": 1}}
+    job = {"state": "succeeded", "priority": 0, "base_model": "tiny", "method": "lora", "spec": spec}
+    job |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto"}
+    ours = {"project_id": project_id}
+    session.add(
+        BaseModel(id=f"model-{DIGITS}", name="tiny", max_seq_len=8, linear_modules=[], config={}, **model, **ours)
+    )
+    session.add(Dataset(id=f"file-{DIGITS}", filename="a.jsonl", state="ready", **bytes_, **ours))
+    session.add(Job(id=f"ftjob-{DIGITS}", **job, **ours))
+    session.flush()
+    where = {"job_id": f"ftjob-{DIGITS}"} | ours
+    session.add(Adapter(id=f"adp-{DIGITS}", name="a", base_model="tiny", manifest=MANIFEST, **where))
+    session.flush()
+    where |= {"adapter_id": f"adp-{DIGITS}", "attempt": 1} | bytes_
+    session.add(Artifact(id=f"art-{DIGITS}", kind="adapter", path="adapter_model.safetensors", **where))
+    session.add(Artifact(id="art-" + "0" * 24, kind="archive", path="adapter.tar", **where))
+
+
+def test_another_projects_things_are_not_found(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
+    of_one_thing = [(method, path) for method, path, _ in KEYED if "{" in path]
+    ours, theirs = make_key("default"), make_key("stranger")
+    for method, path in of_one_thing:
+        noun = path.split("/")[1].removesuffix("s")
+        assert problem(ask(method, path, ours)) == (404, f"{noun}_not_found"), (method, path)
+    # The owner finds them all, or the above would prove nothing; what is deleted goes last.
+    for method, path in sorted(of_one_thing, key=lambda route: (route[0] == "DELETE", route)):
+        answer = ask(method, path, theirs)
+        gone_bytes_or_final = answer.status_code in (404, 409) and answer.json()["code"] in ("not_found", "job_final")
+        assert answer.status_code < 300 or gone_bytes_or_final, (method, path)
+
+
+def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
+    ours, theirs = make_key("default"), make_key("stranger")
+    for path in [path for method, path, _ in KEYED if method == "GET" and "{" not in path]:
+        assert ask("GET", path, ours).json()["items"] == [], path
+        assert len(ask("GET", path, theirs).json()["items"]) == 1, path
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), ROUTES, ids=str_of)
+def test_every_route_is_described(method: str, path: str, operation: dict[str, Any]) -> None:
+    assert operation["summary"]
+    assert operation["description"]
+    assert operation["tags"]
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), KEYED, ids=str_of)
+def test_every_route_tells_its_errors(method: str, path: str, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    names = {parameter["name"] for parameter in operation.get("parameters", ())}
+    expected = {"401", "403", "422"}
+    expected |= {"404"} if "{" in path else set()
+    expected |= {"400"} if names & {"cursor", "last-event-id"} else set()
+    expected |= {"413", "415"} if "requestBody" in operation else set()
+    assert expected <= responses.keys()
+    for status, response in responses.items():
+        if status >= "400":
+            assert response["description"]
+            assert response["content"]["application/problem+json"]["schema"] == {
+                "$ref": "#/components/schemas/ProblemDetails"
+            }
+
+
+def test_every_route_tells_that_it_wants_a_key() -> None:
+    for _, path, operation in ROUTES:
+        assert operation.get("security") == (None if path in HEALTH else [{"HTTPBearer": []}]), path

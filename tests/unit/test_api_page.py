@@ -1,0 +1,38 @@
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from app import errors
+from app.errors import TunewrightError
+from app.web.problems import ProblemDetails
+
+PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
+OF_THE_FRAMEWORK = {("405", "method_not_allowed"), ("422", "invalid_request")}
+
+
+def family(error: type[TunewrightError]) -> Iterator[type[TunewrightError]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from family(child)
+
+
+def test_every_error_code_is_told() -> None:
+    told = re.findall(r"^\| (\d{3}) \| `(\w+)` \| .+ \|$", PAGE, re.M)
+    assert len(told) == len(set(told))
+    assert set(told) == {(str(error.status), error.code) for error in family(TunewrightError)} | OF_THE_FRAMEWORK
+
+
+def test_every_code_is_one_errors() -> None:
+    codes = [error.code for error in family(TunewrightError)]
+    assert len(codes) == len(set(codes))
+
+
+def test_errors_module_draws_every_error() -> None:
+    drawn = errors.__doc__ or ""
+    assert all(re.search(rf"\b{error.__name__}\b", drawn) for error in family(TunewrightError))
+
+
+def test_the_example_is_a_problem() -> None:
+    (example,) = re.findall(r"```json\n(.*?)\n```", PAGE, re.S)
+    assert ProblemDetails.model_validate(json.loads(example)).code == "invalid_spec"

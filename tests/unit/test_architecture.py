@@ -1,0 +1,94 @@
+"""Rules that no linter of ours knows. Each is here because it is easily broken without noticing."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CODE = sorted(path for room in ("app", "worker", "tunewright") for path in (ROOT / room).rglob("*.py"))
+ROOMS = ("app", "worker", "tunewright", "migrations", "tests", "docs", "examples", "benchmarks", ".ci")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+FOREIGN_PLACES = {
+    "a registry's or a hub's host": re.compile(
+        r"\b(pypi\.org|pythonhosted\.org|huggingface\.co|hf\.co|ghcr\.io|quay\.io)\b"
+    ),
+    "somebody's own folder": re.compile(
+        r"(?<![\w.~}])/(home/(?!\{)\w+|Users/\w+|tmp/dev\b|work/(main|shared)\b)|\.\./shared\b"
+    ),
+}
+
+
+def public_files() -> Iterator[Path]:
+    """What a checkout holds as text, this file with its patterns apart."""
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.name not in (".env", ".coverage", ".git"))
+    for room in ROOMS:
+        yield from (
+            path
+            for path in (ROOT / room).rglob("*")
+            if path.suffix in (".py", ".md", ".toml", ".yml", ".ini", ".mako", ".sh", ".jsonl", "") and path.is_file()
+            if path != Path(__file__)
+        )
+
+
+def test_public_files_name_no_foreign_place() -> None:
+    """A host in a file is a mirror's that others cannot reach, or one the operator did not choose; a developer's path
+    works on one machine."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {what}: {line.strip()[:100]}"
+        for path in public_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        for what, pattern in FOREIGN_PLACES.items()
+        if pattern.search(line)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    source = path.read_text()
+    assert source.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+def test_no_module_is_a_drawer() -> None:
+    """Names like these say nothing of what is inside, so everything ends up in there."""
+    drawers = {"utils", "helpers", "common", "misc", "manager"}
+    assert not [path for path in CODE if drawers & {path.stem, path.parent.name}]
+
+
+def test_rows_name_their_project() -> None:
+    """Every table but the two of decision 8 carries `project_id`, indexed by a foreign key and never null."""
+    from app.db.base import Base
+    from app.db.tables import Job
+
+    tables = Base.metadata.tables
+    assert Job.__tablename__ in tables
+    without = {name for name, table in tables.items() if "project_id" not in table.columns}
+    assert without == {"projects", "workers"}
+    for name in tables.keys() - without:
+        column = tables[name].columns["project_id"]
+        assert not column.nullable
+        assert [key.target_fullname for key in column.foreign_keys] == ["projects.id"]
+
+
+def test_decisions_are_numbered_and_whole() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        headings = re.findall(r"^## (.+)$", page.read_text(), re.M)
+        assert headings == ["Context", "Decision", "Consequences", "Alternatives"], page.name
+        assert page.read_text().startswith(f"# {int(page.name[:4])}. ")
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

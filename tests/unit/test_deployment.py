@@ -1,0 +1,332 @@
+"""docker-compose.yml and both Dockerfiles, held against the project: whatever they name must exist in it."""
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import pytest
+import uvicorn
+import yaml
+from celery import Celery
+from celery.bin.worker import worker as celery_worker
+
+from app import outbox
+from app.main import create_app
+from app.models.__main__ import parse as parse_models
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+DOCKERFILES = ["Dockerfile", "Dockerfile.gpu"]
+COPIED_BYTES = {"api", "dispatcher", "worker", "worker-light"}
+"""Services that touch what `STORAGE_URL` holds."""
+
+SETTINGS = {
+    str(field.validation_alias or f"TUNEWRIGHT_{name.upper()}"): name for name, field in Settings.model_fields.items()
+}
+FOREIGN = {"PGPASSWORD", "PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+"""Variables that libpq, the shell and Python read."""
+POSTGRES_IMAGE = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+def filled(text: str) -> str:
+    """As Compose fills it in when only the password is set."""
+
+    def value(match: re.Match[str]) -> str:
+        assert match[2] == "-" or match[1] == "POSTGRES_PASSWORD", f"{match[0]} has no default"
+        return match[3] if match[2] == "-" else "s3cr3t"
+
+    return VARIABLE.sub(value, text)
+
+
+def instructions(name: str) -> list[tuple[str, str]]:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line.strip() and not line.startswith("#")]
+    whole = "\n".join(lines).replace("\\\n", " ")
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in whole.splitlines())]
+
+
+def arguments(name: str, instruction: str) -> list[str]:
+    return [rest for word, rest in instructions(name) if word == instruction]
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command that one of our containers runs."""
+    for name, service in OURS.items():
+        yield name, service["command"]
+    for dockerfile in DOCKERFILES:
+        (command,) = arguments(dockerfile, "CMD")
+        yield dockerfile, yaml.safe_load(command)
+
+
+def parsed(command: click.Command, words: list[str]) -> dict[str, Any]:
+    """The options given; an unknown one raises."""
+    options, rest, _ = command.make_parser(click.Context(command)).parse_args(list(words))
+    return options | {"arguments": rest}
+
+
+def volumes(service: dict[str, Any]) -> dict[str, str]:
+    """Source by target; the source of a container's own volume is empty."""
+    found = {}
+    for volume in service.get("volumes", []):
+        source, _, target = filled(volume).removesuffix(":ro").rpartition(":")
+        found[target] = source
+    return found
+
+
+@pytest.mark.parametrize(("place", "command"), list(commands()))
+def test_commands_exist(place: str, command: list[str]) -> None:
+    program, *words = command
+    scripts = {script.name for script in entry_points(group="console_scripts")}
+    if program == "python":
+        assert words[0] == "-m"
+        assert find_spec(words[1]), words[1]
+        return
+    assert program in scripts
+    if program == "uvicorn":
+        options = parsed(uvicorn.main, words)
+        (app,) = [word for word in [options.get("app"), *options["arguments"]] if word]
+        module, _, factory = app.partition(":")
+        assert options["factory"]
+        assert callable(getattr(importlib.import_module(module), factory))
+    else:
+        assert words[0] == "-A"
+        assert isinstance(importlib.import_module(words[1]).app, Celery)
+        assert words[2] == "worker"
+        assert parsed(celery_worker, words[3:])["arguments"] == []
+
+
+def queues(command: list[str]) -> set[str]:
+    return set(command[command.index("-Q") + 1].split(","))
+
+
+def test_every_queue_has_a_worker() -> None:
+    from worker.celery_app import app
+
+    served = [queues(service["command"]) for service in OURS.values() if service["command"][0] == "celery"]
+    assert set.union(*served) == set(app.conf.task_routes.values()) == set(outbox.TASKS)
+    assert sum(map(len, served)) == len(outbox.TASKS)
+    for task, queue in app.conf.task_routes.items():
+        module, _, function = task.rpartition(".")
+        assert hasattr(importlib.import_module(module), function)
+        assert outbox.TASKS[queue] == task
+
+
+def test_light_worker_and_server_need_no_torch() -> None:
+    """They run from an image that has none."""
+    for service in OURS.values():
+        if service["build"]["dockerfile"] == "Dockerfile":
+            assert "training" not in service["command"]
+    blocked = "import sys\nfor name in ('torch', 'transformers', 'peft', 'bitsandbytes'): sys.modules[name] = None\n"
+    loaded = "import app.main, app.dispatcher, app.db.migrate, app.keys.__main__, app.models.__main__, worker.tasks"
+    subprocess.run([sys.executable, "-c", blocked + loaded], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_copied_paths_exist_and_are_not_ignored(dockerfile: str) -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = [source for copy in arguments(dockerfile, "COPY") for source in shlex.split(copy)[:-1]]
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert source in allowed, source
+    assert allowed == set(sources)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_installs_name_extras_and_constraints_of_the_project(dockerfile: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    installs = [run for run in arguments(dockerfile, "RUN") if "pip install" in run]
+    assert installs
+    for install in installs:
+        (named,) = re.findall(r"\.\[([\w,]+)\]", install)
+        assert set(named.split(",")) <= extras.keys()
+        assert "--constraint constraints.txt" in install
+    for needed in (project["readme"], *project["license-files"]):
+        assert any(needed in copy.split() for copy in arguments(dockerfile, "COPY"))
+
+
+def test_server_image_gets_no_torch() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (install,) = [run for run in arguments("Dockerfile", "RUN") if "pip install" in run]
+    assert "'.[server]'" in install
+    assert not [need for need in extras["server"] if re.match("torch|transformers|peft|bitsandbytes|tunewright", need)]
+
+
+def test_environment_names_are_settings() -> None:
+    for name, service in SERVICES.items():
+        known = SETTINGS.keys() | FOREIGN if name in OURS else POSTGRES_IMAGE
+        assert service.get("environment", {}).keys() <= known, name
+    for dockerfile in DOCKERFILES:
+        for line in arguments(dockerfile, "ENV"):
+            assert {word.split("=")[0] for word in shlex.split(line)} <= SETTINGS.keys() | FOREIGN
+    guide = (ROOT / "docs/deploy.md").read_text()
+    for name in {match[1] for match in VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())}:
+        assert f"`{name}`" in guide or f"{name}=" in guide, f"{name} is not in docs/deploy.md"
+
+
+@pytest.fixture(params=sorted(OURS))
+def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Settings]:
+    """Each service's settings as its process reads them."""
+    for name, value in OURS[request.param]["environment"].items():
+        monkeypatch.setenv(name, filled(value))
+    return request.param, Settings()
+
+
+def test_services_reach_each_other(settings: tuple[str, Settings]) -> None:
+    for url, port in ((settings[1].database_url, 5432), (settings[1].redis_url, 6379)):
+        parts = urlsplit(url)
+        assert parts.hostname in SERVICES
+        assert parts.port == port
+        assert parts.password is None, "a password in a file that is shared"
+    database = urlsplit(settings[1].database_url)
+    image = SERVICES["postgres"]["environment"]
+    assert (database.username, database.path[1:]) == (image["POSTGRES_USER"], image["POSTGRES_DB"])
+
+
+def test_bytes_lie_on_volumes(settings: tuple[str, Settings]) -> None:
+    name, read = settings
+    mounted = volumes(OURS[name])
+    if name in COPIED_BYTES:
+        assert mounted[urlsplit(read.storage).path] == "storage"
+    if name == "worker":
+        assert mounted[str(read.cache_dir)] == "cache"
+        assert mounted[f"{read.data_dir}/work"] == "", "workers must not share the folder of their attempts"
+
+
+def test_volumes_are_declared_and_writable() -> None:
+    for name, service in SERVICES.items():
+        for target, source in volumes(service).items():
+            assert source.startswith(("/", "./")) or not source or source in COMPOSE["volumes"], source
+            if name in OURS and not source.startswith("."):
+                # A volume takes its owner from the image's folder: made by root, nobody else could write to it.
+                run = " ".join(arguments(service["build"]["dockerfile"], "RUN"))
+                made = re.search(r"install -d -o tunewright -g tunewright ([\w/ ]+)", run)
+                assert made
+                assert target in made[1].split()
+    used = {source for service in SERVICES.values() for source in volumes(service).values()}
+    assert COMPOSE["volumes"].keys() <= used
+
+
+def test_models_have_one_path_for_all() -> None:
+    """The catalogue keeps the path under which the API's container saw a model."""
+    for name in ("api", "worker"):
+        assert volumes(OURS[name])["/models"]
+
+
+def test_secrets_come_from_outside() -> None:
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if "PASSWORD" in name:
+                assert value.startswith("${POSTGRES_PASSWORD:?")
+
+
+def test_only_the_api_is_published_and_only_to_this_machine() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published.keys() == {"api"}
+    (port,) = published["api"]
+    assert filled(port) == f"127.0.0.1:{Settings.model_fields['port'].default}:8400"
+    assert not [name for name, service in SERVICES.items() if "network_mode" in service or service.get("privileged")]
+
+
+def test_ports_agree() -> None:
+    port = str(Settings.model_fields["port"].default)
+    command = OURS["api"]["command"]
+    assert command[command.index("--port") + 1] == port
+    assert arguments("Dockerfile", "EXPOSE") == [port]
+
+
+def test_api_health_check() -> None:
+    *_, code = OURS["api"]["healthcheck"]["test"]
+    compile(code, "healthcheck", "exec")
+    port, path = re.findall(r'"127\.0\.0\.1", (\d+)|"GET", "([^"]+)"', code)
+    assert int(port[0]) == Settings.model_fields["port"].default
+    assert path[1] in create_app(Settings()).openapi()["paths"]
+
+
+def test_dependencies_exist_and_are_what_is_waited_for() -> None:
+    for service in SERVICES.values():
+        for name, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[name]
+            else:
+                assert wait["condition"] == "service_completed_successfully"
+                assert SERVICES[name]["restart"] == "on-failure"
+    assert SERVICES["migrate"]["command"] == ["python", "-m", "app.db.migrate"]
+    for name in COPIED_BYTES:
+        assert SERVICES[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+
+
+def test_training_worker_has_a_gpu() -> None:
+    (device,) = OURS["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert queues(OURS["worker"]["command"]) == {"training"}
+    assert OURS["worker"]["build"]["dockerfile"] == "Dockerfile.gpu"
+    assert re.fullmatch(r"nvidia/cuda:\d+\.\d+\.\d+-runtime-ubuntu\d+\.\d+", arguments("Dockerfile.gpu", "FROM")[0])
+    assert not [name for name in OURS if name != "worker" and "deploy" in OURS[name]]
+
+
+def test_stopping_leaves_time_to_drain() -> None:
+    seconds = {"s": 1, "m": 60}
+    period = OURS["worker"]["stop_grace_period"]
+    assert int(period[:-1]) * seconds[period[-1]] >= 2 * Settings.model_fields["drain_seconds"].default
+
+
+def test_nothing_runs_as_root() -> None:
+    for dockerfile in DOCKERFILES:
+        words = [(word, rest) for word, rest in instructions(dockerfile) if word in ("USER", "CMD")]
+        assert words[0] == ("USER", "tunewright")
+        assert len(words) == 2
+        assert "useradd --uid 10001 --create-home tunewright" in " ".join(arguments(dockerfile, "RUN"))
+    for name, service in SERVICES.items():
+        assert "user" not in service if name in OURS else service["user"] in ("postgres", "redis")
+    for service in OURS.values():
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_images_are_pinned() -> None:
+    images = [service["image"] for service in SERVICES.values()] + [arguments(file, "FROM")[0] for file in DOCKERFILES]
+    for image in images:
+        assert re.search(r":\d+\.\d+", image), image
+
+
+def documented() -> list[list[str]]:
+    """The words behind `docker compose run --rm SERVICE` in the guide."""
+    lines = (ROOT / "docs/deploy.md").read_text().splitlines()
+    prefix = "docker compose run --rm "
+    return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
+
+
+def test_documented_commands_exist() -> None:
+    modules = set()
+    for service, program, flag, module, *words in documented():
+        assert service in OURS
+        assert (program, flag) == ("python", "-m")
+        modules.add(module)
+        if module == "app.models":
+            parse_models(words)
+        else:
+            help_text = subprocess.run(
+                [sys.executable, "-m", module, words[0], "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+            ).stdout
+            assert all(word in help_text for word in words if word.startswith("--"))
+    assert modules == {"app.keys", "app.models"}
+
+
+def test_guide_names_every_volume() -> None:
+    guide = (ROOT / "docs/deploy.md").read_text()
+    for name in COMPOSE["volumes"]:
+        assert f"| `{name}` |" in guide
+    assert PurePosixPath("/models").as_posix() in guide

@@ -1,0 +1,181 @@
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from app.domain.spec import JobSpec
+
+DATASET = "file-" + "0" * 24
+
+
+def spec(**changes: Any) -> JobSpec:
+    body = {"base_model": "tiny", "dataset_id": DATASET, "training": {"max_steps": 10}}
+    return JobSpec.model_validate(body | changes)
+
+
+def refusals(**changes: Any) -> set[tuple[str, str]]:
+    with pytest.raises(ValidationError) as caught:
+        spec(**changes)
+    return {("/".join(map(str, error["loc"])), error["type"]) for error in caught.value.errors()}
+
+
+def parts(model: type[BaseModel]) -> list[type[BaseModel]]:
+    return [model, *(part for child in model.__subclasses__() for part in parts(child))]
+
+
+def test_every_default_is_in_sight() -> None:
+    filled = spec().filled(model_max_seq_len=1024).model_dump(mode="json")
+    assert filled == {
+        "base_model": "tiny",
+        "dataset_id": DATASET,
+        "validation_dataset_id": None,
+        "validation_split": None,
+        "method": "qlora",
+        "objective": "sft",
+        "resources": {"device": "auto", "min_memory_gb": 0.0},
+        "max_retries": 0,
+        "quantization": {"type": "nf4", "double_quant": True, "compute_dtype": "auto"},
+        "adapter": {
+            "rank": 16,
+            "alpha": 32.0,
+            "dropout": 0.0,
+            "target_modules": "all-linear",
+            "use_rslora": False,
+        },
+        "training": {
+            "epochs": None,
+            "max_steps": 10,
+            "batch_size": 8,
+            "learning_rate": 2e-4,
+            "schedule": "cosine",
+            "warmup_ratio": 0.03,
+            "weight_decay": 0.0,
+            "max_grad_norm": 1.0,
+            "max_seq_len": 1024,
+            "seed": 0,
+            "train_on": "completion",
+            "eval_every": None,
+            "save_every": 100,
+            "gradient_checkpointing": "auto",
+        },
+        "name": None,
+        "suffix": None,
+        "metadata": {},
+        "priority": 0,
+    }
+
+
+def test_a_filled_spec_is_a_spec() -> None:
+    for method in ("qlora", "lora", "full"):
+        filled = spec(method=method).filled(4096)
+        assert JobSpec.model_validate(filled.model_dump(mode="json")) == filled
+        assert filled.filled(4096) == filled
+
+
+def test_filling_obeys_the_user_and_the_method() -> None:
+    full = spec(method="full").filled(4096)
+    assert (full.adapter, full.quantization) == (None, None)
+    assert (full.training.learning_rate, full.training.max_seq_len) == (1e-5, 2048)
+    lora = spec(
+        method="lora", adapter={"rank": 4}, training={"epochs": 1, "learning_rate": 0.5, "max_seq_len": 64}
+    ).filled(4096)
+    assert lora.quantization is None
+    assert lora.adapter
+    assert lora.adapter.rank == 4
+    assert (lora.training.learning_rate, lora.training.max_seq_len) == (0.5, 64)
+
+
+def test_unknown_fields_are_refused_wherever_they_are() -> None:
+    body = {
+        "epochs": 3,
+        "resources": {"gpus": 1},
+        "quantization": {"bits": 4},
+        "adapter": {"r": 8},
+        "training": {"max_steps": 1, "lr": 1},
+    }
+    assert refusals(**body) == {
+        (place, "extra_forbidden")
+        for place in ("epochs", "resources/gpus", "quantization/bits", "adapter/r", "training/lr")
+    }
+
+
+@pytest.mark.parametrize("given", [{}, {"epochs": 1, "max_steps": 1}])
+def test_exactly_one_of_epochs_and_max_steps(given: dict[str, int]) -> None:
+    assert refusals(training=given) == {("training", "one_of_epochs_max_steps")}
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("adapter", "rank", 0),
+        ("adapter", "rank", -1),
+        ("adapter", "alpha", 0),
+        ("adapter", "dropout", 1),
+        ("adapter", "target_modules", []),
+        ("adapter", "target_modules", ["a b"]),
+        ("training", "epochs", 0),
+        ("training", "epochs", float("nan")),
+        ("training", "epochs", float("inf")),
+        ("training", "max_steps", 0),
+        ("training", "batch_size", 0),
+        ("training", "learning_rate", 0),
+        ("training", "learning_rate", "fast"),
+        ("training", "warmup_ratio", 1),
+        ("training", "weight_decay", -0.1),
+        ("training", "max_seq_len", 4),
+        ("training", "seed", -1),
+        ("training", "save_every", 0),
+        ("training", "eval_every", 0),
+        ("training", "schedule", "magic"),
+        ("training", "train_on", "prompt"),
+        ("quantization", "type", "fp4"),
+        ("resources", "device", "tpu"),
+        ("resources", "min_memory_gb", -1),
+    ],
+)
+def test_values_out_of_bounds(part: str, field: str, value: object) -> None:
+    base = {"max_steps": 1} if part == "training" and field != "epochs" else {}
+    found = refusals(**{part: base | {field: value}})
+    assert {place.split("/")[1] for place, _ in found if "/" in place} == {field}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"method": "lora", "quantization": {}}, "quantization_without_qlora"),
+        ({"method": "full", "quantization": {}}, "quantization_without_qlora"),
+        ({"method": "full", "adapter": {}}, "adapter_with_full"),
+        ({"validation_dataset_id": DATASET, "validation_split": 0.1}, "one_validation_source"),
+    ],
+)
+def test_parts_must_fit_together(changes: dict[str, Any], code: str) -> None:
+    assert refusals(**changes) == {("", code)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("base_model", ""),
+        ("dataset_id", "../../etc/passwd"),
+        ("dataset_id", "ftjob-" + "0" * 24),
+        ("validation_split", 0),
+        ("validation_split", 1),
+        ("method", "dpo"),
+        ("objective", "dpo"),
+        ("max_retries", 11),
+        ("name", ""),
+        ("suffix", "a/b"),
+        ("suffix", "a\n"),
+        ("metadata", {"": "x"}),
+        ("metadata", {"k": "v" * 513}),
+        ("metadata", {str(number): "" for number in range(17)}),
+        ("priority", 101),
+    ],
+)
+def test_fields_out_of_bounds(field: str, value: object) -> None:
+    assert {place.split("/")[0] for place, _ in refusals(**{field: value})} == {field}
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        spec().training.batch_size = 1
