@@ -72,7 +72,7 @@ class AdapterOut(AdapterSummary):
             | {
                 "files": [WEIGHTS],
                 "archive": WEIGHTS | {"path": "adapter.tar", "url": "/adapters/adp-0a1b2c3d4e5f60718293a4b5/archive"},
-                "manifest": {"seed": 0, "steps": 80},
+                "manifest": {"base_model": {"name": "gemma-3-270m"}, "seed": 0, "num_steps": 80, "final_loss": 0.0312},
             }
         }
     )
@@ -97,7 +97,7 @@ def _facts(adapter: Adapter) -> dict[str, Any]:
         "name": adapter.name,
         "job_id": adapter.job_id,
         "base_model": adapter.base_model,
-        "base_model_revision": adapter.manifest.get("base_model_revision"),
+        "base_model_revision": adapter.manifest["base_model"]["revision"],
         "created_at": adapter.created_at,
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
 from app.errors import BadModelFolder
 
@@ -86,9 +86,8 @@ def _shapes(path: Path) -> Shapes:
         raw = file.read(length)
     try:
         header: dict[str, Any] = json.loads(raw)
-        header.pop("__metadata__", None)
-        tensors = _read_header(header)
-    except (ValueError, AttributeError, RecursionError, ValidationError) as error:
+        tensors = _read_header({name: value for name, value in header.items() if name != "__metadata__"})
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BadModelFolder(f"The header of {path} is not that of a safetensors file.") from error
     if total != 8 + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0):
         raise BadModelFolder(f"{path} is shorter or longer than its header says; copy it again.")

@@ -1,5 +1,6 @@
 """Models of a hub, pinned to a commit, in the cache folder."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def locate(source: str, revision: str | None, cache_dir: Path) -> Path:
 
 
 def fetch(hub_id: str, revision: str, cache_dir: Path) -> Path:
-    """The model's files of one commit. Once they are in the cache, no network is needed."""
+    """The folder with the model's files of one commit. Once they are in the cache, no network is needed."""
     if not HUB_ID.fullmatch(hub_id):
         raise BadModelFolder(f"{hub_id!r:.80} is no hub id; write ORG/NAME.")
     if not COMMIT.fullmatch(revision):
@@ -24,14 +25,25 @@ def fetch(hub_id: str, revision: str, cache_dir: Path) -> Path:
             "Pin the model: give --revision with the 40 hex digits of a commit, not a branch or a tag."
         )
     try:
-        from huggingface_hub import snapshot_download
+        import huggingface_hub
     except ImportError as error:
         raise BadModelFolder(
             "Hub models need the package huggingface_hub: pip install 'tunewright[worker]'."
         ) from error
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    # The hub's client alone cannot tell a whole copy from one that was cut off, without asking the hub.
+    complete = cache_dir / "hub" / f"{hub_id.replace('/', '--')}-{revision}.complete"
     try:
-        return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir / "hub", allow_patterns=WANTED))
+        folder = huggingface_hub.snapshot_download(
+            hub_id,
+            revision=revision,
+            cache_dir=cache_dir / "hub",
+            allow_patterns=WANTED,
+            local_files_only=complete.exists(),
+        )
     except Exception as error:
-        # The hub's client raises its own errors, its HTTP library's, and OSError alike.
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadModelFolder(f"{hub_id} at {revision[:12]} cannot be fetched: {why}") from error
+        # It raises errors of its own, of its HTTP library and of the operating system alike.
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise BadModelFolder(f"{hub_id} at {revision[:12]} cannot be fetched: {why:.300}") from error
+    complete.touch()
+    return Path(folder)

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from app.models.headers import Shape, Shapes
 
 NOT_LINEAR = re.compile(
-    r"wte|wpe|shared|.*embed.*|.*embd.*|relative_attention_bias|lm_head|score|classifier|.*norm.*|ln_.*"
+    r"wte|wpe|shared|.*embed.*|.*embd.*|relative_attention_bias|lm_head|score|classifier|.*norm.*|ln_.*|gate|router"
 )
-"""Last part of a module's name: embeddings, the head (which PEFT's `all-linear` leaves out too), norms."""
+"""Last part of a module's name: embeddings, the head (which PEFT's `all-linear` leaves out too), norms, and the
+routers of mixtures of experts, which are no linear layers in transformers."""
+EXPERT = re.compile(r"(.*\.)?experts\.\d+\..*")
+"""An expert of a mixture, by itself in the checkpoint; transformers 5 loads all of a layer's into one parameter."""
 BUFFER = re.compile(r".*\.(masked_bias|inv_freq)")
 PREFIXES = {"gpt2": "transformer.", "bloom": "transformer."}
 """Old checkpoints of these leave out the name that the model's modules begin with."""
@@ -30,7 +33,7 @@ def linear_modules(shapes: Shapes, model_type: str) -> list[str]:
     return sorted(
         name if name.startswith(prefix) else prefix + name
         for name in names
-        if not NOT_LINEAR.fullmatch(name.rsplit(".", 1)[-1])
+        if not NOT_LINEAR.fullmatch(name.rsplit(".", 1)[-1]) and not EXPERT.fullmatch(name)
     )
 
 

@@ -23,7 +23,7 @@ from app.domain.dataset import (
 )
 from app.domain.record import MAX_DEPTH, MAX_LINE_BYTES, is_blank
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CONVERSATIONS = [RecordFormat.messages, RecordFormat.alpaca, RecordFormat.sharegpt]
 
 
