@@ -12,6 +12,10 @@ PARENT_GONE = 3
 """Exit status when the parent went away first."""
 
 
+class StopAsked(Exception):
+    """The parent wants the process to end; raised where nothing is half done."""
+
+
 class Channel:
     """Owns the process's stdin and stdout. Whatever else prints to stdout lands in stderr, the job's log."""
 
@@ -36,6 +40,10 @@ class Channel:
         self._ended = isinstance(line, Finished | Failed | Stopped)
         self._said.write(line.model_dump_json() + "\n")
         self._said.flush()
+
+    def raise_if_stopped(self) -> None:
+        if self.stop_wish:
+            raise StopAsked
 
     def _listen(self) -> None:
         stop = TypeAdapter(Stop)

@@ -75,6 +75,10 @@ def read_checkpoint(
     return Position(**state["position"]), state["fingerprint"]
 
 
+def read_position(folder: Path) -> Position:
+    return Position(**json.loads((folder / "state.json").read_text())["position"])
+
+
 def sync_folder(folder: Path) -> None:
     """Every file below, and the folder itself, on disk."""
     for path in folder.rglob("*"):

@@ -21,7 +21,7 @@ def evaluate(model: Model, examples: Sequence[Example], watch: Callable[[], None
     total, hits, count = 0.0, 0, 0
     model.causal.eval()
     try:
-        for batch in pack(examples, 1 if model.solo else model.plan.micro_batch_tokens):
+        for batch in pack(examples, model.micro_batch_tokens):
             watch()
             losses, right = model.losses(batch)
             total += float(losses.double().sum())

@@ -12,7 +12,6 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from app.domain.job import FailureReason
 from app.domain.spec import Adapter
@@ -66,15 +65,16 @@ def dense_weight(base: nn.Linear) -> Tensor:
     return base.dense() if isinstance(base, NF4Linear) else base.weight
 
 
-def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
-    """Put adapters into `model`, in place; A is drawn from `seed`, B is zero, both are fp32."""
+def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed: bool) -> PeftModel:
+    """Put adapters into `model`, in place; A is drawn from `seed`, B is zero, both are fp32. `transposed`: the base
+    model holds its weights as [in, out], which the adapter's config must say to whoever merges it."""
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=adapter.target_modules,
         use_rslora=adapter.use_rslora,
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+        fan_in_fan_out=transposed,
         task_type=TaskType.CAUSAL_LM,
     )
     config._register_custom_module({nn.Linear: AdaptedLinear})

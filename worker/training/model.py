@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from app.domain.job import FailureReason
 from app.domain.spec import JobSpec
@@ -28,15 +29,17 @@ class Model:
     peft: PeftModel | None
     trainable: dict[str, nn.Parameter]
     plan: Plan
-    solo: bool
+    num_base_parameters: int
+    solo: bool = False
     """The architecture does not take our attention: one document at a time, through the model's own."""
 
     @property
     def num_parameters(self) -> int:
-        adapters = sum(p.numel() for p in self.trainable.values()) if self.peft else 0
-        return self.num_base_parameters + adapters
+        return self.num_base_parameters + (self.num_trainable if self.peft else 0)
 
-    num_base_parameters: int = 0
+    @property
+    def micro_batch_tokens(self) -> int:
+        return 1 if self.solo else self.plan.micro_batch_tokens
 
     @property
     def num_trainable(self) -> int:
@@ -89,6 +92,7 @@ def load_model(folder: Path, config: PretrainedConfig, spec: JobSpec, plan: Plan
     dtype = torch.float32 if spec.method == "full" else plan.dtype
     causal = _load_dense(folder, config, dtype)
     num_parameters = sum(parameter.numel() for parameter in causal.parameters())
+    transposed = any(isinstance(module, Conv1D) for module in causal.modules())
     causal.requires_grad_(spec.method == "full")
     if spec.quantization is not None:
         head = causal.get_output_embeddings()
@@ -98,12 +102,12 @@ def load_model(folder: Path, config: PretrainedConfig, spec: JobSpec, plan: Plan
                 FailureReason.model_unusable, 'The model has no linear layer to quantize; use the method "lora".'
             )
     causal.to(device)
-    peft = add_lora(causal, spec.adapter, spec.training.seed) if spec.adapter else None
+    peft = add_lora(causal, spec.adapter, spec.training.seed, transposed=transposed) if spec.adapter else None
     trainable = {name: parameter for name, parameter in causal.named_parameters() if parameter.requires_grad}
     if plan.gradient_checkpointing:
-        causal.gradient_checkpointing_enable({"use_reentrant": False})
+        _enable_checkpointing(causal)
     causal.train()
-    return Model(causal, peft, trainable, plan, solo=False, num_base_parameters=num_parameters)
+    return Model(causal, peft, trainable, plan, num_parameters)
 
 
 def _load_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -121,6 +125,12 @@ def _load_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> P
         raise _unusable(error) from error
     assert isinstance(model, PreTrainedModel)
     return model
+
+
+def _enable_checkpointing(causal: PreTrainedModel) -> None:
+    """Newer transformers call it by another name, and warn of the old one."""
+    enable = getattr(causal, "activation_checkpointing_enable", None) or causal.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _unusable(error: Exception) -> TrainingFailed:

@@ -23,6 +23,8 @@ def check_parity(model: Model) -> bool:
         documents = _documents(model)
         model.causal.set_attn_implementation(PLAIN)
         expected = torch.cat([model.causal(input_ids=ids, use_cache=False).logits[0].float() for ids in documents])
+        if not expected.isfinite().all():
+            raise TrainingFailed(FailureReason.model_unusable, "The base model's logits are not finite numbers.")
         model.causal.set_attn_implementation(attention.NAME)
         if _error(_packed_logits(model, documents), expected) <= TOLERANCE[model.plan.dtype]:
             return True

@@ -10,18 +10,19 @@ from typing import Any, cast
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit, quantize_4bit
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 
 class NF4Linear(nn.Linear):
-    """A frozen `nn.Linear`, quantized on `device`; its products are computed in `dtype`."""
+    """A frozen linear layer, quantized from `weight` [out, in] where that lies; its products run in `dtype`."""
 
-    def __init__(self, dense: nn.Linear, *, double_quant: bool, dtype: torch.dtype, device: torch.device):
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, double_quant: bool, dtype: torch.dtype):
         nn.Module.__init__(self)
-        self.in_features, self.out_features, self.dtype = dense.in_features, dense.out_features, dtype
-        weight = dense.weight.detach().to(device)
-        packed, state = quantize_4bit(weight, quant_type="nf4", compress_statistics=double_quant)
+        self.out_features, self.in_features = weight.shape
+        self.dtype = dtype
+        packed, state = quantize_4bit(weight.contiguous(), quant_type="nf4", compress_statistics=double_quant)
         self.register_buffer("weight", packed)
-        self.register_buffer("bias", None if dense.bias is None else dense.bias.detach().to(device, dtype))
+        self.register_buffer("bias", None if bias is None else bias.to(dtype))
         self._block_size = state.blocksize
         self.register_buffer("absmax", state.absmax)
         self.register_buffer("code", state.code)
@@ -69,15 +70,19 @@ class _FrozenProduct(torch.autograd.Function):
 def quantize_linears(
     model: nn.Module, *, keep: nn.Module | None, double_quant: bool, dtype: torch.dtype, device: torch.device
 ) -> int:
-    """Replace each linear layer but `keep` (the head), one by one, so that one dense layer at most is in memory
-    beside the file's own pages. Says how many."""
+    """Quantize each linear layer but `keep` (the head) on `device`, one by one, so that one dense layer at most is in
+    memory beside the file's own pages. Says how many."""
     found = [
-        (parent, name, child)
+        (parent, name, cast(nn.Linear, child))
         for parent in model.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear and child is not keep
+        if type(child) in (nn.Linear, Conv1D) and child is not keep
     ]
     for parent, name, child in found:
-        setattr(parent, name, NF4Linear(child, double_quant=double_quant, dtype=dtype, device=device))
+        weight = child.weight.detach().to(device)
+        bias = None if child.bias is None else child.bias.detach().to(device)
+        if isinstance(child, Conv1D):  # GPT-2 holds [in, out]
+            weight = weight.T
+        setattr(parent, name, NF4Linear(weight, bias, double_quant=double_quant, dtype=dtype))
         child.weight = nn.Parameter(torch.empty(0), requires_grad=False)
     return len(found)

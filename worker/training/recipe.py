@@ -1,19 +1,17 @@
 """Supervised fine-tuning, from a request to a result folder. Reads top to bottom."""
 
-import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from app.domain.event import DatasetPrepared, Evaluated, JobEvent, JobResumed, ModelLoaded, Warned
+from app.domain.event import Evaluated, JobEvent, JobResumed, ModelLoaded
 from app.domain.job import FailureReason, JobPhase
 from app.domain.spec import Training
-from worker.training.channel import Channel
-from worker.training.checkpoint import Position, read_checkpoint, write_checkpoint
+from worker.training.channel import Channel, StopAsked
+from worker.training.checkpoint import Position, read_checkpoint, read_position, write_checkpoint
 from worker.training.evaluation import Evaluation, evaluate
 from worker.training.failure import TrainingFailed
 from worker.training.model import Model, load_config, load_model
@@ -33,12 +31,8 @@ from worker.training.protocol import (
     Stopped,
 )
 from worker.training.publish import Outcome, library_versions, publish
-from worker.training.rendering import Rendered, Renderer
+from worker.training.rows import Rows, prepare_rows, warn
 from worker.training.tokens import Tokens, load_tokens
-
-
-class StopAsked(Exception):
-    """The parent wants the process to end; raised where nothing is half done."""
 
 
 def train(request: Request, channel: Channel) -> None:
@@ -49,7 +43,11 @@ def train(request: Request, channel: Channel) -> None:
         run.loop()
         run.publish()
     except StopAsked:
-        channel.say(Stopped(step=run.position.step if run else 0))
+        if run is not None:
+            position = run.position
+        else:
+            position = read_position(request.checkpoint_path) if request.checkpoint_path else Position()
+        channel.say(Stopped(step=position.step))
 
 
 def prepare(request: Request, channel: Channel) -> "Run":
@@ -65,7 +63,7 @@ def prepare(request: Request, channel: Channel) -> "Run":
     started = time.monotonic()
     model = load_model(request.base_model_path, config, request.spec, plan)
     if not check_parity(model):
-        _warn(
+        warn(
             channel,
             "packing_off",
             f"{type(model.causal).__name__} brings its own attention; rows are trained on one by one, more slowly.",
@@ -77,54 +75,6 @@ def prepare(request: Request, channel: Channel) -> "Run":
     )
     channel.say(Happened(event=loaded))
     return Run(request, channel, tokens, rows, plan, model)
-
-
-@dataclass
-class Rows:
-    training: list[Example]
-    validation: list[Example]
-    chat_template: str | None
-
-
-def prepare_rows(request: Request, tokens: Tokens, channel: Channel) -> Rows:
-    training = request.spec.training
-    assert not isinstance(training.max_seq_len, str)
-    renderer = Renderer(tokens, training.train_on, training.max_seq_len)
-
-    def watch() -> None:
-        if channel.stop_wish:
-            raise StopAsked
-
-    rendered = renderer.render_file(request.dataset_path, watch=watch)
-    if not rendered.examples:
-        raise TrainingFailed(
-            FailureReason.no_labelled_tokens,
-            f"None of the {rendered.num_dropped:,} rows has a token to learn from within {training.max_seq_len:,} "
-            "tokens; raise max_seq_len or shorten the prompts.",
-        )
-    kept, held_back = split(rendered.examples, request.spec.validation_split, training.seed)
-    if request.validation_path:
-        held_back = renderer.render_file(request.validation_path, watch=watch).examples
-    template = tokens.template_name if rendered.uses_template else None
-    _tell_rows(rendered, kept, held_back, template, channel)
-    _warn_of_rows(rendered, tokens, training.max_seq_len, channel)
-    return Rows(kept, held_back, template)
-
-
-def split(examples: list[Example], share: float | None, seed: int) -> tuple[list[Example], list[Example]]:
-    """Training rows and the validation rows that the seed draws from them: at least one, and never all."""
-    if share is None:
-        return examples, []
-    if len(examples) < 2:
-        raise TrainingFailed(
-            FailureReason.dataset_invalid, "validation_split needs at least two usable rows, and there is one."
-        )
-    count = min(max(1, round(share * len(examples))), len(examples) - 1)
-    drawn = set(random.Random(f"{seed}:validation").sample(range(len(examples)), count))
-    return (
-        [example for index, example in enumerate(examples) if index not in drawn],
-        [example for index, example in enumerate(examples) if index in drawn],
-    )
 
 
 class Run:
@@ -149,7 +99,7 @@ class Run:
         if self._evaluation_due():  # the checkpoint was written before the evaluation of its step
             self._evaluate()
         while self.position.step < self.total_steps:
-            self._watch()
+            self.channel.raise_if_stopped()
             self._step()
             self._save_or_stop()
             if self._evaluation_due():
@@ -192,7 +142,7 @@ class Run:
         """Gradients of the step's mean loss over labelled tokens, whatever micro-batches it takes."""
         num_labelled = sum(example.num_labelled for example in examples)
         total = 0.0
-        for batch in pack(examples, 1 if self.model.solo else self.model.plan.micro_batch_tokens):
+        for batch in pack(examples, self.model.micro_batch_tokens):
             losses, _ = self.model.losses(batch)
             finite = torch.isfinite(losses)
             if not finite.all():
@@ -238,7 +188,7 @@ class Run:
     def _evaluate(self) -> None:
         self._say(PhaseEntered(phase=JobPhase.evaluating))
         try:
-            result = evaluate(self.model, self.rows.validation, self._watch)
+            result = evaluate(self.model, self.rows.validation, self.channel.raise_if_stopped)
         except StopAsked:
             self._save_or_stop()
             raise
@@ -260,7 +210,7 @@ class Run:
         changed = sorted(key for key in now if now[key] != written.get(key))
         if changed:
             text = f"The checkpoint was written under another {', '.join(changed)}; the run goes on, not bit for bit."
-            _warn(self.channel, "inexact_resume", text)
+            warn(self.channel, "inexact_resume", text)
         self._tell(JobResumed(attempt=self.request.attempt, step=self.position.step))
 
     def _fingerprint(self) -> dict[str, Any]:
@@ -272,10 +222,6 @@ class Run:
             "libraries": library_versions(),
             "threads": torch.get_num_threads(),
         }
-
-    def _watch(self) -> None:
-        if self.channel.stop_wish:
-            raise StopAsked
 
     def _say(self, line: Line) -> None:
         self.channel.say(line)
@@ -292,47 +238,6 @@ def _not_finite(what: str, step: int, examples: list[Example]) -> TrainingFailed
         f"The {what} of step {step} is not a finite number (dataset rows {shown}); lower learning_rate or look at "
         "these rows.",
     )
-
-
-def _tell_rows(
-    rendered: Rendered, kept: list[Example], held_back: list[Example], template: str | None, channel: Channel
-) -> None:
-    prepared = DatasetPrepared(
-        num_rows=len(kept),
-        num_validation_rows=len(held_back),
-        num_dropped_rows=rendered.num_dropped,
-        num_truncated_rows=rendered.num_truncated,
-        num_tokens=sum(len(example.ids) for example in kept),
-        num_labelled_tokens=sum(example.num_labelled for example in kept),
-        chat_template=template,
-    )
-    channel.say(Happened(event=prepared))
-
-
-def _warn_of_rows(rendered: Rendered, tokens: Tokens, max_seq_len: int, channel: Channel) -> None:
-    facts = {
-        "rows_dropped": (rendered.num_dropped, "rows have no token to learn from and are left out"),
-        "rows_truncated": (rendered.num_truncated, f"rows are longer than {max_seq_len:,} tokens and are cut"),
-        "unstable_template": (
-            rendered.num_unstable,
-            "rows render otherwise turn by turn than as a whole; only their last answer is learned, if any",
-        ),
-        "no_end_of_turn": (
-            rendered.num_endless,
-            "answers end without a special token, so that the model does not learn to stop after them",
-        ),
-        "special_tokens_in_content": (
-            tokens.num_typed_specials,
-            "special tokens are written in the rows' content; they are read as plain text",
-        ),
-    }
-    for code, (count, text) in facts.items():
-        if count:
-            _warn(channel, code, f"{count:,} {text}.")
-
-
-def _warn(channel: Channel, code: str, text: str) -> None:
-    channel.say(Happened(event=Warned(code=code, text=text)))
 
 
 def _peak_memory() -> int:

@@ -99,21 +99,19 @@ class Renderer:
     def _conversation(self, messages: list[Message], tools: list[Any] | None, result: Rendered) -> Piece:
         for message in messages:
             self._tokens.count_typed(message.content or "")
-        if self._train_on == "all":
-            ids = self._tokens.rendered(self._tokens.render(messages, tools, ask=False), first=True)
-            return ids, [True] * len(ids)
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
         if self._train_on == "completion":
-            answers = answers[-1:]
-        bounds = self._spans(messages[: answers[-1] + 1], tools, answers) if answers else None
-        if bounds is None and len(answers) > 1:
+            answers = [index for index in answers if messages[index].weight == 1][-1:]
+        if self._train_on != "all":
+            messages = messages[: answers[-1] + 1]
+        found = self._spans(messages, tools, answers)
+        if found is None:
             result.num_unstable += 1
             answers = answers[-1:]
-            bounds = self._spans(messages[: answers[-1] + 1], tools, answers)
-        if bounds is None:
-            result.num_unstable += 1
+            found = self._spans(messages, tools, answers)
+        if found is None:
             return [], []
-        return self._pieces(*bounds, [messages[index].weight == 1 for index in answers], result)
+        return self._pieces(*found, [messages[index].weight == 1 for index in answers], result)
 
     def _spans(
         self, messages: list[Message], tools: list[Any] | None, answers: list[int]
@@ -123,9 +121,10 @@ class Renderer:
         whole = self._tokens.render(messages, tools, ask=False)
         spans = []
         for index in answers:
-            before = self._tokens.render(messages[:index], tools, ask=True)
             through = self._tokens.render(messages[: index + 1], tools, ask=False)
-            if not (through.startswith(before) and whole.startswith(through)):
+            prompts = (self._tokens.render(messages[:index], tools, ask=ask) for ask in (True, False))
+            before = next((prompt for prompt in prompts if through.startswith(prompt)), None)
+            if before is None or not whole.startswith(through):
                 return None
             spans.append((len(before), len(through)))
         return whole, spans
@@ -138,12 +137,14 @@ class Renderer:
         labelled: list[bool] = []
         for number, (start, end) in enumerate(pairwise(bounds)):
             piece = self._tokens.rendered(whole[start:end], first=start == 0)
-            label = number % 2 == 1 and wanted[number // 2]
-            last = self._tokens.last_special(piece) if number % 2 == 1 else None
-            result.num_endless += label and last is None
-            cut = len(piece) if last is None else last + 1
             ids += piece
-            labelled += [label] * cut + [False] * (len(piece) - cut)
+            if number % 2 == 0:
+                labelled += [self._train_on == "all"] * len(piece)
+                continue
+            last = self._tokens.last_special(piece)
+            result.num_endless += last is None
+            cut = len(piece) if last is None else last + 1
+            labelled += [wanted[number // 2]] * cut + [self._train_on == "all"] * (len(piece) - cut)
         return ids, labelled
 
 

@@ -1,0 +1,118 @@
+"""Tiny models, requests for them, and a channel that remembers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from app.domain.spec import JobSpec
+from tests.fixtures.tiny_models import build_tiny_model, write_rows
+from worker.training.channel import Channel
+from worker.training.protocol import CheckpointWritten, Happened, Line, Measured, Request
+
+FP32 = {
+    "resources": {"device": "cpu"},
+    "training": {"gradient_checkpointing": False},
+    "engine": {"compute_dtype": "float32", "micro_batch_tokens": 64},
+}
+"""Resolved settings of an earlier attempt: exact arithmetic, and micro-batches that split a step."""
+
+
+class Recorder(Channel):
+    """Stands where the pipe is: keeps what is said, and stops when told to."""
+
+    def __init__(self, stop_at: int | None = None, why: Literal["drain", "cancel"] = "drain"):
+        self.lines: list[Line] = []
+        self.stop_wish = None
+        self._stop_at, self._why = stop_at, why
+
+    def say(self, line: Line) -> None:
+        self.lines.append(line)
+        if isinstance(line, Measured) and line.step == self._stop_at:
+            self.stop_wish = self._why
+
+    def losses(self) -> list[float]:
+        return [line.values["loss"] for line in self.lines if isinstance(line, Measured) and "loss" in line.values]
+
+    def checkpoints(self) -> list[CheckpointWritten]:
+        return [line for line in self.lines if isinstance(line, CheckpointWritten)]
+
+    def events(self, type: str) -> list[Any]:
+        return [line.event for line in self.lines if isinstance(line, Happened) and line.event.type == type]
+
+    def warnings(self) -> set[str]:
+        return {event.code for event in self.events("warned")}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny products gain nothing from a second thread, and the other core may be busy."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """PEFT asks transformers for a property by its old name."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a family's tiny model."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder_of(family: str) -> Path:
+        folder = root / family
+        return folder if folder.exists() else build_tiny_model(folder, family)
+
+    return folder_of
+
+
+def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
+    """Six steps of four rows at a rate that a tiny model learns from; `changes` go to the spec, those of training
+    into its part."""
+    training = {
+        "max_steps": 6,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "save_every": 1000,
+    } | changes.pop("training", {})
+    if training.get("epochs"):
+        training.pop("max_steps")
+    spec = {"base_model": "tiny", "dataset_id": "file-" + "0" * 24, "method": method, "training": training} | changes
+    return JobSpec.model_validate(spec).filled(512)
+
+
+@pytest.fixture
+def make_request(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., Request]:
+    def make(method: str = "lora", *, family: str = "llama", spec: JobSpec | None = None, **fields: Any) -> Request:
+        work_dir = fields.pop("work_dir", tmp_path / "work")
+        work_dir.mkdir(exist_ok=True)
+        defaults: dict[str, Any] = {
+            "spec": spec or make_spec(method),
+            "resolved": FP32,
+            "attempt": 1,
+            "base_model": "acme/tiny",
+            "base_model_revision": "r1",
+            "base_model_path": tiny(family),
+            "dataset_path": None,
+            "dataset_sha256": "0" * 64,
+            "validation_path": None,
+            "validation_sha256": None,
+            "checkpoint_path": None,
+            "work_dir": work_dir,
+            "cache_dir": tmp_path / "cache",
+            "threads": 1,
+        }
+        if "dataset_path" not in fields:
+            defaults["dataset_path"] = write_rows(tmp_path / "rows.jsonl")
+        return Request(**(defaults | fields))
+
+    return make

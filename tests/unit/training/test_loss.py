@@ -1,0 +1,68 @@
+"""The streamed loss against plain cross-entropy over all logits at once."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from worker.training import loss
+from worker.training.loss import Head, token_losses
+
+ROWS, DIM, WORDS = 13, 24, 350
+
+
+def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None) -> Tensor:
+    logits = F.linear(hidden, weight, bias) * scale
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four blocks, the last of them not full."""
+    monkeypatch.setattr(loss, "BLOCK", 100)
+
+
+@pytest.mark.parametrize("head_trains", [False, True])
+@pytest.mark.parametrize(("with_bias", "scale", "softcap"), [(False, 1.0, None), (True, 0.5, None), (True, 1.5, 3.0)])
+def test_loss_and_gradients_equal_plain_cross_entropy(
+    head_trains: bool, with_bias: bool, scale: float, softcap: float | None
+) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(ROWS, DIM, requires_grad=True)
+    weight = torch.randn(WORDS, DIM, requires_grad=head_trains)
+    bias = torch.randn(WORDS, requires_grad=head_trains) if with_bias else None
+    targets = torch.randint(WORDS, (ROWS,))
+    weights_of_rows = torch.rand(ROWS)
+    leaves = [leaf for leaf in (hidden, weight, bias) if leaf is not None and leaf.requires_grad]
+
+    logits = plain(hidden, weight, bias, scale, softcap)
+    expected = F.cross_entropy(logits, targets, reduction="none")
+    expected_grads = torch.autograd.grad(expected @ weights_of_rows, leaves)
+    found, hits = token_losses(hidden, targets, Head(weight, bias, torch.float32, scale, softcap))
+    found_grads = torch.autograd.grad(found @ weights_of_rows, leaves)
+
+    torch.testing.assert_close(found, expected)
+    assert hits.equal(logits.argmax(dim=1) == targets)
+    for grad, expected_grad in zip(found_grads, expected_grads, strict=True):
+        torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_by_finite_differences() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(WORDS, DIM, dtype=torch.float64)
+    targets = torch.randint(WORDS, (3,))
+    hidden = torch.randn(3, DIM, dtype=torch.float64, requires_grad=True)
+    head = Head(weight, None, torch.float64, softcap=5.0)
+    # The online sums are fp32 by design, so the steps are coarse.
+    assert torch.autograd.gradcheck(
+        lambda rows: token_losses(rows, targets, head)[0].double(), hidden, eps=1e-2, atol=2e-3, rtol=1e-2
+    )
+
+
+def test_far_apart_logits_stay_finite() -> None:
+    hidden = torch.eye(2, DIM) * 1000
+    weight = torch.zeros(WORDS, DIM)
+    weight[300, 0] = 1.0
+    losses, hits = token_losses(hidden, torch.tensor([300, 5]), Head(weight, None, torch.float32))
+    torch.testing.assert_close(losses, torch.tensor([0.0, torch.log(torch.tensor(float(WORDS)))]))
+    assert hits.tolist() == [True, False]

@@ -1,0 +1,65 @@
+"""A step's rows and their layout."""
+
+from itertools import chain
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.training.packing import Epochs, Example, lay_out, pack
+
+
+def example(length: int, first_label: int, line: int = 1) -> Example:
+    ids = torch.arange(100 * line, 100 * line + length, dtype=torch.int32)
+    return Example(line, ids, torch.arange(length) >= first_label)
+
+
+def test_an_epoch_takes_each_row_once_in_an_order_of_its_own() -> None:
+    epochs = Epochs(num_rows=10, batch_size=4, seed=3)
+    first = [epochs.rows(step) for step in (1, 2, 3)]
+    second = [epochs.rows(step) for step in (4, 5, 6)]
+    assert [len(rows) for rows in first] == [4, 4, 2]
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(10))
+    assert first != second
+
+
+def test_any_step_can_be_asked_first() -> None:
+    walked = Epochs(10, 4, seed=3)
+    for step in range(1, 6):
+        expected = walked.rows(step)
+        assert Epochs(10, 4, seed=3).rows(step) == expected
+
+
+def test_the_seed_decides_the_order() -> None:
+    assert Epochs(50, 50, seed=0).rows(1) != Epochs(50, 50, seed=1).rows(1)
+
+
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=30))
+def test_micro_batches_keep_to_the_budget_and_lose_no_row(lengths: list[int]) -> None:
+    examples = [example(length, 1, line) for line, length in enumerate(lengths, start=1)]
+    batches = pack(examples, 32)
+    assert sorted(held.line for batch in batches for held in batch.examples) == list(range(1, len(lengths) + 1))
+    assert all(batch.input_ids.shape[1] <= 32 or len(batch.examples) == 1 for batch in batches)
+    assert sum(len(batch.targets) for batch in batches) == sum(length - 1 for length in lengths)
+
+
+def test_best_fit_decreasing_fills_the_fullest() -> None:
+    batches = pack([example(length + 1, length) for length in (5, 7, 3, 5)], 10)
+    assert [batch.document_lengths for batch in batches] == [[7, 3], [5, 5]]
+
+
+def test_each_position_predicts_the_next_token_of_its_own_document() -> None:
+    batch = lay_out([example(5, 3, line=1), example(4, 1, line=2)])
+    assert batch.input_ids.tolist() == [[100, 101, 102, 103, 200, 201, 202]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    assert batch.positions.tolist() == [2, 3, 4, 5, 6]
+    assert batch.targets.tolist() == [103, 104, 201, 202, 203]
+    assert batch.owners.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_nothing_is_read_after_the_last_label() -> None:
+    held = Example(1, torch.arange(6, dtype=torch.int32), torch.tensor([0, 0, 1, 1, 0, 0], dtype=torch.bool))
+    batch = lay_out([held])
+    assert batch.input_ids.tolist() == [[0, 1, 2]]
+    assert batch.targets.tolist() == [2, 3]
+    assert held.num_labelled == 2

@@ -1,0 +1,109 @@
+"""The process itself, spoken to over its pipe as a worker does."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.job import FailureReason
+from tests.unit.training.conftest import make_spec
+from worker.training.channel import PARENT_GONE
+from worker.training.protocol import Failed, Finished, Measured, Request, Said, Stop, Stopped, parse_said
+
+ROOT = Path(__file__).parents[3]
+Start = Callable[[Request], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the training process with a request; its stderr goes to `log`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(request: Request) -> subprocess.Popen[str]:
+        with (tmp_path / "log").open("w") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "worker.training"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        started.append(child)
+        tell(child, request)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def tell(child: subprocess.Popen[str], line: Request | Stop) -> None:
+    assert child.stdin is not None
+    child.stdin.write(line.model_dump_json() + "\n")
+    child.stdin.flush()
+
+
+def said(child: subprocess.Popen[str]) -> Iterator[Said]:
+    assert child.stdout is not None
+    return (parse_said.validate_json(line) for line in child.stdout)
+
+
+@pytest.mark.parametrize("method", ["qlora", "lora", "full"])
+def test_a_training_from_request_to_result(method: str, start: Start, make_request: Callable[..., Request]) -> None:
+    child = start(make_request(method, resolved=None, spec=make_spec(method, training={"max_steps": 12})))
+    lines = list(said(child))
+    assert child.wait(timeout=20) == 0
+    losses = [line.values["loss"] for line in lines if isinstance(line, Measured)]
+    assert losses[-1] < 0.6 * losses[0]
+    finished = lines[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.path / "manifest.json").exists()
+
+
+def test_a_failure_is_said_and_its_trace_is_in_the_log(
+    start: Start, make_request: Callable[..., Request], tmp_path: Path
+) -> None:
+    child = start(make_request(base_model_path=tmp_path / "nowhere"))
+    *_, last = said(child)
+    assert child.wait(timeout=20) == 1
+    assert isinstance(last, Failed)
+    assert last.reason is FailureReason.model_unusable
+    assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def endless(make_request: Callable[..., Request]) -> Request:
+    return make_request(spec=make_spec(training={"max_steps": 1_000_000}))
+
+
+def wait_for_step(child: subprocess.Popen[str], step: int) -> None:
+    next(line for line in said(child) if isinstance(line, Measured) and line.step >= step)
+
+
+def test_stop_drains(start: Start, make_request: Callable[..., Request]) -> None:
+    child = start(endless(make_request))
+    wait_for_step(child, 2)
+    tell(child, Stop(why="drain"))
+    *_, checkpoint, last = said(child)
+    assert child.wait(timeout=20) == 0
+    assert isinstance(last, Stopped)
+    assert checkpoint.kind == "checkpoint"
+    assert checkpoint.step == last.step >= 2
+    assert (checkpoint.path / "state.json").exists()
+
+
+def test_it_ends_when_its_parent_does(start: Start, make_request: Callable[..., Request]) -> None:
+    child = start(endless(make_request))
+    wait_for_step(child, 1)
+    assert child.stdin is not None
+    child.stdin.close()
+    closed = time.monotonic()
+    assert child.wait(timeout=10) == PARENT_GONE
+    assert time.monotonic() - closed < 5

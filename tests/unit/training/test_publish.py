@@ -1,0 +1,121 @@
+"""The result folder, read by those it is for."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.unit.training.conftest import Recorder, make_spec
+from worker.training.protocol import Finished, Request
+from worker.training.quantization import quantize_linears
+from worker.training.recipe import prepare
+
+IDS = torch.arange(3, 40)[None]
+
+
+@pytest.fixture
+def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, torch.Tensor, Request]]:
+    """Trains, and gives the result folder, the trained model's own logits and the request."""
+
+    def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, Request]:
+        channel = Recorder()
+        spec = make_spec(method, validation_split=0.2, **changes)
+        run = prepare(make_request(family=family, spec=spec), channel)
+        run.loop()
+        run.model.causal.eval()
+        with torch.no_grad():
+            hidden = run.model.hidden_states(IDS, torch.arange(IDS.shape[1])[None], [IDS.shape[1]])[0]
+            head = run.model.head()
+            logits = torch.cat([head.logits(hidden, start, block)[0] for start, block in head.blocks()], dim=1)
+        run.publish()
+        finished = channel.lines[-1]
+        assert isinstance(finished, Finished)
+        return finished.path, logits, run.request
+
+    return trained
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True:UserWarning")  # our 4-bit GPT-2 holds [out, in]
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("method", ["qlora", "lora"])
+def test_the_adapter_in_plain_peft_gives_the_same_logits(method: str, family: str, trained: Callable) -> None:
+    folder, logits, request = trained(method, family, adapter={"rank": 4, "use_rslora": True})
+    base = AutoModelForCausalLM.from_pretrained(request.base_model_path, dtype=torch.float32)
+    with torch.no_grad():
+        untrained = base(IDS).logits[0]
+        if method == "qlora":  # the base it was trained on
+            head, device = base.get_output_embeddings(), torch.device("cpu")
+            quantize_linears(base, keep=head, double_quant=True, dtype=torch.float32, device=device)
+        found = PeftModel.from_pretrained(base, folder)(IDS).logits[0]
+    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
+    assert (found - untrained).norm() > 0.1 * untrained.norm()
+
+
+def test_the_adapter_merges(trained: Callable) -> None:
+    for family in ("llama", "gpt2"):
+        folder, logits, request = trained("lora", family)
+        base = AutoModelForCausalLM.from_pretrained(request.base_model_path, dtype=torch.float32)
+        merged = PeftModel.from_pretrained(base, folder).merge_and_unload()
+        with torch.no_grad():
+            torch.testing.assert_close(merged(IDS).logits[0], logits, rtol=1e-3, atol=1e-3)
+
+
+def test_the_adapters_files(trained: Callable) -> None:
+    folder, _, request = trained("qlora", "qwen3", adapter={"rank": 4})
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "acme/tiny"
+    assert config["revision"] == "r1"
+    assert config["inference_mode"] is True
+    assert config["task_type"] == "CAUSAL_LM"
+    assert config["target_modules"] == sorted(config["target_modules"])
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert len(tensors) == 2 * 7 * 2
+    assert all(name.startswith("base_model.model.model.layers.") and ".lora_" in name for name in tensors)
+    assert AutoTokenizer.from_pretrained(folder).chat_template == (folder / "chat_template.jinja").read_text()
+    assert str(request.base_model_path) not in "".join(path.read_text() for path in folder.glob("*.json"))
+
+
+def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
+    folder, _, request = trained("lora")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["base_model"] == {"name": "acme/tiny", "revision": "r1"}
+    assert manifest["spec"] == request.spec.model_dump(mode="json")
+    assert (manifest["num_steps"], manifest["seed"]) == (6, 0)
+    assert manifest["final_loss"] < manifest["first_loss"]
+    assert manifest["validation"].keys() == {"loss", "token_accuracy"}
+    assert manifest["libraries"].keys() >= {"torch", "transformers", "peft"}
+    others = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+    assert manifest["files"] == {
+        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in others.items()
+    }
+
+
+def test_the_model_card(trained: Callable) -> None:
+    folder, _, _ = trained("lora", name="Colours\nand more")
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(front)
+    assert card["base_model"] == "acme/tiny"
+    assert card["library_name"] == "peft"
+    assert card["tags"] == ["tunewright", "sft", "lora"]
+    assert "# Colours and more\n" in text
+    final_loss = json.loads((folder / "manifest.json").read_text())["final_loss"]
+    assert f"| Final loss | {final_loss:.4f} |" in text
+
+
+def test_a_full_fine_tune_is_a_model_folder(trained: Callable) -> None:
+    folder, logits, request = trained("full", "gemma3")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).logits[0], logits, rtol=1e-4, atol=1e-4)
+    assert (folder / "config.json").read_bytes() == (request.base_model_path / "config.json").read_bytes()
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert file.get_tensor("model.norm.weight").dtype is torch.float32
+    assert {"manifest.json", "README.md", "tokenizer.json"} <= {path.name for path in folder.iterdir()}

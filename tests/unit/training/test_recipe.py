@@ -1,0 +1,355 @@
+"""The loop against plain transformers and PEFT, and against itself interrupted."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from app.domain.job import FailureReason, JobPhase
+from tests.fixtures.tiny_models import WINDOW
+from tests.unit.training.conftest import FP32, Recorder, make_spec
+from tests.unit.training.reference import padded_loss, plain_adapter, plain_model, trainable_of
+from worker.training.failure import TrainingFailed
+from worker.training.model import load_config, load_model
+from worker.training.optim import learning_rate
+from worker.training.parity import check_parity
+from worker.training.plan import Plan
+from worker.training.protocol import Finished, Measured, PhaseEntered, Planned, Request, Stopped
+from worker.training.recipe import prepare, train
+
+MakeRequest = Callable[..., Request]
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
+METHODS = ["qlora", "lora", "full"]
+
+
+@pytest.fixture
+def long_rows(tmp_path: Path) -> Path:
+    """Rows of many lengths, most of them longer than a tiny model's window."""
+    path = tmp_path / "long.jsonl"
+    rows = [
+        {"prompt": "the printer " * (number % 5 + 1), "completion": "is late " * (number % 3 + 1)}
+        for number in range(12)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def copies(tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def reference_run(model: torch.nn.Module, run: Any) -> list[float]:
+    """The same steps, rows and rates, the plain way; returns the losses."""
+    parameters = list(trainable_of(model).values())
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
+    losses = []
+    for step in range(1, run.total_steps + 1):
+        loss = padded_loss(model, [run.rows.training[row] for row in run.epochs.rows(step)])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, run.training.max_grad_norm)
+        optimizer.param_groups[0]["lr"] = learning_rate(step, run.total_steps, run.training)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_twenty_steps_equal_plain_peft(family: str, make_request: MakeRequest, long_rows: Path) -> None:
+    """Packed, streamed and in our own products, against padded rows, all logits and PEFT's layers."""
+    spec = make_spec("lora", training={"max_steps": 20, "batch_size": 5, "learning_rate": 1e-3}, adapter={"rank": 4})
+    channel = Recorder()
+    run = prepare(make_request(family=family, spec=spec, dataset_path=long_rows), channel)
+    assert max(row.num_inputs for row in run.rows.training) > 2 * WINDOW
+    before = copies(run.model.trainable)
+    plain = plain_adapter(run.request.base_model_path, spec.adapter, before)
+
+    expected = reference_run(plain, run)
+    run.loop()
+
+    assert channel.losses() == pytest.approx(expected, rel=1e-5)
+    after = trainable_of(plain)
+    for part in ("lora_A", "lora_B"):
+        names = [name for name in before if part in name]
+        moved = torch.cat([(run.model.trainable[name] - before[name]).flatten() for name in names])
+        expected_moved = torch.cat([(after[name] - before[name]).flatten() for name in names])
+        assert (moved - expected_moved).norm() / expected_moved.norm() < 1e-3
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_full_fine_tuning_equals_plain_transformers(family: str, make_request: MakeRequest, long_rows: Path) -> None:
+    spec = make_spec("full", training={"max_steps": 8, "batch_size": 5, "learning_rate": 1e-3})
+    channel = Recorder()
+    run = prepare(make_request(family=family, spec=spec, dataset_path=long_rows), channel)
+    plain = plain_model(run.request.base_model_path)
+    expected = reference_run(plain, run)
+    run.loop()
+    assert channel.losses() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_packing_changes_nothing(method: str, make_request: MakeRequest, long_rows: Path, tmp_path: Path) -> None:
+    losses = []
+    for budget in (1, 1000):
+        resolved = FP32 | {"engine": {"compute_dtype": "float32", "micro_batch_tokens": budget}}
+        channel = Recorder()
+        request = make_request(method, family="gemma3", dataset_path=long_rows, resolved=resolved)
+        train(request, channel)
+        losses.append(channel.losses())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradient_checkpointing_changes_nothing(method: str, make_request: MakeRequest) -> None:
+    losses = []
+    for checkpointing in (False, True):
+        resolved = FP32 | {"training": {"gradient_checkpointing": checkpointing}}
+        channel = Recorder()
+        request = make_request(method, resolved=resolved)
+        run = prepare(request, channel)
+        layer = run.model.causal.get_decoder().layers[0]
+        assert layer.gradient_checkpointing == checkpointing
+        run.loop()
+        losses.append(channel.losses())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["qlora", "lora"])
+def test_at_step_0_the_adapted_model_is_the_plain_one_to_the_last_bit(
+    method: str, family: str, tiny: Callable[[str], Path]
+) -> None:
+    folder = tiny(family)
+    for dtype in ("float32", "bfloat16"):
+        model = load_model(folder, load_config(folder), make_spec(method), Plan("cpu", dtype, False, 64))
+        assert check_parity(model)
+        ids = torch.arange(20)[None]
+        adapted = model.hidden_states(ids, ids, [20])
+        assert model.peft is not None
+        with model.peft.disable_adapter():
+            assert model.hidden_states(ids, ids, [20]).equal(adapted)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_family_learns_by_every_method(method: str, family: str, make_request: MakeRequest) -> None:
+    channel = Recorder()
+    resolved = FP32 | {"engine": {"compute_dtype": "bfloat16", "micro_batch_tokens": 64}}
+    spec = make_spec(method, training={"max_steps": 10})
+    train(make_request(family=family, spec=spec, resolved=resolved), channel)
+    losses = channel.losses()
+    assert losses[-1] < 0.7 * losses[0]
+    assert channel.warnings() == set()
+
+
+def test_float16_trains_with_a_scaled_loss(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    resolved = FP32 | {"engine": {"compute_dtype": "float16", "micro_batch_tokens": 64}}
+    request = make_request("qlora", spec=make_spec("qlora", training={"max_steps": 12}), resolved=resolved)
+    run = prepare(request, channel)
+    assert run.scaler.is_enabled()
+    run.loop()
+    assert channel.losses()[-1] < 0.8 * channel.losses()[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+    method: str, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    """Stopped in the middle of an epoch, with dropout drawing from the random state; evaluation falls on the stop."""
+    adapter = None if method == "full" else {"dropout": 0.1}
+    spec = make_spec(method, adapter=adapter, validation_split=0.2, training={"max_steps": 8, "eval_every": 4})
+    whole = Recorder()
+    train(make_request(spec=spec, work_dir=tmp_path / "whole"), whole)
+
+    first = Recorder(stop_at=4)
+    train(make_request(spec=spec, work_dir=tmp_path / "first"), first)
+    (checkpoint,) = first.checkpoints()
+    assert first.lines[-1] == Stopped(step=4)
+    torch.manual_seed(12345)  # whatever the process drew meanwhile
+    planned = next(line for line in first.lines if isinstance(line, Planned))
+    second = Recorder()
+    request = make_request(
+        spec=spec,
+        work_dir=tmp_path / "second",
+        attempt=2,
+        checkpoint_path=checkpoint.path,
+        resolved=planned.resolved,
+    )
+    train(request, second)
+
+    assert first.losses() + second.losses() == whole.losses()
+    assert [event.step for event in second.events("job_resumed")] == [4]
+    assert second.events("evaluated") == whole.events("evaluated")
+    assert second.warnings() == set()
+    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    results = [load_file(tmp_path / folder / "result" / name) for folder in ("whole", "second")]
+    assert results[0].keys() == results[1].keys()
+    assert all(results[0][key].equal(results[1][key]) for key in results[0])
+    manifests = [json.loads((tmp_path / folder / "result/manifest.json").read_text()) for folder in ("whole", "second")]
+    assert manifests[0] == manifests[1]
+
+
+def test_a_checkpoint_of_other_settings_says_so(make_request: MakeRequest, tmp_path: Path) -> None:
+    first = Recorder(stop_at=2)
+    train(make_request(), first)
+    second = Recorder()
+    other = {"dataset_sha256": "1" * 64, "checkpoint_path": first.checkpoints()[0].path}
+    train(make_request(work_dir=tmp_path / "second", **other), second)
+    (warning,) = second.events("warned")
+    assert warning.code == "inexact_resume"
+    assert "dataset" in warning.text
+
+
+def test_checkpoints_come_every_save_every_steps_but_not_at_the_end(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    request = make_request(spec=make_spec(training={"save_every": 2}))
+    train(request, channel)
+    assert [line.step for line in channel.checkpoints()] == [2, 4]
+    assert all(line.path.parent == request.work_dir / "checkpoints" for line in channel.checkpoints())
+    assert {path.name for path in channel.checkpoints()[0].path.iterdir()} == {
+        "trainable.safetensors",
+        "optimizer.safetensors",
+        "random.safetensors",
+        "state.json",
+    }
+
+
+def test_cancel_stops_after_the_step_and_writes_nothing(make_request: MakeRequest) -> None:
+    channel = Recorder(stop_at=3, why="cancel")
+    request = make_request()
+    train(request, channel)
+    assert channel.lines[-1] == Stopped(step=3)
+    assert channel.checkpoints() == []
+    assert list(request.work_dir.iterdir()) == []
+
+
+def test_a_drain_at_the_last_step_lets_the_run_finish(make_request: MakeRequest) -> None:
+    channel = Recorder(stop_at=6)
+    train(make_request(), channel)
+    assert isinstance(channel.lines[-1], Finished)
+
+
+def test_a_stop_before_the_first_step_names_the_step_the_run_stands_at(make_request: MakeRequest) -> None:
+    first = Recorder(stop_at=2)
+    train(make_request(), first)
+    second = Recorder()
+    second.stop_wish = "drain"
+    train(make_request(checkpoint_path=first.checkpoints()[0].path), second)
+    assert second.lines[-1] == Stopped(step=2)
+
+
+def test_what_is_said_in_which_order(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    spec = make_spec(validation_split=0.25, training={"epochs": 2, "batch_size": 6})
+    train(make_request(spec=spec), channel)
+    phases = [line.phase for line in channel.lines if isinstance(line, PhaseEntered)]
+    assert phases == [
+        JobPhase.preparing,
+        JobPhase.training,
+        JobPhase.evaluating,
+        JobPhase.training,
+        JobPhase.evaluating,
+        JobPhase.training,
+        JobPhase.publishing,
+    ]
+    planned = next(line for line in channel.lines if isinstance(line, Planned))
+    assert (planned.total_steps, planned.start_step, planned.resolved) == (6, 0, FP32)
+    (prepared,) = channel.events("dataset_prepared")
+    assert (prepared.num_rows, prepared.num_validation_rows, prepared.chat_template) == (18, 6, None)
+    (loaded,) = channel.events("model_loaded")
+    assert 0 < loaded.num_trainable_parameters < loaded.num_parameters
+    measured = [line for line in channel.lines if isinstance(line, Measured) and "loss" in line.values]
+    assert [line.step for line in measured] == [1, 2, 3, 4, 5, 6]
+    assert [line.values["epoch"] for line in measured][2::3] == [1.0, 2.0]
+    assert measured[-1].values["num_tokens"] == 2 * prepared.num_tokens
+    assert measured[0].values.keys() == {
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "tokens_per_second",
+        "epoch",
+        "num_tokens",
+        "memory_bytes",
+    }
+
+
+def test_half_an_epoch(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    train(make_request(spec=make_spec(training={"epochs": 0.5})), channel)
+    assert len(channel.losses()) == 3
+
+
+def test_validation_rows_of_their_own_file(make_request: MakeRequest, long_rows: Path) -> None:
+    channel = Recorder()
+    train(make_request(validation_path=long_rows, validation_sha256="2" * 64), channel)
+    assert channel.events("dataset_prepared")[0].num_validation_rows == 12
+    (evaluated,) = channel.events("evaluated")
+    assert evaluated.validation_loss > 0
+
+
+def test_nan_names_the_step_and_the_rows(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    run = prepare(make_request(), channel)
+    with torch.no_grad():
+        next(iter(run.model.trainable.values())).fill_(float("nan"))
+    lines = sorted(run.rows.training[row].line for row in run.epochs.rows(1))
+    with pytest.raises(TrainingFailed, match=rf"step 1 .*rows {', '.join(map(str, lines))}\)") as caught:
+        run.loop()
+    assert caught.value.reason is FailureReason.nan_loss
+
+
+def test_no_labelled_token_at_all(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = tmp_path / "hopeless.jsonl"
+    path.write_text(json.dumps({"prompt": "a" * 100, "completion": "b"}) + "\n")
+    with pytest.raises(TrainingFailed) as caught:
+        train(make_request(spec=make_spec(training={"max_seq_len": 8}), dataset_path=path), Recorder())
+    assert caught.value.reason is FailureReason.no_labelled_tokens
+
+
+def test_trouble_with_rows_is_told(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"prompt": "a<eos>", "completion": "b"},
+        {"prompt": "a", "completion": "b" * 90},
+        {"prompt": "a" * 90, "completion": "b"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    channel = Recorder()
+    train(make_request(spec=make_spec(training={"max_seq_len": 32}), dataset_path=path), channel)
+    assert channel.warnings() == {"rows_dropped", "rows_truncated", "special_tokens_in_content"}
+
+
+@pytest.mark.parametrize(("target", "what"), [("nowhere", "does not fit"), ("lm_head", "output layer")])
+def test_target_modules_that_cannot_be(make_request: MakeRequest, target: str, what: str) -> None:
+    spec = make_spec(adapter={"target_modules": [target]})
+    with pytest.raises(TrainingFailed, match=what) as caught:
+        train(make_request(spec=spec), Recorder())
+    assert caught.value.reason is FailureReason.model_unusable
+
+
+def test_a_model_with_broken_weights(make_request: MakeRequest, tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny("llama"), tmp_path / "broken"))
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingFailed, match="not finite") as caught:
+        train(make_request(base_model_path=folder), Recorder())
+    assert caught.value.reason is FailureReason.model_unusable
+
+
+def test_a_folder_without_weights(make_request: MakeRequest, tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for path in tiny("llama").iterdir():
+        if path.suffix != ".safetensors":
+            (folder / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(TrainingFailed, match="cannot be loaded") as caught:
+        train(make_request(base_model_path=folder), Recorder())
+    assert caught.value.reason is FailureReason.model_unusable
