@@ -49,7 +49,7 @@ class DatasetOut(BaseModel):
     problems: list[Problem]
     """The first hundred things wrong with it."""
     problem_counts: dict[str, int]
-    """How many things are wrong with it, by code; exact."""
+    """How many things are wrong with it, by code; at most a hundred of one row are counted."""
     created_at: datetime
 
     @classmethod

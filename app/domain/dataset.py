@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -51,7 +52,8 @@ class Problem(BaseModel):
 
 
 class Report(BaseModel):
-    """What an inspection found. `problems` holds the first hundred; `problem_counts` is exact, by code."""
+    """What an inspection found. `problems` holds the first hundred; `problem_counts` counts all by code, but at
+    most a hundred of one row, so that a hostile row costs no more than its bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -125,7 +127,7 @@ class _Inspection:
         if found is None or found is not self.format:
             self.note(number, _format_finding(record, found, self.format))
             return
-        for finding in check_record(record, found):
+        for finding in islice(check_record(record, found), MAX_PROBLEMS):
             self.note(number, finding)
 
     def note(self, number: int, finding: Finding) -> None:

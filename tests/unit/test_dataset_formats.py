@@ -166,6 +166,11 @@ def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
     assert not report.valid
 
 
+def test_a_row_counts_for_a_hundred_problems_at_most() -> None:
+    rows = [line({"messages": [0] * 5000}), line({"messages": [user()]})]
+    assert inspect(rows).problem_counts == {"wrong_type": 100, "nothing_to_learn": 1}
+
+
 @pytest.mark.parametrize("lines", [[], [b"", b"  \r"], [b"\xef\xbb\xbf"]])
 def test_a_file_without_rows(lines: list[bytes]) -> None:
     assert inspect(lines).problem_counts == {"no_rows": 1}
