@@ -100,9 +100,7 @@ class Demo:
             with self.timed("download the adapter"):
                 assert self.job.adapter_id
                 adapter = self.download(client, self.job.adapter_id)
-            peak = max(
-                point.values["memory_bytes"] for point in client.metrics(self.job.id, ["memory_bytes"])
-            )
+            peak = max(point.values["memory_bytes"] for point in client.metrics(self.job.id, ["memory_bytes"]))
         with self.timed("evaluate on the NF4 base it was trained on"):
             nf4 = self.evaluate(model, adapter, "nf4")
         with self.timed("evaluate on the bf16 base"):
@@ -173,9 +171,7 @@ class Demo:
                 console.print(f"\n--- {log.name}", *lines, sep="\n", soft_wrap=True)
         if self.job:
             with Client() as client:
-                console.print(
-                    "\n--- the training process", client.logs(self.job.id)[-4000:], sep="\n", soft_wrap=True
-                )
+                console.print("\n--- the training process", client.logs(self.job.id)[-4000:], sep="\n", soft_wrap=True)
 
 
 class Stack:
@@ -203,9 +199,7 @@ class Stack:
 
     def stop(self) -> None:
         if process := self.process:
-            signal.signal(
-                signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT)
-            )  # a second ctrl-C hurries it
+            signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))  # a second ctrl-C hurries it
             process.send_signal(signal.SIGINT)
             process.wait()
 
@@ -225,9 +219,7 @@ def prepare_base_model() -> Path:
 
 def run(*arguments: str, stdout: int | None = None) -> None:
     sys.stdout.flush()
-    subprocess.run(
-        [sys.executable, *arguments], check=True, stdout=stdout, env=os.environ | {"HF_HUB_OFFLINE": "1"}
-    )
+    subprocess.run([sys.executable, *arguments], check=True, stdout=stdout, env=os.environ | {"HF_HUB_OFFLINE": "1"})
 
 
 def judge(report: dict[str, Any]) -> int:
@@ -235,11 +227,7 @@ def judge(report: dict[str, Any]) -> int:
     missed = [
         *([f"{rows} rows are too few, {FEWEST_ROWS} are needed"] if rows < FEWEST_ROWS else []),
         *([f"the base model has {base:.0%} right, beyond {HIGHEST_BASE:.0%}"] if base > HIGHEST_BASE else []),
-        *(
-            [f"the adapter has {adapter:.0%} right, below {LOWEST_ADAPTER:.0%}"]
-            if adapter < LOWEST_ADAPTER
-            else []
-        ),
+        *([f"the adapter has {adapter:.0%} right, below {LOWEST_ADAPTER:.0%}"] if adapter < LOWEST_ADAPTER else []),
     ]
     for bar in missed:
         console.print(f"Missed: {bar}", style="bold red")

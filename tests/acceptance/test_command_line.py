@@ -1,0 +1,140 @@
+"""`tunewright` as a user types it, against the running stack."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.acceptance.conftest import ROOT, Stack, environment
+from tunewright import Client, TunewrightError
+from tunewright.command_line import app
+
+Done = subprocess.CompletedProcess[str]
+Type = Callable[..., Done]
+
+
+@pytest.fixture
+def type_in(stack: Stack, tmp_path: Path) -> Type:
+    """Types a command in an empty folder, and expects this exit status."""
+
+    def type_in(*words: object, status: int = 0, **variables: str) -> Done:
+        command = [sys.executable, "-m", "tunewright", *map(str, words)]
+        env = environment(stack.data) | {"PYTHONPATH": str(ROOT), "COLUMNS": "160"} | variables
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    return type_in
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"prompt": f"The cat number {n}", "completion": f" sat on mat {n % 3}."}) for n in range(12)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) -> None:
+    assert "tiny" in type_in("models", "list").stdout
+    training = ["--max-steps", 3, "--batch-size", 4, "--rank", 4, "--alpha", 8]
+    posted = type_in("jobs", "create", "--model", "tiny", "--dataset", rows, *training, "--name", "cats", "--watch")
+    assert "The job was accepted and queued." in posted.stdout
+    assert "step 3/3  100%  loss" in posted.stdout
+    assert "The job succeeded" in posted.stdout
+
+    [job] = json.loads(type_in("jobs", "list", "--json", "--limit", 1).stdout)
+    assert (job["name"], job["spec"]["adapter"]["rank"], job["spec"]["training"]["max_steps"]) == ("cats", 4, 3)
+    assert job["id"] in type_in("jobs", "list", "--state", "succeeded").stdout
+    shown = type_in("jobs", "show", job["id"]).stdout
+    assert "100%, step 3 of 3, attempt 1" in shown
+    assert job["adapter_id"] in shown
+    type_in("jobs", "logs", job["id"])
+
+    assert job["adapter_id"] in type_in("adapters", "list").stdout
+    assert type_in("adapters", "download", job["adapter_id"]).stdout.strip() == job["adapter_id"]
+    type_in("jobs", "download", job["id"], "again")
+    files = {path.name: path.read_bytes() for path in (tmp_path / job["adapter_id"]).iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} <= files.keys()
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    type_in("jobs", "delete", job["id"])
+    assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr
+
+
+def test_options_go_before_the_file_of_a_spec(type_in: Type, rows: Path, tmp_path: Path) -> None:
+    uploaded = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
+    spec = {"base_model": "tiny", "training": {"max_steps": 9, "batch_size": 2}, "metadata": {"team": "cats"}}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    words = ["--spec", "spec.json", "--dataset", uploaded["id"], "--max-steps", 500, "--json"]
+    job = json.loads(type_in("jobs", "create", *words).stdout)
+    assert (job["spec"]["training"]["max_steps"], job["spec"]["training"]["batch_size"]) == (500, 2)
+    assert job["id"] in type_in("jobs", "list", "--metadata", "team=cats").stdout
+    assert type_in("jobs", "list", "--metadata", "team=dogs").stdout == "(none)\n"
+    assert "cancel" in type_in("jobs", "cancel", job["id"]).stdout
+    ended = type_in("jobs", "watch", job["id"], status=1)
+    assert "The job was cancelled." in ended.stdout
+    assert "[job_cancelled]" in ended.stderr
+
+
+def test_every_bad_field_of_a_spec_is_told(type_in: Type, rows: Path) -> None:
+    words = ["--model", "nosuch", "--dataset", rows, "--rank", 0]
+    told = type_in("jobs", "create", *words, status=1).stderr
+    assert told.startswith("tunewright: ")
+    assert "[invalid_spec]" in told.splitlines()[0]
+    assert {"/adapter/rank", "/training"} <= {line.split(":")[0].strip() for line in told.splitlines()[1:]}
+
+
+def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnonsense \x1b[31m\n')
+    refused = type_in("datasets", "upload", "bad.jsonl", status=1).stdout
+    assert "invalid" in refused
+    assert "line 2" in refused
+    assert "\x1b" not in refused
+    dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
+    assert (dataset["state"], dataset["num_examples"]) == ("ready", 12)
+    assert dataset["sha256"] in type_in("datasets", "show", dataset["id"]).stdout
+    type_in("datasets", "delete", dataset["id"])
+    assert dataset["id"] not in type_in("datasets", "list").stdout
+
+
+def test_a_key_made_by_hand_opens_its_project_alone(type_in: Type, stack: Stack) -> None:
+    key = type_in("keys", "create", "--project", "elsewhere", "--read-only").stdout.strip()
+    with Client(stack.reach["url"], key) as client:
+        assert list(client.list_jobs()) == []
+        with pytest.raises(TunewrightError) as caught:
+            client.delete_job("ftjob-0")
+    assert caught.value.status == 403
+
+
+def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
+    lines = [
+        type_in("jobs", "show", "nonsense", status=1).stderr,
+        type_in("jobs", "list", status=1, TUNEWRIGHT_API_KEY="tw_wrong").stderr,
+        type_in("jobs", "list", status=1, TUNEWRIGHT_URL="http://127.0.0.1:1").stderr,
+        type_in("jobs", "list", status=1, TUNEWRIGHT_DATA_DIR=str(tmp_path)).stderr,
+        type_in("keys", "create", status=1, TUNEWRIGHT_DATA_DIR=str(tmp_path)).stderr,
+        type_in("datasets", "upload", "nosuch.jsonl", status=1).stderr,
+        type_in("models", "add", "other", "--path", tmp_path, status=1).stderr,
+    ]
+    for line in lines:
+        assert line.count("\n") == 1, line
+    codes = [line.rstrip("]\n").rpartition("[")[2] for line in lines[:5]]
+    assert codes == ["job_not_found", "unauthorized", "connection_failed", "no_server", "no_server"]
+
+
+COMMANDS = "", "up", "keys create", "models add", "models list", "models remove", "datasets upload", "datasets list"
+COMMANDS += "datasets show", "datasets delete", "jobs create", "jobs list", "jobs show", "jobs watch", "jobs cancel"
+COMMANDS += "jobs delete", "jobs logs", "jobs download", "adapters list", "adapters show", "adapters download"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    done = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="tunewright")
+    assert done.exit_code == 0
+    usage, blank, explanation, *_ = done.stdout.splitlines()
+    assert usage.startswith(f"Usage: tunewright {command}".rstrip())
+    assert (blank, explanation.startswith("  ")) == ("", True)
