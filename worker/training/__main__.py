@@ -50,7 +50,10 @@ def _failure(error: Exception) -> Failed:
 
     if isinstance(error, TrainingFailed):
         return Failed(reason=error.reason, message=error.message)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "Cannot allocate memory")
+    )
+    if out_of_memory:
         return Failed(
             reason=FailureReason.out_of_memory,
             message="The training ran out of memory. Try gradient_checkpointing true, a smaller max_seq_len, "

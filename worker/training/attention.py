@@ -43,7 +43,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, s
         return _folded(q, k, v, scale, window, softcap)
     mask = None
     if window is not None and tokens > window:
-        mask = _visible(tokens, window, q.device)
+        mask = ~_hidden(tokens, window, q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
 
 
@@ -54,17 +54,23 @@ def _folded(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, s
     scores = torch.bmm(rows, k[0].transpose(1, 2)).view(heads, tokens, tokens)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    hidden = ~_visible(tokens, window, q.device)
-    weights = torch.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1, dtype=torch.float32).to(v.dtype)
+    scores = scores.masked_fill(_hidden(tokens, window, q.device), float("-inf"))
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype)
     return torch.bmm(weights.view(kv_heads, -1, tokens), v[0]).view(1, heads, tokens, -1)
 
 
-@lru_cache(maxsize=256)
-def _visible(tokens: int, window: int | None, device: torch.device) -> Tensor:
-    """[tokens, tokens], true where the row's token sees the column's: itself and up to `window` - 1 before it."""
-    distance = torch.arange(tokens, device=device)[:, None] - torch.arange(tokens, device=device)
-    seen = distance >= 0
-    return seen if window is None else seen & (distance < window)
+def _hidden(tokens: int, window: int | None, device: torch.device) -> Tensor:
+    """[tokens, tokens], false where the row's token sees the column's: itself and up to `window` - 1 before it."""
+    size = 1 << (tokens - 1).bit_length()
+    return _square(size, window, device)[:tokens, :tokens]
+
+
+@lru_cache(maxsize=8)
+def _square(size: int, window: int | None, device: torch.device) -> Tensor:
+    """The mask of any document is the corner of a longer one's, so that a few masks serve all lengths."""
+    distance = torch.arange(size, device=device)[:, None] - torch.arange(size, device=device)
+    hidden = distance < 0
+    return hidden if window is None else hidden | (distance >= window)
 
 
 AttentionInterface.register(NAME, document_attention)

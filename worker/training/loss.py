@@ -84,8 +84,8 @@ def _stream(
     grad = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device) if with_grad else None
     for start, block in head.blocks():
         logits, slope = head.logits(hidden, start, block)
-        own = ((targets >= start) & (targets < start + block.shape[0])).nonzero()[:, 0]
-        target_logit[own] = logits[own, targets[own] - start]
+        inside, place = _place(targets, start, block)
+        target_logit = torch.where(inside, logits.gather(1, place)[:, 0], target_logit)
         block_max, block_best = logits.max(dim=1)
         best = torch.where(block_max > highest, block_best + start, best)
         raised = torch.maximum(highest, block_max)
@@ -95,7 +95,7 @@ def _stream(
         total = total * shrink + weights.sum(dim=1)
         if grad is not None:
             if slope is not None:
-                target_slope[own] = slope[own, targets[own] - start]
+                target_slope = torch.where(inside, slope.gather(1, place)[:, 0], target_slope)
                 weights *= slope
             grad.mul_(shrink[:, None]).add_(weights.to(head.dtype) @ block)
     normalizer = highest + torch.log(total)
@@ -116,8 +116,8 @@ def _second_pass(
         end = start + block.shape[0]
         logits, slope = head.logits(hidden, start, block)
         grad = logits.sub_(normalizer[:, None]).exp_()
-        own = ((targets >= start) & (targets < end)).nonzero()[:, 0]
-        grad[own, targets[own] - start] -= 1
+        inside, place = _place(targets, start, block)
+        grad.scatter_(1, place, grad.gather(1, place) - inside[:, None].float())
         grad *= grad_losses[:, None] * head.scale
         if slope is not None:
             grad *= slope
@@ -127,3 +127,9 @@ def _second_pass(
         grad_hidden += low @ block
         grad_weight[start:end] = low.T @ hidden
     return grad_hidden, grad_weight, grad_bias
+
+
+def _place(targets: Tensor, start: int, block: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each target is a word of the block, and where, [rows, 1]: without asking the device, which would wait."""
+    place = targets - start
+    return (place >= 0) & (place < block.shape[0]), place.clamp(0, block.shape[0] - 1)[:, None]

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from app.domain.job import FailureReason
 from tests.unit.training.conftest import make_spec
+from worker.training.__main__ import _failure
 from worker.training.channel import PARENT_GONE
 from worker.training.protocol import Failed, Finished, Measured, Request, Said, Stop, Stopped, parse_said
 
@@ -77,6 +79,16 @@ def test_a_failure_is_said_and_its_trace_is_in_the_log(
     assert isinstance(last, Failed)
     assert last.reason is FailureReason.model_unusable
     assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_running_out_of_memory_is_told_apart() -> None:
+    for exhaust in (lambda: torch.empty(10**15), lambda: bytearray(10**15)):
+        with pytest.raises((RuntimeError, MemoryError)) as caught:
+            exhaust()
+        failed = _failure(caught.value)
+        assert failed.reason is FailureReason.out_of_memory
+        assert "gradient_checkpointing" in failed.message
+    assert _failure(RuntimeError("other")).reason is FailureReason.internal_error
 
 
 def endless(make_request: Callable[..., Request]) -> Request:
