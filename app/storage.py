@@ -21,6 +21,8 @@ from app.domain.artifact import StoredFile
 from app.errors import StorageFull
 
 CHUNK_BYTES = 2**20
+LEAST_PART_BYTES = 8 * 2**20
+"""S3 refuses parts of less than 5 MiB, save the last."""
 SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
 
@@ -45,12 +47,13 @@ class Storage:
         parts = urlsplit(url)
         self.root = Path(unquote(parts.path)) if parts.scheme == "file" else None
         self._store: Any = from_url(url, mkdir=True) if self.root else from_url(url)
+        self._buffer_bytes = CHUNK_BYTES if self.root else LEAST_PART_BYTES
 
     @asynccontextmanager
     async def writer(self, key: str) -> AsyncIterator[Writer]:
         """Write an object as it arrives. Leaving by an exception leaves nothing behind."""
         with full_disk_named():
-            async with obstore.open_writer_async(self._store, _checked(key), buffer_size=CHUNK_BYTES) as file:
+            async with obstore.open_writer_async(self._store, _checked(key), buffer_size=self._buffer_bytes) as file:
                 yield Writer(key, file)
             self._fsync(key)
 
@@ -59,7 +62,7 @@ class Storage:
         digest = hashlib.sha256()
         size = 0
         with full_disk_named(), source.open("rb") as file:
-            with obstore.open_writer(self._store, _checked(key), buffer_size=CHUNK_BYTES) as target:
+            with obstore.open_writer(self._store, _checked(key), buffer_size=self._buffer_bytes) as target:
                 while chunk := file.read(CHUNK_BYTES):
                     target.write(chunk)
                     digest.update(chunk)

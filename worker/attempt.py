@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 from app.datasets.service import DatasetService
+from app.models.hub import locate
 from app.models.service import ModelService
 from redis import Redis
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -26,7 +27,7 @@ from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain.artifact import StoredFile
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
-from app.errors import ModelNotFound, StaleAttempt
+from app.errors import BadModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim
 from app.settings import Settings
@@ -101,7 +102,7 @@ class Attempt:
     def _run(self) -> None:
         try:
             request = self.prepare()
-        except ModelNotFound as error:
+        except (ModelNotFound, BadModelFolder) as error:
             why = str(error)
             self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why))
             return
@@ -128,7 +129,7 @@ class Attempt:
             attempt=self.claim.attempt,
             base_model=inputs.model.name,
             base_model_revision=inputs.model.revision,
-            base_model_path=Path(inputs.model.source),
+            base_model_path=locate(inputs.model.source, inputs.model.revision, self.settings.cache_dir),
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,
             validation_path=self._fetched("validation.jsonl", validation) if validation else None,

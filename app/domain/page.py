@@ -5,6 +5,7 @@ import binascii
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 
+from app.domain.identity import PATTERN
 from app.errors import BadCursor
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,6 +26,8 @@ class Cursor(NamedTuple):
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
             micros, _, id = raw.partition(".")
+            if not PATTERN.fullmatch(id):
+                raise BadCursor
             return cls(EPOCH + timedelta(microseconds=int(micros)), id)
         except (binascii.Error, ValueError, OverflowError) as error:
             raise BadCursor from error

@@ -26,9 +26,7 @@ class KeyService:
         """A new key, which nobody can be shown again."""
         id = new_id("key")
         text = f"tw_{id.removeprefix('key-')}_{secrets.token_urlsafe(32)}"
-        self.keys.add(
-            ApiKey(id=id, project_id=project_id, name=name, sha256=_digest(text), scopes=sorted(set(scopes)))
-        )
+        self.keys.add(ApiKey(id=id, project_id=project_id, name=name, sha256=_digest(text), scopes=sorted(set(scopes))))
         return text
 
     def find_caller(self, text: str) -> Caller | None:
