@@ -219,7 +219,9 @@ def prepare_base_model() -> Path:
 
 def run(*arguments: str, stdout: int | None = None) -> None:
     sys.stdout.flush()
-    subprocess.run([sys.executable, *arguments], check=True, stdout=stdout, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    # PEFT still says is_gradient_checkpointing, of which transformers warns.
+    quiet = {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
+    subprocess.run([sys.executable, *arguments], check=True, stdout=stdout, env=os.environ | quiet)
 
 
 def judge(report: dict[str, Any]) -> int:

@@ -84,6 +84,7 @@ class Attempt:
         self.uploaded: list[Future[None]] = []
 
     def run(self) -> None:
+        # What earlier attempts left here when their worker was killed.
         shutil.rmtree(self.folder.parent, ignore_errors=True)
         self.folder.mkdir(parents=True)
         try:
@@ -97,7 +98,7 @@ class Attempt:
             self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
         finally:
             self.uploads.shutdown(cancel_futures=True)
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self) -> None:
         try:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.domain.job import JobState
-from app.errors import AlreadyCancelling, InvalidSpec, JobFinal, JobNotFinal, JobNotFound, NotJson, TooLarge
+from app.errors import AlreadyCancelling, BadCursor, InvalidSpec, JobFinal, JobNotFinal, JobNotFound, NotJson, TooLarge
 from app.errors import UnsupportedMediaType as NotAsJson
 from app.jobs.repository import JobFilter
 from app.jobs.schemas import EXAMPLE_SPEC, JobOut
@@ -63,7 +63,7 @@ def post_job(
     return JobOut.of(job, waiting_for=service.waiting_for(job))
 
 
-@router.get("", summary="List jobs", responses=problems())
+@router.get("", summary="List jobs", responses=problems(BadCursor))
 def list_jobs(
     caller: CallerDep, session: SessionDep, page: PageDep, wanted: Annotated[JobFilter, Depends(get_filter)]
 ) -> Page[JobOut]:

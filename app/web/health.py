@@ -28,6 +28,7 @@ class Readiness(BaseModel):
 
 @router.get("/healthz", summary="Is the process alive?")
 async def healthz() -> Health:
+    """200 as long as the process serves requests, whatever the database does."""
     return Health()
 
 
@@ -38,6 +39,8 @@ async def healthz() -> Health:
     responses={503: {"model": Readiness, "description": "The database does not answer."}},
 )
 async def readyz(request: Request) -> Response:
+    """200 while the database answers; what else answers is told too. Asks for no key."""
+
     def ask_database() -> None:
         with transaction(request.app.state.sessions) as session:
             session.execute(text("SELECT 1"))

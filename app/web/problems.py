@@ -49,13 +49,16 @@ class ProblemDetails(BaseModel):
     errors: list[FieldProblem] = []
 
 
+PROBLEM_JSON = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+
+
 def problems(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for a route that can raise these, besides 401, 403 and bad parameters."""
     by_status: dict[int | str, list[str]] = {401: ["`unauthorized`"], 403: ["`forbidden`"], 422: ["`invalid_request`"]}
     for error in errors:
         by_status.setdefault(error.status, []).append(f"`{error.code}`: {(error.__doc__ or error.__name__).strip()}")
     return {
-        status: {"model": ProblemDetails, "description": " / ".join(texts), "content": {"application/problem+json": {}}}
+        status: {"model": ProblemDetails, "description": " / ".join(texts), "content": PROBLEM_JSON}
         for status, texts in by_status.items()
     }
 

@@ -63,7 +63,8 @@ def start_stack(data: Path) -> Stack:
     log.close()
     reach = data / "server.json"
     until = time.monotonic() + 90
-    while not reach.exists():
+    # An earlier stack that was killed has left its own behind.
+    while not (reach.exists() and json.loads(reach.read_text())["pid"] == process.pid):
         assert process.poll() is None, Path(log.name).read_text()
         assert time.monotonic() < until, Path(log.name).read_text()
         time.sleep(0.1)

@@ -16,7 +16,7 @@ DATASET_ID = re.compile(r"file-[0-9a-f]{24}")
 
 def build_spec(client: Client, file: Path | None, dataset: str | None, given: dict[str, Any]) -> dict[str, Any]:
     """Uploads the dataset if it is a file. What is None was not given."""
-    spec = read_spec(file) if file else {}
+    spec = {"training": {}} | (read_spec(file) if file else {})
     for name, value in given.items():
         if isinstance(value, dict) and name != "metadata":
             value = spec.get(name, {}) | {key: each for key, each in value.items() if each is not None}
