@@ -1,0 +1,93 @@
+"""Decisions on `auto` settings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.training.conftest import FP32, make_spec
+from worker.training import plan
+from worker.training.model import load_config
+from worker.training.plan import Plan, Sizes, count_parameters, make_plan
+from worker.training.protocol import Request
+
+MakeRequest = Callable[..., Request]
+
+
+def decide(request: Request, longest_row: int = 20) -> Plan:
+    return make_plan(request, load_config(request.base_model_path), longest_row)
+
+
+def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> None:
+    request = make_request("qlora", resolved=None, device="cpu")
+    found = decide(request)
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    dtype = "bfloat16" if fast else "float32"
+    assert found == Plan("cpu", dtype, gradient_checkpointing=False, micro_batch_tokens=1024)
+    assert found.resolved(request.spec) == {
+        "resources": {"device": "cpu"},
+        "quantization": {"compute_dtype": dtype},
+        "training": {"gradient_checkpointing": False},
+        "engine": {"compute_dtype": dtype, "micro_batch_tokens": 1024},
+    }
+    assert make_plan(request.model_copy(update={"resolved": found.resolved(request.spec)}), None, 0) == found  # type: ignore[arg-type]
+
+
+def test_an_earlier_attempt_is_obeyed(make_request: MakeRequest) -> None:
+    assert decide(make_request(resolved=FP32)) == Plan("cpu", "float32", False, 64)
+
+
+def test_decisions_for_another_device_are_made_anew(make_request: MakeRequest) -> None:
+    other = FP32 | {"resources": {"device": "cuda"}}
+    assert decide(make_request(resolved=other, device="cpu")).micro_batch_tokens == 1024
+
+
+def test_what_the_spec_says_is_no_question(make_request: MakeRequest) -> None:
+    spec = make_spec(
+        "qlora", quantization={"compute_dtype": "float32"}, training={"gradient_checkpointing": True, "max_steps": 1}
+    )
+    found = decide(make_request(spec=spec, resolved=None))
+    assert (found.compute_dtype, found.gradient_checkpointing) == ("float32", True)
+
+
+def test_little_memory_first_costs_time_then_tokens(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = make_request("lora", resolved=None)
+    sizes = Sizes.of(request, load_config(request.base_model_path))
+
+    def plan_within(needed: float) -> Plan:
+        monkeypatch.setattr(plan, "_free_memory", lambda device: needed / plan.USABLE_SHARE + 1)
+        return decide(request)
+
+    dtype = decide(request).compute_dtype
+    roomy = plan_within(sizes.bytes_needed(1024, dtype, checkpointing=False))
+    tight = plan_within(sizes.bytes_needed(1024, dtype, checkpointing=True))
+    tighter = plan_within(sizes.bytes_needed(512, dtype, checkpointing=True))
+    hopeless = plan_within(0)
+    assert [(p.gradient_checkpointing, p.micro_batch_tokens) for p in (roomy, tight, tighter, hopeless)] == [
+        (False, 1024),
+        (True, 1024),
+        (True, 512),
+        (True, 256),
+    ]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_parameters_are_counted_from_the_files(family: str, tiny: Callable[[str], Any]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny(family))
+    assert count_parameters(tiny(family)) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_methods_need_memory_in_the_known_order(make_request: MakeRequest) -> None:
+    needs = []
+    for method in ("qlora", "lora", "full"):
+        request = make_request(method)
+        sizes = Sizes.of(request, load_config(request.base_model_path))
+        llama_7b = {"hidden": 4096, "intermediate": 11008, "layers": 32, "vocabulary": 32000}
+        large = Sizes(**(vars(sizes) | llama_7b | {"num_parameters": 6_738_415_616, "double_quant": True}))
+        needs.append(large.bytes_needed(512, "bfloat16", checkpointing=True) / 1e9)
+    assert needs[0] == pytest.approx(5, abs=1.2)
+    assert needs[1] == pytest.approx(15, abs=1.5)
+    assert needs[2] == pytest.approx(108, abs=3)
