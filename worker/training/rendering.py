@@ -16,6 +16,7 @@ from app.domain.dataset import (
     RecordFormat,
     check_record,
     find_format,
+    is_blank,
     parse_line,
     to_messages,
 )
@@ -151,7 +152,7 @@ class Renderer:
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
+            if is_blank(line):
                 continue
             record = parse_line(line)
             if isinstance(record, Finding):
