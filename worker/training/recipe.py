@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from app.domain.event import Evaluated, JobEvent, JobResumed, ModelLoaded
+from app.domain.event import Evaluated, JobEvent, ModelLoaded
 from app.domain.job import FailureReason, JobPhase
 from app.domain.spec import Training
 from worker.training.channel import Channel, StopAsked
@@ -212,7 +212,6 @@ class Run:
         if changed:
             text = f"The checkpoint was written under another {', '.join(changed)}; the run goes on, not bit for bit."
             warn(self.channel, "inexact_resume", text)
-        self._tell(JobResumed(attempt=self.request.attempt, step=self.position.step))
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be the same for a resumed run to be bit for bit the uninterrupted one."""

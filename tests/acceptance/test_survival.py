@@ -1,0 +1,122 @@
+"""What was accepted survives: a killed worker, a drained worker, a stack that is stopped, killed and started again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import ROOT, Stack, start_stack, stop_stack
+from tunewright import Client, Event, Job
+
+
+@pytest.fixture
+def own_stack(tiny_model: Path) -> Iterator[Stack]:
+    """A stack that a test may hurt."""
+    folder = Path(tempfile.mkdtemp(prefix="tunewright-survival-"))
+    folder.chmod(0o755)
+    started = start_stack(folder / "data")
+    add = [sys.executable, "-m", "app.models", "add", "tiny", "--path", str(tiny_model)]
+    subprocess.run(add, cwd=ROOT, env=started.environment(), check=True, stdout=subprocess.DEVNULL)
+    yield started
+    if started.process.poll() is None:
+        stop_stack(started)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def submit(client: Client, folder: Path, steps: int) -> Job:
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)))
+    dataset = client.upload_dataset(rows)
+    training = {"max_steps": steps, "batch_size": 2, "save_every": 50}
+    return client.create_job(base_model="tiny", dataset_id=dataset.id, training=training)
+
+
+def wait_for_checkpoint(client: Client, job_id: str) -> None:
+    until = time.monotonic() + 90
+    while not any(event.type == "checkpoint_saved" for event in client.events(job_id)):
+        assert time.monotonic() < until, client.logs(job_id)
+        time.sleep(0.2)
+
+
+def find_worker(stack: Stack) -> psutil.Process:
+    children = psutil.Process(stack.process.pid).children()
+    [worker] = [child for child in children if "training@" in " ".join(child.cmdline())]
+    return worker
+
+
+def happened(client: Client, job_id: str) -> list[Event]:
+    return list(client.events(job_id))
+
+
+def test_a_killed_worker_costs_no_job_and_its_child_does_not_outlive_it(own_stack: Stack, tmp_path: Path) -> None:
+    with own_stack.client() as client:
+        job = submit(client, tmp_path, steps=2000)
+        wait_for_checkpoint(client, job.id)
+        worker = find_worker(own_stack)
+        [trainer] = [child for child in worker.children() if "worker.training" in child.cmdline()]
+        worker.kill()
+        trainer.wait(timeout=12)
+        until = time.monotonic() + 60
+        while client.get_job(job.id).attempt < 2:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        wait_until_resumed(client, job.id)
+        client.cancel_job(job.id)
+        assert client.wait(job.id).state == "cancelled"
+        kinds = [event.type for event in happened(client, job.id)]
+        assert kinds.count("attempt_lost") == 1
+        [resumed] = [event for event in happened(client, job.id) if event.type == "job_resumed"]
+        assert resumed.data["step"] >= 50
+
+
+def wait_until_resumed(client: Client, job_id: str) -> None:
+    until = time.monotonic() + 60
+    while not any(event.type == "job_resumed" for event in client.events(job_id)):
+        assert time.monotonic() < until, client.logs(job_id)
+        time.sleep(0.2)
+
+
+def test_a_stopped_stack_drains_and_the_next_start_finds_and_finishes_everything(
+    own_stack: Stack, tmp_path: Path
+) -> None:
+    with own_stack.client() as client:
+        job = submit(client, tmp_path, steps=300)
+        wait_for_checkpoint(client, job.id)
+    stop_stack(own_stack)
+    assert not psutil.pid_exists(own_stack.process.pid)
+    again = start_stack(own_stack.data)
+    try:
+        with again.client() as client:
+            assert len(list(client.list_datasets())) == 1
+            done = client.wait(job.id)
+            assert done.state == "succeeded", client.logs(job.id)
+            kinds = [event.type for event in happened(client, job.id)]
+            # Drained: given back with a checkpoint of its last step, and neither lost nor failed.
+            assert "attempt_released" in kinds
+            assert "attempt_lost" not in kinds
+            steps = [point.step for point in client.metrics(job.id, names=["loss"])]
+            assert steps == list(range(1, 301))
+    finally:
+        stop_stack(again)
+
+
+def test_a_killed_supervisor_costs_nothing_that_was_accepted(own_stack: Stack, tmp_path: Path) -> None:
+    with own_stack.client() as client:
+        job = submit(client, tmp_path, steps=200)
+    os.kill(own_stack.process.pid, signal.SIGKILL)
+    own_stack.process.wait()
+    again = start_stack(own_stack.data)
+    try:
+        with again.client() as client:
+            assert client.wait(job.id).state == "succeeded", client.logs(job.id)
+    finally:
+        stop_stack(again)
