@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tunewright import Client, Job
+from tunewright import Client, Job, TunewrightError
 from tunewright.display import duration, size
 from tunewright.follow import follow
 
@@ -170,8 +170,15 @@ class Demo:
             if log.exists() and (lines := log.read_text(errors="replace").splitlines()[-15:]):
                 console.print(f"\n--- {log.name}", *lines, sep="\n", soft_wrap=True)
         if self.job:
+            console.print("\n--- the training process", self.job_logs(), sep="\n", soft_wrap=True)
+
+    def job_logs(self) -> str:
+        assert self.job
+        try:
             with Client() as client:
-                console.print("\n--- the training process", client.logs(self.job.id)[-4000:], sep="\n", soft_wrap=True)
+                return client.logs(self.job.id)[-4000:]
+        except TunewrightError as error:
+            return f"(unknown: {error})"
 
 
 class Stack:
