@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import structlog
-from app.datasets.service import DatasetService
-from app.models.hub import locate
-from app.models.service import ModelService
 from redis import Redis
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain.artifact import StoredFile
@@ -30,6 +28,8 @@ from app.domain.spec import JobSpec
 from app.errors import BadModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim
+from app.models.hub import locate
+from app.models.service import ModelService
 from app.settings import Settings
 from app.storage import Storage
 from worker.child import Child
