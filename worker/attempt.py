@@ -80,6 +80,7 @@ class Attempt:
         self.reporter = Reporter(sessions, redis, claim)
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
         self.folder = settings.data_dir.absolute() / "work" / claim.job_id / str(claim.attempt)
+        self.phase: JobPhase | None = None
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.uploaded: list[Future[None]] = []
 
@@ -120,6 +121,7 @@ class Attempt:
 
     def prepare(self) -> Request:
         """Fetch everything the child reads into the attempt's own folder."""
+        self.enter(JobPhase.preparing)
         inputs = self.write(self._inputs)
         spec = JobSpec.model_validate(inputs.job.spec)
         dataset = self._fetched("training.jsonl", inputs.dataset)
@@ -144,7 +146,6 @@ class Attempt:
 
     def _inputs(self, attempt: AttemptService) -> Inputs:
         job = attempt.jobs.get(self.claim.project_id, self.claim.job_id)
-        attempt.enter(JobPhase.preparing)
         datasets = DatasetService(attempt.session)
         validation_id = job.spec["validation_dataset_id"]
         model = ModelService(attempt.session).find(job.project_id, job.base_model)
@@ -169,6 +170,12 @@ class Attempt:
             (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
             self.storage.fetch(file, folder / file.path)
         return folder
+
+    def enter(self, phase: JobPhase) -> None:
+        """Tell the phase, once: the child names those that the worker is in already too."""
+        if phase is not self.phase:
+            self.write(lambda attempt: attempt.enter(phase))
+            self.phase = phase
 
     def train(self, request: Request) -> Said:
         """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
@@ -213,7 +220,7 @@ class Attempt:
     def _carry_on(self, said: Said) -> None:
         match said:
             case PhaseEntered():
-                self.write(lambda attempt: attempt.enter(said.phase))
+                self.enter(said.phase)
             case Planned():
                 self.reporter.total_steps = said.total_steps
                 self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step))
@@ -252,7 +259,7 @@ class Attempt:
 
     def publish(self, result: Path) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
-        self.write(lambda attempt: attempt.enter(JobPhase.publishing))
+        self.enter(JobPhase.publishing)
         manifest = json.loads((result / "manifest.json").read_text())
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None
