@@ -5,11 +5,11 @@ from functools import cache
 from typing import NamedTuple
 
 import structlog
-from app.datasets.service import inspect_next
 from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
 from app import streams
+from app.datasets.service import inspect_next
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
