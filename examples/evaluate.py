@@ -10,6 +10,10 @@ import time
 import warnings
 from pathlib import Path
 
+# Before the libraries come: they would tell of coming renames, and of kernels on a model hub.
+logging.disable(logging.ERROR)
+warnings.simplefilter("ignore", FutureWarning)
+
 import torch
 from peft import PeftModel
 from rich.console import Console
@@ -24,7 +28,7 @@ BATCH_SIZE = 64
 
 def main() -> None:
     arguments = parse_arguments()
-    hush()
+    disable_progress_bar()
     started = time.monotonic()
     rows = read_rows(arguments.data)[: arguments.limit]
     tokenizer = AutoTokenizer.from_pretrained(arguments.base, padding_side="left")
@@ -54,13 +58,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="take the first rows only")
     parser.add_argument("--out", type=Path, required=True, help="where the report goes, as JSON")
     return parser.parse_args()
-
-
-def hush() -> None:
-    """Leaves the screen to the result: libraries would tell of coming renames and of kernels on a model hub."""
-    logging.disable(logging.ERROR)
-    warnings.simplefilter("ignore", FutureWarning)
-    disable_progress_bar()
 
 
 def read_rows(data: Path) -> list[Row]:
