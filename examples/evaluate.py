@@ -102,6 +102,8 @@ def show(report: dict) -> None:
     console = Console()
     for row in report["rows"][:5]:
         sample = Table.grid(padding=(0, 2))
+        sample.add_column()
+        sample.add_column(overflow="fold")
         sample.add_row("[dim]prompt", escape(row["prompt"].strip()))
         sample.add_row("[dim]expected", escape(row["expected"]))
         for name in report["exact_match"]:
