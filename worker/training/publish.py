@@ -33,6 +33,7 @@ class Outcome:
     position: Position
     validation: Evaluation | None
     chat_template: str | None
+    turn_ends: frozenset[int]
 
 
 def publish(model: Model, tokens: Tokens, outcome: Outcome) -> Path:
@@ -44,6 +45,7 @@ def publish(model: Model, tokens: Tokens, outcome: Outcome) -> Path:
     else:
         _save_model(model, outcome.request.base_model_path, folder)
     tokens.tokenizer.save_pretrained(folder)
+    _name_turn_ends(outcome, tokens.eos, folder)
     _write_card(outcome, folder)
     _write_manifest(outcome, folder)
     sync_folder(folder)
@@ -74,6 +76,15 @@ def _save_model(model: Model, base: Path, folder: Path) -> None:
     shutil.copyfile(base / "config.json", folder / "config.json")
     if (base / "generation_config.json").exists():
         shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
+
+
+def _name_turn_ends(outcome: Outcome, eos: int, folder: Path) -> None:
+    """Where the chat template ends a turn with another token than EOS, whoever generates must stop there too."""
+    if outcome.turn_ends <= {eos}:
+        return
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(config | {"eos_token_id": sorted(outcome.turn_ends | {eos})}, indent=2) + "\n")
 
 
 def _stored_dtype(base: Path) -> torch.dtype:

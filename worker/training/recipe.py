@@ -108,7 +108,10 @@ class Run:
 
     def publish(self) -> None:
         self._say(PhaseEntered(phase=JobPhase.publishing))
-        outcome = Outcome(self.request, self.resolved, self.position, self.validation, self.rows.chat_template)
+        rows = self.rows
+        outcome = Outcome(
+            self.request, self.resolved, self.position, self.validation, rows.chat_template, rows.turn_ends
+        )
         self._say(Finished(path=publish(self.model, self.tokens, outcome)))
 
     def _step(self) -> None:

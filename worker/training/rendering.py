@@ -39,6 +39,8 @@ class Rendered:
     num_unstable: int = 0
     num_endless: int = 0
     uses_template: bool = False
+    turn_ends: set[int] = field(default_factory=set)
+    """Special tokens that end an answer."""
 
     @property
     def num_tokens(self) -> int:
@@ -143,8 +145,12 @@ class Renderer:
                 labelled += [self._train_on == "all"] * len(piece)
                 continue
             last = self._tokens.last_special(piece)
-            result.num_endless += last is None
-            cut = len(piece) if last is None else last + 1
+            if last is None:
+                result.num_endless += 1
+                cut = len(piece)
+            else:
+                result.turn_ends.add(piece[last])
+                cut = last + 1
             labelled += [wanted[number // 2]] * cut + [self._train_on == "all"] * (len(piece) - cut)
         return ids, labelled
 

