@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app import logs, streams
 from app.adapters.routes import router as adapters
@@ -46,7 +47,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await app.state.redis.aclose()
         engine.dispose()
 
-    app = FastAPI(
+    # The reference at /docs brings its scripts along: it works where nothing but this server can be reached.
+    app = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs-assets",
         title="Tunewright",
         version="0.1.0",
         description=DESCRIPTION,

@@ -1,5 +1,6 @@
 """What holds for every route, taken from the real app's own list of them, so that a new route is held to it too."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -59,10 +60,20 @@ def test_the_list_is_the_whole_app() -> None:
     served = set()
     for entry in create_app(Settings()).routes:
         for route in entry.original_router.routes if hasattr(entry, "original_router") else [entry]:
-            served |= {(method, route.path.replace(":path}", "}")) for method in route.methods - {"HEAD"}}
-    pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+            methods = getattr(route, "methods", {"GET"}) - {"HEAD"}  # a folder of files has none
+            served |= {(method, route.path.replace(":path}", "}")) for method in methods}
+    pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets"}
     assert served == {(method, path) for method, path, _ in ROUTES} | {("GET", page) for page in pages}
     assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models"}
+
+
+def test_the_reference_needs_no_other_server(server: TestClient) -> None:
+    page = server.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources
+    for source in sources:
+        assert source.startswith("/"), source
+        assert server.get(source).status_code == 200, source
 
 
 def test_no_key_no_answer(ask: Ask) -> None:
