@@ -1,5 +1,6 @@
 """`/adapters`: list, look at, download and delete trained adapters."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -83,7 +84,8 @@ def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDe
         key=archive.storage_key,
         size=archive.size,
         sha256=archive.sha256,
-        filename=f"{adapter.name.rsplit('/', 1)[-1]}.tar",
+        # A colon would make tar look for another machine, and is no file name on some systems.
+        filename=f"{re.sub('[:/]+', '-', adapter.name)}.tar",
         at=archive.created_at,
         media_type="application/x-tar",
     )

@@ -45,7 +45,7 @@ def publish(sessions: Sessions, settings: Settings, project_id: str, tmp_path: P
                 project,
                 job_id,
                 1,
-                name=f"{base_model}-support",
+                name=f"ft:{base_model}:support:0a1b2c3d",
                 base_model=base_model,
                 manifest=MANIFEST,
                 files=stored[:-1],

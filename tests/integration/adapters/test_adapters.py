@@ -36,7 +36,7 @@ def test_an_adapter_as_one_archive(api: TestClient, publish: Publish) -> None:
     described = api.get(f"/adapters/{published.id}").json()["archive"]
     answer = api.get(described["url"])
     assert answer.headers["Content-Type"] == "application/x-tar"
-    assert 'filename="tiny-support.tar"' in answer.headers["Content-Disposition"]
+    assert 'filename="ft-tiny-support-0a1b2c3d.tar"' in answer.headers["Content-Disposition"]
     assert hashlib.sha256(answer.content).hexdigest() == described["sha256"]
     digest = answer.headers["Repr-Digest"].removeprefix("sha-256=:").removesuffix(":")
     assert b64decode(digest).hex() == described["sha256"]
