@@ -41,13 +41,15 @@ class Dispatcher:
         self.reminded_at = 0.0
 
     def relay(self) -> None:
-        with transaction(self.sessions) as session:
-            while outbox.relay(session, self.bells) == outbox.BATCH:
-                session.commit()
-                session.begin()
+        while self._relay_batch() == outbox.BATCH:
+            continue
         if time.monotonic() - self.reminded_at > REMIND_SECONDS:
             self.reminded_at = time.monotonic()
             self.remind()
+
+    def _relay_batch(self) -> int:
+        with transaction(self.sessions) as session:
+            return outbox.relay(session, self.bells)
 
     def remind(self) -> None:
         """Ring again for work that waits although its queue is empty: its bells were lost with Redis."""

@@ -85,10 +85,10 @@ class Attempt:
         self.uploaded: list[Future[None]] = []
 
     def run(self) -> None:
-        # What earlier attempts left here when their worker was killed.
-        shutil.rmtree(self.folder.parent, ignore_errors=True)
-        self.folder.mkdir(parents=True)
         try:
+            # What earlier attempts left here when their worker was killed.
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            self.folder.mkdir(parents=True)
             with self.heartbeat:
                 self._run()
         except StaleAttempt:

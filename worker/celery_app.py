@@ -67,7 +67,11 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 def poll(looks: list[Any]) -> None:
     while not draining.wait(get_settings().poll_seconds):
         for look in looks:
-            look()
+            try:
+                look()
+            except Exception:
+                # It starts what no bell announced: whatever a look meets, the next one must come.
+                log.exception("a look for work failed, will look again")
 
 
 app.steps["worker"].add(Poll)

@@ -1,0 +1,32 @@
+"""The worker's poll must outlive whatever a look raises: it is what starts jobs when no bell rings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+POLL = """
+from worker.celery_app import draining, poll
+
+looks = []
+
+def look():
+    looks.append(1)
+    if len(looks) == 3:
+        draining.set()
+    raise OSError(28, "No space left on device")
+
+poll([look])
+assert len(looks) == 3
+"""
+
+
+def test_a_look_that_fails_is_looked_again() -> None:
+    """In a process of its own, because the event that ends the poll is the worker's own."""
+    environment = os.environ | {"TUNEWRIGHT_POLL_SECONDS": "0.01"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", POLL], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No space left on device") == 3
