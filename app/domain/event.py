@@ -113,6 +113,22 @@ class Evaluated(EventBody):
         return f"Validation loss {self.validation_loss:.4f} at step {self.step}."
 
 
+class EarlyStopped(EventBody):
+    """The training ended before its last step, at an evaluation."""
+
+    type: Literal["early_stopped"] = "early_stopped"
+    step: int
+    best_step: int
+    best_validation_loss: float
+
+    @property
+    def message(self) -> str:
+        return (
+            f"Training stopped early at step {self.step}: the validation loss no longer falls. "
+            f"It was lowest at step {self.best_step} ({self.best_validation_loss:.4f})."
+        )
+
+
 class CheckpointSaved(EventBody):
     type: Literal["checkpoint_saved"] = "checkpoint_saved"
     step: int
@@ -224,6 +240,7 @@ JobEvent = Annotated[
     | ModelLoaded
     | JobResumed
     | Evaluated
+    | EarlyStopped
     | CheckpointSaved
     | Warned
     | CancelRequested

@@ -73,6 +73,8 @@ class FailureReason(StrEnum):
     model_unusable = "model_unusable"
     out_of_memory = "out_of_memory"
     nan_loss = "nan_loss"
+    inexact_resume = "inexact_resume"
+    checkpoint_unusable = "checkpoint_unusable"
     child_died = "child_died"
     crash_loop = "crash_loop"
     internal_error = "internal_error"

@@ -47,6 +47,15 @@ class Adapter(SpecPart):
     use_rslora: bool = False
 
 
+class EarlyStopping(SpecPart):
+    """End the training once the validation loss no longer falls."""
+
+    patience: int = Field(ge=1, le=10_000)
+    """Evaluations in a row without improvement that end it."""
+    min_delta: float = Field(default=0.0, ge=0, le=1e6)
+    """The loss must fall by more than this to have improved."""
+
+
 class Training(SpecPart):
     """The optimization itself. Exactly one of `epochs` and `max_steps` says how long."""
 
@@ -70,6 +79,16 @@ class Training(SpecPart):
     """Steps between evaluations; null evaluates at the end of each epoch."""
     save_every: int = Field(default=100, ge=1)
     """Steps between checkpoints."""
+    keep_checkpoints: int = Field(default=3, ge=1, le=100)
+    """Newest checkpoints that stay in storage. Each also carries the best weights so far."""
+    allow_inexact_resume: bool = False
+    """Go on from a checkpoint even where the result may differ from an uninterrupted training's: on another kind of
+    machine, say, or after an upgrade. Otherwise the job fails and says what differs."""
+    early_stopping: EarlyStopping | None = None
+    """Needs validation rows; null trains to the end."""
+    result: Literal["best", "last"] = "best"
+    """Which weights become the result: those of the lowest validation loss, or the last step's. Without validation rows
+    it is the last step's."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
     """Recompute activations in backward: a third slower, much smaller."""
 
@@ -119,6 +138,11 @@ class JobSpec(SpecPart):
         if self.validation_dataset_id and self.validation_split:
             raise PydanticCustomError(
                 "one_validation_source", "Give validation_dataset_id or validation_split, not both."
+            )
+        if self.training.early_stopping and not (self.validation_dataset_id or self.validation_split):
+            raise PydanticCustomError(
+                "early_stopping_without_validation",
+                "early_stopping goes by the validation loss; give validation_dataset_id or validation_split too.",
             )
         if self.quantization and self.method != "qlora":
             raise PydanticCustomError(

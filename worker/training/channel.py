@@ -24,6 +24,7 @@ class Channel:
         os.dup2(2, 1)
         # Unbuffered: a buffered reader's lock, held by the listening thread, aborts the interpreter's shutdown.
         self._heard = os.fdopen(os.dup(0), "rb", buffering=0)
+        self._saying = threading.Lock()
         self._ended = False
         self.stop_wish: Literal["drain", "cancel"] | None = None
 
@@ -37,9 +38,11 @@ class Channel:
         return request
 
     def say(self, line: Line) -> None:
-        self._ended = isinstance(line, Finished | Failed | Stopped)
-        self._said.write(line.model_dump_json() + "\n")
-        self._said.flush()
+        """From any thread."""
+        with self._saying:
+            self._ended = isinstance(line, Finished | Failed | Stopped)
+            self._said.write(line.model_dump_json() + "\n")
+            self._said.flush()
 
     def raise_if_stopped(self) -> None:
         if self.stop_wish:

@@ -1,22 +1,40 @@
-"""Resumable state at a step: safetensors and JSON, and whole or not there at all."""
+"""Resumable state at a step: a folder of safetensors and JSON that needs nothing beside it.
+
+| file | holds |
+| --- | --- |
+| trainable.safetensors | the trained weights |
+| optimizer.safetensors | every tensor of the optimizer's state, as `parameter:key` |
+| random.safetensors | the random generators' states |
+| best.safetensors | the weights of the best evaluation, unless these are this step's own |
+| state.json | position, evaluations, gradient scaler, the optimizer's other values, fingerprint |
+| manifest.json | size and SHA-256 of all the others |
+"""
 
 import json
-import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-VERSION = 1
+from app.domain.job import FailureReason
+from worker.training.evaluation import Evaluations
+from worker.training.failure import TrainingFailed
+from worker.training.manifest import digests, first_fault, sync, sync_folder
+
+VERSION: Final = 2
+
+Weights = dict[str, Tensor]
 
 
 @dataclass
 class Position:
-    """Where a run stands. `losses` are the first and the latest step's."""
+    """Where a run stands; `step` is its place in rows and schedule alike. `losses` are the first and latest step's."""
 
     step: int = 0
     num_tokens: int = 0
@@ -24,92 +42,173 @@ class Position:
     last_loss: float | None = None
 
 
-def write_checkpoint(
-    root: Path,
-    position: Position,
-    trainable: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    fingerprint: dict[str, Any],
-) -> Path:
-    """Under a temporary name first: a folder with its final name is complete and on disk."""
-    final = root / f"step-{position.step:08d}"
-    partial = root / f".partial-{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    weights = {name: parameter.detach().contiguous() for name, parameter in trainable.items()}
-    save_file(weights, partial / "trainable.safetensors")
-    save_file(_optimizer_tensors(trainable, optimizer), partial / "optimizer.safetensors")
-    save_file(_random_states(), partial / "random.safetensors")
+@dataclass
+class Trainee:
+    """What training changes."""
+
+    trainable: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    position: Position
+    evaluations: Evaluations
+    best_weights: Weights | None = None
+    """Of the best evaluation, on the CPU; null before the first one and where the last step is the result."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a trainee that no further step changes."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    """By the file they go to."""
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that was read, whole and as it was written."""
+
+    folder: Path
+    state: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.state["fingerprint"]
+        return found
+
+
+def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
+    """Copies in memory, so that training can go on while they are written."""
+    moments, values = _optimizer_state(trainee)
+    tensors = {
+        "trainable": copied(trainee.trainable),
+        "optimizer": copied(moments),
+        "random": _random_states(),
+    }
+    best = trainee.evaluations.best
+    if trainee.best_weights is not None and best is not None and best.step != trainee.position.step:
+        tensors["best"] = trainee.best_weights  # replaced by a better one's, but never changed
     state = {
         "version": VERSION,
-        "position": vars(position),
-        "grad_scaler": scaler.state_dict(),
+        "position": asdict(trainee.position),
+        "evaluations": trainee.evaluations.to_json(),
+        "grad_scaler": trainee.scaler.state_dict(),
+        "optimizer": values,
         "fingerprint": fingerprint,
     }
-    (partial / "state.json").write_text(json.dumps(state, indent=1))
-    sync_folder(partial)
-    partial.rename(final)
-    _sync(root)
+    return Snapshot(trainee.position.step, tensors, state)
+
+
+def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
+    """Under a temporary name first: a folder with its final name is whole and on disk. OSError or SafetensorError if
+    it cannot be written; nothing is left then."""
+    final = root / f"step-{snapshot.step:08d}"
+    partial = root / f".partial-{final.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        for name, tensors in snapshot.tensors.items():
+            save_file(tensors, partial / f"{name}.safetensors")
+        _write_json(partial / "state.json", snapshot.state)
+        _write_json(partial / "manifest.json", {"manifest_version": 1, "files": digests(partial)})
+        sync_folder(partial)
+        partial.rename(final)
+    except (OSError, SafetensorError):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync(root)
     return final
 
 
-def read_checkpoint(
-    folder: Path, trainable: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> tuple[Position, dict[str, Any]]:
-    """Put the state back; returns the position and the fingerprint it was written with."""
-    state = json.loads((folder / "state.json").read_text())
-    weights = load_file(folder / "trainable.safetensors")
-    if weights.keys() != trainable.keys():
-        raise ValueError(f"The checkpoint {folder} belongs to another model or adapter.")
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(weights[name])
-    moments = load_file(folder / "optimizer.safetensors")
-    for name, parameter in trainable.items():
-        optimizer.state[parameter] = {
-            key: moments[f"{name}:{key}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-    scaler.load_state_dict(state["grad_scaler"])
-    _restore_random_states(load_file(folder / "random.safetensors"))
-    return Position(**state["position"]), state["fingerprint"]
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """TrainingFailed if it is not, byte for byte, what was written, or was written in another format."""
+    try:
+        fault = first_fault(folder, json.loads((folder / "manifest.json").read_text())["files"])
+        if fault is None:
+            state = json.loads((folder / "state.json").read_text())
+            if state["version"] == VERSION:
+                return Checkpoint(folder, state, {path.stem: load_file(path) for path in folder.glob("*.safetensors")})
+            fault = f"it is of format {state['version']}, and this release reads {VERSION}"
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    raise unusable(folder, fault)
+
+
+def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
+    """Put everything back as it was; TrainingFailed if it belongs to another model or adapter."""
+    weights = checkpoint.tensors["trainable"]
+    if weights.keys() != trainee.trainable.keys():
+        raise unusable(checkpoint.folder, "it belongs to another model or adapter")
+    load_weights(trainee.trainable, weights)
+    _restore_optimizer(checkpoint, trainee)
+    trainee.scaler.load_state_dict(checkpoint.state["grad_scaler"])
+    trainee.position = Position(**checkpoint.state["position"])
+    trainee.evaluations = Evaluations.of_json(checkpoint.state["evaluations"])
+    best = trainee.evaluations.best
+    own = weights if best is not None and best.step == trainee.position.step else None
+    trainee.best_weights = checkpoint.tensors.get("best", own)
+    _restore_random_states(checkpoint.tensors["random"])
 
 
 def read_position(folder: Path) -> Position:
     return Position(**json.loads((folder / "state.json").read_text())["position"])
 
 
-def sync_folder(folder: Path) -> None:
-    """Every file below, and the folder itself, on disk."""
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
+def load_weights(parameters: dict[str, nn.Parameter], weights: Weights) -> None:
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
 
 
-def _optimizer_tensors(trainable: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{name}:{key}": value
-        for name, parameter in trainable.items()
-        for key, value in optimizer.state[parameter].items()
-    }
+def copied(tensors: Mapping[str, Tensor]) -> Weights:
+    """On the CPU, in memory of their own."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def _random_states() -> dict[str, Tensor]:
+def unusable(folder: Path, why: str) -> TrainingFailed:
+    return TrainingFailed(
+        FailureReason.checkpoint_unusable,
+        f"The checkpoint {folder.name} cannot be used: {why}. Post the job anew.",
+    )
+
+
+def _optimizer_state(trainee: Trainee) -> tuple[Weights, dict[str, Any]]:
+    """Whatever tensors the optimizer keeps, and whatever else (an 8-bit one counts its steps in an int)."""
+    tensors: Weights = {}
+    values: dict[str, Any] = {}
+    for name, parameter in trainee.trainable.items():
+        for key, value in trainee.optimizer.state[parameter].items():
+            (tensors if isinstance(value, Tensor) else values)[f"{name}:{key}"] = value
+    return tensors, values
+
+
+def _restore_optimizer(checkpoint: Checkpoint, trainee: Trainee) -> None:
+    """Through its own `load_state_dict`, which knows the device and type of each of its tensors."""
+    state: dict[str, dict[str, Any]] = {name: {} for name in trainee.trainable}
+    for key, value in (checkpoint.tensors["optimizer"] | checkpoint.state["optimizer"]).items():
+        name, _, part = key.rpartition(":")
+        state[name][part] = value.clone() if isinstance(value, Tensor) else value  # not the file's own memory
+    names = {id(parameter): name for name, parameter in trainee.trainable.items()}
+    parameters = [parameter for group in trainee.optimizer.param_groups for parameter in group["params"]]
+    by_number = {number: state[names[id(parameter)]] for number, parameter in enumerate(parameters)}
+    groups = trainee.optimizer.state_dict()["param_groups"]
+    trainee.optimizer.load_state_dict({"state": by_number, "param_groups": groups})
+
+
+def _random_states() -> Weights:
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def _restore_random_states(states: dict[str, Tensor]) -> None:
+def _restore_random_states(states: Weights) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")

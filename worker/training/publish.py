@@ -1,6 +1,5 @@
 """The result folder: files as PEFT, vLLM and llama.cpp's converter expect them, a manifest and a model card."""
 
-import hashlib
 import json
 import platform
 import shutil
@@ -14,8 +13,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.training.checkpoint import Position, sync_folder
+from worker.training.checkpoint import Position
 from worker.training.evaluation import Evaluation
+from worker.training.manifest import digests, sync_folder
 from worker.training.model import Model
 from worker.training.plan import DTYPES
 from worker.training.protocol import Request
@@ -31,7 +31,10 @@ class Outcome:
     request: Request
     resolved: dict[str, Any]
     position: Position
+    result_step: int
+    """The step whose weights these are."""
     validation: Evaluation | None
+    """Of that step."""
     chat_template: str | None
     turn_ends: frozenset[int]
 
@@ -109,19 +112,15 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
         "libraries": library_versions(),
         "seed": request.spec.training.seed,
         "num_steps": position.step,
+        "result_step": outcome.result_step,
         "num_tokens": position.num_tokens,
         "first_loss": position.first_loss,
         "final_loss": position.last_loss,
         "validation": asdict(outcome.validation) if outcome.validation else None,
         "chat_template": outcome.chat_template,
-        "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+        "files": digests(folder),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-
-
-def _digest(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _write_card(outcome: Outcome, folder: Path) -> None:
@@ -153,6 +152,7 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     return [
         *rows,
         ("Steps", f"{position.step:,}"),
+        ("Weights of step", f"{outcome.result_step:,}"),
         ("Tokens", f"{position.num_tokens:,}"),
         ("Rows a step", f"{training.batch_size:,}"),
         ("Learning rate", f"{training.learning_rate}, {training.schedule}"),

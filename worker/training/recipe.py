@@ -2,25 +2,33 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from app.domain.event import Evaluated, JobEvent, ModelLoaded
-from app.domain.job import FailureReason, JobPhase
+from app.domain.event import EarlyStopped, Evaluated, JobEvent, ModelLoaded
+from app.domain.job import JobPhase
 from app.domain.spec import Training
 from worker.training.channel import Channel, StopAsked
-from worker.training.checkpoint import Position, read_checkpoint, read_position, write_checkpoint
-from worker.training.evaluation import Evaluation, evaluate
-from worker.training.failure import TrainingFailed
+from worker.training.checkpoint import (
+    Position,
+    Trainee,
+    copied,
+    load_weights,
+    read_checkpoint,
+    read_position,
+    restore,
+    take_snapshot,
+)
+from worker.training.checkpoint_writer import CheckpointWriter
+from worker.training.evaluation import Evaluation, Evaluations, evaluate
+from worker.training.failure import not_finite
 from worker.training.model import Model, load_config, load_model
 from worker.training.optim import learning_rate, make_optimizer
 from worker.training.packing import Epochs, Example, pack
 from worker.training.parity import check_parity
 from worker.training.plan import Plan, make_plan
 from worker.training.protocol import (
-    CheckpointWritten,
     Finished,
     Happened,
     Line,
@@ -30,7 +38,8 @@ from worker.training.protocol import (
     Request,
     Stopped,
 )
-from worker.training.publish import Outcome, library_versions, publish
+from worker.training.publish import Outcome, publish
+from worker.training.resume import check_resumable, fingerprint
 from worker.training.rows import Rows, prepare_rows, warn
 from worker.training.tokens import Tokens, load_tokens
 
@@ -40,11 +49,12 @@ def train(request: Request, channel: Channel) -> None:
     run: Run | None = None
     try:
         run = prepare(request, channel)
-        run.loop()
-        run.publish()
+        with run.writer:
+            run.loop()
+            run.publish()
     except StopAsked:
         if run is not None:
-            position = run.position
+            position = run.state.position
         else:
             position = read_position(request.checkpoint_path) if request.checkpoint_path else Position()
         channel.say(Stopped(step=position.step))
@@ -89,33 +99,37 @@ class Run:
         self.optimizer = make_optimizer(model.trainable, self.training)
         self.scaler = torch.amp.GradScaler(plan.device, enabled=plan.dtype is torch.float16)
         self.resolved = plan.resolved(request.spec)
-        self.position = Position()
-        self.validation: Evaluation | None = None
+        self.state = Trainee(model.trainable, self.optimizer, self.scaler, Position(), Evaluations())
+        self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)
         if request.checkpoint_path is not None:
             self._resume(request.checkpoint_path)
 
     def loop(self) -> None:
-        self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.position.step))
+        self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.state.position.step))
         self._say(PhaseEntered(phase=JobPhase.training))
-        if self._evaluation_due():  # the checkpoint was written before the evaluation of its step
+        self.channel.raise_if_stopped()
+        if self._evaluation_due():  # the process before this one was stopped within it
             self._evaluate()
-        while self.position.step < self.total_steps:
-            self.channel.raise_if_stopped()
+        while not self._is_done():
             self._step()
-            self._save_or_stop()
             if self._evaluation_due():
                 self._evaluate()
+            self._save_or_stop()
+        self._tell_early_stop()
 
     def publish(self) -> None:
         self._say(PhaseEntered(phase=JobPhase.publishing))
+        step, validation = self._promote()
         rows = self.rows
         outcome = Outcome(
-            self.request, self.resolved, self.position, self.validation, rows.chat_template, rows.turn_ends
+            self.request, self.resolved, self.state.position, step, validation, rows.chat_template, rows.turn_ends
         )
-        self._say(Finished(path=publish(self.model, self.tokens, outcome)))
+        path = publish(self.model, self.tokens, outcome)
+        self.writer.wait()
+        self._say(Finished(path=path))
 
     def _step(self) -> None:
-        step = self.position.step + 1
+        step = self.state.position.step + 1
         started = time.monotonic()
         examples = [self.rows.training[row] for row in self.epochs.rows(step)]
         loss = self._accumulate(step, examples)
@@ -128,7 +142,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
 
         num_tokens = sum(len(example.ids) for example in examples)
-        position = self.position
+        position = self.state.position
         position.step, position.num_tokens, position.last_loss = step, position.num_tokens + num_tokens, loss
         position.first_loss = loss if position.first_loss is None else position.first_loss
         values = {
@@ -151,7 +165,7 @@ class Run:
             finite = torch.isfinite(losses)
             if not finite.all():
                 owners = set(batch.owners[~finite.cpu()].tolist())
-                raise _not_finite("loss", step, [batch.examples[owner] for owner in owners])
+                raise not_finite("loss", step, [batch.examples[owner].line for owner in owners])
             self.scaler.scale(losses.sum() / num_labelled).backward()  # type: ignore[no-untyped-call]
             total += float(losses.detach().double().sum())
         return total / num_labelled
@@ -161,46 +175,65 @@ class Run:
         limit = self.training.max_grad_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(self.model.trainable.values(), limit)
         if not torch.isfinite(norm) and not self.scaler.is_enabled():  # an enabled scaler skips such a step
-            raise _not_finite("gradient", step, examples)
+            raise not_finite("gradient", step, [example.line for example in examples])
         return float(norm)
 
     def _save_or_stop(self) -> None:
         """The last step is neither saved nor drained: the result follows at once."""
         wish = self.channel.stop_wish
-        last = self.position.step == self.total_steps
-        if not last and (wish == "drain" or self.position.step % self.training.save_every == 0):
+        last = self._is_done()
+        if not last and (wish == "drain" or self.state.position.step % self.training.save_every == 0):
             self._save()
         if wish == "cancel" or (wish == "drain" and not last):
             raise StopAsked
 
     def _save(self) -> None:
-        path = write_checkpoint(
-            self.request.work_dir / "checkpoints",
-            self.position,
-            self.model.trainable,
-            self.optimizer,
-            self.scaler,
-            self._fingerprint(),
-        )
-        self._say(CheckpointWritten(step=self.position.step, path=path))
+        self.writer.wait()
+        self.writer.write(take_snapshot(self.state, fingerprint(self.request, self.resolved)))
 
     def _evaluation_due(self) -> bool:
-        step = self.position.step
+        step, last = self.state.position.step, self.state.evaluations.last
         every = self.training.eval_every or self.epochs.steps_per_epoch
-        return step > 0 and bool(self.rows.validation) and (step % every == 0 or step == self.total_steps)
+        due = step > 0 and (step % every == 0 or step == self.total_steps)
+        return due and bool(self.rows.validation) and (last is None or last.step != step)
 
     def _evaluate(self) -> None:
+        """Told to drain meanwhile, the step is saved as it is, and whoever resumes it evaluates first."""
         self._say(PhaseEntered(phase=JobPhase.evaluating))
+        step = self.state.position.step
         try:
-            result = evaluate(self.model, self.rows.validation, self.channel.raise_if_stopped)
+            result = evaluate(self.model, self.rows.validation, step, self.channel.raise_if_stopped)
         except StopAsked:
-            self._save_or_stop()
+            if self.channel.stop_wish == "drain":
+                self._save()
             raise
-        self.validation, step = result, self.position.step
+        stopping = self.training.early_stopping
+        is_best = self.state.evaluations.add(result, stopping.min_delta if stopping else 0.0)
+        if is_best and self.training.result == "best":
+            self.state.best_weights = copied(self.model.trainable)
         values = {"validation_loss": result.loss, "validation_token_accuracy": result.token_accuracy}
         self._say(Measured(step=step, values=values))
         self._tell(Evaluated(step=step, **values))
         self._say(PhaseEntered(phase=JobPhase.training))
+
+    def _is_done(self) -> bool:
+        return self.state.position.step >= self.total_steps or self._is_stopped_early()
+
+    def _is_stopped_early(self) -> bool:
+        return self.state.evaluations.exhaust(self.training.early_stopping)
+
+    def _tell_early_stop(self) -> None:
+        step, best = self.state.position.step, self.state.evaluations.best
+        if self._is_stopped_early() and step < self.total_steps and best is not None:
+            self._tell(EarlyStopped(step=step, best_step=best.step, best_validation_loss=best.loss))
+
+    def _promote(self) -> tuple[int, Evaluation | None]:
+        """Put the weights that become the result into the model; their step and its evaluation."""
+        state = self.state
+        if state.best_weights is None or state.evaluations.best is None:
+            return state.position.step, state.evaluations.last
+        load_weights(state.trainable, state.best_weights)
+        return state.evaluations.best.step, state.evaluations.best
 
     def _total_steps(self) -> int:
         if self.training.max_steps is not None:
@@ -208,39 +241,17 @@ class Run:
         assert self.training.epochs is not None
         return max(1, round(self.training.epochs * self.epochs.steps_per_epoch))
 
-    def _resume(self, checkpoint: Path) -> None:
-        self.position, written = read_checkpoint(checkpoint, self.model.trainable, self.optimizer, self.scaler)
-        now = self._fingerprint()
-        changed = sorted(key for key in now if now[key] != written.get(key))
-        if changed:
-            text = f"The checkpoint was written under another {', '.join(changed)}; the run goes on, not bit for bit."
-            warn(self.channel, "inexact_resume", text)
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """What must be the same for a resumed run to be bit for bit the uninterrupted one."""
-        return {
-            "dataset": self.request.dataset_sha256,
-            "spec": self.request.spec.model_dump(mode="json"),
-            "resolved": self.resolved,
-            "libraries": library_versions(),
-            "threads": torch.get_num_threads(),
-        }
+    def _resume(self, folder: Path) -> None:
+        checkpoint = read_checkpoint(folder)
+        now, allowed = fingerprint(self.request, self.resolved), self.training.allow_inexact_resume
+        check_resumable(now, checkpoint.fingerprint, allow_inexact=allowed, channel=self.channel)
+        restore(checkpoint, self.state)
 
     def _say(self, line: Line) -> None:
         self.channel.say(line)
 
     def _tell(self, event: JobEvent) -> None:
         self.channel.say(Happened(event=event))
-
-
-def _not_finite(what: str, step: int, examples: list[Example]) -> TrainingFailed:
-    lines = sorted(example.line for example in examples)
-    shown = ", ".join(map(str, lines[:20])) + (" …" if len(lines) > 20 else "")
-    return TrainingFailed(
-        FailureReason.nan_loss,
-        f"The {what} of step {step} is not a finite number (dataset rows {shown}); lower learning_rate or look at "
-        "these rows.",
-    )
 
 
 def _peak_memory() -> int:

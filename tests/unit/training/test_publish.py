@@ -29,7 +29,7 @@ def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, t
     def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, Request]:
         channel = Recorder()
         files = {name: changes.pop(name) for name in ("base_model_path", "dataset_path") if name in changes}
-        spec = make_spec(method, validation_split=0.2, **changes)
+        spec = make_spec(method, validation_split=0.2, training={"result": "last"}, **changes)
         run = prepare(make_request(family=family, spec=spec, **files), channel)
         run.loop()
         run.model.causal.eval()
@@ -90,9 +90,9 @@ def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["base_model"] == {"name": "acme/tiny", "revision": "r1"}
     assert manifest["spec"] == request.spec.model_dump(mode="json")
-    assert (manifest["num_steps"], manifest["seed"]) == (6, 0)
+    assert (manifest["num_steps"], manifest["result_step"], manifest["seed"]) == (6, 6, 0)
     assert manifest["final_loss"] < manifest["first_loss"]
-    assert manifest["validation"].keys() == {"loss", "token_accuracy"}
+    assert manifest["validation"].keys() == {"step", "loss", "token_accuracy"}
     assert manifest["libraries"].keys() >= {"torch", "transformers", "peft"}
     others = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
     assert manifest["files"] == {

@@ -158,69 +158,6 @@ def test_float16_trains_with_a_scaled_loss(make_request: MakeRequest) -> None:
     assert channel.losses()[-1] < 0.8 * channel.losses()[0]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
-    method: str, make_request: MakeRequest, tmp_path: Path
-) -> None:
-    """Stopped in the middle of an epoch, with dropout drawing from the random state; evaluation falls on the stop."""
-    adapter = None if method == "full" else {"dropout": 0.1}
-    spec = make_spec(method, adapter=adapter, validation_split=0.2, training={"max_steps": 8, "eval_every": 4})
-    whole = Recorder()
-    train(make_request(spec=spec, work_dir=tmp_path / "whole"), whole)
-
-    first = Recorder(stop_at=4)
-    train(make_request(spec=spec, work_dir=tmp_path / "first"), first)
-    (checkpoint,) = first.checkpoints()
-    assert first.lines[-1] == Stopped(step=4)
-    torch.manual_seed(12345)  # whatever the process drew meanwhile
-    planned = next(line for line in first.lines if isinstance(line, Planned))
-    second = Recorder()
-    request = make_request(
-        spec=spec,
-        work_dir=tmp_path / "second",
-        attempt=2,
-        checkpoint_path=checkpoint.path,
-        resolved=planned.resolved,
-    )
-    train(request, second)
-
-    assert first.losses() + second.losses() == whole.losses()
-    assert [line.start_step for line in second.lines if isinstance(line, Planned)] == [4]
-    assert second.events("evaluated") == whole.events("evaluated")
-    assert second.warnings() == set()
-    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
-    results = [load_file(tmp_path / folder / "result" / name) for folder in ("whole", "second")]
-    assert results[0].keys() == results[1].keys()
-    assert all(results[0][key].equal(results[1][key]) for key in results[0])
-    manifests = [json.loads((tmp_path / folder / "result/manifest.json").read_text()) for folder in ("whole", "second")]
-    assert manifests[0] == manifests[1]
-
-
-def test_a_checkpoint_of_other_settings_says_so(make_request: MakeRequest, tmp_path: Path) -> None:
-    first = Recorder(stop_at=2)
-    train(make_request(), first)
-    second = Recorder()
-    other = {"dataset_sha256": "1" * 64, "checkpoint_path": first.checkpoints()[0].path}
-    train(make_request(work_dir=tmp_path / "second", **other), second)
-    (warning,) = second.events("warned")
-    assert warning.code == "inexact_resume"
-    assert "dataset" in warning.text
-
-
-def test_checkpoints_come_every_save_every_steps_but_not_at_the_end(make_request: MakeRequest) -> None:
-    channel = Recorder()
-    request = make_request(spec=make_spec(training={"save_every": 2}))
-    train(request, channel)
-    assert [line.step for line in channel.checkpoints()] == [2, 4]
-    assert all(line.path.parent == request.work_dir / "checkpoints" for line in channel.checkpoints())
-    assert {path.name for path in channel.checkpoints()[0].path.iterdir()} == {
-        "trainable.safetensors",
-        "optimizer.safetensors",
-        "random.safetensors",
-        "state.json",
-    }
-
-
 def test_cancel_stops_after_the_step_and_writes_nothing(make_request: MakeRequest) -> None:
     channel = Recorder(stop_at=3, why="cancel")
     request = make_request()

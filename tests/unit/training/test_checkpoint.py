@@ -1,0 +1,208 @@
+"""A checkpoint's folder: whole, self-contained, written beside the training; and what becomes of a damaged one."""
+
+import hashlib
+import json
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.optim import AdamW8bit
+from torch import nn
+
+from app.domain.job import FailureReason
+from tests.unit.training.conftest import Recorder, make_spec
+from worker.training.checkpoint import Position, Trainee, read_checkpoint, restore, take_snapshot, write_checkpoint
+from worker.training.evaluation import Evaluations
+from worker.training.failure import TrainingFailed
+from worker.training.manifest import digests
+from worker.training.protocol import CheckpointWritten, Finished, Line, Measured, Request, Stopped
+from worker.training.recipe import prepare, train
+
+MakeRequest = Callable[..., Request]
+
+
+@pytest.fixture
+def written(make_request: MakeRequest) -> Path:
+    """The checkpoint of step 3, whose best evaluation was that of step 2."""
+    channel = Recorder(stop_at=3)
+    spec = make_spec(validation_split=0.2, training={"eval_every": 2})
+    train(make_request(spec=spec), channel)
+    return channel.checkpoints()[0].path
+
+
+def test_it_comes_every_save_every_steps_but_not_at_the_end(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    request = make_request(spec=make_spec(training={"save_every": 2}))
+    train(request, channel)
+    folders = [request.work_dir / f"checkpoints/step-{step:08d}" for step in (2, 4)]
+    assert [(line.step, line.path) for line in channel.checkpoints()] == list(zip((2, 4), folders, strict=True))
+    assert sorted((request.work_dir / "checkpoints").iterdir()) == folders
+    assert not (folders[0] / "best.safetensors").exists(), "nothing was evaluated"
+
+
+def test_the_manifest_names_every_other_file(written: Path) -> None:
+    manifest = json.loads((written / "manifest.json").read_text())
+    contents = {path.name: path.read_bytes() for path in written.iterdir() if path.name != "manifest.json"}
+    assert contents.keys() == {
+        "trainable.safetensors",
+        "optimizer.safetensors",
+        "random.safetensors",
+        "best.safetensors",
+        "state.json",
+    }
+    assert manifest["files"] == {
+        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in contents.items()
+    }
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut, Path.unlink])
+@pytest.mark.parametrize("part", ["trainable", "optimizer", "random", "best", "state", "manifest"])
+def test_a_damaged_one_is_refused(
+    damage: Callable[[Path], None], part: str, written: Path, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    if (damage, part) == (cut, "manifest"):
+        damage = lambda path: path.write_bytes(path.read_bytes()[:-10])  # noqa: E731 - its last byte is a newline
+    (path,) = written.glob(f"{part}.*")
+    damage(path)
+    with pytest.raises(TrainingFailed, match="step-00000003 cannot be used") as caught:
+        read_checkpoint(written)
+    assert caught.value.reason is FailureReason.checkpoint_unusable
+
+
+def test_one_of_another_format_is_refused(written: Path) -> None:
+    state = json.loads((written / "state.json").read_text())
+    rewrite(written, state | {"version": 1})
+    with pytest.raises(TrainingFailed, match="of format 1") as caught:
+        read_checkpoint(written)
+    assert caught.value.reason is FailureReason.checkpoint_unusable
+
+
+def rewrite(folder: Path, state: dict[str, Any]) -> None:
+    """Another `state.json`, properly named by the manifest."""
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").write_text(json.dumps({"files": digests(folder)}))
+
+
+def test_one_of_another_adapter_is_refused(written: Path, make_request: MakeRequest, tmp_path: Path) -> None:
+    run = prepare(make_request(spec=make_spec(adapter={"target_modules": ["q_proj"]})), Recorder())
+    with pytest.raises(TrainingFailed, match="another model or adapter"):
+        restore(read_checkpoint(written), run.state)
+
+
+def test_a_snapshot_is_changed_by_no_later_step(make_request: MakeRequest) -> None:
+    run = prepare(make_request(), Recorder())
+    run._step()
+    snapshot = take_snapshot(run.state, {})
+    before = {part: {key: value.clone() for key, value in held.items()} for part, held in snapshot.tensors.items()}
+    state = json.dumps(snapshot.state)
+    run._step()
+    assert json.dumps(snapshot.state) == state
+    for part, held in snapshot.tensors.items():
+        assert all(value.equal(before[part][key]) for key, value in held.items()), part
+
+
+class SlowDisk(Recorder):
+    """The writer is held up until step 4 was taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = threading.Event()
+
+    def say(self, line: Line) -> None:
+        if isinstance(line, CheckpointWritten) and line.step == 2:
+            assert self.taken.wait(30), "training waited for the disk"
+        super().say(line)
+        if isinstance(line, Measured) and line.step == 4:
+            self.taken.set()
+
+
+def test_training_goes_on_while_one_is_written_and_waits_with_the_next(make_request: MakeRequest) -> None:
+    channel = SlowDisk()
+    train(make_request(spec=make_spec(training={"save_every": 2})), channel)
+    told = [line.step for line in channel.lines if isinstance(line, Measured | CheckpointWritten)]
+    assert told.index(2, told.index(2) + 1) > told.index(4), "told after step 4 was measured"
+    assert [line.step for line in channel.checkpoints()] == [2, 4]
+    assert isinstance(channel.lines[-1], Finished)
+
+
+@contextmanager
+def files_limited_to(num_bytes: int) -> Iterator[None]:
+    """What a full disk looks like to whoever writes: the file takes so much, and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_training(make_request: MakeRequest) -> None:
+    channel = Recorder(stop_at=4)
+    request = make_request(spec=make_spec(training={"save_every": 2}))
+    with files_limited_to(64 * 1024):
+        train(request, channel)
+    assert channel.checkpoints() == []
+    assert [event.code for event in channel.events("warned")] == ["checkpoint_failed"] * 2
+    assert "step 2 could not be written" in channel.events("warned")[0].text
+    assert channel.lines[-1] == Stopped(step=4)
+    assert list((request.work_dir / "checkpoints").iterdir()) == []
+
+
+def test_a_place_that_is_no_folder_costs_the_checkpoint_and_not_the_training(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    request = make_request(spec=make_spec(training={"save_every": 4}))
+    (request.work_dir / "checkpoints").touch()
+    train(request, channel)
+    assert channel.warnings() == {"checkpoint_failed"}
+    assert isinstance(channel.lines[-1], Finished)
+
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "fused AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, fused=True),
+    "Adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=0.1),
+    "8-bit AdamW": lambda parameters: AdamW8bit(parameters, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_any_optimizers_state_goes_on_bit_for_bit(make: Callable[[Any], torch.optim.Optimizer], tmp_path: Path) -> None:
+    """Tensors of any type and plain values; in groups that do not follow the parameters' order."""
+
+    def trainee() -> Trainee:
+        torch.manual_seed(0)
+        weights = {name: nn.Parameter(torch.randn(128, 64)) for name in ("a", "b", "c")}
+        groups = [{"params": [weights["c"], weights["a"]]}, {"params": [weights["b"]]}]
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        return Trainee(weights, make(groups), scaler, Position(), Evaluations())
+
+    def take_steps(trainee: Trainee, *seeds: int) -> None:
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            for parameter in trainee.trainable.values():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            trainee.optimizer.step()
+
+    whole, first, second = trainee(), trainee(), trainee()
+    take_steps(whole, 1, 2, 3, 4)
+    take_steps(first, 1, 2)
+    restore(read_checkpoint(write_checkpoint(tmp_path, take_snapshot(first, {}))), second)
+    take_steps(second, 3, 4)
+    for name, parameter in whole.trainable.items():
+        assert parameter.equal(second.trainable[name])

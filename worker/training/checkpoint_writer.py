@@ -1,0 +1,51 @@
+"""Checkpoints written beside the training, one at a time."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from app.domain.event import Warned
+from worker.training.channel import Channel
+from worker.training.checkpoint import Snapshot, write_checkpoint
+from worker.training.protocol import CheckpointWritten, Happened
+
+
+class CheckpointWriter:
+    """A thread that writes snapshots below `root`, and says so when one is on disk. A disk that fails costs the
+    checkpoint, and not the training. Leaving the `with` waits for the last one."""
+
+    def __init__(self, root: Path, channel: Channel) -> None:
+        self._root, self._channel = root, channel
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._thread.shutdown()
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Returns at once. Call `wait` before taking the snapshot, so that there is never more than one in memory."""
+        assert self._writing is None
+        self._writing = self._thread.submit(self._write, snapshot)
+
+    def wait(self) -> None:
+        """Until nothing is being written; raises what is no fault of the disk."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, snapshot: Snapshot) -> None:
+        try:
+            path = write_checkpoint(self._root, snapshot)
+        except (OSError, SafetensorError) as error:
+            text = (
+                f"The checkpoint of step {snapshot.step} could not be written ({error}). The training goes on; a crash "
+                "now would take it back to the checkpoint before."
+            )
+            self._channel.say(Happened(event=Warned(code="checkpoint_failed", text=text)))
+        else:
+            self._channel.say(CheckpointWritten(step=snapshot.step, path=path))

@@ -1,0 +1,42 @@
+"""Folders that are whole or not there: each file's size and SHA-256, and everything on disk before a name is given."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+
+def digests(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file, by name."""
+    return {path.name: _digest(path) for path in sorted(folder.iterdir())}
+
+
+def first_fault(folder: Path, expected: dict[str, dict[str, Any]]) -> str | None:
+    """Name and fault of a file that is missing or not what `expected` says."""
+    for name, digest in expected.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _digest(path) != digest:
+            return f"{name} is not the file that was written"
+    return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Every file below, and the folder itself, on disk."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
