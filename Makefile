@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA_DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up format clean
+.PHONY: help demo test chaos check up format clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 
 test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/installed  ## kill the training process at 20 random moments (the suite kills it at 3)
+	TUNEWRIGHT_KILLS=20 $(BIN)/python -m pytest -rP tests/chaos
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture
 	$(BIN)/ruff format --check .

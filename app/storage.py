@@ -42,6 +42,10 @@ class Writer:
         return StoredFile(path=path, key=self.key, size=self.size, sha256=self._digest.hexdigest())
 
 
+class DamagedObject(OSError):
+    """Stored bytes are not those that were stored."""
+
+
 class Storage:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -81,14 +85,17 @@ class Storage:
         return (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
 
     def fetch(self, file: StoredFile, target: Path) -> None:
-        """Copy an object to a local file and check its digest; a short or altered object is an OSError."""
+        """Copy an object to a local file and check its digest. FileNotFoundError if there is no such object,
+        DamagedObject if it is short or altered."""
         digest = hashlib.sha256()
         with target.open("wb") as out:
             for chunk in self.read(file.key):
                 out.write(chunk)
                 digest.update(chunk)
         if digest.hexdigest() != file.sha256:
-            raise OSError(errno.EIO, f"stored object {file.key} has digest {digest.hexdigest()}, not {file.sha256}")
+            raise DamagedObject(
+                errno.EIO, f"stored object {file.key} has digest {digest.hexdigest()}, not {file.sha256}"
+            )
 
     def delete(self, *keys: str) -> None:
         """Remove objects; one that is gone already is no error."""

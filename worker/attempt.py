@@ -10,8 +10,9 @@ import shutil
 import tarfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -31,7 +32,7 @@ from app.jobs.queue import Claim
 from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
-from app.storage import Storage
+from app.storage import DamagedObject, Storage
 from worker.child import Child
 from worker.reporter import Heartbeat, Reporter
 from worker.training.protocol import (
@@ -62,7 +63,8 @@ class Inputs(NamedTuple):
     model: BaseModel
     dataset: Dataset
     validation: Dataset | None
-    checkpoint: Checkpoint | None
+    checkpoints: Sequence[Checkpoint]
+    """The furthest first."""
 
 
 class Attempt:
@@ -137,7 +139,7 @@ class Attempt:
             dataset_sha256=inputs.dataset.sha256,
             validation_path=self._fetched("validation.jsonl", validation) if validation else None,
             validation_sha256=validation.sha256 if validation else None,
-            checkpoint_path=self._fetched_checkpoint(inputs.checkpoint) if inputs.checkpoint else None,
+            checkpoint_path=self._fetched_checkpoint(inputs.checkpoints),
             work_dir=self.folder,
             cache_dir=self.settings.cache_dir,
             device=spec.resources.device,
@@ -156,7 +158,7 @@ class Attempt:
             model,
             datasets.get(job.project_id, job.spec["dataset_id"]),
             datasets.get(job.project_id, validation_id) if validation_id else None,
-            attempt.find_checkpoint(),
+            attempt.checkpoints(),
         )
 
     def _fetched(self, name: str, dataset: Dataset) -> Path:
@@ -164,12 +166,21 @@ class Attempt:
         self.storage.fetch(stored, self.folder / name)
         return self.folder / name
 
-    def _fetched_checkpoint(self, checkpoint: Checkpoint) -> Path:
-        folder = self.folder / "resumed"
-        for file in map(StoredFile.model_validate, checkpoint.files):
-            (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
-            self.storage.fetch(file, folder / file.path)
-        return folder
+    def _fetched_checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:
+        """The furthest one that storage still has as it was written; the lost ones are told and given up."""
+        for checkpoint in checkpoints:
+            folder = self.folder / "resumed" / f"step-{checkpoint.step:08d}"
+            folder.mkdir(parents=True)
+            try:
+                for file in map(StoredFile.model_validate, checkpoint.files):
+                    self.storage.fetch(file, folder / file.path)
+            except (FileNotFoundError, DamagedObject) as error:
+                log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
+                shutil.rmtree(folder)
+                self.write(partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step))
+            else:
+                return folder
+        return None
 
     def enter(self, phase: JobPhase) -> None:
         """Tell the phase, once: the child names those that the worker is in already too."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import cast, func, select, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.adapters.service import AdapterService
@@ -21,10 +21,13 @@ from app.domain.event import (
     JobResumed,
     JobSucceeded,
     PhaseChanged,
+    Warned,
 )
 from app.domain.job import HELD, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
+from app.domain.spec import JobSpec
 from app.errors import StaleAttempt
+from app.jobs.checkpoints import CheckpointRepository
 from app.jobs.metrics import MetricRepository
 from app.jobs.queue import Claim, QueueRepository, owned
 from app.jobs.repository import JobRepository
@@ -40,6 +43,7 @@ class AttemptService:
         self.claim = claim
         self.jobs = JobRepository(session)
         self.queue = QueueRepository(session)
+        self.stored = CheckpointRepository(session)
 
     def state(self) -> JobState | None:
         """The job's state while the attempt is still its own, else None."""
@@ -82,25 +86,21 @@ class AttemptService:
         self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
 
     def save_checkpoint(self, step: int, files: Sequence[StoredFile]) -> None:
-        self._note([CheckpointSaved(step=step)])
-        row = {
-            "project_id": self.claim.project_id,
-            "job_id": self.claim.job_id,
-            "attempt": self.claim.attempt,
-            "step": step,
-            "files": [file.model_dump() for file in files],
-        }
-        self.session.execute(insert(Checkpoint).values(row).on_conflict_do_nothing())
+        """Add it, and let go of those that are older than the spec wants kept. Another time is harmless."""
+        job = self._note([CheckpointSaved(step=step)])
+        self.stored.add(job.project_id, job.id, self.claim.attempt, step, files)
+        keep = JobSpec.model_validate(job.spec).training.keep_checkpoints
+        self.stored.bury(self.checkpoints()[keep:])
 
-    def find_checkpoint(self) -> Checkpoint | None:
-        """The furthest one, of whatever attempt."""
-        query = (
-            select(Checkpoint)
-            .where(Checkpoint.project_id == self.claim.project_id, Checkpoint.job_id == self.claim.job_id)
-            .order_by(Checkpoint.step.desc(), Checkpoint.attempt.desc())
-            .limit(1)
-        )
-        return self.session.scalars(query).one_or_none()
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """The furthest first, of whatever attempt."""
+        return self.stored.of_job(self.claim.project_id, self.claim.job_id)
+
+    def give_up_checkpoint(self, number: int, step: int) -> None:
+        """The one of attempt `number` is not to be found again: storage no longer has it as it was written."""
+        text = f"The checkpoint of step {step} is gone from storage or was altered there; an earlier one is looked for."
+        self._note([Warned(code="checkpoint_lost", text=text)])
+        self.stored.bury([found for found in self.checkpoints() if (found.attempt, found.step) == (number, step)])
 
     def publish(self, manifest: dict[str, Any], files: Sequence[StoredFile], archive: StoredFile | None) -> None:
         """Make the stored files the job's result, and the job a success: one transaction, won by whoever is first.
@@ -161,7 +161,7 @@ class AttemptService:
         self.queue.end_attempt(self.claim, outcome)
         return job
 
-    def _note(self, events: Sequence[EventBody], **values: Any) -> None:
+    def _note(self, events: Sequence[EventBody], **values: Any) -> Job:
         statement = (
             update(Job)
             .where(*owned(self.claim), Job.state.in_(HELD))
@@ -173,6 +173,7 @@ class AttemptService:
         if job is None:
             raise StaleAttempt
         self.jobs.append_events(job, events)
+        return job
 
     def _update_attempt(self, **values: Any) -> None:
         self.session.execute(

@@ -1,0 +1,150 @@
+"""Which checkpoints stay in storage, and which of them an attempt goes on from."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Checkpoint, DeadObject
+from app.dispatcher import Dispatcher
+from app.domain.artifact import StoredFile
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim
+from app.settings import Settings
+from app.storage import Storage
+from tests.integration.jobs.conftest import events_of
+from worker.attempt import Attempt
+
+Post = Callable[..., str]
+Take = Callable[..., Claim]
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return Storage(settings.storage)
+
+
+@pytest.fixture
+def save(sessions: Sessions, storage: Storage, tmp_path: Path) -> Callable[[Claim, int], None]:
+    """Store a checkpoint of two files, as a worker does."""
+
+    def save(claim: Claim, step: int) -> None:
+        (tmp_path / "file").write_text(f"attempt {claim.attempt}, step {step}")
+        prefix = f"{claim.project_id}/jobs/{claim.job_id}/{claim.attempt}/checkpoints/{step}"
+        files = [storage.put_file(f"{prefix}/{name}", tmp_path / "file", name) for name in ("state.json", "w.bin")]
+        with transaction(sessions) as session:
+            AttemptService(session, claim).save_checkpoint(step, files)
+
+    return save
+
+
+@pytest.fixture
+def attempt_of(
+    settings: Settings, sessions: Sessions, storage: Storage, redis_url: str
+) -> Iterator[Callable[[Claim], Attempt]]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield lambda claim: Attempt(settings, sessions, storage, client, claim, threading.Event())
+
+
+def kept(sessions: Sessions, job_id: str) -> list[tuple[int, int]]:
+    """(attempt, step), the furthest first."""
+    with transaction(sessions) as session:
+        query = select(Checkpoint.attempt, Checkpoint.step).where(Checkpoint.job_id == job_id)
+        return [
+            tuple(row) for row in session.execute(query.order_by(Checkpoint.step.desc(), Checkpoint.attempt.desc()))
+        ]
+
+
+def release(sessions: Sessions, claim: Claim) -> None:
+    with transaction(sessions) as session:
+        AttemptService(session, claim).release()
+
+
+def test_the_newest_stay_as_many_as_the_spec_says(
+    sessions: Sessions,
+    settings: Settings,
+    storage: Storage,
+    post: Post,
+    claim: Take,
+    save: Callable[[Claim, int], None],
+) -> None:
+    """Of all attempts together; another job's are left alone; and the bytes of the others go."""
+    other = post(training={"epochs": 1, "keep_checkpoints": 1})
+    save(claim(), 1)
+    id = post(training={"epochs": 1, "keep_checkpoints": 2})
+    first = claim()
+    for step in (10, 20):
+        save(first, step)
+    assert kept(sessions, id) == [(1, 20), (1, 10)]
+    release(sessions, first)
+    second = claim()
+    for step in (30, 40):
+        save(second, step)
+    assert kept(sessions, id) == [(2, 40), (2, 30)]
+    assert kept(sessions, other) == [(1, 1)]
+    with transaction(sessions) as session:
+        dead = set(session.scalars(select(DeadObject.storage_key)))
+    prefix = f"{first.project_id}/jobs/{id}/1/checkpoints"
+    assert dead == {f"{prefix}/{step}/{name}" for step in (10, 20) for name in ("state.json", "w.bin")}
+
+    Dispatcher(settings, sessions).collect()
+    for key in dead:
+        with pytest.raises(FileNotFoundError):
+            list(storage.read(key))
+    assert b"".join(storage.read(f"{second.project_id}/jobs/{id}/2/checkpoints/40/w.bin")) == b"attempt 2, step 40"
+
+
+def test_a_checkpoint_saved_twice_is_there_once(
+    sessions: Sessions, post: Post, claim: Take, save: Callable[[Claim, int], None]
+) -> None:
+    """A commit whose answer was lost is tried again."""
+    id, held = post(), claim()
+    for step in (1, 2, 3, 4, 4):
+        save(held, step)
+    assert kept(sessions, id) == [(1, 4), (1, 3), (1, 2)]
+
+
+def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
+    sessions: Sessions,
+    settings: Settings,
+    storage: Storage,
+    project_id: str,
+    post: Post,
+    claim: Take,
+    save: Callable[[Claim, int], None],
+    attempt_of: Callable[[Claim], Attempt],
+) -> None:
+    id, held = post(), claim()
+    for step in (10, 20, 30):
+        save(held, step)
+    prefix = f"{project_id}/jobs/{id}/1/checkpoints"
+    storage.delete(f"{prefix}/30/w.bin")
+    assert storage.root is not None
+    (storage.root / f"{prefix}/20/state.json").write_text("torn")
+
+    attempt = attempt_of(held)
+    found = attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints))
+
+    assert found is not None
+    assert (found / "w.bin").read_text() == "attempt 1, step 10"
+    assert kept(sessions, id) == [(1, 10)]
+    with transaction(sessions) as session:
+        assert events_of(session, project_id, id)[-2:] == ["warned", "warned"]
+    shutil.rmtree(found)
+    storage.delete(f"{prefix}/10/w.bin")
+    assert attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints)) is None, "it begins anew"
+
+
+def test_a_checkpoints_files_are_checked_when_fetched(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("whole")
+    stored = storage.put_file("default/thing", tmp_path / "file", "file")
+    storage.fetch(stored, tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_text() == "whole"
+    wrong = StoredFile(**stored.model_dump() | {"sha256": "0" * 64})
+    with pytest.raises(OSError, match="has digest"):
+        storage.fetch(wrong, tmp_path / "fetched")
