@@ -28,6 +28,9 @@ from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests, first_fault, sync, sync_folder
 
 VERSION: Final = 2
+COPIED_BYTES: Final = 2**30
+"""State of this size or less is copied before it is written. More is a full fine-tune's on a CPU, where a copy might
+not fit beside it: training waits for the disk instead."""
 
 Weights = dict[str, Tensor]
 
@@ -57,9 +60,11 @@ class Trainee:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of a trainee that no further step changes."""
+    """A moment of a trainee."""
 
     step: int
+    is_copy: bool
+    """Else it is the trainee's own memory, to be written before the next step."""
     tensors: dict[str, dict[str, Tensor]]
     """By the file they go to."""
     state: dict[str, Any]
@@ -80,11 +85,13 @@ class Checkpoint:
 
 
 def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
-    """Copies in memory, so that training can go on while they are written."""
+    """Copies in memory, so that training can go on while they are written; what lies on a GPU is always copied."""
     moments, values = _optimizer_state(trainee)
+    held = [tensor for tensor in (*trainee.trainable.values(), *moments.values()) if tensor.device.type == "cpu"]
+    is_copy = sum(tensor.nbytes for tensor in held) <= COPIED_BYTES
     tensors = {
-        "trainable": copied(trainee.trainable),
-        "optimizer": copied(moments),
+        "trainable": on_cpu(trainee.trainable, copy=is_copy),
+        "optimizer": on_cpu(moments, copy=is_copy),
         "random": _random_states(),
     }
     best = trainee.evaluations.best
@@ -98,7 +105,7 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
         "optimizer": values,
         "fingerprint": fingerprint,
     }
-    return Snapshot(trainee.position.step, tensors, state)
+    return Snapshot(trainee.position.step, is_copy, tensors, state)
 
 
 def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
@@ -162,9 +169,8 @@ def load_weights(parameters: dict[str, nn.Parameter], weights: Weights) -> None:
             parameter.copy_(weights[name])
 
 
-def copied(tensors: Mapping[str, Tensor]) -> Weights:
-    """On the CPU, in memory of their own."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+def on_cpu(tensors: Mapping[str, Tensor], *, copy: bool = True) -> Weights:
+    return {name: tensor.detach().to("cpu", copy=copy).contiguous() for name, tensor in tensors.items()}
 
 
 def unusable(folder: Path, why: str) -> TrainingFailed:

@@ -28,9 +28,12 @@ class CheckpointWriter:
         self._thread.shutdown()
 
     def write(self, snapshot: Snapshot) -> None:
-        """Returns at once. Call `wait` before taking the snapshot, so that there is never more than one in memory."""
+        """Returns at once if it is a copy. Call `wait` before taking the snapshot, so that there is never more than one
+        in memory."""
         assert self._writing is None
         self._writing = self._thread.submit(self._write, snapshot)
+        if not snapshot.is_copy:
+            self.wait()
 
     def wait(self) -> None:
         """Until nothing is being written; raises what is no fault of the disk."""

@@ -13,8 +13,8 @@ from worker.training.channel import Channel, StopAsked
 from worker.training.checkpoint import (
     Position,
     Trainee,
-    copied,
     load_weights,
+    on_cpu,
     read_checkpoint,
     read_position,
     restore,
@@ -210,7 +210,7 @@ class Run:
         stopping = self.training.early_stopping
         is_best = self.state.evaluations.add(result, stopping.min_delta if stopping else 0.0)
         if is_best and self.training.result == "best":
-            self.state.best_weights = copied(self.model.trainable)
+            self.state.best_weights = on_cpu(self.model.trainable)
         values = {"validation_loss": result.loss, "validation_token_accuracy": result.token_accuracy}
         self._say(Measured(step=step, values=values))
         self._tell(Evaluated(step=step, **values))

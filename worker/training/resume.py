@@ -65,16 +65,13 @@ def check_resumable(now: dict[str, Any], written: dict[str, Any], *, allow_inexa
 
 
 def _machine(device: str) -> dict[str, Any]:
-    """What chooses the kernels: on the CPU its instructions, the threads that share a sum, and what limits either."""
-    machine: dict[str, Any] = {
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu_instructions": _cpu_instructions(),
-    }
-    machine |= {name: os.environ.get(name) for name in ISA_VARIABLES}
+    """What chooses the kernels: the device, the threads that share a sum, and what limits a CPU's instructions."""
+    machine: dict[str, Any] = {"threads": torch.get_num_threads()}
     if device == "cuda":
-        machine |= {"gpu": torch.cuda.get_device_name(), "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
-    return machine
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        return machine | {"gpu": torch.cuda.get_device_name(), "cudnn": cudnn}
+    machine |= {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "cpu_instructions": _cpu_instructions()}
+    return machine | {name: os.environ.get(name) for name in ISA_VARIABLES}
 
 
 def _cpu_instructions() -> str:

@@ -16,6 +16,7 @@ from torch import nn
 
 from app.domain.job import FailureReason
 from tests.unit.training.conftest import Recorder, make_spec
+from worker.training import checkpoint
 from worker.training.checkpoint import Position, Trainee, read_checkpoint, restore, take_snapshot, write_checkpoint
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
@@ -140,6 +141,21 @@ def test_training_goes_on_while_one_is_written_and_waits_with_the_next(make_requ
     assert told.index(2, told.index(2) + 1) > told.index(4), "told after step 4 was measured"
     assert [line.step for line in channel.checkpoints()] == [2, 4]
     assert isinstance(channel.lines[-1], Finished)
+
+
+def test_state_too_large_to_copy_is_written_before_the_next_step(
+    make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec("full", training={"save_every": 2})
+    copied, held = Recorder(), Recorder()
+    train(make_request(spec=spec, work_dir=tmp_path / "copied"), copied)
+    monkeypatch.setattr(checkpoint, "COPIED_BYTES", 10_000)
+    train(make_request(spec=spec, work_dir=tmp_path / "held"), held)
+    told = [line.step for line in held.lines if isinstance(line, Measured | CheckpointWritten)]
+    assert told == [1, 2, 2, 3, 4, 4, 5, 6]
+    for one, other in zip(copied.checkpoints(), held.checkpoints(), strict=True):
+        for name in ("trainable.safetensors", "optimizer.safetensors", "random.safetensors"):
+            assert (one.path / name).read_bytes() == (other.path / name).read_bytes()
 
 
 @contextmanager
