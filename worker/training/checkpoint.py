@@ -150,7 +150,8 @@ def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
         raise unusable(checkpoint.folder, "it belongs to another model or adapter")
     load_weights(trainee.trainable, weights)
     _restore_optimizer(checkpoint, trainee)
-    trainee.scaler.load_state_dict(checkpoint.state["grad_scaler"])
+    if checkpoint.state["grad_scaler"]:  # else it was off, and one that is on now begins anew
+        trainee.scaler.load_state_dict(checkpoint.state["grad_scaler"])
     trainee.position = Position(**checkpoint.state["position"])
     trainee.evaluations = Evaluations.of_json(checkpoint.state["evaluations"])
     best = trainee.evaluations.best

@@ -19,18 +19,22 @@ from worker.training.recipe import train
 MakeRequest = Callable[..., Request]
 
 
-@pytest.mark.parametrize("method", ["qlora", "lora", "full"])
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [("qlora", "float32"), ("lora", "float32"), ("full", "float32"), ("qlora", "float16"), ("lora", "bfloat16")],
+)
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
-    method: str, make_request: MakeRequest, tmp_path: Path
+    method: str, dtype: str, make_request: MakeRequest, tmp_path: Path
 ) -> None:
     """Stopped in the middle of an epoch, with dropout drawing from the random state; evaluation falls on the stop."""
     adapter = None if method == "full" else {"dropout": 0.1}
     spec = make_spec(method, adapter=adapter, validation_split=0.2, training={"max_steps": 8, "eval_every": 4})
+    resolved = FP32 | {"engine": {"compute_dtype": dtype, "micro_batch_tokens": 64}}
     whole = Recorder()
-    train(make_request(spec=spec, work_dir=tmp_path / "whole"), whole)
+    train(make_request(spec=spec, resolved=resolved, work_dir=tmp_path / "whole"), whole)
 
     first = Recorder(stop_at=4)
-    train(make_request(spec=spec, work_dir=tmp_path / "first"), first)
+    train(make_request(spec=spec, resolved=resolved, work_dir=tmp_path / "first"), first)
     (checkpoint,) = first.checkpoints()
     assert first.lines[-1] == Stopped(step=4)
     torch.manual_seed(12345)  # whatever the process drew meanwhile
@@ -149,4 +153,14 @@ def test_an_inexact_resume_is_told_where_the_spec_allows_it(interrupted: Path, m
     assert "dataset_sha256 was" in warning.text
     assert "machine.threads was 1 and is 2" in warning.text
     assert len(channel.losses()) == 4
+    assert isinstance(channel.lines[-1], Finished)
+
+
+def test_an_inexact_resume_may_change_the_compute_type(interrupted: Path, make_request: MakeRequest) -> None:
+    """A scaler that was off then has nothing to go on from."""
+    spec = make_spec(training={"allow_inexact_resume": True})
+    resolved = FP32 | {"engine": {"compute_dtype": "float16", "micro_batch_tokens": 64}}
+    channel = Recorder()
+    train(make_request(checkpoint_path=interrupted, spec=spec, resolved=resolved), channel)
+    assert channel.warnings() == {"inexact_resume"}
     assert isinstance(channel.lines[-1], Finished)
