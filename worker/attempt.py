@@ -43,6 +43,7 @@ from worker.training.protocol import (
     Measured,
     PhaseEntered,
     Planned,
+    Replanned,
     Request,
     Said,
     Stop,
@@ -235,6 +236,8 @@ class Attempt:
             case Planned():
                 self.reporter.total_steps = said.total_steps
                 self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step))
+            case Replanned():
+                self.write(lambda attempt: attempt.replan(said.resolved))
             case Happened():
                 self.write(lambda attempt: attempt.tell(said.event))
             case Measured():

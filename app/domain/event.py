@@ -90,6 +90,42 @@ class ModelLoaded(EventBody):
         return f"The model is loaded: {self.num_trainable_parameters:,} trainable parameters ({share:.2%})."
 
 
+class MemoryReduced(EventBody):
+    """Memory did not suffice for a micro-batch; the training goes on under a smaller plan, at the same rows a step."""
+
+    type: Literal["memory_reduced"] = "memory_reduced"
+    level: ClassVar[Level] = "warn"
+    step: int
+    """The step that is done again, or that the dry run is for."""
+    gradient_checkpointing: bool
+    micro_batch_tokens: int
+
+    @property
+    def message(self) -> str:
+        how = "with" if self.gradient_checkpointing else "without"
+        return (
+            f"Memory did not suffice for step {self.step}; training goes on {how} gradient checkpointing and up to "
+            f"{self.micro_batch_tokens:,} tokens a micro-batch."
+        )
+
+
+class Rehearsed(EventBody):
+    """A dry run of the largest micro-batch, an evaluation and a checkpoint went well; no step was taken."""
+
+    type: Literal["rehearsed"] = "rehearsed"
+    num_tokens: int
+    memory_bytes: int
+    """Peak of the training process so far: GPU memory, or its resident set on the CPU."""
+    seconds: float
+
+    @property
+    def message(self) -> str:
+        return (
+            f"A dry run of {self.num_tokens:,} tokens went well in {self.seconds:.1f} s; peak memory "
+            f"{self.memory_bytes / 1e9:.2f} GB."
+        )
+
+
 class JobResumed(EventBody):
     """Readers of a curve rewind to `step`: what an earlier attempt measured beyond it is measured again."""
 
@@ -238,6 +274,8 @@ JobEvent = Annotated[
     | SpecResolved
     | DatasetPrepared
     | ModelLoaded
+    | MemoryReduced
+    | Rehearsed
     | JobResumed
     | Evaluated
     | EarlyStopped

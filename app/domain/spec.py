@@ -91,6 +91,8 @@ class Training(SpecPart):
     it is the last step's."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
     """Recompute activations in backward: a third slower, much smaller."""
+    memory: Literal["auto", "min"] = "auto"
+    """`min` trains in as little memory as it can, more slowly; `auto` as fast as the free memory allows."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -67,6 +67,10 @@ class AttemptService:
         )
         self._update_attempt(start_step=start_step)
 
+    def replan(self, resolved: dict[str, Any]) -> None:
+        """What holds instead, now that memory did not suffice for the first decisions."""
+        self._note([], resolved=resolved)
+
     def record(self, points: Sequence[MetricPoint], estimated_finish_at: datetime | None) -> None:
         """Store metric points, and show the latest of each name on the job."""
         latest: dict[str, float] = {}

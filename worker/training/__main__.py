@@ -43,17 +43,12 @@ def main() -> int:
 
 
 def _failure(error: Exception) -> Failed:
-    import torch
-
     from app.domain.job import FailureReason
-    from worker.training.failure import TrainingFailed
+    from worker.training.failure import TrainingFailed, is_out_of_memory
 
     if isinstance(error, TrainingFailed):
         return Failed(reason=error.reason, message=error.message)
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("can't allocate memory", "Cannot allocate memory")
-    )
-    if out_of_memory:
+    if is_out_of_memory(error):
         return Failed(
             reason=FailureReason.out_of_memory,
             message="The training ran out of memory. Try gradient_checkpointing true, a smaller max_seq_len, "

@@ -1,17 +1,25 @@
-"""Causal attention within each document of a packed row, registered with transformers by name.
+"""Causal attention within each document of a packed row.
 
 A name that transformers does not know gets no mask from it: the document's bounds, the sliding window, the soft cap and
-the scaling are honoured here. On the CPU, below about a thousand tokens, plain products with the heads that share a
-key-value head folded into rows beat `scaled_dot_product_attention`, whose backward is slow there.
+the scaling are honoured here. On the CPU, documents of up to about a thousand tokens are multiplied out plainly, with
+the heads that share a key-value head folded into rows and the backward by hand: there `scaled_dot_product_attention`
+is slow in backward. Longer ones go to it. On CUDA all
+documents go through one call of `varlen_attn`, where the GPU and the heads allow it.
 """
 
 from functools import lru_cache
-from typing import Any
+from itertools import accumulate
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface
+
+try:
+    from torch.nn.attention import varlen
+except ImportError:  # torch before 2.10
+    varlen = None  # type: ignore[assignment]
 
 NAME = "tunewright"
 FOLDED_MAX_TOKENS = 1024
@@ -30,45 +38,152 @@ def document_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """query [1, heads, tokens, dim], key and value [1, key-value heads, tokens, dim] → [1, tokens, heads, dim]."""
+    """As transformers calls it: query [1, heads, tokens, dim], key and value [1, key-value heads, tokens, dim] →
+    [1, tokens, heads, dim]."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    parts = zip(*(torch.split(tensor, document_lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    outputs = [_attend(q, k, v, scale, sliding_window, softcap) for q, k, v in parts]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    kv_heads, tokens = key.shape[1:3]
+    grouped = query.view(kv_heads, -1, tokens, query.shape[-1]).transpose(1, 2)
+    output = attend(grouped, key[0], value[0], document_lengths, scale, sliding_window, softcap)
+    return output.view(1, tokens, query.shape[1], -1), None
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
-    tokens = q.shape[2]
-    if softcap is not None or (q.device.type == "cpu" and tokens <= FOLDED_MAX_TOKENS):
-        return _folded(q, k, v, scale, window, softcap)
-    mask = None
-    if window is not None and tokens > window:
-        mask = ~_hidden(tokens, window, q.device)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """query [key-value heads, tokens, groups, dim], key and value [key-value heads, tokens, dim] →
+    [tokens, key-value heads · groups, dim]."""
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotation under autocast leaves fp32
+    if softcap is None and query.device.type == "cpu" and max(lengths) <= FOLDED_MAX_TOKENS:
+        with torch.autocast("cpu", enabled=False):
+            output: Tensor = _Folded.apply(query, key, value, lengths, scale, window)  # type: ignore[no-untyped-call]
+        return output
+    if _is_varlen(query, softcap):
+        return _attend_varlen(query, key, value, lengths, scale, window)
+    parts = zip(*(torch.split(tensor, lengths, dim=1) for tensor in (query, key, value)), strict=True)
+    return torch.cat([_attend_one(q, k, v, scale, window, softcap) for q, k, v in parts])
 
 
-def _folded(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
-    _, heads, tokens, dim = q.shape
-    kv_heads = k.shape[1]
-    rows = (q * scale).reshape(kv_heads, heads // kv_heads * tokens, dim)
-    scores = torch.bmm(rows, k[0].transpose(1, 2)).view(heads, tokens, tokens)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    scores = scores.masked_fill(_hidden(tokens, window, q.device), float("-inf"))
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype)
-    return torch.bmm(weights.view(kv_heads, -1, tokens), v[0]).view(1, heads, tokens, -1)
+def _is_varlen(query: Tensor, softcap: float | None) -> bool:
+    """Whether torch's own variable-length attention (FlashAttention 2) takes it: Ampere or newer, 16 bits, heads of at
+    most 256, no soft cap."""
+    if varlen is None or softcap is not None or query.device.type != "cuda":
+        return False
+    narrow = query.shape[-1] <= 256 and query.dtype in (torch.bfloat16, torch.float16)
+    return narrow and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def _attend_varlen(
+    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, window: int | None
+) -> Tensor:
+    """All documents in one call. The window counts the tokens before a token, and not the token itself."""
+    kv_heads, tokens, groups, dim = query.shape
+    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
+    longest = max(lengths)
+    output = varlen.varlen_attn(
+        query.transpose(0, 1).reshape(tokens, kv_heads * groups, dim),
+        key.transpose(0, 1).contiguous(),
+        value.transpose(0, 1).contiguous(),
+        bounds,
+        bounds,
+        longest,
+        longest,
+        scale=scale,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=groups > 1,
+    )
+    return cast(Tensor, output)
+
+
+def _attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    """One document, through torch's own functions → [tokens, heads, dim]."""
+    kv_heads, tokens, groups, dim = q.shape
+    heads = q.transpose(1, 2).reshape(1, kv_heads * groups, tokens, dim)
+    hidden = _hidden(tokens, window, q.device)
+    if softcap is None:
+        banded = window is not None and tokens > window
+        output = F.scaled_dot_product_attention(
+            heads, k[None], v[None], attn_mask=~hidden if banded else None, is_causal=not banded, scale=scale,
+            enable_gqa=True,
+        )  # fmt: skip
+    else:
+        keys, values = (tensor.repeat_interleave(groups, dim=0)[None] for tensor in (k, v))
+        scores = softcap * torch.tanh(heads @ keys.transpose(2, 3) * (scale / softcap))
+        scores = scores.masked_fill(hidden, float("-inf"))
+        output = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype) @ values
+    return output[0].transpose(0, 1)
+
+
+class _Folded(torch.autograd.Function):
+    """Documents one by one; the weights of each are kept for backward, [key-value heads, tokens · groups, tokens]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, window: int | None
+    ) -> Tensor:
+        kv_heads, tokens, groups, dim = query.shape
+        output = query.new_empty(tokens, kv_heads, groups, dim)
+        kept = []
+        start = 0
+        for length in lengths:
+            end = start + length
+            q, k, v = _fold(query, start, end), key[:, start:end], value[:, start:end]
+            mask = _bias(length, groups, window, query.dtype, query.device).expand(kv_heads, -1, -1)
+            weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), dim=-1)
+            output[start:end].transpose(0, 1).copy_(torch.bmm(weights, v).view(kv_heads, length, groups, dim))
+            kept.append(weights)
+            start = end
+        ctx.lengths, ctx.scale = lengths, scale
+        ctx.save_for_backward(query, key, value, *kept)
+        return output.view(tokens, kv_heads * groups, dim)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        kv_heads, tokens, groups, dim = query.shape
+        grads = grad.reshape(tokens, kv_heads, groups, dim).transpose(0, 1)
+        grad_query = query.new_empty(query.shape)
+        grad_key, grad_value = key.new_empty(key.shape), value.new_empty(value.shape)
+        start = 0
+        for length, weights in zip(ctx.lengths, kept, strict=True):
+            end = start + length
+            q, g = _fold(query, start, end), _fold(grads, start, end)
+            k, v = key[:, start:end], value[:, start:end]
+            grad_value[:, start:end] = torch.bmm(weights.transpose(1, 2), g)
+            pull = torch._softmax_backward_data(torch.bmm(g, v.transpose(1, 2)), weights, -1, weights.dtype)
+            part = torch.bmm(pull, k).mul_(ctx.scale).view(kv_heads, length, groups, dim)
+            grad_query[:, start:end] = part
+            grad_key[:, start:end] = torch.bmm(pull.transpose(1, 2), q).mul_(ctx.scale)
+            start = end
+        return grad_query, grad_key, grad_value, None, None, None
+
+
+def _fold(tensor: Tensor, start: int, end: int) -> Tensor:
+    """[key-value heads, tokens, groups, dim] → one document's [key-value heads, tokens · groups, dim]"""
+    return tensor[:, start:end].reshape(tensor.shape[0], -1, tensor.shape[-1])
+
+
+def _bias(tokens: int, groups: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[tokens · groups, tokens]: 0 where a row's token sees the column's, else -inf."""
+    size = 1 << (tokens - 1).bit_length()
+    return _square_bias(size, groups, window, dtype, device)[: tokens * groups, :tokens]
+
+
+@lru_cache(maxsize=8)
+def _square_bias(size: int, groups: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The mask of any document is the corner of a longer one's, so that a few masks serve all lengths."""
+    bias = torch.zeros(size, size, dtype=dtype, device=device)
+    return bias.masked_fill_(_hidden(size, window, device), float("-inf")).repeat_interleave(groups, dim=0)
 
 
 def _hidden(tokens: int, window: int | None, device: torch.device) -> Tensor:
     """[tokens, tokens], false where the row's token sees the column's: itself and up to `window` - 1 before it."""
-    size = 1 << (tokens - 1).bit_length()
-    return _square(size, window, device)[:tokens, :tokens]
-
-
-@lru_cache(maxsize=8)
-def _square(size: int, window: int | None, device: torch.device) -> Tensor:
-    """The mask of any document is the corner of a longer one's, so that a few masks serve all lengths."""
-    distance = torch.arange(size, device=device)[:, None] - torch.arange(size, device=device)
+    distance = torch.arange(tokens, device=device)[:, None] - torch.arange(tokens, device=device)
     hidden = distance < 0
     return hidden if window is None else hidden | (distance >= window)
 

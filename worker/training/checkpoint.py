@@ -92,7 +92,7 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
     tensors = {
         "trainable": on_cpu(trainee.trainable, copy=is_copy),
         "optimizer": on_cpu(moments, copy=is_copy),
-        "random": _random_states(),
+        "random": random_states(),
     }
     best = trainee.evaluations.best
     if trainee.best_weights is not None and best is not None and best.step != trainee.position.step:
@@ -157,7 +157,16 @@ def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
     best = trainee.evaluations.best
     own = weights if best is not None and best.step == trainee.position.step else None
     trainee.best_weights = checkpoint.tensors.get("best", own)
-    _restore_random_states(checkpoint.tensors["random"])
+    restore_random_states(checkpoint.tensors["random"])
+
+
+def read_fingerprint(folder: Path) -> dict[str, Any]:
+    """TrainingFailed if the folder is no checkpoint; its other files are not looked at."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "state.json").read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError) as error:
+        raise unusable(folder, f"{type(error).__name__}: {error}") from error
+    return found
 
 
 def read_position(folder: Path) -> Position:
@@ -204,14 +213,14 @@ def _restore_optimizer(checkpoint: Checkpoint, trainee: Trainee) -> None:
     trainee.optimizer.load_state_dict({"state": by_number, "param_groups": groups})
 
 
-def _random_states() -> Weights:
+def random_states() -> Weights:
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def _restore_random_states(states: Weights) -> None:
+def restore_random_states(states: Weights) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

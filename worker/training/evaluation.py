@@ -62,7 +62,7 @@ def evaluate(model: Model, examples: Sequence[Example], step: int, watch: Callab
     try:
         for batch in pack(examples, model.micro_batch_tokens):
             watch()
-            losses, right = model.losses(batch)
+            losses, right = model.losses(batch, judge=True)
             finite = torch.isfinite(losses)
             if not finite.all():
                 owners = set(batch.owners[~finite.cpu()].tolist())

@@ -16,13 +16,17 @@ from transformers import PreTrainedModel
 from app.domain.job import FailureReason
 from app.domain.spec import Adapter
 from worker.training.failure import TrainingFailed
-from worker.training.quantization import NF4Linear
+from worker.training.quantization import dense_weight
 
 
 class AdaptedLinear(LoraLinear):  # type: ignore[misc]
-    """PEFT's LoRA layer over a frozen linear one."""
+    """PEFT's LoRA layer over a frozen linear one; not `by_hand`, it computes as PEFT does."""
+
+    by_hand = True
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not self.by_hand:
+            return cast(Tensor, super().forward(x, *args, **kwargs))
         base = self.get_base_layer()
         if self.disable_adapters:
             return cast(Tensor, base(x))
@@ -59,10 +63,6 @@ class _AdaptedProduct(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = (flat @ dense_weight(ctx.base)).addmm_(grad_low, low_a).view(*grad.shape[:-1], -1)
         return grad_x, grad_a, grad_b, None, None
-
-
-def dense_weight(base: nn.Linear) -> Tensor:
-    return base.dense() if isinstance(base, NF4Linear) else base.weight
 
 
 def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed: bool) -> PeftModel:

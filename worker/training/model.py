@@ -1,5 +1,6 @@
 """The base model, loaded from its folder and made ready for one method of training."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,18 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.job import FailureReason
 from app.domain.spec import JobSpec
-from worker.training import attention
+from worker.training import attention, fast_paths
 from worker.training.failure import TrainingFailed
-from worker.training.lora import add_lora
+from worker.training.lora import AdaptedLinear, add_lora
 from worker.training.loss import Head, token_losses
 from worker.training.packing import MicroBatch
 from worker.training.plan import Plan
 from worker.training.quantization import quantize_linears
+
+PLAIN_ATTENTION = "eager"
+ALWAYS_TAKEN = ("packing", "products", "loss")
+"""Fast paths that any architecture takes."""
+ALL_PATHS = (*ALWAYS_TAKEN, *fast_paths.PATHS)
 
 
 @dataclass
@@ -30,8 +36,8 @@ class Model:
     trainable: dict[str, nn.Parameter]
     plan: Plan
     num_base_parameters: int
-    solo: bool = False
-    """The architecture does not take our attention: one document at a time, through the model's own."""
+    paths: frozenset[str] = frozenset()
+    """What is computed by our own code and not by transformers and PEFT; see `use`."""
 
     @property
     def num_parameters(self) -> int:
@@ -39,26 +45,53 @@ class Model:
 
     @property
     def micro_batch_tokens(self) -> int:
-        return 1 if self.solo else self.plan.micro_batch_tokens
+        """Without our attention, documents go one at a time through the model's own."""
+        return self.plan.micro_batch_tokens if "packing" in self.paths else 1
+
+    def follow(self, plan: Plan) -> None:
+        """Go on under another plan for memory."""
+        if plan.gradient_checkpointing and not self.plan.gradient_checkpointing:
+            _enable_checkpointing(self.causal)
+        self.plan = plan
+
+    def use(self, paths: Iterable[str]) -> None:
+        """Compute by these fast paths, and by the plain code otherwise. A path that nothing in the architecture takes
+        is left out."""
+        wanted = set(paths)
+        self.causal.set_attn_implementation(attention.NAME if "packing" in wanted else PLAIN_ATTENTION)
+        for name in fast_paths.PATHS:
+            fast_paths.switch_off(self.causal, name)
+        for module in self.causal.modules():
+            if isinstance(module, AdaptedLinear):
+                module.by_hand = "products" in wanted
+        taken = {name for name in fast_paths.PATHS if name in wanted and fast_paths.switch_on(self.causal, name)}
+        self.paths = frozenset(taken | wanted & set(ALWAYS_TAKEN))
 
     @property
     def num_trainable(self) -> int:
         return sum(parameter.numel() for parameter in self.trainable.values())
 
-    def losses(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Loss and hit of each labelled position."""
+    def losses(self, batch: MicroBatch, *, judge: bool = False) -> tuple[Tensor, Tensor]:
+        """Loss of each labelled position, and with `judge` whether the model's first choice was right."""
         device = torch.device(self.plan.device)
-        hidden = self.hidden_states(batch.input_ids.to(device), batch.position_ids.to(device), batch.document_lengths)
-        rows = hidden[0].index_select(0, batch.positions.to(device))
-        return token_losses(rows, batch.targets.to(device), self.head())
+        inputs = batch.input_ids.to(device), batch.position_ids.to(device), batch.document_lengths
+        positions, targets = batch.positions.to(device), batch.targets.to(device)
+        if "loss" in self.paths:
+            rows = self.hidden_states(*inputs)[0].index_select(0, positions)
+            return token_losses(rows, targets, self.head(), judge=judge)
+        logits = self._through(self.causal, *inputs).logits[0].index_select(0, positions).float()
+        return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets
 
     def hidden_states(self, input_ids: Tensor, position_ids: Tensor, document_lengths: list[int]) -> Tensor:
         """[1, tokens, dim], after the last norm."""
-        extra: dict[str, Any] = {} if self.solo else {"document_lengths": document_lengths}
-        with self._autocast():
-            output = self.causal.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False, **extra)
+        output = self._through(self.causal.get_decoder(), input_ids, position_ids, document_lengths)
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def _through(self, part: nn.Module, input_ids: Tensor, position_ids: Tensor, document_lengths: list[int]) -> Any:
+        extra: dict[str, Any] = {"document_lengths": document_lengths} if "packing" in self.paths else {}
+        with self._autocast():
+            return part(input_ids=input_ids, position_ids=position_ids, use_cache=False, **extra)
 
     def head(self) -> Head:
         layer = self.causal.get_output_embeddings()
@@ -108,6 +141,11 @@ def load_model(folder: Path, config: PretrainedConfig, spec: JobSpec, plan: Plan
         _enable_checkpointing(causal)
     causal.train()
     return Model(causal, peft, trainable, plan, num_parameters)
+
+
+def paths_of(method: str) -> frozenset[str]:
+    """All that can be fast for a method: a full fine-tune trains the weights that the others take for frozen."""
+    return frozenset({"packing", "loss"} if method == "full" else ALL_PATHS)
 
 
 def _load_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

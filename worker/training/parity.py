@@ -1,59 +1,205 @@
-"""Does our way through the model compute what the model itself computes? Asked once, before the first step."""
+"""Do our fast paths compute what transformers and PEFT compute? Asked before the first step, once a machine.
+
+A model of the base's first two layers, its norm and a part of its head is trained on two documents for no step: the
+gradients by each path are compared with those of the plain code in fp32. They may be half as far away again as those
+of the plain code in the compute type, for rounding differs from one order of operations to the next. A missing mask,
+scale or term is far beyond. The verdict is kept in the cache folder.
+"""
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from app.domain.job import FailureReason
-from worker.training import attention
+from app.domain.spec import Adapter, JobSpec
 from worker.training.failure import TrainingFailed
-from worker.training.model import Model
+from worker.training.lora import AdaptedLinear, add_lora
+from worker.training.machine import library_versions, machine_facts
+from worker.training.model import ALL_PATHS, Model, paths_of
+from worker.training.packing import Example, MicroBatch, lay_out
+from worker.training.plan import Plan
+from worker.training.quantization import dense_weight
 
-PLAIN = "eager"
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
-"""Relative error of the logits (Frobenius norm). A missing scale or mask is far beyond."""
-LENGTHS = [5, 7]
-
-
-@torch.no_grad()
-def check_parity(model: Model) -> bool:
-    """Compare the logits of two packed documents with the plain model's on each alone. A model whose attention is not
-    ours to replace is switched to its own, one document at a time; says whether packing holds."""
-    model.causal.eval()
-    try:
-        documents = _documents(model)
-        model.causal.set_attn_implementation(PLAIN)
-        expected = torch.cat([model.causal(input_ids=ids, use_cache=False).logits[0].float() for ids in documents])
-        if not expected.isfinite().all():
-            raise TrainingFailed(FailureReason.model_unusable, "The base model's logits are not finite numbers.")
-        model.causal.set_attn_implementation(attention.NAME)
-        if _error(_packed_logits(model, documents), expected) <= TOLERANCE[model.plan.dtype]:
-            return True
-        model.causal.set_attn_implementation(PLAIN)
-        model.solo = True
-        alone = torch.cat([_packed_logits(model, [ids]) for ids in documents])
-        if _error(alone, expected) <= TOLERANCE[model.plan.dtype]:
-            return False
-    finally:
-        model.causal.train()
-    raise TrainingFailed(
-        FailureReason.model_unusable,
-        f"The architecture {type(model.causal).__name__} computes its logits in a way that is not supported.",
-    )
+WINDOW = 16
+"""The sliding window is made this small, so that a short document is longer than it."""
+LENGTHS = (41, 24)
+LAYERS = 2
+WORDS = 2048
+TOLERATED = 1.5
+"""Times the plain code's own error in the compute type."""
+FLOOR = 2e-5
+"""Relative error that is rounding in any type."""
 
 
-def _documents(model: Model) -> list[Tensor]:
-    vocabulary = model.causal.config.get_text_config().vocab_size
-    ids = torch.arange(1, sum(LENGTHS) + 1, device=model.plan.device) * 7919 % vocabulary
-    return [document[None] for document in ids.split(LENGTHS)]
+@dataclass(frozen=True)
+class Verdict:
+    paths: frozenset[str]
+    errors: dict[str, float]
+    """Relative gradient error of the plain code (`plain`), and of each path that was refused."""
+
+    @property
+    def refused(self) -> list[str]:
+        return sorted(self.errors.keys() - {"plain"})
 
 
-def _packed_logits(model: Model, documents: list[Tensor]) -> Tensor:
-    lengths = [document.shape[1] for document in documents]
-    positions = torch.cat([torch.arange(length, device=model.plan.device) for length in lengths])[None]
-    hidden = model.hidden_states(torch.cat(documents, dim=1), positions, lengths)[0]
-    head = model.head()
-    return torch.cat([head.logits(hidden.to(head.dtype), start, block)[0] for start, block in head.blocks()], dim=1)
+def check_parity(model: Model, spec: JobSpec, cache_dir: Path) -> Verdict:
+    """The fast paths that hold for this architecture; `model` itself is not touched."""
+    kept = cache_dir / "parity" / f"{_key(model, spec)}.json"
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        return Verdict(frozenset(found["paths"]), found["errors"])
+    with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
+        verdict = _judge(model, spec)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps({"paths": sorted(verdict.paths), "errors": verdict.errors}))
+    partial.replace(kept)
+    return verdict
 
 
-def _error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def _judge(model: Model, spec: JobSpec) -> Verdict:
+    batch = _documents(min(WORDS, model.causal.config.get_text_config().vocab_size))
+    exact = _gradients(_sample(model, spec, "float32"), batch, ())
+    if not exact.isfinite().all():
+        raise TrainingFailed(FailureReason.model_unusable, "The base model's gradients are not finite numbers.")
+    sample = _sample(model, spec, model.plan.compute_dtype)
+
+    def error(paths: Iterable[str]) -> float:
+        return float((_gradients(sample, batch, paths) - exact).norm() / exact.norm())
+
+    plain = error(())
+    allowed = TOLERATED * plain + FLOOR
+    wanted = [path for path in ALL_PATHS if path in paths_of(spec.method)]
+    if error(wanted) <= allowed:
+        return Verdict(sample.paths, {"plain": plain})
+    taken: list[str] = []
+    errors = {"plain": plain}
+    for path in wanted:
+        found = error([*taken, path])
+        if found <= allowed:
+            taken.append(path)
+        else:
+            errors[path] = found
+    sample.use(taken)
+    return Verdict(sample.paths, errors)
+
+
+def _gradients(sample: Model, batch: MicroBatch, paths: Iterable[str]) -> Tensor:
+    """Of the mean loss by all trained weights, end to end, fp32."""
+    sample.use(paths)
+    for parameter in sample.trainable.values():
+        parameter.grad = None
+    batches = [batch] if "packing" in sample.paths else [lay_out([example]) for example in batch.examples]
+    for part in batches:
+        losses, _ = sample.losses(part)
+        (losses.sum() / len(batch.targets)).backward()  # type: ignore[no-untyped-call]
+    return torch.cat([_gradient(parameter).flatten() for parameter in sample.trainable.values()])
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.float()
+
+
+def _documents(words: int) -> MicroBatch:
+    draw = torch.Generator().manual_seed(0)
+    examples = [
+        Example(line, torch.randint(3, words, (length,), generator=draw, dtype=torch.int32), torch.arange(length) > 2)
+        for line, length in enumerate(LENGTHS)
+    ]
+    return lay_out(examples)
+
+
+def _sample(model: Model, spec: JobSpec, dtype: str) -> Model:
+    """The first layers in dense weights of `dtype`, with an adapter that is not zero on every linear layer."""
+    plan = Plan(model.plan.device, dtype, False, sum(LENGTHS))
+    weights = torch.float32 if spec.method == "full" else plan.dtype
+    config = _small(model.causal.config.get_text_config())
+    torch.manual_seed(0)
+    causal = AutoModelForCausalLM.from_config(config, dtype=weights, attn_implementation="eager").to(plan.device)
+    _copy_weights(model.causal, causal)
+    causal.requires_grad_(spec.method == "full")
+    peft: PeftModel | None = None
+    if spec.adapter is not None:
+        adapter = Adapter(rank=min(spec.adapter.rank, 16), alpha=spec.adapter.alpha)
+        transposed = any(isinstance(module, Conv1D) for module in causal.modules())
+        peft = add_lora(causal, adapter, seed=0, transposed=transposed)
+        _fill_b(causal)
+    trainable = {name: parameter for name, parameter in causal.named_parameters() if parameter.requires_grad}
+    causal.train()
+    return Model(causal, peft, trainable, plan, 0)
+
+
+def _small(config: PretrainedConfig) -> PretrainedConfig:
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = LAYERS
+    config.vocab_size = min(WORDS, config.vocab_size)
+    config.pad_token_id = None
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:LAYERS]
+    if getattr(config, "sliding_window", None):
+        config.sliding_window = WINDOW
+    return config
+
+
+def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
+    pairs = [(source.get_decoder(), target.get_decoder())]
+    pairs.append((source.get_output_embeddings(), target.get_output_embeddings()))
+    with torch.no_grad():
+        for giver, taker in pairs:
+            for name, parameter in taker.named_parameters():
+                value = _weight(giver, name)
+                if value.ndim == 2 and value.shape[0] != value.shape[1] and value.T.shape == parameter.shape:
+                    value = value.T  # GPT-2's own layers hold [in, out]
+                parameter.copy_(value[: len(parameter)])
+
+
+def _weight(module: nn.Module, name: str) -> Tensor:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    if isinstance(owner, AdaptedLinear):
+        owner = owner.get_base_layer()
+    if leaf == "weight" and isinstance(owner, nn.Linear):
+        return dense_weight(owner).detach()
+    value: Tensor = getattr(owner, leaf)
+    return value.detach()
+
+
+def _fill_b(causal: PreTrainedModel) -> None:
+    """B starts at zero, and would let no error of A's gradient show."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in causal.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) / parameter.shape[1] * 0.1)
+
+
+def _key(model: Model, spec: JobSpec) -> str:
+    """Architecture, versions, machine and our own code."""
+    facts: dict[str, Any] = {
+        "config": model.causal.config.to_dict(),
+        "method": spec.method,
+        "adapter": spec.adapter.model_dump(mode="json") if spec.adapter else None,
+        "dtype": model.plan.compute_dtype,
+        "libraries": library_versions(),
+        "machine": machine_facts(model.plan.device),
+        "code": _code_digest(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

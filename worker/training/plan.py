@@ -1,9 +1,9 @@
 """Decisions on the spec's `auto` settings, for the machine and the model at hand."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -17,6 +17,8 @@ from worker.training.protocol import Request
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 LEAST_TOKENS = 256
+MIN_MEMORY_TOKENS = {"cpu": 512, "cuda": 1024}
+"""Tokens a micro-batch under `memory: min`."""
 USABLE_SHARE = 0.8
 """Of the free memory; the rest is for what the estimate leaves out."""
 
@@ -27,6 +29,8 @@ class Plan:
     compute_dtype: str
     gradient_checkpointing: bool
     micro_batch_tokens: int
+    fast_paths: tuple[str, ...] | None = None
+    """Those that an earlier attempt took; null leaves it to the parity check."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -34,28 +38,64 @@ class Plan:
 
     def resolved(self, spec: JobSpec) -> dict[str, Any]:
         """By the spec's field names; what the spec has no field for is under `engine`."""
+        engine = {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens}
+        if self.fast_paths is not None:
+            engine["fast_paths"] = list(self.fast_paths)
         decided: dict[str, Any] = {
             "resources": {"device": self.device},
             "training": {"gradient_checkpointing": self.gradient_checkpointing},
-            "engine": {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens},
+            "engine": engine,
         }
         if spec.method == "qlora":
             decided["quantization"] = {"compute_dtype": self.compute_dtype}
         return decided
 
 
-def make_plan(request: Request, config: PretrainedConfig, longest_row: int) -> Plan:
-    """An earlier attempt's decisions hold, unless they were made for another kind of device."""
+def make_plan(
+    request: Request, config: PretrainedConfig, longest_row: int, earlier: dict[str, Any] | None = None
+) -> Plan:
+    """Earlier decisions hold, unless they were made for another kind of device."""
     device = _device(request.device)
-    earlier = request.resolved
     if earlier is not None and earlier["resources"]["device"] == device:
         return Plan(
             device=device,
             compute_dtype=earlier["engine"]["compute_dtype"],
             gradient_checkpointing=earlier["training"]["gradient_checkpointing"],
             micro_batch_tokens=earlier["engine"]["micro_batch_tokens"],
+            fast_paths=earlier["engine"].get("fast_paths"),
         )
     return _decide(request, config, device, longest_row)
+
+
+def smaller(plan: Plan, wish: bool | Literal["auto"], longest_row: int) -> Plan | None:
+    """The next plan to try when memory was too little: checkpointing first, where the spec leaves that open, then
+    half the micro-batch at the same rows a step. None if nothing is left to give."""
+    if not plan.gradient_checkpointing and wish == "auto":
+        return replace(plan, gradient_checkpointing=True)
+    if plan.micro_batch_tokens > max(LEAST_TOKENS, longest_row):
+        return replace(plan, micro_batch_tokens=plan.micro_batch_tokens // 2)
+    return None
+
+
+def what_would_fit(request: Request, config: PretrainedConfig, plan: Plan, longest_row: int) -> str:
+    """Advice for a job that no plan makes small enough, from the estimate and the memory that is free now."""
+    sizes = Sizes.of(request, config)
+    usable = USABLE_SHARE * _free_memory(plan.device)
+    tokens = longest_row
+    while tokens > 8 and sizes.bytes_needed(tokens, plan.compute_dtype, checkpointing=True) > usable:
+        tokens //= 2
+    advice = []
+    if tokens < longest_row:
+        advice.append(f"max_seq_len {max(tokens, 8):,} (the longest row has {longest_row:,} tokens)")
+    elif longest_row > LEAST_TOKENS:
+        advice.append(f"max_seq_len {longest_row // 2:,}")
+    if request.spec.training.gradient_checkpointing is False:
+        advice.append("gradient_checkpointing true")
+    if request.spec.method != "qlora":
+        advice.append('the method "qlora"')
+    if sizes.rank > 16:
+        advice.append("a smaller adapter rank")
+    return " or ".join(advice) if advice else "a worker with more memory"
 
 
 def _decide(request: Request, config: PretrainedConfig, device: str, longest_row: int) -> Plan:
@@ -65,6 +105,8 @@ def _decide(request: Request, config: PretrainedConfig, device: str, longest_row
     usable = USABLE_SHARE * _free_memory(device)
     wish = request.spec.training.gradient_checkpointing
     budget = MICRO_BATCH_TOKENS[device]
+    if request.spec.training.memory == "min":
+        wish, budget = wish if wish is False else True, MIN_MEMORY_TOKENS[device]
     while True:
         checkpointing = wish
         tokens = max(budget, longest_row)

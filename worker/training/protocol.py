@@ -67,6 +67,13 @@ class Planned(Line):
     start_step: int
 
 
+class Replanned(Line):
+    """Memory did not suffice; from here on this is the plan."""
+
+    kind: Literal["replanned"] = "replanned"
+    resolved: dict[str, Any]
+
+
 class Happened(Line):
     kind: Literal["event"] = "event"
     event: JobEvent
@@ -110,7 +117,7 @@ class Stopped(Line):
 
 
 Said = Annotated[
-    PhaseEntered | Planned | Happened | Measured | CheckpointWritten | Finished | Failed | Stopped,
+    PhaseEntered | Planned | Replanned | Happened | Measured | CheckpointWritten | Finished | Failed | Stopped,
     Field(discriminator="kind"),
 ]
 parse_said: TypeAdapter[Said] = TypeAdapter(Said)

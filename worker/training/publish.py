@@ -1,10 +1,8 @@
 """The result folder: files as PEFT, vLLM and llama.cpp's converter expect them, a manifest and a model card."""
 
 import json
-import platform
 import shutil
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,12 @@ from torch import Tensor
 
 from worker.training.checkpoint import Position
 from worker.training.evaluation import Evaluation
+from worker.training.machine import library_versions
 from worker.training.manifest import digests, sync_folder
 from worker.training.model import Model
 from worker.training.plan import DTYPES
 from worker.training.protocol import Request
 from worker.training.tokens import Tokens
-
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,6 @@ def publish(model: Model, tokens: Tokens, outcome: Outcome) -> Path:
     _write_manifest(outcome, folder)
     sync_folder(folder)
     return folder
-
-
-def library_versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 def _save_adapter(peft: PeftModel, request: Request, folder: Path) -> None:

@@ -67,6 +67,10 @@ class _FrozenProduct(torch.autograd.Function):
         return grad @ ctx.layer.dense(), None
 
 
+def dense_weight(layer: nn.Linear) -> Tensor:
+    return layer.dense() if isinstance(layer, NF4Linear) else layer.weight
+
+
 def quantize_linears(
     model: nn.Module, *, keep: nn.Module | None, double_quant: bool, dtype: torch.dtype, device: torch.device
 ) -> int:

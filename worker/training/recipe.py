@@ -1,33 +1,44 @@
 """Supervised fine-tuning, from a request to a result folder. Reads top to bottom."""
 
+import gc
+import shutil
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from app.domain.event import EarlyStopped, Evaluated, JobEvent, ModelLoaded
-from app.domain.job import JobPhase
+from app.domain.event import EarlyStopped, Evaluated, JobEvent, MemoryReduced, ModelLoaded, Rehearsed
+from app.domain.job import FailureReason, JobPhase
 from app.domain.spec import Training
+from worker.training.canary import rehearse
 from worker.training.channel import Channel, StopAsked
 from worker.training.checkpoint import (
+    Checkpoint,
     Position,
     Trainee,
     load_weights,
     on_cpu,
+    random_states,
     read_checkpoint,
     read_position,
     restore,
+    restore_random_states,
     take_snapshot,
+    write_checkpoint,
 )
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
-from worker.training.failure import not_finite
+from worker.training.failure import TrainingFailed, is_out_of_memory, not_finite
 from worker.training.model import Model, load_config, load_model
 from worker.training.optim import learning_rate, make_optimizer
 from worker.training.packing import Epochs, Example, pack
 from worker.training.parity import check_parity
-from worker.training.plan import Plan, make_plan
+from worker.training.plan import make_plan, smaller, what_would_fit
 from worker.training.protocol import (
     Finished,
     Happened,
@@ -35,13 +46,16 @@ from worker.training.protocol import (
     Measured,
     PhaseEntered,
     Planned,
+    Replanned,
     Request,
     Stopped,
 )
 from worker.training.publish import Outcome, publish
-from worker.training.resume import check_resumable, fingerprint
+from worker.training.resume import check_resumable, fingerprint, plan_of
 from worker.training.rows import Rows, prepare_rows, warn
 from worker.training.tokens import Tokens, load_tokens
+
+T = TypeVar("T")
 
 
 def train(request: Request, channel: Channel) -> None:
@@ -70,42 +84,66 @@ def prepare(request: Request, channel: Channel) -> "Run":
     config = load_config(request.base_model_path)
     tokens = load_tokens(request.base_model_path)
     rows = prepare_rows(request, tokens, channel)
-    plan = make_plan(request, config, max(example.num_inputs for example in rows.training))
+    checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
+    earlier = plan_of(checkpoint.fingerprint) if checkpoint else request.resolved
+    plan = make_plan(request, config, max(example.num_inputs for example in rows.training), earlier)
     started = time.monotonic()
     model = load_model(request.base_model_path, config, request.spec, plan)
-    if not check_parity(model):
-        warn(
-            channel,
-            "packing_off",
-            f"{type(model.causal).__name__} brings its own attention; rows are trained on one by one, more slowly.",
-        )
+    choose_paths(model, request, channel)
     loaded = ModelLoaded(
         num_parameters=model.num_parameters,
         num_trainable_parameters=model.num_trainable,
         seconds=round(time.monotonic() - started, 3),
     )
     channel.say(Happened(event=loaded))
-    return Run(request, channel, tokens, rows, plan, model)
+    return Run(request, channel, tokens, rows, model, checkpoint)
+
+
+def choose_paths(model: Model, request: Request, channel: Channel) -> None:
+    """The fast paths that an earlier attempt took, or else those that hold here."""
+    if model.plan.fast_paths is None:
+        verdict = check_parity(model, request.spec, request.cache_dir)
+        for path in verdict.refused:
+            text = (
+                f"The fast path {path!r} is off for {type(model.causal).__name__}: its gradients are "
+                f"{verdict.errors[path]:.1%} away from exact ones, the plain code's {verdict.errors['plain']:.1%}."
+            )
+            warn(channel, "fast_path_off", text)
+        model.plan = replace(model.plan, fast_paths=tuple(sorted(verdict.paths)))
+    assert model.plan.fast_paths is not None
+    model.use(model.plan.fast_paths)
 
 
 class Run:
     """One training, from its first step or a checkpoint's to its result."""
 
-    def __init__(self, request: Request, channel: Channel, tokens: Tokens, rows: Rows, plan: Plan, model: Model):
+    def __init__(
+        self,
+        request: Request,
+        channel: Channel,
+        tokens: Tokens,
+        rows: Rows,
+        model: Model,
+        checkpoint: Checkpoint | None,
+    ):
         self.request, self.channel, self.tokens, self.rows, self.model = request, channel, tokens, rows, model
         self.training: Training = request.spec.training
         self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
         self.optimizer = make_optimizer(model.trainable, self.training)
-        self.scaler = torch.amp.GradScaler(plan.device, enabled=plan.dtype is torch.float16)
-        self.resolved = plan.resolved(request.spec)
+        self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
         self.state = Trainee(model.trainable, self.optimizer, self.scaler, Position(), Evaluations())
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)
-        if request.checkpoint_path is not None:
-            self._resume(request.checkpoint_path)
+        if checkpoint is not None:
+            self._resume(checkpoint)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        return self.model.plan.resolved(self.request.spec)
 
     def loop(self) -> None:
         self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.state.position.step))
+        self._rehearse()
         self._say(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
         if self._evaluation_due():  # the process before this one was stopped within it
@@ -132,7 +170,7 @@ class Run:
         step = self.state.position.step + 1
         started = time.monotonic()
         examples = [self.rows.training[row] for row in self.epochs.rows(step)]
-        loss = self._accumulate(step, examples)
+        loss = self._within_memory(lambda: self._accumulate(step, examples))
         grad_norm = self._clip(step, examples)
         rate = learning_rate(step, self.total_steps, self.training)
         for group in self.optimizer.param_groups:
@@ -155,6 +193,56 @@ class Run:
             "memory_bytes": float(_peak_memory()),
         }
         self._say(Measured(step=step, values=values))
+
+    def _rehearse(self) -> None:
+        started = time.monotonic()
+        rows, scratch = self.rows, self.request.work_dir / "rehearsal"
+        batch = self._within_memory(
+            lambda: rehearse(self.model, rows.training, rows.validation, self.training.batch_size)
+        )
+        try:
+            write_checkpoint(scratch, take_snapshot(self.state, fingerprint(self.request, self.resolved)))
+        except (OSError, SafetensorError) as error:
+            warn(self.channel, "checkpoint_failed", f"A checkpoint could not be written, and none will be: {error}.")
+        shutil.rmtree(scratch, ignore_errors=True)
+        seconds = round(time.monotonic() - started, 3)
+        self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=_peak_memory(), seconds=seconds))
+
+    def _within_memory(self, work: Callable[[], T]) -> T:
+        """Do `work`; where memory does not suffice, again under a smaller plan and from the same random state."""
+        before = random_states()
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the handler: there the error's traceback still holds the step's tensors.
+            self._reduce_memory()
+            restore_random_states(before)
+
+    def _reduce_memory(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        plan, longest = self.model.plan, max(example.num_inputs for example in self.rows.training)
+        less = smaller(plan, self.training.gradient_checkpointing, longest)
+        if less is None:
+            raise TrainingFailed(
+                FailureReason.out_of_memory,
+                f"The training runs out of memory with {plan.micro_batch_tokens:,} tokens a micro-batch and "
+                f"{'with' if plan.gradient_checkpointing else 'without'} gradient checkpointing. What would fit: "
+                f"{what_would_fit(self.request, self.model.causal.config, plan, longest)}.",
+            )
+        self.model.follow(less)
+        gc.collect()
+        if less.device == "cuda":
+            torch.cuda.empty_cache()
+        reduced = MemoryReduced(
+            step=self.state.position.step + 1,
+            gradient_checkpointing=less.gradient_checkpointing,
+            micro_batch_tokens=less.micro_batch_tokens,
+        )
+        self._tell(reduced)
+        self._say(Replanned(resolved=self.resolved))
 
     def _accumulate(self, step: int, examples: list[Example]) -> float:
         """Gradients of the step's mean loss over labelled tokens, whatever micro-batches it takes."""
@@ -241,8 +329,7 @@ class Run:
         assert self.training.epochs is not None
         return max(1, round(self.training.epochs * self.epochs.steps_per_epoch))
 
-    def _resume(self, folder: Path) -> None:
-        checkpoint = read_checkpoint(folder)
+    def _resume(self, checkpoint: Checkpoint) -> None:
         now, allowed = fingerprint(self.request, self.resolved), self.training.allow_inexact_resume
         check_resumable(now, checkpoint.fingerprint, allow_inexact=allowed, channel=self.channel)
         restore(checkpoint, self.state)

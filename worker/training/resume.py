@@ -1,16 +1,14 @@
 """What must be the same for a resumed run to be, bit for bit, the uninterrupted one."""
 
-import os
 from typing import Any, Final
 
-import torch
 from pydantic.main import IncEx
 
 from app.domain.job import FailureReason
 from worker.training.channel import Channel
 from worker.training.failure import TrainingFailed
+from worker.training.machine import library_versions, machine_facts
 from worker.training.protocol import Request
-from worker.training.publish import library_versions
 from worker.training.rows import warn
 
 WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
@@ -25,8 +23,6 @@ WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
     "training": {"save_every", "keep_checkpoints", "allow_inexact_resume"},
 }
 """Fields of the spec that change no number of a training."""
-ISA_VARIABLES: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
-"""Environment that makes the libraries under torch choose other kernels than the processor's best."""
 MAX_NAMED: Final = 20
 
 
@@ -38,8 +34,8 @@ def fingerprint(request: Request, resolved: dict[str, Any]) -> dict[str, Any]:
         "validation_sha256": request.validation_sha256,
         "spec": request.spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "resolved": resolved,
-        "libraries": library_versions() | {"cuda": torch.version.cuda},
-        "machine": _machine(resolved["resources"]["device"]),
+        "libraries": library_versions(),
+        "machine": machine_facts(resolved["resources"]["device"]),
     }
     return _flat(facts)
 
@@ -64,27 +60,14 @@ def check_resumable(now: dict[str, Any], written: dict[str, Any], *, allow_inexa
     )
 
 
-def _machine(device: str) -> dict[str, Any]:
-    """What chooses the kernels: the device, the threads that share a sum, and what limits a CPU's instructions."""
-    machine: dict[str, Any] = {"threads": torch.get_num_threads()}
-    if device == "cuda":
-        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-        return machine | {"gpu": torch.cuda.get_device_name(), "cudnn": cudnn}
-    machine |= {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "cpu_instructions": _cpu_instructions()}
-    return machine | {name: os.environ.get(name) for name in ISA_VARIABLES}
-
-
-def _cpu_instructions() -> str:
-    """The extensions that oneDNN's kernels are chosen by."""
-    probes = {
-        "avx2": torch.cpu._is_avx2_supported,
-        "avx512": torch.cpu._is_avx512_supported,
-        "avx512_vnni": torch.cpu._is_vnni_supported,
-        "avx512_bf16": torch.cpu._is_avx512_bf16_supported,
-        "amx_tile": torch.cpu._is_amx_tile_supported,
-        "amx_fp16": torch.cpu._is_amx_fp16_supported,
-    }
-    return " ".join(name for name, is_supported in probes.items() if is_supported())
+def plan_of(written: dict[str, Any]) -> dict[str, Any]:
+    """The plan in force when a fingerprint was taken, as `resolved` has it."""
+    plan: dict[str, Any] = {}
+    for name, value in written.items():
+        top, *path = name.split(".")
+        if top == "resolved":
+            plan.setdefault(path[0], {})[path[1]] = value
+    return plan
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ MakeRequest = Callable[..., Request]
 
 
 def decide(request: Request, longest_row: int = 20) -> Plan:
-    return make_plan(request, load_config(request.base_model_path), longest_row)
+    return make_plan(request, load_config(request.base_model_path), longest_row, request.resolved)
 
 
 def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> None:
@@ -31,7 +31,7 @@ def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> N
         "training": {"gradient_checkpointing": False},
         "engine": {"compute_dtype": dtype, "micro_batch_tokens": 1024},
     }
-    assert make_plan(request.model_copy(update={"resolved": found.resolved(request.spec)}), None, 0) == found  # type: ignore[arg-type]
+    assert make_plan(request, None, 0, found.resolved(request.spec)) == found  # type: ignore[arg-type]
 
 
 def test_an_earlier_attempt_is_obeyed(make_request: MakeRequest) -> None:

@@ -16,9 +16,8 @@ from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from tests.unit.training.reference import padded_loss, plain_adapter, plain_model, trainable_of
 from worker.training.failure import TrainingFailed
-from worker.training.model import load_config, load_model
+from worker.training.model import load_config, load_model, paths_of
 from worker.training.optim import learning_rate
-from worker.training.parity import check_parity
 from worker.training.plan import Plan
 from worker.training.protocol import Finished, Measured, PhaseEntered, Planned, Request, Stopped
 from worker.training.recipe import prepare, train
@@ -128,12 +127,13 @@ def test_at_step_0_the_adapted_model_is_the_plain_one_to_the_last_bit(
     folder = tiny(family)
     for dtype in ("float32", "bfloat16"):
         model = load_model(folder, load_config(folder), make_spec(method), Plan("cpu", dtype, False, 64))
-        assert check_parity(model)
-        ids = torch.arange(20)[None]
-        adapted = model.hidden_states(ids, ids, [20])
         assert model.peft is not None
-        with model.peft.disable_adapter():
-            assert model.hidden_states(ids, ids, [20]).equal(adapted)
+        ids = torch.arange(20)[None]
+        for paths in ((), paths_of(method)):
+            model.use(paths)
+            adapted = model.hidden_states(ids, ids, [20])
+            with model.peft.disable_adapter():
+                assert model.hidden_states(ids, ids, [20]).equal(adapted)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -197,7 +197,9 @@ def test_what_is_said_in_which_order(make_request: MakeRequest) -> None:
         JobPhase.publishing,
     ]
     planned = next(line for line in channel.lines if isinstance(line, Planned))
-    assert (planned.total_steps, planned.start_step, planned.resolved) == (6, 0, FP32)
+    assert (planned.total_steps, planned.start_step) == (6, 0)
+    paths = ["attention", "loss", "mlp", "norm", "packing", "products"]
+    assert planned.resolved == FP32 | {"engine": FP32["engine"] | {"fast_paths": paths}}
     (prepared,) = channel.events("dataset_prepared")
     assert (prepared.num_rows, prepared.num_validation_rows, prepared.chat_template) == (18, 6, None)
     (loaded,) = channel.events("model_loaded")

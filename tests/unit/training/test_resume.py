@@ -75,13 +75,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "base_model.revision": {"base_model_revision": "r2"},
     "spec.training.learning_rate": {"spec": make_spec(training={"learning_rate": 0.02})},
     "spec.adapter.dropout": {"spec": make_spec(adapter={"dropout": 0.1})},
-    "resolved.engine.micro_batch_tokens": {
-        "resolved": FP32 | {"engine": {"compute_dtype": "float32", "micro_batch_tokens": 32}}
-    },
-    "resolved.engine.compute_dtype": {
-        "resolved": FP32 | {"engine": {"compute_dtype": "bfloat16", "micro_batch_tokens": 64}}
-    },
-    "resolved.training.gradient_checkpointing": {"resolved": FP32 | {"training": {"gradient_checkpointing": True}}},
     "machine.threads": {"threads": 2},
 }
 
@@ -156,11 +149,12 @@ def test_an_inexact_resume_is_told_where_the_spec_allows_it(interrupted: Path, m
     assert isinstance(channel.lines[-1], Finished)
 
 
-def test_an_inexact_resume_may_change_the_compute_type(interrupted: Path, make_request: MakeRequest) -> None:
-    """A scaler that was off then has nothing to go on from."""
-    spec = make_spec(training={"allow_inexact_resume": True})
-    resolved = FP32 | {"engine": {"compute_dtype": "float16", "micro_batch_tokens": 64}}
+def test_the_checkpoints_plan_is_followed(interrupted: Path, make_request: MakeRequest) -> None:
+    """Memory may have run out meanwhile, or since: the plan of the steps that are gone on from counts."""
     channel = Recorder()
-    train(make_request(checkpoint_path=interrupted, spec=spec, resolved=resolved), channel)
-    assert channel.warnings() == {"inexact_resume"}
-    assert isinstance(channel.lines[-1], Finished)
+    other = {"compute_dtype": "bfloat16", "micro_batch_tokens": 32, "fast_paths": ["loss"]}
+    train(make_request(checkpoint_path=interrupted, resolved=FP32 | {"engine": other}), channel)
+    (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
+    assert planned.resolved["engine"]["compute_dtype"] == "float32"
+    assert planned.resolved["engine"]["micro_batch_tokens"] == 64
+    assert channel.warnings() == set()

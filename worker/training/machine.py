@@ -1,0 +1,39 @@
+"""What decides the last bit of a product: libraries, device, threads, instructions."""
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any, Final
+
+import torch
+
+LIBRARIES: Final = ("tunewright", "torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
+ISA_VARIABLES: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+"""Environment that makes the libraries under torch choose other kernels than the processor's best."""
+
+
+def library_versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def machine_facts(device: str) -> dict[str, Any]:
+    """What chooses the kernels: the device, the threads that share a sum, and what limits a CPU's instructions."""
+    facts: dict[str, Any] = {"threads": torch.get_num_threads()}
+    if device == "cuda":
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        return facts | {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cudnn": cudnn}
+    facts |= {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "cpu_instructions": _cpu_instructions()}
+    return facts | {name: os.environ.get(name) for name in ISA_VARIABLES}
+
+
+def _cpu_instructions() -> str:
+    """The extensions that oneDNN's kernels are chosen by."""
+    probes = {
+        "avx2": torch.cpu._is_avx2_supported,
+        "avx512": torch.cpu._is_avx512_supported,
+        "avx512_vnni": torch.cpu._is_vnni_supported,
+        "avx512_bf16": torch.cpu._is_avx512_bf16_supported,
+        "amx_tile": torch.cpu._is_amx_tile_supported,
+        "amx_fp16": torch.cpu._is_amx_fp16_supported,
+    }
+    return " ".join(name for name, is_supported in probes.items() if is_supported())

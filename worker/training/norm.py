@@ -1,0 +1,57 @@
+"""RMSNorm (arXiv 1910.07467) of a frozen weight, with its backward by hand, in fp32 throughout."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """fp32 x [..., dim] → [..., 1]"""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
+def normalized(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """fp32 x and weight → fp32 x / rms(x) · weight, and 1 / rms(x)."""
+    inverse = inverse_rms(x, eps)
+    return torch.mul(x, inverse).mul_(weight), inverse
+
+
+def normalized_backward(grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    """fp32, in `grad`'s place: with y = x·i·w and g = grad·w, dx = i·g - x · i³·mean(g·x)."""
+    grad.mul_(weight)
+    pull = torch.mul(grad, x).sum(dim=-1, keepdim=True)
+    pull.mul_(inverse.pow(3)).div_(-x.shape[-1])
+    return grad.mul_(inverse).addcmul_(x, pull)
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        result, inverse = normalized(x.float(), weight, eps)
+        ctx.save_for_backward(x, weight, inverse)
+        return result.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, weight, inverse = ctx.saved_tensors
+        result = normalized_backward(grad.to(torch.float32, copy=True), x.float(), weight, inverse)
+        return result.to(x.dtype), None, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x [..., dim] and an fp32 weight [dim] → x's type."""
+    result: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    return result
+
+
+def norm_weight(norm: nn.Module) -> Tensor:
+    """What the normalized values are multiplied by, fp32: Gemma's norms store it less one."""
+    weight = norm.weight.detach().float()  # type: ignore[operator]
+    return weight + 1.0 if type(norm).__name__.startswith("Gemma") else weight
+
+
+def norm_eps(norm: nn.Module) -> float:
+    """By either of the names that transformers' families give it."""
+    return float(norm.eps if hasattr(norm, "eps") else norm.variance_epsilon)  # type: ignore[arg-type]

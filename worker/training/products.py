@@ -1,0 +1,120 @@
+"""Products of one input with several frozen layers and their adapters, by hand.
+
+Layers that read the same input (query, key and value; gate and up) share the low-rank input product, and sum their
+input gradients in place. A quantized weight is dequantized once in forward and once in backward, and kept in neither.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.training.lora import AdaptedLinear
+from worker.training.quantization import dense_weight
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What backward needs: the rows [tokens, in], their low-rank products [tokens, ranks], and the adapters in the
+    rows' type: A of all layers stacked [ranks, in], and each layer's scaled B, transposed [rank, out]."""
+
+    rows: Tensor
+    low: Tensor | None
+    a: Tensor | None
+    b: tuple[Tensor, ...]
+
+    def tensors(self) -> list[Tensor | None]:
+        return [self.rows, self.low, self.a, *self.b]
+
+    @classmethod
+    def of(cls, tensors: tuple[Any, ...]) -> "Kept":
+        rows, low, a, *b = tensors
+        return cls(rows, low, a, tuple(b))
+
+
+class Products:
+    """Frozen linear layers of one input; those that are `AdaptedLinear` add their adapter."""
+
+    def __init__(self, layers: list[nn.Linear | AdaptedLinear]):
+        self.bases: list[nn.Linear] = [
+            layer.get_base_layer() if isinstance(layer, AdaptedLinear) else layer for layer in layers
+        ]
+        self._adapted = [layer if isinstance(layer, AdaptedLinear) else None for layer in layers]
+        self.scalings = [layer.scaling["default"] for layer in layers if isinstance(layer, AdaptedLinear)]
+        self.ranks = [layer.r["default"] for layer in layers if isinstance(layer, AdaptedLinear)]
+        self._spans: list[tuple[int, int] | None] = []
+        start = 0
+        for layer in self._adapted:
+            self._spans.append(None if layer is None else (start, start + layer.r["default"]))
+            start += 0 if layer is None else layer.r["default"]
+
+    def parameters(self) -> list[Tensor]:
+        """A and B of each adapted layer: A, B, A, B, …; none while PEFT has its adapters disabled."""
+        found: list[Tensor] = []
+        for layer in self._adapted:
+            if layer is not None and not layer.disable_adapters:
+                found += [layer.lora_A["default"].weight, layer.lora_B["default"].weight]
+        return found
+
+    def forward(self, rows: Tensor, parameters: tuple[Tensor, ...]) -> tuple[list[Tensor], Kept]:
+        """rows [tokens, in] → one [tokens, out] a layer."""
+        if not parameters:
+            outputs = [nn.functional.linear(rows, dense_weight(base), base.bias) for base in self.bases]
+            return outputs, Kept(rows, None, None, ())
+        stacked_a = torch.cat(parameters[::2]).to(rows.dtype)
+        scaled_b = tuple(
+            (b.T * scaling).to(rows.dtype) for b, scaling in zip(parameters[1::2], self.scalings, strict=True)
+        )
+        low = rows @ stacked_a.T
+        outputs = []
+        places = iter(scaled_b)
+        for base, span in zip(self.bases, self._spans, strict=True):
+            output = nn.functional.linear(rows, dense_weight(base), base.bias)
+            outputs.append(output if span is None else output.addmm_(low[:, span[0] : span[1]], next(places)))
+        return outputs, Kept(rows, low, stacked_a, scaled_b)
+
+    def backward(
+        self, grads: list[Tensor], kept: Kept, *, wants_input: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Gradients of the rows and of `parameters()`."""
+        grad_low = torch.empty_like(kept.low) if kept.low is not None else None
+        grad_rows: Tensor | None = None
+        grad_b: list[Tensor] = []
+        for base, span, grad in zip(self.bases, self._spans, grads, strict=True):
+            if span is not None:
+                assert kept.low is not None
+                assert grad_low is not None
+                number = len(grad_b)
+                torch.mm(grad, kept.b[number].T, out=grad_low[:, span[0] : span[1]])
+                grad_b.append((grad.T @ kept.low[:, span[0] : span[1]]).float().mul_(self.scalings[number]))
+            if wants_input:
+                weight = dense_weight(base)
+                grad_rows = grad @ weight if grad_rows is None else grad_rows.addmm_(grad, weight)
+        if grad_low is None or kept.a is None:
+            return grad_rows, []
+        if grad_rows is not None:
+            grad_rows.addmm_(grad_low, kept.a)
+        grad_a = torch.split((grad_low.T @ kept.rows).float(), self.ranks)
+        return grad_rows, [grad for pair in zip(grad_a, grad_b, strict=True) for grad in pair]
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, products: Products, *parameters: Tensor) -> tuple[Tensor, ...]:
+        outputs, kept = products.forward(rows, parameters)
+        ctx.products = products
+        ctx.save_for_backward(*kept.tensors())
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kept = Kept.of(ctx.saved_tensors)
+        grad_rows, grad_parameters = ctx.products.backward(list(grads), kept, wants_input=ctx.needs_input_grad[0])
+        return grad_rows, None, *grad_parameters
+
+
+def products_of(rows: Tensor, products: Products) -> tuple[Tensor, ...]:
+    """rows [tokens, in] → one [tokens, out] a layer."""
+    outputs: tuple[Tensor, ...] = _Product.apply(rows, products, *products.parameters())  # type: ignore[no-untyped-call]
+    return outputs
