@@ -45,6 +45,10 @@ class Bench:
                 self.left_out[engine.name] = str(reason)
                 print(f"{engine.title}: left out, {reason}", flush=True)
                 continue
+            except ProcessFailed as failure:  # the others' figures are worth keeping
+                self.left_out[engine.name] = f"it failed: {str(failure).strip().splitlines()[-1]}"
+                print(f"{engine.title}: {failure}", flush=True)
+                continue
             self.reports[engine.name].append(report)
             speed = self.num_tokens / training_seconds(report)
             memory = report["peak_memory_bytes"] / 1e9
@@ -162,7 +166,7 @@ def training_seconds(report: dict[str, Any]) -> float:
     return float(report["step_ended_at"][-1] - report["training_began_at"])
 
 
-def side_measurement(script: str, output: str, *options: str) -> dict[str, Any] | None:
+def side_measurement(script: str, output: str) -> dict[str, Any] | None:
     """One of the scripts beside this one, which leave their JSON in the results; None where it cannot be had."""
     if not (Path(__file__).parent / script).exists():
         print(f"{script} is not here; its figures are left out.", flush=True)
@@ -170,7 +174,7 @@ def side_measurement(script: str, output: str, *options: str) -> dict[str, Any] 
     print(f"\n{script}", flush=True)
     result = RESULTS / output
     module = ["-m", f"benchmarks.{script.removesuffix('.py')}"]
-    done = subprocess.run([sys.executable, *module, "--output", str(result), *options], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, *module, "--output", str(result)], cwd=ROOT, check=False)
     if done.returncode != 0:
         print(f"{script} has failed; its figures are left out.", flush=True)
         return None
@@ -180,8 +184,8 @@ def side_measurement(script: str, output: str, *options: str) -> dict[str, Any] 
 def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--repeats", type=int, help="times each engine is run (3)")
-    parser.add_argument("--rows", type=int, help="training rows (48)")
-    parser.add_argument("--quick", action="store_true", help="one repeat on 16 rows: under ten minutes, rough figures")
+    parser.add_argument("--rows", type=int, help="training rows (40)")
+    parser.add_argument("--quick", action="store_true", help="one repeat on 16 rows, engines alone: ten minutes")
     parser.add_argument("--sweep", action="store_true", help="TRL's settings instead, to find its best")
     parser.add_argument("--engines", nargs="+", metavar="NAME", choices=[engine.name for engine in ENGINES])
     parser.add_argument("--base-model", type=Path, help="a model folder; Gemma 3 270M by default")
@@ -199,12 +203,12 @@ def main(words: list[str] | None = None) -> None:
     result = measure(
         engines,
         base_model=arguments.base_model or machine.base_model(),
-        num_rows=arguments.rows or (16 if short else 48),
+        num_rows=arguments.rows or (16 if short else 40),
         repeats=arguments.repeats or (1 if short else 3),
         threads=arguments.threads,
     )
-    if not (arguments.only_engines or arguments.sweep):
-        result |= side_measurements(quick=arguments.quick)
+    if not (arguments.only_engines or short):
+        result |= side_measurements()
     result["machine"]["load_average_after"] = machine.load_average()
     result["bars"] = [] if arguments.sweep else judge(result)
     name = "trl-settings" if arguments.sweep else "gemma-3-270m-quick" if arguments.quick else "gemma-3-270m"
@@ -228,11 +232,10 @@ def measure(engines: list[Engine], base_model: Path, num_rows: int, repeats: int
         return {"machine": before, "repeats": repeats, **bench.summary()}
 
 
-def side_measurements(*, quick: bool) -> dict[str, Any]:
-    steps = ["--steps", "5"] if quick else []
+def side_measurements() -> dict[str, Any]:
     return {
-        "product_share": side_measurement("product_share.py", "product_share.json", *steps),
-        "checkpoints": side_measurement("checkpoint_cost.py", "checkpoint_cost.json", *(["--quick"] if quick else [])),
+        "product_share": side_measurement("product_share.py", "product_share.json"),
+        "checkpoints": side_measurement("checkpoint_cost.py", "checkpoint_cost.json"),
         "startup": side_measurement("startup.py", "startup.json"),
     }
 

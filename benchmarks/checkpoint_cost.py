@@ -48,7 +48,7 @@ def cost(report: dict[str, Any]) -> dict[str, Any]:
         "seconds_waited": round(waited, 4),
         "seconds_slowed": round(slowed, 4),
         "num_checkpoints": len(after),
-        "said": report["checkpoints"][-1],
+        "said": {name: value for name, value in report["checkpoints"][-1].items() if name != "path"},
     }
 
 
@@ -62,9 +62,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tunewright-bench-") as name:
         folder = Path(name)
-        rows = write_rows(folder / "rows.jsonl", make_rows(48, seed=0))
+        rows = write_rows(folder / "rows.jsonl", make_rows(40, seed=0))
         base = arguments.base_model or machine.base_model()
-        work = Work(base_model=base, rows=rows, num_rows=48, threads=arguments.threads)
+        work = Work(base_model=base, rows=rows, num_rows=40, threads=arguments.threads)
         every = 2 if arguments.quick else steps_every_interval(train(work, folder / "pace", steps=6, save_every=1000))
         steps = every * arguments.checkpoints + 2
         result = cost(train(work, folder / "saving", steps=steps, save_every=every)) | {"save_every": every}
