@@ -20,6 +20,7 @@ from benchmarks.rows import make_rows, write_rows
 from benchmarks.table import RESULT, RESULTS, render, write_into_readme
 
 NUM_VALIDATION_ROWS = 24
+WARNINGS = ("warned", "memory_reduced")
 
 
 class Bench:
@@ -153,7 +154,14 @@ class Bench:
             "num_steps": len(reports[0]["step_ended_at"]),
             "validation_loss": None if loss is None else round(loss, 5),
             "training_losses": [round(value, 5) for value in reports[0]["losses"]],
-            "warnings": [event["code"] for event in reports[0].get("events", []) if event["type"] == "warned"],
+            "resolved": reports[0].get("resolved"),
+            "warnings": [event for event in reports[0].get("events", []) if event["type"] in WARNINGS],
+            "rehearsal_seconds": [
+                event["seconds"]
+                for report in reports
+                for event in report.get("events", [])
+                if event["type"] == "rehearsed"
+            ],
         }
 
 

@@ -126,7 +126,7 @@ class Listener:
             case "started":  # nearer to the first step than its phase is, where the process says so
                 self._begin(now)
                 report["before_start"] = line.model_dump(exclude={"kind"})
-            case "planned":
+            case "planned" | "replanned":
                 report["resolved"] = line.resolved
                 report["largest_micro_batch"] = line.resolved["engine"]["micro_batch_tokens"]
             case "event":
