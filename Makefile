@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA_DIR ?=
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check up format clean
+.PHONY: help demo test chaos check up bench format clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,15 @@ check: $(VENV)/installed  ## formatting, lint, types and architecture
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The peers that it measures against. They share our pins, so that everybody trains on the same torch.
+$(VENV)/bench-installed: $(VENV)/installed
+	@echo "Installing the peers into $(VENV)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+bench: $(VENV)/bench-installed  ## measure against TRL and transformers (an hour; BENCH=--quick: ten minutes)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 up: $(VENV)/installed  ## start the local stack in the foreground
 	@$(BIN)/tunewright up $(if $(DATA_DIR),--data-dir $(DATA_DIR))

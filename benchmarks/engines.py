@@ -1,0 +1,101 @@
+"""Who is measured, and at which settings. Every setting that is not a peer's own default stands here."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Work(BaseModel):
+    """What every engine does alike."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base_model: Path
+    """Folder of the model."""
+    rows: Path
+    """Training rows in the order in which they are taken, as JSON lines."""
+    num_rows: int
+    batch_size: int = 8
+    """Rows a step."""
+    learning_rate: float = 2e-4
+    """Falls linearly to zero over the run, without warm-up."""
+    rank: int = 16
+    alpha: int = 32
+    threads: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Engine:
+    name: str
+    title: str
+    """In the README's table."""
+    kind: Literal["ours", "trl", "trainer"]
+    method: Literal["qlora", "lora"] = "qlora"
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the kind: fields of the spec's `training`, options of `trl sft`, or TrainingArguments."""
+    same_order: bool = True
+    """Length grouping takes the same rows in an order of its own."""
+    micro_batch_as: str | None = None
+    """Ours: the engine whose largest micro-batch is ours' budget of tokens."""
+
+
+BF16 = {"dtype": "bfloat16", "gradient_checkpointing": False}
+
+
+def rows_at_once(count: int, **more: Any) -> dict[str, Any]:
+    """TRL reading `count` rows at once, as many times as a step of eight rows takes."""
+    return {**BF16, "per_device_train_batch_size": count, "gradient_accumulation_steps": 8 // count, **more}
+
+
+PADDING_FREE = {"padding_free": True, "max_length": None}
+TRL_TRIED: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "8 rows, padded, checkpointing": {"dtype": "bfloat16"},
+    "8 rows, padded": rows_at_once(8),
+    "8 rows, padded, no autocast": rows_at_once(8, bf16=False),
+    "4 rows, padded": rows_at_once(4),
+    "4 rows, padded, length-grouped": rows_at_once(4, train_sampling_strategy="group_by_length"),
+    "8 rows, padding-free": rows_at_once(8, **PADDING_FREE),
+    "4 rows, padding-free": rows_at_once(4, **PADDING_FREE),
+    "2 rows, padding-free": rows_at_once(2, **PADDING_FREE),
+    "1 row": rows_at_once(1),
+    "1 row, no autocast": rows_at_once(1, bf16=False),
+    "1 row, eager attention": rows_at_once(1, attn_implementation="eager"),
+    "packed, 512": rows_at_once(1, packing=True, max_length=512, gradient_accumulation_steps=4),
+    "packed, 1024": rows_at_once(1, packing=True, max_length=1024, gradient_accumulation_steps=2),
+}
+"""What was tried to find TRL's best; `python -m benchmarks --sweep` tries it again. A packed step takes other rows than
+the others' steps do."""
+TRL_BEST = "2 rows, padding-free"
+
+ENGINES = [
+    Engine("qlora", "Tunewright, qlora", "ours"),
+    Engine("lora", "Tunewright, lora", "ours", "lora"),
+    Engine("qlora-min", "Tunewright, qlora, memory: min", "ours", options={"memory": "min"}),
+    Engine("trl-defaults", "TRL, defaults", "trl"),
+    Engine("trl-best", f"TRL, best settings found ({TRL_BEST})", "trl", options=TRL_TRIED[TRL_BEST]),
+    Engine(
+        "trl-batch-1",
+        "TRL, batch 1, checkpointing",
+        "trl",
+        options={"dtype": "bfloat16", "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+    ),
+    Engine(
+        "trl-equal-tokens",
+        "TRL, batch 4, padding-free, no checkpointing",
+        "trl",
+        options=rows_at_once(4, **PADDING_FREE),
+    ),
+    Engine("qlora-equal-tokens", "Tunewright, qlora, as many tokens", "ours", micro_batch_as="trl-equal-tokens"),
+    Engine(
+        "trainer",
+        "transformers Trainer + peft, padded, length-grouped",
+        "trainer",
+        options={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+        same_order=False,
+    ),
+]
+SWEEP = [ENGINES[0], *(Engine(f"trl {name}", f"TRL, {name}", "trl", options=each) for name, each in TRL_TRIED.items())]

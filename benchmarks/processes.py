@@ -1,0 +1,99 @@
+"""What a process costs, read from outside it."""
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parents[1]
+
+
+class ProcessFailed(Exception):
+    """Carries the end of what the process logged, or what it said last."""
+
+
+def peak_memory(pid: int) -> int:
+    """VmHWM in bytes; 0 once the process has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 if "VmHWM:" in status else 0
+
+
+class MemoryWatch:
+    """Looks ten times a second at a process and its children, while it lasts. VmHWM only grows, so that no peak before
+    the last look is missed."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._over = pid, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.peak = 0
+        """Bytes of the process itself."""
+        self.largest_child = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            self.peak = max(self.peak, peak_memory(self._pid))
+            self.largest_child = max([self.largest_child, *map(peak_memory, children(self._pid))])
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread has ended since
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def environment(folder: Path, threads: int) -> dict[str, str]:
+    """Offline, with caches of its own, so that nobody profits from an earlier run's. GOMP_SPINCOUNT is what our own
+    training process sets: idle threads that sleep soon, without which a busy machine makes everyone slower."""
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": str(folder / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": str(threads),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
+    }
+
+
+def run_to_end(command: list[str], folder: Path, threads: int) -> dict[str, float]:
+    """When the process was started, and the most memory it held."""
+    log = folder / "log.txt"
+    with log.open("w") as log_file:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(folder, threads), stdout=log_file, stderr=log_file
+        )
+        try:
+            with MemoryWatch(process.pid) as watch:
+                process.wait()
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode != 0:
+        raise ProcessFailed(f"{' '.join(command[:3])}:\n{log.read_text()[-3000:]}")
+    return {"started_at": started, "peak_memory_bytes": watch.peak}

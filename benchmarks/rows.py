@@ -1,0 +1,165 @@
+"""The benchmark's dataset: worked word problems in plain English, made by seeded code, the same bytes each time.
+
+A third of a row's tokens ask, two thirds answer, and lengths are spread as in sets of school problems: most rows near
+the mean, some twice or three times as long.
+"""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, str]
+NAMES = ["Amara", "Bela", "Chidi", "Dana", "Emeka", "Farah", "Goran", "Hana", "Ines", "Jonas", "Kofi", "Leila", "Nadia"]
+PLACES = {
+    "a small bakery": "loaves of bread",
+    "the school library": "picture books",
+    "a garden centre": "tomato plants",
+    "a bicycle workshop": "spare tyres",
+    "the village pottery": "clay bowls",
+    "a fruit stall by the station": "crates of apples",
+    "the local theatre": "folding chairs",
+    "a toy shop": "wooden trains",
+}
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+
+
+@dataclass
+class Problem:
+    """A count that changes from day to day, told twice: as a question, and worked out."""
+
+    draw: random.Random
+    name: str
+    things: str
+    count: int
+    asked: list[str] = field(default_factory=list)
+    worked: list[str] = field(default_factory=list)
+
+    def pick(self, *sentences: str) -> str:
+        return self.draw.choice(sentences)
+
+
+def delivery(told: Problem, day: str) -> None:
+    more, before = told.draw.randrange(6, 90), told.count
+    told.count += more
+    told.asked.append(
+        told.pick(
+            f"On {day} a delivery that was ordered weeks ago brings {more} more.",
+            f"The van comes on {day} and leaves {more} new ones at the door.",
+            f"On {day} {told.name} buys another {more} from a friend.",
+        )
+    )
+    told.worked.append(
+        told.pick(
+            f"The {more} from {day} are added to what was there: {before} + {more} = {told.count} {told.things}.",
+            f"Next come the {more} from {day}, so that the total rises to {before} + {more} = {told.count}.",
+        )
+    )
+
+
+def sale(told: Problem, day: str) -> None:
+    fewer, before = told.draw.randrange(1, told.count // 2), told.count
+    told.count -= fewer
+    told.asked.append(
+        told.pick(
+            f"When the doors close on {day} evening, {fewer} of them are gone.",
+            f"On {day} customers come early and take {fewer} with them.",
+            f"{told.name} gives {fewer} away to the neighbours on {day}.",
+        )
+    )
+    told.worked.append(
+        told.pick(
+            f"On {day} the number goes down, so we subtract: {before} - {fewer} = {told.count}.",
+            f"We take off the {fewer} that left on {day}: {before} - {fewer} = {told.count} {told.things} are left.",
+        )
+    )
+
+
+def doubling(told: Problem, day: str) -> None:
+    times, before = told.draw.choice([2, 3]), told.count
+    told.count *= times
+    word = {2: "twice", 3: "three times"}[times]
+    told.asked.append(
+        told.pick(
+            f"A neighbour who closes down lends enough on {day} to have {word} as many.",
+            f"On {day}, after a long talk with the owner, the stock grows to {word} what it was.",
+        )
+    )
+    told.worked.append(
+        f"To have {word} as many is to multiply by {times}. Before {day} there were {before}, and {times} x {before} = "
+        f"{told.count}."
+    )
+
+
+def breakage(told: Problem, day: str) -> None:
+    share = told.draw.choice([4, 5, 10])
+    lost, before = told.count // share, told.count
+    told.count -= lost
+    told.asked.append(
+        told.pick(
+            f"One in {share}, rounded down, turns out to be damaged on {day} and is thrown away.",
+            f"On {day} {told.name} finds that one {share}th of them, rounded down, cannot be used any more.",
+        )
+    )
+    told.worked.append(
+        f"One in {share} means that we divide by {share}. {before} / {share} is {lost} when we round down, so "
+        f"{before} - {lost} = {told.count} are still good after {day}."
+    )
+
+
+MOVES: list[Callable[[Problem, str], None]] = [delivery, sale, sale, doubling, breakage]
+
+
+def make_row(draw: random.Random) -> Row:
+    place, things = draw.choice(list(PLACES.items()))
+    told = Problem(draw, draw.choice(NAMES), things, draw.randrange(30, 160))
+    start, price = told.count, draw.randrange(2, 15)
+    told.asked.append(f"{told.name} looks after {place}, where the week begins with {start} {things}.")
+    told.worked.append(
+        told.pick(
+            f"Let us follow the number of {things} through the week. At the beginning there are {start}.",
+            f"We start with {start} {things} and work through the days one by one.",
+        )
+    )
+    num_moves = min(len(DAYS), 1 + int(draw.lognormvariate(0.3, 0.7)))
+    for day in DAYS[:num_moves]:
+        draw.choice([delivery] if told.count < 20 else MOVES)(told, day)
+    if draw.random() < 0.5:
+        told.asked.append(f"What are the remaining {things} worth at {price} euros each?")
+        told.worked.append(
+            f"What is left at the end is {told.count} {things}. At {price} euros each they are worth {told.count} x "
+            f"{price} = {told.count * price} euros. The answer is {told.count * price}."
+        )
+    else:
+        told.asked.append(f"How many {things} are there in the end?")
+        told.worked.append(
+            f"No other change is mentioned, so this is how many there are in the end. The answer is {told.count}."
+        )
+    return {"prompt": " ".join(told.asked) + "\n", "completion": " ".join(told.worked)}
+
+
+def make_rows(num_rows: int, seed: int) -> list[Row]:
+    draw = random.Random(f"word problems {seed}")
+    return [make_row(draw) for _ in range(num_rows)]
+
+
+def write_rows(path: Path, rows: list[Row]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read_rows(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def tokenized(row: Row, tokenizer: Any) -> dict[str, list[int]]:
+    """As every engine here reads a row: BOS, prompt, completion, EOS, with labels on the last two."""
+    prompt = tokenizer(row["prompt"])["input_ids"]
+    completion = [*tokenizer(row["completion"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {
+        "input_ids": prompt + completion,
+        "attention_mask": [1] * len(prompt + completion),
+        "labels": [-100] * len(prompt) + completion,
+    }
