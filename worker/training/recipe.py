@@ -1,10 +1,12 @@
 """Supervised fine-tuning, from a request to a result folder. Reads top to bottom."""
 
+import shutil
 import time
 from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 
 from app.domain.event import EarlyStopped, Evaluated, JobEvent, ModelLoaded
 from app.domain.job import JobPhase
@@ -23,7 +25,8 @@ from worker.training.checkpoint import (
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
 from worker.training.failure import not_finite
-from worker.training.model import Model, load_config, load_model
+from worker.training.model import Model, load_config, load_model, quantize_ahead
+from worker.training.nf4_cache import NF4Cache
 from worker.training.optim import learning_rate, make_optimizer
 from worker.training.packing import Epochs, Example, pack
 from worker.training.parity import check_parity
@@ -36,19 +39,21 @@ from worker.training.protocol import (
     PhaseEntered,
     Planned,
     Request,
+    Started,
     Stopped,
 )
 from worker.training.publish import Outcome, publish
 from worker.training.resume import check_resumable, fingerprint
 from worker.training.rows import Rows, prepare_rows, warn
-from worker.training.tokens import Tokens, load_tokens
+from worker.training.tokenizer_process import Tokenizing
+from worker.training.tokenizing import TokenizingHere
 
 
-def train(request: Request, channel: Channel) -> None:
+def train(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> None:
     """Ends with Finished or Stopped said; raises TrainingFailed."""
     run: Run | None = None
     try:
-        run = prepare(request, channel)
+        run = prepare(request, channel, tokenizing)
         with run.writer:
             run.loop()
             run.publish()
@@ -58,9 +63,11 @@ def train(request: Request, channel: Channel) -> None:
         else:
             position = read_position(request.checkpoint_path) if request.checkpoint_path else Position()
         channel.say(Stopped(step=position.step))
+    finally:
+        shutil.rmtree(request.tokens_dir, ignore_errors=True)
 
 
-def prepare(request: Request, channel: Channel) -> "Run":
+def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> "Run":
     """Rows first: they are quick to read, and what is wrong with them needs no model to be said."""
     channel.say(PhaseEntered(phase=JobPhase.preparing))
     if request.threads is not None:
@@ -68,31 +75,59 @@ def prepare(request: Request, channel: Channel) -> "Run":
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it cost 6 % of a step
     config = load_config(request.base_model_path)
-    tokens = load_tokens(request.base_model_path)
-    rows = prepare_rows(request, tokens, channel)
-    plan = make_plan(request, config, max(example.num_inputs for example in rows.training))
+    tokenizing = tokenizing or TokenizingHere()
+    tokenizing.begin(request)
+    cache = _quantize_meanwhile(request, config, channel)
+    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped), channel)
+    plan = make_plan(request, config, rows.training.longest)
     started = time.monotonic()
-    model = load_model(request.base_model_path, config, request.spec, plan)
+    model = load_model(request.base_model_path, config, request.spec, plan, cache)
+    loaded_at = time.monotonic()
     if not check_parity(model):
         warn(
             channel,
             "packing_off",
             f"{type(model.causal).__name__} brings its own attention; rows are trained on one by one, more slowly.",
         )
+    parity_seconds = time.monotonic() - loaded_at
     loaded = ModelLoaded(
         num_parameters=model.num_parameters,
         num_trainable_parameters=model.num_trainable,
-        seconds=round(time.monotonic() - started, 3),
+        seconds=round(loaded_at - started, 3),
     )
     channel.say(Happened(event=loaded))
-    return Run(request, channel, tokens, rows, plan, model)
+    return Run(request, channel, tokenizing, rows, plan, model, parity_seconds=parity_seconds)
+
+
+def _quantize_meanwhile(request: Request, config: PretrainedConfig, channel: Channel) -> NF4Cache | None:
+    """Neither the device nor the weights' precision waits for the rows."""
+    quantization = request.spec.quantization
+    if quantization is None:
+        return None
+    plan = make_plan(request, config, longest_row=0)
+    folder, revision = request.base_model_path, request.base_model_revision
+    double_quant = quantization.double_quant
+    cache = NF4Cache.of(request.cache_dir, folder, revision, double_quant=double_quant, device=plan.device)
+    quantize_ahead(folder, config, quantization, plan, cache, channel.raise_if_stopped)
+    return cache
 
 
 class Run:
     """One training, from its first step or a checkpoint's to its result."""
 
-    def __init__(self, request: Request, channel: Channel, tokens: Tokens, rows: Rows, plan: Plan, model: Model):
-        self.request, self.channel, self.tokens, self.rows, self.model = request, channel, tokens, rows, model
+    def __init__(
+        self,
+        request: Request,
+        channel: Channel,
+        tokenizing: Tokenizing,
+        rows: Rows,
+        plan: Plan,
+        model: Model,
+        *,
+        parity_seconds: float,
+    ):
+        self.request, self.channel, self.tokenizing, self.rows, self.model = request, channel, tokenizing, rows, model
+        self.parity_seconds = parity_seconds
         self.training: Training = request.spec.training
         self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
@@ -110,6 +145,7 @@ class Run:
         self.channel.raise_if_stopped()
         if self._evaluation_due():  # the process before this one was stopped within it
             self._evaluate()
+        self._say(Started(parity_seconds=round(self.parity_seconds, 3), canary_seconds=0.0))
         while not self._is_done():
             self._step()
             if self._evaluation_due():
@@ -122,9 +158,17 @@ class Run:
         step, validation = self._promote()
         rows = self.rows
         outcome = Outcome(
-            self.request, self.resolved, self.state.position, step, validation, rows.chat_template, rows.turn_ends
+            request=self.request,
+            resolved=self.resolved,
+            position=self.state.position,
+            step=step,
+            validation=validation,
+            chat_template=rows.chat_template,
+            turn_ends=rows.turn_ends,
+            eos=rows.eos,
+            tokenizer=self.tokenizing.tokenizer(),
         )
-        path = publish(self.model, self.tokens, outcome)
+        path = publish(self.model, outcome)
         self.writer.wait()
         self._say(Finished(path=path))
 
