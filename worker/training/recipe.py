@@ -161,7 +161,7 @@ class Run:
             request=self.request,
             resolved=self.resolved,
             position=self.state.position,
-            step=step,
+            result_step=step,
             validation=validation,
             chat_template=rows.chat_template,
             turn_ends=rows.turn_ends,
