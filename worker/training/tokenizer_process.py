@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -49,7 +50,8 @@ class TokenizingProcess:
             env=os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[1])},
         )
         self._said: queue.Queue[Word | None] = queue.Queue()
-        threading.Thread(target=self._read, name="tokenizing-pipe", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="tokenizing-pipe", daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -87,8 +89,14 @@ class TokenizingProcess:
         return save_tokenizer(self._request, load_tokens(self._request.base_model_path))
 
     def close(self) -> None:
+        """Make sure that it is gone."""
         self._process.kill()
         self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # words that it never read
+                pipe.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -97,6 +105,7 @@ class TokenizingProcess:
                 self._said.put(parse_word.validate_json(line))
         except ValidationError:
             self._process.kill()
+        self._process.wait()
         self._said.put(None)
 
     def _next(self, watch: Watch) -> Word | None:
