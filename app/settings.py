@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     """Time a training process gets to checkpoint when its worker is asked to stop."""
     training_threads: int | None = Field(default=None, ge=1)
     """CPU threads of a training process; all unless given."""
+    spare_child: bool = True
+    """Keep one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
 
     @property
     def storage(self) -> str:

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import os
+
 from app.domain.spec import JobSpec
 from worker.training.channel import Channel
 from worker.training.loss import BLOCK
@@ -29,9 +31,6 @@ from worker.training.packing import Example, MicroBatch, pack
 from worker.training.protocol import Line, Measured, Request
 from worker.training.quantization import NF4Linear
 from worker.training.recipe import Run, prepare
-
-
-import os
 
 clock = time.process_time if os.environ.get("CPU") else time.perf_counter
 
@@ -165,7 +164,7 @@ def build(model: Path, micro_batch_tokens: int, args: argparse.Namespace, folder
         for name in PATHS:
             if name in args.fast:
                 print(name, switch_on(run.model.causal, name))
-    run.rows.training[:] = made_rows(args.rows * 8, args.mean, seed=1)
+    run.rows.training = made_rows(args.rows * 8, args.mean, seed=1)
     run.epochs._num_rows, run.epochs.steps_per_epoch = args.rows * 8, 8
     return run
 

@@ -35,6 +35,7 @@ from app.settings import Settings
 from app.storage import DamagedObject, Storage
 from worker.child import Child
 from worker.reporter import Heartbeat, Reporter
+from worker.spare import Spare
 from worker.training.protocol import (
     CheckpointWritten,
     Failed,
@@ -46,6 +47,7 @@ from worker.training.protocol import (
     Replanned,
     Request,
     Said,
+    Started,
     Stop,
     Stopped,
 )
@@ -77,13 +79,16 @@ class Attempt:
         redis: Redis,
         claim: Claim,
         drain: threading.Event,
+        spare: Spare,
     ) -> None:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
-        self.drain = drain
+        self.drain, self.spare = drain, spare
         self.reporter = Reporter(sessions, redis, claim)
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
         self.folder = settings.data_dir.absolute() / "work" / claim.job_id / str(claim.attempt)
         self.phase: JobPhase | None = None
+        self.warm = False
+        """Whether the training process had the model's tokenizer loaded when it heard the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.uploaded: list[Future[None]] = []
 
@@ -135,14 +140,15 @@ class Attempt:
             attempt=self.claim.attempt,
             base_model=inputs.model.name,
             base_model_revision=inputs.model.revision,
-            base_model_path=locate(inputs.model.source, inputs.model.revision, self.settings.cache_dir),
+            base_model_path=locate(inputs.model.source, inputs.model.revision, self.settings.cache_dir.absolute()),
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,
             validation_path=self._fetched("validation.jsonl", validation) if validation else None,
             validation_sha256=validation.sha256 if validation else None,
             checkpoint_path=self._fetched_checkpoint(inputs.checkpoints),
             work_dir=self.folder,
-            cache_dir=self.settings.cache_dir,
+            log_path=self.folder / "training.log",
+            cache_dir=self.settings.cache_dir.absolute(),
             device=spec.resources.device,
             threads=self.settings.training_threads,
         )
@@ -191,7 +197,18 @@ class Attempt:
 
     def train(self, request: Request) -> Said:
         """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
-        child = Child(request, self.folder / "training.log")
+        spare = self.spare.take(request.base_model_path)
+        if spare is not None:
+            last = self._train_in(spare, request)
+            if spare.begun or not isinstance(last, Failed):
+                return last
+            log.warning("the spare training process died before its job began", job=self.claim.job_id)
+        return self._train_in(Child.logging_to(self.folder / "training.log"), request)
+
+    def _train_in(self, child: Child, request: Request) -> Said:
+        ready = child.ready
+        self.warm = ready is not None and ready.base_model_path == request.base_model_path
+        child.begin(request)
         self.heartbeat.log_tail = child.log_tail
         try:
             last = self._listen(child)
@@ -238,6 +255,10 @@ class Attempt:
                 self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step))
             case Replanned():
                 self.write(lambda attempt: attempt.replan(said.resolved))
+            case Started():
+                self.write(
+                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm)
+                )
             case Happened():
                 self.write(lambda attempt: attempt.tell(said.event))
             case Measured():

@@ -59,19 +59,23 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         self.thread.start()
 
     def stop(self, worker: Any) -> None:
+        from worker import tasks
+
         draining.set()
         if self.thread:
             self.thread.join()
+        tasks.surroundings().spare.close()
 
 
 def poll(looks: list[Any]) -> None:
-    while not draining.wait(get_settings().poll_seconds):
+    while not draining.is_set():
         for look in looks:
             try:
                 look()
             except Exception:
                 # It starts what no bell announced: whatever a look meets, the next one must come.
                 log.exception("a look for work failed, will look again")
+        draining.wait(get_settings().poll_seconds)
 
 
 app.steps["worker"].add(Poll)

@@ -1,7 +1,8 @@
 """The training process as its parent sees it: start, pipe, end.
 
 It is exec'ed in a process group of its own, with no credentials in its environment, and it speaks lines of
-`worker.training.protocol`. A thread drains its pipe at all times, so that nothing here can hold up training.
+`worker.training.protocol`. A thread drains its pipe at all times, so that nothing here can hold up training. It may be
+started before there is a job for it (see `spare`); what it writes to stderr until then goes where the worker's does.
 """
 
 import os
@@ -10,14 +11,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import structlog
 from pydantic import ValidationError
 
 import worker
-from worker.training.protocol import Line, Request, Said, Stop, parse_said
+from worker.training.protocol import Line, Ready, Request, Said, Stop, Warm, parse_said
 
 log = structlog.get_logger()
 
@@ -27,34 +29,62 @@ LOG_TAIL_BYTES: Final = 64 * 2**10
 
 
 class Child:
-    def __init__(self, request: Request, log_path: Path) -> None:
-        self.log_path = log_path
+    def __init__(self, stderr: IO[bytes] | None = None) -> None:
         self.said: queue.Queue[Said | None] = queue.Queue()
-        """What the child said; None is its end."""
-        with log_path.open("ab") as log_file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker.training"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log_file,
-                cwd=request.work_dir,
-                env=environment(),
-                start_new_session=True,
-            )
+        """What the child said of its job; None is its end."""
+        self.ready: Ready | None = None
+        """Its word that it waits for a job."""
+        self.begun = False
+        """Whether it has said anything of its job."""
+        self.log_path: Path | None = None
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "worker.training"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd="/",
+            env=environment(),
+            start_new_session=True,
+        )
         self.pid = self._process.pid
+        self.started_at = time.monotonic()
         self._reader = threading.Thread(target=self._read, name="child-pipe", daemon=True)
         self._reader.start()
+
+    @classmethod
+    def logging_to(cls, path: Path) -> "Child":
+        """One whose very first words are in the log."""
+        with path.open("ab") as log_file:
+            return cls(log_file)
+
+    def warm(self, base_model_path: Path | None) -> None:
+        self._tell(Warm(base_model_path=base_model_path))
+
+    def begin(self, request: Request) -> None:
+        assert request.log_path is not None
+        request.log_path.touch()
+        self.log_path = request.log_path
         self._tell(request)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                self.said.put(parse_said.validate_json(line))
+                self._heard(parse_said.validate_json(line))
             except ValidationError as error:
                 log.error("training process broke the protocol", line=line[:500], error=str(error))
                 self.kill()
         self.said.put(None)
+
+    def _heard(self, said: Said) -> None:
+        if isinstance(said, Ready):
+            self.ready = said
+        else:
+            self.begun = True
+            self.said.put(said)
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def ask_to_stop(self, stop: Stop) -> None:
         self._tell(stop)
@@ -94,6 +124,8 @@ class Child:
             return None
 
     def log_tail(self) -> str:
+        if self.log_path is None:
+            return ""
         with self.log_path.open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(file.tell() - LOG_TAIL_BYTES, 0))

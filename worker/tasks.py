@@ -19,6 +19,7 @@ from app.workers.repository import WorkerRepository
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
 from worker.machine import find_machine
+from worker.spare import Spare
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ class Surroundings(NamedTuple):
     storage: Storage
     redis: Redis
     machine: Machine
+    spare: Spare
 
 
 @cache
@@ -43,6 +45,7 @@ def surroundings() -> Surroundings:
         Storage(settings.storage),
         streams.connect(settings.redis_url),
         find_machine(),
+        Spare(wanted=settings.spare_child),
     )
 
 
@@ -57,13 +60,16 @@ def inspect_dataset() -> None:
 
 
 def train() -> None:
-    """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already."""
+    """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already. While none
+    waits, a spare process does."""
     if not slot.acquire(blocking=False):
         return
     try:
         while not draining.is_set() and (claim := claim_job()):
             around = surroundings()
-            Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining).run()
+            Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining, around.spare).run()
+        if not draining.is_set():
+            surroundings().spare.start()
     finally:
         slot.release()
 

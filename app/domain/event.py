@@ -126,6 +126,25 @@ class Rehearsed(EventBody):
         )
 
 
+class TrainingStarted(EventBody):
+    """The attempt's first training forward comes next. Times are by the database's clock."""
+
+    type: Literal["training_started"] = "training_started"
+    attempt: int
+    seconds_since_created: float
+    seconds_since_claimed: float
+    parity_seconds: float
+    """Of these, the time that the parity check took."""
+    canary_seconds: float
+    """Of these, the time that the dry run of the largest micro-batch took."""
+    warm: bool
+    """Whether a training process that had the model's tokenizer loaded was waiting for the job."""
+
+    @property
+    def message(self) -> str:
+        return f"Training starts {self.seconds_since_claimed:.1f} s after the job was taken up."
+
+
 class JobResumed(EventBody):
     """Readers of a curve rewind to `step`: what an earlier attempt measured beyond it is measured again."""
 
@@ -276,6 +295,7 @@ JobEvent = Annotated[
     | ModelLoaded
     | MemoryReduced
     | Rehearsed
+    | TrainingStarted
     | JobResumed
     | Evaluated
     | EarlyStopped

@@ -21,6 +21,7 @@ from app.domain.event import (
     JobResumed,
     JobSucceeded,
     PhaseChanged,
+    TrainingStarted,
     Warned,
 )
 from app.domain.job import HELD, FailureReason, JobPhase, JobState
@@ -70,6 +71,27 @@ class AttemptService:
     def replan(self, resolved: dict[str, Any]) -> None:
         """What holds instead, now that memory did not suffice for the first decisions."""
         self._note([], resolved=resolved)
+
+    def training_started(self, parity_seconds: float, canary_seconds: float, warm: bool) -> None:
+        """Tell how long the job waited for its first training forward, all in all and on this worker."""
+        now = func.clock_timestamp()
+        query = select(now - Job.created_at, now - Attempt.started_at).join(
+            Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
+        )
+        found = self.session.execute(query.where(*owned(self.claim))).one_or_none()
+        if found is None:
+            raise StaleAttempt
+        since_created, since_claimed = found
+        self.tell(
+            TrainingStarted(
+                attempt=self.claim.attempt,
+                seconds_since_created=round(since_created.total_seconds(), 3),
+                seconds_since_claimed=round(since_claimed.total_seconds(), 3),
+                parity_seconds=parity_seconds,
+                canary_seconds=canary_seconds,
+                warm=warm,
+            )
+        )
 
     def record(self, points: Sequence[MetricPoint], estimated_finish_at: datetime | None) -> None:
         """Store metric points, and show the latest of each name on the job."""

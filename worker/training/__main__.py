@@ -5,8 +5,9 @@ import os
 import sys
 import traceback
 
-from worker.training.channel import Channel
-from worker.training.protocol import Failed
+from worker.training.channel import Channel, move_in
+from worker.training.protocol import Failed, Ready, Request, Warm
+from worker.training.tokenizer_process import TokenizingProcess
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -23,22 +24,32 @@ cores that others used too; this is libgomp's own choice for machines it knows t
 def main() -> int:
     """Imports come before the request is read, so that a process can be kept ready for one."""
     channel = Channel()
+    tokenizing: TokenizingProcess | None = None
     os.environ.update(OFFLINE)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels it does without
     try:
+        tokenizing = TokenizingProcess()  # its imports and ours at the same time
         from transformers.utils import logging as transformers_logging
 
         from worker.training.recipe import train
+        from worker.training.warm_up import import_architecture
 
         transformers_logging.disable_progress_bar()
-        request = channel.hear_request()
-        if request is not None:
-            train(request, channel)
+        while isinstance(heard := channel.hear(), Warm):
+            if heard.base_model_path is not None:
+                import_architecture(heard.base_model_path)
+            channel.say(Ready(base_model_path=tokenizing.warm(heard.base_model_path)))
+        if isinstance(heard, Request):
+            move_in(heard)
+            train(heard, channel, tokenizing)
     except Exception as error:
         traceback.print_exc()
         channel.say(_failure(error))
         return 1
+    finally:
+        if tokenizing is not None:
+            tokenizing.close()
     return 0
 
 

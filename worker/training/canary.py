@@ -1,17 +1,16 @@
 """A dry run before the first step, so that trouble shows in the first minute and not after hours."""
 
-from collections.abc import Sequence
-
 import torch
 
 from worker.training.model import Model
 from worker.training.packing import Example, MicroBatch, lay_out
+from worker.training.rows import Examples
 
 
 def rehearse(
     model: Model,
-    rows: Sequence[Example],
-    validation: Sequence[Example],
+    rows: Examples,
+    validation: Examples,
     batch_size: int,
 ) -> MicroBatch:
     """Forward and backward of the largest micro-batch that the rows can make, and one evaluation. No step is taken, and
@@ -37,11 +36,11 @@ def _evaluate(model: Model, batch: MicroBatch) -> None:
         model.causal.train()
 
 
-def largest(rows: Sequence[Example], batch_size: int, max_tokens: int) -> MicroBatch:
+def largest(rows: Examples, batch_size: int, max_tokens: int) -> MicroBatch:
     """The longest row, and as many of the longest others as fit beside it."""
     held: list[Example] = []
     room = max_tokens
-    for row in sorted(rows, key=lambda row: -row.num_inputs):
+    for row in rows.longest_first():
         if len(held) == batch_size:
             break
         if not held or row.num_inputs <= room:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from worker.training.protocol import Failed, Finished, Line, Request, Stop, Stopped
+from worker.training.protocol import Failed, Finished, Heard, Line, Request, Stop, Stopped, parse_heard
 
 PARENT_GONE = 3
 """Exit status when the parent went away first."""
@@ -28,14 +28,15 @@ class Channel:
         self._ended = False
         self.stop_wish: Literal["drain", "cancel"] | None = None
 
-    def hear_request(self) -> Request | None:
-        """None when the parent closed the pipe without one. From here on a thread keeps listening."""
+    def hear(self) -> Heard | None:
+        """None when the parent closed the pipe. From a request on a thread keeps listening, and nothing else may."""
         line = self._heard.readline()
         if not line:
             return None
-        request = Request.model_validate_json(line)
-        threading.Thread(target=self._listen, daemon=True).start()
-        return request
+        heard = parse_heard.validate_json(line)
+        if isinstance(heard, Request):
+            threading.Thread(target=self._listen, daemon=True).start()
+        return heard
 
     def say(self, line: Line) -> None:
         """From any thread."""
@@ -54,3 +55,14 @@ class Channel:
             self.stop_wish = stop.validate_json(line).why
         if not self._ended:
             os._exit(PARENT_GONE)  # at once and from any step: nobody is left to hear the end
+
+
+def move_in(request: Request) -> None:
+    """Work in the attempt's folder and write to its log: the process may have been started before either was there."""
+    os.chdir(request.work_dir)
+    if request.log_path is None:
+        return
+    log = os.open(request.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)

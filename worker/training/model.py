@@ -1,25 +1,32 @@
 """The base model, loaded from its folder and made ready for one method of training."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.job import FailureReason
-from app.domain.spec import JobSpec
+from app.domain.spec import JobSpec, Quantization
 from worker.training import attention, fast_paths
 from worker.training.failure import TrainingFailed
 from worker.training.lora import AdaptedLinear, add_lora
 from worker.training.loss import Head, token_losses
+from worker.training.nf4_cache import NF4Cache
 from worker.training.packing import MicroBatch
 from worker.training.plan import Plan
 from worker.training.quantization import quantize_linears
+
+log = logging.getLogger(__name__)
+
+FILE_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 PLAIN_ATTENTION = "eager"
 ALWAYS_TAKEN = ("packing", "products", "loss")
@@ -120,21 +127,17 @@ def load_config(folder: Path) -> PretrainedConfig:
     return config
 
 
-def load_model(folder: Path, config: PretrainedConfig, spec: JobSpec, plan: Plan) -> Model:
-    device = torch.device(plan.device)
+def load_model(
+    folder: Path, config: PretrainedConfig, spec: JobSpec, plan: Plan, cache: NF4Cache | None = None
+) -> Model:
     dtype = torch.float32 if spec.method == "full" else plan.dtype
-    causal = _load_dense(folder, config, dtype)
-    num_parameters = sum(parameter.numel() for parameter in causal.parameters())
-    transposed = any(isinstance(module, Conv1D) for module in causal.modules())
-    causal.requires_grad_(spec.method == "full")
     if spec.quantization is not None:
-        head = causal.get_output_embeddings()
-        double_quant = spec.quantization.double_quant
-        if not quantize_linears(causal, keep=head, double_quant=double_quant, dtype=dtype, device=device):
-            raise TrainingFailed(
-                FailureReason.model_unusable, 'The model has no linear layer to quantize; use the method "lora".'
-            )
-    causal.to(device)
+        causal, num_parameters, transposed = _load_quantized(folder, config, spec.quantization, plan, cache)
+    else:
+        causal = _load_dense(folder, config, dtype)
+        num_parameters, transposed = _count(causal), _is_transposed(causal)
+    causal.requires_grad_(spec.method == "full")
+    causal.to(torch.device(plan.device))
     peft = add_lora(causal, spec.adapter, spec.training.seed, transposed=transposed) if spec.adapter else None
     trainable = {name: parameter for name, parameter in causal.named_parameters() if parameter.requires_grad}
     if plan.gradient_checkpointing:
@@ -146,6 +149,75 @@ def load_model(folder: Path, config: PretrainedConfig, spec: JobSpec, plan: Plan
 def paths_of(method: str) -> frozenset[str]:
     """All that can be fast for a method: a full fine-tune trains the weights that the others take for frozen."""
     return frozenset({"packing", "loss"} if method == "full" else ALL_PATHS)
+
+
+def quantize_ahead(
+    folder: Path,
+    config: PretrainedConfig,
+    quantization: Quantization,
+    plan: Plan,
+    cache: NF4Cache,
+    watch: Callable[[], None],
+) -> None:
+    """Fill the cache, if it lacks the model, while there is something else to wait for."""
+    if cache.read(torch.device("cpu")) is None:
+        _load_quantized(folder, config, quantization, plan, cache, watch)
+        if plan.device == "cuda":
+            torch.cuda.empty_cache()  # what is free is what the plan is made from
+
+
+def _load_quantized(
+    folder: Path,
+    config: PretrainedConfig,
+    quantization: Quantization,
+    plan: Plan,
+    cache: NF4Cache | None,
+    watch: Callable[[], None] = lambda: None,
+) -> tuple[PreTrainedModel, int, bool]:
+    """The model, its number of parameters before, and whether it held its matrices as [in, out].
+
+    It is loaded in the file's own type, which only maps the file: what lies in the cache is never read from it."""
+    causal = _load_dense(folder, config, _dtype_of_file(folder) or plan.dtype)
+    num_parameters, transposed = _count(causal), _is_transposed(causal)
+    device = torch.device(plan.device)
+    stored = cache.read(device) if cache else None
+    layers = quantize_linears(
+        causal,
+        keep=causal.get_output_embeddings(),
+        double_quant=quantization.double_quant,
+        dtype=plan.dtype,
+        device=device,
+        stored=stored,
+        watch=watch,
+    )
+    if not layers:
+        raise TrainingFailed(
+            FailureReason.model_unusable, 'The model has no linear layer to quantize; use the method "lora".'
+        )
+    if cache and stored is None and not cache.write(layers):
+        log.warning("the quantized weights cannot be kept in %s", cache.path.parent)
+    for parameter in causal.parameters():
+        parameter.data = parameter.data.to(plan.dtype)
+    return causal, num_parameters, transposed
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _is_transposed(model: nn.Module) -> bool:
+    return any(isinstance(module, Conv1D) for module in model.modules())
+
+
+def _dtype_of_file(folder: Path) -> torch.dtype | None:
+    """Of the first matrix; None where there is none in a floating type."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_slice(name)
+                if len(tensor.get_shape()) > 1:
+                    return FILE_DTYPES.get(tensor.get_dtype())
+    return None
 
 
 def _load_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -1,8 +1,9 @@
 """What the training process is told and what it says: one JSON object a line, over its stdin and its stdout.
 
-The parent writes one `Request`, then at most some `Stop`s. The child answers with `Said` lines and ends with exactly
-one of `Finished`, `Failed` and `Stopped`. When its stdin closes, its parent is gone and it exits within ten seconds.
-What it prints otherwise goes to stderr, the job's log. This module knows no torch, so that the parent can import it.
+The parent writes one `Request`, then at most some `Stop`s; to a process kept for a job to come it writes `Warm` first.
+The child answers with `Said` lines and ends with exactly one of `Finished`, `Failed` and `Stopped`. When its stdin
+closes, its parent is gone and it exits within ten seconds. What it prints otherwise goes to stderr, the job's log. This
+module knows no torch, so that the parent can import it.
 """
 
 from pathlib import Path
@@ -17,6 +18,14 @@ from app.domain.spec import JobSpec
 
 class Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Warm(Line):
+    """Get ready for a job that is still to come; `Ready` answers."""
+
+    kind: Literal["warm"] = "warm"
+    base_model_path: Path | None
+    """Folder of the model that the job will likely be on."""
 
 
 class Request(Line):
@@ -40,9 +49,16 @@ class Request(Line):
     """Folder of the checkpoint to go on from."""
     work_dir: Path
     """The attempt's own folder, which exists: results and checkpoints are written below it."""
+    log_path: Path | None = None
+    """Where stderr goes from here on; null leaves it where it is."""
     cache_dir: Path
     device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: int | None = None
+
+    @property
+    def tokens_dir(self) -> Path:
+        """What the tokenizing process hands over."""
+        return self.work_dir / "tokens"
 
 
 class Stop(Line):
@@ -50,6 +66,14 @@ class Stop(Line):
 
     kind: Literal["stop"] = "stop"
     why: Literal["drain", "cancel"]
+
+
+class Ready(Line):
+    """The imports are done."""
+
+    kind: Literal["ready"] = "ready"
+    base_model_path: Path | None
+    """The model whose tokenizer is loaded; null for none."""
 
 
 class PhaseEntered(Line):
@@ -72,6 +96,14 @@ class Replanned(Line):
 
     kind: Literal["replanned"] = "replanned"
     resolved: dict[str, Any]
+
+
+class Started(Line):
+    """The first training forward of this attempt comes next; seconds are those spent on looking before leaping."""
+
+    kind: Literal["started"] = "started"
+    parity_seconds: float
+    canary_seconds: float
 
 
 class Happened(Line):
@@ -116,8 +148,41 @@ class Stopped(Line):
     step: int
 
 
+class Tokenized(Line):
+    """The tokenizing process's word to the training process: the rows lie in files. Counts are of the training
+    dataset."""
+
+    kind: Literal["tokenized"] = "tokenized"
+    training_path: Path
+    validation_path: Path | None
+    """Null when the validation rows are to be drawn from the others."""
+    num_dropped: int
+    num_truncated: int
+    num_unstable: int
+    num_endless: int
+    num_typed_specials: int
+    chat_template: str | None
+    """Where it came from; null when no row needed one."""
+    turn_ends: list[int]
+    """Special tokens that end an answer."""
+    eos: int
+
+
+Heard = Annotated[Warm | Request, Field(discriminator="kind")]
+parse_heard: TypeAdapter[Heard] = TypeAdapter(Heard)
+
 Said = Annotated[
-    PhaseEntered | Planned | Replanned | Happened | Measured | CheckpointWritten | Finished | Failed | Stopped,
+    Ready
+    | PhaseEntered
+    | Planned
+    | Replanned
+    | Started
+    | Happened
+    | Measured
+    | CheckpointWritten
+    | Finished
+    | Failed
+    | Stopped,
     Field(discriminator="kind"),
 ]
 parse_said: TypeAdapter[Said] = TypeAdapter(Said)

@@ -18,7 +18,6 @@ from worker.training.manifest import digests, sync_folder
 from worker.training.model import Model
 from worker.training.plan import DTYPES
 from worker.training.protocol import Request
-from worker.training.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,12 @@ class Outcome:
     """Of that step."""
     chat_template: str | None
     turn_ends: frozenset[int]
+    eos: int
+    tokenizer: Path
+    """Folder of its files."""
 
 
-def publish(model: Model, tokens: Tokens, outcome: Outcome) -> Path:
+def publish(model: Model, outcome: Outcome) -> Path:
     folder = outcome.request.work_dir / "result"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -44,8 +46,8 @@ def publish(model: Model, tokens: Tokens, outcome: Outcome) -> Path:
         _save_adapter(model.peft, outcome.request, folder)
     else:
         _save_model(model, outcome.request.base_model_path, folder)
-    tokens.tokenizer.save_pretrained(folder)
-    _name_turn_ends(outcome, tokens.eos, folder)
+    shutil.copytree(outcome.tokenizer, folder, dirs_exist_ok=True)
+    _name_turn_ends(outcome, outcome.eos, folder)
     _write_card(outcome, folder)
     _write_manifest(outcome, folder)
     sync_folder(folder)

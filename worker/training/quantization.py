@@ -5,6 +5,8 @@ CPUs with AVX512-BF16 one forward in eval mode repacks its weights for good, and
 gradient.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -13,23 +15,77 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 
-class NF4Linear(nn.Linear):
-    """A frozen linear layer, quantized from `weight` [out, in] where that lies; its products run in `dtype`."""
+@dataclass(frozen=True)
+class Packed:
+    """A matrix in NF4: two weights a byte, and the constants that blocks of them are scaled by. With double
+    quantization these are quantized too, and the nested ones scale them."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, double_quant: bool, dtype: torch.dtype):
-        nn.Module.__init__(self)
-        self.out_features, self.in_features = weight.shape
-        self.dtype = dtype
+    weight: Tensor
+    absmax: Tensor
+    code: Tensor
+    block_size: int
+    nested_absmax: Tensor | None = None
+    nested_code: Tensor | None = None
+    nested_block_size: int | None = None
+    offset: Tensor | None = None
+
+    @classmethod
+    def of(cls, weight: Tensor, *, double_quant: bool) -> "Packed":
+        """Of `weight` [out, in], where that lies."""
         packed, state = quantize_4bit(weight.contiguous(), quant_type="nf4", compress_statistics=double_quant)
-        self.register_buffer("weight", packed)
+        if not state.nested:
+            return cls(packed, state.absmax, state.code, state.blocksize)
+        nested = state.state2
+        return cls(
+            packed,
+            state.absmax,
+            state.code,
+            state.blocksize,
+            nested.absmax,
+            nested.code,
+            nested.blocksize,
+            state.offset,
+        )
+
+
+class NF4Linear(nn.Linear):
+    """A frozen linear layer [out, in] of a quantized matrix; its products run in `dtype`."""
+
+    absmax: Tensor
+    code: Tensor
+    nested_absmax: Tensor | None
+    nested_code: Tensor | None
+    offset: Tensor | None
+
+    def __init__(self, packed: Packed, shape: torch.Size, bias: Tensor | None, *, dtype: torch.dtype):
+        nn.Module.__init__(self)
+        self.out_features, self.in_features = shape
+        self.dtype = dtype
+        self.register_buffer("weight", packed.weight)
         self.register_buffer("bias", None if bias is None else bias.to(dtype))
-        self._block_size = state.blocksize
-        self.register_buffer("absmax", state.absmax)
-        self.register_buffer("code", state.code)
-        self._nested_block_size = state.state2.blocksize if state.nested else None
-        self.register_buffer("nested_absmax", state.state2.absmax if state.nested else None)
-        self.register_buffer("nested_code", state.state2.code if state.nested else None)
-        self.register_buffer("offset", state.offset)
+        self.register_buffer("absmax", packed.absmax)
+        self.register_buffer("code", packed.code)
+        self.register_buffer("nested_absmax", packed.nested_absmax)
+        self.register_buffer("nested_code", packed.nested_code)
+        self.register_buffer("offset", packed.offset)
+        self._block_size, self._nested_block_size = packed.block_size, packed.nested_block_size
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None, *, double_quant: bool, dtype: torch.dtype) -> "NF4Linear":
+        return cls(Packed.of(weight, double_quant=double_quant), weight.shape, bias, dtype=dtype)
+
+    @property
+    def packed(self) -> Packed:
+        return Packed(
+            self.weight,
+            self.absmax,
+            self.code,
+            self._block_size,
+            self.nested_absmax,
+            self.nested_code,
+            self._nested_block_size,
+            self.offset,
+        )
 
     def dense(self) -> Tensor:
         """The dequantized weight, [out_features, in_features]."""
@@ -72,21 +128,32 @@ def dense_weight(layer: nn.Linear) -> Tensor:
 
 
 def quantize_linears(
-    model: nn.Module, *, keep: nn.Module | None, double_quant: bool, dtype: torch.dtype, device: torch.device
-) -> int:
+    model: nn.Module,
+    *,
+    keep: nn.Module | None,
+    double_quant: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+    stored: Mapping[str, Packed] | None = None,
+    watch: Callable[[], None] = lambda: None,
+) -> dict[str, NF4Linear]:
     """Quantize each linear layer but `keep` (the head) on `device`, one by one, so that one dense layer at most is in
-    memory beside the file's own pages. Says how many."""
+    memory beside the file's own pages. A matrix that is `stored` by its layer's name is not read at all. `watch` is
+    called before each and may raise."""
     found = [
-        (parent, name, cast(nn.Linear, child))
-        for parent in model.modules()
+        (parent, name, f"{path}.{name}".lstrip("."), cast(nn.Linear, child))
+        for path, parent in model.named_modules()
         for name, child in parent.named_children()
         if type(child) in (nn.Linear, Conv1D) and child is not keep
     ]
-    for parent, name, child in found:
-        weight = child.weight.detach().to(device)
+    layers: dict[str, NF4Linear] = {}
+    for parent, name, path, child in found:
+        watch()
+        # GPT-2 holds [in, out]
+        weight = child.weight.detach().T if isinstance(child, Conv1D) else child.weight.detach()
         bias = None if child.bias is None else child.bias.detach().to(device)
-        if isinstance(child, Conv1D):  # GPT-2 holds [in, out]
-            weight = weight.T
-        setattr(parent, name, NF4Linear(weight, bias, double_quant=double_quant, dtype=dtype))
+        packed = stored[path] if stored else Packed.of(weight.to(device), double_quant=double_quant)
+        layers[path] = NF4Linear(packed, weight.shape, bias, dtype=dtype)
+        setattr(parent, name, layers[path])
         child.weight = nn.Parameter(torch.empty(0), requires_grad=False)
-    return len(found)
+    return layers

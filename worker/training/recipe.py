@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from transformers import PretrainedConfig
 
 from app.domain.event import EarlyStopped, Evaluated, JobEvent, MemoryReduced, ModelLoaded, Rehearsed
 from app.domain.job import FailureReason, JobPhase
@@ -34,7 +35,8 @@ from worker.training.checkpoint import (
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
 from worker.training.failure import TrainingFailed, is_out_of_memory, not_finite
-from worker.training.model import Model, load_config, load_model
+from worker.training.model import Model, load_config, load_model, quantize_ahead
+from worker.training.nf4_cache import NF4Cache
 from worker.training.optim import learning_rate, make_optimizer
 from worker.training.packing import Epochs, Example, pack
 from worker.training.parity import check_parity
@@ -48,21 +50,23 @@ from worker.training.protocol import (
     Planned,
     Replanned,
     Request,
+    Started,
     Stopped,
 )
 from worker.training.publish import Outcome, publish
 from worker.training.resume import check_resumable, fingerprint, plan_of
 from worker.training.rows import Rows, prepare_rows, warn
-from worker.training.tokens import Tokens, load_tokens
+from worker.training.tokenizer_process import Tokenizing
+from worker.training.tokenizing import TokenizingHere
 
 T = TypeVar("T")
 
 
-def train(request: Request, channel: Channel) -> None:
+def train(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> None:
     """Ends with Finished or Stopped said; raises TrainingFailed."""
     run: Run | None = None
     try:
-        run = prepare(request, channel)
+        run = prepare(request, channel, tokenizing)
         with run.writer:
             run.loop()
             run.publish()
@@ -72,9 +76,11 @@ def train(request: Request, channel: Channel) -> None:
         else:
             position = read_position(request.checkpoint_path) if request.checkpoint_path else Position()
         channel.say(Stopped(step=position.step))
+    finally:
+        shutil.rmtree(request.tokens_dir, ignore_errors=True)
 
 
-def prepare(request: Request, channel: Channel) -> "Run":
+def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> "Run":
     """Rows first: they are quick to read, and what is wrong with them needs no model to be said."""
     channel.say(PhaseEntered(phase=JobPhase.preparing))
     if request.threads is not None:
@@ -82,21 +88,25 @@ def prepare(request: Request, channel: Channel) -> "Run":
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it cost 6 % of a step
     config = load_config(request.base_model_path)
-    tokens = load_tokens(request.base_model_path)
-    rows = prepare_rows(request, tokens, channel)
+    tokenizing = tokenizing or TokenizingHere()
+    tokenizing.begin(request)
     checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
     earlier = plan_of(checkpoint.fingerprint) if checkpoint else request.resolved
-    plan = make_plan(request, config, max(example.num_inputs for example in rows.training), earlier)
+    cache = _quantize_meanwhile(request, config, earlier, channel)
+    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped), channel)
+    plan = make_plan(request, config, rows.training.longest, earlier)
     started = time.monotonic()
-    model = load_model(request.base_model_path, config, request.spec, plan)
+    model = load_model(request.base_model_path, config, request.spec, plan, cache)
+    loaded_at = time.monotonic()
     choose_paths(model, request, channel)
+    parity_seconds = time.monotonic() - loaded_at
     loaded = ModelLoaded(
         num_parameters=model.num_parameters,
         num_trainable_parameters=model.num_trainable,
-        seconds=round(time.monotonic() - started, 3),
+        seconds=round(loaded_at - started, 3),
     )
     channel.say(Happened(event=loaded))
-    return Run(request, channel, tokens, rows, model, checkpoint)
+    return Run(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
 
 
 def choose_paths(model: Model, request: Request, channel: Channel) -> None:
@@ -114,6 +124,21 @@ def choose_paths(model: Model, request: Request, channel: Channel) -> None:
     model.use(model.plan.fast_paths)
 
 
+def _quantize_meanwhile(
+    request: Request, config: PretrainedConfig, earlier: dict[str, Any] | None, channel: Channel
+) -> NF4Cache | None:
+    """Neither the device nor the weights' precision waits for the rows."""
+    quantization = request.spec.quantization
+    if quantization is None:
+        return None
+    plan = make_plan(request, config, 0, earlier)
+    folder, revision = request.base_model_path, request.base_model_revision
+    double_quant = quantization.double_quant
+    cache = NF4Cache.of(request.cache_dir, folder, revision, double_quant=double_quant, device=plan.device)
+    quantize_ahead(folder, config, quantization, plan, cache, channel.raise_if_stopped)
+    return cache
+
+
 class Run:
     """One training, from its first step or a checkpoint's to its result."""
 
@@ -121,12 +146,15 @@ class Run:
         self,
         request: Request,
         channel: Channel,
-        tokens: Tokens,
+        tokenizing: Tokenizing,
         rows: Rows,
         model: Model,
         checkpoint: Checkpoint | None,
+        *,
+        parity_seconds: float,
     ):
-        self.request, self.channel, self.tokens, self.rows, self.model = request, channel, tokens, rows, model
+        self.request, self.channel, self.tokenizing, self.rows, self.model = request, channel, tokenizing, rows, model
+        self.parity_seconds = parity_seconds
         self.training: Training = request.spec.training
         self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
@@ -143,11 +171,12 @@ class Run:
 
     def loop(self) -> None:
         self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.state.position.step))
-        self._rehearse()
+        canary_seconds = self._rehearse()
         self._say(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
         if self._evaluation_due():  # the process before this one was stopped within it
             self._evaluate()
+        self._say(Started(parity_seconds=round(self.parity_seconds, 3), canary_seconds=canary_seconds))
         while not self._is_done():
             self._step()
             if self._evaluation_due():
@@ -160,9 +189,17 @@ class Run:
         step, validation = self._promote()
         rows = self.rows
         outcome = Outcome(
-            self.request, self.resolved, self.state.position, step, validation, rows.chat_template, rows.turn_ends
+            request=self.request,
+            resolved=self.resolved,
+            position=self.state.position,
+            result_step=step,
+            validation=validation,
+            chat_template=rows.chat_template,
+            turn_ends=rows.turn_ends,
+            eos=rows.eos,
+            tokenizer=self.tokenizing.tokenizer(),
         )
-        path = publish(self.model, self.tokens, outcome)
+        path = publish(self.model, outcome)
         self.writer.wait()
         self._say(Finished(path=path))
 
@@ -194,7 +231,8 @@ class Run:
         }
         self._say(Measured(step=step, values=values))
 
-    def _rehearse(self) -> None:
+    def _rehearse(self) -> float:
+        """Seconds."""
         started = time.monotonic()
         rows, scratch = self.rows, self.request.work_dir / "rehearsal"
         batch = self._within_memory(
@@ -207,6 +245,7 @@ class Run:
         shutil.rmtree(scratch, ignore_errors=True)
         seconds = round(time.monotonic() - started, 3)
         self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=_peak_memory(), seconds=seconds))
+        return seconds
 
     def _within_memory(self, work: Callable[[], T]) -> T:
         """Do `work`; where memory does not suffice, again under a smaller plan and from the same random state."""
@@ -223,7 +262,7 @@ class Run:
 
     def _reduce_memory(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        plan, longest = self.model.plan, max(example.num_inputs for example in self.rows.training)
+        plan, longest = self.model.plan, self.rows.training.longest
         less = smaller(plan, self.training.gradient_checkpointing, longest)
         if less is None:
             raise TrainingFailed(

@@ -1,4 +1,4 @@
-"""Rows of a dataset file to tokens and label masks."""
+"""Rows of a dataset file to tokens and label masks. Knows no torch: see `tokenizing`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -6,8 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from jinja2 import TemplateError
+from numpy.typing import NDArray
 
 from app.domain.dataset import (
     Finding,
@@ -22,18 +23,26 @@ from app.domain.dataset import (
 )
 from app.domain.job import FailureReason
 from worker.training.failure import TrainingFailed
-from worker.training.packing import Example
 from worker.training.tokens import Tokens
 
 Piece = tuple[list[int], list[bool]]
 """Tokens, and which of them carry loss."""
 
 
+@dataclass(frozen=True)
+class Row:
+    """`labelled[i]` says whether token i carries loss. `line` is the row's line in its file."""
+
+    line: int
+    ids: NDArray[np.int32]
+    labelled: NDArray[np.bool_]
+
+
 @dataclass
 class Rendered:
-    """A file's rows as examples, and what happened to the others."""
+    """A file's rows, and what happened to the others."""
 
-    examples: list[Example] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     num_dropped: int = 0
     num_truncated: int = 0
     num_unstable: int = 0
@@ -41,14 +50,6 @@ class Rendered:
     uses_template: bool = False
     turn_ends: set[int] = field(default_factory=set)
     """Special tokens that end an answer."""
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(len(example.ids) for example in self.examples)
-
-    @property
-    def num_labelled(self) -> int:
-        return sum(example.num_labelled for example in self.examples)
 
 
 class Renderer:
@@ -65,7 +66,7 @@ class Renderer:
                 result.num_truncated += 1
                 ids, labelled = ids[: self._max_seq_len], labelled[: self._max_seq_len]
             if any(labelled[1:]):
-                result.examples.append(Example(line, torch.tensor(ids, dtype=torch.int32), torch.tensor(labelled)))
+                result.rows.append(Row(line, np.array(ids, np.int32), np.array(labelled, np.bool_)))
             else:
                 result.num_dropped += 1
         return result

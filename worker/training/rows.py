@@ -1,97 +1,135 @@
-"""The rows of a training: rendered, split, and what happened to them told as events."""
+"""The rows of a training: mapped from the tokenizer's files, split, and what happened to them told as events."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from app.domain.event import DatasetPrepared, Warned
 from app.domain.job import FailureReason
 from worker.training.channel import Channel
 from worker.training.failure import TrainingFailed
 from worker.training.packing import Example
-from worker.training.protocol import Happened, Request
-from worker.training.rendering import Rendered, Renderer
-from worker.training.tokens import Tokens
+from worker.training.protocol import Happened, Request, Tokenized
+
+
+class Examples(Sequence[Example]):
+    """Rows of `tokenizing.pack_rows`, made as they are asked for: views on the mapped file, which takes memory only for
+    what is read."""
+
+    def __init__(self, tensors: dict[str, Tensor], chosen: Sequence[int]):
+        self._tensors, self._chosen = tensors, chosen
+
+    @classmethod
+    def of(cls, path: Path) -> "Examples":
+        tensors = load_file(path)
+        return cls(tensors, range(len(tensors["lines"])))
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Examples": ...
+    def __getitem__(self, index: int | slice) -> "Example | Examples":
+        if isinstance(index, slice):
+            return Examples(self._tensors, self._chosen[index])
+        row, tensors = self._chosen[index], self._tensors
+        start, end = tensors["starts"][row : row + 2].tolist()
+        return Example(int(tensors["lines"][row]), tensors["ids"][start:end], tensors["labelled"][start:end])
+
+    def choose(self, indices: Sequence[int]) -> "Examples":
+        return Examples(self._tensors, [self._chosen[index] for index in indices])
+
+    def longest_first(self) -> "Examples":
+        return self.choose(self._column("num_inputs").argsort(descending=True, stable=True).tolist())
+
+    @property
+    def longest(self) -> int:
+        """Inputs of the longest row."""
+        return int(self._column("num_inputs").max())
+
+    @property
+    def num_tokens(self) -> int:
+        return int((self._column("starts", shift=1) - self._column("starts")).sum())
+
+    @property
+    def num_labelled(self) -> int:
+        return int(self._column("num_labelled").sum())
+
+    def _column(self, name: str, shift: int = 0) -> Tensor:
+        return self._tensors[name][torch.tensor(list(self._chosen)) + shift]
 
 
 @dataclass
 class Rows:
-    training: list[Example]
-    validation: list[Example]
+    training: Examples
+    validation: Examples
     chat_template: str | None
     turn_ends: frozenset[int]
     """Special tokens that end an answer."""
+    eos: int
 
 
-def prepare_rows(request: Request, tokens: Tokens, channel: Channel) -> Rows:
+def prepare_rows(request: Request, tokenized: Tokenized, channel: Channel) -> Rows:
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
-    renderer = Renderer(tokens, training.train_on, training.max_seq_len)
-
-    rendered = renderer.render_file(request.dataset_path, watch=channel.raise_if_stopped)
-    if not rendered.examples:
-        raise TrainingFailed(
-            FailureReason.no_labelled_tokens,
-            f"None of the {rendered.num_dropped:,} rows has a token to learn from within {training.max_seq_len:,} "
-            "tokens; raise max_seq_len or shorten the prompts.",
-        )
-    kept, held_back = split(rendered.examples, request.spec.validation_split, training.seed)
-    if request.validation_path:
-        held_back = renderer.render_file(request.validation_path, watch=channel.raise_if_stopped).examples
-        if not held_back:
-            raise TrainingFailed(
-                FailureReason.dataset_invalid, "No row of the validation dataset has a token to judge."
-            )
-    template = tokens.template_name if rendered.uses_template else None
-    _tell_rows(rendered, kept, held_back, template, channel)
-    _warn_of_rows(rendered, tokens, training.max_seq_len, channel)
-    return Rows(kept, held_back, template, frozenset(rendered.turn_ends))
+    kept, held_back = split(Examples.of(tokenized.training_path), request.spec.validation_split, training.seed)
+    if tokenized.validation_path:
+        held_back = Examples.of(tokenized.validation_path)
+    rows = Rows(kept, held_back, tokenized.chat_template, frozenset(tokenized.turn_ends), tokenized.eos)
+    _tell_rows(rows, tokenized, channel)
+    _warn_of_rows(tokenized, training.max_seq_len, channel)
+    return rows
 
 
-def split(examples: list[Example], share: float | None, seed: int) -> tuple[list[Example], list[Example]]:
+def split(examples: Examples, share: float | None, seed: int) -> tuple[Examples, Examples]:
     """Training rows and the validation rows that the seed draws from them: at least one, and never all."""
     if share is None:
-        return examples, []
+        return examples, examples[:0]
     if len(examples) < 2:
         raise TrainingFailed(
             FailureReason.dataset_invalid, "validation_split needs at least two usable rows, and there is one."
         )
     count = min(max(1, round(share * len(examples))), len(examples) - 1)
     drawn = set(random.Random(f"{seed}:validation").sample(range(len(examples)), count))
-    return (
-        [example for index, example in enumerate(examples) if index not in drawn],
-        [example for index, example in enumerate(examples) if index in drawn],
-    )
+    kept = [index for index in range(len(examples)) if index not in drawn]
+    return examples.choose(kept), examples.choose(sorted(drawn))
 
 
-def _tell_rows(
-    rendered: Rendered, kept: list[Example], held_back: list[Example], template: str | None, channel: Channel
-) -> None:
+def _tell_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:
     prepared = DatasetPrepared(
-        num_rows=len(kept),
-        num_validation_rows=len(held_back),
-        num_dropped_rows=rendered.num_dropped,
-        num_truncated_rows=rendered.num_truncated,
-        num_tokens=sum(len(example.ids) for example in kept),
-        num_labelled_tokens=sum(example.num_labelled for example in kept),
-        chat_template=template,
+        num_rows=len(rows.training),
+        num_validation_rows=len(rows.validation),
+        num_dropped_rows=tokenized.num_dropped,
+        num_truncated_rows=tokenized.num_truncated,
+        num_tokens=rows.training.num_tokens,
+        num_labelled_tokens=rows.training.num_labelled,
+        chat_template=rows.chat_template,
     )
     channel.say(Happened(event=prepared))
 
 
-def _warn_of_rows(rendered: Rendered, tokens: Tokens, max_seq_len: int, channel: Channel) -> None:
+def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> None:
     facts = {
-        "rows_dropped": (rendered.num_dropped, "rows have no token to learn from and are left out"),
-        "rows_truncated": (rendered.num_truncated, f"rows are longer than {max_seq_len:,} tokens and are cut"),
+        "rows_dropped": (tokenized.num_dropped, "rows have no token to learn from and are left out"),
+        "rows_truncated": (tokenized.num_truncated, f"rows are longer than {max_seq_len:,} tokens and are cut"),
         "unstable_template": (
-            rendered.num_unstable,
+            tokenized.num_unstable,
             "rows render otherwise turn by turn than as a whole; only their last answer is learned, if any",
         ),
         "no_end_of_turn": (
-            rendered.num_endless,
+            tokenized.num_endless,
             "answers end without a special token, so that the model does not learn to stop after them",
         ),
         "special_tokens_in_content": (
-            tokens.num_typed_specials,
+            tokenized.num_typed_specials,
             "special tokens are written in the rows' content; they are read as plain text",
         ),
     }

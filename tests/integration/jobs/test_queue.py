@@ -1,16 +1,18 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from app.db.session import Sessions, transaction
-from app.db.tables import DatasetUse, Job, OutboxRow
+from app.db.tables import Attempt, DatasetUse, Job, OutboxRow
 from app.domain.job import FailureReason, JobState
 from app.domain.machine import Machine
 from app.errors import StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
+from app.jobs.repository import JobRepository
 from app.jobs.service import JobService
 from tests.integration.jobs.conftest import MACHINE, events_of
 
@@ -186,3 +188,21 @@ def test_a_released_job_is_queued_without_a_failure_or_a_loss(
         job = JobService(session).get(project_id, id)
         assert (job.state, job.failures, job.losses) == (JobState.queued, 0, 0)
     assert claim().attempt == held.attempt + 1
+
+
+def test_the_start_of_training_is_told_with_its_times(
+    sessions: Sessions, project_id: str, post: Post, claim: Take
+) -> None:
+    id, held = post(), claim()
+    with transaction(sessions) as session:
+        session.execute(update(Job).values(created_at=func.clock_timestamp() - timedelta(seconds=100)))
+        session.execute(update(Attempt).values(started_at=func.clock_timestamp() - timedelta(seconds=10)))
+    with transaction(sessions) as session:
+        AttemptService(session, held).training_started(parity_seconds=0.5, canary_seconds=1.5, warm=True)
+        told = JobRepository(session).events(project_id, id, after=0, limit=10)[-1].data
+    assert 100 <= told.pop("seconds_since_created") < 105
+    assert 10 <= told.pop("seconds_since_claimed") < 15
+    assert told == {"attempt": 1, "parity_seconds": 0.5, "canary_seconds": 1.5, "warm": True}
+    other = Claim(held.project_id, held.job_id, held.attempt, "1" * 32)
+    with pytest.raises(StaleAttempt), transaction(sessions) as session:
+        AttemptService(session, other).training_started(parity_seconds=0.5, canary_seconds=1.5, warm=True)

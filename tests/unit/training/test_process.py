@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -13,10 +14,22 @@ from app.domain.job import FailureReason
 from tests.unit.training.conftest import make_spec
 from worker.training.__main__ import _failure
 from worker.training.channel import PARENT_GONE
-from worker.training.protocol import Failed, Finished, Measured, Request, Said, Stop, Stopped, parse_said
+from worker.training.protocol import (
+    Failed,
+    Finished,
+    Measured,
+    Ready,
+    Request,
+    Said,
+    Started,
+    Stop,
+    Stopped,
+    Warm,
+    parse_said,
+)
 
 ROOT = Path(__file__).parents[3]
-Start = Callable[[Request], subprocess.Popen[str]]
+Start = Callable[[Request | Warm], subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -24,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the training process with a request; its stderr goes to `log`."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(request: Request) -> subprocess.Popen[str]:
+    def start(line: Request | Warm) -> subprocess.Popen[str]:
         with (tmp_path / "log").open("w") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "worker.training"],
@@ -35,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 text=True,
             )
         started.append(child)
-        tell(child, request)
+        tell(child, line)
         return child
 
     yield start
@@ -47,7 +60,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             pipe.close()
 
 
-def tell(child: subprocess.Popen[str], line: Request | Stop) -> None:
+def tell(child: subprocess.Popen[str], line: Request | Stop | Warm) -> None:
     assert child.stdin is not None
     child.stdin.write(line.model_dump_json() + "\n")
     child.stdin.flush()
@@ -119,3 +132,39 @@ def test_it_ends_when_its_parent_does(start: Start, make_request: Callable[..., 
     closed = time.monotonic()
     assert child.wait(timeout=10) == PARENT_GONE
     assert time.monotonic() - closed < 5
+
+
+def test_a_process_that_was_ready_before_its_job(
+    start: Start, make_request: Callable[..., Request], tmp_path: Path
+) -> None:
+    """It writes to the job's log and works in the job's folder, and its tokenizing process is gone when it trains."""
+    request = make_request(log_path=tmp_path / "job.log", spec=make_spec(training={"max_steps": 1_000_000}))
+    child = start(Warm(base_model_path=request.base_model_path))
+    ready = next(said(child))
+    assert ready == Ready(base_model_path=request.base_model_path)
+    process = psutil.Process(child.pid)
+    [tokenizing] = process.children()
+    tell(child, request)
+    lines = []
+    for line in said(child):
+        lines.append(line)
+        if isinstance(line, Measured):
+            break
+    [started] = [line for line in lines if isinstance(line, Started)]
+    assert 0 < started.parity_seconds < 60
+    assert Path(process.cwd()) == request.work_dir
+    assert {Path(f"/proc/{child.pid}/fd/{number}").readlink() for number in (1, 2)} == {request.log_path}
+    tokenizing.wait(timeout=20)
+    tell(child, Stop(why="cancel"))
+    assert isinstance(list(said(child))[-1], Stopped)
+    assert child.wait(timeout=20) == 0
+
+
+def test_an_idle_process_ends_when_its_parent_does(start: Start) -> None:
+    child = start(Warm(base_model_path=None))
+    assert next(said(child)) == Ready(base_model_path=None)
+    [tokenizing] = psutil.Process(child.pid).children()
+    assert child.stdin is not None
+    child.stdin.close()
+    assert child.wait(timeout=10) == 0
+    tokenizing.wait(timeout=10)

@@ -13,7 +13,7 @@ def make_layer(double_quant: bool, dtype: torch.dtype) -> tuple[nn.Linear, NF4Li
     torch.manual_seed(0)
     dense = nn.Linear(128, 192).to(dtype)
     weight, bias = dense.weight.detach(), dense.bias.detach()
-    return dense, NF4Linear(weight, bias, double_quant=double_quant, dtype=dtype)
+    return dense, NF4Linear.of(weight, bias, double_quant=double_quant, dtype=dtype)
 
 
 @pytest.mark.parametrize("double_quant", [False, True])
@@ -54,9 +54,9 @@ def test_forward_and_input_gradient_survive_evaluation(dtype: torch.dtype) -> No
 
 def test_all_linears_but_the_head_are_quantized() -> None:
     model = nn.ModuleDict({"body": nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)), "head": nn.Linear(64, 100)})
-    count = quantize_linears(
+    layers = quantize_linears(
         model, keep=model["head"], double_quant=True, dtype=torch.float32, device=torch.device("cpu")
     )
-    assert count == 2
+    assert layers.keys() == {"body.0", "body.1"}
     assert all(isinstance(layer, NF4Linear) for layer in model["body"])
     assert type(model["head"]) is nn.Linear

@@ -12,8 +12,7 @@ from transformers import AutoTokenizer
 from app.domain.job import FailureReason
 from tests.fixtures.tiny_models import TURN_TEMPLATE, build_tiny_model
 from worker.training.failure import TrainingFailed
-from worker.training.packing import Example
-from worker.training.rendering import Rendered, Renderer
+from worker.training.rendering import Rendered, Renderer, Row
 from worker.training.tokens import Tokens
 
 CHAT = [
@@ -44,7 +43,7 @@ def render(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., tuple[R
     return render
 
 
-def marked(example: Example, tokens: Tokens) -> str:
+def marked(example: Row, tokens: Tokens) -> str:
     """The row's text, what carries loss in braces."""
     pieces, open = [], False
     for token, labelled in zip(example.ids.tolist(), example.labelled.tolist(), strict=True):
@@ -65,21 +64,21 @@ def marked(example: Example, tokens: Tokens) -> str:
 )
 def test_prompt_completion(render: Any, train_on: str, expected: str) -> None:
     rendered, tokens = render({"prompt": "Q: ", "completion": "yes"}, train_on=train_on)
-    assert marked(rendered.examples[0], tokens) == expected
+    assert marked(rendered.rows[0], tokens) == expected
     assert not rendered.uses_template
 
 
 def test_prompt_and_completion_are_tokenized_apart(render: Any) -> None:
     rendered, tokens = render({"prompt": "The cap", "completion": "ital is"})
     prompt = tokens.tokenizer("The cap")["input_ids"]
-    assert rendered.examples[0].ids[: len(prompt)].tolist() == prompt
-    assert rendered.examples[0].labelled.tolist().index(True) == len(prompt)
-    assert len(tokens.tokenizer("The capital is")["input_ids"]) < len(rendered.examples[0].ids) - 1
+    assert rendered.rows[0].ids[: len(prompt)].tolist() == prompt
+    assert rendered.rows[0].labelled.tolist().index(True) == len(prompt)
+    assert len(tokens.tokenizer("The capital is")["input_ids"]) < len(rendered.rows[0].ids) - 1
 
 
 def test_text_ends_with_eos(render: Any) -> None:
     rendered, tokens = render({"text": "Paris."})
-    assert marked(rendered.examples[0], tokens) == "{<bos>Paris.<eos>}"
+    assert marked(rendered.rows[0], tokens) == "{<bos>Paris.<eos>}"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_text_ends_with_eos(render: Any) -> None:
 def test_messages_in_the_models_own_template(render: Any, train_on: str, expected: str) -> None:
     """One BOS, though tokenizer and template would both write it; the end of a turn is learned, the newline not."""
     rendered, tokens = render({"messages": CHAT}, template=TURN_TEMPLATE, train_on=train_on)
-    assert marked(rendered.examples[0], tokens) == expected
+    assert marked(rendered.rows[0], tokens) == expected
     assert tokens.template_name == "the base model's tokenizer"
 
 
@@ -113,7 +112,7 @@ def test_turns_of_weight_0_are_context(render: Any) -> None:
     chat = [*CHAT[:2], CHAT[2] | {"weight": 0}, *CHAT[3:]]
     for train_on in ("assistant", "all"):
         rendered, tokens = render({"messages": chat}, template=TURN_TEMPLATE, train_on=train_on)
-        text = marked(rendered.examples[0], tokens)
+        text = marked(rendered.rows[0], tokens)
         assert "yes<end>" in text.replace("{", "").replace("}", "")
         assert "no<end>" in text.rsplit("{", 1)[1]
         assert all("yes" not in piece.split("}")[0] for piece in text.split("{")[1:])
@@ -122,7 +121,7 @@ def test_turns_of_weight_0_are_context(render: Any) -> None:
 def test_the_last_answer_that_counts_is_the_completion(render: Any) -> None:
     chat = [*CHAT[:4], CHAT[4] | {"weight": 0}]
     rendered, tokens = render({"messages": chat}, template=TURN_TEMPLATE)
-    assert marked(rendered.examples[0], tokens).endswith("<turn>assistant\n{yes<end>}\n")
+    assert marked(rendered.rows[0], tokens).endswith("<turn>assistant\n{yes<end>}\n")
 
 
 @pytest.mark.parametrize(
@@ -136,20 +135,20 @@ def test_the_last_answer_that_counts_is_the_completion(render: Any) -> None:
 )
 def test_a_base_without_template_gets_ours(render: Any, row: dict[str, Any]) -> None:
     rendered, tokens = render(row)
-    assert marked(rendered.examples[0], tokens) == "<bos>### user\nSum\n\n1 2<eos>\n### assistant\n{3<eos>}\n"
+    assert marked(rendered.rows[0], tokens) == "<bos>### user\nSum\n\n1 2<eos>\n### assistant\n{3<eos>}\n"
     assert tokens.template_name == "tunewright-chat-1"
     assert rendered.uses_template
 
 
 def test_no_bos_where_the_model_has_none(render: Any) -> None:
     rendered, tokens = render({"messages": CHAT[1:3]}, family="qwen2")
-    assert marked(rendered.examples[0], tokens) == "### user\nHi<eos>\n### assistant\n{yes<eos>}\n"
+    assert marked(rendered.rows[0], tokens) == "### user\nHi<eos>\n### assistant\n{yes<eos>}\n"
 
 
 def test_the_rendered_prompt_is_what_inference_sends(render: Any) -> None:
     rendered, tokens = render({"messages": CHAT}, template=TURN_TEMPLATE)
     prompt = tokens.tokenizer.apply_chat_template(CHAT[:4], add_generation_prompt=True)["input_ids"]
-    row = rendered.examples[0]
+    row = rendered.rows[0]
     assert row.ids[: len(prompt)].tolist() == prompt
     assert row.labelled.tolist().index(True) == len(prompt)
 
@@ -160,7 +159,7 @@ def test_special_tokens_that_users_type_stay_text(render: Any, train_on: str) ->
     chat = [{"role": "user", "content": typed}, {"role": "assistant", "content": "c<eos>"}]
     for row in ({"messages": chat}, {"prompt": typed, "completion": "c<eos>"}, {"text": typed + "c<eos>"}):
         rendered, tokens = render(row, template=TURN_TEMPLATE, train_on=train_on)
-        ids = rendered.examples[0].ids.tolist()
+        ids = rendered.rows[0].ids.tolist()
         assert ids.count(tokens.eos) == (0 if "messages" in row else 1)
         assert tokens.num_typed_specials == 3
         text = tokens.tokenizer.decode(ids)
@@ -185,7 +184,7 @@ def test_tools_reach_the_template_and_arguments_are_parsed(render: Any) -> None:
         "tools": [{"type": "function", "function": {"name": "weather"}}],
     }
     rendered, tokens = render(row, template=template, train_on="assistant")
-    text = marked(rendered.examples[0], tokens)
+    text = marked(rendered.rows[0], tokens)
     assert "<turn>assistant:{Bern<end>}<turn>tool:sun<end><turn>assistant:{sun<end>}" in text
     assert text.startswith('[{"type": "function", "function": {"name": "weather"}}]')
 
@@ -197,7 +196,7 @@ def test_an_unstable_template_learns_the_last_answer_and_is_counted(render: Any)
     )
     rendered, tokens = render({"messages": CHAT[1:]}, template=template, train_on="assistant")
     assert rendered.num_unstable == 1
-    assert marked(rendered.examples[0], tokens) == "<turn>user Hi<end><turn>user And?<end><turn>assistant {no<end>}"
+    assert marked(rendered.rows[0], tokens) == "<turn>user Hi<end><turn>user And?<end><turn>assistant {no<end>}"
 
 
 def test_a_template_without_end_of_turn_is_counted(render: Any) -> None:
@@ -226,16 +225,16 @@ def test_truncated_and_dropped_rows_are_counted(render: Any) -> None:
     short, long = {"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "b" * 40}
     hopeless = {"prompt": "a" * 40, "completion": "b"}
     rendered, _ = render(short, long, hopeless, max_seq_len=16)
-    assert (len(rendered.examples), rendered.num_truncated, rendered.num_dropped) == (2, 2, 1)
-    assert [example.line for example in rendered.examples] == [1, 2]
-    assert len(rendered.examples[1].ids) == 16
+    assert (len(rendered.rows), rendered.num_truncated, rendered.num_dropped) == (2, 2, 1)
+    assert [example.line for example in rendered.rows] == [1, 2]
+    assert len(rendered.rows[1].ids) == 16
 
 
 def test_lines_are_an_editors(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a b"}\n\n{"text": "c d"}\n')
     tokens = Tokens(AutoTokenizer.from_pretrained(tiny("llama")))
-    assert [row.line for row in Renderer(tokens, "completion", 512).render_file(path).examples] == [1, 3]
+    assert [row.line for row in Renderer(tokens, "completion", 512).render_file(path).rows] == [1, 3]
 
 
 def test_no_word_boundary_is_invented_before_a_completion(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""A training process kept ready, seen from its worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fixtures.tiny_models import build_tiny_model
+from worker.child import Child
+from worker.spare import Spare
+
+ROOT = Path(__file__).parents[2]
+OWNER = """
+import time
+from worker.spare import Spare
+spare = Spare(wanted=True)
+spare.start()
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def spare() -> Iterator[Spare]:
+    kept = Spare(wanted=True)
+    yield kept
+    kept.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def trainers(parent: psutil.Process) -> list[psutil.Process]:
+    return [child for child in parent.children() if child.cmdline()[-1:] == ["worker.training"]]
+
+
+def trainer(parent: psutil.Process) -> psutil.Process:
+    """A process has no command line at the very moment that it is exec'ed."""
+    wait_until(lambda: bool(trainers(parent)))
+    [found] = trainers(parent)
+    return found
+
+
+def test_the_next_spare_is_ready_for_the_last_jobs_model(spare: Spare, tmp_path: Path) -> None:
+    model = build_tiny_model(tmp_path / "model")
+    assert spare.take(model) is None
+    spare.start()
+    process = trainer(psutil.Process())
+    spare.start()
+    assert trainers(psutil.Process()) == [process], "one is enough"
+    child = spare.take(model)
+    assert child is not None
+    assert child.pid == process.pid
+    wait_until(lambda: child.ready is not None)
+    assert child.ready is not None
+    assert child.ready.base_model_path == model
+    assert Path(process.cwd()) == Path("/")
+    assert spare.take(model) is None, "it serves one job"
+    below = process.children()
+    assert len(below) == 1
+    child.end()
+    assert not psutil.pid_exists(child.pid)
+    for each in below:
+        each.wait(timeout=10)
+
+
+def test_a_dead_spare_is_not_used(spare: Spare, tmp_path: Path) -> None:
+    spare.start()
+    process = trainer(psutil.Process())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+    assert spare.take(tmp_path) is None
+    spare.start()
+    assert trainers(psutil.Process()) == [], "what cannot start is not started again at once"
+
+
+def test_a_closed_spare_leaves_nothing(spare: Spare) -> None:
+    spare.start()
+    process = trainer(psutil.Process())
+    spare.close()
+    assert not process.is_running()
+    spare.start()
+    assert trainers(psutil.Process()) == []
+
+
+def test_none_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
+    spare = Spare(wanted=False)
+    spare.start()
+    assert spare.take(tmp_path) is None
+
+
+def test_a_killed_worker_leaves_no_spare() -> None:
+    owner = psutil.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        process = trainer(owner)
+        wait_until(lambda: bool(process.children()))
+        family = [process, *process.children()]
+    finally:
+        owner.kill()
+        owner.wait()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+
+
+def test_the_first_words_of_a_process_for_a_job_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that cannot even import says why to the job's user."""
+    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+    child = Child.logging_to(tmp_path / "training.log")
+    wait_until(lambda: not child.is_alive())
+    child.end()
+    assert "invalid option" in (tmp_path / "training.log").read_text()

@@ -1,0 +1,134 @@
+"""Rows that become tokens in a process of their own."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from app.domain.job import FailureReason
+from tests.unit.training.conftest import make_spec
+from worker.training.channel import StopAsked
+from worker.training.failure import TrainingFailed
+from worker.training.protocol import Request
+from worker.training.rows import Examples
+from worker.training.tokenizer_process import TokenizingProcess
+from worker.training.tokenizing import TokenizingHere
+
+MakeRequest = Callable[..., Request]
+
+
+def nothing() -> None:
+    return
+
+
+def hurry() -> None:
+    raise StopAsked
+
+
+@pytest.fixture
+def process() -> Iterator[TokenizingProcess]:
+    started = TokenizingProcess()
+    yield started
+    started.close()
+
+
+def rows_of(path: Path) -> list[tuple[int, list[int], list[bool]]]:
+    return [(row.line, row.ids.tolist(), row.labelled.tolist()) for row in Examples.of(path)]
+
+
+def test_the_process_gives_what_the_function_gives(
+    process: TokenizingProcess, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    chat = {"messages": [{"role": "user", "content": "a<eos>"}, {"role": "assistant", "content": "b"}]}
+    path = tmp_path / "chat.jsonl"
+    path.write_text((json.dumps(chat) + "\n") * 3 + json.dumps({"messages": chat["messages"] * 200}) + "\n")
+    spec = make_spec(training={"max_seq_len": 64, "train_on": "assistant"})
+    files = {"spec": spec, "dataset_path": path, "validation_path": path, "validation_sha256": "2" * 64}
+    here, beside = make_request(**files), make_request(work_dir=tmp_path / "beside", **files)
+
+    assert process.warm(beside.base_model_path) == beside.base_model_path
+    assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
+    process.begin(beside)
+    found = process.rows(nothing)
+    in_process = TokenizingHere()
+    in_process.begin(here)
+    expected = in_process.rows(nothing)
+
+    paths = {"training_path", "validation_path"}
+    assert found.model_dump(exclude=paths) == expected.model_dump(exclude=paths)
+    assert (found.num_truncated, found.num_typed_specials, found.chat_template) == (1, 406, "tunewright-chat-1")
+    assert rows_of(found.training_path) == rows_of(expected.training_path)
+    assert found.validation_path is not None
+    assert len(rows_of(found.validation_path)) == 4
+    folders = process.tokenizer(nothing), in_process.tokenizer(nothing)
+    assert folders[0].parent.parent == beside.work_dir
+    contents = [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
+    assert contents[0] == contents[1]
+    assert "tokenizer.json" in contents[0]
+
+
+def test_examples_are_those_of_the_file_in_any_choice(make_request: MakeRequest) -> None:
+    tokenizing = TokenizingHere()
+    tokenizing.begin(make_request())
+    rows = Examples.of(tokenizing.rows(nothing).training_path)
+    chosen = rows.choose([5, 2])[1:]
+    assert [row.line for row in chosen] == [3]
+    assert chosen[0].ids.equal(rows[2].ids)
+    assert rows.num_tokens == sum(len(row.ids) for row in rows)
+    assert rows.num_labelled == sum(row.num_labelled for row in rows)
+    assert rows[3:].longest == max(row.num_inputs for row in rows[3:])
+    assert rows[-1].line == rows[len(rows) - 1].line == 24
+
+
+def test_a_failure_keeps_its_reason(process: TokenizingProcess, make_request: MakeRequest, tmp_path: Path) -> None:
+    path = tmp_path / "hopeless.jsonl"
+    path.write_text(json.dumps({"prompt": "a" * 100, "completion": "b"}) + "\n")
+    process.begin(make_request(spec=make_spec(training={"max_seq_len": 8}), dataset_path=path))
+    with pytest.raises(TrainingFailed, match="None of the 1 rows") as caught:
+        process.rows(nothing)
+    assert caught.value.reason is FailureReason.no_labelled_tokens
+
+
+def test_a_model_whose_tokenizer_cannot_be_loaded(
+    process: TokenizingProcess, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    """A spare that was to load it beforehand lives on, and the job says what is wrong."""
+    assert process.warm(tmp_path / "nowhere") is None
+    process.begin(make_request(base_model_path=tmp_path / "nowhere"))
+    with pytest.raises(TrainingFailed, match="tokenizer") as caught:
+        process.rows(nothing)
+    assert caught.value.reason is FailureReason.model_unusable
+
+
+def test_its_death_is_a_failure(process: TokenizingProcess, make_request: MakeRequest) -> None:
+    process.warm(None)
+    os.kill(process.pid, signal.SIGSTOP)
+    process.begin(make_request())
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(TrainingFailed, match="exit code -9") as caught:
+        process.rows(nothing)
+    assert caught.value.reason is FailureReason.child_died
+
+
+def test_a_stop_does_not_wait_for_it(process: TokenizingProcess, make_request: MakeRequest) -> None:
+    os.kill(process.pid, signal.SIGSTOP)
+    process.begin(make_request())
+    asked = time.monotonic()
+    with pytest.raises(StopAsked):
+        process.rows(hurry)
+    process.close()
+    assert time.monotonic() - asked < 2
+
+
+def test_a_result_does_not_fail_for_a_tokenizer_that_was_not_written(
+    process: TokenizingProcess, make_request: MakeRequest
+) -> None:
+    process.begin(make_request())
+    process.rows(nothing)
+    process.close()
+    assert AutoTokenizer.from_pretrained(process.tokenizer(nothing)).eos_token_id == 2

@@ -1,0 +1,91 @@
+"""A dataset's rows to files of tokens, which the training process maps. Knows no torch: see `tokenizer_process`."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from app.domain.job import FailureReason
+from worker.training.failure import TrainingFailed
+from worker.training.protocol import Request, Tokenized
+from worker.training.rendering import Renderer, Row
+from worker.training.tokenizer_process import Watch
+from worker.training.tokens import Tokens, load_tokens
+
+
+class TokenizingHere:
+    """In the process that asks: what `tokenizer_process.TokenizingProcess` does in one of its own."""
+
+    def begin(self, request: Request) -> None:
+        self._request = request
+
+    def rows(self, watch: Watch) -> Tokenized:
+        self._tokens = load_tokens(self._request.base_model_path)
+        return tokenize(self._request, self._tokens, watch)
+
+    def tokenizer(self) -> Path:
+        return save_tokenizer(self._request, self._tokens)
+
+
+def tokenize(request: Request, tokens: Tokens, watch: Watch = lambda: None) -> Tokenized:
+    """Write the rows as `pack_rows` lays them out. `watch` is called before each row and may raise."""
+    training = request.spec.training
+    assert not isinstance(training.max_seq_len, str)
+    renderer = Renderer(tokens, training.train_on, training.max_seq_len)
+    folder = request.tokens_dir
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    training_path, validation_path = folder / "training.safetensors", None
+
+    rendered = renderer.render_file(request.dataset_path, watch=watch)
+    if not rendered.rows:
+        raise TrainingFailed(
+            FailureReason.no_labelled_tokens,
+            f"None of the {rendered.num_dropped:,} rows has a token to learn from within {training.max_seq_len:,} "
+            "tokens; raise max_seq_len or shorten the prompts.",
+        )
+    save_file(pack_rows(rendered.rows), training_path)
+    if request.validation_path:
+        held_back = renderer.render_file(request.validation_path, watch=watch).rows
+        if not held_back:
+            raise TrainingFailed(
+                FailureReason.dataset_invalid, "No row of the validation dataset has a token to judge."
+            )
+        validation_path = folder / "validation.safetensors"
+        save_file(pack_rows(held_back), validation_path)
+    return Tokenized(
+        training_path=training_path,
+        validation_path=validation_path,
+        num_dropped=rendered.num_dropped,
+        num_truncated=rendered.num_truncated,
+        num_unstable=rendered.num_unstable,
+        num_endless=rendered.num_endless,
+        num_typed_specials=tokens.num_typed_specials,
+        chat_template=tokens.template_name if rendered.uses_template else None,
+        turn_ends=sorted(rendered.turn_ends),
+        eos=tokens.eos,
+    )
+
+
+def pack_rows(rows: list[Row]) -> dict[str, NDArray[Any]]:
+    """All rows end to end: row i is `ids[starts[i]:starts[i + 1]]`, and so are its labels. The counts are those of
+    `packing.Example`, for sums over many rows."""
+    lengths = [len(row.ids) for row in rows]
+    return {
+        "ids": np.concatenate([row.ids for row in rows]),
+        "labelled": np.concatenate([row.labelled for row in rows]),
+        "starts": np.cumsum([0, *lengths], dtype=np.int64),
+        "lines": np.array([row.line for row in rows], np.int64),
+        "num_inputs": np.array([row.labelled.nonzero()[0][-1] for row in rows], np.int64),
+        "num_labelled": np.array([row.labelled[1:].sum() for row in rows], np.int64),
+    }
+
+
+def save_tokenizer(request: Request, tokens: Tokens) -> Path:
+    """The result's tokenizer, with the chat template that the rows were rendered by."""
+    folder = request.tokens_dir / "tokenizer"
+    tokens.tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,20 @@
+"""What a training process can do before it knows its job: import all that a training imports."""
+
+import traceback
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from worker.training import attention
+from worker.training.model import load_config
+
+
+def import_architecture(folder: Path) -> None:
+    """A model's classes are imported when it is first built; on the meta device that takes no memory. A folder that
+    cannot be read is told by the job that wants it, if one comes."""
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(load_config(folder), attn_implementation=attention.NAME)
+    except Exception:
+        traceback.print_exc()
