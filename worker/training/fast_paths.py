@@ -20,7 +20,8 @@ from worker.training.products import Products, products_of
 from worker.training.rotary import Heads, rotated
 
 FAMILIES: Final = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3")
-"""Beginnings of transformers' class names whose norms, attention and gated MLP are known here."""
+"""Whose norms, attention and gated MLP are known here; transformers' class names begin so. Kin with longer names (Gemma3n,
+Llama4, Qwen3Next) compute otherwise."""
 
 Switch = Callable[[nn.Module], bool]
 
@@ -110,8 +111,7 @@ def switch_off(model: PreTrainedModel, name: str) -> None:
 
 
 def _is(module: nn.Module, suffix: str) -> bool:
-    name = type(module).__name__
-    return name.endswith(suffix) and name.startswith(FAMILIES)
+    return type(module).__name__ in {family + suffix for family in FAMILIES}
 
 
 def _is_plain(layer: object) -> bool:

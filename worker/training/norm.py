@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def at_least_fp32(x: Tensor, *, copy: bool = False) -> Tensor:
+    """A wider type stays: gradcheck needs fp64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32), copy=copy)
+
+
 def inverse_rms(x: Tensor, eps: float) -> Tensor:
     """fp32 x [..., dim] → [..., 1]"""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -29,14 +34,14 @@ def normalized_backward(grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        result, inverse = normalized(x.float(), weight, eps)
+        result, inverse = normalized(at_least_fp32(x), weight, eps)
         ctx.save_for_backward(x, weight, inverse)
         return result.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, weight, inverse = ctx.saved_tensors
-        result = normalized_backward(grad.to(torch.float32, copy=True), x.float(), weight, inverse)
+        result = normalized_backward(at_least_fp32(grad, copy=True), at_least_fp32(x), weight, inverse)
         return result.to(x.dtype), None, None
 
 

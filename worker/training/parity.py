@@ -1,14 +1,17 @@
 """Do our fast paths compute what transformers and PEFT compute? Asked before the first step, once a machine.
 
 A model of the base's first two layers, its norm and a part of its head is trained on two documents for no step: the
-gradients by each path are compared with those of the plain code in fp32. They may be half as far away again as those
-of the plain code in the compute type, for rounding differs from one order of operations to the next. A missing mask,
-scale or term is far beyond. The verdict is kept in the cache folder.
+gradients by each path are compared with those of the plain code in fp32. In the compute type they may be half as far
+away again as the plain code's own, for rounding differs from one order of operations to the next. That would hide a
+soft cap which is missing where logits are small, and so they are compared in fp32 too. A path whose code raises an
+error does not hold either. The verdict is kept in the cache folder.
 """
 
 import copy
 import hashlib
 import json
+import logging
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,13 +26,15 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.job import FailureReason
 from app.domain.spec import Adapter, JobSpec
-from worker.training.failure import TrainingFailed
+from worker.training.failure import TrainingFailed, is_out_of_memory
 from worker.training.lora import AdaptedLinear, add_lora
 from worker.training.machine import library_versions, machine_facts
-from worker.training.model import ALL_PATHS, Model, paths_of
+from worker.training.model import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
 from worker.training.packing import Example, MicroBatch, lay_out
 from worker.training.plan import Plan
 from worker.training.quantization import dense_weight
+
+log = logging.getLogger(__name__)
 
 WINDOW = 16
 """The sliding window is made this small, so that a short document is longer than it."""
@@ -37,7 +42,7 @@ LENGTHS = (41, 24)
 LAYERS = 2
 WORDS = 2048
 TOLERATED = 1.5
-"""Times the plain code's own error in the compute type."""
+"""Times the plain code's own error, which is none in fp32."""
 FLOOR = 2e-5
 """Relative error that is rounding in any type."""
 
@@ -45,54 +50,95 @@ FLOOR = 2e-5
 @dataclass(frozen=True)
 class Verdict:
     paths: frozenset[str]
-    errors: dict[str, float]
-    """Relative gradient error of the plain code (`plain`), and of each path that was refused."""
+    refused: dict[str, tuple[float, float]]
+    """Each with its relative gradient error and what is allowed; the error is infinite where the code raised."""
 
-    @property
-    def refused(self) -> list[str]:
-        return sorted(self.errors.keys() - {"plain"})
+    def why_refused(self, path: str) -> str:
+        error, allowed = self.refused[path]
+        if not math.isfinite(error):
+            return "its code fails there"
+        return f"its gradients are off by {error:.2g} of their size, and {allowed:.2g} is allowed"
 
 
 def check_parity(model: Model, spec: JobSpec, cache_dir: Path) -> Verdict:
     """The fast paths that hold for this architecture; `model` itself is not touched."""
-    kept = cache_dir / "parity" / f"{_key(model, spec)}.json"
-    if kept.exists():
-        found = json.loads(kept.read_text())
-        return Verdict(frozenset(found["paths"]), found["errors"])
+    place = cache_dir / "parity" / f"{_key(model, spec)}.json"
+    if (kept := _find(place)) is not None:
+        return kept
     with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
         verdict = _judge(model, spec)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"paths": sorted(verdict.paths), "errors": verdict.errors}))
-    partial.replace(kept)
+    _keep(place, verdict)
     return verdict
 
 
+def _find(place: Path) -> Verdict | None:
+    """A file that is not whole counts for none: the check is done again and replaces it."""
+    try:
+        found = json.loads(place.read_text())
+        refused = {path: (error, allowed) for path, (error, allowed) in found["refused"].items()}
+        return Verdict(frozenset(found["paths"]), refused)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _keep(place: Path, verdict: Verdict) -> None:
+    """Where the folder cannot be written, the next job does the check again."""
+    partial = place.with_suffix(f".{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"paths": sorted(verdict.paths), "refused": verdict.refused}))
+        partial.replace(place)
+    except OSError as error:
+        log.warning("The parity check's verdict could not be kept: %s", error)
+
+
 def _judge(model: Model, spec: JobSpec) -> Verdict:
+    """In fp32 first, where rounding hides nothing, and then in the compute type, where precision can be lost."""
     batch = _documents(min(WORDS, model.causal.config.get_text_config().vocab_size))
-    exact = _gradients(_sample(model, spec, "float32"), batch, ())
+    sample = _sample(model, spec, "float32")
+    exact = _gradients(sample, batch, ())
     if not exact.isfinite().all():
         raise TrainingFailed(FailureReason.model_unusable, "The base model's gradients are not finite numbers.")
+    judged = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in paths_of(spec.method)])
+    if model.plan.compute_dtype == "float32":
+        return judged
     sample = _sample(model, spec, model.plan.compute_dtype)
+    again = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in judged.paths])
+    return Verdict(again.paths, judged.refused | again.refused)
 
-    def error(paths: Iterable[str]) -> float:
-        return float((_gradients(sample, batch, paths) - exact).norm() / exact.norm())
 
-    plain = error(())
-    allowed = TOLERATED * plain + FLOOR
-    wanted = [path for path in ALL_PATHS if path in paths_of(spec.method)]
-    if error(wanted) <= allowed:
-        return Verdict(sample.paths, {"plain": plain})
+def _sift(sample: Model, batch: MicroBatch, exact: Tensor, wanted: list[str]) -> Verdict:
+    """All at once, and only where that fails one by one. Our attention covers up what packing does alone, and an
+    adapter with dropout goes without it: hence those that are always taken also without the others."""
+    allowed = TOLERATED * _error(sample, batch, exact, ()) + FLOOR
+    alone = [path for path in wanted if path in ALWAYS_TAKEN]
+    if all(_error_by_hand(sample, batch, exact, paths) <= allowed for paths in (alone, wanted)):
+        return Verdict(sample.paths, {})
     taken: list[str] = []
-    errors = {"plain": plain}
+    refused: dict[str, tuple[float, float]] = {}
     for path in wanted:
-        found = error([*taken, path])
+        found = _error_by_hand(sample, batch, exact, [*taken, path])
         if found <= allowed:
             taken.append(path)
         else:
-            errors[path] = found
+            refused[path] = (found, allowed)
     sample.use(taken)
-    return Verdict(sample.paths, errors)
+    return Verdict(sample.paths, refused)
+
+
+def _error_by_hand(sample: Model, batch: MicroBatch, exact: Tensor, paths: Iterable[str]) -> float:
+    """Infinite where the code raises: a release of transformers may name its parts anew."""
+    try:
+        return _error(sample, batch, exact, paths)
+    except Exception as raised:
+        if is_out_of_memory(raised):
+            raise
+        log.warning("A fast path fails", exc_info=True)
+        return math.inf
+
+
+def _error(sample: Model, batch: MicroBatch, exact: Tensor, paths: Iterable[str]) -> float:
+    return float((_gradients(sample, batch, paths) - exact).norm() / exact.norm())
 
 
 def _gradients(sample: Model, batch: MicroBatch, paths: Iterable[str]) -> Tensor:
@@ -185,9 +231,9 @@ def _fill_b(causal: PreTrainedModel) -> None:
 
 
 def _key(model: Model, spec: JobSpec) -> str:
-    """Architecture, versions, machine and our own code."""
+    """Architecture, versions, machine and our own code; not where the model's folder lies."""
     facts: dict[str, Any] = {
-        "config": model.causal.config.to_dict(),
+        "config": model.causal.config.to_dict() | {"_name_or_path": None},
         "method": spec.method,
         "adapter": spec.adapter.model_dump(mode="json") if spec.adapter else None,
         "dtype": model.plan.compute_dtype,

@@ -19,6 +19,8 @@ MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 LEAST_TOKENS = 256
 MIN_MEMORY_TOKENS = {"cpu": 512, "cuda": 1024}
 """Tokens a micro-batch under `memory: min`."""
+SHORTEST_ADVISED = 64
+"""Where rows of so few tokens do not fit, their length is not the trouble."""
 USABLE_SHARE = 0.8
 """Of the free memory; the rest is for what the estimate leaves out."""
 
@@ -30,7 +32,7 @@ class Plan:
     gradient_checkpointing: bool
     micro_batch_tokens: int
     fast_paths: tuple[str, ...] | None = None
-    """Those that an earlier attempt took; null leaves it to the parity check."""
+    """Those that an earlier attempt took; null leaves it to the parity check, which all of them must pass here too."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,12 +59,13 @@ def make_plan(
     """Earlier decisions hold, unless they were made for another kind of device."""
     device = _device(request.device)
     if earlier is not None and earlier["resources"]["device"] == device:
+        paths = earlier["engine"].get("fast_paths")
         return Plan(
             device=device,
             compute_dtype=earlier["engine"]["compute_dtype"],
             gradient_checkpointing=earlier["training"]["gradient_checkpointing"],
             micro_batch_tokens=earlier["engine"]["micro_batch_tokens"],
-            fast_paths=earlier["engine"].get("fast_paths"),
+            fast_paths=None if paths is None else tuple(paths),
         )
     return _decide(request, config, device, longest_row)
 
@@ -78,17 +81,16 @@ def smaller(plan: Plan, wish: bool | Literal["auto"], longest_row: int) -> Plan 
 
 
 def what_would_fit(request: Request, config: PretrainedConfig, plan: Plan, longest_row: int) -> str:
-    """Advice for a job that no plan makes small enough, from the estimate and the memory that is free now."""
+    """Advice for a job that no plan makes small enough, from the estimate and the memory that is free now or held by
+    this process. Rows of at most half the longest one's length: the estimate may be too low, and that length failed."""
     sizes = Sizes.of(request, config)
-    usable = USABLE_SHARE * _free_memory(plan.device)
-    tokens = longest_row
-    while tokens > 8 and sizes.bytes_needed(tokens, plan.compute_dtype, checkpointing=True) > usable:
+    usable = USABLE_SHARE * (_free_memory(plan.device) + _held_memory(plan.device))
+    tokens = longest_row // 2
+    while tokens >= SHORTEST_ADVISED and sizes.bytes_needed(tokens, plan.compute_dtype, checkpointing=True) > usable:
         tokens //= 2
     advice = []
-    if tokens < longest_row:
-        advice.append(f"max_seq_len {max(tokens, 8):,} (the longest row has {longest_row:,} tokens)")
-    elif longest_row > LEAST_TOKENS:
-        advice.append(f"max_seq_len {longest_row // 2:,}")
+    if tokens >= SHORTEST_ADVISED:
+        advice.append(f"max_seq_len {tokens:,} (the longest row has {longest_row:,} tokens)")
     if request.spec.training.gradient_checkpointing is False:
         advice.append("gradient_checkpointing true")
     if request.spec.method != "qlora":
@@ -194,6 +196,13 @@ def _fast_dtype(device: str) -> str:
         return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if fast else "float32"
+
+
+def _held_memory(device: str) -> int:
+    """Bytes that are this process's own: weights and whatever its allocator keeps."""
+    if device == "cuda":
+        return int(torch.cuda.memory_reserved())
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _free_memory(device: str) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.training.lora import AdaptedLinear
+from worker.training.norm import at_least_fp32
 from worker.training.quantization import dense_weight
 
 
@@ -87,7 +88,7 @@ class Products:
                 assert grad_low is not None
                 number = len(grad_b)
                 torch.mm(grad, kept.b[number].T, out=grad_low[:, span[0] : span[1]])
-                grad_b.append((grad.T @ kept.low[:, span[0] : span[1]]).float().mul_(self.scalings[number]))
+                grad_b.append(at_least_fp32(grad.T @ kept.low[:, span[0] : span[1]]).mul_(self.scalings[number]))
             if wants_input:
                 weight = dense_weight(base)
                 grad_rows = grad @ weight if grad_rows is None else grad_rows.addmm_(grad, weight)
@@ -95,7 +96,7 @@ class Products:
             return grad_rows, []
         if grad_rows is not None:
             grad_rows.addmm_(grad_low, kept.a)
-        grad_a = torch.split((grad_low.T @ kept.rows).float(), self.ranks)
+        grad_a = torch.split(at_least_fp32(grad_low.T @ kept.rows), self.ranks)
         return grad_rows, [grad for pair in zip(grad_a, grad_b, strict=True) for grad in pair]
 
 

@@ -110,18 +110,14 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
 
 
 def choose_paths(model: Model, request: Request, channel: Channel) -> None:
-    """The fast paths that an earlier attempt took, or else those that hold here."""
-    if model.plan.fast_paths is None:
-        verdict = check_parity(model, request.spec, request.cache_dir)
-        for path in verdict.refused:
-            text = (
-                f"The fast path {path!r} is off for {type(model.causal).__name__}: its gradients are "
-                f"{verdict.errors[path]:.1%} away from exact ones, the plain code's {verdict.errors['plain']:.1%}."
-            )
-            warn(channel, "fast_path_off", text)
-        model.plan = replace(model.plan, fast_paths=tuple(sorted(verdict.paths)))
-    assert model.plan.fast_paths is not None
-    model.use(model.plan.fast_paths)
+    """The fast paths that hold here; of these, where an earlier attempt has taken some, only its own."""
+    verdict = check_parity(model, request.spec, request.cache_dir)
+    for path in sorted(verdict.refused):
+        name, why = type(model.causal).__name__, verdict.why_refused(path)
+        warn(channel, "fast_path_off", f"The fast path {path!r} is off for {name}: {why}.")
+    earlier = model.plan.fast_paths
+    model.use(verdict.paths if earlier is None else verdict.paths & set(earlier))
+    model.plan = replace(model.plan, fast_paths=tuple(sorted(model.paths)))
 
 
 def _quantize_meanwhile(
@@ -262,7 +258,8 @@ class Run:
 
     def _reduce_memory(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        plan, longest = self.model.plan, self.rows.training.longest
+        plan, rows = self.model.plan, self.rows
+        longest = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
         less = smaller(plan, self.training.gradient_checkpointing, longest)
         if less is None:
             raise TrainingFailed(
@@ -329,7 +326,9 @@ class Run:
         self._say(PhaseEntered(phase=JobPhase.evaluating))
         step = self.state.position.step
         try:
-            result = evaluate(self.model, self.rows.validation, step, self.channel.raise_if_stopped)
+            result = self._within_memory(
+                lambda: evaluate(self.model, self.rows.validation, step, self.channel.raise_if_stopped)
+            )
         except StopAsked:
             if self.channel.stop_wish == "drain":
                 self._save()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.training.norm import normalized, normalized_backward
+from worker.training.norm import at_least_fp32, normalized, normalized_backward
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Rotated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> Tensor:
         tokens = x.shape[0]
-        values = x.view(tokens, heads.kv_heads, heads.groups, heads.dim).float()
+        values = at_least_fp32(x.view(tokens, heads.kv_heads, heads.groups, heads.dim))
         inverse = None
         if heads.norm is not None:
             values, inverse = normalized(values, heads.norm, heads.eps)
@@ -40,14 +40,14 @@ class _Rotated(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, cos, sin, inverse = ctx.saved_tensors
         heads: Heads = ctx.heads
-        values = grad.permute(1, 0, 2, 3).float()
+        values = at_least_fp32(grad.permute(1, 0, 2, 3))
         if heads.norm is None:
             result = grad.new_empty(values.shape)
             _rotate(values, cos, sin, result, backward=True)
         else:
             turned = torch.empty_like(values, memory_format=torch.contiguous_format)
             _rotate(values, cos, sin, turned, backward=True)
-            result = normalized_backward(turned, x.view(values.shape).float(), heads.norm, inverse).to(grad.dtype)
+            result = normalized_backward(turned, at_least_fp32(x.view(values.shape)), heads.norm, inverse).to(grad.dtype)
         return result.view(values.shape[0], -1), None, None, None
 
 

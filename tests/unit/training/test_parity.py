@@ -1,0 +1,347 @@
+"""The parity check: it takes what holds, refuses what is broken, touches nothing, and is asked once."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from app.domain.job import FailureReason
+from tests.unit.training.conftest import FP32, Recorder, make_spec
+from worker.training import attention, fast_paths, gated_mlp, lora, loss, norm, parity, rotary
+from worker.training.failure import TrainingFailed
+from worker.training.model import ALL_PATHS, Model, load_config, load_model, paths_of
+from worker.training.parity import Verdict, check_parity
+from worker.training.plan import Plan
+from worker.training.protocol import Finished, Planned, Request
+from worker.training.quantization import NF4Linear
+from worker.training.recipe import train
+
+Patch = pytest.MonkeyPatch
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
+OWN_CODE = {"phi", "gpt2"}
+"""Families whose norms, attention and MLP stay transformers' own."""
+DTYPES = ["float32", "bfloat16"]
+
+
+@pytest.fixture
+def load(tiny: Callable[[str], Path]) -> Callable[..., Model]:
+    def load(family: str = "llama", method: str = "lora", dtype: str = "float32") -> Model:
+        folder = tiny(family)
+        return load_model(folder, load_config(folder), make_spec(method), Plan("cpu", dtype, False, 64))
+
+    return load
+
+
+def applicable(family: str, method: str) -> frozenset[str]:
+    return paths_of(method) - (fast_paths.PATHS.keys() if family in OWN_CODE else set())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["qlora", "lora", "full"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_path_that_applies_holds(
+    family: str, method: str, dtype: str, load: Callable[..., Model], tmp_path: Path
+) -> None:
+    verdict = check_parity(load(family, method, dtype), make_spec(method), tmp_path)
+    assert verdict.refused == {}
+    assert verdict.paths == applicable(family, method)
+
+
+def _see_other_documents(patch: Patch) -> None:
+    real = attention.attend
+    patch.setattr(attention, "attend", lambda q, k, v, lengths, *rest: real(q, k, v, [sum(lengths)], *rest))
+
+
+def _forget_the_window_when_packed(patch: Patch) -> None:
+    real = attention.attend
+    patch.setattr(
+        attention, "attend", lambda q, k, v, lengths, scale, window, cap: real(q, k, v, lengths, scale, None, cap)
+    )
+
+
+def _scale_adapters_wrongly(patch: Patch) -> None:
+    real = lora._AdaptedProduct.forward
+    wrong = staticmethod(lambda ctx, x, a, b, scaling, base: real(ctx, x, a, b, 1.2 * scaling, base))
+    patch.setattr(lora._AdaptedProduct, "forward", wrong)
+
+
+def _lose_the_adapters_input_gradient(patch: Patch) -> None:
+    real = lora._AdaptedProduct.backward
+
+    def wrong(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        rows, low, low_a, low_b = ctx.saved_tensors
+        without = grad.reshape(-1, grad.shape[-1]) @ low_b @ low_a
+        grad_x, *rest = real(ctx, grad)
+        return None if grad_x is None else grad_x - without.view(grad_x.shape), *rest
+
+    patch.setattr(lora._AdaptedProduct, "backward", staticmethod(wrong))
+
+
+def _leave_the_mean_out_of_the_norms_gradient(patch: Patch) -> None:
+    patch.setattr(norm, "normalized_backward", lambda grad, x, weight, inverse: grad * weight * inverse)
+
+
+def _forget_that_gemma_stores_weights_less_one(patch: Patch) -> None:
+    patch.setattr(fast_paths, "norm_weight", lambda module: module.weight.detach().float())
+
+
+def _take_a_sigmoid_for_silus_derivative(patch: Patch) -> None:
+    patch.setitem(gated_mlp.ACTIVATIONS, "silu", (F.silu, lambda grad, x: grad * torch.sigmoid(x)))
+
+
+def _scale_attention_wrongly(patch: Patch) -> None:
+    real = fast_paths.attend
+    patch.setattr(fast_paths, "attend", lambda q, k, v, lengths, scale, *rest: real(q, k, v, lengths, 1.2 * scale, *rest))
+
+
+def _forget_the_window(patch: Patch) -> None:
+    real = fast_paths.attend
+    patch.setattr(
+        fast_paths, "attend", lambda q, k, v, lengths, scale, window, cap: real(q, k, v, lengths, scale, None, cap)
+    )
+
+
+def _rotate_the_other_way(patch: Patch) -> None:
+    real = rotary._rotate
+    patch.setattr(rotary, "_rotate", lambda x, cos, sin, into, *, backward: real(x, cos, -sin, into, backward=backward))
+
+
+def _forget_to_turn_back(patch: Patch) -> None:
+    real = rotary._rotate
+    patch.setattr(rotary, "_rotate", lambda x, cos, sin, into, *, backward: real(x, cos, sin, into, backward=False))
+
+
+def _forget_the_heads_soft_cap(patch: Patch) -> None:
+    patch.setattr(loss.Head, "finished", lambda self, logits, bias: (logits, None))
+    patch.setattr(loss.Head, "is_plain", True)
+
+
+def _leave_the_target_out_of_the_losss_gradient(patch: Patch) -> None:
+    real = loss._stream
+
+    def wrong(hidden: Tensor, targets: Tensor, head: loss.Head, *, with_grad: bool) -> Any:
+        losses, normalizer, grad = real(hidden, targets, head, with_grad=with_grad)
+        return losses, normalizer, None if grad is None else grad + head.weight[targets] * head.scale
+
+    patch.setattr(loss, "_stream", wrong)
+
+
+def _raise(patch: Patch) -> None:
+    def broken(*args: Any) -> Tensor:
+        raise AttributeError("a name that another release of transformers has no more")
+
+    patch.setattr(fast_paths, "rms_norm", broken)
+
+
+BREAKS: list[tuple[str, str, Callable[[Patch], None]]] = [
+    ("packing", "llama", _see_other_documents),
+    ("packing", "gemma3", _forget_the_window_when_packed),
+    ("products", "llama", _scale_adapters_wrongly),
+    ("products", "phi", _lose_the_adapters_input_gradient),
+    ("norm", "llama", _leave_the_mean_out_of_the_norms_gradient),
+    ("norm", "mistral", _raise),
+    ("mlp", "qwen2", _take_a_sigmoid_for_silus_derivative),
+    ("attention", "qwen3", _scale_attention_wrongly),
+    ("attention", "mistral", _forget_the_window),
+    ("attention", "llama", _rotate_the_other_way),
+    ("attention", "llama", _forget_to_turn_back),
+    ("loss", "gemma2", _forget_the_heads_soft_cap),
+    ("loss", "llama", _leave_the_target_out_of_the_losss_gradient),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("path", "family", "break_it"), BREAKS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_path_is_refused_and_no_other(
+    path: str,
+    family: str,
+    break_it: Callable[[Patch], None],
+    dtype: str,
+    load: Callable[..., Model],
+    tmp_path: Path,
+    monkeypatch: Patch,
+) -> None:
+    break_it(monkeypatch)
+    verdict = check_parity(load(family, "lora", dtype), make_spec(), tmp_path)
+    assert verdict.refused.keys() == {path}
+    assert verdict.paths == applicable(family, "lora") - {path}
+
+
+def test_a_fault_that_two_paths_share_refuses_both(
+    load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    """Gemma's norms stand before each part, and within attention over each head."""
+    _forget_that_gemma_stores_weights_less_one(monkeypatch)
+    assert check_parity(load("gemma3"), make_spec(), tmp_path).refused.keys() == {"attention", "norm"}
+
+
+def curve(request: Request, paths: list[str] | None) -> tuple[list[float], Recorder]:
+    channel = Recorder()
+    engine = FP32["engine"] | ({} if paths is None else {"fast_paths": paths})
+    train(request.model_copy(update={"resolved": FP32 | {"engine": engine}}), channel)
+    assert isinstance(channel.lines[-1], Finished)
+    return channel.losses(), channel
+
+
+@pytest.mark.parametrize("number", [0, 2, 4, 6, 7, 12], ids=lambda number: BREAKS[number][0])
+def test_a_training_goes_on_without_the_broken_path(
+    number: int, make_request: Callable[..., Request], tmp_path: Path
+) -> None:
+    path, family, break_it = BREAKS[number]
+    request = make_request(family=family)
+    with pytest.MonkeyPatch.context() as patch:
+        break_it(patch)
+        losses, channel = curve(request, None)
+    (warning,) = channel.events("warned")
+    assert warning.code == "fast_path_off"
+    assert f"{path!r} is off" in warning.text
+    assert "is allowed" in warning.text
+    others = sorted(set(ALL_PATHS) - {path})
+    (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
+    assert planned.resolved["engine"]["fast_paths"] == others
+
+    sound = request.model_copy(update={"cache_dir": tmp_path / "sound"})
+    assert losses == curve(sound, others)[0]
+    assert losses == pytest.approx(curve(sound, [])[0], rel=1e-5)
+
+
+def test_a_path_that_raises_is_told(make_request: Callable[..., Request], monkeypatch: Patch) -> None:
+    _raise(monkeypatch)
+    _, channel = curve(make_request(), None)
+    (warning,) = channel.events("warned")
+    assert "'norm' is off for LlamaForCausalLM: its code fails there" in warning.text
+
+
+def test_an_earlier_attempts_paths_must_hold_here_too(make_request: Callable[..., Request], monkeypatch: Patch) -> None:
+    """Another machine, or another release, took them."""
+    _leave_the_mean_out_of_the_norms_gradient(monkeypatch)
+    _, channel = curve(make_request(), ["loss", "norm", "packing"])
+    (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
+    assert planned.resolved["engine"]["fast_paths"] == ["loss", "packing"]
+    assert channel.warnings() == {"fast_path_off"}
+
+
+def test_a_checkpoint_that_took_a_path_refused_here_is_not_resumed_silently(
+    make_request: Callable[..., Request], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    first = Recorder(stop_at=2)
+    train(make_request(work_dir=tmp_path / "first"), first)
+    _leave_the_mean_out_of_the_norms_gradient(monkeypatch)
+    request = make_request(checkpoint_path=first.checkpoints()[0].path, cache_dir=tmp_path / "another machine's")
+    with pytest.raises(TrainingFailed, match=r"resolved\.engine\.fast_paths") as caught:
+        train(request, Recorder())
+    assert caught.value.reason is FailureReason.inexact_resume
+
+
+def test_dropout_is_drawn_by_modules_so_that_paths_around_it_are_not_named(make_request: Callable[..., Request]) -> None:
+    channel = Recorder()
+    train(make_request(spec=make_spec(adapter={"dropout": 0.1})), channel)
+    (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
+    assert planned.resolved["engine"]["fast_paths"] == ["loss", "norm", "packing", "products"]
+
+
+@pytest.mark.parametrize(("method", "dtype"), [("qlora", "bfloat16"), ("lora", "float32"), ("full", "bfloat16")])
+def test_neither_the_model_nor_the_random_state_is_touched(
+    method: str, dtype: str, load: Callable[..., Model], tmp_path: Path
+) -> None:
+    model = load("gemma3", method, dtype)
+    layers = [module for module in model.causal.modules() if isinstance(module, NF4Linear)]
+    assert bool(layers) == (method == "qlora")
+    state = {name: value.clone() for name, value in model.causal.state_dict().items()}
+    dense = [layer.dense().clone() for layer in layers]
+    random = torch.get_rng_state()
+
+    check_parity(model, make_spec(method), tmp_path)
+
+    assert torch.get_rng_state().equal(random)
+    assert all(value.equal(state[name]) for name, value in model.causal.state_dict().items())
+    assert all(layer.dense().equal(before) for layer, before in zip(layers, dense, strict=True))
+    assert all(parameter.grad is None for parameter in model.causal.parameters())
+    assert model.paths == frozenset()
+    assert model.causal.training
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "parity").iterdir())
+
+
+def never(*args: Any) -> Verdict:
+    raise AssertionError("the check was done again")
+
+
+def test_a_verdict_is_reached_once(load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch) -> None:
+    model = load()
+    first = check_parity(model, make_spec(), tmp_path)
+    (kept,) = files(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(parity, "_judge", never)
+        assert check_parity(model, make_spec(), tmp_path) == first
+        assert check_parity(model, make_spec(training={"seed": 7}), tmp_path) == first
+    assert files(tmp_path) == [kept]
+
+
+def test_the_folder_of_the_model_is_no_part_of_the_key(
+    tiny: Callable[[str], Path], load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    first = check_parity(load(), make_spec(), tmp_path)
+    moved = Path(shutil.copytree(tiny("llama"), tmp_path / "moved"))
+    monkeypatch.setattr(parity, "_judge", never)
+    model = load_model(moved, load_config(moved), make_spec(), Plan("cpu", "float32", False, 64))
+    assert check_parity(model, make_spec(), tmp_path) == first
+
+
+def test_another_type_method_rank_or_code_is_another_question(
+    load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    check_parity(load(), make_spec(), tmp_path)
+    check_parity(load(dtype="bfloat16"), make_spec(), tmp_path)
+    check_parity(load(method="full"), make_spec("full"), tmp_path)
+    check_parity(load(family="qwen2"), make_spec(), tmp_path)
+    check_parity(load(), make_spec(adapter={"rank": 3}), tmp_path)
+    monkeypatch.setattr(parity, "_code_digest", lambda: "another release's")
+    check_parity(load(), make_spec(), tmp_path)
+    assert len(files(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("torn", ["", '{"paths": ["loss"', "[]", '{"refused": {}}', '{"paths": 3, "refused": {}}'])
+def test_a_torn_file_is_replaced(torn: str, load: Callable[..., Model], tmp_path: Path) -> None:
+    first = check_parity(load(), make_spec(), tmp_path)
+    (kept,) = files(tmp_path)
+    whole = json.loads(kept.read_text())
+    kept.write_text(torn)
+    assert check_parity(load(), make_spec(), tmp_path) == first
+    assert files(tmp_path) == [kept]
+    assert json.loads(kept.read_text()) == whole
+
+
+def test_a_folder_that_cannot_be_written_costs_the_memory_alone(
+    load: Callable[..., Model], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "parity").write_text("a file where the folder would be")
+    verdict = check_parity(load(), make_spec(), tmp_path)
+    assert verdict.paths == frozenset(ALL_PATHS)
+    assert "could not be kept" in caplog.text
+
+
+def test_a_refusal_is_remembered(load: Callable[..., Model], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        _raise(patch)
+        refused = check_parity(load(), make_spec(), tmp_path)
+    assert refused.refused["norm"][0] == math.inf
+    assert check_parity(load(), make_spec(), tmp_path) == refused
+
+
+def test_memory_that_does_not_suffice_is_no_verdict(
+    load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(fast_paths, "rms_norm", lambda *args: torch.empty(10**15))
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        check_parity(load(), make_spec(), tmp_path)
+    assert not (tmp_path / "parity").exists()
