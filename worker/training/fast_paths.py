@@ -20,8 +20,8 @@ from worker.training.products import Products, products_of
 from worker.training.rotary import Heads, rotated
 
 FAMILIES: Final = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3")
-"""Whose norms, attention and gated MLP are known here; transformers' class names begin so. Kin with longer names (Gemma3n,
-Llama4, Qwen3Next) compute otherwise."""
+"""Whose norms, attention and gated MLP are known here; transformers' class names begin so. Kin with longer names
+(Gemma3n, Llama4, Qwen3Next) compute otherwise."""
 
 Switch = Callable[[nn.Module], bool]
 

@@ -66,7 +66,9 @@ class _StreamedLoss(torch.autograd.Function):
         ctx.head, ctx.head_trains = head, ctx.needs_input_grad[1]
         rows = hidden.to(head.dtype)
         one_pass = ctx.needs_input_grad[0] and not ctx.head_trains
-        losses, normalizer, grad = _stream(rows, targets, head, with_grad=one_pass)
+        # A second pass takes the logits as they are, and so must the sum that it divides by: rounded alike.
+        shifted = head.is_plain and not ctx.head_trains
+        losses, normalizer, grad = _stream(rows, targets, head, with_grad=one_pass, shifted=shifted)
         hits = _hits(rows, targets, head) if judge else torch.zeros_like(targets, dtype=torch.bool)
         ctx.input_dtype = hidden.dtype
         ctx.save_for_backward(*((grad,) if one_pass else (rows, targets, normalizer)))
@@ -83,15 +85,18 @@ class _StreamedLoss(torch.autograd.Function):
         return grad_hidden.to(ctx.input_dtype), grad_weight, grad_bias, None, None, None
 
 
-def _stream(hidden: Tensor, targets: Tensor, head: Head, *, with_grad: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Losses, log-sum-exp of the logits, and the losses' gradient by `hidden` (fp32).
+def _stream(
+    hidden: Tensor, targets: Tensor, head: Head, *, with_grad: bool, shifted: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Losses, log-sum-exp of the logits, and the losses' gradient by `hidden` (fp32). `shifted`: the reference is
+    subtracted within the product, which a head with bias or soft cap does not allow.
 
     The softmax is taken relative to the target's logit, known beforehand, so that no pass looks for the highest one.
     Only a logit 88 above it (a loss of 88) overflows; then the rows' highest logits are looked for after all."""
     target_logits, slopes = _target_logits(hidden, targets, head)
-    total, grad, reference = _sums(hidden, target_logits, head, with_grad=with_grad)
+    total, grad, reference = _sums(hidden, target_logits, head, with_grad=with_grad, shifted=shifted)
     if not torch.isfinite(total).all():
-        total, grad, reference = _sums(hidden, _highest(hidden, head), head, with_grad=with_grad)
+        total, grad, reference = _sums(hidden, _highest(hidden, head), head, with_grad=with_grad, shifted=shifted)
     normalizer = reference + torch.log(total)
     if grad is not None:
         pull = head.weight[targets].float()
@@ -100,7 +105,7 @@ def _stream(hidden: Tensor, targets: Tensor, head: Head, *, with_grad: bool) -> 
 
 
 def _sums(
-    hidden: Tensor, wished_reference: Tensor, head: Head, *, with_grad: bool
+    hidden: Tensor, wished_reference: Tensor, head: Head, *, with_grad: bool, shifted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Σ exp(logit - reference) over the vocabulary, its gradient by `hidden` up to the head's scale, and the reference
     that was taken: the one wished for, rounded to the head's type."""
@@ -110,7 +115,7 @@ def _sums(
     grad = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device) if with_grad else None
     for start, block in head.blocks():
         slope = None
-        if head.is_plain:
+        if shifted:
             weights = torch.addmm(-exponents[:, None], hidden, block.T, alpha=LOG2_E * head.scale).exp2_()
             total += weights.sum(dim=1).float()  # summed in fp32, rounded once a block
         else:

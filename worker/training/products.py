@@ -83,8 +83,7 @@ class Products:
         grad_rows: Tensor | None = None
         grad_b: list[Tensor] = []
         for base, span, grad in zip(self.bases, self._spans, grads, strict=True):
-            if span is not None:
-                assert kept.low is not None
+            if span is not None and kept.low is not None:  # else the adapters are disabled
                 assert grad_low is not None
                 number = len(grad_b)
                 torch.mm(grad, kept.b[number].T, out=grad_low[:, span[0] : span[1]])

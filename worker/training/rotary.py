@@ -47,7 +47,9 @@ class _Rotated(torch.autograd.Function):
         else:
             turned = torch.empty_like(values, memory_format=torch.contiguous_format)
             _rotate(values, cos, sin, turned, backward=True)
-            result = normalized_backward(turned, at_least_fp32(x.view(values.shape)), heads.norm, inverse).to(grad.dtype)
+            result = normalized_backward(turned, at_least_fp32(x.view(values.shape)), heads.norm, inverse).to(
+                grad.dtype
+            )
         return result.view(values.shape[0], -1), None, None, None
 
 

@@ -32,17 +32,19 @@ def test_loss_and_gradients_equal_plain_cross_entropy(
     weight = torch.randn(WORDS, DIM, requires_grad=head_trains)
     bias = torch.randn(WORDS, requires_grad=head_trains) if with_bias else None
     targets = torch.randint(WORDS, (ROWS,))
+    targets[:3] = plain(hidden, weight, bias, scale, softcap)[:3].argmax(dim=1)
     weights_of_rows = torch.rand(ROWS)
     leaves = [leaf for leaf in (hidden, weight, bias) if leaf is not None and leaf.requires_grad]
 
     logits = plain(hidden, weight, bias, scale, softcap)
     expected = F.cross_entropy(logits, targets, reduction="none")
     expected_grads = torch.autograd.grad(expected @ weights_of_rows, leaves)
-    found, hits = token_losses(hidden, targets, Head(weight, bias, torch.float32, scale, softcap))
+    found, hits = token_losses(hidden, targets, Head(weight, bias, torch.float32, scale, softcap), judge=True)
     found_grads = torch.autograd.grad(found @ weights_of_rows, leaves)
 
     torch.testing.assert_close(found, expected)
     assert hits.equal(logits.argmax(dim=1) == targets)
+    assert hits.any()
     for grad, expected_grad in zip(found_grads, expected_grads, strict=True):
         torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-5)
 
@@ -80,3 +82,28 @@ def test_a_target_far_below_the_highest_logit(softcap: float | None) -> None:
     torch.testing.assert_close(losses, expected, atol=1e-4, rtol=1e-6)
     grads = [torch.autograd.grad(found.sum(), hidden, retain_graph=True)[0] for found in (losses, expected)]
     torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("head_trains", [False, True])
+def test_large_logits_lose_no_more_in_bfloat16_than_in_the_plain_code(head_trains: bool) -> None:
+    """A real model's are 20 and more, where bf16 is no finer than 0.1: sum and terms must be rounded alike."""
+    torch.manual_seed(0)
+    rows, words = torch.randn(ROWS, DIM) * 3, torch.randn(WORDS, DIM)
+    targets = torch.randint(WORDS, (ROWS,))
+
+    def gradient(dtype: torch.dtype, *, streamed: bool) -> Tensor:
+        hidden = rows.clone().requires_grad_()
+        weight = words.clone().requires_grad_(head_trains)
+        if streamed:
+            losses, _ = token_losses(hidden, targets, Head(weight, None, dtype))
+        else:
+            logits = F.linear(hidden.to(dtype), weight.to(dtype)).float()
+            losses = F.cross_entropy(logits, targets, reduction="none")
+        grads = torch.autograd.grad(losses.mean(), [hidden, weight] if head_trains else [hidden])
+        return torch.cat([grad.flatten() for grad in grads])
+
+    exact = gradient(torch.float32, streamed=False)
+    found, allowed = (
+        (gradient(torch.bfloat16, streamed=streamed) - exact).norm() / exact.norm() for streamed in (True, False)
+    )
+    assert found < 1.2 * allowed

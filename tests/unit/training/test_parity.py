@@ -76,7 +76,7 @@ def _lose_the_adapters_input_gradient(patch: Patch) -> None:
     real = lora._AdaptedProduct.backward
 
     def wrong(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        rows, low, low_a, low_b = ctx.saved_tensors
+        *_, low_a, low_b = ctx.saved_tensors
         without = grad.reshape(-1, grad.shape[-1]) @ low_b @ low_a
         grad_x, *rest = real(ctx, grad)
         return None if grad_x is None else grad_x - without.view(grad_x.shape), *rest
@@ -98,7 +98,9 @@ def _take_a_sigmoid_for_silus_derivative(patch: Patch) -> None:
 
 def _scale_attention_wrongly(patch: Patch) -> None:
     real = fast_paths.attend
-    patch.setattr(fast_paths, "attend", lambda q, k, v, lengths, scale, *rest: real(q, k, v, lengths, 1.2 * scale, *rest))
+    patch.setattr(
+        fast_paths, "attend", lambda q, k, v, lengths, scale, *rest: real(q, k, v, lengths, 1.2 * scale, *rest)
+    )
 
 
 def _forget_the_window(patch: Patch) -> None:
@@ -126,8 +128,8 @@ def _forget_the_heads_soft_cap(patch: Patch) -> None:
 def _leave_the_target_out_of_the_losss_gradient(patch: Patch) -> None:
     real = loss._stream
 
-    def wrong(hidden: Tensor, targets: Tensor, head: loss.Head, *, with_grad: bool) -> Any:
-        losses, normalizer, grad = real(hidden, targets, head, with_grad=with_grad)
+    def wrong(hidden: Tensor, targets: Tensor, head: loss.Head, **how: bool) -> Any:
+        losses, normalizer, grad = real(hidden, targets, head, **how)
         return losses, normalizer, None if grad is None else grad + head.weight[targets] * head.scale
 
     patch.setattr(loss, "_stream", wrong)
@@ -240,7 +242,9 @@ def test_a_checkpoint_that_took_a_path_refused_here_is_not_resumed_silently(
     assert caught.value.reason is FailureReason.inexact_resume
 
 
-def test_dropout_is_drawn_by_modules_so_that_paths_around_it_are_not_named(make_request: Callable[..., Request]) -> None:
+def test_dropout_is_drawn_by_modules_so_that_paths_around_it_are_not_named(
+    make_request: Callable[..., Request],
+) -> None:
     channel = Recorder()
     train(make_request(spec=make_spec(adapter={"dropout": 0.1})), channel)
     (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
