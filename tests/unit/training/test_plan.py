@@ -36,6 +36,9 @@ def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> N
 
 def test_an_earlier_attempt_is_obeyed(make_request: MakeRequest) -> None:
     assert decide(make_request(resolved=FP32)) == Plan("cpu", "float32", False, 64)
+    took = Plan("cpu", "float32", True, 64, ("loss", "packing"))
+    spec = make_spec(training={"memory": "min"})
+    assert decide(make_request(spec=spec, resolved=took.resolved(spec))) == took
 
 
 def test_decisions_for_another_device_are_made_anew(make_request: MakeRequest) -> None:
@@ -70,6 +73,28 @@ def test_little_memory_first_costs_time_then_tokens(make_request: MakeRequest, m
         (True, 512),
         (True, 256),
     ]
+
+
+def test_least_memory_costs_time_and_not_what_the_spec_says(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decided(**training: Any) -> tuple[bool, int]:
+        spec = make_spec(training={"memory": "min"} | training)
+        found = decide(make_request(spec=spec, resolved=None), longest_row=20)
+        return found.gradient_checkpointing, found.micro_batch_tokens
+
+    assert decided(memory="auto") == (False, 1024)
+    assert decided() == (True, 512)
+    assert decided(gradient_checkpointing=False) == (False, 512)
+    assert decided(gradient_checkpointing=True) == (True, 512)
+    monkeypatch.setattr(plan, "_free_memory", lambda device: 1)
+    assert decided() == (True, 256)
+
+
+def test_least_memory_does_not_cut_a_long_row(make_request: MakeRequest) -> None:
+    """It goes alone, however small the budget is."""
+    found = decide(make_request(spec=make_spec(training={"memory": "min"}), resolved=None), longest_row=3000)
+    assert (found.gradient_checkpointing, found.micro_batch_tokens) == (True, 512)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])

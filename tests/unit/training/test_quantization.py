@@ -1,11 +1,19 @@
 """NF4 layers against the dense matrices they stand for."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from tests.unit.training.conftest import make_spec
+from worker.training.model import Model, load_config, load_model, paths_of
+from worker.training.packing import Example, MicroBatch, lay_out
+from worker.training.parity import check_parity
+from worker.training.plan import Plan
 from worker.training.quantization import NF4Linear, quantize_linears
 
 
@@ -60,3 +68,52 @@ def test_all_linears_but_the_head_are_quantized() -> None:
     assert layers.keys() == {"body.0", "body.1"}
     assert all(isinstance(layer, NF4Linear) for layer in model["body"])
     assert type(model["head"]) is nn.Linear
+
+
+def two_documents() -> MicroBatch:
+    draw = torch.Generator().manual_seed(0)
+    ids = [torch.randint(3, 512, (length,), generator=draw, dtype=torch.int32) for length in (21, 30)]
+    return lay_out([Example(line, row, torch.arange(len(row)) > 4) for line, row in enumerate(ids)])
+
+
+def gradients(model: Model) -> dict[str, torch.Tensor]:
+    losses, _ = model.losses(two_documents())
+    losses.sum().backward()
+    found = {}
+    for name, parameter in model.trainable.items():
+        assert parameter.grad is not None
+        found[name], parameter.grad = parameter.grad, None
+    return found
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_models_weights_and_gradients_survive_parity_evaluation_and_generation(
+    family: str, dtype: str, fast: bool, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    spec = make_spec("qlora")
+    model = load_model(tiny(family), load_config(tiny(family)), spec, Plan("cpu", dtype, False, 64))
+    layers = [module for module in model.causal.modules() if isinstance(module, NF4Linear)]
+    before = [layer.dense().clone() for layer in layers]
+    with torch.no_grad():
+        for name, parameter in model.trainable.items():
+            if "lora_B" in name:
+                nn.init.normal_(parameter, std=0.1)
+    paths = paths_of("qlora") if fast else frozenset()
+    model.use(paths)
+    expected = gradients(model)
+
+    check_parity(model, spec, tmp_path)
+    model.causal.eval()
+    with torch.no_grad():
+        model.losses(two_documents(), judge=True)
+        model.use(())
+        model.causal.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False, pad_token_id=0)
+    model.causal.train()
+    model.use(paths)
+
+    assert all(layer.dense().equal(weight) for layer, weight in zip(layers, before, strict=True))
+    found = gradients(model)
+    assert all(found[name].equal(expected[name]) for name in expected)
+    assert all(gradient.any() for gradient in found.values())

@@ -67,6 +67,8 @@ def test_twenty_steps_equal_plain_peft(family: str, make_request: MakeRequest, l
     run = prepare(make_request(family=family, spec=spec, dataset_path=long_rows), channel)
     assert max(row.num_inputs for row in run.rows.training) > 2 * WINDOW
     before = copies(run.model.trainable)
+    own = set() if family in {"phi", "gpt2"} else {"norm", "mlp", "attention"}
+    assert run.model.paths == {"packing", "products", "loss"} | own
     plain = plain_adapter(run.request.base_model_path, spec.adapter, before)
 
     expected = reference_run(plain, run)
@@ -86,6 +88,7 @@ def test_full_fine_tuning_equals_plain_transformers(family: str, make_request: M
     spec = make_spec("full", training={"max_steps": 8, "batch_size": 5, "learning_rate": 1e-3})
     channel = Recorder()
     run = prepare(make_request(family=family, spec=spec, dataset_path=long_rows), channel)
+    assert run.model.paths == {"packing", "loss"}
     plain = plain_model(run.request.base_model_path)
     expected = reference_run(plain, run)
     run.loop()

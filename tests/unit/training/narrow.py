@@ -1,0 +1,34 @@
+"""The training process as `python -m worker.training` is, but that it gets a real limit on its memory on the way.
+
+Arguments: after which line the limit comes (a step, or `model_loaded`), and the bytes beyond what it holds then.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+from worker.training import __main__ as training
+from worker.training.channel import Channel
+from worker.training.protocol import Happened, Line, Measured
+
+MOMENT, ROOM = sys.argv[1], int(sys.argv[2])
+
+
+class NarrowChannel(Channel):
+    def say(self, line: Line) -> None:
+        super().say(line)
+        step = str(line.step) if isinstance(line, Measured) else None
+        event = line.event.type if isinstance(line, Happened) else None
+        if MOMENT in (step, event):
+            resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + ROOM, resource.RLIM_INFINITY))
+
+
+def data_bytes() -> int:
+    """What RLIMIT_DATA counts: private writable memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmData:")[1].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    training.Channel = NarrowChannel  # type: ignore[misc]
+    sys.exit(training.main())

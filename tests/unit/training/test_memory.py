@@ -1,0 +1,266 @@
+"""Too little memory: checkpointing first, then smaller micro-batches at the same rows a step, then what would fit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from app.domain.job import FailureReason
+from tests.fixtures.tiny_models import ENDS
+from tests.unit.training.conftest import Recorder, make_spec
+from worker.training import plan as planning
+from worker.training import recipe
+from worker.training.failure import TrainingFailed
+from worker.training.model import Model, load_config
+from worker.training.plan import LEAST_TOKENS, Plan, smaller, what_would_fit
+from worker.training.protocol import Failed, Finished, Happened, Planned, Replanned, Request, parse_said
+from worker.training.recipe import prepare, train
+
+ROOT = Path(__file__).parents[3]
+MIB = 2**20
+MakeRequest = Callable[..., Request]
+ROOMY = {
+    "resources": {"device": "cpu"},
+    "training": {"gradient_checkpointing": False},
+    "engine": {"compute_dtype": "float32", "micro_batch_tokens": 4096},
+}
+
+
+@pytest.fixture(scope="module")
+def wide(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose activations are the most of its memory."""
+    folder = Path(shutil.copytree(tiny("llama"), tmp_path_factory.mktemp("wide") / "model"))
+    sizes = {"hidden_size": 64, "intermediate_size": 512, "num_hidden_layers": 6}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(LlamaConfig(**ENDS | sizes | heads)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def ask(wide: Path, make_request: MakeRequest, tmp_path: Path) -> Callable[..., Request]:
+    """Six steps of eight rows, of `tokens` each."""
+
+    def ask(tokens: int, **fields: Any) -> Request:
+        path = tmp_path / f"rows-{tokens}.jsonl"
+        rows = [{"prompt": f"{number} " + "the printer " * (tokens // 2), "completion": "red"} for number in range(48)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        training = {"batch_size": 8, "max_seq_len": 4096, "save_every": 4} | fields.pop("training", {})
+        return make_request(
+            base_model_path=wide,
+            spec=make_spec(training=training),
+            dataset_path=path,
+            **{"resolved": ROOMY} | fields,
+        )
+
+    return ask
+
+
+def train_narrowly(request: Request, moment: str, room: int) -> list[Any]:
+    """What the process says that gets `room` bytes from the moment on. Large blocks are given back at once."""
+    environment = os.environ | {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "PYTHONPATH": str(ROOT)}
+    with (request.work_dir.parent / "log").open("w") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.unit.training.narrow", moment, str(room)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(request.model_dump_json() + "\n")
+        child.stdin.flush()
+        return [parse_said.validate_json(line) for line in child.stdout]
+
+
+def reductions(lines: list[Any]) -> list[tuple[int, bool, int]]:
+    events = [line.event for line in lines if isinstance(line, Happened) and line.event.type == "memory_reduced"]
+    return [(event.step, event.gradient_checkpointing, event.micro_batch_tokens) for event in events]
+
+
+def losses(lines: list[Any]) -> dict[int, float]:
+    return {line.step: line.values["loss"] for line in lines if line.kind == "measured"}
+
+
+def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
+    ask: Callable[..., Request], tmp_path: Path
+) -> None:
+    """From step 3 on the process may take 40 MiB more than it holds; the first plan's step takes over 200."""
+    request = ask(400, work_dir=tmp_path / "narrow")
+    lines = train_narrowly(request, "2", 40 * MIB)
+
+    assert isinstance(lines[-1], Finished)
+    assert reductions(lines)[:2] == [(3, True, 4096), (3, True, 2048)]
+    replanned = [line.resolved for line in lines if isinstance(line, Replanned)]
+    assert len(replanned) == len(reductions(lines))
+    assert replanned[0]["training"] == {"gradient_checkpointing": True}
+    assert replanned[1]["engine"]["micro_batch_tokens"] == 2048
+    assert list(losses(lines)) == [1, 2, 3, 4, 5, 6]
+
+    from_the_start = Recorder()
+    train(ask(400, work_dir=tmp_path / "small", resolved=replanned[-1]), from_the_start)
+    assert list(losses(lines).values()) == pytest.approx(from_the_start.losses(), rel=1e-5)
+    assert from_the_start.events("memory_reduced") == []
+
+    (checkpoint,) = [line for line in lines if line.kind == "checkpoint"]
+    assert checkpoint.step == 4
+    resumed = Recorder()
+    train(ask(400, work_dir=tmp_path / "resumed", checkpoint_path=checkpoint.path), resumed)
+    (planned,) = [line for line in resumed.lines if isinstance(line, Planned)]
+    assert planned.resolved == replanned[-1], "the checkpoint's plan, and not that of the request"
+    assert resumed.losses() == [losses(lines)[5], losses(lines)[6]]
+    assert resumed.warnings() == set()
+    results = [load_file(tmp_path / name / "result/adapter_model.safetensors") for name in ("narrow", "resumed")]
+    assert all(results[0][name].equal(results[1][name]) for name in results[0])
+
+
+def test_where_nothing_fits_the_failure_says_what_would(ask: Callable[..., Request]) -> None:
+    lines = train_narrowly(ask(400), "model_loaded", 6 * MIB)
+    assert reductions(lines) == [(1, True, tokens) for tokens in (4096, 2048, 1024, 512, 256)]
+    failed = lines[-1]
+    assert isinstance(failed, Failed)
+    assert failed.reason is FailureReason.out_of_memory
+    assert "256 tokens a micro-batch and with gradient checkpointing" in failed.message
+    assert "max_seq_len 203 (the longest row has 406 tokens)" in failed.message
+    assert 'the method "qlora"' in failed.message
+    assert losses(lines) == {}
+
+
+def exhaust(*args: Any) -> None:
+    torch.empty(10**15)
+
+
+@pytest.mark.parametrize("part", ["the rows", "an evaluation"])
+def test_it_is_met_wherever_it_comes(
+    part: str, ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Memory that others took after the dry run; in the middle of a step's micro-batches, or of an evaluation's."""
+    training = {"max_steps": 2, "eval_every": 1}
+    plan = ROOMY | {"engine": {"compute_dtype": "float32", "micro_batch_tokens": 300}}
+    validation = {"validation_path": ask(30).dataset_path, "validation_sha256": "1" * 64}
+    whole = Recorder()
+    train(ask(60, training=training, **validation, resolved=plan, work_dir=tmp_path / "whole"), whole)
+
+    run = prepare(ask(60, training=training, **validation, resolved=plan, work_dir=tmp_path / "narrow"), Recorder())
+    channel = run.channel
+    assert isinstance(channel, Recorder)
+    real, calls = Model.losses, 0
+
+    def losses(self: Model, batch: Any, *, judge: bool = False) -> Any:
+        nonlocal calls
+        calls += judge == (part == "an evaluation") and "rehearsed" in {
+            line.event.type for line in channel.lines if isinstance(line, Happened)
+        }
+        if calls == 2 and not self.plan.gradient_checkpointing:
+            exhaust()
+        return real(self, batch, judge=judge)
+
+    monkeypatch.setattr(Model, "losses", losses)
+    with run.writer:
+        run.loop()
+    assert reductions(channel.lines)== [(1 if part == "the rows" else 2, True, 300)]
+    assert channel.losses() == pytest.approx(whole.losses(), rel=1e-5)
+    assert [event.validation_loss for event in channel.events("evaluated")] == pytest.approx(
+        [event.validation_loss for event in whole.events("evaluated")], rel=1e-5
+    )
+
+
+def test_what_is_no_lack_of_memory_is_not_tried_again(
+    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepare(ask(30), Recorder())
+    calls = []
+
+    def fail(*args: Any) -> None:
+        calls.append(args)
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(recipe, "rehearse", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        run._rehearse()
+    assert len(calls) == 1
+
+
+def test_rows_of_validation_can_be_the_longest(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the longest row's length there is nothing to give: it goes alone anyway."""
+    request = ask(30, validation_path=ask(1100).dataset_path, validation_sha256="1" * 64)
+    run = prepare(request.model_copy(update={"resolved": ROOMY}), Recorder())
+    monkeypatch.setattr(recipe, "rehearse", exhaust)
+    with pytest.raises(TrainingFailed, match="longest row has 1,1") as caught:
+        run._rehearse()
+    assert caught.value.reason is FailureReason.out_of_memory
+    assert isinstance(run.channel, Recorder)
+    assert reductions(run.channel.lines) == [(1, True, 4096), (1, True, 2048), (1, True, 1024)]
+
+
+LARGE = Plan("cpu", "float32", False, 1024, ("loss",))
+
+
+def ladder(plan: Plan, wish: Any, longest_row: int) -> list[tuple[bool, int]]:
+    steps = []
+    while (less := smaller(plan, wish, longest_row)) is not None:
+        assert (less.device, less.compute_dtype, less.fast_paths) == ("cpu", "float32", ("loss",))
+        steps.append((less.gradient_checkpointing, less.micro_batch_tokens))
+        plan = less
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("wish", "longest_row", "expected"),
+    [
+        ("auto", 20, [(True, 1024), (True, 512), (True, LEAST_TOKENS)]),
+        (False, 20, [(False, 512), (False, LEAST_TOKENS)]),
+        ("auto", 600, [(True, 1024), (True, 512)]),
+        ("auto", 5000, [(True, 1024)]),
+        (False, 5000, []),
+    ],
+)
+def test_checkpointing_is_given_first_and_only_where_the_spec_leaves_it_open(
+    wish: Any, longest_row: int, expected: list[tuple[bool, int]]
+) -> None:
+    assert ladder(LARGE, wish, longest_row) == expected
+
+
+@pytest.fixture
+def advise(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What would fit a row of 2,000 tokens, where so many of them do by the estimate."""
+
+    def advise(fitting_tokens: int, *, held: float = 0.0, **fields: Any) -> str:
+        request = ask(30)
+        request = request.model_copy(update={"spec": make_spec(**({"method": "lora"} | fields))})
+        config = load_config(request.base_model_path)
+        sizes = planning.Sizes.of(request, config)
+        needed = sizes.bytes_needed(fitting_tokens, "float32", checkpointing=True) if fitting_tokens else 0
+        monkeypatch.setattr(planning, "_free_memory", lambda device: (1 - held) * needed / planning.USABLE_SHARE + 1)
+        monkeypatch.setattr(planning, "_held_memory", lambda device: held * needed / planning.USABLE_SHARE)
+        return what_would_fit(request, config, LARGE, 2000)
+
+    return advise
+
+
+def test_what_would_fit_goes_by_the_estimate(advise: Callable[..., str]) -> None:
+    assert advise(10_000).startswith("max_seq_len 1,000 (the longest row has 2,000 tokens)"), "that length failed"
+    assert advise(300).startswith("max_seq_len 250 ")
+    assert advise(300, held=0.9).startswith("max_seq_len 250 "), "what the process holds is no lack"
+    assert "max_seq_len" not in advise(0), "the model alone is too large"
+
+
+def test_what_would_fit_names_what_the_spec_can_still_give(advise: Callable[..., str]) -> None:
+    assert 'the method "qlora"' in advise(300)
+    assert "a smaller adapter rank" in advise(300, adapter={"rank": 32})
+    assert "gradient_checkpointing true" in advise(300, training={"gradient_checkpointing": False})
+    assert advise(0, method="qlora", adapter={"rank": 8}) == "a worker with more memory"

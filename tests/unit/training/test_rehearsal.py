@@ -1,0 +1,145 @@
+"""The dry run before the first step: it touches nothing, and what fails in it fails before step 1."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.domain.job import JobPhase
+from tests.unit.training.conftest import FP32, Recorder, make_spec
+from worker.training.canary import largest, rehearse
+from worker.training.packing import Example, pack
+from worker.training.protocol import Finished, Happened, Line, Measured, PhaseEntered, Planned, Request
+from worker.training.recipe import Run, prepare, train
+
+MakeRequest = Callable[..., Request]
+
+
+def state_of(run: Run) -> dict[str, Any]:
+    held = {
+        "random": torch.get_rng_state(),
+        **{f"weight {name}": value.clone() for name, value in run.model.causal.state_dict().items()},
+    }
+    for name, parameter in run.model.trainable.items():
+        for key, value in run.optimizer.state[parameter].items():
+            held[f"optimizer {name} {key}"] = value.clone() if isinstance(value, torch.Tensor) else value
+    return held
+
+
+def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        same = found[name].equal(value) if isinstance(value, torch.Tensor) else found[name] == value
+        assert same, name
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
+@pytest.mark.parametrize("method", ["qlora", "full"])
+def test_it_leaves_everything_as_it_was(method: str, num_steps: int, make_request: MakeRequest) -> None:
+    """Dropout draws from the random state meanwhile."""
+    adapter = None if method == "full" else {"dropout": 0.2}
+    run = prepare(make_request(spec=make_spec(method, adapter=adapter, validation_split=0.25)), Recorder())
+    for _ in range(num_steps):
+        run._step()
+    before = state_of(run)
+    run._rehearse()
+    assert_equal(state_of(run), before)
+    assert all(parameter.grad is None for parameter in run.model.causal.parameters())
+    assert run.model.causal.training
+    assert run.state.position.step == num_steps
+    assert list(run.request.work_dir.iterdir()) == []
+
+
+def test_it_is_told_between_the_plan_and_the_first_step(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    train(make_request(spec=make_spec(validation_split=0.25)), channel)
+    (rehearsed,) = channel.events("rehearsed")
+    assert 0 < rehearsed.num_tokens
+    assert rehearsed.memory_bytes > 10**7
+    assert rehearsed.seconds > 0
+
+    def place(is_it: Callable[[Line], bool]) -> int:
+        return next(number for number, line in enumerate(channel.lines) if is_it(line))
+
+    assert (
+        place(lambda line: isinstance(line, Planned))
+        < place(lambda line: isinstance(line, Happened) and line.event.type == "rehearsed")
+        < place(lambda line: isinstance(line, PhaseEntered) and line.phase is JobPhase.training)
+        < place(lambda line: isinstance(line, Measured))
+    )
+
+
+def test_a_resumed_training_rehearses_too(make_request: MakeRequest, tmp_path: Path) -> None:
+    first = Recorder(stop_at=2)
+    train(make_request(work_dir=tmp_path / "first"), first)
+    second = Recorder()
+    train(make_request(checkpoint_path=first.checkpoints()[0].path), second)
+    assert len(second.events("rehearsed")) == 1
+    assert isinstance(second.lines[-1], Finished)
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_a_row_that_breaks_the_model_fails_before_the_first_step(
+    part: str, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    """GPT-2 has 512 positions: what a longer row does would show in whichever step takes it, or in an evaluation."""
+    paths = {}
+    for name in ("training", "validation"):
+        rows = [{"prompt": f"Ticket {number}: ", "completion": "red"} for number in range(24)]
+        if name == part:
+            rows[7] |= {"prompt": "the printer " * 300}
+        paths[name] = tmp_path / f"{name}.jsonl"
+        paths[name].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    channel = Recorder()
+    request = make_request(
+        family="gpt2",
+        spec=make_spec(training={"max_seq_len": 2048}),
+        dataset_path=paths["training"],
+        validation_path=paths["validation"],
+        validation_sha256="1" * 64,
+    )
+    with pytest.raises(IndexError, match="out of range"):
+        train(request, channel)
+    assert channel.losses() == []
+    assert channel.events("rehearsed") == []
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_at_once(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    request = make_request()
+    (request.work_dir / "rehearsal").write_text("a file where the folder would be")
+    train(request, channel)
+    (warning,) = channel.events("warned")
+    assert warning.code == "checkpoint_failed"
+    assert len(channel.events("rehearsed")) == 1
+    assert isinstance(channel.lines[-1], Finished)
+
+
+def example(length: int) -> Example:
+    return Example(length, torch.arange(length + 1), torch.ones(length + 1) > 0)
+
+
+def test_the_largest_micro_batch_holds_the_longest_row_and_what_fits_beside_it() -> None:
+    rows = [example(length) for length in (5, 30, 12, 40, 8, 3)]
+    assert largest(rows, 3, 64).document_lengths == [40, 12, 8]
+    assert largest(rows, 2, 64).document_lengths == [40, 12]
+    assert largest(rows, 4, 10).document_lengths == [40], "longer than the budget, it goes alone"
+    assert largest(rows, 6, 1000).document_lengths == [40, 30, 12, 8, 5, 3]
+
+
+def test_no_step_packs_a_larger_one() -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows = [example(int(length)) for length in torch.randint(1, 90, (64,), generator=draw)]
+    bound = sum(largest(rows, 8, 128).document_lengths)
+    packed = [batch for start in range(0, 64, 8) for batch in pack(rows[start : start + 8], 128)]
+    assert bound >= 0.95 * max(sum(batch.document_lengths) for batch in packed)
+
+
+def test_it_follows_the_budget_of_the_plan(make_request: MakeRequest) -> None:
+    run = prepare(make_request(resolved=FP32), Recorder())
+    batch = rehearse(run.model, run.rows.training, [], run.training.batch_size)
+    assert sum(batch.document_lengths) <= FP32["engine"]["micro_batch_tokens"]
+    assert max(row.num_inputs for row in run.rows.training) in batch.document_lengths
