@@ -1,9 +1,11 @@
 """A catalogue and a ready dataset, by rows, so that the queue can be tested without training."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
@@ -13,8 +15,24 @@ from app.domain.job import JobState
 from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.jobs.service import JobService
+from app.settings import Settings
+from app.storage import Storage
+from worker.attempt import Attempt
 
 MACHINE = Machine("here-1", "cpu", 16.0)
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return Storage(settings.storage)
+
+
+@pytest.fixture
+def attempt_of(
+    settings: Settings, sessions: Sessions, storage: Storage, redis_url: str
+) -> Iterator[Callable[[Claim], Attempt]]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield lambda claim: Attempt(settings, sessions, storage, client, claim, threading.Event())
 
 
 @pytest.fixture

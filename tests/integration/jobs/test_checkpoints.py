@@ -1,12 +1,10 @@
 """Which checkpoints stay in storage, and which of them an attempt goes on from."""
 
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import redis
 from sqlalchemy import select
 
 from app.db.session import Sessions, transaction
@@ -25,11 +23,6 @@ Take = Callable[..., Claim]
 
 
 @pytest.fixture
-def storage(settings: Settings) -> Storage:
-    return Storage(settings.storage)
-
-
-@pytest.fixture
 def save(sessions: Sessions, storage: Storage, tmp_path: Path) -> Callable[[Claim, int], None]:
     """Store a checkpoint of two files, as a worker does."""
 
@@ -41,14 +34,6 @@ def save(sessions: Sessions, storage: Storage, tmp_path: Path) -> Callable[[Clai
             AttemptService(session, claim).save_checkpoint(step, files)
 
     return save
-
-
-@pytest.fixture
-def attempt_of(
-    settings: Settings, sessions: Sessions, storage: Storage, redis_url: str
-) -> Iterator[Callable[[Claim], Attempt]]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield lambda claim: Attempt(settings, sessions, storage, client, claim, threading.Event())
 
 
 def kept(sessions: Sessions, job_id: str) -> list[tuple[int, int]]:

@@ -96,9 +96,7 @@ def losses(lines: list[Any]) -> dict[int, float]:
     return {line.step: line.values["loss"] for line in lines if line.kind == "measured"}
 
 
-def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
-    ask: Callable[..., Request], tmp_path: Path
-) -> None:
+def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(ask: Callable[..., Request], tmp_path: Path) -> None:
     """From step 3 on the process may take 40 MiB more than it holds; the first plan's step takes over 200."""
     request = ask(400, work_dir=tmp_path / "narrow")
     lines = train_narrowly(request, "2", 40 * MIB)
@@ -172,7 +170,7 @@ def test_it_is_met_wherever_it_comes(
     monkeypatch.setattr(Model, "losses", losses)
     with run.writer:
         run.loop()
-    assert reductions(channel.lines)== [(1 if part == "the rows" else 2, True, 300)]
+    assert reductions(channel.lines) == [(1 if part == "the rows" else 2, True, 300)]
     assert channel.losses() == pytest.approx(whole.losses(), rel=1e-5)
     assert [event.validation_loss for event in channel.events("evaluated")] == pytest.approx(
         [event.validation_loss for event in whole.events("evaluated")], rel=1e-5

@@ -57,7 +57,7 @@ def test_it_is_told_between_the_plan_and_the_first_step(make_request: MakeReques
     channel = Recorder()
     train(make_request(spec=make_spec(validation_split=0.25)), channel)
     (rehearsed,) = channel.events("rehearsed")
-    assert 0 < rehearsed.num_tokens
+    assert rehearsed.num_tokens > 0
     assert rehearsed.memory_bytes > 10**7
     assert rehearsed.seconds > 0
 
