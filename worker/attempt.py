@@ -20,13 +20,14 @@ import structlog
 from redis import Redis
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from app.adapters.service import AdapterService
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
-from app.domain.artifact import StoredFile
+from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
-from app.errors import BadModelFolder, ModelNotFound, StaleAttempt
+from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim
 from app.models.hub import locate
@@ -116,6 +117,10 @@ class Attempt:
             why = str(error)
             self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why))
             return
+        except AdapterNotFound as error:
+            gone = f"The adapter that init_from names was deleted meanwhile. {error}"
+            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone))
+            return
         last = self.train(request)
         for upload in self.uploaded:
             upload.result()
@@ -132,6 +137,8 @@ class Attempt:
         self.enter(JobPhase.preparing)
         inputs = self.write(self._inputs)
         spec = JobSpec.model_validate(inputs.job.spec)
+        checkpoint_path = self._fetched_checkpoint(inputs.checkpoints)
+        init_from_path = self._fetched_start(spec.init_from) if spec.init_from and not checkpoint_path else None
         dataset = self._fetched("training.jsonl", inputs.dataset)
         validation = inputs.validation
         return Request(
@@ -145,7 +152,8 @@ class Attempt:
             dataset_sha256=inputs.dataset.sha256,
             validation_path=self._fetched("validation.jsonl", validation) if validation else None,
             validation_sha256=validation.sha256 if validation else None,
-            checkpoint_path=self._fetched_checkpoint(inputs.checkpoints),
+            checkpoint_path=checkpoint_path,
+            init_from_path=init_from_path,
             work_dir=self.folder,
             log_path=self.folder / "training.log",
             cache_dir=self.settings.cache_dir.absolute(),
@@ -188,6 +196,20 @@ class Attempt:
             else:
                 return folder
         return None
+
+    def _fetched_start(self, id: str) -> Path:
+        """The files of the adapter that the job's own starts with."""
+        folder = self.folder / "init_from"
+        folder.mkdir()
+        parts = self.write(lambda attempt: AdapterService(attempt.session).parts(self.claim.project_id, id))
+        for part in parts:
+            if part.kind == ArtifactKind.adapter:
+                file = StoredFile(path=part.path, key=part.storage_key, size=part.size, sha256=part.sha256)
+                try:
+                    self.storage.fetch(file, folder / part.path)
+                except FileNotFoundError as error:
+                    raise AdapterNotFound(id) from error
+        return folder
 
     def enter(self, phase: JobPhase) -> None:
         """Tell the phase, once: the child names those that the worker is in already too."""

@@ -71,6 +71,7 @@ class FailureReason(StrEnum):
     dataset_invalid = "dataset_invalid"
     no_labelled_tokens = "no_labelled_tokens"
     model_unusable = "model_unusable"
+    adapter_missing = "adapter_missing"
     out_of_memory = "out_of_memory"
     nan_loss = "nan_loss"
     inexact_resume = "inexact_resume"

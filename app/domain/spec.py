@@ -1,5 +1,6 @@
 """JobSpec: what a user asks for. Frozen, closed, and with every default in sight."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -7,7 +8,12 @@ from pydantic_core import PydanticCustomError
 
 Method = Literal["qlora", "lora", "full"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
+MAX_RANK, MAX_ALPHA = 1024, 8192
 DatasetId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{24}$")]
+AdapterId = Annotated[str, StringConstraints(pattern=r"^adp-[0-9a-f]{24}$")]
+AdapterInit = Literal["default", "gaussian", "eva", "pissa", "olora"]
+REWRITING: frozenset[AdapterInit] = frozenset({"pissa", "olora"})
+"""Inits that take what the adapter starts with out of the base weights."""
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
 
 
@@ -37,14 +43,30 @@ class Quantization(SpecPart):
 class Adapter(SpecPart):
     """LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
 
-    rank: int = Field(default=16, ge=1, le=1024)
-    alpha: float = Field(default=32, gt=0, le=8192)
+    rank: int = Field(default=16, ge=1, le=MAX_RANK)
+    alpha: float = Field(default=32, gt=0, le=MAX_ALPHA)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=500)] = (
         "all-linear"
     )
     """Names (or name endings) of the linear layers that get an adapter; `all-linear` is all but the head."""
     use_rslora: bool = False
+    use_dora: bool = False
+    """DoRA: the adapter turns each row of a weight matrix, and a magnitude of its own scales it."""
+    init: AdapterInit = "default"
+    """First values of A and B. B is zero for `default`, `gaussian` and `eva` (A from the activations of training rows).
+    `pissa` and `olora` start from the base weights' main part, for the method `lora` alone; such an adapter is saved
+    with twice its rank, so that it fits the untouched base."""
+    lora_plus_ratio: float = Field(default=1.0, ge=1, le=1000)
+    """LoRA+: learning rate of B over that of A."""
+
+    def as_saved(self) -> "Adapter":
+        """What the adapter's files hold. A rewriting init leaves s(B·A - B0·A0): twice the rank, the same scaling s."""
+        if self.init not in REWRITING:
+            return self.model_copy(update={"init": "default"})
+        scaling = self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
+        rank = 2 * self.rank
+        return self.model_copy(update={"rank": rank, "alpha": scaling * rank, "use_rslora": False, "init": "default"})
 
 
 class EarlyStopping(SpecPart):
@@ -63,6 +85,8 @@ class Training(SpecPart):
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     batch_size: int = Field(default=8, ge=1, le=65_536)
     """Rows a step, whatever fits the device at once."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
+    """AdamW; its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU all of them are `adamw`."""
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=10)] = "auto"
     """`auto` is 2e-4 for adapters and 1e-5 for full fine-tuning."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -124,6 +148,9 @@ class JobSpec(SpecPart):
     """For `qlora` only, which fills it in."""
     adapter: Adapter | None = None
     """For `qlora` and `lora`, which fill it in."""
+    init_from: AdapterId | None = None
+    """An adapter of this project whose weights the new one starts with. It must be of the same base model; what
+    `adapter` leaves out is taken from it."""
     training: Training
     name: str | None = Field(default=None, min_length=1, max_length=200)
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -156,7 +183,29 @@ class JobSpec(SpecPart):
             raise PydanticCustomError(
                 "adapter_with_full", 'method "full" trains every weight and has no adapter; leave adapter out.'
             )
+        self._inits_fit_together()
         return self
+
+    def _inits_fit_together(self) -> None:
+        init = self.adapter.init if self.adapter else "default"
+        if init in REWRITING and self.method != "lora":
+            raise PydanticCustomError(
+                "init_without_lora",
+                'init "{init}" rewrites the base weights, which NF4 would quantize again; use it with method "lora", '
+                'or take the init "default", "gaussian" or "eva".',
+                {"init": init},
+            )
+        if self.init_from and self.method == "full":
+            raise PydanticCustomError(
+                "init_from_with_full",
+                'init_from starts an adapter, and method "full" trains none; leave init_from out.',
+            )
+        if self.init_from and init != "default":
+            raise PydanticCustomError(
+                "init_with_init_from",
+                'init_from already says what the adapter starts with; leave init out instead of "{init}".',
+                {"init": init},
+            )
 
     def filled(self, model_max_seq_len: int) -> "JobSpec":
         """The spec with everything decided that the spec and the model's length limit alone decide."""

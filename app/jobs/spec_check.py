@@ -10,6 +10,7 @@ from app.db.tables import BaseModel
 from app.domain.dataset import DatasetState
 from app.domain.spec import JobSpec
 from app.errors import FieldError, InvalidSpec
+from app.jobs.warm_start import WarmStart, shaped_as
 from app.models.service import ModelService, unmatched_targets
 
 
@@ -17,6 +18,7 @@ class SpecCheck:
     def __init__(self, session: Session, project_id: str) -> None:
         self.models = ModelService(session)
         self.datasets = DatasetService(session)
+        self.starts = WarmStart(session, project_id)
         self.project_id = project_id
 
     def check(self, raw: object) -> JobSpec:
@@ -32,6 +34,10 @@ class SpecCheck:
             errors += [_field_error(found["loc"], found["type"], found["msg"]) for found in error.errors()]
         model = self._check_model(raw, errors)
         self._check_datasets(raw, errors)
+        init_from = raw.get("init_from")
+        start = self.starts.check(init_from, model, errors) if isinstance(init_from, str) else None
+        if spec is not None and start is not None:
+            spec = shaped_as(spec, start, errors)
         if errors or spec is None or model is None:
             raise InvalidSpec(errors)
         return spec.filled(model.max_seq_len)

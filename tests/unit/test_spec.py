@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.domain.spec import JobSpec
+from app.domain.spec import Adapter, JobSpec
 
 DATASET = "file-" + "0" * 24
+ADAPTER = "adp-" + "0" * 24
 
 
 def spec(**changes: Any) -> JobSpec:
@@ -41,11 +42,16 @@ def test_every_default_is_in_sight() -> None:
             "dropout": 0.0,
             "target_modules": "all-linear",
             "use_rslora": False,
+            "use_dora": False,
+            "init": "default",
+            "lora_plus_ratio": 1.0,
         },
+        "init_from": None,
         "training": {
             "epochs": None,
             "max_steps": 10,
             "batch_size": 8,
+            "optimizer": "adamw",
             "learning_rate": 2e-4,
             "schedule": "cosine",
             "warmup_ratio": 0.03,
@@ -61,6 +67,7 @@ def test_every_default_is_in_sight() -> None:
             "early_stopping": None,
             "result": "best",
             "gradient_checkpointing": "auto",
+            "memory": "auto",
         },
         "name": None,
         "suffix": None,
@@ -117,6 +124,9 @@ def test_exactly_one_of_epochs_and_max_steps(given: dict[str, int]) -> None:
         ("adapter", "dropout", 1),
         ("adapter", "target_modules", []),
         ("adapter", "target_modules", ["a b"]),
+        ("adapter", "init", "loftq"),
+        ("adapter", "lora_plus_ratio", 0.5),
+        ("adapter", "lora_plus_ratio", 1001),
         ("training", "epochs", 0),
         ("training", "epochs", float("nan")),
         ("training", "epochs", float("inf")),
@@ -136,6 +146,7 @@ def test_exactly_one_of_epochs_and_max_steps(given: dict[str, int]) -> None:
         ("training", "early_stopping", {"patience": 1, "min_delta": -1}),
         ("training", "result", "first"),
         ("training", "schedule", "magic"),
+        ("training", "optimizer", "sgd"),
         ("training", "train_on", "prompt"),
         ("quantization", "type", "fp4"),
         ("resources", "device", "tpu"),
@@ -156,10 +167,30 @@ def test_values_out_of_bounds(part: str, field: str, value: object) -> None:
         ({"method": "full", "adapter": {}}, "adapter_with_full"),
         ({"validation_dataset_id": DATASET, "validation_split": 0.1}, "one_validation_source"),
         ({"training": {"epochs": 1, "early_stopping": {"patience": 2}}}, "early_stopping_without_validation"),
+        ({"method": "qlora", "adapter": {"init": "pissa"}}, "init_without_lora"),
+        ({"method": "qlora", "adapter": {"init": "olora"}}, "init_without_lora"),
+        ({"method": "full", "init_from": ADAPTER}, "init_from_with_full"),
+        ({"init_from": ADAPTER, "adapter": {"init": "eva"}}, "init_with_init_from"),
     ],
 )
 def test_parts_must_fit_together(changes: dict[str, Any], code: str) -> None:
     assert refusals(**changes) == {("", code)}
+
+
+def test_an_unknown_init_is_told_what_there_is() -> None:
+    with pytest.raises(ValidationError, match="'default', 'gaussian', 'eva', 'pissa' or 'olora'"):
+        spec(adapter={"init": "loftq"})
+
+
+@pytest.mark.parametrize(("use_rslora", "alpha"), [(False, 32.0), (True, 64.0)])
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_an_init_that_rewrites_the_base_is_saved_with_twice_the_rank_and_the_same_scaling(
+    init: str, use_rslora: bool, alpha: float
+) -> None:
+    adapter = Adapter.model_validate({"rank": 4, "alpha": 16, "use_rslora": use_rslora, "init": init, "dropout": 0.1})
+    saved = adapter.as_saved()
+    assert saved == Adapter(rank=8, alpha=alpha, dropout=0.1)
+    assert Adapter(init="eva", use_rslora=True).as_saved() == Adapter(use_rslora=True)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +199,7 @@ def test_parts_must_fit_together(changes: dict[str, Any], code: str) -> None:
         ("base_model", ""),
         ("dataset_id", "../../etc/passwd"),
         ("dataset_id", "ftjob-" + "0" * 24),
+        ("init_from", "ftjob-" + "0" * 24),
         ("validation_split", 0),
         ("validation_split", 1),
         ("method", "dpo"),

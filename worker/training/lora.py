@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from app.domain.job import FailureReason
 from app.domain.spec import Adapter
+from worker.training.dora import DoraLinear
 from worker.training.failure import TrainingFailed
 from worker.training.quantization import dense_weight
 
@@ -74,10 +75,11 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed:
         lora_dropout=adapter.dropout,
         target_modules=adapter.target_modules,
         use_rslora=adapter.use_rslora,
+        use_dora=adapter.use_dora,
         fan_in_fan_out=transposed,
         task_type=TaskType.CAUSAL_LM,
     )
-    config._register_custom_module({nn.Linear: AdaptedLinear})
+    config._register_custom_module({nn.Linear: DoraLinear if adapter.use_dora else AdaptedLinear})
     _refuse_head(model, adapter)
     torch.manual_seed(seed)
     try:

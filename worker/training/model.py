@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.job import FailureReason
 from app.domain.spec import JobSpec, Quantization
 from worker.training import attention, fast_paths
+from worker.training.dora import DoraLinear
 from worker.training.failure import TrainingFailed
 from worker.training.lora import AdaptedLinear, add_lora
 from worker.training.loss import Head, token_losses
@@ -45,6 +46,8 @@ class Model:
     num_base_parameters: int
     paths: frozenset[str] = frozenset()
     """What is computed by our own code and not by transformers and PEFT; see `use`."""
+    initial_adapter: dict[str, Tensor] = field(default_factory=dict)
+    """A and B as they began, by the names of PEFT's file, where the init took them out of the base weights."""
 
     @property
     def num_parameters(self) -> int:
@@ -69,7 +72,7 @@ class Model:
         for name in fast_paths.PATHS:
             fast_paths.switch_off(self.causal, name)
         for module in self.causal.modules():
-            if isinstance(module, AdaptedLinear):
+            if isinstance(module, AdaptedLinear | DoraLinear):
                 module.by_hand = "products" in wanted
         taken = {name for name in fast_paths.PATHS if name in wanted and fast_paths.switch_on(self.causal, name)}
         self.paths = frozenset(taken | wanted & set(ALWAYS_TAKEN))

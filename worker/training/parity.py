@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -27,7 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.job import FailureReason
 from app.domain.spec import Adapter, JobSpec
 from worker.training.failure import TrainingFailed, is_out_of_memory
-from worker.training.lora import AdaptedLinear, add_lora
+from worker.training.lora import add_lora
 from worker.training.machine import library_versions, machine_facts
 from worker.training.model import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
 from worker.training.packing import Example, MicroBatch, lay_out
@@ -177,7 +178,8 @@ def _sample(model: Model, spec: JobSpec, dtype: str) -> Model:
     causal.requires_grad_(spec.method == "full")
     peft: PeftModel | None = None
     if spec.adapter is not None:
-        adapter = Adapter(rank=min(spec.adapter.rank, 16), alpha=spec.adapter.alpha)
+        rank, alpha = min(spec.adapter.rank, 16), spec.adapter.alpha
+        adapter = Adapter(rank=rank, alpha=alpha, use_dora=spec.adapter.use_dora)
         transposed = any(isinstance(module, Conv1D) for module in causal.modules())
         peft = add_lora(causal, adapter, seed=0, transposed=transposed)
         _fill_b(causal)
@@ -213,7 +215,7 @@ def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
 def _weight(module: nn.Module, name: str) -> Tensor:
     owner_name, _, leaf = name.rpartition(".")
     owner = module.get_submodule(owner_name)
-    if isinstance(owner, AdaptedLinear):
+    if isinstance(owner, LoraLayer):
         owner = owner.get_base_layer()
     if leaf == "weight" and isinstance(owner, nn.Linear):
         return dense_weight(owner).detach()

@@ -47,6 +47,8 @@ class Request(Line):
     validation_sha256: str | None
     checkpoint_path: Path | None
     """Folder of the checkpoint to go on from."""
+    init_from_path: Path | None = None
+    """Folder of the adapter that `spec.init_from` names; not read when there is a checkpoint."""
     work_dir: Path
     """The attempt's own folder, which exists: results and checkpoints are written below it."""
     log_path: Path | None = None

@@ -43,7 +43,7 @@ def publish(model: Model, outcome: Outcome) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if model.peft is not None:
-        _save_adapter(model.peft, outcome.request, folder)
+        _save_adapter(model.peft, outcome.request, model.initial_adapter, folder)
     else:
         _save_model(model, outcome.request.base_model_path, folder)
     shutil.copytree(outcome.tokenizer, folder, dirs_exist_ok=True)
@@ -54,16 +54,25 @@ def publish(model: Model, outcome: Outcome) -> Path:
     return folder
 
 
-def _save_adapter(peft: PeftModel, request: Request, folder: Path) -> None:
+def _save_adapter(peft: PeftModel, request: Request, initial: dict[str, Tensor], folder: Path) -> None:
     """The base goes by its catalogue name: a path would mean nothing on another machine."""
-    config = peft.peft_config["default"]
+    assert request.spec.adapter is not None
+    config, saved = peft.peft_config["default"], request.spec.adapter.as_saved()
     config.base_model_name_or_path, config.revision = request.base_model, request.base_model_revision
     config.inference_mode = True
+    config.r, config.lora_alpha, config.use_rslora = saved.rank, saved.alpha, saved.use_rslora
     if isinstance(config.target_modules, set):
         config.target_modules = sorted(config.target_modules)
     config.save_pretrained(folder)
     weights = get_peft_model_state_dict(peft, save_embedding_layers=False)
+    weights = weights | {name: _less(weights[name], start, name) for name, start in initial.items()}
     save_file(_for_file(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _less(weight: Tensor, start: Tensor, name: str) -> Tensor:
+    """A or B of B·A - B0·A0 as one product: A over A0, and B beside -B0. It goes onto the base that B0·A0 was taken
+    out of."""
+    return torch.cat([weight, start]) if "lora_A" in name else torch.cat([weight, -start], dim=1)
 
 
 def _save_model(model: Model, base: Path, folder: Path) -> None:
@@ -142,8 +151,9 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     revision = f" ({request.base_model_revision})" if request.base_model_revision else ""
     rows = [("Base model", request.base_model + revision), ("Method", request.spec.method)]
     if adapter:
-        kind = "rsLoRA" if adapter.use_rslora else "LoRA"
-        rows.append(("Adapter", f"{kind}, rank {adapter.rank}, alpha {adapter.alpha:g}"))
+        kind = ("rsLoRA" if adapter.use_rslora else "LoRA") + (" with DoRA" if adapter.use_dora else "")
+        start = request.spec.init_from or adapter.init
+        rows.append(("Adapter", f"{kind}, rank {adapter.rank}, alpha {adapter.alpha:g}, init {start}"))
     return [
         *rows,
         ("Steps", f"{position.step:,}"),

@@ -123,8 +123,12 @@ class _FrozenProduct(torch.autograd.Function):
         return grad @ ctx.layer.dense(), None
 
 
-def dense_weight(layer: nn.Linear) -> Tensor:
-    return layer.dense() if isinstance(layer, NF4Linear) else layer.weight
+def dense_weight(base: nn.Linear) -> Tensor:
+    """The frozen weight, [out, in]."""
+    if isinstance(base, NF4Linear):
+        return base.dense()
+    weight: Tensor = base.weight
+    return weight.T if isinstance(base, Conv1D) else weight  # GPT-2 holds [in, out]
 
 
 def quantize_linears(

@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 from app.domain.event import EarlyStopped, Evaluated, JobEvent, MemoryReduced, ModelLoaded, Rehearsed
 from app.domain.job import FailureReason, JobPhase
 from app.domain.spec import Training
+from worker.training.adapter_init import start_adapter
 from worker.training.canary import rehearse
 from worker.training.channel import Channel, StopAsked
 from worker.training.checkpoint import (
@@ -37,7 +38,7 @@ from worker.training.evaluation import Evaluation, Evaluations, evaluate
 from worker.training.failure import TrainingFailed, is_out_of_memory, not_finite
 from worker.training.model import Model, load_config, load_model, quantize_ahead
 from worker.training.nf4_cache import NF4Cache
-from worker.training.optim import learning_rate, make_optimizer
+from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
 from worker.training.packing import Epochs, Example, pack
 from worker.training.parity import check_parity
 from worker.training.plan import make_plan, smaller, what_would_fit
@@ -97,6 +98,7 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
     plan = make_plan(request, config, rows.training.longest, earlier)
     started = time.monotonic()
     model = load_model(request.base_model_path, config, request.spec, plan, cache)
+    start_adapter(model, request, rows.training)
     loaded_at = time.monotonic()
     choose_paths(model, request, channel)
     parity_seconds = time.monotonic() - loaded_at
@@ -106,6 +108,9 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
         seconds=round(loaded_at - started, 3),
     )
     channel.say(Happened(event=loaded))
+    asked = request.spec.training.optimizer
+    if asked != "adamw" and not uses_bitsandbytes(request.spec.training, plan.device):
+        warn(channel, "optimizer_fallback", f'The optimizer "{asked}" needs CUDA; the job goes on with "adamw".')
     return Run(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
 
 
@@ -154,7 +159,8 @@ class Run:
         self.training: Training = request.spec.training
         self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
-        self.optimizer = make_optimizer(model.trainable, self.training)
+        adapter = request.spec.adapter
+        self.optimizer = make_optimizer(model.trainable, self.training, adapter.lora_plus_ratio if adapter else 1.0)
         self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
         self.state = Trainee(model.trainable, self.optimizer, self.scaler, Position(), Evaluations())
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)
@@ -206,8 +212,7 @@ class Run:
         loss = self._within_memory(lambda: self._accumulate(step, examples))
         grad_norm = self._clip(step, examples)
         rate = learning_rate(step, self.total_steps, self.training)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -11,7 +12,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.spec import Adapter
+from worker.training.optim import learning_rate
 from worker.training.packing import Example
+from worker.training.quantization import NF4Linear, quantize_linears
 
 IGNORED = -100
 
@@ -23,14 +26,29 @@ def plain_model(folder: Path) -> PreTrainedModel:
     return model
 
 
-def plain_adapter(folder: Path, adapter: Adapter, weights: dict[str, Tensor]) -> PeftModel:
+def dequantized_model(folder: Path) -> PreTrainedModel:
+    """The base of a QLoRA, as plain layers that PEFT can read."""
+    model = plain_model(folder)
+    head = model.get_output_embeddings()
+    quantize_linears(model, keep=head, double_quant=True, dtype=torch.float32, device=torch.device("cpu"))
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, NF4Linear):
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            plain.weight.data = layer.dense()
+            if layer.bias is not None:
+                plain.bias.data = layer.bias
+            model.set_submodule(name, plain)
+    return model
+
+
+def plain_adapter(base: PreTrainedModel, adapter: Adapter, weights: dict[str, Tensor]) -> PeftModel:
     """`weights` are the adapter's first values, by the names of the model inside PEFT's."""
-    base = plain_model(folder)
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         target_modules="all-linear",
         use_rslora=adapter.use_rslora,
+        use_dora=adapter.use_dora,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.modules()),
         task_type="CAUSAL_LM",
     )
@@ -47,6 +65,22 @@ def trainable_of(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def reference_run(model: nn.Module, run: Any) -> list[float]:
+    """The same steps, rows and rates, the plain way; returns the losses."""
+    parameters = list(trainable_of(model).values())
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
+    losses = []
+    for step in range(1, run.total_steps + 1):
+        loss = padded_loss(model, [run.rows.training[row] for row in run.epochs.rows(step)])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, run.training.max_grad_norm)
+        optimizer.param_groups[0]["lr"] = learning_rate(step, run.total_steps, run.training)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses
 
 
 def padded_loss(model: nn.Module, examples: Sequence[Example]) -> Tensor:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.fixtures.tiny_models import build_tiny_model
 from tests.unit.training.conftest import Recorder, make_spec
+from tests.unit.training.reference import dequantized_model
 from worker.training.protocol import Finished, Request
 from worker.training.quantization import quantize_linears
 from worker.training.recipe import prepare
@@ -59,6 +60,44 @@ def test_the_adapter_in_plain_peft_gives_the_same_logits(method: str, family: st
         found = PeftModel.from_pretrained(base, folder)(IDS).logits[0]
     torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
     assert (found - untrained).norm() > 0.1 * untrained.norm()
+
+
+PISSA = {"rank": 4, "init": "pissa"}
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize(
+    ("adapter", "rank", "alpha"),
+    [
+        ({"rank": 4, "use_dora": True}, 4, 32),
+        ({"rank": 4, "init": "eva"}, 4, 32),
+        (PISSA, 8, 64),
+        (PISSA | {"use_rslora": True, "alpha": 8}, 8, 32),
+        (PISSA | {"init": "olora"}, 8, 64),
+        (PISSA | {"use_dora": True}, 8, 64),
+    ],
+)
+def test_every_kind_of_adapter_loads_in_plain_peft_on_the_untouched_base(
+    adapter: dict[str, object], rank: int, alpha: float, family: str, trained: Callable
+) -> None:
+    folder, logits, request = trained("lora", family, adapter=adapter)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["init_lora_weights"] is True
+    assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (rank, alpha, False)
+    assert config["use_dora"] is adapter.get("use_dora", False)
+    base = AutoModelForCausalLM.from_pretrained(request.base_model_path, dtype=torch.float32)
+    with torch.no_grad():
+        untrained = base(IDS).logits[0]
+        found = PeftModel.from_pretrained(base, folder)(IDS).logits[0]
+    torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-3)
+    assert (found - untrained).norm() > 0.1 * untrained.norm()
+
+
+def test_dora_of_a_qlora_loads_in_plain_peft(trained: Callable) -> None:
+    folder, logits, request = trained("qlora", "phi", adapter={"rank": 4, "use_dora": True})
+    model = PeftModel.from_pretrained(dequantized_model(request.base_model_path), folder)
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).logits[0], logits, rtol=1e-4, atol=1e-4)
 
 
 def test_the_adapter_merges(trained: Callable) -> None:

@@ -14,10 +14,9 @@ from torch import Tensor
 from app.domain.job import FailureReason, JobPhase
 from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import FP32, Recorder, make_spec
-from tests.unit.training.reference import padded_loss, plain_adapter, plain_model, trainable_of
+from tests.unit.training.reference import plain_adapter, plain_model, reference_run, trainable_of
 from worker.training.failure import TrainingFailed
 from worker.training.model import load_config, load_model, paths_of
-from worker.training.optim import learning_rate
 from worker.training.plan import Plan
 from worker.training.protocol import Finished, Measured, PhaseEntered, Planned, Request, Stopped
 from worker.training.recipe import prepare, train
@@ -43,22 +42,6 @@ def copies(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def reference_run(model: torch.nn.Module, run: Any) -> list[float]:
-    """The same steps, rows and rates, the plain way; returns the losses."""
-    parameters = list(trainable_of(model).values())
-    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
-    losses = []
-    for step in range(1, run.total_steps + 1):
-        loss = padded_loss(model, [run.rows.training[row] for row in run.epochs.rows(step)])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, run.training.max_grad_norm)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, run.total_steps, run.training)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss.detach()))
-    return losses
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twenty_steps_equal_plain_peft(family: str, make_request: MakeRequest, long_rows: Path) -> None:
     """Packed, streamed and in our own products, against padded rows, all logits and PEFT's layers."""
@@ -69,7 +52,7 @@ def test_twenty_steps_equal_plain_peft(family: str, make_request: MakeRequest, l
     before = copies(run.model.trainable)
     own = set() if family in {"phi", "gpt2"} else {"norm", "mlp", "attention"}
     assert run.model.paths == {"packing", "products", "loss"} | own
-    plain = plain_adapter(run.request.base_model_path, spec.adapter, before)
+    plain = plain_adapter(plain_model(run.request.base_model_path), spec.adapter, before)
 
     expected = reference_run(plain, run)
     run.loop()

@@ -1,0 +1,202 @@
+"""`init_from`: from one job's adapter to another job, over HTTP, the queue, the worker's preparation and the engine."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from fastapi.testclient import TestClient
+from sqlalchemy import update
+
+from app.adapters.service import AdapterService
+from app.db.projects import find_or_create_project
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel, Dataset, Job
+from app.domain.identity import new_id
+from app.domain.job import FailureReason, JobState
+from app.jobs.queue import Claim
+from app.settings import Settings
+from app.storage import Storage
+from tests.fixtures.tiny_models import build_tiny_model, write_rows
+from tests.integration.adapters.conftest import add_job
+from tests.unit.training.conftest import Recorder
+from worker.attempt import Attempt
+from worker.spare import Spare
+from worker.training.protocol import Finished
+from worker.training.recipe import train
+
+Spec = Callable[..., dict[str, Any]]
+AdapterMaker = Callable[..., str]
+REVISION = "1" * 64
+TRAINED: dict[str, Any] = {"rank": 4, "alpha": 8, "target_modules": ["q_proj", "up_proj"], "dropout": 0.1}
+
+
+@pytest.fixture
+def make_adapter(sessions: Sessions, project_id: str, base_model: str, tmp_path: Path) -> AdapterMaker:
+    """An adapter's rows, as if it had been trained with these settings; its id."""
+
+    def make(revision: str = REVISION, name: str = base_model, project: str = project_id, **adapter: Any) -> str:
+        manifest = {"base_model": {"name": name, "revision": revision}, "spec": {"adapter": TRAINED | adapter}}
+        job_id = add_job(sessions, project)
+        storage, source = Storage(f"file://{tmp_path}/storage"), tmp_path / "adapter.tar"
+        source.write_bytes(b"tar")
+        tar = storage.put_file(f"{project}/jobs/{job_id}/1/adapter.tar", source, "adapter.tar")
+        with transaction(sessions) as session:
+            return AdapterService(session).publish(
+                project, job_id, 1, name="ft:x", base_model=name, manifest=manifest, files=[], archive=tar
+            )
+
+    return make
+
+
+def problem_codes(answer: Any) -> dict[str, str]:
+    assert answer.status_code == 422, answer.text
+    return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
+
+
+def test_what_the_spec_leaves_out_is_the_adapters(api: TestClient, make_spec: Spec, make_adapter: AdapterMaker) -> None:
+    id = make_adapter()
+    spec = api.post("/jobs", json=make_spec(init_from=id)).json()["spec"]
+    assert spec["init_from"] == id
+    assert spec["adapter"] == TRAINED | {
+        "use_rslora": False,
+        "use_dora": False,
+        "init": "default",
+        "lora_plus_ratio": 1.0,
+    }
+    given = {"dropout": 0.0, "rank": 4, "target_modules": ["up_proj", "q_proj"], "lora_plus_ratio": 8}
+    spec = api.post("/jobs", json=make_spec(init_from=id, method="lora", adapter=given)).json()["spec"]
+    assert spec["adapter"] == TRAINED | {"use_rslora": False, "use_dora": False, "init": "default"} | given
+
+
+def test_an_adapter_that_rewrote_its_base_is_taken_as_its_files_are(
+    api: TestClient, make_spec: Spec, make_adapter: AdapterMaker
+) -> None:
+    spec = api.post("/jobs", json=make_spec(init_from=make_adapter(init="pissa"))).json()["spec"]
+    assert (spec["adapter"]["rank"], spec["adapter"]["alpha"], spec["adapter"]["init"]) == (8, 16, "default")
+    huge = make_spec(init_from=make_adapter(init="olora", rank=1000))
+    assert problem_codes(api.post("/jobs", json=huge)) == {"/init_from": "adapter_too_large"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rank", 8),
+        ("alpha", 16),
+        ("target_modules", "all-linear"),
+        ("target_modules", ["q_proj"]),
+        ("use_rslora", True),
+        ("use_dora", True),
+    ],
+)
+def test_another_shape_is_refused(
+    field: str, value: object, api: TestClient, make_spec: Spec, make_adapter: AdapterMaker
+) -> None:
+    spec = make_spec(init_from=make_adapter(), adapter={field: value})
+    assert problem_codes(api.post("/jobs", json=spec)) == {f"/adapter/{field}": "differs_from_init_from"}
+
+
+def test_an_adapter_of_other_weights_is_refused(api: TestClient, make_spec: Spec, make_adapter: AdapterMaker) -> None:
+    for other in (make_adapter(revision="2" * 64), make_adapter(name="other")):
+        assert problem_codes(api.post("/jobs", json=make_spec(init_from=other))) == {"/init_from": "base_model_differs"}
+
+
+def test_an_adapter_that_is_not_there(
+    api: TestClient, make_spec: Spec, make_adapter: AdapterMaker, sessions: Sessions
+) -> None:
+    unknown = make_spec(init_from=new_id("adp"), colour="red")
+    assert problem_codes(api.post("/jobs", json=unknown)) == {
+        "/init_from": "adapter_not_found",
+        "/colour": "unknown_field",
+    }
+    with transaction(sessions) as session:
+        their_project = find_or_create_project(session, "theirs")
+    theirs = make_adapter(project=their_project)
+    assert problem_codes(api.post("/jobs", json=make_spec(init_from=theirs))) == {"/init_from": "adapter_not_found"}
+    nonsense = make_spec(init_from="adapter 7")
+    assert "/init_from" in problem_codes(api.post("/jobs", json=nonsense))
+
+
+@pytest.fixture
+def hold(
+    sessions: Sessions, settings: Settings, redis_url: str, claim: Callable[..., Claim | None]
+) -> Iterator[Callable[[], Attempt]]:
+    """Claim the next job, as a worker would."""
+    one_thread, spare = settings.model_copy(update={"training_threads": 1}), Spare(wanted=False)
+    with redis.Redis.from_url(redis_url) as client:
+
+        def take() -> Attempt:
+            held = claim()
+            assert held is not None
+            storage = Storage(settings.storage)
+            attempt = Attempt(one_thread, sessions, storage, client, held, threading.Event(), spare)
+            attempt.folder.mkdir(parents=True)
+            return attempt
+
+        yield take
+
+
+@pytest.fixture
+def trainable(
+    sessions: Sessions, settings: Settings, base_model: str, make_dataset: Callable[..., str], tmp_path: Path
+) -> str:
+    """Gives the catalogued model a folder, and stores a dataset's bytes; the dataset's id."""
+    id, rows, folder = make_dataset(), write_rows(tmp_path / "rows.jsonl"), build_tiny_model(tmp_path / "tiny")
+    with transaction(sessions) as session:
+        session.execute(update(BaseModel).values(source=str(folder)))
+        dataset = session.get(Dataset, id)
+        assert dataset is not None
+        stored = Storage(settings.storage).put_file(dataset.storage_key, rows, "rows.jsonl")
+        dataset.size, dataset.sha256 = stored.size, stored.sha256
+    assert hashlib.sha256(rows.read_bytes()).hexdigest() == stored.sha256
+    return id
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_a_job_goes_on_from_another_jobs_adapter(
+    trainable: str, api: TestClient, make_spec: Spec, hold: Callable[[], Attempt]
+) -> None:
+    training = {"max_steps": 12, "batch_size": 4, "learning_rate": 0.01}
+    adapter = {"rank": 4, "init": "pissa", "use_rslora": True}
+    first = make_spec(dataset_id=trainable, method="lora", adapter=adapter, training=training)
+    job_id = api.post("/jobs", json=first).json()["id"]
+    attempt, trained = hold(), Recorder()
+    request = attempt.prepare()
+    assert request.init_from_path is None
+    train(request, trained)
+    assert isinstance(trained.lines[-1], Finished)
+    attempt.publish(trained.lines[-1].path)
+
+    adapter_id = api.get(f"/jobs/{job_id}").json()["adapter_id"]
+    second = make_spec(dataset_id=trainable, method="lora", init_from=adapter_id, training=training)
+    posted = api.post("/jobs", json=second)
+    assert posted.status_code == 201, posted.text
+    attempt, warm = hold(), Recorder()
+    request = attempt.prepare()
+    assert request.init_from_path == attempt.folder / "init_from"
+    assert (request.init_from_path / "adapter_model.safetensors").exists()
+    train(request, warm)
+    assert warm.losses()[0] < 0.5 * trained.losses()[0]
+
+
+def test_a_start_that_was_deleted_meanwhile_fails_the_job(
+    api: TestClient,
+    make_spec: Spec,
+    make_adapter: AdapterMaker,
+    hold: Callable[[], Attempt],
+    sessions: Sessions,
+    state_of: Callable[[str], JobState],
+) -> None:
+    id = make_adapter()
+    job_id = api.post("/jobs", json=make_spec(init_from=id)).json()["id"]
+    assert api.delete(f"/adapters/{id}").status_code == 204
+    hold().run()
+    assert state_of(job_id) is JobState.failed
+    with transaction(sessions) as session:
+        job = session.get(Job, job_id)
+        assert job is not None
+        assert job.failure_reason == FailureReason.adapter_missing
+        assert id in (job.failure_message or "")
