@@ -42,6 +42,9 @@ def main() -> int:
             channel.say(Ready(base_model_path=tokenizing.warm(heard.base_model_path)))
         if isinstance(heard, Request):
             move_in(heard)
+            if not tokenizing.is_alive():  # lost in a long wait, to a lack of memory say
+                tokenizing.close()
+                tokenizing = TokenizingProcess()
             train(heard, channel, tokenizing)
     except Exception as error:
         traceback.print_exc()

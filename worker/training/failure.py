@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-import torch
-
 from app.domain.job import FailureReason
 
 
@@ -29,6 +27,8 @@ def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
 
 def is_out_of_memory(error: Exception) -> bool:
     """CUDA has a class for it; the CPU's allocators say it in words."""
+    import torch  # not above: the tokenizing process has none
+
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "Cannot allocate memory")
     )

@@ -19,6 +19,7 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.integration.jobs.conftest import events_of
 from worker.attempt import Attempt
+from worker.spare import Spare
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]
@@ -48,7 +49,7 @@ def attempt_of(
     settings: Settings, sessions: Sessions, storage: Storage, redis_url: str
 ) -> Iterator[Callable[[Claim], Attempt]]:
     with redis.Redis.from_url(redis_url) as client:
-        yield lambda claim: Attempt(settings, sessions, storage, client, claim, threading.Event())
+        yield lambda claim: Attempt(settings, sessions, storage, client, claim, threading.Event(), Spare(wanted=False))
 
 
 def kept(sessions: Sessions, job_id: str) -> list[tuple[int, int]]:
