@@ -65,7 +65,7 @@ class Products:
         """Seconds."""
         started = clock()
         for batch in batches:
-            tokens, labelled = batch.input_ids.shape[1], len(batch.positions)
+            tokens, labelled = sum(row.num_inputs for row in batch.examples), len(batch.positions)
             for weight, wants_gradient in self.weights:
                 nn.functional.linear(self.rows(tokens, weight.shape[1]), weight)
                 if wants_gradient:
@@ -164,7 +164,7 @@ def build(model: Path, micro_batch_tokens: int, args: argparse.Namespace, folder
         for name in PATHS:
             if name in args.fast:
                 print(name, switch_on(run.model.causal, name))
-    run.rows.training = made_rows(args.rows * 8, args.mean, seed=1)
+    run.rows.training = made_rows(args.rows * 8, args.mean, seed=1)  # type: ignore[assignment]
     run.epochs._num_rows, run.epochs.steps_per_epoch = args.rows * 8, 8
     return run
 

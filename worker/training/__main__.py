@@ -42,6 +42,9 @@ def main() -> int:
             channel.say(Ready(base_model_path=tokenizing.warm(heard.base_model_path)))
         if isinstance(heard, Request):
             move_in(heard)
+            if not tokenizing.is_alive():  # lost in a long wait, to a lack of memory say
+                tokenizing.close()
+                tokenizing = TokenizingProcess()
             train(heard, channel, tokenizing)
     except Exception as error:
         traceback.print_exc()
@@ -55,7 +58,8 @@ def main() -> int:
 
 def _failure(error: Exception) -> Failed:
     from app.domain.job import FailureReason
-    from worker.training.failure import TrainingFailed, is_out_of_memory
+    from worker.training.failure import TrainingFailed
+    from worker.training.plan import is_out_of_memory
 
     if isinstance(error, TrainingFailed):
         return Failed(reason=error.reason, message=error.message)

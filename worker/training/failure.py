@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-import torch
-
 from app.domain.job import FailureReason
 
 
@@ -24,11 +22,4 @@ def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
         FailureReason.nan_loss,
         f"The {what} of step {step} is not a finite number (dataset rows {shown}); lower learning_rate or look at "
         "these rows.",
-    )
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it; the CPU's allocators say it in words."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("can't allocate memory", "Cannot allocate memory")
     )

@@ -42,7 +42,7 @@ def fast_mlp(module: nn.Module) -> bool:
     gate, up, down = module.gate_proj, module.up_proj, module.down_proj
     if activation not in ACTIVATIONS or not all(map(_is_plain, (gate, up, down))):
         return False
-    inner, outer = Products([gate, up]), Products([down])  # type: ignore[list-item]
+    inner, outer = Products([gate, up]), Products([down])
 
     def forward(self: nn.Module, x: Tensor) -> Tensor:
         return gated_mlp(x.view(-1, x.shape[-1]), activation, inner, outer).view(x.shape)
@@ -58,7 +58,7 @@ def fast_attention(module: nn.Module) -> bool:
     parts = [module.q_proj, module.k_proj, module.v_proj]
     if not all(map(_is_plain, parts)):
         return False
-    products = Products(parts)  # type: ignore[arg-type]
+    products = Products(parts)
     dim: int = module.head_dim  # type: ignore[assignment]
     kv_heads = products.bases[1].out_features // dim
     groups = products.bases[0].out_features // dim // kv_heads

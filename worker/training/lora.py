@@ -4,6 +4,7 @@ PEFT computes adapters in their own dtype, so fp32 master weights would drag fp3
 the products run in the activations' dtype, A and B stay fp32, and the low-rank part is added in place.
 """
 
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,7 @@ from app.domain.job import FailureReason
 from app.domain.spec import Adapter
 from worker.training.dora import DoraLinear
 from worker.training.failure import TrainingFailed
-from worker.training.quantization import dense_weight
+from worker.training.products import Products, products_of
 
 
 class AdaptedLinear(LoraLinear):  # type: ignore[misc]
@@ -32,38 +33,16 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
         if self.disable_adapters:
             return cast(Tensor, base(x))
         (name,) = self.active_adapters
-        a, b, dropout = self.lora_A[name].weight, self.lora_B[name].weight, self.lora_dropout[name]
-        scaling = self.scaling[name]
+        dropout = self.lora_dropout[name]
         if self.training and isinstance(dropout, nn.Dropout):
-            low = F.linear(dropout(x), a.to(x.dtype))
-            return cast(Tensor, base(x) + F.linear(low, (b * scaling).to(x.dtype)))
-        return cast(Tensor, _AdaptedProduct.apply(x, a, b, scaling, base))  # type: ignore[no-untyped-call]
-
-
-class _AdaptedProduct(torch.autograd.Function):
-    """x · (W + scaling · B · A)ᵀ + bias with W frozen. x is [..., in], A [rank, in], B [out, rank]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, scaling: float, base: nn.Linear) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        low_a, low_b = a.to(x.dtype), (b * scaling).to(x.dtype)
-        low = rows @ low_a.T
-        result = F.linear(rows, dense_weight(base), base.bias).addmm_(low, low_b.T)
-        ctx.save_for_backward(rows, low, low_a, low_b)
-        ctx.base, ctx.scaling = base, scaling
+            a, b = self.lora_A[name].weight.to(x.dtype), self.lora_B[name].weight * self.scaling[name]
+            return cast(Tensor, base(x) + F.linear(F.linear(dropout(x), a), b.to(x.dtype)))
+        (result,) = products_of(x.reshape(-1, x.shape[-1]), self._products)
         return result.view(*x.shape[:-1], -1)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, low, low_a, low_b = ctx.saved_tensors
-        flat = grad.reshape(-1, grad.shape[-1])
-        grad_low = flat @ low_b
-        grad_a = (grad_low.T @ rows).float()
-        grad_b = (flat.T @ low).float().mul_(ctx.scaling)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = (flat @ dense_weight(ctx.base)).addmm_(grad_low, low_a).view(*grad.shape[:-1], -1)
-        return grad_x, grad_a, grad_b, None, None
+    @cached_property
+    def _products(self) -> Products:
+        return Products([self])
 
 
 def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed: bool) -> PeftModel:

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from worker.training.packing import ALIGNED
 
 BLOCK = 4096
 LOG2_E = 1.4426950408889634
@@ -54,8 +57,11 @@ class Head:
 def token_losses(hidden: Tensor, targets: Tensor, head: Head, *, judge: bool = False) -> tuple[Tensor, Tensor]:
     """Loss of each row of `hidden` [rows, dim] against its word in `targets`, fp32, and with `judge` whether the word
     with the highest logit is the target (else all false: it costs a tenth of the time)."""
-    losses, hits = _StreamedLoss.apply(hidden, head.weight, head.bias, targets, head, judge)  # type: ignore[no-untyped-call]
-    return losses, hits
+    count = len(targets)
+    filling = -count % ALIGNED
+    rows, words = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
+    losses, hits = _StreamedLoss.apply(rows, head.weight, head.bias, words, head, judge)  # type: ignore[no-untyped-call]
+    return losses[:count], hits[:count]
 
 
 class _StreamedLoss(torch.autograd.Function):

@@ -163,7 +163,7 @@ def quantize_ahead(
     watch: Callable[[], None],
 ) -> None:
     """Fill the cache, if it lacks the model, while there is something else to wait for."""
-    if cache.read(torch.device("cpu")) is None:
+    if not cache.path.exists():
         _load_quantized(folder, config, quantization, plan, cache, watch)
         if plan.device == "cuda":
             torch.cuda.empty_cache()  # what is free is what the plan is made from

@@ -27,12 +27,12 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.job import FailureReason
 from app.domain.spec import Adapter, JobSpec
-from worker.training.failure import TrainingFailed, is_out_of_memory
+from worker.training.failure import TrainingFailed
 from worker.training.lora import add_lora
 from worker.training.machine import library_versions, machine_facts
 from worker.training.model import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
 from worker.training.packing import Example, MicroBatch, lay_out
-from worker.training.plan import Plan
+from worker.training.plan import Plan, is_out_of_memory
 from worker.training.quantization import dense_weight
 
 log = logging.getLogger(__name__)

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
-from worker.training.lora import AdaptedLinear
 from worker.training.norm import at_least_fp32
 from worker.training.quantization import dense_weight
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What backward needs: the rows [tokens, in], their low-rank products [tokens, ranks], and the adapters in the
-    rows' type: A of all layers stacked [ranks, in], and each layer's scaled B, transposed [rank, out]."""
+    """What backward needs: the rows [tokens, in], their low-rank products [ranks, tokens], and the adapters in the
+    rows' type: A of all layers stacked [ranks, in], and each layer's scaled B, transposed [rank, out].
+
+    Ranks come first, because a product with sixteen rows is twice as quick on a CPU as one with sixteen columns."""
 
     rows: Tensor
     low: Tensor | None
@@ -35,15 +37,15 @@ class Kept:
 
 
 class Products:
-    """Frozen linear layers of one input; those that are `AdaptedLinear` add their adapter."""
+    """Frozen linear layers of one input; those that PEFT has put an adapter over add it."""
 
-    def __init__(self, layers: list[nn.Linear | AdaptedLinear]):
+    def __init__(self, layers: list[nn.Linear | LoraLinear]):
         self.bases: list[nn.Linear] = [
-            layer.get_base_layer() if isinstance(layer, AdaptedLinear) else layer for layer in layers
+            layer.get_base_layer() if isinstance(layer, LoraLinear) else layer for layer in layers
         ]
-        self._adapted = [layer if isinstance(layer, AdaptedLinear) else None for layer in layers]
-        self.scalings = [layer.scaling["default"] for layer in layers if isinstance(layer, AdaptedLinear)]
-        self.ranks = [layer.r["default"] for layer in layers if isinstance(layer, AdaptedLinear)]
+        self._adapted = [layer if isinstance(layer, LoraLinear) else None for layer in layers]
+        self.scalings = [layer.scaling["default"] for layer in layers if isinstance(layer, LoraLinear)]
+        self.ranks = [layer.r["default"] for layer in layers if isinstance(layer, LoraLinear)]
         self._spans: list[tuple[int, int] | None] = []
         start = 0
         for layer in self._adapted:
@@ -67,12 +69,12 @@ class Products:
         scaled_b = tuple(
             (b.T * scaling).to(rows.dtype) for b, scaling in zip(parameters[1::2], self.scalings, strict=True)
         )
-        low = rows @ stacked_a.T
+        low = stacked_a @ rows.T
         outputs = []
         places = iter(scaled_b)
         for base, span in zip(self.bases, self._spans, strict=True):
             output = nn.functional.linear(rows, dense_weight(base), base.bias)
-            outputs.append(output if span is None else output.addmm_(low[:, span[0] : span[1]], next(places)))
+            outputs.append(output if span is None else output.addmm_(low[span[0] : span[1]].T, next(places)))
         return outputs, Kept(rows, low, stacked_a, scaled_b)
 
     def backward(
@@ -86,16 +88,16 @@ class Products:
             if span is not None and kept.low is not None:  # else the adapters are disabled
                 assert grad_low is not None
                 number = len(grad_b)
-                torch.mm(grad, kept.b[number].T, out=grad_low[:, span[0] : span[1]])
-                grad_b.append(at_least_fp32(grad.T @ kept.low[:, span[0] : span[1]]).mul_(self.scalings[number]))
+                torch.mm(kept.b[number], grad.T, out=grad_low[span[0] : span[1]])
+                grad_b.append(at_least_fp32(kept.low[span[0] : span[1]] @ grad).T.mul(self.scalings[number]))
             if wants_input:
                 weight = dense_weight(base)
                 grad_rows = grad @ weight if grad_rows is None else grad_rows.addmm_(grad, weight)
         if grad_low is None or kept.a is None:
             return grad_rows, []
         if grad_rows is not None:
-            grad_rows.addmm_(grad_low, kept.a)
-        grad_a = torch.split(at_least_fp32(grad_low.T @ kept.rows), self.ranks)
+            grad_rows.addmm_(grad_low.T, kept.a)
+        grad_a = torch.split(at_least_fp32(grad_low @ kept.rows), self.ranks)
         return grad_rows, [grad for pair in zip(grad_a, grad_b, strict=True) for grad in pair]
 
 

@@ -35,13 +35,13 @@ from worker.training.checkpoint import (
 )
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
-from worker.training.failure import TrainingFailed, is_out_of_memory, not_finite
+from worker.training.failure import TrainingFailed, not_finite
 from worker.training.model import Model, load_config, load_model, quantize_ahead
 from worker.training.nf4_cache import NF4Cache
 from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
 from worker.training.packing import Epochs, Example, pack
 from worker.training.parity import check_parity
-from worker.training.plan import make_plan, smaller, what_would_fit
+from worker.training.plan import is_out_of_memory, make_plan, smaller, what_would_fit
 from worker.training.protocol import (
     Finished,
     Happened,

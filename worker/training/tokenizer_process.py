@@ -57,11 +57,16 @@ class TokenizingProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def warm(self, folder: Path | None) -> Path | None:
         """Load the model's tokenizer beforehand; the folder, or None if there is none to load."""
         self._tell(Warm(base_model_path=folder))
-        word = self._said.get()
-        return word.base_model_path if isinstance(word, Ready) else None
+        word = self._next(lambda: None)
+        if isinstance(word, Ready):
+            return word.base_model_path
+        raise self._death()
 
     def begin(self, request: Request) -> None:
         self._request = request
@@ -73,11 +78,7 @@ class TokenizingProcess:
             raise TrainingFailed(word.reason, word.message)
         if isinstance(word, Tokenized):
             return word
-        self.close()
-        raise TrainingFailed(
-            FailureReason.child_died,
-            f"The tokenizing process ended before its work was done (exit code {self._process.returncode}).",
-        )
+        raise self._death()
 
     def tokenizer(self) -> Path:
         if self._process.wait() == 0:
@@ -97,6 +98,13 @@ class TokenizingProcess:
             assert pipe is not None
             with suppress(BrokenPipeError):  # words that it never read
                 pipe.close()
+
+    def _death(self) -> TrainingFailed:
+        self.close()
+        return TrainingFailed(
+            FailureReason.child_died,
+            f"The tokenizing process ended before its work was done (exit code {self._process.returncode}).",
+        )
 
     def _read(self) -> None:
         assert self._process.stdout is not None

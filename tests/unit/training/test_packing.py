@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.training.packing import Epochs, Example, lay_out, pack
+from worker.training.packing import ALIGNED, Epochs, Example, lay_out, pack
 
 
 def example(length: int, first_label: int, line: int = 1) -> Example:
@@ -45,13 +45,13 @@ def test_micro_batches_keep_to_the_budget_and_lose_no_row(lengths: list[int]) ->
 
 def test_best_fit_decreasing_fills_the_fullest() -> None:
     batches = pack([example(length + 1, length) for length in (5, 7, 3, 5)], 10)
-    assert [batch.document_lengths for batch in batches] == [[7, 3], [5, 5]]
+    assert [[held.num_inputs for held in batch.examples] for batch in batches] == [[7, 3], [5, 5]]
 
 
 def test_each_position_predicts_the_next_token_of_its_own_document() -> None:
     batch = lay_out([example(5, 3, line=1), example(4, 1, line=2)])
-    assert batch.input_ids.tolist() == [[100, 101, 102, 103, 200, 201, 202]]
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    assert batch.input_ids[0, :7].tolist() == [100, 101, 102, 103, 200, 201, 202]
+    assert batch.position_ids[0, :7].tolist() == [0, 1, 2, 3, 0, 1, 2]
     assert batch.positions.tolist() == [2, 3, 4, 5, 6]
     assert batch.targets.tolist() == [103, 104, 201, 202, 203]
     assert batch.owners.tolist() == [0, 0, 1, 1, 1]
@@ -60,6 +60,15 @@ def test_each_position_predicts_the_next_token_of_its_own_document() -> None:
 def test_nothing_is_read_after_the_last_label() -> None:
     held = Example(1, torch.arange(6, dtype=torch.int32), torch.tensor([0, 0, 1, 1, 0, 0], dtype=torch.bool))
     batch = lay_out([held])
-    assert batch.input_ids.tolist() == [[0, 1, 2]]
+    assert batch.input_ids[0, :3].tolist() == [0, 1, 2]
     assert batch.targets.tolist() == [2, 3]
     assert held.num_labelled == 2
+
+
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=5))
+def test_what_fills_a_micro_batch_comes_after_all_that_is_predicted_from(lengths: list[int]) -> None:
+    batch = lay_out([example(length, 1) for length in lengths])
+    count = batch.input_ids.shape[1]
+    assert count % ALIGNED == 0
+    assert count == sum(batch.document_lengths) == batch.position_ids.shape[1]
+    assert count - ALIGNED < sum(length - 1 for length in lengths) == batch.positions[-1] + 1

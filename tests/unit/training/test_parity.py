@@ -66,22 +66,14 @@ def _forget_the_window_when_packed(patch: Patch) -> None:
     )
 
 
-def _scale_adapters_wrongly(patch: Patch) -> None:
-    real = lora._AdaptedProduct.forward
-    wrong = staticmethod(lambda ctx, x, a, b, scaling, base: real(ctx, x, a, b, 1.2 * scaling, base))
-    patch.setattr(lora._AdaptedProduct, "forward", wrong)
+def _scale_layers_wrongly(patch: Patch) -> None:
+    real = lora.products_of
+    patch.setattr(lora, "products_of", lambda rows, products: [output * 1.2 for output in real(rows, products)])
 
 
-def _lose_the_adapters_input_gradient(patch: Patch) -> None:
-    real = lora._AdaptedProduct.backward
-
-    def wrong(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        *_, low_a, low_b = ctx.saved_tensors
-        without = grad.reshape(-1, grad.shape[-1]) @ low_b @ low_a
-        grad_x, *rest = real(ctx, grad)
-        return None if grad_x is None else grad_x - without.view(grad_x.shape), *rest
-
-    patch.setattr(lora._AdaptedProduct, "backward", staticmethod(wrong))
+def _lose_the_layers_input_gradient(patch: Patch) -> None:
+    real = lora.products_of
+    patch.setattr(lora, "products_of", lambda rows, products: real(rows.detach(), products))
 
 
 def _leave_the_mean_out_of_the_norms_gradient(patch: Patch) -> None:
@@ -145,8 +137,8 @@ def _raise(patch: Patch) -> None:
 BREAKS: list[tuple[str, str, Callable[[Patch], None]]] = [
     ("packing", "llama", _see_other_documents),
     ("packing", "gemma3", _forget_the_window_when_packed),
-    ("products", "llama", _scale_adapters_wrongly),
-    ("products", "phi", _lose_the_adapters_input_gradient),
+    ("products", "llama", _scale_layers_wrongly),
+    ("products", "phi", _lose_the_layers_input_gradient),
     ("norm", "llama", _leave_the_mean_out_of_the_norms_gradient),
     ("norm", "mistral", _raise),
     ("mlp", "qwen2", _take_a_sigmoid_for_silus_derivative),

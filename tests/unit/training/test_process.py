@@ -160,6 +160,17 @@ def test_a_process_that_was_ready_before_its_job(
     assert child.wait(timeout=20) == 0
 
 
+def test_a_tokenizing_process_lost_while_idle_costs_no_job(start: Start, make_request: Callable[..., Request]) -> None:
+    request = make_request(spec=make_spec(training={"max_steps": 2}))
+    child = start(Warm(base_model_path=request.base_model_path))
+    assert isinstance(next(said(child)), Ready)
+    [tokenizing] = psutil.Process(child.pid).children()
+    tokenizing.kill()
+    tokenizing.wait(timeout=10)
+    tell(child, request)
+    assert isinstance(list(said(child))[-1], Finished)
+
+
 def test_an_idle_process_ends_when_its_parent_does(start: Start) -> None:
     child = start(Warm(base_model_path=None))
     assert next(said(child)) == Ready(base_model_path=None)

@@ -65,7 +65,7 @@ def test_the_process_gives_what_the_function_gives(
     assert rows_of(found.training_path) == rows_of(expected.training_path)
     assert found.validation_path is not None
     assert len(rows_of(found.validation_path)) == 4
-    folders = process.tokenizer(nothing), in_process.tokenizer(nothing)
+    folders = process.tokenizer(), in_process.tokenizer()
     assert folders[0].parent.parent == beside.work_dir
     contents = [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
     assert contents[0] == contents[1]
@@ -115,6 +115,13 @@ def test_its_death_is_a_failure(process: TokenizingProcess, make_request: MakeRe
     assert caught.value.reason is FailureReason.child_died
 
 
+def test_one_that_cannot_start_is_no_wait(process: TokenizingProcess) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(TrainingFailed, match="exit code -9"):
+        process.warm(None)
+    assert not process.is_alive()
+
+
 def test_a_stop_does_not_wait_for_it(process: TokenizingProcess, make_request: MakeRequest) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     process.begin(make_request())
@@ -131,4 +138,4 @@ def test_a_result_does_not_fail_for_a_tokenizer_that_was_not_written(
     process.begin(make_request())
     process.rows(nothing)
     process.close()
-    assert AutoTokenizer.from_pretrained(process.tokenizer(nothing)).eos_token_id == 2
+    assert AutoTokenizer.from_pretrained(process.tokenizer()).eos_token_id == 2
