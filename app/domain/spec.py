@@ -49,7 +49,8 @@ class Adapter(SpecPart):
     target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=500)] = (
         "all-linear"
     )
-    """Names (or name endings) of the linear layers that get an adapter; `all-linear` is all but the head."""
+    """Names (or name endings) of the linear layers that get an adapter; `all-linear` is all but the head,
+    which `lm_head` names."""
     use_rslora: bool = False
     use_dora: bool = False
     """DoRA: the adapter turns each row of a weight matrix, and a magnitude of its own scales it."""

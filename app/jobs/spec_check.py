@@ -13,6 +13,9 @@ from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
 from app.models.service import ModelService, unmatched_targets
 
+HEAD = "lm_head"
+"""The output layer, which takes an adapter when it is named; a tied one is in no file of its own."""
+
 
 class SpecCheck:
     def __init__(self, session: Session, project_id: str) -> None:
@@ -56,7 +59,7 @@ class SpecCheck:
             errors.append(FieldError("/training/max_seq_len", "beyond_model", message))
         targets = _at(raw, "adapter", "target_modules")
         if isinstance(targets, list) and all(isinstance(target, str) for target in targets):
-            for target in unmatched_targets(model.linear_modules, targets):
+            for target in unmatched_targets(model.linear_modules, [name for name in targets if name != HEAD]):
                 message = f"No linear layer of {model.name} is called {target!r:.80}; it has {_endings(model)}."
                 errors.append(FieldError("/adapter/target_modules", "no_module_matches", message))
         return model

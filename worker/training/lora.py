@@ -4,6 +4,7 @@ PEFT computes adapters in their own dtype, so fp32 master weights would drag fp3
 the products run in the activations' dtype, A and B stay fp32, and the low-rank part is added in place.
 """
 
+import warnings
 from functools import cached_property
 from typing import Any, cast
 
@@ -59,24 +60,14 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed:
         task_type=TaskType.CAUSAL_LM,
     )
     config._register_custom_module({nn.Linear: DoraLinear if adapter.use_dora else AdaptedLinear})
-    _refuse_head(model, adapter)
     torch.manual_seed(seed)
     try:
-        peft_model = get_peft_model(model, config)
+        with warnings.catch_warnings():  # of a tied head's adapter, which nothing here merges
+            warnings.filterwarnings("ignore", ".*tie_word_embeddings", UserWarning)
+            peft_model = get_peft_model(model, config)
     except ValueError as error:
         raise TrainingFailed(FailureReason.model_unusable, f"The adapter does not fit the model: {error}") from error
     for parameter in peft_model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return cast(PeftModel, peft_model)
-
-
-def _refuse_head(model: PreTrainedModel, adapter: Adapter) -> None:
-    head = model.get_output_embeddings()
-    name = next((name for name, module in model.named_modules() if module is head), None)
-    if name is None or adapter.target_modules == "all-linear":
-        return
-    if any(name == target or name.endswith(f".{target}") for target in adapter.target_modules):
-        raise TrainingFailed(
-            FailureReason.model_unusable, f"target_modules names the output layer {name!r}, which takes no adapter."
-        )

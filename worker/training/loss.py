@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 
 from worker.training.packing import ALIGNED
 
 BLOCK = 4096
+ADAPTED_LOGITS = 2**24
+"""Logits at once of an output layer under an adapter: 64 MiB in fp32."""
 LOG2_E = 1.4426950408889634
 
 
@@ -62,6 +65,24 @@ def token_losses(hidden: Tensor, targets: Tensor, head: Head, *, judge: bool = F
     rows, words = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
     losses, hits = _StreamedLoss.apply(rows, head.weight, head.bias, words, head, judge)  # type: ignore[no-untyped-call]
     return losses[:count], hits[:count]
+
+
+def adapted_losses(
+    hidden: Tensor, targets: Tensor, layer: nn.Module, head: Head, *, judge: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The same for an output layer under an adapter, whose gradients need all words' probabilities at once: a few rows
+    at a time, computed again in backward."""
+    count = max(1, ADAPTED_LOGITS // head.weight.shape[0])
+    parts = zip(torch.split(hidden, count), torch.split(targets, count), strict=True)
+    found = [checkpoint(_plain_losses, rows, words, layer, head, judge, use_reentrant=False) for rows, words in parts]
+    losses, hits = zip(*found, strict=True)
+    return torch.cat(losses), torch.cat(hits)
+
+
+def _plain_losses(hidden: Tensor, targets: Tensor, layer: nn.Module, head: Head, judge: bool) -> tuple[Tensor, Tensor]:
+    logits, _ = head.finished(layer(hidden.to(head.dtype)).float(), None)
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    return losses, logits.argmax(dim=1) == targets if judge else torch.zeros_like(targets, dtype=torch.bool)
 
 
 class _StreamedLoss(torch.autograd.Function):

@@ -19,7 +19,7 @@ from worker.training import attention, fast_paths
 from worker.training.dora import DoraLinear
 from worker.training.failure import TrainingFailed
 from worker.training.lora import AdaptedLinear, add_lora
-from worker.training.loss import Head, token_losses
+from worker.training.loss import Head, adapted_losses, token_losses
 from worker.training.nf4_cache import NF4Cache
 from worker.training.packing import MicroBatch
 from worker.training.plan import Plan
@@ -88,6 +88,9 @@ class Model:
         positions, targets = batch.positions.to(device), batch.targets.to(device)
         if "loss" in self.paths:
             rows = self.hidden_states(*inputs)[0].index_select(0, positions)
+            layer = self.causal.get_output_embeddings()
+            if isinstance(layer, AdaptedLinear | DoraLinear):
+                return adapted_losses(rows, targets, layer, self.head(), judge=judge)
             return token_losses(rows, targets, self.head(), judge=judge)
         logits = self._through(self.causal, *inputs).logits[0].index_select(0, positions).float()
         return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets

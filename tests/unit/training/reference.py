@@ -46,7 +46,7 @@ def plain_adapter(base: PreTrainedModel, adapter: Adapter, weights: dict[str, Te
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
-        target_modules="all-linear",
+        target_modules=adapter.target_modules,
         use_rslora=adapter.use_rslora,
         use_dora=adapter.use_dora,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.modules()),

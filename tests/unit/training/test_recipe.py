@@ -15,6 +15,7 @@ from app.domain.job import FailureReason, JobPhase
 from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from tests.unit.training.reference import plain_adapter, plain_model, reference_run, trainable_of
+from worker.training import loss
 from worker.training.failure import TrainingFailed
 from worker.training.model import load_config, load_model, paths_of
 from worker.training.plan import Plan
@@ -251,12 +252,32 @@ def test_trouble_with_rows_is_told(make_request: MakeRequest, tmp_path: Path) ->
     assert channel.warnings() == {"rows_dropped", "rows_truncated", "special_tokens_in_content"}
 
 
-@pytest.mark.parametrize(("target", "what"), [("nowhere", "does not fit"), ("lm_head", "output layer")])
-def test_target_modules_that_cannot_be(make_request: MakeRequest, target: str, what: str) -> None:
-    spec = make_spec(adapter={"target_modules": [target]})
-    with pytest.raises(TrainingFailed, match=what) as caught:
+def test_a_target_module_that_is_nowhere(make_request: MakeRequest) -> None:
+    spec = make_spec(adapter={"target_modules": ["nowhere"]})
+    with pytest.raises(TrainingFailed, match="does not fit") as caught:
         train(make_request(spec=spec), Recorder())
     assert caught.value.reason is FailureReason.model_unusable
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")  # PEFT's own, in the reference
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "phi"])
+def test_an_adapter_on_the_head_equals_plain_peft(
+    family: str, make_request: MakeRequest, long_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tied and untied, with a bias and with a soft cap; several chunks of rows."""
+    monkeypatch.setattr(loss, "ADAPTED_LOGITS", 4096)
+    targets = ["lm_head", "q_proj", "v_proj"]
+    spec = make_spec("lora", training={"max_steps": 8, "learning_rate": 1e-3}, adapter={"target_modules": targets})
+    channel = Recorder()
+    run = prepare(make_request(family=family, spec=spec, dataset_path=long_rows), channel)
+    assert any("lm_head" in name for name in run.model.trainable)
+    plain = plain_adapter(plain_model(run.request.base_model_path), spec.adapter, copies(run.model.trainable))
+    expected = reference_run(plain, run)
+    run.loop()
+    assert channel.losses() == pytest.approx(expected, rel=1e-5)
+    run.publish()
+    saved = load_file(run.request.work_dir / "result" / "adapter_model.safetensors")
+    assert {name.rsplit(".", 2)[-2] for name in saved if "lm_head" in name} == {"lora_A", "lora_B"}
 
 
 def test_a_model_with_broken_weights(make_request: MakeRequest, tiny: Callable[[str], Path], tmp_path: Path) -> None:
