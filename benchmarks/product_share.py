@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,10 +28,13 @@ import os
 from app.domain.spec import JobSpec
 from worker.training.channel import Channel
 from worker.training.loss import BLOCK
-from worker.training.packing import Example, MicroBatch, pack
+from worker.training.packing import MicroBatch, pack
 from worker.training.protocol import Line, Measured, Request
 from worker.training.quantization import NF4Linear
 from worker.training.recipe import Run, prepare
+from worker.training.rendering import Row
+from worker.training.rows import Examples
+from worker.training.tokenizing import pack_rows
 
 clock = time.process_time if os.environ.get("CPU") else time.perf_counter
 
@@ -90,15 +94,15 @@ def _is_first(name: str) -> bool:
     return ".layers.0.self_attn." in name and any(part in name for part in ("q_proj", "k_proj", "v_proj", "qkv"))
 
 
-def made_rows(count: int, mean: int, seed: int) -> list[Example]:
+def made_rows(count: int, mean: int, seed: int) -> Examples:
     """Rows of many lengths, a third prompt and two thirds completion."""
     draw = random.Random(seed)
     rows = []
     for line in range(count):
         length = max(24, min(700, int(draw.lognormvariate(0, 0.5) * mean)))
-        ids = torch.tensor([draw.randrange(4, 200_000) for _ in range(length)], dtype=torch.int32)
-        rows.append(Example(line, ids, torch.arange(length) >= length // 3))
-    return rows
+        ids = np.array([draw.randrange(4, 200_000) for _ in range(length)], np.int32)
+        rows.append(Row(line, ids, np.arange(length) >= length // 3))
+    return Examples({name: torch.from_numpy(column) for name, column in pack_rows(rows).items()}, range(count))
 
 
 def measure(run: Run, steps: int, watch: Callable[[str], None]) -> dict[str, Any]:
