@@ -11,9 +11,10 @@ import torch
 from app.domain.job import JobPhase
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from worker.training.canary import largest, rehearse
-from worker.training.packing import Example, pack
+from worker.training.packing import pack
 from worker.training.protocol import Finished, Happened, Line, Measured, PhaseEntered, Planned, Request
 from worker.training.recipe import Run, prepare, train
+from worker.training.rows import Examples
 
 MakeRequest = Callable[..., Request]
 
@@ -44,13 +45,13 @@ def test_it_leaves_everything_as_it_was(method: str, num_steps: int, make_reques
     run = prepare(make_request(spec=make_spec(method, adapter=adapter, validation_split=0.25)), Recorder())
     for _ in range(num_steps):
         run._step()
-    before = state_of(run)
+    before, folders = state_of(run), sorted(run.request.work_dir.iterdir())
     run._rehearse()
     assert_equal(state_of(run), before)
     assert all(parameter.grad is None for parameter in run.model.causal.parameters())
     assert run.model.causal.training
     assert run.state.position.step == num_steps
-    assert list(run.request.work_dir.iterdir()) == []
+    assert sorted(run.request.work_dir.iterdir()) == folders, "nothing of the scratch checkpoint"
 
 
 def test_it_is_told_between_the_plan_and_the_first_step(make_request: MakeRequest) -> None:
@@ -118,12 +119,23 @@ def test_a_disk_that_takes_no_checkpoint_is_told_at_once(make_request: MakeReque
     assert isinstance(channel.lines[-1], Finished)
 
 
-def example(length: int) -> Example:
-    return Example(length, torch.arange(length + 1), torch.ones(length + 1) > 0)
+def rows_of(lengths: list[int]) -> Examples:
+    """Of so many inputs each."""
+    tokens = [length + 1 for length in lengths]
+    return Examples(
+        {
+            "ids": torch.zeros(sum(tokens), dtype=torch.int32),
+            "labelled": torch.ones(sum(tokens)) > 0,
+            "starts": torch.tensor([0, *tokens]).cumsum(0),
+            "lines": torch.arange(len(tokens)),
+            "num_inputs": torch.tensor(lengths),
+        },
+        range(len(tokens)),
+    )
 
 
 def test_the_largest_micro_batch_holds_the_longest_row_and_what_fits_beside_it() -> None:
-    rows = [example(length) for length in (5, 30, 12, 40, 8, 3)]
+    rows = rows_of([5, 30, 12, 40, 8, 3])
     assert largest(rows, 3, 64).document_lengths == [40, 12, 8]
     assert largest(rows, 2, 64).document_lengths == [40, 12]
     assert largest(rows, 4, 10).document_lengths == [40], "longer than the budget, it goes alone"
@@ -132,7 +144,7 @@ def test_the_largest_micro_batch_holds_the_longest_row_and_what_fits_beside_it()
 
 def test_no_step_packs_a_larger_one() -> None:
     draw = torch.Generator().manual_seed(0)
-    rows = [example(int(length)) for length in torch.randint(1, 90, (64,), generator=draw)]
+    rows = rows_of(torch.randint(1, 90, (64,), generator=draw).tolist())
     bound = sum(largest(rows, 8, 128).document_lengths)
     packed = [batch for start in range(0, 64, 8) for batch in pack(rows[start : start + 8], 128)]
     assert bound >= 0.95 * max(sum(batch.document_lengths) for batch in packed)
@@ -140,6 +152,6 @@ def test_no_step_packs_a_larger_one() -> None:
 
 def test_it_follows_the_budget_of_the_plan(make_request: MakeRequest) -> None:
     run = prepare(make_request(resolved=FP32), Recorder())
-    batch = rehearse(run.model, run.rows.training, [], run.training.batch_size)
+    batch = rehearse(run.model, run.rows.training, run.rows.validation, run.training.batch_size)
     assert sum(batch.document_lengths) <= FP32["engine"]["micro_batch_tokens"]
-    assert max(row.num_inputs for row in run.rows.training) in batch.document_lengths
+    assert run.rows.training.longest in batch.document_lengths
