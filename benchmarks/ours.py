@@ -155,6 +155,7 @@ class Listener:
         report["step_tokens"].append(values["num_tokens"] - sum(report["step_tokens"]))
         report["step_seconds"].append(report["step_tokens"][-1] / values["tokens_per_second"])
         report["losses"].append(values["loss"])
+        report["memory_bytes"] = values["memory_bytes"]  # the GPU's, where there is one
         report["cpu_seconds"] = cpu_seconds(self._pid) - self._cpu_at_start
 
 

@@ -93,5 +93,7 @@ def padded_loss(model: nn.Module, examples: Sequence[Example]) -> Tensor:
         ids[row, :length] = example.ids
         mask[row, :length] = 1
         labels[row, :length] = torch.where(example.labelled, example.ids.long(), IGNORED)
+    device = next(model.parameters()).device
+    ids, mask, labels = ids.to(device), mask.to(device), labels.to(device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
