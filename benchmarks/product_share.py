@@ -168,7 +168,7 @@ def build(model: Path, micro_batch_tokens: int, args: argparse.Namespace, folder
         for name in PATHS:
             if name in args.fast:
                 print(name, switch_on(run.model.causal, name))
-    run.rows.training = made_rows(args.rows * 8, args.mean, seed=1)  # type: ignore[assignment]
+    run.rows.training = made_rows(args.rows * 8, args.mean, seed=1)
     run.epochs._num_rows, run.epochs.steps_per_epoch = args.rows * 8, 8
     return run
 

@@ -103,6 +103,7 @@ def _judge(model: Model, spec: JobSpec) -> Verdict:
     judged = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in paths_of(spec.method)])
     if model.plan.compute_dtype == "float32":
         return judged
+    del sample  # not two at once
     sample = _sample(model, spec, model.plan.compute_dtype)
     again = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in judged.paths])
     return Verdict(again.paths, judged.refused | again.refused)

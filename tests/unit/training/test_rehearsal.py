@@ -11,7 +11,7 @@ import torch
 from app.domain.job import JobPhase
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from worker.training.canary import largest, rehearse
-from worker.training.packing import pack
+from worker.training.packing import MicroBatch, pack
 from worker.training.protocol import Finished, Happened, Line, Measured, PhaseEntered, Planned, Request
 from worker.training.recipe import Run, prepare, train
 from worker.training.rows import Examples
@@ -134,24 +134,29 @@ def rows_of(lengths: list[int]) -> Examples:
     )
 
 
+def inputs_of(batch: MicroBatch) -> list[int]:
+    """Without what fills the last document up."""
+    return [example.num_inputs for example in batch.examples]
+
+
 def test_the_largest_micro_batch_holds_the_longest_row_and_what_fits_beside_it() -> None:
     rows = rows_of([5, 30, 12, 40, 8, 3])
-    assert largest(rows, 3, 64).document_lengths == [40, 12, 8]
-    assert largest(rows, 2, 64).document_lengths == [40, 12]
-    assert largest(rows, 4, 10).document_lengths == [40], "longer than the budget, it goes alone"
-    assert largest(rows, 6, 1000).document_lengths == [40, 30, 12, 8, 5, 3]
+    assert inputs_of(largest(rows, 3, 64)) == [40, 12, 8]
+    assert inputs_of(largest(rows, 2, 64)) == [40, 12]
+    assert inputs_of(largest(rows, 4, 10)) == [40], "longer than the budget, it goes alone"
+    assert inputs_of(largest(rows, 6, 1000)) == [40, 30, 12, 8, 5, 3]
 
 
 def test_no_step_packs_a_larger_one() -> None:
     draw = torch.Generator().manual_seed(0)
     rows = rows_of(torch.randint(1, 90, (64,), generator=draw).tolist())
-    bound = sum(largest(rows, 8, 128).document_lengths)
+    bound = sum(inputs_of(largest(rows, 8, 128)))
     packed = [batch for start in range(0, 64, 8) for batch in pack(rows[start : start + 8], 128)]
-    assert bound >= 0.95 * max(sum(batch.document_lengths) for batch in packed)
+    assert bound >= 0.95 * max(sum(inputs_of(batch)) for batch in packed)
 
 
 def test_it_follows_the_budget_of_the_plan(make_request: MakeRequest) -> None:
     run = prepare(make_request(resolved=FP32), Recorder())
     batch = rehearse(run.model, run.rows.training, run.rows.validation, run.training.batch_size)
-    assert sum(batch.document_lengths) <= FP32["engine"]["micro_batch_tokens"]
-    assert run.rows.training.longest in batch.document_lengths
+    assert sum(inputs_of(batch)) <= FP32["engine"]["micro_batch_tokens"]
+    assert run.rows.training.longest in inputs_of(batch)
