@@ -1,9 +1,7 @@
 """Supervised fine-tuning, from a request to a result folder. Reads top to bottom."""
 
-import gc
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +11,8 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PretrainedConfig
 
-from app.domain.event import EarlyStopped, Evaluated, JobEvent, MemoryReduced, ModelLoaded, Rehearsed
-from app.domain.job import FailureReason, JobPhase
+from app.domain.event import EarlyStopped, Evaluated, JobEvent, ModelLoaded, Rehearsed
+from app.domain.job import JobPhase
 from app.domain.spec import Training
 from worker.training.adapter_init import start_adapter
 from worker.training.canary import rehearse
@@ -25,23 +23,22 @@ from worker.training.checkpoint import (
     Trainee,
     load_weights,
     on_cpu,
-    random_states,
     read_checkpoint,
     read_position,
     restore,
-    restore_random_states,
     take_snapshot,
     write_checkpoint,
 )
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
-from worker.training.failure import TrainingFailed, not_finite
+from worker.training.failure import not_finite
+from worker.training.ladder import Ladder
 from worker.training.model import Model, load_config, load_model, quantize_ahead
 from worker.training.nf4_cache import NF4Cache
 from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
 from worker.training.packing import Epochs, Example, pack
 from worker.training.parity import check_parity
-from worker.training.plan import is_out_of_memory, make_plan, smaller, what_would_fit
+from worker.training.plan import is_out_of_memory, make_plan
 from worker.training.protocol import (
     Finished,
     Happened,
@@ -49,7 +46,6 @@ from worker.training.protocol import (
     Measured,
     PhaseEntered,
     Planned,
-    Replanned,
     Request,
     Started,
     Stopped,
@@ -77,6 +73,10 @@ def train(request: Request, channel: Channel, tokenizing: Tokenizing | None = No
         else:
             position = read_position(request.checkpoint_path) if request.checkpoint_path else Position()
         channel.say(Stopped(step=position.step))
+    except Exception as error:
+        if run is None or not is_out_of_memory(error):
+            raise
+        raise run.ladder.exhausted() from error  # where a smaller micro-batch is no help: in the optimizer, say
     finally:
         shutil.rmtree(request.tokens_dir, ignore_errors=True)
 
@@ -163,6 +163,7 @@ class Run:
         self.optimizer = make_optimizer(model.trainable, self.training, adapter.lora_plus_ratio if adapter else 1.0)
         self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
         self.state = Trainee(model.trainable, self.optimizer, self.scaler, Position(), Evaluations())
+        self.ladder = Ladder(request, model, rows, self.optimizer, channel)
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -209,7 +210,7 @@ class Run:
         step = self.state.position.step + 1
         started = time.monotonic()
         examples = [self.rows.training[row] for row in self.epochs.rows(step)]
-        loss = self._within_memory(lambda: self._accumulate(step, examples))
+        loss = self.ladder.within(self.state.position.step + 1, lambda: self._accumulate(step, examples))
         grad_norm = self._clip(step, examples)
         rate = learning_rate(step, self.total_steps, self.training)
         set_learning_rate(self.optimizer, rate)
@@ -236,8 +237,9 @@ class Run:
         """Seconds."""
         started = time.monotonic()
         rows, scratch = self.rows, self.request.work_dir / "rehearsal"
-        batch = self._within_memory(
-            lambda: rehearse(self.model, rows.training, rows.validation, self.training.batch_size)
+        batch = self.ladder.within(
+            self.state.position.step + 1,
+            lambda: rehearse(self.model, rows.training, rows.validation, self.training.batch_size),
         )
         try:
             write_checkpoint(scratch, take_snapshot(self.state, fingerprint(self.request, self.resolved)))
@@ -247,43 +249,6 @@ class Run:
         seconds = round(time.monotonic() - started, 3)
         self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=_peak_memory(), seconds=seconds))
         return seconds
-
-    def _within_memory(self, work: Callable[[], T]) -> T:
-        """Do `work`; where memory does not suffice, again under a smaller plan and from the same random state."""
-        before = random_states()
-        while True:
-            try:
-                return work()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Not in the handler: there the error's traceback still holds the step's tensors.
-            self._reduce_memory()
-            restore_random_states(before)
-
-    def _reduce_memory(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        plan, rows = self.model.plan, self.rows
-        longest = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
-        less = smaller(plan, self.training.gradient_checkpointing, longest)
-        if less is None:
-            raise TrainingFailed(
-                FailureReason.out_of_memory,
-                f"The training runs out of memory with {plan.micro_batch_tokens:,} tokens a micro-batch and "
-                f"{'with' if plan.gradient_checkpointing else 'without'} gradient checkpointing. What would fit: "
-                f"{what_would_fit(self.request, self.model.causal.config, plan, longest)}.",
-            )
-        self.model.follow(less)
-        gc.collect()
-        if less.device == "cuda":
-            torch.cuda.empty_cache()
-        reduced = MemoryReduced(
-            step=self.state.position.step + 1,
-            gradient_checkpointing=less.gradient_checkpointing,
-            micro_batch_tokens=less.micro_batch_tokens,
-        )
-        self._tell(reduced)
-        self._say(Replanned(resolved=self.resolved))
 
     def _accumulate(self, step: int, examples: list[Example]) -> float:
         """Gradients of the step's mean loss over labelled tokens, whatever micro-batches it takes."""
@@ -331,8 +296,9 @@ class Run:
         self._say(PhaseEntered(phase=JobPhase.evaluating))
         step = self.state.position.step
         try:
-            result = self._within_memory(
-                lambda: evaluate(self.model, self.rows.validation, step, self.channel.raise_if_stopped)
+            result = self.ladder.within(
+                self.state.position.step + 1,
+                lambda: evaluate(self.model, self.rows.validation, step, self.channel.raise_if_stopped),
             )
         except StopAsked:
             if self.channel.stop_wish == "drain":

@@ -1,0 +1,68 @@
+"""What is done when memory does not suffice: gradient checkpointing first, then half the micro-batch, rung by rung."""
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from app.domain.event import MemoryReduced
+from app.domain.job import FailureReason
+from worker.training.channel import Channel
+from worker.training.checkpoint import random_states, restore_random_states
+from worker.training.failure import TrainingFailed
+from worker.training.model import Model
+from worker.training.plan import is_out_of_memory, smaller, what_would_fit
+from worker.training.protocol import Happened, Replanned, Request
+from worker.training.rows import Rows
+
+T = TypeVar("T")
+
+
+class Ladder:
+    def __init__(
+        self, request: Request, model: Model, rows: Rows, optimizer: torch.optim.Optimizer, channel: Channel
+    ) -> None:
+        self._request, self._model, self._optimizer, self._channel = request, model, optimizer, channel
+        self._longest_row = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
+
+    def within(self, step: int, work: Callable[[], T]) -> T:
+        """Do `work`; where memory does not suffice, again under a smaller plan and from the same random state."""
+        before = random_states()
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the handler: there the error's traceback still holds the step's tensors.
+            self._step_down(step)
+            restore_random_states(before)
+
+    def exhausted(self) -> TrainingFailed:
+        plan = self._model.plan
+        how = "with" if plan.gradient_checkpointing else "without"
+        advice = what_would_fit(self._request, self._model.causal.config, plan, self._longest_row)
+        return TrainingFailed(
+            FailureReason.out_of_memory,
+            f"The training runs out of memory with {plan.micro_batch_tokens:,} tokens a micro-batch and {how} gradient "
+            f"checkpointing. What would fit: {advice}.",
+        )
+
+    def _step_down(self, step: int) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        wish = self._request.spec.training.gradient_checkpointing
+        less = smaller(self._model.plan, wish, self._longest_row)
+        if less is None:
+            raise self.exhausted()
+        self._model.follow(less)
+        gc.collect()
+        if less.device == "cuda":
+            torch.cuda.empty_cache()
+        reduced = MemoryReduced(
+            step=step,
+            gradient_checkpointing=less.gradient_checkpointing,
+            micro_batch_tokens=less.micro_batch_tokens,
+        )
+        self._channel.say(Happened(event=reduced))
+        self._channel.say(Replanned(resolved=less.resolved(self._request.spec)))
