@@ -1,5 +1,7 @@
 """Checkpoints written beside the training, one at a time."""
 
+import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +19,7 @@ class CheckpointWriter:
 
     def __init__(self, root: Path, channel: Channel) -> None:
         self._root, self._channel = root, channel
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_give_way)
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> "CheckpointWriter":
@@ -52,3 +54,8 @@ class CheckpointWriter:
             self._channel.say(Happened(event=Warned(code="checkpoint_failed", text=text)))
         else:
             self._channel.say(CheckpointWritten(step=snapshot.step, path=path))
+
+
+def _give_way() -> None:
+    """Training comes first: a thread of low priority takes the moments in which a core has nothing else to do."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

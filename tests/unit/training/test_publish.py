@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +46,26 @@ def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, t
         return finished.path, logits, run.request
 
     return trained
+
+
+PLAIN_PEFT = """
+import sys, torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+base, adapter, output = sys.argv[1:]
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter)
+with torch.no_grad():
+    save_file({"logits": model(torch.arange(3, 40)[None]).logits[0].contiguous()}, output)
+"""
+
+
+def test_a_fresh_process_that_knows_nothing_of_us_gives_the_same_logits(trained: Callable, tmp_path: Path) -> None:
+    folder, logits, request = trained("lora", "gemma3", adapter={"rank": 4})
+    output = tmp_path / "logits.safetensors"
+    words = [sys.executable, "-P", "-c", PLAIN_PEFT, str(request.base_model_path), str(folder), str(output)]
+    subprocess.run(words, check=True, cwd=tmp_path)
+    torch.testing.assert_close(load_file(output)["logits"], logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True:UserWarning")  # our 4-bit GPT-2 holds [out, in]

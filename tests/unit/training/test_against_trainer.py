@@ -1,0 +1,96 @@
+"""The loop against transformers' own Trainer with PEFT, padded, in fp32: twenty steps, some documents longer than the
+sliding window."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import Trainer, TrainingArguments
+
+from tests.fixtures.tiny_models import WINDOW
+from tests.unit.training.conftest import Recorder, make_spec
+from tests.unit.training.reference import IGNORED, plain_adapter, plain_model, trainable_of
+from worker.training.packing import Example
+from worker.training.protocol import Request
+from worker.training.recipe import Run, prepare
+
+
+class Remembering(Trainer):
+    """Its log rounds the loss; this is the loss itself."""
+
+    losses: list[float]
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(*args, **kwargs)
+        self.losses.append(float(loss.detach()))
+        return loss
+
+
+def padded(examples: list[Example]) -> dict[str, Tensor]:
+    longest = max(len(example.ids) for example in examples)
+    ids, mask = (torch.zeros(len(examples), longest, dtype=torch.long) for _ in range(2))
+    labels = torch.full_like(ids, IGNORED)
+    for row, example in enumerate(examples):
+        length = len(example.ids)
+        ids[row, :length], mask[row, :length] = example.ids, 1
+        labels[row, :length] = torch.where(example.labelled, example.ids.long(), IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def trained_by_trainer(model: PeftModel, run: Run, folder: Path) -> list[float]:
+    """In the order of the loop's own steps, which the rows are laid out in beforehand."""
+    order = [run.rows.training[row] for step in range(1, run.total_steps + 1) for row in run.epochs.rows(step)]
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=run.total_steps,
+        per_device_train_batch_size=run.training.batch_size,
+        learning_rate=float(run.training.learning_rate),
+        lr_scheduler_type="linear",
+        max_grad_norm=run.training.max_grad_norm,
+        weight_decay=0.0,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=True,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = Remembering(model=model, args=arguments, train_dataset=order, data_collator=padded)
+    trainer.losses = []
+    trainer.train()
+    return trainer.losses
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "mistral"])
+def test_twenty_steps_equal_the_trainers(family: str, make_request: Callable[..., Request], tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "the printer " * (number % 5 + 1), "completion": "is late " * (number % 3 + 1)}
+        for number in range(20)
+    ]
+    dataset = tmp_path / "long.jsonl"
+    dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    training = {"max_steps": 20, "batch_size": 5, "learning_rate": 1e-3, "schedule": "linear", "warmup_ratio": 0}
+    spec = make_spec("lora", training=training, adapter={"rank": 4})
+    channel = Recorder()
+    run = prepare(make_request(family=family, spec=spec, dataset_path=dataset), channel)
+    assert run.rows.training.longest > 2 * WINDOW
+    before = {name: tensor.detach().clone() for name, tensor in run.model.trainable.items()}
+    plain = plain_adapter(plain_model(run.request.base_model_path), spec.adapter, before)
+
+    expected = trained_by_trainer(plain, run, tmp_path / "trainer")
+    run.loop()
+
+    assert channel.losses() == pytest.approx(expected, rel=1e-5)
+    after = trainable_of(plain)
+    for part in ("lora_A", "lora_B"):
+        names = [name for name in before if part in name]
+        moved = torch.cat([(run.model.trainable[name] - before[name]).flatten() for name in names])
+        wanted = torch.cat([(after[name] - before[name]).flatten() for name in names])
+        assert (moved - wanted).norm() / wanted.norm() < 1e-3
