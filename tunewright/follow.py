@@ -21,19 +21,20 @@ def follow(client: Client, job_id: str, console: Console) -> Job:
     """The final job. Everything shown is the API's."""
     job, asked = client.get_job(job_id), time.monotonic()
     values: dict[str, float] = {}
+    step = job.step
     board: Board = Bar(console) if console.is_terminal else Lines(console)
     with board:
-        board.show(job, job.step, values)
+        board.show(job, step, values)
         for update in client.watch(job_id):
             is_event = isinstance(update, Event)
             if not job.is_final and (is_event or time.monotonic() - asked > ASK_SECONDS):
                 job, asked = client.get_job(job_id), time.monotonic()
             if isinstance(update, Event):
                 board.tell(update)
-                board.show(job, job.step, values)
             else:
                 values |= update.values
-                board.show(job, update.step, values)
+                step = update.step  # and not the job's, whose values may not have come yet
+            board.show(job, step, values)
     return client.get_job(job_id)
 
 
@@ -84,7 +85,7 @@ class Lines:
 
     def show(self, job: Job, step: int, values: dict[str, float]) -> None:
         early = time.monotonic() - self.said_at < LINE_SECONDS and step != job.total_steps
-        if not job.total_steps or step == self.said_step or early:
+        if not job.total_steps or not values or step == self.said_step or early:
             return
         self.said_at, self.said_step = time.monotonic(), step
         share = f"step {step}/{job.total_steps}  {step / job.total_steps:.0%}"

@@ -18,12 +18,16 @@ from worker.training.rows import Rows
 
 T = TypeVar("T")
 
+RESERVE_BYTES = 2 * 2**20
+"""Given back when nothing else is left, so that there is memory to say so."""
+
 
 class Ladder:
     def __init__(
         self, request: Request, model: Model, rows: Rows, optimizer: torch.optim.Optimizer, channel: Channel
     ) -> None:
         self._request, self._model, self._optimizer, self._channel = request, model, optimizer, channel
+        self._reserve: bytearray | None = bytearray(RESERVE_BYTES)
         self._longest_row = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
 
     def within(self, step: int, work: Callable[[], T]) -> T:
@@ -40,6 +44,8 @@ class Ladder:
             restore_random_states(before)
 
     def exhausted(self) -> TrainingFailed:
+        self._reserve = None
+        gc.collect()
         plan = self._model.plan
         how = "with" if plan.gradient_checkpointing else "without"
         advice = what_would_fit(self._request, self._model.causal.config, plan, self._longest_row)
