@@ -83,17 +83,32 @@ def reference_run(model: nn.Module, run: Any) -> list[float]:
     return losses
 
 
-def padded_loss(model: nn.Module, examples: Sequence[Example]) -> Tensor:
-    """Mean cross-entropy over the labelled tokens of a padded batch."""
+def assert_moved_alike(ours: dict[str, nn.Parameter], plain: nn.Module, before: dict[str, Tensor]) -> None:
+    """A and B apart: ‖Δθ - Δθ_ref‖ / ‖Δθ_ref‖ is below 1e-3."""
+    after = trainable_of(plain)
+    for part in ("lora_A", "lora_B"):
+        names = [name for name in before if part in name]
+        moved = torch.cat([(ours[name] - before[name]).flatten() for name in names])
+        expected = torch.cat([(after[name] - before[name]).flatten() for name in names])
+        assert (moved - expected).norm() / expected.norm() < 1e-3
+
+
+def padded(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """A batch as transformers' models take it."""
     longest = max(len(example.ids) for example in examples)
     ids, mask = (torch.zeros(len(examples), longest, dtype=torch.long) for _ in range(2))
     labels = torch.full_like(ids, IGNORED)
     for row, example in enumerate(examples):
         length = len(example.ids)
-        ids[row, :length] = example.ids
-        mask[row, :length] = 1
+        ids[row, :length], mask[row, :length] = example.ids, 1
         labels[row, :length] = torch.where(example.labelled, example.ids.long(), IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def padded_loss(model: nn.Module, examples: Sequence[Example]) -> Tensor:
+    """Mean cross-entropy over the labelled tokens of a padded batch."""
     device = next(model.parameters()).device
-    ids, mask, labels = ids.to(device), mask.to(device), labels.to(device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    batch = {name: tensor.to(device) for name, tensor in padded(examples).items()}
+    labels = batch.pop("labels")
+    logits = model(**batch, use_cache=False).logits
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from peft import PeftModel
-from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import Recorder, make_spec
-from tests.unit.training.reference import IGNORED, plain_adapter, plain_model, trainable_of
-from worker.training.packing import Example
+from tests.unit.training.reference import assert_moved_alike, padded, plain_adapter, plain_model
 from worker.training.protocol import Request
 from worker.training.recipe import Run, prepare
 
@@ -29,17 +26,6 @@ class Remembering(Trainer):
         loss = super().compute_loss(*args, **kwargs)
         self.losses.append(float(loss.detach()))
         return loss
-
-
-def padded(examples: list[Example]) -> dict[str, Tensor]:
-    longest = max(len(example.ids) for example in examples)
-    ids, mask = (torch.zeros(len(examples), longest, dtype=torch.long) for _ in range(2))
-    labels = torch.full_like(ids, IGNORED)
-    for row, example in enumerate(examples):
-        length = len(example.ids)
-        ids[row, :length], mask[row, :length] = example.ids, 1
-        labels[row, :length] = torch.where(example.labelled, example.ids.long(), IGNORED)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def trained_by_trainer(model: PeftModel, run: Run, folder: Path) -> list[float]:
@@ -88,9 +74,4 @@ def test_twenty_steps_equal_the_trainers(family: str, make_request: Callable[...
     run.loop()
 
     assert channel.losses() == pytest.approx(expected, rel=1e-5)
-    after = trainable_of(plain)
-    for part in ("lora_A", "lora_B"):
-        names = [name for name in before if part in name]
-        moved = torch.cat([(run.model.trainable[name] - before[name]).flatten() for name in names])
-        wanted = torch.cat([(after[name] - before[name]).flatten() for name in names])
-        assert (moved - wanted).norm() / wanted.norm() < 1e-3
+    assert_moved_alike(run.model.trainable, plain, before)
