@@ -32,8 +32,8 @@ from worker.training.quantization import dense_weight
 from worker.training.recipe import Run, prepare
 
 NUM_ROWS = 96
-ROWS_A_STEP = 10
-"""Enough to fill two micro-batches of 1,024 tokens, or one of 2,048, nearly."""
+ROWS_A_STEP = 24
+"""Enough to fill several micro-batches, so that these hold about as many tokens as they may."""
 
 
 class Silent(Channel):

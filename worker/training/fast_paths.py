@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from worker.training.attention import attend
-from worker.training.gated_mlp import ACTIVATIONS, gated_mlp
+from worker.training.activation import ACTIVATIONS
+from worker.training.gated_mlp import gated_mlp
 from worker.training.lora import AdaptedLinear
 from worker.training.norm import norm_eps, norm_weight, rms_norm
 from worker.training.products import Products, products_of
@@ -35,7 +36,7 @@ def fast_norm(module: nn.Module) -> bool:
 
 
 def fast_mlp(module: nn.Module) -> bool:
-    """Gate and up share their input products; the activation is computed once."""
+    """Gate and up share their input products; what is elementwise is not kept."""
     if not _is(module, "MLP") or not all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
         return False
     activation = _activation(module)

@@ -16,9 +16,10 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from tests.unit.training.conftest import make_spec
 from worker.training import attention, fast_paths
+from worker.training.activation import ACTIVATIONS
 from worker.training.attention import attend
 from worker.training.fast_paths import fast_norm
-from worker.training.gated_mlp import ACTIVATIONS, gated_mlp
+from worker.training.gated_mlp import gated_mlp
 from worker.training.lora import AdaptedLinear
 from worker.training.model import Model, load_config, load_model
 from worker.training.norm import norm_eps, norm_weight, rms_norm
@@ -136,6 +137,24 @@ def plainly(layer: nn.Module, x: Tensor) -> Tensor:
         layer.by_hand = False
     result: Tensor = layer(x)
     return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_equals_torchs_own(name: str, dtype: torch.dtype) -> None:
+    """In more pieces than one, and far out, where a sigmoid's exponential would overflow."""
+    activation = ACTIVATIONS[name]
+    x = torch.cat([torch.linspace(-12, 12, 600_000), torch.tensor([-1e9, -1e4, 0.0, 1e9])]).to(dtype).view(-1, 4)
+    wide = x.double().requires_grad_()
+    expected = activation.kernel(wide)
+    (slope,) = torch.autograd.grad(expected.sum(), wide)
+
+    found, derivative = activation.with_derivative(x)
+
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype is torch.float32 else {"rtol": 2**-8, "atol": 1e-6}
+    torch.testing.assert_close(activation.of(x), found, rtol=0, atol=0)
+    torch.testing.assert_close(found.double(), expected, **close)
+    torch.testing.assert_close(derivative.double(), slope, **close)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

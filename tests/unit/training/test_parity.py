@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from app.domain.job import FailureReason
 from tests.unit.training.conftest import FP32, Recorder, make_spec
-from worker.training import attention, fast_paths, gated_mlp, lora, loss, norm, parity, rotary
+from worker.training import attention, fast_paths, lora, loss, norm, parity, rotary
+from worker.training.activation import Activation
 from worker.training.failure import TrainingFailed
 from worker.training.model import ALL_PATHS, Model, load_config, load_model, paths_of
 from worker.training.parity import Verdict, check_parity
@@ -85,7 +85,7 @@ def _forget_that_gemma_stores_weights_less_one(patch: Patch) -> None:
 
 
 def _take_a_sigmoid_for_silus_derivative(patch: Patch) -> None:
-    patch.setitem(gated_mlp.ACTIVATIONS, "silu", (F.silu, lambda grad, x: grad * torch.sigmoid(x)))
+    patch.setattr(Activation, "with_derivative", lambda self, x: (self.of(x), torch.sigmoid(x)))
 
 
 def _scale_attention_wrongly(patch: Patch) -> None:
