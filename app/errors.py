@@ -5,7 +5,7 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, AlreadyCancelling, DatasetInUse, ModelExists
+│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, ModelExists
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, BadModelFolder
 ├── TooLarge 413
@@ -91,7 +91,7 @@ class JobFinal(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Job {id} has already {state}; nothing can change it. Post a new job instead.")
+        super().__init__(f"Job {id} has already {state}; nothing can change it. Retry it as a new job instead.")
 
 
 class JobNotFinal(Conflict):
@@ -99,7 +99,7 @@ class JobNotFinal(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Job {id} is {state}; cancel it and wait for its end before deleting it.")
+        super().__init__(f"Job {id} is {state}; wait for its end first, or cancel it.")
 
 
 class AlreadyCancelling(Conflict):
@@ -108,6 +108,22 @@ class AlreadyCancelling(Conflict):
     def __init__(self, id: str) -> None:
         self.id = id
         super().__init__(f"Job {id} is being cancelled already; wait for its end.")
+
+
+class AlreadyPaused(Conflict):
+    code = "already_paused"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Job {id} is {state} already; resume it when it shall go on.")
+
+
+class NotPaused(Conflict):
+    code = "not_paused"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Job {id} is {state}; only a paused job can be resumed.")
 
 
 class DatasetInUse(Conflict):
