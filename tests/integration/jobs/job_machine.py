@@ -31,22 +31,34 @@ from app.domain.machine import Machine
 from app.domain.metric import MetricPoint
 from app.errors import (
     AlreadyCancelling,
+    AlreadyPaused,
     DatasetInUse,
     DatasetNotFound,
     InvalidSpec,
     JobFinal,
     JobNotFinal,
     JobNotFound,
+    NotPaused,
     StaleAttempt,
 )
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
 from app.jobs.service import JobService
-from tests.integration.jobs.job_model import FINAL, LAPSES_INTO, MAY_END, ModelDataset, ModelJob
+from tests.integration.jobs.job_model import FINAL, MAY_FAIL, MAY_SUCCEED, ModelDataset, ModelJob
 from tests.integration.jobs.job_world import World, stored
 
 MACHINES = [Machine("cpu", "cpu", 16), Machine("small", "cuda", 16), Machine("large", "cuda", 80)]
 MAX_JOBS = 8
+VERBS = (
+    JobService.get,
+    JobService.cancel,
+    JobService.pause,
+    JobService.resume,
+    JobService.retry,
+    JobService.delete,
+    JobService.log_tail,
+)
+NOT_FINAL = [str(state) for state in JobState if state not in FINAL]
 
 
 def one_of(names: str) -> st.SearchStrategy[int]:
@@ -69,26 +81,26 @@ class JobMachine(RuleBasedStateMachine):
         return 3 * open + list(range(len(self.jobs)))
 
     def held_job(self) -> list[int]:
-        return [number for number, job in enumerate(self.jobs) if job.held]
+        return [number for number, job in enumerate(self.jobs) if job.hold]
 
     def some_claim(self) -> list[int]:
-        current = [number for number, (claim, _) in enumerate(self.claims) if self.find_job(claim, *LAPSES_INTO)]
+        current = [number for number, (claim, _) in enumerate(self.claims) if self.find_job(claim)]
         return 3 * current + list(range(len(self.claims)))
 
     def some_dataset(self) -> list[int]:
         return list(range(len(self.datasets)))
 
     def find_job(self, claim: Claim, *states: str) -> ModelJob | None:
-        """The job that the claim still speaks for."""
-        found = [
-            job for job in self.jobs if job.belongs_to(claim) and (job.held if not states else job.state in states)
-        ]
-        return found[0] if found else None
+        """The job that the claim holds, in one of `states` or in any."""
+        return next(
+            (job for job in self.jobs if job.belongs_to(claim) and job.hold and (not states or job.state in states)),
+            None,
+        )
 
     @initialize()
     def begin(self) -> None:
-        for project_id, state in zip(self.world.projects, ("ready", "ready"), strict=True):
-            self.upload(self.world.projects.index(project_id), state)
+        for project in (0, 1):
+            self.upload(project, "ready")
 
     def teardown(self) -> None:
         self.world.clear()
@@ -135,7 +147,7 @@ class JobMachine(RuleBasedStateMachine):
             session.execute(update(Job).where(Job.id == ids[0]).values(losses=losses))
 
         if self.granted(post, InvalidSpec if unusable else None):
-            self.jobs.append(ModelJob(ids[0], dataset.project_id, [dataset], losses=losses, **asked))
+            self.jobs.append(ModelJob(ids[0], dataset.project_id, dataset, losses=losses, **asked))
 
     @precondition(lambda self: self.jobs)
     @rule(number=one_of("some_job"))
@@ -143,23 +155,52 @@ class JobMachine(RuleBasedStateMachine):
         job = self.jobs[number]
         refusals = dict.fromkeys(FINAL, JobFinal) | {"cancelling": AlreadyCancelling}
         if self.asked(job, JobService.cancel, refusals):
-            if job.held:
-                self.wish(job, "cancelling", "cancel_requested")
-            else:
-                job.move("cancelled", "job_cancelled")
+            job.cancel()
+
+    @precondition(lambda self: self.jobs)
+    @rule(number=one_of("some_job"))
+    def pause(self, number: int) -> None:
+        job = self.jobs[number]
+        refusals = dict.fromkeys(FINAL, JobFinal) | {"cancelling": AlreadyCancelling}
+        if self.asked(job, JobService.pause, refusals | dict.fromkeys(("pausing", "paused"), AlreadyPaused)):
+            job.pause()
+
+    @precondition(lambda self: self.jobs)
+    @rule(number=one_of("some_job"))
+    def resume(self, number: int) -> None:
+        job = self.jobs[number]
+        refusals = dict.fromkeys(FINAL, JobFinal) | {"cancelling": AlreadyCancelling}
+        if self.asked(job, JobService.resume, refusals | dict.fromkeys(("queued", "running"), NotPaused)):
+            job.resume()
+
+    @precondition(lambda self: self.jobs and len(self.jobs) < MAX_JOBS)
+    @rule(number=one_of("some_job"))
+    def retry(self, number: int) -> None:
+        job = self.jobs[number]
+        refusals = dict.fromkeys(NOT_FINAL, JobNotFinal)
+        if job.dataset.deleted or job.dataset.state == "invalid":
+            refusals |= dict.fromkeys(FINAL, InvalidSpec)
+        ids: list[str] = []
+
+        def again(jobs: JobService, project_id: str, id: str) -> None:
+            ids.append(jobs.retry(project_id, id).id)
+
+        if self.asked(job, again, refusals):
+            self.jobs.append(job.again(ids[0]))
 
     @precondition(lambda self: self.jobs)
     @rule(number=one_of("some_job"))
     def delete(self, number: int) -> None:
         job = self.jobs[number]
-        open = [state for state in JobState if state not in FINAL]
-        if self.asked(job, JobService.delete, dict.fromkeys(open, JobNotFinal)):
+        if self.asked(job, JobService.delete, dict.fromkeys(NOT_FINAL, JobNotFinal)):
             job.deleted = True
+            for other in self.jobs:
+                other.retry_of = None if other.retry_of == job.id else other.retry_of
 
     @precondition(lambda self: self.jobs)
     @rule(number=one_of("some_job"))
     def ask_from_another_project(self, number: int) -> None:
-        for verb in (JobService.get, JobService.cancel, JobService.delete):
+        for verb in VERBS:
             other = next(id for id in self.world.projects if id != self.jobs[number].project_id)
             with pytest.raises(JobNotFound), transaction(self.world.sessions) as session:
                 verb(JobService(session), other, self.jobs[number].id)
@@ -179,12 +220,10 @@ class JobMachine(RuleBasedStateMachine):
     def delete_dataset(self, number: int) -> None:
         """Refused while a job may still read it."""
         dataset = self.datasets[number]
-        used = any(dataset in job.datasets and job.state not in FINAL for job in self.jobs)
+        used = any(job.dataset is dataset and job.state not in FINAL for job in self.jobs)
         refusal = DatasetNotFound if dataset.deleted else DatasetInUse if used else None
         if self.granted(lambda session: DatasetService(session).delete(dataset.project_id, dataset.id), refusal):
             dataset.deleted = True
-            for job in self.jobs:
-                job.datasets = [kept for kept in job.datasets if kept is not dataset]
 
     # What workers do
 
@@ -211,17 +250,14 @@ class JobMachine(RuleBasedStateMachine):
     @rule(number=one_of("some_claim"))
     def heartbeat(self, number: int) -> None:
         claim, machine = self.claims[number]
-        job = self.find_job(claim, "queued", "running", "pausing", "cancelling")
-        if job and job.state == "queued" and not job.lapsed:
-            job = None
+        job = self.find_job(claim) or next((job for job in self.jobs if job.belongs_to(claim) and job.lapsed), None)
         states: list[str] = []
-
 
         def beat(session: Session) -> None:
             states.append(QueueRepository(session).renew(claim, 60))
 
         if self.granted(beat, None if job else StaleAttempt) and job:
-            if job.state == "queued":
+            if job.lapsed:
                 job.take_up_again(machine)
             job.overdue = False
             assert states == [job.state]
@@ -270,26 +306,20 @@ class JobMachine(RuleBasedStateMachine):
     def publish(self, number: int, adapter: bool) -> None:
         files = [stored(self.claims[number][0], path) for path in ("a.safetensors", "b.json")]
         archive = stored(self.claims[number][0], "all.tar") if adapter else None
-        if job := self.said(number, lambda attempt: attempt.publish({}, files, archive), *MAY_END):
+        if job := self.said(number, lambda attempt: attempt.publish({}, files, archive), *MAY_SUCCEED):
             job.publish([file.path for file in [*files, *([archive] if archive else [])]])
 
     @precondition(lambda self: self.claims)
     @rule(number=one_of("some_claim"), reason=st.sampled_from(["nan_loss", "child_died"]))
     def fail(self, number: int, reason: str) -> None:
-        if job := self.said(number, lambda attempt: attempt.fail(FailureReason(reason), "It went wrong."), *MAY_END):
+        if job := self.said(number, lambda attempt: attempt.fail(FailureReason(reason), "It went wrong."), *MAY_FAIL):
             job.fail(reason)
 
     @precondition(lambda self: self.claims)
     @rule(number=one_of("some_claim"))
     def release(self, number: int) -> None:
-        if job := self.said(number, AttemptService.release, *MAY_END):
-            job.end("queued", "released", "attempt_released")
-
-    @precondition(lambda self: self.claims)
-    @rule(number=one_of("some_claim"))
-    def end_as_cancelled(self, number: int) -> None:
-        if job := self.said(number, AttemptService.cancelled, "cancelling"):
-            job.end("cancelled", "cancelled", "job_cancelled")
+        if job := self.said(number, AttemptService.release):
+            job.release()
 
     # What time and the dispatcher do
 
@@ -302,9 +332,7 @@ class JobMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         lost = [job for job in self.jobs if job.overdue]
-        refused = [
-            job for job in self.jobs if job.state == "queued" and any(used.state == "invalid" for used in job.datasets)
-        ]
+        refused = [job for job in self.jobs if job.state == "queued" and job.dataset.state == "invalid"]
         with transaction(self.world.sessions) as session:
             moved = [job.id for job in QueueRepository(session).sweep()]
         assert sorted(moved) == sorted(job.id for job in lost + refused)
@@ -312,12 +340,6 @@ class JobMachine(RuleBasedStateMachine):
             job.lose()
         for job in refused:
             job.refuse()
-
-    def wish(self, job: ModelJob, state: str, event: str) -> None:
-        """Of a running job; its worker keeps its lease, or goes on being overdue."""
-        worker_id, overdue = job.worker_id, job.overdue
-        job.move(state, event)
-        job.worker_id, job.overdue = worker_id, overdue
 
     def asked(self, job: ModelJob, verb: Callable[..., object], refusals: dict[Any, type[Exception]]) -> bool:
         """Whether a user's wish was granted."""
@@ -327,7 +349,7 @@ class JobMachine(RuleBasedStateMachine):
     def said(self, number: int, word: Callable[[AttemptService], object], *states: str) -> ModelJob | None:
         """The job, if the claim holds it in one of `states` (any that is held); else the word is refused."""
         claim, _ = self.claims[number]
-        job = self.find_job(claim, *states or LAPSES_INTO)
+        job = self.find_job(claim, *states)
         self.granted(lambda session: word(AttemptService(session, claim)), None if job else StaleAttempt)
         return job
 

@@ -14,8 +14,9 @@ LOSSES_SURVIVED = 20
 LOSSES_WITHOUT_A_STEP = 3
 LAPSES_INTO = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}
 FINAL = ("succeeded", "failed", "cancelled")
-MAY_END = ("running", "pausing")
-"""States in which an attempt may still succeed, fail or give its job back."""
+MAY_SUCCEED = ("running", "pausing")
+MAY_FAIL = (*MAY_SUCCEED, "queued", "paused")
+"""The last two while it yields."""
 
 
 @dataclass
@@ -30,13 +31,14 @@ class ModelDataset:
 class ModelJob:
     id: str
     project_id: str
-    datasets: list[ModelDataset]
+    dataset: ModelDataset
     priority: int
     device: str
     min_memory_gb: int
     max_retries: int
     keep_checkpoints: int
     losses: int
+    retry_of: str | None = None
     state: str = "queued"
     failures: int = 0
     fruitless: int = 0
@@ -44,8 +46,10 @@ class ModelJob:
     claim: Claim | None = None
     """Of the latest attempt; the only one whose words count."""
     worker_id: str | None = None
+    hold: bool = False
+    """The attempt has the lease: in the states that say so, and elsewhere while it yields to a resume."""
     overdue: bool = False
-    """Its lease has run out, and no sweep has noticed."""
+    """The lease has run out, and no sweep has noticed."""
     lapsed: bool = False
     """Queued because its lease ran out, so that its worker may still take it up again."""
     step: int = 0
@@ -59,52 +63,96 @@ class ModelJob:
     deleted: bool = False
 
     @property
-    def held(self) -> bool:
-        return self.state in LAPSES_INTO
-
-    @property
     def attempt(self) -> int:
         return self.claim.attempt if self.claim else 0
 
     def fits(self, machine: Machine) -> bool:
         return (
             self.state == "queued"
+            and not self.hold
             and self.device in ("auto", machine.device)
             and self.min_memory_gb <= machine.memory_gb
-            and all(dataset.state == "ready" for dataset in self.datasets)
+            and self.dataset.state == "ready"
         )
 
     def belongs_to(self, claim: Claim) -> bool:
         return not self.deleted and self.claim == claim
 
-    def move(self, state: str, *events: str) -> None:
+    def again(self, id: str) -> "ModelJob":
+        """A retry: what was asked, and nothing of what became of it."""
+        asked = {name: getattr(self, name) for name in ("priority", "device", "min_memory_gb", "max_retries")}
+        return ModelJob(
+            id,
+            self.project_id,
+            self.dataset,
+            **asked,
+            keep_checkpoints=self.keep_checkpoints,
+            losses=0,
+            retry_of=self.id,
+        )
+
+    def move(self, state: str, *events: str, yields: bool = False) -> None:
         assert JobState(state) in TRANSITIONS[JobState(self.state)]
         self.state = state
-        self.overdue = self.lapsed = False
-        if not self.held:
-            self.worker_id = None
+        self.lapsed = False
         self.history += events
+        if state not in LAPSES_INTO and not yields:
+            self.let_go()
+
+    def let_go(self) -> None:
+        self.hold = self.overdue = False
+        self.worker_id = None
 
     def end(self, state: str, outcome: str, *events: str) -> None:
-        """By the word of its attempt."""
+        """And with it the attempt."""
         self.move(state, *events)
         self.attempts[self.attempt] = outcome
+
+    def stop_yielding(self, outcome: str, event: str) -> None:
+        """The attempt has ended, and its job stays where a user has put it."""
+        self.let_go()
+        self.history.append(event)
+        self.attempts[self.attempt] = outcome
+
+    def cancel(self) -> None:
+        if self.state in MAY_SUCCEED:
+            self.move("cancelling", "cancel_requested")
+        elif self.hold:
+            self.end("cancelled", "cancelled", "job_cancelled")
+        else:
+            self.move("cancelled", "job_cancelled")
+
+    def pause(self) -> None:
+        if self.state == "running":
+            self.move("pausing", "pause_requested")
+        else:
+            self.move("paused", "job_paused", yields=self.hold)
+
+    def resume(self) -> None:
+        self.move("queued", "resume_requested", yields=self.hold)
 
     def take(self, claim: Claim, machine: Machine) -> None:
         assert claim.attempt == self.attempt + 1, "attempt numbers only grow, by one"
         self.move("running", "job_claimed")
-        self.claim, self.worker_id, self.start_step = claim, machine.worker_id, None
-        self.attempts[claim.attempt] = "open"
+        self.claim, self.start_step = claim, None
+        self.hold_by(machine)
 
     def take_up_again(self, machine: Machine) -> None:
         """Its worker was only cut off; the loss is forgiven."""
         self.move("running", "attempt_recovered")
-        self.worker_id = machine.worker_id
         self.losses -= 1
         self.fruitless = max(self.fruitless - 1, 0)
+        self.hold_by(machine)
+
+    def hold_by(self, machine: Machine) -> None:
+        self.hold, self.worker_id = True, machine.worker_id
         self.attempts[self.attempt] = "open"
 
     def lose(self) -> None:
+        if self.state not in LAPSES_INTO:
+            # It was to stop anyway; no loss is counted.
+            self.stop_yielding("lost", "attempt_lost")
+            return
         progressed = self.start_step is not None and self.step > self.start_step
         self.losses += 1
         self.fruitless = 0 if progressed else self.fruitless + 1
@@ -118,13 +166,27 @@ class ModelJob:
         self.lapsed = onward == "queued"
 
     def fail(self, reason: str) -> None:
-        again = self.state == "running" and self.failures < self.max_retries
         self.failures += 1
-        if again:
+        if self.state not in MAY_SUCCEED:
+            self.stop_yielding("failed", "attempt_failed")
+        elif self.failures > self.max_retries:
+            self.end("failed", "failed", "job_failed")
+            self.reason = reason
+        elif self.state == "pausing":
+            self.end("paused", "failed", "attempt_failed", "job_paused")
+        else:
             self.end("queued", "failed", "attempt_failed")
-            return
-        self.end("failed", "failed", "job_failed")
-        self.reason = reason
+
+    def release(self) -> None:
+        match self.state:
+            case "running":
+                self.end("queued", "released", "attempt_released")
+            case "pausing":
+                self.end("paused", "paused", "job_paused")
+            case "cancelling":
+                self.end("cancelled", "cancelled", "job_cancelled")
+            case _:
+                self.stop_yielding("released", "attempt_released")
 
     def refuse(self) -> None:
         self.move("failed", "job_failed")
@@ -160,7 +222,8 @@ class ModelJob:
             "state": self.state,
             "attempt": self.attempt,
             "worker_id": self.worker_id,
-            "leased": self.held,
+            "leased": self.hold,
+            "retry_of": self.retry_of,
             "finished": self.state in FINAL,
             "in_use": self.state not in FINAL,
             "failures": self.failures,
