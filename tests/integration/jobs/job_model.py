@@ -80,16 +80,8 @@ class ModelJob:
 
     def again(self, id: str) -> "ModelJob":
         """A retry: what was asked, and nothing of what became of it."""
-        asked = {name: getattr(self, name) for name in ("priority", "device", "min_memory_gb", "max_retries")}
-        return ModelJob(
-            id,
-            self.project_id,
-            self.dataset,
-            **asked,
-            keep_checkpoints=self.keep_checkpoints,
-            losses=0,
-            retry_of=self.id,
-        )
+        names = ("project_id", "dataset", "priority", "device", "min_memory_gb", "max_retries", "keep_checkpoints")
+        return ModelJob(id, **{name: getattr(self, name) for name in names}, losses=0, retry_of=self.id)
 
     def move(self, state: str, *events: str, yields: bool = False) -> None:
         assert JobState(state) in TRANSITIONS[JobState(self.state)]

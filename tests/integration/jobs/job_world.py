@@ -14,7 +14,8 @@ from app.domain.identity import new_id
 from app.jobs.queue import Claim
 
 SHOWN = text("""
-    SELECT id, retry_of, state, attempt, worker_id, lease_until IS NOT NULL AS leased, finished_at IS NOT NULL AS finished,
+    SELECT id, retry_of, state, attempt, worker_id,
+        lease_until IS NOT NULL AS leased, finished_at IS NOT NULL AS finished,
         (SELECT coalesce(bool_or(active), false) FROM dataset_uses WHERE job_id = jobs.id) AS in_use,
         failures, losses, losses_without_progress AS fruitless, failure_reason AS reason, step, last_event_number,
         ARRAY(SELECT number FROM job_events WHERE job_id = jobs.id ORDER BY number) AS numbers,
