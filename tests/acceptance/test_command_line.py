@@ -128,6 +128,7 @@ def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
 
 COMMANDS = "", "up", "keys create", "models add", "models list", "models remove", "datasets upload", "datasets list"
 COMMANDS += "datasets show", "datasets delete", "jobs create", "jobs list", "jobs show", "jobs watch", "jobs cancel"
+COMMANDS += "jobs pause", "jobs resume", "jobs retry"
 COMMANDS += "jobs delete", "jobs logs", "jobs download", "adapters list", "adapters show", "adapters download"
 
 
