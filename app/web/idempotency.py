@@ -66,4 +66,4 @@ def get_once(
     return Once(session, caller.project_id, idempotency_key, f"{request.method} {request.url.path}")
 
 
-OnceDep = Annotated[Once, Depends(get_once, scope="function")]
+OnceDep = Annotated[Once, Depends(get_once)]

@@ -60,8 +60,11 @@ def test_a_training_is_paused_with_a_checkpoint_and_goes_on_from_there(
         client.pause_job(job.id)
     assert refused.value.code == "already_paused"
 
-    other = client.retry_job(client.cancel_job(submit(client, tmp_path, steps=3).id).id)
+    other = submit(client, tmp_path, steps=3)
     assert client.wait(other.id).state == "succeeded", "the machine is free for others meanwhile"
+    again = client.retry_job(other.id)
+    assert again.retry_of == other.id
+    assert client.wait(again.id).state == "succeeded"
     assert client.get_job(job.id).state == "paused"
 
     assert client.resume_job(job.id).state == "queued"

@@ -16,7 +16,7 @@ from tunewright.follow import follow, spoken, time_left
 app = typer.Typer(no_args_is_help=True, help="Fine-tuning jobs.")
 Id = Annotated[str, typer.Argument(help="The job's id, ftjob-….", metavar="ID")]
 Key = Annotated[
-    str | None, typer.Option("--idempotency-key", help="Of your own: the same command again makes no second job.")
+    str | None, typer.Option("--idempotency-key", help="Of your own: the same spec again makes no second job.")
 ]
 WatchIt = Annotated[bool, typer.Option("--watch", help="Watch it until its end.")]
 Metadata = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
