@@ -5,13 +5,14 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, ModelExists
+│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, ModelExists,
+│       RequestInProgress
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, BadModelFolder
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
-├── InvalidSpec 422 (every bad field at once)
+├── InvalidSpec 422 (every bad field at once), IdempotencyKeyReused 422
 └── StorageFull 507
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
 """
@@ -142,6 +143,12 @@ class ModelExists(Conflict):
         super().__init__(f"The catalogue already has a different model named {name!r}; choose another name.")
 
 
+class RequestInProgress(Conflict):
+    """A request with this Idempotency-Key is still at work; send yours again in a moment."""
+
+    code = "request_in_progress"
+
+
 class BadRequest(TunewrightError):
     status, code = 400, "bad_request"
 
@@ -187,6 +194,12 @@ class InvalidSpec(TunewrightError):
         self.errors = tuple(errors)
         places = ", ".join(error.pointer or "the body" for error in errors[:5])
         super().__init__(f"{len(errors)} field{'s' * (len(errors) != 1)} must be changed: {places}.")
+
+
+class IdempotencyKeyReused(TunewrightError):
+    """This Idempotency-Key was used for another request; take a new key for each thing to make."""
+
+    status, code = 422, "idempotency_key_reused"
 
 
 class StorageFull(TunewrightError):

@@ -13,12 +13,14 @@ from app.errors import (
     AlreadyCancelling,
     AlreadyPaused,
     BadCursor,
+    IdempotencyKeyReused,
     InvalidSpec,
     JobFinal,
     JobNotFinal,
     JobNotFound,
     NotJson,
     NotPaused,
+    RequestInProgress,
     TooLarge,
 )
 from app.errors import UnsupportedMediaType as NotAsJson
@@ -26,8 +28,9 @@ from app.jobs.repository import JobFilter
 from app.jobs.schemas import EXAMPLE_SPEC, JobOut
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
-from app.web.body import read_json
+from app.web.body import BodyDep, read_json
 from app.web.dependencies import PageDep, SessionDep
+from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
@@ -61,16 +64,20 @@ def get_filter(
     summary="Post a job",
     response_model=JobOut,
     openapi_extra=SPEC_BODY,
-    responses=problems(InvalidSpec, NotJson, TooLarge, NotAsJson),
+    responses=problems(InvalidSpec, NotJson, TooLarge, NotAsJson, RequestInProgress, IdempotencyKeyReused),
 )
 def post_job(
-    response: Response, caller: CallerDep, session: SessionDep, body: Annotated[object, Depends(read_json)]
-) -> JobOut:
+    caller: CallerDep,
+    session: SessionDep,
+    once: OnceDep,
+    body: BodyDep,
+    spec: Annotated[object, Depends(read_json)],
+) -> Response:
     """Queue a fine-tuning job. Once it is answered with 201 the job is safe: no crash loses it.
 
     A bad spec is answered with every bad field at once. The dataset may still be under inspection; the job waits."""
     service = JobService(session)
-    return _posted(service, service.submit(caller.project_id, body), response)
+    return once.answer(lambda: _posted(service, service.submit(caller.project_id, spec)), body)
 
 
 @router.get("", summary="List jobs", responses=problems(BadCursor))
@@ -122,14 +129,15 @@ def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     "/{id}/retry",
     status_code=201,
     summary="Retry a job",
-    responses=problems(JobNotFound, JobNotFinal, InvalidSpec),
+    response_model=JobOut,
+    responses=problems(JobNotFound, JobNotFinal, InvalidSpec, RequestInProgress, IdempotencyKeyReused),
 )
-def retry_job(id: str, response: Response, caller: CallerDep, session: SessionDep) -> JobOut:
+def retry_job(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) -> Response:
     """Post a new job by the spec of one that has ended; `retry_of` names that one. It begins from step 0.
 
     The spec is checked again: a dataset or model may be gone."""
     service = JobService(session)
-    return _posted(service, service.retry(caller.project_id, id), response)
+    return once.answer(lambda: _posted(service, service.retry(caller.project_id, id)))
 
 
 @router.delete("/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinal))
@@ -147,9 +155,8 @@ def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:
     return JobService(session).log_tail(caller.project_id, id)
 
 
-def _posted(service: JobService, job: Job, response: Response) -> JobOut:
-    response.headers["Location"] = f"/jobs/{job.id}"
-    return JobOut.of(job, waiting_for=service.waiting_for(job))
+def _posted(service: JobService, job: Job) -> Created:
+    return Created(f"/jobs/{job.id}", JobOut.of(job, waiting_for=service.waiting_for(job)))
 
 
 def _shown(service: JobService, project_id: str, id: str) -> JobOut:
