@@ -26,6 +26,10 @@ class ModelDataset:
     state: str
     deleted: bool = False
 
+    @property
+    def usable(self) -> bool:
+        return not self.deleted and self.state != "invalid"
+
 
 @dataclass
 class ModelJob:
@@ -123,6 +127,9 @@ class ModelJob:
     def resume(self) -> None:
         self.move("queued", "resume_requested", yields=self.hold)
 
+    def delete(self) -> None:
+        self.deleted = True
+
     def take(self, claim: Claim, machine: Machine) -> None:
         assert claim.attempt == self.attempt + 1, "attempt numbers only grow, by one"
         self.move("running", "job_claimed")
@@ -199,7 +206,7 @@ class ModelJob:
         furthest = sorted({*self.checkpoints, (step, self.attempt)}, reverse=True)
         self.checkpoints = furthest[: self.keep_checkpoints]
 
-    def give_up_checkpoint(self, step: int, attempt: int) -> None:
+    def give_up_checkpoint(self, attempt: int, step: int) -> None:
         self.history.append("warned")
         self.checkpoints = [kept for kept in self.checkpoints if kept != (step, attempt)]
 

@@ -9,9 +9,7 @@ from sqlalchemy import create_engine, delete, func, text, update
 from app.db.projects import find_or_create_project
 from app.db.session import open_sessions, transaction
 from app.db.tables import BaseModel, Dataset, DeadObject, Job, OutboxRow
-from app.domain.artifact import StoredFile
 from app.domain.identity import new_id
-from app.jobs.queue import Claim
 
 SHOWN = text("""
     SELECT id, retry_of, state, attempt, worker_id,
@@ -92,8 +90,3 @@ def dataset(project_id: str, id: str, state: str) -> Dataset:
     return Dataset(
         id=id, project_id=project_id, filename="rows.jsonl", state=state, storage_key=key, size=10, sha256="0" * 64
     )
-
-
-def stored(claim: Claim, path: str) -> StoredFile:
-    key = f"{claim.project_id}/jobs/{claim.job_id}/{claim.attempt}/{path}"
-    return StoredFile(path=path, key=key, size=1, sha256="0" * 64)
