@@ -124,7 +124,9 @@ class JobMachine(RuleBasedStateMachine):
     def the_database_shows_what_must_hold(self) -> None:
         type(self).steps += 1
         for shown, job in zip(self.world.shown(), [job for job in self.jobs if not job.deleted], strict=True):
-            assert shown == job.row()
+            expected = job.row()
+            differing = {name: (shown[name], value) for name, value in expected.items() if shown[name] != value}
+            assert not differing, f"job {self.jobs.index(job)} shows, and should show: {differing}"
 
     @initialize(asked=st.lists(ASKED, min_size=1, max_size=3), machines=st.lists(st.sampled_from(MACHINES), max_size=3))
     def begin(self, asked: list[dict[str, Any]], machines: list[Machine]) -> None:
