@@ -162,7 +162,7 @@ def facts_of(job: Job) -> dict[str, object]:
         "name": job.name,
         "state": job.state,
         "phase": job.phase,
-        "waits for": job.waiting_for,
+        "waits": job.waiting_for,
         "failure": f"{job.failure['reason']}: {job.failure['message']}" if job.failure else None,
         "progress": f"{job.progress:.0%}, step {job.step} of {job.total_steps or '?'}, attempt {job.attempt}",
         "measured": "  ".join([*spoken(job.last_metrics), *time_left(job)]),
