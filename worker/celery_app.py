@@ -55,7 +55,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
     def start(self, worker: Any) -> None:
         from worker import tasks
 
-        queues = {str(name) for name in worker.app.amqp.queues}
+        queues = {str(name) for name in worker.app.amqp.queues.consume_from}
         self.presence = Presence(get_settings(), queues, draining)
         self.presence.start()
         looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]

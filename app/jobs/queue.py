@@ -212,7 +212,7 @@ def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def full_projects() -> Select[tuple[str]]:
+def full_projects() -> Select[str]:
     """Ids of the projects whose workers hold as many jobs as the project's limit allows."""
     held, limited = aliased(Job), aliased(Project)
     return (

@@ -1,5 +1,7 @@
 """Workers that register and give signs of life, limits of projects, and an order of the queue without ties."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -27,15 +29,18 @@ def upgrade() -> None:
     ):
         op.add_column("workers", column)
     op.drop_index("ix_jobs_queue", table_name="jobs", postgresql_where=QUEUED)
-    order = [sa.literal_column("priority DESC"), "created_at", "id"]
-    op.create_index("ix_jobs_queue", "jobs", order, unique=False, postgresql_where=QUEUED)
+    create_queue_index("created_at", "id")
 
 
 def downgrade() -> None:
     op.drop_index("ix_jobs_queue", table_name="jobs", postgresql_where=QUEUED)
-    order = [sa.literal_column("priority DESC"), "created_at"]
-    op.create_index("ix_jobs_queue", "jobs", order, unique=False, postgresql_where=QUEUED)
+    create_queue_index("created_at")
     for name in ("online_until", "draining", "queues", "versions", "device_name"):
         op.drop_column("workers", name)
     op.drop_constraint(op.f("ck_projects_max_running_jobs"), "projects", type_="check")
     op.drop_column("projects", "max_running_jobs")
+
+
+def create_queue_index(*age: str) -> None:
+    urgency: sa.ColumnElement[Any] = sa.literal_column("priority DESC")
+    op.create_index("ix_jobs_queue", "jobs", [urgency, *map(sa.column, age)], unique=False, postgresql_where=QUEUED)
