@@ -44,10 +44,8 @@ def test_the_other_actions() -> None:
 
 def test_stop_stands_still_until_told_to_go_on() -> None:
     script = "from app.domain.failpoint import reach\nprint('by', flush=True); reach('a'); print('on')"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        cwd=ROOT, env=os.environ | {"FAILPOINT": "a:stop"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    asked = os.environ | {"FAILPOINT": "a:stop"}
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=asked, stdout=subprocess.PIPE, text=True)
     stat = Path(f"/proc/{process.pid}/stat")
     ends = time.monotonic() + 30
     while stat.read_text().rsplit(")")[1].split()[0] != "T":
@@ -69,7 +67,8 @@ def test_around_says_nothing_after_what_failed() -> None:
     failed = run("with around('claim'): raise SystemExit(7)", FAILPOINT="after_claim:exit")
     assert failed.returncode == 7
     assert run("with around('claim'): raise SystemExit(7)", FAILPOINT="before_claim:exit").returncode == 1
-    assert run("with around('claim'): print('claimed')", FAILPOINT="after_claim:kill").stdout == ""
+    killed = run("with around('claim'): print('claimed', flush=True)", FAILPOINT="after_claim:kill")
+    assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, "claimed\n")
 
 
 @pytest.mark.parametrize("words", ["after_claim", "after_claim:die", "a:kill@0", "a:sleep"])
