@@ -90,7 +90,7 @@ def inspect() -> None:
 def claim_job() -> Claim | None:
     around = surroundings()
     try:
-        with transaction(around.sessions) as session:
+        with transaction(around.sessions, "claim") as session:
             WorkerRepository(session).seen(around.machine)
             job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)
     except DBAPIError as error:

@@ -96,7 +96,7 @@ def inspect_next(sessions: Sessions, storage: Storage) -> bool:
 
     The file is read outside any transaction. A crash meanwhile leaves a lease that lapses.
     """
-    with transaction(sessions) as session:
+    with transaction(sessions, "claim_inspection") as session:
         dataset = DatasetRepository(session).claim_for_inspection()
     if dataset is None:
         return False
@@ -105,6 +105,6 @@ def inspect_next(sessions: Sessions, storage: Storage) -> bool:
     except FileNotFoundError:
         lost = Problem(line=1, pointer="", code="bytes_lost", message="Storage has lost the file; upload it again.")
         report = Report(format=None, num_examples=0, problems=[lost], problem_counts={lost.code: 1})
-    with transaction(sessions) as session:
+    with transaction(sessions, "conclude_inspection") as session:
         DatasetService(session).conclude(dataset, report)
     return True
