@@ -79,7 +79,7 @@ def inspect() -> None:
         return
     around = surroundings()
     try:
-        while not draining.is_set() and inspect_next(around.sessions, around.storage):
+        while not draining.is_set() and inspect_next(around.sessions, around.storage, around.settings.lease_seconds):
             continue
     except DBAPIError as error:
         log.warning("inspection waits for Postgres", error=str(error)[:300])
