@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app import logs, outbox
 from app.datasets.service import DatasetService
+from app.db.kept_answers import forget_answers
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import DeadObject
 from app.domain.job import JobState
@@ -80,12 +81,13 @@ class Dispatcher:
             raise
 
     def collect(self) -> None:
-        """Remove bytes that no row names any more."""
+        """Remove bytes that no row names any more, and answers that were kept for a day."""
         with transaction(self.sessions, "collect") as session:
             query = select(DeadObject).order_by(DeadObject.id).limit(100).with_for_update(skip_locked=True)
             dead = session.scalars(query).all()
             self.storage.delete(*(row.storage_key for row in dead))
             session.execute(delete(DeadObject).where(DeadObject.id.in_([row.id for row in dead])))
+            forget_answers(session)
 
 
 def run(settings: Settings, stop: threading.Event) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunewright import download, local, upload
-from tunewright.transport import EVENTS, METRICS, Transport, poll
+from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
 from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model
 
@@ -51,9 +51,12 @@ class Client:
 
     # Jobs
 
-    def create_job(self, **spec: Any) -> Job:
-        """By the fields of a JobSpec: `base_model`, `dataset_id`, `training={"epochs": 2}` and what else is wanted."""
-        return Job.read(self._transport.ask("POST", "jobs", json=spec))
+    def create_job(self, *, idempotency_key: str | None = None, **spec: Any) -> Job:
+        """By the fields of a JobSpec: `base_model`, `dataset_id`, `training={"epochs": 2}` and what else is wanted.
+
+        With an `idempotency_key` of yours it may be called again, after ConnectionFailed for instance: within 24 hours
+        the same spec with the same key makes no second job."""
+        return Job.read(self._transport.ask("POST", "jobs", json=spec, headers=once(idempotency_key)))
 
     def get_job(self, id: str) -> Job:
         return Job.read(self._transport.ask("GET", "jobs", id))
@@ -78,6 +81,17 @@ class Client:
 
     def cancel_job(self, id: str) -> Job:
         return Job.read(self._transport.ask("POST", "jobs", id, "cancel"))
+
+    def pause_job(self, id: str) -> Job:
+        """A running job is `pausing` until its checkpoint is stored, then `paused`."""
+        return Job.read(self._transport.ask("POST", "jobs", id, "pause"))
+
+    def resume_job(self, id: str) -> Job:
+        return Job.read(self._transport.ask("POST", "jobs", id, "resume"))
+
+    def retry_job(self, id: str, *, idempotency_key: str | None = None) -> Job:
+        """A new job by the spec of one that is final; its `retry_of` is `id`. For the key see `create_job`."""
+        return Job.read(self._transport.ask("POST", "jobs", id, "retry", headers=once(idempotency_key)))
 
     def delete_job(self, id: str) -> None:
         self._transport.ask("DELETE", "jobs", id)

@@ -62,6 +62,7 @@ class Job(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     adapter_id: str | None
+    retry_of: str | None
     waiting_for: str | None
 
     @property

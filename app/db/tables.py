@@ -127,6 +127,7 @@ class Job(Base):
     claim_token: Mapped[str | None]
     worker_id: Mapped[str | None]
     lease_until: Mapped[datetime | None]
+    """Set while an attempt holds the job: in the held states, and in others while it yields."""
     lapsed: Mapped[bool] = mapped_column(server_default=text("false"))
     """Queued by a lapsed lease, so that the claim's token may take the attempt up again."""
     failures: Mapped[int] = mapped_column(server_default=text("0"))
@@ -143,15 +144,13 @@ class Job(Base):
     created_at: Mapped[datetime] = created()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
         Index("ix_jobs_queue", text("priority DESC"), "created_at", postgresql_where=text("state = 'queued'")),
-        Index(
-            "ix_jobs_lease",
-            "lease_until",
-            postgresql_where=text("state IN ('running', 'pausing', 'cancelling')"),
-        ),
+        Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
     )
 
@@ -267,6 +266,23 @@ class OutboxRow(Base):
     queue: Mapped[str]
     task: Mapped[str]
     created_at: Mapped[datetime] = created()
+
+
+class KeptAnswer(Base):
+    """How a POST with an `Idempotency-Key` was answered, so that the same request is answered alike."""
+
+    __tablename__ = "idempotency_keys"
+
+    project_id: Mapped[str] = project()
+    key: Mapped[str]
+    request_sha256: Mapped[str]
+    """Of method, path and body."""
+    status: Mapped[int]
+    location: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (PrimaryKeyConstraint("project_id", "key"), Index(None, "created_at"))
 
 
 class DeadObject(Base):

@@ -59,6 +59,8 @@ class JobOut(Wire):
     failure: Failure | None
     adapter_id: str | None
     metadata: dict[str, str]
+    retry_of: str | None
+    """The job whose spec this one was made from; null once that is deleted."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -86,6 +88,7 @@ class JobOut(Wire):
             else None,
             adapter_id=adapter_id,
             metadata=job.metadata_,
+            retry_of=job.retry_of,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
