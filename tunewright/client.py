@@ -8,7 +8,7 @@ from typing import Any, Self
 from tunewright import download, local, upload
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
-from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model
+from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model, Worker
 
 
 class Client:
@@ -136,7 +136,7 @@ class Client:
                 download.save(body, path, artifact.size, artifact.sha256)
         return Path(folder)
 
-    # Adapters and models
+    # Adapters, models and workers
 
     def list_adapters(self) -> Iterator[AdapterSummary]:
         return map(AdapterSummary.read, self._transport.pages("adapters"))
@@ -168,3 +168,7 @@ class Client:
 
     def models(self) -> Iterator[Model]:
         return map(Model.read, self._transport.pages("models"))
+
+    def workers(self) -> list[Worker]:
+        """Every worker seen within a day, those online first."""
+        return [Worker.read(each) for each in self._transport.ask("GET", "workers")["items"]]

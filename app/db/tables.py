@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -24,7 +24,11 @@ class Project(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    max_running_jobs: Mapped[int | None]
+    """Jobs of its that workers may hold at once; null for any number."""
     created_at: Mapped[datetime] = created()
+
+    __table_args__ = (CheckConstraint("max_running_jobs >= 0", "max_running_jobs"),)
 
 
 class ApiKey(Base):
@@ -148,7 +152,7 @@ class Job(Base):
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
-        Index("ix_jobs_queue", text("priority DESC"), "created_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_queue", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
@@ -297,12 +301,21 @@ class DeadObject(Base):
 
 
 class Worker(Base):
-    """A worker process that has spoken; `seen_at` is its last sign of life."""
+    """A worker process that has registered; `seen_at` is its last sign of life."""
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     device: Mapped[str]
+    device_name: Mapped[str | None]
     memory_gb: Mapped[float]
+    versions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Of Python, Tunewright and what it trains with, by name."""
+    queues: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """`training`, `light` or both."""
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Asked to stop: it takes no more work."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
+    online_until: Mapped[datetime] = created()
+    """Lease of its last sign of life."""

@@ -194,7 +194,7 @@ def facts_of(job: Job) -> dict[str, object]:
         "name": job.name,
         "state": job.state,
         "phase": job.phase,
-        "waits for": job.waiting_for,
+        "waits": job.waiting_for,
         "retry of": job.retry_of,
         "failure": f"{job.failure['reason']}: {job.failure['message']}" if job.failure else None,
         "progress": f"{job.progress:.0%}, step {job.step} of {job.total_steps or '?'}, attempt {job.attempt}",
