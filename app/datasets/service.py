@@ -69,7 +69,7 @@ class DatasetService:
             raise DatasetInUse(id, list(job_ids))
         self.datasets.delete(dataset)
 
-    def delete_expired(self, limit: int) -> list[str]:
+    def delete_expired(self, limit: int) -> Sequence[str]:
         """Delete datasets of any project whose time is over, but none that an unfinished job uses; their ids."""
         deleted = []
         for dataset in self.datasets.expired(limit):
