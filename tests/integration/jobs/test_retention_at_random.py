@@ -19,7 +19,7 @@ from app.jobs.service import JobService
 from app.settings import Settings
 from tests.integration.jobs.retention_world import DAY, HOUR, World
 
-STEPS = 150
+STEPS = 120
 ENDING = {*FINAL, JobState.cancelling}
 
 
@@ -39,7 +39,9 @@ class Chance:
             return list(session.scalars(select(*query)))  # type: ignore[call-overload]
 
     def any_claim(self) -> Claim | None:
-        return self.random.choice(self.claims) if self.claims else None
+        """More often one of the latest: what happens to an attempt twice is what is hard."""
+        some = self.claims[-3:] if self.random.random() < 0.8 else self.claims
+        return self.random.choice(some) if some else None
 
     def upload(self) -> None:
         self.world.upload(self.random.choice([None, None, HOUR, 3 * DAY]))
@@ -158,7 +160,7 @@ def world(settings: Settings, sessions: Sessions, project_id: str) -> World:
     return World(settings, sessions, project_id)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(5))
 def test_only_what_no_row_names_is_removed_and_all_of_it(
     world: World, claim: Callable[..., Claim | None], base_model: str, seed: int
 ) -> None:
