@@ -31,10 +31,15 @@ class Client:
 
     # Datasets
 
-    def upload_dataset(self, path: str | Path, progress: upload.Progress | None = None) -> Dataset:
-        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`."""
+    def upload_dataset(
+        self, path: str | Path, progress: upload.Progress | None = None, *, expires_after_seconds: int | None = None
+    ) -> Dataset:
+        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`. It is deleted when
+        it expires and no unfinished job uses it; the server may have a time of its own for those that do not say."""
+        params = {} if expires_after_seconds is None else {"expires_after_seconds": expires_after_seconds}
         with upload.Upload(Path(path), progress) as file:
-            return Dataset.read(self._transport.ask("POST", "datasets", files={"file": (file.filename, file)}))
+            sent = {"file": (file.filename, file)}
+            return Dataset.read(self._transport.ask("POST", "datasets", params=params, files=sent))
 
     def get_dataset(self, id: str) -> Dataset:
         return Dataset.read(self._transport.ask("GET", "datasets", id))

@@ -86,8 +86,14 @@ class Dataset(Base):
     inspecting_until: Mapped[datetime | None]
     """Lease of the light worker that inspects it."""
     created_at: Mapped[datetime] = created()
+    expires_at: Mapped[datetime | None]
+    """From then on the collector deletes it, once no unfinished job uses it; null is never."""
 
-    __table_args__ = (Index("ix_datasets_page", "project_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_datasets_page", "project_id", "created_at", "id"),
+        Index(None, "storage_key"),
+        Index("ix_datasets_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
 
 
 class DatasetUse(Base):
@@ -175,8 +181,17 @@ class Attempt(Base):
     start_step: Mapped[int | None]
     """Step it went on from; null until its process has said so."""
     log_tail: Mapped[str] = mapped_column(server_default=text("''"))
+    collected_at: Mapped[datetime | None]
+    """When its folder in storage was searched for bytes that no row names; once is enough, since it has ended."""
 
-    __table_args__ = (PrimaryKeyConstraint("job_id", "number"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("job_id", "number"),
+        Index(
+            "ix_attempts_uncollected",
+            "ended_at",
+            postgresql_where=text("collected_at IS NULL AND ended_at IS NOT NULL"),
+        ),
+    )
 
 
 class JobEvent(Base):
@@ -257,7 +272,11 @@ class Artifact(Base):
     sha256: Mapped[str]
     created_at: Mapped[datetime] = created()
 
-    __table_args__ = (Index("uq_artifacts_job_id_path", "job_id", "path", unique=True), Index(None, "adapter_id"))
+    __table_args__ = (
+        Index("uq_artifacts_job_id_path", "job_id", "path", unique=True),
+        Index(None, "adapter_id"),
+        Index(None, "storage_key"),
+    )
 
 
 class OutboxRow(Base):
@@ -290,7 +309,7 @@ class KeptAnswer(Base):
 
 
 class DeadObject(Base):
-    """Bytes that no row names any more; the collector removes them from storage."""
+    """Bytes that no row names any more, or never did; the collector removes them from storage."""
 
     __tablename__ = "dead_objects"
 
@@ -298,6 +317,10 @@ class DeadObject(Base):
     project_id: Mapped[str] = project()
     storage_key: Mapped[str]
     created_at: Mapped[datetime] = created()
+    due_at: Mapped[datetime] = created()
+    """Not removed before then."""
+
+    __table_args__ = (Index(None, "due_at"), Index(None, "storage_key"))
 
 
 class Worker(Base):
