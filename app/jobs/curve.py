@@ -65,7 +65,7 @@ def windows(span: Span, num_steps: int) -> Iterator[Span]:
 
 
 def grid_over(spans: Sequence[Span], num_groups: int) -> Grid:
-    """At most so many groups over all the spans, by buckets of which each group takes less than 32."""
+    """At most so many groups over all the spans, each of at most 17 buckets or values a name."""
     first, last = min(span.first for span in spans), max(span.last for span in spans)
     needed = _ceil(last - first + 1, num_groups)
     widths = [width for width in reversed(WIDTHS) if width <= needed]
