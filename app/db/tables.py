@@ -229,6 +229,29 @@ class MetricValue(Base):
     )
 
 
+class MetricBucket(Base):
+    """What the values of one name by one attempt come to over the `width` steps from `start` on: how many there are,
+    the lowest and the highest, each with its step. Written in the values' own transaction."""
+
+    __tablename__ = "metric_buckets"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    name: Mapped[str]
+    width: Mapped[int]
+    """One of `app.db.buckets.WIDTHS`."""
+    start: Mapped[int]
+    """A multiple of the width."""
+    num_values: Mapped[int]
+    min_value: Mapped[float]
+    min_step: Mapped[int]
+    max_value: Mapped[float]
+    max_step: Mapped[int]
+
+    __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "name", "width", "start"),)
+
+
 class Checkpoint(Base):
     __tablename__ = "checkpoints"
 
