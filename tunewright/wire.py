@@ -36,6 +36,7 @@ class Dataset(Answer):
     problems: list[dict[str, Any]]
     problem_counts: dict[str, int]
     created_at: datetime
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Job(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     adapter_id: str | None
+    retry_of: str | None
     waiting_for: str | None
     queue_position: int | None
 

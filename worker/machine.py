@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from app.domain.failpoint import around
 from app.domain.machine import Machine
 
 PACKAGES = ("tunewright", "torch", "transformers", "peft", "bitsandbytes")
@@ -35,7 +36,8 @@ def find_gpu() -> Gpu | None:
     if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
     query = [program, "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    with around("ask_gpu"):
+        found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     lines = found.stdout.splitlines()
     if found.returncode != 0 or not lines:
         return None

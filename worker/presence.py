@@ -47,7 +47,7 @@ class Presence:
 
     def _try(self, act: Callable[[WorkerService], None]) -> None:
         try:
-            with transaction(self._sessions) as session:
+            with transaction(self._sessions, "sign_of_life") as session:
                 act(WorkerService(session))
         except DBAPIError as error:
             log.warning("no sign of life while Postgres is away", error=str(error)[:300])

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, Project
 from app.domain.dataset import DatasetState
-from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancelled, JobClaimed, JobFailed
+from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancelled, JobClaimed, JobFailed, JobPaused
 from app.domain.job import HELD, LAPSE, MAX_LOSSES, MAX_LOSSES_WITHOUT_PROGRESS, FailureReason, JobState
 from app.domain.machine import Machine
 from app.errors import StaleAttempt
@@ -41,6 +41,7 @@ class QueueRepository:
             select(Job)
             .where(
                 Job.state == JobState.queued,
+                Job.lease_until.is_(None),
                 Job.device.in_(["auto", machine.device]),
                 Job.min_memory_gb <= machine.memory_gb,
                 Job.project_id.not_in(full_projects()),
@@ -77,13 +78,8 @@ class QueueRepository:
 
     def renew(self, claim: Claim, lease_seconds: float) -> JobState:
         """Prolong the lease and tell the job's state, which may hold a wish; StaleAttempt if it is lost for good."""
-        held = (
-            update(Job)
-            .where(*owned(claim), Job.state.in_(HELD))
-            .values(lease_until=lease_end(lease_seconds))
-            .returning(Job.state)
-        )
-        state = self.session.scalars(held).one_or_none()
+        renewed = update(Job).where(*held(claim)).values(lease_until=lease_end(lease_seconds)).returning(Job.state)
+        state = self.session.scalars(renewed).one_or_none()
         return JobState(state) if state else self._take_up_again(claim, lease_seconds)
 
     def _take_up_again(self, claim: Claim, lease_seconds: float) -> JobState:
@@ -117,8 +113,10 @@ class QueueRepository:
     def sweep(self) -> list[Job]:
         """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid."""
         lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
+        yielding = select(Job).where(Job.state.not_in(HELD), Job.lease_until < func.clock_timestamp())
         doomed = select(Job).where(Job.state == JobState.queued, uses_dataset_in(DatasetState.invalid))
         moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
+        moved += [self._free(job) for job in self.session.scalars(yielding.with_for_update(skip_locked=True))]
         return moved + [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
 
     def _lose(self, job: Job) -> Job:
@@ -140,6 +138,8 @@ class QueueRepository:
             values |= {"failure_reason": FailureReason.crash_loop, "failure_message": why}
         elif target is JobState.cancelled:
             events.append(JobCancelled())
+        elif target is JobState.paused:
+            events.append(JobPaused())
         return self.jobs.move(
             job.project_id,
             job.id,
@@ -151,6 +151,11 @@ class QueueRepository:
             phase=None,
             **values,
         )
+
+    def _free(self, job: Job) -> Job:
+        """A job whose yielding attempt no longer answers. It was to stop anyway: no loss is counted."""
+        self._end_attempt(job.project_id, job.id, job.attempt, "lost")
+        return self.jobs.let_go(job, [AttemptLost(attempt=job.attempt)])
 
     def _refuse(self, job: Job) -> Job:
         why = "The dataset turned out invalid; GET /datasets/{id} lists its problems."
@@ -212,15 +217,20 @@ def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     )
 
 
+def held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    """The fence while the attempt is under way, whether its job is in a held state or it yields."""
+    return (*owned(claim), Job.lease_until.is_not(None))
+
+
 def full_projects() -> Select[str]:
     """Ids of the projects whose workers hold as many jobs as the project's limit allows."""
-    held, limited = aliased(Job), aliased(Project)
+    under_way, limited = aliased(Job), aliased(Project)
     return (
         select(limited.id)
-        .outerjoin(held, (held.project_id == limited.id) & held.state.in_(HELD))
+        .outerjoin(under_way, (under_way.project_id == limited.id) & under_way.lease_until.is_not(None))
         .where(limited.max_running_jobs.is_not(None))
         .group_by(limited.id)
-        .having(func.count(held.id) >= limited.max_running_jobs)
+        .having(func.count(under_way.id) >= limited.max_running_jobs)
     )
 
 

@@ -62,6 +62,8 @@ class JobOut(Wire):
     failure: Failure | None
     adapter_id: str | None
     metadata: dict[str, str]
+    retry_of: str | None
+    """The job whose spec this one was made from; null once that is deleted."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -90,6 +92,7 @@ class JobOut(Wire):
             else None,
             adapter_id=adapter_id,
             metadata=job.metadata_,
+            retry_of=job.retry_of,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
@@ -139,8 +142,10 @@ class EventList(Wire):
 
 
 class MetricList(Wire):
-    """A job's curve: for each step the point that counts, oldest first."""
+    """A job's curves: for each step the point that counts, by step."""
 
     items: list[MetricPoint]
     next_after_step: int | None
-    """Send it as `after_step` for what follows; null when nothing more is there yet."""
+    """Send it as `after_step` for what follows; null when nothing more is there yet, or a range was asked for."""
+    downsampled: bool
+    """Whether the range holds more points; those shown are the extremes."""

@@ -21,7 +21,9 @@ def waiting(session: Session, job: Job) -> Waiting:
     """What must change first for a queued job to start; its turn only when nothing else is in its way."""
     queue = QueueRepository(session)
     position = queue.position(job)
-    if not DatasetService(session).uses_are_ready(job.project_id, job.id):
+    if job.lease_until is not None:
+        reason = "its last attempt still writes a checkpoint"
+    elif not DatasetService(session).uses_are_ready(job.project_id, job.id):
         reason = "its dataset is being inspected"
     elif shortage := WorkerService(session).shortage(job.device, job.min_memory_gb):
         reason = shortage

@@ -27,14 +27,14 @@ def read_limit(word: str) -> int | None:
 
 
 def limit(sessions: Sessions, given: argparse.Namespace) -> str:
-    with transaction(sessions) as session:
+    with transaction(sessions, "limit_project") as session:
         if not limit_project(session, given.name, given.jobs):
             sys.exit(f"There is no project {given.name!r}; its first key makes it.")
     return describe(given.name, given.jobs)
 
 
 def show(sessions: Sessions, given: argparse.Namespace) -> str:
-    with transaction(sessions) as session:
+    with transaction(sessions, "list_projects") as session:
         return "\n".join(describe(project.name, project.max_running_jobs) for project in all_projects(session))
 
 

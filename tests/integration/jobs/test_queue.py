@@ -161,7 +161,7 @@ def test_cancel_against_publish_whoever_commits_first_wins(
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
         AttemptService(session, held).publish({}, [], None)
     with transaction(sessions) as session:
-        AttemptService(session, held).cancelled()
+        AttemptService(session, held).release()
     assert state_of(id) is JobState.cancelled
 
 
