@@ -9,7 +9,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import Job, Worker
-from app.domain.job import HELD
 from app.domain.machine import Machine
 
 MOST_SHOWN = 1000
@@ -59,7 +58,7 @@ class WorkerRepository:
 
     def all(self) -> Sequence[ShownWorker]:
         """Those online first, by id. Of the jobs that they hold nothing is told but that there is one."""
-        busy = exists().where(Job.worker_id == Worker.id, Job.state.in_(HELD))
+        busy = exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None))
         query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
         return [ShownWorker(*row) for row in self.session.execute(query)]
 

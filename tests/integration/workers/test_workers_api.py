@@ -48,10 +48,11 @@ def test_those_online_come_first(api: TestClient, sessions: Sessions) -> None:
     ]
 
 
-@pytest.mark.parametrize("state", ["running", "pausing", "cancelling"])
+@pytest.mark.parametrize("state", ["running", "pausing", "cancelling", "queued"])
 def test_a_worker_that_holds_a_job_is_busy_and_whose_job_is_not_told(
     api: TestClient, sessions: Sessions, state: str
 ) -> None:
+    """Also one that was paused and resumed before its attempt had let go of it."""
     register(sessions, BIG, SMALL)
     with transaction(sessions) as session:
         stranger = find_or_create_project(session, "stranger")
