@@ -11,10 +11,11 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from app.domain.artifact import StoredFile
@@ -44,6 +45,10 @@ class Writer:
 
 class DamagedObject(OSError):
     """Stored bytes are not those that were stored."""
+
+
+FAILURES: Final = (OSError, BaseError, StorageFull)
+"""What the world may do to a write: no room, no network, no permission."""
 
 
 class Storage:

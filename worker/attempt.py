@@ -18,13 +18,14 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 from redis import Redis
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app.adapters.service import AdapterService
 from app.datasets.service import DatasetService
-from app.db.session import Sessions, transaction
+from app.db.session import Sessions
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.event import Warned
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
 from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
@@ -33,8 +34,11 @@ from app.jobs.queue import Claim
 from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
-from app.storage import DamagedObject, Storage
+from app.storage import FAILURES, DamagedObject, Storage
 from worker.child import Child
+from worker.fence import Fence
+from worker.leftovers import attempt_folder, remove
+from worker.limits import Limits, verdict
 from worker.reporter import Heartbeat, Reporter
 from worker.spare import Spare
 from worker.training.protocol import (
@@ -42,7 +46,6 @@ from worker.training.protocol import (
     Failed,
     Finished,
     Happened,
-    Measured,
     PhaseEntered,
     Planned,
     Replanned,
@@ -58,8 +61,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 TICK_SECONDS = 0.2
-PATIENCE_SECONDS = 5.0
-"""Time between two tries to write to a Postgres that is away."""
 
 
 class Inputs(NamedTuple):
@@ -84,9 +85,10 @@ class Attempt:
     ) -> None:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
         self.drain, self.spare = drain, spare
-        self.reporter = Reporter(sessions, redis, claim)
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
-        self.folder = settings.data_dir.absolute() / "work" / claim.job_id / str(claim.attempt)
+        self.fence = Fence(sessions, claim, settings.lease_seconds, lambda: self.heartbeat.stale)
+        self.reporter = Reporter(self.fence, redis, claim)
+        self.folder = attempt_folder(settings.work_dir, claim)
         self.phase: JobPhase | None = None
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
@@ -95,9 +97,8 @@ class Attempt:
 
     def run(self) -> None:
         try:
-            # What earlier attempts left here when their worker was killed.
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
             self.folder.mkdir(parents=True)
+            self.reporter.open(self.folder)
             with self.heartbeat:
                 self._run()
         except StaleAttempt:
@@ -108,7 +109,8 @@ class Attempt:
             self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
         finally:
             self.uploads.shutdown(cancel_futures=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.reporter.close():
+                remove(self.folder)
 
     def _run(self) -> None:
         try:
@@ -128,6 +130,7 @@ class Attempt:
 
     def _give_up(self, why: str) -> None:
         try:
+            self.flush()
             self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why))
         except StaleAttempt:
             log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
@@ -230,18 +233,21 @@ class Attempt:
     def _train_in(self, child: Child, request: Request) -> Said:
         ready = child.ready
         self.warm = ready is not None and ready.base_model_path == request.base_model_path
-        child.begin(request)
+        child.begin(request, self.reporter.measured)
         self.heartbeat.log_tail = child.log_tail
         try:
             last = self._listen(child)
+            if last is None:
+                child.let_end()
         finally:
             code = child.end()
             self.write(lambda attempt: attempt.keep_log(child.log_tail()))
-        return last or died(code, child.log_tail())
+        return verdict(last, child, code) if isinstance(last, Failed | None) else last
 
     def _listen(self, child: Child) -> Said | None:
         patience_ends: float | None = None
         last: Said | None = None
+        limits = Limits(child, self.heartbeat, self.settings.stall_seconds)
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
@@ -252,10 +258,12 @@ class Attempt:
                 patience_ends = time.monotonic() + allowed
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
+            if last is None and (broken := limits.broken()):
+                return broken
+            self.reporter.flush_if_due()
             try:
                 said = child.said.get(timeout=TICK_SECONDS)
             except queue.Empty:
-                self.reporter.flush_if_due()
                 continue
             if said is None:
                 return last or (Stopped(step=0) if patience_ends else None)
@@ -283,17 +291,26 @@ class Attempt:
                 )
             case Happened():
                 self.write(lambda attempt: attempt.tell(said.event))
-            case Measured():
-                self.reporter.measured(said)
             case CheckpointWritten():
                 self.uploaded.append(self.uploads.submit(self._keep_checkpoint, said))
             case _:
                 return
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
-        files = self._stored(said.path, f"checkpoints/{said.step}")
-        self.write(lambda attempt: attempt.save_checkpoint(said.step, files))
-        shutil.rmtree(said.path)
+        """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
+        first: whoever goes on from it measures none of them again."""
+        try:
+            files = self._stored(said.path, f"checkpoints/{said.step}")
+        except FAILURES as error:
+            text = (
+                f"The checkpoint of step {said.step} could not be stored ({error}). The training goes on; a crash now "
+                "would take it back to the checkpoint before."
+            )
+            self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)))
+        else:
+            self.flush()
+            self.write(lambda attempt: attempt.save_checkpoint(said.step, files))
+        shutil.rmtree(said.path, ignore_errors=True)
 
     def conclude(self, last: Said) -> None:
         self.flush()
@@ -350,29 +367,7 @@ class Attempt:
             try:
                 return self.reporter.flush()
             except DBAPIError as error:
-                self._endure(error)
+                self.fence.endure(error)
 
     def write(self, change: Callable[[AttemptService], T]) -> T:
-        """One fenced transaction, tried until Postgres answers. A change that was committed and whose answer was lost
-        is tried again: it must be one that can be."""
-        while True:
-            try:
-                with transaction(self.sessions) as session:
-                    return change(AttemptService(session, self.claim))
-            except DBAPIError as error:
-                if not error.connection_invalidated and not isinstance(error, OperationalError):
-                    raise
-                self._endure(error)
-
-    def _endure(self, error: DBAPIError) -> None:
-        log.warning("waiting for Postgres", job=self.claim.job_id, error=str(error)[:300])
-        if self.heartbeat.stale:
-            raise StaleAttempt from error
-        time.sleep(PATIENCE_SECONDS)
-
-
-def died(code: int, tail: str) -> Failed:
-    """A child that ended without a last word."""
-    how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-    last_lines = "\n".join(tail.strip().splitlines()[-5:])
-    return Failed(reason=FailureReason.child_died, message=f"The training process {how}. Its last words:\n{last_lines}")
+        return self.fence.write(change)

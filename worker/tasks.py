@@ -18,6 +18,7 @@ from app.storage import Storage
 from app.workers.repository import WorkerRepository
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
+from worker.leftovers import clear_leftovers
 from worker.machine import find_machine
 from worker.spare import Spare
 
@@ -65,6 +66,7 @@ def train() -> None:
     if not slot.acquire(blocking=False):
         return
     try:
+        clear_away()
         while not draining.is_set() and (claim := claim_job()):
             around = surroundings()
             Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining, around.spare).run()
@@ -85,6 +87,15 @@ def inspect() -> None:
         log.warning("inspection waits for Postgres", error=str(error)[:300])
     finally:
         slot.release()
+
+
+def clear_away() -> None:
+    """Under the slot's lock: no attempt of this worker is under way."""
+    around = surroundings()
+    try:
+        clear_leftovers(around.sessions, around.settings.work_dir)
+    except DBAPIError as error:
+        log.warning("leftovers wait for Postgres", error=str(error)[:300])
 
 
 def claim_job() -> Claim | None:
