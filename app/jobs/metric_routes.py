@@ -65,7 +65,7 @@ def list_metrics(
     "/{id}/metrics.csv",
     summary="A job's metrics as CSV",
     response_class=StreamingResponse,
-    responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}} | problems(JobNotFound),
+    responses=problems(JobNotFound) | {200: {"content": {CSV: {"schema": {"type": "string"}}}}},
 )
 def export_csv(
     id: str,
@@ -85,7 +85,7 @@ def export_csv(
     "/{id}/metrics.parquet",
     summary="A job's metrics as Parquet",
     response_class=StreamingResponse,
-    responses={200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}} | problems(JobNotFound),
+    responses=problems(JobNotFound) | {200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}},
 )
 def export_parquet(
     id: str,

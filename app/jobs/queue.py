@@ -14,6 +14,7 @@ from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancel
 from app.domain.job import HELD, LAPSE, MAX_LOSSES, MAX_LOSSES_WITHOUT_PROGRESS, FailureReason, JobState
 from app.domain.machine import Machine
 from app.errors import StaleAttempt
+from app.jobs.deadline import SPENT, seconds_left
 from app.jobs.repository import JobRepository
 
 CLAIM_LOCK = 7_411_902_557
@@ -111,13 +112,16 @@ class QueueRepository:
         return JobState(job.state)
 
     def sweep(self) -> list[Job]:
-        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid."""
+        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid or whose
+        running time is spent."""
         lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
         yielding = select(Job).where(Job.state.not_in(HELD), Job.lease_until < func.clock_timestamp())
         doomed = select(Job).where(Job.state == JobState.queued, uses_dataset_in(DatasetState.invalid))
         moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
         moved += [self._free(job) for job in self.session.scalars(yielding.with_for_update(skip_locked=True))]
-        return moved + [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
+        moved += [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
+        late = select(Job).where(Job.state == JobState.queued, Job.lease_until.is_(None), seconds_left() <= 0)
+        return moved + [self._end_late(job) for job in self.session.scalars(late.with_for_update(skip_locked=True))]
 
     def _lose(self, job: Job) -> Job:
         start = self.session.scalars(
@@ -159,14 +163,20 @@ class QueueRepository:
 
     def _refuse(self, job: Job) -> Job:
         why = "The dataset turned out invalid; GET /datasets/{id} lists its problems."
+        return self._fail_queued(job, FailureReason.dataset_invalid, why)
+
+    def _end_late(self, job: Job) -> Job:
+        return self._fail_queued(job, FailureReason.deadline_exceeded, SPENT)
+
+    def _fail_queued(self, job: Job, reason: FailureReason, why: str) -> Job:
         return self.jobs.move(
             job.project_id,
             job.id,
             fence=job.attempt,
             sources=[JobState.queued],
             target=JobState.failed,
-            events=[JobFailed(reason=FailureReason.dataset_invalid, text=why)],
-            failure_reason=FailureReason.dataset_invalid,
+            events=[JobFailed(reason=reason, text=why)],
+            failure_reason=reason,
             failure_message=why,
         )
 
