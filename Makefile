@@ -6,7 +6,7 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check up bench format clean
+.PHONY: help demo test chaos fuzz check up bench format clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 
 chaos: $(VENV)/installed  ## kill -9 at every failpoint, and training at 20 random moments (the suite: at 3 of each)
 	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all $(BIN)/python -m pytest -rP tests/chaos
+
+fuzz: $(VENV)/installed  ## take 100,000 random steps through the life of jobs (the suite takes a thousand)
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture
 	$(BIN)/ruff format --check .

@@ -95,7 +95,7 @@ class QueueRepository:
         found = self.session.execute(query.with_for_update(of=Job)).one_or_none()
         if found is None:
             raise StaleAttempt
-        self._end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
+        self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
         job = self.jobs.move(
             claim.project_id,
             claim.job_id,
@@ -129,7 +129,7 @@ class QueueRepository:
                 Attempt.project_id == job.project_id, Attempt.job_id == job.id, Attempt.number == job.attempt
             )
         ).one_or_none()
-        self._end_attempt(job.project_id, job.id, job.attempt, "lost")
+        self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         progressed = start is not None and job.step > start
         fruitless = 0 if progressed else job.losses_without_progress + 1
         target = LAPSE[JobState(job.state)]
@@ -158,7 +158,7 @@ class QueueRepository:
 
     def _free(self, job: Job) -> Job:
         """A job whose yielding attempt no longer answers. It was to stop anyway: no loss is counted."""
-        self._end_attempt(job.project_id, job.id, job.attempt, "lost")
+        self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         return self.jobs.let_go(job, [AttemptLost(attempt=job.attempt)])
 
     def _refuse(self, job: Job) -> Job:
@@ -181,14 +181,7 @@ class QueueRepository:
         )
 
     def end_attempt(self, claim: Claim, outcome: str) -> None:
-        self._end_attempt(claim.project_id, claim.job_id, claim.attempt, outcome)
-
-    def _end_attempt(self, project_id: str, job_id: str, number: int, outcome: str | None) -> None:
-        self.session.execute(
-            update(Attempt)
-            .where(Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number)
-            .values(outcome=outcome, ended_at=func.clock_timestamp() if outcome else None)
-        )
+        self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, outcome)
 
     def projects_with_work(self) -> Sequence[str]:
         """Projects with a job that waits for nothing but a worker."""

@@ -229,13 +229,17 @@ def test_a_job_paused_again_while_its_attempt_yields(
 
 
 @pytest.mark.parametrize("verbs", [("pause", "resume"), ("pause", "resume", "pause")])
-def test_a_cancel_while_the_attempt_yields_ends_the_job_at_once(
-    post: Post, claim: Take, ask: Do, say: Do, renew: Do, state_of: StateOf, verbs: tuple[str, ...]
+def test_a_cancel_while_the_attempt_yields_ends_both_at_once(
+    sessions: Sessions, post: Post, claim: Take, ask: Do, say: Do, renew: Do, state_of: StateOf, verbs: tuple[str, ...]
 ) -> None:
     id, held = post(), claim()
     for verb in (*verbs, "cancel"):
         ask(verb, id)
     assert state_of(id) is JobState.cancelled
+    with transaction(sessions) as session:
+        attempt = session.get_one(Attempt, (id, held.attempt))
+        assert attempt.outcome == "cancelled"
+        assert attempt.ended_at is not None
     with pytest.raises(StaleAttempt):
         renew(held)
     with pytest.raises(StaleAttempt):
