@@ -25,8 +25,11 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 	$(BIN)/python -m pytest
 
-chaos: $(VENV)/installed  ## kill the training process at 20 random moments (the suite kills it at 3)
-	TUNEWRIGHT_KILLS=20 $(BIN)/python -m pytest -rP tests/chaos
+# The seed is printed; CHAOS_SEED=… repeats it.
+chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books (under 15 minutes)
+	TUNEWRIGHT_KILLS=20 $(BIN)/python -m pytest -rP tests/chaos/test_kill_training.py
+	$(BIN)/python -m tests.chaos.readers
+	$(BIN)/python -m tests.chaos --out benchmarks/results/chaos.json
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture
 	$(BIN)/ruff format --check .

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 """Environment the child may see."""
 LOG_TAIL_BYTES: Final = 64 * 2**10
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
+"""What is exec'ed; whatever it is, it speaks the protocol."""
 
 
 class Child:
@@ -38,7 +40,7 @@ class Child:
         """Whether it has said anything of its job."""
         self.log_path: Path | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.training"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
