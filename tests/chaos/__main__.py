@@ -37,7 +37,7 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
     scripted = given.jobs - given.real
     return Stack(
         folder,
-        num_scripted=min(6, max(scripted, 0)),
+        num_scripted=4 if scripted < 50 else 6,
         num_real=min(3, given.real),
         off=given.off,
     )

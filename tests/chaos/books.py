@@ -205,8 +205,8 @@ def check_leftovers(stack: Stack) -> Iterator[str]:
         if left := session.scalar(text(locks)) or 0:
             yield f"{left} locks are left in Postgres"
     work = stack.data / "work"
-    for left_behind in sorted(path.relative_to(work).as_posix() for path in work.rglob("*")):
-        yield f"{left_behind} is left of an attempt"
+    for folder in sorted(work.iterdir()):
+        yield f"folder {folder.name} with {sum(path.is_file() for path in folder.rglob('*'))} files of attempts is left"
 
 
 def sha256(content: bytes) -> str:

@@ -11,7 +11,7 @@ import psutil
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Disturbance, JobPlan
 from tests.chaos.sight import Sight, Work, descendants, find_work, is_gone, look
-from tests.chaos.stack import DRAIN_SECONDS, Stack
+from tests.chaos.stack import DRAIN_SECONDS, LEASE_SECONDS, Stack
 from tests.chaos.users import Users
 
 TICK_SECONDS = 0.05
@@ -19,6 +19,11 @@ CHILD_OUTLIVES_SECONDS = 10.0
 """At most, its worker; and by this much a worker its drain."""
 NEAR_END_SECONDS = 0.02
 SETTLE_SECONDS = 30.0
+LONGEST_STALL_SECONDS = 2 * LEASE_SECONDS
+OVERLAP_SECONDS = 0.3
+"""From another worker's claim to the moment when the one that was stalled wakes, in the middle of it."""
+BRIEF_STALL_SECONDS = LEASE_SECONDS
+"""So that the lease lapses now and then, and the worker may take its attempt up again."""
 APART_FROM_TRAINING = ("dispatcher_killed", "api_killed")
 """Disturbances that no training job feels."""
 
@@ -48,6 +53,7 @@ class Conductor:
         self.disturbances = list(disturbances)
         self.disturb_at = time.monotonic() + 3
         self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.attempts: dict[str, int] = {}
         self.training_since: dict[tuple[str, int], float] = {}
         self.done: list[Done] = []
         self.counts: Counter[str] = Counter()
@@ -72,6 +78,7 @@ class Conductor:
             seen = look(self.stack.sessions)
             if seen is not None:
                 sights = seen
+                self.attempts = {sight.id: sight.attempt for sight in sights}
                 if self._is_over(sights):
                     break
                 self._post(sights)
@@ -142,6 +149,21 @@ class Conductor:
         if kind == "drained":
             self._watch_end([work.process], kind, DRAIN_SECONDS + CHILD_OUTLIVES_SECONDS)
         getattr(self.faults, kind)(work)
+        if kind == "host_stalled_briefly":
+            self.later(BRIEF_STALL_SECONDS, lambda: self.faults.wake(work.worker))
+        elif kind in ("host_stalled", "worker_stalled"):
+            self._wake_when_taken_over(sight, work)
+
+    def _wake_when_taken_over(self, sight: Sight, work: Work) -> None:
+        until = time.monotonic() + LONGEST_STALL_SECONDS
+
+        def look_again() -> None:
+            if self.attempts[sight.id] > sight.attempt or time.monotonic() > until:
+                self.later(OVERLAP_SECONDS, lambda: self.faults.wake(work.worker))
+            else:
+                self.later(TICK_SECONDS, look_again)
+
+        look_again()
 
     def _note(self, sight: Sight, kind: str) -> None:
         self.counts[kind] += 1

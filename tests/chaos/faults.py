@@ -12,8 +12,6 @@ from redis.exceptions import RedisError
 from tests.chaos.sight import Work
 from tests.chaos.stack import LEASE_SECONDS, Stack
 
-STALL_SECONDS = LEASE_SECONDS + 1.5
-"""Long enough for the sweep, and for another worker to take the job up and still be at it."""
 SLOW_SECONDS = 0.05
 """For every piece of data between a program and Postgres."""
 
@@ -42,11 +40,13 @@ class Faults:
         send([work.child], signal.SIGKILL)
 
     def host_stalled(self, work: Work) -> None:
-        self._stall(work.worker, work.tree())
+        self.stall(work.worker, work.tree())
 
     def worker_stalled(self, work: Work) -> None:
         """Its child trains on."""
-        self._stall(work.worker, [work.process])
+        self.stall(work.worker, [work.process])
+
+    host_stalled_briefly = host_stalled
 
     def drained(self, work: Work) -> None:
         send([work.process], signal.SIGTERM)
@@ -58,18 +58,17 @@ class Faults:
     def commit_answer_lost(self, work: Work) -> None:
         self.stack.postgres_proxy.lose_next_commit(work.process.pid)
 
-    def _stall(self, worker: str, processes: list[psutil.Process]) -> None:
+    def stall(self, worker: str, processes: list[psutil.Process]) -> None:
+        """Until it is woken."""
         self.stalled[worker] = processes
         send(processes, signal.SIGSTOP)
 
-        def wake() -> None:
-            send(self.stalled.pop(worker), signal.SIGCONT)
-
-        self.later(STALL_SECONDS, wake)
+    def wake(self, worker: str) -> None:
+        send(self.stalled.pop(worker, []), signal.SIGCONT)
 
     def wake_all(self) -> None:
-        for processes in self.stalled.values():
-            send(processes, signal.SIGCONT)
+        for worker in list(self.stalled):
+            self.wake(worker)
 
     # What befalls all
 
