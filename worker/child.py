@@ -23,11 +23,11 @@ from worker.training.protocol import Line, Ready, Request, Said, Stop, Warm, par
 
 log = structlog.get_logger()
 
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
+"""What is exec'ed; whatever it is, it speaks the protocol."""
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 """Environment the child may see."""
 LOG_TAIL_BYTES: Final = 64 * 2**10
-COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
-"""What is exec'ed; whatever it is, it speaks the protocol."""
 
 
 class Child:
