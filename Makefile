@@ -26,10 +26,10 @@ test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 	$(BIN)/python -m pytest
 
 # The seed is printed; CHAOS_SEED=… repeats it.
-chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books (under 15 minutes)
-	TUNEWRIGHT_KILLS=20 $(BIN)/python -m pytest -rP tests/chaos/test_kill_training.py
-	$(BIN)/python -m tests.chaos.readers
+chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
 	$(BIN)/python -m tests.chaos --out benchmarks/results/chaos.json
+	$(BIN)/python -m tests.chaos.readers
+	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all $(BIN)/python -m pytest -rP tests/chaos
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture
 	$(BIN)/ruff format --check .

@@ -48,12 +48,12 @@ class Dispatcher:
             self.remind()
 
     def _relay_batch(self) -> int:
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "relay") as session:
             return outbox.relay(session, self.bells)
 
     def remind(self) -> None:
         """Ring again for work that waits although its queue is empty: its bells were lost with Redis."""
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "remind") as session:
             for queue, projects in (
                 ("training", QueueRepository(session).projects_with_work()),
                 ("light", DatasetService(session).projects_with_work()),
@@ -70,7 +70,7 @@ class Dispatcher:
         if time.monotonic() < self.sweep_from:
             return
         try:
-            with transaction(self.sessions) as session:
+            with transaction(self.sessions, "sweep") as session:
                 for job in QueueRepository(session).sweep():
                     log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
                     if job.state == JobState.queued:
@@ -81,7 +81,7 @@ class Dispatcher:
 
     def collect(self) -> None:
         """Remove bytes that no row names any more."""
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "collect") as session:
             query = select(DeadObject).order_by(DeadObject.id).limit(100).with_for_update(skip_locked=True)
             dead = session.scalars(query).all()
             self.storage.delete(*(row.storage_key for row in dead))

@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.redis = streams.connect_async(settings.redis_url)
 
         def find_caller(key: str) -> Caller | None:
-            with transaction(sessions) as session:
+            with transaction(sessions, "find_caller") as session:
                 return KeyService(session).find_caller(key)
 
         app.state.find_caller = find_caller

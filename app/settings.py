@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2**20, gt=0)
     """Largest JSON body accepted."""
     lease_seconds: float = Field(default=60, gt=0)
-    """A running job whose worker stays silent for so long is taken for lost."""
+    """A running job whose worker stays silent for so long is taken for lost; an inspection gets longer by its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
     """Time between two signs of life of a worker."""
     sweep_seconds: float = Field(default=5, gt=0)

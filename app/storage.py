@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +18,7 @@ import obstore
 from obstore.store import from_url
 
 from app.domain.artifact import StoredFile
+from app.domain.failpoint import around
 from app.errors import StorageFull
 
 CHUNK_BYTES = 2**20
@@ -56,7 +57,7 @@ class Storage:
     @asynccontextmanager
     async def writer(self, key: str) -> AsyncIterator[Writer]:
         """Write an object as it arrives. Leaving by an exception leaves nothing behind."""
-        with full_disk_named():
+        with around("store_object"), full_disk_named():
             async with obstore.open_writer_async(self._store, _checked(key), buffer_size=self._buffer_bytes) as file:
                 yield Writer(key, file)
             self._fsync(key)
@@ -65,7 +66,7 @@ class Storage:
         """Store a local file under `key`; `path` is its name in its set."""
         digest = hashlib.sha256()
         size = 0
-        with full_disk_named(), source.open("rb") as file:
+        with around("store_file"), full_disk_named(), source.open("rb") as file:
             with obstore.open_writer(self._store, _checked(key), buffer_size=self._buffer_bytes) as target:
                 while chunk := file.read(CHUNK_BYTES):
                     target.write(chunk)
@@ -100,10 +101,8 @@ class Storage:
     def delete(self, *keys: str) -> None:
         """Remove objects; one that is gone already is no error."""
         for key in keys:
-            try:
+            with around("delete_object"), suppress(FileNotFoundError):
                 obstore.delete(self._store, _checked(key))
-            except FileNotFoundError:
-                continue
 
     def _fsync(self, key: str) -> None:
         if self.root is None:

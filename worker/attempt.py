@@ -115,11 +115,11 @@ class Attempt:
             request = self.prepare()
         except (ModelNotFound, BadModelFolder) as error:
             why = str(error)
-            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why))
+            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why), "fail")
             return
         except AdapterNotFound as error:
             gone = f"The adapter that init_from names was deleted meanwhile. {error}"
-            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone))
+            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone), "fail")
             return
         last = self.train(request)
         for upload in self.uploaded:
@@ -128,14 +128,14 @@ class Attempt:
 
     def _give_up(self, why: str) -> None:
         try:
-            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why))
+            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why), "fail")
         except StaleAttempt:
             log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
 
     def prepare(self) -> Request:
         """Fetch everything the child reads into the attempt's own folder."""
         self.enter(JobPhase.preparing)
-        inputs = self.write(self._inputs)
+        inputs = self.write(self._inputs, "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self._fetched_checkpoint(inputs.checkpoints)
         init_from_path = self._fetched_start(spec.init_from) if spec.init_from and not checkpoint_path else None
@@ -192,7 +192,8 @@ class Attempt:
             except (FileNotFoundError, DamagedObject) as error:
                 log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
                 shutil.rmtree(folder)
-                self.write(partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step))
+                give_up = partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step)
+                self.write(give_up, "give_up_checkpoint")
             else:
                 return folder
         return None
@@ -201,7 +202,7 @@ class Attempt:
         """The files of the adapter that the job's own starts with."""
         folder = self.folder / "init_from"
         folder.mkdir()
-        parts = self.write(lambda attempt: AdapterService(attempt.session).parts(self.claim.project_id, id))
+        parts = self.write(lambda own: AdapterService(own.session).parts(self.claim.project_id, id), "read_adapter")
         for part in parts:
             if part.kind == ArtifactKind.adapter:
                 file = StoredFile(path=part.path, key=part.storage_key, size=part.size, sha256=part.sha256)
@@ -214,7 +215,7 @@ class Attempt:
     def enter(self, phase: JobPhase) -> None:
         """Tell the phase, once: the child names those that the worker is in already too."""
         if phase is not self.phase:
-            self.write(lambda attempt: attempt.enter(phase))
+            self.write(lambda attempt: attempt.enter(phase), "enter_phase")
             self.phase = phase
 
     def train(self, request: Request) -> Said:
@@ -236,7 +237,7 @@ class Attempt:
             last = self._listen(child)
         finally:
             code = child.end()
-            self.write(lambda attempt: attempt.keep_log(child.log_tail()))
+            self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
         return last or died(code, child.log_tail())
 
     def _listen(self, child: Child) -> Said | None:
@@ -274,15 +275,16 @@ class Attempt:
                 self.enter(said.phase)
             case Planned():
                 self.reporter.total_steps = said.total_steps
-                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step))
+                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step), "plan")
             case Replanned():
-                self.write(lambda attempt: attempt.replan(said.resolved))
+                self.write(lambda attempt: attempt.replan(said.resolved), "replan")
             case Started():
                 self.write(
-                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm)
+                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm),
+                    "start",
                 )
             case Happened():
-                self.write(lambda attempt: attempt.tell(said.event))
+                self.write(lambda attempt: attempt.tell(said.event), "tell")
             case Measured():
                 self.reporter.measured(said)
             case CheckpointWritten():
@@ -292,7 +294,7 @@ class Attempt:
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
         files = self._stored(said.path, f"checkpoints/{said.step}")
-        self.write(lambda attempt: attempt.save_checkpoint(said.step, files))
+        self.write(lambda attempt: attempt.save_checkpoint(said.step, files), "save_checkpoint")
         shutil.rmtree(said.path)
 
     def conclude(self, last: Said) -> None:
@@ -303,15 +305,15 @@ class Attempt:
             case Finished():
                 self.publish(last.path)
             case Failed():
-                self.write(lambda attempt: attempt.fail(last.reason, last.message))
+                self.write(lambda attempt: attempt.fail(last.reason, last.message), "fail")
             case _:
-                self.write(AttemptService.release)
+                self.write(AttemptService.release, "release")
 
     def _is_cancelled(self) -> bool:
         """Whether a cancel was first; then the job's end is written."""
-        wished = self.write(lambda attempt: attempt.state()) is JobState.cancelling
+        wished = self.write(lambda attempt: attempt.state(), "read_state") is JobState.cancelling
         if wished:
-            self.write(AttemptService.cancelled)
+            self.write(AttemptService.cancelled, "cancel")
         return wished
 
     def publish(self, result: Path) -> None:
@@ -321,7 +323,7 @@ class Attempt:
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None
         try:
-            self.write(lambda attempt: attempt.publish(manifest, files, archive))
+            self.write(lambda attempt: attempt.publish(manifest, files, archive), "publish")
         except StaleAttempt:
             # A cancel was first, or the attempt is lost, or this very publish was committed and its answer lost.
             self._is_cancelled()
@@ -352,12 +354,12 @@ class Attempt:
             except DBAPIError as error:
                 self._endure(error)
 
-    def write(self, change: Callable[[AttemptService], T]) -> T:
-        """One fenced transaction, tried until Postgres answers. A change that was committed and whose answer was lost
-        is tried again: it must be one that can be."""
+    def write(self, change: Callable[[AttemptService], T], step: str = "commit") -> T:
+        """One fenced transaction, tried until Postgres answers; `step` names its failpoints. A change whose commit was
+        not answered is tried again: it must be one that can be."""
         while True:
             try:
-                with transaction(self.sessions) as session:
+                with transaction(self.sessions, step) as session:
                     return change(AttemptService(session, self.claim))
             except DBAPIError as error:
                 if not error.connection_invalidated and not isinstance(error, OperationalError):

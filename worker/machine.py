@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 
+from app.domain.failpoint import around
 from app.domain.machine import Machine
 
 
@@ -22,6 +23,7 @@ def gpu_memory_mb() -> float | None:
     if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
     query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    with around("ask_gpu"):
+        found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     lines = found.stdout.split()
     return float(lines[0]) if found.returncode == 0 and lines else None

@@ -79,7 +79,7 @@ def inspect() -> None:
         return
     around = surroundings()
     try:
-        while not draining.is_set() and inspect_next(around.sessions, around.storage):
+        while not draining.is_set() and inspect_next(around.sessions, around.storage, around.settings.lease_seconds):
             continue
     except DBAPIError as error:
         log.warning("inspection waits for Postgres", error=str(error)[:300])
@@ -90,7 +90,7 @@ def inspect() -> None:
 def claim_job() -> Claim | None:
     around = surroundings()
     try:
-        with transaction(around.sessions) as session:
+        with transaction(around.sessions, "claim") as session:
             WorkerRepository(session).seen(around.machine)
             job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)
     except DBAPIError as error:
