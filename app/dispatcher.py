@@ -1,4 +1,4 @@
-"""The process beside the server: relays the outbox, sweeps what was lost, collects dead bytes.
+"""The process beside the server: relays the outbox, sweeps what was lost, collects what is dead.
 
 Each duty has a thread of its own, so that one that is stuck (on a stopped Redis, say) holds up no other.
 """
@@ -17,12 +17,14 @@ from sqlalchemy.exc import DBAPIError
 
 from app import logs, outbox
 from app.datasets.service import DatasetService
+from app.db.kept_answers import forget_answers
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import DeadObject
 from app.domain.job import JobState
 from app.jobs.queue import QueueRepository
 from app.settings import Settings, get_settings
 from app.storage import Storage
+from app.workers.service import WorkerService
 
 log = structlog.get_logger()
 
@@ -80,12 +82,16 @@ class Dispatcher:
             raise
 
     def collect(self) -> None:
-        """Remove bytes that no row names any more."""
+        """Remove bytes that no row names any more, answers kept for a day, and workers that have long been silent."""
+        with transaction(self.sessions, "forget_workers") as session:
+            for id in WorkerService(session).forget_unseen():
+                log.info("forgot a worker unseen for a day", worker=id)
         with transaction(self.sessions, "collect") as session:
             query = select(DeadObject).order_by(DeadObject.id).limit(100).with_for_update(skip_locked=True)
             dead = session.scalars(query).all()
             self.storage.delete(*(row.storage_key for row in dead))
             session.execute(delete(DeadObject).where(DeadObject.id.in_([row.id for row in dead])))
+            forget_answers(session)
 
 
 def run(settings: Settings, stop: threading.Event) -> None:

@@ -19,6 +19,7 @@ from app.models.routes import router as models
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.web import health, problems
+from app.workers.routes import router as workers
 
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
 
@@ -58,6 +59,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    for router in (datasets, jobs, watching, artifacts, adapters, models, health.router):
+    for router in (datasets, jobs, watching, artifacts, adapters, models, workers, health.router):
         app.include_router(router)
     return app

@@ -5,6 +5,7 @@ lapses and the next attempt goes on from the last checkpoint.
 """
 
 import json
+import math
 import queue
 import shutil
 import tarfile
@@ -28,7 +29,7 @@ from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
 from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
-from app.jobs.attempts import AttemptService
+from app.jobs.attempts import RUNNING, AttemptService
 from app.jobs.queue import Claim
 from app.models.hub import locate
 from app.models.service import ModelService
@@ -242,15 +243,17 @@ class Attempt:
 
     def _listen(self, child: Child) -> Said | None:
         patience_ends: float | None = None
+        asked: Stop | None = None
         last: Said | None = None
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
             stop = self._wish()
-            if stop and patience_ends is None:
+            if stop and stop != asked:
                 child.ask_to_stop(stop)
+                asked = stop
                 allowed = self.settings.drain_seconds if stop.why == "drain" else self.settings.stop_seconds
-                patience_ends = time.monotonic() + allowed
+                patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
             try:
@@ -267,7 +270,8 @@ class Attempt:
     def _wish(self) -> Stop | None:
         if self.heartbeat.state is JobState.cancelling:
             return Stop(why="cancel")
-        return Stop(why="drain") if self.drain.is_set() else None
+        wanted = self.heartbeat.state is JobState.running and not self.drain.is_set()
+        return None if wanted else Stop(why="drain")
 
     def _carry_on(self, said: Said) -> None:
         match said:
@@ -298,23 +302,17 @@ class Attempt:
         shutil.rmtree(said.path)
 
     def conclude(self, last: Said) -> None:
+        """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
+        and has queued the job already, both leave the attempt nothing but to let go."""
         self.flush()
-        if self._is_cancelled():
-            return
+        state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
-            case Finished():
+            case Finished() if state in RUNNING:
                 self.publish(last.path)
-            case Failed():
+            case Failed() if state is not JobState.cancelling:
                 self.write(lambda attempt: attempt.fail(last.reason, last.message), "fail")
             case _:
                 self.write(AttemptService.release, "release")
-
-    def _is_cancelled(self) -> bool:
-        """Whether a cancel was first; then the job's end is written."""
-        wished = self.write(lambda attempt: attempt.state(), "read_state") is JobState.cancelling
-        if wished:
-            self.write(AttemptService.cancelled, "cancel")
-        return wished
 
     def publish(self, result: Path) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
@@ -325,8 +323,9 @@ class Attempt:
         try:
             self.write(lambda attempt: attempt.publish(manifest, files, archive), "publish")
         except StaleAttempt:
-            # A cancel was first, or the attempt is lost, or this very publish was committed and its answer lost.
-            self._is_cancelled()
+            # A cancel or a resume was first; or the attempt is lost, or this very publish was committed and its answer
+            # lost: then there is nothing left to let go of.
+            self.write(AttemptService.release, "release")
 
     def _archived(self, result: Path) -> StoredFile:
         """The folder as one tar file whose bytes depend on the files alone."""

@@ -15,7 +15,6 @@ from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings, get_settings
 from app.storage import Storage
-from app.workers.repository import WorkerRepository
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
 from worker.machine import find_machine
@@ -91,7 +90,6 @@ def claim_job() -> Claim | None:
     around = surroundings()
     try:
         with transaction(around.sessions, "claim") as session:
-            WorkerRepository(session).seen(around.machine)
             job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)
     except DBAPIError as error:
         log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])
