@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.chaos import entry
 from tests.chaos.books import Books, check_leftovers
 from tests.chaos.conductor import Conductor
-from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_jobs
+from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs
 from tests.chaos.report import describe, make_report, missed_bars
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.users import MODEL, Users
@@ -40,6 +40,7 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
         num_scripted=4 if scripted < 50 else 6,
         num_real=min(3, given.real),
         off=given.off,
+        fatal=draw_failpoints(given.seed),
     )
 
 
@@ -57,8 +58,7 @@ def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
     books = Books(stack, users.client, conductor.plans)
     damage = conductor.damage + books.check(users.accepted)
     users.close()
-    stack.stop_programs()
-    stack.stop_api()
+    damage += [f"{name} did not end when it was asked to" for name in stack.stop_programs()]
     damage += list(check_leftovers(stack))
     return make_report(given.seed, seconds, conductor, damage)
 

@@ -6,9 +6,8 @@ Each check returns sentences about damage; none of them is an unharmed run.
 import hashlib
 import io
 import json
-import signal
 import tarfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import psutil
@@ -42,6 +41,8 @@ class Books:
             found = [f"{id} was accepted and is lost" for id in accepted if id not in known]
             for job in jobs:
                 found += [f"{job.id}: {fault}" for fault in self._check_job(session, job)]
+            twice = [number for number, count in Counter(job.metadata_[NUMBER] for job in jobs).items() if count > 1]
+            found += [f"the request of plan {number} made more than one job" for number in twice]
             found += self._check_outbox(session)
             found += self._check_alike(session, jobs)
         return found
@@ -187,9 +188,6 @@ def check_set(read: Mapping[str, bytes]) -> Iterator[str]:
 
 def check_leftovers(stack: Stack) -> Iterator[str]:
     """After the programs were asked to stop: no process, no session or lock in Postgres, no folder of an attempt."""
-    for name, child in stack.programs.items():
-        if child.exit_code() not in (0, -signal.SIGTERM):
-            yield f"{name} ended with {child.why_ended()} when it was asked to stop"
     servers = {child.process.pid for child in stack.servers.values() if child.process}
     for process in descendants(psutil.Process()):
         ours = {process.pid, *(parent.pid for parent in process.parents())}

@@ -4,10 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 import psutil
 
+from app.domain.job import JobState
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Disturbance, JobPlan
 from tests.chaos.sight import Sight, Work, descendants, find_work, is_gone, look
@@ -19,6 +21,9 @@ CHILD_OUTLIVES_SECONDS = 10.0
 """At most, its worker; and by this much a worker its drain."""
 NEAR_END_SECONDS = 0.02
 SETTLE_SECONDS = 30.0
+PAUSE_SECONDS = 0.5
+WISHES = ("cancelled", "paused", "paused_and_resumed")
+"""Hits that users deal."""
 LONGEST_STALL_SECONDS = 2 * LEASE_SECONDS
 OVERLAP_SECONDS = 0.3
 """From another worker's claim to the moment when the one that was stalled wakes, in the middle of it."""
@@ -65,6 +70,7 @@ class Conductor:
         self.cancel_seconds: list[float] = []
         self.flush_times: list[tuple[float, str]] = []
         """When Redis was flushed, and the number of the job that was posted next."""
+        self.resuming: dict[str, Future[bool] | None] = {}
         self.posting: list[tuple[bool, Future[str]]] = []
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
@@ -83,6 +89,7 @@ class Conductor:
                     break
                 self._post(sights)
                 self._hit(sights)
+                self._resume_paused(sights)
                 self._disturb(sights)
             self._run_timers()
             self.stack.revive()
@@ -141,8 +148,8 @@ class Conductor:
         self.hit_attempts.add((sight.id, sight.attempt))
         self.num_hits[sight.id] += 1
         self._note(sight, kind)
-        if kind == "cancelled":
-            self._cancel(sight, work)
+        if kind in WISHES:
+            self._wish(sight, work, kind)
             return
         if kind == "worker_killed":
             self._watch_end(descendants(work.process), kind, CHILD_OUTLIVES_SECONDS)
@@ -177,6 +184,25 @@ class Conductor:
                     self.damage.append(f"process {process.pid} lives {seconds:.0f} s after {kind}")
 
         self.later(seconds, check)
+
+    def _wish(self, sight: Sight, work: Work, kind: str) -> None:
+        if kind == "cancelled":
+            self._cancel(sight, work)
+        elif kind == "paused":
+            self.users.pause(sight.id)
+        else:
+            self.users.pause_and_resume(sight.id)
+
+    def _resume_paused(self, sights: Sequence[Sight]) -> None:
+        """Whatever is paused is resumed a little later, whoever paused it."""
+        self.resuming = {id: resumed for id, resumed in self.resuming.items() if not resumed or not resumed.done()}
+        for sight in sights:
+            if sight.state is JobState.paused and sight.id not in self.resuming:
+                self.resuming[sight.id] = None
+                self.later(PAUSE_SECONDS, partial(self._resume, sight.id))
+
+    def _resume(self, job_id: str) -> None:
+        self.resuming[job_id] = self.users.resume(job_id)
 
     def _cancel(self, sight: Sight, work: Work) -> None:
         """Measured from the answer to the end of the training process."""

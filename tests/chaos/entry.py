@@ -24,11 +24,11 @@ def shorten_waits() -> None:
 
 def train_by_script() -> None:
     import worker.child
-    import worker.tasks
+    import worker.machine  # before those that take its function by name
 
     worker.child.COMMAND = (sys.executable, "-P", "-m", "tests.chaos.scripted_child")
-    find_machine = worker.tasks.find_machine
-    worker.tasks.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
+    find_machine = worker.machine.find_machine
+    worker.machine.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
 
 
 def leave_out_fence() -> None:
@@ -84,9 +84,9 @@ def main() -> None:
         from app.dispatcher import main as dispatch
 
         return dispatch()
-    shorten_waits()
     if os.environ.get(CHILD) == "scripted":
         train_by_script()
+    shorten_waits()
     del sys.argv[0]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -6,6 +6,8 @@ A seed is a plan and not a recording: processes race as they like, and the same 
 import random
 from dataclasses import dataclass
 
+from tests.fixtures.failpoints import failpoints
+
 HITS = {
     "host_killed": 4,
     "worker_killed": 2,
@@ -17,6 +19,8 @@ HITS = {
     "connections_cut": 3,
     "commit_answer_lost": 3,
     "cancelled": 1,
+    "paused": 2,
+    "paused_and_resumed": 1,
 }
 """What may befall a job's worker or the job itself, and how often one against the other."""
 DISTURBANCES = {
@@ -35,6 +39,8 @@ DISTURBANCES = {
 SHARE_HIT = 0.85
 """Of the jobs, is meant to be hit; some end before their time comes."""
 SHARE_HIT_TWICE = 0.2
+SHARE_FATAL = 0.5
+"""Of the starts after a death, has a failpoint that kills; many of them lie on no way that is gone."""
 STEPS = {False: (30, 45), True: (60, 60)}
 """Least and most, of scripted and real jobs. The real ones all ask for the same: their results can be compared."""
 STEP_MS = 50
@@ -72,6 +78,14 @@ class Disturbance:
     lasts_seconds: float
 
 
+@dataclass(frozen=True)
+class Fatal:
+    """A failpoint that a program is started with after its death; None is a start without."""
+
+    worker: str | None
+    dispatcher: str | None
+
+
 def draw_jobs(seed: int, num_jobs: int, num_real: int) -> list[JobPlan]:
     chance = random.Random(f"{seed} jobs")
     real = set(chance.sample(range(num_jobs), num_real))
@@ -98,3 +112,17 @@ def draw_disturbances(seed: int, kinds: dict[str, int], count: int = 1000) -> li
     chance = random.Random(f"{seed} disturbances")
     drawn = chance.choices(list(kinds), list(kinds.values()), k=count)
     return [Disturbance(kind, round(chance.uniform(2, 8), 2), round(chance.uniform(0.5, 3), 2)) for kind in drawn]
+
+
+def draw_failpoints(seed: int, count: int = 1000) -> list[Fatal]:
+    """More than there will be starts."""
+    chance = random.Random(f"{seed} failpoints")
+    places = failpoints()
+    of_dispatcher = sorted(name for name, path in places.items() if path == "app/dispatcher.py")
+    of_worker = sorted(name for name, path in places.items() if path.startswith(("worker/", "app/storage")))
+
+    def draw(names: list[str]) -> str | None:
+        name = chance.choice(names)
+        return f"{name}:kill@{chance.randint(1, 3)}" if chance.random() < SHARE_FATAL else None
+
+    return [Fatal(draw(of_worker), draw(of_dispatcher)) for _ in range(count)]

@@ -6,14 +6,16 @@ stand to theirs. Programs reach both servers through fault proxies; we ourselves
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,6 +34,7 @@ from app.embedded.stack import listen, local_url, python, readiness, worker
 from app.embedded.supervisor import PR_SET_CHILD_SUBREAPER, reap_adopted
 from app.keys.service import KeyService
 from tests.chaos import entry
+from tests.chaos.plan import Fatal
 from tests.chaos.proxy import FaultProxy
 
 ROOT = Path(__file__).parents[2]
@@ -52,9 +55,19 @@ WORK_BYTES = 2**30
 
 
 class Stack:
-    def __init__(self, folder: Path, *, num_scripted: int, num_real: int, off: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_scripted: int,
+        num_real: int,
+        off: str | None = None,
+        fatal: Sequence[Fatal] = (),
+    ) -> None:
         self.data = open_folder(folder / "data")
         self.num_scripted, self.num_real, self.off = num_scripted, num_real, off
+        self.fatal = list(fatal)
+        """Failpoints of the starts to come, after deaths."""
         # Orphans of what is killed become ours, so that none can hide.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.postgres = prepare_postgres(self.data)
@@ -96,7 +109,11 @@ class Stack:
             time.sleep(0.1)
 
     def environment(self, over: dict[str, str] | None = None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TUNEWRIGHT_", "CHAOS_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TUNEWRIGHT_", "CHAOS_", "FAILPOINT"))
+        }
         kept.pop("STORAGE_URL", None)
         near = self.data / "near"
         names = {
@@ -138,7 +155,20 @@ class Stack:
                 self.back_at[name] = time.monotonic() + RESTART_SECONDS
             elif time.monotonic() >= self.back_at[name]:
                 del self.back_at[name]
+                self._arm(child)
                 child.start()
+
+    def _arm(self, child: Child) -> None:
+        fatal = self.fatal.pop(0) if self.fatal else Fatal(None, None)
+        is_worker = child.spec.name.startswith(("scripted", "real"))
+        is_dispatcher = child.spec.name.startswith("dispatcher")
+        words = fatal.worker if is_worker else fatal.dispatcher if is_dispatcher else None
+        child.spec = replace(child.spec, env={**child.spec.env, "FAILPOINT": words or ""})
+
+    def failpoints_reached(self) -> list[str]:
+        """As the processes themselves have told it; a training process tells its log, which goes with it."""
+        words = [log.read_text(errors="replace") for log in (self.data / "logs").glob("*.log")]
+        return [found for text in words for found in re.findall(r"^failpoint (\w+):kill\S* in process", text, re.M)]
 
     def workers(self) -> dict[str, psutil.Process]:
         """Those that train, and live."""
@@ -171,12 +201,22 @@ class Stack:
 
     # The end
 
-    def stop_programs(self) -> None:
-        """Workers, dispatchers and light worker, in the order of a shutdown; the API stays for the books."""
-        stop_children([child for name, child in self.programs.items() if name != "api"], time.sleep)
-
-    def stop_api(self) -> None:
-        stop_children([self.programs["api"]], time.sleep)
+    def stop_programs(self) -> list[str]:
+        """As a shutdown does, workers first; names of those that had to be killed."""
+        stubborn: list[str] = []
+        for stage in (4, 2, 3):
+            asked = [child for child in self.programs.values() if child.spec.stage == stage and child.is_running()]
+            for child in asked:
+                child.ask_to_stop()
+            until = time.monotonic() + max((child.spec.stop_seconds for child in asked), default=0)
+            while any(child.is_running() for child in asked) and time.monotonic() < until:
+                time.sleep(0.05)
+            for child in asked:
+                if child.is_running():
+                    stubborn.append(child.spec.name)
+                    child.kill()
+        reap_adopted({child.process.pid for child in self.servers.values() if child.process})
+        return stubborn
 
     def stop(self) -> None:
         stop_children(list(self.programs.values()), time.sleep)

@@ -1,4 +1,4 @@
-"""The users of a run: they post jobs, ask again when no good answer comes, and cancel."""
+"""The users of a run: they post jobs, ask again when no good answer comes, and pause, resume and cancel."""
 
 import json
 import threading
@@ -44,7 +44,8 @@ class Users:
 
     def _post(self, plan: JobPlan) -> str:
         spec = self.spec(plan)
-        job = self.insist(lambda: self.client.create_job(**spec))
+        key = f"job-{plan.number}"
+        job = self.insist(lambda: self.client.create_job(idempotency_key=key, **spec))
         with self.lock:
             self.accepted[job.id] = plan
         return job.id
@@ -69,6 +70,21 @@ class Users:
     def cancel(self, job_id: str) -> Future[bool]:
         """Whether the cancel was accepted; a job that is final by then refuses it."""
         return self.threads.submit(self._accepted, lambda: self.client.cancel_job(job_id))
+
+    def pause(self, job_id: str) -> Future[bool]:
+        return self.threads.submit(self._accepted, lambda: self.client.pause_job(job_id))
+
+    def resume(self, job_id: str) -> Future[bool]:
+        return self.threads.submit(self._accepted, lambda: self.client.resume_job(job_id))
+
+    def pause_and_resume(self, job_id: str) -> Future[bool]:
+        """At once, so that the attempt that was to pause has to yield."""
+        return self.threads.submit(
+            lambda: (
+                self._accepted(lambda: self.client.pause_job(job_id))
+                and self._accepted(lambda: self.client.resume_job(job_id))
+            )
+        )
 
     def _accepted(self, ask: Callable[[], Any]) -> bool:
         try:
