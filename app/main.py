@@ -12,6 +12,7 @@ from app.datasets.routes import router as datasets
 from app.db.session import connect, open_sessions, transaction
 from app.domain.caller import Caller
 from app.jobs.artifact_routes import router as artifacts
+from app.jobs.metric_routes import router as metrics
 from app.jobs.routes import router as jobs
 from app.jobs.watch_routes import router as watching
 from app.keys.service import KeyService
@@ -59,6 +60,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    for router in (datasets, jobs, watching, artifacts, adapters, models, workers, health.router):
+    for router in (datasets, jobs, watching, metrics, artifacts, adapters, models, workers, health.router):
         app.include_router(router)
     return app

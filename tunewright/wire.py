@@ -36,6 +36,7 @@ class Dataset(Answer):
     problems: list[dict[str, Any]]
     problem_counts: dict[str, int]
     created_at: datetime
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True)

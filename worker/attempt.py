@@ -1,7 +1,7 @@
 """One attempt at a job, as named steps: prepare → train → publish. The claim comes from `worker.tasks`.
 
-However it ends, the child is gone and the local folder is empty afterwards. If the worker dies instead, the lease
-lapses and the next attempt goes on from the last checkpoint.
+However it ends, the child and the local folder are gone afterwards. If the worker dies instead, the lease lapses, the
+next attempt goes on from the last checkpoint, and a worker of this machine removes the folder.
 """
 
 import json
@@ -27,6 +27,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.place import attempt_folder
 from app.domain.spec import JobSpec
 from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts import RUNNING, AttemptService
@@ -36,6 +37,7 @@ from app.models.service import ModelService
 from app.settings import Settings
 from app.storage import DamagedObject, Storage
 from worker.child import Child
+from worker.folders import held
 from worker.reporter import Heartbeat, Reporter
 from worker.spare import Spare
 from worker.training.protocol import (
@@ -87,7 +89,7 @@ class Attempt:
         self.drain, self.spare = drain, spare
         self.reporter = Reporter(sessions, redis, claim)
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
-        self.folder = settings.data_dir.absolute() / "work" / claim.job_id / str(claim.attempt)
+        self.folder = settings.work_dir / claim.job_id / str(claim.attempt)
         self.phase: JobPhase | None = None
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
@@ -96,20 +98,17 @@ class Attempt:
 
     def run(self) -> None:
         try:
-            # What earlier attempts left here when their worker was killed.
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            with self.heartbeat:
-                self._run()
+            with held(self.folder), self.heartbeat:
+                try:
+                    self._run()
+                finally:
+                    self.uploads.shutdown(cancel_futures=True)
         except StaleAttempt:
-            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+            self._let_go()
         except Exception as error:
             # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
             log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
             self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
-        finally:
-            self.uploads.shutdown(cancel_futures=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self) -> None:
         try:
@@ -131,7 +130,15 @@ class Attempt:
         try:
             self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why), "fail")
         except StaleAttempt:
-            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+        try:
+            with transaction(self.sessions, "let_go") as session:
+                AttemptService(session, self.claim).look_again()
+        except DBAPIError as error:
+            log.warning("what it stored last may stay for ever", job=self.claim.job_id, error=str(error)[:300])
 
     def prepare(self) -> Request:
         """Fetch everything the child reads into the attempt's own folder."""
@@ -343,7 +350,7 @@ class Attempt:
         return [self.storage.put_file(self._key(f"{under}/{name}"), folder / name, name) for name in names]
 
     def _key(self, name: str) -> str:
-        return f"{self.claim.project_id}/jobs/{self.claim.job_id}/{self.claim.attempt}/{name}"
+        return f"{attempt_folder(self.claim.project_id, self.claim.job_id, self.claim.attempt)}/{name}"
 
     def flush(self) -> None:
         """Store the last metric points, however long Postgres is away."""

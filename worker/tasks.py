@@ -17,6 +17,7 @@ from app.settings import Settings, get_settings
 from app.storage import Storage
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
+from worker.folders import clear
 from worker.machine import find_machine
 from worker.spare import Spare
 
@@ -60,10 +61,11 @@ def inspect_dataset() -> None:
 
 def train() -> None:
     """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already. While none
-    waits, a spare process does."""
+    waits, a spare process does. First goes what killed workers left, since its room may be needed."""
     if not slot.acquire(blocking=False):
         return
     try:
+        clear(get_settings().work_dir)
         while not draining.is_set() and (claim := claim_job()):
             around = surroundings()
             Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining, around.spare).run()

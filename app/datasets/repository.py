@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy import delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, DatasetUse, DeadObject
@@ -37,6 +37,19 @@ class DatasetRepository:
         if after:
             query = query.where(tuple_(Dataset.created_at, Dataset.id) < tuple_(after.created_at, after.id))
         return self.session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(limit + 1)).all()
+
+    def expired(self, limit: int) -> Sequence[Dataset]:
+        """Datasets of any project whose time is over and that no unfinished job seems to use, locked. Those that
+        are being taken into use right now are left out."""
+        in_use = exists().where(DatasetUse.dataset_id == Dataset.id, DatasetUse.active)
+        query = (
+            select(Dataset)
+            .where(Dataset.expires_at <= func.clock_timestamp(), ~in_use)
+            .order_by(Dataset.expires_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return self.session.scalars(query).all()
 
     def delete(self, dataset: Dataset) -> None:
         """Remove the row and the uses that name it; its stored bytes are left to the collector."""

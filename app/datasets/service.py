@@ -1,6 +1,7 @@
 """What may be done with a dataset, and its inspection."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy.orm import Session
@@ -24,7 +25,14 @@ class DatasetService:
         self.session = session
         self.datasets = DatasetRepository(session)
 
-    def add(self, project_id: str, id: str, filename: str, stored: StoredFile) -> Dataset:
+    def add(
+        self,
+        project_id: str,
+        id: str,
+        filename: str,
+        stored: StoredFile,
+        expires_after_seconds: float | None = None,
+    ) -> Dataset:
         """Enter bytes that storage holds, and ring for their inspection."""
         dataset = Dataset(
             id=id,
@@ -36,6 +44,8 @@ class DatasetService:
             sha256=stored.sha256,
         )
         self.datasets.add(dataset)
+        if expires_after_seconds is not None:
+            dataset.expires_at = dataset.created_at + timedelta(seconds=expires_after_seconds)
         ring(self.session, project_id, "light")
         return dataset
 
@@ -58,6 +68,16 @@ class DatasetService:
         if job_ids := self.datasets.active_job_ids(project_id, id, limit=JOBS_NAMED):
             raise DatasetInUse(id, list(job_ids))
         self.datasets.delete(dataset)
+
+    def delete_expired(self, limit: int) -> Sequence[str]:
+        """Delete datasets of any project whose time is over, but none that an unfinished job uses; their ids."""
+        deleted = []
+        for dataset in self.datasets.expired(limit):
+            # Looked for again under the lock: the job may have been posted a moment before it was taken.
+            if not self.datasets.active_job_ids(dataset.project_id, dataset.id, limit=1):
+                self.datasets.delete(dataset)
+                deleted.append(dataset.id)
+        return deleted
 
     def use(self, project_id: str, id: str, job_id: str, role: Literal["training", "validation"]) -> None:
         """Note that a job, whose row is there already, reads the dataset until `release`."""

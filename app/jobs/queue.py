@@ -220,6 +220,8 @@ def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
 def held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     """The fence while the attempt is under way, whether its job is in a held state or it yields."""
     return (*owned(claim), Job.lease_until.is_not(None))
+
+
 def full_projects() -> Select[str]:
     """Ids of the projects whose workers hold as many jobs as the project's limit allows."""
     under_way, limited = aliased(Job), aliased(Project)

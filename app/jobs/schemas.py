@@ -142,8 +142,10 @@ class EventList(Wire):
 
 
 class MetricList(Wire):
-    """A job's curve: for each step the point that counts, oldest first."""
+    """A job's curves: for each step the point that counts, by step."""
 
     items: list[MetricPoint]
     next_after_step: int | None
-    """Send it as `after_step` for what follows; null when nothing more is there yet."""
+    """Send it as `after_step` for what follows; null when nothing more is there yet, or a range was asked for."""
+    downsampled: bool
+    """Whether the range holds more points; those shown are the extremes."""
