@@ -13,11 +13,11 @@ from pathlib import Path
 from tests.chaos import entry
 from tests.chaos.books import Books, check_leftovers
 from tests.chaos.conductor import Conductor
+from tests.chaos.paper_model import write_paper_model
 from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs
 from tests.chaos.report import describe, make_report, missed_bars
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.users import MODEL, Users
-from tests.fixtures.tiny_models import build_tiny_model
 
 
 def parse() -> argparse.Namespace:
@@ -44,9 +44,17 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
     )
 
 
+def write_model(folder: Path, real: bool) -> Path:
+    if not real:
+        return write_paper_model(folder)
+    from tests.fixtures.tiny_models import build_tiny_model  # it brings torch along
+
+    return build_tiny_model(folder)
+
+
 def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
     users = Users(stack.url, stack.key)
-    stack.register_model(MODEL, build_tiny_model(stack.data / "model"))
+    stack.register_model(MODEL, write_model(stack.data / "model", given.real > 0))
     users.upload(stack.data)
     plans = draw_jobs(given.seed, given.jobs, given.real)
     kinds = DISTURBANCES | ({"disk_filled": 1} if stack.work_is_mounted else {})

@@ -118,11 +118,14 @@ class Conductor:
 
     def _post(self, sights: Sequence[Sight]) -> None:
         """A few jobs at a time, so that a worker is mostly free: what is measured is the way, not the queue."""
-        kinds = Counter(self.plans[sight.number].real for sight in sights if not sight.is_final)
-        kinds += Counter(real for real, _ in self.posting)
+        active = self._active(sights)
         for real, waiting in self.to_post.items():
-            for plan in waiting[: max(self.in_flight[real] - kinds[real], 0)]:
+            for plan in waiting[: max(self.in_flight[real] - active[real], 0)]:
                 self._post_one(plan)
+
+    def _active(self, sights: Sequence[Sight]) -> Counter[bool]:
+        posted = Counter(self.plans[sight.number].real for sight in sights if not sight.is_final)
+        return posted + Counter(real for real, _ in self.posting)
 
     def _post_one(self, plan: JobPlan) -> None:
         self.to_post[plan.real].remove(plan)
@@ -235,11 +238,15 @@ class Conductor:
                 self.done.append(Done(sight.id, sight.attempt, disturbance.kind, time.time()))
                 self.hit_while_training.add(sight.id)
         if disturbance.kind == "redis_flushed":
-            self._post_behind_a_flush()
+            self._post_behind_a_flush(sights)
 
-    def _post_behind_a_flush(self) -> None:
-        for waiting in self.to_post.values():
-            if waiting:
+    def _post_behind_a_flush(self, sights: Sequence[Sight]) -> None:
+        """Where a worker is free to take it: what is measured is not the queue."""
+        workers = self.stack.workers().keys() - self.faults.stalled.keys()
+        active = self._active(sights)
+        for real, waiting in self.to_post.items():
+            free = sum(name.startswith("real") is real for name in workers) - active[real]
+            if waiting and free > 0:
                 self.flush_times.append((time.time(), str(waiting[0].number)))
                 self._post_one(waiting[0])
                 return

@@ -20,11 +20,11 @@ import httpx
 
 from tests.chaos.books import fold
 from tests.chaos.faults import Faults
+from tests.chaos.paper_model import write_paper_model
 from tests.chaos.plan import JobPlan
 from tests.chaos.sight import find_work, look
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.users import MODEL, Users
-from tests.fixtures.tiny_models import build_tiny_model
 
 NUM_JOBS = 2
 STEP_MS = 50
@@ -149,7 +149,7 @@ def main() -> int:
     steps = int(given.seconds * 1000 / STEP_MS)
     with running_stack(lambda folder: Stack(folder, num_scripted=NUM_JOBS + 1, num_real=0)) as stack:
         users = Users(stack.url, stack.key)
-        stack.register_model(MODEL, build_tiny_model(stack.data / "model"))
+        stack.register_model(MODEL, write_paper_model(stack.data / "model"))
         users.upload(stack.data)
         plans = [JobPlan(n, False, n, steps, 0, (), step_ms=STEP_MS, save_every=50) for n in range(NUM_JOBS)]
         job_ids = [users.post(plan).result() for plan in plans]

@@ -33,6 +33,8 @@ from app.embedded.server import Server, start_server
 from app.embedded.stack import listen, local_url, python, readiness, worker
 from app.embedded.supervisor import PR_SET_CHILD_SUBREAPER, reap_adopted
 from app.keys.service import KeyService
+from app.models.folder import digest_folder, read_folder
+from app.models.service import ModelService
 from tests.chaos import entry
 from tests.chaos.plan import Fatal
 from tests.chaos.proxy import FaultProxy
@@ -128,8 +130,9 @@ class Stack:
         return kept | TIMES | names | off | (over or {})
 
     def register_model(self, name: str, folder: Path) -> None:
-        command = python("app.models", "add", name, "--path", str(folder))
-        subprocess.run(command, cwd=ROOT, env=self.environment(), check=True, stdout=subprocess.DEVNULL)
+        facts, revision = read_folder(folder), digest_folder(folder)
+        with transaction(self.sessions) as session:
+            ModelService(session).add(self.project_id, name, str(folder), revision, facts)
 
     def _worker(self, name: str, queue: str, over: dict[str, str] | None = None) -> ChildSpec:
         spec = worker(queue, self.environment(over))
@@ -235,6 +238,8 @@ class Stack:
 @contextmanager
 def running_stack(make: Callable[[Path], Stack], *, keep: bool = False) -> Iterator[Stack]:
     """In a system folder that others may enter, because root's PostgreSQL runs as a user of its own."""
+    # A request to end is taken as an exception, so that nothing stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="tw-chaos-"))
     folder.chmod(0o755)
     stack = make(folder)
