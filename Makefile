@@ -25,7 +25,10 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 	$(BIN)/python -m pytest
 
-chaos: $(VENV)/installed  ## kill -9 at every failpoint, and training at 20 random moments (the suite: at 3 of each)
+# The seed is printed; CHAOS_SEED=… repeats it.
+chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
+	$(BIN)/python -m tests.chaos --out benchmarks/results/chaos.json
+	$(BIN)/python -m tests.chaos.readers
 	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all $(BIN)/python -m pytest -rP tests/chaos
 
 fuzz: $(VENV)/installed  ## take 100,000 random steps through the life of jobs (the suite takes a thousand)

@@ -27,6 +27,9 @@ from worker.training.protocol import Began, Line, Measured, Ready, Request, Said
 
 log = structlog.get_logger()
 
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
+"""What is exec'ed; whatever it is, it speaks the protocol."""
+
 PASSED_ON: Final = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"),
     *("FAILPOINT", "FAILPOINT_ONCE"),
@@ -56,7 +59,7 @@ class Child:
         self._measured: Callable[[Measured], None] | None = None
         with around("start_training"):
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker.training"],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
