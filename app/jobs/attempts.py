@@ -112,6 +112,10 @@ class AttemptService:
         """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
         self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
 
+    def look_again(self) -> None:
+        """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
+        self._update_attempt(collected_at=None)
+
     def save_checkpoint(self, step: int, files: Sequence[StoredFile]) -> None:
         """Add it, and let go of those that are older than the spec wants kept. Another time is harmless."""
         job = self._note([CheckpointSaved(step=step)])

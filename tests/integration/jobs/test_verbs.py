@@ -171,7 +171,7 @@ def test_a_job_resumed_while_pausing_waits_for_its_attempts_checkpoint(
     id, held = post(), claim()
     say(held, "enter", JobPhase.training)
     ask("pause", id)
-    assert api.post(f"/jobs/{id}/resume").json()["waiting_for"] == "the checkpoint of its last attempt"
+    assert api.post(f"/jobs/{id}/resume").json()["waiting_for"] == "its last attempt still writes a checkpoint"
     assert claim() is None, "the attempt still holds it"
     assert renew(held) is JobState.queued
     say(held, "enter", JobPhase.evaluating)
