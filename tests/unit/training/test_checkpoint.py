@@ -24,7 +24,7 @@ from worker.training.checkpoint import Position, Trainee, read_checkpoint, resto
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests
-from worker.training.protocol import CheckpointWritten, Finished, Line, Measured, Request, Stopped
+from worker.training.protocol import CheckpointWritten, Finished, Happened, Line, Measured, Request, Stopped
 from worker.training.recipe import prepare, train
 
 MakeRequest = Callable[..., Request]
@@ -242,7 +242,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Filler(Recorder):
-    """Fills the disk, but for a little, while steps 3 to 4 are trained, and makes room again."""
+    """Fills the disk, but for a little, behind the first checkpoint, and makes room after a warning."""
 
     def __init__(self, disk: Path, left_bytes: int) -> None:
         super().__init__()
@@ -251,10 +251,10 @@ class Filler(Recorder):
 
     def say(self, line: Line) -> None:
         super().say(line)
-        if isinstance(line, Measured) and line.step == 3:
-            self.before = contents(self.checkpoints()[0].path)
+        if isinstance(line, CheckpointWritten) and not self.before:
+            self.before = contents(line.path)
             (self.disk / "filler").write_bytes(bytes(shutil.disk_usage(self.disk).free - self.left_bytes))
-        if isinstance(line, Measured) and line.step == 5:
+        if isinstance(line, Happened) and line.event.type == "warned":
             (self.disk / "filler").unlink()
 
 

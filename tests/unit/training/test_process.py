@@ -139,8 +139,8 @@ def test_it_ends_when_its_parent_does(start: Start, make_request: Callable[..., 
 
 def begin_long_work(make_request: Callable[..., Request], tmp_path: Path) -> Request:
     """Rows that take a good while to tokenize, and steps of many micro-batches."""
-    rows = write_rows(tmp_path / "many.jsonl", num_rows=30_000)
-    return make_request(spec=make_spec(training={"max_steps": 100, "batch_size": 4000}), dataset_path=rows)
+    rows = write_rows(tmp_path / "many.jsonl", num_rows=20_000)
+    return make_request(spec=make_spec(training={"max_steps": 100, "batch_size": 400}), dataset_path=rows)
 
 
 def is_doing(what: str) -> Callable[[Said], bool]:
