@@ -44,7 +44,7 @@ def stranger(sessions: Sessions) -> str:
 def end(sessions: Sessions, held: Claim) -> None:
     with transaction(sessions) as session:
         JobService(session).cancel(held.project_id, held.job_id)
-        AttemptService(session, held).cancelled()
+        AttemptService(session, held).release()
 
 
 def test_claims_at_once_keep_the_limit_and_take_the_next_projects_jobs(
