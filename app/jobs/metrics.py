@@ -153,7 +153,7 @@ def _longest(groups: Sequence[Row[Any]]) -> int:
     return max(totals.values(), default=0)
 
 
-def _joined(points: Sequence[MetricPoint], rows: Sequence[Row[Any]]) -> list[MetricPoint]:
+def _joined(points: Sequence[MetricPoint], rows: Sequence[Any]) -> list[MetricPoint]:
     """One point of each step, though two attempts have measured different names there, or an attempt twice."""
     by_step = {point.step: point for point in points}
     for step, attempt, number, at, names, values in rows:
