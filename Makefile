@@ -25,8 +25,8 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 	$(BIN)/python -m pytest
 
-chaos: $(VENV)/installed  ## kill the training process at 20 random moments (the suite kills it at 3)
-	TUNEWRIGHT_KILLS=20 $(BIN)/python -m pytest -rP tests/chaos
+chaos: $(VENV)/installed  ## kill -9 at every failpoint, and training at 20 random moments (the suite: at 3 of each)
+	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all $(BIN)/python -m pytest -rP tests/chaos
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture
 	$(BIN)/ruff format --check .

@@ -20,6 +20,7 @@ from app.models.routes import router as models
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.web import health, problems
+from app.workers.routes import router as workers
 
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
 
@@ -40,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.redis = streams.connect_async(settings.redis_url)
 
         def find_caller(key: str) -> Caller | None:
-            with transaction(sessions) as session:
+            with transaction(sessions, "find_caller") as session:
                 return KeyService(session).find_caller(key)
 
         app.state.find_caller = find_caller
@@ -59,6 +60,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    for router in (datasets, jobs, watching, metrics, artifacts, adapters, models, health.router):
+    for router in (datasets, jobs, watching, metrics, artifacts, adapters, models, workers, health.router):
         app.include_router(router)
     return app

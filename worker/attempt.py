@@ -1,10 +1,11 @@
 """One attempt at a job, as named steps: prepare → train → publish. The claim comes from `worker.tasks`.
 
-However it ends, the child is gone and the local folder is empty afterwards. If the worker dies instead, the lease
-lapses and the next attempt goes on from the last checkpoint.
+However it ends, the child and the local folder are gone afterwards. If the worker dies instead, the lease lapses, the
+next attempt goes on from the last checkpoint, and a worker of this machine removes the folder.
 """
 
 import json
+import math
 import queue
 import shutil
 import tarfile
@@ -26,15 +27,17 @@ from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.place import attempt_folder
 from app.domain.spec import JobSpec
 from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
-from app.jobs.attempts import AttemptService
+from app.jobs.attempts import RUNNING, AttemptService
 from app.jobs.queue import Claim
 from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
 from app.storage import DamagedObject, Storage
 from worker.child import Child
+from worker.folders import held
 from worker.reporter import Heartbeat, Reporter
 from worker.spare import Spare
 from worker.training.protocol import (
@@ -86,7 +89,7 @@ class Attempt:
         self.drain, self.spare = drain, spare
         self.reporter = Reporter(sessions, redis, claim)
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
-        self.folder = settings.data_dir.absolute() / "work" / claim.job_id / str(claim.attempt)
+        self.folder = settings.work_dir / claim.job_id / str(claim.attempt)
         self.phase: JobPhase | None = None
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
@@ -95,31 +98,28 @@ class Attempt:
 
     def run(self) -> None:
         try:
-            # What earlier attempts left here when their worker was killed.
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            with self.heartbeat:
-                self._run()
+            with held(self.folder), self.heartbeat:
+                try:
+                    self._run()
+                finally:
+                    self.uploads.shutdown(cancel_futures=True)
         except StaleAttempt:
-            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+            self._let_go()
         except Exception as error:
             # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
             log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
             self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
-        finally:
-            self.uploads.shutdown(cancel_futures=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self) -> None:
         try:
             request = self.prepare()
         except (ModelNotFound, BadModelFolder) as error:
             why = str(error)
-            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why))
+            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why), "fail")
             return
         except AdapterNotFound as error:
             gone = f"The adapter that init_from names was deleted meanwhile. {error}"
-            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone))
+            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone), "fail")
             return
         last = self.train(request)
         for upload in self.uploaded:
@@ -128,14 +128,22 @@ class Attempt:
 
     def _give_up(self, why: str) -> None:
         try:
-            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why))
+            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why), "fail")
         except StaleAttempt:
-            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+        try:
+            with transaction(self.sessions, "let_go") as session:
+                AttemptService(session, self.claim).look_again()
+        except DBAPIError as error:
+            log.warning("what it stored last may stay for ever", job=self.claim.job_id, error=str(error)[:300])
 
     def prepare(self) -> Request:
         """Fetch everything the child reads into the attempt's own folder."""
         self.enter(JobPhase.preparing)
-        inputs = self.write(self._inputs)
+        inputs = self.write(self._inputs, "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self._fetched_checkpoint(inputs.checkpoints)
         init_from_path = self._fetched_start(spec.init_from) if spec.init_from and not checkpoint_path else None
@@ -192,7 +200,8 @@ class Attempt:
             except (FileNotFoundError, DamagedObject) as error:
                 log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
                 shutil.rmtree(folder)
-                self.write(partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step))
+                give_up = partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step)
+                self.write(give_up, "give_up_checkpoint")
             else:
                 return folder
         return None
@@ -201,7 +210,7 @@ class Attempt:
         """The files of the adapter that the job's own starts with."""
         folder = self.folder / "init_from"
         folder.mkdir()
-        parts = self.write(lambda attempt: AdapterService(attempt.session).parts(self.claim.project_id, id))
+        parts = self.write(lambda own: AdapterService(own.session).parts(self.claim.project_id, id), "read_adapter")
         for part in parts:
             if part.kind == ArtifactKind.adapter:
                 file = StoredFile(path=part.path, key=part.storage_key, size=part.size, sha256=part.sha256)
@@ -214,7 +223,7 @@ class Attempt:
     def enter(self, phase: JobPhase) -> None:
         """Tell the phase, once: the child names those that the worker is in already too."""
         if phase is not self.phase:
-            self.write(lambda attempt: attempt.enter(phase))
+            self.write(lambda attempt: attempt.enter(phase), "enter_phase")
             self.phase = phase
 
     def train(self, request: Request) -> Said:
@@ -236,20 +245,22 @@ class Attempt:
             last = self._listen(child)
         finally:
             code = child.end()
-            self.write(lambda attempt: attempt.keep_log(child.log_tail()))
+            self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
         return last or died(code, child.log_tail())
 
     def _listen(self, child: Child) -> Said | None:
         patience_ends: float | None = None
+        asked: Stop | None = None
         last: Said | None = None
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
             stop = self._wish()
-            if stop and patience_ends is None:
+            if stop and stop != asked:
                 child.ask_to_stop(stop)
+                asked = stop
                 allowed = self.settings.drain_seconds if stop.why == "drain" else self.settings.stop_seconds
-                patience_ends = time.monotonic() + allowed
+                patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
             try:
@@ -266,7 +277,8 @@ class Attempt:
     def _wish(self) -> Stop | None:
         if self.heartbeat.state is JobState.cancelling:
             return Stop(why="cancel")
-        return Stop(why="drain") if self.drain.is_set() else None
+        wanted = self.heartbeat.state is JobState.running and not self.drain.is_set()
+        return None if wanted else Stop(why="drain")
 
     def _carry_on(self, said: Said) -> None:
         match said:
@@ -274,15 +286,16 @@ class Attempt:
                 self.enter(said.phase)
             case Planned():
                 self.reporter.total_steps = said.total_steps
-                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step))
+                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step), "plan")
             case Replanned():
-                self.write(lambda attempt: attempt.replan(said.resolved))
+                self.write(lambda attempt: attempt.replan(said.resolved), "replan")
             case Started():
                 self.write(
-                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm)
+                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm),
+                    "start",
                 )
             case Happened():
-                self.write(lambda attempt: attempt.tell(said.event))
+                self.write(lambda attempt: attempt.tell(said.event), "tell")
             case Measured():
                 self.reporter.measured(said)
             case CheckpointWritten():
@@ -292,27 +305,21 @@ class Attempt:
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
         files = self._stored(said.path, f"checkpoints/{said.step}")
-        self.write(lambda attempt: attempt.save_checkpoint(said.step, files))
+        self.write(lambda attempt: attempt.save_checkpoint(said.step, files), "save_checkpoint")
         shutil.rmtree(said.path)
 
     def conclude(self, last: Said) -> None:
+        """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
+        and has queued the job already, both leave the attempt nothing but to let go."""
         self.flush()
-        if self._is_cancelled():
-            return
+        state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
-            case Finished():
+            case Finished() if state in RUNNING:
                 self.publish(last.path)
-            case Failed():
-                self.write(lambda attempt: attempt.fail(last.reason, last.message))
+            case Failed() if state is not JobState.cancelling:
+                self.write(lambda attempt: attempt.fail(last.reason, last.message), "fail")
             case _:
-                self.write(AttemptService.release)
-
-    def _is_cancelled(self) -> bool:
-        """Whether a cancel was first; then the job's end is written."""
-        wished = self.write(lambda attempt: attempt.state()) is JobState.cancelling
-        if wished:
-            self.write(AttemptService.cancelled)
-        return wished
+                self.write(AttemptService.release, "release")
 
     def publish(self, result: Path) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
@@ -321,10 +328,11 @@ class Attempt:
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None
         try:
-            self.write(lambda attempt: attempt.publish(manifest, files, archive))
+            self.write(lambda attempt: attempt.publish(manifest, files, archive), "publish")
         except StaleAttempt:
-            # A cancel was first, or the attempt is lost, or this very publish was committed and its answer lost.
-            self._is_cancelled()
+            # A cancel or a resume was first; or the attempt is lost, or this very publish was committed and its answer
+            # lost: then there is nothing left to let go of.
+            self.write(AttemptService.release, "release")
 
     def _archived(self, result: Path) -> StoredFile:
         """The folder as one tar file whose bytes depend on the files alone."""
@@ -342,7 +350,7 @@ class Attempt:
         return [self.storage.put_file(self._key(f"{under}/{name}"), folder / name, name) for name in names]
 
     def _key(self, name: str) -> str:
-        return f"{self.claim.project_id}/jobs/{self.claim.job_id}/{self.claim.attempt}/{name}"
+        return f"{attempt_folder(self.claim.project_id, self.claim.job_id, self.claim.attempt)}/{name}"
 
     def flush(self) -> None:
         """Store the last metric points, however long Postgres is away."""
@@ -352,12 +360,12 @@ class Attempt:
             except DBAPIError as error:
                 self._endure(error)
 
-    def write(self, change: Callable[[AttemptService], T]) -> T:
-        """One fenced transaction, tried until Postgres answers. A change that was committed and whose answer was lost
-        is tried again: it must be one that can be."""
+    def write(self, change: Callable[[AttemptService], T], step: str = "commit") -> T:
+        """One fenced transaction, tried until Postgres answers; `step` names its failpoints. A change whose commit was
+        not answered is tried again: it must be one that can be."""
         while True:
             try:
-                with transaction(self.sessions) as session:
+                with transaction(self.sessions, step) as session:
                     return change(AttemptService(session, self.claim))
             except DBAPIError as error:
                 if not error.connection_invalidated and not isinstance(error, OperationalError):

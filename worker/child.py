@@ -19,11 +19,15 @@ import structlog
 from pydantic import ValidationError
 
 import worker
+from app.domain.failpoint import around
 from worker.training.protocol import Line, Ready, Request, Said, Stop, Warm, parse_said
 
 log = structlog.get_logger()
 
-PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+PASSED_ON: Final = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"),
+    *("FAILPOINT", "FAILPOINT_ONCE"),
+)
 """Environment the child may see."""
 LOG_TAIL_BYTES: Final = 64 * 2**10
 
@@ -37,15 +41,16 @@ class Child:
         self.begun = False
         """Whether it has said anything of its job."""
         self.log_path: Path | None = None
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.training"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd="/",
-            env=environment(),
-            start_new_session=True,
-        )
+        with around("start_training"):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "worker.training"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd="/",
+                env=environment(),
+                start_new_session=True,
+            )
         self.pid = self._process.pid
         self.started_at = time.monotonic()
         self._reader = threading.Thread(target=self._read, name="child-pipe", daemon=True)

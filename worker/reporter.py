@@ -56,7 +56,7 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(self._every):
             try:
-                with transaction(self._sessions) as session:
+                with transaction(self._sessions, "heartbeat") as session:
                     self.state = QueueRepository(session).renew(self._claim, self._lease)
                     self._keep_log(AttemptService(session, self._claim))
             except StaleAttempt:
@@ -110,7 +110,7 @@ class Reporter:
         """Store all that waits. DBAPIError if Postgres is away, StaleAttempt if the attempt is lost."""
         while self._waiting:
             batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
-            with transaction(self._sessions) as session:
+            with transaction(self._sessions, "record") as session:
                 AttemptService(session, self._claim).record(batch, self._estimated_finish())
             for _ in batch:
                 self._waiting.popleft()

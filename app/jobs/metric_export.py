@@ -20,7 +20,7 @@ def read_windows(sessions: Sessions, project_id: str, job_id: str, spans: Iterab
     shows that something is missing, where a short one would not."""
     for span in spans:
         for window in windows(span, WINDOW_STEPS):
-            with transaction(sessions) as session:
+            with transaction(sessions, "export_metrics") as session:
                 JobRepository(session).get(project_id, job_id)
                 lines = MetricRepository(session).export(project_id, job_id, window)
             if lines:

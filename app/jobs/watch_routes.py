@@ -64,7 +64,7 @@ async def stream_job(
     state = request.app.state
 
     def first_look() -> bool:
-        with transaction(state.sessions) as session:
+        with transaction(state.sessions, "stream_job") as session:
             JobRepository(session).get(caller.project_id, id)
             return place is not None and look(session, caller.project_id, id, place).is_over
 

@@ -65,6 +65,21 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr
 
 
+def test_a_job_is_posted_once_paused_resumed_and_retried(type_in: Type, rows: Path) -> None:
+    dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)["id"]
+    words = ["--model", "tiny", "--dataset", dataset, "--max-steps", 5000, "--json", "--idempotency-key", "by hand"]
+    job, same = (json.loads(type_in("jobs", "create", *words).stdout) for _ in range(2))
+    assert same == job
+    assert f"{job['id']} is paus" in type_in("jobs", "pause", job["id"]).stdout
+    assert f"{job['id']} is queued" in type_in("jobs", "resume", job["id"]).stdout
+    type_in("jobs", "cancel", job["id"])
+    type_in("jobs", "watch", job["id"], status=1)
+    assert "[job_final]" in type_in("jobs", "pause", job["id"], status=1).stderr
+    again = type_in("jobs", "retry", job["id"]).stdout.split()[0]
+    assert job["id"] in type_in("jobs", "show", again).stdout
+    type_in("jobs", "cancel", again)
+
+
 def test_options_go_before_the_file_of_a_spec(type_in: Type, rows: Path, tmp_path: Path) -> None:
     uploaded = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
     spec = {"base_model": "tiny", "training": {"max_steps": 9, "batch_size": 2}, "metadata": {"team": "cats"}}
@@ -128,6 +143,7 @@ def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
 
 COMMANDS = "", "up", "keys create", "models add", "models list", "models remove", "datasets upload", "datasets list"
 COMMANDS += "datasets show", "datasets delete", "jobs create", "jobs list", "jobs show", "jobs watch", "jobs cancel"
+COMMANDS += "jobs pause", "jobs resume", "jobs retry"
 COMMANDS += "jobs delete", "jobs logs", "jobs download", "adapters list", "adapters show", "adapters download"
 
 
