@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet
@@ -22,6 +23,7 @@ from app.jobs.attempts import AttemptService
 from app.jobs.metrics import MetricRepository
 from app.jobs.queue import Claim
 from app.jobs.service import JobService
+from tunewright import Client, TunewrightError
 
 BATCH = 20_000
 SHORT = ((0, 6_000), (4_123, 9_000), (7_012, 15_000))
@@ -200,6 +202,25 @@ def test_exports_hold_every_value(
     with transaction(sessions) as session:
         stored = session.scalar(text("SELECT count(*) FROM metric_values WHERE name = 'validation_loss'"))
     assert len(some) - 1 == stored
+
+
+def test_the_client_reads_curves_and_downloads_them(
+    live_server: str, make_key: Callable[..., str], train: Callable[[Attempts], Long], tmp_path: Path
+) -> None:
+    long, names = train(SHORT), ["loss", "grad_norm"]
+    with Client(live_server, make_key()) as client:
+        few = client.curves(long.job_id, names, from_step=100, to_step=12_000, max_points=50)
+        assert 25 < len(few) <= 50
+        assert all(100 <= point.step <= 12_000 and point.values.keys() <= set(names) for point in few)
+        every = list(client.metrics(long.job_id, names))
+        assert shown_in([point.raw for point in every], long) == within(long, names, 0, 15_000)
+        path = client.download_metrics(long.job_id, tmp_path / "new" / "curves.csv", names)
+        assert len(path.read_text().splitlines()) == 1 + sum(len(point.values) for point in every)
+        path = client.download_metrics(long.job_id, tmp_path / "curves.parquet", names, all_attempts=True)
+        assert pyarrow.parquet.read_table(path).num_rows > sum(len(point.values) for point in every)
+        with pytest.raises(TunewrightError, match=r"must end in \.csv or \.parquet"):
+            client.download_metrics(long.job_id, tmp_path / "curves.xlsx")
+    assert sorted(path.name for path in tmp_path.rglob("curves*")) == ["curves.csv", "curves.parquet"]
 
 
 def test_an_export_that_loses_its_job_breaks_off(
