@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Time a training process gets to stop by itself before it is killed."""
     drain_seconds: float = Field(default=30, gt=0)
     """Time a training process gets to checkpoint when its worker is asked to stop."""
+    stall_seconds: float = Field(default=1800, gt=0)
+    """A training process that makes no progress for so long is ended: no micro-batch, no row, no layer."""
     training_threads: int | None = Field(default=None, ge=1)
     """CPU threads of a training process; all unless given."""
     spare_child: bool = True
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
 
     @property
     def work_dir(self) -> Path:
-        """Local folders of the attempts under way."""
+        """Where attempts keep their files while they last."""
         return self.data_dir.absolute() / "work"
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -29,8 +29,6 @@ LEAST_PART_BYTES = 8 * 2**20
 SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 HALF_WRITTEN = re.compile(r".+#\d+")
 """How obstore's file store names an object until it is whole; it never lists such files."""
-FAILURES = (OSError, BaseError)
-"""What a store that is away, full or forbidden raises. obstore's own errors are no OSErrors."""
 
 
 class StoredObject(NamedTuple):
@@ -57,6 +55,10 @@ class Writer:
 
 class DamagedObject(OSError):
     """Stored bytes are not those that were stored."""
+
+
+FAILURES: Final = (OSError, BaseError, StorageFull)
+"""What a store that is away, full or forbidden raises. obstore's own errors are no OSErrors."""
 
 
 class Storage:

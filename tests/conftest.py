@@ -1,5 +1,6 @@
 """Real servers for every test: one embedded PostgreSQL and Redis a run, one database a test."""
 
+import os
 import secrets
 import socket
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -25,6 +27,10 @@ from app.embedded.redis import embedded_redis
 from app.keys.service import KeyService
 from app.main import create_app
 from app.settings import Settings
+
+hypothesis.settings.register_profile("nightly", max_examples=2_000, stateful_step_count=50, deadline=None)
+if "HYPOTHESIS_PROFILE" in os.environ:
+    hypothesis.settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 
 
 @pytest.fixture(scope="session")

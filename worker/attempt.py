@@ -13,21 +13,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import structlog
 from redis import Redis
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app.adapters.service import AdapterService
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
+from app.domain import place
 from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.event import Warned
 from app.domain.job import FailureReason, JobPhase, JobState
-from app.domain.place import attempt_folder
 from app.domain.spec import JobSpec
 from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts import RUNNING, AttemptService
@@ -35,9 +37,11 @@ from app.jobs.queue import Claim
 from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
-from app.storage import DamagedObject, Storage
+from app.storage import FAILURES, DamagedObject, Storage
 from worker.child import Child
-from worker.folders import held
+from worker.fence import Fence
+from worker.folders import attempt_folder, held
+from worker.limits import Limits, verdict
 from worker.reporter import Heartbeat, Reporter
 from worker.spare import Spare
 from worker.training.protocol import (
@@ -45,7 +49,6 @@ from worker.training.protocol import (
     Failed,
     Finished,
     Happened,
-    Measured,
     PhaseEntered,
     Planned,
     Replanned,
@@ -61,8 +64,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 TICK_SECONDS = 0.2
-PATIENCE_SECONDS = 5.0
-"""Time between two tries to write to a Postgres that is away."""
 
 
 class Inputs(NamedTuple):
@@ -87,9 +88,10 @@ class Attempt:
     ) -> None:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
         self.drain, self.spare = drain, spare
-        self.reporter = Reporter(sessions, redis, claim)
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
-        self.folder = settings.work_dir / claim.job_id / str(claim.attempt)
+        self.fence = Fence(sessions, claim, settings.lease_seconds, lambda: self.heartbeat.stale)
+        self.reporter = Reporter(self.fence, redis, claim)
+        self.folder = attempt_folder(settings.work_dir, claim)
         self.phase: JobPhase | None = None
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
@@ -97,20 +99,29 @@ class Attempt:
         self.uploaded: list[Future[None]] = []
 
     def run(self) -> None:
-        try:
-            with held(self.folder), self.heartbeat:
-                try:
+        with ExitStack() as folder:
+            try:
+                folder.enter_context(held(self.folder))
+                self.reporter.open(self.folder)
+                with self.heartbeat:
                     self._run()
-                finally:
-                    self.uploads.shutdown(cancel_futures=True)
-        except StaleAttempt:
-            self._let_go()
-        except Exception as error:
-            # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
-            log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
-            self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
+            except StaleAttempt:
+                self._let_go()
+            except Exception as error:
+                # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
+                log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
+                self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
+            finally:
+                if self.reporter.close():
+                    shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self) -> None:
+        try:
+            self._prepare_and_train()
+        finally:
+            self.uploads.shutdown(cancel_futures=True)
+
+    def _prepare_and_train(self) -> None:
         try:
             request = self.prepare()
         except (ModelNotFound, BadModelFolder) as error:
@@ -128,6 +139,7 @@ class Attempt:
 
     def _give_up(self, why: str) -> None:
         try:
+            self.flush()
             self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why), "fail")
         except StaleAttempt:
             self._let_go()
@@ -239,19 +251,22 @@ class Attempt:
     def _train_in(self, child: Child, request: Request) -> Said:
         ready = child.ready
         self.warm = ready is not None and ready.base_model_path == request.base_model_path
-        child.begin(request)
+        child.begin(request, self.reporter.measured)
         self.heartbeat.log_tail = child.log_tail
         try:
             last = self._listen(child)
+            if last is None:
+                child.let_end()
         finally:
             code = child.end()
             self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
-        return last or died(code, child.log_tail())
+        return verdict(last, child, code) if isinstance(last, Failed | None) else last
 
     def _listen(self, child: Child) -> Said | None:
         patience_ends: float | None = None
         asked: Stop | None = None
         last: Said | None = None
+        limits = Limits(child, self.heartbeat, self.settings.stall_seconds)
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
@@ -263,10 +278,12 @@ class Attempt:
                 patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
+            if last is None and (broken := limits.broken()):
+                return broken
+            self.reporter.flush_if_due()
             try:
                 said = child.said.get(timeout=TICK_SECONDS)
             except queue.Empty:
-                self.reporter.flush_if_due()
                 continue
             if said is None:
                 return last or (Stopped(step=0) if patience_ends else None)
@@ -296,17 +313,26 @@ class Attempt:
                 )
             case Happened():
                 self.write(lambda attempt: attempt.tell(said.event), "tell")
-            case Measured():
-                self.reporter.measured(said)
             case CheckpointWritten():
                 self.uploaded.append(self.uploads.submit(self._keep_checkpoint, said))
             case _:
                 return
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
-        files = self._stored(said.path, f"checkpoints/{said.step}")
-        self.write(lambda attempt: attempt.save_checkpoint(said.step, files), "save_checkpoint")
-        shutil.rmtree(said.path)
+        """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
+        first: whoever goes on from it measures none of them again."""
+        try:
+            files = self._stored(said.path, f"checkpoints/{said.step}")
+        except FAILURES as error:
+            text = (
+                f"The checkpoint of step {said.step} could not be stored ({error}). The training goes on; a crash now "
+                "would take it back to the checkpoint before."
+            )
+            self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)), "tell")
+        else:
+            self.flush()
+            self.write(lambda attempt: attempt.save_checkpoint(said.step, files), "save_checkpoint")
+        shutil.rmtree(said.path, ignore_errors=True)
 
     def conclude(self, last: Said) -> None:
         """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
@@ -350,7 +376,7 @@ class Attempt:
         return [self.storage.put_file(self._key(f"{under}/{name}"), folder / name, name) for name in names]
 
     def _key(self, name: str) -> str:
-        return f"{attempt_folder(self.claim.project_id, self.claim.job_id, self.claim.attempt)}/{name}"
+        return f"{place.attempt_folder(self.claim.project_id, self.claim.job_id, self.claim.attempt)}/{name}"
 
     def flush(self) -> None:
         """Store the last metric points, however long Postgres is away."""
@@ -358,29 +384,7 @@ class Attempt:
             try:
                 return self.reporter.flush()
             except DBAPIError as error:
-                self._endure(error)
+                self.fence.endure(error)
 
-    def write(self, change: Callable[[AttemptService], T], step: str = "commit") -> T:
-        """One fenced transaction, tried until Postgres answers; `step` names its failpoints. A change whose commit was
-        not answered is tried again: it must be one that can be."""
-        while True:
-            try:
-                with transaction(self.sessions, step) as session:
-                    return change(AttemptService(session, self.claim))
-            except DBAPIError as error:
-                if not error.connection_invalidated and not isinstance(error, OperationalError):
-                    raise
-                self._endure(error)
-
-    def _endure(self, error: DBAPIError) -> None:
-        log.warning("waiting for Postgres", job=self.claim.job_id, error=str(error)[:300])
-        if self.heartbeat.stale:
-            raise StaleAttempt from error
-        time.sleep(PATIENCE_SECONDS)
-
-
-def died(code: int, tail: str) -> Failed:
-    """A child that ended without a last word."""
-    how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-    last_lines = "\n".join(tail.strip().splitlines()[-5:])
-    return Failed(reason=FailureReason.child_died, message=f"The training process {how}. Its last words:\n{last_lines}")
+    def write(self, change: Callable[[AttemptService], T], step: str) -> T:
+        return self.fence.write(change, step)

@@ -17,7 +17,7 @@ from app.settings import Settings, get_settings
 from app.storage import Storage
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
-from worker.folders import clear
+from worker.leftovers import clear_leftovers
 from worker.machine import find_machine
 from worker.spare import Spare
 
@@ -65,7 +65,7 @@ def train() -> None:
     if not slot.acquire(blocking=False):
         return
     try:
-        clear(get_settings().work_dir)
+        clear_away()
         while not draining.is_set() and (claim := claim_job()):
             around = surroundings()
             Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining, around.spare).run()
@@ -86,6 +86,15 @@ def inspect() -> None:
         log.warning("inspection waits for Postgres", error=str(error)[:300])
     finally:
         slot.release()
+
+
+def clear_away() -> None:
+    """Under the slot's lock: no attempt of this worker is under way."""
+    around = surroundings()
+    try:
+        clear_leftovers(around.sessions, around.settings.work_dir)
+    except DBAPIError as error:
+        log.warning("leftovers wait for Postgres", error=str(error)[:300])
 
 
 def claim_job() -> Claim | None:

@@ -51,8 +51,8 @@ MEASURED = text("""
     WHERE ends.first IS NOT NULL
 """)
 
-FIRST_VALUES = text("""
-    SELECT found.attempt, found.number, found.step, found.at, found.name, found.value
+FIRST_POINTS = text("""
+    SELECT step, found.attempt, max(number), max(at), array_agg(found.name), array_agg(value)
     FROM unnest(CAST(:attempts AS bigint[]), CAST(:names AS text[]), CAST(:firsts AS bigint[]),
                 CAST(:lasts AS bigint[])) AS span (attempt, name, first, last)
     CROSS JOIN LATERAL (
@@ -61,7 +61,8 @@ FIRST_VALUES = text("""
           AND step BETWEEN span.first AND span.last
         ORDER BY step LIMIT :limit
     ) AS found
-    ORDER BY found.step, found.name
+    GROUP BY step, found.attempt
+    ORDER BY step, found.attempt LIMIT :limit
 """)
 
 GROUPS = text("""
@@ -88,14 +89,14 @@ GROUPS = text("""
     GROUP BY name, (start - :origin) / :width
 """)
 
-VALUES_AT = text("""
-    SELECT found.attempt, found.number, found.step, found.at, found.name, found.value
-    FROM unnest(CAST(:attempts AS bigint[]), CAST(:names AS text[]), CAST(:steps AS bigint[]))
-         AS wanted (attempt, name, step)
-    JOIN metric_values AS found
-      ON found.project_id = :project_id AND found.job_id = :job_id AND found.attempt = wanted.attempt
-     AND found.name = wanted.name AND found.step = wanted.step
-    ORDER BY found.step, found.name
+POINTS_AT = text("""
+    SELECT step, attempt, max(number), max(at), array_agg(name), array_agg(value)
+    FROM metric_values
+    JOIN unnest(CAST(:attempts AS bigint[]), CAST(:names AS text[]), CAST(:steps AS bigint[]))
+         AS wanted (attempt, name, step) USING (attempt, name, step)
+    WHERE project_id = :project_id AND job_id = :job_id
+    GROUP BY step, attempt
+    ORDER BY step, attempt
 """)
 
 EXPORT_COLUMNS = ("name", "step", "value", "attempt", "number", "at")

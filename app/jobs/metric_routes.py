@@ -1,6 +1,6 @@
 """What a job measured: its curves, in as many points as a plot can show or page by page, and all of it as files."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
@@ -20,6 +20,10 @@ router = APIRouter(prefix="/jobs", tags=["watching"])
 
 MOST_POINTS = 2000
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
+CSV_FILE: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {"schema": {"type": "string"}}}}}
+PARQUET_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
+}
 Names = Annotated[list[str] | None, Query(description="Only these metrics; may be repeated.")]
 AllAttempts = Annotated[
     bool, Query(description="Also what an attempt measured beyond the step that a later one went on from.")
@@ -65,7 +69,7 @@ def list_metrics(
     "/{id}/metrics.csv",
     summary="A job's metrics as CSV",
     response_class=StreamingResponse,
-    responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}} | problems(JobNotFound),
+    responses=CSV_FILE | problems(JobNotFound),
 )
 def export_csv(
     id: str,
@@ -85,7 +89,7 @@ def export_csv(
     "/{id}/metrics.parquet",
     summary="A job's metrics as Parquet",
     response_class=StreamingResponse,
-    responses={200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}} | problems(JobNotFound),
+    responses=PARQUET_FILE | problems(JobNotFound),
 )
 def export_parquet(
     id: str,

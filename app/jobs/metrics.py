@@ -17,7 +17,7 @@ from app.db.buckets import WIDTHS
 from app.db.tables import MetricValue
 from app.domain.metric import MetricPoint
 from app.jobs.curve import ENDLESS, Piece, Span, clip, curve_spans, grid_over, pieces_of
-from app.jobs.metric_queries import ADD, EXPORT, FIRST_VALUES, GROUPS, MEASURED, VALUES_AT
+from app.jobs.metric_queries import ADD, EXPORT, FIRST_POINTS, GROUPS, MEASURED, POINTS_AT
 
 
 class Curves(NamedTuple):
@@ -112,14 +112,14 @@ class MetricRepository:
 
     def _first_points(self, project_id: str, job_id: str, spans: Sequence[Span], limit: int) -> list[MetricPoint]:
         """Spans follow each other by attempt, and share at most the step where one attempt ends and the next begins:
-        a step beyond the limit tells that all before it are whole."""
-        rows: list[Row[Any]] = []
+        a point beyond the limit tells that all before it are whole."""
+        points: list[MetricPoint] = []
         for _, of_attempt in groupby(spans, key=lambda span: span.attempt):
             bound = _columns(Span, of_attempt) | {"project_id": project_id, "job_id": job_id, "limit": limit + 1}
-            rows += self.session.execute(FIRST_VALUES, bound)
-            if len({row.step for row in rows}) > limit:
+            points = _joined(points, self.session.execute(FIRST_POINTS, bound).all())
+            if len(points) > limit:
                 break
-        return _points_by_step(rows)[:limit]
+        return points[:limit]
 
     def _groups(self, project_id: str, job_id: str, spans: Sequence[Span], max_points: int) -> Sequence[Row[Any]]:
         num_names = len({span.name for span in spans})
@@ -137,7 +137,7 @@ class MetricRepository:
         }
         attempts, names, steps = map(list, zip(*wanted, strict=True))
         bound = {"project_id": project_id, "job_id": job_id, "attempts": attempts, "names": names, "steps": steps}
-        return _points_by_step(self.session.execute(VALUES_AT, bound).all())
+        return _joined([], self.session.execute(POINTS_AT, bound).all())
 
 
 def _columns(kind: type[Span] | type[Piece], rows: Iterable[Span | Piece]) -> dict[str, list[Any]]:
@@ -153,16 +153,12 @@ def _longest(groups: Sequence[Row[Any]]) -> int:
     return max(totals.values(), default=0)
 
 
-def _points_by_step(rows: Sequence[Row[Any]]) -> list[MetricPoint]:
-    """One point of each step, though a training step and its evaluation were two."""
-    return [
-        MetricPoint(
-            attempt=max(row.attempt for row in group),
-            number=max(row.number for row in group),
-            step=step,
-            at=max(row.at for row in group),
-            values={row.name: row.value for row in group},
-        )
-        for step, of_step in groupby(rows, key=lambda row: row.step)
-        for group in [list(of_step)]
-    ]
+def _joined(points: Sequence[MetricPoint], rows: Sequence[Any]) -> list[MetricPoint]:
+    """One point of each step, though two attempts have measured different names there, or an attempt twice."""
+    by_step = {point.step: point for point in points}
+    for step, attempt, number, at, names, values in rows:
+        held = by_step[step].values if step in by_step else {}
+        named = held | dict(zip(names, values, strict=True))
+        # Not validated again: of two thousand points that is half of Python's time.
+        by_step[step] = MetricPoint.model_construct(attempt=attempt, number=number, step=step, at=at, values=named)
+    return list(by_step.values())

@@ -14,6 +14,7 @@ from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancel
 from app.domain.job import HELD, LAPSE, MAX_LOSSES, MAX_LOSSES_WITHOUT_PROGRESS, FailureReason, JobState
 from app.domain.machine import Machine
 from app.errors import StaleAttempt
+from app.jobs.deadline import SPENT, seconds_left
 from app.jobs.repository import JobRepository
 
 CLAIM_LOCK = 7_411_902_557
@@ -94,7 +95,7 @@ class QueueRepository:
         found = self.session.execute(query.with_for_update(of=Job)).one_or_none()
         if found is None:
             raise StaleAttempt
-        self._end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
+        self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
         job = self.jobs.move(
             claim.project_id,
             claim.job_id,
@@ -111,13 +112,16 @@ class QueueRepository:
         return JobState(job.state)
 
     def sweep(self) -> list[Job]:
-        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid."""
+        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid or whose
+        running time is spent."""
         lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
         yielding = select(Job).where(Job.state.not_in(HELD), Job.lease_until < func.clock_timestamp())
         doomed = select(Job).where(Job.state == JobState.queued, uses_dataset_in(DatasetState.invalid))
         moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
         moved += [self._free(job) for job in self.session.scalars(yielding.with_for_update(skip_locked=True))]
-        return moved + [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
+        moved += [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
+        late = select(Job).where(Job.state == JobState.queued, Job.lease_until.is_(None), seconds_left() <= 0)
+        return moved + [self._end_late(job) for job in self.session.scalars(late.with_for_update(skip_locked=True))]
 
     def _lose(self, job: Job) -> Job:
         start = self.session.scalars(
@@ -125,7 +129,7 @@ class QueueRepository:
                 Attempt.project_id == job.project_id, Attempt.job_id == job.id, Attempt.number == job.attempt
             )
         ).one_or_none()
-        self._end_attempt(job.project_id, job.id, job.attempt, "lost")
+        self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         progressed = start is not None and job.step > start
         fruitless = 0 if progressed else job.losses_without_progress + 1
         target = LAPSE[JobState(job.state)]
@@ -154,31 +158,30 @@ class QueueRepository:
 
     def _free(self, job: Job) -> Job:
         """A job whose yielding attempt no longer answers. It was to stop anyway: no loss is counted."""
-        self._end_attempt(job.project_id, job.id, job.attempt, "lost")
+        self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         return self.jobs.let_go(job, [AttemptLost(attempt=job.attempt)])
 
     def _refuse(self, job: Job) -> Job:
         why = "The dataset turned out invalid; GET /datasets/{id} lists its problems."
+        return self._fail_queued(job, FailureReason.dataset_invalid, why)
+
+    def _end_late(self, job: Job) -> Job:
+        return self._fail_queued(job, FailureReason.deadline_exceeded, SPENT)
+
+    def _fail_queued(self, job: Job, reason: FailureReason, why: str) -> Job:
         return self.jobs.move(
             job.project_id,
             job.id,
             fence=job.attempt,
             sources=[JobState.queued],
             target=JobState.failed,
-            events=[JobFailed(reason=FailureReason.dataset_invalid, text=why)],
-            failure_reason=FailureReason.dataset_invalid,
+            events=[JobFailed(reason=reason, text=why)],
+            failure_reason=reason,
             failure_message=why,
         )
 
     def end_attempt(self, claim: Claim, outcome: str) -> None:
-        self._end_attempt(claim.project_id, claim.job_id, claim.attempt, outcome)
-
-    def _end_attempt(self, project_id: str, job_id: str, number: int, outcome: str | None) -> None:
-        self.session.execute(
-            update(Attempt)
-            .where(Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number)
-            .values(outcome=outcome, ended_at=func.clock_timestamp() if outcome else None)
-        )
+        self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, outcome)
 
     def projects_with_work(self) -> Sequence[str]:
         """Projects with a job that waits for nothing but a worker."""

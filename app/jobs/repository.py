@@ -103,6 +103,14 @@ class JobRepository:
         self.append_events(job, events)
         return job
 
+    def end_attempt(self, project_id: str, id: str, number: int, outcome: str | None) -> None:
+        """None: it has not ended after all."""
+        self.session.execute(
+            update(Attempt)
+            .where(Attempt.project_id == project_id, Attempt.job_id == id, Attempt.number == number)
+            .values(outcome=outcome, ended_at=func.clock_timestamp() if outcome else None)
+        )
+
     def append_events(self, job: Job, events: Sequence[EventBody]) -> None:
         """Number and store events; the update takes the job's row lock, so that numbers have no gap."""
         if not events:

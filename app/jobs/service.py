@@ -75,6 +75,9 @@ class JobService:
         job, state = self._locked(project_id, id)
         if state in (JobState.running, JobState.pausing):
             return self._move(job, JobState.cancelling, CancelRequested())
+        if job.lease_until is not None:
+            # Its attempt yields, and will find nothing left to let go of.
+            self.jobs.end_attempt(project_id, id, job.attempt, "cancelled")
         return self._move(job, JobState.cancelled, JobCancelled())
 
     def pause(self, project_id: str, id: str) -> Job:

@@ -33,7 +33,8 @@ class RetentionRepository:
 
     def now(self) -> datetime:
         """By the database's clock."""
-        return self.session.scalars(select(func.clock_timestamp())).one()
+        now: datetime = self.session.scalars(select(func.clock_timestamp())).one()
+        return now
 
     def attempts_over(self, seconds: float, limit: int) -> Sequence[Visit]:
         """Attempts that ended so long ago and were not visited yet. One that its worker may still take up again is not

@@ -56,6 +56,10 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     assert "100%, step 3 of 3, attempt 1" in shown
     assert job["adapter_id"] in shown
     type_in("jobs", "logs", job["id"])
+    assert type_in("jobs", "metrics", job["id"], "--name", "loss").stdout.strip() == f"{job['id']}.csv"
+    assert [row.split(",")[:2] for row in (tmp_path / f"{job['id']}.csv").read_text().splitlines()[1:]] == [
+        ["loss", str(step)] for step in (1, 2, 3)
+    ]
 
     assert job["adapter_id"] in type_in("adapters", "list").stdout
     assert type_in("adapters", "download", job["adapter_id"]).stdout.strip() == job["adapter_id"]

@@ -121,7 +121,7 @@ class KeptStack:
     def has_fired(self, *names: str) -> bool:
         return all((self.fired_folder / f"{name}:kill").exists() for name in names)
 
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
         until = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < until, f"waited in vain until {what}; {self.last_words()}"

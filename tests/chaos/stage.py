@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.db.session import connect, open_sessions, transaction
+from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Attempt
 from tests.acceptance.conftest import ROOT
 from tests.chaos.kept_stack import KeptStack
@@ -24,9 +24,8 @@ FINAL = ("succeeded", "failed", "cancelled")
 class Stage:
     """The stack, and what a case does on it."""
 
-    def __init__(self, stack: KeptStack, client: Client, rows: Path) -> None:
-        self.stack, self.client, self.rows = stack, client, rows
-        self.sessions = open_sessions(connect(stack.database_url, pool_size=1))
+    def __init__(self, stack: KeptStack, client: Client, sessions: Sessions, rows: Path) -> None:
+        self.stack, self.client, self.sessions, self.rows = stack, client, sessions, rows
         self.dataset_id = client.upload_dataset(rows).id
 
     def post(self, steps: int = STEPS, **fields: Any) -> Job:
@@ -45,7 +44,7 @@ class Stage:
 
     def end(self, id: str, *steps: str, state: str = "succeeded") -> Counter[str]:
         """Wait for the job's end and for the failpoints of `steps`, and go over the books; its events, counted."""
-        self.stack.wait(lambda: self.client.get_job(id).state in FINAL, f"{id} is final", seconds=120)
+        self.stack.wait(lambda: self.client.get_job(id).state in FINAL, f"{id} is final", seconds=300)
         self.stack.wait(lambda: self.stack.has_fired(*both(*steps)), f"all of {steps} have fired")
         job = self.client.get_job(id)
         assert job.state == state, (job, self.stack.last_words())

@@ -296,14 +296,15 @@ def stage(
         client.flushall()
     with own_database(migrated_url) as url:
         engine = connect(url)
-        with transaction(open_sessions(engine)) as session:
+        sessions = open_sessions(engine)
+        with transaction(sessions) as session:
             key = KeyService(session).create(find_or_create_project(session, "default"), "test", ("read", "write"))
-        engine.dispose()
         with KeptStack(folder / "data", url, redis_server, key) as stack, stack.client() as client:
-            stage = Stage(stack, client, write_rows(folder / "rows.jsonl", num_rows=8))
+            stage = Stage(stack, client, sessions, write_rows(folder / "rows.jsonl", num_rows=8))
             add = ("-m", "app.models", "add", "tiny", "--path", str(build_tiny_model(stack.folder / "tiny")))
             assert stage.run(*add) == 0
             yield stage
+        engine.dispose()
 
 
 @pytest.mark.slow

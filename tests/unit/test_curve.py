@@ -71,7 +71,7 @@ def test_a_grid_has_no_more_groups_than_asked_for_and_cuts_no_bucket(
     assert grid.width <= 17 * widest or widest == WIDTHS[-1]
 
 
-@given(STEPS, STEPS, st.integers(1, 100_000), STEPS, STEPS)
+@given(STEPS, STEPS, st.integers(5_000, 100_000), STEPS, STEPS)
 def test_windows_and_clips_are_parts(first: int, length: int, size: int, low: int, high: int) -> None:
     span = Span(1, "loss", first, first + length)
     parts = list(windows(span, size))

@@ -1,6 +1,6 @@
 """Activations of gated MLPs, and their derivatives beside them.
 
-SiLU is x · sigmoid(x), and the tanh approximation of GELU (arXiv 1606.08415) is x · sigmoid(√(8/π) · (x + 0.044715 · x³)),
+SiLU is x · sigmoid(x). The tanh approximation of GELU (arXiv 1606.08415) is x · sigmoid(√(8/π) · (x + 0.044715 · x³)),
 because (1 + tanh u) / 2 = sigmoid(2u). A CPU has a quick sigmoid and a slow tanh, so that both are taken through the
 first; it works on pieces that stay in its cache. A GPU has kernels that do each in one pass.
 """

@@ -20,13 +20,18 @@ import worker
 from app.domain.failpoint import around
 from app.domain.job import FailureReason
 from worker.training.failure import TrainingFailed
-from worker.training.protocol import Failed, Line, Ready, Request, Tokenized, Warm
+from worker.training.protocol import Began, Failed, Line, Ready, Request, Tokenized, Warm
 
 WATCH_SECONDS = 0.05
 Watch = Callable[[], None]
 """Called again and again while something is awaited; may raise."""
-Word = Annotated[Ready | Tokenized | Failed, Field(discriminator="kind")]
+Tell = Callable[[Line], None]
+Word = Annotated[Ready | Began | Tokenized | Failed, Field(discriminator="kind")]
 parse_word: TypeAdapter[Word] = TypeAdapter(Word)
+
+
+def ignore(line: Line) -> None:
+    return
 
 
 class Tokenizing(Protocol):
@@ -34,7 +39,8 @@ class Tokenizing(Protocol):
 
     def begin(self, request: Request) -> None: ...
 
-    def rows(self, watch: Watch) -> Tokenized: ...
+    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
+        """`tell` hears how it goes on."""
 
     def tokenizer(self) -> Path:
         """Folder of the tokenizer's files."""
@@ -74,8 +80,9 @@ class TokenizingProcess:
         self._request = request
         self._tell(request)
 
-    def rows(self, watch: Watch) -> Tokenized:
-        word = self._next(watch)
+    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
+        while isinstance(word := self._next(watch), Began):
+            tell(word)
         if isinstance(word, Failed):
             raise TrainingFailed(word.reason, word.message)
         if isinstance(word, Tokenized):

@@ -94,6 +94,17 @@ class Chance:
         if claim := self.any_claim():
             self.fenced(claim, lambda attempt: QueueRepository(attempt.session).renew(claim, 60))
 
+    def be_cut_off(self) -> None:
+        """For days, with bytes stored and not yet named; what comes of it, the fence decides."""
+        if claim := self.any_claim():
+            self.step += 1
+            files = self.world.store_checkpoint(claim, self.step)
+            self.world.lose(claim)
+            self.world.pass_time(self.random.choice([2 * HOUR, 2 * DAY]))
+            self.world.collect()
+            self.fenced(claim, lambda attempt: QueueRepository(attempt.session).renew(claim, 60))
+            self.fenced(claim, lambda attempt: attempt.save_checkpoint(self.step, files))
+
     def cancel(self) -> None:
         if ids := self.ids(Job.id):
             id = self.random.choice(ids)
@@ -147,6 +158,7 @@ HAPPENINGS = {
     Chance.release: 2,
     Chance.lose: 3,
     Chance.come_back: 3,
+    Chance.be_cut_off: 2,
     Chance.cancel: 1,
     Chance.delete_job: 1,
     Chance.delete_adapter: 1,

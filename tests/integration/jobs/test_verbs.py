@@ -229,13 +229,17 @@ def test_a_job_paused_again_while_its_attempt_yields(
 
 
 @pytest.mark.parametrize("verbs", [("pause", "resume"), ("pause", "resume", "pause")])
-def test_a_cancel_while_the_attempt_yields_ends_the_job_at_once(
-    post: Post, claim: Take, ask: Do, say: Do, renew: Do, state_of: StateOf, verbs: tuple[str, ...]
+def test_a_cancel_while_the_attempt_yields_ends_both_at_once(
+    sessions: Sessions, post: Post, claim: Take, ask: Do, say: Do, renew: Do, state_of: StateOf, verbs: tuple[str, ...]
 ) -> None:
     id, held = post(), claim()
     for verb in (*verbs, "cancel"):
         ask(verb, id)
     assert state_of(id) is JobState.cancelled
+    with transaction(sessions) as session:
+        attempt = session.get_one(Attempt, (id, held.attempt))
+        assert attempt.outcome == "cancelled"
+        assert attempt.ended_at is not None
     with pytest.raises(StaleAttempt):
         renew(held)
     with pytest.raises(StaleAttempt):
@@ -306,7 +310,7 @@ def test_a_retry_is_a_new_job_of_the_same_spec(
     new = answer.json()
     assert answer.headers["location"] == f"/jobs/{new['id']}"
     assert new["id"] != id
-    assert (new["retry_of"], new["state"], new["waiting_for"]) == (id, "queued", "a worker")
+    assert (new["retry_of"], new["state"], new["waiting_for"]) == (id, "queued", "no worker online")
     assert (new["spec"], new["name"], new["metadata"]) == (old["spec"], "first", {"team": "a"})
     assert api.get(f"/jobs/{new['id']}").json() == new
     assert api.get(f"/jobs/{id}").json() == old
