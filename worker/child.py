@@ -21,12 +21,19 @@ import structlog
 from pydantic import ValidationError
 
 import worker
+from app.domain.failpoint import around
 from worker.cgroup import OutOfMemoryKills
 from worker.training.protocol import Began, Line, Measured, Ready, Request, Said, Stop, Warm, parse_said
 
 log = structlog.get_logger()
 
-PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
+"""What is exec'ed; whatever it is, it speaks the protocol."""
+
+PASSED_ON: Final = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"),
+    *("FAILPOINT", "FAILPOINT_ONCE"),
+)
 """Environment the child may see."""
 LOG_TAIL_BYTES: Final = 64 * 2**10
 EXIT_SECONDS: Final = 2.0
@@ -50,15 +57,16 @@ class Child:
         """Whether we have sent it a SIGKILL."""
         self.log_path: Path | None = None
         self._measured: Callable[[Measured], None] | None = None
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.training"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd="/",
-            env=environment(),
-            start_new_session=True,
-        )
+        with around("start_training"):
+            self._process = subprocess.Popen(
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd="/",
+                env=environment(),
+                start_new_session=True,
+            )
         self.pid = self._process.pid
         let_go_first(self.pid)
         self.memory = OutOfMemoryKills.of(self.pid)

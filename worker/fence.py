@@ -27,24 +27,24 @@ class Fence:
         self._sessions, self._claim, self._lease = sessions, claim, lease_seconds
         self._is_stale = is_stale
 
-    def once(self, change: Callable[[AttemptService], T]) -> T:
-        """DBAPIError if Postgres is away. A lease that lapsed meanwhile is taken up again first, if that is still
-        possible: a worker that wakes may come here before its heartbeat does."""
+    def once(self, change: Callable[[AttemptService], T], step: str) -> T:
+        """`step` names the failpoints of the transaction. DBAPIError if Postgres is away. A lease that lapsed meanwhile
+        is taken up again first, if that is still possible: a worker that wakes may come here before its heartbeat."""
         try:
-            with transaction(self._sessions) as session:
+            with transaction(self._sessions, step) as session:
                 return change(AttemptService(session, self._claim))
         except StaleAttempt:
-            with transaction(self._sessions) as session:
+            with transaction(self._sessions, "take_up_again") as session:
                 QueueRepository(session).renew(self._claim, self._lease)
-        with transaction(self._sessions) as session:
+        with transaction(self._sessions, step) as session:
             return change(AttemptService(session, self._claim))
 
-    def write(self, change: Callable[[AttemptService], T]) -> T:
+    def write(self, change: Callable[[AttemptService], T], step: str) -> T:
         """Tried until Postgres answers. A change that was committed and whose answer was lost is tried again: it must
         be one that can be."""
         while True:
             try:
-                return self.once(change)
+                return self.once(change, step)
             except DBAPIError as error:
                 if not error.connection_invalidated and not isinstance(error, OperationalError):
                     raise

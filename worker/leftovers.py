@@ -8,26 +8,23 @@ import structlog
 from app.db.session import Sessions, transaction
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim
+from worker.folders import abandoned
 from worker.spool import Spool
 
 log = structlog.get_logger()
 
 
-def attempt_folder(work: Path, claim: Claim) -> Path:
-    return work / claim.project_id / claim.job_id / str(claim.attempt)
-
-
 def clear_leftovers(sessions: Sessions, work: Path) -> None:
     """Store the points, each as its own attempt's, and remove the folders. DBAPIError if Postgres is away."""
-    for folder in sorted(work.glob("*/*/*")):
+    for folder in abandoned(work):
         spool = Spool.find_abandoned(folder)
-        if spool is None:
-            continue  # its worker lives
-        try:
-            store(sessions, spool, owner(folder))
-            remove(folder)
-        finally:
-            spool.close()
+        if spool is not None:
+            try:
+                store(sessions, spool, owner(folder))
+            finally:
+                spool.close()
+        log.info("removing what a dead attempt left", job=folder.parent.name, attempt=folder.name)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def owner(folder: Path) -> Claim:
@@ -39,17 +36,7 @@ def owner(folder: Path) -> Claim:
 def store(sessions: Sessions, spool: Spool, claim: Claim) -> None:
     while not spool.is_empty:
         batch = spool.peek()
-        with transaction(sessions) as session:
+        with transaction(sessions, "record_late") as session:
             AttemptService(session, claim).record_late(batch.points)
         spool.drop(batch)
         log.info("stored a dead worker's points", job=claim.job_id, attempt=claim.attempt, count=len(batch.points))
-
-
-def remove(folder: Path) -> None:
-    """An attempt's folder, and those above it that are empty then."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for above in (folder.parent, folder.parent.parent):
-        try:
-            above.rmdir()
-        except OSError:
-            return

@@ -60,7 +60,7 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self.stale:
             try:
-                with transaction(self._sessions) as session:
+                with transaction(self._sessions, "heartbeat") as session:
                     self.state = QueueRepository(session).renew(self._claim, self._lease)
                     attempt = AttemptService(session, self._claim)
                     self._see_time_left(attempt)
@@ -138,7 +138,8 @@ class Reporter:
                 batch = self._spool.peek()
                 if batch.points:
                     finish = self._estimated_finish()
-                    self._fence.once(partial(AttemptService.record, points=batch.points, estimated_finish_at=finish))
+                    store = partial(AttemptService.record, points=batch.points, estimated_finish_at=finish)
+                    self._fence.once(store, "record")
                 self._spool.drop(batch)
 
     def _estimated_finish(self) -> datetime | None:

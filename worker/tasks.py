@@ -15,7 +15,6 @@ from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings, get_settings
 from app.storage import Storage
-from app.workers.repository import WorkerRepository
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
 from worker.leftovers import clear_leftovers
@@ -62,7 +61,7 @@ def inspect_dataset() -> None:
 
 def train() -> None:
     """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already. While none
-    waits, a spare process does."""
+    waits, a spare process does. First goes what killed workers left, since its room may be needed."""
     if not slot.acquire(blocking=False):
         return
     try:
@@ -81,7 +80,7 @@ def inspect() -> None:
         return
     around = surroundings()
     try:
-        while not draining.is_set() and inspect_next(around.sessions, around.storage):
+        while not draining.is_set() and inspect_next(around.sessions, around.storage, around.settings.lease_seconds):
             continue
     except DBAPIError as error:
         log.warning("inspection waits for Postgres", error=str(error)[:300])
@@ -101,8 +100,7 @@ def clear_away() -> None:
 def claim_job() -> Claim | None:
     around = surroundings()
     try:
-        with transaction(around.sessions) as session:
-            WorkerRepository(session).seen(around.machine)
+        with transaction(around.sessions, "claim") as session:
             job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)
     except DBAPIError as error:
         log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.domain.failpoint import reach
+
 Sessions = sessionmaker[Session]
 
 SILENT_NETWORK = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
@@ -28,7 +30,10 @@ def open_sessions(engine: Engine) -> Sessions:
 
 
 @contextmanager
-def transaction(sessions: Sessions) -> Iterator[Session]:
-    """One transaction: committed at the end, rolled back by an exception."""
-    with sessions() as session, session.begin():
-        yield session
+def transaction(sessions: Sessions, step: str = "commit") -> Iterator[Session]:
+    """One transaction: committed at the end, rolled back by an exception. `step` names its failpoints."""
+    with sessions() as session:
+        with session.begin():
+            yield session
+            reach(f"before_{step}")
+        reach(f"after_{step}")

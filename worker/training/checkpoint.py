@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from app.domain.failpoint import around
 from app.domain.job import FailureReason
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
@@ -129,7 +130,8 @@ def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
         _write_json(partial / "state.json", snapshot.state)
         _write_json(partial / "manifest.json", {"manifest_version": 1, "files": digests(partial)})
         sync_folder(partial)
-        partial.rename(final)
+        with around("name_checkpoint"):
+            partial.rename(final)
     except (OSError, SafetensorError):
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -17,6 +17,7 @@ from typing import Annotated, Protocol
 from pydantic import Field, TypeAdapter, ValidationError
 
 import worker
+from app.domain.failpoint import around
 from app.domain.job import FailureReason
 from worker.training.failure import TrainingFailed
 from worker.training.protocol import Began, Failed, Line, Ready, Request, Tokenized, Warm
@@ -49,12 +50,13 @@ class TokenizingProcess:
     """Started at once; it hears `worker.training.protocol` too."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.training.tokenizer_main"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[1])},
-        )
+        with around("start_tokenizing"):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "worker.training.tokenizer_main"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[1])},
+            )
         self._said: queue.Queue[Word | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, name="tokenizing-pipe", daemon=True)
         self._reader.start()

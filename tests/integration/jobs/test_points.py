@@ -26,9 +26,11 @@ from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings
 from app.storage import Storage
+from worker import folders
 from worker.attempt import Attempt
 from worker.fence import Fence
-from worker.leftovers import attempt_folder, clear_leftovers
+from worker.folders import attempt_folder
+from worker.leftovers import clear_leftovers
 from worker.reporter import Reporter
 from worker.spool import FILE_NAME
 from worker.training.protocol import CheckpointWritten, Measured
@@ -205,7 +207,7 @@ def test_what_a_dead_worker_left_is_stored_as_its_own_attempts(
     clear_leftovers(sessions, settings.work_dir)
     assert stored(sessions, id) == [(1, step) for step in range(1, 601)]
     assert not folder.exists()
-    assert list(settings.work_dir.iterdir()) == []
+    assert list(settings.work_dir.glob("*/*")) == []
     with transaction(sessions) as session:
         job = session.get(Job, id)
         assert job is not None
@@ -218,13 +220,13 @@ def test_a_living_workers_folder_is_left_alone(
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
-    attempt.folder.mkdir(parents=True)
-    attempt.reporter.open(attempt.folder)
-    measure(attempt.reporter, 1, 5)
-    clear_leftovers(sessions, settings.work_dir)
-    assert stored(sessions, id) == []
-    assert attempt.folder.exists()
-    assert not attempt.reporter.close(), "its points are still to be stored"
+    with folders.held(attempt.folder):
+        attempt.reporter.open(attempt.folder)
+        measure(attempt.reporter, 1, 5)
+        clear_leftovers(sessions, settings.work_dir)
+        assert stored(sessions, id) == []
+        assert attempt.folder.exists()
+        assert not attempt.reporter.close(), "its points are still to be stored"
     clear_leftovers(sessions, settings.work_dir)
     assert len(stored(sessions, id)) == 5
     assert not attempt.folder.exists()
