@@ -314,7 +314,7 @@ def test_a_kill_before_and_after(stage: Stage, step: str) -> None:
 
 
 ELSEWHERE = {
-    "a reading, which leaves nothing half done": {"find_upload", "readyz", "show_catalogue"},
+    "a reading, which leaves nothing half done": {"find_upload", "readyz", "show_catalogue", "export_metrics"},
     "killed at the start, by test_failpoints_at_start": {
         *("create_cluster", "keep_cluster", "keep_programs", "create_role", "create_database", "ask_redis_version"),
         *("start_process", "rotate_log", "write_private", "migrate", "create_key"),
