@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app import logs, outbox
 from app.datasets.service import DatasetService
+from app.db.kept_answers import forget_answers
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.job import JobState
 from app.jobs.queue import QueueRepository
@@ -23,6 +24,7 @@ from app.retention.collector import Collector
 from app.settings import Settings, get_settings
 from app.storage import FAILURES as STORAGE_FAILURES
 from app.storage import Storage
+from app.workers.service import WorkerService
 
 log = structlog.get_logger()
 
@@ -49,12 +51,12 @@ class Dispatcher:
             self.remind()
 
     def _relay_batch(self) -> int:
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "relay") as session:
             return outbox.relay(session, self.bells)
 
     def remind(self) -> None:
         """Ring again for work that waits although its queue is empty: its bells were lost with Redis."""
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "remind") as session:
             for queue, projects in (
                 ("training", QueueRepository(session).projects_with_work()),
                 ("light", DatasetService(session).projects_with_work()),
@@ -71,7 +73,7 @@ class Dispatcher:
         if time.monotonic() < self.sweep_from:
             return
         try:
-            with transaction(self.sessions) as session:
+            with transaction(self.sessions, "sweep") as session:
                 for job in QueueRepository(session).sweep():
                     log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
                     if job.state == JobState.queued:
@@ -81,7 +83,12 @@ class Dispatcher:
             raise
 
     def collect(self) -> None:
+        """Remove dead bytes, answers kept for a day, and workers that have long been silent."""
         self.collector.collect()
+        with transaction(self.sessions, "forget") as session:
+            forget_answers(session)
+            for id in WorkerService(session).forget_unseen():
+                log.info("forgot a worker unseen for a day", worker=id)
 
     def retain(self) -> None:
         self.collector.retain()

@@ -5,13 +5,14 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, AlreadyCancelling, DatasetInUse, ModelExists
+│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, ModelExists,
+│       RequestInProgress
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, BadModelFolder
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
-├── InvalidSpec 422 (every bad field at once)
+├── InvalidSpec 422 (every bad field at once), IdempotencyKeyReused 422
 └── StorageFull 507
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
 """
@@ -91,7 +92,7 @@ class JobFinal(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Job {id} has already {state}; nothing can change it. Post a new job instead.")
+        super().__init__(f"Job {id} has already {state}; nothing can change it. Retry it as a new job instead.")
 
 
 class JobNotFinal(Conflict):
@@ -99,7 +100,7 @@ class JobNotFinal(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Job {id} is {state}; cancel it and wait for its end before deleting it.")
+        super().__init__(f"Job {id} is {state}; wait for its end first, or cancel it.")
 
 
 class AlreadyCancelling(Conflict):
@@ -108,6 +109,22 @@ class AlreadyCancelling(Conflict):
     def __init__(self, id: str) -> None:
         self.id = id
         super().__init__(f"Job {id} is being cancelled already; wait for its end.")
+
+
+class AlreadyPaused(Conflict):
+    code = "already_paused"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Job {id} is {state} already; resume it when it shall go on.")
+
+
+class NotPaused(Conflict):
+    code = "not_paused"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Job {id} is {state}; only a paused job can be resumed.")
 
 
 class DatasetInUse(Conflict):
@@ -124,6 +141,12 @@ class ModelExists(Conflict):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"The catalogue already has a different model named {name!r}; choose another name.")
+
+
+class RequestInProgress(Conflict):
+    """A request with this Idempotency-Key is still at work; send yours again in a moment."""
+
+    code = "request_in_progress"
 
 
 class BadRequest(TunewrightError):
@@ -171,6 +194,12 @@ class InvalidSpec(TunewrightError):
         self.errors = tuple(errors)
         places = ", ".join(error.pointer or "the body" for error in errors[:5])
         super().__init__(f"{len(errors)} field{'s' * (len(errors) != 1)} must be changed: {places}.")
+
+
+class IdempotencyKeyReused(TunewrightError):
+    """This Idempotency-Key was used for another request; take a new key for each thing to make."""
+
+    status, code = 422, "idempotency_key_reused"
 
 
 class StorageFull(TunewrightError):

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2**20, gt=0)
     """Largest JSON body accepted."""
     lease_seconds: float = Field(default=60, gt=0)
-    """A running job whose worker stays silent for so long is taken for lost."""
+    """A running job whose worker stays silent for so long is taken for lost; an inspection gets longer by its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
     """Time between two signs of life of a worker."""
     sweep_seconds: float = Field(default=5, gt=0)
@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Time a training process gets to stop by itself before it is killed."""
     drain_seconds: float = Field(default=30, gt=0)
     """Time a training process gets to checkpoint when its worker is asked to stop."""
+    stall_seconds: float = Field(default=1800, gt=0)
+    """A training process that makes no progress for so long is ended: no micro-batch, no row, no layer."""
     training_threads: int | None = Field(default=None, ge=1)
     """CPU threads of a training process; all unless given."""
     spare_child: bool = True
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
 
     @property
     def work_dir(self) -> Path:
-        """Local folders of the attempts under way."""
+        """Where attempts keep their files while they last."""
         return self.data_dir.absolute() / "work"
 
     @property

@@ -9,10 +9,10 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -20,6 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from app.domain.artifact import StoredFile
+from app.domain.failpoint import around
 from app.errors import StorageFull
 
 CHUNK_BYTES = 2**20
@@ -28,8 +29,6 @@ LEAST_PART_BYTES = 8 * 2**20
 SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 HALF_WRITTEN = re.compile(r".+#\d+")
 """How obstore's file store names an object until it is whole; it never lists such files."""
-FAILURES = (OSError, BaseError)
-"""What a store that is away, full or forbidden raises. obstore's own errors are no OSErrors."""
 
 
 class StoredObject(NamedTuple):
@@ -58,6 +57,10 @@ class DamagedObject(OSError):
     """Stored bytes are not those that were stored."""
 
 
+FAILURES: Final = (OSError, BaseError, StorageFull)
+"""What a store that is away, full or forbidden raises. obstore's own errors are no OSErrors."""
+
+
 class Storage:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -68,7 +71,7 @@ class Storage:
     @asynccontextmanager
     async def writer(self, key: str) -> AsyncIterator[Writer]:
         """Write an object as it arrives. Leaving by an exception leaves nothing behind."""
-        with full_disk_named():
+        with around("store_object"), full_disk_named():
             async with obstore.open_writer_async(self._store, _checked(key), buffer_size=self._buffer_bytes) as file:
                 yield Writer(key, file)
             self._fsync(key)
@@ -77,7 +80,7 @@ class Storage:
         """Store a local file under `key`; `path` is its name in its set."""
         digest = hashlib.sha256()
         size = 0
-        with full_disk_named(), source.open("rb") as file:
+        with around("store_file"), full_disk_named(), source.open("rb") as file:
             with obstore.open_writer(self._store, _checked(key), buffer_size=self._buffer_bytes) as target:
                 while chunk := file.read(CHUNK_BYTES):
                     target.write(chunk)
@@ -112,10 +115,8 @@ class Storage:
     def delete(self, *keys: str) -> None:
         """Remove objects; one that is gone already is no error."""
         for key in keys:
-            try:
+            with around("delete_object"), suppress(FileNotFoundError):
                 obstore.delete(self._store, _checked(key))
-            except FileNotFoundError:
-                continue
 
     def list(self, folder: str) -> Iterator[Sequence[StoredObject]]:
         """Whole objects under a folder, a thousand at a time. Those whose key cannot be ours are left out."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunewright import download, local, upload
-from tunewright.transport import EVENTS, METRICS, Transport, poll
+from tunewright.errors import TunewrightError
+from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
-from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model
+from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model, Worker
 
 
 class Client:
@@ -56,9 +57,12 @@ class Client:
 
     # Jobs
 
-    def create_job(self, **spec: Any) -> Job:
-        """By the fields of a JobSpec: `base_model`, `dataset_id`, `training={"epochs": 2}` and what else is wanted."""
-        return Job.read(self._transport.ask("POST", "jobs", json=spec))
+    def create_job(self, *, idempotency_key: str | None = None, **spec: Any) -> Job:
+        """By the fields of a JobSpec: `base_model`, `dataset_id`, `training={"epochs": 2}` and what else is wanted.
+
+        With an `idempotency_key` of yours it may be called again, after ConnectionFailed for instance: within 24 hours
+        the same spec with the same key makes no second job."""
+        return Job.read(self._transport.ask("POST", "jobs", json=spec, headers=once(idempotency_key)))
 
     def get_job(self, id: str) -> Job:
         return Job.read(self._transport.ask("GET", "jobs", id))
@@ -84,6 +88,17 @@ class Client:
     def cancel_job(self, id: str) -> Job:
         return Job.read(self._transport.ask("POST", "jobs", id, "cancel"))
 
+    def pause_job(self, id: str) -> Job:
+        """A running job is `pausing` until its checkpoint is stored, then `paused`."""
+        return Job.read(self._transport.ask("POST", "jobs", id, "pause"))
+
+    def resume_job(self, id: str) -> Job:
+        return Job.read(self._transport.ask("POST", "jobs", id, "resume"))
+
+    def retry_job(self, id: str, *, idempotency_key: str | None = None) -> Job:
+        """A new job by the spec of one that is final; its `retry_of` is `id`. For the key see `create_job`."""
+        return Job.read(self._transport.ask("POST", "jobs", id, "retry", headers=once(idempotency_key)))
+
     def delete_job(self, id: str) -> None:
         self._transport.ask("DELETE", "jobs", id)
 
@@ -92,11 +107,39 @@ class Client:
         path = ("jobs", job_id, "events")
         return map(Event.read, self._transport.pages(*path, params={"after": after}, following=EVENTS))
 
-    def metrics(self, job_id: str, names: Sequence[str] = (), after_step: int | None = None) -> Iterator[MetricPoint]:
-        """The curves as they are by now: of each step what the latest attempt measured."""
+    def metrics(self, job_id: str, names: Sequence[str] = (), after_step: int = -1) -> Iterator[MetricPoint]:
+        """Every point of the curves as they are by now: of each step what the latest attempt measured."""
         path = ("jobs", job_id, "metrics")
         params = {"names": list(names), "after_step": after_step}
         return map(MetricPoint.read, self._transport.pages(*path, params=params, following=METRICS))
+
+    def curves(
+        self,
+        job_id: str,
+        names: Sequence[str] = (),
+        from_step: int = 0,
+        to_step: int | None = None,
+        max_points: int = 2000,
+    ) -> list[MetricPoint]:
+        """A range of the curves in few points, however long it is: where it holds more, each of equal groups of
+        steps is shown by the lowest and the highest value of each name."""
+        wanted = {"names": list(names), "from_step": from_step, "to_step": to_step, "max_points": max_points}
+        params = {name: value for name, value in wanted.items() if value is not None}
+        answer = self._transport.ask("GET", "jobs", job_id, "metrics", params=params)
+        return [MetricPoint.read(raw) for raw in answer["items"]]
+
+    def download_metrics(
+        self, job_id: str, path: str | Path, names: Sequence[str] = (), all_attempts: bool = False
+    ) -> Path:
+        """Every value of the curves as a file, `.csv` or `.parquet`; with `all_attempts` also what was rewound."""
+        path = Path(path)
+        if path.suffix not in (".csv", ".parquet"):
+            said = f"{path.name} must end in .csv or .parquet, which says what is written into it."
+            raise TunewrightError(None, "bad_settings", said)
+        wanted = {"names": list(names), "all_attempts": all_attempts}
+        with self._transport.stream("GET", "jobs", job_id, f"metrics{path.suffix}", params=wanted) as body:
+            download.save_stream(body, path)
+        return path
 
     def watch(self, job_id: str) -> Iterator[Event | MetricPoint]:
         """Everything from the job's beginning, then what happens, as it happens, until the job's end.
@@ -127,7 +170,7 @@ class Client:
                 download.save(body, path, artifact.size, artifact.sha256)
         return Path(folder)
 
-    # Adapters and models
+    # Adapters, models and workers
 
     def list_adapters(self) -> Iterator[AdapterSummary]:
         return map(AdapterSummary.read, self._transport.pages("adapters"))
@@ -159,3 +202,7 @@ class Client:
 
     def models(self) -> Iterator[Model]:
         return map(Model.read, self._transport.pages("models"))
+
+    def workers(self) -> list[Worker]:
+        """Every worker seen within a day, those online first."""
+        return [Worker.read(each) for each in self._transport.ask("GET", "workers")["items"]]

@@ -94,6 +94,11 @@ def address(parts: tuple[str, ...]) -> str:
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
+def once(key: str | None) -> dict[str, str]:
+    """The header that makes a POST safe to send again."""
+    return {"Idempotency-Key": key} if key is not None else {}
+
+
 def poll(ask: Callable[[], T], is_done: Callable[[T], bool]) -> T:
     while not is_done(answer := ask()):
         time.sleep(POLL_SECONDS)

@@ -1,6 +1,6 @@
-"""The local folders of attempts, `work/{job}/{attempt}`: whose they are, and the end of those that are nobody's.
+"""The local folders of attempts, `work/{project}/{job}/{attempt}`: whose they are, and which are nobody's any more.
 
-Whoever works in one holds a lock on `work/{job}/{attempt}.lock`, which the kernel drops with the process, however that
+Whoever works in one holds a lock on `{attempt}.lock` beside it, which the kernel drops with the process, however that
 ends. So a folder whose lock can be had is what a killed worker left, even where several workers share the data folder.
 """
 
@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
+from app.jobs.queue import Claim
 
-log = structlog.get_logger()
+
+def attempt_folder(work: Path, claim: Claim) -> Path:
+    return work / claim.project_id / claim.job_id / str(claim.attempt)
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """An attempt's folder is there, empty at first, and gone at the end."""
+    """An attempt's folder is there, empty at first. The attempt removes it, unless what is in it is still wanted."""
     lock = _lock(folder, wait=True)
     assert lock is not None
     try:
@@ -26,15 +28,7 @@ def held(folder: Path) -> Iterator[None]:
         folder.mkdir()
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         _unlock(folder, lock)
-
-
-def clear(work: Path) -> None:
-    """Remove the folders of attempts whose process is gone."""
-    for folder in abandoned(work):
-        log.info("removing what a dead attempt left", job=folder.parent.name, attempt=folder.name)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def abandoned(work: Path) -> Iterator[Path]:
@@ -53,7 +47,7 @@ def abandoned(work: Path) -> Iterator[Path]:
 def _folders(work: Path) -> list[Path]:
     """Also those of which only the lock file is there."""
     found = set()
-    for job in work.glob("ftjob-*"):
+    for job in work.glob("*/ftjob-*"):
         try:
             found |= {path.with_suffix("") for path in job.iterdir()}
         except FileNotFoundError:

@@ -10,7 +10,7 @@ from app.db.tables import Dataset, DatasetUse, DeadObject
 from app.domain.dataset import DatasetState
 from app.domain.page import Cursor
 
-LEASE_SECONDS = 300
+LEASE_SECONDS = 60.0
 BYTES_A_SECOND = 5_000_000
 """Slowest inspection expected: the lease grows with the file, so that a large one is not inspected twice."""
 
@@ -88,7 +88,7 @@ class DatasetRepository:
         """Ids of projects, all of which the light workers serve, with a dataset that nobody inspects."""
         return self.session.scalars(select(Dataset.project_id).where(*_waiting()).distinct()).all()
 
-    def claim_for_inspection(self) -> Dataset | None:
+    def claim_for_inspection(self, lease_seconds: float = LEASE_SECONDS) -> Dataset | None:
         """The oldest dataset, of any project, that waits for its inspection; it is leased to the caller."""
         oldest = (
             select(Dataset.id)
@@ -98,7 +98,7 @@ class DatasetRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        lease = func.make_interval(0, 0, 0, 0, 0, 0, LEASE_SECONDS + Dataset.size / BYTES_A_SECOND)
+        lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds + Dataset.size / BYTES_A_SECOND)
         statement = (
             update(Dataset)
             .where(Dataset.id == oldest)

@@ -95,11 +95,11 @@ def _enter(
     sessions: Sessions, storage: Storage, project_id: str, id: str, upload: Upload, lasts: float | None
 ) -> DatasetOut:
     try:
-        with transaction(sessions) as session:
+        with transaction(sessions, "upload_dataset") as session:
             return DatasetOut.of(DatasetService(session).add(project_id, id, upload.filename, upload.stored, lasts))
     except Exception:
         # A commit whose answer was lost may have happened, and bytes that a row names must stay.
-        with transaction(sessions) as session:
+        with transaction(sessions, "find_upload") as session:
             is_entered = DatasetService(session).find(project_id, id) is not None
         if not is_entered:
             storage.delete(upload.stored.key)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.datasets.repository import DatasetRepository
+from app.datasets.repository import LEASE_SECONDS, DatasetRepository
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetUse
 from app.domain.artifact import StoredFile
@@ -111,13 +111,13 @@ class DatasetService:
             ring(self.session, dataset.project_id, "training")
 
 
-def inspect_next(sessions: Sessions, storage: Storage) -> bool:
+def inspect_next(sessions: Sessions, storage: Storage, lease_seconds: float = LEASE_SECONDS) -> bool:
     """Inspect one dataset that waits for it, of whatever project; whether there was one.
 
     The file is read outside any transaction. A crash meanwhile leaves a lease that lapses.
     """
-    with transaction(sessions) as session:
-        dataset = DatasetRepository(session).claim_for_inspection()
+    with transaction(sessions, "claim_inspection") as session:
+        dataset = DatasetRepository(session).claim_for_inspection(lease_seconds)
     if dataset is None:
         return False
     try:
@@ -125,6 +125,6 @@ def inspect_next(sessions: Sessions, storage: Storage) -> bool:
     except FileNotFoundError:
         lost = Problem(line=1, pointer="", code="bytes_lost", message="Storage has lost the file; upload it again.")
         report = Report(format=None, num_examples=0, problems=[lost], problem_counts={lost.code: 1})
-    with transaction(sessions) as session:
+    with transaction(sessions, "conclude_inspection") as session:
         DatasetService(session).conclude(dataset, report)
     return True

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -24,7 +24,11 @@ class Project(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    max_running_jobs: Mapped[int | None]
+    """Jobs of its that workers may hold at once; null for any number."""
     created_at: Mapped[datetime] = created()
+
+    __table_args__ = (CheckConstraint("max_running_jobs >= 0", "max_running_jobs"),)
 
 
 class ApiKey(Base):
@@ -133,6 +137,7 @@ class Job(Base):
     claim_token: Mapped[str | None]
     worker_id: Mapped[str | None]
     lease_until: Mapped[datetime | None]
+    """Set while an attempt holds the job: in the held states, and in others while it yields."""
     lapsed: Mapped[bool] = mapped_column(server_default=text("false"))
     """Queued by a lapsed lease, so that the claim's token may take the attempt up again."""
     failures: Mapped[int] = mapped_column(server_default=text("0"))
@@ -149,15 +154,13 @@ class Job(Base):
     created_at: Mapped[datetime] = created()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
-        Index("ix_jobs_queue", text("priority DESC"), "created_at", postgresql_where=text("state = 'queued'")),
-        Index(
-            "ix_jobs_lease",
-            "lease_until",
-            postgresql_where=text("state IN ('running', 'pausing', 'cancelling')"),
-        ),
+        Index("ix_jobs_queue", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
     )
 
@@ -226,6 +229,29 @@ class MetricValue(Base):
     )
 
 
+class MetricBucket(Base):
+    """What the values of one name by one attempt come to over the `width` steps from `start` on: how many there are,
+    the lowest and the highest, each with its step. Written in the values' own transaction."""
+
+    __tablename__ = "metric_buckets"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    name: Mapped[str]
+    width: Mapped[int]
+    """One of `app.db.buckets.WIDTHS`."""
+    start: Mapped[int]
+    """A multiple of the width."""
+    num_values: Mapped[int]
+    min_value: Mapped[float]
+    min_step: Mapped[int]
+    max_value: Mapped[float]
+    max_step: Mapped[int]
+
+    __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "name", "width", "start"),)
+
+
 class Checkpoint(Base):
     __tablename__ = "checkpoints"
 
@@ -288,6 +314,23 @@ class OutboxRow(Base):
     created_at: Mapped[datetime] = created()
 
 
+class KeptAnswer(Base):
+    """How a POST with an `Idempotency-Key` was answered, so that the same request is answered alike."""
+
+    __tablename__ = "idempotency_keys"
+
+    project_id: Mapped[str] = project()
+    key: Mapped[str]
+    request_sha256: Mapped[str]
+    """Of method, path and body."""
+    status: Mapped[int]
+    location: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (PrimaryKeyConstraint("project_id", "key"), Index(None, "created_at"))
+
+
 class DeadObject(Base):
     """Bytes that no row names any more, or never did; the collector removes them from storage."""
 
@@ -304,12 +347,21 @@ class DeadObject(Base):
 
 
 class Worker(Base):
-    """A worker process that has spoken; `seen_at` is its last sign of life."""
+    """A worker process that has registered; `seen_at` is its last sign of life."""
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     device: Mapped[str]
+    device_name: Mapped[str | None]
     memory_gb: Mapped[float]
+    versions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Of Python, Tunewright and what it trains with, by name."""
+    queues: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """`training`, `light` or both."""
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Asked to stop: it takes no more work."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
+    online_until: Mapped[datetime] = created()
+    """Lease of its last sign of life."""

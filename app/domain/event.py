@@ -21,10 +21,11 @@ class EventBody(BaseModel):
 
 class JobCreated(EventBody):
     type: Literal["job_created"] = "job_created"
+    retry_of: str | None = None
 
     @property
     def message(self) -> str:
-        return "The job was accepted and queued."
+        return "The job was accepted and queued" + (f" as a retry of {self.retry_of}." if self.retry_of else ".")
 
 
 class JobClaimed(EventBody):
@@ -214,6 +215,32 @@ class CancelRequested(EventBody):
         return "Cancellation was requested; the training process is being stopped."
 
 
+class PauseRequested(EventBody):
+    type: Literal["pause_requested"] = "pause_requested"
+
+    @property
+    def message(self) -> str:
+        return "A pause was requested; the training process writes a checkpoint and stops."
+
+
+class JobPaused(EventBody):
+    type: Literal["job_paused"] = "job_paused"
+
+    @property
+    def message(self) -> str:
+        return "The job is paused until it is resumed."
+
+
+class ResumeRequested(EventBody):
+    """The job is queued again. `job_resumed` follows once an attempt goes on."""
+
+    type: Literal["resume_requested"] = "resume_requested"
+
+    @property
+    def message(self) -> str:
+        return "The job was resumed; it is queued again and will go on from its last checkpoint."
+
+
 class AttemptLost(EventBody):
     type: Literal["attempt_lost"] = "attempt_lost"
     level: ClassVar[Level] = "warn"
@@ -243,7 +270,7 @@ class AttemptReleased(EventBody):
 
     @property
     def message(self) -> str:
-        return f"Attempt {self.attempt} was given back by its worker; the job is queued again."
+        return f"Attempt {self.attempt} was given back by its worker."
 
 
 class AttemptFailed(EventBody):
@@ -302,6 +329,9 @@ JobEvent = Annotated[
     | CheckpointSaved
     | Warned
     | CancelRequested
+    | PauseRequested
+    | JobPaused
+    | ResumeRequested
     | AttemptLost
     | AttemptRecovered
     | AttemptReleased

@@ -11,12 +11,15 @@ from typing import Final
 class JobState(StrEnum):
     """Where a job stands.
 
-    queued      waits for a worker; nothing of it runs. The server, the sweep or a draining worker put it here.
+    queued      waits for a worker. The server, the sweep, a draining worker or a user who resumes it put it here.
     running     one attempt holds a lease. A crash leaves it here until the lease lapses; then it is queued.
     pausing     a pause was asked of a running attempt, which checkpoints first. Lapses into paused.
-    paused      waits for a person; nothing of it runs.
+    paused      waits for a person.
     cancelling  a cancel was asked of a running attempt, which ends its process. Lapses into cancelled.
     succeeded, failed, cancelled  final: nothing ever changes them.
+
+    Nothing of a queued or a paused job runs, but for an attempt that yields: a job resumed while it was pausing is
+    queued at once, and its attempt keeps the lease until its checkpoint is stored. Nobody claims the job before that.
     """
 
     queued = "queued"
@@ -74,12 +77,17 @@ class FailureReason(StrEnum):
     adapter_missing = "adapter_missing"
     out_of_memory = "out_of_memory"
     nan_loss = "nan_loss"
+    stalled = "stalled"
+    deadline_exceeded = "deadline_exceeded"
     inexact_resume = "inexact_resume"
     checkpoint_unusable = "checkpoint_unusable"
     child_died = "child_died"
     crash_loop = "crash_loop"
     internal_error = "internal_error"
 
+
+NEVER_RETRIED: Final = frozenset({FailureReason.deadline_exceeded})
+"""Reasons that another attempt could not mend."""
 
 MAX_LOSSES: Final = 20
 """Lost workers a job survives."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import cast, func, select, update
+from sqlalchemy import ColumnElement, case, cast, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -18,19 +18,21 @@ from app.domain.event import (
     EventBody,
     JobCancelled,
     JobFailed,
+    JobPaused,
     JobResumed,
     JobSucceeded,
     PhaseChanged,
     TrainingStarted,
     Warned,
 )
-from app.domain.job import HELD, FailureReason, JobPhase, JobState
+from app.domain.job import HELD, NEVER_RETRIED, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.domain.spec import JobSpec
 from app.errors import StaleAttempt
 from app.jobs.checkpoints import CheckpointRepository
+from app.jobs.deadline import seconds_left
 from app.jobs.metrics import MetricRepository
-from app.jobs.queue import Claim, QueueRepository, owned
+from app.jobs.queue import Claim, QueueRepository, held, owned
 from app.jobs.repository import JobRepository
 from app.outbox import ring
 
@@ -52,7 +54,7 @@ class AttemptService:
         return JobState(found) if found else None
 
     def enter(self, phase: JobPhase) -> None:
-        self._note([PhaseChanged(phase=phase)], phase=phase)
+        self._note([PhaseChanged(phase=phase)], phase=case((Job.state.in_(HELD), phase)))
 
     def tell(self, *events: EventBody) -> None:
         self._note(events)
@@ -107,6 +109,18 @@ class AttemptService:
         )
         MetricRepository(self.session).add(self.claim.project_id, self.claim.job_id, points)
 
+    def record_late(self, points: Sequence[MetricPoint]) -> None:
+        """Store points of an attempt whose worker is dead. Not fenced: they are the attempt's own, whoever runs the job
+        now, and the job itself shows nothing of them. Nothing if the job was deleted."""
+        query = select(Attempt.number).where(*self._own_attempt()).with_for_update(read=True, key_share=True)
+        if self.session.scalars(query).one_or_none() is not None:
+            MetricRepository(self.session).add(self.claim.project_id, self.claim.job_id, points)
+
+    def seconds_left(self) -> float | None:
+        """Of the job's running time; None without a limit."""
+        left = self.session.scalars(select(seconds_left()).where(*owned(self.claim))).one_or_none()
+        return None if left is None else float(left)
+
     def keep_log(self, tail: str) -> None:
         """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
         self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
@@ -149,30 +163,57 @@ class AttemptService:
             )
 
     def fail(self, reason: FailureReason, message: str) -> None:
-        """End the attempt: the job is queued again while its budget of failures lasts, and failed after that."""
-        job = self.jobs.get(self.claim.project_id, self.claim.job_id, lock=True)
-        retry = job.failures < job.spec["max_retries"] and job.state == JobState.running
-        if retry:
-            event = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
-            self._end(JobState.queued, "failed", [event], failures=job.failures + 1)
+        """End the attempt: the job is queued (or paused) again while its budget of failures lasts, and failed after
+        that. A job that was resumed meanwhile is queued already, and goes on."""
+        job = self._locked()
+        again = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
+        failures = job.failures + 1
+        mendable = reason not in NEVER_RETRIED and failures <= job.spec["max_retries"]
+        if job.state not in HELD:
+            job.failures = failures
+            self._let_go(job, "failed", again)
+        elif mendable and job.state == JobState.pausing:
+            self._end(JobState.paused, "failed", [again, JobPaused()], failures=failures)
+        elif mendable:
+            self._end(JobState.queued, "failed", [again], failures=failures)
             ring(self.session, self.claim.project_id, "training")
         else:
             self._end(
                 JobState.failed,
                 "failed",
                 [JobFailed(reason=reason, text=message)],
-                failures=job.failures + 1,
+                failures=failures,
                 failure_reason=reason,
                 failure_message=message,
             )
 
     def release(self) -> None:
-        """Give the job back to the queue without a loss or a failure."""
-        self._end(JobState.queued, "released", [AttemptReleased(attempt=self.claim.attempt)])
-        ring(self.session, self.claim.project_id, "training")
+        """Let go of the job without a loss or a failure. It goes where it was last wished to."""
+        job = self._locked()
+        released = AttemptReleased(attempt=self.claim.attempt)
+        match JobState(job.state):
+            case JobState.running:
+                self._end(JobState.queued, "released", [released])
+                ring(self.session, self.claim.project_id, "training")
+            case JobState.pausing:
+                self._end(JobState.paused, "paused", [JobPaused()])
+            case JobState.cancelling:
+                self._end(JobState.cancelled, "cancelled", [JobCancelled()], sources=[JobState.cancelling])
+            case _:
+                self._let_go(job, "released", released)
 
-    def cancelled(self) -> None:
-        self._end(JobState.cancelled, "cancelled", [JobCancelled()], sources=[JobState.cancelling])
+    def _locked(self) -> Job:
+        """The job while the attempt holds it, and nobody else may write it."""
+        query = select(Job).where(*held(self.claim)).with_for_update().execution_options(populate_existing=True)
+        job = self.session.scalars(query).one_or_none()
+        if job is None:
+            raise StaleAttempt
+        return job
+
+    def _let_go(self, job: Job, outcome: str, event: EventBody) -> None:
+        self.jobs.let_go(job, [event])
+        self.queue.end_attempt(self.claim, outcome)
+        ring(self.session, self.claim.project_id, "training")
 
     def _end(
         self,
@@ -194,7 +235,7 @@ class AttemptService:
     def _note(self, events: Sequence[EventBody], **values: Any) -> Job:
         statement = (
             update(Job)
-            .where(*owned(self.claim), Job.state.in_(HELD))
+            .where(*held(self.claim))
             .values(**values or {"attempt": Job.attempt})
             .returning(Job)
             .execution_options(populate_existing=True)
@@ -206,15 +247,11 @@ class AttemptService:
         return job
 
     def _update_attempt(self, **values: Any) -> None:
-        self.session.execute(
-            update(Attempt)
-            .where(
-                Attempt.project_id == self.claim.project_id,
-                Attempt.job_id == self.claim.job_id,
-                Attempt.number == self.claim.attempt,
-            )
-            .values(**values)
-        )
+        self.session.execute(update(Attempt).where(*self._own_attempt()).values(**values))
+
+    def _own_attempt(self) -> tuple[ColumnElement[bool], ...]:
+        project_id, job_id, number, _ = self.claim
+        return Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number
 
 
 def fine_tuned_name(job: Job) -> str:

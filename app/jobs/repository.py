@@ -11,7 +11,7 @@ from app.datasets.service import DatasetService
 from app.db.tables import Adapter, Artifact, Attempt, Checkpoint, DeadObject, Job, JobEvent
 from app.domain.event import EventBody
 from app.domain.identity import is_id
-from app.domain.job import FINAL, JobState
+from app.domain.job import FINAL, HELD, JobState
 from app.domain.page import Cursor
 from app.errors import JobNotFound, StaleAttempt
 
@@ -74,11 +74,13 @@ class JobRepository:
         events: Sequence[EventBody],
         **values: Any,
     ) -> Job:
-        """Take a job from one of `sources` to `target` if its attempt is still `fence`; else StaleAttempt."""
+        """Take a job from one of `sources` to `target` if its attempt is still `fence`; else StaleAttempt.
+
+        The lease ends with the held states, unless `values` keep it."""
+        if target not in HELD:
+            values = {"lease_until": None, "worker_id": None} | values
         if target in FINAL:
             values |= {"finished_at": func.clock_timestamp(), "phase": None}
-        if target not in (JobState.running, JobState.pausing, JobState.cancelling):
-            values |= {"lease_until": None, "worker_id": None}
         statement = (
             update(Job)
             .where(Job.project_id == project_id, Job.id == id, Job.attempt == fence, Job.state.in_(list(sources)))
@@ -93,6 +95,21 @@ class JobRepository:
         if target in FINAL:
             DatasetService(self.session).release(project_id, id)
         return job
+
+    def let_go(self, job: Job, events: Sequence[EventBody]) -> Job:
+        """End a yielding attempt's hold on a locked job, whose state is another's business by now."""
+        job.lease_until = job.worker_id = job.phase = None
+        self.session.flush()
+        self.append_events(job, events)
+        return job
+
+    def end_attempt(self, project_id: str, id: str, number: int, outcome: str | None) -> None:
+        """None: it has not ended after all."""
+        self.session.execute(
+            update(Attempt)
+            .where(Attempt.project_id == project_id, Attempt.job_id == id, Attempt.number == number)
+            .values(outcome=outcome, ended_at=func.clock_timestamp() if outcome else None)
+        )
 
     def append_events(self, job: Job, events: Sequence[EventBody]) -> None:
         """Number and store events; the update takes the job's row lock, so that numbers have no gap."""

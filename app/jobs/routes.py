@@ -1,4 +1,4 @@
-"""`/jobs`: post, list, look at, cancel and delete fine-tuning jobs."""
+"""`/jobs`: post, list, look at, pause, resume, cancel, retry and delete fine-tuning jobs."""
 
 import re
 from datetime import datetime
@@ -7,15 +7,30 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from app.db.tables import Job
 from app.domain.job import JobState
-from app.errors import AlreadyCancelling, BadCursor, InvalidSpec, JobFinal, JobNotFinal, JobNotFound, NotJson, TooLarge
+from app.errors import (
+    AlreadyCancelling,
+    AlreadyPaused,
+    BadCursor,
+    IdempotencyKeyReused,
+    InvalidSpec,
+    JobFinal,
+    JobNotFinal,
+    JobNotFound,
+    NotJson,
+    NotPaused,
+    RequestInProgress,
+    TooLarge,
+)
 from app.errors import UnsupportedMediaType as NotAsJson
 from app.jobs.repository import JobFilter
 from app.jobs.schemas import EXAMPLE_SPEC, JobOut
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
-from app.web.body import read_json
+from app.web.body import BodyDep, read_json
 from app.web.dependencies import PageDep, SessionDep
+from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
@@ -49,18 +64,20 @@ def get_filter(
     summary="Post a job",
     response_model=JobOut,
     openapi_extra=SPEC_BODY,
-    responses=problems(InvalidSpec, NotJson, TooLarge, NotAsJson),
+    responses=problems(InvalidSpec, NotJson, TooLarge, NotAsJson, RequestInProgress, IdempotencyKeyReused),
 )
 def post_job(
-    response: Response, caller: CallerDep, session: SessionDep, body: Annotated[object, Depends(read_json)]
-) -> JobOut:
+    caller: CallerDep,
+    session: SessionDep,
+    once: OnceDep,
+    body: BodyDep,
+    spec: Annotated[object, Depends(read_json)],
+) -> Response:
     """Queue a fine-tuning job. Once it is answered with 201 the job is safe: no crash loses it.
 
     A bad spec is answered with every bad field at once. The dataset may still be under inspection; the job waits."""
     service = JobService(session)
-    job = service.submit(caller.project_id, body)
-    response.headers["Location"] = f"/jobs/{job.id}"
-    return JobOut.of(job, waiting_for=service.waiting_for(job))
+    return once.answer(lambda: _posted(service, service.submit(caller.project_id, spec)), body)
 
 
 @router.get("", summary="List jobs", responses=problems(BadCursor))
@@ -88,6 +105,41 @@ def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     return _shown(service, caller.project_id, id)
 
 
+@router.post(
+    "/{id}/pause", summary="Pause a job", responses=problems(JobNotFound, JobFinal, AlreadyCancelling, AlreadyPaused)
+)
+def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
+    """A queued job is paused at once; a running one is `pausing` until its checkpoint is stored."""
+    service = JobService(session)
+    service.pause(caller.project_id, id)
+    return _shown(service, caller.project_id, id)
+
+
+@router.post(
+    "/{id}/resume", summary="Resume a job", responses=problems(JobNotFound, JobFinal, AlreadyCancelling, NotPaused)
+)
+def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
+    """The job is queued again and goes on from its last checkpoint, at its old place among jobs of its priority."""
+    service = JobService(session)
+    service.resume(caller.project_id, id)
+    return _shown(service, caller.project_id, id)
+
+
+@router.post(
+    "/{id}/retry",
+    status_code=201,
+    summary="Retry a job",
+    response_model=JobOut,
+    responses=problems(JobNotFound, JobNotFinal, InvalidSpec, RequestInProgress, IdempotencyKeyReused),
+)
+def retry_job(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) -> Response:
+    """Post a new job by the spec of one that has ended; `retry_of` names that one. It begins from step 0.
+
+    The spec is checked again: a dataset or model may be gone."""
+    service = JobService(session)
+    return once.answer(lambda: _posted(service, service.retry(caller.project_id, id)))
+
+
 @router.delete("/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinal))
 def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
     """Remove a final job with its events, metrics, artifacts and adapter. There is no way back."""
@@ -101,6 +153,10 @@ def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
 def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:
     """The tail (up to 64 KiB) of what the latest attempt's process printed; brought up to date every few seconds."""
     return JobService(session).log_tail(caller.project_id, id)
+
+
+def _posted(service: JobService, job: Job) -> Created:
+    return Created(f"/jobs/{job.id}", JobOut.of(job, waiting_for=service.waiting_for(job)))
 
 
 def _shown(service: JobService, project_id: str, id: str) -> JobOut:

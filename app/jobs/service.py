@@ -7,14 +7,23 @@ from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
 from app.db.tables import Job
-from app.domain.event import CancelRequested, JobCancelled, JobCreated
+from app.domain.event import (
+    CancelRequested,
+    EventBody,
+    JobCancelled,
+    JobCreated,
+    JobPaused,
+    PauseRequested,
+    ResumeRequested,
+)
 from app.domain.identity import new_id
 from app.domain.job import FINAL, JobState
 from app.domain.page import Cursor
 from app.domain.spec import JobSpec
-from app.errors import AlreadyCancelling, JobFinal, JobNotFinal
+from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
 from app.jobs.repository import JobFilter, JobRepository
 from app.jobs.spec_check import SpecCheck
+from app.jobs.waiting import Waiting, waiting
 from app.outbox import ring
 
 
@@ -23,7 +32,7 @@ class JobService:
         self.session = session
         self.jobs = JobRepository(session)
 
-    def submit(self, project_id: str, raw: object) -> Job:
+    def submit(self, project_id: str, raw: object, retry_of: str | None = None) -> Job:
         """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and bell are one write."""
         spec = SpecCheck(self.session, project_id).check(raw)
         job = Job(
@@ -38,8 +47,9 @@ class JobService:
             metadata_=spec.metadata,
             min_memory_gb=spec.resources.min_memory_gb,
             device=spec.resources.device,
+            retry_of=retry_of,
         )
-        self.jobs.add(job, JobCreated())
+        self.jobs.add(job, JobCreated(retry_of=retry_of))
         datasets = DatasetService(self.session)
         datasets.use(project_id, spec.dataset_id, job.id, "training")
         if spec.validation_dataset_id:
@@ -56,29 +66,65 @@ class JobService:
     def adapter_ids(self, project_id: str, jobs: Sequence[Job]) -> dict[str, str]:
         return self.jobs.adapter_ids(project_id, [job.id for job in jobs])
 
-    def waiting_for(self, job: Job) -> str | None:
-        """What a queued job waits for, as a person would say it."""
-        if job.state != JobState.queued:
-            return None
-        ready = DatasetService(self.session).uses_are_ready(job.project_id, job.id)
-        return "a worker" if ready else "the inspection of its dataset"
+    def waiting_for(self, job: Job) -> Waiting | None:
+        """Where a queued job stands, and what it waits for."""
+        return waiting(self.session, job) if job.state == JobState.queued else None
 
     def cancel(self, project_id: str, id: str) -> Job:
         """A job that nobody runs is cancelled at once; one that runs is asked to stop."""
+        job, state = self._locked(project_id, id)
+        if state in (JobState.running, JobState.pausing):
+            return self._move(job, JobState.cancelling, CancelRequested())
+        if job.lease_until is not None:
+            # Its attempt yields, and will find nothing left to let go of.
+            self.jobs.end_attempt(project_id, id, job.attempt, "cancelled")
+        return self._move(job, JobState.cancelled, JobCancelled())
+
+    def pause(self, project_id: str, id: str) -> Job:
+        """A job that nobody runs is paused at once; one that runs is asked to checkpoint and stop."""
+        job, state = self._locked(project_id, id)
+        if state in (JobState.pausing, JobState.paused):
+            raise AlreadyPaused(id, state)
+        if state is JobState.running:
+            return self._move(job, JobState.pausing, PauseRequested())
+        # Only a queued job may be taken up again by the worker that lost it.
+        return self._move(job, JobState.paused, JobPaused(), lapsed=False, **hold_of(job))
+
+    def resume(self, project_id: str, id: str) -> Job:
+        """Queue a paused job again. The attempt of one that is still pausing yields: it keeps its hold until its
+        checkpoint is stored, and the next attempt goes on from there."""
+        job, state = self._locked(project_id, id)
+        if state not in (JobState.pausing, JobState.paused):
+            raise NotPaused(id, state)
+        ring(self.session, project_id, "training")
+        return self._move(job, JobState.queued, ResumeRequested(), phase=None, **hold_of(job))
+
+    def retry(self, project_id: str, id: str) -> Job:
+        """A new job by the spec of one that is final, checked against the world as it is now."""
+        job = self.jobs.get(project_id, id, lock=True)
+        if JobState(job.state) not in FINAL:
+            raise JobNotFinal(id, job.state)
+        return self.submit(project_id, job.spec, retry_of=id)
+
+    def _locked(self, project_id: str, id: str) -> tuple[Job, JobState]:
+        """A job of which something else may still be wished."""
         job = self.jobs.get(project_id, id, lock=True)
         state = JobState(job.state)
         if state in FINAL:
             raise JobFinal(id, state)
         if state is JobState.cancelling:
             raise AlreadyCancelling(id)
-        held = state in (JobState.running, JobState.pausing)
+        return job, state
+
+    def _move(self, job: Job, target: JobState, event: EventBody, **values: Any) -> Job:
         return self.jobs.move(
-            project_id,
-            id,
+            job.project_id,
+            job.id,
             fence=job.attempt,
-            sources=[state],
-            target=JobState.cancelling if held else JobState.cancelled,
-            events=[CancelRequested() if held else JobCancelled()],
+            sources=[JobState(job.state)],
+            target=target,
+            events=[event],
+            **values,
         )
 
     def delete(self, project_id: str, id: str) -> None:
@@ -92,6 +138,11 @@ class JobService:
         self.jobs.get(project_id, id)
         attempt = self.jobs.latest_attempt(project_id, id)
         return attempt.log_tail if attempt else ""
+
+
+def hold_of(job: Job) -> dict[str, Any]:
+    """The attempt's hold, to go on in a state that ends it otherwise."""
+    return {"lease_until": job.lease_until, "worker_id": job.worker_id}
 
 
 def resolved_spec(job: Job) -> dict[str, Any]:

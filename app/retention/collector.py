@@ -42,7 +42,7 @@ class Collector:
 
     def _collect_batch(self) -> int:
         """How many are settled; fewer than a batch when there are no more, or when one cannot be removed now."""
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "collect") as session:
             retention = RetentionRepository(session)
             dead = retention.take_due(BATCH)
             named = retention.named([each.storage_key for each in dead])
@@ -71,14 +71,14 @@ class Collector:
             self.search_at = time.monotonic() + SEARCH_SECONDS
 
     def _expire_datasets(self) -> int:
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "expire_datasets") as session:
             expired = DatasetService(session).delete_expired(BATCH)
         if expired:
             log.info("deleted expired datasets", ids=expired)
         return len(expired)
 
     def _let_go_of_checkpoints(self) -> int:
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "let_go_of_checkpoints") as session:
             stored = CheckpointRepository(session)
             outlived = stored.outlived(self.settings.keep_checkpoints_seconds, BATCH)
             stored.bury(outlived)
@@ -87,7 +87,7 @@ class Collector:
         return len(outlived)
 
     def _visit_attempts(self) -> None:
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "find_ended_attempts") as session:
             over = RetentionRepository(session).attempts_over(self.settings.orphan_seconds, BATCH)
         for visit in over:
             self._visit(visit)
@@ -95,7 +95,7 @@ class Collector:
     def _visit(self, visit: Visit) -> None:
         """Bury what an attempt stored and no row came to name. None will: it is over."""
         objects = [each for some in self.storage.list(attempt_folder(*visit)) for each in some]
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "visit_attempt") as session:
             retention = RetentionRepository(session)
             if not retention.mark_visited(visit):
                 return
@@ -108,7 +108,7 @@ class Collector:
     def search(self) -> None:
         """Find what only a look into storage can: uploads that no dataset came of, what deleted jobs left, half-written
         files. A project that this database does not know is left alone."""
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "search") as session:
             retention = RetentionRepository(session)
             project_ids = retention.project_ids()
             before = retention.now() - timedelta(seconds=self.settings.orphan_seconds)
@@ -124,7 +124,7 @@ class Collector:
     def _unknown_jobs(self, project_id: str) -> Sequence[str]:
         found = [name for name in self.storage.folders(jobs_folder(project_id)) if is_id(name, "ftjob")]
         known: set[str] = set()
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "unknown_jobs") as session:
             retention = RetentionRepository(session)
             for start in range(0, len(found), IDS_A_QUERY):
                 known |= retention.known_jobs(project_id, found[start : start + IDS_A_QUERY])
@@ -134,7 +134,7 @@ class Collector:
         old = [each for each in objects if each.modified_at < before]
         if not old:
             return
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "suspect") as session:
             retention = RetentionRepository(session)
             orphans = unnamed(retention, old)
             due_at = retention.now() + GRACE

@@ -1,13 +1,14 @@
 """JSON bodies with a byte limit, read without trusting Content-Length."""
 
 import json
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from app.errors import NotJson, TooLarge, UnsupportedMediaType
 
 
-async def read_json(request: Request) -> object:
+async def read_body(request: Request) -> bytes:
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type != "application/json":
         raise UnsupportedMediaType("Send the body as JSON with the header Content-Type: application/json.")
@@ -17,6 +18,13 @@ async def read_json(request: Request) -> object:
         body += chunk
         if len(body) > limit:
             raise TooLarge(f"The body is larger than {limit:,} bytes; send less.")
+    return bytes(body)
+
+
+BodyDep = Annotated[bytes, Depends(read_body)]
+
+
+async def read_json(body: BodyDep) -> object:
     try:
         return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
-from app.errors import FieldError, NotFound, RangeNotSatisfiable, TunewrightError, Unauthorized
+from app.errors import FieldError, NotFound, RangeNotSatisfiable, RequestInProgress, TunewrightError, Unauthorized
 
 log = structlog.get_logger()
 
@@ -102,6 +102,8 @@ async def _ours(request: Request, error: TunewrightError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, RequestInProgress):
+        headers["Retry-After"] = "1"
     return problem(request, error.status, error.code, str(error), error.errors, headers)
 
 

@@ -1,5 +1,6 @@
 """Local folders of attempts: which of them are somebody's."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,18 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from worker.folders import abandoned, clear, held
+from worker.folders import abandoned, held
 
 ROOT = Path(__file__).parents[2]
 WORK = """
-import sys, pathlib
+import pathlib, shutil, sys
 from worker.folders import held
 folder = pathlib.Path(sys.argv[1])
 with held(folder):
     (folder / "state.bin").write_bytes(bytes(1000))
     print("at work", flush=True)
     sys.stdin.read()
+    shutil.rmtree(folder)
 """
+
+
+def clear(work: Path) -> None:
+    for folder in abandoned(work):
+        shutil.rmtree(folder)
+
+
 Begin = Callable[[Path], subprocess.Popen[str]]
 
 
@@ -45,8 +54,8 @@ def begin() -> Iterator[Begin]:
 
 
 def test_what_a_killed_worker_left_goes_and_what_a_live_one_has_stays(tmp_path: Path, begin: Begin) -> None:
-    dead, live = tmp_path / "ftjob-1/1", tmp_path / "ftjob-1/2"
-    other = tmp_path / "ftjob-2/1"
+    dead, live = tmp_path / "default/ftjob-1/1", tmp_path / "default/ftjob-1/2"
+    other = tmp_path / "default/ftjob-2/1"
     killed, working, another = begin(dead), begin(live), begin(other)
     clear(tmp_path)
     assert (dead / "state.bin").exists()
@@ -55,38 +64,39 @@ def test_what_a_killed_worker_left_goes_and_what_a_live_one_has_stays(tmp_path: 
         process.wait()
     clear(tmp_path)
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {
-        "ftjob-1",
-        "ftjob-1/2",
-        "ftjob-1/2.lock",
-        "ftjob-1/2/state.bin",
+        "default",
+        "default/ftjob-1",
+        "default/ftjob-1/2",
+        "default/ftjob-1/2.lock",
+        "default/ftjob-1/2/state.bin",
     }
     working.communicate()
     assert working.returncode == 0
-    assert list(tmp_path.iterdir()) == [], "a worker that ends cleans up by itself"
+    assert list(tmp_path.glob("default/*")) == [], "a worker that ends cleans up by itself"
 
 
 def test_a_stopped_worker_is_alive(tmp_path: Path, begin: Begin) -> None:
-    process = begin(folder := tmp_path / "ftjob-1/1")
+    process = begin(folder := tmp_path / "default/ftjob-1/1")
     process.send_signal(signal.SIGSTOP)
     clear(tmp_path)
     assert (folder / "state.bin").exists()
 
 
 def test_a_folder_without_a_lock_file_is_nobodys(tmp_path: Path) -> None:
-    (tmp_path / "ftjob-1/1/checkpoints").mkdir(parents=True)
-    (tmp_path / "ftjob-2").mkdir()
-    (tmp_path / "ftjob-2/7.lock").touch()
+    (tmp_path / "default/ftjob-1/1/checkpoints").mkdir(parents=True)
+    (tmp_path / "default/ftjob-2").mkdir()
+    (tmp_path / "default/ftjob-2/7.lock").touch()
     (tmp_path / "notes").mkdir()
     clear(tmp_path)
-    assert [path.name for path in tmp_path.rglob("*")] == ["notes"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"default", "notes"}
     clear(tmp_path / "nowhere")
 
 
 def test_a_folder_that_is_kept_is_found_again(tmp_path: Path) -> None:
     """What must be saved from it first may have to wait."""
-    (tmp_path / "ftjob-1/1").mkdir(parents=True)
-    assert list(abandoned(tmp_path)) == [tmp_path / "ftjob-1/1"]
-    assert list(abandoned(tmp_path)) == [tmp_path / "ftjob-1/1"]
+    (tmp_path / "default/ftjob-1/1").mkdir(parents=True)
+    assert list(abandoned(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
+    assert list(abandoned(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
 
 
 def test_attempts_begin_and_end_under_workers_that_clear(tmp_path: Path) -> None:
@@ -100,9 +110,10 @@ def test_attempts_begin_and_end_under_workers_that_clear(tmp_path: Path) -> None
     def work(name: str) -> None:
         try:
             for number in range(200):
-                with held(folder := tmp_path / "ftjob-1" / f"{name}{number % 3}"):
+                with held(folder := tmp_path / "default/ftjob-1" / f"{name}{number % 3}"):
                     (folder / "file").write_text(name)
                     assert (folder / "file").read_text() == name
+                    shutil.rmtree(folder)
         except BaseException as error:
             failures.append(error)
 
@@ -117,4 +128,4 @@ def test_attempts_begin_and_end_under_workers_that_clear(tmp_path: Path) -> None
         thread.join()
     assert failures == []
     clear(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("default/*")) == []

@@ -15,6 +15,10 @@ from tunewright.follow import follow, spoken, time_left
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tuning jobs.")
 Id = Annotated[str, typer.Argument(help="The job's id, ftjob-….", metavar="ID")]
+Key = Annotated[
+    str | None, typer.Option("--idempotency-key", help="Of your own: the same spec again makes no second job.")
+]
+WatchIt = Annotated[bool, typer.Option("--watch", help="Watch it until its end.")]
 Metadata = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
 
 
@@ -36,7 +40,8 @@ def create(
     name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Ends the fine-tuned model's name.")] = None,
     metadata: Metadata = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Watch it until its end.")] = False,
+    idempotency_key: Key = None,
+    watch: WatchIt = False,
     as_json: AsJson = False,
 ) -> None:
     """Post a job. What is left out takes the server's default; everything else a spec can say fits into --spec."""
@@ -58,13 +63,8 @@ def create(
         "adapter": {"rank": rank, "alpha": alpha},
     }
     with Client() as client:
-        job = client.create_job(**build_spec(client, spec, dataset, given))
-        if as_json:
-            print_json(job.raw)
-        elif not watch:
-            console.print(f"{job.id}\nFollow it: tunewright jobs watch {job.id}")
-        if watch:
-            watch_until_end(client, job.id)
+        job = client.create_job(idempotency_key=idempotency_key, **build_spec(client, spec, dataset, given))
+        show_posted(client, job, watch, as_json)
 
 
 @app.command("list")
@@ -118,6 +118,29 @@ def cancel(id: Id) -> None:
 
 
 @app.command()
+def pause(id: Id) -> None:
+    """Pause a job; a running one writes a checkpoint first."""
+    with Client() as client:
+        job = client.pause_job(id)
+    console.print(f"{job.id} is {job.state}")
+
+
+@app.command()
+def resume(id: Id) -> None:
+    """Resume a paused job from its last checkpoint."""
+    with Client() as client:
+        job = client.resume_job(id)
+    console.print(f"{job.id} is {job.state}")
+
+
+@app.command()
+def retry(id: Id, idempotency_key: Key = None, watch: WatchIt = False, as_json: AsJson = False) -> None:
+    """Post a new job like one that has ended."""
+    with Client() as client:
+        show_posted(client, client.retry_job(id, idempotency_key=idempotency_key), watch, as_json)
+
+
+@app.command()
 def delete(id: Id) -> None:
     """Delete a finished job with everything it made."""
     with Client() as client:
@@ -136,11 +159,33 @@ def download(
 
 
 @app.command()
+def metrics(
+    id: Id,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Ends in .csv or .parquet [./ID.csv].")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
+    all_attempts: Annotated[bool, typer.Option("--all-attempts", help="Also what was measured and rewound.")] = False,
+) -> None:
+    """Download every value that a job has measured."""
+    with Client() as client:
+        path = client.download_metrics(id, file or Path(f"{id}.csv"), name or (), all_attempts)
+    console.print(str(path), soft_wrap=True)
+
+
+@app.command()
 def logs(id: Id) -> None:
     """Print the last that the training process has said."""
     with Client() as client:
         text = client.logs(id)
     sys.stdout.write(clean(text.replace("\r", "\n")) if sys.stdout.isatty() else text)
+
+
+def show_posted(client: Client, job: Job, watch: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(job.raw)
+    elif not watch:
+        console.print(f"{job.id}\nFollow it: tunewright jobs watch {job.id}")
+    if watch:
+        watch_until_end(client, job.id)
 
 
 def watch_until_end(client: Client, id: str) -> None:
@@ -162,7 +207,8 @@ def facts_of(job: Job) -> dict[str, object]:
         "name": job.name,
         "state": job.state,
         "phase": job.phase,
-        "waits for": job.waiting_for,
+        "waits": job.waiting_for,
+        "retry of": job.retry_of,
         "failure": f"{job.failure['reason']}: {job.failure['message']}" if job.failure else None,
         "progress": f"{job.progress:.0%}, step {job.step} of {job.total_steps or '?'}, attempt {job.attempt}",
         "measured": "  ".join([*spoken(job.last_metrics), *time_left(job)]),

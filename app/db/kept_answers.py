@@ -1,0 +1,38 @@
+"""Answers by idempotency key, kept in the transaction that made what they tell of, and forgotten a day later."""
+
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db.tables import KeptAnswer
+
+KEPT = timedelta(hours=24)
+
+
+def lock_key(session: Session, project_id: str, key: str) -> bool:
+    """Whether no other transaction is about this key; the lock falls after the commit is seen by others."""
+    name = func.hashtextextended(f"idempotency {project_id} {key}", 0)
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(name))))
+
+
+def find_answer(session: Session, project_id: str, key: str) -> KeptAnswer | None:
+    query = select(KeptAnswer).where(
+        KeptAnswer.project_id == project_id,
+        KeptAnswer.key == key,
+        KeptAnswer.created_at > func.clock_timestamp() - KEPT,
+    )
+    return session.scalars(query).one_or_none()
+
+
+def keep_answer(session: Session, project_id: str, key: str, *, sha256: str, body: str, location: str) -> None:
+    """An answer that is too old to be given and was not yet forgotten is replaced."""
+    told = {"request_sha256": sha256, "status": 201, "body": body, "location": location}
+    statement = insert(KeptAnswer).values(project_id=project_id, key=key, **told)
+    replaced = told | {"created_at": func.clock_timestamp()}
+    session.execute(statement.on_conflict_do_update(index_elements=["project_id", "key"], set_=replaced))
+
+
+def forget_answers(session: Session) -> None:
+    session.execute(delete(KeptAnswer).where(KeptAnswer.created_at <= func.clock_timestamp() - KEPT))

@@ -1,0 +1,107 @@
+"""A real training that is paused and resumed: it goes on from the step it stopped at, and its curve has no gap."""
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import Stack
+from tests.acceptance.test_survival import find_worker, happened, submit
+from tunewright import Client, Job, TunewrightError
+
+STEPS = 400
+
+
+def until(client: Client, job_id: str, state: str, seconds: float = 60) -> Job:
+    end = time.monotonic() + seconds
+    while (job := client.get_job(job_id)).state != state:
+        assert not job.is_final, client.logs(job_id)
+        assert time.monotonic() < end, f"{job.state} for too long"
+        time.sleep(0.1)
+    return job
+
+
+def until_trained(client: Client, job_id: str, step: int) -> None:
+    until(client, job_id, "running")
+    end = time.monotonic() + 90
+    while client.get_job(job_id).step < step:
+        assert time.monotonic() < end, client.logs(job_id)
+        time.sleep(0.1)
+
+
+def trainers_of(stack: Stack, job_id: str) -> list[psutil.Process]:
+    """Training processes that are at work on the job: they have moved into its folder."""
+    return [child for child in find_worker(stack).children() if works_in(child, job_id)]
+
+
+def works_in(process: psutil.Process, folder: str) -> bool:
+    try:
+        return "worker.training" in process.cmdline() and folder in process.cwd()
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return False
+
+
+def assert_unbroken(client: Client, job_id: str, num_attempts: int) -> None:
+    done = client.wait(job_id)
+    assert done.state == "succeeded", client.logs(job_id)
+    assert (done.attempt, done.step, done.adapter_id is not None) == (num_attempts, STEPS, True)
+    assert [point.step for point in client.metrics(job_id, names=["loss"])] == list(range(1, STEPS + 1))
+    kinds = [event.type for event in happened(client, job_id)]
+    assert not {"attempt_lost", "attempt_failed"} & set(kinds)
+
+
+def test_a_training_is_paused_with_a_checkpoint_and_goes_on_from_there(
+    client: Client, stack: Stack, tmp_path: Path
+) -> None:
+    job = submit(client, tmp_path, steps=STEPS)
+    until_trained(client, job.id, step=5)
+    assert trainers_of(stack, job.id)
+    assert client.pause_job(job.id).state == "pausing"
+    paused = until(client, job.id, "paused", seconds=15)
+    assert trainers_of(stack, job.id) == []
+    saved = [event.data["step"] for event in happened(client, job.id) if event.type == "checkpoint_saved"][-1]
+    assert 5 <= saved == paused.step < STEPS, "the step of the pause, and not only every fiftieth, is saved"
+    with pytest.raises(TunewrightError) as refused:
+        client.pause_job(job.id)
+    assert refused.value.code == "already_paused"
+
+    other = submit(client, tmp_path, steps=3)
+    assert client.wait(other.id).state == "succeeded", "the machine is free for others meanwhile"
+    again = client.retry_job(other.id)
+    assert again.retry_of == other.id
+    assert client.wait(again.id).state == "succeeded"
+    assert client.get_job(job.id).state == "paused"
+
+    assert client.resume_job(job.id).state == "queued"
+    assert_unbroken(client, job.id, num_attempts=2)
+    [resumed] = [event.data["step"] for event in happened(client, job.id) if event.type == "job_resumed"]
+    assert resumed == saved
+
+
+def test_a_pause_taken_back_at_once_loses_no_step(client: Client, tmp_path: Path) -> None:
+    job = submit(client, tmp_path, steps=STEPS)
+    until_trained(client, job.id, step=5)
+    client.pause_job(job.id)
+    assert client.resume_job(job.id).state == "queued"
+    assert_unbroken(client, job.id, num_attempts=2)
+    events = happened(client, job.id)
+    saved = [event.data["step"] for event in events if event.type == "checkpoint_saved"]
+    [resumed] = [event.data["step"] for event in events if event.type == "job_resumed"]
+    assert resumed in saved
+    assert "attempt_released" in [event.type for event in events]
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_cancel_overtakes_a_pause(client: Client, stack: Stack, tmp_path: Path, taken_back: bool) -> None:
+    job = submit(client, tmp_path, steps=100_000)
+    until_trained(client, job.id, step=5)
+    client.pause_job(job.id)
+    if taken_back:
+        client.resume_job(job.id)
+    client.cancel_job(job.id)
+    until(client, job.id, "cancelled", seconds=15)
+    end = time.monotonic() + 15
+    while trainers_of(stack, job.id):
+        assert time.monotonic() < end
+        time.sleep(0.1)

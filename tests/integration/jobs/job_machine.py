@@ -1,0 +1,310 @@
+"""Any history of a handful of jobs, workers and users, in any order, against what `job_model` says must hold.
+
+Hypothesis draws the steps, the real services take them in a real database, and after each step every row of every
+job is what the model expects: so whatever must be refused has also changed nothing.
+
+There is one rule, and it draws an act. Of a machine's many rules Hypothesis leaves a random part out of each history,
+which is good for finding interactions of two; here it kept most jobs from ever being claimed.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from operator import methodcaller
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from app.datasets.service import DatasetService
+from app.db.session import transaction
+from app.db.tables import Job
+from app.domain.dataset import Report
+from app.domain.machine import Machine
+from app.errors import DatasetInUse, DatasetNotFound, InvalidSpec, JobNotFinal, JobNotFound, StaleAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.service import JobService
+from tests.integration.jobs.job_model import FINAL, ModelDataset, ModelJob
+from tests.integration.jobs.job_words import NOT_FINAL, WISHES, WORDS
+from tests.integration.jobs.job_world import World
+
+MACHINES = [Machine("large", "cuda", 80), Machine("small", "cuda", 16), Machine("cpu", "cpu", 16)]
+MAX_JOBS, MAX_DATASETS = 6, 5
+
+LIKELY_WISHES = ["pause", "resume", "resume", "pause", "resume", "cancel", "delete"]
+LIKELY_WORDS = [*WORDS, "plan", "record", "record"]
+
+ASKED = st.fixed_dictionaries(
+    {
+        "priority": st.integers(-1, 1),
+        "device": st.sampled_from(["auto", "auto", "cpu", "cuda"]),
+        "min_memory_gb": st.sampled_from([0, 0, 0, 40]),
+        "max_retries": st.integers(0, 2),
+        "keep_checkpoints": st.integers(1, 2),
+        "losses": st.sampled_from([0, 0, 0, 19]),
+    }
+)
+"""`losses` are those that a long life has brought already."""
+
+
+class Act(NamedTuple):
+    weight: int
+    when: Callable[[Any], object]
+    arguments: st.SearchStrategy[dict[str, Any]]
+
+
+ACTS: dict[str, Act] = {}
+
+
+def act(weight: int, when: Callable[[Any], object] = lambda _: True, **arguments: st.SearchStrategy[Any]) -> Any:
+    """One of the steps that a history is made of."""
+
+    def note(method: Callable[..., None]) -> Callable[..., None]:
+        ACTS[method.__name__] = Act(weight, when, st.fixed_dictionaries(arguments))
+        return method
+
+    return note
+
+
+def possible_act() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    names = st.runner().flatmap(
+        lambda machine: st.sampled_from(
+            [name for name, act in ACTS.items() if act.when(machine) for _ in range(act.weight)]
+        )
+    )
+    return names.flatmap(lambda name: st.tuples(st.just(name), ACTS[name].arguments))
+
+
+def one_of(names: str) -> st.SearchStrategy[int]:
+    """A job, claim or dataset by its number in the history; those in the middle of something come more often."""
+    return st.runner().flatmap(lambda machine: st.sampled_from(getattr(machine, names)()))
+
+
+class JobMachine(RuleBasedStateMachine):
+    steps = 0
+    """Of all histories."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.jobs: list[ModelJob] = []
+        self.datasets: list[ModelDataset] = []
+        self.claims: list[tuple[Claim, Machine]] = []
+
+    def teardown(self) -> None:
+        self.world.clear()
+
+    def some_job(self) -> list[int]:
+        unfinished = [number for number, job in enumerate(self.jobs) if job.state not in FINAL]
+        return 4 * unfinished + list(range(len(self.jobs)))
+
+    def held_job(self) -> list[int]:
+        return [number for number, job in enumerate(self.jobs) if job.hold]
+
+    def some_claim(self) -> list[int]:
+        current = [number for number, (claim, _) in enumerate(self.claims) if self.find_held(claim)]
+        return 4 * current + list(range(len(self.claims)))
+
+    def some_dataset(self) -> list[int]:
+        return list(range(len(self.datasets)))
+
+    def find_held(self, claim: Claim) -> ModelJob | None:
+        return next((job for job in self.jobs if job.belongs_to(claim) and job.hold), None)
+
+    def inspecting(self) -> bool:
+        return any(dataset.state == "inspecting" for dataset in self.datasets)
+
+    def doomed(self) -> list[ModelJob]:
+        return [job for job in self.jobs if job.state == "queued" and job.dataset.state == "invalid"]
+
+    @invariant()
+    def the_database_shows_what_must_hold(self) -> None:
+        type(self).steps += 1
+        for shown, job in zip(self.world.shown(), [job for job in self.jobs if not job.deleted], strict=True):
+            expected = job.row()
+            differing = {name: (shown[name], value) for name, value in expected.items() if shown[name] != value}
+            assert not differing, f"job {self.jobs.index(job)} shows, and should show: {differing}"
+
+    @initialize(asked=st.lists(ASKED, min_size=1, max_size=3), machines=st.lists(st.sampled_from(MACHINES), max_size=3))
+    def begin(self, asked: list[dict[str, Any]], machines: list[Machine]) -> None:
+        for project, state in ((0, "ready"), (1, "ready"), (0, "inspecting")):
+            self.upload(project, state)
+        for each in asked:
+            self.submit(number=0, asked=each)
+        for machine in machines:
+            self.claim(machine)
+
+    @rule(act=possible_act())
+    def step(self, act: tuple[str, dict[str, Any]]) -> None:
+        name, arguments = act
+        getattr(self, name)(**arguments)
+
+    # What users do
+
+    @act(
+        1,
+        when=lambda self: len(self.datasets) < MAX_DATASETS,
+        project=st.integers(0, 1),
+        state=st.sampled_from(["ready", "inspecting"]),
+    )
+    def upload(self, project: int, state: str) -> None:
+        project_id = self.world.projects[project]
+        self.datasets.append(ModelDataset(self.world.add_dataset(project_id, state), project_id, state))
+
+    @act(1, when=lambda self: len(self.jobs) < MAX_JOBS, number=one_of("some_dataset"), asked=ASKED)
+    def submit(self, number: int, asked: dict[str, Any]) -> None:
+        dataset = self.datasets[number]
+        spec = {
+            "base_model": "tiny",
+            "dataset_id": dataset.id,
+            "training": {"epochs": 1, "keep_checkpoints": asked["keep_checkpoints"]},
+            "resources": {"device": asked["device"], "min_memory_gb": asked["min_memory_gb"]},
+            "priority": asked["priority"],
+            "max_retries": asked["max_retries"],
+        }
+        ids: list[str] = []
+
+        def post(session: Session) -> None:
+            ids.append(JobService(session).submit(dataset.project_id, spec).id)
+            session.execute(update(Job).where(Job.id == ids[0]).values(losses=asked["losses"]))
+
+        if self.granted(post, None if dataset.usable else InvalidSpec):
+            self.jobs.append(ModelJob(ids[0], dataset.project_id, dataset, **asked))
+
+    @act(7, when=lambda self: self.jobs, number=one_of("some_job"), name=st.sampled_from(LIKELY_WISHES))
+    def wish(self, number: int, name: str) -> None:
+        job, (ask, follows, refusals) = self.jobs[number], WISHES[name]
+        refusal = JobNotFound if job.deleted else refusals.get(job.state)
+        if self.granted(lambda session: ask(JobService(session), job.project_id, job.id), refusal):
+            follows(job)
+            for other in self.jobs:
+                other.retry_of = None if job.deleted and other.retry_of == job.id else other.retry_of
+
+    @act(1, when=lambda self: self.jobs and len(self.jobs) < MAX_JOBS, number=one_of("some_job"))
+    def retry(self, number: int) -> None:
+        job = self.jobs[number]
+        refusals = dict.fromkeys(NOT_FINAL, JobNotFinal)
+        if not job.dataset.usable:
+            refusals |= dict.fromkeys(FINAL, InvalidSpec)
+        refusal = JobNotFound if job.deleted else refusals.get(job.state)
+        ids: list[str] = []
+
+        def again(session: Session) -> None:
+            ids.append(JobService(session).retry(job.project_id, job.id).id)
+
+        if self.granted(again, refusal):
+            self.jobs.append(job.again(ids[0]))
+
+    @act(1, when=lambda self: self.jobs, number=one_of("some_job"), name=st.sampled_from([*WISHES, "retry"]))
+    def wish_from_another_project(self, number: int, name: str) -> None:
+        other = next(id for id in self.world.projects if id != self.jobs[number].project_id)
+        for verb in ("get", "log_tail", name):
+            ask = methodcaller(verb, other, self.jobs[number].id)
+            self.granted(lambda session, ask=ask: ask(JobService(session)), JobNotFound)
+
+    @act(
+        1,
+        when=lambda self: self.inspecting(),
+        number=one_of("some_dataset"),
+        valid=st.booleans(),
+    )
+    def conclude_inspection(self, number: int, valid: bool) -> None:
+        dataset = self.datasets[number]
+        counts = {} if valid else {"not_json": 1}
+        with transaction(self.world.sessions) as session:
+            if found := DatasetService(session).find(dataset.project_id, dataset.id):
+                report = Report(format="text", num_examples=1, problems=[], problem_counts=counts)
+                DatasetService(session).conclude(found, report)
+        if dataset.state == "inspecting":
+            dataset.state = "ready" if valid else "invalid"
+
+    @act(1, when=lambda self: any(not dataset.deleted for dataset in self.datasets[1:]), number=one_of("some_dataset"))
+    def delete_dataset(self, number: int) -> None:
+        """Refused while a job may still read it."""
+        dataset = self.datasets[number]
+        used = any(job.dataset is dataset and job.state not in FINAL for job in self.jobs)
+        refusal = DatasetNotFound if dataset.deleted else DatasetInUse if used else None
+        if self.granted(lambda session: DatasetService(session).delete(dataset.project_id, dataset.id), refusal):
+            dataset.deleted = True
+
+    # What workers do
+
+    @act(6, when=lambda self: any(job.state == "queued" for job in self.jobs), machine=st.sampled_from(MACHINES))
+    def claim(self, machine: Machine) -> None:
+        """The most urgent that fits, and of those the oldest."""
+        fitting = [job for job in self.jobs if not job.deleted and job.fits(machine)]
+        first = min(fitting, key=lambda job: (-job.priority, self.jobs.index(job)), default=None)
+        with transaction(self.world.sessions) as session:
+            taken = QueueRepository(session).claim(machine, 60)
+            assert (taken and taken.id) == (first and first.id)
+        if taken and first:
+            claim = Claim(taken.project_id, taken.id, taken.attempt, taken.claim_token or "")
+            first.take(claim, machine)
+            self.claims.append((claim, machine))
+
+    @act(
+        16,
+        when=lambda self: self.claims,
+        number=one_of("some_claim"),
+        name=st.sampled_from(LIKELY_WORDS),
+        step=st.integers(0, 9),
+    )
+    def say(self, number: int, name: str, step: int) -> None:
+        claim, word = self.claims[number][0], WORDS[name]
+        job = self.find_held(claim)
+        heard = job is not None and (not word.states or job.state in word.states)
+        refusal = None if heard else StaleAttempt
+        if self.granted(lambda session: word.say(AttemptService(session, claim), step), refusal) and job:
+            word.follows(job, step)
+
+    @act(3, when=lambda self: self.claims, number=one_of("some_claim"))
+    def beat(self, number: int) -> None:
+        """Of an attempt that is held, or was lost and not replaced."""
+        claim, machine = self.claims[number]
+        lapsed = next((job for job in self.jobs if job.belongs_to(claim) and job.lapsed), None)
+        job = lapsed or self.find_held(claim)
+        states: list[str] = []
+
+        def renew(session: Session) -> None:
+            states.append(QueueRepository(session).renew(claim, 60))
+
+        if self.granted(renew, None if job else StaleAttempt) and job:
+            if lapsed:
+                job.take_up_again(machine)
+            job.overdue = False
+            assert states == [job.state]
+
+    @act(1, when=lambda self: self.claims, number=one_of("some_claim"))
+    def forge(self, number: int) -> None:
+        """Somebody knows the job and the attempt, and not the secret."""
+        claim, machine = self.claims[number]
+        self.claims.append((claim._replace(token="0" * 32), machine))
+
+    # What time and the dispatcher do
+
+    @act(4, when=lambda self: self.held_job(), number=one_of("held_job"), swept=st.booleans())
+    def let_lease_run_out(self, number: int, swept: bool) -> None:
+        self.world.let_lease_run_out(self.jobs[number].id)
+        self.jobs[number].overdue = True
+        if swept:
+            self.sweep()
+
+    @act(3, when=lambda self: self.doomed() or any(job.overdue for job in self.jobs))
+    def sweep(self) -> None:
+        lost, doomed = [job for job in self.jobs if job.overdue], self.doomed()
+        with transaction(self.world.sessions) as session:
+            moved = [job.id for job in QueueRepository(session).sweep()]
+        assert sorted(moved) == sorted(job.id for job in lost + doomed)
+        for job in lost:
+            job.lose()
+        for job in doomed:
+            job.refuse()
+
+    def granted(self, act: Callable[[Session], object], refusal: type[Exception] | None) -> bool:
+        """Act in a transaction of its own; it goes through, or ends with the one refusal that is due."""
+        with pytest.raises(refusal) if refusal else nullcontext(), transaction(self.world.sessions) as session:
+            act(session)
+        return refusal is None

@@ -1,0 +1,242 @@
+"""What must hold of one job, in the words of `docs/lifecycle.md` and without a look at the code that makes it so.
+
+The numbers stand here once more on purpose: a model that asked the code for them would agree with every mistake.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.domain.job import TRANSITIONS, JobState
+from app.domain.machine import Machine
+from app.jobs.queue import Claim
+
+LOSSES_SURVIVED = 20
+LOSSES_WITHOUT_A_STEP = 3
+LAPSES_INTO = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}
+FINAL = ("succeeded", "failed", "cancelled")
+MAY_SUCCEED = ("running", "pausing")
+MAY_FAIL = (*MAY_SUCCEED, "queued", "paused")
+"""The last two while it yields."""
+
+
+@dataclass
+class ModelDataset:
+    id: str
+    project_id: str
+    state: str
+    deleted: bool = False
+
+    @property
+    def usable(self) -> bool:
+        return not self.deleted and self.state != "invalid"
+
+
+@dataclass
+class ModelJob:
+    id: str
+    project_id: str
+    dataset: ModelDataset
+    priority: int
+    device: str
+    min_memory_gb: int
+    max_retries: int
+    keep_checkpoints: int
+    losses: int
+    retry_of: str | None = None
+    state: str = "queued"
+    failures: int = 0
+    fruitless: int = 0
+    reason: str | None = None
+    claim: Claim | None = None
+    """Of the latest attempt; the only one whose words count."""
+    worker_id: str | None = None
+    hold: bool = False
+    """The attempt has the lease: in the states that say so, and elsewhere while it yields to a resume."""
+    overdue: bool = False
+    """The lease has run out, and no sweep has noticed."""
+    lapsed: bool = False
+    """Queued because its lease ran out, so that its worker may still take it up again."""
+    step: int = 0
+    start_step: int | None = None
+    attempts: dict[int, str] = field(default_factory=dict)
+    points: dict[tuple[int, str, int], int] = field(default_factory=dict)
+    checkpoints: list[tuple[int, int]] = field(default_factory=list)
+    """(step, attempt)"""
+    artifacts: list[tuple[int, str]] = field(default_factory=list)
+    history: list[str] = field(default_factory=lambda: ["job_created"])
+    deleted: bool = False
+
+    @property
+    def attempt(self) -> int:
+        return self.claim.attempt if self.claim else 0
+
+    def fits(self, machine: Machine) -> bool:
+        return (
+            self.state == "queued"
+            and not self.hold
+            and self.device in ("auto", machine.device)
+            and self.min_memory_gb <= machine.memory_gb
+            and self.dataset.state == "ready"
+        )
+
+    def belongs_to(self, claim: Claim) -> bool:
+        return not self.deleted and self.claim == claim
+
+    def again(self, id: str) -> "ModelJob":
+        """A retry: what was asked, and nothing of what became of it."""
+        names = ("project_id", "dataset", "priority", "device", "min_memory_gb", "max_retries", "keep_checkpoints")
+        return ModelJob(id, **{name: getattr(self, name) for name in names}, losses=0, retry_of=self.id)
+
+    def move(self, state: str, *events: str, yields: bool = False) -> None:
+        assert JobState(state) in TRANSITIONS[JobState(self.state)]
+        self.state = state
+        self.lapsed = False
+        self.history += events
+        if state not in LAPSES_INTO and not yields:
+            self.let_go()
+
+    def let_go(self) -> None:
+        self.hold = self.overdue = False
+        self.worker_id = None
+
+    def end(self, state: str, outcome: str, *events: str) -> None:
+        """And with it the attempt."""
+        self.move(state, *events)
+        self.attempts[self.attempt] = outcome
+
+    def stop_yielding(self, outcome: str, event: str) -> None:
+        """The attempt has ended, and its job stays where a user has put it."""
+        self.let_go()
+        self.history.append(event)
+        self.attempts[self.attempt] = outcome
+
+    def cancel(self) -> None:
+        if self.state in MAY_SUCCEED:
+            self.move("cancelling", "cancel_requested")
+        elif self.hold:
+            self.end("cancelled", "cancelled", "job_cancelled")
+        else:
+            self.move("cancelled", "job_cancelled")
+
+    def pause(self) -> None:
+        if self.state == "running":
+            self.move("pausing", "pause_requested")
+        else:
+            self.move("paused", "job_paused", yields=self.hold)
+
+    def resume(self) -> None:
+        self.move("queued", "resume_requested", yields=self.hold)
+
+    def delete(self) -> None:
+        self.deleted = True
+
+    def take(self, claim: Claim, machine: Machine) -> None:
+        assert claim.attempt == self.attempt + 1, "attempt numbers only grow, by one"
+        self.move("running", "job_claimed")
+        self.claim, self.start_step = claim, None
+        self.hold_by(machine)
+
+    def take_up_again(self, machine: Machine) -> None:
+        """Its worker was only cut off; the loss is forgiven."""
+        self.move("running", "attempt_recovered")
+        self.losses -= 1
+        self.fruitless = max(self.fruitless - 1, 0)
+        self.hold_by(machine)
+
+    def hold_by(self, machine: Machine) -> None:
+        self.hold, self.worker_id = True, machine.worker_id
+        self.attempts[self.attempt] = "open"
+
+    def lose(self) -> None:
+        if self.state not in LAPSES_INTO:
+            # It was to stop anyway; no loss is counted.
+            self.stop_yielding("lost", "attempt_lost")
+            return
+        progressed = self.start_step is not None and self.step > self.start_step
+        self.losses += 1
+        self.fruitless = 0 if progressed else self.fruitless + 1
+        if self.state == "running" and (self.losses > LOSSES_SURVIVED or self.fruitless >= LOSSES_WITHOUT_A_STEP):
+            self.end("failed", "lost", "attempt_lost", "job_failed")
+            self.reason = "crash_loop"
+            return
+        onward = LAPSES_INTO[self.state]
+        told = {"queued": [], "paused": ["job_paused"], "cancelled": ["job_cancelled"]}[onward]
+        self.end(onward, "lost", "attempt_lost", *told)
+        self.lapsed = onward == "queued"
+
+    def fail(self, reason: str) -> None:
+        self.failures += 1
+        if self.state not in MAY_SUCCEED:
+            self.stop_yielding("failed", "attempt_failed")
+        elif self.failures > self.max_retries:
+            self.end("failed", "failed", "job_failed")
+            self.reason = reason
+        elif self.state == "pausing":
+            self.end("paused", "failed", "attempt_failed", "job_paused")
+        else:
+            self.end("queued", "failed", "attempt_failed")
+
+    def release(self) -> None:
+        match self.state:
+            case "running":
+                self.end("queued", "released", "attempt_released")
+            case "pausing":
+                self.end("paused", "paused", "job_paused")
+            case "cancelling":
+                self.end("cancelled", "cancelled", "job_cancelled")
+            case _:
+                self.stop_yielding("released", "attempt_released")
+
+    def refuse(self) -> None:
+        self.move("failed", "job_failed")
+        self.reason = "dataset_invalid"
+
+    def plan(self, start_step: int) -> None:
+        self.step = self.start_step = start_step
+        if self.attempt > 1:
+            self.history.append("job_resumed")
+
+    def record(self, step: int, value: int) -> None:
+        """A point that was stored stays as it was first told."""
+        self.step = max(self.step, step)
+        self.points.setdefault((self.attempt, "loss", step), value)
+
+    def save_checkpoint(self, step: int) -> None:
+        self.history.append("checkpoint_saved")
+        furthest = sorted({*self.checkpoints, (step, self.attempt)}, reverse=True)
+        self.checkpoints = furthest[: self.keep_checkpoints]
+
+    def give_up_checkpoint(self, attempt: int, step: int) -> None:
+        self.history.append("warned")
+        self.checkpoints = [kept for kept in self.checkpoints if kept != (step, attempt)]
+
+    def publish(self, paths: list[str]) -> None:
+        self.end("succeeded", "succeeded", "job_succeeded")
+        self.artifacts = sorted((self.attempt, path) for path in paths)
+
+    def row(self) -> dict[str, Any]:
+        """What the database must show: `SHOWN` of `job_world`."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "attempt": self.attempt,
+            "worker_id": self.worker_id,
+            "leased": self.hold,
+            "retry_of": self.retry_of,
+            "finished": self.state in FINAL,
+            "in_use": self.state not in FINAL,
+            "failures": self.failures,
+            "losses": self.losses,
+            "fruitless": self.fruitless,
+            "reason": self.reason,
+            "step": self.step,
+            "numbers": list(range(1, len(self.history) + 1)),
+            "last_event_number": len(self.history),
+            "history": self.history,
+            "attempts": [f"{number} {outcome}" for number, outcome in sorted(self.attempts.items())],
+            "points": [
+                f"{number} {name} {step}: {value}" for (number, name, step), value in sorted(self.points.items())
+            ],
+            "checkpoints": [f"{step} {attempt}" for step, attempt in sorted(self.checkpoints)],
+            "artifacts": [f"{attempt} {path}" for attempt, path in self.artifacts],
+        }

@@ -1,0 +1,110 @@
+"""What a worker may say and a user may wish: each beside what must come of it."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from app.domain.artifact import StoredFile
+from app.domain.event import Warned
+from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.metric import MetricPoint
+from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim
+from app.jobs.service import JobService
+from tests.integration.jobs.job_model import FINAL, MAY_FAIL, MAY_SUCCEED, ModelJob
+
+NOT_FINAL = [str(state) for state in JobState if state not in FINAL]
+PATHS = ("a.safetensors", "all.tar", "b.json")
+"""The second is the archive."""
+
+
+class Word(NamedTuple):
+    """Said of an attempt, with a step that some words speak of."""
+
+    say: Callable[[AttemptService, int], object]
+    follows: Callable[[ModelJob, int], object]
+    states: tuple[str, ...] = ()
+    """In which it is heard; of any job that the attempt holds, if there are none."""
+
+
+def record(attempt: AttemptService, step: int, value: float) -> None:
+    number, now = attempt.claim.attempt, datetime.now(UTC)
+    point = MetricPoint(attempt=number, number=step, step=step, at=now, values={"loss": value})
+    attempt.record([point, point], None)
+
+
+def save_checkpoint(attempt: AttemptService, step: int) -> None:
+    attempt.save_checkpoint(step, [stored(attempt.claim, f"checkpoints/{step}")])
+
+
+def publish(attempt: AttemptService, step: int) -> None:
+    """An adapter's files and their archive after an even step, a whole model's without one after an odd step."""
+    first, archive, last = (stored(attempt.claim, path) for path in PATHS)
+    attempt.publish({}, [first, last], None if step % 2 else archive)
+
+
+def stored(claim: Claim, path: str) -> StoredFile:
+    key = f"{claim.project_id}/jobs/{claim.job_id}/{claim.attempt}/{path}"
+    return StoredFile(path=path, key=key, size=1, sha256="0" * 64)
+
+
+WORDS: Mapping[str, Word] = {
+    "enter": Word(
+        lambda attempt, _: attempt.enter(JobPhase.training),
+        lambda job, _: job.history.append("phase_changed"),
+    ),
+    "tell": Word(
+        lambda attempt, _: attempt.tell(Warned(code="odd", text="Something is odd.")),
+        lambda job, _: job.history.append("warned"),
+    ),
+    "training_started": Word(
+        lambda attempt, _: attempt.training_started(0.1, 0.1, warm=False),
+        lambda job, _: job.history.append("training_started"),
+    ),
+    "plan": Word(
+        lambda attempt, step: attempt.plan({}, total_steps=9, start_step=step),
+        lambda job, step: job.plan(step),
+    ),
+    "record": Word(
+        lambda attempt, step: record(attempt, step, 1),
+        lambda job, step: job.record(step, 1),
+    ),
+    "record otherwise": Word(
+        lambda attempt, step: record(attempt, step, 2),
+        lambda job, step: job.record(step, 2),
+    ),
+    "save_checkpoint": Word(save_checkpoint, lambda job, step: job.save_checkpoint(step)),
+    "give_up_checkpoint": Word(
+        lambda attempt, step: attempt.give_up_checkpoint(1, step),
+        lambda job, step: job.give_up_checkpoint(1, step),
+    ),
+    "publish": Word(
+        publish,
+        lambda job, step: job.publish([path for path in PATHS if step % 2 == 0 or path != "all.tar"]),
+        MAY_SUCCEED,
+    ),
+    "fail": Word(
+        lambda attempt, _: attempt.fail(FailureReason.nan_loss, "The loss is NaN."),
+        lambda job, _: job.fail("nan_loss"),
+        MAY_FAIL,
+    ),
+    "release": Word(lambda attempt, _: attempt.release(), lambda job, _: job.release()),
+}
+
+
+class Wish(NamedTuple):
+    ask: Callable[[JobService, str, str], object]
+    follows: Callable[[ModelJob], object]
+    refusals: Mapping[str, type[Exception]]
+    """By the state in which it is refused."""
+
+
+ENDED = dict.fromkeys(FINAL, JobFinal) | {"cancelling": AlreadyCancelling}
+
+WISHES: Mapping[str, Wish] = {
+    "cancel": Wish(JobService.cancel, ModelJob.cancel, ENDED),
+    "pause": Wish(JobService.pause, ModelJob.pause, ENDED | dict.fromkeys(("pausing", "paused"), AlreadyPaused)),
+    "resume": Wish(JobService.resume, ModelJob.resume, ENDED | dict.fromkeys(("queued", "running"), NotPaused)),
+    "delete": Wish(JobService.delete, ModelJob.delete, dict.fromkeys(NOT_FINAL, JobNotFinal)),
+}

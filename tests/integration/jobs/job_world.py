@@ -1,0 +1,92 @@
+"""The real services over a database of their own, as the state machine calls them, and what the database then shows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import create_engine, delete, func, text, update
+
+from app.db.projects import find_or_create_project
+from app.db.session import open_sessions, transaction
+from app.db.tables import BaseModel, Dataset, DeadObject, Job, OutboxRow
+from app.domain.identity import new_id
+
+SHOWN = text("""
+    SELECT id, retry_of, state, attempt, worker_id,
+        lease_until IS NOT NULL AS leased, finished_at IS NOT NULL AS finished,
+        (SELECT coalesce(bool_or(active), false) FROM dataset_uses WHERE job_id = jobs.id) AS in_use,
+        failures, losses, losses_without_progress AS fruitless, failure_reason AS reason, step, last_event_number,
+        ARRAY(SELECT number FROM job_events WHERE job_id = jobs.id ORDER BY number) AS numbers,
+        ARRAY(SELECT type FROM job_events WHERE job_id = jobs.id ORDER BY number) AS history,
+        ARRAY(SELECT number || ' ' || coalesce(outcome, 'open') FROM attempts
+              WHERE job_id = jobs.id ORDER BY number) AS attempts,
+        ARRAY(SELECT attempt || ' ' || name || ' ' || step || ': ' || value FROM metric_values
+              WHERE job_id = jobs.id ORDER BY attempt, name, step) AS points,
+        ARRAY(SELECT step || ' ' || attempt FROM checkpoints
+              WHERE job_id = jobs.id ORDER BY step, attempt) AS checkpoints,
+        ARRAY(SELECT attempt || ' ' || path FROM artifacts
+              WHERE job_id = jobs.id ORDER BY attempt, path COLLATE "C") AS artifacts
+    FROM jobs ORDER BY created_at
+""")
+
+
+class World:
+    def __init__(self, database_url: str) -> None:
+        # Without the ping before each transaction: the machine takes a hundred thousand of them.
+        self.engine = create_engine(database_url)
+        self.sessions = open_sessions(self.engine)
+        with transaction(self.sessions) as session:
+            self.projects = [find_or_create_project(session, name) for name in ("one", "two")]
+            session.add_all(base_model(project_id) for project_id in self.projects)
+
+    def clear(self) -> None:
+        with transaction(self.sessions) as session:
+            for table in (Job, Dataset, OutboxRow, DeadObject):
+                session.execute(delete(table))
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Every job with all that hangs on it, oldest first."""
+        with transaction(self.sessions) as session:
+            return [dict(row) for row in session.execute(SHOWN).mappings()]
+
+    def add_dataset(self, project_id: str, state: str) -> str:
+        id = new_id("file")
+        with transaction(self.sessions) as session:
+            session.add(dataset(project_id, id, state))
+        return id
+
+    def let_lease_run_out(self, id: str) -> None:
+        """As if its worker had been silent for so long."""
+        with transaction(self.sessions) as session:
+            session.execute(update(Job).where(Job.id == id).values(lease_until=func.to_timestamp(0)))
+
+
+@contextmanager
+def opened(database_url: str) -> Iterator[World]:
+    world = World(database_url)
+    try:
+        yield world
+    finally:
+        world.engine.dispose()
+
+
+def base_model(project_id: str) -> BaseModel:
+    return BaseModel(
+        id=new_id("model"),
+        project_id=project_id,
+        name="tiny",
+        source="/nowhere",
+        revision="1" * 64,
+        architecture="LlamaForCausalLM",
+        num_parameters=1000,
+        max_seq_len=128,
+        linear_modules=["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj"],
+        config={},
+    )
+
+
+def dataset(project_id: str, id: str, state: str) -> Dataset:
+    key = f"{project_id}/datasets/{id}"
+    return Dataset(
+        id=id, project_id=project_id, filename="rows.jsonl", state=state, storage_key=key, size=10, sha256="0" * 64
+    )

@@ -1,0 +1,170 @@
+"""The same POST with the same key makes one job and is answered alike."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select, update
+
+from app.db.kept_answers import KEPT, keep_answer, lock_key
+from app.db.session import Sessions, transaction
+from app.db.tables import Job, KeptAnswer
+from app.dispatcher import Dispatcher
+from app.settings import Settings
+
+Spec = Callable[..., dict[str, Any]]
+KEY = {"Idempotency-Key": "nightly-1"}
+
+
+def num_jobs(sessions: Sessions) -> int:
+    with transaction(sessions) as session:
+        return session.scalars(select(func.count()).select_from(Job)).one()
+
+
+def age(sessions: Sessions, by: timedelta) -> None:
+    with transaction(sessions) as session:
+        session.execute(update(KeptAnswer).values(created_at=KeptAnswer.created_at - by))
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_the_same_request_again_is_answered_alike_and_makes_nothing(
+    api: TestClient, sessions: Sessions, make_spec: Spec
+) -> None:
+    spec = make_spec()
+    first = api.post("/jobs", json=spec, headers=KEY)
+    assert first.status_code == 201
+    api.post(f"/jobs/{first.json()['id']}/cancel")
+    again = api.post("/jobs", json=spec, headers=KEY)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["location"] == first.headers["location"] == f"/jobs/{first.json()['id']}"
+    assert again.headers["content-type"] == first.headers["content-type"] == "application/json"
+    assert num_jobs(sessions) == 1
+
+
+def test_an_answer_with_a_key_is_that_without_one(api: TestClient, make_spec: Spec) -> None:
+    spec = make_spec()
+    plain, keyed = api.post("/jobs", json=spec), api.post("/jobs", json=spec, headers=KEY)
+    assert plain.json().keys() == keyed.json().keys()
+    assert api.get(keyed.headers["location"]).json() == keyed.json()
+
+
+def test_without_a_key_or_with_others_every_request_makes_a_job(
+    api: TestClient, sessions: Sessions, make_spec: Spec
+) -> None:
+    spec = make_spec()
+    for headers in ({}, {}, KEY, {"Idempotency-Key": "nightly-2"}):
+        assert api.post("/jobs", json=spec, headers=headers).status_code == 201
+    assert num_jobs(sessions) == 4
+
+
+def test_another_request_with_the_key_is_refused(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+    spec = make_spec()
+    id = api.post("/jobs", json=spec, headers=KEY).json()["id"]
+    api.post(f"/jobs/{id}/cancel")
+    refused = (422, "idempotency_key_reused")
+    assert refusal(api.post("/jobs", json=spec | {"name": "other"}, headers=KEY)) == refused
+    assert refusal(api.post(f"/jobs/{id}/retry", headers=KEY)) == refused
+    assert num_jobs(sessions) == 1
+
+
+def test_a_retry_takes_a_key_too(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+    id = api.post("/jobs", json=make_spec()).json()["id"]
+    api.post(f"/jobs/{id}/cancel")
+    first, again = (api.post(f"/jobs/{id}/retry", headers=KEY) for _ in range(2))
+    assert (again.status_code, again.content, again.headers["location"]) == (
+        201,
+        first.content,
+        first.headers["location"],
+    )
+    assert num_jobs(sessions) == 2
+
+
+def test_what_was_refused_keeps_nothing(api: TestClient, make_spec: Spec) -> None:
+    spec = make_spec()
+    assert refusal(api.post("/jobs", json=spec | {"colour": "red"}, headers=KEY)) == (422, "invalid_spec")
+    assert api.post("/jobs", json=spec, headers=KEY).status_code == 201
+
+
+def test_keys_are_the_projects(api: TestClient, sessions: Sessions, make_spec: Spec, as_project: Any) -> None:
+    spec = make_spec()
+    assert api.post("/jobs", json=spec, headers=KEY).status_code == 201
+    # The other project sees none of it: its request is judged on its own, and lacks the dataset.
+    answer = api.post("/jobs", json=spec, headers=KEY | as_project("other"))
+    assert refusal(answer) == (422, "invalid_spec")
+
+
+def test_while_the_first_is_at_work_the_second_is_refused(
+    api: TestClient, sessions: Sessions, project_id: str, make_spec: Spec
+) -> None:
+    spec = make_spec()
+    with transaction(sessions) as session:
+        assert lock_key(session, project_id, KEY["Idempotency-Key"])
+        answer = api.post("/jobs", json=spec, headers=KEY)
+        assert refusal(answer) == (409, "request_in_progress")
+        assert answer.headers["retry-after"] == "1"
+        assert api.post("/jobs", json=spec, headers={"Idempotency-Key": "nightly-2"}).status_code == 201
+    assert api.post("/jobs", json=spec, headers=KEY).status_code == 201
+
+
+def test_many_at_once_make_one_job(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+    spec = make_spec()
+    with ThreadPoolExecutor(8) as senders:
+        answers = list(senders.map(lambda _: api.post("/jobs", json=spec, headers=KEY), range(24)))
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    assert num_jobs(sessions) == 1
+
+
+def test_a_failed_commit_keeps_no_answer(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+    """The answer is kept in the job's own transaction: neither is there without the other."""
+    spec = make_spec()
+    with transaction(sessions) as session:
+        session.connection().exec_driver_sql(
+            """
+            CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'commit failed'; END $$;
+            CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION fail();
+            """
+        )
+    assert refusal(api.post("/jobs", json=spec, headers=KEY)) == (500, "internal_error")
+    with transaction(sessions) as session:
+        session.connection().exec_driver_sql("DROP TRIGGER fail ON jobs")
+        assert session.scalars(select(KeptAnswer)).all() == []
+    assert api.post("/jobs", json=spec, headers=KEY).status_code == 201
+    assert num_jobs(sessions) == 1
+
+
+def test_after_a_day_the_key_is_free(api: TestClient, sessions: Sessions, make_spec: Spec) -> None:
+    spec = make_spec()
+    first = api.post("/jobs", json=spec, headers=KEY)
+    age(sessions, KEPT - timedelta(minutes=1))
+    assert api.post("/jobs", json=spec, headers=KEY).content == first.content
+    age(sessions, timedelta(minutes=2))
+    second = api.post("/jobs", json=spec | {"name": "next day"}, headers=KEY)
+    assert second.status_code == 201
+    assert second.json()["id"] != first.json()["id"]
+    assert api.post("/jobs", json=spec | {"name": "next day"}, headers=KEY).content == second.content
+
+
+def test_old_answers_are_forgotten(
+    api: TestClient, settings: Settings, sessions: Sessions, project_id: str, make_spec: Spec
+) -> None:
+    assert api.post("/jobs", json=make_spec(), headers=KEY).status_code == 201
+    age(sessions, KEPT + timedelta(minutes=1))
+    with transaction(sessions) as session:
+        keep_answer(session, project_id, "young", sha256="0" * 64, body="{}", location="/jobs/x")
+    Dispatcher(settings, sessions).collect()
+    with transaction(sessions) as session:
+        assert session.scalars(select(KeptAnswer.key)).all() == ["young"]
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256])
+def test_a_key_has_a_length(api: TestClient, make_spec: Spec, key: str) -> None:
+    answer = api.post("/jobs", json=make_spec(), headers={"Idempotency-Key": key})
+    assert refusal(answer) == (422, "invalid_request")

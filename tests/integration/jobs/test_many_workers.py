@@ -1,0 +1,201 @@
+"""Several dispatchers, workers and users at once over one database: nothing twice, nothing forgotten, no deadlock."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+from sqlalchemy import func, select, text
+
+from app import outbox
+from app.db.session import Sessions, transaction
+from app.db.tables import Artifact, Attempt, Job, JobEvent, OutboxRow
+from app.dispatcher import Dispatcher
+from app.domain.artifact import StoredFile
+from app.domain.job import FINAL, FailureReason, JobState
+from app.domain.machine import Machine
+from app.errors import Conflict, StaleAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.service import JobService
+from app.settings import Settings
+
+DISPATCHERS, WORKERS, USERS = 2, 6, 2
+JOBS, BELLS = 60, 1_000
+LEASE_SECONDS = 0.4
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture
+def dispatchers(settings: Settings, sessions: Sessions) -> list[Dispatcher]:
+    settings.data_dir.mkdir(exist_ok=True)
+    found = [Dispatcher(settings, sessions) for _ in range(DISPATCHERS)]
+    for dispatcher in found:
+        dispatcher.sweep_from = 0
+    return found
+
+
+def test_each_bell_is_relayed_once(
+    settings: Settings, sessions: Sessions, project_id: str, dispatchers: list[Dispatcher]
+) -> None:
+    """By dispatchers that relay while the bells are rung."""
+    rung = threading.Event()
+
+    def ring(count: int) -> None:
+        for _ in range(count):
+            with transaction(sessions) as session:
+                outbox.ring(session, project_id, "training")
+
+    def relay(dispatcher: Dispatcher) -> None:
+        while not rung.is_set():
+            dispatcher.relay()
+        dispatcher.relay()
+
+    with ThreadPoolExecutor(DISPATCHERS + 4) as threads:
+        relays = [threads.submit(relay, dispatcher) for dispatcher in dispatchers]
+        for ringing in [threads.submit(ring, BELLS // 4) for _ in range(4)]:
+            ringing.result()
+        rung.set()
+        for relaying in relays:
+            relaying.result()
+    with transaction(sessions) as session:
+        assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
+    with redis.Redis.from_url(settings.redis_url) as client:
+        assert client.llen("training") == BELLS
+
+
+class Crowd:
+    """Workers that finish, fail, let go of or forget their jobs, users who change their minds, and dispatchers."""
+
+    def __init__(self, sessions: Sessions, project_id: str, ids: list[str]) -> None:
+        self.sessions, self.project_id, self.ids = sessions, project_id, ids
+        self.claims: list[Claim] = []
+        self.told = Counter[str]()
+        self.done = threading.Event()
+        self.ends_at = time.monotonic() + PATIENCE_SECONDS
+
+    def goes_on(self) -> bool:
+        assert time.monotonic() < self.ends_at, "jobs are stuck"
+        return not self.done.is_set()
+
+    def dispatch(self, dispatcher: Dispatcher) -> None:
+        while self.goes_on():
+            dispatcher.relay()
+            dispatcher.sweep()
+            time.sleep(0.01)
+
+    def work(self, number: int) -> None:
+        chance = random.Random(number)
+        machine = Machine(f"worker-{number}", "cpu", 16)
+        while self.goes_on():
+            with transaction(self.sessions) as session:
+                job = QueueRepository(session).claim(machine, LEASE_SECONDS)
+                claim = Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None
+            if claim:
+                self.claims.append(claim)
+                self.attempt(claim, chance)
+            else:
+                time.sleep(0.01)
+
+    def attempt(self, claim: Claim, chance: random.Random) -> None:
+        try:
+            self.say(claim, lambda attempt: attempt.plan({}, total_steps=9, start_step=0))
+            for _ in range(3):
+                with transaction(self.sessions) as session:
+                    QueueRepository(session).renew(claim, LEASE_SECONDS)
+            self.end(claim, chance)
+        except StaleAttempt:
+            self.told["let go"] += 1
+
+    def end(self, claim: Claim, chance: random.Random) -> None:
+        file = StoredFile(path="model.safetensors", key=f"{claim.job_id}/{claim.attempt}", size=1, sha256="0" * 64)
+        ends: dict[str, Callable[[AttemptService], object]] = {
+            "published": lambda attempt: attempt.publish({}, [file], None),
+            "failed": lambda attempt: attempt.fail(FailureReason.nan_loss, "The loss is NaN."),
+            "released": AttemptService.release,
+        }
+        match chance.choice([*ends, "died", "stalled"]):
+            case "died":
+                self.told["died"] += 1
+                return
+            case "stalled":
+                time.sleep(LEASE_SECONDS * 1.5)
+                end = "published"
+            case end:
+                pass
+        self.say(claim, ends[end])
+        self.told[end] += 1
+
+    def use(self, number: int) -> None:
+        """Wishes at random, more often to go on than to wait."""
+        chance = random.Random(-number)
+        verbs = [JobService.pause, JobService.resume, JobService.resume, JobService.resume]
+        while self.goes_on():
+            time.sleep(0.002)
+            verb = JobService.cancel if chance.random() < 0.02 else chance.choice(verbs)
+            try:
+                with transaction(self.sessions) as session:
+                    verb(JobService(session), self.project_id, chance.choice(self.ids))
+                self.told[verb.__name__] += 1
+            except Conflict:
+                self.told["refused"] += 1
+
+    def say(self, claim: Claim, word: Callable[[AttemptService], object]) -> None:
+        with transaction(self.sessions) as session:
+            word(AttemptService(session, claim))
+
+    def watch(self) -> None:
+        while self.goes_on():
+            with transaction(self.sessions) as session:
+                states = session.scalars(select(Job.state)).all()
+            if set(states) <= FINAL:
+                self.done.set()
+            time.sleep(0.05)
+
+
+def test_a_crowd_leaves_no_job_behind(
+    sessions: Sessions, project_id: str, post: Callable[..., str], dispatchers: list[Dispatcher]
+) -> None:
+    crowd = Crowd(sessions, project_id, [post(max_retries=10) for _ in range(JOBS)])
+    with ThreadPoolExecutor(DISPATCHERS + WORKERS + USERS + 1) as threads:
+        running = [
+            *(threads.submit(crowd.dispatch, dispatcher) for dispatcher in dispatchers),
+            *(threads.submit(crowd.work, number) for number in range(WORKERS)),
+            *(threads.submit(crowd.use, number) for number in range(USERS)),
+            threads.submit(crowd.watch),
+        ]
+        try:
+            for thread in running:
+                thread.result()
+        finally:
+            crowd.done.set()
+    for dispatcher in dispatchers:
+        dispatcher.relay()
+    check_books(sessions, crowd)
+    print(dict(crowd.told))
+
+
+def check_books(sessions: Sessions, crowd: Crowd) -> None:
+    with transaction(sessions) as session:
+        jobs = session.scalars(select(Job)).all()
+        assert sorted(job.id for job in jobs) == sorted(crowd.ids)
+        won = dict(session.execute(select(Artifact.job_id, Artifact.attempt)).tuples().all())
+        assert won.keys() == {job.id for job in jobs if job.state == JobState.succeeded}
+        assert session.scalar(select(func.count()).select_from(Artifact)) == len(won) == crowd.told["published"]
+        claimed = [(claim.job_id, claim.attempt) for claim in crowd.claims]
+        assert len(set(claimed)) == len(claimed), "an attempt was given to two workers"
+        attempts = session.execute(select(Attempt.job_id, Attempt.number)).tuples().all()
+        assert sorted(attempts) == sorted(claimed)
+        times = Counter(id for id, _ in claimed)
+        assert {job.id: job.attempt for job in jobs} == {job.id: times[job.id] for job in jobs}
+        numbers = session.execute(select(JobEvent.job_id, JobEvent.number)).tuples().all()
+        for job in jobs:
+            mine = sorted(number for id, number in numbers if id == job.id)
+            assert mine == list(range(1, job.last_event_number + 1))
+        assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
+        deadlocks = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert session.scalar(deadlocks) == 0
