@@ -67,13 +67,13 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
 
 
 def deaths_to_running(sessions: Sessions, conductor: Conductor) -> list[float]:
-    """From a worker's death to the next attempt's claim. Not while Postgres was away or had just come back: then the
-    sweep waits a lease longer, as it must; nor for jobs that were cancelled meanwhile."""
-    away = conductor.faults.postgres_away
+    """From a worker's death to the next attempt's claim. Not where Postgres was stopped in between: then the sweep
+    waits a lease longer, as it must; nor for jobs that were cancelled meanwhile."""
+    away = [(began - BARS["death_to_running_seconds"], ended) for began, ended in conductor.faults.postgres_away]
     dead = [
         done
         for done in conductor.done
-        if done.kind in DEATHS and not any(began - LEASE_SECONDS * 2 < done.at < ended for began, ended in away)
+        if done.kind in DEATHS and not any(began < done.at < ended for began, ended in away)
     ]
     return [seconds for done in dead if (seconds := _until_claim(sessions, done)) is not None]
 
