@@ -71,7 +71,7 @@ def list_metrics(
     response_class=StreamingResponse,
     responses=CSV_FILE | problems(JobNotFound),
 )
-def export_csv(
+def get_metrics_csv(
     id: str,
     request: Request,
     caller: CallerDep,
@@ -91,7 +91,7 @@ def export_csv(
     response_class=StreamingResponse,
     responses=PARQUET_FILE | problems(JobNotFound),
 )
-def export_parquet(
+def get_metrics_parquet(
     id: str,
     request: Request,
     caller: CallerDep,

@@ -2,13 +2,14 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.db.buckets import WIDTHS
 from app.jobs.curve import Span, clip, curve_spans, grid_over, pieces_of, windows
 
 STEPS = st.integers(0, 300_000)
+UNHURRIED = settings(deadline=None)
 
 
 @st.composite
@@ -25,6 +26,7 @@ def attempts(draw: st.DrawFn) -> list[tuple[int, set[int]]]:
     return found
 
 
+@UNHURRIED
 @given(attempts())
 def test_a_curve_is_for_each_step_the_highest_attempts_point(history: list[tuple[int, set[int]]]) -> None:
     counts: dict[int, int] = {}
@@ -43,6 +45,7 @@ def test_a_curve_is_for_each_step_the_highest_attempts_point(history: list[tuple
     assert by_spans == sorted(counts.items())
 
 
+@UNHURRIED
 @given(STEPS, STEPS, st.integers(0, len(WIDTHS)))
 def test_pieces_are_the_span_and_few(first: int, length: int, narrowest: int) -> None:
     span = Span(1, "loss", first, first + length)
@@ -56,6 +59,7 @@ def test_pieces_are_the_span_and_few(first: int, length: int, narrowest: int) ->
     assert len(pieces) <= 2 * len(WIDTHS) + 1
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4), st.integers(1, 1000))
 def test_a_grid_has_no_more_groups_than_asked_for_and_cuts_no_bucket(
     ends: list[tuple[int, int]], num_groups: int
@@ -71,6 +75,7 @@ def test_a_grid_has_no_more_groups_than_asked_for_and_cuts_no_bucket(
     assert grid.width <= 17 * widest or widest == WIDTHS[-1]
 
 
+@UNHURRIED
 @given(STEPS, STEPS, st.integers(5_000, 100_000), STEPS, STEPS)
 def test_windows_and_clips_are_parts(first: int, length: int, size: int, low: int, high: int) -> None:
     span = Span(1, "loss", first, first + length)

@@ -44,10 +44,11 @@ ASKED = st.fixed_dictionaries(
         "min_memory_gb": st.sampled_from([0, 0, 0, 40]),
         "max_retries": st.integers(0, 2),
         "keep_checkpoints": st.integers(1, 2),
-        "losses": st.sampled_from([0, 0, 0, 19]),
+        "losses": st.sampled_from([0, 2, 19, 20]),
+        "fruitless": st.sampled_from([0, 0, 1, 2]),
     }
 )
-"""`losses` are those that a long life has brought already."""
+"""`losses`, the last of them `fruitless`, are what a long life has brought already."""
 
 
 class Act(NamedTuple):
@@ -169,7 +170,8 @@ class JobMachine(RuleBasedStateMachine):
 
         def post(session: Session) -> None:
             ids.append(JobService(session).submit(dataset.project_id, spec).id)
-            session.execute(update(Job).where(Job.id == ids[0]).values(losses=asked["losses"]))
+            life = {"losses": asked["losses"], "losses_without_progress": asked["fruitless"]}
+            session.execute(update(Job).where(Job.id == ids[0]).values(life))
 
         if self.granted(post, None if dataset.usable else InvalidSpec):
             self.jobs.append(ModelJob(ids[0], dataset.project_id, dataset, **asked))
