@@ -1,6 +1,7 @@
 """What a run comes to: counts, shares and times, beside the damage that the books found."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -37,7 +38,10 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
     sessions = conductor.stack.sessions
     with transaction(sessions) as session:
         states = Counter(session.scalars(select(Job.state)))
-        reasons = Counter(reason for reason in session.scalars(select(Job.failure_reason)) if reason)
+        failed = select(JobEvent.type, JobEvent.data).where(JobEvent.type.in_(["attempt_failed", "job_failed"]))
+        failures = Counter(
+            f"{kind}, {data['reason']}: {without_ids(data['text'])}" for kind, data in session.execute(failed)
+        )
         attempts = Counter(session.scalars(select(Attempt.outcome)))
     num_jobs = len(conductor.users.accepted)
     real = sum(plan.real for plan in conductor.users.accepted.values())
@@ -53,10 +57,10 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
         "num_real_jobs": real,
         "lease_seconds": LEASE_SECONDS,
         "states": dict(states),
-        "failure_reasons": dict(reasons),
+        "failures": dict(failures.most_common()),
         "attempts": {str(outcome): count for outcome, count in attempts.items()},
         "faults": dict(sorted(conductor.counts.items())),
-        "failpoints": dict(sorted(Counter(conductor.stack.failpoints_reached()).items())),
+        "failpoints": dict(sorted(Counter(conductor.stack.failpoints_fired()).items())),
         "share_hit_while_training": round(len(conductor.hit_while_training) / max(num_jobs, 1), 3),
         "commit_answers_lost": conductor.stack.postgres_proxy.num_answers_lost,
         "requests_unanswered": conductor.users.num_unanswered,
@@ -64,6 +68,11 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
         "bars": BARS,
         "damage": list(damage),
     }
+
+
+def without_ids(text: str) -> str:
+    """The first of the words, alike for all jobs."""
+    return re.sub(r"[0-9a-f]{12,}", "…", " ".join(text.split()))[:160]
 
 
 def deaths_to_running(sessions: Sessions, conductor: Conductor) -> list[float]:
@@ -120,6 +129,7 @@ def describe(report: dict[str, Any]) -> str:
         "attempts: " + ", ".join(f"{count} {outcome}" for outcome, count in report["attempts"].items()),
         "faults: " + ", ".join(f"{count} {kind}" for kind, count in report["faults"].items()),
         f"failpoints that killed: {sum(report['failpoints'].values())} of {len(report['failpoints'])} names",
+        *(f"  {count} times {failure}" for failure, count in report["failures"].items()),
         f"hit while training: {report['share_hit_while_training']:.0%}",
         *(f"{name}: p99 {found['p99']} of {found['count']}" for name, found in report["times"].items()),
         f"damage: {len(report['damage'])}",
