@@ -25,8 +25,11 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 	$(BIN)/python -m pytest
 
-chaos: $(VENV)/installed  ## kill the training process at 20 random moments (the suite kills it at 3)
-	TUNEWRIGHT_KILLS=20 $(BIN)/python -m pytest -rP tests/chaos
+# The seed is printed; CHAOS_SEED=… repeats it.
+chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
+	$(BIN)/python -m tests.chaos --out benchmarks/results/chaos.json
+	$(BIN)/python -m tests.chaos.readers
+	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all $(BIN)/python -m pytest -rP tests/chaos
 
 fuzz: $(VENV)/installed  ## take 100,000 random steps through the life of jobs (the suite takes a thousand)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py

@@ -1,4 +1,4 @@
-"""The process beside the server: relays the outbox, sweeps what was lost, collects dead bytes.
+"""The process beside the server: relays the outbox, sweeps what was lost, ends what is kept no longer.
 
 Each duty has a thread of its own, so that one that is stuck (on a stopped Redis, say) holds up no other.
 """
@@ -12,23 +12,25 @@ from collections.abc import Callable
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
-from sqlalchemy import delete, select
 from sqlalchemy.exc import DBAPIError
 
 from app import logs, outbox
 from app.datasets.service import DatasetService
 from app.db.kept_answers import forget_answers
 from app.db.session import Sessions, connect, open_sessions, transaction
-from app.db.tables import DeadObject
 from app.domain.job import JobState
 from app.jobs.queue import QueueRepository
+from app.retention.collector import Collector
 from app.settings import Settings, get_settings
+from app.storage import FAILURES as STORAGE_FAILURES
 from app.storage import Storage
+from app.workers.service import WorkerService
 
 log = structlog.get_logger()
 
 RELAY_SECONDS = 0.2
 COLLECT_SECONDS = 30.0
+RETAIN_SECONDS = 60.0
 REMIND_SECONDS = 5.0
 
 
@@ -36,7 +38,7 @@ class Dispatcher:
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self.settings, self.sessions = settings, sessions
         self.bells = outbox.make_bells(settings.broker_url)
-        self.storage = Storage(settings.storage)
+        self.collector = Collector(settings, sessions, Storage(settings.storage))
         # Healthy workers speak first: after any loss of Postgres, and at the start, the sweep waits a full lease.
         self.sweep_from = time.monotonic() + settings.lease_seconds
         self.reminded_at = 0.0
@@ -49,12 +51,12 @@ class Dispatcher:
             self.remind()
 
     def _relay_batch(self) -> int:
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "relay") as session:
             return outbox.relay(session, self.bells)
 
     def remind(self) -> None:
         """Ring again for work that waits although its queue is empty: its bells were lost with Redis."""
-        with transaction(self.sessions) as session:
+        with transaction(self.sessions, "remind") as session:
             for queue, projects in (
                 ("training", QueueRepository(session).projects_with_work()),
                 ("light", DatasetService(session).projects_with_work()),
@@ -71,7 +73,7 @@ class Dispatcher:
         if time.monotonic() < self.sweep_from:
             return
         try:
-            with transaction(self.sessions) as session:
+            with transaction(self.sessions, "sweep") as session:
                 for job in QueueRepository(session).sweep():
                     log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
                     if job.state == JobState.queued:
@@ -81,13 +83,15 @@ class Dispatcher:
             raise
 
     def collect(self) -> None:
-        """Remove bytes that no row names any more, and answers that were kept for a day."""
-        with transaction(self.sessions) as session:
-            query = select(DeadObject).order_by(DeadObject.id).limit(100).with_for_update(skip_locked=True)
-            dead = session.scalars(query).all()
-            self.storage.delete(*(row.storage_key for row in dead))
-            session.execute(delete(DeadObject).where(DeadObject.id.in_([row.id for row in dead])))
+        """Remove dead bytes, answers kept for a day, and workers that have long been silent."""
+        self.collector.collect()
+        with transaction(self.sessions, "forget") as session:
             forget_answers(session)
+            for id in WorkerService(session).forget_unseen():
+                log.info("forgot a worker unseen for a day", worker=id)
+
+    def retain(self) -> None:
+        self.collector.retain()
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -97,6 +101,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         (dispatcher.relay, RELAY_SECONDS),
         (dispatcher.sweep, settings.sweep_seconds),
         (dispatcher.collect, COLLECT_SECONDS),
+        (dispatcher.retain, RETAIN_SECONDS),
     ]
     # Daemons: a duty stuck in a dead connection must not keep the process from ending; its transaction rolls back.
     threads = [threading.Thread(target=repeat, args=(duty, seconds, stop), daemon=True) for duty, seconds in duties]
@@ -112,7 +117,7 @@ def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> N
     while not stop.wait(seconds):
         try:
             duty()
-        except (DBAPIError, RedisError, BrokerError, OSError) as error:
+        except (DBAPIError, RedisError, BrokerError, *STORAGE_FAILURES) as error:
             log.warning("duty failed, will try again", duty=duty.__name__, error=str(error)[:300])
         except Exception:
             # A fault of ours: end the process, loudly, rather than go on without this duty.

@@ -12,6 +12,7 @@ from app.datasets.routes import router as datasets
 from app.db.session import connect, open_sessions, transaction
 from app.domain.caller import Caller
 from app.jobs.artifact_routes import router as artifacts
+from app.jobs.metric_routes import router as metrics
 from app.jobs.routes import router as jobs
 from app.jobs.watch_routes import router as watching
 from app.keys.service import KeyService
@@ -19,6 +20,7 @@ from app.models.routes import router as models
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.web import health, problems
+from app.workers.routes import router as workers
 
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
 
@@ -39,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.redis = streams.connect_async(settings.redis_url)
 
         def find_caller(key: str) -> Caller | None:
-            with transaction(sessions) as session:
+            with transaction(sessions, "find_caller") as session:
                 return KeyService(session).find_caller(key)
 
         app.state.find_caller = find_caller
@@ -58,6 +60,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    for router in (datasets, jobs, watching, artifacts, adapters, models, health.router):
+    for router in (datasets, jobs, watching, metrics, artifacts, adapters, models, workers, health.router):
         app.include_router(router)
     return app

@@ -8,6 +8,9 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+CENTURY_SECONDS = 100 * 365 * 24 * 3600
+"""PostgreSQL's calendar ends, though later."""
+
 
 def default_data_dir() -> Path:
     return Path("/var/lib/tunewright") if os.geteuid() == 0 else user_data_path("tunewright")
@@ -35,7 +38,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2**20, gt=0)
     """Largest JSON body accepted."""
     lease_seconds: float = Field(default=60, gt=0)
-    """A running job whose worker stays silent for so long is taken for lost."""
+    """A running job whose worker stays silent for so long is taken for lost; an inspection gets longer by its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
     """Time between two signs of life of a worker."""
     sweep_seconds: float = Field(default=5, gt=0)
@@ -46,14 +49,28 @@ class Settings(BaseSettings):
     """Time a training process gets to stop by itself before it is killed."""
     drain_seconds: float = Field(default=30, gt=0)
     """Time a training process gets to checkpoint when its worker is asked to stop."""
+    stall_seconds: float = Field(default=1800, gt=0)
+    """A training process that makes no progress for so long is ended: no micro-batch, no row, no layer."""
     training_threads: int | None = Field(default=None, ge=1)
     """CPU threads of a training process; all unless given."""
     spare_child: bool = True
     """Keep one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
 
+    orphan_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
+    """Age at which stored bytes that nothing names are removed, if what left them has been over for as long."""
+    keep_checkpoints_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)
+    """Time for which a job's checkpoints are kept after its end."""
+    dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)
+    """Time after which a dataset expires whose upload does not say; never unless given."""
+
     @property
     def storage(self) -> str:
         return self.storage_url or f"file://{self.data_dir.absolute()}/storage"
+
+    @property
+    def work_dir(self) -> Path:
+        """Where attempts keep their files while they last."""
+        return self.data_dir.absolute() / "work"
 
     @property
     def broker_url(self) -> str:

@@ -8,22 +8,33 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from app.domain.artifact import StoredFile
+from app.domain.failpoint import around
 from app.errors import StorageFull
 
 CHUNK_BYTES = 2**20
 LEAST_PART_BYTES = 8 * 2**20
 """S3 refuses parts of less than 5 MiB, save the last."""
 SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+HALF_WRITTEN = re.compile(r".+#\d+")
+"""How obstore's file store names an object until it is whole; it never lists such files."""
+
+
+class StoredObject(NamedTuple):
+    key: str
+    modified_at: datetime
+    """By the store's clock. Of a large object in S3, when its upload began."""
 
 
 class Writer:
@@ -46,6 +57,10 @@ class DamagedObject(OSError):
     """Stored bytes are not those that were stored."""
 
 
+FAILURES: Final = (OSError, BaseError, StorageFull)
+"""What a store that is away, full or forbidden raises. obstore's own errors are no OSErrors."""
+
+
 class Storage:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -56,7 +71,7 @@ class Storage:
     @asynccontextmanager
     async def writer(self, key: str) -> AsyncIterator[Writer]:
         """Write an object as it arrives. Leaving by an exception leaves nothing behind."""
-        with full_disk_named():
+        with around("store_object"), full_disk_named():
             async with obstore.open_writer_async(self._store, _checked(key), buffer_size=self._buffer_bytes) as file:
                 yield Writer(key, file)
             self._fsync(key)
@@ -65,7 +80,7 @@ class Storage:
         """Store a local file under `key`; `path` is its name in its set."""
         digest = hashlib.sha256()
         size = 0
-        with full_disk_named(), source.open("rb") as file:
+        with around("store_file"), full_disk_named(), source.open("rb") as file:
             with obstore.open_writer(self._store, _checked(key), buffer_size=self._buffer_bytes) as target:
                 while chunk := file.read(CHUNK_BYTES):
                     target.write(chunk)
@@ -100,10 +115,29 @@ class Storage:
     def delete(self, *keys: str) -> None:
         """Remove objects; one that is gone already is no error."""
         for key in keys:
-            try:
+            with around("delete_object"), suppress(FileNotFoundError):
                 obstore.delete(self._store, _checked(key))
-            except FileNotFoundError:
-                continue
+
+    def list(self, folder: str) -> Iterator[Sequence[StoredObject]]:
+        """Whole objects under a folder, a thousand at a time. Those whose key cannot be ours are left out."""
+        for found in obstore.list(self._store, f"{_checked(folder)}/", chunk_size=1000):
+            yield [
+                StoredObject(each["path"], each["last_modified"]) for each in found if SAFE_KEY.fullmatch(each["path"])
+            ]
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """Names of the folders straight below a folder."""
+        found = obstore.list_with_delimiter(self._store, f"{_checked(folder)}/")
+        return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
+
+    def tidy(self, folder: str, before: datetime) -> int:
+        """Remove the half-written objects and the empty folders in which nobody has stirred since `before`; how many.
+
+        Only a file store has such: an upload that was killed leaves its bytes under a name that nothing lists."""
+        if self.root is None:
+            return 0
+        with around("tidy_storage"):
+            return _tidied(self.root / _checked(folder), before.timestamp())
 
     def _fsync(self, key: str) -> None:
         if self.root is None:
@@ -134,3 +168,23 @@ class full_disk_named:  # noqa: N801 - reads as the statement it is
 def _checked(key: str) -> str:
     assert SAFE_KEY.fullmatch(key), f"unsafe storage key {key!r}"
     return key
+
+
+def _tidied(place: Path, before: float) -> int:
+    removed = 0
+    try:
+        was_idle = place.stat().st_mtime < before
+        for path in list(place.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                removed += _tidied(path, before)
+            elif HALF_WRITTEN.fullmatch(path.name) and path.lstat().st_mtime < before:
+                path.unlink()
+                removed += 1
+        if was_idle:
+            place.rmdir()
+            removed += 1
+    except OSError as error:
+        # Whole by now, gone by another's hand, or a folder with something in it.
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    return removed

@@ -6,6 +6,7 @@ from sqlalchemy import text
 from app.db.base import Base
 from app.db.session import connect
 from app.db.tables import Job
+from app.domain.failpoint import reach
 from app.settings import get_settings
 
 MIGRATION_LOCK = 7_411_902_556
@@ -21,7 +22,9 @@ def main() -> None:
         with context.begin_transaction():
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             context.run_migrations()
+            reach("before_migrate")
         connection.commit()
+        reach("after_migrate")
     engine.dispose()
 
 

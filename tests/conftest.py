@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -61,9 +62,9 @@ def redis_url(redis_server: str) -> str:
     return redis_server
 
 
-@pytest.fixture
-def database_url(migrated_url: str) -> Iterator[str]:
-    """A migrated database of the test's own."""
+@contextmanager
+def own_database(migrated_url: str) -> Iterator[str]:
+    """A copy of a migrated database, dropped at the end."""
     url = make_url(migrated_url)
     name = f"test_{secrets.token_hex(6)}"
     server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
@@ -71,6 +72,13 @@ def database_url(migrated_url: str) -> Iterator[str]:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {url.database} OWNER {url.username}")
         yield url.set(database=name).render_as_string(hide_password=False)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(migrated_url: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    with own_database(migrated_url) as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,7 +11,18 @@ with Client() as client:
 
 from tunewright.client import Client
 from tunewright.errors import ConnectionFailed, FieldError, TunewrightError
-from tunewright.wire import Adapter, AdapterFile, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model
+from tunewright.wire import (
+    Adapter,
+    AdapterFile,
+    AdapterSummary,
+    Artifact,
+    Dataset,
+    Event,
+    Job,
+    MetricPoint,
+    Model,
+    Worker,
+)
 
 __all__ = [
     "Adapter",
@@ -27,4 +38,5 @@ __all__ = [
     "MetricPoint",
     "Model",
     "TunewrightError",
+    "Worker",
 ]

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunewright import download, local, upload
+from tunewright.errors import TunewrightError
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
-from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model
+from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model, Worker
 
 
 class Client:
@@ -31,10 +32,15 @@ class Client:
 
     # Datasets
 
-    def upload_dataset(self, path: str | Path, progress: upload.Progress | None = None) -> Dataset:
-        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`."""
+    def upload_dataset(
+        self, path: str | Path, progress: upload.Progress | None = None, *, expires_after_seconds: int | None = None
+    ) -> Dataset:
+        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`. It is deleted when
+        it expires and no unfinished job uses it; the server may have a time of its own for those that do not say."""
+        params = {} if expires_after_seconds is None else {"expires_after_seconds": expires_after_seconds}
         with upload.Upload(Path(path), progress) as file:
-            return Dataset.read(self._transport.ask("POST", "datasets", files={"file": (file.filename, file)}))
+            sent = {"file": (file.filename, file)}
+            return Dataset.read(self._transport.ask("POST", "datasets", params=params, files=sent))
 
     def get_dataset(self, id: str) -> Dataset:
         return Dataset.read(self._transport.ask("GET", "datasets", id))
@@ -101,11 +107,39 @@ class Client:
         path = ("jobs", job_id, "events")
         return map(Event.read, self._transport.pages(*path, params={"after": after}, following=EVENTS))
 
-    def metrics(self, job_id: str, names: Sequence[str] = (), after_step: int | None = None) -> Iterator[MetricPoint]:
-        """The curves as they are by now: of each step what the latest attempt measured."""
+    def metrics(self, job_id: str, names: Sequence[str] = (), after_step: int = -1) -> Iterator[MetricPoint]:
+        """Every point of the curves as they are by now: of each step what the latest attempt measured."""
         path = ("jobs", job_id, "metrics")
         params = {"names": list(names), "after_step": after_step}
         return map(MetricPoint.read, self._transport.pages(*path, params=params, following=METRICS))
+
+    def curves(
+        self,
+        job_id: str,
+        names: Sequence[str] = (),
+        from_step: int = 0,
+        to_step: int | None = None,
+        max_points: int = 2000,
+    ) -> list[MetricPoint]:
+        """A range of the curves in few points, however long it is: where it holds more, each of equal groups of
+        steps is shown by the lowest and the highest value of each name."""
+        wanted = {"names": list(names), "from_step": from_step, "to_step": to_step, "max_points": max_points}
+        params = {name: value for name, value in wanted.items() if value is not None}
+        answer = self._transport.ask("GET", "jobs", job_id, "metrics", params=params)
+        return [MetricPoint.read(raw) for raw in answer["items"]]
+
+    def download_metrics(
+        self, job_id: str, path: str | Path, names: Sequence[str] = (), all_attempts: bool = False
+    ) -> Path:
+        """Every value of the curves as a file, `.csv` or `.parquet`; with `all_attempts` also what was rewound."""
+        path = Path(path)
+        if path.suffix not in (".csv", ".parquet"):
+            said = f"{path.name} must end in .csv or .parquet, which says what is written into it."
+            raise TunewrightError(None, "bad_settings", said)
+        wanted = {"names": list(names), "all_attempts": all_attempts}
+        with self._transport.stream("GET", "jobs", job_id, f"metrics{path.suffix}", params=wanted) as body:
+            download.save_stream(body, path)
+        return path
 
     def watch(self, job_id: str) -> Iterator[Event | MetricPoint]:
         """Everything from the job's beginning, then what happens, as it happens, until the job's end.
@@ -136,7 +170,7 @@ class Client:
                 download.save(body, path, artifact.size, artifact.sha256)
         return Path(folder)
 
-    # Adapters and models
+    # Adapters, models and workers
 
     def list_adapters(self) -> Iterator[AdapterSummary]:
         return map(AdapterSummary.read, self._transport.pages("adapters"))
@@ -168,3 +202,7 @@ class Client:
 
     def models(self) -> Iterator[Model]:
         return map(Model.read, self._transport.pages("models"))
+
+    def workers(self) -> list[Worker]:
+        """Every worker seen within a day, those online first."""
+        return [Worker.read(each) for each in self._transport.ask("GET", "workers")["items"]]

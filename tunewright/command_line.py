@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tunewright.commands import adapters, datasets, jobs, models, server
+from tunewright.commands import adapters, datasets, jobs, models, projects, server, workers
 from tunewright.display import notes, print_error
 from tunewright.errors import TunewrightError
 
@@ -25,6 +25,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(adapters.app, name="adapters")
+app.command("workers")(workers.list_workers)
+app.add_typer(projects.app, name="projects")
 
 
 def main() -> None:

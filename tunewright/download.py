@@ -39,6 +39,14 @@ def save(response: httpx.Response, path: Path, size: int, sha256: str) -> None:
             raise TunewrightError(None, "digest_mismatch", said)
 
 
+def save_stream(response: httpx.Response, path: Path) -> None:
+    """The body as `path`, if it comes to its end: nobody knows its digest before it is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        for chunk in response.iter_bytes():
+            file.write(chunk)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file beside `path` that takes its place at the end, and goes if the end is not reached."""

@@ -98,7 +98,7 @@ def print_event(console: Console, event: Event) -> None:
 
 
 def doing(job: Job) -> str:
-    return clean(f"waiting for {job.waiting_for}" if job.waiting_for else job.phase or job.state)
+    return clean(f"{job.state}: {job.waiting_for}" if job.waiting_for else job.phase or job.state)
 
 
 def spoken(values: dict[str, float]) -> list[str]:

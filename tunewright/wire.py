@@ -36,11 +36,14 @@ class Dataset(Answer):
     problems: list[dict[str, Any]]
     problem_counts: dict[str, int]
     created_at: datetime
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True)
 class Job(Answer):
-    """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` is a sentence."""
+    """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued one waits.
+
+    `queue_position` counts from 1, over the jobs of all projects."""
 
     id: str
     name: str | None
@@ -64,6 +67,7 @@ class Job(Answer):
     adapter_id: str | None
     retry_of: str | None
     waiting_for: str | None
+    queue_position: int | None
 
     @property
     def is_final(self) -> bool:
@@ -150,3 +154,20 @@ class Model(Answer):
     max_seq_len: int
     linear_modules: list[str]
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Worker(Answer):
+    """`device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both."""
+
+    id: str
+    device: str
+    device_name: str | None
+    memory_gb: float
+    queues: list[str]
+    versions: dict[str, str]
+    online: bool
+    draining: bool
+    busy: bool
+    started_at: datetime
+    seen_at: datetime

@@ -1,7 +1,7 @@
 """One attempt at a job, as named steps: prepare → train → publish. The claim comes from `worker.tasks`.
 
-However it ends, the child is gone and the local folder is empty afterwards. If the worker dies instead, the lease
-lapses and the next attempt goes on from the last checkpoint.
+However it ends, the child and the local folder are gone afterwards. If the worker dies instead, the lease lapses, the
+next attempt goes on from the last checkpoint, and a worker of this machine removes the folder.
 """
 
 import json
@@ -13,19 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import structlog
 from redis import Redis
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app.adapters.service import AdapterService
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
+from app.domain import place
 from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.event import Warned
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
 from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
@@ -34,8 +37,11 @@ from app.jobs.queue import Claim
 from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
-from app.storage import DamagedObject, Storage
+from app.storage import FAILURES, DamagedObject, Storage
 from worker.child import Child
+from worker.fence import Fence
+from worker.folders import attempt_folder, held
+from worker.limits import Limits, verdict
 from worker.reporter import Heartbeat, Reporter
 from worker.spare import Spare
 from worker.training.protocol import (
@@ -43,7 +49,6 @@ from worker.training.protocol import (
     Failed,
     Finished,
     Happened,
-    Measured,
     PhaseEntered,
     Planned,
     Replanned,
@@ -59,8 +64,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 TICK_SECONDS = 0.2
-PATIENCE_SECONDS = 5.0
-"""Time between two tries to write to a Postgres that is away."""
 
 
 class Inputs(NamedTuple):
@@ -85,9 +88,10 @@ class Attempt:
     ) -> None:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
         self.drain, self.spare = drain, spare
-        self.reporter = Reporter(sessions, redis, claim)
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
-        self.folder = settings.data_dir.absolute() / "work" / claim.job_id / str(claim.attempt)
+        self.fence = Fence(sessions, claim, settings.lease_seconds, lambda: self.heartbeat.stale)
+        self.reporter = Reporter(self.fence, redis, claim)
+        self.folder = attempt_folder(settings.work_dir, claim)
         self.phase: JobPhase | None = None
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
@@ -95,32 +99,38 @@ class Attempt:
         self.uploaded: list[Future[None]] = []
 
     def run(self) -> None:
-        try:
-            # What earlier attempts left here when their worker was killed.
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            with self.heartbeat:
-                self._run()
-        except StaleAttempt:
-            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
-        except Exception as error:
-            # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
-            log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
-            self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
-        finally:
-            self.uploads.shutdown(cancel_futures=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with ExitStack() as folder:
+            try:
+                folder.enter_context(held(self.folder))
+                self.reporter.open(self.folder)
+                with self.heartbeat:
+                    self._run()
+            except StaleAttempt:
+                self._let_go()
+            except Exception as error:
+                # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
+                log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
+                self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
+            finally:
+                if self.reporter.close():
+                    shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self) -> None:
+        try:
+            self._prepare_and_train()
+        finally:
+            self.uploads.shutdown(cancel_futures=True)
+
+    def _prepare_and_train(self) -> None:
         try:
             request = self.prepare()
         except (ModelNotFound, BadModelFolder) as error:
             why = str(error)
-            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why))
+            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why), "fail")
             return
         except AdapterNotFound as error:
             gone = f"The adapter that init_from names was deleted meanwhile. {error}"
-            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone))
+            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone), "fail")
             return
         last = self.train(request)
         for upload in self.uploaded:
@@ -129,14 +139,23 @@ class Attempt:
 
     def _give_up(self, why: str) -> None:
         try:
-            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why))
+            self.flush()
+            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why), "fail")
         except StaleAttempt:
-            log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+        try:
+            with transaction(self.sessions, "let_go") as session:
+                AttemptService(session, self.claim).look_again()
+        except DBAPIError as error:
+            log.warning("what it stored last may stay for ever", job=self.claim.job_id, error=str(error)[:300])
 
     def prepare(self) -> Request:
         """Fetch everything the child reads into the attempt's own folder."""
         self.enter(JobPhase.preparing)
-        inputs = self.write(self._inputs)
+        inputs = self.write(self._inputs, "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self._fetched_checkpoint(inputs.checkpoints)
         init_from_path = self._fetched_start(spec.init_from) if spec.init_from and not checkpoint_path else None
@@ -193,7 +212,8 @@ class Attempt:
             except (FileNotFoundError, DamagedObject) as error:
                 log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
                 shutil.rmtree(folder)
-                self.write(partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step))
+                give_up = partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step)
+                self.write(give_up, "give_up_checkpoint")
             else:
                 return folder
         return None
@@ -202,7 +222,7 @@ class Attempt:
         """The files of the adapter that the job's own starts with."""
         folder = self.folder / "init_from"
         folder.mkdir()
-        parts = self.write(lambda attempt: AdapterService(attempt.session).parts(self.claim.project_id, id))
+        parts = self.write(lambda own: AdapterService(own.session).parts(self.claim.project_id, id), "read_adapter")
         for part in parts:
             if part.kind == ArtifactKind.adapter:
                 file = StoredFile(path=part.path, key=part.storage_key, size=part.size, sha256=part.sha256)
@@ -215,7 +235,7 @@ class Attempt:
     def enter(self, phase: JobPhase) -> None:
         """Tell the phase, once: the child names those that the worker is in already too."""
         if phase is not self.phase:
-            self.write(lambda attempt: attempt.enter(phase))
+            self.write(lambda attempt: attempt.enter(phase), "enter_phase")
             self.phase = phase
 
     def train(self, request: Request) -> Said:
@@ -231,19 +251,22 @@ class Attempt:
     def _train_in(self, child: Child, request: Request) -> Said:
         ready = child.ready
         self.warm = ready is not None and ready.base_model_path == request.base_model_path
-        child.begin(request)
+        child.begin(request, self.reporter.measured)
         self.heartbeat.log_tail = child.log_tail
         try:
             last = self._listen(child)
+            if last is None:
+                child.let_end()
         finally:
             code = child.end()
-            self.write(lambda attempt: attempt.keep_log(child.log_tail()))
-        return last or died(code, child.log_tail())
+            self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
+        return verdict(last, child, code) if isinstance(last, Failed | None) else last
 
     def _listen(self, child: Child) -> Said | None:
         patience_ends: float | None = None
         asked: Stop | None = None
         last: Said | None = None
+        limits = Limits(child, self.heartbeat, self.settings.stall_seconds)
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
@@ -255,10 +278,12 @@ class Attempt:
                 patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
+            if last is None and (broken := limits.broken()):
+                return broken
+            self.reporter.flush_if_due()
             try:
                 said = child.said.get(timeout=TICK_SECONDS)
             except queue.Empty:
-                self.reporter.flush_if_due()
                 continue
             if said is None:
                 return last or (Stopped(step=0) if patience_ends else None)
@@ -278,39 +303,49 @@ class Attempt:
                 self.enter(said.phase)
             case Planned():
                 self.reporter.total_steps = said.total_steps
-                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step))
+                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step), "plan")
             case Replanned():
-                self.write(lambda attempt: attempt.replan(said.resolved))
+                self.write(lambda attempt: attempt.replan(said.resolved), "replan")
             case Started():
                 self.write(
-                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm)
+                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm),
+                    "start",
                 )
             case Happened():
-                self.write(lambda attempt: attempt.tell(said.event))
-            case Measured():
-                self.reporter.measured(said)
+                self.write(lambda attempt: attempt.tell(said.event), "tell")
             case CheckpointWritten():
                 self.uploaded.append(self.uploads.submit(self._keep_checkpoint, said))
             case _:
                 return
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
-        files = self._stored(said.path, f"checkpoints/{said.step}")
-        self.write(lambda attempt: attempt.save_checkpoint(said.step, files))
-        shutil.rmtree(said.path)
+        """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
+        first: whoever goes on from it measures none of them again."""
+        try:
+            files = self._stored(said.path, f"checkpoints/{said.step}")
+        except FAILURES as error:
+            text = (
+                f"The checkpoint of step {said.step} could not be stored ({error}). The training goes on; a crash now "
+                "would take it back to the checkpoint before."
+            )
+            self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)), "tell")
+        else:
+            self.flush()
+            self.write(lambda attempt: attempt.save_checkpoint(said.step, files), "save_checkpoint")
+        shutil.rmtree(said.path, ignore_errors=True)
 
     def conclude(self, last: Said) -> None:
         """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
         and has queued the job already, both leave the attempt nothing but to let go."""
         self.flush()
-        state = self.write(lambda attempt: attempt.state())
+        state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
             case Finished() if state in RUNNING:
                 self.publish(last.path)
             case Failed() if state is not JobState.cancelling:
-                self.write(lambda attempt: attempt.fail(last.reason, last.message))
+                self.write(lambda attempt: attempt.fail(last.reason, last.message), "fail")
             case _:
-                self.write(AttemptService.release)
+                self.write(AttemptService.release, "release")
 
     def publish(self, result: Path) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
@@ -319,11 +354,11 @@ class Attempt:
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None
         try:
-            self.write(lambda attempt: attempt.publish(manifest, files, archive))
+            self.write(lambda attempt: attempt.publish(manifest, files, archive), "publish")
         except StaleAttempt:
             # A cancel or a resume was first; or the attempt is lost, or this very publish was committed and its answer
             # lost: then there is nothing left to let go of.
-            self.write(AttemptService.release)
+            self.write(AttemptService.release, "release")
 
     def _archived(self, result: Path) -> StoredFile:
         """The folder as one tar file whose bytes depend on the files alone."""
@@ -341,7 +376,7 @@ class Attempt:
         return [self.storage.put_file(self._key(f"{under}/{name}"), folder / name, name) for name in names]
 
     def _key(self, name: str) -> str:
-        return f"{self.claim.project_id}/jobs/{self.claim.job_id}/{self.claim.attempt}/{name}"
+        return f"{place.attempt_folder(self.claim.project_id, self.claim.job_id, self.claim.attempt)}/{name}"
 
     def flush(self) -> None:
         """Store the last metric points, however long Postgres is away."""
@@ -349,29 +384,7 @@ class Attempt:
             try:
                 return self.reporter.flush()
             except DBAPIError as error:
-                self._endure(error)
+                self.fence.endure(error)
 
-    def write(self, change: Callable[[AttemptService], T]) -> T:
-        """One fenced transaction, tried until Postgres answers. A change that was committed and whose answer was lost
-        is tried again: it must be one that can be."""
-        while True:
-            try:
-                with transaction(self.sessions) as session:
-                    return change(AttemptService(session, self.claim))
-            except DBAPIError as error:
-                if not error.connection_invalidated and not isinstance(error, OperationalError):
-                    raise
-                self._endure(error)
-
-    def _endure(self, error: DBAPIError) -> None:
-        log.warning("waiting for Postgres", job=self.claim.job_id, error=str(error)[:300])
-        if self.heartbeat.stale:
-            raise StaleAttempt from error
-        time.sleep(PATIENCE_SECONDS)
-
-
-def died(code: int, tail: str) -> Failed:
-    """A child that ended without a last word."""
-    how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-    last_lines = "\n".join(tail.strip().splitlines()[-5:])
-    return Failed(reason=FailureReason.child_died, message=f"The training process {how}. Its last words:\n{last_lines}")
+    def write(self, change: Callable[[AttemptService], T], step: str) -> T:
+        return self.fence.write(change, step)

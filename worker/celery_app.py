@@ -12,6 +12,7 @@ from celery import Celery, bootsteps, signals
 
 from app import logs
 from app.settings import get_settings
+from worker.presence import Presence
 
 log = structlog.get_logger()
 logs.configure()
@@ -42,18 +43,21 @@ def _drain(**_: Any) -> None:
 
 
 class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Looks for work every `poll_seconds`, bell or no bell."""
+    """Looks for work every `poll_seconds`, bell or no bell, and shows meanwhile that the worker lives."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self.thread: threading.Thread | None = None
+        self.presence: Presence | None = None
 
     def start(self, worker: Any) -> None:
         from worker import tasks
 
-        queues = {str(name) for name in worker.app.amqp.queues}
+        queues = {str(name) for name in worker.app.amqp.queues.consume_from}
+        self.presence = Presence(get_settings(), queues, draining)
+        self.presence.start()
         looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
         self.thread = threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)
         self.thread.start()
@@ -64,6 +68,8 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         draining.set()
         if self.thread:
             self.thread.join()
+        if self.presence:
+            self.presence.end()
         tasks.surroundings().spare.close()
 
 

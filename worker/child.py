@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -19,34 +21,55 @@ import structlog
 from pydantic import ValidationError
 
 import worker
-from worker.training.protocol import Line, Ready, Request, Said, Stop, Warm, parse_said
+from app.domain.failpoint import around
+from worker.cgroup import OutOfMemoryKills
+from worker.training.protocol import Began, Line, Measured, Ready, Request, Said, Stop, Warm, parse_said
 
 log = structlog.get_logger()
 
-PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
+"""What is exec'ed; whatever it is, it speaks the protocol."""
+
+PASSED_ON: Final = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"),
+    *("FAILPOINT", "FAILPOINT_ONCE"),
+)
 """Environment the child may see."""
 LOG_TAIL_BYTES: Final = 64 * 2**10
+EXIT_SECONDS: Final = 2.0
+"""For a process that has closed its pipe: its exit code is to be its own."""
+FIRST_TO_GO: Final = "500"
+"""Added to the kernel's score when memory is out: the training, and not the worker that can tell of it."""
 
 
 class Child:
     def __init__(self, stderr: IO[bytes] | None = None) -> None:
         self.said: queue.Queue[Said | None] = queue.Queue()
-        """What the child said of its job; None is its end."""
+        """What the child said of its job, measurements apart; None is its end."""
         self.ready: Ready | None = None
         """Its word that it waits for a job."""
         self.begun = False
         """Whether it has said anything of its job."""
+        self.num_said = 0
+        self.doing = "its start"
+        """The part of the work that it began last."""
+        self.killed = False
+        """Whether we have sent it a SIGKILL."""
         self.log_path: Path | None = None
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.training"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd="/",
-            env=environment(),
-            start_new_session=True,
-        )
+        self._measured: Callable[[Measured], None] | None = None
+        with around("start_training"):
+            self._process = subprocess.Popen(
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd="/",
+                env=environment(),
+                start_new_session=True,
+            )
         self.pid = self._process.pid
+        let_go_first(self.pid)
+        self.memory = OutOfMemoryKills.of(self.pid)
         self.started_at = time.monotonic()
         self._reader = threading.Thread(target=self._read, name="child-pipe", daemon=True)
         self._reader.start()
@@ -60,27 +83,37 @@ class Child:
     def warm(self, base_model_path: Path | None) -> None:
         self._tell(Warm(base_model_path=base_model_path))
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: Request, measured: Callable[[Measured], None]) -> None:
+        """`measured` hears each measurement, from the thread that drains the pipe: it must neither wait nor fail."""
         assert request.log_path is not None
+        self._measured = measured
         request.log_path.touch()
         self.log_path = request.log_path
         self._tell(request)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                self._heard(parse_said.validate_json(line))
-            except ValidationError as error:
-                log.error("training process broke the protocol", line=line[:500], error=str(error))
-                self.kill()
-        self.said.put(None)
+        try:
+            for line in self._process.stdout:
+                try:
+                    self._heard(parse_said.validate_json(line))
+                except ValidationError as error:
+                    log.error("training process broke the protocol", line=line[:500], error=str(error))
+                    self.kill()
+        finally:
+            self.said.put(None)
 
     def _heard(self, said: Said) -> None:
+        self.num_said += 1
         if isinstance(said, Ready):
             self.ready = said
+            return
+        self.begun = True
+        if isinstance(said, Began):
+            self.doing = said.what
+        elif isinstance(said, Measured) and self._measured is not None:
+            self._measured(said)
         else:
-            self.begun = True
             self.said.put(said)
 
     def is_alive(self) -> bool:
@@ -99,6 +132,7 @@ class Child:
 
     def kill(self) -> None:
         """End the whole process group at once."""
+        self.killed = True
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -106,7 +140,9 @@ class Child:
 
     def end(self) -> int:
         """Make sure that nothing of it is left; its exit code, negative for a signal."""
+        ended_by_itself = not self.killed and not self.is_alive()
         self.kill()
+        self.killed = not ended_by_itself
         code = self._process.wait()
         self._reader.join()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -117,11 +153,10 @@ class Child:
                 continue  # Words that a dead child never read.
         return code
 
-    def wait(self, seconds: float) -> int | None:
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+    def let_end(self) -> None:
+        """Wait, not for long, for one that has closed its pipe."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_SECONDS)
 
     def log_tail(self) -> str:
         if self.log_path is None:
@@ -130,6 +165,13 @@ class Child:
             file.seek(0, os.SEEK_END)
             file.seek(max(file.tell() - LOG_TAIL_BYTES, 0))
             return file.read().decode(errors="replace")
+
+
+def let_go_first(pid: int) -> None:
+    try:
+        Path(f"/proc/{pid}/oom_score_adj").write_text(FIRST_TO_GO)
+    except OSError as error:
+        log.warning("the kernel will choose by itself when memory is out", error=str(error))
 
 
 def environment() -> dict[str, str]:

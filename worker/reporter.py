@@ -1,7 +1,7 @@
 """The child's words carried on: metrics to Redis at once and to Postgres in batches, a heartbeat, and back the wish
 that a user has put into the job's state.
 
-Postgres may be away: points wait in memory, the lease runs out if it must, and training goes on.
+Postgres may be away: points wait on disk, the lease runs out if it must, and training goes on.
 """
 
 import threading
@@ -9,25 +9,27 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import structlog
 from redis import Redis
-from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
-from app import streams
 from app.db.session import Sessions, transaction
 from app.domain.job import JobState
 from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
+from worker.fence import Fence
+from worker.live import LivePoints
+from worker.spool import Spool
 from worker.training.protocol import Measured
 
 log = structlog.get_logger()
 
 FLUSH_SECONDS = 1.0
-BATCH = 500
 PACE_STEPS = 50
 """Steps over which the speed is averaged to estimate the finish."""
 
@@ -38,6 +40,8 @@ class Heartbeat:
     def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, every_seconds: float) -> None:
         self.state = JobState.running
         self.stale = False
+        self.ends_at: float | None = None
+        """When the job's running time is spent, by this machine's monotonic clock; None without a limit."""
         self.log_tail: Callable[[], str] = str
         self._kept_log = ""
         self._sessions, self._claim = sessions, claim
@@ -54,16 +58,23 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._every):
+        while not self.stale:
             try:
-                with transaction(self._sessions) as session:
+                with transaction(self._sessions, "heartbeat") as session:
                     self.state = QueueRepository(session).renew(self._claim, self._lease)
-                    self._keep_log(AttemptService(session, self._claim))
+                    attempt = AttemptService(session, self._claim)
+                    self._see_time_left(attempt)
+                    self._keep_log(attempt)
             except StaleAttempt:
                 self.stale = True
-                return
             except DBAPIError as error:
                 log.warning("heartbeat failed, will try again", job=self._claim.job_id, error=str(error)[:300])
+            if self._stop.wait(self._every):
+                return
+
+    def _see_time_left(self, attempt: AttemptService) -> None:
+        left = attempt.seconds_left()
+        self.ends_at = None if left is None else time.monotonic() + left
 
     def _keep_log(self, attempt: AttemptService) -> None:
         tail = self.log_tail()
@@ -73,32 +84,46 @@ class Heartbeat:
 
 
 class Reporter:
-    def __init__(self, sessions: Sessions, redis: Redis, claim: Claim) -> None:
-        self._sessions, self._redis, self._claim = sessions, redis, claim
-        self._waiting: deque[MetricPoint] = deque()
+    """Points come in by `measured`, from the thread that drains the child's pipe, and leave by `flush`."""
+
+    def __init__(self, fence: Fence, redis: Redis, claim: Claim) -> None:
+        self._fence, self._claim = fence, claim
+        self._live = LivePoints(redis, claim.job_id)
+        self._spool: Spool | None = None
+        self._flushing = threading.Lock()
         self._number = 0
         self._flushed_at = time.monotonic()
         self._pace: deque[tuple[int, float]] = deque(maxlen=PACE_STEPS)
         self.total_steps = 0
 
+    def open(self, folder: Path) -> None:
+        self._spool = Spool.create(folder)
+        self._live.start()
+
+    def close(self) -> bool:
+        """Whether every point is stored; the others lie in the spool, for `leftovers`."""
+        self._live.stop()
+        if self._spool is None:
+            return True
+        self._spool.close()
+        return self._spool.is_empty
+
     def measured(self, said: Measured) -> None:
+        assert self._spool is not None
         self._number += 1
         now = datetime.now(UTC)
         point = MetricPoint(
             attempt=self._claim.attempt, number=self._number, step=said.step, at=now, values=said.values
         )
-        self._waiting.append(point)
+        self._spool.append(point)
+        self._live.show(point)
         if "loss" in said.values:
             self._pace.append((said.step, time.monotonic()))
-        try:
-            streams.publish(self._redis, self._claim.job_id, [point])
-        except RedisError as error:
-            log.warning("live metrics are not shown", job=self._claim.job_id, error=str(error)[:200])
-        self.flush_if_due()
 
     def flush_if_due(self) -> None:
-        """Store what waits, once a second at most; an unreachable Postgres leaves it waiting."""
-        if not self._waiting or time.monotonic() - self._flushed_at < FLUSH_SECONDS:
+        """Store what waits, once a second at most and not before the plan that it belongs to; an unreachable Postgres
+        leaves it waiting."""
+        if not self.total_steps or time.monotonic() - self._flushed_at < FLUSH_SECONDS:
             return
         try:
             self.flush()
@@ -108,16 +133,19 @@ class Reporter:
 
     def flush(self) -> None:
         """Store all that waits. DBAPIError if Postgres is away, StaleAttempt if the attempt is lost."""
-        while self._waiting:
-            batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
-            with transaction(self._sessions) as session:
-                AttemptService(session, self._claim).record(batch, self._estimated_finish())
-            for _ in batch:
-                self._waiting.popleft()
+        with self._flushing:
+            while self._spool is not None and not self._spool.is_empty:
+                batch = self._spool.peek()
+                if batch.points:
+                    finish = self._estimated_finish()
+                    store = partial(AttemptService.record, points=batch.points, estimated_finish_at=finish)
+                    self._fence.once(store, "record")
+                self._spool.drop(batch)
 
     def _estimated_finish(self) -> datetime | None:
-        if len(self._pace) < 2 or not self.total_steps:
+        pace = tuple(self._pace)
+        if len(pace) < 2 or not self.total_steps:
             return None
-        (first, began), (last, ended) = self._pace[0], self._pace[-1]
+        (first, began), (last, ended) = pace[0], pace[-1]
         left = (self.total_steps - last) * (ended - began) / max(last - first, 1)
         return datetime.now(UTC) + timedelta(seconds=left)

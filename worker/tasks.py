@@ -15,9 +15,9 @@ from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings, get_settings
 from app.storage import Storage
-from app.workers.repository import WorkerRepository
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
+from worker.leftovers import clear_leftovers
 from worker.machine import find_machine
 from worker.spare import Spare
 
@@ -61,10 +61,11 @@ def inspect_dataset() -> None:
 
 def train() -> None:
     """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already. While none
-    waits, a spare process does."""
+    waits, a spare process does. First goes what killed workers left, since its room may be needed."""
     if not slot.acquire(blocking=False):
         return
     try:
+        clear_away()
         while not draining.is_set() and (claim := claim_job()):
             around = surroundings()
             Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining, around.spare).run()
@@ -79,7 +80,7 @@ def inspect() -> None:
         return
     around = surroundings()
     try:
-        while not draining.is_set() and inspect_next(around.sessions, around.storage):
+        while not draining.is_set() and inspect_next(around.sessions, around.storage, around.settings.lease_seconds):
             continue
     except DBAPIError as error:
         log.warning("inspection waits for Postgres", error=str(error)[:300])
@@ -87,11 +88,19 @@ def inspect() -> None:
         slot.release()
 
 
+def clear_away() -> None:
+    """Under the slot's lock: no attempt of this worker is under way."""
+    around = surroundings()
+    try:
+        clear_leftovers(around.sessions, around.settings.work_dir)
+    except DBAPIError as error:
+        log.warning("leftovers wait for Postgres", error=str(error)[:300])
+
+
 def claim_job() -> Claim | None:
     around = surroundings()
     try:
-        with transaction(around.sessions) as session:
-            WorkerRepository(session).seen(around.machine)
+        with transaction(around.sessions, "claim") as session:
             job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)
     except DBAPIError as error:
         log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])

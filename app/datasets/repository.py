@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy import delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, DatasetUse, DeadObject
 from app.domain.dataset import DatasetState
 from app.domain.page import Cursor
 
-LEASE_SECONDS = 300
+LEASE_SECONDS = 60.0
 BYTES_A_SECOND = 5_000_000
 """Slowest inspection expected: the lease grows with the file, so that a large one is not inspected twice."""
 
@@ -37,6 +37,19 @@ class DatasetRepository:
         if after:
             query = query.where(tuple_(Dataset.created_at, Dataset.id) < tuple_(after.created_at, after.id))
         return self.session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(limit + 1)).all()
+
+    def expired(self, limit: int) -> Sequence[Dataset]:
+        """Datasets of any project whose time is over and that no unfinished job seems to use, locked. Those that
+        are being taken into use right now are left out."""
+        in_use = exists().where(DatasetUse.dataset_id == Dataset.id, DatasetUse.active)
+        query = (
+            select(Dataset)
+            .where(Dataset.expires_at <= func.clock_timestamp(), ~in_use)
+            .order_by(Dataset.expires_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return self.session.scalars(query).all()
 
     def delete(self, dataset: Dataset) -> None:
         """Remove the row and the uses that name it; its stored bytes are left to the collector."""
@@ -75,7 +88,7 @@ class DatasetRepository:
         """Ids of projects, all of which the light workers serve, with a dataset that nobody inspects."""
         return self.session.scalars(select(Dataset.project_id).where(*_waiting()).distinct()).all()
 
-    def claim_for_inspection(self) -> Dataset | None:
+    def claim_for_inspection(self, lease_seconds: float = LEASE_SECONDS) -> Dataset | None:
         """The oldest dataset, of any project, that waits for its inspection; it is leased to the caller."""
         oldest = (
             select(Dataset.id)
@@ -85,7 +98,7 @@ class DatasetRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        lease = func.make_interval(0, 0, 0, 0, 0, 0, LEASE_SECONDS + Dataset.size / BYTES_A_SECOND)
+        lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds + Dataset.size / BYTES_A_SECOND)
         statement = (
             update(Dataset)
             .where(Dataset.id == oldest)

@@ -1,8 +1,8 @@
 """`/datasets`: upload, list, look at, download and delete the files that jobs train on."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.datasets.schemas import DatasetOut
@@ -10,6 +10,7 @@ from app.datasets.service import DatasetService
 from app.datasets.upload import Upload, receive
 from app.db.session import Sessions, transaction
 from app.domain.identity import new_id
+from app.domain.place import dataset_key
 from app.errors import (
     BadCursor,
     BadMultipart,
@@ -20,6 +21,7 @@ from app.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
+from app.settings import CENTURY_SECONDS
 from app.storage import Storage
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
@@ -55,6 +57,11 @@ CONTENT: dict[int | str, dict[str, Any]] = {
     304: {"description": "`If-None-Match` names the bytes that are there."},
 }
 
+ExpiryQuery = Annotated[
+    int | None,
+    Query(ge=1, le=CENTURY_SECONDS, description="Delete the dataset so long after its creation; the server's default."),
+]
+
 
 @router.post(
     "",
@@ -64,26 +71,35 @@ CONTENT: dict[int | str, dict[str, Any]] = {
     responses=problems(BadMultipart, TooLarge, UnsupportedMediaType, StorageFull),
 )
 async def upload_dataset(
-    request: Request, response: Response, caller: CallerDep, storage: StorageDep, settings: SettingsDep
+    request: Request,
+    response: Response,
+    caller: CallerDep,
+    storage: StorageDep,
+    settings: SettingsDep,
+    expires_after_seconds: ExpiryQuery = None,
 ) -> DatasetOut:
     """Store a file of JSON Lines: one part named `file` and nothing else. The answer comes once it is safe.
 
     It is then `inspecting`: a worker reads it and makes it `ready`, or `invalid` with the list of its problems.
     Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`. A job may be posted at once; it waits."""
     id = new_id("file")
-    upload = await receive(request, storage, f"{caller.project_id}/datasets/{id}", settings.max_upload_bytes)
-    dataset = await run_in_threadpool(_enter, request.app.state.sessions, storage, caller.project_id, id, upload)
+    upload = await receive(request, storage, dataset_key(caller.project_id, id), settings.max_upload_bytes)
+    lasts = settings.dataset_ttl_seconds if expires_after_seconds is None else expires_after_seconds
+    sessions = request.app.state.sessions
+    dataset = await run_in_threadpool(_enter, sessions, storage, caller.project_id, id, upload, lasts)
     response.headers["Location"] = f"/datasets/{id}"
     return dataset
 
 
-def _enter(sessions: Sessions, storage: Storage, project_id: str, id: str, upload: Upload) -> DatasetOut:
+def _enter(
+    sessions: Sessions, storage: Storage, project_id: str, id: str, upload: Upload, lasts: float | None
+) -> DatasetOut:
     try:
-        with transaction(sessions) as session:
-            return DatasetOut.of(DatasetService(session).add(project_id, id, upload.filename, upload.stored))
+        with transaction(sessions, "upload_dataset") as session:
+            return DatasetOut.of(DatasetService(session).add(project_id, id, upload.filename, upload.stored, lasts))
     except Exception:
         # A commit whose answer was lost may have happened, and bytes that a row names must stay.
-        with transaction(sessions) as session:
+        with transaction(sessions, "find_upload") as session:
             is_entered = DatasetService(session).find(project_id, id) is not None
         if not is_entered:
             storage.delete(upload.stored.key)

@@ -27,6 +27,7 @@ EXAMPLE: dict[str, Any] = {
     ],
     "problem_counts": {"nothing_to_learn": 1},
     "created_at": "2026-01-05T10:12:13.141593Z",
+    "expires_at": None,
 }
 
 
@@ -51,6 +52,8 @@ class DatasetOut(BaseModel):
     problem_counts: dict[str, int]
     """How many things are wrong with it, by code; at most a hundred of one row are counted."""
     created_at: datetime
+    expires_at: datetime | None
+    """When it is deleted, or as soon after as no unfinished job uses it; null is never."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetOut":
@@ -66,4 +69,5 @@ class DatasetOut(BaseModel):
             problems=report.problems if report else [],
             problem_counts=report.problem_counts if report else {},
             created_at=dataset.created_at,
+            expires_at=dataset.expires_at,
         )

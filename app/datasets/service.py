@@ -1,11 +1,12 @@
 """What may be done with a dataset, and its inspection."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.datasets.repository import DatasetRepository
+from app.datasets.repository import LEASE_SECONDS, DatasetRepository
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetUse
 from app.domain.artifact import StoredFile
@@ -24,7 +25,14 @@ class DatasetService:
         self.session = session
         self.datasets = DatasetRepository(session)
 
-    def add(self, project_id: str, id: str, filename: str, stored: StoredFile) -> Dataset:
+    def add(
+        self,
+        project_id: str,
+        id: str,
+        filename: str,
+        stored: StoredFile,
+        expires_after_seconds: float | None = None,
+    ) -> Dataset:
         """Enter bytes that storage holds, and ring for their inspection."""
         dataset = Dataset(
             id=id,
@@ -36,6 +44,8 @@ class DatasetService:
             sha256=stored.sha256,
         )
         self.datasets.add(dataset)
+        if expires_after_seconds is not None:
+            dataset.expires_at = dataset.created_at + timedelta(seconds=expires_after_seconds)
         ring(self.session, project_id, "light")
         return dataset
 
@@ -58,6 +68,16 @@ class DatasetService:
         if job_ids := self.datasets.active_job_ids(project_id, id, limit=JOBS_NAMED):
             raise DatasetInUse(id, list(job_ids))
         self.datasets.delete(dataset)
+
+    def delete_expired(self, limit: int) -> Sequence[str]:
+        """Delete datasets of any project whose time is over, but none that an unfinished job uses; their ids."""
+        deleted = []
+        for dataset in self.datasets.expired(limit):
+            # Looked for again under the lock: the job may have been posted a moment before it was taken.
+            if not self.datasets.active_job_ids(dataset.project_id, dataset.id, limit=1):
+                self.datasets.delete(dataset)
+                deleted.append(dataset.id)
+        return deleted
 
     def use(self, project_id: str, id: str, job_id: str, role: Literal["training", "validation"]) -> None:
         """Note that a job, whose row is there already, reads the dataset until `release`."""
@@ -91,13 +111,13 @@ class DatasetService:
             ring(self.session, dataset.project_id, "training")
 
 
-def inspect_next(sessions: Sessions, storage: Storage) -> bool:
+def inspect_next(sessions: Sessions, storage: Storage, lease_seconds: float = LEASE_SECONDS) -> bool:
     """Inspect one dataset that waits for it, of whatever project; whether there was one.
 
     The file is read outside any transaction. A crash meanwhile leaves a lease that lapses.
     """
-    with transaction(sessions) as session:
-        dataset = DatasetRepository(session).claim_for_inspection()
+    with transaction(sessions, "claim_inspection") as session:
+        dataset = DatasetRepository(session).claim_for_inspection(lease_seconds)
     if dataset is None:
         return False
     try:
@@ -105,6 +125,6 @@ def inspect_next(sessions: Sessions, storage: Storage) -> bool:
     except FileNotFoundError:
         lost = Problem(line=1, pointer="", code="bytes_lost", message="Storage has lost the file; upload it again.")
         report = Report(format=None, num_examples=0, problems=[lost], problem_counts={lost.code: 1})
-    with transaction(sessions) as session:
+    with transaction(sessions, "conclude_inspection") as session:
         DatasetService(session).conclude(dataset, report)
     return True

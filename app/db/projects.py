@@ -1,6 +1,8 @@
 """Projects by name; a new installation has one, `default`."""
 
-from sqlalchemy import select
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -12,3 +14,14 @@ def find_or_create_project(session: Session, name: str) -> str:
     """The project's id."""
     session.execute(insert(Project).values(id=new_id("proj"), name=name).on_conflict_do_nothing())
     return session.scalars(select(Project.id).where(Project.name == name)).one()
+
+
+def limit_project(session: Session, name: str, max_running_jobs: int | None) -> bool:
+    """Let so many of its jobs run at once, or any number; False if there is no such project."""
+    limited = update(Project).where(Project.name == name).values(max_running_jobs=max_running_jobs)
+    return session.scalars(limited.returning(Project.id)).one_or_none() is not None
+
+
+def all_projects(session: Session) -> Sequence[Project]:
+    """By name."""
+    return session.scalars(select(Project).order_by(Project.name)).all()

@@ -6,7 +6,13 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.domain.failpoint import reach
+
 Sessions = sessionmaker[Session]
+
+SILENT_NETWORK = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""A server that a cut cable or a dead host has silenced is given up after half a minute, and not after the kernel's
+quarter of an hour: a heartbeat must not hang for longer than a lease."""
 
 
 def connect(database_url: str, pool_size: int = 10) -> Engine:
@@ -15,7 +21,7 @@ def connect(database_url: str, pool_size: int = 10) -> Engine:
         pool_size=pool_size,
         max_overflow=20,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "options": "-c timezone=UTC"},
+        connect_args={"connect_timeout": 10, "options": "-c timezone=UTC"} | SILENT_NETWORK,
     )
 
 
@@ -24,7 +30,10 @@ def open_sessions(engine: Engine) -> Sessions:
 
 
 @contextmanager
-def transaction(sessions: Sessions) -> Iterator[Session]:
-    """One transaction: committed at the end, rolled back by an exception."""
-    with sessions() as session, session.begin():
-        yield session
+def transaction(sessions: Sessions, step: str = "commit") -> Iterator[Session]:
+    """One transaction: committed at the end, rolled back by an exception. `step` names its failpoints."""
+    with sessions() as session:
+        with session.begin():
+            yield session
+            reach(f"before_{step}")
+        reach(f"after_{step}")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -24,7 +24,11 @@ class Project(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    max_running_jobs: Mapped[int | None]
+    """Jobs of its that workers may hold at once; null for any number."""
     created_at: Mapped[datetime] = created()
+
+    __table_args__ = (CheckConstraint("max_running_jobs >= 0", "max_running_jobs"),)
 
 
 class ApiKey(Base):
@@ -82,8 +86,14 @@ class Dataset(Base):
     inspecting_until: Mapped[datetime | None]
     """Lease of the light worker that inspects it."""
     created_at: Mapped[datetime] = created()
+    expires_at: Mapped[datetime | None]
+    """From then on the collector deletes it, once no unfinished job uses it; null is never."""
 
-    __table_args__ = (Index("ix_datasets_page", "project_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_datasets_page", "project_id", "created_at", "id"),
+        Index(None, "storage_key"),
+        Index("ix_datasets_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
 
 
 class DatasetUse(Base):
@@ -148,7 +158,7 @@ class Job(Base):
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
-        Index("ix_jobs_queue", text("priority DESC"), "created_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_queue", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
@@ -171,8 +181,17 @@ class Attempt(Base):
     start_step: Mapped[int | None]
     """Step it went on from; null until its process has said so."""
     log_tail: Mapped[str] = mapped_column(server_default=text("''"))
+    collected_at: Mapped[datetime | None]
+    """When its folder in storage was searched for bytes that no row names; once is enough, since it has ended."""
 
-    __table_args__ = (PrimaryKeyConstraint("job_id", "number"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("job_id", "number"),
+        Index(
+            "ix_attempts_uncollected",
+            "ended_at",
+            postgresql_where=text("collected_at IS NULL AND ended_at IS NOT NULL"),
+        ),
+    )
 
 
 class JobEvent(Base):
@@ -208,6 +227,29 @@ class MetricValue(Base):
         PrimaryKeyConstraint("job_id", "attempt", "name", "step"),
         Index("ix_metric_values_point", "job_id", "attempt", "number"),
     )
+
+
+class MetricBucket(Base):
+    """What the values of one name by one attempt come to over the `width` steps from `start` on: how many there are,
+    the lowest and the highest, each with its step. Written in the values' own transaction."""
+
+    __tablename__ = "metric_buckets"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    name: Mapped[str]
+    width: Mapped[int]
+    """One of `app.db.buckets.WIDTHS`."""
+    start: Mapped[int]
+    """A multiple of the width."""
+    num_values: Mapped[int]
+    min_value: Mapped[float]
+    min_step: Mapped[int]
+    max_value: Mapped[float]
+    max_step: Mapped[int]
+
+    __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "name", "width", "start"),)
 
 
 class Checkpoint(Base):
@@ -253,7 +295,11 @@ class Artifact(Base):
     sha256: Mapped[str]
     created_at: Mapped[datetime] = created()
 
-    __table_args__ = (Index("uq_artifacts_job_id_path", "job_id", "path", unique=True), Index(None, "adapter_id"))
+    __table_args__ = (
+        Index("uq_artifacts_job_id_path", "job_id", "path", unique=True),
+        Index(None, "adapter_id"),
+        Index(None, "storage_key"),
+    )
 
 
 class OutboxRow(Base):
@@ -286,7 +332,7 @@ class KeptAnswer(Base):
 
 
 class DeadObject(Base):
-    """Bytes that no row names any more; the collector removes them from storage."""
+    """Bytes that no row names any more, or never did; the collector removes them from storage."""
 
     __tablename__ = "dead_objects"
 
@@ -294,15 +340,28 @@ class DeadObject(Base):
     project_id: Mapped[str] = project()
     storage_key: Mapped[str]
     created_at: Mapped[datetime] = created()
+    due_at: Mapped[datetime] = created()
+    """Not removed before then."""
+
+    __table_args__ = (Index(None, "due_at"), Index(None, "storage_key"))
 
 
 class Worker(Base):
-    """A worker process that has spoken; `seen_at` is its last sign of life."""
+    """A worker process that has registered; `seen_at` is its last sign of life."""
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     device: Mapped[str]
+    device_name: Mapped[str | None]
     memory_gb: Mapped[float]
+    versions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Of Python, Tunewright and what it trains with, by name."""
+    queues: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """`training`, `light` or both."""
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Asked to stop: it takes no more work."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
+    online_until: Mapped[datetime] = created()
+    """Lease of its last sign of life."""

@@ -77,12 +77,17 @@ class FailureReason(StrEnum):
     adapter_missing = "adapter_missing"
     out_of_memory = "out_of_memory"
     nan_loss = "nan_loss"
+    stalled = "stalled"
+    deadline_exceeded = "deadline_exceeded"
     inexact_resume = "inexact_resume"
     checkpoint_unusable = "checkpoint_unusable"
     child_died = "child_died"
     crash_loop = "crash_loop"
     internal_error = "internal_error"
 
+
+NEVER_RETRIED: Final = frozenset({FailureReason.deadline_exceeded})
+"""Reasons that another attempt could not mend."""
 
 MAX_LOSSES: Final = 20
 """Lost workers a job survives."""

@@ -145,6 +145,9 @@ class JobSpec(SpecPart):
     resources: Resources = Resources()
     max_retries: int = Field(default=0, ge=0, le=10)
     """Times the job is tried again after a failure of its own (bad luck with memory, say)."""
+    max_duration_seconds: int | None = Field(default=None, ge=1, le=10**9)
+    """Running time of all attempts together after which the job fails, lost ones too; time in the queue does not count.
+    Null sets no limit."""
     quantization: Quantization | None = None
     """For `qlora` only, which fills it in."""
     adapter: Adapter | None = None

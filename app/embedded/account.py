@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from app.domain.failpoint import around
 from app.embedded.errors import StartError
 
 SERVER_USER = "tunewright-postgres"
@@ -37,9 +38,10 @@ def create_user() -> pwd.struct_passwd:
     if useradd is None:
         raise StartError(f"{refusal} (useradd is missing): {advice}")
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
-    made = subprocess.run(
-        [useradd, *options, "--shell", "/usr/sbin/nologin", SERVER_USER], capture_output=True, text=True
-    )
+    with around("create_user"):
+        made = subprocess.run(
+            [useradd, *options, "--shell", "/usr/sbin/nologin", SERVER_USER], capture_output=True, text=True
+        )
     # Two stacks may start together: then the other one has created it.
     account = find_user(SERVER_USER)
     if account is None:

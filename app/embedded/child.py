@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from app.domain.failpoint import around
+
 LAUNCH = Path(__file__).with_name("launch.py")
 LOG_BYTES = 10 * 2**20
 
@@ -57,7 +59,7 @@ class Child:
         spec.prepare()
         uid, gid = spec.ids or (os.geteuid(), os.getegid())
         launch = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(spec.stop_signal.value)]
-        with rotated(self.log).open("ab") as log:
+        with rotated(self.log).open("ab") as log, around("start_process"):
             self.log_start = log.tell()
             self.process = subprocess.Popen(
                 [*launch, str(uid), str(gid), *spec.command],
@@ -110,7 +112,8 @@ class Child:
 def rotated(log: Path) -> Path:
     """Moves a log that has grown large aside, so that two of them at most take space."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+        with around("rotate_log"):
+            log.replace(log.with_suffix(".log.1"))
     return log
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.domain.failpoint import around
 from app.embedded.errors import StartError
 
 FREE_BYTES = 300 * 10**6
@@ -113,7 +114,8 @@ def write_private(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        with around("write_private"):
+            Path(name).replace(path)
     except BaseException:
         Path(name).unlink()
         raise

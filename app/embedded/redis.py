@@ -14,6 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.domain.failpoint import around
 from app.embedded import orphans
 from app.embedded.child import ChildSpec, Nap, nothing
 from app.embedded.errors import StartError
@@ -75,7 +76,8 @@ def find_redis() -> tuple[Path, str]:
 
 
 def major_version(program: Path) -> int:
-    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    with around("ask_redis_version"):
+        words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"v=(\d+)", words)
     assert found, words
     return int(found[1])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, cast, func, select, update
+from sqlalchemy import ColumnElement, case, cast, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -25,11 +25,12 @@ from app.domain.event import (
     TrainingStarted,
     Warned,
 )
-from app.domain.job import HELD, FailureReason, JobPhase, JobState
+from app.domain.job import HELD, NEVER_RETRIED, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.domain.spec import JobSpec
 from app.errors import StaleAttempt
 from app.jobs.checkpoints import CheckpointRepository
+from app.jobs.deadline import seconds_left
 from app.jobs.metrics import MetricRepository
 from app.jobs.queue import Claim, QueueRepository, held, owned
 from app.jobs.repository import JobRepository
@@ -108,9 +109,25 @@ class AttemptService:
         )
         MetricRepository(self.session).add(self.claim.project_id, self.claim.job_id, points)
 
+    def record_late(self, points: Sequence[MetricPoint]) -> None:
+        """Store points of an attempt whose worker is dead. Not fenced: they are the attempt's own, whoever runs the job
+        now, and the job itself shows nothing of them. Nothing if the job was deleted."""
+        query = select(Attempt.number).where(*self._own_attempt()).with_for_update(read=True, key_share=True)
+        if self.session.scalars(query).one_or_none() is not None:
+            MetricRepository(self.session).add(self.claim.project_id, self.claim.job_id, points)
+
+    def seconds_left(self) -> float | None:
+        """Of the job's running time; None without a limit."""
+        left = self.session.scalars(select(seconds_left()).where(*owned(self.claim))).one_or_none()
+        return None if left is None else float(left)
+
     def keep_log(self, tail: str) -> None:
         """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
         self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
+
+    def look_again(self) -> None:
+        """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
+        self._update_attempt(collected_at=None)
 
     def save_checkpoint(self, step: int, files: Sequence[StoredFile]) -> None:
         """Add it, and let go of those that are older than the spec wants kept. Another time is harmless."""
@@ -151,12 +168,13 @@ class AttemptService:
         job = self._locked()
         again = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
         failures = job.failures + 1
+        mendable = reason not in NEVER_RETRIED and failures <= job.spec["max_retries"]
         if job.state not in HELD:
             job.failures = failures
             self._let_go(job, "failed", again)
-        elif failures <= job.spec["max_retries"] and job.state == JobState.pausing:
+        elif mendable and job.state == JobState.pausing:
             self._end(JobState.paused, "failed", [again, JobPaused()], failures=failures)
-        elif failures <= job.spec["max_retries"]:
+        elif mendable:
             self._end(JobState.queued, "failed", [again], failures=failures)
             ring(self.session, self.claim.project_id, "training")
         else:
@@ -229,15 +247,11 @@ class AttemptService:
         return job
 
     def _update_attempt(self, **values: Any) -> None:
-        self.session.execute(
-            update(Attempt)
-            .where(
-                Attempt.project_id == self.claim.project_id,
-                Attempt.job_id == self.claim.job_id,
-                Attempt.number == self.claim.attempt,
-            )
-            .values(**values)
-        )
+        self.session.execute(update(Attempt).where(*self._own_attempt()).values(**values))
+
+    def _own_attempt(self) -> tuple[ColumnElement[bool], ...]:
+        project_id, job_id, number, _ = self.claim
+        return Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number
 
 
 def fine_tuned_name(job: Job) -> str:

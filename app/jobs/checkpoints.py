@@ -1,13 +1,15 @@
 """Checkpoints in the database; their bytes are in storage."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import Checkpoint, DeadObject
+from app.db.tables import Checkpoint, DeadObject, Job
 from app.domain.artifact import StoredFile
+from app.domain.job import FINAL
 
 
 class CheckpointRepository:
@@ -31,6 +33,17 @@ class CheckpointRepository:
             select(Checkpoint)
             .where(Checkpoint.project_id == project_id, Checkpoint.job_id == job_id)
             .order_by(Checkpoint.step.desc(), Checkpoint.attempt.desc())
+        )
+        return self.session.scalars(query).all()
+
+    def outlived(self, seconds: float, limit: int) -> Sequence[Checkpoint]:
+        """Those of jobs, of any project, that have been final for so long."""
+        query = (
+            select(Checkpoint)
+            .join(Job, Job.id == Checkpoint.job_id)
+            .where(Job.state.in_(FINAL), Job.finished_at <= func.clock_timestamp() - timedelta(seconds=seconds))
+            .limit(limit)
+            .with_for_update(of=Checkpoint, skip_locked=True)
         )
         return self.session.scalars(query).all()
 

@@ -1,14 +1,28 @@
-"""Metric points in the database."""
+"""Metric points in the database: the values, and beside them buckets that tell each stretch's extremes.
 
-from collections.abc import Sequence
-from itertools import groupby
+A range of any length is answered from a bounded number of rows, and every point in the answer is one that was
+measured. Buckets count whatever an attempt has measured; where a later attempt went on from an earlier step, the cut
+goes through buckets, and what is left of them is read from narrower ones and from the values.
+"""
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.dialects.postgresql import distinct_on, insert
-from sqlalchemy.orm import Session, aliased
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
+from typing import Any, NamedTuple
 
-from app.db.tables import Attempt, MetricValue
+import psycopg
+from sqlalchemy import Row, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.db.buckets import WIDTHS
+from app.db.tables import MetricValue
 from app.domain.metric import MetricPoint
+from app.jobs.curve import ENDLESS, Piece, Span, clip, curve_spans, grid_over, pieces_of
+from app.jobs.metric_queries import ADD, EXPORT, FIRST_POINTS, GROUPS, MEASURED, POINTS_AT
+
+
+class Curves(NamedTuple):
+    points: list[MetricPoint]
+    downsampled: bool
 
 
 class MetricRepository:
@@ -16,32 +30,26 @@ class MetricRepository:
         self.session = session
 
     def add(self, project_id: str, job_id: str, points: Sequence[MetricPoint]) -> None:
-        """Store points once, however often they are sent."""
-        rows = [
-            {
-                "project_id": project_id,
-                "job_id": job_id,
-                "attempt": point.attempt,
-                "number": point.number,
-                "step": point.step,
-                "at": point.at,
-                "name": name,
-                "value": value,
-            }
-            for point in points
-            for name, value in point.values.items()
-        ]
-        if rows:
-            self.session.execute(insert(MetricValue).on_conflict_do_nothing(), rows)
+        """Store points once, however often they are sent; only what is new counts in the buckets."""
+        values = [(point, name, value) for point in points for name, value in point.values.items()]
+        rows = {
+            "attempts": [point.attempt for point, _, _ in values],
+            "numbers": [point.number for point, _, _ in values],
+            "steps": [point.step for point, _, _ in values],
+            "ats": [point.at for point, _, _ in values],
+            "names": [name for _, name, _ in values],
+            "values": [value for _, _, value in values],
+        }
+        owner = {"project_id": project_id, "job_id": job_id}
+        if values:
+            self.session.execute(ADD, owner | rows | {"widths": list(WIDTHS)})
 
     def after(self, project_id: str, job_id: str, attempt: int, number: int, limit: int) -> list[MetricPoint]:
         """At most `limit` points in the order they were measured, beyond a reader's place, of whatever attempt."""
+        of_job = (MetricValue.project_id == project_id, MetricValue.job_id == job_id)
         place = (
             select(MetricValue.attempt, MetricValue.number)
-            .where(
-                *_of(project_id, job_id),
-                or_(MetricValue.attempt > attempt, and_(MetricValue.attempt == attempt, MetricValue.number > number)),
-            )
+            .where(*of_job, tuple_(MetricValue.attempt, MetricValue.number) > (attempt, number))
             .distinct()
             .order_by(MetricValue.attempt, MetricValue.number)
             .limit(limit)
@@ -49,60 +57,108 @@ class MetricRepository:
         )
         query = (
             select(MetricValue)
-            .join(place, and_(place.c.attempt == MetricValue.attempt, place.c.number == MetricValue.number))
-            .where(*_of(project_id, job_id))
+            .join(place, (place.c.attempt == MetricValue.attempt) & (place.c.number == MetricValue.number))
+            .where(*of_job)
             .order_by(MetricValue.attempt, MetricValue.number, MetricValue.name)
         )
-        return _points(self.session.scalars(query).all())
+        return [
+            MetricPoint(attempt=attempt, number=number, step=step, at=at, values={row.name: row.value for row in group})
+            for (attempt, number, step, at), group in groupby(
+                self.session.scalars(query), key=lambda row: (row.attempt, row.number, row.step, row.at)
+            )
+        ]
+
+    def spans(
+        self, project_id: str, job_id: str, names: Sequence[str] = (), *, rewound_too: bool = False
+    ) -> list[Span]:
+        """What makes the curves, the earliest attempt first. What an attempt measured beyond the step that a later
+        one went on from does not count; with `rewound_too` it is everything that was ever measured."""
+        bound = {"project_id": project_id, "job_id": job_id, "rewound_too": rewound_too, "endless": ENDLESS}
+        measured = [Span(*row) for row in self.session.execute(MEASURED, bound)]
+        wanted = [span for span in measured if not names or span.name in names]
+        return wanted if rewound_too else curve_spans(wanted)
 
     def curve(
         self, project_id: str, job_id: str, names: Sequence[str], after_step: int, limit: int
     ) -> list[MetricPoint]:
-        """For each step beyond `after_step` the highest attempt's point, at most `limit` of them.
+        """For each step beyond `after_step` the highest attempt's point, at most `limit` of them."""
+        spans = clip(self.spans(project_id, job_id, names), after_step + 1, ENDLESS)
+        return self._first_points(project_id, job_id, spans, limit)
 
-        What an attempt measured beyond the step that a later one went on from does not count.
-        """
-        later = aliased(Attempt)
-        rewound = (
-            select(func.min(later.start_step))
-            .where(later.project_id == project_id, later.job_id == job_id, later.number > MetricValue.attempt)
-            .correlate(MetricValue)
-            .scalar_subquery()
-        )
-        wanted = [
-            *_of(project_id, job_id),
-            MetricValue.step > after_step,
-            or_(rewound.is_(None), MetricValue.step <= rewound),
-        ]
-        if names:
-            wanted.append(MetricValue.name.in_(names))
-        steps = select(MetricValue.step).where(*wanted).distinct().order_by(MetricValue.step).limit(limit).subquery()
-        query = (
-            select(MetricValue)
-            .where(*wanted, MetricValue.step.in_(select(steps.c.step)))
-            .ext(distinct_on(MetricValue.step, MetricValue.name))
-            .order_by(MetricValue.step, MetricValue.name, MetricValue.attempt.desc())
-        )
-        rows = self.session.scalars(query).all()
-        return [
-            MetricPoint(
-                attempt=max(row.attempt for row in group),
-                number=max(row.number for row in group),
-                step=step,
-                at=max(row.at for row in group),
-                values={row.name: row.value for row in group},
-            )
-            for step, rows_of_step in groupby(rows, key=lambda row: row.step)
-            for group in [list(rows_of_step)]
-        ]
+    def overview(
+        self, project_id: str, job_id: str, names: Sequence[str], first: int, last: int, max_points: int
+    ) -> Curves:
+        """The curves from step `first` to `last`: every point, if so many are allowed, else each name's lowest and
+        highest of equal groups of steps."""
+        spans = clip(self.spans(project_id, job_id, names), first, last)
+        if not spans:
+            return Curves([], False)
+        if max(span.last for span in spans) - min(span.first for span in spans) < max_points:
+            return Curves(self._first_points(project_id, job_id, spans, max_points), False)
+        groups = self._groups(project_id, job_id, spans, max_points)
+        if _longest(groups) <= max_points:
+            points = self._first_points(project_id, job_id, spans, max_points + 1)
+            if len(points) <= max_points:
+                return Curves(points, False)
+        return Curves(self._extremes(project_id, job_id, groups), True)
+
+    def export(self, project_id: str, job_id: str, span: Span) -> bytes:
+        """The values as lines of CSV, by PostgreSQL itself: columns as `metric_queries.EXPORT_COLUMNS`, by step."""
+        connection = self.session.connection().connection.driver_connection
+        assert isinstance(connection, psycopg.Connection)
+        place = (project_id, job_id, span.attempt, span.name, span.first, span.last)
+        with connection.cursor() as cursor, cursor.copy(EXPORT, place) as lines:
+            return b"".join(lines)
+
+    def _first_points(self, project_id: str, job_id: str, spans: Sequence[Span], limit: int) -> list[MetricPoint]:
+        """Spans follow each other by attempt, and share at most the step where one attempt ends and the next begins:
+        a point beyond the limit tells that all before it are whole."""
+        points: list[MetricPoint] = []
+        for _, of_attempt in groupby(spans, key=lambda span: span.attempt):
+            bound = _columns(Span, of_attempt) | {"project_id": project_id, "job_id": job_id, "limit": limit + 1}
+            points = _joined(points, self.session.execute(FIRST_POINTS, bound).all())
+            if len(points) > limit:
+                break
+        return points[:limit]
+
+    def _groups(self, project_id: str, job_id: str, spans: Sequence[Span], max_points: int) -> Sequence[Row[Any]]:
+        num_names = len({span.name for span in spans})
+        grid = grid_over(spans, max(max_points // (2 * num_names), 1))
+        pieces = chain.from_iterable(pieces_of(span, grid.bucket_widths) for span in spans)
+        bound = {"project_id": project_id, "job_id": job_id, "origin": grid.origin, "width": grid.width}
+        return self.session.execute(GROUPS, _columns(Piece, pieces) | bound).all()
+
+    def _extremes(self, project_id: str, job_id: str, groups: Sequence[Row[Any]]) -> list[MetricPoint]:
+        """`lowest` and `highest` of a group are value, step and attempt."""
+        wanted = {
+            (int(attempt), group.name, int(step))
+            for group in groups
+            for _, step, attempt in (group.lowest, group.highest)
+        }
+        attempts, names, steps = map(list, zip(*wanted, strict=True))
+        bound = {"project_id": project_id, "job_id": job_id, "attempts": attempts, "names": names, "steps": steps}
+        return _joined([], self.session.execute(POINTS_AT, bound).all())
 
 
-def _of(project_id: str, job_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return MetricValue.project_id == project_id, MetricValue.job_id == job_id
+def _columns(kind: type[Span] | type[Piece], rows: Iterable[Span | Piece]) -> dict[str, list[Any]]:
+    """Rows as one array for each of their fields, named in the plural."""
+    return {f"{field}s": list(column) for field, column in zip(kind._fields, zip(*rows, strict=True), strict=True)}
 
 
-def _points(rows: Sequence[MetricValue]) -> list[MetricPoint]:
-    return [
-        MetricPoint(attempt=attempt, number=number, step=step, at=at, values={row.name: row.value for row in group})
-        for (attempt, number, step, at), group in groupby(rows, key=lambda r: (r.attempt, r.number, r.step, r.at))
-    ]
+def _longest(groups: Sequence[Row[Any]]) -> int:
+    """Values of the name that has most."""
+    totals: dict[str, int] = {}
+    for group in groups:
+        totals[group.name] = totals.get(group.name, 0) + group.num_values
+    return max(totals.values(), default=0)
+
+
+def _joined(points: Sequence[MetricPoint], rows: Sequence[Any]) -> list[MetricPoint]:
+    """One point of each step, though two attempts have measured different names there, or an attempt twice."""
+    by_step = {point.step: point for point in points}
+    for step, attempt, number, at, names, values in rows:
+        held = by_step[step].values if step in by_step else {}
+        named = held | dict(zip(names, values, strict=True))
+        # Not validated again: of two thousand points that is half of Python's time.
+        by_step[step] = MetricPoint.model_construct(attempt=attempt, number=number, step=step, at=at, values=named)
+    return list(by_step.values())

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, exists, func, insert, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, text, tuple_, update
+from sqlalchemy.orm import Session, aliased
 
-from app.db.tables import Attempt, Dataset, DatasetUse, Job
+from app.db.tables import Attempt, Dataset, DatasetUse, Job, Project
 from app.domain.dataset import DatasetState
 from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancelled, JobClaimed, JobFailed, JobPaused
 from app.domain.job import HELD, LAPSE, MAX_LOSSES, MAX_LOSSES_WITHOUT_PROGRESS, FailureReason, JobState
 from app.domain.machine import Machine
 from app.errors import StaleAttempt
+from app.jobs.deadline import SPENT, seconds_left
 from app.jobs.repository import JobRepository
 
 CLAIM_LOCK = 7_411_902_557
@@ -36,7 +37,7 @@ class QueueRepository:
 
     def claim(self, machine: Machine, lease_seconds: float) -> Job | None:
         """The most urgent job that fits the machine, with a new attempt in its name; None if none waits."""
-        self.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
+        self._take_turn()
         query = (
             select(Job)
             .where(
@@ -44,9 +45,10 @@ class QueueRepository:
                 Job.lease_until.is_(None),
                 Job.device.in_(["auto", machine.device]),
                 Job.min_memory_gb <= machine.memory_gb,
+                Job.project_id.not_in(full_projects()),
                 ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting, DatasetState.invalid),
             )
-            .order_by(Job.priority.desc(), Job.created_at)
+            .order_by(Job.priority.desc(), Job.created_at, Job.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -71,6 +73,10 @@ class QueueRepository:
             started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
         )
 
+    def _take_turn(self) -> None:
+        """Until the transaction ends nobody else makes a job running, so that what was counted stays so."""
+        self.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
+
     def renew(self, claim: Claim, lease_seconds: float) -> JobState:
         """Prolong the lease and tell the job's state, which may hold a wish; StaleAttempt if it is lost for good."""
         renewed = update(Job).where(*held(claim)).values(lease_until=lease_end(lease_seconds)).returning(Job.state)
@@ -78,11 +84,15 @@ class QueueRepository:
         return JobState(state) if state else self._take_up_again(claim, lease_seconds)
 
     def _take_up_again(self, claim: Claim, lease_seconds: float) -> JobState:
-        """A lapsed attempt that nobody has replaced is its worker's again, and the loss is given back."""
+        """A lapsed attempt that nobody has replaced is its worker's again, and the loss is given back.
+
+        StaleAttempt also where other jobs have meanwhile filled the project's limit."""
+        self._take_turn()
         query = select(Job.worker_id, Attempt.worker_id).join(
             Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
         )
-        found = self.session.execute(query.where(*owned(claim), Job.lapsed).with_for_update(of=Job)).one_or_none()
+        query = query.where(*owned(claim), Job.lapsed, Job.project_id.not_in(full_projects()))
+        found = self.session.execute(query.with_for_update(of=Job)).one_or_none()
         if found is None:
             raise StaleAttempt
         self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
@@ -102,13 +112,16 @@ class QueueRepository:
         return JobState(job.state)
 
     def sweep(self) -> list[Job]:
-        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid."""
+        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid or whose
+        running time is spent."""
         lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
         yielding = select(Job).where(Job.state.not_in(HELD), Job.lease_until < func.clock_timestamp())
         doomed = select(Job).where(Job.state == JobState.queued, uses_dataset_in(DatasetState.invalid))
         moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
         moved += [self._free(job) for job in self.session.scalars(yielding.with_for_update(skip_locked=True))]
-        return moved + [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
+        moved += [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
+        late = select(Job).where(Job.state == JobState.queued, Job.lease_until.is_(None), seconds_left() <= 0)
+        return moved + [self._end_late(job) for job in self.session.scalars(late.with_for_update(skip_locked=True))]
 
     def _lose(self, job: Job) -> Job:
         start = self.session.scalars(
@@ -150,14 +163,20 @@ class QueueRepository:
 
     def _refuse(self, job: Job) -> Job:
         why = "The dataset turned out invalid; GET /datasets/{id} lists its problems."
+        return self._fail_queued(job, FailureReason.dataset_invalid, why)
+
+    def _end_late(self, job: Job) -> Job:
+        return self._fail_queued(job, FailureReason.deadline_exceeded, SPENT)
+
+    def _fail_queued(self, job: Job, reason: FailureReason, why: str) -> Job:
         return self.jobs.move(
             job.project_id,
             job.id,
             fence=job.attempt,
             sources=[JobState.queued],
             target=JobState.failed,
-            events=[JobFailed(reason=FailureReason.dataset_invalid, text=why)],
-            failure_reason=FailureReason.dataset_invalid,
+            events=[JobFailed(reason=reason, text=why)],
+            failure_reason=reason,
             failure_message=why,
         )
 
@@ -168,10 +187,27 @@ class QueueRepository:
         """Projects with a job that waits for nothing but a worker."""
         query = (
             select(Job.project_id)
-            .where(Job.state == JobState.queued, ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting))
+            .where(
+                Job.state == JobState.queued,
+                Job.project_id.not_in(full_projects()),
+                ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting),
+            )
             .distinct()
         )
         return self.session.scalars(query).all()
+
+    def position(self, job: Job) -> int:
+        """Place of a queued job in the order of the claim, from 1, whatever those before it wait for."""
+        older = tuple_(Job.created_at, Job.id) < tuple_(job.created_at, job.id)
+        # The first condition says nothing new; it is what the index can look up.
+        before = (Job.priority >= job.priority, or_(Job.priority > job.priority, older))
+        query = select(func.count()).select_from(Job).where(Job.state == JobState.queued, *before)
+        return self.session.scalars(query).one() + 1
+
+    def reached_limit(self, project_id: str) -> int | None:
+        """The limit of running jobs that keeps the project from another one; None if it may run more."""
+        query = select(Project.max_running_jobs).where(Project.id == project_id, Project.id.in_(full_projects()))
+        return self.session.scalars(query).one_or_none()
 
 
 def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
@@ -187,6 +223,18 @@ def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
 def held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     """The fence while the attempt is under way, whether its job is in a held state or it yields."""
     return (*owned(claim), Job.lease_until.is_not(None))
+
+
+def full_projects() -> Select[str]:
+    """Ids of the projects whose workers hold as many jobs as the project's limit allows."""
+    under_way, limited = aliased(Job), aliased(Project)
+    return (
+        select(limited.id)
+        .outerjoin(under_way, (under_way.project_id == limited.id) & under_way.lease_until.is_not(None))
+        .where(limited.max_running_jobs.is_not(None))
+        .group_by(limited.id)
+        .having(func.count(under_way.id) >= limited.max_running_jobs)
+    )
 
 
 def lease_end(seconds: float) -> ColumnElement[Any]:

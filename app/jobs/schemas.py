@@ -10,6 +10,7 @@ from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.domain.spec import JobSpec
 from app.jobs.service import resolved_spec
+from app.jobs.waiting import Waiting
 
 EXAMPLE_SPEC = {
     "base_model": "gemma-3-270m",
@@ -41,7 +42,9 @@ class JobOut(Wire):
     phase: JobPhase | None
     """What a running job is doing."""
     waiting_for: str | None = None
-    """What a queued job waits for; told for a single job, not in lists."""
+    """Why a queued job waits, as "3rd in queue" or "no worker online with 24 GB"; for a single job, not in lists."""
+    queue_position: int | None = None
+    """Place of a queued job among those of all projects, from 1; told for a single job, not in lists."""
     attempt: int
     progress: float
     """Share of the steps that are done, 0 to 1."""
@@ -66,13 +69,14 @@ class JobOut(Wire):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, adapter_id: str | None = None, waiting_for: str | None = None) -> "JobOut":
+    def of(cls, job: Job, adapter_id: str | None = None, waiting_for: Waiting | None = None) -> "JobOut":
         return cls(
             id=job.id,
             name=job.name,
             state=JobState(job.state),
             phase=JobPhase(job.phase) if job.phase else None,
-            waiting_for=waiting_for,
+            waiting_for=waiting_for.reason if waiting_for else None,
+            queue_position=waiting_for.position if waiting_for else None,
             attempt=job.attempt,
             progress=job.step / job.total_steps if job.total_steps else 0.0,
             step=job.step,
@@ -138,8 +142,10 @@ class EventList(Wire):
 
 
 class MetricList(Wire):
-    """A job's curve: for each step the point that counts, oldest first."""
+    """A job's curves: for each step the point that counts, by step."""
 
     items: list[MetricPoint]
     next_after_step: int | None
-    """Send it as `after_step` for what follows; null when nothing more is there yet."""
+    """Send it as `after_step` for what follows; null when nothing more is there yet, or a range was asked for."""
+    downsampled: bool
+    """Whether the range holds more points; those shown are the extremes."""

@@ -23,6 +23,7 @@ from app.domain.spec import JobSpec
 from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
 from app.jobs.repository import JobFilter, JobRepository
 from app.jobs.spec_check import SpecCheck
+from app.jobs.waiting import Waiting, waiting
 from app.outbox import ring
 
 
@@ -65,14 +66,9 @@ class JobService:
     def adapter_ids(self, project_id: str, jobs: Sequence[Job]) -> dict[str, str]:
         return self.jobs.adapter_ids(project_id, [job.id for job in jobs])
 
-    def waiting_for(self, job: Job) -> str | None:
-        """What a queued job waits for, as a person would say it."""
-        if job.state != JobState.queued:
-            return None
-        if job.lease_until is not None:
-            return "the checkpoint of its last attempt"
-        ready = DatasetService(self.session).uses_are_ready(job.project_id, job.id)
-        return "a worker" if ready else "the inspection of its dataset"
+    def waiting_for(self, job: Job) -> Waiting | None:
+        """Where a queued job stands, and what it waits for."""
+        return waiting(self.session, job) if job.state == JobState.queued else None
 
     def cancel(self, project_id: str, id: str) -> Job:
         """A job that nobody runs is cancelled at once; one that runs is asked to stop."""

@@ -82,7 +82,7 @@ async def follow(
     """The stream's bytes, until the job is final and everything was sent, or the job is deleted."""
 
     def look_now() -> Look:
-        with transaction(sessions) as session:
+        with transaction(sessions, "follow") as session:
             return look(session, project_id, job_id, place)
 
     yield format_sse_event(retry=2000)

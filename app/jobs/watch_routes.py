@@ -1,4 +1,4 @@
-"""Watching a job: its events, its curve, and both live as server-sent events."""
+"""Watching a job: its events, and with its metric points live as server-sent events."""
 
 from typing import Annotated
 
@@ -9,9 +9,8 @@ from fastapi.sse import EventSourceResponse
 
 from app.db.session import transaction
 from app.errors import BadCursor, JobNotFound
-from app.jobs.metrics import MetricRepository
 from app.jobs.repository import JobRepository
-from app.jobs.schemas import EventList, EventOut, MetricList
+from app.jobs.schemas import EventList, EventOut
 from app.jobs.stream import Place, follow, look
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
@@ -34,22 +33,6 @@ def list_events(
     events = jobs.events(caller.project_id, id, after, limit + 1)
     items = [EventOut.of(event) for event in events[:limit]]
     return EventList(items=items, next_after=items[-1].number if len(events) > limit else None)
-
-
-@router.get("/{id}/metrics", summary="The curves of a job", responses=problems(JobNotFound))
-def list_metrics(
-    id: str,
-    caller: CallerDep,
-    session: SessionDep,
-    names: Annotated[list[str] | None, Query(description="Only these metrics; may be repeated.")] = None,
-    after_step: Annotated[int, Query(ge=-1, le=2**62, description="Only later steps.")] = -1,
-    limit: Annotated[int, Query(ge=1, le=2000)] = 2000,
-) -> MetricList:
-    """For each step the values that count: those of the latest attempt that measured it."""
-    JobRepository(session).get(caller.project_id, id)
-    points = MetricRepository(session).curve(caller.project_id, id, names or (), after_step, limit + 1)
-    items = points[:limit]
-    return MetricList(items=items, next_after_step=items[-1].step if len(points) > limit else None)
 
 
 def get_place(
@@ -81,7 +64,7 @@ async def stream_job(
     state = request.app.state
 
     def first_look() -> bool:
-        with transaction(state.sessions) as session:
+        with transaction(state.sessions, "stream_job") as session:
             JobRepository(session).get(caller.project_id, id)
             return place is not None and look(session, caller.project_id, id, place).is_over
 

@@ -18,7 +18,7 @@ def main() -> None:
     create.add_argument("--read-only", action="store_true", help="without the right to change anything")
     given = parser.parse_args()
     engine = connect(get_settings().database_url, pool_size=1)
-    with transaction(open_sessions(engine)) as session:
+    with transaction(open_sessions(engine), "create_key") as session:
         project_id = find_or_create_project(session, given.project)
         key = KeyService(session).create(project_id, given.name, ["read"] if given.read_only else SCOPES)
     print(key)

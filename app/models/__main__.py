@@ -34,19 +34,19 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
     folder = given.path.absolute() if given.path else hub.fetch(given.hub, given.revision, get_settings().cache_dir)
     facts = read_folder(folder)
     source, revision = (str(folder), digest_folder(folder)) if given.path else (given.hub, given.revision)
-    with transaction(sessions) as session:
+    with transaction(sessions, "add_model") as session:
         project_id = find_or_create_project(session, given.project)
         return describe(ModelService(session).add(project_id, given.name, source, revision, facts))
 
 
 def remove(sessions: Sessions, given: argparse.Namespace) -> str:
-    with transaction(sessions) as session:
+    with transaction(sessions, "remove_model") as session:
         ModelService(session).remove(find_or_create_project(session, given.project), given.name)
     return f"{given.name} is out of the catalogue; its files are where they were."
 
 
 def show(sessions: Sessions, given: argparse.Namespace) -> str:
-    with transaction(sessions) as session:
+    with transaction(sessions, "show_catalogue") as session:
         models = ModelService(session).all(find_or_create_project(session, given.project))
     return "\n".join(describe(model) for model in models) or "The catalogue is empty; `tunewright models add` fills it."
 

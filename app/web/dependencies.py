@@ -6,13 +6,14 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Query, Request
 from sqlalchemy.orm import Session
 
+from app.db.session import transaction
 from app.domain.page import Cursor
 from app.settings import Settings
 from app.storage import Storage
 
 
 def get_session(request: Request) -> Iterator[Session]:
-    with request.app.state.sessions() as session, session.begin():
+    with transaction(request.app.state.sessions, request.scope["endpoint"].__name__) as session:
         yield session
 
 

@@ -42,7 +42,7 @@ async def readyz(request: Request) -> Response:
     """200 while the database answers; what else answers is told too. Asks for no key."""
 
     def ask_database() -> None:
-        with transaction(request.app.state.sessions) as session:
+        with transaction(request.app.state.sessions, "readyz") as session:
             session.execute(text("SELECT 1"))
 
     ready = Readiness(database="ok", redis="ok")

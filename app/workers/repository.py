@@ -1,19 +1,78 @@
-"""Workers as they last showed themselves."""
+"""Workers as they last showed themselves. Whatever is long or short is so by the database's clock."""
 
-from sqlalchemy import func
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import Worker
+from app.db.tables import Job, Worker
 from app.domain.machine import Machine
+
+MOST_SHOWN = 1000
+
+
+class ShownWorker(NamedTuple):
+    worker: Worker
+    online: bool
+    busy: bool
 
 
 class WorkerRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def seen(self, machine: Machine) -> None:
-        row = {"id": machine.worker_id, "device": machine.device, "memory_gb": machine.memory_gb}
-        self.session.execute(
-            insert(Worker).values(row).on_conflict_do_update(index_elements=["id"], set_={"seen_at": func.now()})
+    def register(
+        self, machine: Machine, versions: Mapping[str, str], queues: Collection[str], *, draining: bool, lease: float
+    ) -> None:
+        """Anew, if a worker of that id was here before: a container's processes have the same id after a restart."""
+        row = {
+            "device": machine.device,
+            "device_name": machine.device_name,
+            "memory_gb": machine.memory_gb,
+            "versions": dict(versions),
+            "queues": sorted(queues),
+            "draining": draining,
+            "started_at": func.clock_timestamp(),
+            "seen_at": func.clock_timestamp(),
+            "online_until": lease_end(lease),
+        }
+        statement = insert(Worker).values(row | {"id": machine.worker_id})
+        self.session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=row))
+
+    def sign(self, id: str, *, draining: bool, lease: float) -> bool:
+        """Note that it lives; False if it is not registered."""
+        signed = update(Worker).where(Worker.id == id).returning(Worker.id)
+        values = {"draining": draining, "seen_at": func.clock_timestamp(), "online_until": lease_end(lease)}
+        return self.session.scalars(signed.values(values)).one_or_none() is not None
+
+    def remove(self, id: str) -> None:
+        self.session.execute(delete(Worker).where(Worker.id == id))
+
+    def remove_unseen(self, seconds: float) -> Sequence[str]:
+        """Those that have given no sign for so long; their ids."""
+        unseen = Worker.seen_at < func.clock_timestamp() - timedelta(seconds=seconds)
+        return self.session.scalars(delete(Worker).where(unseen).returning(Worker.id)).all()
+
+    def all(self) -> Sequence[ShownWorker]:
+        """Those online first, by id. Of the jobs that they hold nothing is told but that there is one."""
+        busy = exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None))
+        query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
+        return [ShownWorker(*row) for row in self.session.execute(query)]
+
+    def taking_jobs(self) -> Sequence[tuple[str, float]]:
+        """Device and memory of each worker that is online and may claim jobs."""
+        query = select(Worker.device, Worker.memory_gb).where(
+            is_online(), ~Worker.draining, Worker.queues.contains(["training"])
         )
+        return [(row.device, row.memory_gb) for row in self.session.execute(query)]
+
+
+def is_online() -> ColumnElement[bool]:
+    return Worker.online_until > func.clock_timestamp()
+
+
+def lease_end(seconds: float) -> ColumnElement[Any]:
+    return func.clock_timestamp() + timedelta(seconds=seconds)

@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,20 +44,20 @@ class Stack(NamedTuple):
         }
 
 
-def environment(data: Path) -> dict[str, str]:
+def environment(data: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TUNEWRIGHT_")}
     for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
         kept.pop(name, None)
     folders = {"TUNEWRIGHT_DATA_DIR": str(data), "TUNEWRIGHT_CACHE_DIR": str(data / "cache")}
-    return kept | SHORT_TIMES | folders
+    return kept | SHORT_TIMES | folders | more
 
 
-def start_stack(data: Path) -> Stack:
+def start_stack(data: Path, **more: str) -> Stack:
     log = data.with_name(data.name + ".log").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-m", "app.embedded", "--data-dir", str(data), "--port", "0"],
         cwd=ROOT,
-        env=environment(data),
+        env=environment(data, **more),
         stdout=log,
         stderr=log,
     )
@@ -96,6 +97,27 @@ def stack(stack_folder: Path, tiny_model: Path) -> Iterator[Stack]:
     subprocess.run(add, cwd=ROOT, env=started.environment(), check=True, stdout=subprocess.DEVNULL)
     yield started
     stop_stack(started)
+
+
+@pytest.fixture(scope="module")
+def make_stack(tiny_model: Path) -> Iterator[Callable[..., Stack]]:
+    """Starts a stack that tests may hurt, with settings of its own."""
+    started: list[Stack] = []
+
+    def make(**more: str) -> Stack:
+        folder = Path(tempfile.mkdtemp(prefix="tunewright-survival-"))
+        folder.chmod(0o755)
+        stack = start_stack(folder / "data", **more)
+        started.append(stack)
+        add = [sys.executable, "-m", "app.models", "add", "tiny", "--path", str(tiny_model)]
+        subprocess.run(add, cwd=ROOT, env=stack.environment(), check=True, stdout=subprocess.DEVNULL)
+        return stack
+
+    yield make
+    for stack in started:
+        if stack.process.poll() is None:
+            stop_stack(stack)
+        shutil.rmtree(stack.data.parent, ignore_errors=True)
 
 
 @pytest.fixture

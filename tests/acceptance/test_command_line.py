@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -54,6 +56,10 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     assert "100%, step 3 of 3, attempt 1" in shown
     assert job["adapter_id"] in shown
     type_in("jobs", "logs", job["id"])
+    assert type_in("jobs", "metrics", job["id"], "--name", "loss").stdout.strip() == f"{job['id']}.csv"
+    assert [row.split(",")[:2] for row in (tmp_path / f"{job['id']}.csv").read_text().splitlines()[1:]] == [
+        ["loss", str(step)] for step in (1, 2, 3)
+    ]
 
     assert job["adapter_id"] in type_in("adapters", "list").stdout
     assert type_in("adapters", "download", job["adapter_id"]).stdout.strip() == job["adapter_id"]
@@ -63,6 +69,35 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     type_in("jobs", "delete", job["id"])
     assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr
+
+
+def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
+    def workers() -> dict[str, Any]:
+        """Those online, by their queue."""
+        return {each["queues"][0]: each for each in json.loads(type_in("workers", "--json").stdout) if each["online"]}
+
+    assert workers().keys() == {"light", "training"}
+    words = ["--model", "tiny", "--dataset", rows, "--max-steps", 100_000, "--json"]
+    job = json.loads(type_in("jobs", "create", *words).stdout)
+    until = time.monotonic() + 60
+    while not workers()["training"]["busy"]:
+        assert time.monotonic() < until
+    began = workers()["training"]["seen_at"]
+    time.sleep(3)
+    training = workers()["training"]
+    assert (training["busy"], training["online"]) == (True, True)
+    assert training["seen_at"] > began
+    assert not workers()["light"]["busy"]
+    assert {"busy", "idle"} <= set(type_in("workers").stdout.split())
+
+    waiting = json.loads(type_in("jobs", "create", *words).stdout)
+    assert "1st in queue" in type_in("jobs", "show", waiting["id"]).stdout
+    assert "at most 1 of its jobs" in type_in("projects", "limit", "default", 1).stdout
+    assert "limit of 1 running job is reached" in type_in("jobs", "show", waiting["id"]).stdout
+    assert "any number" in type_in("projects", "limit", "default", "none").stdout
+    for each in (waiting, job):
+        type_in("jobs", "cancel", each["id"])
+    type_in("jobs", "watch", job["id"], status=1)
 
 
 def test_a_job_is_posted_once_paused_resumed_and_retried(type_in: Type, rows: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(
     with paused(stack, "light@"):
         dataset = client.upload_dataset(bad)
         job = client.create_job(base_model="tiny", dataset_id=dataset.id, training={"epochs": 1})
-        assert job.waiting_for == "the inspection of its dataset"
+        assert job.waiting_for == "its dataset is being inspected"
     done = client.wait(job.id)
     assert (done.state, done.failure and done.failure["reason"]) == ("failed", "dataset_invalid")
     with pytest.raises(TunewrightError) as refused:

@@ -32,8 +32,14 @@ def until_trained(client: Client, job_id: str, step: int) -> None:
 
 def trainers_of(stack: Stack, job_id: str) -> list[psutil.Process]:
     """Training processes that are at work on the job: they have moved into its folder."""
-    children = [child for child in find_worker(stack).children() if "worker.training" in child.cmdline()]
-    return [child for child in children if job_id in child.cwd()]
+    return [child for child in find_worker(stack).children() if works_in(child, job_id)]
+
+
+def works_in(process: psutil.Process, folder: str) -> bool:
+    try:
+        return "worker.training" in process.cmdline() and folder in process.cwd()
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return False
 
 
 def assert_unbroken(client: Client, job_id: str, num_attempts: int) -> None:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -32,12 +33,12 @@ def own_stack(tiny_model: Path) -> Iterator[Stack]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def submit(client: Client, folder: Path, steps: int) -> Job:
+def submit(client: Client, folder: Path, steps: int, **fields: Any) -> Job:
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)))
     dataset = client.upload_dataset(rows)
     training = {"max_steps": steps, "batch_size": 2, "save_every": 50}
-    return client.create_job(base_model="tiny", dataset_id=dataset.id, training=training)
+    return client.create_job(base_model="tiny", dataset_id=dataset.id, training=training, **fields)
 
 
 def wait_for_checkpoint(client: Client, job_id: str) -> None:

@@ -322,7 +322,7 @@ def test_documented_commands_exist() -> None:
                 [sys.executable, "-m", module, words[0], "--help"], capture_output=True, text=True, check=True, cwd=ROOT
             ).stdout
             assert all(word in help_text for word in words if word.startswith("--"))
-    assert modules == {"app.keys", "app.models"}
+    assert modules == {"app.keys", "app.models", "app.projects"}
 
 
 def test_guide_names_every_volume() -> None:

@@ -19,21 +19,28 @@ SHOWN_PROBLEMS = 10
 @app.command()
 def upload(
     file: Annotated[Path, typer.Argument(help="JSON Lines: one example a line.")],
+    expires_after: Annotated[
+        int | None, typer.Option(min=1, metavar="SECONDS", help="Delete it so long after the upload.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on."""
     with Client() as client:
-        dataset = client.wait_for_dataset(send(client, file).id)
+        dataset = client.wait_for_dataset(send(client, file, expires_after).id)
     show_dataset(dataset, as_json)
     if dataset.state == "invalid":
         raise typer.Exit(1)
 
 
-def send(client: Client, file: Path) -> Dataset:
+def send(client: Client, file: Path, expires_after: int | None = None) -> Dataset:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("Uploading")
-        return client.upload_dataset(file, lambda done, total: bar.update(task, completed=done, total=total))
+        return client.upload_dataset(
+            file,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            expires_after_seconds=expires_after,
+        )
 
 
 @app.command("list")
@@ -88,6 +95,7 @@ def show_dataset(dataset: Dataset, as_json: bool) -> None:
         "size": size(dataset.bytes),
         "sha256": dataset.sha256,
         "created": instant(dataset.created_at),
+        "expires": instant(dataset.expires_at),
         "problems": "\n".join(problems),
     }
     print_facts(facts)

@@ -159,6 +159,19 @@ def download(
 
 
 @app.command()
+def metrics(
+    id: Id,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Ends in .csv or .parquet [./ID.csv].")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
+    all_attempts: Annotated[bool, typer.Option("--all-attempts", help="Also what was measured and rewound.")] = False,
+) -> None:
+    """Download every value that a job has measured."""
+    with Client() as client:
+        path = client.download_metrics(id, file or Path(f"{id}.csv"), name or (), all_attempts)
+    console.print(str(path), soft_wrap=True)
+
+
+@app.command()
 def logs(id: Id) -> None:
     """Print the last that the training process has said."""
     with Client() as client:
@@ -194,7 +207,7 @@ def facts_of(job: Job) -> dict[str, object]:
         "name": job.name,
         "state": job.state,
         "phase": job.phase,
-        "waits for": job.waiting_for,
+        "waits": job.waiting_for,
         "retry of": job.retry_of,
         "failure": f"{job.failure['reason']}: {job.failure['message']}" if job.failure else None,
         "progress": f"{job.progress:.0%}, step {job.step} of {job.total_steps or '?'}, attempt {job.attempt}",

@@ -1,8 +1,8 @@
 """Activations of gated MLPs, and their derivatives beside them.
 
-SiLU is x · σ(x), and the tanh approximation of GELU (arXiv 1606.08415) is x · σ(√(8/π) · (x + 0.044715 · x³)), because
-(1 + tanh u) / 2 = σ(2u). A CPU has a quick sigmoid and a slow tanh, so that both are taken through the first; it works
-on pieces that stay in its cache. A GPU has kernels that do each in one pass.
+SiLU is x · sigmoid(x). The tanh approximation of GELU (arXiv 1606.08415) is x · sigmoid(√(8/π) · (x + 0.044715 · x³)),
+because (1 + tanh u) / 2 = sigmoid(2u). A CPU has a quick sigmoid and a slow tanh, so that both are taken through the
+first; it works on pieces that stay in its cache. A GPU has kernels that do each in one pass.
 """
 
 import math
@@ -22,7 +22,7 @@ PIECE = 2**18
 
 @dataclass(frozen=True)
 class Activation:
-    """x · σ(linear · x + cubic · x³), and torch's own kernels for it and its gradient by x, of (gradient, x)."""
+    """x · sigmoid(linear · x + cubic · x³), and torch's own kernels for it and its gradient by x, of (gradient, x)."""
 
     linear: float
     cubic: float

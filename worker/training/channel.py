@@ -2,14 +2,17 @@
 
 import os
 import threading
+import time
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import TypeAdapter
 
-from worker.training.protocol import Failed, Finished, Heard, Line, Request, Stop, Stopped, parse_heard
+from worker.training.protocol import Began, Failed, Finished, Heard, Line, Request, Stop, Stopped, parse_heard
 
 PARENT_GONE = 3
 """Exit status when the parent went away first."""
+PULSE_SECONDS = 1.0
 
 
 class StopAsked(Exception):
@@ -49,12 +52,27 @@ class Channel:
         if self.stop_wish:
             raise StopAsked
 
+    def pulse(self, what: str) -> Callable[[], None]:
+        """To be called at each turn of a work of many quick turns: it is said now and then, and a stop is obeyed."""
+        said_at = 0.0
+
+        def turn() -> None:
+            nonlocal said_at
+            self.raise_if_stopped()
+            if time.monotonic() - said_at > PULSE_SECONDS:
+                said_at = time.monotonic()
+                self.say(Began(what=what))
+
+        return turn
+
     def _listen(self) -> None:
         stop = TypeAdapter(Stop)
-        for line in self._heard:
-            self.stop_wish = stop.validate_json(line).why
-        if not self._ended:
-            os._exit(PARENT_GONE)  # at once and from any step: nobody is left to hear the end
+        try:
+            for line in self._heard:
+                self.stop_wish = stop.validate_json(line).why
+        finally:  # also behind half a line, the last words of a parent that was killed
+            if not self._ended:
+                os._exit(PARENT_GONE)  # at once and from any step: nobody is left to hear the end
 
 
 def move_in(request: Request) -> None:

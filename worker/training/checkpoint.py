@@ -10,6 +10,7 @@
 | manifest.json | size and SHA-256 of all the others |
 """
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from app.domain.failpoint import around
 from app.domain.job import FailureReason
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
@@ -31,6 +33,8 @@ VERSION: Final = 2
 COPIED_BYTES: Final = 2**30
 """State of this size or less is copied before it is written. More is a full fine-tune's on a CPU, where a copy might
 not fit beside it: training waits for the disk instead."""
+SPARED_BYTES: Final = 2 * 2**20
+"""Of the disk's room, beside the tensors: for their names, for the log and for metric points that wait."""
 
 Weights = dict[str, Tensor]
 
@@ -68,6 +72,10 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]
     """By the file they go to."""
     state: dict[str, Any]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.nbytes for tensors in self.tensors.values() for tensor in tensors.values())
 
 
 @dataclass(frozen=True)
@@ -110,23 +118,31 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
 
 def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
     """Under a temporary name first: a folder with its final name is whole and on disk. OSError or SafetensorError if
-    it cannot be written; nothing is left then."""
+    it cannot be written, before anything is if there is no room; nothing is left then."""
     final = root / f"step-{snapshot.step:08d}"
     partial = root / f".partial-{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
+        require_room(root, snapshot.num_bytes + SPARED_BYTES)
         for name, tensors in snapshot.tensors.items():
             save_file(tensors, partial / f"{name}.safetensors")
         _write_json(partial / "state.json", snapshot.state)
         _write_json(partial / "manifest.json", {"manifest_version": 1, "files": digests(partial)})
         sync_folder(partial)
-        partial.rename(final)
+        with around("name_checkpoint"):
+            partial.rename(final)
     except (OSError, SafetensorError):
         shutil.rmtree(partial, ignore_errors=True)
         raise
     sync(root)
     return final
+
+
+def require_room(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise OSError(errno.ENOSPC, f"it takes {num_bytes / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -9,7 +9,7 @@ import torch
 from app.domain.spec import EarlyStopping
 from worker.training.failure import not_finite
 from worker.training.model import Model
-from worker.training.packing import Example, pack
+from worker.training.packing import Example, MicroBatch, pack
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Evaluations:
 
 
 @torch.no_grad()
-def evaluate(model: Model, examples: Sequence[Example], step: int, watch: Callable[[], None]) -> Evaluation:
-    """Means over labelled tokens, after `step`. `watch` is called before each micro-batch and may raise."""
+def evaluate(model: Model, examples: Sequence[Example], step: int, watch: Callable[[MicroBatch], None]) -> Evaluation:
+    """Means over labelled tokens, after `step`. `watch` is shown each micro-batch beforehand and may raise."""
     total, hits, count = 0.0, 0, 0
     model.causal.eval()
     try:
         for batch in pack(examples, model.micro_batch_tokens):
-            watch()
+            watch(batch)
             losses, right = model.losses(batch, judge=True)
             finite = torch.isfinite(losses)
             if not finite.all():

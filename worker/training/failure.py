@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from app.domain.job import FailureReason
 
+MAX_NAMED = 20
+
 
 class TrainingFailed(Exception):
     """Ends the training as a failure of the job: `message` says what was wrong and what to do."""
@@ -16,10 +18,13 @@ class TrainingFailed(Exception):
 
 def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
     """`rows` are lines of the dataset."""
-    lines = sorted(rows)
-    shown = ", ".join(map(str, lines[:20])) + (" …" if len(lines) > 20 else "")
     return TrainingFailed(
         FailureReason.nan_loss,
-        f"The {what} of step {step} is not a finite number (dataset rows {shown}); lower learning_rate or look at "
-        "these rows.",
+        f"The {what} of step {step} is not a finite number ({named(rows)}); lower learning_rate or look at these rows.",
     )
+
+
+def named(rows: Iterable[int]) -> str:
+    """Lines of the dataset, the first of them at least."""
+    lines = sorted(rows)
+    return f"dataset rows {', '.join(map(str, lines[:MAX_NAMED]))}" + (" …" if len(lines) > MAX_NAMED else "")

@@ -12,8 +12,8 @@ from typing import Any, Final, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from worker.training.attention import attend
 from worker.training.activation import ACTIVATIONS
+from worker.training.attention import attend
 from worker.training.gated_mlp import gated_mlp
 from worker.training.lora import AdaptedLinear
 from worker.training.norm import norm_eps, norm_weight, rms_norm

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from app.domain.failpoint import around
 from worker.training.quantization import NF4Linear, Packed
 
 FORMAT = 1
@@ -73,7 +74,8 @@ class NF4Cache:
                 _write(file, packed)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).rename(self.path)
+            with around("keep_nf4"):
+                Path(name).rename(self.path)
         except OSError:
             Path(name).unlink(missing_ok=True)
             return False

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from app.domain.failpoint import around
 from app.domain.job import FailureReason
 from app.domain.spec import Adapter, JobSpec
 from worker.training.failure import TrainingFailed
@@ -88,7 +89,8 @@ def _keep(place: Path, verdict: Verdict) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps({"paths": sorted(verdict.paths), "refused": verdict.refused}))
-        partial.replace(place)
+        with around("keep_parity"):
+            partial.replace(place)
     except OSError as error:
         log.warning("The parity check's verdict could not be kept: %s", error)
 

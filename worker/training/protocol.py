@@ -83,6 +83,15 @@ class PhaseEntered(Line):
     phase: JobPhase
 
 
+class Began(Line):
+    """A part of the work begins: a micro-batch, a layer, some rows. When nothing more is said for too long, it is what
+    the process hangs in."""
+
+    kind: Literal["began"] = "began"
+    what: str
+    """As it reads behind "It hangs in "."""
+
+
 class Planned(Line):
     """Said once, before the first step."""
 
@@ -176,6 +185,7 @@ parse_heard: TypeAdapter[Heard] = TypeAdapter(Heard)
 Said = Annotated[
     Ready
     | PhaseEntered
+    | Began
     | Planned
     | Replanned
     | Started

@@ -11,6 +11,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from app.domain.failpoint import around
 from worker.training.checkpoint import Position
 from worker.training.evaluation import Evaluation
 from worker.training.machine import library_versions
@@ -49,8 +50,9 @@ def publish(model: Model, outcome: Outcome) -> Path:
     shutil.copytree(outcome.tokenizer, folder, dirs_exist_ok=True)
     _name_turn_ends(outcome, outcome.eos, folder)
     _write_card(outcome, folder)
-    _write_manifest(outcome, folder)
-    sync_folder(folder)
+    with around("complete_result"):
+        _write_manifest(outcome, folder)
+        sync_folder(folder)
     return folder
 
 

@@ -31,15 +31,16 @@ from worker.training.checkpoint import (
 )
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
-from worker.training.failure import not_finite
+from worker.training.failure import named, not_finite
 from worker.training.ladder import Ladder
 from worker.training.model import Model, load_config, load_model, quantize_ahead
 from worker.training.nf4_cache import NF4Cache
 from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
-from worker.training.packing import Epochs, Example, pack
+from worker.training.packing import Epochs, Example, MicroBatch, pack
 from worker.training.parity import check_parity
 from worker.training.plan import is_out_of_memory, make_plan
 from worker.training.protocol import (
+    Began,
     Finished,
     Happened,
     Line,
@@ -94,12 +95,14 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
     checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
     earlier = plan_of(checkpoint.fingerprint) if checkpoint else request.resolved
     cache = _quantize_meanwhile(request, config, earlier, channel)
-    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped), channel)
+    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.say), channel)
     plan = make_plan(request, config, rows.training.longest, earlier)
+    channel.say(Began(what="the loading of the model"))
     started = time.monotonic()
     model = load_model(request.base_model_path, config, request.spec, plan, cache)
     start_adapter(model, request, rows.training)
     loaded_at = time.monotonic()
+    channel.say(Began(what="the parity check of the fast paths"))
     choose_paths(model, request, channel)
     parity_seconds = time.monotonic() - loaded_at
     loaded = ModelLoaded(
@@ -136,7 +139,7 @@ def _quantize_meanwhile(
     folder, revision = request.base_model_path, request.base_model_revision
     double_quant = quantization.double_quant
     cache = NF4Cache.of(request.cache_dir, folder, revision, double_quant=double_quant, device=plan.device)
-    quantize_ahead(folder, config, quantization, plan, cache, channel.raise_if_stopped)
+    quantize_ahead(folder, config, quantization, plan, cache, channel.pulse("the quantization of the model"))
     return cache
 
 
@@ -189,6 +192,7 @@ class Run:
 
     def publish(self) -> None:
         self._say(PhaseEntered(phase=JobPhase.publishing))
+        self._say(Began(what="the writing of the result"))
         step, validation = self._promote()
         rows = self.rows
         outcome = Outcome(
@@ -235,6 +239,7 @@ class Run:
 
     def _rehearse(self) -> float:
         """Seconds."""
+        self._say(Began(what="the dry run"))
         started = time.monotonic()
         rows, scratch = self.rows, self.request.work_dir / "rehearsal"
         batch = self.ladder.within(
@@ -255,6 +260,7 @@ class Run:
         num_labelled = sum(example.num_labelled for example in examples)
         total = 0.0
         for batch in pack(examples, self.model.micro_batch_tokens):
+            self._begin(f"step {step}", batch)
             losses, _ = self.model.losses(batch)
             finite = torch.isfinite(losses)
             if not finite.all():
@@ -282,6 +288,7 @@ class Run:
             raise StopAsked
 
     def _save(self) -> None:
+        self._say(Began(what=f"the checkpoint of step {self.state.position.step}"))
         self.writer.wait()
         self.writer.write(take_snapshot(self.state, fingerprint(self.request, self.resolved)))
 
@@ -298,7 +305,7 @@ class Run:
         try:
             result = self.ladder.within(
                 self.state.position.step + 1,
-                lambda: evaluate(self.model, self.rows.validation, step, self.channel.raise_if_stopped),
+                lambda: evaluate(self.model, self.rows.validation, step, self._watch_evaluation),
             )
         except StopAsked:
             if self.channel.stop_wish == "drain":
@@ -312,6 +319,13 @@ class Run:
         self._say(Measured(step=step, values=values))
         self._tell(Evaluated(step=step, **values))
         self._say(PhaseEntered(phase=JobPhase.training))
+
+    def _watch_evaluation(self, batch: MicroBatch) -> None:
+        self.channel.raise_if_stopped()
+        self._begin(f"the evaluation after step {self.state.position.step}", batch)
+
+    def _begin(self, what: str, batch: MicroBatch) -> None:
+        self._say(Began(what=f"{what} ({named(example.line for example in batch.examples)})"))
 
     def _is_done(self) -> bool:
         return self.state.position.step >= self.total_steps or self._is_stopped_early()

@@ -16,6 +16,7 @@ WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
     "validation_dataset_id": True,
     "resources": True,  # what they came to is in the plan
     "max_retries": True,
+    "max_duration_seconds": True,
     "name": True,
     "suffix": True,
     "metadata": True,

@@ -36,7 +36,7 @@ def main() -> int:
             move_in(heard)
             if tokens is None or folder != heard.base_model_path:
                 tokens = load_tokens(heard.base_model_path)
-            channel.say(tokenize(heard, tokens))
+            channel.say(tokenize(heard, tokens, channel.pulse("the rendering of the dataset's rows")))
             os.nice(LEAST_PRIORITY)  # the first steps of the training go before
             save_tokenizer(heard, tokens)
     except Exception as error:

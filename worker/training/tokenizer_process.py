@@ -17,15 +17,21 @@ from typing import Annotated, Protocol
 from pydantic import Field, TypeAdapter, ValidationError
 
 import worker
+from app.domain.failpoint import around
 from app.domain.job import FailureReason
 from worker.training.failure import TrainingFailed
-from worker.training.protocol import Failed, Line, Ready, Request, Tokenized, Warm
+from worker.training.protocol import Began, Failed, Line, Ready, Request, Tokenized, Warm
 
 WATCH_SECONDS = 0.05
 Watch = Callable[[], None]
 """Called again and again while something is awaited; may raise."""
-Word = Annotated[Ready | Tokenized | Failed, Field(discriminator="kind")]
+Tell = Callable[[Line], None]
+Word = Annotated[Ready | Began | Tokenized | Failed, Field(discriminator="kind")]
 parse_word: TypeAdapter[Word] = TypeAdapter(Word)
+
+
+def ignore(line: Line) -> None:
+    return
 
 
 class Tokenizing(Protocol):
@@ -33,7 +39,8 @@ class Tokenizing(Protocol):
 
     def begin(self, request: Request) -> None: ...
 
-    def rows(self, watch: Watch) -> Tokenized: ...
+    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
+        """`tell` hears how it goes on."""
 
     def tokenizer(self) -> Path:
         """Folder of the tokenizer's files."""
@@ -43,12 +50,13 @@ class TokenizingProcess:
     """Started at once; it hears `worker.training.protocol` too."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.training.tokenizer_main"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[1])},
-        )
+        with around("start_tokenizing"):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "worker.training.tokenizer_main"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[1])},
+            )
         self._said: queue.Queue[Word | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, name="tokenizing-pipe", daemon=True)
         self._reader.start()
@@ -72,8 +80,9 @@ class TokenizingProcess:
         self._request = request
         self._tell(request)
 
-    def rows(self, watch: Watch) -> Tokenized:
-        word = self._next(watch)
+    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
+        while isinstance(word := self._next(watch), Began):
+            tell(word)
         if isinstance(word, Failed):
             raise TrainingFailed(word.reason, word.message)
         if isinstance(word, Tokenized):

@@ -12,7 +12,7 @@ from app.domain.job import FailureReason
 from worker.training.failure import TrainingFailed
 from worker.training.protocol import Request, Tokenized
 from worker.training.rendering import Renderer, Row
-from worker.training.tokenizer_process import Watch
+from worker.training.tokenizer_process import Tell, Watch, ignore
 from worker.training.tokens import Tokens, load_tokens
 
 
@@ -22,7 +22,7 @@ class TokenizingHere:
     def begin(self, request: Request) -> None:
         self._request = request
 
-    def rows(self, watch: Watch) -> Tokenized:
+    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
         self._tokens = load_tokens(self._request.base_model_path)
         return tokenize(self._request, self._tokens, watch)
 

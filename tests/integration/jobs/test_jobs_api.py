@@ -25,7 +25,8 @@ def test_a_posted_job_shows_its_whole_spec(api: TestClient, make_spec: Spec) -> 
     assert answer.status_code == 201, answer.text
     job = answer.json()
     assert answer.headers["location"] == f"/jobs/{job['id']}"
-    assert (job["state"], job["progress"], job["waiting_for"]) == ("queued", 0, "a worker")
+    assert (job["state"], job["progress"]) == ("queued", 0)
+    assert (job["queue_position"], job["waiting_for"]) == (1, "no worker online")
     assert job["spec"]["training"]["max_seq_len"] == 128
     assert job["spec"]["training"]["learning_rate"] == 2e-4
     assert job["spec"]["adapter"]["rank"] == 16

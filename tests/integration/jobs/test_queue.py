@@ -24,9 +24,7 @@ StateOf = Callable[[str], JobState]
 def lapse(sessions: Sessions, job_id: str) -> None:
     """Let the lease run out, and sweep."""
     with transaction(sessions) as session:
-        session.execute(
-            update(Job).where(Job.id == job_id).values(lease_until=select(Job.created_at).scalar_subquery())
-        )
+        session.execute(update(Job).where(Job.id == job_id).values(lease_until=Job.created_at))
     with transaction(sessions) as session:
         assert [job.id for job in QueueRepository(session).sweep()] == [job_id]
 

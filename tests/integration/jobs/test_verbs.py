@@ -171,7 +171,7 @@ def test_a_job_resumed_while_pausing_waits_for_its_attempts_checkpoint(
     id, held = post(), claim()
     say(held, "enter", JobPhase.training)
     ask("pause", id)
-    assert api.post(f"/jobs/{id}/resume").json()["waiting_for"] == "the checkpoint of its last attempt"
+    assert api.post(f"/jobs/{id}/resume").json()["waiting_for"] == "its last attempt still writes a checkpoint"
     assert claim() is None, "the attempt still holds it"
     assert renew(held) is JobState.queued
     say(held, "enter", JobPhase.evaluating)
@@ -310,7 +310,7 @@ def test_a_retry_is_a_new_job_of_the_same_spec(
     new = answer.json()
     assert answer.headers["location"] == f"/jobs/{new['id']}"
     assert new["id"] != id
-    assert (new["retry_of"], new["state"], new["waiting_for"]) == (id, "queued", "a worker")
+    assert (new["retry_of"], new["state"], new["waiting_for"]) == (id, "queued", "no worker online")
     assert (new["spec"], new["name"], new["metadata"]) == (old["spec"], "first", {"team": "a"})
     assert api.get(f"/jobs/{new['id']}").json() == new
     assert api.get(f"/jobs/{id}").json() == old

@@ -9,7 +9,7 @@ from tunewright import Client, ConnectionFailed, FieldError, TunewrightError
 
 AT = "2026-01-05T10:12:13Z"
 DATASET = {"id": "file-0", "filename": "rows.jsonl", "state": "inspecting", "bytes": 9, "sha256": "0", "format": None}
-DATASET |= {"num_examples": None, "problems": [], "problem_counts": {}, "created_at": AT}
+DATASET |= {"num_examples": None, "problems": [], "problem_counts": {}, "created_at": AT, "expires_at": None}
 
 
 def test_a_problem_becomes_an_error_with_every_bad_field(server: Any, client: Client) -> None:
@@ -70,6 +70,8 @@ def test_an_upload_tells_its_progress_and_sends_the_file_as_it_is(server: Any, c
     assert told[-1] == (300_000, 300_000)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert len(told) > 4
+    assert client.upload_dataset(path, expires_after_seconds=3600).id == "file-0"
+    assert server.asked == ["POST /datasets", "POST /datasets?expires_after_seconds=3600"]
 
 
 @pytest.fixture

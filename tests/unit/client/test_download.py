@@ -55,6 +55,14 @@ def test_a_download_cut_short_leaves_nothing(server: Any, client: Client, tmp_pa
     assert everything(tmp_path) == {}
 
 
+def test_an_export_that_breaks_off_leaves_nothing(server: Any, client: Client, tmp_path: Path) -> None:
+    server.answers["GET /jobs/j/metrics.csv"] = lambda request: request.send(b"name,step\n", kind="text/csv", length=99)
+    (tmp_path / "curves.csv").write_bytes(b"the old one")
+    with pytest.raises(ConnectionFailed):
+        client.download_metrics("j", tmp_path / "curves.csv")
+    assert everything(tmp_path) == {"curves.csv": b"the old one"}
+
+
 HOSTILE = [
     "../up",
     "a/../../up",

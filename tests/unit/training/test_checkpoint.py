@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import re
 import resource
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +24,7 @@ from worker.training.checkpoint import Position, Trainee, read_checkpoint, resto
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests
-from worker.training.protocol import CheckpointWritten, Finished, Line, Measured, Request, Stopped
+from worker.training.protocol import CheckpointWritten, Finished, Happened, Line, Measured, Request, Stopped
 from worker.training.recipe import prepare, train
 
 MakeRequest = Callable[..., Request]
@@ -224,3 +227,52 @@ def test_any_optimizers_state_goes_on_bit_for_bit(make: Callable[[Any], torch.op
     take_steps(second, 3, 4)
     for name, parameter in whole.trainable.items():
         assert parameter.equal(second.trainable[name])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+class Filler(Recorder):
+    """Fills the disk, but for a little, behind the first checkpoint, and makes room after a warning."""
+
+    def __init__(self, disk: Path, left_bytes: int) -> None:
+        super().__init__()
+        self.disk, self.left_bytes = disk, left_bytes
+        self.before: dict[str, bytes] = {}
+
+    def say(self, line: Line) -> None:
+        super().say(line)
+        if isinstance(line, CheckpointWritten) and not self.before:
+            self.before = contents(line.path)
+            (self.disk / "filler").write_bytes(bytes(shutil.disk_usage(self.disk).free - self.left_bytes))
+        if isinstance(line, Happened) and line.event.type == "warned":
+            (self.disk / "filler").unlink()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_no_room_on_the_disk_costs_one_checkpoint_and_is_known_before_a_byte_is_written(
+    small_disk: Path, make_request: MakeRequest
+) -> None:
+    channel = Filler(small_disk, left_bytes=checkpoint.SPARED_BYTES)
+    work_dir = small_disk / "work"
+    train(make_request(spec=make_spec(training={"save_every": 2, "max_steps": 8}), work_dir=work_dir), channel)
+    assert [line.step for line in channel.checkpoints()] == [2, 6]
+    [warned] = channel.events("warned")
+    assert warned.code == "checkpoint_failed"
+    assert re.search(r"step 4 could not be written \(.*it takes [\d.]+ MB, and 2.1 MB are free\)", warned.text)
+    assert contents(channel.checkpoints()[0].path) == channel.before, "the one before stays"
+    read_checkpoint(channel.checkpoints()[0].path)
+    assert not list((work_dir / "checkpoints").glob(".partial-*"))
+    assert isinstance(channel.lines[-1], Finished)

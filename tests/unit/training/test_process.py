@@ -1,5 +1,6 @@
 """The process itself, spoken to over its pipe as a worker does."""
 
+import re
 import subprocess
 import sys
 import time
@@ -11,10 +12,12 @@ import pytest
 import torch
 
 from app.domain.job import FailureReason
+from tests.fixtures.tiny_models import write_rows
 from tests.unit.training.conftest import make_spec
 from worker.training.__main__ import _failure
 from worker.training.channel import PARENT_GONE
 from worker.training.protocol import (
+    Began,
     Failed,
     Finished,
     Measured,
@@ -132,6 +135,58 @@ def test_it_ends_when_its_parent_does(start: Start, make_request: Callable[..., 
     closed = time.monotonic()
     assert child.wait(timeout=10) == PARENT_GONE
     assert time.monotonic() - closed < 5
+
+
+def begin_long_work(make_request: Callable[..., Request], tmp_path: Path) -> Request:
+    """Rows that take a good while to tokenize, and steps of many micro-batches."""
+    rows = write_rows(tmp_path / "many.jsonl", num_rows=20_000)
+    return make_request(spec=make_spec(training={"max_steps": 100, "batch_size": 400}), dataset_path=rows)
+
+
+def is_doing(what: str) -> Callable[[Said], bool]:
+    return lambda line: isinstance(line, Began) and line.what.startswith(what)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["the rendering", "the loading", "the parity check", "the dry run", "step 1"])
+def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
+    moment: str, start: Start, make_request: Callable[..., Request], tmp_path: Path
+) -> None:
+    child = start(begin_long_work(make_request, tmp_path))
+    next(line for line in said(child) if is_doing(moment)(line))
+    family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
+    if moment == "the rendering":
+        assert len(family) == 2, "the tokenizing process too"
+    for pipe in (child.stdin, child.stdout):
+        assert pipe is not None
+        pipe.close()
+    closed = time.monotonic()
+    child.wait(timeout=10)
+    assert psutil.wait_procs(family[1:], timeout=max(closed + 10 - time.monotonic(), 0))[1] == []
+    print(f"{moment}: gone after {time.monotonic() - closed:.2f} s")
+
+
+def test_half_a_line_from_a_parent_that_died_ends_it_too(start: Start, make_request: Callable[..., Request]) -> None:
+    child = start(endless(make_request))
+    wait_for_step(child, 1)
+    assert child.stdin is not None
+    child.stdin.write('{"kind":"st')
+    child.stdin.close()
+    assert child.wait(timeout=10) == PARENT_GONE
+
+
+def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[..., Request]) -> None:
+    """So that its parent can name them if nothing follows."""
+    request = make_request(spec=make_spec(training={"max_steps": 2, "eval_every": 1}, validation_split=0.2))
+    began = [line.what for line in said(start(request)) if isinstance(line, Began)]
+    steps = [what for what in began if what.startswith("step 2 ")]
+    assert all(re.fullmatch(r"step 2 \(dataset rows [\d, ]+\)", what) for what in steps)
+    named = {int(line) for what in steps for line in re.findall(r"(?<!step )\b\d+", what)}
+    assert len(named) == request.spec.training.batch_size
+    assert any(what.startswith("the evaluation after step 1 (dataset rows ") for what in began)
+    parts = ["the rendering", "the loading", "the parity check", "the dry run", "step 1", "the writing of the result"]
+    firsts = [next(number for number, what in enumerate(began) if what.startswith(part)) for part in parts]
+    assert firsts == sorted(firsts)
 
 
 def test_a_process_that_was_ready_before_its_job(

@@ -1,0 +1,30 @@
+"""Where things lie in storage: `{project}/datasets/{id}` and `{project}/jobs/{job}/{attempt}/…`.
+
+Names are our own ids alone, so that what lies somewhere tells whose it is.
+"""
+
+
+def datasets_folder(project_id: str) -> str:
+    return f"{project_id}/datasets"
+
+
+def dataset_key(project_id: str, id: str) -> str:
+    return f"{datasets_folder(project_id)}/{id}"
+
+
+def jobs_folder(project_id: str) -> str:
+    return f"{project_id}/jobs"
+
+
+def job_folder(project_id: str, job_id: str) -> str:
+    return f"{jobs_folder(project_id)}/{job_id}"
+
+
+def attempt_folder(project_id: str, job_id: str, attempt: int) -> str:
+    return f"{job_folder(project_id, job_id)}/{attempt}"
+
+
+def find_job_id(key: str) -> str | None:
+    """The job whose attempt stored the object."""
+    parts = key.split("/")
+    return parts[2] if len(parts) > 3 and parts[1] == "jobs" else None

@@ -1,0 +1,40 @@
+"""Why a queued job waits, and where in the queue it stands."""
+
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from app.datasets.service import DatasetService
+from app.db.tables import Job
+from app.jobs.queue import QueueRepository
+from app.workers.service import WorkerService
+
+
+class Waiting(NamedTuple):
+    """`position` counts from 1, over all projects, in the order of the claim; `reason` is a few words."""
+
+    position: int
+    reason: str
+
+
+def waiting(session: Session, job: Job) -> Waiting:
+    """What must change first for a queued job to start; its turn only when nothing else is in its way."""
+    queue = QueueRepository(session)
+    position = queue.position(job)
+    if job.lease_until is not None:
+        reason = "its last attempt still writes a checkpoint"
+    elif not DatasetService(session).uses_are_ready(job.project_id, job.id):
+        reason = "its dataset is being inspected"
+    elif shortage := WorkerService(session).shortage(job.device, job.min_memory_gb):
+        reason = shortage
+    elif (limit := queue.reached_limit(job.project_id)) is not None:
+        reason = f"the project's limit of {limit} running job{'s' * (limit != 1)} is reached"
+    else:
+        reason = f"{ordinal(position)} in queue"
+    return Waiting(position, reason)
+
+
+def ordinal(number: int) -> str:
+    teen = number % 100 in (11, 12, 13)
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{'th' if teen else ending}"

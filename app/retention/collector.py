@@ -1,0 +1,150 @@
+"""What is kept no longer, and the end of its bytes. The dispatcher's duty; `docs/retention.md` tells it to users.
+
+Bytes go one way alone: a transaction that lets go of them, or finds that nothing names them, enters their keys in
+`dead_objects`; `collect` removes the bytes and then the row, after one more look for a row that names them. So a crash
+anywhere means doing a step again, and removing what is gone already is no error.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.datasets.service import DatasetService
+from app.db.session import Sessions, transaction
+from app.domain.identity import is_id
+from app.domain.place import attempt_folder, datasets_folder, job_folder, jobs_folder
+from app.jobs.checkpoints import CheckpointRepository
+from app.retention.repository import RetentionRepository, Visit
+from app.settings import Settings
+from app.storage import FAILURES, Storage, StoredObject
+
+log = structlog.get_logger()
+
+BATCH = 100
+IDS_A_QUERY = 1000
+SEARCH_SECONDS = 3600.0
+GRACE = timedelta(hours=1)
+"""What a search finds unnamed is removed so much later, by the database's clock. The store's clock may be wrong, and S3
+dates a large object by the beginning of its upload, while its row comes after the end."""
+
+
+class Collector:
+    def __init__(self, settings: Settings, sessions: Sessions, storage: Storage) -> None:
+        self.settings, self.sessions, self.storage = settings, sessions, storage
+        self.search_at = time.monotonic()
+
+    def collect(self) -> None:
+        """Remove dead objects from storage."""
+        while self._collect_batch() == BATCH:
+            continue
+
+    def _collect_batch(self) -> int:
+        """How many are settled; fewer than a batch when there are no more, or when one cannot be removed now."""
+        with transaction(self.sessions, "collect") as session:
+            retention = RetentionRepository(session)
+            dead = retention.take_due(BATCH)
+            named = retention.named([each.storage_key for each in dead])
+            settled = []
+            for each in dead:
+                try:
+                    if each.storage_key not in named:
+                        self.storage.delete(each.storage_key)
+                except FAILURES as error:
+                    log.warning("cannot remove, will try again", key=each.storage_key, error=str(error)[:300])
+                    retention.postpone(each.id)
+                    break
+                settled.append(each.id)
+            retention.forget(settled)
+            return len(settled)
+
+    def retain(self) -> None:
+        """Let go of what was kept long enough; find what attempts left behind; now and then search the whole store."""
+        while self._expire_datasets() == BATCH:
+            continue
+        while self._let_go_of_checkpoints() == BATCH:
+            continue
+        self._visit_attempts()
+        if time.monotonic() >= self.search_at:
+            self.search()
+            self.search_at = time.monotonic() + SEARCH_SECONDS
+
+    def _expire_datasets(self) -> int:
+        with transaction(self.sessions, "expire_datasets") as session:
+            expired = DatasetService(session).delete_expired(BATCH)
+        if expired:
+            log.info("deleted expired datasets", ids=expired)
+        return len(expired)
+
+    def _let_go_of_checkpoints(self) -> int:
+        with transaction(self.sessions, "let_go_of_checkpoints") as session:
+            stored = CheckpointRepository(session)
+            outlived = stored.outlived(self.settings.keep_checkpoints_seconds, BATCH)
+            stored.bury(outlived)
+        if outlived:
+            log.info("let go of checkpoints", num_checkpoints=len(outlived), jobs=sorted({c.job_id for c in outlived}))
+        return len(outlived)
+
+    def _visit_attempts(self) -> None:
+        with transaction(self.sessions, "find_ended_attempts") as session:
+            over = RetentionRepository(session).attempts_over(self.settings.orphan_seconds, BATCH)
+        for visit in over:
+            self._visit(visit)
+
+    def _visit(self, visit: Visit) -> None:
+        """Bury what an attempt stored and no row came to name. None will: it is over."""
+        objects = [each for some in self.storage.list(attempt_folder(*visit)) for each in some]
+        with transaction(self.sessions, "visit_attempt") as session:
+            retention = RetentionRepository(session)
+            if not retention.mark_visited(visit):
+                return
+            orphans = unnamed(retention, objects)
+            age = timedelta(seconds=self.settings.orphan_seconds)
+            retention.bury(visit.project_id, [(each.key, each.modified_at + age) for each in orphans])
+        if orphans:
+            log.info("found orphans of an attempt", job=visit.job_id, attempt=visit.number, num_objects=len(orphans))
+
+    def search(self) -> None:
+        """Find what only a look into storage can: uploads that no dataset came of, what deleted jobs left, half-written
+        files. A project that this database does not know is left alone."""
+        with transaction(self.sessions, "search") as session:
+            retention = RetentionRepository(session)
+            project_ids = retention.project_ids()
+            before = retention.now() - timedelta(seconds=self.settings.orphan_seconds)
+        for project_id in project_ids:
+            for objects in self.storage.list(datasets_folder(project_id)):
+                self._suspect(project_id, objects, before)
+            for job_id in self._unknown_jobs(project_id):
+                for objects in self.storage.list(job_folder(project_id, job_id)):
+                    self._suspect(project_id, objects, before)
+            if tidied := self.storage.tidy(project_id, before):
+                log.info("removed half-written files and empty folders", project=project_id, count=tidied)
+
+    def _unknown_jobs(self, project_id: str) -> Sequence[str]:
+        found = [name for name in self.storage.folders(jobs_folder(project_id)) if is_id(name, "ftjob")]
+        known: set[str] = set()
+        with transaction(self.sessions, "unknown_jobs") as session:
+            retention = RetentionRepository(session)
+            for start in range(0, len(found), IDS_A_QUERY):
+                known |= retention.known_jobs(project_id, found[start : start + IDS_A_QUERY])
+        return [id for id in found if id not in known]
+
+    def _suspect(self, project_id: str, objects: Sequence[StoredObject], before: datetime) -> None:
+        old = [each for each in objects if each.modified_at < before]
+        if not old:
+            return
+        with transaction(self.sessions, "suspect") as session:
+            retention = RetentionRepository(session)
+            orphans = unnamed(retention, old)
+            due_at = retention.now() + GRACE
+            retention.bury(project_id, [(each.key, due_at) for each in orphans])
+        if orphans:
+            log.info("found orphans", project=project_id, num_objects=len(orphans), first=orphans[0].key)
+
+
+def unnamed(retention: RetentionRepository, objects: Sequence[StoredObject]) -> Sequence[StoredObject]:
+    """Those that no row names, and that are not about to be removed."""
+    keys = [each.key for each in objects]
+    kept = retention.named(keys) | retention.dead(keys)
+    return [each for each in objects if each.key not in kept]

@@ -1,0 +1,110 @@
+"""What the collector reads and writes, of all projects: it serves every one of them."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from app.db.tables import Artifact, Attempt, Checkpoint, Dataset, DeadObject, Job, Project
+from app.domain.job import FINAL
+from app.domain.place import find_job_id
+
+KEEPERS = (Artifact.storage_key, Dataset.storage_key)
+"""Every column that names stored bytes which must stay, but for checkpoints, which name several at once."""
+POSTPONED = timedelta(hours=1)
+
+
+class Visit(NamedTuple):
+    """An attempt that is over for good."""
+
+    project_id: str
+    job_id: str
+    number: int
+
+
+class RetentionRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def project_ids(self) -> Sequence[str]:
+        return self.session.scalars(select(Project.id).order_by(Project.id)).all()
+
+    def now(self) -> datetime:
+        """By the database's clock."""
+        now: datetime = self.session.scalars(select(func.clock_timestamp())).one()
+        return now
+
+    def attempts_over(self, seconds: float, limit: int) -> Sequence[Visit]:
+        """Attempts that ended so long ago and were not visited yet. One that its worker may still take up again is not
+        over, however long ago its lease lapsed."""
+        may_come_back = Job.lapsed & (Job.attempt == Attempt.number) & Job.state.not_in(FINAL)
+        query = (
+            select(Attempt.project_id, Attempt.job_id, Attempt.number)
+            .join(Job, Job.id == Attempt.job_id)
+            .where(
+                Attempt.collected_at.is_(None),
+                Attempt.ended_at < func.clock_timestamp() - timedelta(seconds=seconds),
+                ~may_come_back,
+            )
+            .order_by(Attempt.ended_at)
+            .limit(limit)
+        )
+        return [Visit(*row) for row in self.session.execute(query)]
+
+    def mark_visited(self, visit: Visit) -> bool:
+        """False if another dispatcher was faster, or its job was deleted meanwhile."""
+        statement = (
+            update(Attempt)
+            .where(
+                Attempt.project_id == visit.project_id,
+                Attempt.job_id == visit.job_id,
+                Attempt.number == visit.number,
+                Attempt.collected_at.is_(None),
+            )
+            .values(collected_at=func.clock_timestamp())
+            .returning(Attempt.number)
+        )
+        return self.session.scalars(statement).one_or_none() is not None
+
+    def known_jobs(self, project_id: str, ids: Collection[str]) -> set[str]:
+        return set(self.session.scalars(select(Job.id).where(Job.project_id == project_id, Job.id.in_(ids))))
+
+    def named(self, keys: Collection[str]) -> set[str]:
+        """Those that a row names, so that they must stay."""
+        named: set[str] = set()
+        for column in KEEPERS:
+            named |= set(self.session.scalars(select(column).where(column.in_(keys))))
+        job_ids = {job_id for key in keys if (job_id := find_job_id(key))}
+        checkpoints = self.session.scalars(select(Checkpoint.files).where(Checkpoint.job_id.in_(job_ids)))
+        return named | {file["key"] for files in checkpoints for file in files}.intersection(keys)
+
+    def dead(self, keys: Collection[str]) -> set[str]:
+        """Those whose end is settled already."""
+        return set(self.session.scalars(select(DeadObject.storage_key).where(DeadObject.storage_key.in_(keys))))
+
+    def bury(self, project_id: str, due: Iterable[tuple[str, datetime]]) -> None:
+        """Have objects removed, each when it is due."""
+        rows = [{"project_id": project_id, "storage_key": key, "due_at": due_at} for key, due_at in due]
+        if rows:
+            self.session.execute(insert(DeadObject), rows)
+
+    def take_due(self, limit: int) -> Sequence[DeadObject]:
+        """Dead objects that are due, kept from other dispatchers until the transaction ends."""
+        query = (
+            select(DeadObject)
+            .where(DeadObject.due_at <= func.clock_timestamp())
+            .order_by(DeadObject.due_at, DeadObject.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return self.session.scalars(query).all()
+
+    def forget(self, ids: Collection[int]) -> None:
+        self.session.execute(delete(DeadObject).where(DeadObject.id.in_(ids)))
+
+    def postpone(self, id: int) -> None:
+        """Let an object that cannot be removed now hold up no other."""
+        later = func.clock_timestamp() + POSTPONED
+        self.session.execute(update(DeadObject).where(DeadObject.id == id).values(due_at=later))

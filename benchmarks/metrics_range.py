@@ -1,0 +1,254 @@
+"""Ranges of a 10-million-point curve over HTTP, and the same values as files.
+
+A PostgreSQL of its own gets two jobs, written by SQL: `long` with ten million steps of loss over three attempts that
+each went back a little, `wide` with nine metrics of a short job. Their buckets are built by the migration's statements.
+The server runs as `tunewright up` runs it, and is asked over a socket; a time is that of the whole answer.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from sqlalchemy import make_url
+
+from app.db.buckets import bucket_statements
+from app.db.migrate import migrate
+from app.db.projects import find_or_create_project
+from app.db.session import connect, open_sessions, transaction
+from app.domain.metric import MetricPoint
+from app.embedded.postgres import embedded_postgres
+from app.jobs.metrics import MetricRepository
+from app.keys.service import KeyService
+from benchmarks import machine
+from benchmarks.processes import ROOT, peak_memory
+
+LONG, WIDE = "ftjob-" + "1" * 24, "ftjob-" + "2" * 24
+NAMES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch", "num_tokens", "memory_bytes",
+         "validation_loss", "validation_token_accuracy")  # fmt: skip
+LIMIT_MS, MOST_POINTS = 100, 2000
+RANGES = 60
+"""Random ranges of each case."""
+
+JOB = """
+    INSERT INTO jobs
+        (id, project_id, state, priority, base_model, method, spec, metadata, min_memory_gb, device, attempt)
+    VALUES (%s, %s, 'queued', 0, 'none', 'lora', '{}', '{}', 0, 'auto', %s)
+"""
+ATTEMPT = "INSERT INTO attempts (project_id, job_id, number, worker_id, start_step) VALUES (%s, %s, %s, 'w', %s)"
+VALUES = """
+    INSERT INTO metric_values (project_id, job_id, attempt, name, step, number, value, at)
+    SELECT %(project_id)s, %(job_id)s, %(attempt)s, name, step, step - %(start)s,
+           exp(-step / 3e6) + random() * (CASE WHEN random() < 1e-4 THEN 50 ELSE 1 END),
+           timestamptz '2026-01-05' + step * interval '0.1 s'
+    FROM generate_series(%(start)s + 1, %(last)s) AS step CROSS JOIN unnest(%(names)s::text[]) AS name
+"""
+
+
+def fill(database_url: str, project_id: str, num_steps: int) -> dict[str, Any]:
+    """Both jobs and their buckets, and how long the buckets took."""
+    tenth = num_steps // 10
+    attempts = [(1, 0, 4 * tenth), (2, 4 * tenth - 12_345, 7 * tenth), (3, 7 * tenth - 54_321, num_steps)]
+    url = make_url(database_url)
+    # As the superuser, who may leave foreign keys unchecked: twenty million checks would take most of the time.
+    with psycopg.connect(host=str(url.query["host"]), user="postgres", dbname=url.database, autocommit=True) as admin:
+        admin.execute("SET session_replication_role = replica")
+        admin.execute(JOB, (LONG, project_id, 3))
+        admin.execute(JOB, (WIDE, project_id, 1))
+        for number, start, last in attempts:
+            admin.execute(ATTEMPT, (project_id, LONG, number, start))
+            write(admin, project_id, LONG, number, start, last, ["loss"])
+            print(f"attempt {number}: steps {start + 1:,} to {last:,}", flush=True)
+        admin.execute(ATTEMPT, (project_id, WIDE, 1, 0))
+        write(admin, project_id, WIDE, 1, 0, num_steps // 50, list(NAMES))
+        began = time.monotonic()
+        for statement in bucket_statements():
+            admin.execute(statement.encode())
+        seconds = time.monotonic() - began
+        admin.execute("VACUUM ANALYZE metric_values, metric_buckets")
+        counts = admin.execute("SELECT (SELECT count(*) FROM metric_values), (SELECT count(*) FROM metric_buckets)")
+        num_values, num_buckets = counts.fetchone() or (0, 0)
+    return {"num_values": num_values, "num_buckets": num_buckets, "seconds_to_build_buckets": round(seconds, 1)}
+
+
+def write(
+    admin: psycopg.Connection[Any], project_id: str, job_id: str, attempt: int, start: int, last: int, names: list[str]
+) -> None:
+    place = {"project_id": project_id, "job_id": job_id, "attempt": attempt, "names": names}
+    admin.execute(VALUES, place | {"start": start, "last": last})
+
+
+@contextmanager
+def serving(database_url: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """The API in a process of its own: its URL and process id."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        fd = listener.fileno()
+        env = os.environ | {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": "unix:///nowhere/redis.sock",  # only live streams ask for it
+            "TUNEWRIGHT_DATA_DIR": str(folder),
+        }
+        server = subprocess.Popen([sys.executable, "-m", "app.embedded.api", str(fd)], cwd=ROOT, env=env, pass_fds=[fd])
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", server.pid
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def ask_often(client: httpx.Client, title: str, job_id: str, ranges: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """One case: the times of random ranges, of which each must keep to the most points."""
+    times, counts, downsampled = [], [], 0
+    for _ in range(RANGES):
+        params = ranges()
+        began = time.perf_counter()
+        answer = client.get(f"/jobs/{job_id}/metrics", params=params)
+        body = answer.raise_for_status().json()
+        times.append((time.perf_counter() - began) * 1000)
+        counts.append(len(body["items"]))
+        downsampled += body["downsampled"]
+    if max(counts) > MOST_POINTS:
+        raise RuntimeError(f"{title}: {max(counts)} points")
+    cuts = statistics.quantiles(times, n=20, method="inclusive")
+    result = {
+        "title": title,
+        "p50_ms": round(statistics.median(times), 1),
+        "p95_ms": round(cuts[-1], 1),
+        "max_ms": round(max(times), 1),
+        "most_points": max(counts),
+        "share_downsampled": downsampled / RANGES,
+    }
+    print(f"{title}: p50 {result['p50_ms']} ms, p95 {result['p95_ms']} ms, {max(counts)} points", flush=True)
+    return result
+
+
+def measure_ranges(client: httpx.Client, num_steps: int) -> list[dict[str, Any]]:
+    draw = random.Random(0)
+    wide_steps = num_steps // 50
+
+    def somewhere(width: int, num_steps: int = num_steps) -> dict[str, Any]:
+        first = draw.randint(1, num_steps - width + 1)
+        return {"from_step": first, "to_step": first + width - 1}
+
+    def of_any_width() -> dict[str, Any]:
+        return somewhere(int(num_steps ** draw.random()))
+
+    names = {"names": ["loss"]}
+    cases: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
+        ("the whole curve", LONG, lambda: names),
+        ("a range of any width", LONG, lambda: names | of_any_width()),
+        ("half of it", LONG, lambda: names | somewhere(num_steps // 2)),
+        ("a hundredth of it", LONG, lambda: names | somewhere(num_steps // 100)),
+        ("15,999 steps, by values", LONG, lambda: names | somewhere(15_999)),
+        ("2,000 steps, every point", LONG, lambda: names | somewhere(2000)),
+        ("a page of every point", LONG, lambda: {"after_step": draw.randint(0, num_steps)}),
+        ("nine metrics, the whole curves", WIDE, dict),
+        ("nine metrics, a range of any width", WIDE, lambda: somewhere(int(wide_steps ** draw.random()), wide_steps)),
+        ("nine metrics, 2,000 steps, every point", WIDE, lambda: somewhere(2000, wide_steps)),
+    ]
+    return [ask_often(client, title, job_id, ranges) for title, job_id, ranges in cases]
+
+
+def export(client: httpx.Client, pid: int, kind: str) -> dict[str, Any]:
+    """The whole long job as a file that is read and thrown away, and the most memory the server ever held."""
+    before, began, size = peak_memory(pid), time.monotonic(), 0
+    with client.stream("GET", f"/jobs/{LONG}/metrics.{kind}", timeout=600) as answer:
+        answer.raise_for_status()
+        for chunk in answer.iter_raw():
+            size += len(chunk)
+    seconds, after = time.monotonic() - began, peak_memory(pid)
+    print(f"{kind}: {seconds:.1f} s, {size / 1e6:.0f} MB, peak {before / 1e6:.0f} to {after / 1e6:.0f} MB", flush=True)
+    return {
+        "kind": kind,
+        "seconds": round(seconds, 1),
+        "bytes": size,
+        "peak_memory_before_bytes": before,
+        "peak_memory_bytes": after,
+    }
+
+
+def measure_adding(database_url: str, project_id: str) -> dict[str, Any]:
+    """A reporter's batch of 500 points with seven values each, at the end of a long attempt."""
+    engine, times = connect(database_url, pool_size=1), []
+    for batch in range(40):
+        points = [
+            MetricPoint(
+                attempt=1,
+                number=10**7 + number,
+                step=10**7 + number,
+                at=datetime.now(UTC),
+                values=dict.fromkeys(NAMES[:7], random.random()),
+            )
+            for number in range(batch * 500, batch * 500 + 500)
+        ]
+        began = time.perf_counter()
+        with transaction(open_sessions(engine)) as session:
+            MetricRepository(session).add(project_id, WIDE, points)
+        times.append((time.perf_counter() - began) * 1000)
+    engine.dispose()
+    return {"points": 500, "values": 3500, "p50_ms": round(statistics.median(times), 1), "max_ms": round(max(times), 1)}
+
+
+def measure(folder: Path, num_steps: int) -> dict[str, Any]:
+    described = machine.describe()
+    with embedded_postgres(folder) as database_url:
+        migrate(database_url)
+        engine = connect(database_url, pool_size=1)
+        with transaction(open_sessions(engine)) as session:
+            project_id = find_or_create_project(session, "default")
+            key = KeyService(session).create(project_id, "benchmark")
+        engine.dispose()
+        stored = fill(database_url, project_id, num_steps)
+        print(stored, flush=True)
+        with (
+            serving(database_url, folder) as (url, pid),
+            httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client,
+        ):
+            client.get("/healthz").raise_for_status()
+            cases = measure_ranges(client, num_steps)
+            exports = [export(client, pid, kind) for kind in ("csv", "parquet")]
+        return {
+            "machine": described,
+            "num_steps": num_steps,
+            **stored,
+            "limit_ms": LIMIT_MS,
+            "passed": max(case["p95_ms"] for case in cases) <= LIMIT_MS,
+            "cases": cases,
+            "exports": exports,
+            "adding": measure_adding(database_url, project_id),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=10_000_000, help="of the long job (10 million)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "metrics_range.json")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="tunewright-bench-"))
+    folder.chmod(0o755)  # root's PostgreSQL runs as a user who must get in here
+    try:
+        result = measure(folder, arguments.steps)
+    finally:
+        shutil.rmtree(folder)
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"{'passed' if result['passed'] else 'FAILED'}; {arguments.output}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

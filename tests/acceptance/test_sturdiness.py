@@ -1,0 +1,141 @@
+"""A training process that dies, hangs, runs too long or loses its worker: real ones, under the local stack."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import ROOT, Stack
+from tests.acceptance.test_survival import find_worker, happened, submit
+from tunewright import Client, Job
+
+pytestmark = pytest.mark.slow
+
+STALL_SECONDS = 40
+"""Longer than a busy machine takes for a child's imports, during which it says nothing."""
+ENDLESS = 200_000
+
+
+@pytest.fixture(scope="module")
+def hurt_stack(make_stack: Callable[..., Stack]) -> Stack:
+    return make_stack(TUNEWRIGHT_STALL_SECONDS=str(STALL_SECONDS))
+
+
+@pytest.fixture
+def client(hurt_stack: Stack) -> Iterator[Client]:
+    with hurt_stack.client() as client:
+        yield client
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 180) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    return found
+
+
+def find_trainer(worker: psutil.Process) -> psutil.Process:
+    """The one that trains: a spare is started only when no job waits. Started a moment ago, it has no command yet."""
+
+    def find() -> list[psutil.Process]:
+        return [child for child in worker.children() if child.cmdline()[-1:] == ["worker.training"]]
+
+    [trainer] = wait_until(find)
+    return trainer
+
+
+def told(client: Client, job: Job, type: str) -> list[dict[str, Any]]:
+    return [event.data for event in happened(client, job.id) if event.type == type]
+
+
+def wait_for_step(client: Client, job: Job, attempt: int = 1) -> None:
+    """Until the attempt has measured one."""
+
+    def measured() -> bool:
+        now = client.get_job(job.id)
+        assert now.state != "failed", now.failure
+        return any(point.attempt == attempt for point in client.metrics(job.id, names=["loss"]))
+
+    wait_until(measured)
+
+
+def test_a_killed_child_is_the_jobs_own_failure_and_not_a_lost_worker(
+    hurt_stack: Stack, client: Client, tmp_path: Path
+) -> None:
+    job = submit(client, tmp_path, steps=ENDLESS, max_retries=1)
+    wait_for_step(client, job)
+    worker = find_worker(hurt_stack)
+    find_trainer(worker).kill()
+    wait_for_step(client, job, attempt=2)
+    [failed] = told(client, job, "attempt_failed")
+    assert failed["reason"] == "child_died"
+    assert "killed by signal 9" in failed["text"]
+    find_trainer(worker).kill()
+    done = client.wait(job.id)
+    assert (done.state, done.failure["reason"]) == ("failed", "child_died")
+    assert told(client, job, "attempt_lost") == []
+    assert worker.is_running()
+
+
+def test_a_child_that_hangs_is_ended_and_the_step_and_its_rows_are_named(
+    hurt_stack: Stack, client: Client, tmp_path: Path
+) -> None:
+    job = submit(client, tmp_path, steps=ENDLESS)
+    wait_for_step(client, job)
+    trainer = find_trainer(find_worker(hurt_stack))
+    trainer.suspend()
+    began = time.monotonic()
+    done = client.wait(job.id)
+    assert (done.state, done.failure["reason"]) == ("failed", "stalled")
+    assert re.search(r"hung in step \d+ \(dataset rows \d+, \d+\)", done.failure["message"])
+    assert STALL_SECONDS - 2 < time.monotonic() - began < STALL_SECONDS + 15
+    assert not trainer.is_running()
+
+
+def test_a_job_that_runs_too_long_is_ended(hurt_stack: Stack, client: Client, tmp_path: Path) -> None:
+    job = submit(client, tmp_path, steps=ENDLESS, max_duration_seconds=25, max_retries=3)
+    wait_until(lambda: client.get_job(job.id).attempt)
+    trainer = find_trainer(find_worker(hurt_stack))
+    done = client.wait(job.id)
+    assert (done.state, done.failure["reason"]) == ("failed", "deadline_exceeded")
+    assert done.attempt == 1
+    [claimed] = [event for event in happened(client, job.id) if event.type == "job_claimed"]
+    assert 25 <= (done.finished_at - claimed.created_at).total_seconds() < 35
+    assert not trainer.is_running()
+
+
+def test_a_stalled_worker_that_wakes_after_another_took_over_lets_go_at_once(
+    hurt_stack: Stack, client: Client, tmp_path: Path
+) -> None:
+    job = submit(client, tmp_path, steps=ENDLESS)
+    wait_for_step(client, job)
+    worker = find_worker(hurt_stack)
+    trainer = find_trainer(worker)
+    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", "--pool", "solo", "-Q", "training"]
+    worker.suspend()
+    second = subprocess.Popen([*command, "-n", "second@%h"], cwd=ROOT, env=hurt_stack.environment())
+    try:
+        wait_for_step(client, job, attempt=2)
+        assert trainer.is_running(), "its worker is asleep"
+        worker.resume()
+        woke = time.monotonic()
+        trainer.wait(timeout=10)
+        print(f"the old process was gone {time.monotonic() - woke:.1f} s after its worker woke")
+        assert worker.is_running()
+        assert client.get_job(job.id).attempt == 2
+        client.cancel_job(job.id)
+        assert client.wait(job.id).state == "cancelled"
+        steps = [point.step for point in client.metrics(job.id, names=["loss"])]
+        assert steps == list(range(1, len(steps) + 1)), "no gap and no repeat"
+        assert len(told(client, job, "attempt_lost")) == 1
+    finally:
+        second.send_signal(signal.SIGTERM)
+        second.wait(timeout=60)

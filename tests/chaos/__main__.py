@@ -1,0 +1,88 @@
+"""`python -m tests.chaos`: a run of jobs on a stack of its own, hurt in every way; see `plan` for what a seed decides.
+
+Exits with 1 when the books find damage. CHAOS_SEED, or --seed, repeats a run's plan.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tests.chaos import entry
+from tests.chaos.books import Books, check_leftovers
+from tests.chaos.conductor import Conductor
+from tests.chaos.paper_model import write_paper_model
+from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs
+from tests.chaos.report import describe, make_report, missed_bars
+from tests.chaos.stack import Stack, running_stack
+from tests.chaos.users import MODEL, Users
+
+
+def parse() -> argparse.Namespace:
+    seed = int(os.environ.get("CHAOS_SEED") or time.time_ns() % 10**6)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--real", type=int, default=40, help="so many of them train in the real child")
+    parser.add_argument("--limit", type=float, default=900, help="seconds after which what is not final is stuck")
+    parser.add_argument("--off", choices=sorted(entry.GUARDS), help="leave this guard out: the books must see it")
+    parser.add_argument("--out", type=Path, help="write the report there, as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    return parser.parse_args()
+
+
+def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
+    scripted = given.jobs - given.real
+    return Stack(
+        folder,
+        num_scripted=4 if scripted < 50 else 6,
+        num_real=min(3, given.real),
+        off=given.off,
+        fatal=draw_failpoints(given.seed),
+    )
+
+
+def write_model(folder: Path, real: bool) -> Path:
+    if not real:
+        return write_paper_model(folder)
+    from tests.fixtures.tiny_models import build_tiny_model  # it brings torch along
+
+    return build_tiny_model(folder)
+
+
+def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
+    users = Users(stack.url, stack.key)
+    stack.register_model(MODEL, write_model(stack.data / "model", given.real > 0))
+    users.upload(stack.data)
+    plans = draw_jobs(given.seed, given.jobs, given.real)
+    kinds = DISTURBANCES | ({"disk_filled": 1} if stack.work_is_mounted else {})
+    in_flight = {False: max(stack.num_scripted - 1, 1), True: max(stack.num_real - 1, 1)}
+    conductor = Conductor(stack, users, plans, draw_disturbances(given.seed, kinds), in_flight)
+    began = time.monotonic()
+    conductor.run(given.limit)
+    seconds = time.monotonic() - began
+    books = Books(stack, users.client, conductor.plans)
+    damage = conductor.damage + books.check(users.accepted)
+    users.close()
+    damage += [f"{name} did not end when it was asked to" for name in stack.stop_programs()]
+    damage += list(check_leftovers(stack))
+    return make_report(given.seed, seconds, conductor, damage)
+
+
+def main() -> int:
+    given = parse()
+    print(f"CHAOS_SEED={given.seed}", flush=True)
+    with running_stack(lambda folder: make_stack(folder, given), keep=given.keep) as stack:
+        report = run(stack, given)
+    print(describe(report))
+    for missed in missed_bars(report):
+        print(f"missed: {missed}")
+    if given.out:
+        given.out.write_text(json.dumps(report, indent=2) + "\n")
+    return 1 if report["damage"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

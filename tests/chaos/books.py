@@ -1,0 +1,211 @@
+"""The books, checked at the end of a run: what was accepted, what became of it, and what is left lying about.
+
+Each check returns sentences about damage; none of them is an unharmed run.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import psutil
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from app.db.session import transaction
+from app.db.tables import Adapter, Artifact, Attempt, Job, JobEvent, MetricValue, OutboxRow
+from app.domain.job import FINAL, JobState
+from app.jobs.stream import Place, look
+from tests.chaos.history import History, Told
+from tests.chaos.plan import JobPlan
+from tests.chaos.scripted_child import expected_loss, expected_weights
+from tests.chaos.sight import descendants
+from tests.chaos.stack import Stack
+from tests.chaos.users import NUMBER
+from tunewright import Client
+
+WEIGHTS = "adapter_model.safetensors"
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+
+
+class Books:
+    def __init__(self, stack: Stack, client: Client, plans: Mapping[int, JobPlan]) -> None:
+        self.stack, self.client, self.plans = stack, client, plans
+
+    def check(self, accepted: Collection[str]) -> list[str]:
+        with transaction(self.stack.sessions) as session:
+            jobs = session.scalars(select(Job).order_by(Job.created_at)).all()
+            known = {job.id for job in jobs}
+            found = [f"{id} was accepted and is lost" for id in accepted if id not in known]
+            for job in jobs:
+                found += [f"{job.id}: {fault}" for fault in self._check_job(session, job)]
+            twice = [number for number, count in Counter(job.metadata_[NUMBER] for job in jobs).items() if count > 1]
+            found += [f"the request of plan {number} made more than one job" for number in twice]
+            found += self._check_outbox(session)
+            found += self._check_alike(session, jobs)
+        return found
+
+    def _plan(self, job: Job) -> JobPlan:
+        return self.plans[int(job.metadata_[NUMBER])]
+
+    def _check_job(self, session: Session, job: Job) -> Iterator[str]:
+        if JobState(job.state) not in FINAL:
+            yield f"is stuck in {job.state}, attempt {job.attempt}"
+        yield from self._check_history(session, job)
+        yield from self._check_artifacts(session, job)
+        yield from self._check_points(session, job)
+        if job.state == JobState.succeeded:
+            yield from self._check_curve(job)
+            yield from self._check_replay(session, job)
+
+    def _check_history(self, session: Session, job: Job) -> Iterator[str]:
+        rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id).order_by(JobEvent.number)).all()
+        history = History([Told(row.number, row.type, row.data) for row in rows])
+        yield from history.faults
+        if history.state != job.state:
+            yield f"is {job.state}, and its history leads to {history.state}"
+        if len(rows) != job.last_event_number:
+            yield f"has {len(rows)} events and counts {job.last_event_number}"
+        attempts = session.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number)).all()
+        if [attempt.number for attempt in attempts] != list(range(1, job.attempt + 1)):
+            yield f"has attempts {[attempt.number for attempt in attempts]}, and its latest is {job.attempt}"
+        for attempt in attempts:
+            if attempt.ended_at is None or attempt.outcome is None:
+                yield f"attempt {attempt.number} has no end"
+            if attempt.outcome != history.outcomes.get(attempt.number):
+                told = history.outcomes.get(attempt.number)
+                yield f"attempt {attempt.number} is {attempt.outcome}, and its history says {told}"
+
+    def _check_artifacts(self, session: Session, job: Job) -> Iterator[str]:
+        """One whole set of the latest attempt, with the bytes that its rows and its manifest name; else nothing."""
+        rows = session.scalars(select(Artifact).where(Artifact.job_id == job.id)).all()
+        adapters = session.scalars(select(Adapter).where(Adapter.job_id == job.id)).all()
+        if job.state != JobState.succeeded:
+            if rows or adapters:
+                yield f"is {job.state} and has {len(rows)} artifacts"
+            return
+        if len(adapters) != 1 or not rows:
+            yield f"succeeded with {len(adapters)} adapters and {len(rows)} artifacts"
+            return
+        if {row.attempt for row in rows} != {job.attempt}:
+            yield f"has artifacts of attempts {sorted({row.attempt for row in rows})}, and its latest is {job.attempt}"
+        read = {row.path: self._download(row.id) for row in rows}
+        for row in rows:
+            if (len(read[row.path]), sha256(read[row.path])) != (row.size, row.sha256):
+                yield f"artifact {row.path} is not what was stored"
+        yield from check_set(read)
+        plan = self._plan(job)
+        if not plan.real and read[WEIGHTS] != expected_weights(plan.seed, plan.steps):
+            yield "has other weights than an undisturbed training"
+
+    def _download(self, artifact_id: str) -> bytes:
+        return self.client._transport.send("GET", "artifacts", artifact_id, "content").content
+
+    def _check_points(self, session: Session, job: Job) -> Iterator[str]:
+        """An attempt's points are numbered without a gap."""
+        query = (
+            select(MetricValue.attempt, MetricValue.number)
+            .where(MetricValue.job_id == job.id)
+            .distinct()
+            .order_by(MetricValue.attempt, MetricValue.number)
+        )
+        numbers: dict[int, list[int]] = defaultdict(list)
+        for attempt, number in session.execute(query):
+            numbers[attempt].append(number)
+        for attempt, found in numbers.items():
+            if found != list(range(1, len(found) + 1)):
+                yield f"attempt {attempt} has points {found[:3]}…{found[-1]}, {len(found)} of them"
+
+    def _check_curve(self, job: Job) -> Iterator[str]:
+        """As a user reads it: every step once."""
+        plan = self._plan(job)
+        points = list(self.client.metrics(job.id, names=["loss"]))
+        if [point.step for point in points] != list(range(1, plan.steps + 1)):
+            yield f"the curve has {len(points)} points for {plan.steps} steps"
+        elif not plan.real:
+            wrong = [p.step for p in points if p.values["loss"] != expected_loss(plan.seed, p.step)]
+            if wrong:
+                yield f"the curve has another job's or another training's loss at steps {wrong[:5]}"
+
+    def _check_replay(self, session: Session, job: Job) -> Iterator[str]:
+        """As a reader of the stream sees it from its beginning: no point twice, and with what a later attempt rewinds,
+        every step once."""
+        place, rewinds = Place(), dict[int, int]()
+        told: list[tuple[int, int, int]] = []
+        while not (found := look(session, job.project_id, job.id, place)).is_over:
+            for event in found.events:
+                place = place._replace(event=event.number)
+                if event.type == "job_resumed":
+                    rewinds[event.data["attempt"]] = event.data["step"]
+            for point in found.points:
+                place = place.past(point)
+                told.append((point.attempt, point.number, point.step))
+        if told != sorted(set(told)):
+            yield "its stream tells points twice or out of order"
+        if (steps := fold(told, rewinds)) != list(range(1, self._plan(job).steps + 1)):
+            yield f"its stream folds into {len(steps)} steps of {self._plan(job).steps}"
+
+    def _check_outbox(self, session: Session) -> Iterator[str]:
+        if left := session.scalar(select(func.count()).select_from(OutboxRow)):
+            yield f"{left} bells were never relayed"
+
+    def _check_alike(self, session: Session, jobs: Sequence[Job]) -> Iterator[str]:
+        """The real jobs all ask for the same: whatever befell them, their weights are the same, bit for bit."""
+        real = [job.id for job in jobs if self._plan(job).real and job.state == JobState.succeeded]
+        query = select(Artifact.sha256, func.count()).where(Artifact.job_id.in_(real), Artifact.path == WEIGHTS)
+        digests = session.execute(query.group_by(Artifact.sha256)).all()
+        if len(digests) > 1:
+            yield f"equal real jobs have different weights: {[count for _, count in digests]} of each"
+
+
+def fold(told: Sequence[tuple[int, int, int]], rewinds: Mapping[int, int]) -> list[int]:
+    """The steps that stay, of points (attempt, number, step), once every attempt has rewound what it does again."""
+    steps: list[int] = []
+    latest = 0
+    for attempt, _, step in told:
+        if attempt != latest:
+            steps = [kept for kept in steps if kept <= rewinds.get(attempt, 0)]
+            latest = attempt
+        steps.append(step)
+    return steps
+
+
+def check_set(read: Mapping[str, bytes]) -> Iterator[str]:
+    """A result's files against its manifest and its archive."""
+    named = json.loads(read["manifest.json"])["files"]
+    for name, digest in named.items():
+        if name not in read or digest != {"size": len(read[name]), "sha256": sha256(read[name])}:
+            yield f"{name} is not what the manifest says"
+    with tarfile.open(fileobj=io.BytesIO(read["adapter.tar"])) as archive:
+        packed = {entry.name: archive.extractfile(entry) for entry in archive.getmembers()}
+        if {name: file.read() for name, file in packed.items() if file} != {
+            name: content for name, content in read.items() if name != "adapter.tar"
+        }:
+            yield "the archive holds other files than the set"
+
+
+def check_leftovers(stack: Stack) -> Iterator[str]:
+    """After the programs were asked to stop: no process, no session or lock in Postgres, no folder of an attempt."""
+    servers = {child.process.pid for child in stack.servers.values() if child.process}
+    for process in descendants(psutil.Process()):
+        ours = {process.pid, *(parent.pid for parent in process.parents())}
+        if not servers & ours and process.status() != psutil.STATUS_ZOMBIE:
+            yield f"process {process.pid} is left: {' '.join(process.cmdline())[:120]}"
+    with transaction(stack.sessions) as session:
+        sessions = (
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        if left := session.scalar(text(sessions)) or 0:
+            yield f"{left} sessions are left in Postgres"
+        locks = "SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() OR locktype = 'advisory'"
+        if left := session.scalar(text(locks)) or 0:
+            yield f"{left} locks are left in Postgres"
+    work = stack.data / "work"
+    for folder in sorted(work.glob("*/*")):  # those of projects stay
+        yield f"folder {folder.name} with {sum(path.is_file() for path in folder.rglob('*'))} files of attempts is left"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,95 @@
+"""Starts a program of ours in the way this folder wants it: `python -m tests.chaos.entry MODULE ARGUMENT…`.
+
+The product knows nothing of it. Waits that no setting shortens become a tenth, as the settings here are; CHAOS_CHILD
+says `scripted` for workers whose training process is the scripted one; CHAOS_OFF names the guard that is left out, so
+that the books can show that they see what it prevents.
+"""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+CHILD, OFF = "CHAOS_CHILD", "CHAOS_OFF"
+SCRIPTED_DEVICE, REAL_DEVICE = "cuda", "cpu"
+"""What workers of either kind say they are, so that each job finds its kind."""
+
+
+def shorten_waits() -> None:
+    import worker.fence
+
+    worker.fence.PATIENCE_SECONDS /= 10
+
+
+def train_by_script() -> None:
+    import worker.child
+    import worker.machine  # before those that take its function by name
+
+    worker.child.COMMAND = (sys.executable, "-P", "-m", "tests.chaos.scripted_child")
+    find_machine = worker.machine.find_machine
+    worker.machine.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
+
+
+def leave_out_fence() -> None:
+    """Whoever has once claimed a job may write as if it were still its own."""
+    from sqlalchemy import select
+
+    from app.db.tables import Job
+    from app.jobs import attempts, queue
+    from app.jobs.repository import JobRepository
+
+    def anybodys(claim: queue.Claim) -> tuple[Any, ...]:
+        return Job.project_id == claim.project_id, Job.id == claim.job_id
+
+    move, end = JobRepository.move, attempts.AttemptService._end
+
+    def move_unfenced(self: JobRepository, project_id: str, id: str, *, fence: int, **how: Any) -> Job:
+        return move(self, project_id, id, fence=Job.attempt, **how)  # type: ignore[arg-type]
+
+    def end_with_any_token(self: attempts.AttemptService, *words: Any, **how: Any) -> Job:
+        token = self.session.scalars(select(Job.claim_token).where(Job.id == self.claim.job_id)).one()
+        self.claim = self.claim._replace(token=token or "")
+        return end(self, *words, **how)
+
+    attempts.owned = queue.owned = anybodys
+    JobRepository.move = move_unfenced  # type: ignore[assignment]
+    attempts.AttemptService._end = end_with_any_token  # type: ignore[method-assign]
+
+
+def leave_out_relay() -> None:
+    from app.dispatcher import Dispatcher
+
+    Dispatcher.relay = lambda self: None  # type: ignore[method-assign]
+
+
+def leave_out_sweep() -> None:
+    from app.dispatcher import Dispatcher
+
+    Dispatcher.sweep = lambda self: None  # type: ignore[method-assign]
+
+
+GUARDS: dict[str, Callable[[], None]] = {
+    "fence": leave_out_fence,
+    "relay": leave_out_relay,
+    "sweep": leave_out_sweep,
+}
+
+
+def main() -> None:
+    module = sys.argv[1]
+    if guard := os.environ.get(OFF):
+        GUARDS[guard]()
+    if module == "app.dispatcher":
+        from app.dispatcher import main as dispatch
+
+        return dispatch()
+    if os.environ.get(CHILD) == "scripted":
+        train_by_script()
+    shorten_waits()
+    del sys.argv[0]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The faults themselves: what is done to a process, to a connection, or to what all share."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import psutil
+from redis.exceptions import RedisError
+
+from tests.chaos.sight import Work
+from tests.chaos.stack import LEASE_SECONDS, Stack
+
+RECOVERY_SECONDS = 2.0
+SLOW_SECONDS = 0.05
+"""For every piece of data between a program and Postgres."""
+
+Later = Callable[[float, Callable[[], None]], None]
+"""Calls something after so many seconds."""
+
+
+class Faults:
+    def __init__(self, stack: Stack, later: Later) -> None:
+        self.stack, self.later = stack, later
+        self.stalled: dict[str, list[psutil.Process]] = {}
+        """Processes held still, by the worker's name."""
+        self.postgres_away: list[tuple[float, float]] = []
+        """From a stop of Postgres until the sweep goes on after it, in seconds of the clock."""
+
+    # What befalls one job's worker
+
+    def host_killed(self, work: Work) -> None:
+        """The whole tree at once, as if its machine had died."""
+        send(work.tree(), signal.SIGKILL)
+
+    def worker_killed(self, work: Work) -> None:
+        send([work.process], signal.SIGKILL)
+
+    def child_killed(self, work: Work) -> None:
+        send([work.child], signal.SIGKILL)
+
+    def host_stalled(self, work: Work) -> None:
+        self.stall(work.worker, work.tree())
+
+    def worker_stalled(self, work: Work) -> None:
+        """Its child trains on."""
+        self.stall(work.worker, [work.process])
+
+    host_stalled_briefly = host_stalled
+
+    def drained(self, work: Work) -> None:
+        send([work.process], signal.SIGTERM)
+
+    def connections_cut(self, work: Work) -> None:
+        self.stack.postgres_proxy.cut(work.process.pid)
+        self.stack.redis_proxy.cut(work.process.pid)
+
+    def commit_answer_lost(self, work: Work) -> None:
+        self.stack.postgres_proxy.lose_next_commit(work.process.pid)
+
+    def stall(self, worker: str, processes: list[psutil.Process]) -> None:
+        """Until it is woken."""
+        self.stalled[worker] = processes
+        send(processes, signal.SIGSTOP)
+
+    def wake(self, worker: str) -> None:
+        send(self.stalled.pop(worker, []), signal.SIGCONT)
+
+    def wake_all(self) -> None:
+        for worker in list(self.stalled):
+            self.wake(worker)
+
+    # What befalls all
+
+    def postgres_stopped(self, seconds: float) -> None:
+        """As `pg_ctl stop -m immediate` does."""
+        now = time.time()
+        # The sweep waits a full lease from its own reconnection, so that healthy workers speak first.
+        self.postgres_away.append((now, now + seconds + RECOVERY_SECONDS + LEASE_SECONDS))
+        self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
+        self.later(seconds, lambda: self.stack.start_server(self.stack.postgres))
+
+    def postgres_cut(self, seconds: float) -> None:
+        self.stack.postgres_proxy.cut()
+
+    def postgres_slow(self, seconds: float) -> None:
+        self.stack.postgres_proxy.delay_seconds = SLOW_SECONDS
+        self.later(seconds, lambda: setattr(self.stack.postgres_proxy, "delay_seconds", 0.0))
+
+    def redis_flushed(self, seconds: float) -> None:
+        self._tell_redis("FLUSHALL")
+
+    def redis_restarted(self, seconds: float) -> None:
+        self.stack.stop_server(self.stack.redis, signal.SIGKILL)
+        self.later(seconds, lambda: self.stack.start_server(self.stack.redis))
+
+    def redis_paused(self, seconds: float) -> None:
+        self._tell_redis("CLIENT", "PAUSE", str(int(seconds * 1000)), "ALL")
+
+    def redis_clients_killed(self, seconds: float) -> None:
+        self._tell_redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def redis_cut(self, seconds: float) -> None:
+        self.stack.redis_proxy.cut()
+
+    def dispatcher_killed(self, seconds: float) -> None:
+        self._kill_program("dispatcher-1")
+
+    def api_killed(self, seconds: float) -> None:
+        self._kill_program("api")
+
+    def disk_filled(self, seconds: float) -> None:
+        """The one that attempts work on."""
+        ballast = self.stack.data / "work/.ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(2**24)):
+                continue
+        self.later(seconds, lambda: ballast.unlink(missing_ok=True))
+
+    def _kill_program(self, name: str) -> None:
+        process = self.stack.programs[name].process
+        if process and process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+
+    def _tell_redis(self, *words: str) -> None:
+        with suppress(RedisError), self.stack.straight_to_redis() as client:
+            client.execute_command(*words)
+
+
+def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)

@@ -1,0 +1,143 @@
+"""A stack whose processes are all failpoints' prey: each is started again at once, however it ends.
+
+Every failpoint is armed to kill, and counts as fired: its file lies in the folder FAILPOINT_ONCE. To take the file away
+is to arm it, in the processes that run already, for one kill.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.embedded.stack import python, worker
+from tests.acceptance.conftest import ROOT
+from tests.fixtures.failpoints import failpoints
+from tunewright import Client
+
+SHORT_TIMES = {
+    "TUNEWRIGHT_LEASE_SECONDS": "3",
+    "TUNEWRIGHT_HEARTBEAT_SECONDS": "0.3",
+    "TUNEWRIGHT_SWEEP_SECONDS": "0.2",
+    "TUNEWRIGHT_POLL_SECONDS": "0.3",
+    "TUNEWRIGHT_TRAINING_THREADS": "2",
+    # So that a training process is started when there is a job for it, and not before.
+    "TUNEWRIGHT_SPARE_CHILD": "false",
+}
+
+
+class Kept:
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path, fds: tuple[int, ...] = ()) -> None:
+        self.command, self.environment, self.log, self.fds = command, environment, log, fds
+        self.ends: list[int] = []
+        """Exit codes, negative for a signal."""
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, pass_fds=self.fds
+            )
+
+    def tend(self) -> None:
+        code = self.process.poll()
+        if code is not None:
+            self.ends.append(code)
+            self.process = self._started()
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class KeptStack:
+    def __init__(self, folder: Path, database_url: str, redis_url: str, api_key: str) -> None:
+        self.folder, self.fired_folder = folder, folder / "fired"
+        self.database_url, self.redis_url, self._api_key = database_url, redis_url, api_key
+        self.kept: dict[str, Kept] = {}
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._stop = threading.Event()
+        self._tender = threading.Thread(target=self._tend)
+
+    def __enter__(self) -> "KeptStack":
+        (self.folder / "logs").mkdir(parents=True)
+        self.fired_folder.mkdir()
+        for name in failpoints():
+            (self.fired_folder / f"{name}:kill").touch()
+        prey = self.environment() | {
+            "FAILPOINT": ",".join(f"{name}:kill" for name in failpoints()),
+            "FAILPOINT_ONCE": str(self.fired_folder),
+        }
+        fd = self._listener.fileno()
+        self._keep("api", python("app.embedded.api", str(fd)), prey, (fd,))
+        self._keep("dispatcher", python("app.dispatcher"), prey)
+        for queue in ("training", "light"):
+            self._keep(queue, [*worker(queue, prey).command], prey)
+        self._tender.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._tender.join()
+        for kept in self.kept.values():
+            kept.end()
+        self._listener.close()
+
+    def _keep(self, name: str, command: list[str], environment: dict[str, str], fds: tuple[int, ...] = ()) -> None:
+        self.kept[name] = Kept(command, environment, self.folder / "logs" / f"{name}.log", fds)
+
+    def _tend(self) -> None:
+        while not self._stop.wait(0.05):
+            for kept in self.kept.values():
+                kept.tend()
+
+    def environment(self) -> dict[str, str]:
+        ours = ("TUNEWRIGHT_", "FAILPOINT", "DATABASE_URL", "REDIS_URL", "STORAGE_URL")
+        given = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        places = {"TUNEWRIGHT_DATA_DIR": str(self.folder), "TUNEWRIGHT_CACHE_DIR": str(self.cache)}
+        urls = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url, "PYTHONUNBUFFERED": "1"}
+        return given | SHORT_TIMES | places | urls
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def client(self) -> Client:
+        return Client(f"http://127.0.0.1:{self._listener.getsockname()[1]}", self._api_key)
+
+    def arm(self, *names: str) -> None:
+        for name in names:
+            (self.fired_folder / f"{name}:kill").unlink()
+
+    def has_fired(self, *names: str) -> bool:
+        return all((self.fired_folder / f"{name}:kill").exists() for name in names)
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, f"waited in vain until {what}; {self.last_words()}"
+            time.sleep(0.05)
+
+    def last_words(self) -> str:
+        tails = {name: kept.log.read_text(errors="replace")[-1500:] for name, kept in self.kept.items()}
+        return "\n".join(f"--- {name}\n{tail}" for name, tail in tails.items())
+
+    @contextmanager
+    def paused(self, *names: str) -> Iterator[None]:
+        """Processes held still, so that they come by what is armed meanwhile with work in their hands."""
+        for name in names:
+            self.kept[name].process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for name in names:
+                self.kept[name].process.send_signal(signal.SIGCONT)

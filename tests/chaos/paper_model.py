@@ -1,0 +1,16 @@
+"""A model's folder that a catalogue takes and nobody trains: what the scripted training process needs of one."""
+
+import json
+from pathlib import Path
+
+WEIGHT = "model.layers.0.mlp.up_proj.weight"
+CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 512}
+
+
+def write_paper_model(folder: Path) -> Path:
+    folder.mkdir()
+    header = json.dumps({WEIGHT: {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(256))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "tokenizer.json").write_text("{}")
+    return folder

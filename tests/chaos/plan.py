@@ -1,0 +1,128 @@
+"""What a seed says: the jobs, what befalls each of them while it trains, and what befalls everybody meanwhile.
+
+A seed is a plan and not a recording: processes race as they like, and the same things are done to them again.
+"""
+
+import random
+from dataclasses import dataclass
+
+from tests.fixtures.failpoints import failpoints
+
+HITS = {
+    "host_killed": 4,
+    "worker_killed": 2,
+    "child_killed": 3,
+    "host_stalled": 2,
+    "worker_stalled": 2,
+    "host_stalled_briefly": 1,
+    "drained": 3,
+    "connections_cut": 3,
+    "commit_answer_lost": 3,
+    "cancelled": 2,
+    "paused": 2,
+    "paused_and_resumed": 1,
+}
+"""What may befall a job's worker or the job itself, and how often one against the other."""
+DISTURBANCES = {
+    "postgres_stopped": 1,
+    "postgres_cut": 2,
+    "postgres_slow": 2,
+    "redis_flushed": 3,
+    "redis_restarted": 2,
+    "redis_paused": 2,
+    "redis_clients_killed": 2,
+    "redis_cut": 1,
+    "dispatcher_killed": 2,
+    "api_killed": 1,
+}
+"""What may befall what all share."""
+SHARE_HIT = 0.85
+"""Of the jobs, is meant to be hit; some end before their time comes."""
+SHARE_HIT_TWICE = 0.2
+SHARE_FATAL = 0.5
+"""Of the starts after a death, has a failpoint that kills; many of them lie on no way that is gone."""
+STEPS = {False: (30, 45), True: (60, 60)}
+"""Least and most, of scripted and real jobs. The real ones all ask for the same: their results can be compared."""
+STEP_MS = 50
+SCRIPTED_SECONDS = 1.5
+REAL_SECONDS = 1.0
+"""How long training goes on, at least."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    kind: str
+    after_seconds: float
+    """Of training in the attempt that is hit."""
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    number: int
+    real: bool
+    seed: int
+    steps: int
+    priority: int
+    hits: tuple[Hit, ...]
+    """At most one an attempt."""
+    step_ms: int = STEP_MS
+    """Of a scripted job."""
+    save_every: int = 5
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    kind: str
+    pause_seconds: float
+    """Before it, after the last one is over."""
+    lasts_seconds: float
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """A failpoint that a program is started with after its death; None is a start without."""
+
+    worker: str | None
+    dispatcher: str | None
+
+
+def draw_jobs(seed: int, num_jobs: int, num_real: int) -> list[JobPlan]:
+    chance = random.Random(f"{seed} jobs")
+    real = set(chance.sample(range(num_jobs), num_real))
+    return [_draw_job(chance, number, number in real) for number in range(num_jobs)]
+
+
+def _draw_job(chance: random.Random, number: int, real: bool) -> JobPlan:
+    luck = chance.random()
+    count = 0 if luck > SHARE_HIT else 1 + (luck < SHARE_HIT_TWICE)
+    longest = REAL_SECONDS if real else SCRIPTED_SECONDS
+    kinds = chance.choices(list(HITS), list(HITS.values()), k=count)
+    return JobPlan(
+        number=number,
+        real=real,
+        seed=0 if real else number,
+        steps=chance.randint(*STEPS[real]),
+        priority=chance.choice([0, 0, 0, 1]),
+        hits=tuple(Hit(kind, round(chance.uniform(0, 0.7) * longest, 2)) for kind in kinds),
+    )
+
+
+def draw_disturbances(seed: int, kinds: dict[str, int], count: int = 1000) -> list[Disturbance]:
+    """More than a run has time for."""
+    chance = random.Random(f"{seed} disturbances")
+    drawn = chance.choices(list(kinds), list(kinds.values()), k=count)
+    return [Disturbance(kind, round(chance.uniform(3, 9), 2), round(chance.uniform(0.5, 3), 2)) for kind in drawn]
+
+
+def draw_failpoints(seed: int, count: int = 1000) -> list[Fatal]:
+    """More than there will be starts."""
+    chance = random.Random(f"{seed} failpoints")
+    places = failpoints()
+    of_dispatcher = sorted(name for name, path in places.items() if path == "app/dispatcher.py")
+    of_worker = sorted(name for name, path in places.items() if path.startswith(("worker/", "app/storage")))
+
+    def draw(names: list[str]) -> str | None:
+        name = chance.choice(names)
+        return f"{name}:kill@{chance.randint(1, 3)}" if chance.random() < SHARE_FATAL else None
+
+    return [Fatal(draw(of_worker), draw(of_dispatcher)) for _ in range(count)]

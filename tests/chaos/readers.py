@@ -1,0 +1,175 @@
+"""`python -m tests.chaos.readers`: readers of event streams whose connections break every few seconds.
+
+Each goes on where it was, by `Last-Event-ID`, and must have been told everything once, in order, however often it was
+cut off, and although a worker dies and Redis starts anew meanwhile. Exits with 1 otherwise.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.chaos.books import fold
+from tests.chaos.faults import Faults
+from tests.chaos.paper_model import write_paper_model
+from tests.chaos.plan import JobPlan
+from tests.chaos.sight import find_work, look
+from tests.chaos.stack import Stack, running_stack
+from tests.chaos.users import MODEL, Users
+
+NUM_JOBS = 2
+STEP_MS = 50
+CUT_AFTER_SECONDS = (0.5, 5.0)
+PATIENCE_SECONDS = 90.0
+
+
+class Reader:
+    """One reader of one job, and all that it was told."""
+
+    def __init__(self, http: httpx.AsyncClient, job_id: str, chance: random.Random) -> None:
+        self.http, self.job_id, self.chance = http, job_id, chance
+        self.cursor = ""
+        self.events: list[dict[str, Any]] = []
+        self.points: list[tuple[int, int, int]] = []
+        self.num_cut = 0
+        self.is_over = False
+
+    async def read(self) -> None:
+        while not self.is_over:
+            try:
+                async with asyncio.timeout(self.chance.uniform(*CUT_AFTER_SECONDS)):
+                    await self._read_until_cut()
+            except TimeoutError:
+                self.num_cut += 1
+            except httpx.TransportError:
+                await asyncio.sleep(0.2)
+
+    async def _read_until_cut(self) -> None:
+        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
+        async with self.http.stream("GET", f"/jobs/{self.job_id}/stream", headers=headers) as response:
+            if response.status_code == httpx.codes.NO_CONTENT:
+                self.is_over = True
+                return
+            response.raise_for_status()
+            message: dict[str, str] = {}
+            async for line in response.aiter_lines():
+                if line:
+                    name, _, value = line.partition(": ")
+                    message[name] = value
+                else:
+                    self._hear(message)
+                    message = {}
+
+    def _hear(self, message: dict[str, str]) -> None:
+        self.cursor = message.get("id", self.cursor)
+        match message.get("event"):
+            case "job_event":
+                self.events.append(json.loads(message["data"]))
+            case "metrics":
+                point = json.loads(message["data"])
+                self.points.append((point["attempt"], point["number"], point["step"]))
+            case "end":
+                self.is_over = True
+
+    def faults(self, steps: int) -> Iterator[str]:
+        numbers = [event["number"] for event in self.events]
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield f"events {numbers} of {self.job_id}"
+        if self.points != sorted(set(self.points)):
+            yield f"points of {self.job_id} twice or out of order"
+        rewinds = {e["data"]["attempt"]: e["data"]["step"] for e in self.events if e["type"] == "job_resumed"}
+        if (kept := fold(self.points, rewinds)) != list(range(1, steps + 1)):
+            missing = sorted(set(range(1, steps + 1)) - set(kept))
+            yield f"points of {self.job_id} fold into {len(kept)} steps of {steps}, without {missing[:10]}"
+
+
+async def watch(stack: Stack, users: Users, job_ids: list[str], given: argparse.Namespace) -> list[Reader]:
+    headers = {"Authorization": f"Bearer {stack.key}"}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, limits=limits, timeout=30) as http:
+        readers = [
+            Reader(http, job_ids[number % len(job_ids)], random.Random(f"{given.seed} reader {number}"))
+            for number in range(given.readers)
+        ]
+        reading = asyncio.gather(*(reader.read() for reader in readers))
+        await asyncio.gather(reading, hurt(stack, job_ids[0], given.seconds))
+        return readers
+
+
+async def hurt(stack: Stack, job_id: str, seconds: float) -> None:
+    """A third in, the worker of the first job dies; after another third Redis does. A reader that never ends is not
+    waited for."""
+    timers: list[tuple[float, Any]] = []
+    faults = Faults(stack, lambda after, do: timers.append((time.monotonic() + after, do)))
+    began = time.monotonic()
+    todo = [
+        (seconds / 3, lambda: kill_worker(stack, faults, job_id)),
+        (seconds * 2 / 3, lambda: faults.redis_restarted(1)),
+    ]
+    while not all(sight.is_final for sight in look(stack.sessions) or ()):
+        while todo and time.monotonic() - began > todo[0][0]:
+            todo.pop(0)[1]()
+        while timers and time.monotonic() > timers[0][0]:
+            timers.pop(0)[1]()
+        stack.revive()
+        if time.monotonic() - began > seconds + PATIENCE_SECONDS:
+            raise TimeoutError("the jobs do not end")
+        await asyncio.sleep(0.1)
+
+
+def kill_worker(stack: Stack, faults: Faults, job_id: str) -> None:
+    [sight] = [sight for sight in look(stack.sessions) or () if sight.id == job_id]
+    work = find_work(stack.workers(), sight)
+    assert work is not None
+    faults.host_killed(work)
+
+
+def parse() -> argparse.Namespace:
+    seed = int(os.environ.get("CHAOS_SEED") or time.time_ns() % 10**6)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.readers")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--readers", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--out", type=Path, help="write the report there, as JSON")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = parse()
+    print(f"CHAOS_SEED={given.seed}", flush=True)
+    steps = int(given.seconds * 1000 / STEP_MS)
+    with running_stack(lambda folder: Stack(folder, num_scripted=NUM_JOBS + 1, num_real=0)) as stack:
+        users = Users(stack.url, stack.key)
+        stack.register_model(MODEL, write_paper_model(stack.data / "model"))
+        users.upload(stack.data)
+        plans = [JobPlan(n, False, n, steps, 0, (), step_ms=STEP_MS, save_every=50) for n in range(NUM_JOBS)]
+        job_ids = [users.post(plan).result() for plan in plans]
+        readers = asyncio.run(watch(stack, users, job_ids, given))
+        users.close()
+    damage = Counter(fault for reader in readers for fault in reader.faults(steps))
+    report = {
+        "seed": given.seed,
+        "num_readers": len(readers),
+        "seconds": given.seconds,
+        "num_cut": sum(reader.num_cut for reader in readers),
+        "num_points_told": sum(len(reader.points) for reader in readers),
+        "num_attempts": max(point[0] for reader in readers for point in reader.points),
+        "damage": [f"{count} readers: {fault}" for fault, count in damage.items()],
+    }
+    print(json.dumps(report, indent=2))
+    if given.out:
+        given.out.write_text(json.dumps(report, indent=2) + "\n")
+    return 1 if damage else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

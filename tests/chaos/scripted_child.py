@@ -1,0 +1,149 @@
+"""A training process without torch, on the same pipe as the real one: `python -m tests.chaos.scripted_child`.
+
+It takes a step every few milliseconds, measures it, writes a checkpoint of real files every `save_every` of them, goes
+on from one, and obeys `Stop`. Its weights are a chain of digests, one link a step: whoever knows seed and steps knows
+the result, so that a step taken twice, left out or taken from another job's checkpoint shows.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from app.domain.job import FailureReason, JobPhase
+from worker.training.channel import Channel, StopAsked, move_in
+from worker.training.manifest import digests, first_fault, sync, sync_folder
+from worker.training.protocol import (
+    CheckpointWritten,
+    Failed,
+    Finished,
+    Measured,
+    PhaseEntered,
+    Planned,
+    Ready,
+    Request,
+    Started,
+    Stopped,
+    Warm,
+)
+
+STEP_MS = "step_ms"
+"""Key of the job's metadata that says how long a step takes."""
+WEIGHTS_BYTES = 20_000
+
+
+def start(seed: int) -> str:
+    return hashlib.sha256(f"seed {seed}".encode()).hexdigest()
+
+
+def link(weights: str, step: int) -> str:
+    return hashlib.sha256(f"{weights} {step}".encode()).hexdigest()
+
+
+def expected_weights(seed: int, steps: int) -> bytes:
+    """The result's file after an undisturbed training."""
+    weights = start(seed)
+    for step in range(1, steps + 1):
+        weights = link(weights, step)
+    return stored(weights)
+
+
+def expected_loss(seed: int, step: int) -> float:
+    return int(link(start(seed), step)[:8], 16) / 2**32
+
+
+def stored(weights: str) -> bytes:
+    return (weights.encode() * (WEIGHTS_BYTES // len(weights) + 1))[:WEIGHTS_BYTES]
+
+
+class Training:
+    def __init__(self, request: Request, channel: Channel) -> None:
+        self.request, self.channel = request, channel
+        self.seed = request.spec.training.seed
+        self.total = request.spec.training.max_steps or 30
+        self.step_seconds = int(request.spec.metadata.get(STEP_MS, "5")) / 1000
+        self.step, self.weights = 0, start(self.seed)
+
+    def run(self) -> None:
+        self.channel.say(PhaseEntered(phase=JobPhase.preparing))
+        if self.request.checkpoint_path is not None:
+            self.resume(self.request.checkpoint_path)
+        self.channel.say(Planned(resolved={}, total_steps=self.total, start_step=self.step))
+        self.channel.say(PhaseEntered(phase=JobPhase.training))
+        self.channel.say(Started(parity_seconds=0, canary_seconds=0))
+        try:
+            while self.step < self.total:
+                self.channel.raise_if_stopped()
+                self.take_step()
+        except StopAsked:
+            if self.channel.stop_wish == "drain":
+                self.write_checkpoint()
+            self.channel.say(Stopped(step=self.step))
+        else:
+            self.channel.say(Finished(path=self.write_result()))
+
+    def take_step(self) -> None:
+        time.sleep(self.step_seconds)
+        self.step += 1
+        self.weights = link(self.weights, self.step)
+        loss = expected_loss(self.seed, self.step)
+        self.channel.say(Measured(step=self.step, values={"loss": loss, "num_tokens": 100.0 * self.step}))
+        if self.step % self.request.spec.training.save_every == 0:
+            self.write_checkpoint()
+
+    def write_checkpoint(self) -> None:
+        root = self.request.work_dir / "checkpoints"
+        final = root / f"step-{self.step:08d}"
+        if final.exists():
+            return
+        partial = root / f".partial-{final.name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        (partial / "weights").write_bytes(stored(self.weights))
+        (partial / "state.json").write_text(json.dumps({"step": self.step, "weights": self.weights}))
+        (partial / "manifest.json").write_text(json.dumps(digests(partial)))
+        sync_folder(partial)
+        partial.rename(final)
+        sync(root)
+        self.channel.say(CheckpointWritten(step=self.step, path=final))
+
+    def resume(self, checkpoint: Path) -> None:
+        fault = first_fault(checkpoint, json.loads((checkpoint / "manifest.json").read_text()))
+        assert fault is None, fault
+        state = json.loads((checkpoint / "state.json").read_text())
+        self.step, self.weights = state["step"], state["weights"]
+
+    def write_result(self) -> Path:
+        folder = self.request.work_dir / "result"
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(stored(self.weights))
+        (folder / "adapter_config.json").write_text(json.dumps({"base": self.request.base_model}))
+        manifest = {
+            "manifest_version": 1,
+            "base_model": {"name": self.request.base_model, "revision": self.request.base_model_revision},
+            "num_steps": self.step,
+            "files": digests(folder),
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        sync_folder(folder)
+        return folder
+
+
+def main() -> int:
+    channel = Channel()
+    while isinstance(heard := channel.hear(), Warm):
+        channel.say(Ready(base_model_path=heard.base_model_path))
+    if isinstance(heard, Request):
+        move_in(heard)
+        try:
+            Training(heard, channel).run()
+        except OSError as error:
+            channel.say(Failed(reason=FailureReason.internal_error, message=f"{type(error).__name__}: {error}"))
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

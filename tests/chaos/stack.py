@@ -1,0 +1,254 @@
+"""What a run runs on: servers, API, dispatchers and workers, each a process of ours that may be killed and comes back.
+
+Every wait of the settings is a tenth of its default, so that what is measured here stands to its bar as the defaults
+stand to theirs. Programs reach both servers through fault proxies; we ourselves go round them.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import redis
+
+from app.db.migrate import migrate
+from app.db.projects import find_or_create_project
+from app.db.session import connect, open_sessions, transaction
+from app.embedded.child import Child, ChildSpec, stop_children
+from app.embedded.folder import open_folder
+from app.embedded.postgres import prepare_postgres
+from app.embedded.redis import prepare_redis
+from app.embedded.server import Server, start_server
+from app.embedded.stack import listen, local_url, python, readiness, worker
+from app.embedded.supervisor import PR_SET_CHILD_SUBREAPER, reap_adopted
+from app.keys.service import KeyService
+from app.models.folder import digest_folder, read_folder
+from app.models.service import ModelService
+from tests.chaos import entry
+from tests.chaos.plan import Fatal
+from tests.chaos.proxy import FaultProxy
+
+ROOT = Path(__file__).parents[2]
+SCALE = 10
+LEASE_SECONDS = 60 / SCALE
+DRAIN_SECONDS = 30 / SCALE
+TIMES = {
+    "TUNEWRIGHT_LEASE_SECONDS": str(LEASE_SECONDS),
+    "TUNEWRIGHT_HEARTBEAT_SECONDS": str(10 / SCALE),
+    "TUNEWRIGHT_SWEEP_SECONDS": str(5 / SCALE),
+    "TUNEWRIGHT_POLL_SECONDS": str(5 / SCALE),
+    "TUNEWRIGHT_DRAIN_SECONDS": str(DRAIN_SECONDS),
+    "TUNEWRIGHT_TRAINING_THREADS": "1",
+}
+RESTART_SECONDS = 0.5
+WORK_BYTES = 2**30
+"""Of the disk that attempts work on, where we may give them one of their own."""
+
+
+class Stack:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_scripted: int,
+        num_real: int,
+        off: str | None = None,
+        fatal: Sequence[Fatal] = (),
+    ) -> None:
+        self.data = open_folder(folder / "data")
+        self.num_scripted, self.num_real, self.off = num_scripted, num_real, off
+        self.fatal = list(fatal)
+        """Failpoints of the starts to come, after deaths."""
+        # Orphans of what is killed become ours, so that none can hide.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.postgres = prepare_postgres(self.data)
+        self.redis = prepare_redis(self.data)
+        self.servers = {server.title: Child(server.spec, self.data / "logs") for server in (self.postgres, self.redis)}
+        near = self.data / "near"
+        near.mkdir(exist_ok=True)
+        sockets = Path(str(self.redis.url).removeprefix("unix://").partition("?")[0]).parent
+        self.postgres_proxy = FaultProxy(near / ".s.PGSQL.5432", sockets / "pg/.s.PGSQL.5432")
+        self.redis_proxy = FaultProxy(near / "redis.sock", sockets / "redis.sock")
+        self.programs: dict[str, Child] = {}
+        self.back_at: dict[str, float] = {}
+        self.work_is_mounted = False
+
+    def start(self) -> None:
+        for server in (self.postgres, self.redis):
+            start_server(server, self.servers[server.title], self.data, time.sleep)
+        migrate(self.postgres.url)
+        self.engine = connect(self.postgres.url, pool_size=2)
+        self.sessions = open_sessions(self.engine)
+        with transaction(self.sessions) as session:
+            self.project_id = find_or_create_project(session, "default")
+            self.key = KeyService(session).create(self.project_id, "chaos")
+        self.postgres_proxy.start()
+        self.redis_proxy.start()
+        self._mount_work()
+        self.listener = listen("127.0.0.1", 0)
+        self.url = local_url("127.0.0.1", self.listener)
+        fd = self.listener.fileno()
+        self._add(ChildSpec("api", python("app.embedded.api", str(fd)), stage=3, env=self.environment(), fds=[fd]))
+        for number in (1, 2):
+            command = python("tests.chaos.entry", "app.dispatcher")
+            self._add(ChildSpec(f"dispatcher-{number}", command, stage=2, env=self.environment()))
+        self._add(self._worker("light", "light"))
+        for kind, count in (("scripted", self.num_scripted), ("real", self.num_real)):
+            for number in range(1, count + 1):
+                self._add(self._worker(f"{kind}-{number}", "training", {entry.CHILD: kind}))
+        while not readiness(self.url)[0]:
+            time.sleep(0.1)
+
+    def environment(self, over: dict[str, str] | None = None) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TUNEWRIGHT_", "CHAOS_", "FAILPOINT"))
+        }
+        kept.pop("STORAGE_URL", None)
+        near = self.data / "near"
+        names = {
+            "DATABASE_URL": self.postgres.url.partition("?")[0] + f"?host={quote(str(near))}",
+            "REDIS_URL": f"unix://{near}/redis.sock?db=0",
+            "TUNEWRIGHT_DATA_DIR": str(self.data),
+            "TUNEWRIGHT_CACHE_DIR": str(self.data / "cache"),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        off = {entry.OFF: self.off} if self.off else {}
+        return kept | TIMES | names | off | (over or {})
+
+    def register_model(self, name: str, folder: Path) -> None:
+        facts, revision = read_folder(folder), digest_folder(folder)
+        with transaction(self.sessions) as session:
+            ModelService(session).add(self.project_id, name, str(folder), revision, facts)
+
+    def _worker(self, name: str, queue: str, over: dict[str, str] | None = None) -> ChildSpec:
+        spec = worker(queue, self.environment(over))
+        options = [word.replace(f"{queue}@%h", f"{name}@%h") for word in spec.command[3:]]
+        command = [sys.executable, "-m", "tests.chaos.entry", "celery", *options]
+        return ChildSpec(name, command, stage=4, stop_seconds=20, env=spec.env)
+
+    def _add(self, spec: ChildSpec) -> None:
+        assert spec.name not in self.programs
+        child = self.programs[spec.name] = Child(spec, self.data / "logs")
+        child.start()
+
+    # While it runs
+
+    def revive(self) -> None:
+        """Whatever ended is started again, a moment later."""
+        own = {child.process.pid for child in (*self.programs.values(), *self.servers.values()) if child.process}
+        reap_adopted(own)
+        for name, child in self.programs.items():
+            if child.is_running():
+                continue
+            if name not in self.back_at:
+                self.back_at[name] = time.monotonic() + RESTART_SECONDS
+            elif time.monotonic() >= self.back_at[name]:
+                del self.back_at[name]
+                self._arm(child)
+                child.start()
+
+    def _arm(self, child: Child) -> None:
+        fatal = self.fatal.pop(0) if self.fatal else Fatal(None, None)
+        is_worker = child.spec.name.startswith(("scripted", "real"))
+        is_dispatcher = child.spec.name.startswith("dispatcher")
+        words = fatal.worker if is_worker else fatal.dispatcher if is_dispatcher else None
+        fired = self.data / "fired" / str(len(self.fatal))
+        fired.mkdir(parents=True)
+        child.spec = replace(child.spec, env={**child.spec.env, "FAILPOINT": words or "", "FAILPOINT_ONCE": str(fired)})
+
+    def failpoints_fired(self) -> list[str]:
+        """Their names; each start's fires once, in the program itself or in a training process of its."""
+        return [mark.name.partition(":")[0] for mark in (self.data / "fired").glob("*/*")]
+
+    def workers(self) -> dict[str, psutil.Process]:
+        """Those that train, and live."""
+        return {
+            name: psutil.Process(child.process.pid)
+            for name, child in self.programs.items()
+            if name.startswith(("scripted", "real")) and child.process and child.is_running()
+        }
+
+    def stop_server(self, server: Server, number: signal.Signals) -> None:
+        child = self.servers[server.title]
+        if child.process and child.is_running():
+            child.process.send_signal(number)
+            child.process.wait()
+
+    def start_server(self, server: Server) -> None:
+        """Does not wait until it answers."""
+        child = self.servers[server.title]
+        if not child.is_running():
+            child.start()
+
+    def straight_to_redis(self) -> redis.Redis:
+        return redis.Redis.from_url(self.redis.url, socket_timeout=2)
+
+    def _mount_work(self) -> None:
+        work = self.data / "work"
+        work.mkdir(exist_ok=True)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={WORK_BYTES}", "tmpfs", str(work)]
+        self.work_is_mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+
+    # The end
+
+    def stop_programs(self) -> list[str]:
+        """As a shutdown does, workers first; names of those that had to be killed."""
+        stubborn: list[str] = []
+        for stage in (4, 2, 3):
+            asked = [child for child in self.programs.values() if child.spec.stage == stage and child.is_running()]
+            for child in asked:
+                child.ask_to_stop()
+            until = time.monotonic() + max((child.spec.stop_seconds for child in asked), default=0)
+            while any(child.is_running() for child in asked) and time.monotonic() < until:
+                time.sleep(0.05)
+            for child in asked:
+                if child.is_running():
+                    stubborn.append(child.spec.name)
+                    child.kill()
+        reap_adopted({child.process.pid for child in self.servers.values() if child.process})
+        return stubborn
+
+    def stop(self) -> None:
+        stop_children(list(self.programs.values()), time.sleep)
+        if hasattr(self, "engine"):
+            self.engine.dispose()
+        for proxy in (self.postgres_proxy, self.redis_proxy):
+            if proxy.thread.is_alive():
+                proxy.stop()
+        stop_children(list(self.servers.values()), time.sleep)
+        if hasattr(self, "listener"):
+            self.listener.close()
+        if self.work_is_mounted:
+            subprocess.run(["umount", "--lazy", str(self.data / "work")], check=True)
+
+
+@contextmanager
+def running_stack(make: Callable[[Path], Stack], *, keep: bool = False) -> Iterator[Stack]:
+    """In a system folder that others may enter, because root's PostgreSQL runs as a user of its own."""
+    # A request to end is taken as an exception, so that nothing stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    folder = Path(tempfile.mkdtemp(prefix="tw-chaos-"))
+    folder.chmod(0o755)
+    stack = make(folder)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+        if keep:
+            print(f"logs are in {stack.data / 'logs'}", flush=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)

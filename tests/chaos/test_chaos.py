@@ -1,0 +1,52 @@
+"""A small run in every way that `make chaos` has, and the proof that its books see what each guard prevents."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SEED = 2857
+
+
+def run(module: str, out: Path, *options: str, seed: int = SEED) -> dict[str, Any]:
+    """In a process of its own, which takes in the orphans of those that it kills."""
+    command = [sys.executable, "-m", module, "--seed", str(seed), "--out", str(out), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    print(done.stdout)
+    assert out.exists(), done.stderr
+    report: dict[str, Any] = json.loads(out.read_text())
+    assert done.returncode == (1 if report["damage"] else 0)
+    return report
+
+
+@pytest.mark.slow
+def test_twelve_jobs_hurt_in_many_ways_leave_the_books_in_order(tmp_path: Path) -> None:
+    report = run("tests.chaos", tmp_path / "report.json", "--jobs", "12", "--real", "0")
+    assert report["damage"] == []
+    assert report["num_jobs"] == 12
+    assert report["share_hit_while_training"] >= 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("guard", "sight", "limit"),
+    [("fence", "its history says", "60"), ("relay", "never relayed", "60"), ("sweep", "is stuck in", "25")],
+)
+def test_without_a_guard_the_same_run_shows_the_damage(guard: str, sight: str, limit: str, tmp_path: Path) -> None:
+    options = ["--jobs", "12", "--real", "0", "--off", guard, "--limit", limit]
+    report = run("tests.chaos", tmp_path / "report.json", *options)
+    assert [damage for damage in report["damage"] if sight in damage], report["damage"]
+
+
+@pytest.mark.slow
+def test_readers_cut_off_every_few_seconds_miss_nothing_and_hear_nothing_twice(tmp_path: Path) -> None:
+    readers = os.environ.get("CHAOS_READERS", "40")
+    report = run("tests.chaos.readers", tmp_path / "report.json", "--readers", readers, "--seconds", "8")
+    assert report["damage"] == []
+    assert report["num_cut"] >= int(readers)
+    assert report["num_attempts"] >= 2

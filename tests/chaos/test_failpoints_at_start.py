@@ -1,0 +1,94 @@
+"""kill -9 of the supervisor, and of what it runs before it is ready, at each step of a first start: started again, it
+goes on from there, until the stack serves. `TUNEWRIGHT_FAILPOINTS` and its seed choose as in `test_failpoints`."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.embedded.child import LOG_BYTES
+from tests.acceptance.conftest import ROOT, Stack, environment, stop_stack
+from tests.chaos.test_failpoints import CHOICE, SEED
+
+STEPS = ("create_cluster", "keep_cluster", "create_role", "create_database", "ask_redis_version", "rotate_log")
+AS_ROOT = ("keep_programs",) if os.geteuid() == 0 else ()
+IN_CHILDREN = ("migrate", "create_key")
+"""Killed there, the supervisor ends too, and says why."""
+PLACES = [f"{step}:kill" for step in (*STEPS, *AS_ROOT, *IN_CHILDREN)]
+# The first key and `server.json`; the first process, one in the middle and the last.
+PLACES += ["write_private:kill@1", "start_process:kill@1", "start_process:kill@5", "start_process:kill@8"]
+TERMS = [f"{when}_{place}" for place in PLACES for when in ("before", "after")]
+CHOSEN = TERMS if CHOICE == "all" else sorted(random.Random(SEED).sample(TERMS, int(CHOICE)))
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """With a log that is due to be moved aside."""
+    with tempfile.TemporaryDirectory(prefix="tunewright-failpoints-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        data = folder / "data"
+        (data / "logs").mkdir(parents=True, mode=0o700)
+        data.chmod(0o711)
+        os.truncate(_touched(data / "logs" / "api.log"), LOG_BYTES + 1)
+        yield data
+
+
+def _touched(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def start(data: Path, fired: Path) -> Stack | int:
+    """The stack once it serves, or the exit code of a supervisor that died before."""
+    asked = {"FAILPOINT": ",".join(CHOSEN), "FAILPOINT_ONCE": str(fired)}
+    with data.with_name("log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.embedded", "--data-dir", str(data), "--port", "0"],
+            cwd=ROOT, env=environment(data) | asked, stdout=log, stderr=log,
+        )  # fmt: skip
+    until = time.monotonic() + 90
+    while (code := process.poll()) is None:
+        assert time.monotonic() < until, data.with_name("log").read_text()
+        reach = read(data / "server.json")
+        if reach.get("pid") == process.pid:
+            return Stack(data, process, reach)
+        time.sleep(0.05)
+    return code
+
+
+def read(path: Path) -> dict[str, object]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+@pytest.mark.slow
+def test_a_first_start_killed_at_each_step_is_finished_by_the_next(data: Path) -> None:
+    print(f"TUNEWRIGHT_FAILPOINT_SEED={SEED}: {CHOSEN}")
+    fired = data.with_name("fired")
+    fired.mkdir()
+    ends = []
+    while not isinstance(stack := start(data, fired), Stack):
+        ends.append(stack)
+        assert len(ends) <= len(CHOSEN), data.with_name("log").read_text()
+    assert {path.name for path in fired.iterdir()} == set(CHOSEN)
+    killed_itself = [term for term in CHOSEN if not any(step in term for step in IN_CHILDREN)]
+    assert ends.count(-9) == len(killed_itself)
+    with stack.client() as client:
+        assert list(client.list_jobs()) == []
+    stop_stack(stack)
+    assert not [found for process in psutil.process_iter() if str(data) in (found := " ".join(words(process)))]
+
+
+def words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -1,0 +1,243 @@
+"""Datasets that expire, and uploads that no dataset came of."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select, update
+
+from app.datasets.service import DatasetService
+from app.db.session import Sessions, transaction
+from app.db.tables import Dataset, DeadObject, Job
+from app.dispatcher import Dispatcher
+from app.domain.identity import new_id
+from app.domain.place import dataset_key
+from app.main import create_app
+from app.settings import Settings
+from app.storage import Storage
+
+Upload = Callable[..., httpx.Response]
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def dispatcher(settings: Settings, sessions: Sessions) -> Dispatcher:
+    settings.data_dir.mkdir(exist_ok=True)
+    return Dispatcher(settings, sessions)
+
+
+@pytest.fixture
+def job_of(sessions: Sessions, project_id: str) -> Callable[[str], str]:
+    """A queued job that uses a dataset; its id."""
+
+    def add(dataset_id: str) -> str:
+        fields: dict[str, Any] = {"state": "queued", "priority": 0, "base_model": "m", "method": "lora", "spec": {}}
+        fields |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto", "project_id": project_id}
+        id = new_id("ftjob")
+        with transaction(sessions) as session:
+            session.add(Job(id=id, **fields))
+            DatasetService(session).use(project_id, dataset_id, id, "training")
+        return id
+
+    return add
+
+
+def pass_time(sessions: Sessions, root: Path, time: timedelta) -> None:
+    with transaction(sessions) as session:
+        session.execute(update(Dataset).values(expires_at=Dataset.expires_at - time))
+        session.execute(update(DeadObject).values(due_at=DeadObject.due_at - time))
+    for path in root.rglob("*"):
+        changed_at = path.stat().st_mtime - time.total_seconds()
+        os.utime(path, (changed_at, changed_at))
+
+
+def expiry(answer: httpx.Response) -> timedelta | None:
+    dataset = answer.json()
+    ends, begins = dataset["expires_at"], datetime.fromisoformat(dataset["created_at"])
+    return datetime.fromisoformat(ends) - begins if ends else None
+
+
+def test_an_upload_says_when_it_expires(api: TestClient, upload: Upload) -> None:
+    assert expiry(upload()) is None
+    answer = upload(params={"expires_after_seconds": 3600})
+    assert expiry(answer) == timedelta(hours=1)
+    assert api.get(answer.headers["Location"]).json() == answer.json()
+    for bad in (0, -1, "soon", 10**12):
+        refused = upload(params={"expires_after_seconds": bad})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+
+
+def test_the_servers_own_time_holds_for_uploads_that_do_not_say(
+    settings: Settings, make_key: Callable[..., str]
+) -> None:
+    settings.data_dir.mkdir()
+    app = create_app(settings.model_copy(update={"dataset_ttl_seconds": 86400}))
+    with TestClient(app, headers={"Authorization": f"Bearer {make_key()}"}) as api:
+        file = {"file": ("rows.jsonl", b"{}")}
+        assert expiry(api.post("/datasets", files=file)) == DAY
+        assert expiry(api.post("/datasets", files=file, params={"expires_after_seconds": 60})) == timedelta(minutes=1)
+
+
+def test_an_expired_dataset_is_deleted_with_its_bytes(
+    api: TestClient,
+    upload: Upload,
+    sessions: Sessions,
+    settings: Settings,
+    dispatcher: Dispatcher,
+    stored_files: Callable[[], list[Path]],
+) -> None:
+    kept = upload().json()["id"]
+    later = upload(params={"expires_after_seconds": 7200}).json()["id"]
+    gone = upload(params={"expires_after_seconds": 3600}).json()["id"]
+    dispatcher.retain()
+    assert len(api.get("/datasets").json()["items"]) == 3
+    pass_time(sessions, settings.data_dir / "storage", timedelta(minutes=61))
+    dispatcher.retain()
+    assert api.get(f"/datasets/{gone}").json()["code"] == "dataset_not_found"
+    dispatcher.collect()
+    assert {path.name for path in stored_files()} == {kept, later}
+    assert {item["id"] for item in api.get("/datasets").json()["items"]} == {kept, later}
+
+
+def test_a_dataset_in_use_outlives_its_time(
+    api: TestClient,
+    upload: Upload,
+    sessions: Sessions,
+    project_id: str,
+    settings: Settings,
+    dispatcher: Dispatcher,
+    job_of: Callable[[str], str],
+) -> None:
+    id = upload(params={"expires_after_seconds": 3600}).json()["id"]
+    job = job_of(id)
+    pass_time(sessions, settings.data_dir / "storage", 30 * DAY)
+    dispatcher.retain()
+    dispatcher.collect()
+    assert api.get(f"/datasets/{id}/content").status_code == 200
+    with transaction(sessions) as session:
+        DatasetService(session).release(project_id, job)
+    dispatcher.retain()
+    assert api.get(f"/datasets/{id}").status_code == 404
+    with transaction(sessions) as session:
+        assert session.get(Job, job) is not None
+
+
+def test_a_job_posted_at_the_last_moment_keeps_its_dataset(
+    upload: Upload, sessions: Sessions, project_id: str, dispatcher: Dispatcher
+) -> None:
+    """Whoever commits first wins: the dataset that is being taken into use is left for later."""
+    id = upload(params={"expires_after_seconds": 1}).json()["id"]
+    with transaction(sessions) as session:
+        session.execute(update(Dataset).values(expires_at=func.clock_timestamp()))
+    fields: dict[str, Any] = {"state": "queued", "priority": 0, "base_model": "m", "method": "lora", "spec": {}}
+    fields |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto", "project_id": project_id}
+    with transaction(sessions) as session:
+        job_id = new_id("ftjob")
+        session.add(Job(id=job_id, **fields))
+        DatasetService(session).use(project_id, id, job_id, "training")
+        dispatcher.retain()
+    dispatcher.retain()
+    with transaction(sessions) as session:
+        assert session.scalars(select(Dataset.id)).all() == [id]
+
+
+def test_uploads_that_no_dataset_came_of_go_a_day_later(
+    upload: Upload,
+    sessions: Sessions,
+    settings: Settings,
+    project_id: str,
+    dispatcher: Dispatcher,
+    stored_files: Callable[[], list[Path]],
+    tmp_path: Path,
+) -> None:
+    """The server was killed between the bytes and the row; and in the middle of the bytes."""
+    kept, orphan, half = upload().json()["id"], new_id("file"), f"{new_id('file')}#1"
+    root = settings.data_dir / "storage"
+    (tmp_path / "rows").write_bytes(b"{}")
+    Storage(settings.storage).put_file(dataset_key(project_id, orphan), tmp_path / "rows", "rows")
+    (root / dataset_key(project_id, half)).write_bytes(b"half")
+
+    def look() -> set[str]:
+        dispatcher.collector.search()
+        dispatcher.collect()
+        return {path.name for path in stored_files()}
+
+    assert look() == {kept, orphan, half}
+    pass_time(sessions, root, timedelta(hours=23))
+    assert look() == {kept, orphan, half}
+    pass_time(sessions, root, timedelta(hours=2))
+    assert look() == {kept, orphan}, "it waits for an hour, in case its row is late"
+    pass_time(sessions, root, timedelta(hours=2))
+    assert look() == {kept}
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject.storage_key)).all() == []
+
+
+def test_a_row_that_comes_late_keeps_its_bytes(
+    sessions: Sessions, settings: Settings, project_id: str, dispatcher: Dispatcher, tmp_path: Path
+) -> None:
+    """S3 dates an upload by its beginning, and one may take longer than a day."""
+    id = new_id("file")
+    (tmp_path / "rows").write_bytes(b"{}")
+    storage = Storage(settings.storage)
+    stored = storage.put_file(dataset_key(project_id, id), tmp_path / "rows", "rows")
+    assert storage.root is not None
+    pass_time(sessions, storage.root, 2 * DAY)
+    dispatcher.collector.search()
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject.storage_key)).all() == [stored.key]
+        DatasetService(session).add(project_id, id, "rows", stored)
+    pass_time(sessions, storage.root, DAY)
+    dispatcher.collect()
+    assert b"".join(storage.read(stored.key)) == b"{}"
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject)).all() == []
+
+
+def test_uploads_under_an_impatient_dispatcher(live: httpx.Client, settings: Settings, sessions: Sessions) -> None:
+    """What is older than a millisecond counts as old, and the store is searched all the time. An upload may fail, since
+    a half-written file goes too; one that was accepted stays."""
+    hasty = Dispatcher(settings.model_copy(update={"orphan_seconds": 0.001}), sessions)
+    stop, looks, failures = threading.Event(), [], []
+
+    def look() -> None:
+        while not stop.is_set():
+            try:
+                hasty.collector.search()
+                hasty.collect()
+                looks.append(1)
+            except Exception as error:
+                failures.append(error)
+                return
+
+    def slowly(data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), 1000):
+            yield data[start : start + 1000]
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    sent = {}
+    for number in range(40):
+        data = os.urandom(100_000)
+        body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="r"\r\n\r\n' + data + b"\r\n--b--\r\n"
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        content: Any = slowly(body) if number % 2 else body
+        answer = live.post("/datasets", headers=headers, content=content)
+        if answer.status_code == 201:
+            sent[answer.json()["id"]] = data
+        if number % 8 == 7:
+            id, _ = sent.popitem()
+            assert live.delete(f"/datasets/{id}").status_code == 204
+    stop.set()
+    thread.join()
+    assert failures == []
+    assert len(looks) > 3
+    assert len(sent) > 10
+    for id, data in sent.items():
+        assert live.get(f"/datasets/{id}/content").content == data

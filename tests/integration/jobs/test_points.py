@@ -1,0 +1,312 @@
+"""The way of a metric point while Postgres or Redis is away, or its worker dies."""
+
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import Engine, make_url, select, update
+from sqlalchemy.exc import OperationalError
+
+from app import streams
+from app.db.session import Sessions, transaction
+from app.db.tables import Checkpoint, Job, JobEvent, MetricValue
+from app.domain.metric import MetricPoint
+from app.embedded.redis import embedded_redis
+from app.errors import StaleAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.settings import Settings
+from app.storage import Storage
+from worker import folders
+from worker.attempt import Attempt
+from worker.fence import Fence
+from worker.folders import attempt_folder
+from worker.leftovers import clear_leftovers
+from worker.reporter import Reporter
+from worker.spool import FILE_NAME
+from worker.training.protocol import CheckpointWritten, Measured
+
+ROOT = Path(__file__).parents[3]
+Post = Callable[..., str]
+Take = Callable[..., Claim]
+WRITER = """
+import sys, time
+from datetime import UTC, datetime
+from pathlib import Path
+from app.domain.metric import MetricPoint
+from worker.spool import Spool
+spool = Spool.create(Path(sys.argv[1]))
+for step in range(int(sys.argv[2]), int(sys.argv[3]) + 1):
+    values = {"loss": float(step)}
+    spool.append(MetricPoint(attempt=int(sys.argv[4]), number=step, step=step, at=datetime.now(UTC), values=values))
+print("written", flush=True)
+time.sleep(600)
+"""
+
+
+def measure(reporter: Reporter, first: int, last: int) -> None:
+    for step in range(first, last + 1):
+        reporter.measured(Measured(step=step, values={"loss": 1 / step, "learning_rate": 0.1}))
+
+
+def stored(sessions: Sessions, id: str, name: str = "loss") -> list[tuple[int, int]]:
+    """Attempt and step of each."""
+    query = select(MetricValue.attempt, MetricValue.step).where(MetricValue.job_id == id, MetricValue.name == name)
+    with transaction(sessions) as session:
+        return sorted((row.attempt, row.step) for row in session.execute(query))
+
+
+def lapse(sessions: Sessions, id: str) -> None:
+    with transaction(sessions) as session:
+        session.execute(update(Job).where(Job.id == id).values(lease_until=Job.lease_until - timedelta(days=1)))
+        QueueRepository(session).sweep()
+
+
+@contextmanager
+def without_postgres(engine: Engine) -> Iterator[None]:
+    """The server closes every connection to the test's database, and takes no new one."""
+    url = make_url(engine.url)
+    server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
+    with psycopg.connect(**server) as admin:
+        admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS false")
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [url.database])
+        try:
+            yield
+        finally:
+            admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true")
+
+
+@pytest.fixture
+def reporter_of(sessions: Sessions, redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Reporter]]:
+    opened: list[Reporter] = []
+
+    def open_reporter(claim: Claim, url: str = redis_url) -> Reporter:
+        folder = tmp_path / secrets.token_hex(4)
+        folder.mkdir()
+        reporter = Reporter(Fence(sessions, claim, 60, lambda: False), streams.connect(url), claim)
+        reporter.open(folder)
+        reporter.total_steps = 10**6
+        opened.append(reporter)
+        return reporter
+
+    yield open_reporter
+    for reporter in opened:
+        reporter.close()
+
+
+def spool_file(tmp_path: Path) -> Path:
+    [found] = tmp_path.glob(f"*/{FILE_NAME}")
+    return found
+
+
+def test_points_wait_on_disk_while_postgres_is_away_and_none_is_missing_then(
+    engine: Engine,
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    reporter_of: Callable[..., Reporter],
+    tmp_path: Path,
+) -> None:
+    id, held = post(), claim()
+    reporter = reporter_of(held)
+    measure(reporter, 1, 10)
+    reporter.flush()
+    with without_postgres(engine):
+        measure(reporter, 11, 1500)
+        with pytest.raises(OperationalError):
+            reporter.flush()
+        reporter.flush_if_due()
+        assert spool_file(tmp_path).read_bytes().count(b"\n") == 1490
+    measure(reporter, 1501, 1600)
+    reporter.flush()
+    assert stored(sessions, id) == [(1, step) for step in range(1, 1601)]
+    assert spool_file(tmp_path).stat().st_size == 0
+    with transaction(sessions) as session:
+        job = session.get(Job, id)
+        assert job is not None
+        assert (job.step, job.last_metrics) == (1600, {"loss": 1 / 1600, "learning_rate": 0.1})
+
+
+def live(url: str, id: str) -> list[int]:
+    """Numbers of the points in the job's stream."""
+    with redis.Redis.from_url(url) as client:
+        entries = client.xrange(streams.metrics_key(id))
+    assert isinstance(entries, list)
+    return [MetricPoint.model_validate_json(fields[b"point"]).number for _, fields in entries]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_was_measured_while_redis_was_away_is_shown_when_it_returns(
+    server_folder: Path, post: Post, claim: Take, reporter_of: Callable[..., Reporter]
+) -> None:
+    id, held = post(), claim()
+    folder = server_folder / secrets.token_hex(4)
+    with embedded_redis(folder, durable=False) as url:
+        reporter = reporter_of(held, url)
+        measure(reporter, 1, 3)
+        wait_for(lambda: live(url, id) == [1, 2, 3])
+    started = time.monotonic()
+    measure(reporter, 4, 700)
+    assert time.monotonic() - started < 1, "training waits for no Redis"
+    with embedded_redis(folder, durable=False) as url:
+        wait_for(lambda: live(url, id)[-1:] == [700])
+        assert live(url, id) == list(range(4, 701)), "the other server had the first ones"
+
+
+def test_a_stopped_redis_holds_up_no_point(
+    redis_url: str, sessions: Sessions, post: Post, claim: Take, reporter_of: Callable[..., Reporter]
+) -> None:
+    id, held = post(), claim()
+    reporter = reporter_of(held)
+    with redis.Redis.from_url(redis_url) as client:
+        client.client_pause(3000)
+    started = time.monotonic()
+    measure(reporter, 1, 500)
+    reporter.flush()
+    assert time.monotonic() - started < 2
+    assert len(stored(sessions, id)) == 500
+    wait_for(lambda: live(redis_url, id)[-1:] == [500])
+
+
+def write_and_die(settings: Settings, held: Claim, first: int, last: int) -> Path:
+    folder = attempt_folder(settings.work_dir, held)
+    folder.mkdir(parents=True)
+    steps = [str(number) for number in (first, last, held.attempt)]
+    command = [sys.executable, "-c", WRITER, str(folder), *steps]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"written\n"
+        writer.send_signal(signal.SIGKILL)
+    return folder
+
+
+def test_what_a_dead_worker_left_is_stored_as_its_own_attempts(
+    settings: Settings, sessions: Sessions, post: Post, claim: Take
+) -> None:
+    id, first = post(), claim()
+    folder = write_and_die(settings, first, 1, 600)
+    lapse(sessions, id)
+    second = claim()
+    with transaction(sessions) as session:
+        AttemptService(session, second).plan({}, total_steps=1000, start_step=200)
+    clear_leftovers(sessions, settings.work_dir)
+    assert stored(sessions, id) == [(1, step) for step in range(1, 601)]
+    assert not folder.exists()
+    assert list(settings.work_dir.glob("*/*")) == []
+    with transaction(sessions) as session:
+        job = session.get(Job, id)
+        assert job is not None
+        assert job.step == 200, "the job shows what its attempt of now does"
+        assert job.state == "running"
+
+
+def test_a_living_workers_folder_is_left_alone(
+    settings: Settings, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+) -> None:
+    id, held = post(), claim()
+    attempt = attempt_of(held)
+    with folders.held(attempt.folder):
+        attempt.reporter.open(attempt.folder)
+        measure(attempt.reporter, 1, 5)
+        clear_leftovers(sessions, settings.work_dir)
+        assert stored(sessions, id) == []
+        assert attempt.folder.exists()
+        assert not attempt.reporter.close(), "its points are still to be stored"
+    clear_leftovers(sessions, settings.work_dir)
+    assert len(stored(sessions, id)) == 5
+    assert not attempt.folder.exists()
+
+
+def test_what_was_left_of_a_deleted_job_goes(settings: Settings, sessions: Sessions, post: Post, claim: Take) -> None:
+    id, held = post(), claim()
+    folder = write_and_die(settings, held, 1, 3)
+    with transaction(sessions) as session:
+        job = session.get(Job, id)
+        session.delete(job)
+    clear_leftovers(sessions, settings.work_dir)
+    assert not folder.exists()
+
+
+def test_a_worker_that_wakes_takes_its_attempt_up_again_by_whatever_it_writes_first(
+    sessions: Sessions, post: Post, claim: Take, reporter_of: Callable[..., Reporter]
+) -> None:
+    id, held = post(), claim()
+    reporter = reporter_of(held)
+    measure(reporter, 1, 5)
+    lapse(sessions, id)
+    reporter.flush()
+    assert len(stored(sessions, id)) == 5
+    with transaction(sessions) as session:
+        job = session.get(Job, id)
+        assert job is not None
+        assert (job.state, job.attempt, job.losses) == ("running", 1, 0)
+
+
+def test_a_worker_that_was_replaced_writes_nothing(
+    sessions: Sessions, post: Post, claim: Take, reporter_of: Callable[..., Reporter]
+) -> None:
+    id, held = post(), claim()
+    reporter = reporter_of(held)
+    measure(reporter, 1, 5)
+    lapse(sessions, id)
+    claim()
+    with pytest.raises(StaleAttempt):
+        reporter.flush()
+    assert stored(sessions, id) == []
+
+
+def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
+    path = attempt.folder / f"checkpoints/step-{step:08d}"
+    path.mkdir(parents=True)
+    (path / "state.json").write_text("{}")
+    return CheckpointWritten(step=step, path=path)
+
+
+def test_the_points_before_a_checkpoint_are_stored_before_it(
+    sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+) -> None:
+    id, held = post(), claim()
+    attempt = attempt_of(held)
+    attempt.folder.mkdir(parents=True)
+    attempt.reporter.open(attempt.folder)
+    measure(attempt.reporter, 1, 5)
+    attempt._keep_checkpoint(write_checkpoint(attempt, 5))
+    assert len(stored(sessions, id)) == 5
+    attempt.reporter.close()
+    with transaction(sessions) as session:
+        assert session.scalars(select(Checkpoint.step)).all() == [5]
+
+
+def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
+    sessions: Sessions, storage: Storage, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+) -> None:
+    id, held = post(), claim()
+    attempt = attempt_of(held)
+    attempt.folder.mkdir(parents=True)
+    attempt._keep_checkpoint(write_checkpoint(attempt, 5))
+    assert storage.root is not None
+    blocked = storage.root / held.project_id / "jobs" / id / str(held.attempt) / "checkpoints/10"
+    blocked.write_text("a file stands where the folder must be")
+    said = write_checkpoint(attempt, 10)
+    attempt._keep_checkpoint(said)
+    assert not said.path.exists(), "what nobody can use takes no room"
+    with transaction(sessions) as session:
+        assert session.scalars(select(Checkpoint.step)).all() == [5]
+        [warned] = session.scalars(select(JobEvent).where(JobEvent.type == "warned")).all()
+        assert warned.data["code"] == "checkpoint_failed"
+        assert "step 10" in warned.message

@@ -1,0 +1,271 @@
+"""What the collector removes, when, and what it leaves alone: rows in PostgreSQL, bytes in a folder."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, text
+
+from app.db.base import Base
+from app.db.session import Sessions, transaction
+from app.db.tables import Attempt, Checkpoint, DeadObject
+from app.dispatcher import Dispatcher
+from app.domain.identity import new_id
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.service import JobService
+from app.retention.collector import Collector
+from app.retention.repository import KEEPERS, RetentionRepository
+from app.settings import Settings
+from app.storage import FAILURES, Storage
+from tests.integration.jobs.retention_world import DAY, HOUR, World
+
+Post = Callable[..., str]
+Take = Callable[..., Claim]
+
+
+@pytest.fixture
+def world(settings: Settings, sessions: Sessions, project_id: str) -> World:
+    return World(settings, sessions, project_id)
+
+
+def test_what_an_attempt_left_goes_a_day_after_its_end(world: World, post: Post, claim: Take) -> None:
+    post()
+    held = claim()
+    named = world.save_checkpoint(held, 1)
+    left = world.store(held, "checkpoints/2/w.bin")
+    world.pass_time(3 * DAY)
+    world.collect()
+    assert world.stored() == {*named, left}, "the attempt is under way"
+    world.release(held)
+    world.collect()
+    world.pass_time(DAY - HOUR)
+    world.collect()
+    assert world.stored() == {*named, left}
+    world.pass_time(2 * HOUR)
+    world.collect()
+    assert world.stored() == set(named)
+
+
+def test_bytes_younger_than_a_day_outlast_the_visit(world: World, post: Post, claim: Take) -> None:
+    """A worker that lost its attempt may go on storing for a while."""
+    post()
+    held = claim()
+    old = world.store(held, "checkpoints/1/w.bin")
+    world.release(held)
+    world.pass_time(2 * DAY)
+    young = world.store(held, "checkpoints/2/w.bin")
+    world.collect()
+    assert world.stored() == {young}, old
+    world.pass_time(DAY + HOUR)
+    world.collect()
+    assert world.stored() == set()
+
+
+def test_each_attempt_is_visited_once(world: World, sessions: Sessions, post: Post, claim: Take) -> None:
+    id = post()
+    for _ in range(3):
+        world.release(claim())
+    world.pass_time(2 * DAY)
+    world.collect()
+    with transaction(sessions) as session:
+        assert all(session.scalars(select(Attempt.collected_at).where(Attempt.job_id == id)))
+        assert RetentionRepository(session).attempts_over(0, 10) == []
+
+
+def test_an_attempt_that_may_come_back_keeps_what_it_stored(
+    world: World, sessions: Sessions, post: Post, claim: Take
+) -> None:
+    """Its worker was cut off for days while no other came; then it names what it had stored before."""
+    post()
+    held = claim()
+    files = world.store_checkpoint(held, 7)
+    world.lose(held)
+    world.pass_time(5 * DAY)
+    world.collect()
+    with transaction(sessions) as session:
+        QueueRepository(session).renew(held, 60)
+        AttemptService(session, held).save_checkpoint(7, files)
+    world.pass_time(5 * DAY)
+    world.collect()
+    assert world.stored() == {file.key for file in files}
+
+
+def test_a_lost_attempt_is_over_once_another_follows(world: World, post: Post, claim: Take) -> None:
+    post()
+    first = claim()
+    left = world.store_checkpoint(first, 7)
+    world.lose(first)
+    second = claim()
+    kept = world.save_checkpoint(second, 1)
+    world.pass_time(DAY + HOUR)
+    world.collect()
+    assert world.stored() == set(kept)
+    assert not world.stored() & {file.key for file in left}
+
+
+def test_what_a_deleted_job_left_is_searched_for(
+    world: World, sessions: Sessions, project_id: str, post: Post, claim: Take
+) -> None:
+    id = post()
+    held = claim()
+    world.save_checkpoint(held, 1)
+    left = world.store(held, "result/adapter_model.bin")
+    with transaction(sessions) as session:
+        JobService(session).cancel(project_id, id)
+        AttemptService(session, held).release()
+        JobService(session).delete(project_id, id)
+    world.collect()
+    assert world.stored() == {left}, "what rows had named went with the job, the rest is too young"
+    world.pass_time(DAY + HOUR)
+    world.collect()
+    world.pass_time(2 * HOUR)
+    world.collect()
+    assert world.stored() == set()
+
+
+def test_checkpoints_outlive_their_job_by_a_week(
+    world: World, sessions: Sessions, project_id: str, post: Post, claim: Take
+) -> None:
+    waiting, ended = post(priority=1), post()
+    kept = world.save_checkpoint(held := claim(), 5)
+    world.release(held)
+    with transaction(sessions) as session:
+        JobService(session).jobs.get(project_id, waiting).state = "paused"
+    last = world.save_checkpoint(held := claim(), 5)
+    world.succeed(held)
+    world.pass_time(6 * DAY)
+    world.collect()
+    assert {*kept, *last} < world.stored()
+    world.pass_time(2 * DAY)
+    world.collect()
+    assert not world.stored() & set(last)
+    assert set(kept) < world.stored() < world.named()
+    with transaction(sessions) as session:
+        assert session.scalars(select(Checkpoint.job_id).distinct()).all() == [waiting]
+        assert JobService(session).get(project_id, ended).state == "succeeded"
+
+
+def test_another_databases_project_is_left_alone(world: World, storage: Storage) -> None:
+    """A dispatcher that was pointed to the wrong database finds a store full of things that it knows nothing of."""
+    stranger = new_id("proj")
+    keys = {world.put(f"{stranger}/datasets/{new_id('file')}"), world.put(f"{stranger}/jobs/{new_id('ftjob')}/1/a")}
+    foreign = {world.put(f"{world.project_id}/jobs/not-ours/1/a")}
+    for _ in range(3):
+        world.pass_time(3 * DAY)
+        world.collect()
+    assert world.stored() == keys | foreign
+
+
+def test_a_crash_between_the_bytes_and_the_commit_means_doing_it_again(
+    world: World, sessions: Sessions, settings: Settings, post: Post, claim: Take
+) -> None:
+    post()
+    held = claim()
+    left = world.store(held, "checkpoints/1/w.bin")
+    world.release(held)
+    world.pass_time(2 * DAY)
+    with transaction(sessions) as session:
+        session.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'refused'; END $$"
+            )
+        )
+        session.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON dead_objects DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        )
+    dispatcher = Dispatcher(settings, sessions)
+    dispatcher.retain()
+    with pytest.raises(Exception, match="refused"):
+        dispatcher.collect()
+    assert left not in world.stored()
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject.storage_key)).all() == [left]
+        session.execute(text("DROP TRIGGER refuse ON dead_objects"))
+    dispatcher.collect()
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject.storage_key)).all() == []
+
+
+def test_an_object_that_cannot_be_removed_holds_up_no_other(
+    world: World, sessions: Sessions, storage: Storage, project_id: str
+) -> None:
+    """A folder stands where the object should be."""
+    stuck, other = f"{project_id}/jobs/x/1/stuck", world.put(f"{project_id}/jobs/x/1/other")
+    inside = world.put(f"{stuck}/inside")
+    with pytest.raises(FAILURES):
+        storage.delete(stuck)
+    with transaction(sessions) as session:
+        now = RetentionRepository(session).now()
+        RetentionRepository(session).bury(project_id, [(stuck, now), (other, now)])
+    world.collector.collect()
+    world.collector.collect()
+    assert world.stored() == {inside}
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject.storage_key)).all() == [stuck]
+    storage.delete(inside)
+    (storage.root / stuck).rmdir()  # type: ignore[operator]
+    world.pass_time(2 * HOUR)
+    world.collector.collect()
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject.storage_key)).all() == []
+
+
+def test_a_dead_object_that_a_row_names_stays(
+    world: World, sessions: Sessions, project_id: str, post: Post, claim: Take
+) -> None:
+    """Whatever went wrong before: the last look decides."""
+    post()
+    named = world.save_checkpoint(claim(), 1)
+    with transaction(sessions) as session:
+        retention = RetentionRepository(session)
+        retention.bury(project_id, [(key, retention.now()) for key in named])
+    world.collector.collect()
+    assert world.stored() == set(named)
+    with transaction(sessions) as session:
+        assert session.scalars(select(DeadObject)).all() == []
+
+
+def test_several_dispatchers_do_no_more_than_one(
+    world: World, settings: Settings, sessions: Sessions, post: Post, claim: Take
+) -> None:
+    for _ in range(6):
+        post()
+        held = claim()
+        world.save_checkpoint(held, 1)
+        for number in range(30):
+            world.store(held, f"checkpoints/2/{number}")
+        world.succeed(held)
+    kept = world.named() & world.stored()
+    world.pass_time(2 * DAY)
+    together, failures = threading.Barrier(4), []
+
+    def work() -> None:
+        collector = Collector(settings, sessions, Storage(settings.storage))
+        together.wait()
+        try:
+            for _ in range(3):
+                collector.retain()
+                collector.collect()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert world.stored() == kept
+
+
+def test_the_last_look_knows_every_column_that_names_bytes() -> None:
+    """Who adds a table that names stored bytes must tell the collector, or it takes them for orphans."""
+    naming = {column for table in Base.metadata.tables.values() for column in table.columns if "storage" in column.name}
+    assert {(column.table.name, column.name) for column in naming} == {
+        (column.table.name, column.name) for column in KEEPERS
+    } | {("dead_objects", "storage_key")}

@@ -1,0 +1,204 @@
+"""Users, workers, crashes and time in any order: what a row names is never removed, and what none names is at last."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+from sqlalchemy import select
+
+from app.adapters.service import AdapterService
+from app.datasets.service import DatasetService
+from app.db.session import Sessions, transaction
+from app.db.tables import Adapter, Dataset, Job
+from app.domain.artifact import StoredFile
+from app.domain.job import FINAL, FailureReason, JobState
+from app.errors import DatasetInUse, JobNotFound, StaleAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.service import JobService
+from app.settings import Settings
+from tests.integration.jobs.retention_world import DAY, HOUR, World
+
+STEPS = 120
+ENDING = {*FINAL, JobState.cancelling}
+
+
+class Chance:
+    """One random history. Each method is something that may happen; it does nothing where it cannot."""
+
+    def __init__(self, world: World, claim: Callable[..., Claim | None], base_model: str, seed: int) -> None:
+        self.world, self.take, self.base_model = world, claim, base_model
+        self.random = random.Random(seed)
+        self.claims: list[Claim] = []
+        self.unsaved: list[tuple[Claim, int, Sequence[StoredFile]]] = []
+        """Checkpoints whose bytes are stored and whose rows are not written yet, if ever."""
+        self.step = 0
+
+    def ids(self, *query: object) -> list[str]:
+        with transaction(self.world.sessions) as session:
+            return list(session.scalars(select(*query)))  # type: ignore[call-overload]
+
+    def any_claim(self) -> Claim | None:
+        """More often one of the latest: what happens to an attempt twice is what is hard."""
+        some = self.claims[-3:] if self.random.random() < 0.8 else self.claims
+        return self.random.choice(some) if some else None
+
+    def upload(self) -> None:
+        self.world.upload(self.random.choice([None, None, HOUR, 3 * DAY]))
+
+    def upload_and_die(self) -> None:
+        self.world.upload_and_die()
+        self.world.die_uploading()
+
+    def submit(self) -> None:
+        if ids := self.ids(Dataset.id):
+            keep = self.random.randint(1, 3)
+            training = {"epochs": 1, "keep_checkpoints": keep}
+            spec = {"base_model": self.base_model, "dataset_id": self.random.choice(ids), "training": training}
+            with transaction(self.world.sessions) as session:
+                JobService(session).submit(self.world.project_id, spec)
+
+    def claim(self) -> None:
+        if taken := self.take():
+            self.claims.append(taken)
+
+    def store(self) -> None:
+        """Also by a worker whose attempt is no longer its own."""
+        if claim := self.any_claim():
+            self.step += 1
+            self.unsaved.append((claim, self.step, self.world.store_checkpoint(claim, self.step)))
+
+    def save(self) -> None:
+        """Name what was stored, however long ago; the fence decides."""
+        if self.unsaved:
+            claim, step, files = self.unsaved.pop(self.random.randrange(len(self.unsaved)))
+            self.fenced(claim, lambda attempt: attempt.save_checkpoint(step, files))
+
+    def succeed(self) -> None:
+        if claim := self.any_claim():
+            self.let_go_if_stale(claim, lambda: self.world.succeed(claim))
+
+    def fail(self) -> None:
+        if claim := self.any_claim():
+            self.fenced(claim, lambda attempt: attempt.fail(FailureReason.nan_loss, "NaN"))
+
+    def release(self) -> None:
+        if claim := self.any_claim():
+            self.fenced(claim, AttemptService.release)
+
+    def lose(self) -> None:
+        if claim := self.any_claim():
+            self.world.lose(claim)
+
+    def come_back(self) -> None:
+        if claim := self.any_claim():
+            self.fenced(claim, lambda attempt: QueueRepository(attempt.session).renew(claim, 60))
+
+    def be_cut_off(self) -> None:
+        """For days, with bytes stored and not yet named; what comes of it, the fence decides."""
+        if claim := self.any_claim():
+            self.step += 1
+            files = self.world.store_checkpoint(claim, self.step)
+            self.world.lose(claim)
+            self.world.pass_time(self.random.choice([2 * HOUR, 2 * DAY]))
+            self.world.collect()
+            self.fenced(claim, lambda attempt: QueueRepository(attempt.session).renew(claim, 60))
+            self.fenced(claim, lambda attempt: attempt.save_checkpoint(self.step, files))
+
+    def cancel(self) -> None:
+        if ids := self.ids(Job.id):
+            id = self.random.choice(ids)
+            with transaction(self.world.sessions) as session:
+                if JobState(JobService(session).get(self.world.project_id, id).state) not in ENDING:
+                    JobService(session).cancel(self.world.project_id, id)
+
+    def delete_job(self) -> None:
+        if ids := self.ids(Job.id):
+            id = self.random.choice(ids)
+            with transaction(self.world.sessions) as session:
+                if JobState(JobService(session).get(self.world.project_id, id).state) in FINAL:
+                    JobService(session).delete(self.world.project_id, id)
+
+    def delete_adapter(self) -> None:
+        if ids := self.ids(Adapter.id):
+            with transaction(self.world.sessions) as session:
+                AdapterService(session).delete(self.world.project_id, self.random.choice(ids))
+
+    def delete_dataset(self) -> None:
+        if ids := self.ids(Dataset.id):
+            try:
+                with transaction(self.world.sessions) as session:
+                    DatasetService(session).delete(self.world.project_id, self.random.choice(ids))
+            except DatasetInUse:
+                return
+
+    def pass_time(self) -> None:
+        self.world.pass_time(self.random.choice([60, 2 * HOUR, 25 * HOUR, 9 * DAY]))
+
+    def fenced(self, claim: Claim, change: Callable[[AttemptService], object]) -> None:
+        self.let_go_if_stale(claim, lambda: self.world.write(claim, change))
+
+    def let_go_if_stale(self, claim: Claim, write: Callable[[], None]) -> None:
+        """As a worker does."""
+        try:
+            write()
+        except (StaleAttempt, JobNotFound):
+            self.world.write(claim, AttemptService.look_again)
+
+
+HAPPENINGS = {
+    Chance.upload: 3,
+    Chance.upload_and_die: 1,
+    Chance.submit: 4,
+    Chance.claim: 5,
+    Chance.store: 6,
+    Chance.save: 6,
+    Chance.succeed: 2,
+    Chance.fail: 1,
+    Chance.release: 2,
+    Chance.lose: 3,
+    Chance.come_back: 3,
+    Chance.be_cut_off: 2,
+    Chance.cancel: 1,
+    Chance.delete_job: 1,
+    Chance.delete_adapter: 1,
+    Chance.delete_dataset: 1,
+    Chance.pass_time: 5,
+}
+
+
+@pytest.fixture
+def world(settings: Settings, sessions: Sessions, project_id: str) -> World:
+    return World(settings, sessions, project_id)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_only_what_no_row_names_is_removed_and_all_of_it(
+    world: World, claim: Callable[..., Claim | None], base_model: str, seed: int
+) -> None:
+    chance = Chance(world, claim, base_model, seed)
+    for step in range(STEPS):
+        happening = chance.random.choices(list(HAPPENINGS), list(HAPPENINGS.values()))[0]
+        happening(chance)
+        if chance.random.random() < 0.3:
+            world.collect()
+        assert world.named() <= world.stored(), f"seed {seed}, step {step}: {happening.__name__}"
+    assert world.num_removed > 10, "the history was too dull to prove anything"
+    finish(chance)
+    for _ in range(3):
+        world.pass_time(10 * DAY)
+        world.collect()
+    assert world.stored() == world.named()
+    assert [path for path in world.root.rglob("*") if path.is_dir() and not any(path.iterdir())] == []
+
+
+def finish(chance: Chance) -> None:
+    """Every job comes to its end, so that every attempt is over; and every worker has heard of it."""
+    for claim in chance.claims:
+        chance.world.lose(claim)
+    for id in chance.ids(Job.id):
+        with transaction(chance.world.sessions) as session:
+            if JobState(JobService(session).get(chance.world.project_id, id).state) not in FINAL:
+                JobService(session).cancel(chance.world.project_id, id)
+    while chance.unsaved:
+        chance.save()

@@ -1,0 +1,131 @@
+"""Workers as they show themselves, in the real process and thread."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.settings import Settings
+from worker.machine import find_machine, find_versions
+from worker.presence import Presence
+
+ROOT = Path(__file__).parents[3]
+Shown = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def shown(api: TestClient) -> Shown:
+    def ask() -> list[dict[str, Any]]:
+        answer = api.get("/workers")
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    return ask
+
+
+@pytest.fixture
+def draining() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def presence(settings: Settings, draining: threading.Event) -> Iterator[Presence]:
+    fast = settings.model_copy(update={"heartbeat_seconds": 0.1, "lease_seconds": 1.0})
+    presence = Presence(fast, ["training"], draining)
+    presence.start()
+    yield presence
+    draining.set()
+    presence.end()
+
+
+def until(holds: Callable[[], Any], seconds: float = 30) -> Any:
+    ends = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    return found
+
+
+def test_a_worker_registers_what_it_is(presence: Presence, shown: Shown) -> None:
+    [worker] = until(shown)
+    machine = find_machine()
+    assert worker["id"] == machine.worker_id
+    assert (worker["device"], worker["memory_gb"]) == (machine.device, machine.memory_gb)
+    assert worker["device_name"]
+    assert (worker["queues"], worker["online"], worker["draining"]) == (["training"], True, False)
+    assert worker["versions"] == find_versions()
+    assert {"python", "torch", "transformers", "peft"} <= worker["versions"].keys()
+
+
+def test_signs_go_on_and_draining_is_said_at_once(
+    presence: Presence, shown: Shown, settings: Settings, draining: threading.Event
+) -> None:
+    [first] = until(shown)
+    [later] = until(lambda: [worker for worker in shown() if worker["seen_at"] > first["seen_at"]])
+    assert later["started_at"] == first["started_at"]
+    draining.set()
+    [worker] = until(lambda: [worker for worker in shown() if worker["draining"]])
+    assert worker["online"]
+    presence.end()
+    assert shown() == []
+
+
+def test_an_outage_of_postgres_costs_signs_and_no_more(
+    presence: Presence, shown: Shown, outage: Callable[[], AbstractContextManager[None]]
+) -> None:
+    [before] = until(shown)
+    with outage():
+        time.sleep(1.5)
+    # The lease of the last sign before it has run out, so that one who is online has given another since.
+    [after] = until(lambda: [worker for worker in shown() if worker["online"]])
+    assert after["seen_at"] > before["seen_at"]
+    assert after["started_at"] == before["started_at"]
+
+
+def test_a_worker_that_was_forgotten_registers_again(presence: Presence, shown: Shown, sessions: Any) -> None:
+    [before] = until(shown)
+    with sessions.begin() as session:
+        session.connection().exec_driver_sql("DELETE FROM workers")
+    [after] = until(shown)
+    assert after["started_at"] > before["started_at"]
+
+
+def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Shown, tmp_path: Path) -> None:
+    """One that is killed instead goes offline when its lease has run out."""
+    environment = os.environ | {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "TUNEWRIGHT_DATA_DIR": str(tmp_path),
+        "TUNEWRIGHT_CACHE_DIR": str(tmp_path / "cache"),
+        "TUNEWRIGHT_SPARE_CHILD": "false",
+        "TUNEWRIGHT_LEASE_SECONDS": "2",
+        "TUNEWRIGHT_HEARTBEAT_SECONDS": "0.3",
+    }
+    options = ["--pool", "solo", "--queues", "light", "--without-gossip", "--without-mingle"]
+    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", *options]
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        with (tmp_path / "worker.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            [worker] = until(lambda: [each for each in shown() if each["online"]])
+            assert worker["id"].endswith(f"-{process.pid}")
+            assert (worker["queues"], worker["busy"]) == (["light"], False)
+            process.send_signal(end)
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+        if end is signal.SIGTERM:
+            assert shown() == []
+    [worker] = until(lambda: [each for each in shown() if not each["online"]])
+    assert worker["seen_at"]

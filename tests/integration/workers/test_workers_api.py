@@ -1,0 +1,100 @@
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, update
+
+from app.db.projects import find_or_create_project
+from app.db.session import Sessions, transaction
+from app.db.tables import Job, Worker
+from app.dispatcher import Dispatcher
+from app.domain.machine import Machine
+from app.jobs.queue import QueueRepository
+from app.settings import Settings
+from app.workers.service import WorkerService
+from tests.integration.jobs.conftest import queued_job
+
+BIG = Machine("gpu-1-17", "cuda", 24.15, "NVIDIA L4")
+SMALL = Machine("cpu-1-18", "cpu", 8.0)
+
+
+def register(sessions: Sessions, *machines: Machine, lease: float = 60) -> None:
+    with transaction(sessions) as session:
+        for machine in machines:
+            WorkerService(session).register(machine, {"torch": "2.13"}, ["training"], draining=False, lease=lease)
+
+
+def test_every_key_sees_all_workers(
+    api: TestClient, sessions: Sessions, as_project: Callable[[str], dict[str, str]]
+) -> None:
+    register(sessions, BIG, SMALL)
+    answer = api.get("/workers").json()
+    assert [worker["id"] for worker in answer["items"]] == ["cpu-1-18", "gpu-1-17"]
+    last = answer["items"][-1]
+    facts = {"device": "cuda", "device_name": "NVIDIA L4", "memory_gb": 24.15, "queues": ["training"]}
+    facts |= {"versions": {"torch": "2.13"}, "online": True, "draining": False, "busy": False}
+    assert facts.items() <= last.items()
+    assert api.get("/workers", headers=as_project("other")).json() == answer
+
+
+def test_those_online_come_first(api: TestClient, sessions: Sessions) -> None:
+    register(sessions, SMALL, lease=0)
+    register(sessions, BIG)
+    assert [(each["id"], each["online"]) for each in api.get("/workers").json()["items"]] == [
+        (BIG.worker_id, True),
+        (SMALL.worker_id, False),
+    ]
+
+
+@pytest.mark.parametrize("state", ["running", "pausing", "cancelling", "queued"])
+def test_a_worker_that_holds_a_job_is_busy_and_whose_job_is_not_told(
+    api: TestClient, sessions: Sessions, state: str
+) -> None:
+    """Also one that was paused and resumed before its attempt had let go of it."""
+    register(sessions, BIG, SMALL)
+    with transaction(sessions) as session:
+        stranger = find_or_create_project(session, "stranger")
+        session.add(queued_job(stranger))
+        session.flush()
+        job = QueueRepository(session).claim(BIG, 60)
+        assert job is not None
+        if state != "running":
+            session.execute(update(Job).values(state=state))
+    answer = api.get("/workers")
+    assert {each["id"]: each["busy"] for each in answer.json()["items"]} == {"gpu-1-17": True, "cpu-1-18": False}
+    assert job.id not in answer.text
+    assert stranger not in answer.text
+
+
+def test_a_worker_that_starts_again_under_its_old_id_is_new(api: TestClient, sessions: Sessions) -> None:
+    register(sessions, BIG, lease=0)
+    [old] = api.get("/workers").json()["items"]
+    register(sessions, BIG._replace(memory_gb=80.0))
+    [new] = api.get("/workers").json()["items"]
+    assert (new["memory_gb"], new["online"]) == (80.0, True)
+    assert new["started_at"] > old["started_at"]
+
+
+def test_a_sign_of_life_keeps_it_online(api: TestClient, sessions: Sessions) -> None:
+    register(sessions, BIG, lease=0)
+    with transaction(sessions) as session:
+        assert WorkerService(session).sign(BIG.worker_id, draining=True, lease=60)
+        assert not WorkerService(session).sign("nobody-1", draining=False, lease=60)
+    [worker] = api.get("/workers").json()["items"]
+    assert (worker["online"], worker["draining"]) == (True, True)
+
+
+def test_the_dispatcher_forgets_who_was_not_seen_for_a_day(
+    api: TestClient, sessions: Sessions, settings: Settings
+) -> None:
+    register(sessions, BIG, SMALL, lease=0)
+    Path(settings.data_dir).mkdir(exist_ok=True)
+    dispatcher = Dispatcher(settings, sessions)
+    for hours, expected in ((23, ["cpu-1-18", "gpu-1-17"]), (25, ["gpu-1-17"])):
+        with transaction(sessions) as session:
+            long_ago = func.clock_timestamp() - timedelta(hours=hours)
+            session.execute(update(Worker).where(Worker.id == SMALL.worker_id).values(seen_at=long_ago))
+        dispatcher.collect()
+        assert [each["id"] for each in api.get("/workers").json()["items"]] == expected

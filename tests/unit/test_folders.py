@@ -1,0 +1,131 @@
+"""Local folders of attempts: which of them are somebody's."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from worker.folders import abandoned, held
+
+ROOT = Path(__file__).parents[2]
+WORK = """
+import pathlib, shutil, sys
+from worker.folders import held
+folder = pathlib.Path(sys.argv[1])
+with held(folder):
+    (folder / "state.bin").write_bytes(bytes(1000))
+    print("at work", flush=True)
+    sys.stdin.read()
+    shutil.rmtree(folder)
+"""
+
+
+def clear(work: Path) -> None:
+    for folder in abandoned(work):
+        shutil.rmtree(folder)
+
+
+Begin = Callable[[Path], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """A process that works in a folder until its input ends."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(folder: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WORK, str(folder)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_what_a_killed_worker_left_goes_and_what_a_live_one_has_stays(tmp_path: Path, begin: Begin) -> None:
+    dead, live = tmp_path / "default/ftjob-1/1", tmp_path / "default/ftjob-1/2"
+    other = tmp_path / "default/ftjob-2/1"
+    killed, working, another = begin(dead), begin(live), begin(other)
+    clear(tmp_path)
+    assert (dead / "state.bin").exists()
+    for process in (killed, another):
+        process.kill()
+        process.wait()
+    clear(tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {
+        "default",
+        "default/ftjob-1",
+        "default/ftjob-1/2",
+        "default/ftjob-1/2.lock",
+        "default/ftjob-1/2/state.bin",
+    }
+    working.communicate()
+    assert working.returncode == 0
+    assert list(tmp_path.glob("default/*")) == [], "a worker that ends cleans up by itself"
+
+
+def test_a_stopped_worker_is_alive(tmp_path: Path, begin: Begin) -> None:
+    process = begin(folder := tmp_path / "default/ftjob-1/1")
+    process.send_signal(signal.SIGSTOP)
+    clear(tmp_path)
+    assert (folder / "state.bin").exists()
+
+
+def test_a_folder_without_a_lock_file_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "default/ftjob-1/1/checkpoints").mkdir(parents=True)
+    (tmp_path / "default/ftjob-2").mkdir()
+    (tmp_path / "default/ftjob-2/7.lock").touch()
+    (tmp_path / "notes").mkdir()
+    clear(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} == {"default", "notes"}
+    clear(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_kept_is_found_again(tmp_path: Path) -> None:
+    """What must be saved from it first may have to wait."""
+    (tmp_path / "default/ftjob-1/1").mkdir(parents=True)
+    assert list(abandoned(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
+    assert list(abandoned(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
+
+
+def test_attempts_begin_and_end_under_workers_that_clear(tmp_path: Path) -> None:
+    """Every folder is there as long as it is held, however the locks' files come and go."""
+    stop, failures = threading.Event(), []
+
+    def clearing() -> None:
+        while not stop.is_set():
+            clear(tmp_path)
+
+    def work(name: str) -> None:
+        try:
+            for number in range(200):
+                with held(folder := tmp_path / "default/ftjob-1" / f"{name}{number % 3}"):
+                    (folder / "file").write_text(name)
+                    assert (folder / "file").read_text() == name
+                    shutil.rmtree(folder)
+        except BaseException as error:
+            failures.append(error)
+
+    cleaners = [threading.Thread(target=clearing) for _ in range(2)]
+    workers = [threading.Thread(target=work, args=(name,)) for name in "123"]
+    for thread in cleaners + workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
+    stop.set()
+    for thread in cleaners:
+        thread.join()
+    assert failures == []
+    clear(tmp_path)
+    assert list(tmp_path.glob("default/*")) == []

@@ -1,0 +1,137 @@
+"""The file in which metric points wait."""
+
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.domain.metric import MetricPoint
+from worker.spool import BATCH, FILE_NAME, Spool
+
+ROOT = Path(__file__).parents[2]
+WRITER = """
+import sys, time
+from datetime import UTC, datetime
+from pathlib import Path
+from app.domain.metric import MetricPoint
+from worker.spool import Spool
+spool = Spool.create(Path(sys.argv[1]))
+for number in range(1, 8):
+    spool.append(MetricPoint(attempt=1, number=number, step=number, at=datetime.now(UTC), values={"loss": 1.0}))
+print("written", flush=True)
+time.sleep(600)
+"""
+
+
+def points(first: int, last: int) -> list[MetricPoint]:
+    at = datetime.now(UTC)
+    return [MetricPoint(attempt=1, number=n, step=n, at=at, values={"loss": n / 3}) for n in range(first, last + 1)]
+
+
+def append(spool: Spool, *added: MetricPoint) -> None:
+    for point in added:
+        spool.append(point)
+
+
+def drain(spool: Spool) -> list[MetricPoint]:
+    found: list[MetricPoint] = []
+    while not spool.is_empty:
+        batch = spool.peek()
+        found += batch.points
+        spool.drop(batch)
+    return found
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """A disk that takes no more: the kernel refuses to let any file of this process grow beyond."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    created = Spool.create(tmp_path)
+    yield created
+    created.close()
+
+
+def test_points_come_back_in_batches_and_the_file_is_empty_then(spool: Spool, tmp_path: Path) -> None:
+    put = points(1, 2 * BATCH + 7)
+    append(spool, *put)
+    assert (tmp_path / FILE_NAME).stat().st_size > 0
+    assert len(spool.peek().points) == BATCH
+    assert drain(spool) == put
+    assert (tmp_path / FILE_NAME).stat().st_size == 0
+
+
+def test_what_is_not_dropped_is_told_again(spool: Spool) -> None:
+    append(spool, *points(1, 3))
+    assert spool.peek() == spool.peek()
+
+
+def test_points_that_come_meanwhile_are_kept(spool: Spool) -> None:
+    first, second = points(1, 3), points(4, 5)
+    append(spool, *first)
+    batch = spool.peek()
+    append(spool, *second)
+    spool.drop(batch)
+    assert drain(spool) == second
+
+
+def test_a_full_disk_costs_no_point_and_leaves_no_half_line(spool: Spool, tmp_path: Path) -> None:
+    put = points(1, 30)
+    append(spool, *put[:10])
+    size = (tmp_path / FILE_NAME).stat().st_size
+    with no_file_beyond(size + 150):
+        append(spool, *put[10:20])
+    content = (tmp_path / FILE_NAME).read_bytes()
+    assert content.endswith(b"\n")
+    assert size <= len(content) <= size + 150
+    batch = spool.peek()
+    assert batch.points == put[:20], "from the file and from memory"
+    append(spool, *put[20:])  # all of it goes to the file now
+    assert (tmp_path / FILE_NAME).read_bytes().count(b"\n") == 30
+    spool.drop(batch)
+    assert drain(spool) == put[20:]
+
+
+def test_a_writer_that_was_killed_leaves_what_it_had_written(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    with writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"written\n"
+        assert Spool.find_abandoned(tmp_path) is None, "its writer lives"
+        writer.send_signal(signal.SIGSTOP)
+        assert Spool.find_abandoned(tmp_path) is None, "it may wake"
+        writer.kill()
+    found = Spool.find_abandoned(tmp_path)
+    assert found is not None
+    assert [point.number for point in drain(found)] == [1, 2, 3, 4, 5, 6, 7]
+    found.close()
+
+
+@pytest.mark.parametrize("torn", [b'{"attempt":1,"numb', b"\0\0\0\0", b"\0\0\0\0\n"])
+def test_a_line_cut_short_hides_no_other(tmp_path: Path, torn: bytes) -> None:
+    put = points(1, 3)
+    lines = b"".join(point.model_dump_json().encode() + b"\n" for point in put)
+    (tmp_path / FILE_NAME).write_bytes(lines + torn)
+    found = Spool.find_abandoned(tmp_path)
+    assert found is not None
+    assert drain(found) == put
+    assert found.is_empty
+    found.close()
+
+
+def test_nothing_was_left_where_there_is_no_file(tmp_path: Path) -> None:
+    assert Spool.find_abandoned(tmp_path) is None

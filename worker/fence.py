@@ -1,0 +1,57 @@
+"""What a worker writes of an attempt, whatever becomes of Postgres meanwhile."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from app.db.session import Sessions, transaction
+from app.errors import StaleAttempt
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 5.0
+"""Time between two tries to write to a Postgres that is away."""
+
+
+class Fence:
+    """Transactions in the name of one attempt; StaleAttempt once it is lost for good."""
+
+    def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, is_stale: Callable[[], bool]) -> None:
+        self._sessions, self._claim, self._lease = sessions, claim, lease_seconds
+        self._is_stale = is_stale
+
+    def once(self, change: Callable[[AttemptService], T], step: str) -> T:
+        """`step` names the failpoints of the transaction. DBAPIError if Postgres is away. A lease that lapsed meanwhile
+        is taken up again first, if that is still possible: a worker that wakes may come here before its heartbeat."""
+        try:
+            with transaction(self._sessions, step) as session:
+                return change(AttemptService(session, self._claim))
+        except StaleAttempt:
+            with transaction(self._sessions, "take_up_again") as session:
+                QueueRepository(session).renew(self._claim, self._lease)
+        with transaction(self._sessions, step) as session:
+            return change(AttemptService(session, self._claim))
+
+    def write(self, change: Callable[[AttemptService], T], step: str) -> T:
+        """Tried until Postgres answers. A change that was committed and whose answer was lost is tried again: it must
+        be one that can be."""
+        while True:
+            try:
+                return self.once(change, step)
+            except DBAPIError as error:
+                if not error.connection_invalidated and not isinstance(error, OperationalError):
+                    raise
+                self.endure(error)
+
+    def endure(self, error: DBAPIError) -> None:
+        log.warning("waiting for Postgres", job=self._claim.job_id, error=str(error)[:300])
+        if self._is_stale():
+            raise StaleAttempt from error
+        time.sleep(PATIENCE_SECONDS)

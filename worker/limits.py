@@ -1,0 +1,58 @@
+"""When a training process is ended against its will, and what is told of one that died."""
+
+import signal
+import time
+from typing import Final
+
+from app.domain.job import FailureReason
+from app.jobs.deadline import SPENT
+from worker.child import Child
+from worker.reporter import Heartbeat
+from worker.training.protocol import Failed
+
+AWAKE_SECONDS: Final = 1.0
+"""Most that counts between two looks: a worker that was stopped, or waited, knows nothing of the time between."""
+LAST_LINES: Final = 5
+
+
+class Limits:
+    """Time without progress and running time, looked at again and again."""
+
+    def __init__(self, child: Child, heartbeat: Heartbeat, stall_seconds: float) -> None:
+        self._child, self._heartbeat, self._stall_seconds = child, heartbeat, stall_seconds
+        self._looked_at, self._num_said, self._silent = time.monotonic(), child.num_said, 0.0
+
+    def broken(self) -> Failed | None:
+        now = time.monotonic()
+        silent = self._child.num_said == self._num_said
+        self._silent = self._silent + min(now - self._looked_at, AWAKE_SECONDS) if silent else 0.0
+        self._looked_at, self._num_said = now, self._child.num_said
+        if self._heartbeat.ends_at is not None and now > self._heartbeat.ends_at:
+            return Failed(reason=FailureReason.deadline_exceeded, message=SPENT)
+        return stalled(self._child.doing, self._silent) if self._silent > self._stall_seconds else None
+
+
+def stalled(doing: str, seconds: float) -> Failed:
+    text = f"The training process made no progress for {seconds:,.0f} s and was ended; it hung in {doing}."
+    return Failed(reason=FailureReason.stalled, message=text)
+
+
+def verdict(last: Failed | None, child: Child, code: int) -> Failed:
+    """Of a failed training process: its own last word, unless it knew only of a death; or what its death looks like."""
+    if last is not None and last.reason is not FailureReason.child_died:
+        return last
+    died = last or Failed(reason=FailureReason.child_died, message=how_it_died(code, child.log_tail()))
+    killed = last is not None or (code == -signal.SIGKILL and not child.killed)
+    if not (killed and child.memory.have_risen()):
+        return died
+    text = (
+        "The kernel ended the training because the memory of its machine or container was out. Take a machine with "
+        'more, or a smaller batch: training.memory "min", a smaller max_seq_len, gradient_checkpointing true. '
+    )
+    return Failed(reason=FailureReason.out_of_memory, message=text + died.message)
+
+
+def how_it_died(code: int, tail: str) -> str:
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+    last_lines = "\n".join(tail.strip().splitlines()[-LAST_LINES:])
+    return f"The training process {how}. Its last words:\n{last_lines}"

@@ -1,0 +1,137 @@
+"""Metric points on their way to Postgres: JSON lines in a file of the attempt's folder, the oldest first.
+
+Whoever writes it holds a lock on it, which ends with the process, however that ends: a spool that nobody holds is what
+a dead worker has left, and can be stored by whoever finds it.
+"""
+
+import fcntl
+import os
+import threading
+from collections import deque
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import structlog
+from pydantic import ValidationError
+
+from app.domain.failpoint import around
+from app.domain.metric import MetricPoint
+
+log = structlog.get_logger()
+
+FILE_NAME: Final = "points.jsonl"
+BATCH: Final = 500
+LONGEST_LINE_BYTES: Final = 4096
+MAX_HELD: Final = 100_000
+"""Points that wait in memory, some tens of megabytes, while the disk takes none."""
+
+
+class Batch(NamedTuple):
+    points: list[MetricPoint]
+    num_bytes: int
+
+
+class Spool:
+    """One thread reads and drops, any may append."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._read, self._end = 0, os.fstat(file).st_size
+        self._held: deque[bytes] = deque()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, folder: Path) -> Self:
+        """Under a temporary name until it is locked, so that nobody takes it for a dead one's."""
+        partial = folder / f".{FILE_NAME}"
+        file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with around("open_spool"):
+            partial.rename(folder / FILE_NAME)
+        return cls(file)
+
+    @classmethod
+    def find_abandoned(cls, folder: Path) -> Self | None:
+        """The folder's spool, if there is one and its writer is dead."""
+        try:
+            file = os.open(folder / FILE_NAME, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        return cls(file)
+
+    @property
+    def is_empty(self) -> bool:
+        with self._lock:
+            return self._read == self._end and not self._held
+
+    def append(self, point: MetricPoint) -> None:
+        """On a full disk it waits in memory."""
+        with self._lock:
+            if len(self._held) == MAX_HELD:
+                log.error("a metric point is lost: disk and memory for them are full", step=point.step)
+                return
+            self._held.append(point.model_dump_json().encode() + b"\n")
+            self._write_held()
+
+    def _write_held(self) -> None:
+        while self._held:
+            line = self._held[0]
+            try:
+                whole = os.write(self._file, line) == len(line)
+            except OSError as error:
+                log.warning("metric points wait in memory", error=str(error))
+                whole = False
+            if not whole:
+                os.ftruncate(self._file, self._end)
+                return
+            self._end += len(line)
+            self._held.popleft()
+
+    def peek(self) -> Batch:
+        """The oldest points, `BATCH` at most; to be dropped when they are stored."""
+        with self._lock:
+            lines = self._lines_of_file()
+            if len(lines) < BATCH and self._read + sum(map(len, lines)) == self._end:
+                lines += islice(self._held, BATCH - len(lines))
+        return Batch([point for line in lines if (point := parse(line))], sum(map(len, lines)))
+
+    def _lines_of_file(self) -> list[bytes]:
+        """What a writer that was killed had not finished is no line: it ends there."""
+        found = os.pread(self._file, BATCH * LONGEST_LINE_BYTES, self._read).splitlines(keepends=True)[:BATCH]
+        if found and not found[-1].endswith(b"\n"):
+            torn = found.pop()
+            if not found:
+                self._end = self._read
+                log.warning("a metric point was cut short", line=torn[:200])
+        return found
+
+    def drop(self, batch: Batch) -> None:
+        """Some of it may have gone from memory to the file since it was peeked at; the order is the same."""
+        with self._lock:
+            of_file = min(batch.num_bytes, self._end - self._read)
+            self._read += of_file
+            rest = batch.num_bytes - of_file
+            while rest > 0:
+                rest -= len(self._held.popleft())
+            if self._read == self._end:
+                os.ftruncate(self._file, 0)
+                self._read = self._end = 0
+            self._write_held()
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def parse(line: bytes) -> MetricPoint | None:
+    """None for what a machine that lost its power left in a file."""
+    try:
+        return MetricPoint.model_validate_json(line)
+    except ValidationError:
+        log.warning("a metric point is unreadable", line=line[:200])
+        return None
