@@ -16,7 +16,7 @@ from tests.integration.jobs.job_machine import JobMachine
 from tests.integration.jobs.job_world import World, opened
 
 NIGHTLY_STEPS = 100_000
-SHORT = settings(max_examples=25, stateful_step_count=50, deadline=None)
+SHORT = settings(max_examples=16, stateful_step_count=50, deadline=None)
 
 
 @pytest.fixture
