@@ -134,7 +134,10 @@ class Storage:
         """Remove the half-written objects and the empty folders in which nobody has stirred since `before`; how many.
 
         Only a file store has such: an upload that was killed leaves its bytes under a name that nothing lists."""
-        return _tidied(self.root / _checked(folder), before.timestamp()) if self.root else 0
+        if self.root is None:
+            return 0
+        with around("tidy_storage"):
+            return _tidied(self.root / _checked(folder), before.timestamp())
 
     def _fsync(self, key: str) -> None:
         if self.root is None:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Self
 import structlog
 from pydantic import ValidationError
 
+from app.domain.failpoint import around
 from app.domain.metric import MetricPoint
 
 log = structlog.get_logger()
@@ -46,7 +47,8 @@ class Spool:
         partial = folder / f".{FILE_NAME}"
         file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         fcntl.flock(file, fcntl.LOCK_EX)
-        partial.rename(folder / FILE_NAME)
+        with around("open_spool"):
+            partial.rename(folder / FILE_NAME)
         return cls(file)
 
     @classmethod

@@ -34,7 +34,7 @@ def limit(sessions: Sessions, given: argparse.Namespace) -> str:
 
 
 def show(sessions: Sessions, given: argparse.Namespace) -> str:
-    with transaction(sessions, "list_projects") as session:
+    with transaction(sessions, "show_projects") as session:
         return "\n".join(describe(project.name, project.max_running_jobs) for project in all_projects(session))
 
 

@@ -16,7 +16,8 @@ from tests.acceptance.conftest import ROOT, Stack
 from tests.acceptance.test_survival import find_worker, happened, submit
 from tunewright import Client, Job
 
-STALL_SECONDS = 12
+STALL_SECONDS = 40
+"""Longer than a busy machine takes for a child's imports, during which it says nothing."""
 ENDLESS = 200_000
 
 
@@ -55,7 +56,13 @@ def told(client: Client, job: Job, type: str) -> list[dict[str, Any]]:
 
 def wait_for_step(client: Client, job: Job, attempt: int = 1) -> None:
     """Until the attempt has measured one."""
-    wait_until(lambda: [point for point in client.metrics(job.id, names=["loss"]) if point.attempt == attempt])
+
+    def measured() -> bool:
+        now = client.get_job(job.id)
+        assert now.state != "failed", now.failure
+        return any(point.attempt == attempt for point in client.metrics(job.id, names=["loss"]))
+
+    wait_until(measured)
 
 
 def test_a_killed_child_is_the_jobs_own_failure_and_not_a_lost_worker(

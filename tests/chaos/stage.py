@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,22 @@ class Stage:
     def arm(self, *steps: str) -> None:
         self.stack.arm(*both(*steps))
 
+    @cached_property
+    def finished(self) -> Job:
+        """A job that nobody disturbed."""
+        job = self.post()
+        self.end(job.id)
+        return self.client.get_job(job.id)
+
     def wait_for(self, id: str, *kinds: str, count: int = 1) -> None:
         self.stack.wait(lambda: sum(kind in kinds for kind in self.told(id)) >= count, f"{kinds} of {id}")
+
+    def wait_until_fired(self, *names: str) -> None:
+        self.stack.wait(lambda: self.stack.has_fired(*names), f"{names} have fired")
+
+    @property
+    def storage(self) -> Path:
+        return self.stack.folder / "storage"
 
     def told(self, id: str) -> list[str]:
         return [event.type for event in self.client.events(id)]
@@ -45,7 +61,7 @@ class Stage:
     def end(self, id: str, *steps: str, state: str = "succeeded") -> Counter[str]:
         """Wait for the job's end and for the failpoints of `steps`, and go over the books; its events, counted."""
         self.stack.wait(lambda: self.client.get_job(id).state in FINAL, f"{id} is final", seconds=300)
-        self.stack.wait(lambda: self.stack.has_fired(*both(*steps)), f"all of {steps} have fired")
+        self.wait_until_fired(*both(*steps))
         job = self.client.get_job(id)
         assert job.state == state, (job, self.stack.last_words())
         return self._check_books(job)
@@ -80,7 +96,7 @@ class Stage:
         assert outcomes[-1] == "succeeded"
         assert {file.attempt for file in files} == {job.attempt}
         assert len({file.path for file in files}) == len(files)
-        folder = self.stack.folder / "results" / job.id
+        folder = self.stack.folder / "results" / f"{job.id}-{time.monotonic_ns()}"
         self.client.download_artifacts(job.id, folder)  # checks each against its digest
         assert (folder / "adapter_model.safetensors").exists()
         steps = [point.step for point in self.client.metrics(job.id, names=["loss"])]
@@ -99,10 +115,10 @@ class Stage:
     def datasets(self) -> set[str]:
         return {dataset.id for dataset in self.client.list_datasets()}
 
-    def run(self, *arguments: str, failpoint: str = "") -> int:
+    def run(self, *arguments: str, failpoint: str = "", **settings: str) -> int:
         """A program of ours, killed at the failpoint; its exit code."""
         asked = {"FAILPOINT": f"{failpoint}:kill"} if failpoint else {}
-        environment = self.stack.environment() | asked
+        environment = self.stack.environment() | asked | settings
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL).returncode
 

@@ -14,7 +14,18 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from app.main import create_app
 from app.settings import Settings
 from app.web.dependencies import get_session
-from tests.fixtures.failpoints import ROOT, Source, failpoints, names, parse, request_steps, sources, unguarded, unnamed
+from tests.fixtures.failpoints import (
+    ROOT,
+    Source,
+    failpoints,
+    find_namers,
+    names,
+    parse,
+    request_steps,
+    sources,
+    unguarded,
+    unnamed,
+)
 
 EXEMPT = {
     "app/embedded/launch.py": "runs without our imports; it is the second half of the supervisor's start_process",
@@ -56,12 +67,17 @@ def test_nothing_else_is(code: str) -> None:
     assert not [*unguarded(parse("app/x.py", code))]
 
 
-def test_a_name_is_demanded_wherever_it_is_handed_on() -> None:
-    code = "def write(self, change, step='commit'):\n    with transaction(self.sessions, step):\n        change()\n"
-    own = parse("worker/x.py", f"{code}\ndef f(self):\n    self.write(g, 'plan')\n    self.write(g)")
-    assert list(names(own)) == ["before_plan", "after_plan"]
-    assert [line.split(": ")[1] for line in unnamed(own)] == ["self.write(g) says no name"]
-    assert len([*unnamed(parse("app/x.py", "def f(s):\n    with transaction(s):\n        pass"))]) == 1
+def test_a_name_that_methods_hand_on_is_found_and_demanded() -> None:
+    fence = "def once(self, change, step):\n    with transaction(self.sessions, step):\n        change()\n"
+    write = "def write(self, change, step):\n    self.fence.once(change, step)\n"
+    uses = parse("worker/y.py", f"{write}\ndef f(self, file):\n    self.write(g, 'plan')\n    file.write(g)")
+    namers = find_namers([parse("worker/x.py", fence), uses])
+    assert (namers["once"], namers["write"]) == (1, 1)
+    assert list(names(uses, namers)) == ["before_plan", "after_plan"]
+    assert not [*unnamed(parse("worker/x.py", fence))]
+    lax = fence.replace("step):\n    with", "step='commit'):\n    with")
+    for code in (lax, "def f(s):\n    with transaction(s):\n        pass", "def f(s, x):\n    reach(x.name)"):
+        assert len([*unnamed(parse("worker/x.py", code))]) == 1
 
 
 def test_every_route_that_commits_is_named_by_its_function(tmp_path: Path) -> None:
@@ -83,5 +99,5 @@ def test_the_page_lists_them_all() -> None:
     page = (ROOT / "docs/failpoints.md").read_text()
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
     steps = {name.removeprefix("before_").removeprefix("after_") for name in failpoints()}
-    answering = {name for source in sources("app") for name in request_steps(source)}
+    answering = {name for source in sources("app") for name, _ in request_steps(source)}
     assert listed == steps - answering
