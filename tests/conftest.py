@@ -28,7 +28,7 @@ from app.keys.service import KeyService
 from app.main import create_app
 from app.settings import Settings
 
-hypothesis.settings.register_profile("nightly", max_examples=2_000, stateful_step_count=50, deadline=None)
+hypothesis.settings.register_profile("nightly", max_examples=2_400, stateful_step_count=50, deadline=None)
 if "HYPOTHESIS_PROFILE" in os.environ:
     hypothesis.settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 

@@ -16,6 +16,8 @@ from tests.acceptance.conftest import ROOT, Stack
 from tests.acceptance.test_survival import find_worker, happened, submit
 from tunewright import Client, Job
 
+pytestmark = pytest.mark.slow
+
 STALL_SECONDS = 40
 """Longer than a busy machine takes for a child's imports, during which it says nothing."""
 ENDLESS = 200_000

@@ -203,7 +203,7 @@ def check_leftovers(stack: Stack) -> Iterator[str]:
         if left := session.scalar(text(locks)) or 0:
             yield f"{left} locks are left in Postgres"
     work = stack.data / "work"
-    for folder in sorted(work.iterdir()):
+    for folder in sorted(work.glob("*/*")):  # those of projects stay
         yield f"folder {folder.name} with {sum(path.is_file() for path in folder.rglob('*'))} files of attempts is left"
 
 

@@ -17,9 +17,9 @@ SCRIPTED_DEVICE, REAL_DEVICE = "cuda", "cpu"
 
 
 def shorten_waits() -> None:
-    import worker.attempt
+    import worker.fence
 
-    worker.attempt.PATIENCE_SECONDS /= 10
+    worker.fence.PATIENCE_SECONDS /= 10
 
 
 def train_by_script() -> None:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from tests.chaos.sight import Work
 from tests.chaos.stack import LEASE_SECONDS, Stack
 
+RECOVERY_SECONDS = 2.0
 SLOW_SECONDS = 0.05
 """For every piece of data between a program and Postgres."""
 
@@ -25,7 +26,7 @@ class Faults:
         self.stalled: dict[str, list[psutil.Process]] = {}
         """Processes held still, by the worker's name."""
         self.postgres_away: list[tuple[float, float]] = []
-        """When Postgres was stopped or hard to reach, in seconds of the clock."""
+        """From a stop of Postgres until the sweep goes on after it, in seconds of the clock."""
 
     # What befalls one job's worker
 
@@ -74,16 +75,16 @@ class Faults:
 
     def postgres_stopped(self, seconds: float) -> None:
         """As `pg_ctl stop -m immediate` does."""
-        self._postgres_hurt(seconds)
+        now = time.time()
+        # The sweep waits a full lease from its own reconnection, so that healthy workers speak first.
+        self.postgres_away.append((now, now + seconds + RECOVERY_SECONDS + LEASE_SECONDS))
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
         self.later(seconds, lambda: self.stack.start_server(self.stack.postgres))
 
     def postgres_cut(self, seconds: float) -> None:
-        self._postgres_hurt(0)
         self.stack.postgres_proxy.cut()
 
     def postgres_slow(self, seconds: float) -> None:
-        self._postgres_hurt(seconds)
         self.stack.postgres_proxy.delay_seconds = SLOW_SECONDS
         self.later(seconds, lambda: setattr(self.stack.postgres_proxy, "delay_seconds", 0.0))
 
@@ -125,11 +126,6 @@ class Faults:
     def _tell_redis(self, *words: str) -> None:
         with suppress(RedisError), self.stack.straight_to_redis() as client:
             client.execute_command(*words)
-
-    def _postgres_hurt(self, seconds: float) -> None:
-        """The sweep then waits a full lease, so that healthy workers speak first."""
-        now = time.time()
-        self.postgres_away.append((now, now + seconds + 3 + LEASE_SECONDS))
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

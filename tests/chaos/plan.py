@@ -18,13 +18,13 @@ HITS = {
     "drained": 3,
     "connections_cut": 3,
     "commit_answer_lost": 3,
-    "cancelled": 1,
+    "cancelled": 2,
     "paused": 2,
     "paused_and_resumed": 1,
 }
 """What may befall a job's worker or the job itself, and how often one against the other."""
 DISTURBANCES = {
-    "postgres_stopped": 2,
+    "postgres_stopped": 1,
     "postgres_cut": 2,
     "postgres_slow": 2,
     "redis_flushed": 3,
@@ -111,7 +111,7 @@ def draw_disturbances(seed: int, kinds: dict[str, int], count: int = 1000) -> li
     """More than a run has time for."""
     chance = random.Random(f"{seed} disturbances")
     drawn = chance.choices(list(kinds), list(kinds.values()), k=count)
-    return [Disturbance(kind, round(chance.uniform(2, 8), 2), round(chance.uniform(0.5, 3), 2)) for kind in drawn]
+    return [Disturbance(kind, round(chance.uniform(3, 9), 2), round(chance.uniform(0.5, 3), 2)) for kind in drawn]
 
 
 def draw_failpoints(seed: int, count: int = 1000) -> list[Fatal]:

@@ -1,6 +1,7 @@
 """What a run comes to: counts, shares and times, beside the damage that the books found."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -37,7 +38,10 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
     sessions = conductor.stack.sessions
     with transaction(sessions) as session:
         states = Counter(session.scalars(select(Job.state)))
-        reasons = Counter(reason for reason in session.scalars(select(Job.failure_reason)) if reason)
+        failed = select(JobEvent.type, JobEvent.data).where(JobEvent.type.in_(["attempt_failed", "job_failed"]))
+        failures = Counter(
+            f"{kind}, {data['reason']}: {without_ids(data['text'])}" for kind, data in session.execute(failed)
+        )
         attempts = Counter(session.scalars(select(Attempt.outcome)))
     num_jobs = len(conductor.users.accepted)
     real = sum(plan.real for plan in conductor.users.accepted.values())
@@ -53,10 +57,10 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
         "num_real_jobs": real,
         "lease_seconds": LEASE_SECONDS,
         "states": dict(states),
-        "failure_reasons": dict(reasons),
+        "failures": dict(failures.most_common()),
         "attempts": {str(outcome): count for outcome, count in attempts.items()},
         "faults": dict(sorted(conductor.counts.items())),
-        "failpoints": dict(sorted(Counter(conductor.stack.failpoints_reached()).items())),
+        "failpoints": dict(sorted(Counter(conductor.stack.failpoints_fired()).items())),
         "share_hit_while_training": round(len(conductor.hit_while_training) / max(num_jobs, 1), 3),
         "commit_answers_lost": conductor.stack.postgres_proxy.num_answers_lost,
         "requests_unanswered": conductor.users.num_unanswered,
@@ -66,14 +70,19 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
     }
 
 
+def without_ids(text: str) -> str:
+    """The first of the words, alike for all jobs."""
+    return re.sub(r"[0-9a-f]{12,}", "…", " ".join(text.split()))[:160]
+
+
 def deaths_to_running(sessions: Sessions, conductor: Conductor) -> list[float]:
-    """From a worker's death to the next attempt's claim. Not while Postgres was away or had just come back: then the
-    sweep waits a lease longer, as it must; nor for jobs that were cancelled meanwhile."""
-    away = conductor.faults.postgres_away
+    """From a worker's death to the next attempt's claim. Not where Postgres was stopped in between: then the sweep
+    waits a lease longer, as it must; nor for jobs that were cancelled meanwhile."""
+    away = [(began - BARS["death_to_running_seconds"], ended) for began, ended in conductor.faults.postgres_away]
     dead = [
         done
         for done in conductor.done
-        if done.kind in DEATHS and not any(began - LEASE_SECONDS * 2 < done.at < ended for began, ended in away)
+        if done.kind in DEATHS and not any(began < done.at < ended for began, ended in away)
     ]
     return [seconds for done in dead if (seconds := _until_claim(sessions, done)) is not None]
 
@@ -120,6 +129,7 @@ def describe(report: dict[str, Any]) -> str:
         "attempts: " + ", ".join(f"{count} {outcome}" for outcome, count in report["attempts"].items()),
         "faults: " + ", ".join(f"{count} {kind}" for kind, count in report["faults"].items()),
         f"failpoints that killed: {sum(report['failpoints'].values())} of {len(report['failpoints'])} names",
+        *(f"  {count} times {failure}" for failure, count in report["failures"].items()),
         f"hit while training: {report['share_hit_while_training']:.0%}",
         *(f"{name}: p99 {found['p99']} of {found['count']}" for name, found in report["times"].items()),
         f"damage: {len(report['damage'])}",

@@ -6,7 +6,6 @@ stand to theirs. Programs reach both servers through fault proxies; we ourselves
 
 import ctypes
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -166,12 +165,13 @@ class Stack:
         is_worker = child.spec.name.startswith(("scripted", "real"))
         is_dispatcher = child.spec.name.startswith("dispatcher")
         words = fatal.worker if is_worker else fatal.dispatcher if is_dispatcher else None
-        child.spec = replace(child.spec, env={**child.spec.env, "FAILPOINT": words or ""})
+        fired = self.data / "fired" / str(len(self.fatal))
+        fired.mkdir(parents=True)
+        child.spec = replace(child.spec, env={**child.spec.env, "FAILPOINT": words or "", "FAILPOINT_ONCE": str(fired)})
 
-    def failpoints_reached(self) -> list[str]:
-        """As the processes themselves have told it; a training process tells its log, which goes with it."""
-        words = [log.read_text(errors="replace") for log in (self.data / "logs").glob("*.log")]
-        return [found for text in words for found in re.findall(r"^failpoint (\w+):kill\S* in process", text, re.M)]
+    def failpoints_fired(self) -> list[str]:
+        """Their names; each start's fires once, in the program itself or in a training process of its."""
+        return [mark.name.partition(":")[0] for mark in (self.data / "fired").glob("*/*")]
 
     def workers(self) -> dict[str, psutil.Process]:
         """Those that train, and live."""

@@ -28,13 +28,13 @@ from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
 from app.jobs.service import JobService
 from tests.integration.jobs.job_model import FINAL, ModelDataset, ModelJob
-from tests.integration.jobs.job_words import NOT_FINAL, WISHES, WORDS
+from tests.integration.jobs.job_words import NOT_FINAL, WISHES, WORDS, points
 from tests.integration.jobs.job_world import World
 
 MACHINES = [Machine("large", "cuda", 80), Machine("small", "cuda", 16), Machine("cpu", "cpu", 16)]
 MAX_JOBS, MAX_DATASETS = 6, 5
 
-LIKELY_WISHES = ["pause", "resume", "resume", "pause", "resume", "cancel", "delete"]
+LIKELY_WISHES = ["pause", "resume", "resume", "resume", "cancel", "delete"]
 LIKELY_WORDS = [*WORDS, "plan", "record", "record"]
 
 ASKED = st.fixed_dictionaries(
@@ -44,10 +44,10 @@ ASKED = st.fixed_dictionaries(
         "min_memory_gb": st.sampled_from([0, 0, 0, 40]),
         "max_retries": st.integers(0, 2),
         "keep_checkpoints": st.integers(1, 2),
-        "losses": st.sampled_from([0, 0, 0, 19]),
+        "life": st.sampled_from([(0, 0), (0, 0), (0, 0), (2, 2), (19, 0), (20, 0)]),
     }
 )
-"""`losses` are those that a long life has brought already."""
+"""`life` is what it has brought already: losses, and those at its end without a step."""
 
 
 class Act(NamedTuple):
@@ -99,10 +99,15 @@ class JobMachine(RuleBasedStateMachine):
 
     def some_job(self) -> list[int]:
         unfinished = [number for number, job in enumerate(self.jobs) if job.state not in FINAL]
-        return 4 * unfinished + list(range(len(self.jobs)))
+        return 4 * self.held_job() + 2 * unfinished + list(range(len(self.jobs)))
 
     def held_job(self) -> list[int]:
         return [number for number, job in enumerate(self.jobs) if job.hold]
+
+    def silent_job(self) -> list[int]:
+        """One of which something was wished, more often than not."""
+        wished = [number for number in self.held_job() if self.jobs[number].state != "running"]
+        return wished + self.held_job()
 
     def some_claim(self) -> list[int]:
         current = [number for number, (claim, _) in enumerate(self.claims) if self.find_held(claim)]
@@ -113,6 +118,10 @@ class JobMachine(RuleBasedStateMachine):
 
     def find_held(self, claim: Claim) -> ModelJob | None:
         return next((job for job in self.jobs if job.belongs_to(claim) and job.hold), None)
+
+    def is_full(self, project_id: str) -> bool:
+        held = sum(job.hold for job in self.jobs if job.project_id == project_id)
+        return project_id == self.world.projects[1] and held >= 1
 
     def inspecting(self) -> bool:
         return any(dataset.state == "inspecting" for dataset in self.datasets)
@@ -128,12 +137,15 @@ class JobMachine(RuleBasedStateMachine):
             differing = {name: (shown[name], value) for name, value in expected.items() if shown[name] != value}
             assert not differing, f"job {self.jobs.index(job)} shows, and should show: {differing}"
 
-    @initialize(asked=st.lists(ASKED, min_size=1, max_size=3), machines=st.lists(st.sampled_from(MACHINES), max_size=3))
+    @initialize(
+        asked=st.lists(ASKED, min_size=1, max_size=3),
+        machines=st.lists(st.sampled_from(MACHINES), min_size=1, max_size=3),
+    )
     def begin(self, asked: list[dict[str, Any]], machines: list[Machine]) -> None:
         for project, state in ((0, "ready"), (1, "ready"), (0, "inspecting")):
             self.upload(project, state)
-        for each in asked:
-            self.submit(number=0, asked=each)
+        for number, each in enumerate(asked):
+            self.submit(number=number % 2, asked=each)
         for machine in machines:
             self.claim(machine)
 
@@ -156,7 +168,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(1, when=lambda self: len(self.jobs) < MAX_JOBS, number=one_of("some_dataset"), asked=ASKED)
     def submit(self, number: int, asked: dict[str, Any]) -> None:
-        dataset = self.datasets[number]
+        dataset, (losses, fruitless) = self.datasets[number], asked["life"]
         spec = {
             "base_model": "tiny",
             "dataset_id": dataset.id,
@@ -169,10 +181,13 @@ class JobMachine(RuleBasedStateMachine):
 
         def post(session: Session) -> None:
             ids.append(JobService(session).submit(dataset.project_id, spec).id)
-            session.execute(update(Job).where(Job.id == ids[0]).values(losses=asked["losses"]))
+            life = {"losses": losses, "losses_without_progress": fruitless}
+            session.execute(update(Job).where(Job.id == ids[0]).values(life))
 
         if self.granted(post, None if dataset.usable else InvalidSpec):
-            self.jobs.append(ModelJob(ids[0], dataset.project_id, dataset, **asked))
+            wanted = {name: value for name, value in asked.items() if name != "life"}
+            job = ModelJob(ids[0], dataset.project_id, dataset, **wanted, losses=losses, fruitless=fruitless)
+            self.jobs.append(job)
 
     @act(7, when=lambda self: self.jobs, number=one_of("some_job"), name=st.sampled_from(LIKELY_WISHES))
     def wish(self, number: int, name: str) -> None:
@@ -234,8 +249,8 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(6, when=lambda self: any(job.state == "queued" for job in self.jobs), machine=st.sampled_from(MACHINES))
     def claim(self, machine: Machine) -> None:
-        """The most urgent that fits, and of those the oldest."""
-        fitting = [job for job in self.jobs if not job.deleted and job.fits(machine)]
+        """The most urgent that fits and that its project's limit allows, and of those the oldest."""
+        fitting = [job for job in self.jobs if job.fits(machine) and not self.is_full(job.project_id)]
         first = min(fitting, key=lambda job: (-job.priority, self.jobs.index(job)), default=None)
         with transaction(self.world.sessions) as session:
             taken = QueueRepository(session).claim(machine, 60)
@@ -246,7 +261,7 @@ class JobMachine(RuleBasedStateMachine):
             self.claims.append((claim, machine))
 
     @act(
-        16,
+        14,
         when=lambda self: self.claims,
         number=one_of("some_claim"),
         name=st.sampled_from(LIKELY_WORDS),
@@ -262,9 +277,10 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(3, when=lambda self: self.claims, number=one_of("some_claim"))
     def beat(self, number: int) -> None:
-        """Of an attempt that is held, or was lost and not replaced."""
+        """Of an attempt that is held, or was lost and not replaced, nor is its project full meanwhile."""
         claim, machine = self.claims[number]
-        lapsed = next((job for job in self.jobs if job.belongs_to(claim) and job.lapsed), None)
+        full = self.is_full(claim.project_id)
+        lapsed = next((job for job in self.jobs if job.belongs_to(claim) and job.lapsed and not full), None)
         job = lapsed or self.find_held(claim)
         states: list[str] = []
 
@@ -277,6 +293,15 @@ class JobMachine(RuleBasedStateMachine):
             job.overdue = False
             assert states == [job.state]
 
+    @act(1, when=lambda self: self.claims, number=one_of("some_claim"), step=st.integers(0, 9))
+    def record_late(self, number: int, step: int) -> None:
+        """Of an attempt whose worker is dead: its points are its own, whoever runs the job now."""
+        claim, _ = self.claims[number]
+        self.granted(lambda session: AttemptService(session, claim).record_late(points(claim, step, 1)), None)
+        for job in self.jobs:
+            if job.id == claim.job_id:
+                job.points.setdefault((claim.attempt, "loss", step), 1)
+
     @act(1, when=lambda self: self.claims, number=one_of("some_claim"))
     def forge(self, number: int) -> None:
         """Somebody knows the job and the attempt, and not the secret."""
@@ -285,7 +310,7 @@ class JobMachine(RuleBasedStateMachine):
 
     # What time and the dispatcher do
 
-    @act(4, when=lambda self: self.held_job(), number=one_of("held_job"), swept=st.booleans())
+    @act(8, when=lambda self: self.held_job(), number=one_of("silent_job"), swept=st.booleans())
     def let_lease_run_out(self, number: int, swept: bool) -> None:
         self.world.let_lease_run_out(self.jobs[number].id)
         self.jobs[number].overdue = True

@@ -41,11 +41,11 @@ class ModelJob:
     min_memory_gb: int
     max_retries: int
     keep_checkpoints: int
-    losses: int
+    losses: int = 0
+    fruitless: int = 0
     retry_of: str | None = None
     state: str = "queued"
     failures: int = 0
-    fruitless: int = 0
     reason: str | None = None
     claim: Claim | None = None
     """Of the latest attempt; the only one whose words count."""
@@ -85,7 +85,7 @@ class ModelJob:
     def again(self, id: str) -> "ModelJob":
         """A retry: what was asked, and nothing of what became of it."""
         names = ("project_id", "dataset", "priority", "device", "min_memory_gb", "max_retries", "keep_checkpoints")
-        return ModelJob(id, **{name: getattr(self, name) for name in names}, losses=0, retry_of=self.id)
+        return ModelJob(id, **{name: getattr(self, name) for name in names}, retry_of=self.id)
 
     def move(self, state: str, *events: str, yields: bool = False) -> None:
         assert JobState(state) in TRANSITIONS[JobState(self.state)]

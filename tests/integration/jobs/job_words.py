@@ -28,10 +28,11 @@ class Word(NamedTuple):
     """In which it is heard; of any job that the attempt holds, if there are none."""
 
 
-def record(attempt: AttemptService, step: int, value: float) -> None:
-    number, now = attempt.claim.attempt, datetime.now(UTC)
-    point = MetricPoint(attempt=number, number=step, step=step, at=now, values={"loss": value})
-    attempt.record([point, point], None)
+def points(claim: Claim, step: int, value: float) -> list[MetricPoint]:
+    """One, twice."""
+    return 2 * [
+        MetricPoint(attempt=claim.attempt, number=step, step=step, at=datetime.now(UTC), values={"loss": value})
+    ]
 
 
 def save_checkpoint(attempt: AttemptService, step: int) -> None:
@@ -67,11 +68,11 @@ WORDS: Mapping[str, Word] = {
         lambda job, step: job.plan(step),
     ),
     "record": Word(
-        lambda attempt, step: record(attempt, step, 1),
+        lambda attempt, step: attempt.record(points(attempt.claim, step, 1), None),
         lambda job, step: job.record(step, 1),
     ),
     "record otherwise": Word(
-        lambda attempt, step: record(attempt, step, 2),
+        lambda attempt, step: attempt.record(points(attempt.claim, step, 2), None),
         lambda job, step: job.record(step, 2),
     ),
     "save_checkpoint": Word(save_checkpoint, lambda job, step: job.save_checkpoint(step)),

@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, delete, func, text, update
 
 from app.db.projects import find_or_create_project
 from app.db.session import open_sessions, transaction
-from app.db.tables import BaseModel, Dataset, DeadObject, Job, OutboxRow
+from app.db.tables import BaseModel, Dataset, DeadObject, Job, OutboxRow, Project
 from app.domain.identity import new_id
 
 SHOWN = text("""
@@ -31,6 +31,8 @@ SHOWN = text("""
 
 
 class World:
+    """Two projects; the second may run one job at a time."""
+
     def __init__(self, database_url: str) -> None:
         # Without the ping before each transaction: the machine takes a hundred thousand of them.
         self.engine = create_engine(database_url)
@@ -38,6 +40,7 @@ class World:
         with transaction(self.sessions) as session:
             self.projects = [find_or_create_project(session, name) for name in ("one", "two")]
             session.add_all(base_model(project_id) for project_id in self.projects)
+            session.execute(update(Project).where(Project.id == self.projects[1]).values(max_running_jobs=1))
 
     def clear(self) -> None:
         with transaction(self.sessions) as session:

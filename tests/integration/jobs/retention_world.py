@@ -33,6 +33,7 @@ class World:
         self.sessions, self.project_id = sessions, project_id
         self.storage = Storage(settings.storage)
         self.collector = Collector(settings, sessions, self.storage)
+        self.num_removed = 0
         self.bytes_path = settings.data_dir / "some-bytes"
         self.bytes_path.parent.mkdir(exist_ok=True)
         self.bytes_path.write_bytes(b"bytes")
@@ -56,9 +57,11 @@ class World:
 
     def collect(self) -> None:
         """The dispatcher's two duties, the hourly search among them."""
+        before = self.stored()
         self.collector.search_at = 0
         self.collector.retain()
         self.collector.collect()
+        self.num_removed += len(before - self.stored())
 
     # Workers
 

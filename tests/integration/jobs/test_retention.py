@@ -113,7 +113,7 @@ def test_what_a_deleted_job_left_is_searched_for(
     left = world.store(held, "result/adapter_model.bin")
     with transaction(sessions) as session:
         JobService(session).cancel(project_id, id)
-        AttemptService(session, held).cancelled()
+        AttemptService(session, held).release()
         JobService(session).delete(project_id, id)
     world.collect()
     assert world.stored() == {left}, "what rows had named went with the job, the rest is too young"
