@@ -29,7 +29,7 @@ test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
 	$(BIN)/python -m tests.chaos --out benchmarks/results/chaos.json
 	$(BIN)/python -m tests.chaos.readers
-	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all $(BIN)/python -m pytest -rP tests/chaos
+	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all TUNEWRIGHT_GUARDS=all $(BIN)/python -m pytest -rP tests/chaos
 
 fuzz: $(VENV)/installed  ## take 100,000 random steps through the life of jobs (the suite takes a thousand)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py

@@ -1,4 +1,7 @@
-"""A small run in every way that `make chaos` has, and the proof that its books see what each guard prevents."""
+"""A small run in every way that `make chaos` has, and the proof that its books see what a guard prevents.
+
+`TUNEWRIGHT_GUARDS=all`, as `make chaos` sets it, leaves out each guard in turn, and not the fence alone.
+"""
 
 import json
 import os
@@ -11,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SEED = 2857
+SEEN = {"fence": "its history says", "relay": "never relayed", "sweep": "is stuck in"}
+"""Words of the damage that shows where a guard is left out."""
+GUARDS = list(SEEN) if os.environ.get("TUNEWRIGHT_GUARDS") == "all" else ["fence"]
 
 
 def run(module: str, out: Path, *options: str, seed: int = SEED) -> dict[str, Any]:
@@ -33,14 +39,11 @@ def test_twelve_jobs_hurt_in_many_ways_leave_the_books_in_order(tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("guard", "sight", "limit"),
-    [("fence", "its history says", "60"), ("relay", "never relayed", "60"), ("sweep", "is stuck in", "25")],
-)
-def test_without_a_guard_the_same_run_shows_the_damage(guard: str, sight: str, limit: str, tmp_path: Path) -> None:
-    options = ["--jobs", "12", "--real", "0", "--off", guard, "--limit", limit]
+@pytest.mark.parametrize("guard", GUARDS)
+def test_without_a_guard_the_same_run_shows_the_damage(guard: str, tmp_path: Path) -> None:
+    options = ["--jobs", "12", "--real", "0", "--off", guard, "--limit", "30" if guard == "sweep" else "90"]
     report = run("tests.chaos", tmp_path / "report.json", *options)
-    assert [damage for damage in report["damage"] if sight in damage], report["damage"]
+    assert [damage for damage in report["damage"] if SEEN[guard] in damage], report["damage"]
 
 
 @pytest.mark.slow
