@@ -1,9 +1,8 @@
 """kill -9 of the supervisor, and of what it runs before it is ready, at each step of a first start: started again, it
-goes on from there, until the stack serves. `TUNEWRIGHT_FAILPOINTS` and its seed choose as in `test_failpoints`."""
+goes on from there, until the stack serves. Chosen as in `test_failpoints`."""
 
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import pytest
 
 from app.embedded.child import LOG_BYTES
 from tests.acceptance.conftest import ROOT, Stack, environment, stop_stack
-from tests.chaos.test_failpoints import CHOICE, SEED
+from tests.chaos.test_failpoints import SEED, chosen
 
 STEPS = ("create_cluster", "keep_cluster", "create_role", "create_database", "ask_redis_version", "rotate_log")
 AS_ROOT = ("keep_programs",) if os.geteuid() == 0 else ()
@@ -26,7 +25,7 @@ PLACES = [f"{step}:kill" for step in (*STEPS, *AS_ROOT, *IN_CHILDREN)]
 # The first key and `server.json`; the first process, one in the middle and the last.
 PLACES += ["write_private:kill@1", "start_process:kill@1", "start_process:kill@5", "start_process:kill@8"]
 TERMS = [f"{when}_{place}" for place in PLACES for when in ("before", "after")]
-CHOSEN = TERMS if CHOICE == "all" else sorted(random.Random(SEED).sample(TERMS, int(CHOICE)))
+CHOSEN = chosen(TERMS, ("before_keep_cluster:kill", "after_migrate:kill"))
 
 
 @pytest.fixture
