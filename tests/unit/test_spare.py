@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.fixtures.tiny_models import build_tiny_model
-from worker.child import Child
+from worker.child import COMMAND, Child
 from worker.spare import Spare
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def test_a_killed_worker_leaves_no_spare() -> None:
 
 def test_the_first_words_of_a_process_for_a_job_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that cannot even import says why to the job's user."""
-    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+    monkeypatch.setattr("worker.child.COMMAND", ("/usr/bin/env", *COMMAND[1:]))
     child = Child.logging_to(tmp_path / "training.log")
     wait_until(lambda: not child.is_alive())
     child.end()

@@ -113,7 +113,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     (storage.root / f"{prefix}/20/state.json").write_text("torn")
 
     attempt = attempt_of(held)
-    found = attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints))
+    found = attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs"))
 
     assert found is not None
     assert (found / "w.bin").read_text() == "attempt 1, step 10"
@@ -122,7 +122,9 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
         assert events_of(session, project_id, id)[-2:] == ["warned", "warned"]
     shutil.rmtree(found)
     storage.delete(f"{prefix}/10/w.bin")
-    assert attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints)) is None, "it begins anew"
+    assert attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
+        "it begins anew"
+    )
 
 
 def test_a_checkpoints_files_are_checked_when_fetched(storage: Storage, tmp_path: Path) -> None:
