@@ -1,7 +1,8 @@
 """kill -9 at every failpoint that lies on a job's way: the job ends as it must, once, and its history explains it.
 
 Each step is killed before and after, in one job where that is possible. `TUNEWRIGHT_FAILPOINTS` is `all` in
-`make chaos`, or says how many steps to choose at random; `TUNEWRIGHT_FAILPOINT_SEED` repeats a choice. Without it two are killed.
+`make chaos`, or says how many steps to choose at random; `TUNEWRIGHT_FAILPOINT_SEED` repeats a choice. Without it two
+steps are killed.
 """
 
 import os
