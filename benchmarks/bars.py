@@ -72,7 +72,7 @@ def memory(engines: dict[str, Figures]) -> list[Bar]:
 
 def shares(result: Figures) -> list[Bar]:
     measured = result.get("product_share") or {}
-    bars = {"1024": ("about 1,000", 0.65), "2048": ("about 2,000", 0.70)}
+    bars = {"1000": ("about 1,000", 0.65), "2000": ("about 2,000", 0.70)}
     return [
         Bar(
             f"product share at {text} tokens a micro-batch",

@@ -32,8 +32,10 @@ from worker.training.quantization import dense_weight
 from worker.training.recipe import Run, prepare
 
 NUM_ROWS = 96
-ROWS_A_STEP = 24
-"""Enough to fill several micro-batches, so that these hold about as many tokens as they may."""
+ROWS_A_STEP = 10
+"""About 2,050 tokens."""
+BUDGETS = {1000: 1280, 2000: 2560}
+"""Tokens that a micro-batch may hold, so that two share a step of about 1,000 each, or one takes it whole."""
 
 
 class Silent(Channel):
@@ -143,15 +145,15 @@ def prepared(micro_batch_tokens: int, arguments: argparse.Namespace, folder: Pat
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.product_share", description=__doc__)
     parser.add_argument("--base-model", type=Path, help="a model folder; Gemma 3 270M by default")
-    parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 2048], help="tokens a micro-batch")
+    parser.add_argument("--tokens", type=int, nargs="+", choices=BUDGETS, default=list(BUDGETS), help="a micro-batch")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    results = {}
+    results: dict[str, Any] = {"machine": machine.describe()}
     with tempfile.TemporaryDirectory() as folder:
         for tokens in arguments.tokens:
-            results[str(tokens)] = measure(prepared(tokens, arguments, Path(folder)), arguments.steps)
+            results[str(tokens)] = measure(prepared(BUDGETS[tokens], arguments, Path(folder)), arguments.steps)
             print(f"{tokens}: {results[str(tokens)]['product_share']}", flush=True)
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")

@@ -2,7 +2,7 @@
 
 SiLU is x · sigmoid(x). The tanh approximation of GELU (arXiv 1606.08415) is x · sigmoid(√(8/π) · (x + 0.044715 · x³)),
 because (1 + tanh u) / 2 = sigmoid(2u). A CPU has a quick sigmoid and a slow tanh, so that both are taken through the
-first; it works on pieces that stay in its cache. A GPU has kernels that do each in one pass.
+first. A GPU has kernels that do each in one pass.
 """
 
 import math
@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from worker.training.norm import at_least_fp32
+from worker.training.pieces import in_pieces
 
 aten = torch.ops.aten
-PIECE = 2**18
-"""Values at once: 1 MiB in fp32."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Activation:
         if x.device.type != "cpu":
             return self.kernel(x)
         result = torch.empty_like(x)
-        for piece, into in zip(_pieces(x), _pieces(result), strict=True):
+        for piece, into in in_pieces(x, result):
             wide = at_least_fp32(piece)
             into.copy_(self._gate(wide, wide * wide).mul_(wide))
         return result
@@ -44,7 +43,7 @@ class Activation:
         if x.device.type != "cpu":
             return self.kernel(x), self.kernel_backward(torch.ones_like(x), x)
         result, derivative = torch.empty_like(x), torch.empty_like(x)
-        for piece, into, slope in zip(_pieces(x), _pieces(result), _pieces(derivative), strict=True):
+        for piece, into, slope in in_pieces(x, result, derivative):
             wide = at_least_fp32(piece)
             square = wide * wide
             gate = self._gate(wide, square)
@@ -55,10 +54,6 @@ class Activation:
 
     def _gate(self, x: Tensor, square: Tensor) -> Tensor:
         return torch.mul(square, self.cubic).add_(self.linear).mul_(x).sigmoid_()
-
-
-def _pieces(x: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(x, max(1, PIECE // x.shape[-1]))
 
 
 def _gelu(x: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ except ImportError:  # torch before 2.10
 NAME = "tunewright"
 FOLDED_MAX_TOKENS = 1024
 PIECE_TOKENS = 128
+ROUND_TOKENS = 32
+"""Tokens of a piece come in multiples of this, save at the end."""
 
 
 def document_attention(
@@ -132,11 +134,13 @@ class _Folded(torch.autograd.Function):
         kv_heads, tokens, groups, dim = query.shape
         output = query.new_empty(tokens, kv_heads, groups, dim)
         kept = []
-        for first, start, end in _pieces(lengths):
-            q, k, v = _fold(query, start, end), key[:, first:end], value[:, first:end]
-            mask = _bias(start - first, end - first, groups, window, query.dtype, query.device)
+        for first, start, end, wide in _pieces(lengths, tokens):
+            q, k, v = _fold(query, start, wide), key[:, first:wide], value[:, first:wide]
+            mask = _bias(start - first, wide - first, groups, window, query.dtype, query.device)
             weights = torch.softmax(_masked_product(mask, q, k.transpose(1, 2), scale), dim=-1)
-            output[start:end].transpose(0, 1).copy_(_product(weights, v).view(kv_heads, end - start, groups, dim))
+            weights[:, (end - start) * groups :] = 0
+            mixed = _product(weights, v).view(kv_heads, wide - start, groups, dim)
+            output[start:end].transpose(0, 1).copy_(mixed[:, : end - start])
             kept.append(weights)
         ctx.lengths, ctx.scale = lengths, scale
         ctx.save_for_backward(query, key, value, *kept)
@@ -149,31 +153,43 @@ class _Folded(torch.autograd.Function):
         grads = grad.reshape(tokens, kv_heads, groups, dim).transpose(0, 1)
         grad_query = query.new_empty(query.shape)
         grad_key, grad_value = torch.zeros_like(key), torch.zeros_like(value)
-        for (first, start, end), weights in zip(_pieces(ctx.lengths), kept, strict=True):
-            q, g = _fold(query, start, end), _fold(grads, start, end)
-            k, v = key[:, first:end], value[:, first:end]
-            grad_value[:, first:end] += _product(weights.transpose(1, 2), g)
+        for (first, start, end, wide), weights in zip(_pieces(ctx.lengths, tokens), kept, strict=True):
+            q, g = _fold(query, start, wide), _fold(grads, start, wide)
+            k, v = key[:, first:wide], value[:, first:wide]
+            _add_product(grad_value[:, first:wide], weights.transpose(1, 2), g)
             pull = torch._softmax_backward_data(_product(g, v.transpose(1, 2)), weights, -1, weights.dtype)
             pull.mul_(ctx.scale)
-            grad_query[:, start:end] = _product(pull, k).view(kv_heads, end - start, groups, dim)
-            grad_key[:, first:end] += _product(pull.transpose(1, 2), q)
+            grad_query[:, start:end] = _product(pull, k).view(kv_heads, wide - start, groups, dim)[:, : end - start]
+            _add_product(grad_key[:, first:wide], pull.transpose(1, 2), q)
         return grad_query, grad_key, grad_value, None, None, None
 
 
-def _pieces(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
-    """A document's first token, and some queries of it, from and to: they see none of the keys after them, which saves
-    nearly half of the products."""
+def _pieces(lengths: list[int], tokens: int) -> Iterator[tuple[int, int, int, int]]:
+    """A document's first token, some of its queries, from and to, and where their piece ends: they see none of the keys
+    after them, which saves nearly half of the products.
+
+    A piece takes in tokens of the next document to make its size a round one, since each size of a product has a kernel
+    made for it that is kept (half a megabyte). Those keys lie after all queries and are hidden from them; the weights
+    of those queries are zero."""
     first = 0
     for length in lengths:
-        count = -(-length // PIECE_TOKENS)
-        for number in range(count):
-            yield first, first + length * number // count, first + length * (number + 1) // count
-        first += length
+        last = first + length
+        for start in range(first, last, PIECE_TOKENS):
+            end = min(start + PIECE_TOKENS, last)
+            yield first, start, end, min(end + -(end - start) % ROUND_TOKENS, tokens)
+        first = last
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """`bmm`, which is slower than `mm` where there is but one to do."""
     return torch.mm(a[0], b[0])[None] if len(a) == 1 else torch.bmm(a, b)
+
+
+def _add_product(into: Tensor, a: Tensor, b: Tensor) -> None:
+    if len(a) == 1:
+        into[0].addmm_(a[0], b[0])
+    else:
+        into.baddbmm_(a, b)
 
 
 def _masked_product(mask: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:

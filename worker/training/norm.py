@@ -5,10 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.training.pieces import in_pieces
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """fp32, or x's own type if that is wider: gradcheck needs fp64."""
+    return torch.promote_types(x.dtype, torch.float32)
+
 
 def at_least_fp32(x: Tensor, *, copy: bool = False) -> Tensor:
-    """A wider type stays: gradcheck needs fp64."""
-    return x.to(torch.promote_types(x.dtype, torch.float32), copy=copy)
+    return x.to(wide_dtype(x), copy=copy)
 
 
 def inverse_rms(x: Tensor, eps: float) -> Tensor:
@@ -34,15 +40,26 @@ def normalized_backward(grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        result, inverse = normalized(at_least_fp32(x), weight, eps)
+        result = torch.empty_like(x, memory_format=torch.contiguous_format)
+        inverse = x.new_empty(*x.shape[:-1], 1, dtype=wide_dtype(x))
+        for rows, into, scale in in_pieces(*map(_rows, (x, result, inverse))):
+            values, found = normalized(at_least_fp32(rows), weight, eps)
+            into.copy_(values)
+            scale.copy_(found)
         ctx.save_for_backward(x, weight, inverse)
-        return result.to(x.dtype)
+        return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, weight, inverse = ctx.saved_tensors
-        result = normalized_backward(at_least_fp32(grad, copy=True), at_least_fp32(x), weight, inverse)
-        return result.to(x.dtype), None, None
+        result = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for pull, rows, scale, into in in_pieces(*map(_rows, (grad, x, inverse, result))):
+            into.copy_(normalized_backward(at_least_fp32(pull, copy=True), at_least_fp32(rows), weight, scale))
+        return result, None, None
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.training.norm import at_least_fp32, normalized, normalized_backward
+from worker.training.norm import at_least_fp32, normalized, normalized_backward, wide_dtype
+from worker.training.pieces import in_pieces
 
 
 @dataclass(frozen=True)
@@ -25,32 +26,34 @@ class Heads:
 class _Rotated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> Tensor:
-        tokens = x.shape[0]
-        values = at_least_fp32(x.view(tokens, heads.kv_heads, heads.groups, heads.dim))
-        inverse = None
-        if heads.norm is not None:
-            values, inverse = normalized(values, heads.norm, heads.eps)
-        result = x.new_empty(heads.kv_heads, tokens, heads.groups, heads.dim)
-        _rotate(values, cos, sin, result.permute(1, 0, 2, 3), backward=False)
+        x = x.view(-1, heads.kv_heads, heads.groups, heads.dim)
+        result = x.new_empty(heads.kv_heads, len(x), heads.groups, heads.dim)
+        inverse = x.new_empty(*x.shape[:-1], 1, dtype=wide_dtype(x))
+        for rows, c, s, scale, into in in_pieces(x, cos, sin, inverse, result.transpose(0, 1)):
+            values = at_least_fp32(rows)
+            if heads.norm is not None:
+                values, found = normalized(values, heads.norm, heads.eps)
+                scale.copy_(found)
+            _rotate(values, c, s, into, backward=False)
         ctx.heads = heads
-        ctx.save_for_backward(x if heads.norm is not None else None, cos, sin, inverse)
+        ctx.save_for_backward(*((cos, sin) if heads.norm is None else (cos, sin, x, inverse)))
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, cos, sin, inverse = ctx.saved_tensors
+        cos, sin, *normed = ctx.saved_tensors
         heads: Heads = ctx.heads
-        values = at_least_fp32(grad.permute(1, 0, 2, 3))
-        if heads.norm is None:
-            result = grad.new_empty(values.shape)
-            _rotate(values, cos, sin, result, backward=True)
-        else:
-            turned = torch.empty_like(values, memory_format=torch.contiguous_format)
-            _rotate(values, cos, sin, turned, backward=True)
-            result = normalized_backward(turned, at_least_fp32(x.view(values.shape)), heads.norm, inverse).to(
-                grad.dtype
-            )
-        return result.view(values.shape[0], -1), None, None, None
+        grad = grad.transpose(0, 1)
+        result = torch.empty_like(grad, memory_format=torch.contiguous_format)
+        for pull, into, c, s, *rest in in_pieces(grad, result, cos, sin, *normed):
+            if heads.norm is None:
+                _rotate(at_least_fp32(pull), c, s, into, backward=True)
+                continue
+            rows, scale = rest
+            turned = torch.empty_like(into, dtype=wide_dtype(into))
+            _rotate(at_least_fp32(pull), c, s, turned, backward=True)
+            into.copy_(normalized_backward(turned, at_least_fp32(rows), heads.norm, scale))
+        return result.view(len(result), -1), None, None, None
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, into: Tensor, *, backward: bool) -> None:

@@ -44,7 +44,7 @@ def test_ratios_are_ours_over_theirs() -> None:
         engine("qlora-equal-tokens", 290, 2e9, 1.0),
         engine("trl-equal-tokens", 60, 5e9, 1.0),
     ]
-    result = {"engines": engines, "product_share": {"1024": {"product_share": 0.66}}, "checkpoints": {"share": 0.02}}
+    result = {"engines": engines, "product_share": {"1000": {"product_share": 0.66}}, "checkpoints": {"share": 0.02}}
     found = {bar["text"]: (bar["value"], bar["verdict"]) for bar in judge(result)}
     assert found["tokens/s, qlora over TRL's defaults"] == (6.0, "pass")
     assert found["tokens/s, qlora over TRL's best"] == (4.0, "miss")
