@@ -1,7 +1,8 @@
 """What a run runs on: servers, API, dispatchers and workers, each a process of ours that may be killed and comes back.
 
-Every wait of the settings is a tenth of its default, so that what is measured here stands to its bar as the defaults
-stand to theirs. Programs reach both servers through fault proxies; we ourselves go round them.
+Every wait of the settings is shortened by one scale, a tenth unless another is given, so that what is measured here
+stands to its bar as the defaults stand to theirs. Programs reach both servers through fault proxies; we ourselves go
+round them.
 """
 
 import ctypes
@@ -42,14 +43,6 @@ ROOT = Path(__file__).parents[2]
 SCALE = 10
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
-TIMES = {
-    "TUNEWRIGHT_LEASE_SECONDS": str(LEASE_SECONDS),
-    "TUNEWRIGHT_HEARTBEAT_SECONDS": str(10 / SCALE),
-    "TUNEWRIGHT_SWEEP_SECONDS": str(5 / SCALE),
-    "TUNEWRIGHT_POLL_SECONDS": str(5 / SCALE),
-    "TUNEWRIGHT_DRAIN_SECONDS": str(DRAIN_SECONDS),
-    "TUNEWRIGHT_TRAINING_THREADS": "1",
-}
 RESTART_SECONDS = 0.5
 WORK_BYTES = 2**30
 """Of the disk that attempts work on, where we may give them one of their own."""
@@ -64,9 +57,11 @@ class Stack:
         num_real: int,
         off: str | None = None,
         fatal: Sequence[Fatal] = (),
+        scale: float = SCALE,
     ) -> None:
         self.data = open_folder(folder / "data")
         self.num_scripted, self.num_real, self.off = num_scripted, num_real, off
+        self.scale = scale
         self.fatal = list(fatal)
         """Failpoints of the starts to come, after deaths."""
         # Orphans of what is killed become ours, so that none can hide.
@@ -126,7 +121,7 @@ class Stack:
             "PYTHONPATH": str(ROOT),
         }
         off = {entry.OFF: self.off} if self.off else {}
-        return kept | TIMES | names | off | (over or {})
+        return kept | times(self.scale) | names | off | (over or {})
 
     def register_model(self, name: str, folder: Path) -> None:
         facts, revision = read_folder(folder), digest_folder(folder)
@@ -233,6 +228,12 @@ class Stack:
             self.listener.close()
         if self.work_is_mounted:
             subprocess.run(["umount", "--lazy", str(self.data / "work")], check=True)
+
+
+def times(scale: float) -> dict[str, str]:
+    defaults = {"LEASE": 60, "HEARTBEAT": 10, "SWEEP": 5, "POLL": 5, "DRAIN": 30}
+    settings = {f"TUNEWRIGHT_{name}_SECONDS": str(seconds / scale) for name, seconds in defaults.items()}
+    return settings | {"TUNEWRIGHT_TRAINING_THREADS": "1", entry.SCALE: str(scale)}
 
 
 @contextmanager
