@@ -16,7 +16,7 @@ from tests.chaos.bars import bars
 from tests.chaos.books import Books, check_leftovers
 from tests.chaos.conductor import Conductor
 from tests.chaos.guards import SEEN, run_without
-from tests.chaos.paper_model import write_paper_model
+from tests.chaos.paper_model import write_model
 from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs
 from tests.chaos.report import describe, make_report
 from tests.chaos.stack import Stack, running_stack
@@ -46,14 +46,6 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
         off=given.off,
         fatal=draw_failpoints(given.seed),
     )
-
-
-def write_model(folder: Path, real: bool) -> Path:
-    if not real:
-        return write_paper_model(folder)
-    from tests.fixtures.tiny_models import build_tiny_model  # it brings torch along
-
-    return build_tiny_model(folder)
 
 
 def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:

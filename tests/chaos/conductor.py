@@ -16,7 +16,7 @@ from tests.chaos.sight import Sight, Work, descendants, find_work, is_gone, look
 from tests.chaos.stack import DRAIN_SECONDS, LEASE_SECONDS, Stack
 from tests.chaos.users import Users
 
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.1
 CHILD_OUTLIVES_SECONDS = 10.0
 """At most, its worker; and by this much a worker its drain."""
 NEAR_END_SECONDS = 0.02

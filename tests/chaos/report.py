@@ -98,13 +98,13 @@ def count_hit(done: Sequence[Done], num_jobs: int) -> dict[str, float]:
 def measure(conductor: Conductor) -> dict[str, Any]:
     sessions = conductor.stack.sessions
     deaths = [done for done in conductor.done if done.kind in DEATHS]
-    free = [done for done in deaths if not is_held_up(done, conductor)]
+    free = [done for done in deaths if not is_held_up(done, conductor.faults.held_up)]
     times = {
         "death_to_running_seconds": Times.of(until_claims(sessions, free)),
         "flush_to_running_seconds": Times.of(flushes_to_running(sessions, conductor)),
         "cancel_to_gone_seconds": Times.of(conductor.cancel_seconds),
-        # Left out above: after a stop of Postgres the sweep waits a lease longer, as it must.
-        "death_to_running_while_postgres_was_away_seconds": Times.of(
+        # Left out above: after a stop of Postgres the sweep waits a lease, as it must; workers without a disk rest.
+        "death_to_running_while_held_up_seconds": Times.of(
             until_claims(sessions, [done for done in deaths if done not in free])
         ),
     }
@@ -116,10 +116,10 @@ def without_ids(text: str) -> str:
     return re.sub(r"[0-9a-f]{12,}", "…", " ".join(text.split()))[:160]
 
 
-def is_held_up(done: Done, conductor: Conductor) -> bool:
-    """Whether Postgres was stopped, or the sweep waited for that, before the job could run again."""
-    soonest = LEASE_SECONDS * 75 / 60
-    return any(began - soonest < done.at < ended for began, ended in conductor.faults.postgres_away)
+def is_held_up(done: Done, held_up: Sequence[tuple[float, float]]) -> bool:
+    """Whether something stood in the way of the next attempt before it was due."""
+    due = LEASE_SECONDS * 75 / 60
+    return any(began - due < done.at < ended for began, ended in held_up)
 
 
 def until_claims(sessions: Sessions, deaths: Sequence[Done]) -> list[float]:

@@ -43,8 +43,10 @@ ROOT = Path(__file__).parents[2]
 SCALE = 10
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
+SHORTEST_WAIT_SECONDS = 0.15
 RESTART_SECONDS = 0.5
-WORK_BYTES = 2**30
+REAP_SECONDS = 1.0
+WORK_BYTES = 2**28
 """Of the disk that attempts work on, where we may give them one of their own."""
 
 
@@ -76,6 +78,7 @@ class Stack:
         self.redis_proxy = FaultProxy(near / "redis.sock", sockets / "redis.sock")
         self.programs: dict[str, Child] = {}
         self.back_at: dict[str, float] = {}
+        self.reap_at = 0.0
         self.work_is_mounted = False
 
     def start(self) -> None:
@@ -143,8 +146,7 @@ class Stack:
 
     def revive(self) -> None:
         """Whatever ended is started again, a moment later."""
-        own = {child.process.pid for child in (*self.programs.values(), *self.servers.values()) if child.process}
-        reap_adopted(own)
+        self._reap_orphans()
         for name, child in self.programs.items():
             if child.is_running():
                 continue
@@ -154,6 +156,13 @@ class Stack:
                 del self.back_at[name]
                 self._arm(child)
                 child.start()
+
+    def _reap_orphans(self) -> None:
+        """Now and then: every look goes through all the machine's processes."""
+        if time.monotonic() > self.reap_at:
+            self.reap_at = time.monotonic() + REAP_SECONDS
+            children = (*self.programs.values(), *self.servers.values())
+            reap_adopted({child.process.pid for child in children if child.process})
 
     def _arm(self, child: Child) -> None:
         fatal = self.fatal.pop(0) if self.fatal else Fatal(None, None)
@@ -232,7 +241,10 @@ class Stack:
 
 def times(scale: float) -> dict[str, str]:
     defaults = {"LEASE": 60, "HEARTBEAT": 10, "SWEEP": 5, "POLL": 5, "DRAIN": 30}
-    settings = {f"TUNEWRIGHT_{name}_SECONDS": str(seconds / scale) for name, seconds in defaults.items()}
+    settings = {
+        f"TUNEWRIGHT_{name}_SECONDS": str(max(seconds / scale, SHORTEST_WAIT_SECONDS))
+        for name, seconds in defaults.items()
+    }
     return settings | {"TUNEWRIGHT_TRAINING_THREADS": "1", entry.SCALE: str(scale)}
 
 
