@@ -20,6 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from app.domain.artifact import StoredFile
+from app.domain.disk import is_full
 from app.domain.failpoint import around
 from app.errors import StorageFull
 
@@ -160,8 +161,7 @@ class full_disk_named:  # noqa: N801 - reads as the statement it is
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or (error is not None and "No space left on device" in str(error)):
+        if error is not None and is_full(error):
             raise StorageFull from error
 
 

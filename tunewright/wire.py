@@ -168,6 +168,7 @@ class Worker(Answer):
     versions: dict[str, str]
     online: bool
     draining: bool
+    disk_full: bool
     busy: bool
     started_at: datetime
     seen_at: datetime

@@ -8,7 +8,6 @@ import json
 import math
 import queue
 import shutil
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -38,11 +37,13 @@ from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
 from app.storage import FAILURES, DamagedObject, Storage
+from worker.archive import write_archive
 from worker.child import Child
 from worker.fence import Fence
 from worker.folders import attempt_folder, held
-from worker.limits import Limits, verdict
+from worker.limits import Limits, fault, verdict
 from worker.reporter import Heartbeat, Reporter
+from worker.room import Room
 from worker.spare import Spare
 from worker.training.protocol import (
     CheckpointWritten,
@@ -85,9 +86,10 @@ class Attempt:
         claim: Claim,
         drain: threading.Event,
         spare: Spare,
+        room: Room,
     ) -> None:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
-        self.drain, self.spare = drain, spare
+        self.drain, self.spare, self.room = drain, spare, room
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
         self.fence = Fence(sessions, claim, settings.lease_seconds, lambda: self.heartbeat.stale)
         self.reporter = Reporter(self.fence, redis, claim)
@@ -96,7 +98,8 @@ class Attempt:
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self.uploaded: list[Future[None]] = []
+        self.uploaded: list[tuple[Future[None], Path]] = []
+        """Checkpoints that are stored, or wait for it."""
 
     def run(self) -> None:
         with ExitStack() as folder:
@@ -110,7 +113,7 @@ class Attempt:
             except Exception as error:
                 # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
                 log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
-                self._give_up(f"The worker failed ({type(error).__name__}: {error}); its log tells more.")
+                self._give_up(fault(error))
             finally:
                 if self.reporter.close():
                     shutil.rmtree(self.folder, ignore_errors=True)
@@ -125,22 +128,21 @@ class Attempt:
         try:
             request = self.prepare()
         except (ModelNotFound, BadModelFolder) as error:
-            why = str(error)
-            self.write(lambda attempt: attempt.fail(FailureReason.model_unusable, why), "fail")
+            self.fail(Failed(reason=FailureReason.model_unusable, message=str(error)))
             return
         except AdapterNotFound as error:
             gone = f"The adapter that init_from names was deleted meanwhile. {error}"
-            self.write(lambda attempt: attempt.fail(FailureReason.adapter_missing, gone), "fail")
+            self.fail(Failed(reason=FailureReason.adapter_missing, message=gone))
             return
         last = self.train(request)
-        for upload in self.uploaded:
+        for upload, _ in self.uploaded:
             upload.result()
         self.conclude(last)
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, failed: Failed) -> None:
         try:
             self.flush()
-            self.write(lambda attempt: attempt.fail(FailureReason.internal_error, why), "fail")
+            self.fail(failed)
         except StaleAttempt:
             self._let_go()
 
@@ -314,9 +316,15 @@ class Attempt:
             case Happened():
                 self.write(lambda attempt: attempt.tell(said.event), "tell")
             case CheckpointWritten():
-                self.uploaded.append(self.uploads.submit(self._keep_checkpoint, said))
+                self._upload(said)
             case _:
                 return
+
+    def _upload(self, said: CheckpointWritten) -> None:
+        """Beside the training, one at a time. What waits gives way to a newer one, so that no outage fills the disk."""
+        if self.uploaded and self.uploaded[-1][0].cancel():
+            shutil.rmtree(self.uploaded.pop()[1], ignore_errors=True)
+        self.uploaded.append((self.uploads.submit(self._keep_checkpoint, said), said.path))
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
         """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
@@ -343,9 +351,14 @@ class Attempt:
             case Finished() if state in RUNNING:
                 self.publish(last.path)
             case Failed() if state is not JobState.cancelling:
-                self.write(lambda attempt: attempt.fail(last.reason, last.message), "fail")
+                self.fail(last)
             case _:
                 self.write(AttemptService.release, "release")
+
+    def fail(self, failed: Failed) -> None:
+        no_room = failed.reason is FailureReason.disk_full
+        message = self.room.ran_out(failed.message) if no_room else failed.message
+        self.write(lambda attempt: attempt.fail(failed.reason, message), "fail")
 
     def publish(self, result: Path) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
@@ -361,14 +374,8 @@ class Attempt:
             self.write(AttemptService.release, "release")
 
     def _archived(self, result: Path) -> StoredFile:
-        """The folder as one tar file whose bytes depend on the files alone."""
         path = self.folder / "adapter.tar"
-        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-            for file in sorted(path for path in result.rglob("*") if path.is_file()):
-                entry = tarfile.TarInfo(file.relative_to(result).as_posix())
-                entry.size = file.stat().st_size
-                with file.open("rb") as content:
-                    archive.addfile(entry, content)
+        write_archive(result, path)
         return self.storage.put_file(self._key("adapter.tar"), path, "adapter.tar")
 
     def _stored(self, folder: Path, under: str) -> list[StoredFile]:

@@ -56,7 +56,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         from worker import tasks
 
         queues = {str(name) for name in worker.app.amqp.queues.consume_from}
-        self.presence = Presence(get_settings(), queues, draining)
+        self.presence = Presence(get_settings(), queues, draining, tasks.surroundings().room)
         self.presence.start()
         looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
         self.thread = threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)

@@ -4,7 +4,9 @@ import signal
 import time
 from typing import Final
 
+from app.domain.disk import is_full
 from app.domain.job import FailureReason
+from app.errors import StorageFull
 from app.jobs.deadline import SPENT
 from worker.child import Child
 from worker.reporter import Heartbeat
@@ -50,6 +52,16 @@ def verdict(last: Failed | None, child: Child, code: int) -> Failed:
         'more, or a smaller batch: training.memory "min", a smaller max_seq_len, gradient_checkpointing true. '
     )
     return Failed(reason=FailureReason.out_of_memory, message=text + died.message)
+
+
+def fault(error: Exception) -> Failed:
+    """Of the worker itself."""
+    if isinstance(error, StorageFull):
+        return Failed(reason=FailureReason.disk_full, message="It is storage that is full.")
+    if isinstance(error, OSError) and is_full(error):
+        return Failed(reason=FailureReason.disk_full, message=f"{type(error).__name__}: {error}")
+    why = f"The worker failed ({type(error).__name__}: {error}); its log tells more."
+    return Failed(reason=FailureReason.internal_error, message=why)
 
 
 def how_it_died(code: int, tail: str) -> str:

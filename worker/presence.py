@@ -10,6 +10,7 @@ from app.db.session import connect, open_sessions, transaction
 from app.settings import Settings
 from app.workers.service import WorkerService
 from worker.machine import find_machine, find_versions
+from worker.room import Room
 
 log = structlog.get_logger()
 
@@ -19,11 +20,11 @@ END_SECONDS = 5.0
 class Presence:
     """A thread with a connection of its own, so that nothing the worker does can hold up its signs of life."""
 
-    def __init__(self, settings: Settings, queues: Collection[str], draining: threading.Event) -> None:
+    def __init__(self, settings: Settings, queues: Collection[str], draining: threading.Event, room: Room) -> None:
         self._engine = connect(settings.database_url, pool_size=1)
         self._sessions = open_sessions(self._engine)
         self._lease, self._every = settings.lease_seconds, settings.heartbeat_seconds
-        self._queues, self._draining = queues, draining
+        self._queues, self._draining, self._room = queues, draining, room
         self._registered = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -56,10 +57,11 @@ class Presence:
             log.exception("a sign of life failed, will try again")
 
     def _sign(self, workers: WorkerService) -> None:
-        machine, draining = find_machine(), self._draining.is_set()
-        if self._registered and workers.sign(machine.worker_id, draining=draining, lease=self._lease):
+        id, draining, full = find_machine().worker_id, self._draining.is_set(), self._room.is_short()
+        if self._registered and workers.sign(id, draining=draining, disk_full=full, lease=self._lease):
             return
-        workers.register(machine, find_versions(), self._queues, draining=draining, lease=self._lease)
+        machine, versions = find_machine(), find_versions()
+        workers.register(machine, versions, self._queues, draining=draining, disk_full=full, lease=self._lease)
         self._registered = True
 
     def _leave(self, workers: WorkerService) -> None:

@@ -19,6 +19,7 @@ from worker.attempt import Attempt
 from worker.celery_app import app, draining
 from worker.leftovers import clear_leftovers
 from worker.machine import find_machine
+from worker.room import Room
 from worker.spare import Spare
 
 log = structlog.get_logger()
@@ -34,6 +35,7 @@ class Surroundings(NamedTuple):
     redis: Redis
     machine: Machine
     spare: Spare
+    room: Room
 
 
 @cache
@@ -46,6 +48,7 @@ def surroundings() -> Surroundings:
         streams.connect(settings.redis_url),
         find_machine(),
         Spare(wanted=settings.spare_child),
+        Room(settings),
     )
 
 
@@ -67,8 +70,8 @@ def train() -> None:
     try:
         clear_away()
         while not draining.is_set() and (claim := claim_job()):
-            around = surroundings()
-            Attempt(around.settings, around.sessions, around.storage, around.redis, claim, draining, around.spare).run()
+            settings, sessions, storage, redis, _, spare, room = surroundings()
+            Attempt(settings, sessions, storage, redis, claim, draining, spare, room).run()
         if not draining.is_set():
             surroundings().spare.start()
     finally:
@@ -99,6 +102,9 @@ def clear_away() -> None:
 
 def claim_job() -> Claim | None:
     around = surroundings()
+    if around.room.is_short():
+        log.warning("no work is claimed while the disk has no room", folder=str(around.settings.work_dir))
+        return None
     try:
         with transaction(around.sessions, "claim") as session:
             job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)

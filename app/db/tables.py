@@ -361,6 +361,8 @@ class Worker(Base):
     """`training`, `light` or both."""
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
     """Asked to stop: it takes no more work."""
+    disk_full: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Too little room where attempts work: it takes no more work until there is more."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
     online_until: Mapped[datetime] = created()

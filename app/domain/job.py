@@ -77,6 +77,7 @@ class FailureReason(StrEnum):
     adapter_missing = "adapter_missing"
     out_of_memory = "out_of_memory"
     nan_loss = "nan_loss"
+    disk_full = "disk_full"
     stalled = "stalled"
     deadline_exceeded = "deadline_exceeded"
     inexact_resume = "inexact_resume"

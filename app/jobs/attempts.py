@@ -163,29 +163,36 @@ class AttemptService:
             )
 
     def fail(self, reason: FailureReason, message: str) -> None:
-        """End the attempt: the job is queued (or paused) again while its budget of failures lasts, and failed after
-        that. A job that was resumed meanwhile is queued already, and goes on."""
+        """End the attempt. While the budget of failures lasts, the job goes where it was last wished to, and else it
+        has failed: also one that a user has meanwhile queued or paused, whose attempt yields."""
         job = self._locked()
         again = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
         failures = job.failures + 1
-        mendable = reason not in NEVER_RETRIED and failures <= job.spec["max_retries"]
-        if job.state not in HELD:
+        state = JobState(job.state)
+        if reason in NEVER_RETRIED or failures > job.spec["max_retries"]:
+            self._fail_for_good(state, reason, message, failures)
+        elif state not in HELD:
             job.failures = failures
             self._let_go(job, "failed", again)
-        elif mendable and job.state == JobState.pausing:
+        elif state is JobState.pausing:
             self._end(JobState.paused, "failed", [again, JobPaused()], failures=failures)
-        elif mendable:
+        else:
             self._end(JobState.queued, "failed", [again], failures=failures)
             ring(self.session, self.claim.project_id, "training")
-        else:
-            self._end(
-                JobState.failed,
-                "failed",
-                [JobFailed(reason=reason, text=message)],
-                failures=failures,
-                failure_reason=reason,
-                failure_message=message,
-            )
+
+    def _fail_for_good(self, state: JobState, reason: FailureReason, message: str, failures: int) -> None:
+        if state is JobState.paused:
+            # What is paused does not fail; it is queued for that, within this transaction.
+            self._move(JobState.queued, [], sources=[state])
+        self._end(
+            JobState.failed,
+            "failed",
+            [JobFailed(reason=reason, text=message)],
+            sources=[*RUNNING, JobState.queued],
+            failures=failures,
+            failure_reason=reason,
+            failure_message=message,
+        )
 
     def release(self) -> None:
         """Let go of the job without a loss or a failure. It goes where it was last wished to."""
@@ -223,13 +230,15 @@ class AttemptService:
         sources: Sequence[JobState] = RUNNING,
         **values: Any,
     ) -> Job:
-        project_id, job_id, attempt, _ = self.claim
-        job = self.jobs.move(
-            project_id, job_id, fence=attempt, sources=sources, target=target, events=events, phase=None, **values
-        )
-        if job.claim_token != self.claim.token:
-            raise StaleAttempt
+        job = self._move(target, events, sources, phase=None, **values)
         self.queue.end_attempt(self.claim, outcome)
+        return job
+
+    def _move(self, target: JobState, events: Sequence[EventBody], sources: Sequence[JobState], **values: Any) -> Job:
+        project_id, job_id, attempt, token = self.claim
+        job = self.jobs.move(project_id, job_id, fence=attempt, sources=sources, target=target, events=events, **values)
+        if job.claim_token != token:
+            raise StaleAttempt
         return job
 
     def _note(self, events: Sequence[EventBody], **values: Any) -> Job:

@@ -25,7 +25,14 @@ class WorkerRepository:
         self.session = session
 
     def register(
-        self, machine: Machine, versions: Mapping[str, str], queues: Collection[str], *, draining: bool, lease: float
+        self,
+        machine: Machine,
+        versions: Mapping[str, str],
+        queues: Collection[str],
+        *,
+        draining: bool,
+        disk_full: bool,
+        lease: float,
     ) -> None:
         """Anew, if a worker of that id was here before: a container's processes have the same id after a restart."""
         row = {
@@ -35,6 +42,7 @@ class WorkerRepository:
             "versions": dict(versions),
             "queues": sorted(queues),
             "draining": draining,
+            "disk_full": disk_full,
             "started_at": func.clock_timestamp(),
             "seen_at": func.clock_timestamp(),
             "online_until": lease_end(lease),
@@ -42,10 +50,11 @@ class WorkerRepository:
         statement = insert(Worker).values(row | {"id": machine.worker_id})
         self.session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=row))
 
-    def sign(self, id: str, *, draining: bool, lease: float) -> bool:
+    def sign(self, id: str, *, draining: bool, disk_full: bool, lease: float) -> bool:
         """Note that it lives; False if it is not registered."""
         signed = update(Worker).where(Worker.id == id).returning(Worker.id)
-        values = {"draining": draining, "seen_at": func.clock_timestamp(), "online_until": lease_end(lease)}
+        times = {"seen_at": func.clock_timestamp(), "online_until": lease_end(lease)}
+        values = times | {"draining": draining, "disk_full": disk_full}
         return self.session.scalars(signed.values(values)).one_or_none() is not None
 
     def remove(self, id: str) -> None:
@@ -62,12 +71,10 @@ class WorkerRepository:
         query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
         return [ShownWorker(*row) for row in self.session.execute(query)]
 
-    def taking_jobs(self) -> Sequence[tuple[str, float]]:
-        """Device and memory of each worker that is online and may claim jobs."""
-        query = select(Worker.device, Worker.memory_gb).where(
-            is_online(), ~Worker.draining, Worker.queues.contains(["training"])
-        )
-        return [(row.device, row.memory_gb) for row in self.session.execute(query)]
+    def taking_jobs(self) -> Sequence[Worker]:
+        """Those that are online and claim jobs, or would if their disk had room."""
+        query = select(Worker).where(is_online(), ~Worker.draining, Worker.queues.contains(["training"]))
+        return self.session.scalars(query).all()
 
 
 def is_online() -> ColumnElement[bool]:

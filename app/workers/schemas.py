@@ -16,6 +16,7 @@ EXAMPLE: dict[str, Any] = {
     "versions": {"python": "3.12.3", "tunewright": "0.1.0", "torch": "2.13.0"},
     "online": True,
     "draining": False,
+    "disk_full": False,
     "busy": True,
     "started_at": "2026-01-05T10:12:13.141593Z",
     "seen_at": "2026-01-05T11:30:02.653589Z",
@@ -42,6 +43,8 @@ class WorkerOut(BaseModel):
     """Whether its last sign of life is younger than a lease."""
     draining: bool
     """Asked to stop: it ends what it does and takes nothing new."""
+    disk_full: bool
+    """There is too little room where it works: it takes nothing new until there is more."""
     busy: bool
     """Whether it holds a job, of whatever project."""
     started_at: datetime
@@ -59,6 +62,7 @@ class WorkerOut(BaseModel):
             versions=worker.versions,
             online=shown.online,
             draining=worker.draining,
+            disk_full=worker.disk_full,
             busy=shown.busy,
             started_at=worker.started_at,
             seen_at=worker.seen_at,

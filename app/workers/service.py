@@ -11,6 +11,7 @@ UNSEEN_SECONDS = 24 * 3600.0
 """A worker silent for so long is listed no more."""
 
 NOT_ONE = "no worker online"
+WITHOUT_ROOM = "no worker online with room on its disk"
 WITH_DEVICE = {"auto": "", "cuda": " with a CUDA device", "cpu": " that trains on its CPU"}
 WITH_MEMORY_ON = {"auto": "", "cuda": " on a CUDA device", "cpu": " that trains on its CPU"}
 
@@ -20,14 +21,21 @@ class WorkerService:
         self.workers = WorkerRepository(session)
 
     def register(
-        self, machine: Machine, versions: Mapping[str, str], queues: Collection[str], *, draining: bool, lease: float
+        self,
+        machine: Machine,
+        versions: Mapping[str, str],
+        queues: Collection[str],
+        *,
+        draining: bool,
+        disk_full: bool,
+        lease: float,
     ) -> None:
         """`lease` is how many seconds it is taken for online without another sign."""
-        self.workers.register(machine, versions, queues, draining=draining, lease=lease)
+        self.workers.register(machine, versions, queues, draining=draining, disk_full=disk_full, lease=lease)
 
-    def sign(self, id: str, *, draining: bool, lease: float) -> bool:
+    def sign(self, id: str, *, draining: bool, disk_full: bool, lease: float) -> bool:
         """A sign of life; False if the worker must register (again)."""
-        return self.workers.sign(id, draining=draining, lease=lease)
+        return self.workers.sign(id, draining=draining, disk_full=disk_full, lease=lease)
 
     def leave(self, id: str) -> None:
         self.workers.remove(id)
@@ -42,9 +50,10 @@ class WorkerService:
     def shortage(self, device: str, min_memory_gb: float) -> str | None:
         """What keeps every worker from a job that needs this, in a few words; None where one that takes jobs fits."""
         workers = self.workers.taking_jobs()
-        memories = [memory for kind, memory in workers if device in ("auto", kind)]
-        if any(memory >= min_memory_gb for memory in memories):
-            return None
-        if not memories:
+        of_device = [worker for worker in workers if device in ("auto", worker.device)]
+        fitting = [worker for worker in of_device if worker.memory_gb >= min_memory_gb]
+        if not of_device:
             return NOT_ONE + (WITH_DEVICE[device] if workers else "")
-        return f"{NOT_ONE} with {min_memory_gb:g} GB{WITH_MEMORY_ON[device]}"
+        if not fitting:
+            return f"{NOT_ONE} with {min_memory_gb:g} GB{WITH_MEMORY_ON[device]}"
+        return WITHOUT_ROOM if all(worker.disk_full for worker in fitting) else None

@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: a run of jobs on a stack of its own, hurt in every way; see `plan` for what a seed decides.
 
-Exits with 1 when the books find damage. CHAOS_SEED, or --seed, repeats a run's plan.
+Exits with 1 when the books find damage or a bar is missed; with --guards also when they do not see the damage of a run
+without one. CHAOS_SEED, or --seed, repeats a run's plan.
 """
 
 import argparse
@@ -11,11 +12,13 @@ import time
 from pathlib import Path
 
 from tests.chaos import entry
+from tests.chaos.bars import bars
 from tests.chaos.books import Books, check_leftovers
 from tests.chaos.conductor import Conductor
-from tests.chaos.paper_model import write_paper_model
+from tests.chaos.guards import SEEN, run_without
+from tests.chaos.paper_model import write_model
 from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs
-from tests.chaos.report import describe, make_report, missed_bars
+from tests.chaos.report import describe, make_report
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.users import MODEL, Users
 
@@ -27,6 +30,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--real", type=int, default=40, help="so many of them train in the real child")
     parser.add_argument("--limit", type=float, default=900, help="seconds after which what is not final is stuck")
+    parser.add_argument("--guards", action="store_true", help="then the same without each guard: the books must see it")
     parser.add_argument("--off", choices=sorted(entry.GUARDS), help="leave this guard out: the books must see it")
     parser.add_argument("--out", type=Path, help="write the report there, as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
@@ -42,14 +46,6 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
         off=given.off,
         fatal=draw_failpoints(given.seed),
     )
-
-
-def write_model(folder: Path, real: bool) -> Path:
-    if not real:
-        return write_paper_model(folder)
-    from tests.fixtures.tiny_models import build_tiny_model  # it brings torch along
-
-    return build_tiny_model(folder)
 
 
 def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
@@ -76,12 +72,18 @@ def main() -> int:
     print(f"CHAOS_SEED={given.seed}", flush=True)
     with running_stack(lambda folder: make_stack(folder, given), keep=given.keep) as stack:
         report = run(stack, given)
-    print(describe(report))
-    for missed in missed_bars(report):
-        print(f"missed: {missed}")
+    print(describe(report), flush=True)
+    judged = list(bars(report))
+    report["bars"] = {bar.name: bar.told() for bar in judged}
+    failed = bool(report["damage"]) or any(bar.is_missed for bar in judged)
+    if given.guards:
+        report["without"] = {guard: run_without(guard, given) for guard in SEEN}
+        for guard, found in report["without"].items():
+            print(f"without the {guard}: {found['verdict']}, {found['damage']} sentences of damage", flush=True)
+        failed = failed or any(found["verdict"] != "seen" for found in report["without"].values())
     if given.out:
         given.out.write_text(json.dumps(report, indent=2) + "\n")
-    return 1 if report["damage"] else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

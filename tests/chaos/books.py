@@ -24,8 +24,13 @@ from tests.chaos.scripted_child import expected_loss, expected_weights
 from tests.chaos.sight import descendants
 from tests.chaos.stack import Stack
 from tests.chaos.users import NUMBER
-from tunewright import Client
+from tunewright import Client, TunewrightError
 
+LOST = "was accepted and is lost"
+STUCK = "is stuck in"
+TWICE = ("made more than one job", "adapters and", "has artifacts of attempts")
+BY_KIND = {"lost": [LOST], "accepted_twice": TWICE, "stuck": [STUCK], "damage_of_any_kind": [""]}
+"""Words of the damage."""
 WEIGHTS = "adapter_model.safetensors"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
@@ -38,7 +43,7 @@ class Books:
         with transaction(self.stack.sessions) as session:
             jobs = session.scalars(select(Job).order_by(Job.created_at)).all()
             known = {job.id for job in jobs}
-            found = [f"{id} was accepted and is lost" for id in accepted if id not in known]
+            found = [f"{id} {LOST}" for id in accepted if id not in known]
             for job in jobs:
                 found += [f"{job.id}: {fault}" for fault in self._check_job(session, job)]
             twice = [number for number, count in Counter(job.metadata_[NUMBER] for job in jobs).items() if count > 1]
@@ -51,8 +56,14 @@ class Books:
         return self.plans[int(job.metadata_[NUMBER])]
 
     def _check_job(self, session: Session, job: Job) -> Iterator[str]:
+        try:
+            yield from self._check_all(session, job)
+        except (TunewrightError, KeyError) as error:
+            yield f"cannot be read: {type(error).__name__}: {error}"
+
+    def _check_all(self, session: Session, job: Job) -> Iterator[str]:
         if JobState(job.state) not in FINAL:
-            yield f"is stuck in {job.state}, attempt {job.attempt}"
+            yield f"{STUCK} {job.state}, attempt {job.attempt}"
         yield from self._check_history(session, job)
         yield from self._check_artifacts(session, job)
         yield from self._check_points(session, job)
@@ -194,10 +205,7 @@ def check_leftovers(stack: Stack) -> Iterator[str]:
         if not servers & ours and process.status() != psutil.STATUS_ZOMBIE:
             yield f"process {process.pid} is left: {' '.join(process.cmdline())[:120]}"
     with transaction(stack.sessions) as session:
-        sessions = (
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
-        if left := session.scalar(text(sessions)) or 0:
+        if left := session.scalar(text(SESSIONS)) or 0:
             yield f"{left} sessions are left in Postgres"
         locks = "SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() OR locktype = 'advisory'"
         if left := session.scalar(text(locks)) or 0:

@@ -16,11 +16,12 @@ from tests.chaos.sight import Sight, Work, descendants, find_work, is_gone, look
 from tests.chaos.stack import DRAIN_SECONDS, LEASE_SECONDS, Stack
 from tests.chaos.users import Users
 
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.1
 CHILD_OUTLIVES_SECONDS = 10.0
 """At most, its worker; and by this much a worker its drain."""
 NEAR_END_SECONDS = 0.02
 SETTLE_SECONDS = 30.0
+PROGRESS_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
 WISHES = ("cancelled", "paused", "paused_and_resumed")
 """Hits that users deal."""
@@ -56,7 +57,8 @@ class Conductor:
         self.to_post = {real: [plan for plan in plans if plan.real is real] for real in (False, True)}
         self.plans = {plan.number: plan for plan in plans}
         self.disturbances = list(disturbances)
-        self.disturb_at = time.monotonic() + 3
+        self.began = self.tell_at = time.monotonic()
+        self.disturb_at = self.began + 3
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.attempts: dict[str, int] = {}
         self.training_since: dict[tuple[str, int], float] = {}
@@ -64,7 +66,6 @@ class Conductor:
         self.counts: Counter[str] = Counter()
         self.hit_attempts: set[tuple[str, int]] = set()
         self.num_hits: Counter[str] = Counter()
-        self.hit_while_training: set[str] = set()
         self.damage: list[str] = []
         """What was seen on the way and must not be."""
         self.cancel_seconds: list[float] = []
@@ -85,6 +86,7 @@ class Conductor:
             if seen is not None:
                 sights = seen
                 self.attempts = {sight.id: sight.attempt for sight in sights}
+                self._tell_progress(sights)
                 if self._is_over(sights):
                     break
                 self._post(sights)
@@ -97,9 +99,23 @@ class Conductor:
         self._settle()
         return look(self.stack.sessions) or sights
 
+    def _tell_progress(self, sights: Sequence[Sight]) -> None:
+        now = time.monotonic()
+        if now < self.tell_at:
+            return
+        self.tell_at = now + PROGRESS_SECONDS
+        final = sum(sight.is_final for sight in sights)
+        faults = sum(self.counts.values())
+        print(
+            f"{now - self.began:4.0f} s: {final} of {len(self.plans)} jobs are final, {len(sights) - final} under way, "
+            f"{faults} faults",
+            flush=True,
+        )
+
     def _is_over(self, sights: Sequence[Sight]) -> bool:
         self.posting = [(real, future) for real, future in self.posting if not future.done()]
-        return not any(self.to_post.values()) and not self.posting and all(sight.is_final for sight in sights)
+        all_ended = all(sight.is_final or sight.is_stuck_for_good for sight in sights)
+        return not any(self.to_post.values()) and not self.posting and all_ended
 
     def _settle(self) -> None:
         """Let what was begun come to its end: stalls, outages, restarts."""
@@ -124,7 +140,8 @@ class Conductor:
                 self._post_one(plan)
 
     def _active(self, sights: Sequence[Sight]) -> Counter[bool]:
-        posted = Counter(self.plans[sight.number].real for sight in sights if not sight.is_final)
+        under_way = [sight for sight in sights if not sight.is_final and not sight.is_stuck]
+        posted = Counter(self.plans[sight.number].real for sight in under_way)
         return posted + Counter(real for real, _ in self.posting)
 
     def _post_one(self, plan: JobPlan) -> None:
@@ -178,7 +195,6 @@ class Conductor:
     def _note(self, sight: Sight, kind: str) -> None:
         self.counts[kind] += 1
         self.done.append(Done(sight.id, sight.attempt, kind, time.time()))
-        self.hit_while_training.add(sight.id)
 
     def _watch_end(self, processes: Sequence[psutil.Process], kind: str, seconds: float) -> None:
         def check() -> None:
@@ -236,7 +252,6 @@ class Conductor:
         for sight in sights:
             if sight.trains and disturbance.kind not in APART_FROM_TRAINING:
                 self.done.append(Done(sight.id, sight.attempt, disturbance.kind, time.time()))
-                self.hit_while_training.add(sight.id)
         if disturbance.kind == "redis_flushed":
             self._post_behind_a_flush(sights)
 

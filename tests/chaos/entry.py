@@ -1,8 +1,8 @@
 """Starts a program of ours in the way this folder wants it: `python -m tests.chaos.entry MODULE ARGUMENT…`.
 
-The product knows nothing of it. Waits that no setting shortens become a tenth, as the settings here are; CHAOS_CHILD
-says `scripted` for workers whose training process is the scripted one; CHAOS_OFF names the guard that is left out, so
-that the books can show that they see what it prevents.
+The product knows nothing of it. Waits that no setting shortens are divided by CHAOS_SCALE, as the settings here are;
+CHAOS_CHILD says `scripted` for workers whose training process is the scripted one; CHAOS_OFF names the guard that is
+left out, so that the books can show that they see what it prevents.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-CHILD, OFF = "CHAOS_CHILD", "CHAOS_OFF"
+CHILD, OFF, SCALE = "CHAOS_CHILD", "CHAOS_OFF", "CHAOS_SCALE"
 SCRIPTED_DEVICE, REAL_DEVICE = "cuda", "cpu"
 """What workers of either kind say they are, so that each job finds its kind."""
 
@@ -19,7 +19,7 @@ SCRIPTED_DEVICE, REAL_DEVICE = "cuda", "cpu"
 def shorten_waits() -> None:
     import worker.fence
 
-    worker.fence.PATIENCE_SECONDS /= 10
+    worker.fence.PATIENCE_SECONDS /= float(os.environ[SCALE])
 
 
 def train_by_script() -> None:

@@ -25,8 +25,9 @@ class Faults:
         self.stack, self.later = stack, later
         self.stalled: dict[str, list[psutil.Process]] = {}
         """Processes held still, by the worker's name."""
-        self.postgres_away: list[tuple[float, float]] = []
-        """From a stop of Postgres until the sweep goes on after it, in seconds of the clock."""
+        self.held_up: list[tuple[float, float]] = []
+        """Times, by the clock, in which no lost job can be expected to run again: Postgres is away and the sweep waits
+        for it, or the disk is full and workers rest."""
 
     # What befalls one job's worker
 
@@ -75,11 +76,13 @@ class Faults:
 
     def postgres_stopped(self, seconds: float) -> None:
         """As `pg_ctl stop -m immediate` does."""
-        now = time.time()
         # The sweep waits a full lease from its own reconnection, so that healthy workers speak first.
-        self.postgres_away.append((now, now + seconds + RECOVERY_SECONDS + LEASE_SECONDS))
+        self._hold_up(seconds + RECOVERY_SECONDS + LEASE_SECONDS)
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
         self.later(seconds, lambda: self.stack.start_server(self.stack.postgres))
+
+    def _hold_up(self, seconds: float) -> None:
+        self.held_up.append((time.time(), time.time() + seconds))
 
     def postgres_cut(self, seconds: float) -> None:
         self.stack.postgres_proxy.cut()
@@ -111,7 +114,8 @@ class Faults:
         self._kill_program("api")
 
     def disk_filled(self, seconds: float) -> None:
-        """The one that attempts work on."""
+        """The one that attempts work on. Who finds no room there rests for a lease."""
+        self._hold_up(seconds + LEASE_SECONDS)
         ballast = self.stack.data / "work/.ballast"
         with suppress(OSError), ballast.open("wb", buffering=0) as file:
             while file.write(bytes(2**24)):

@@ -124,9 +124,10 @@ class History:
         self.state = S.succeeded
 
     def _job_failed(self, event: Told) -> None:
-        # As above: of too many losses the last one has led to `queued`. Else a dataset turned out invalid there.
-        self._from(event, S.running, S.pausing, S.queued)
-        if self.state is not S.queued:
+        # As above: of too many losses the last one has led to `queued`. Else a dataset turned out invalid there, or an
+        # attempt failed for good that yielded to a user who had queued or paused the job.
+        self._from(event, S.running, S.pausing, S.queued, *([S.paused] if self._is_open() else []))
+        if self._is_open():
             self._end(event, "failed")
         self.state = S.failed
 

@@ -14,3 +14,12 @@ def write_paper_model(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "tokenizer.json").write_text("{}")
     return folder
+
+
+def write_model(folder: Path, real: bool) -> Path:
+    """One that can be trained where somebody does."""
+    if not real:
+        return write_paper_model(folder)
+    from tests.fixtures.tiny_models import build_tiny_model  # it brings torch along
+
+    return build_tiny_model(folder)

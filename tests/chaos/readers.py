@@ -80,6 +80,17 @@ class Reader:
             case "end":
                 self.is_over = True
 
+    def num_repeats(self) -> int:
+        """Events and points that were told before."""
+        numbers = {event["number"] for event in self.events}
+        return len(self.events) - len(numbers) + len(self.points) - len(set(self.points))
+
+    def num_gaps(self, steps: int) -> int:
+        """Events before the last one, and steps of the curve, that were never told."""
+        numbers = {event["number"] for event in self.events}
+        told = {step for _, _, step in self.points}
+        return max(numbers, default=0) - len(numbers) + len(set(range(1, steps + 1)) - told)
+
     def faults(self, steps: int) -> Iterator[str]:
         numbers = [event["number"] for event in self.events]
         if numbers != list(range(1, len(numbers) + 1)):
@@ -161,6 +172,9 @@ def main() -> int:
         "num_readers": len(readers),
         "seconds": given.seconds,
         "num_cut": sum(reader.num_cut for reader in readers),
+        "num_gaps": sum(reader.num_gaps(steps) for reader in readers),
+        "num_repeats": sum(reader.num_repeats() for reader in readers),
+        "num_events_told": sum(len(reader.events) for reader in readers),
         "num_points_told": sum(len(reader.points) for reader in readers),
         "num_attempts": max(point[0] for reader in readers for point in reader.points),
         "damage": [f"{count} readers: {fault}" for fault, count in damage.items()],

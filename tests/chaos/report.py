@@ -10,14 +10,15 @@ from sqlalchemy import select
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Job, JobEvent
-from tests.chaos.conductor import Conductor, Done
-from tests.chaos.stack import LEASE_SECONDS, SCALE
+from tests.chaos.bars import bars
+from tests.chaos.books import BY_KIND
+from tests.chaos.conductor import WISHES, Conductor, Done
+from tests.chaos.plan import HITS
+from tests.chaos.stack import LEASE_SECONDS
 from tests.chaos.users import NUMBER
 
-BARS = {"death_to_running_seconds": 75 / SCALE, "flush_to_running_seconds": 10.0, "cancel_to_gone_seconds": 15.0}
-"""Of the slowest, or of the 99th of a hundred; the first is in proportion to the lease."""
 DEATHS = ("host_killed", "worker_killed")
-LEAST_SHARE_HIT = 0.6
+SHOWN = 40
 
 
 class Times(NamedTuple):
@@ -35,39 +36,79 @@ class Times(NamedTuple):
 
 
 def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequence[str]) -> dict[str, Any]:
-    sessions = conductor.stack.sessions
-    with transaction(sessions) as session:
-        states = Counter(session.scalars(select(Job.state)))
+    return {
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "lease_seconds": LEASE_SECONDS,
+        **read_rows(conductor),
+        "faults": dict(sorted(conductor.counts.items())),
+        "failpoints": dict(sorted(Counter(conductor.stack.failpoints_fired()).items())),
+        "hit_while_training": count_hit(conductor.done, len(conductor.users.accepted)),
+        "commit_answers_lost": conductor.stack.postgres_proxy.num_answers_lost,
+        "requests_unanswered": conductor.users.num_unanswered,
+        "times": measure(conductor),
+        "damage_by_kind": {
+            kind: sum(any(words in found for words in sayings) for found in damage) for kind, sayings in BY_KIND.items()
+        },
+        "damage": list(damage),
+    }
+
+
+def read_rows(conductor: Conductor) -> dict[str, Any]:
+    """What the database says of the jobs."""
+    with transaction(conductor.stack.sessions) as session:
+        jobs = session.scalars(select(Job)).all()
         failed = select(JobEvent.type, JobEvent.data).where(JobEvent.type.in_(["attempt_failed", "job_failed"]))
         failures = Counter(
             f"{kind}, {data['reason']}: {without_ids(data['text'])}" for kind, data in session.execute(failed)
         )
         attempts = Counter(session.scalars(select(Attempt.outcome)))
-    num_jobs = len(conductor.users.accepted)
-    real = sum(plan.real for plan in conductor.users.accepted.values())
-    times = {
-        "death_to_running_seconds": Times.of(deaths_to_running(sessions, conductor)),
-        "flush_to_running_seconds": Times.of(flushes_to_running(sessions, conductor)),
-        "cancel_to_gone_seconds": Times.of(conductor.cancel_seconds),
-    }
+        trained = set(session.scalars(select(JobEvent.job_id).where(JobEvent.type == "training_started")))
+    real = {job.id for job in jobs if conductor.plans[int(job.metadata_[NUMBER])].real}
+    trainings = [job.spec["training"] for job in jobs]
     return {
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "num_jobs": num_jobs,
-        "num_real_jobs": real,
-        "lease_seconds": LEASE_SECONDS,
-        "states": dict(states),
+        "num_jobs": len(jobs),
+        "num_real_trainings": len(real & trained),
+        "fewest_steps": min(training["max_steps"] for training in trainings),
+        "longest_checkpoint_interval": max(training["save_every"] for training in trainings),
+        "states": dict(Counter(job.state for job in jobs)),
         "failures": dict(failures.most_common()),
         "attempts": {str(outcome): count for outcome, count in attempts.items()},
-        "faults": dict(sorted(conductor.counts.items())),
-        "failpoints": dict(sorted(Counter(conductor.stack.failpoints_fired()).items())),
-        "share_hit_while_training": round(len(conductor.hit_while_training) / max(num_jobs, 1), 3),
-        "commit_answers_lost": conductor.stack.postgres_proxy.num_answers_lost,
-        "requests_unanswered": conductor.users.num_unanswered,
-        "times": {name: found._asdict() for name, found in times.items()},
-        "bars": BARS,
-        "damage": list(damage),
     }
+
+
+def count_hit(done: Sequence[Done], num_jobs: int) -> dict[str, float]:
+    """Jobs that met with something while they trained: a fault done to their own worker, training process or
+    connection; one of Redis, Postgres or the disk that all share; a wish of their user, which is no fault."""
+    faults = HITS.keys() - set(WISHES)
+    own = {each.job_id for each in done if each.kind in faults}
+    wished = {each.job_id for each in done if each.kind in WISHES}
+    shared = {each.job_id for each in done if each.kind not in HITS}
+    return {
+        "by_own_faults": len(own),
+        "by_shared_faults": len(shared),
+        "by_shared_faults_alone": len(shared - own),
+        "by_wishes": len(wished),
+        "by_nothing": num_jobs - len(own | wished | shared),
+        "share_by_own_faults": round(len(own) / max(num_jobs, 1), 3),
+        "share_by_any_fault": round(len(own | shared) / max(num_jobs, 1), 3),
+    }
+
+
+def measure(conductor: Conductor) -> dict[str, Any]:
+    sessions = conductor.stack.sessions
+    deaths = [done for done in conductor.done if done.kind in DEATHS]
+    free = [done for done in deaths if not is_held_up(done, conductor.faults.held_up)]
+    times = {
+        "death_to_running_seconds": Times.of(until_claims(sessions, free)),
+        "flush_to_running_seconds": Times.of(flushes_to_running(sessions, conductor)),
+        "cancel_to_gone_seconds": Times.of(conductor.cancel_seconds),
+        # Left out above: after a stop of Postgres the sweep waits a lease, as it must; workers without a disk rest.
+        "death_to_running_while_held_up_seconds": Times.of(
+            until_claims(sessions, [done for done in deaths if done not in free])
+        ),
+    }
+    return {name: found._asdict() for name, found in times.items()}
 
 
 def without_ids(text: str) -> str:
@@ -75,16 +116,15 @@ def without_ids(text: str) -> str:
     return re.sub(r"[0-9a-f]{12,}", "…", " ".join(text.split()))[:160]
 
 
-def deaths_to_running(sessions: Sessions, conductor: Conductor) -> list[float]:
-    """From a worker's death to the next attempt's claim. Not where Postgres was stopped in between: then the sweep
-    waits a lease longer, as it must; nor for jobs that were cancelled meanwhile."""
-    away = [(began - BARS["death_to_running_seconds"], ended) for began, ended in conductor.faults.postgres_away]
-    dead = [
-        done
-        for done in conductor.done
-        if done.kind in DEATHS and not any(began < done.at < ended for began, ended in away)
-    ]
-    return [seconds for done in dead if (seconds := _until_claim(sessions, done)) is not None]
+def is_held_up(done: Done, held_up: Sequence[tuple[float, float]]) -> bool:
+    """Whether something stood in the way of the next attempt before it was due."""
+    due = LEASE_SECONDS * 75 / 60
+    return any(began - due < done.at < ended for began, ended in held_up)
+
+
+def until_claims(sessions: Sessions, deaths: Sequence[Done]) -> list[float]:
+    """From a worker's death to the next attempt's claim; not of jobs that were cancelled meanwhile."""
+    return [seconds for done in deaths if (seconds := _until_claim(sessions, done)) is not None]
 
 
 def _until_claim(sessions: Sessions, done: Done) -> float | None:
@@ -110,29 +150,21 @@ def flushes_to_running(sessions: Sessions, conductor: Conductor) -> list[float]:
     return [claimed[number] - at for at, number in conductor.flush_times if number in claimed]
 
 
-def missed_bars(report: dict[str, Any]) -> list[str]:
-    missed = [
-        f"{name} is {found}, and the bar {bar}"
-        for name, bar in report["bars"].items()
-        if (found := report["times"][name]["p99"]) is not None and found > bar
-    ]
-    if report["share_hit_while_training"] < LEAST_SHARE_HIT:
-        missed.append(f"only {report['share_hit_while_training']:.0%} of the jobs were hit while training")
-    return missed
-
-
 def describe(report: dict[str, Any]) -> str:
+    hit = report["hit_while_training"]
     lines = [
         f"CHAOS_SEED={report['seed']}",
-        f"{report['num_jobs']} jobs ({report['num_real_jobs']} in the real child) in {report['seconds']:.0f} s: "
+        f"{report['num_jobs']} jobs ({report['num_real_trainings']} in the real child) in {report['seconds']:.0f} s: "
         + ", ".join(f"{count} {state}" for state, count in report["states"].items()),
         "attempts: " + ", ".join(f"{count} {outcome}" for outcome, count in report["attempts"].items()),
         "faults: " + ", ".join(f"{count} {kind}" for kind, count in report["faults"].items()),
         f"failpoints that killed: {sum(report['failpoints'].values())} of {len(report['failpoints'])} names",
         *(f"  {count} times {failure}" for failure, count in report["failures"].items()),
-        f"hit while training: {report['share_hit_while_training']:.0%}",
+        f"hit while training: {hit['by_own_faults']} by faults of their own, {hit['by_shared_faults_alone']} by shared "
+        f"ones alone, {hit['by_nothing']} by nothing",
         *(f"{name}: p99 {found['p99']} of {found['count']}" for name, found in report["times"].items()),
         f"damage: {len(report['damage'])}",
-        *(f"  {damage}" for damage in report["damage"]),
+        *(f"  {damage}" for damage in report["damage"][:SHOWN]),
+        *(str(bar) for bar in bars(report)),
     ]
     return "\n".join(lines)

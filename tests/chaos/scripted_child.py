@@ -12,13 +12,15 @@ import sys
 import time
 from pathlib import Path
 
-from app.domain.job import FailureReason, JobPhase
+from app.domain.event import Warned
+from app.domain.job import JobPhase
 from worker.training.channel import Channel, StopAsked, move_in
+from worker.training.failure import unforeseen
 from worker.training.manifest import digests, first_fault, sync, sync_folder
 from worker.training.protocol import (
     CheckpointWritten,
-    Failed,
     Finished,
+    Happened,
     Measured,
     PhaseEntered,
     Planned,
@@ -94,6 +96,12 @@ class Training:
             self.write_checkpoint()
 
     def write_checkpoint(self) -> None:
+        try:
+            self._write_checkpoint()
+        except OSError as error:
+            self.channel.say(Happened(event=Warned(code="checkpoint_failed", text=f"It could not be written: {error}")))
+
+    def _write_checkpoint(self) -> None:
         root = self.request.work_dir / "checkpoints"
         final = root / f"step-{self.step:08d}"
         if final.exists():
@@ -140,7 +148,7 @@ def main() -> int:
         try:
             Training(heard, channel).run()
         except OSError as error:
-            channel.say(Failed(reason=FailureReason.internal_error, message=f"{type(error).__name__}: {error}"))
+            channel.say(unforeseen(error))
             return 1
     return 0
 

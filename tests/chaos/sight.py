@@ -3,13 +3,17 @@
 from typing import NamedTuple
 
 import psutil
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
 from app.domain.job import FINAL, JobPhase, JobState
+from tests.chaos.stack import LEASE_SECONDS
 from tests.chaos.users import NUMBER
+
+STUCK_SECONDS = 4 * LEASE_SECONDS
+"""A sweep waits a lease longer after each outage of Postgres."""
 
 
 class Sight(NamedTuple):
@@ -18,6 +22,16 @@ class Sight(NamedTuple):
     state: JobState
     phase: str | None
     attempt: int
+    lapsed_seconds: float
+    """Since its lease ran out and nobody moved it on; less than 0, or 0, of one that is well."""
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.lapsed_seconds > STUCK_SECONDS
+
+    @property
+    def is_stuck_for_good(self) -> bool:
+        return self.lapsed_seconds > 3 * STUCK_SECONDS
 
     @property
     def is_final(self) -> bool:
@@ -44,9 +58,11 @@ def look(sessions: Sessions) -> list[Sight] | None:
     """Every job; None while Postgres is away."""
     try:
         with transaction(sessions) as session:
-            rows = session.execute(select(Job.id, Job.metadata_[NUMBER].astext, Job.state, Job.phase, Job.attempt))
+            lapsed = func.coalesce(func.extract("epoch", func.clock_timestamp() - Job.lease_until), 0)
+            about = Job.id, Job.metadata_[NUMBER].astext, Job.state, Job.phase, Job.attempt, lapsed
             return [
-                Sight(id, int(number), JobState(state), phase, attempt) for id, number, state, phase, attempt in rows
+                Sight(id, int(number), JobState(state), phase, attempt, float(seconds))
+                for id, number, state, phase, attempt, seconds in session.execute(select(*about))
             ]
     except DBAPIError:
         return None

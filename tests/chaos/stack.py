@@ -1,7 +1,8 @@
 """What a run runs on: servers, API, dispatchers and workers, each a process of ours that may be killed and comes back.
 
-Every wait of the settings is a tenth of its default, so that what is measured here stands to its bar as the defaults
-stand to theirs. Programs reach both servers through fault proxies; we ourselves go round them.
+Every wait of the settings is shortened by one scale, a tenth unless another is given, so that what is measured here
+stands to its bar as the defaults stand to theirs. Programs reach both servers through fault proxies; we ourselves go
+round them.
 """
 
 import ctypes
@@ -42,16 +43,10 @@ ROOT = Path(__file__).parents[2]
 SCALE = 10
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
-TIMES = {
-    "TUNEWRIGHT_LEASE_SECONDS": str(LEASE_SECONDS),
-    "TUNEWRIGHT_HEARTBEAT_SECONDS": str(10 / SCALE),
-    "TUNEWRIGHT_SWEEP_SECONDS": str(5 / SCALE),
-    "TUNEWRIGHT_POLL_SECONDS": str(5 / SCALE),
-    "TUNEWRIGHT_DRAIN_SECONDS": str(DRAIN_SECONDS),
-    "TUNEWRIGHT_TRAINING_THREADS": "1",
-}
+SHORTEST_WAIT_SECONDS = 0.15
 RESTART_SECONDS = 0.5
-WORK_BYTES = 2**30
+REAP_SECONDS = 1.0
+WORK_BYTES = 2**28
 """Of the disk that attempts work on, where we may give them one of their own."""
 
 
@@ -64,9 +59,11 @@ class Stack:
         num_real: int,
         off: str | None = None,
         fatal: Sequence[Fatal] = (),
+        scale: float = SCALE,
     ) -> None:
         self.data = open_folder(folder / "data")
         self.num_scripted, self.num_real, self.off = num_scripted, num_real, off
+        self.scale = scale
         self.fatal = list(fatal)
         """Failpoints of the starts to come, after deaths."""
         # Orphans of what is killed become ours, so that none can hide.
@@ -81,6 +78,7 @@ class Stack:
         self.redis_proxy = FaultProxy(near / "redis.sock", sockets / "redis.sock")
         self.programs: dict[str, Child] = {}
         self.back_at: dict[str, float] = {}
+        self.reap_at = 0.0
         self.work_is_mounted = False
 
     def start(self) -> None:
@@ -126,7 +124,7 @@ class Stack:
             "PYTHONPATH": str(ROOT),
         }
         off = {entry.OFF: self.off} if self.off else {}
-        return kept | TIMES | names | off | (over or {})
+        return kept | times(self.scale) | names | off | (over or {})
 
     def register_model(self, name: str, folder: Path) -> None:
         facts, revision = read_folder(folder), digest_folder(folder)
@@ -148,8 +146,7 @@ class Stack:
 
     def revive(self) -> None:
         """Whatever ended is started again, a moment later."""
-        own = {child.process.pid for child in (*self.programs.values(), *self.servers.values()) if child.process}
-        reap_adopted(own)
+        self._reap_orphans()
         for name, child in self.programs.items():
             if child.is_running():
                 continue
@@ -159,6 +156,13 @@ class Stack:
                 del self.back_at[name]
                 self._arm(child)
                 child.start()
+
+    def _reap_orphans(self) -> None:
+        """Now and then: every look goes through all the machine's processes."""
+        if time.monotonic() > self.reap_at:
+            self.reap_at = time.monotonic() + REAP_SECONDS
+            children = (*self.programs.values(), *self.servers.values())
+            reap_adopted({child.process.pid for child in children if child.process})
 
     def _arm(self, child: Child) -> None:
         fatal = self.fatal.pop(0) if self.fatal else Fatal(None, None)
@@ -233,6 +237,15 @@ class Stack:
             self.listener.close()
         if self.work_is_mounted:
             subprocess.run(["umount", "--lazy", str(self.data / "work")], check=True)
+
+
+def times(scale: float) -> dict[str, str]:
+    defaults = {"LEASE": 60, "HEARTBEAT": 10, "SWEEP": 5, "POLL": 5, "DRAIN": 30}
+    settings = {
+        f"TUNEWRIGHT_{name}_SECONDS": str(max(seconds / scale, SHORTEST_WAIT_SECONDS))
+        for name, seconds in defaults.items()
+    }
+    return settings | {"TUNEWRIGHT_TRAINING_THREADS": "1", entry.SCALE: str(scale)}
 
 
 @contextmanager

@@ -27,4 +27,6 @@ def list_workers(as_json: AsJson = False) -> None:
 def doing(worker: Worker) -> str:
     if not worker.online:
         return "offline"
-    return "draining" if worker.draining else "busy" if worker.busy else "idle"
+    if worker.draining or worker.busy:
+        return "draining" if worker.draining else "busy"
+    return "out of disk" if worker.disk_full else "idle"

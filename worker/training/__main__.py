@@ -58,7 +58,7 @@ def main() -> int:
 
 def _failure(error: Exception) -> Failed:
     from app.domain.job import FailureReason
-    from worker.training.failure import TrainingFailed
+    from worker.training.failure import TrainingFailed, unforeseen
     from worker.training.plan import is_out_of_memory
 
     if isinstance(error, TrainingFailed):
@@ -69,7 +69,7 @@ def _failure(error: Exception) -> Failed:
             message="The training ran out of memory. Try gradient_checkpointing true, a smaller max_seq_len, "
             'a smaller adapter rank, or the method "qlora".',
         )
-    return Failed(reason=FailureReason.internal_error, message=f"{type(error).__name__}: {error}")
+    return unforeseen(error)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
+from app.domain.disk import is_full
 from app.domain.job import FailureReason
+from worker.training.protocol import Failed
 
 MAX_NAMED = 20
 
@@ -22,6 +24,12 @@ def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
         FailureReason.nan_loss,
         f"The {what} of step {step} is not a finite number ({named(rows)}); lower learning_rate or look at these rows.",
     )
+
+
+def unforeseen(error: Exception) -> Failed:
+    """A full disk, or a fault of ours."""
+    reason = FailureReason.disk_full if is_full(error) else FailureReason.internal_error
+    return Failed(reason=reason, message=f"{type(error).__name__}: {error}")
 
 
 def named(rows: Iterable[int]) -> str:

@@ -16,7 +16,7 @@ os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 
 from app.domain.job import FailureReason  # noqa: E402
 from worker.training.channel import Channel, move_in  # noqa: E402
-from worker.training.failure import TrainingFailed  # noqa: E402
+from worker.training.failure import TrainingFailed, unforeseen  # noqa: E402
 from worker.training.protocol import Failed, Ready, Request, Warm  # noqa: E402
 from worker.training.tokenizing import save_tokenizer, tokenize  # noqa: E402
 from worker.training.tokens import Tokens, load_tokens  # noqa: E402
@@ -65,7 +65,7 @@ def _failure(error: Exception) -> Failed:
             reason=FailureReason.out_of_memory,
             message="The tokenizing ran out of memory; the dataset's rows are too many.",
         )
-    return Failed(reason=FailureReason.internal_error, message=f"{type(error).__name__}: {error}")
+    return unforeseen(error)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
 from worker.attempt import Attempt
+from worker.room import Room
 from worker.spare import Spare
 
 MACHINE = Machine("here-1", "cpu", 16.0)
@@ -33,7 +34,8 @@ def attempt_of(
     settings: Settings, sessions: Sessions, storage: Storage, redis_url: str
 ) -> Iterator[Callable[[Claim], Attempt]]:
     with redis.Redis.from_url(redis_url) as client:
-        yield lambda claim: Attempt(settings, sessions, storage, client, claim, threading.Event(), Spare(wanted=False))
+        drain, spare, room = threading.Event(), Spare(wanted=False), Room(settings)
+        yield lambda claim: Attempt(settings, sessions, storage, client, claim, drain, spare, room)
 
 
 @pytest.fixture

@@ -166,11 +166,13 @@ class ModelJob:
 
     def fail(self, reason: str) -> None:
         self.failures += 1
-        if self.state not in MAY_SUCCEED:
-            self.stop_yielding("failed", "attempt_failed")
-        elif self.failures > self.max_retries:
+        if self.failures > self.max_retries:
+            if self.state == "paused":
+                self.move("queued", yields=True)
             self.end("failed", "failed", "job_failed")
             self.reason = reason
+        elif self.state not in MAY_SUCCEED:
+            self.stop_yielding("failed", "attempt_failed")
         elif self.state == "pausing":
             self.end("paused", "failed", "attempt_failed", "job_paused")
         else:

@@ -310,3 +310,28 @@ def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
         [warned] = session.scalars(select(JobEvent).where(JobEvent.type == "warned")).all()
         assert warned.data["code"] == "checkpoint_failed"
         assert "step 10" in warned.message
+
+
+def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
+    engine: Engine,
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    attempt_of: Callable[[Claim], Attempt],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.fence.PATIENCE_SECONDS", 0.2)
+    post()
+    attempt = attempt_of(claim())
+    with without_postgres(engine):
+        written = [write_checkpoint(attempt, step) for step in (5, 10, 15, 20)]
+        attempt._upload(written[0])
+        wait_for(lambda: attempt.uploaded[0][0].running())
+        for said in written[1:]:
+            attempt._upload(said)
+        assert [said.path.exists() for said in written] == [True, False, False, True]
+    for upload, _ in attempt.uploaded:
+        upload.result(timeout=30)
+    with transaction(sessions) as session:
+        assert session.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all() == [5, 20]
+    assert not any(said.path.exists() for said in written)

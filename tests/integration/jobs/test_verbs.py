@@ -246,18 +246,41 @@ def test_a_cancel_while_the_attempt_yields_ends_both_at_once(
         say(held, "release")
 
 
-def test_a_yielding_attempt_that_fails_is_counted_and_the_job_goes_on(
-    sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, say: Do
+@pytest.mark.parametrize(
+    ("verbs", "state"), [(("pause", "resume"), "queued"), (("pause", "resume", "pause"), "paused")]
+)
+@pytest.mark.parametrize("max_retries", [0, 1])
+def test_a_yielding_attempt_that_fails_is_counted(
+    sessions: Sessions,
+    project_id: str,
+    post: Post,
+    claim: Take,
+    ask: Do,
+    say: Do,
+    verbs: tuple[str, ...],
+    state: str,
+    max_retries: int,
 ) -> None:
-    id, held = post(), claim()
-    ask("pause", id)
-    ask("resume", id)
+    id, held = post(max_retries=max_retries), claim()
+    for verb in verbs:
+        ask(verb, id)
     say(held, "fail", FailureReason.child_died, "It was killed.")
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
-        assert (job.state, job.failures) == ("queued", 1)
-        assert events_of(session, project_id, id)[-1] == "attempt_failed"
-    assert claim().attempt == 2
+        assert (job.failures, job.lease_until, job.worker_id) == (1, None, None)
+        assert session.scalars(select(Attempt.outcome)).all() == ["failed"]
+        last = events_of(session, project_id, id)[-1]
+        if max_retries:
+            assert (job.state, job.failure_reason, last) == (state, None, "attempt_failed")
+        else:
+            assert (job.state, job.failure_reason, last) == ("failed", "child_died", "job_failed")
+            assert job.finished_at is not None
+            with pytest.raises(StaleAttempt):
+                AttemptService(session, held).release()
+    if max_retries and state == "paused":
+        ask("resume", id)
+    second = claim()
+    assert second.attempt == 2 if max_retries else second is None
 
 
 @pytest.mark.parametrize(("max_retries", "state"), [(0, "failed"), (1, "paused")])

@@ -31,10 +31,10 @@ NEEDS_24 = {"min_memory_gb": 24}
 
 @pytest.fixture
 def online(sessions: Sessions) -> Online:
-    def show(*machines: Machine, queue: str = "training", draining: bool = False) -> None:
+    def show(*machines: Machine, queue: str = "training", draining: bool = False, full: bool = False) -> None:
         with transaction(sessions) as session:
             for machine in machines:
-                WorkerService(session).register(machine, {}, [queue], draining=draining, lease=60)
+                WorkerService(session).register(machine, {}, [queue], draining=draining, disk_full=full, lease=60)
 
     return show
 
@@ -105,6 +105,16 @@ def test_workers_that_take_no_jobs_do_not_count(
     with transaction(sessions) as session:
         session.execute(update(Worker).values(online_until=func.clock_timestamp()))
     assert waits_for(id) == "no worker online"
+
+
+def test_a_job_tells_that_no_disk_has_room(post: Post, waits_for: WaitsFor, online: Online) -> None:
+    id = post(resources=NEEDS_24)
+    online(SMALL)
+    online(BIG, full=True)
+    assert waits_for(id) == "no worker online with room on its disk"
+    assert waits_for(post(resources=NEEDS_24 | {"device": "cpu"})) == "no worker online that trains on its CPU"
+    online(CPU)
+    assert waits_for(id) == "1st in queue"
 
 
 def test_an_inspection_is_told_before_all_else(

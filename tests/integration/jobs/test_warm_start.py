@@ -24,6 +24,7 @@ from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.integration.adapters.conftest import add_job
 from tests.unit.training.conftest import Recorder
 from worker.attempt import Attempt
+from worker.room import Room
 from worker.spare import Spare
 from worker.training.protocol import Finished
 from worker.training.recipe import train
@@ -132,7 +133,7 @@ def hold(
             held = claim()
             assert held is not None
             storage = Storage(settings.storage)
-            attempt = Attempt(one_thread, sessions, storage, client, held, threading.Event(), spare)
+            attempt = Attempt(one_thread, sessions, storage, client, held, threading.Event(), spare, Room(one_thread))
             attempt.folder.mkdir(parents=True)
             return attempt
 

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from app.settings import Settings
 from worker.machine import find_machine, find_versions
 from worker.presence import Presence
+from worker.room import Room
 
 ROOT = Path(__file__).parents[3]
 Shown = Callable[[], list[dict[str, Any]]]
@@ -41,7 +42,7 @@ def draining() -> threading.Event:
 @pytest.fixture
 def presence(settings: Settings, draining: threading.Event) -> Iterator[Presence]:
     fast = settings.model_copy(update={"heartbeat_seconds": 0.1, "lease_seconds": 1.0})
-    presence = Presence(fast, ["training"], draining)
+    presence = Presence(fast, ["training"], draining, Room(fast))
     presence.start()
     yield presence
     draining.set()

@@ -23,7 +23,8 @@ SMALL = Machine("cpu-1-18", "cpu", 8.0)
 def register(sessions: Sessions, *machines: Machine, lease: float = 60) -> None:
     with transaction(sessions) as session:
         for machine in machines:
-            WorkerService(session).register(machine, {"torch": "2.13"}, ["training"], draining=False, lease=lease)
+            about = {"torch": "2.13"}, ["training"]
+            WorkerService(session).register(machine, *about, draining=False, disk_full=False, lease=lease)
 
 
 def test_every_key_sees_all_workers(
@@ -34,7 +35,7 @@ def test_every_key_sees_all_workers(
     assert [worker["id"] for worker in answer["items"]] == ["cpu-1-18", "gpu-1-17"]
     last = answer["items"][-1]
     facts = {"device": "cuda", "device_name": "NVIDIA L4", "memory_gb": 24.15, "queues": ["training"]}
-    facts |= {"versions": {"torch": "2.13"}, "online": True, "draining": False, "busy": False}
+    facts |= {"versions": {"torch": "2.13"}, "online": True, "draining": False, "disk_full": False, "busy": False}
     assert facts.items() <= last.items()
     assert api.get("/workers", headers=as_project("other")).json() == answer
 
@@ -80,10 +81,10 @@ def test_a_worker_that_starts_again_under_its_old_id_is_new(api: TestClient, ses
 def test_a_sign_of_life_keeps_it_online(api: TestClient, sessions: Sessions) -> None:
     register(sessions, BIG, lease=0)
     with transaction(sessions) as session:
-        assert WorkerService(session).sign(BIG.worker_id, draining=True, lease=60)
-        assert not WorkerService(session).sign("nobody-1", draining=False, lease=60)
+        assert WorkerService(session).sign(BIG.worker_id, draining=True, disk_full=True, lease=60)
+        assert not WorkerService(session).sign("nobody-1", draining=False, disk_full=False, lease=60)
     [worker] = api.get("/workers").json()["items"]
-    assert (worker["online"], worker["draining"]) == (True, True)
+    assert (worker["online"], worker["draining"], worker["disk_full"]) == (True, True, True)
 
 
 def test_the_dispatcher_forgets_who_was_not_seen_for_a_day(

@@ -1,0 +1,72 @@
+"""A worker whose small disk is full: it takes no job, trains on without checkpoints, and says what it needs."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Stack
+from tests.acceptance.test_sturdiness import told, wait_for_step, wait_until
+from tests.acceptance.test_survival import submit
+
+pytestmark = pytest.mark.slow
+
+STEPS = 1500
+NO_ROOM = "no worker online with room on its disk"
+
+
+@pytest.fixture
+def stack(make_stack: Callable[..., Stack]) -> Stack:
+    return make_stack()
+
+
+@pytest.fixture
+def work(stack: Stack) -> Iterator[Path]:
+    """A disk of 64 MB of its own."""
+    work = stack.data / "work"
+    work.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(work)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    yield work
+    subprocess.run(["umount", "--lazy", str(work)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """To the last byte."""
+    filler = disk / "filler"
+    try:
+        with filler.open("wb", buffering=0) as file:
+            while file.write(bytes(2**12)):
+                continue
+    except OSError:
+        return filler
+    raise AssertionError("the disk takes everything")
+
+
+def test_a_full_disk_costs_checkpoints_and_time_and_says_so(stack: Stack, work: Path, tmp_path: Path) -> None:
+    with stack.client() as client:
+        filler = fill(work)
+        wait_until(lambda: [each.disk_full for each in client.workers() if "training" in each.queues] == [True])
+        job = submit(client, tmp_path, steps=STEPS, max_retries=1)
+        wait_until(lambda: client.get_job(job.id).waiting_for == NO_ROOM)
+        filler.unlink()
+
+        wait_for_step(client, job)
+        wait_until(lambda: told(client, job, "checkpoint_saved"))
+        filler = fill(work)
+        [failed] = wait_until(lambda: told(client, job, "attempt_failed"))
+        assert failed["reason"] == "disk_full"
+        assert f"0.0 MB in {work}" in failed["text"]
+        assert "checkpoint_failed" in {warned["code"] for warned in told(client, job, "warned")}
+        wait_until(lambda: client.get_job(job.id).waiting_for == NO_ROOM)
+        assert client.get_job(job.id).attempt == 1, "tries do not follow one another at once"
+        filler.unlink()
+
+        assert client.wait(job.id).state == "succeeded"
+        assert client.get_job(job.id).attempt == 2
+        [resumed] = told(client, job, "job_resumed")
+        assert resumed["step"] >= 50
+        assert [point.step for point in client.metrics(job.id, names=["loss"])] == list(range(1, STEPS + 1))

@@ -1,0 +1,48 @@
+"""What a run must come to, each bar with what was found and its verdict."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tests.chaos.stack import SCALE
+
+WHOLE = 200
+"""Jobs of a run that has to show how much it took on, and how soon it was through."""
+
+
+class Bar(NamedTuple):
+    name: str
+    limit: float
+    is_least: bool
+    """It is the least that counts; else the most."""
+    found: float | None
+    """None where the run came by nothing that could be measured."""
+
+    @property
+    def is_missed(self) -> bool:
+        if self.found is None:
+            return False
+        return self.found < self.limit if self.is_least else self.found > self.limit
+
+    def told(self) -> dict[str, Any]:
+        verdict = "not measured" if self.found is None else "missed" if self.is_missed else "kept"
+        return {"at least" if self.is_least else "at most": self.limit, "found": self.found, "verdict": verdict}
+
+    def __str__(self) -> str:
+        limit = f"{'at least' if self.is_least else 'at most'} {self.limit:g}"
+        found = "nothing" if self.found is None else f"{self.found:g}"
+        return f"{'MISSED' if self.is_missed else 'kept'}: {self.name} {found}, {limit}"
+
+
+def bars(report: Mapping[str, Any]) -> Iterator[Bar]:
+    for name, found in report["damage_by_kind"].items():
+        yield Bar(name, 0, False, found)
+    yield Bar("share_hit_by_a_fault_while_training", 0.6, True, report["hit_while_training"]["share_by_own_faults"])
+    yield Bar("fewest_steps", 30, True, report["fewest_steps"])
+    yield Bar("longest_checkpoint_interval", 5, False, report["longest_checkpoint_interval"])
+    # In proportion to the lease: 75 s at one of 60.
+    for name, limit in (("death_to_running", 75 / SCALE), ("flush_to_running", 10), ("cancel_to_gone", 15)):
+        yield Bar(f"{name}_seconds_p99", limit, False, report["times"][f"{name}_seconds"]["p99"])
+    if report["num_jobs"] >= WHOLE:
+        yield Bar("num_jobs", WHOLE, True, report["num_jobs"])
+        yield Bar("num_real_trainings", 40, True, report["num_real_trainings"])
+        yield Bar("seconds", 600 * report["num_jobs"] / WHOLE, False, report["seconds"])

@@ -1,0 +1,238 @@
+"""`python -m tests.chaos.soak`: trainings that outlive a long outage of Postgres, while Redis starts anew all the time.
+
+One trains in the scripted child, to its end; one in the real child, until it is cancelled after the outage. Neither
+loses its attempt or a metric point, and neither memory nor open files of any program grow. Exits with 1 otherwise.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import func, select
+
+from app.db.session import transaction
+from app.db.tables import Job, MetricValue
+from app.domain.job import JobState
+from tests.chaos.books import Books, check_leftovers
+from tests.chaos.faults import Faults
+from tests.chaos.paper_model import write_model
+from tests.chaos.plan import JobPlan
+from tests.chaos.sight import Sight, find_work, look
+from tests.chaos.stack import SCALE, Stack, running_stack
+from tests.chaos.use import Use, grown
+from tests.chaos.users import MODEL, Users
+from tunewright import TunewrightError
+
+STEP_MS = 50
+SAVE_EVERY = 100
+ENDLESS = 10_000_000
+LONGEST_WARM_UP_SECONDS = 60.0
+REDIS_LIVES_LEASES = (0.3, 1.0)
+PATIENCE_SECONDS = 1200.0
+"""At most, for each thing that is waited for."""
+TICK_SECONDS = 0.1
+PROGRESS_SECONDS = 30.0
+NUM_LOOKS = 200
+"""At what programs hold, while Postgres is away."""
+
+
+class Soak:
+    def __init__(self, stack: Stack, users: Users, seed: int, seconds: float) -> None:
+        self.stack, self.users, self.seconds = stack, users, seconds
+        self.lease = 60 / stack.scale
+        self.warm_up = min(LONGEST_WARM_UP_SECONDS, seconds / 8)
+        self.chance = random.Random(seed)
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.faults = Faults(stack, self.later)
+        self.asked: list[Future[Any]] = []
+        self.num_restarts = 0
+        self.began = time.monotonic()
+        self.told_at = -PROGRESS_SECONDS
+        steps = int((self.warm_up + seconds + self.lease) * 1000 / STEP_MS)
+        self.plans = {0: JobPlan(0, False, 0, steps, 0, (), step_ms=STEP_MS, save_every=SAVE_EVERY)}
+        if stack.num_real:
+            self.plans[1] = JobPlan(1, True, 0, ENDLESS, 0, (), save_every=SAVE_EVERY)
+
+    def later(self, seconds: float, do: Callable[[], None]) -> None:
+        self.timers.append((time.monotonic() + seconds, do))
+
+    def run(self) -> dict[str, Any]:
+        for plan in self.plans.values():
+            self.users.post(plan).result()
+        self.live(lambda: all(sight.trains for sight in self.sights()), "all train")
+        self.restart_redis()
+        ends_at = time.monotonic() + self.warm_up
+        self.live(lambda: time.monotonic() > ends_at, "all is warm")
+        use = Use(self.processes())
+        away = self.outage(use)
+        back = time.time()
+        self.live(lambda: self.stored_since(back), "what was measured meanwhile is stored")
+        caught_up = time.time() - back
+        for sight in self.sights():
+            if self.plans[sight.number].real:
+                assert self.users.cancel(sight.id).result()
+        self.live(lambda: all(sight.is_final for sight in self.sights()), "all are final")
+        self.timers.clear()
+        self.stack.start_server(self.stack.redis)
+        verdicts = use.verdicts()
+        return {
+            "seconds_away": round(away, 1),
+            "lease_seconds": self.lease,
+            "leases_away": round(away / self.lease, 1),
+            "redis_restarts": self.num_restarts,
+            "requests_refused_meanwhile": len(self.asked),
+            "seconds_until_all_was_stored": round(caught_up, 1),
+            "points": self.points(),
+            "programs": verdicts,
+            "damage": [*self.damage(), *grown(verdicts)],
+        }
+
+    def outage(self, use: Use) -> float:
+        """Seconds that Postgres was away."""
+        job_id = self.sights()[0].id
+        began = time.monotonic()
+        self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
+        look_at = began
+
+        def watch() -> bool:
+            nonlocal look_at
+            now = time.monotonic()
+            if now >= look_at:
+                look_at += self.seconds / NUM_LOOKS
+                use.look()
+                self.ask(job_id)
+            return now - began >= self.seconds
+
+        self.live(watch, "Postgres has been away for long enough")
+        self.stack.start_server(self.stack.postgres)
+        return time.monotonic() - began
+
+    def ask(self, job_id: str) -> None:
+        """Users come meanwhile too; none may be told that something was done."""
+        waiting = [future for future in self.asked if not future.done()]
+        if not waiting:
+            posts = len(self.asked) % 2 == 0
+            spec = self.users.spec(self.plans[0])
+            do = (lambda: self.users.client.create_job(**spec)) if posts else lambda: self.users.client.get_job(job_id)
+            self.asked.append(self.users.threads.submit(do))
+
+    def restart_redis(self) -> None:
+        self.faults.redis_restarted(min(1.0, self.lease / 4))
+        self.num_restarts += 1
+        self.later(max(2.0, self.lease * self.chance.uniform(*REDIS_LIVES_LEASES)), self.restart_redis)
+
+    def live(self, is_reached: Callable[[], bool], what: str) -> None:
+        """Go on until then. A program that ends stays so: the books tell it."""
+        until = time.monotonic() + self.seconds + PATIENCE_SECONDS
+        while not is_reached():
+            now = time.monotonic()
+            if now > until:
+                raise TimeoutError(f"waited in vain until {what}")
+            if now - self.told_at > PROGRESS_SECONDS:
+                self.told_at = now
+                print(f"{now - self.began:5.0f} s: until {what}; {self.num_restarts} starts of Redis", flush=True)
+            due = [timer for timer in self.timers if timer[0] <= now]
+            self.timers = [timer for timer in self.timers if timer not in due]
+            for _, do in due:
+                do()
+            time.sleep(TICK_SECONDS)
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The programs, and the training processes by the names of their workers."""
+        programs = self.stack.programs.items()
+        found = {name: psutil.Process(child.process.pid) for name, child in programs if child.process}
+        for sight in self.sights():
+            work = find_work(self.stack.workers(), sight)
+            assert work is not None
+            found[f"child of {work.worker}"] = work.child
+        return found
+
+    def sights(self) -> list[Sight]:
+        return look(self.stack.sessions) or []
+
+    def stored_since(self, back: float) -> bool:
+        """Whether every job has points in Postgres that were measured after its return."""
+        if not self.sights():
+            return False  # it does not answer yet
+        with transaction(self.stack.sessions) as session:
+            query = select(func.extract("epoch", func.max(MetricValue.at))).group_by(MetricValue.job_id)
+            newest = session.scalars(query).all()
+        return len(newest) == len(self.plans) and min(newest) > back
+
+    def points(self) -> dict[str, int]:
+        with transaction(self.stack.sessions) as session:
+            query = select(MetricValue.job_id, func.count()).where(MetricValue.name == "loss")
+            return {row[0]: row[1] for row in session.execute(query.group_by(MetricValue.job_id))}
+
+    def damage(self) -> Iterator[str]:
+        """Beside what the books find."""
+        ended = [name for name, child in self.stack.programs.items() if not child.is_running()]
+        yield from (f"{name} ended meanwhile" for name in ended)
+        for future in self.asked:
+            if not isinstance(error := future.exception(), TunewrightError) or (error.status or 500) < 500:
+                yield f"a user was answered while Postgres was away: {error or future.result()}"
+        with transaction(self.stack.sessions) as session:
+            jobs = session.scalars(select(Job)).all()
+        if len(jobs) != len(self.plans):
+            yield f"there are {len(jobs)} jobs, and {len(self.plans)} were accepted"
+        for job in jobs:
+            if (job.attempt, job.losses, job.failures) != (1, 0, 0):
+                yield f"{job.id} took {job.attempt} attempts, {job.losses} losses, {job.failures} failures"
+            if job.state == JobState.failed:
+                yield f"{job.id} failed: {job.failure_message}"
+            steps = [point.step for point in self.users.client.metrics(job.id, names=["loss"])]
+            if steps != list(range(1, len(steps) + 1)):
+                yield f"{job.id} has a curve of {len(steps)} points up to step {steps[-1]}"
+
+
+def parse() -> argparse.Namespace:
+    seed = int(os.environ.get("CHAOS_SEED") or time.time_ns() % 10**6)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--minutes", type=float, default=30, help="for which Postgres is away")
+    parser.add_argument("--scale", type=float, default=1, help=f"by which all waits are shortened ({SCALE} in chaos)")
+    parser.add_argument("--real", type=int, choices=[0, 1], default=1, help="whether one job trains in the real child")
+    parser.add_argument("--out", type=Path, help="write the report there, as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    return parser.parse_args()
+
+
+def soak(stack: Stack, given: argparse.Namespace) -> dict[str, Any]:
+    users = Users(stack.url, stack.key)
+    stack.register_model(MODEL, write_model(stack.data / "model", given.real > 0))
+    users.upload(stack.data)
+    this = Soak(stack, users, given.seed, given.minutes * 60)
+    report = this.run()
+    damage = report["damage"] + Books(stack, users.client, this.plans).check(users.accepted)
+    users.close()
+    damage += [f"{name} did not end when it was asked to" for name in stack.stop_programs()]
+    damage += list(check_leftovers(stack))
+    return {"seed": given.seed, "minutes": given.minutes, **report, "damage": damage}
+
+
+def main() -> int:
+    given = parse()
+    print(f"CHAOS_SEED={given.seed}", flush=True)
+
+    def make(folder: Path) -> Stack:
+        return Stack(folder, num_scripted=1, num_real=given.real, scale=given.scale)
+
+    with running_stack(make, keep=given.keep) as stack:
+        report = soak(stack, given)
+    print(json.dumps(report, indent=2))
+    if given.out:
+        given.out.write_text(json.dumps(report, indent=2) + "\n")
+    return 1 if report["damage"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from app.settings import Settings
+from worker import room
+from worker.room import Room
+
+
+class Usage(NamedTuple):
+    free: int
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    def leave(num_bytes: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(num_bytes))
+
+    return leave
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    def show(seconds: float) -> None:
+        monkeypatch.setattr(room.time, "monotonic", lambda: seconds)
+
+    return show
+
+
+def test_room_is_short_below_a_limit_and_for_a_lease_after_it_ran_out(
+    tmp_path: Path, free: Callable[[int], None], clock: Callable[[float], None]
+) -> None:
+    of_worker = Room(Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", lease_seconds=60))
+    clock(1000)
+    free(room.LEAST_FREE_BYTES - 1)
+    assert of_worker.is_short()
+    free(room.LEAST_FREE_BYTES)
+    assert not of_worker.is_short()
+    told = of_worker.ran_out("OSError: no room")
+    assert f"32.0 MB in {tmp_path / 'data/work'}, 32.0 MB in {tmp_path / 'cache'}. OSError: no room" in told
+    clock(1059)
+    assert of_worker.is_short(), "there is room, and was too little for the attempt"
+    clock(1060)
+    assert not of_worker.is_short()
