@@ -40,9 +40,9 @@ class Client:
         expires_after_seconds: int | None = None,
         format: str | None = None,
     ) -> Dataset:
-        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`. Its format is found
-        by looking, unless it is named. It is deleted when it expires and no unfinished job uses it; the server may have
-        a time of its own for those that do not say."""
+        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`. Its format is
+        found by looking, unless it is named. It is deleted when it expires and no unfinished job uses it; the server
+        may have a time of its own for those that do not say."""
         wanted = {"expires_after_seconds": expires_after_seconds, "format": format}
         params = {name: value for name, value in wanted.items() if value is not None}
         with upload.Upload(Path(path), progress) as file:
@@ -67,7 +67,8 @@ class Client:
     def clean_dataset(self, id: str, *, drop_duplicates: bool = False, idempotency_key: str | None = None) -> Dataset:
         """A new dataset of the rows without an error, which is inspected like an upload: see `wait_for_dataset`.
 
-        `drop_duplicates` leaves out rows whose texts are an earlier row's, to the letter. For the key see `create_job`."""
+        `drop_duplicates` leaves out rows whose texts are an earlier row's, to the letter. For the key see
+        `create_job`."""
         params = {"drop_duplicates": drop_duplicates}
         path = ("datasets", id, "clean")
         return Dataset.read(self._transport.ask("POST", *path, params=params, headers=once(idempotency_key)))

@@ -24,8 +24,8 @@ def read_value(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dataset(Answer):
-    """`state` is inspecting, ready or invalid; `problems` says what is wrong first, `problem_counts` how often. What the
-    inspection has yet to find is None; `statistics` says what the rows are like."""
+    """`state` is inspecting, ready or invalid; `problems` has the first things wrong, `problem_counts` counts them all;
+    `statistics` says what the rows are like. What the inspection has yet to find is None."""
 
     id: str
     filename: str

@@ -81,9 +81,8 @@ class Dataset(Base):
     """Of the bytes as they were sent, as `sha256` is; none yet of a dataset that is still to be made."""
     sha256: Mapped[str]
     container: Mapped[str | None]
-    """jsonl, json, csv, parquet or text; null before the inspection, like `compression`."""
     compression: Mapped[str | None]
-    """none, gzip or zstd."""
+    """As `app.domain.dataset.Statistics` has both; null before the inspection."""
     rows_key: Mapped[str | None]
     """Its rows as JSON Lines; null where the upload is that, and then so are size and digest."""
     rows_size: Mapped[int | None]
@@ -93,7 +92,6 @@ class Dataset(Base):
     cleaned_from: Mapped[str | None]
     """Id of the dataset whose good rows it holds, or will hold; that one may have been deleted since."""
     drops_duplicates: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Whether it leaves out what that one has twice."""
     format: Mapped[str | None]
     """As found by the inspection, or as named before it."""
     num_examples: Mapped[int | None]

@@ -258,11 +258,15 @@ def calls_in(value: str) -> list[Record]:
     return [{"type": "function", "function": call.get("function", call)} for call in calls] if good else []
 
 
+def sides_of(record: Record) -> tuple[str, str, str]:
+    """The keys of a preference: what is asked, the better answer, the worse one."""
+    ours = ("prompt", "chosen", "rejected")
+    return ours if record.keys() >= set(ours) else ("input", "preferred_output", "non_preferred_output")
+
+
 def _check_preference(record: Record) -> Iterator[Finding]:
-    by_openai = not record.keys() >= {"prompt", "chosen", "rejected"}
-    asked, better, worse = (
-        ("input", "preferred_output", "non_preferred_output") if by_openai else ("prompt", "chosen", "rejected")
-    )
+    asked, better, worse = sides_of(record)
+    by_openai = asked == "input"
     context: Sequence[str] = ()
     at: tuple[str, ...] = (asked,)
     messages = record[asked]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ from app.domain.record import (
     fits,
     read_line,
 )
-from app.domain.record_check import check_record
+from app.domain.record_check import check_record, sides_of
 from worker.inspection.plain import PART, Shape
 
 MAX_FINDINGS: Final = 100
@@ -53,13 +53,22 @@ def look(line: bytes, format: RecordFormat | None, named: bool) -> Close:
     if record is None:
         return Close(None, None, findings, None, ())
     found = find_format(record)
-    findings += islice(_judge(record, found, format or found, named), MAX_FINDINGS - len(findings))
+    findings = _bounded(chain(findings, _judge(record, found, format or found, named)))
     format = format or found
     if format is None or any(finding.is_error for finding in findings):
         return Close(record, found, findings, None, ())
     texts = list(_texts(record, format))
     findings += islice(_look_at_texts(record, texts), MAX_FINDINGS - len(findings))
     return Close(record, found, findings, PART.join(texts), _shape(record, format))
+
+
+def _bounded(findings: Iterator[Finding]) -> list[Finding]:
+    """The first of them, and an error among them if there is one at all."""
+    kept = list(islice(findings, MAX_FINDINGS))
+    if not any(finding.is_error for finding in kept):
+        error = next((finding for finding in findings if finding.is_error), None)
+        kept[-1:] = [error] if error else kept[-1:]
+    return kept
 
 
 def count_keys(line: bytes) -> int:
@@ -156,9 +165,8 @@ def _texts(record: Record, format: RecordFormat) -> Iterator[str]:
         case RecordFormat.text:
             yield record["text"]
         case RecordFormat.preference:
-            for key in ("prompt", "input", "chosen", "preferred_output", "rejected", "non_preferred_output"):
-                if key in record:
-                    yield from _side_texts(record[key])
+            for key in sides_of(record):
+                yield from _side_texts(record[key])
 
 
 def _side_texts(side: Any) -> Iterator[str]:

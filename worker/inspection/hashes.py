@@ -70,10 +70,10 @@ def normalise(texts: Sequence[bytes], num_texts: int) -> Normalised:
     mapped = np.frombuffer(ROW.join(texts).translate(TABLE), np.uint8)
     is_low, is_space = mapped <= SPACE, mapped == SPACE
     is_bound = is_low ^ is_space
-    drop = np.empty(len(mapped), bool)
-    np.bitwise_and(is_space[1:], is_low[:-1], out=drop[1:])
+    drop = is_space.copy()
+    drop[1:] &= is_low[:-1]
     drop[:-1] |= is_space[:-1] & is_bound[1:]
-    drop[:1], drop[-1:] = is_space[:1], drop[-1:] | is_space[-1:]
+    drop[-1:] |= is_space[-1:]
     kept = mapped[np.invert(drop, out=drop)]
     bounds = np.flatnonzero(kept < SPACE)
     row_ends = bounds[kept[bounds] == ROW_BYTE]

@@ -155,11 +155,13 @@ class Inspection:
 
 
 def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
-    """A long line comes alone. What stands before Unreadable comes before it."""
+    """The first line comes alone, since it shows the format, and so does a long one. What stands before Unreadable
+    comes before it."""
     first, held, size, number = 1, list[bytes](), 0, 0
     try:
         for number, line in enumerate(lines, start=1):
-            if held and (size >= BATCH_BYTES or len(held) == BATCH_LINES or len(line) >= LONG_CHARS):
+            is_full = size >= BATCH_BYTES or len(held) == BATCH_LINES
+            if held and (is_full or first == 1 or len(line) >= LONG_CHARS):
                 yield Batch(first, held)
                 first, held, size = number, [], 0
             held.append(line)
