@@ -31,7 +31,8 @@ chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kil
 	$(BIN)/python -m tests.chaos.readers
 	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all TUNEWRIGHT_GUARDS=all $(BIN)/python -m pytest -rP tests/chaos
 
-fuzz: $(VENV)/installed  ## take 100,000 random steps through the life of jobs (the suite takes a thousand)
+fuzz: $(VENV)/installed  ## 100,000 random steps through the life of jobs, 100,000 malformed datasets (the suite: a few)
+	$(BIN)/python -m tests.fuzz
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture

@@ -5,8 +5,8 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, ModelExists,
-│       RequestInProgress
+│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, NotInspected,
+│       NothingToKeep, ModelExists, RequestInProgress
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, BadModelFolder
 ├── TooLarge 413
@@ -133,6 +133,22 @@ class DatasetInUse(Conflict):
     def __init__(self, id: str, job_ids: list[str]) -> None:
         self.id, self.job_ids = id, job_ids
         super().__init__(f"Dataset {id} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
+
+
+class NotInspected(Conflict):
+    code = "not_inspected"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f"Dataset {id} has not been inspected yet; wait until it is ready or invalid.")
+
+
+class NothingToKeep(Conflict):
+    code = "nothing_to_keep"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f"No row of dataset {id} is free of errors; GET /datasets/{id}/problems lists what is wrong.")
 
 
 class ModelExists(Conflict):

@@ -21,6 +21,7 @@ from tunewright.wire import (
     Job,
     MetricPoint,
     Model,
+    Problem,
     Worker,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Job",
     "MetricPoint",
     "Model",
+    "Problem",
     "TunewrightError",
     "Worker",
 ]

@@ -9,7 +9,7 @@ from tunewright import download, local, upload
 from tunewright.errors import TunewrightError
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
-from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model, Worker
+from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model, Problem, Worker
 
 
 class Client:
@@ -33,11 +33,18 @@ class Client:
     # Datasets
 
     def upload_dataset(
-        self, path: str | Path, progress: upload.Progress | None = None, *, expires_after_seconds: int | None = None
+        self,
+        path: str | Path,
+        progress: upload.Progress | None = None,
+        *,
+        expires_after_seconds: int | None = None,
+        format: str | None = None,
     ) -> Dataset:
-        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`. It is deleted when
-        it expires and no unfinished job uses it; the server may have a time of its own for those that do not say."""
-        params = {} if expires_after_seconds is None else {"expires_after_seconds": expires_after_seconds}
+        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`. Its format is
+        found by looking, unless it is named. It is deleted when it expires and no unfinished job uses it; the server
+        may have a time of its own for those that do not say."""
+        wanted = {"expires_after_seconds": expires_after_seconds, "format": format}
+        params = {name: value for name, value in wanted.items() if value is not None}
         with upload.Upload(Path(path), progress) as file:
             sent = {"file": (file.filename, file)}
             return Dataset.read(self._transport.ask("POST", "datasets", params=params, files=sent))
@@ -51,6 +58,20 @@ class Client:
     def wait_for_dataset(self, id: str) -> Dataset:
         """Until its inspection has ended, in `ready` or `invalid`."""
         return poll(lambda: self.get_dataset(id), lambda dataset: dataset.state in ("ready", "invalid"))
+
+    def dataset_problems(self, id: str, code: str | None = None, severity: str | None = None) -> Iterator[Problem]:
+        """What its inspection found wrong, by line: of each code the first thousand. `severity` is error or warning."""
+        params = {"code": code, "severity": severity, "limit": 1000}
+        return map(Problem.read, self._transport.pages("datasets", id, "problems", params=params))
+
+    def clean_dataset(self, id: str, *, drop_duplicates: bool = False, idempotency_key: str | None = None) -> Dataset:
+        """A new dataset of the rows without an error, which is inspected like an upload: see `wait_for_dataset`.
+
+        `drop_duplicates` leaves out rows whose texts are an earlier row's, to the letter. For the key see
+        `create_job`."""
+        params = {"drop_duplicates": drop_duplicates}
+        path = ("datasets", id, "clean")
+        return Dataset.read(self._transport.ask("POST", *path, params=params, headers=once(idempotency_key)))
 
     def delete_dataset(self, id: str) -> None:
         self._transport.ask("DELETE", "datasets", id)

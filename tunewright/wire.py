@@ -24,7 +24,8 @@ def read_value(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dataset(Answer):
-    """`state` is inspecting, ready or invalid; `problems` says what is wrong, `problem_counts` how often."""
+    """`state` is inspecting, ready or invalid; `problems` has the first things wrong, `problem_counts` counts them all;
+    `statistics` says what the rows are like. What the inspection has yet to find is None."""
 
     id: str
     filename: str
@@ -32,11 +33,27 @@ class Dataset(Answer):
     bytes: int
     sha256: str
     format: str | None
+    format_reason: str | None
     num_examples: int | None
+    num_bad_rows: int | None
     problems: list[dict[str, Any]]
     problem_counts: dict[str, int]
+    statistics: dict[str, Any] | None
+    cleaned_from: str | None
     created_at: datetime
     expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Problem(Answer):
+    """One thing wrong with a dataset. `pointer` is a JSON pointer into the row at `line`; `severity` is error, which
+    keeps the row from being trained on, or warning."""
+
+    line: int
+    pointer: str
+    code: str
+    severity: str
+    message: str
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
 from app.adapters.service import AdapterService
-from app.datasets.service import DatasetService
+from app.datasets.service import DatasetService, format_of, rows_of
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain import place
@@ -172,8 +172,10 @@ class Attempt:
             base_model_path=locate(inputs.model.source, inputs.model.revision, self.settings.cache_dir.absolute()),
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,
+            dataset_format=format_of(inputs.dataset),
             validation_path=self._fetched("validation.jsonl", validation) if validation else None,
             validation_sha256=validation.sha256 if validation else None,
+            validation_format=format_of(validation) if validation else None,
             checkpoint_path=checkpoint_path,
             init_from_path=init_from_path,
             work_dir=self.folder,
@@ -199,8 +201,7 @@ class Attempt:
         )
 
     def _fetched(self, name: str, dataset: Dataset) -> Path:
-        stored = StoredFile(path=name, key=dataset.storage_key, size=dataset.size, sha256=dataset.sha256)
-        self.storage.fetch(stored, self.folder / name)
+        self.storage.fetch(rows_of(dataset), self.folder / name)
         return self.folder / name
 
     def _fetched_checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:

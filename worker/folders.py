@@ -1,13 +1,15 @@
-"""The local folders of attempts, `work/{project}/{job}/{attempt}`: whose they are, and which are nobody's any more.
+"""The local folders of attempts, `work/{project}/{job}/{attempt}`, and of inspections,
+`work/inspections/{dataset}-{random}`: whose they are, and which are nobody's any more.
 
-Whoever works in one holds a lock on `{attempt}.lock` beside it, which the kernel drops with the process, however that
+Whoever works in one holds a lock on `{name}.lock` beside it, which the kernel drops with the process, however that
 ends. So a folder whose lock can be had is what a killed worker left, even where several workers share the data folder.
 """
 
 import fcntl
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +18,11 @@ from app.jobs.queue import Claim
 
 def attempt_folder(work: Path, claim: Claim) -> Path:
     return work / claim.project_id / claim.job_id / str(claim.attempt)
+
+
+def inspection_folder(work: Path, dataset_id: str) -> Path:
+    """Another one each time: a worker that was stopped for long may still be in its own."""
+    return work / "inspections" / f"{dataset_id}-{secrets.token_hex(4)}"
 
 
 @contextmanager
@@ -33,7 +40,15 @@ def held(folder: Path) -> Iterator[None]:
 
 def abandoned(work: Path) -> Iterator[Path]:
     """Folders of attempts whose process is gone, each kept from others until the next is asked for."""
-    for folder in _folders(work):
+    return _abandoned(path for path in _folders(work.glob("*/ftjob-*")) if path.name.isdigit())
+
+
+def abandoned_inspections(work: Path) -> Iterator[Path]:
+    return _abandoned(_folders([work / "inspections"]))
+
+
+def _abandoned(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
         lock = _lock(folder, wait=False)
         if lock is None:
             continue
@@ -44,15 +59,15 @@ def abandoned(work: Path) -> Iterator[Path]:
             _unlock(folder, lock)
 
 
-def _folders(work: Path) -> list[Path]:
+def _folders(parents: Iterable[Path]) -> list[Path]:
     """Also those of which only the lock file is there."""
     found = set()
-    for job in work.glob("*/ftjob-*"):
+    for parent in parents:
         try:
-            found |= {path.with_suffix("") for path in job.iterdir()}
+            found |= {path.with_suffix("") for path in parent.iterdir()}
         except FileNotFoundError:
             continue  # Another worker was faster.
-    return sorted(path for path in found if path.name.isdigit())
+    return sorted(found)
 
 
 def _lock(folder: Path, *, wait: bool) -> int | None:

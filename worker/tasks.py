@@ -9,14 +9,14 @@ from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
 from app import streams
-from app.datasets.service import inspect_next
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings, get_settings
-from app.storage import Storage
+from app.storage import FAILURES, Storage
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
+from worker.inspector import Place, clear_scratch, inspect_next
 from worker.leftovers import clear_leftovers
 from worker.machine import find_machine
 from worker.room import Room
@@ -82,11 +82,16 @@ def inspect() -> None:
     if not slot.acquire(blocking=False):
         return
     around = surroundings()
+    settings = around.settings
+    place = Place(around.sessions, around.storage, settings.work_dir, settings.lease_seconds, settings.max_upload_bytes)
     try:
-        while not draining.is_set() and inspect_next(around.sessions, around.storage, around.settings.lease_seconds):
+        clear_scratch(settings.work_dir)
+        while not draining.is_set() and inspect_next(place, draining):
             continue
     except DBAPIError as error:
         log.warning("inspection waits for Postgres", error=str(error)[:300])
+    except FAILURES as error:
+        log.warning("inspection failed for want of storage, will try again", error=str(error)[:300])
     finally:
         slot.release()
 

@@ -1,18 +1,24 @@
 """Datasets, and what jobs use of them, in the database."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.db.tables import Dataset, DatasetUse, DeadObject
+from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeadObject
 from app.domain.dataset import DatasetState
 from app.domain.page import Cursor
+from app.domain.problem import Problem, Severity
 
-LEASE_SECONDS = 60.0
-BYTES_A_SECOND = 5_000_000
-"""Slowest inspection expected: the lease grows with the file, so that a large one is not inspected twice."""
+PROBLEMS_A_STATEMENT = 1000
+
+
+class ProblemFilter(NamedTuple):
+    code: str | None = None
+    severity: Severity | None = None
 
 
 class DatasetRepository:
@@ -52,11 +58,17 @@ class DatasetRepository:
         return self.session.scalars(query).all()
 
     def delete(self, dataset: Dataset) -> None:
-        """Remove the row and the uses that name it; its stored bytes are left to the collector."""
-        where = (DatasetUse.project_id == dataset.project_id, DatasetUse.dataset_id == dataset.id)
-        self.session.execute(delete(DatasetUse).where(*where))
+        """Remove the row, its problems and the uses that name it; its stored bytes are left to the collector."""
+        for table in (DatasetUse, DatasetProblem):
+            where = (table.project_id == dataset.project_id, table.dataset_id == dataset.id)
+            self.session.execute(delete(table).where(*where))
         self.session.execute(delete(Dataset).where(Dataset.project_id == dataset.project_id, Dataset.id == dataset.id))
-        self.session.add(DeadObject(project_id=dataset.project_id, storage_key=dataset.storage_key))
+        keys = (dataset.storage_key, dataset.rows_key, dataset.hashes_key)
+        self.bury(dataset.project_id, [key for key in keys if key is not None])
+
+    def bury(self, project_id: str, keys: Iterable[str]) -> None:
+        """Leave bytes to the collector, which spares those that a row names."""
+        self.session.add_all(DeadObject(project_id=project_id, storage_key=key) for key in keys)
 
     def add_use(self, use: DatasetUse) -> None:
         self.session.add(use)
@@ -88,7 +100,7 @@ class DatasetRepository:
         """Ids of projects, all of which the light workers serve, with a dataset that nobody inspects."""
         return self.session.scalars(select(Dataset.project_id).where(*_waiting()).distinct()).all()
 
-    def claim_for_inspection(self, lease_seconds: float = LEASE_SECONDS) -> Dataset | None:
+    def claim_for_inspection(self, lease_seconds: float) -> Dataset | None:
         """The oldest dataset, of any project, that waits for its inspection; it is leased to the caller."""
         oldest = (
             select(Dataset.id)
@@ -98,24 +110,53 @@ class DatasetRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds + Dataset.size / BYTES_A_SECOND)
         statement = (
             update(Dataset)
             .where(Dataset.id == oldest)
-            .values(inspecting_until=func.clock_timestamp() + lease)
+            .values(inspecting_until=_lease_end(lease_seconds))
             .returning(Dataset)
         )
         return self.session.scalars(statement).one_or_none()
 
-    def conclude(self, project_id: str, id: str, **values: Any) -> bool:
-        """Write what an inspection found, unless the dataset is gone or another inspection was faster."""
+    def update_inspecting(self, project_id: str, id: str, **values: Any) -> bool:
+        """Write of a dataset that is under inspection; False if it is gone, or another inspection was faster."""
         statement = (
             update(Dataset)
             .where(Dataset.project_id == project_id, Dataset.id == id, Dataset.state == DatasetState.inspecting)
-            .values(inspecting_until=None, **values)
+            .values(**values)
             .returning(Dataset.id)
         )
         return self.session.scalars(statement).one_or_none() is not None
+
+    def renew(self, project_id: str, id: str, lease_seconds: float) -> bool:
+        return self.update_inspecting(project_id, id, inspecting_until=_lease_end(lease_seconds))
+
+    def conclude(self, project_id: str, id: str, **values: Any) -> bool:
+        return self.update_inspecting(project_id, id, inspecting_until=None, **values)
+
+    def add_problems(self, project_id: str, id: str, problems: Iterable[Problem]) -> None:
+        owner = {"project_id": project_id, "dataset_id": id}
+        numbered = iter(enumerate(problems, start=1))
+        while batch := list(islice(numbered, PROBLEMS_A_STATEMENT)):
+            rows = [owner | {"number": number} | problem.model_dump(mode="json") for number, problem in batch]
+            self.session.execute(insert(DatasetProblem), rows)
+
+    def problems(
+        self, project_id: str, id: str, wanted: ProblemFilter, limit: int, after: int
+    ) -> Sequence[DatasetProblem]:
+        """One more than `limit`, by line."""
+        query = select(DatasetProblem).where(
+            DatasetProblem.project_id == project_id, DatasetProblem.dataset_id == id, DatasetProblem.number > after
+        )
+        if wanted.code is not None:
+            query = query.where(DatasetProblem.code == wanted.code)
+        if wanted.severity is not None:
+            query = query.where(DatasetProblem.severity == wanted.severity)
+        return self.session.scalars(query.order_by(DatasetProblem.number).limit(limit + 1)).all()
+
+
+def _lease_end(seconds: float) -> Any:
+    return func.clock_timestamp() + timedelta(seconds=seconds)
 
 
 def _one(project_id: str, id: str) -> Any:

@@ -5,18 +5,26 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.datasets.schemas import DatasetOut
+from app.datasets.repository import ProblemFilter
+from app.datasets.schemas import DatasetOut, ProblemOut, ProblemPage
 from app.datasets.service import DatasetService
 from app.datasets.upload import Upload, receive
 from app.db.session import Sessions, transaction
 from app.domain.identity import new_id
+from app.domain.page import NumberCursor
 from app.domain.place import dataset_key
+from app.domain.problem import Severity
+from app.domain.record import RecordFormat
 from app.errors import (
     BadCursor,
     BadMultipart,
     DatasetInUse,
     DatasetNotFound,
+    IdempotencyKeyReused,
+    NothingToKeep,
+    NotInspected,
     RangeNotSatisfiable,
+    RequestInProgress,
     StorageFull,
     TooLarge,
     UnsupportedMediaType,
@@ -26,6 +34,7 @@ from app.storage import Storage
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.download import download
+from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
@@ -63,6 +72,13 @@ ExpiryQuery = Annotated[
 ]
 
 
+FormatQuery = Annotated[
+    RecordFormat | None,
+    Query(description="How the rows are written; rows that are not are problems then. Found by looking unless given."),
+]
+MAX_PROBLEMS = 1000
+
+
 @router.post(
     "",
     status_code=201,
@@ -77,26 +93,35 @@ async def upload_dataset(
     storage: StorageDep,
     settings: SettingsDep,
     expires_after_seconds: ExpiryQuery = None,
+    format: FormatQuery = None,
 ) -> DatasetOut:
     """Store a file of JSON Lines: one part named `file` and nothing else. The answer comes once it is safe.
 
     It is then `inspecting`: a worker reads it and makes it `ready`, or `invalid` with the list of its problems.
-    Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`. A job may be posted at once; it waits."""
+    Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`, preferences. A job may be posted at once; it
+    waits."""
     id = new_id("file")
     upload = await receive(request, storage, dataset_key(caller.project_id, id), settings.max_upload_bytes)
     lasts = settings.dataset_ttl_seconds if expires_after_seconds is None else expires_after_seconds
     sessions = request.app.state.sessions
-    dataset = await run_in_threadpool(_enter, sessions, storage, caller.project_id, id, upload, lasts)
+    dataset = await run_in_threadpool(_enter, sessions, storage, caller.project_id, id, upload, lasts, format)
     response.headers["Location"] = f"/datasets/{id}"
     return dataset
 
 
 def _enter(
-    sessions: Sessions, storage: Storage, project_id: str, id: str, upload: Upload, lasts: float | None
+    sessions: Sessions,
+    storage: Storage,
+    project_id: str,
+    id: str,
+    upload: Upload,
+    lasts: float | None,
+    format: RecordFormat | None,
 ) -> DatasetOut:
     try:
         with transaction(sessions, "upload_dataset") as session:
-            return DatasetOut.of(DatasetService(session).add(project_id, id, upload.filename, upload.stored, lasts))
+            dataset = DatasetService(session).add(project_id, id, upload.filename, upload.stored, lasts, format)
+            return DatasetOut.of(dataset)
     except Exception:
         # A commit whose answer was lost may have happened, and bytes that a row names must stay.
         with transaction(sessions, "find_upload") as session:
@@ -115,8 +140,55 @@ def list_datasets(caller: CallerDep, session: SessionDep, page: PageDep) -> Page
 
 @router.get("/{id}", summary="Look at a dataset", responses=problems(DatasetNotFound))
 def get_dataset(id: str, caller: CallerDep, session: SessionDep) -> DatasetOut:
-    """Its state, size and digest; once inspected, its format, its number of rows, and what is wrong with it."""
+    """Its state, size and digest; once inspected, its format, what its rows are like, and what is wrong with it."""
     return DatasetOut.of(DatasetService(session).get(caller.project_id, id))
+
+
+@router.get("/{id}/problems", summary="List what is wrong", responses=problems(DatasetNotFound, BadCursor))
+def list_problems(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    code: Annotated[str | None, Query(max_length=100, description="Only problems with this code.")] = None,
+    severity: Annotated[Severity | None, Query(description="Only errors, or only warnings.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PROBLEMS, description="Items a page.")] = 100,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+) -> ProblemPage:
+    """Everything that the inspection found wrong, by line. The first thousand of each code are kept, all counted."""
+    after = NumberCursor.decode(cursor).number if cursor else 0
+    dataset = DatasetService(session).get(caller.project_id, id)
+    found = DatasetService(session).problems(dataset, ProblemFilter(code, severity), limit, after)
+    more = NumberCursor(found[limit - 1].number).encode() if len(found) > limit else None
+    counts = DatasetOut.of(dataset).problem_counts
+    return ProblemPage(items=[ProblemOut.of(each) for each in found[:limit]], problem_counts=counts, next_cursor=more)
+
+
+@router.post(
+    "/{id}/clean",
+    status_code=201,
+    summary="Make a dataset of the good rows",
+    response_model=DatasetOut,
+    responses=problems(DatasetNotFound, NotInspected, NothingToKeep, RequestInProgress, IdempotencyKeyReused),
+)
+def clean_dataset(
+    id: str,
+    request: Request,
+    caller: CallerDep,
+    session: SessionDep,
+    once: OnceDep,
+    drop_duplicates: Annotated[
+        bool, Query(description="Leave out rows whose texts are those of an earlier row, to the letter.")
+    ] = False,
+) -> Response:
+    """A new dataset of the rows without an error, as JSON Lines; `cleaned_from` names this one, which stays as it is.
+
+    A worker writes it and then inspects it as an upload: until then it is `inspecting`."""
+
+    def make() -> Created:
+        dataset = DatasetService(session).clean(caller.project_id, id, drop_duplicates=drop_duplicates)
+        return Created(f"/datasets/{dataset.id}", DatasetOut.of(dataset))
+
+    return once.answer(make, str(drop_duplicates).encode())
 
 
 @router.get(

@@ -5,10 +5,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from app.db.tables import Dataset
-from app.domain.dataset import DatasetState, Problem, Report
+from app.db.tables import Dataset, DatasetProblem
+from app.domain.dataset import DatasetState, Problem, Report, Statistics
+from app.domain.problem import Severity
 from app.domain.record import RecordFormat
 
+PROBLEM: dict[str, Any] = {
+    "line": 17,
+    "pointer": "/messages",
+    "code": "nothing_to_learn",
+    "severity": "error",
+    "message": "No assistant turn with content and weight 1; add one.",
+}
 EXAMPLE: dict[str, Any] = {
     "id": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
     "filename": "tickets.jsonl",
@@ -16,23 +24,33 @@ EXAMPLE: dict[str, Any] = {
     "bytes": 48213,
     "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "format": "messages",
+    "format_reason": "Line 1 has the keys messages.",
     "num_examples": 312,
-    "problems": [
-        {
-            "line": 17,
-            "pointer": "/messages",
-            "code": "nothing_to_learn",
-            "message": "No assistant turn with content and weight 1; add one.",
-        }
-    ],
-    "problem_counts": {"nothing_to_learn": 1},
+    "num_bad_rows": 1,
+    "problems": [PROBLEM],
+    "problem_counts": {"nothing_to_learn": 1, "same_role_twice": 4},
+    "statistics": {
+        "container": "jsonl",
+        "compression": "none",
+        "container_reason": "The name ends in .jsonl, and the first line is a JSON object.",
+        "num_blank_lines": 0,
+        "num_empty_rows": 1,
+        "num_long_rows": 0,
+        "columns": {"messages": 312, "id": 312},
+        "has_more_columns": False,
+        "duplicates": {"exact": 0, "normalised": 2},
+        "roles": {"user": 402, "assistant": 398},
+        "turns": [{"least": 2, "most": 2, "num_rows": 266}, {"least": 4, "most": 4, "num_rows": 45}],
+        "lengths": [{"least": 64, "most": 127, "num_rows": 300}, {"least": 128, "most": 255, "num_rows": 11}],
+    },
+    "cleaned_from": None,
     "created_at": "2026-01-05T10:12:13.141593Z",
     "expires_at": None,
 }
 
 
 class DatasetOut(BaseModel):
-    """An uploaded file of JSON Lines. It is `inspecting` until a worker has read it; `invalid` ones train nothing."""
+    """An uploaded file of rows. It is `inspecting` until a worker has read it; `invalid` ones train nothing."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
@@ -41,16 +59,25 @@ class DatasetOut(BaseModel):
     """The uploaded file's base name: a label, and never a path."""
     state: DatasetState
     bytes: int
+    """Of the file as it was sent; 0 of a cleaned dataset that is still to be written."""
     sha256: str
     """Of the stored bytes, in lower-case hex."""
     format: RecordFormat | None
-    """How its records are written, found by looking; null before the inspection, or when no row fits any."""
+    """How its records are written, named at the upload or found by looking; null before, or when no row fits any."""
+    format_reason: str | None
+    """Why it is this format; null before the inspection."""
     num_examples: int | None
     """Rows that are not blank; null before the inspection."""
+    num_bad_rows: int | None
+    """Rows with an error; null before the inspection."""
     problems: list[Problem]
-    """The first hundred things wrong with it."""
+    """The first ten things wrong with it, errors before warnings; `/datasets/{id}/problems` has them all."""
     problem_counts: dict[str, int]
     """How many things are wrong with it, by code; at most a hundred of one row are counted."""
+    statistics: Statistics | None
+    """What the file is like; null before the inspection."""
+    cleaned_from: str | None
+    """The dataset whose good rows it holds; that one may have been deleted since."""
     created_at: datetime
     expires_at: datetime | None
     """When it is deleted, or as soon after as no unfinished job uses it; null is never."""
@@ -65,9 +92,50 @@ class DatasetOut(BaseModel):
             bytes=dataset.size,
             sha256=dataset.sha256,
             format=RecordFormat(dataset.format) if dataset.format else None,
+            format_reason=report.format_reason if report else None,
             num_examples=dataset.num_examples,
+            num_bad_rows=report.num_bad_rows if report else None,
             problems=report.problems if report else [],
             problem_counts=report.problem_counts if report else {},
+            statistics=report.statistics if report else None,
+            cleaned_from=dataset.cleaned_from,
             created_at=dataset.created_at,
             expires_at=dataset.expires_at,
         )
+
+
+class ProblemOut(BaseModel):
+    """One thing wrong with a dataset. An `error` keeps its row from being trained on; a `warning` does not."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": PROBLEM})
+
+    line: int
+    """Line of the file, from 1; number of the row where the file has no lines of its own."""
+    pointer: str
+    """JSON pointer (RFC 6901) into the row; empty for the whole row."""
+    code: str
+    severity: Severity
+    message: str
+    """What was found, and what to write instead."""
+
+    @classmethod
+    def of(cls, problem: DatasetProblem) -> "ProblemOut":
+        return cls(
+            line=problem.line,
+            pointer=problem.pointer,
+            code=problem.code,
+            severity=Severity(problem.severity),
+            message=problem.message,
+        )
+
+
+class ProblemPage(BaseModel):
+    """Problems by line; of each code the first thousand are kept."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    items: list[ProblemOut]
+    problem_counts: dict[str, int]
+    """All there are, by code, those that are not kept too."""
+    next_cursor: str | None
+    """Send it as `cursor` for the next page; null on the last page."""

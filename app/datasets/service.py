@@ -1,23 +1,27 @@
-"""What may be done with a dataset, and its inspection."""
+"""What may be done with a dataset, and what its inspection leaves."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app.datasets.repository import LEASE_SECONDS, DatasetRepository
-from app.db.session import Sessions, transaction
-from app.db.tables import Dataset, DatasetUse
+from app.datasets.repository import DatasetRepository, ProblemFilter
+from app.db.tables import Dataset, DatasetProblem, DatasetUse
 from app.domain.artifact import StoredFile
-from app.domain.dataset import DatasetState, Problem, Report, inspect, split_lines
-from app.domain.identity import is_id
+from app.domain.dataset import DatasetState, Report, failed_report
+from app.domain.identity import is_id, new_id
 from app.domain.page import Cursor
-from app.errors import DatasetInUse, DatasetNotFound
+from app.domain.place import dataset_key
+from app.domain.problem import Finding, Problem
+from app.domain.record import RecordFormat
+from app.errors import DatasetInUse, DatasetNotFound, NothingToKeep, NotInspected
 from app.outbox import ring
-from app.storage import Storage
 
 JOBS_NAMED = 10
+MAX_STEM_CHARS = 200
 
 
 class DatasetService:
@@ -32,8 +36,9 @@ class DatasetService:
         filename: str,
         stored: StoredFile,
         expires_after_seconds: float | None = None,
+        format: RecordFormat | None = None,
     ) -> Dataset:
-        """Enter bytes that storage holds, and ring for their inspection."""
+        """Enter bytes that storage holds, and ring for their inspection; without a format it is found by looking."""
         dataset = Dataset(
             id=id,
             project_id=project_id,
@@ -42,6 +47,7 @@ class DatasetService:
             storage_key=stored.key,
             size=stored.size,
             sha256=stored.sha256,
+            format=format,
         )
         self.datasets.add(dataset)
         if expires_after_seconds is not None:
@@ -60,6 +66,35 @@ class DatasetService:
 
     def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Dataset]:
         return self.datasets.list(project_id, limit, after)
+
+    def problems(self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int) -> Sequence[DatasetProblem]:
+        """What the inspection found and kept, by line; one more than `limit`."""
+        return self.datasets.problems(dataset.project_id, dataset.id, wanted, limit, after)
+
+    def clean(self, project_id: str, id: str, *, drop_duplicates: bool) -> Dataset:
+        """Enter a dataset that a light worker is to make of the good rows of another."""
+        source = self.get(project_id, id)
+        if source.state not in (DatasetState.ready, DatasetState.invalid) or source.report is None:
+            raise NotInspected(id)
+        report = Report.model_validate(source.report)
+        if report.num_bad_rows == report.num_examples or source.format is None:
+            raise NothingToKeep(id)
+        new = new_id("file")
+        dataset = Dataset(
+            id=new,
+            project_id=project_id,
+            filename=f"{Path(source.filename).stem[:MAX_STEM_CHARS]}.clean.jsonl",
+            state=DatasetState.inspecting,
+            storage_key=dataset_key(project_id, new),
+            size=0,
+            sha256=hashlib.sha256().hexdigest(),
+            format=source.format,
+            cleaned_from=id,
+            drops_duplicates=drop_duplicates,
+        )
+        self.datasets.add(dataset)
+        ring(self.session, project_id, "light")
+        return dataset
 
     def delete(self, project_id: str, id: str) -> None:
         dataset = self.datasets.find_locked(project_id, id, shared=False) if is_id(id, "file") else None
@@ -97,8 +132,13 @@ class DatasetService:
         """Ids of projects with datasets that wait for an inspection."""
         return self.datasets.projects_to_inspect()
 
-    def conclude(self, dataset: Dataset, report: Report) -> None:
-        """Keep an inspection's report, and ring for the jobs that waited for it."""
+    def keep_made(self, dataset: Dataset, stored: StoredFile) -> bool:
+        """The bytes of a dataset that was to be made lie in storage; its inspection is next. False if it is gone."""
+        return self.datasets.update_inspecting(dataset.project_id, dataset.id, size=stored.size, sha256=stored.sha256)
+
+    def conclude(self, dataset: Dataset, found: "Found") -> None:
+        """Keep what an inspection found, and ring for the jobs that waited for it."""
+        report, rows, hashes = found.report, found.rows, found.hashes
         concluded = self.datasets.conclude(
             dataset.project_id,
             dataset.id,
@@ -106,25 +146,46 @@ class DatasetService:
             format=report.format,
             num_examples=report.num_examples,
             report=report.model_dump(mode="json"),
+            container=report.statistics.container,
+            compression=report.statistics.compression,
+            rows_key=rows and rows.key,
+            rows_size=rows and rows.size,
+            rows_sha256=rows and rows.sha256,
+            hashes_key=hashes and hashes.key,
         )
         if concluded:
+            self.datasets.add_problems(dataset.project_id, dataset.id, found.problems)
             ring(self.session, dataset.project_id, "training")
+        else:
+            self.datasets.bury(dataset.project_id, [file.key for file in (rows, hashes) if file is not None])
 
 
-def inspect_next(sessions: Sessions, storage: Storage, lease_seconds: float = LEASE_SECONDS) -> bool:
-    """Inspect one dataset that waits for it, of whatever project; whether there was one.
+class Found(NamedTuple):
+    """What an inspection has found. Files lie in storage already."""
 
-    The file is read outside any transaction. A crash meanwhile leaves a lease that lapses.
-    """
-    with transaction(sessions, "claim_inspection") as session:
-        dataset = DatasetRepository(session).claim_for_inspection(lease_seconds)
-    if dataset is None:
-        return False
-    try:
-        report = inspect(split_lines(storage.read(dataset.storage_key)))
-    except FileNotFoundError:
-        lost = Problem(line=1, pointer="", code="bytes_lost", message="Storage has lost the file; upload it again.")
-        report = Report(format=None, num_examples=0, problems=[lost], problem_counts={lost.code: 1})
-    with transaction(sessions, "conclude_inspection") as session:
-        DatasetService(session).conclude(dataset, report)
-    return True
+    report: Report
+    problems: Iterable[Problem]
+    """All that are kept, by line."""
+    rows: StoredFile | None
+    """The rows as JSON Lines; None where the upload itself is that."""
+    hashes: StoredFile | None
+    """None where nothing was read."""
+
+    @classmethod
+    def failed(cls, finding: Finding, format: RecordFormat | None) -> "Found":
+        """The file was not read at all."""
+        report = failed_report(finding, format)
+        return cls(report, report.problems, None, None)
+
+
+def rows_of(dataset: Dataset) -> StoredFile:
+    """The dataset's rows as JSON Lines. It has passed its inspection."""
+    if dataset.rows_key is None:
+        return StoredFile(path="rows.jsonl", key=dataset.storage_key, size=dataset.size, sha256=dataset.sha256)
+    assert dataset.rows_size is not None
+    assert dataset.rows_sha256 is not None
+    return StoredFile(path="rows.jsonl", key=dataset.rows_key, size=dataset.rows_size, sha256=dataset.rows_sha256)
+
+
+def format_of(dataset: Dataset) -> RecordFormat | None:
+    return RecordFormat(dataset.format) if dataset.format else None

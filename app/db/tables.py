@@ -78,8 +78,22 @@ class Dataset(Base):
     state: Mapped[str]
     storage_key: Mapped[str]
     size: Mapped[int]
+    """Of the bytes as they were sent, as `sha256` is; none yet of a dataset that is still to be made."""
     sha256: Mapped[str]
+    container: Mapped[str | None]
+    compression: Mapped[str | None]
+    """As `app.domain.dataset.Statistics` has both; null before the inspection."""
+    rows_key: Mapped[str | None]
+    """Its rows as JSON Lines; null where the upload is that, and then so are size and digest."""
+    rows_size: Mapped[int | None]
+    rows_sha256: Mapped[str | None]
+    hashes_key: Mapped[str | None]
+    """What its rows are known by: a file as `worker/inspection/hashes.py` lays it out."""
+    cleaned_from: Mapped[str | None]
+    """Id of the dataset whose good rows it holds, or will hold; that one may have been deleted since."""
+    drops_duplicates: Mapped[bool] = mapped_column(server_default=text("false"))
     format: Mapped[str | None]
+    """As found by the inspection, or as named before it."""
     num_examples: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
     """What the inspection found: `app.domain.dataset.Report`."""
@@ -92,8 +106,27 @@ class Dataset(Base):
     __table_args__ = (
         Index("ix_datasets_page", "project_id", "created_at", "id"),
         Index(None, "storage_key"),
+        Index(None, "rows_key", postgresql_where=text("rows_key IS NOT NULL")),
+        Index(None, "hashes_key", postgresql_where=text("hashes_key IS NOT NULL")),
         Index("ix_datasets_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
+
+
+class DatasetProblem(Base):
+    """One thing wrong with a dataset, of those that are kept; `number` counts them by line."""
+
+    __tablename__ = "dataset_problems"
+
+    project_id: Mapped[str] = project()
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    line: Mapped[int]
+    pointer: Mapped[str]
+    code: Mapped[str]
+    severity: Mapped[str]
+    message: Mapped[str]
+
+    __table_args__ = (PrimaryKeyConstraint("dataset_id", "number"),)
 
 
 class DatasetUse(Base):

@@ -1,33 +1,30 @@
-"""Datasets: their states, and their inspection line by line. Pure: bytes in, facts out."""
+"""Datasets: their states, what an inspection reports, and the conversation that a record holds. Pure."""
 
-from collections import Counter
+import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from itertools import islice
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.problem import CODES, Finding, Problem, Severity
 from app.domain.record import (
     KEYS,
     MAX_LINE_BYTES,
-    SHAREGPT_ROLES,
-    Finding,
     Record,
     RecordFormat,
-    brief,
-    check_record,
     find_format,
     is_blank,
     parse_line,
 )
+from app.domain.record_check import SHAREGPT_ROLES, calls_in, check_record
 
 __all__ = [
     "KEYS", "DatasetState", "Finding", "Message", "Problem", "Record", "RecordFormat", "Report",
-    "check_record", "find_format", "inspect", "is_blank", "parse_line", "split_lines", "to_messages",
+    "check_record", "find_format", "is_blank", "parse_line", "split_lines", "to_messages", "tools_of",
 ]  # fmt: skip
 
-MAX_PROBLEMS: Final = 100
+SHOWN_PROBLEMS: Final = 10
 
 
 class DatasetState(StrEnum):
@@ -40,31 +37,80 @@ class DatasetState(StrEnum):
     invalid = "invalid"
 
 
-class Problem(BaseModel):
-    """One thing wrong: where (line from 1, JSON pointer), a stable code, and what to write instead."""
-
-    model_config = ConfigDict(frozen=True)
-
-    line: int
-    pointer: str
-    code: str
-    message: str
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
-class Report(BaseModel):
-    """What an inspection found. `problems` holds the first hundred; `problem_counts` counts all by code, but at
-    most a hundred of one row, so that a hostile row costs no more than its bytes."""
+class Bin(Part):
+    """How many rows lie between two counts, both inclusive."""
 
-    model_config = ConfigDict(frozen=True)
+    least: int
+    most: int
+    num_rows: int
+
+
+class Duplicates(Part):
+    """Rows whose texts an earlier row has too, roles and other keys apart."""
+
+    exact: int = 0
+    """To the letter."""
+    normalised: int = 0
+    """But for white space and the case of the letters A to Z; those to the letter are among them."""
+
+
+class Statistics(Part):
+    """What a file is like. All of it is bounded, whatever the file holds."""
+
+    container: str = "jsonl"
+    """How the file holds its rows: `jsonl`, `json`, `csv`, `parquet` or `text`."""
+    compression: str = "none"
+    """`none`, `gzip` or `zstd`."""
+    container_reason: str = ""
+    """How container and compression were recognized."""
+    num_blank_lines: int = 0
+    num_empty_rows: int = 0
+    """Rows with nothing to learn from; they are among the bad ones."""
+    num_long_rows: int = 0
+    """Rows whose texts are longer than 131,072 characters."""
+    columns: dict[str, int] = {}
+    """How many rows have each key: the first 64 keys that were met, each cut to 100 characters."""
+    has_more_columns: bool = False
+    """Whether rows have keys beside those."""
+    duplicates: Duplicates = Duplicates()
+    roles: dict[str, int] = {}
+    """Turns by role, in rows without an error that are conversations."""
+    turns: list[Bin] = []
+    """Turns a row, of the same rows."""
+    lengths: list[Bin] = []
+    """Characters of a row's texts by powers of two, of rows without an error: they count alike in every language."""
+
+
+class Report(Part):
+    """What an inspection found."""
 
     format: RecordFormat | None
+    format_reason: str = ""
+    """Why it is this format."""
     num_examples: int
+    """Rows that are not blank."""
+    num_bad_rows: int = 0
+    """Rows with an error."""
     problems: list[Problem]
+    """The first ten things wrong with it, errors before warnings."""
     problem_counts: dict[str, int]
+    """How many things are wrong, by code; at most a hundred of one row are counted."""
+    statistics: Statistics = Statistics()
 
     @property
     def valid(self) -> bool:
-        return not self.problem_counts
+        """Whether it can be trained on: warnings are no obstacle."""
+        return all(CODES[code][0] is Severity.warning for code in self.problem_counts)
+
+
+def failed_report(finding: Finding, format: RecordFormat | None) -> Report:
+    """Of a file that was not read at all."""
+    problem = Problem.of(1, finding)
+    return Report(format=format, num_examples=0, problems=[problem], problem_counts={problem.code: 1})
 
 
 class Message(BaseModel):
@@ -85,71 +131,22 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     kept = bytearray()
     for chunk in chunks:
         *ended, rest = chunk.split(b"\n")
-        for piece in ended:
-            yield bytes(kept + piece)[: MAX_LINE_BYTES + 1]
+        if ended and kept:
+            ended[0] = bytes(kept) + ended[0]
             kept.clear()
+        for line in ended:
+            yield line[: MAX_LINE_BYTES + 1]
         kept += rest[: max(MAX_LINE_BYTES + 1 - len(kept), 0)]
     if kept:
         yield bytes(kept)
 
 
-def inspect(lines: Iterable[bytes]) -> Report:
-    """Read JSON Lines once, in memory that does not grow with the file, and report what it is and what is wrong.
-
-    Blank lines are skipped but counted, so that line numbers are an editor's.
-    """
-    inspection = _Inspection()
-    number = 0
-    for number, line in enumerate(lines, start=1):
-        if not is_blank(line):
-            inspection.look_at(number, line)
-    if inspection.num_examples == 0:
-        no_rows = Finding("", "no_rows", "The file has no rows; write one JSON object a line.")
-        inspection.note(max(number, 1), no_rows)
-    return inspection.report()
-
-
-class _Inspection:
-    def __init__(self) -> None:
-        self.format: RecordFormat | None = None
-        self.num_examples = 0
-        self.problems: list[Problem] = []
-        self.counts: Counter[str] = Counter()
-
-    def look_at(self, number: int, line: bytes) -> None:
-        self.num_examples += 1
-        record = parse_line(line)
-        if isinstance(record, Finding):
-            self.note(number, record)
-            return
-        found = find_format(record)
-        self.format = self.format or found
-        if found is None or found is not self.format:
-            self.note(number, _format_finding(record, found, self.format))
-            return
-        for finding in islice(check_record(record, found), MAX_PROBLEMS):
-            self.note(number, finding)
-
-    def note(self, number: int, finding: Finding) -> None:
-        self.counts[finding.code] += 1
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(line=number, **finding._asdict()))
-
-    def report(self) -> Report:
-        return Report(
-            format=self.format,
-            num_examples=self.num_examples,
-            problems=self.problems,
-            problem_counts=dict(self.counts),
-        )
-
-
-def _format_finding(record: Record, found: RecordFormat | None, format: RecordFormat | None) -> Finding:
-    if found is None:
-        ways = "; ".join(" + ".join(sorted(keys)) for keys in KEYS.values())
-        keys = ", ".join(brief(key) for key in list(record)[:8]) or "none"
-        return Finding("", "unknown_format", f"The keys ({keys}) fit no format; write one of: {ways}.")
-    return Finding("", "mixed_formats", f"The row is {found} but the file began as {format}; keep one format a file.")
+def tools_of(record: Record) -> list[Any] | None:
+    """The tools that a valid record offers, which may be written as a string of JSON."""
+    tools = record.get("tools")
+    if isinstance(tools, str):
+        tools = json.loads(tools) if tools.strip() else None
+    return tools or None
 
 
 def to_messages(record: Record, format: RecordFormat) -> list[Message]:
@@ -158,13 +155,19 @@ def to_messages(record: Record, format: RecordFormat) -> list[Message]:
         case RecordFormat.messages:
             return [Message.model_validate(message) for message in record["messages"]]
         case RecordFormat.sharegpt:
-            return [
-                Message(role=SHAREGPT_ROLES[turn["from"]], content=turn["value"]) for turn in record["conversations"]
-            ]
+            return [_said(turn) for turn in record["conversations"]]
         case RecordFormat.alpaca:
             return list(_alpaca_messages(record))
         case _:
             raise AssertionError(f"{format} holds no conversation")
+
+
+def _said(turn: Record) -> Message:
+    role: Any = SHAREGPT_ROLES[turn["from"]]
+    weight = turn.get("weight", 1)
+    if turn["from"] == "function_call":
+        return Message(role=role, tool_calls=calls_in(turn["value"]), weight=weight)
+    return Message(role=role, content=turn["value"], weight=weight)
 
 
 def _alpaca_messages(record: Record) -> Iterator[Message]:
@@ -173,6 +176,9 @@ def _alpaca_messages(record: Record) -> Iterator[Message]:
     for asked, answered in record.get("history") or []:
         yield Message(role="user", content=asked)
         yield Message(role="assistant", content=answered)
-    question = record["instruction"] + (f"\n\n{record['input']}" if record.get("input") else "")
-    yield Message(role="user", content=question)
+    yield Message(role="user", content=alpaca_question(record["instruction"], record.get("input")))
     yield Message(role="assistant", content=record["output"])
+
+
+def alpaca_question(instruction: str, input: str | None) -> str:
+    return f"{instruction}\n\n{input}" if input else instruction

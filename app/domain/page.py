@@ -1,7 +1,8 @@
-"""Cursors: where a page of a list, newest first, ends."""
+"""Cursors: where a page of a list ends."""
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 
@@ -11,8 +12,25 @@ from app.errors import BadCursor
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class NumberCursor(NamedTuple):
+    """The last item seen of a list by number; the next page starts above it."""
+
+    number: int
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(f"number.{self.number}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        word, _, number = _decoded(text).partition(".")
+        if word != "number" or not re.fullmatch("[0-9]{1,18}", number):
+            raise BadCursor
+        return cls(int(number))
+
+
 class Cursor(NamedTuple):
-    """The last item seen; the next page starts below it. Instants are exact to the microsecond."""
+    """The last item seen of a list, newest first; the next page starts below it. Instants are exact to the
+    microsecond."""
 
     created_at: datetime
     id: str
@@ -23,11 +41,17 @@ class Cursor(NamedTuple):
 
     @classmethod
     def decode(cls, text: str) -> Self:
+        micros, _, id = _decoded(text).partition(".")
+        if not PATTERN.fullmatch(id):
+            raise BadCursor
         try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
-            micros, _, id = raw.partition(".")
-            if not PATTERN.fullmatch(id):
-                raise BadCursor
             return cls(EPOCH + timedelta(microseconds=int(micros)), id)
-        except (binascii.Error, ValueError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
             raise BadCursor from error
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError) as error:
+        raise BadCursor from error

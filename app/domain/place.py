@@ -12,6 +12,15 @@ def dataset_key(project_id: str, id: str) -> str:
     return f"{datasets_folder(project_id)}/{id}"
 
 
+def rows_key(project_id: str, id: str) -> str:
+    """Of a dataset's rows as JSON Lines, where the upload itself is something else."""
+    return f"{dataset_key(project_id, id)}.rows"
+
+
+def hashes_key(project_id: str, id: str) -> str:
+    return f"{dataset_key(project_id, id)}.hashes"
+
+
 def jobs_folder(project_id: str) -> str:
     return f"{project_id}/jobs"
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.datasets.service import DatasetService
 from app.db.tables import BaseModel
 from app.domain.dataset import DatasetState
+from app.domain.record import RecordFormat
 from app.domain.spec import JobSpec
 from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
@@ -76,6 +77,9 @@ class SpecCheck:
             elif dataset.state == DatasetState.invalid:
                 message = f"Dataset {id} is invalid; GET /datasets/{id} lists its problems."
                 errors.append(FieldError(f"/{field}", "dataset_invalid", message))
+            elif dataset.format == RecordFormat.preference and raw.get("objective", "sft") == "sft":
+                message = f'Dataset {id} holds preferences; the objective "sft" needs answers to learn, not pairs.'
+                errors.append(FieldError(f"/{field}", "preference_dataset", message))
 
 
 def _field_error(location: tuple[int | str, ...], code: str, message: str) -> FieldError:

@@ -11,7 +11,7 @@ from app.db.tables import Artifact, Attempt, Checkpoint, Dataset, DeadObject, Jo
 from app.domain.job import FINAL
 from app.domain.place import find_job_id
 
-KEEPERS = (Artifact.storage_key, Dataset.storage_key)
+KEEPERS = (Artifact.storage_key, Dataset.storage_key, Dataset.rows_key, Dataset.hashes_key)
 """Every column that names stored bytes which must stay, but for checkpoints, which name several at once."""
 POSTPONED = timedelta(hours=1)
 
@@ -75,7 +75,8 @@ class RetentionRepository:
         """Those that a row names, so that they must stay."""
         named: set[str] = set()
         for column in KEEPERS:
-            named |= set(self.session.scalars(select(column).where(column.in_(keys))))
+            found = self.session.scalars(select(column).where(column.in_(keys)))
+            named |= {key for key in found if key is not None}
         job_ids = {job_id for key in keys if (job_id := find_job_id(key))}
         checkpoints = self.session.scalars(select(Checkpoint.files).where(Checkpoint.job_id.in_(job_ids)))
         return named | {file["key"] for files in checkpoints for file in files}.intersection(keys)

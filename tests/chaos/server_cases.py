@@ -74,6 +74,16 @@ def upload(stage: Stage, step: str) -> None:
         assert stage.client.wait_for_dataset(id).state == "ready"
 
 
+def clean_dataset(stage: Stage, step: str) -> None:
+    source = stage.client.wait_for_dataset(stage.dataset_id)
+    was = stage.datasets()
+    stage.unanswered("before_clean_dataset", lambda: stage.client.clean_dataset(source.id))
+    assert stage.datasets() == was
+    stage.unanswered("after_clean_dataset", lambda: stage.client.clean_dataset(source.id))
+    [made] = stage.datasets() - was
+    assert stage.client.wait_for_dataset(made).state == "ready"
+
+
 def delete_dataset(stage: Stage, step: str) -> None:
     id = stage.client.upload_dataset(stage.rows).id
     stage.unanswered("before_delete_dataset", lambda: stage.client.delete_dataset(id))

@@ -1,5 +1,6 @@
 """A kept stack with a tiny model and a dataset, what a case of failpoints does on it, and the books that it checks."""
 
+import json
 import subprocess
 import sys
 import time
@@ -44,6 +45,15 @@ class Stage:
         job = self.post()
         self.end(job.id)
         return self.client.get_job(job.id)
+
+    @cached_property
+    def many_rows(self) -> Path:
+        """A dataset whose inspection takes longer than a lease is renewed in."""
+        path = self.stack.folder / "many.jsonl"
+        with path.open("w") as file:
+            for number in range(600_000):
+                file.write(json.dumps({"prompt": f"{number} is", "completion": "a number. " * 20}) + "\n")
+        return path
 
     def wait_for(self, id: str, *kinds: str, count: int = 1) -> None:
         self.stack.wait(lambda: sum(kind in kinds for kind in self.told(id)) >= count, f"{kinds} of {id}")

@@ -21,6 +21,7 @@ from tests.chaos.kept_stack import KeptStack
 from tests.chaos.server_cases import (
     add_model,
     cancel_job,
+    clean_dataset,
     collect,
     delete_adapter,
     delete_dataset,
@@ -40,7 +41,9 @@ from tests.chaos.server_cases import (
 )
 from tests.chaos.stage import Stage
 from tests.chaos.worker_cases import (
+    clean,
     fail,
+    give_back_inspection,
     give_up_checkpoint,
     in_child,
     in_worker,
@@ -49,6 +52,7 @@ from tests.chaos.worker_cases import (
     read_adapter,
     record_late,
     release,
+    renew_inspection,
     sign_of_life,
 )
 from tests.conftest import own_database
@@ -67,10 +71,12 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("start_tokenizing", "keep_nf4", "keep_parity", "name_checkpoint", "complete_result"), in_child),
     **{case.__name__: case for case in (fail, release, let_go, read_adapter, give_up_checkpoint)},
     **{case.__name__: case for case in (record_late, sign_of_life)},
-    **dict.fromkeys(("claim_inspection", "conclude_inspection"), inspection),
+    **dict.fromkeys(("claim_inspection", "start_inspection", "conclude_inspection"), inspection),
+    **dict.fromkeys(("read_source", "keep_made"), clean),
+    **{case.__name__: case for case in (renew_inspection, give_back_inspection)},
     **dict.fromkeys(("upload_dataset", "store_object"), upload),
     **{case.__name__: case for case in (post_job, pause_job, retry_job, cancel_job, find_caller)},
-    **{case.__name__: case for case in (delete_job, delete_dataset, delete_adapter)},
+    **{case.__name__: case for case in (delete_job, clean_dataset, delete_dataset, delete_adapter)},
     **dict.fromkeys(("stream_job", "follow"), watch),
     **{case.__name__: case for case in (relay, remind, sweep)},
     **dict.fromkeys(("collect", "delete_object"), collect),

@@ -112,6 +112,38 @@ def give_up_checkpoint(stage: Stage, step: str) -> None:
     assert resumed.data["step"] == STEPS // 3
 
 
+def clean(stage: Stage, step: str) -> None:
+    """The light worker dies over a dataset that it makes."""
+    source = stage.client.wait_for_dataset(stage.dataset_id)
+    with stage.stack.paused("light"):
+        dataset = stage.client.clean_dataset(source.id)
+        stage.arm(step)
+    stage.wait_until_fired(*both(step))
+    made = stage.client.wait_for_dataset(dataset.id)
+    assert (made.state, made.num_examples, made.cleaned_from) == ("ready", source.num_examples, source.id)
+
+
+def renew_inspection(stage: Stage, step: str) -> None:
+    """The light worker dies in the middle of a long inspection."""
+    with stage.stack.paused("light"):
+        dataset = stage.client.upload_dataset(stage.many_rows)
+        stage.arm(step)
+    stage.wait_until_fired(*both(step))
+    assert stage.client.wait_for_dataset(dataset.id).state == "ready"
+    assert not list((stage.stack.folder / "work/inspections").glob("file-*"))
+
+
+def give_back_inspection(stage: Stage, step: str) -> None:
+    """A light worker that is asked to stop dies as it leaves an inspection to another."""
+    dataset = stage.client.upload_dataset(stage.many_rows)
+    for failpoint in both(step):
+        stage.stack.wait(lambda: any(stage.stack.folder.glob("work/inspections/*/inspect")), "it is under way")
+        stage.stack.arm(failpoint)
+        stage.stack.kept["light"].process.terminate()
+        stage.wait_until_fired(failpoint)
+    assert stage.client.wait_for_dataset(dataset.id).state == "ready"
+
+
 def inspection(stage: Stage, step: str) -> None:
     """The light worker dies: after its lease another inspects, and the job that waits for it runs."""
     with stage.stack.paused("light"):

@@ -27,8 +27,9 @@ OF_ALL_PROJECTS = {"/workers"}
 """What every key may see: decision 8 says why."""
 NOUNS = {"datasets": "file", "jobs": "ftjob", "artifacts": "art", "adapters": "adp"}
 MANIFEST = {"base_model": {"name": "tiny", "revision": "1"}}
-OF_THE_OWNER = ("not_found", "job_final", "dataset_in_use")
-"""Refusals that only the owner of a thing gets: its bytes are nowhere, it has ended, or its retry reads it."""
+OF_THE_OWNER = ("not_found", "job_final", "dataset_in_use", "not_inspected")
+"""Refusals that only the owner of a thing gets: its bytes are nowhere, it has ended, its retry reads it, or nobody has
+looked at it."""
 DIGITS = "5f0c1d2e3a4b5c6d7e8f9a0b"
 
 

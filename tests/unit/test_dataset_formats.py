@@ -1,6 +1,5 @@
 """Record formats: what is accepted, what is refused and how it is said, and that nothing hostile gets through."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -11,17 +10,17 @@ from hypothesis import strategies as st
 
 from app.domain.dataset import (
     KEYS,
-    MAX_PROBLEMS,
+    SHOWN_PROBLEMS,
     Finding,
     RecordFormat,
     check_record,
     find_format,
-    inspect,
     parse_line,
     split_lines,
     to_messages,
 )
 from app.domain.record import MAX_DEPTH, MAX_LINE_BYTES, is_blank
+from tests.fixtures.inspection import inspect, line
 
 UNHURRIED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CONVERSATIONS = [RecordFormat.messages, RecordFormat.alpaca, RecordFormat.sharegpt]
@@ -35,16 +34,23 @@ def assistant(content: str | None = "hello", **more: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": content, **more}
 
 
+def tool(id: str | None = "c1") -> dict[str, Any]:
+    return {"role": "tool", "content": "4", "tool_call_id": id}
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"terms": [2, 2]}'}}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
 GOOD: list[tuple[RecordFormat, dict[str, Any]]] = [
     (RecordFormat.messages, {"messages": [user(), assistant()]}),
     (
         RecordFormat.messages,
-        {"messages": [{"role": "system", "content": ""}, user(), assistant(weight=0), assistant()]},
+        {"messages": [{"role": "system", "content": ""}, user(), assistant(weight=0), user(), assistant()]},
     ),
-    (RecordFormat.messages, {"messages": [user(), assistant(None, tool_calls=[{"id": "c1"}])]}),
+    (RecordFormat.messages, {"messages": [user(), assistant(None, tool_calls=[CALL])]}),
     (
         RecordFormat.messages,
-        {"messages": [user(), assistant(), {"role": "tool", "content": "4", "tool_call_id": "c1"}]},
+        {"messages": [user(), assistant(None, tool_calls=[CALL]), tool(), assistant("It is 4.")], "tools": [TOOL]},
     ),
     (RecordFormat.messages, {"messages": [user(), assistant(name=None)], "text": "also here", "id": 7}),
     (RecordFormat.prompt_completion, {"prompt": "", "completion": "4"}),
@@ -82,10 +88,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"content": "x"}, "", "unknown_format"),
     ({}, "", "unknown_format"),
 ]
-
-
-def line(record: object) -> bytes:
-    return json.dumps(record).encode()
 
 
 @pytest.mark.parametrize(("format", "record"), GOOD)
@@ -161,8 +163,9 @@ def test_one_format_a_file() -> None:
 
 def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
     report = inspect(line({"text": ""}) for _ in range(1234))
-    assert len(report.problems) == MAX_PROBLEMS
+    assert len(report.problems) == SHOWN_PROBLEMS
     assert report.problem_counts == {"nothing_to_learn": 1234}
+    assert report.num_bad_rows == report.statistics.num_empty_rows == 1234
     assert not report.valid
 
 
@@ -218,7 +221,9 @@ RECORD = (
     | st.fixed_dictionaries(
         {"instruction": WORD, "output": WORD | ODD}, optional={"history": ODD, "input": ODD, "system": ODD}
     )
-    | st.dictionaries(st.sampled_from(sorted(set().union(*KEYS.values()))), ODD, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(sorted(frozenset().union(*(keys for sets in KEYS.values() for keys in sets)))), ODD, max_size=4
+    )
 )
 
 
@@ -226,7 +231,7 @@ RECORD = (
 @given(RECORD)
 def test_what_passes_the_check_can_be_rendered(record: dict[str, Any]) -> None:
     format = find_format(record)
-    if format not in CONVERSATIONS or list(check_record(record, format)):
+    if format not in CONVERSATIONS or any(finding.is_error for finding in check_record(record, format)):
         return
     messages = to_messages(record, format)
     assert any(message.role == "assistant" and message.weight for message in messages)

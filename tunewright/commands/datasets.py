@@ -22,17 +22,24 @@ def upload(
     expires_after: Annotated[
         int | None, typer.Option(min=1, metavar="SECONDS", help="Delete it so long after the upload.")
     ] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="How its rows are written; found by looking unless given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on."""
     with Client() as client:
-        dataset = client.wait_for_dataset(send(client, file, expires_after).id)
+        dataset = client.wait_for_dataset(send(client, file, expires_after, format).id)
+    conclude(dataset, as_json)
+
+
+def conclude(dataset: Dataset, as_json: bool) -> None:
     show_dataset(dataset, as_json)
     if dataset.state == "invalid":
         raise typer.Exit(1)
 
 
-def send(client: Client, file: Path, expires_after: int | None = None) -> Dataset:
+def send(client: Client, file: Path, expires_after: int | None = None, format: str | None = None) -> Dataset:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("Uploading")
@@ -40,6 +47,7 @@ def send(client: Client, file: Path, expires_after: int | None = None) -> Datase
             file,
             lambda done, total: bar.update(task, completed=done, total=total),
             expires_after_seconds=expires_after,
+            format=format,
         )
 
 
@@ -69,6 +77,43 @@ def show(id: Id, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def problems(
+    id: Id,
+    code: Annotated[str | None, typer.Option(metavar="CODE", help="Only those with this code.")] = None,
+    severity: Annotated[str | None, typer.Option(metavar="SEVERITY", help="Only error, or only warning.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List everything that is wrong with a dataset, by line."""
+    with Client() as client:
+        found = list(islice(client.dataset_problems(id, code, severity), limit))
+    if as_json:
+        return print_json([problem.raw for problem in found])
+    columns = {
+        "line": lambda p: f"{p.line:,}",
+        "severity": lambda p: p.severity,
+        "code": lambda p: p.code,
+        "at": lambda p: p.pointer,
+        "message": lambda p: p.message,
+    }
+    print_table(found, columns)
+
+
+@app.command()
+def clean(
+    id: Id,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Leave out rows whose texts are an earlier row's, to the letter.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a dataset of the rows without an error, and print what its inspection found."""
+    with Client() as client:
+        made = client.clean_dataset(id, drop_duplicates=drop_duplicates)
+        conclude(client.wait_for_dataset(made.id), as_json)
+
+
+@app.command()
 def delete(id: Id) -> None:
     """Delete a dataset that no unfinished job uses."""
     with Client() as client:
@@ -85,13 +130,19 @@ def show_dataset(dataset: Dataset, as_json: bool) -> None:
     ]
     more = sum(dataset.problem_counts.values()) - len(problems)
     if more > 0:
-        problems.append(f"and {more:,} more")
+        problems.append(f"and {more:,} more: tunewright datasets problems {dataset.id}")
+    statistics = dataset.statistics or {}
+    same = statistics.get("duplicates", {}).get("normalised")
     facts = {
         "id": dataset.id,
         "file": dataset.filename,
         "state": dataset.state,
         "format": dataset.format,
         "examples": dataset.num_examples,
+        "bad rows": dataset.num_bad_rows or None,
+        "duplicates": same or None,
+        "columns": ", ".join(statistics.get("columns", {})),
+        "cleaned from": dataset.cleaned_from,
         "size": size(dataset.bytes),
         "sha256": dataset.sha256,
         "created": instant(dataset.created_at),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 PIECE = 2**19
@@ -13,4 +14,4 @@ def in_pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     rows = len(tensors[0])
     widest = max(tensor[:1].numel() for tensor in tensors)
     size = max(1, PIECE // widest) if tensors[0].device.type == "cpu" else rows
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+    return zip(*(torch.split(tensor, size) for tensor in tensors), strict=True)

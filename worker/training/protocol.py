@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.domain.event import JobEvent
 from app.domain.job import FailureReason, JobPhase
+from app.domain.record import RecordFormat
 from app.domain.spec import JobSpec
 
 
@@ -42,9 +43,13 @@ class Request(Line):
     base_model_path: Path
     """Folder of config, safetensors and tokenizer."""
     dataset_path: Path
+    """JSON Lines, as those of `validation_path`."""
     dataset_sha256: str
+    dataset_format: RecordFormat | None = None
+    """What its inspection found; null lets each row show its own."""
     validation_path: Path | None
     validation_sha256: str | None
+    validation_format: RecordFormat | None = None
     checkpoint_path: Path | None
     """Folder of the checkpoint to go on from."""
     init_from_path: Path | None = None

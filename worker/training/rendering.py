@@ -20,11 +20,14 @@ from app.domain.dataset import (
     is_blank,
     parse_line,
     to_messages,
+    tools_of,
 )
 from app.domain.job import FailureReason
+from app.domain.record import fits
 from worker.training.failure import TrainingFailed
 from worker.training.tokens import Tokens
 
+PREFERENCE = 'it is a preference (a chosen and a rejected answer), which the objective "sft" does not train on.'
 Piece = tuple[list[int], list[bool]]
 """Tokens, and which of them carry loss."""
 
@@ -56,12 +59,15 @@ class Renderer:
     def __init__(self, tokens: Tokens, train_on: str, max_seq_len: int):
         self._tokens, self._train_on, self._max_seq_len = tokens, train_on, max_seq_len
 
-    def render_file(self, path: Path, *, watch: Callable[[], None] = lambda: None) -> Rendered:
-        """`watch` is called before each row and may raise."""
+    def render_file(
+        self, path: Path, *, format: RecordFormat | None = None, watch: Callable[[], None] = lambda: None
+    ) -> Rendered:
+        """`format` is the dataset's; without it each row shows its own. `watch` is called before each row and may
+        raise."""
         result = Rendered()
         for line, record in _records(path):
             watch()
-            ids, labelled = self._row(line, record, result)
+            ids, labelled = self._row(line, record, format, result)
             if len(ids) > self._max_seq_len:
                 result.num_truncated += 1
                 ids, labelled = ids[: self._max_seq_len], labelled[: self._max_seq_len]
@@ -71,19 +77,22 @@ class Renderer:
                 result.num_dropped += 1
         return result
 
-    def _row(self, line: int, record: Record, result: Rendered) -> Piece:
-        format = find_format(record)
-        if format is None:
-            raise _invalid(line, "its keys fit no format.")
+    def _row(self, line: int, record: Record, wanted: RecordFormat | None, result: Rendered) -> Piece:
+        format = wanted or find_format(record)
+        if format is None or not fits(record, format):
+            raise _invalid(line, f"its keys do not fit {format or 'any format'}.")
+        if format is RecordFormat.preference:
+            raise _invalid(line, PREFERENCE)
         for finding in check_record(record, format):
-            raise _invalid(line, finding.message)
+            if finding.is_error:
+                raise _invalid(line, finding.message)
         if format is RecordFormat.text:
             return self._text(record["text"])
         if format is RecordFormat.prompt_completion:
             return self._completion(record["prompt"], record["completion"])
         result.uses_template = True
         try:
-            return self._conversation(to_messages(record, format), record.get("tools"), result)
+            return self._conversation(to_messages(record, format), tools_of(record), result)
         except (TemplateError, TypeError, ValueError) as error:
             raise _invalid(line, f"the chat template refuses it: {error}") from error
 

@@ -40,7 +40,7 @@ def tokenize(request: Request, tokens: Tokens, watch: Watch = lambda: None) -> T
     folder.mkdir()
     training_path, validation_path = folder / "training.safetensors", None
 
-    rendered = renderer.render_file(request.dataset_path, watch=watch)
+    rendered = renderer.render_file(request.dataset_path, format=request.dataset_format, watch=watch)
     if not rendered.rows:
         raise TrainingFailed(
             FailureReason.no_labelled_tokens,
@@ -49,7 +49,8 @@ def tokenize(request: Request, tokens: Tokens, watch: Watch = lambda: None) -> T
         )
     save_file(pack_rows(rendered.rows), training_path)
     if request.validation_path:
-        held_back = renderer.render_file(request.validation_path, watch=watch).rows
+        format = request.validation_format
+        held_back = renderer.render_file(request.validation_path, format=format, watch=watch).rows
         if not held_back:
             raise TrainingFailed(
                 FailureReason.dataset_invalid, "No row of the validation dataset has a token to judge."

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from app.datasets.service import inspect_next
 from app.db.session import Sessions
 from app.settings import Settings
 from app.storage import Storage
+from worker.inspector import Place, inspect_next
 
 ROWS = [{"prompt": f"{n}+{n}=", "completion": str(2 * n)} for n in range(5)]
 
@@ -39,14 +39,15 @@ def stored_files(settings: Settings) -> Callable[[], list[Path]]:
 
 
 @pytest.fixture
-def inspect_all(sessions: Sessions, settings: Settings) -> Callable[[], int]:
+def place(sessions: Sessions, settings: Settings) -> Place:
+    settings.data_dir.mkdir(exist_ok=True)
+    return Place(sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes)
+
+
+@pytest.fixture
+def inspect_all(place: Place) -> Callable[[], int]:
     """Do what the light worker does; the number of inspections."""
-
-    def run() -> int:
-        storage = Storage(settings.storage)
-        return sum(1 for _ in iter(lambda: inspect_next(sessions, storage), False))
-
-    return run
+    return lambda: sum(1 for _ in iter(lambda: inspect_next(place), False))
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import delete, func, select, update
 
 from app.datasets.repository import DatasetRepository
-from app.datasets.service import DatasetService, inspect_next
+from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, OutboxRow
 from app.settings import Settings
 from app.storage import Storage
+from worker.inspector import Place, inspect_next
 
 Upload = Callable[..., httpx.Response]
 InspectAll = Callable[[], int]
@@ -62,17 +63,14 @@ def test_bad_datasets_become_invalid_and_say_why(api: TestClient, upload: Upload
         assert all(len(problem["message"]) < 1000 for problem in dataset["problems"])
 
 
-def test_each_dataset_is_inspected_once_however_many_look(
-    upload: Upload, sessions: Sessions, settings: Settings
-) -> None:
+def test_each_dataset_is_inspected_once_however_many_look(upload: Upload, place: Place) -> None:
     for _ in range(6):
         upload()
-    storage = Storage(settings.storage)
     together = threading.Barrier(4)
 
     def work() -> int:
         together.wait()
-        return sum(1 for _ in iter(lambda: inspect_next(sessions, storage), False))
+        return sum(1 for _ in iter(lambda: inspect_next(place), False))
 
     with ThreadPoolExecutor(4) as pool:
         counts = [each.result() for each in [pool.submit(work) for _ in range(4)]]
@@ -84,7 +82,7 @@ def test_an_inspection_that_died_is_done_again_after_its_lease(
 ) -> None:
     id = upload().json()["id"]
     with transaction(sessions) as session:
-        assert DatasetRepository(session).claim_for_inspection() is not None
+        assert DatasetRepository(session).claim_for_inspection(60) is not None
     assert inspect_all() == 0
     with transaction(sessions) as session:
         assert DatasetService(session).projects_with_work() == []
@@ -96,7 +94,7 @@ def test_an_inspection_that_died_is_done_again_after_its_lease(
 
 
 def test_a_dataset_deleted_under_its_inspection_stays_deleted(
-    api: TestClient, upload: Upload, sessions: Sessions, settings: Settings
+    api: TestClient, upload: Upload, place: Place, settings: Settings
 ) -> None:
     id = upload().json()["id"]
 
@@ -105,7 +103,7 @@ def test_a_dataset_deleted_under_its_inspection_stays_deleted(
             yield from super().read(key, start, end)
             assert api.delete(f"/datasets/{id}").status_code == 204
 
-    assert inspect_next(sessions, Deleting(settings.storage))
+    assert inspect_next(place._replace(storage=Deleting(settings.storage)))
     assert api.get(f"/datasets/{id}").status_code == 404
 
 

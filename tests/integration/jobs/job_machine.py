@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from app.datasets.service import DatasetService
+from app.datasets.service import DatasetService, Found
 from app.db.session import transaction
 from app.db.tables import Job
 from app.domain.dataset import Report
@@ -232,7 +232,7 @@ class JobMachine(RuleBasedStateMachine):
         with transaction(self.world.sessions) as session:
             if found := DatasetService(session).find(dataset.project_id, dataset.id):
                 report = Report(format="text", num_examples=1, problems=[], problem_counts=counts)
-                DatasetService(session).conclude(found, report)
+                DatasetService(session).conclude(found, Found(report, [], rows=None, hashes=None))
         if dataset.state == "inspecting":
             dataset.state = "ready" if valid else "invalid"
 

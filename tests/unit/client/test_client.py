@@ -10,6 +10,7 @@ from tunewright import Client, ConnectionFailed, FieldError, TunewrightError
 AT = "2026-01-05T10:12:13Z"
 DATASET = {"id": "file-0", "filename": "rows.jsonl", "state": "inspecting", "bytes": 9, "sha256": "0", "format": None}
 DATASET |= {"num_examples": None, "problems": [], "problem_counts": {}, "created_at": AT, "expires_at": None}
+DATASET |= {"format_reason": None, "num_bad_rows": None, "statistics": None, "cleaned_from": None}
 
 
 def test_a_problem_becomes_an_error_with_every_bad_field(server: Any, client: Client) -> None:

@@ -1,0 +1,220 @@
+"""Files that nobody should send, and what must hold of the inspection of any file whatever.
+
+A file is made by a seed: some rows of the formats, then some harm. Every file is inspected twice: as it is done, and
+with every row looked at closely. Both must tell the same, in time, and every row that is called good must pass where
+the training reads it.
+"""
+
+import gzip
+import io
+import json
+import random
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from unittest.mock import patch
+
+from app.domain.dataset import Report
+from app.domain.problem import CODES, Problem
+from app.domain.record import RecordFormat, find_format, fits, is_blank, parse_line
+from app.domain.record_check import check_record
+from worker.inspection.containers import Rows, Unreadable, read_rows
+from worker.inspection.inspect import Inspection, Kept
+from worker.inspection.screen import NOTHING, Screen
+
+MOST_SECONDS: Final = 1.0
+"""For a file, on a machine that has other things to do."""
+TEXTS: Final = (
+    *("hi", " HI\n", "hello", "2+2=", "Hi  there", "", " ", "\u3000", "\u00a0x", "a :b", ': "', '{"a": 1}', "\\"),
+    *("日本語のテキスト", "שלום", "é", "😀", "a\0b", "\x1e", "\x1f\x1f", "\x7f", "<eos>", "\u2028", "x" * 300, 'x":y'),
+)  # fmt: skip
+ODD: Final = (None, True, 0, 1, 2, -1.5, 10**20, 10**1200, [], {}, [[]], [{}], {"a": {"a": 1}}, "x", 1e308)
+KEYS: Final = (
+    *("id", "source", "weight", "name", "tools", "text", "prompt", "completion", "a b", 'q"', "ключ", "system"),
+    "input",
+)  # fmt: skip
+SNIPPETS: Final = (
+    *(b"NaN", b"-Infinity", b"1e999", b'"\\ud800"', b"\\udc00", b'"a":1,"a":2,', b'"role":"user",', b"\xff"),
+    *(b"\xef\xbb\xbf", b"\x00", b"\r", b"\n", b"\n\n", b"[" * 120, b'{"a":' * 60, b"}{", b"},", b'"', b"\\", b" :"),
+    *(b"9" * 30, b"\\u0000", b"\\u001f", b'"weight":2,', b"<html><body>", b"\x1f\x8b\x08", b"PAR1"),
+    *(b"\x28\xb5\x2f\xfd", b"\t:", b":", b"\xed\xa0\x80"),
+)  # fmt: skip
+
+
+class Inspected(NamedTuple):
+    report: Report
+    problems: list[Problem]
+    hashes: bytes
+    rows: bytes
+    """As they are kept where the file itself is no JSON Lines."""
+
+
+def make_file(seed: int) -> tuple[str, bytes, RecordFormat | None]:
+    """A name, the bytes, and the format that is named, if any."""
+    rng = random.Random(seed)
+    lines = [json.dumps(row, ensure_ascii=rng.random() < 0.3).encode() for row in make_rows(rng)]
+    lines = [rng.choice(SPELLINGS)(line) for line in lines]
+    data = rng.choice((b"\n", b"\n", b"\n", b"\r\n", b"\n\n")).join(lines)
+    for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 5))):
+        data = rng.choice(HARMS)(rng, data)
+    name = rng.choice(("rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.txt", "rows.jsonl.gz", "rows", ""))
+    return name, rng.choice(WRAPPINGS)(data), rng.choice((*[None] * 20, *RecordFormat))
+
+
+def make_rows(rng: random.Random) -> Iterator[Any]:
+    makers = [rng.choice(MAKERS)] * 6 + list(MAKERS)
+    extra = rng.sample(KEYS[:2], rng.choice((0, 0, 1, 2)))
+    for number in range(rng.choice((1, 2, 5, 12))):
+        row = rng.choice(makers if rng.random() < 0.03 else makers[:6])(rng)
+        row |= dict.fromkeys(extra, number)
+        if rng.random() < 0.1:
+            row[rng.choice(KEYS)] = rng.choice((*ODD, *TEXTS))
+        if rng.random() < 0.05:
+            row.pop(rng.choice(list(row)), None)
+        yield row
+
+
+def word(rng: random.Random) -> Any:
+    return rng.choice(TEXTS[: 4 if rng.random() < 0.8 else None]) if rng.random() > 0.01 else rng.choice(ODD)
+
+
+def turns(rng: random.Random, by: str, text: str, roles: tuple[str, ...]) -> list[Any]:
+    conversation: list[Any] = []
+    for number in range(rng.choice((0, 1, 2, 2, 2, 2, 2, 2, 3, 4, 4))):
+        role: Any = roles[number % 2] if rng.random() < 0.85 else rng.choice((*roles, "system", "robot", None))
+        turn = {by: role, text: word(rng)}
+        if rng.random() < 0.1:
+            turn[rng.choice(("weight", "name", "tool_calls", "tool_call_id", "what"))] = rng.choice((*ODD, *CALLS))
+        conversation.append(turn if rng.random() > 0.02 else rng.choice(ODD))
+    return conversation
+
+
+CALLS: Final = (
+    [{"id": "c", "function": {"name": "f", "arguments": "{}"}}],
+    [{"name": "f", "arguments": {"a": 1}}],
+    [{"function": {"name": 7}}],
+)
+Maker = Callable[[random.Random], dict[str, Any]]
+MAKERS: Final[tuple[Maker, ...]] = (
+    lambda rng: {"messages": turns(rng, "role", "content", ("user", "assistant", "tool"))},
+    lambda rng: {"conversations": turns(rng, "from", "value", ("human", "gpt", "function_call", "observation"))},
+    lambda rng: {"prompt": word(rng), "completion": word(rng)},
+    lambda rng: {"instruction": word(rng), "input": word(rng), "output": word(rng)},
+    lambda rng: {"instruction": word(rng), "output": word(rng), "history": rng.choice(([["a", "b"]], *ODD))},
+    lambda rng: {"text": word(rng)},
+    lambda rng: {"prompt": word(rng), "chosen": word(rng), "rejected": word(rng)},
+    lambda rng: {
+        "input": rng.choice(({"messages": turns(rng, "role", "content", ("user", "assistant"))}, *ODD)),
+        "preferred_output": turns(rng, "role", "content", ("assistant", "user")),
+        "non_preferred_output": turns(rng, "role", "content", ("assistant", "user")),
+    },
+)
+SPELLINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    *[lambda line: line] * 6,
+    lambda line: line.replace(b'": ', b'":'),
+    lambda line: line.replace(b'": ', b'" : '),
+    lambda line: line.replace(b'": ', b'"\t:'),
+    lambda line: b" " + line + b" ",
+    lambda line: line.replace(b"e", b"\\u0065", 1),
+)
+
+
+def _insert(rng: random.Random, data: bytes) -> bytes:
+    at = rng.randint(0, len(data))
+    return data[:at] + rng.choice(SNIPPETS) + data[at:]
+
+
+def _flip(rng: random.Random, data: bytes) -> bytes:
+    at = rng.randrange(len(data)) if data else 0
+    return data[:at] + rng.randbytes(1) + data[at + 1 :]
+
+
+def _cut(rng: random.Random, data: bytes) -> bytes:
+    start, end = sorted((rng.randint(0, len(data)), rng.randint(0, len(data))))
+    return data[:start] + data[min(end, start + 20) :]
+
+
+def _repeat(rng: random.Random, data: bytes) -> bytes:
+    start, end = sorted((rng.randint(0, len(data)), rng.randint(0, len(data))))
+    return data[:end] + data[start:end] + data[end:]
+
+
+def _double_a_key(rng: random.Random, data: bytes) -> bytes:
+    return data.replace(b"{", b'{"text":"t",' if rng.random() < 0.5 else b'{"content" : "c",', rng.choice((1, 1, 9)))
+
+
+HARMS: Final = (
+    *(_insert, _insert, _insert, _flip, _cut, _repeat, _double_a_key),
+    lambda rng, data: data[: rng.randint(0, len(data))],
+)
+WRAPPINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    *[lambda data: data] * 30,
+    gzip.compress,
+    lambda data: gzip.compress(data)[:-9],
+    lambda data: b"[" + data.replace(b"\n", b",\n") + b"]",
+    lambda data: data.decode(errors="replace").encode("utf-16"),
+    lambda data: b"<!doctype html><html>" + data,
+    lambda data: b"PAR1" + data + struct.pack("<I", len(data)) + b"PAR1",
+)
+
+
+def inspect(folder: Path, name: str, data: bytes, named: RecordFormat | None) -> Inspected:
+    """`folder` may hold what another file has left."""
+    kept = io.BytesIO()
+    inspection = Inspection(folder, named, Kept(kept, good_only=False))
+    try:
+        rows = read_rows(io.BytesIO(data), name, folder)
+    except Unreadable as error:
+        inspection.problems.note(error.line, error.finding)
+        rows = Rows("jsonl", "none", "", True, iter(()))
+    inspection.read(rows.lines)
+    hashes = folder / "hashes"
+    inspection.conclude(hashes)
+    problems = inspection.problems.in_order()
+    return Inspected(inspection.report(rows), problems, hashes.read_bytes(), kept.getvalue())
+
+
+def check_file(seed: int, folder: Path) -> Report:
+    """AssertionError where something does not hold of this file."""
+    name, data, named = make_file(seed)
+    began = time.perf_counter()
+    found = inspect(folder, name, data, named)
+    seconds = time.perf_counter() - began
+    assert seconds < MOST_SECONDS, f"{seconds:.1f} s"
+    with patch.object(Screen, "clear", lambda *_: NOTHING):
+        closely = inspect(folder, name, data, named)
+    assert found == closely, "the screen and the close look disagree"
+    check_report(found)
+    check_good_rows(found)
+    return found.report
+
+
+def check_report(found: Inspected) -> None:
+    report = found.report
+    stored = [*report.statistics.columns, *(problem.pointer + problem.message for problem in found.problems)]
+    assert "\0" not in "".join(stored)
+    "".join(stored).encode()
+    assert 0 <= report.num_bad_rows <= report.num_examples
+    num_good = report.num_examples - report.num_bad_rows
+    assert len(found.hashes) == 24 * num_good
+    assert sum(each.num_rows for each in report.statistics.lengths) == num_good
+    assert sum(report.problem_counts.values()) >= len(found.problems)
+    assert {problem.code for problem in found.problems} == report.problem_counts.keys() <= CODES.keys()
+    assert all(problem.line >= 1 and problem.message for problem in found.problems)
+    errors = {problem.line for problem in found.problems if problem.severity == "error"}
+    assert report.valid == (not errors)
+
+
+def check_good_rows(found: Inspected) -> None:
+    """What a training would make of them."""
+    bad = {problem.line for problem in found.problems if problem.severity == "error"}
+    rows = [row for number, row in enumerate(found.rows.split(b"\n"), 1) if number not in bad and not is_blank(row)]
+    assert len(rows) == found.report.num_examples - found.report.num_bad_rows
+    for row in rows:
+        record = parse_line(row)
+        assert isinstance(record, dict), row
+        assert found.report.format is not None
+        assert fits(record, found.report.format), (find_format(record), row)
+        assert not [finding for finding in check_record(record, found.report.format) if finding.is_error], row

@@ -1,0 +1,191 @@
+"""The process that reads: what it sees, what ends it, and what becomes of the dataset then."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import psutil
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Dataset
+from app.domain.place import hashes_key
+from app.settings import Settings
+from app.storage import Storage
+from tests.integration.datasets.conftest import jsonl
+from worker import inspector
+from worker.inspection_process import OF_ITS_OWN, PASSED_ON
+from worker.inspector import Place, clear_scratch, inspect_next
+
+Upload = Callable[..., httpx.Response]
+LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
+
+
+def children() -> list[psutil.Process]:
+    """Inspecting processes of this test."""
+    mine = psutil.Process().children(recursive=True)
+    return [each for each in mine if "worker.inspection" in each.cmdline()]
+
+
+class Slow(Storage):
+    """Gives the first bytes, and the others when it is told."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.go_on = threading.Event()
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        yield LINE
+        self.go_on.wait(30)
+        yield from super().read(key, start, end)
+
+
+@pytest.fixture
+def slow(settings: Settings) -> Slow:
+    return Slow(settings.storage)
+
+
+@pytest.fixture
+def under_way(upload: Upload, place: Place, slow: Slow) -> Iterator[tuple[str, psutil.Process]]:
+    """A dataset, and the process that has read its first line."""
+    id = upload(LINE * 100).json()["id"]
+    thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow),))
+    thread.start()
+    while not children():
+        time.sleep(0.02)
+    yield id, children()[0]
+    slow.go_on.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not children()
+    assert not list((place.work / "inspections").glob("file-*"))
+
+
+def settled(api: TestClient, id: str) -> dict[str, object]:
+    for _ in range(300):
+        dataset: dict[str, object] = api.get(f"/datasets/{id}").json()
+        if dataset["state"] != "inspecting":
+            return dataset
+        time.sleep(0.05)
+    raise AssertionError("it is still being inspected")
+
+
+def test_it_has_no_credentials(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "TUNEWRIGHT_API_KEY"):
+        monkeypatch.setenv(name, "secret")
+    _, process = request.getfixturevalue("under_way")
+    seen = process.environ()
+    assert "secret" not in seen.values()
+    assert seen.keys() <= {*PASSED_ON, *OF_ITS_OWN, "PYTHONPATH", "LC_CTYPE"}
+    while process.rlimit(psutil.RLIMIT_FSIZE)[0] == psutil.RLIM_INFINITY:  # its imports come first
+        time.sleep(0.02)
+    assert process.rlimit(psutil.RLIMIT_AS)[0] == inspector.MEMORY_BYTES
+    assert process.rlimit(psutil.RLIMIT_CPU)[0] >= inspector.LEAST_CPU_SECONDS
+
+
+def test_its_death_is_the_datasets_finding(api: TestClient, under_way: tuple[str, psutil.Process], slow: Slow) -> None:
+    id, process = under_way
+    process.send_signal(signal.SIGSEGV)
+    slow.go_on.set()
+    dataset = settled(api, id)
+    assert (dataset["state"], dataset["problem_counts"]) == ("invalid", {"unreadable_file": 1})
+    [problem] = api.get(f"/datasets/{id}/problems").json()["items"]
+    assert (problem["code"], problem["severity"]) == ("unreadable_file", "error")
+    assert "signal 11" in problem["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("MEMORY_BYTES", 400 * 2**20, "more memory"),
+        ("LEAST_CPU_SECONDS", 1, "more time"),
+        ("LEAST_FILE_BYTES", 4096, "room"),
+    ],
+)
+def test_a_limit_that_is_broken_is_the_datasets_finding(
+    api: TestClient, upload: Upload, place: Place, monkeypatch: pytest.MonkeyPatch, name: str, value: int, says: str
+) -> None:
+    """A row of eight megabytes that explodes when it is parsed; rows that are all wrong; hashes that need room."""
+    monkeypatch.setattr(inspector, name, value)
+    monkeypatch.setattr(inspector, "BYTES_A_CPU_SECOND", 10**12)
+    bomb = b'{"text": "x", "a": [' + b"{}," * (2_700_000) + b"{}]}"
+    data = {"MEMORY_BYTES": bomb, "LEAST_CPU_SECONDS": b'{"text": 1}\n' * 300_000, "LEAST_FILE_BYTES": LINE * 1000}[
+        name
+    ]
+    id = upload(data).json()["id"]
+    assert inspect_next(place._replace(max_upload_bytes=1))
+    dataset = api.get(f"/datasets/{id}").json()
+    assert (dataset["state"], dataset["problem_counts"]) == ("invalid", {"unreadable_file": 1})
+    assert says in dataset["problems"][0]["message"]
+    assert not list((place.work / "inspections").glob("file-*"))
+
+
+def test_it_ends_with_its_worker(upload: Upload, place: Place, slow: Slow, settings: Settings) -> None:
+    """Whose pipe closes, however it died. The next worker removes what it leaves, and not one that lives beside it."""
+    upload(LINE)
+    worker = os.fork()
+    if worker == 0:  # pragma: no cover - the worker that is killed
+        inspect_next(place._replace(storage=slow))
+        os._exit(0)
+    try:
+        while not children():
+            time.sleep(0.02)
+        clear_scratch(place.work)
+        [folder] = (place.work / "inspections").glob("*/inspect")
+        [process] = children()
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+    process.wait(10)
+    clear_scratch(place.work)
+    assert not folder.exists()
+    assert not (place.work / "inspections").exists()
+
+
+def test_a_deleted_dataset_is_let_go_of(api: TestClient, under_way: tuple[str, psutil.Process]) -> None:
+    id, process = under_way
+    assert api.delete(f"/datasets/{id}").status_code == 204
+    process.wait(10)
+
+
+def test_the_lease_of_a_long_inspection_is_prolonged(
+    under_way: tuple[str, psutil.Process], sessions: Sessions, place: Place
+) -> None:
+    id, _ = under_way
+    ends = []
+    for _ in range(2):
+        with transaction(sessions) as session:
+            ends.append(session.scalars(select(Dataset.inspecting_until).where(Dataset.id == id)).one())
+        time.sleep(place.lease_seconds / inspector.RENEWALS_A_LEASE * 1.5)
+    assert ends[0] < ends[1]
+    assert not inspect_next(place)
+
+
+def test_a_worker_that_is_to_stop_gives_it_back(api: TestClient, upload: Upload, place: Place, slow: Slow) -> None:
+    id = upload(jsonl([{"text": "a"}])).json()["id"]
+    draining = threading.Event()
+    thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow), draining))
+    thread.start()
+    while not children():
+        time.sleep(0.02)
+    draining.set()
+    slow.go_on.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert inspect_next(place), "at once, and not after a lease"
+    assert api.get(f"/datasets/{id}").json()["state"] == "ready"
+
+
+def test_hashes_lie_beside_the_dataset_and_go_with_it(
+    api: TestClient, upload: Upload, inspect_all: Callable[[], int], project_id: str, settings: Settings
+) -> None:
+    id = upload(LINE * 3).json()["id"]
+    inspect_all()
+    path = settings.data_dir / "storage" / hashes_key(project_id, id)
+    assert path.stat().st_size == 3 * 24
+    assert api.delete(f"/datasets/{id}").status_code == 204

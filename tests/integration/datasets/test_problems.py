@@ -1,0 +1,192 @@
+"""Everything that is wrong with a dataset, page by page; and the dataset of what is not."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select
+
+from app.db.session import Sessions, transaction
+from app.db.tables import DatasetProblem, DeadObject
+from app.storage import Storage
+from tests.integration.datasets.conftest import jsonl
+from worker.inspector import Place, inspect_next
+
+Upload = Callable[..., httpx.Response]
+InspectAll = Callable[[], int]
+ROWS: list[Any] = [
+    {"prompt": "a", "completion": "b"},
+    {"prompt": "a", "completion": ""},
+    {"prompt": 7, "completion": 8},
+    {"prompt": "A ", "completion": "b"},
+    {"prompt": "a", "completion": "b", "id": 1},
+    {"text": "c"},
+]
+
+
+@pytest.fixture
+def bad(upload: Upload, inspect_all: InspectAll) -> str:
+    id: str = upload(jsonl(ROWS)).json()["id"]
+    assert inspect_all() == 1
+    return id
+
+
+def pages(api: TestClient, id: str, **params: Any) -> list[list[dict[str, Any]]]:
+    found, cursor = [], None
+    while True:
+        page = api.get(f"/datasets/{id}/problems", params=params | ({"cursor": cursor} if cursor else {})).json()
+        found.append(page["items"])
+        if not (cursor := page["next_cursor"]):
+            return found
+
+
+def test_what_is_found_is_shown(api: TestClient, bad: str) -> None:
+    dataset = api.get(f"/datasets/{bad}").json()
+    assert (dataset["state"], dataset["format"], dataset["num_examples"]) == ("invalid", "prompt_completion", 6)
+    assert dataset["format_reason"] == "Line 1 has the keys completion and prompt."
+    assert dataset["num_bad_rows"] == 3
+    assert dataset["problem_counts"] == {
+        "nothing_to_learn": 1,
+        "wrong_type": 2,
+        "mixed_formats": 1,
+        "duplicate_row": 1,
+        "near_duplicate_row": 1,
+    }
+    statistics = dataset["statistics"]
+    assert statistics["columns"] == {"prompt": 5, "completion": 5, "id": 1, "text": 1}
+    assert statistics["duplicates"] == {"exact": 1, "normalised": 2}
+    assert (statistics["container"], statistics["compression"]) == ("jsonl", "none")
+    assert statistics["num_empty_rows"] == 1
+    assert sum(each["num_rows"] for each in statistics["lengths"]) == 3
+    assert [problem["severity"] for problem in dataset["problems"]] == ["error"] * 4 + ["warning"] * 2
+
+
+def test_pages_hold_every_problem_once_by_line(api: TestClient, bad: str) -> None:
+    whole = pages(api, bad)
+    assert len(whole) == 1
+    assert [len(page) for page in pages(api, bad, limit=2)] == [2, 2, 2]
+    assert [each for page in pages(api, bad, limit=1) for each in page] == whole[0]
+    assert [each["line"] for each in whole[0]] == sorted(each["line"] for each in whole[0])
+    assert [(each["line"], each["pointer"]) for each in whole[0]][:3] == [
+        (2, "/completion"),
+        (3, "/prompt"),
+        (3, "/completion"),
+    ]
+
+
+def test_problems_are_chosen_by_code_and_severity(api: TestClient, bad: str) -> None:
+    [warnings] = pages(api, bad, severity="warning")
+    assert {each["code"] for each in warnings} == {"duplicate_row", "near_duplicate_row"}
+    [wrong] = pages(api, bad, severity="error", code="wrong_type")
+    assert [each["line"] for each in wrong] == [3, 3]
+    assert pages(api, bad, code="wrong_type", severity="warning") == [[]]
+    for params in ({"severity": "fatal"}, {"limit": 0}, {"limit": 1001}):
+        assert api.get(f"/datasets/{bad}/problems", params=params).json()["code"] == "invalid_request"
+    for cursor in ("x", "bnVtYmVyLi0x", "\u00e9"):
+        refused = api.get(f"/datasets/{bad}/problems", params={"cursor": cursor})
+        assert (refused.status_code, refused.json()["code"]) == (400, "bad_cursor")
+
+
+def test_problems_go_with_the_dataset(api: TestClient, bad: str, sessions: Sessions) -> None:
+    assert api.delete(f"/datasets/{bad}").status_code == 204
+    assert api.get(f"/datasets/{bad}/problems").json()["code"] == "dataset_not_found"
+    with transaction(sessions) as session:
+        assert session.scalars(select(func.count()).select_from(DatasetProblem)).one() == 0
+        assert len(session.scalars(select(DeadObject.storage_key)).all()) == 2
+
+
+def test_of_each_code_a_thousand_are_kept_and_all_counted(
+    api: TestClient, upload: Upload, inspect_all: InspectAll
+) -> None:
+    id = upload(b'{"text": ""}\n' * 1500 + b'{"text": 1}\n').json()["id"]
+    inspect_all()
+    kept = [each for page in pages(api, id, limit=1000) for each in page]
+    assert len(kept) == 1001
+    assert kept[-1] == kept[1000]
+    assert kept[-1]["line"] == 1501
+    assert api.get(f"/datasets/{id}/problems").json()["problem_counts"] == {"nothing_to_learn": 1500, "wrong_type": 1}
+
+
+def test_a_named_format_is_the_measure(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
+    asked = upload(jsonl(ROWS), params={"format": "text"})
+    assert asked.json()["format"] == "text"
+    inspect_all()
+    dataset = api.get(f"/datasets/{asked.json()['id']}").json()
+    assert (dataset["format"], dataset["problem_counts"]) == ("text", {"missing_key": 5})
+    refused = upload(params={"format": "poem"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+
+
+def test_the_good_rows_become_a_dataset(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
+    answer = api.post(f"/datasets/{bad}/clean")
+    assert answer.status_code == 201
+    made = answer.json()
+    assert answer.headers["Location"] == f"/datasets/{made['id']}"
+    assert (made["state"], made["bytes"], made["cleaned_from"]) == ("inspecting", 0, bad)
+    assert (made["filename"], made["format"]) == ("rows.clean.jsonl", "prompt_completion")
+    assert inspect_all() == 1
+    made = api.get(f"/datasets/{made['id']}").json()
+    content = api.get(f"/datasets/{made['id']}/content").content
+    assert list(map(json.loads, content.splitlines())) == [ROWS[0], ROWS[3], ROWS[4]]
+    assert (made["bytes"], made["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (made["state"], made["num_examples"], made["num_bad_rows"]) == ("ready", 3, 0)
+    assert made["format_reason"] == "It was named at the upload."
+    assert api.get(f"/datasets/{bad}").json()["state"] == "invalid"
+
+
+def test_duplicates_are_dropped_if_asked(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
+    id = api.post(f"/datasets/{bad}/clean", params={"drop_duplicates": True}).json()["id"]
+    inspect_all()
+    content = api.get(f"/datasets/{id}/content").content
+    assert list(map(json.loads, content.splitlines())) == [ROWS[0], ROWS[3]]
+    assert api.get(f"/datasets/{id}").json()["problem_counts"] == {"near_duplicate_row": 1}
+
+
+def test_a_post_that_is_sent_again_makes_one_dataset(api: TestClient, bad: str) -> None:
+    key = {"Idempotency-Key": "once"}
+    first = api.post(f"/datasets/{bad}/clean", headers=key)
+    again = api.post(f"/datasets/{bad}/clean", headers=key)
+    assert (first.status_code, first.text) == (again.status_code, again.text)
+    other = api.post(f"/datasets/{bad}/clean", headers=key, params={"drop_duplicates": True})
+    assert other.json()["code"] == "idempotency_key_reused"
+    assert len(api.get("/datasets").json()["items"]) == 2
+
+
+def test_what_cannot_be_cleaned_is_refused(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
+    id = upload(b'{"text": ""}\n').json()["id"]
+    early = api.post(f"/datasets/{id}/clean")
+    assert (early.status_code, early.json()["code"]) == (409, "not_inspected")
+    inspect_all()
+    refused = api.post(f"/datasets/{id}/clean")
+    assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_keep")
+    assert inspect_all() == 0
+
+
+def test_a_source_that_is_deleted_first_is_told(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
+    id = api.post(f"/datasets/{bad}/clean").json()["id"]
+    api.delete(f"/datasets/{bad}")
+    assert inspect_all() == 1
+    made = api.get(f"/datasets/{id}").json()
+    assert (made["state"], made["problem_counts"], made["cleaned_from"]) == ("invalid", {"source_deleted": 1}, bad)
+
+
+def test_one_that_is_deleted_while_it_is_made_leaves_nothing(
+    api: TestClient, bad: str, place: Place, stored_files: Callable[[], list[Path]]
+) -> None:
+    id = api.post(f"/datasets/{bad}/clean").json()["id"]
+
+    class Deleting(Storage):
+        def put_file(self, key: str, source: Path, path: str) -> Any:
+            assert api.delete(f"/datasets/{id}").status_code == 204
+            return super().put_file(key, source, path)
+
+    assert inspect_next(place._replace(storage=Deleting(f"file://{stored_files()[0].parents[2]}")))
+    assert api.get(f"/datasets/{id}").status_code == 404
+    with transaction(place.sessions) as session:
+        dead = set(session.scalars(select(DeadObject.storage_key)))
+    assert {path.name for path in stored_files()} - {bad, f"{bad}.hashes"} <= {key.rpartition("/")[2] for key in dead}

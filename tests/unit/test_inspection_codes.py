@@ -1,0 +1,217 @@
+"""Each code of a problem: what is found, where, how bad it is, and what is good enough not to be found."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.dataset import to_messages, tools_of
+from app.domain.problem import CODES, Severity
+from app.domain.record import KEYS, RecordFormat
+from tests.fixtures.inspection import codes, inspect, inspect_bytes, inspect_lines, line
+
+PAGE = Path(__file__).parents[2] / "docs/datasets.md"
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+USER = {"role": "user", "content": "hi"}
+ANSWER = {"role": "assistant", "content": "hello"}
+ASKED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TWICE = ASKED | {"tool_calls": [CALL, CALL]}
+TOOL = {"role": "tool", "content": "4", "tool_call_id": "c1"}
+HUMAN, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}
+PAIR = {"prompt": "hi", "chosen": "hello", "rejected": "go away"}
+
+
+def talk(*turns: Any, **more: Any) -> dict[str, Any]:
+    return {"messages": list(turns), **more}
+
+
+def said(*turns: Any, **more: Any) -> dict[str, Any]:
+    return {"conversations": list(turns), **more}
+
+
+ROWS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
+    (talk({"role": "system", "content": "Be kind."}), [("/messages", "only_system_turns")]),
+    (talk(ANSWER), [("/messages/0", "assistant_first")]),
+    (talk({"role": "system", "content": "x"}, ANSWER, USER, ANSWER), [("/messages/1", "assistant_first")]),
+    (talk(USER, USER, ANSWER), [("/messages/1", "same_role_twice")]),
+    (talk(USER, ANSWER, ANSWER), [("/messages/2", "same_role_twice")]),
+    (talk(USER, ASKED, USER, ANSWER), [("/messages/1/tool_calls", "unanswered_tool_call")]),
+    (talk(USER, ASKED, TOOL | {"tool_call_id": "c2"}, ANSWER), [("/messages/1/tool_calls", "unanswered_tool_call")]),
+    (talk(USER, TWICE, TOOL, ANSWER), [("/messages/1/tool_calls", "unanswered_tool_call")]),
+    (talk(USER, ANSWER | {"weight": 2}), [("/messages", "nothing_to_learn"), ("/messages/1/weight", "bad_weight")]),
+    (talk(USER | {"contents": 1}, ANSWER), [("/messages/0/contents", "unknown_key")]),
+    (talk(USER | {"a/b~": 1}, ANSWER), [("/messages/0/a~1b~0", "unknown_key")]),
+    (
+        talk({"role": "User", "content": "hi"}, ANSWER),
+        [("/messages/0/role", "unknown_role"), ("/messages/1", "assistant_first")],
+    ),
+    (talk(USER | {"content": " \n"}, ANSWER), [("/messages/0/content", "empty_content")]),
+    (talk(USER | {"content": "\u3000"}, ANSWER), [("/messages/0/content", "empty_content")]),
+    (talk(USER, ANSWER | {"tool_calls": [{"id": "c1"}]}), [("/messages/1/tool_calls/0", "wrong_type")]),
+    (
+        talk(USER, ANSWER | {"tool_calls": [{"function": {"name": "f", "arguments": 7}}]}),
+        [("/messages/1/tool_calls/0/function/arguments", "wrong_type")],
+    ),
+    (talk(USER, ANSWER, tools=[1]), [("/tools", "wrong_type")]),
+    (talk(USER, ANSWER, tools="no json"), [("/tools", "wrong_type")]),
+    (talk(USER | {"content": "a\0b"}, ANSWER), [("/messages/0/content", "control_character")]),
+    ({"text": "a\x1fb"}, [("/text", "control_character")]),
+    ({"text": "a\x7f"}, [("/text", "control_character")]),
+    ({"text": "word " * 30_000}, [("", "long_row")]),
+    (said(GPT), [("/conversations/0", "assistant_first")]),
+    (said(HUMAN, HUMAN, GPT), [("/conversations/1", "same_role_twice")]),
+    (said({"from": "system", "value": "x"}), [("/conversations", "only_system_turns")]),
+    (
+        said(HUMAN, {"from": "function_call", "value": "add"}, GPT),
+        [("/conversations/1/value", "wrong_type"), ("/conversations/1/tool_calls", "unanswered_tool_call")],
+    ),
+    (
+        said(HUMAN, GPT | {"weight": 7}),
+        [("/conversations", "nothing_to_learn"), ("/conversations/1/weight", "bad_weight")],
+    ),
+    (PAIR | {"rejected": "hello"}, [("/rejected", "same_answers")]),
+    (PAIR | {"chosen": ""}, [("/chosen", "nothing_to_learn")]),
+    (PAIR | {"chosen": 7}, [("/chosen", "wrong_type")]),
+    (PAIR | {"prompt": [USER], "chosen": [USER], "rejected": [ANSWER]}, [("/chosen", "nothing_to_learn")]),
+    (
+        {"input": {"messages": [USER, ASKED, USER]}, "preferred_output": [ANSWER], "non_preferred_output": [ASKED]},
+        [("/input/messages/1/tool_calls", "unanswered_tool_call")],
+    ),
+    (
+        {"input": {"messages": []}, "preferred_output": "x", "non_preferred_output": [ANSWER]},
+        [
+            ("/input/messages", "wrong_type"),
+            ("/non_preferred_output/0", "assistant_first"),
+            ("/preferred_output", "wrong_type"),
+        ],
+    ),
+    ({"content": "x"}, [("", "unknown_format")]),
+]  # fmt: skip
+GOOD: list[tuple[RecordFormat, dict[str, Any]]] = [
+    (RecordFormat.messages, talk(USER, ASKED, TOOL, ANSWER, tools=[{"type": "function"}])),
+    (RecordFormat.messages, talk(USER, ASKED, tools=json.dumps([{"type": "function"}]))),
+    (RecordFormat.messages, talk(USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1})),
+    (RecordFormat.messages, talk(USER, ASKED | {"tool_calls": [{"name": "add", "arguments": {"a": 1}}]}, TOOL)),
+    (RecordFormat.sharegpt, said({"from": "system", "value": ""}, HUMAN, GPT, tools="[]")),
+    (
+        RecordFormat.sharegpt,
+        said(
+            HUMAN,
+            {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
+            {"from": "observation", "value": "4"},
+            GPT,
+            tools='[{"name": "add"}]',
+        ),
+    ),
+    (RecordFormat.alpaca, {"instruction": "add", "input": "", "output": "4", "system": "s", "history": [["a", "b"]]}),
+    (RecordFormat.preference, PAIR),
+    (RecordFormat.preference, PAIR | {"prompt": [USER], "chosen": [ANSWER], "rejected": [ANSWER | {"content": "no"}]}),
+    (
+        RecordFormat.preference,
+        {"input": {"messages": [USER], "tools": []}, "preferred_output": [ANSWER], "non_preferred_output": [ASKED]},
+    ),
+]
+LINES = [
+    (b'{"text": NaN}', "", "bad_number"),
+    (b'{"text": "x", "n": -Infinity}', "", "bad_number"),
+    (b'{"text": "a", "text": "b"}', "/text", "duplicate_key"),
+    (b'{"text": "a", "te\\u0078t": "b"}', "/text", "duplicate_key"),
+    (b'{"text" :"a","text":"b"}', "/text", "duplicate_key"),
+    (b'{"text"\t:"a", "text" : "b"}', "/text", "duplicate_key"),
+    (b'{"text": "a", "m": {"k": {"x": 1, "x": 2}}}', "/m/k/x", "duplicate_key"),
+    (b'{"messages": [{"role": "user", "role": "user", "content": "x"}]}', "/messages/0/role", "duplicate_key"),
+    (b'{"text": "a :\\": b", "text": "c"}', "/text", "duplicate_key"),
+    (b'{"text": "\\ud800"}', "", "half_a_character"),
+    (b'\xef\xbb\xbf{"text": "a"}', "", "byte_order_mark"),
+    (b'{"text": "\xff"}', "", "not_utf8"),
+    (b"<html>", "", "not_json"),
+    (b"[]", "", "not_an_object"),
+    (b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}", "", "too_deep"),
+    (b'{"text": "' + b"x" * 2**23 + b'"}', "", "line_too_long"),
+]
+BY_WORKER = {"bytes_lost", "source_deleted", "unreadable_file"}
+"""Found by whoever stores and feeds the file: see the integration tests."""
+
+
+@pytest.mark.parametrize(("record", "found"), ROWS)
+def test_what_is_wrong_with_a_row(record: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    assert sorted(codes(record)) == sorted(found)
+    report = inspect([line(record)])
+    assert report.valid == all(CODES[code][0] is Severity.warning for _, code in found)
+    assert report.num_bad_rows == (not report.valid)
+
+
+@pytest.mark.parametrize(("format", "record"), GOOD)
+def test_nothing_is_wrong_with_these(format: RecordFormat, record: dict[str, Any]) -> None:
+    report = inspect([line(record)])
+    assert (report.format, report.problems) == (format, [])
+    if format is RecordFormat.sharegpt and tools_of(record):
+        call = to_messages(record, format)[1]
+        assert (call.role, call.content) == ("assistant", None)
+        assert call.tool_calls == [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]
+
+
+@pytest.mark.parametrize(("raw", "pointer", "code"), LINES)
+def test_what_is_wrong_with_a_line(raw: bytes, pointer: str, code: str) -> None:
+    """The same among good rows, which are cleared in a batch, and alone."""
+    good = b'{"text": "good"}'
+    for lines, number in (([raw], 1), ([b"", raw], 2), ([good, b'{"text": "better"}', raw, b'{"text": "best"}'], 3)):
+        found = inspect_lines(lines)
+        assert (number, pointer, code) in [(each.line, each.pointer, each.code) for each in found.problems]
+        assert found.report.num_bad_rows == (CODES[code][0] is Severity.error)
+
+
+def test_a_file_of_two_formats_is_one_of_the_first() -> None:
+    report = inspect([line({"text": "a"}), line(PAIR), line({"text": "b", "id": 1})])
+    assert (report.format, report.format_reason) == (RecordFormat.text, "Line 1 has the keys text.")
+    assert [(each.line, each.code) for each in report.problems] == [(2, "mixed_formats")]
+
+
+def test_a_format_that_is_named_is_the_measure() -> None:
+    rows = [
+        {"text": "a", "prompt": "b", "completion": "c"},
+        {"text": "d"},
+        {"prompt": "e", "completion": "f"},
+        {"g": 1},
+    ]
+    report = inspect(map(line, rows), RecordFormat.text)
+    assert (report.format, report.format_reason) == (RecordFormat.text, "It was named at the upload.")
+    assert [(each.line, each.code) for each in report.problems] == [(3, "missing_key"), (4, "missing_key")]
+    assert "lacks text" in report.problems[0].message
+    found = inspect(map(line, rows))
+    assert found.format is RecordFormat.prompt_completion
+    assert [(each.line, each.code) for each in found.problems] == [(2, "mixed_formats"), (4, "unknown_format")]
+
+
+def test_rows_that_are_the_same_are_warned_of() -> None:
+    rows = [{"text": "One two"}, {"text": "one  TWO "}, {"id": 7, "text": "One two"}, {"text": "onetwo"}]
+    found = inspect_lines(map(line, rows))
+    assert found.report.valid
+    assert found.report.statistics.duplicates.model_dump() == {"exact": 1, "normalised": 2}
+    shown = {(each.line, each.code, re.findall(r"line (\d+)", each.message)[0]) for each in found.problems}
+    assert {(line, code) for line, code, _ in shown} <= {
+        (2, "near_duplicate_row"),
+        (3, "duplicate_row"),
+        (3, "near_duplicate_row"),
+    }
+    assert (3, "duplicate_row", "1") in shown
+
+
+def test_the_page_has_every_code() -> None:
+    rows = [f"| `{code}` | {severity} | {text} |" for code, (severity, text) in CODES.items()]
+    assert "\n".join(["| code | severity | means |", "| --- | --- | --- |", *rows]) in PAGE.read_text()
+    formats = re.findall(r"^\| `(\w+)` \| `", PAGE.read_text(), re.M)
+    assert set(formats[: len(KEYS)]) == set(KEYS)
+
+
+def test_every_code_is_tested() -> None:
+    tested = {code for _, found in ROWS for _, code in found} | {code for *_, code in LINES} | BY_WORKER
+    assert tested | {"no_rows", "mixed_formats", "missing_key", "duplicate_row", "near_duplicate_row"} == set(CODES)
+
+
+def test_windows_lines_and_a_mark_are_no_fault() -> None:
+    report, problems, _ = inspect_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n\r\n{"text": "c"}')
+    assert [(each.line, each.code) for each in problems] == [(1, "byte_order_mark")]
+    assert (report.num_examples, report.statistics.num_blank_lines, report.valid) == (3, 1, True)

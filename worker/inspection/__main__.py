@@ -1,0 +1,96 @@
+"""The inspecting process: `python -m worker.inspection`, in a folder of its own. See `protocol`."""
+
+import errno
+import gc
+import resource
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from worker.inspection.clean import clean
+from worker.inspection.containers import Rows, Unreadable, read_rows
+from worker.inspection.inspect import Inspection, Kept
+from worker.inspection.protocol import (
+    DISK_FULL,
+    FILE_TOO_LARGE,
+    HASHES,
+    OUT_OF_MEMORY,
+    PROBLEMS,
+    REPORT,
+    ROWS,
+    Request,
+    Task,
+)
+
+SELDOM: Final = 200_000
+"""Objects between two looks for garbage: rows hold no cycles, and a batch makes thousands of objects."""
+
+
+def main() -> int:
+    source = sys.stdin.buffer
+    request = Request.model_validate_json(source.readline())
+    limit(request)
+    gc.freeze()
+    gc.set_threshold(SELDOM)
+    try:
+        work = {Task.inspect: inspect, Task.clean: clean_rows}[request.task]
+        work(request, source)
+    except MemoryError:
+        traceback.print_exc()
+        return OUT_OF_MEMORY
+    except OSError as error:
+        traceback.print_exc()
+        return error.errno if error.errno in (FILE_TOO_LARGE, DISK_FULL, OUT_OF_MEMORY) else errno.EIO
+    return 0
+
+
+def limit(request: Request) -> None:
+    limits = {
+        resource.RLIMIT_AS: request.memory_bytes,
+        resource.RLIMIT_CPU: request.cpu_seconds,
+        resource.RLIMIT_FSIZE: request.max_file_bytes,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, most in limits.items():
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def inspect(request: Request, source: BinaryIO) -> None:
+    here = Path()
+    try:
+        rows = read_rows(source, request.filename, here)
+    except Unreadable as error:
+        rows = unreadable(error)
+    if rows.verbatim:
+        inspection = Inspection(here, request.format)
+        inspection.read(rows.lines)
+    else:
+        with Path(ROWS).open("wb") as file:
+            inspection = Inspection(here, request.format, Kept(file, good_only=False))
+            inspection.read(rows.lines)
+    inspection.conclude(Path(HASHES))
+    with Path(PROBLEMS).open("w", encoding="utf-8") as problems:
+        problems.writelines(problem.model_dump_json() + "\n" for problem in inspection.problems.in_order())
+    Path(REPORT).write_text(inspection.report(rows).model_dump_json(), encoding="utf-8")
+
+
+def unreadable(error: Unreadable) -> Rows:
+    """A file that shows at its beginning that it cannot be read."""
+
+    def lines() -> Iterator[bytes]:
+        raise error
+        yield
+
+    return Rows("jsonl", "none", "It could not be read.", True, lines())
+
+
+def clean_rows(request: Request, source: BinaryIO) -> None:
+    with Path(ROWS).open("wb") as target:
+        clean(source, target, Path(), request.format, drop_duplicates=request.drop_duplicates)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""What makes rows the same: two hashes of each row's texts, in a file that is sorted without being held in memory.
+
+The file is a run of entries of 24 bytes, three little-endian unsigned integers of 64 bits: `normalised`, `exact` and
+`line`; it is sorted by them in this order. `exact` is XXH3 of the row's texts in UTF-8, with the byte 0x1F between two;
+`normalised` is that of the same texts with A to Z in lower case, each run of white space one space, and none at either
+end of a text. So rows that are the same stand beside one another, in one file or in two that are merged: `entries`
+reads it. Rows with an error have no entry.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+ENTRY_BYTES: Final = 24
+NORMALISED, EXACT, LINE = range(3)
+"""The columns of entries."""
+ROW, ROW_BYTE, PART_BYTE, SPACE = b"\x1e", 0x1E, 0x1F, 0x20
+SPILL_ENTRIES: Final = 2**17
+"""Entries that wait in memory: 3 MB."""
+SORTED_ENTRIES: Final = 2**18
+"""Entries that are sorted in memory: 6 MB, and three times as much while it is done."""
+KEY_BYTES: Final = 16
+"""Of the two hashes together: entries that share them all need no sorting."""
+
+_SPACE: Final = b"\t\n\x0b\x0c\r "
+DAMAGE: Final = 0x01
+"""What control characters become."""
+Entries = NDArray[np.uint64]
+"""A row for each, by the columns above."""
+_digest = xxhash.xxh3_64_digest
+
+
+_NONE: Final[Entries] = np.empty((0, 3), "<u8")
+
+
+def _make_table() -> bytes:
+    table = bytearray(range(256))
+    table[:SPACE] = bytes([DAMAGE]) * SPACE
+    table[127] = DAMAGE
+    for byte in _SPACE:
+        table[byte] = SPACE
+    table[ROW_BYTE], table[PART_BYTE] = ROW_BYTE, PART_BYTE
+    for byte in range(ord("A"), ord("Z") + 1):
+        table[byte] += 32
+    return bytes(table)
+
+
+TABLE: Final = _make_table()
+IS_DOUBTFUL: Final = np.isin(np.arange(256), [*range(SPACE), 0xC2, 0xE1, 0xE2, 0xE3])
+"""First bytes of a text which is empty, or white space by Unicode, or neither."""
+
+
+class Normalised(NamedTuple):
+    """Texts of a batch of rows."""
+
+    rows: list[memoryview]
+    is_plain: bool
+    """Whether no text holds a control character, or a byte that separates texts."""
+    doubtful: list[int]
+    """Places of the rows with a text that is empty, or begins as the white space of other scripts does."""
+
+
+def normalise(texts: Sequence[bytes], num_texts: int) -> Normalised:
+    """Rows whose texts are joined by PART_BYTE; `num_texts` are all of theirs."""
+    mapped = np.frombuffer(ROW.join(texts).translate(TABLE), np.uint8)
+    is_low, is_space = mapped <= SPACE, mapped == SPACE
+    is_bound = is_low ^ is_space
+    drop = is_space.copy()
+    drop[1:] &= is_low[:-1]
+    drop[:-1] |= is_space[:-1] & is_bound[1:]
+    drop[-1:] |= is_space[-1:]
+    kept = mapped[np.invert(drop, out=drop)]
+    bounds = np.flatnonzero(kept < SPACE)
+    row_ends = bounds[kept[bounds] == ROW_BYTE]
+    whole = memoryview(kept.data)
+    starts = [0, *(row_ends + 1).tolist()]
+    rows = [whole[start:end] for start, end in zip(starts, [*row_ends.tolist(), len(kept)], strict=True)]
+    text_starts = np.concatenate([[0], bounds + 1])
+    begins = np.append(kept, np.uint8(ROW_BYTE))[text_starts]
+    doubts = text_starts[IS_DOUBTFUL[begins]]
+    doubtful = np.unique(np.searchsorted(row_ends, doubts)).tolist()
+    return Normalised(rows, len(rows) == len(texts) and len(bounds) == num_texts - 1, doubtful)
+
+
+def normalise_one(text: bytes) -> memoryview:
+    """Of one row, whatever bytes it holds."""
+    return normalise([text.replace(ROW, b"\x01")], 0).rows[0]
+
+
+def make_entries(lines: Sequence[int], texts: Sequence[bytes], normalised: Sequence[memoryview]) -> Entries:
+    entries = np.empty((len(lines), 3), "<u8")
+    entries[:, NORMALISED] = np.frombuffer(b"".join(map(_digest, normalised)), ">u8")
+    entries[:, EXACT] = np.frombuffer(b"".join(map(_digest, texts)), ">u8")
+    entries[:, LINE] = lines
+    return entries
+
+
+class Hashes:
+    """Entries on their way into a sorted file. `folder` is a place for files of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: list[Entries] = []
+        self._num_waiting = 0
+        self._spilled: Path | None = None
+
+    def add(self, entries: Entries) -> None:
+        """In the order of their lines."""
+        self._waiting.append(entries)
+        self._num_waiting += len(entries)
+        if self._num_waiting >= SPILL_ENTRIES:
+            self._spill()
+
+    def write(self, path: Path) -> None:
+        with path.open("wb") as target:
+            if self._spilled is None:
+                target.write(_sorted(self._taken()).tobytes())
+            else:
+                self._spill()
+                _merge(self._spilled, target, depth=0)
+
+    def _taken(self) -> Entries:
+        taken = np.concatenate([_NONE, *self._waiting])
+        self._waiting, self._num_waiting = [], 0
+        return taken
+
+    def _spill(self) -> None:
+        self._spilled = self._folder / "hashes"
+        with self._spilled.open("ab") as file:
+            file.write(self._taken().tobytes())
+
+
+def _sorted(entries: Entries) -> Entries:
+    return entries[np.lexsort((entries[:, LINE], entries[:, EXACT], entries[:, NORMALISED]))]
+
+
+def _merge(path: Path, target: BinaryIO, depth: int) -> None:
+    """Append a file's entries, whose hashes share their first `depth` bytes, in order; the file goes.
+
+    A file that is too large for memory is divided by the next byte, again and again. What shares all bytes stands in
+    the order of its lines already, since nothing here changes the order of equals.
+    """
+    if path.stat().st_size <= SORTED_ENTRIES * ENTRY_BYTES:
+        target.write(_sorted(np.fromfile(path, "<u8").reshape(-1, 3)).tobytes())
+    elif depth == KEY_BYTES or _are_all_same(path):
+        with path.open("rb") as source:
+            shutil.copyfileobj(source, target)
+    else:
+        for part in _divided(path, depth):
+            _merge(part, target, depth + 1)
+    path.unlink()
+
+
+def _are_all_same(path: Path) -> bool:
+    first = next(_blocks(path))[0, :LINE]
+    return all(bool((block[:, :LINE] == first).all()) for block in _blocks(path))
+
+
+def _divided(path: Path, depth: int) -> list[Path]:
+    """Files of the entries by their next byte, in its order."""
+    parts = [path.with_name(f"{path.name}.{byte:02x}") for byte in range(256)]
+    for block in _blocks(path):
+        keys = block[:, NORMALISED if depth < KEY_BYTES // 2 else EXACT]
+        byte = (keys >> np.uint64(56 - 8 * (depth % 8))).astype(np.uint8)
+        order = np.argsort(byte, kind="stable")
+        ends = np.cumsum(np.bincount(byte, minlength=256))
+        for part, some in zip(parts, np.split(block[order], ends[:-1]), strict=True):
+            if len(some):
+                with part.open("ab") as file:
+                    file.write(some.tobytes())
+    return [part for part in parts if part.exists()]
+
+
+def _blocks(path: Path) -> Iterator[Entries]:
+    with path.open("rb") as file:
+        while data := file.read(SPILL_ENTRIES * ENTRY_BYTES):
+            yield np.frombuffer(data, "<u8").reshape(-1, 3)
+
+
+def entries(path: Path) -> Iterator[Entries]:
+    """A sorted file, block by block."""
+    return _blocks(path)
+
+
+class Same(NamedTuple):
+    """Rows of a sorted file that have the texts of an earlier entry's: lines, and those of the entry before them."""
+
+    exact: NDArray[np.uint64]
+    exact_of: NDArray[np.uint64]
+    near: NDArray[np.uint64]
+    """Normalised alone."""
+    near_of: NDArray[np.uint64]
+
+
+def duplicates(path: Path) -> Iterator[Same]:
+    last = _NONE
+    for block in _blocks(path):
+        run = np.concatenate([last, block])
+        before, after = run[:-1], run[1:]
+        normalised = before[:, NORMALISED] == after[:, NORMALISED]
+        exact = normalised & (before[:, EXACT] == after[:, EXACT])
+        near = normalised & ~exact
+        yield Same(after[exact, LINE], before[exact, LINE], after[near, LINE], before[near, LINE])
+        last = run[-1:]

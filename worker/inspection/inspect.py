@@ -1,0 +1,174 @@
+"""The reading of a whole dataset: what it is, and everything that is wrong with it. Pure: rows in, facts out.
+
+Memory does not grow with the file. A batch of lines is screened at once; what is not cleared there is looked at
+closely, row by row.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+
+from app.domain.dataset import Duplicates, Report, Statistics
+from app.domain.problem import Finding
+from app.domain.record import RecordFormat, is_blank, keys_of
+from worker.inspection.close import LONG_CHARS, Close, look
+from worker.inspection.containers import Rows, Unreadable
+from worker.inspection.hashes import Hashes, duplicates, make_entries, normalise_one
+from worker.inspection.screen import NOTHING, Screen
+from worker.inspection.tally import Chosen, Problems, Tally
+
+BATCH_BYTES: Final = 2**17
+"""What the caches of a processor hold."""
+BATCH_LINES: Final = 2**12
+EMPTY: Final = frozenset({"nothing_to_learn", "only_system_turns"})
+
+
+class Batch(NamedTuple):
+    first: int
+    """Line number of the first one."""
+    lines: list[bytes]
+
+
+class Kept(NamedTuple):
+    """Where lines are written as they are read."""
+
+    file: BinaryIO
+    good_only: bool
+    """Without blank lines and rows that have an error; hashes then number the lines that are written."""
+
+
+class Inspection:
+    """`read` takes the rows, once; `conclude` compares them. `folder` is a place for files of its own."""
+
+    def __init__(self, folder: Path, named: RecordFormat | None = None, kept: Kept | None = None) -> None:
+        self._named, self._kept = named, kept
+        self._format = named
+        self._reason = "It was named at the upload." if named else "No row fits any."
+        self._screen = Screen(named) if named else None
+        self._hashes = Hashes(folder)
+        self._tally = Tally()
+        self.problems = Problems()
+        self._num_lines = self._num_rows = self.num_good = self._num_empty = self._num_long = 0
+        self._duplicates = Duplicates()
+
+    def read(self, lines: Iterable[bytes]) -> None:
+        try:
+            for batch in batches(lines):
+                self._take(batch)
+        except Unreadable as error:
+            self.problems.note(error.line, error.finding)
+        else:
+            if self._num_rows == 0:
+                no_rows = Finding("", "no_rows", "The file has no rows; write one JSON object a line.")
+                self.problems.note(max(self._num_lines, 1), no_rows)
+
+    def conclude(self, hash_path: Path) -> None:
+        """Write the sorted file of hashes, and note which rows it shows to be the same."""
+        self._hashes.write(hash_path)
+        exact = Chosen("duplicate_row", "The row's texts are those of line {}; leave one of them out.")
+        near = Chosen("near_duplicate_row", "Capitals and white space apart, the row's texts are those of line {}.")
+        for same in duplicates(hash_path):
+            exact.add(same.exact, same.exact_of)
+            near.add(np.maximum(same.near, same.near_of), np.minimum(same.near, same.near_of))
+        self._duplicates = Duplicates(exact=exact.count, normalised=exact.count + near.count)
+        self.problems.note_chosen(exact)
+        self.problems.note_chosen(near)
+
+    def report(self, rows: Rows) -> Report:
+        statistics = Statistics(
+            container=rows.container,
+            compression=rows.compression,
+            container_reason=rows.why,
+            num_blank_lines=self._num_lines - self._num_rows,
+            num_empty_rows=self._num_empty,
+            num_long_rows=self._num_long,
+            columns=self._tally.columns,
+            has_more_columns=self._tally.has_more_columns,
+            duplicates=self._duplicates,
+            roles=self._tally.roles(),
+            turns=self._tally.turns(),
+            lengths=self._tally.lengths(),
+        )
+        return Report(
+            format=self._format,
+            format_reason=self._reason,
+            num_examples=self._num_rows,
+            num_bad_rows=self._num_rows - self.num_good,
+            problems=self.problems.shown(),
+            problem_counts=dict(self.problems.counts),
+            statistics=statistics,
+        )
+
+    def _take(self, batch: Batch) -> None:
+        lines = batch.lines
+        is_long = len(lines[0]) >= LONG_CHARS
+        cleared = NOTHING if self._screen is None or is_long else self._screen.clear(lines)
+        self._tally.add_cleared(cleared)
+        self._num_lines += len(lines)
+        self._num_rows += len(cleared.places)
+        places, texts, normalised = cleared.places, cleared.texts, cleared.normalised
+        if len(places) < len(lines):
+            good = [*zip(places, texts, normalised, strict=True), *self._look_at_rest(batch, set(places))]
+            good.sort(key=itemgetter(0))
+            places, texts, normalised = ([row[part] for row in good] for part in range(3))  # type: ignore[assignment]
+        if self._kept is not None and self._kept.good_only:
+            numbers = list(range(self.num_good + 1, self.num_good + 1 + len(places)))
+        else:
+            numbers = [batch.first + place for place in places]
+        self._hashes.add(make_entries(numbers, texts, normalised))
+        self.num_good += len(places)
+        self._keep(lines, places)
+
+    def _look_at_rest(self, batch: Batch, cleared: set[int]) -> Iterator[tuple[int, bytes, memoryview]]:
+        for place, line in enumerate(batch.lines):
+            if place in cleared or is_blank(line):
+                continue
+            close = self._look(batch.first + place, line)
+            if close.texts is not None:
+                text = close.texts.encode()
+                yield place, text, normalise_one(text)
+
+    def _look(self, number: int, line: bytes) -> Close:
+        self._num_rows += 1
+        close = look(line, self._format, self._named is not None)
+        for finding in close.findings:
+            self.problems.note(number, finding)
+        codes = {finding.code for finding in close.findings}
+        self._num_empty += not EMPTY.isdisjoint(codes)
+        self._num_long += "long_row" in codes
+        if self._format is None and close.format is not None and close.record is not None:
+            self._format = close.format
+            self._reason = f"Line {number} has the keys {' and '.join(keys_of(close.record, close.format))}."
+            self._screen = Screen(close.format)
+        self._tally.add_close(close)
+        if close.texts is not None and close.record is not None and self._screen is not None:
+            self._screen.learn(close.record)
+        return close
+
+    def _keep(self, lines: Sequence[bytes], good: Sequence[int]) -> None:
+        if self._kept is not None:
+            kept = [lines[place] for place in good] if self._kept.good_only else lines
+            self._kept.file.write(b"".join(line.rstrip(b"\r") + b"\n" for line in kept))
+
+
+def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
+    """The first line comes alone, since it shows the format, and so does a long one. What stands before Unreadable
+    comes before it."""
+    first, held, size, number = 1, list[bytes](), 0, 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            is_full = size >= BATCH_BYTES or len(held) == BATCH_LINES
+            if held and (is_full or first == 1 or len(line) >= LONG_CHARS):
+                yield Batch(first, held)
+                first, held, size = number, [], 0
+            held.append(line)
+            size += len(line)
+    except Unreadable:
+        if held:
+            yield Batch(first, held)
+        raise
+    if held:
+        yield Batch(first, held)

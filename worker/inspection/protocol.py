@@ -1,0 +1,47 @@
+"""What the inspecting process is told, and what it leaves: files in the folder it works in.
+
+Its stdin is one line, a `Request`, and then the file itself to its end. It ends with 0 once all its files are written,
+and with another code where it could not: `REPORT`, `PROBLEMS` (a Problem a line) and `HASHES`; or, where it was to
+clean, `ROWS` alone. `ROWS` is there too where the file is no JSON Lines itself. What it prints is for the log.
+"""
+
+import errno
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.record import RecordFormat
+
+REPORT: Final = "report.json"
+PROBLEMS: Final = "problems.jsonl"
+HASHES: Final = "rows.hashes"
+ROWS: Final = "rows.jsonl"
+
+OUT_OF_MEMORY: Final = errno.ENOMEM
+FILE_TOO_LARGE: Final = errno.EFBIG
+DISK_FULL: Final = errno.ENOSPC
+"""Exit codes of its own."""
+
+
+class Task(StrEnum):
+    inspect = "inspect"
+    clean = "clean"
+    """Write the rows without an error."""
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Task
+    filename: str
+    """The upload's, a label."""
+    format: RecordFormat | None
+    """As it was named; null lets it be found."""
+    drop_duplicates: bool = False
+    """Of rows whose texts are the same to the letter, clean all but the first away."""
+    memory_bytes: int
+    """Most memory it may address."""
+    cpu_seconds: int
+    max_file_bytes: int
+    """Largest file it may write."""
