@@ -15,6 +15,7 @@ from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings, get_settings
 from app.storage import Storage
+from app.uploads.service import join_next
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
 from worker.leftovers import clear_leftovers
@@ -80,7 +81,8 @@ def inspect() -> None:
         return
     around = surroundings()
     try:
-        while not draining.is_set() and inspect_next(around.sessions, around.storage, around.settings.lease_seconds):
+        given = around.sessions, around.storage, around.settings.lease_seconds
+        while not draining.is_set() and (join_next(*given) or inspect_next(*given)):
             continue
     except DBAPIError as error:
         log.warning("inspection waits for Postgres", error=str(error)[:300])

@@ -32,7 +32,8 @@ EXAMPLE: dict[str, Any] = {
 
 
 class DatasetOut(BaseModel):
-    """An uploaded file of JSON Lines. It is `inspecting` until a worker has read it; `invalid` ones train nothing."""
+    """An uploaded file. It is `inspecting` until a worker has read it; `invalid` ones train nothing. One that came in
+    parts is `uploading` until they are joined."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
@@ -41,8 +42,8 @@ class DatasetOut(BaseModel):
     """The uploaded file's base name: a label, and never a path."""
     state: DatasetState
     bytes: int
-    sha256: str
-    """Of the stored bytes, in lower-case hex."""
+    sha256: str | None
+    """Of the stored bytes, in lower-case hex; null while the dataset is `uploading`."""
     format: RecordFormat | None
     """How its records are written, found by looking; null before the inspection, or when no row fits any."""
     num_examples: int | None
@@ -63,7 +64,7 @@ class DatasetOut(BaseModel):
             filename=dataset.filename,
             state=DatasetState(dataset.state),
             bytes=dataset.size,
-            sha256=dataset.sha256,
+            sha256=dataset.sha256 or None,
             format=RecordFormat(dataset.format) if dataset.format else None,
             num_examples=dataset.num_examples,
             problems=report.problems if report else [],

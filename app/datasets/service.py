@@ -13,7 +13,7 @@ from app.domain.artifact import StoredFile
 from app.domain.dataset import DatasetState, Problem, Report, inspect, split_lines
 from app.domain.identity import is_id
 from app.domain.page import Cursor
-from app.errors import DatasetInUse, DatasetNotFound
+from app.errors import DatasetInUse, DatasetNotFound, DatasetUploading
 from app.outbox import ring
 from app.storage import Storage
 
@@ -34,20 +34,52 @@ class DatasetService:
         expires_after_seconds: float | None = None,
     ) -> Dataset:
         """Enter bytes that storage holds, and ring for their inspection."""
+        dataset = self.expect(project_id, id, filename, stored.key, stored.size, expires_after_seconds)
+        dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
+        ring(self.session, project_id, "light")
+        return dataset
+
+    def expect(
+        self,
+        project_id: str,
+        id: str,
+        filename: str,
+        storage_key: str,
+        size: int,
+        expires_after_seconds: float | None = None,
+    ) -> Dataset:
+        """Enter a dataset whose bytes are on their way, until `arrive` or `refuse`."""
         dataset = Dataset(
             id=id,
             project_id=project_id,
             filename=filename,
-            state=DatasetState.inspecting,
-            storage_key=stored.key,
-            size=stored.size,
-            sha256=stored.sha256,
+            state=DatasetState.uploading,
+            storage_key=storage_key,
+            size=size,
+            sha256="",
         )
         self.datasets.add(dataset)
         if expires_after_seconds is not None:
             dataset.expires_at = dataset.created_at + timedelta(seconds=expires_after_seconds)
-        ring(self.session, project_id, "light")
         return dataset
+
+    def arrive(self, project_id: str, id: str, stored: StoredFile) -> bool:
+        """The bytes of an expected dataset are there: ring for their inspection. False if it was deleted meanwhile."""
+        dataset = self.datasets.find_locked(project_id, id, shared=False)
+        if dataset is None:
+            return False
+        dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
+        ring(self.session, project_id, "light")
+        return True
+
+    def refuse(self, project_id: str, id: str, code: str, message: str) -> None:
+        """An expected dataset is not what was to come; nothing if it was deleted meanwhile."""
+        dataset = self.datasets.find_locked(project_id, id, shared=False)
+        if dataset is not None:
+            dataset.state = DatasetState.inspecting
+            self.session.flush()
+            problem = Problem(line=1, pointer="", code=code, message=message)
+            self.conclude(dataset, Report(format=None, num_examples=0, problems=[problem], problem_counts={code: 1}))
 
     def find(self, project_id: str, id: str) -> Dataset | None:
         return self.datasets.find(project_id, id) if is_id(id, "file") else None
@@ -56,6 +88,13 @@ class DatasetService:
         dataset = self.find(project_id, id)
         if dataset is None:
             raise DatasetNotFound(id)
+        return dataset
+
+    def get_whole(self, project_id: str, id: str) -> Dataset:
+        """One whose bytes have all arrived."""
+        dataset = self.get(project_id, id)
+        if dataset.state == DatasetState.uploading:
+            raise DatasetUploading(id)
         return dataset
 
     def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Dataset]:
