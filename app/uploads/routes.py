@@ -112,7 +112,7 @@ async def post_part(id: str, request: Request, caller: CallerDep, storage: Stora
     sessions, part_id = request.app.state.sessions, new_id("part")
     await run_in_threadpool(_check_room, sessions, caller.project_id, id)
     key = part_key(caller.project_id, id, part_id)
-    stored = await store_body(request, storage, key, MAX_PART_BYTES)
+    stored = await store_body(request, storage, key, MAX_PART_BYTES, min_bytes=1)
 
     def add(session: Session) -> PartOut:
         return PartOut.of(UploadService(session).add_part(caller.project_id, id, part_id, stored))

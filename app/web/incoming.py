@@ -79,7 +79,7 @@ async def chunks_of(request: Request) -> AsyncIterator[bytes]:
         raise BadRequest("The connection ended before the body did; send it again.") from error
 
 
-async def store_body(request: Request, storage: Storage, key: str, max_bytes: int) -> StoredFile:
+async def store_body(request: Request, storage: Storage, key: str, max_bytes: int, min_bytes: int = 0) -> StoredFile:
     """The body as it is, under `key`. Whatever goes wrong on the way leaves nothing behind."""
     digest = BodyDigest(request)
     async with storage.writer(key) as writer:
@@ -87,6 +87,8 @@ async def store_body(request: Request, storage: Storage, key: str, max_bytes: in
             await writer.write(chunk)
             if writer.size > max_bytes:
                 raise TooLarge(f"The body is larger than the {max_bytes:,} bytes allowed; split it.")
+        if writer.size < min_bytes:
+            raise BadRequest("The body is empty; send the bytes as the body itself.")
         digest.check(await writer.sha256())
     return await writer.stored(key)
 
