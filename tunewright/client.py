@@ -33,12 +33,25 @@ class Client:
     # Datasets
 
     def upload_dataset(
-        self, path: str | Path, progress: upload.Progress | None = None, *, expires_after_seconds: int | None = None
+        self,
+        path: str | Path,
+        progress: upload.Progress | None = None,
+        *,
+        expires_after_seconds: int | None = None,
+        resume: bool = False,
     ) -> Dataset:
-        """Sends the file as it is read. The dataset is inspected afterwards: see `wait_for_dataset`. It is deleted when
-        it expires and no unfinished job uses it; the server may have a time of its own for those that do not say."""
+        """Sends the file as it is read, a large one in parts. The dataset is inspected afterwards: see
+        `wait_for_dataset`. It is deleted when it expires and no unfinished job uses it; the server may have a time of
+        its own for those that do not say.
+
+        A part that gets no answer is sent again, for two minutes. What was interrupted for longer goes on with
+        `resume`: parts of a file of this name and size that the server holds are not sent again."""
+        path = Path(path)
+        if path.stat().st_size > upload.WHOLE_BYTES:
+            sent_as = upload.send_in_parts(self._transport, path, progress, expires_after_seconds, resume)
+            return self.get_dataset(sent_as)
         params = {} if expires_after_seconds is None else {"expires_after_seconds": expires_after_seconds}
-        with upload.Upload(Path(path), progress) as file:
+        with upload.Upload(path, progress) as file:
             sent = {"file": (file.filename, file)}
             return Dataset.read(self._transport.ask("POST", "datasets", params=params, files=sent))
 

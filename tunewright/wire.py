@@ -24,13 +24,14 @@ def read_value(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dataset(Answer):
-    """`state` is inspecting, ready or invalid; `problems` says what is wrong, `problem_counts` how often."""
+    """`state` is uploading (its parts are being joined), inspecting, ready or invalid; `problems` says what is wrong,
+    `problem_counts` how often."""
 
     id: str
     filename: str
     state: str
     bytes: int
-    sha256: str
+    sha256: str | None
     format: str | None
     num_examples: int | None
     problems: list[dict[str, Any]]

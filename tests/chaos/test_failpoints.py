@@ -39,6 +39,7 @@ from tests.chaos.server_cases import (
     watch,
 )
 from tests.chaos.stage import Stage
+from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
 from tests.chaos.worker_cases import (
     fail,
     give_up_checkpoint,
@@ -68,7 +69,10 @@ CASES: dict[str, Case] = {
     **{case.__name__: case for case in (fail, release, let_go, read_adapter, give_up_checkpoint)},
     **{case.__name__: case for case in (record_late, sign_of_life)},
     **dict.fromkeys(("claim_inspection", "conclude_inspection"), inspection),
-    **dict.fromkeys(("upload_dataset", "store_object"), upload),
+    **dict.fromkeys(("upload_dataset", "store_object", "name_object"), upload),
+    **{case.__name__: case for case in (post_upload, complete_upload, cancel_upload, expire_uploads)},
+    **dict.fromkeys(("check_room", "post_part"), part),
+    **dict.fromkeys(("claim_join", "join_parts", "conclude_join"), join),
     **{case.__name__: case for case in (post_job, pause_job, retry_job, cancel_job, find_caller)},
     **{case.__name__: case for case in (delete_job, delete_dataset, delete_adapter)},
     **dict.fromkeys(("stream_job", "follow"), watch),
