@@ -99,8 +99,8 @@ FAILURES: Final = (OSError, BaseError, StorageFull)
 
 class Joined(NamedTuple):
     stored: StoredFile
-    md5: str
-    """In hex."""
+    md5: str | None
+    """In hex, if it was asked for."""
 
 
 class Storage:
@@ -133,18 +133,19 @@ class Storage:
         with source.open("rb") as file:
             return self._put(key, iter(lambda: file.read(CHUNK_BYTES), b""), path, "store_file")
 
-    def join(self, key: str, keys: Sequence[str], path: str) -> Joined:
+    def join(self, key: str, keys: Sequence[str], path: str, *, with_md5: bool = False) -> Joined:
         """Store under `key` what lies under `keys`, one after the other. FileNotFoundError if one of them is gone."""
-        md5 = hashlib.md5(usedforsecurity=False)
+        md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
         def chunks() -> Iterator[bytes]:
             for part in keys:
                 for chunk in self.read(part):
-                    md5.update(chunk)
+                    if md5:
+                        md5.update(chunk)
                     yield chunk
 
         stored = self._put(key, chunks(), path, "join_parts")
-        return Joined(stored, md5.hexdigest())
+        return Joined(stored, md5.hexdigest() if md5 else None)
 
     def _put(self, key: str, chunks: Iterable[bytes], path: str, step: str) -> StoredFile:
         digest, size = hashlib.sha256(), 0

@@ -28,13 +28,15 @@ from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
 from app.embedded.postgres import embedded_postgres
 from app.keys.service import KeyService
+from app.storage import Storage
+from app.uploads.service import join_next
 from benchmarks import machine
 from benchmarks.metrics_range import serving
 from benchmarks.processes import ROOT, peak_memory
 
 LEAST_RATIO, MOST_MEMORY = 0.7, 64 * 2**20
 CHUNK = 2**20
-PART_BYTES = 16 * 2**20
+PART_BYTES = 32 * 2**20
 BOUNDARY = b"------------------------d74496d66958873e"
 
 BARE = """
@@ -139,7 +141,6 @@ def measure(folder: Path, num_bytes: int, repeats: int) -> dict[str, Any]:
         engine = connect(database_url, pool_size=1)
         with transaction(open_sessions(engine)) as session:
             key = KeyService(session).create(find_or_create_project(session, "default"), "benchmark")
-        engine.dispose()
         with serving(database_url, folder) as (url, pid), bare_server(folder) as bare_url:
             ours, sender = Server(url, key), Sender(num_bytes)
             ours.ask("GET", "/datasets")
@@ -150,8 +151,16 @@ def measure(folder: Path, num_bytes: int, repeats: int) -> dict[str, Any]:
                     began = time.perf_counter()
                     made = send()
                     rates.setdefault(name, []).append(num_bytes / (time.perf_counter() - began) / 1e6)
-                    check_and_forget(ours, made, sender)
+                    if name == "parts":
+                        began = time.perf_counter()
+                        join_next(open_sessions(engine), Storage(f"file://{folder}/storage"))
+                        rates.setdefault("joining", []).append(num_bytes / (time.perf_counter() - began) / 1e6)
+                    check(ours, made, sender)
+                    # Without a dispatcher nobody else removes it.
+                    for path in [*folder.glob("storage/**/file-*"), *folder.glob("storage/**/part_*")]:
+                        path.unlink()
             grown = peak_memory(pid) - idle
+        engine.dispose()
     medians = {name: round(statistics.median(found), 1) for name, found in rates.items()}
     ratios = {name: round(medians[name] / medians["bare"], 3) for name in ("body", "form", "parts")}
     return {
@@ -164,17 +173,14 @@ def measure(folder: Path, num_bytes: int, repeats: int) -> dict[str, Any]:
         "least_ratio": LEAST_RATIO,
         "memory_above_idle_bytes": grown,
         "most_memory_bytes": MOST_MEMORY,
-        "passed": min(ratios["body"], ratios["form"]) >= LEAST_RATIO and grown <= MOST_MEMORY,
+        "passed": min(ratios.values()) >= LEAST_RATIO and grown <= MOST_MEMORY,
     }
 
 
-def check_and_forget(server: Server, made: Any, sender: Sender) -> None:
-    if isinstance(made, dict):
-        if made["sha256"] != sender.sha256:
-            raise RuntimeError("other bytes arrived than were sent")
-        server.ask("DELETE", f"/datasets/{made['id']}")
-    elif isinstance(made, str):
-        server.ask("DELETE", f"/datasets/{made}")
+def check(server: Server, made: Any, sender: Sender) -> None:
+    dataset = server.ask("GET", f"/datasets/{made}") if isinstance(made, str) else made
+    if dataset and dataset["sha256"] != sender.sha256:
+        raise RuntimeError("other bytes arrived than were sent")
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ Progress = Callable[[int, int], None]
 """Called with the bytes read and the bytes in all."""
 WHOLE_BYTES = 64 * 2**20
 """Up to so much goes in one request."""
-PART_BYTES = 16 * 2**20
+PART_BYTES = 32 * 2**20
+"""The server takes 64 MiB at most. Smaller ones lose less when a connection breaks, and larger ones less time."""
 PASSING = (500, 502, 503, 504)
 """Answers of a server, or of a proxy before it, that may be others in a moment."""
 

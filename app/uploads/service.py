@@ -189,7 +189,8 @@ def join_next(sessions: Sessions, storage: Storage, lease_seconds: float = LEASE
     keys = {part.id: part.storage_key for part in parts}
     try:
         key = dataset_key(upload.project_id, upload.dataset_id)
-        joined = storage.join(key, [keys[id] for id in upload.part_ids or ()], upload.filename)
+        chosen = [keys[id] for id in upload.part_ids or ()]
+        joined = storage.join(key, chosen, upload.filename, with_md5=upload.md5 is not None)
     except FileNotFoundError:
         joined = None
     with transaction(sessions, "conclude_join") as session:

@@ -404,12 +404,12 @@ def test_a_joining_that_comes_too_late_changes_nothing(
     dispatcher = Dispatcher(settings, sessions)
 
     class Slow(Storage):
-        def join(self, *given: Any) -> Any:
+        def join(self, *given: Any, **options: Any) -> Any:
             with transaction(sessions) as session:
                 session.execute(update(Upload).values(joining_until=func.clock_timestamp()))
             assert join_all() == 1
             dispatcher.collect()
-            return super().join(*given)
+            return super().join(*given, **options)
 
     assert join_next(sessions, Slow(settings.storage))
     dataset = api.get(f"/datasets/{made['dataset_id']}").json()
