@@ -3,6 +3,8 @@ body to a file; and the most memory that the server ever took for it.
 
 Both servers run in processes of their own under the same uvicorn, and are asked in turn over a socket. Ours computes
 the digest, writes through its storage, waits for the disk and commits a row; `bare, on disk` waits for the disk too.
+The bar is on a body and on a form. `parts` are sent one after the other, and each waits for the disk and a row of its
+own; `joining` is what the light worker does with them afterwards.
 """
 
 import argparse
@@ -173,7 +175,7 @@ def measure(folder: Path, num_bytes: int, repeats: int) -> dict[str, Any]:
         "least_ratio": LEAST_RATIO,
         "memory_above_idle_bytes": grown,
         "most_memory_bytes": MOST_MEMORY,
-        "passed": min(ratios.values()) >= LEAST_RATIO and grown <= MOST_MEMORY,
+        "passed": min(ratios["body"], ratios["form"]) >= LEAST_RATIO and grown <= MOST_MEMORY,
     }
 
 
