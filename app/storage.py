@@ -6,6 +6,7 @@ name them in a transaction; object stores promise that by themselves.
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -232,8 +233,8 @@ async def _written_beside(path: Path) -> AsyncIterator[io.BufferedWriter]:
         with file:
             yield file
             await asyncio.to_thread(_keep, file)
-        with around("name_object"):
-            beside.replace(path)
+            with around("name_object"):
+                beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -244,7 +245,10 @@ def _create(path: Path) -> io.BufferedWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         # An empty folder may be tidied away meanwhile.
         with suppress(FileNotFoundError):
-            return path.open("xb")
+            file = path.open("xb")
+            # As long as it grows, and however slowly, nobody tidies it away.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return file
 
 
 def _keep(file: io.BufferedWriter) -> None:
@@ -269,6 +273,16 @@ def _checked(key: str) -> str:
     return key
 
 
+def _removed_unless_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        path.unlink()
+        return True
+
+
 def _tidied(place: Path, before: float) -> int:
     removed = 0
     try:
@@ -277,8 +291,7 @@ def _tidied(place: Path, before: float) -> int:
             if path.is_dir() and not path.is_symlink():
                 removed += _tidied(path, before)
             elif HALF_WRITTEN.fullmatch(path.name) and path.lstat().st_mtime < before:
-                path.unlink()
-                removed += 1
+                removed += _removed_unless_locked(path)
         if was_idle:
             place.rmdir()
             removed += 1

@@ -47,10 +47,9 @@ class Client:
         A part that gets no answer is sent again, for two minutes. What was interrupted for longer goes on with
         `resume`: parts of a file of this name and size that the server holds are not sent again."""
         path = Path(path)
-        if path.stat().st_size > upload.WHOLE_BYTES:
-            sent_as = upload.send_in_parts(self._transport, path, progress, expires_after_seconds, resume)
-            return self.get_dataset(sent_as)
         params = {} if expires_after_seconds is None else {"expires_after_seconds": expires_after_seconds}
+        if path.stat().st_size > upload.WHOLE_BYTES:
+            return self.get_dataset(upload.send_in_parts(self._transport, path, progress, params, resume))
         with upload.Upload(path, progress) as file:
             sent = {"file": (file.filename, file)}
             return Dataset.read(self._transport.ask("POST", "datasets", params=params, files=sent))

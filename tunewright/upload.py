@@ -4,7 +4,7 @@ import base64
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -53,17 +53,17 @@ class Part(io.BytesIO):
 
 
 def send_in_parts(
-    transport: Transport, path: Path, progress: Progress | None, expires_after_seconds: int | None, resume: bool
+    transport: Transport, path: Path, progress: Progress | None, wanted: Mapping[str, Any], resume: bool
 ) -> str:
-    """The id of the dataset that the file becomes. With `resume`, parts that a pending upload of a file of this name
-    and size holds already are not sent again: they are known by their SHA-256, so that no other bytes can come in."""
+    """The id of the dataset that the file becomes; `wanted` is what else is asked of it. With `resume`, parts that a
+    pending upload of a file of this name and size holds already are not sent again: they are known by their SHA-256, so
+    that no other bytes can come in."""
     with path.open("rb") as file:
         total = os.fstat(file.fileno()).st_size
         begun = find_pending(transport, name_of(path), total) if resume else None
         if begun is None:
-            wanted = {"bytes": total, "filename": name_of(path)}
-            wanted |= {} if expires_after_seconds is None else {"expires_after_seconds": expires_after_seconds}
-            begun = transport.ask("POST", "uploads", json=wanted)
+            fields = {"bytes": total, "filename": name_of(path), **wanted}
+            begun = transport.ask("POST", "uploads", json=fields)
         there = {part["sha256"]: part["id"] for part in begun["parts"]}
         part_ids = []
         for part in parts_of(file, total, progress):
@@ -73,8 +73,8 @@ def send_in_parts(
             elif progress:
                 progress(part.start + len(part.getbuffer()), total)
             part_ids.append(there[digest])
-    wanted = {"part_ids": part_ids}
-    completed = patiently(lambda: transport.ask("POST", "uploads", begun["id"], "complete", json=wanted))
+    chosen = {"part_ids": part_ids}
+    completed = patiently(lambda: transport.ask("POST", "uploads", begun["id"], "complete", json=chosen))
     return str(completed["dataset_id"])
 
 

@@ -13,6 +13,7 @@ from app.domain.artifact import StoredFile
 from app.domain.dataset import DatasetState, Problem, Report, inspect, split_lines
 from app.domain.identity import is_id
 from app.domain.page import Cursor
+from app.domain.record import RecordFormat
 from app.errors import DatasetInUse, DatasetNotFound, DatasetUploading
 from app.outbox import ring
 from app.storage import Storage
@@ -47,6 +48,7 @@ class DatasetService:
         storage_key: str,
         size: int,
         expires_after_seconds: float | None = None,
+        format: RecordFormat | None = None,
     ) -> Dataset:
         """Enter a dataset whose bytes are on their way, until `arrive` or `refuse`."""
         dataset = Dataset(
@@ -57,6 +59,7 @@ class DatasetService:
             storage_key=storage_key,
             size=size,
             sha256="",
+            format=format,
         )
         self.datasets.add(dataset)
         if expires_after_seconds is not None:

@@ -21,6 +21,8 @@ class Upload(Base):
     size: Mapped[int]
     """Bytes of the whole file, as promised when it began."""
     state: Mapped[str]
+    format: Mapped[str | None]
+    """Of its rows, if its sender named it."""
     dataset_expires_after_seconds: Mapped[float | None]
     part_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     """The parts of the file in their order, set when it is completed, and so are the next two."""

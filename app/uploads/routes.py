@@ -68,6 +68,7 @@ def post_upload(
         clean_filename(wanted.filename),
         lasts_seconds=settings.upload_ttl_seconds,
         dataset_expires_after_seconds=settings.dataset_ttl_seconds if lasts is None else lasts,
+        format=wanted.format,
     )
     response.headers["Location"] = f"/uploads/{upload.id}"
     return UploadOut.with_parts(upload, ())

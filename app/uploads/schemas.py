@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.tables import Upload, UploadPart
+from app.domain.record import RecordFormat
 from app.domain.upload import MAX_PARTS, UploadState
 from app.settings import CENTURY_SECONDS
 
@@ -27,6 +28,8 @@ class UploadIn(BaseModel):
     """A label, and a hint at what is in it; never a path."""
     expires_after_seconds: Annotated[int | None, Field(ge=1, le=CENTURY_SECONDS)] = None
     """Delete the dataset so long after the completion; the server's default."""
+    format: Annotated[RecordFormat | None, Field(strict=False)] = None
+    """Of its rows; found by looking unless it is named."""
 
 
 class CompletionIn(BaseModel):

@@ -12,6 +12,7 @@ from app.domain.artifact import StoredFile
 from app.domain.identity import is_id, new_id
 from app.domain.page import Cursor
 from app.domain.place import dataset_key
+from app.domain.record import RecordFormat
 from app.domain.upload import MAX_PART_BYTES, MAX_PARTS, UploadState
 from app.errors import InvalidParts, TooLarge, UploadNotFound, UploadNotPending
 from app.outbox import ring
@@ -32,6 +33,7 @@ class UploadService:
         *,
         lasts_seconds: float,
         dataset_expires_after_seconds: float | None = None,
+        format: RecordFormat | None = None,
     ) -> Upload:
         """`size` in bytes; the caller has cleaned `filename` and knows the largest size allowed."""
         upload = Upload(
@@ -41,6 +43,7 @@ class UploadService:
             size=size,
             state=UploadState.pending,
             dataset_expires_after_seconds=dataset_expires_after_seconds,
+            format=format,
         )
         self.uploads.add(upload, timedelta(seconds=lasts_seconds))
         return upload
@@ -102,6 +105,7 @@ class UploadService:
             dataset_key(project_id, upload.dataset_id),
             upload.size,
             upload.dataset_expires_after_seconds,
+            RecordFormat(upload.format) if upload.format else None,
         )
         ring(self.session, project_id, "light")
         return upload

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("filename", sa.Text(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("format", sa.Text(), nullable=True),
         sa.Column("dataset_expires_after_seconds", sa.Double(), nullable=True),
         sa.Column("part_ids", ARRAY(sa.Text()), nullable=True),
         sa.Column("md5", sa.Text(), nullable=True),

@@ -13,18 +13,18 @@ from worker.inspection.compression import Unpacked, find_compression
 from worker.inspection.csv_rows import read_csv
 from worker.inspection.flaws import Broken, Flawed, Unreadable
 from worker.inspection.json_array import read_array
-from worker.inspection.recognition import BOM, PACKED_TWICE, Recognized, recognize
-from worker.inspection.source import Source
+from worker.inspection.recognition import BOM, PACKED_TWICE, UNKNOWN, Recognized, recognize
+from worker.inspection.source import CHUNK_BYTES, Source
 
-__all__ = ["Flawed", "Rows", "Unreadable", "read_rows"]
+__all__ = ["CHUNK_BYTES", "Flawed", "Rows", "Unreadable", "read_rows"]
 
 
 @dataclass
 class Rows:
     """`lines` are JSON Lines without their newline; reading them may raise Unreadable, and one may be Flawed."""
 
-    container: str | None
-    """jsonl, json, csv, parquet or text; None for a file that holds no rows."""
+    container: str
+    """jsonl, json, csv, parquet or text; unknown for what no rows can be read from."""
     compression: str
     """none, gzip or zstd."""
     why: str
@@ -51,7 +51,7 @@ def read_rows(source: BinaryIO, filename: str, scratch: Path) -> Rows:
 def _recognize(head: bytes, filename: str, compression: str) -> Recognized:
     if compression != "none" and find_compression(head) != "none":
         refusal = Finding("", "other_compression", f"The file is {PACKED_TWICE}.")
-        return Recognized(None, "It is packed once more.", refusal)
+        return Recognized(UNKNOWN, "It is packed once more.", refusal)
     return recognize(head, filename)
 
 

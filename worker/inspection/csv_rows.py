@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from app.domain.dataset import split_lines
-from app.domain.record import KEYS, MAX_LINE_BYTES, brief, find_format
+from app.domain.record import MAX_LINE_BYTES, find_format
 from worker.inspection.flaws import Broken, Flawed
 
 DELIMITERS: Final = (",", ";", "\t")
@@ -39,8 +39,7 @@ def read_header(line: bytes) -> Header | None:
 def check_header(header: Header | None) -> Header:
     if header is None or not header.fits:
         names = ", ".join(brief(name) for name in (header.names if header else ())[:8]) or "none"
-        ways = "; ".join(",".join(sorted(keys)) for keys in KEYS.values())
-        said = f"The first row ({names}) does not name the columns of a format; write a header row, one of: {ways}."
+        said = f"The first row ({names}) names no format's columns; write a header row, such as prompt,completion."
         raise Broken("no_header", said)
     named = [name for name in header.names if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):
@@ -108,13 +107,22 @@ class _Lines:
         raise Broken("line_too_long", f"{size}; split the record.")
 
 
+def required(names: Sequence[str]) -> frozenset[str]:
+    """Those without which the columns would fit another format, or none."""
+    format = find_format(dict.fromkeys(names))
+    return frozenset(name for name in names if find_format(dict.fromkeys(set(names) - {name})) != format)
+
+
+def brief(name: str) -> str:
+    return ascii(name[:60])[:60]
+
+
 class _Maker:
     """Turns cells into a line of JSON."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        format = find_format(dict.fromkeys(names))
-        self._required = KEYS[format] if format else frozenset()
+        self._required = required(names)
         self._keys = [json.dumps(name, ensure_ascii=False) for name in names]
 
     def line(self, cells: Sequence[str]) -> bytes:

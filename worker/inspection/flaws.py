@@ -1,5 +1,6 @@
 """What keeps a file, or one row of it, from being read."""
 
+from app.domain.container import CONTAINER_CODES
 from app.domain.record import Finding
 
 
@@ -8,6 +9,7 @@ class Broken(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
+        assert code in CONTAINER_CODES
         self.finding = Finding("", code, message)
 
 
@@ -29,6 +31,7 @@ class Flawed(bytes):
 
     @classmethod
     def of(cls, line: bytes, code: str, message: str) -> "Flawed":
+        assert code in CONTAINER_CODES
         flawed = cls(line)
         flawed.finding = Finding("", code, message)
         return flawed

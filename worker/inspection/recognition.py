@@ -36,10 +36,11 @@ JSON_NAMES: Final = frozenset({".json", ".jsonl", ".ndjson", ".jsonlines"})
 CSV_NAMES: Final = frozenset({".csv", ".tsv"})
 TEXT_NAMES: Final = frozenset({".txt", ".text", ".md"})
 PACKED_NAMES: Final = frozenset({".gz", ".gzip", ".zst", ".zstd"})
+UNKNOWN: Final = "unknown"
 
 
 class Recognized(NamedTuple):
-    container: str | None
+    container: str
     why: str
     refusal: Finding | None = None
     header: Header | None = None
@@ -50,7 +51,7 @@ def recognize(head: bytes, filename: str) -> Recognized:
     if head.startswith(b"PAR1"):
         return Recognized("parquet", "It begins with Parquet's magic.")
     if refusal := _refusal(head):
-        return Recognized(None, "It is nothing that rows can be read from.", refusal)
+        return Recognized(UNKNOWN, "It is nothing that rows can be read from.", refusal)
     text = head.removeprefix(BOM)
     hint = _hint(filename)
     is_text = hint in TEXT_NAMES
@@ -63,7 +64,7 @@ def recognize(head: bytes, filename: str) -> Recognized:
         return Recognized("jsonl", "It begins with a JSON object, and a line holds one.")
     if b"\0" in text.partition(b"\n")[0]:
         said = "The file begins with NUL bytes: it is no text, or was never written to its end. Send text or Parquet."
-        return Recognized(None, "It is nothing that rows can be read from.", Finding("", "nul_bytes", said))
+        return Recognized(UNKNOWN, "It is nothing that rows can be read from.", Finding("", "nul_bytes", said))
     return _recognize_lines(text, hint)
 
 

@@ -84,7 +84,7 @@ def test_parts_in_any_order_become_a_dataset(
     sessions: Sessions,
     settings: Settings,
 ) -> None:
-    id = begin(expires_after_seconds=3600)
+    id = begin(expires_after_seconds=3600, format="prompt_completion")
     assert is_id(id, "upload")
     pieces = cut(DATA, 1000)
     order = list(range(len(pieces)))
@@ -108,6 +108,7 @@ def test_parts_in_any_order_become_a_dataset(
     url = f"/datasets/{completed['dataset_id']}"
     dataset = api.get(url).json()
     assert (dataset["state"], dataset["bytes"], dataset["sha256"]) == ("uploading", len(DATA), None)
+    assert dataset["format"] == "prompt_completion"
     assert datetime.fromisoformat(dataset["expires_at"]) - datetime.fromisoformat(dataset["created_at"]) == timedelta(
         hours=1
     )
@@ -190,6 +191,7 @@ def test_parts_that_do_not_make_the_file(api: TestClient, begin: Begin, send: Se
         {"bytes": 9, "filename": ""},
         {"bytes": 9, "filename": 7},
         {"bytes": 9, "filename": "a", "purpose": "fine-tune"},
+        {"bytes": 9, "filename": "a", "format": "poem"},
         {"bytes": 9, "filename": "a", "expires_after_seconds": 0},
         [],
     ],

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from app.domain.container import CONTAINER_CODES
 from app.domain.record import MAX_LINE_BYTES, Finding, is_blank, parse_line
 from worker.inspection import compression
 from worker.inspection.compression import zstd
@@ -362,6 +364,7 @@ def test_what_is_no_dataset_is_refused_at_its_first_line(
 ) -> None:
     rows = open_rows(PACKERS[packing](data), name)
     assert rows.compression in (packing, "gzip")
+    assert rows.container in ("unknown", "csv", "json")
     assert refused(rows) == (1, code)
 
 
@@ -454,3 +457,8 @@ def test_a_huge_cell_ends_the_reading(open_rows: Open) -> None:
     text = b"x" * (MAX_LINE_BYTES + 1)
     assert refused(open_rows(b"text,note\na,b\n" + text + b",c\n")) == (2, "line_too_long")
     assert refused(open_rows(b'text,note\na,b\n"' + b"x\n" * (MAX_LINE_BYTES // 2 + 1))) == (2, "unclosed_quote")
+
+
+def test_the_page_tells_every_code() -> None:
+    page = (Path(__file__).parents[3] / "docs/datasets.md").read_text().partition("### When a file cannot be read")[2]
+    assert set(re.findall(r"`([a-z0-9_]+)`", page.partition("\n## ")[0])) >= CONTAINER_CODES.keys()
