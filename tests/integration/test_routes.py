@@ -1,5 +1,6 @@
 """What holds for every route, taken from the real app's own list of them, so that a new route is held to it too."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -187,6 +188,12 @@ def test_every_route_tells_its_errors(method: str, path: str, operation: dict[st
             assert response["content"]["application/problem+json"]["schema"] == {
                 "$ref": "#/components/schemas/ProblemDetails"
             }
+
+
+def test_every_reference_leads_to_a_schema() -> None:
+    names = set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(OPENAPI)))
+    assert names == {f"components/schemas/{name}" for name in OPENAPI["components"]["schemas"]} & names
+    assert "components/schemas/DatasetOut" in names
 
 
 def test_every_route_tells_that_it_wants_a_key() -> None:
