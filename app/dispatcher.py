@@ -24,6 +24,7 @@ from app.retention.collector import Collector
 from app.settings import Settings, get_settings
 from app.storage import FAILURES as STORAGE_FAILURES
 from app.storage import Storage
+from app.uploads.service import UploadService
 from app.workers.service import WorkerService
 
 log = structlog.get_logger()
@@ -59,7 +60,10 @@ class Dispatcher:
         with transaction(self.sessions, "remind") as session:
             for queue, projects in (
                 ("training", QueueRepository(session).projects_with_work()),
-                ("light", DatasetService(session).projects_with_work()),
+                (
+                    "light",
+                    {*DatasetService(session).projects_with_work(), *UploadService(session).projects_with_work()},
+                ),
             ):
                 if projects and not self.is_ringing(queue):
                     for project_id in projects:

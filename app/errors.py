@@ -3,16 +3,16 @@
 TunewrightError
 ├── Unauthorized 401, Forbidden 403
 ├── NotFound 404
-│   └── DatasetNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
+│   └── DatasetNotFound, UploadNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, NotInspected,
-│       NothingToKeep, ModelExists, RequestInProgress
+│       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending
 ├── BadRequest 400
-│   └── BadCursor, NotJson, BadMultipart, BadModelFolder
+│   └── BadCursor, NotJson, BadMultipart, BadModelFolder, BadDigest, DigestMismatch
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
-├── InvalidSpec 422 (every bad field at once), IdempotencyKeyReused 422
+├── InvalidSpec 422 (every bad field at once), IdempotencyKeyReused 422, InvalidParts 422
 └── StorageFull 507
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
 """
@@ -65,6 +65,10 @@ class NotFound(TunewrightError):
 
 class DatasetNotFound(NotFound):
     code, noun, listing = "dataset_not_found", "dataset", "/datasets"
+
+
+class UploadNotFound(NotFound):
+    code, noun, listing = "upload_not_found", "upload", "/uploads"
 
 
 class JobNotFound(NotFound):
@@ -151,6 +155,22 @@ class NothingToKeep(Conflict):
         super().__init__(f"No row of dataset {id} is free of errors; GET /datasets/{id}/problems lists what is wrong.")
 
 
+class DatasetUploading(Conflict):
+    code = "dataset_uploading"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f"The parts of dataset {id} are still being joined; ask again in a moment.")
+
+
+class UploadNotPending(Conflict):
+    code = "upload_not_pending"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Upload {id} is {state}; begin another one with POST /uploads.")
+
+
 class ModelExists(Conflict):
     code = "model_exists"
 
@@ -187,6 +207,20 @@ class BadModelFolder(BadRequest):
     code = "bad_model_folder"
 
 
+class BadDigest(BadRequest):
+    """A digest header is malformed; write `Content-Digest: sha-256=:…:`, the SHA-256 in base64, or leave it out."""
+
+    code = "bad_digest"
+
+
+class DigestMismatch(BadRequest):
+    code = "digest_mismatch"
+
+    def __init__(self, found: str, expected: str) -> None:
+        self.found, self.expected = found, expected
+        super().__init__(f"The body arrived with the SHA-256 {found}, and not with {expected}; send it again.")
+
+
 class TooLarge(TunewrightError):
     status, code = 413, "too_large"
 
@@ -216,6 +250,10 @@ class IdempotencyKeyReused(TunewrightError):
     """This Idempotency-Key was used for another request; take a new key for each thing to make."""
 
     status, code = 422, "idempotency_key_reused"
+
+
+class InvalidParts(TunewrightError):
+    status, code = 422, "invalid_parts"
 
 
 class StorageFull(TunewrightError):

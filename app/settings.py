@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     spare_child: bool = True
     """Keep one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
 
+    upload_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
+    """Time within which an upload by parts must be completed; its parts are removed then."""
     orphan_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
     """Age at which stored bytes that nothing names are removed, if what left them has been over for as long."""
     keep_checkpoints_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)

@@ -24,14 +24,15 @@ def read_value(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dataset(Answer):
-    """`state` is inspecting, ready or invalid; `problems` has the first things wrong, `problem_counts` counts them all;
-    `statistics` says what the rows are like. What the inspection has yet to find is None."""
+    """`state` is uploading (its parts are being joined), inspecting, ready or invalid; `problems` has the first things
+    wrong, `problem_counts` counts them all; `statistics` says what the rows are like. What the inspection has yet to
+    find is None."""
 
     id: str
     filename: str
     state: str
     bytes: int
-    sha256: str
+    sha256: str | None
     format: str | None
     format_reason: str | None
     num_examples: int | None

@@ -14,6 +14,7 @@ from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings, get_settings
 from app.storage import FAILURES, Storage
+from app.uploads.service import join_next
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
 from worker.inspector import Place, clear_scratch, inspect_next
@@ -86,7 +87,8 @@ def inspect() -> None:
     place = Place(around.sessions, around.storage, settings.work_dir, settings.lease_seconds, settings.max_upload_bytes)
     try:
         clear_scratch(settings.work_dir)
-        while not draining.is_set() and inspect_next(place, draining):
+        joining = around.sessions, around.storage, settings.lease_seconds
+        while not draining.is_set() and (join_next(*joining) or inspect_next(place, draining)):
             continue
     except DBAPIError as error:
         log.warning("inspection waits for Postgres", error=str(error)[:300])

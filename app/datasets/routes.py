@@ -4,22 +4,28 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
 from app.datasets.repository import ProblemFilter
 from app.datasets.schemas import DatasetOut, ProblemOut, ProblemPage
 from app.datasets.service import DatasetService
 from app.datasets.upload import Upload, receive
-from app.db.session import Sessions, transaction
+from app.domain.caller import Caller
 from app.domain.identity import new_id
+from app.domain.label import clean_filename
 from app.domain.page import NumberCursor
 from app.domain.place import dataset_key
 from app.domain.problem import Severity
 from app.domain.record import RecordFormat
 from app.errors import (
     BadCursor,
+    BadDigest,
     BadMultipart,
+    BadRequest,
     DatasetInUse,
     DatasetNotFound,
+    DatasetUploading,
+    DigestMismatch,
     IdempotencyKeyReused,
     NothingToKeep,
     NotInspected,
@@ -30,11 +36,11 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.settings import CENTURY_SECONDS
-from app.storage import Storage
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.download import download
 from app.web.idempotency import Created, OnceDep
+from app.web.incoming import BODY, entered, refuse_forms, store_body
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
@@ -66,6 +72,7 @@ CONTENT: dict[int | str, dict[str, Any]] = {
     304: {"description": "`If-None-Match` names the bytes that are there."},
 }
 
+FilenameQuery = Annotated[str, Query(description="The file's name: a label, and a hint at what is in it.")]
 ExpiryQuery = Annotated[
     int | None,
     Query(ge=1, le=CENTURY_SECONDS, description="Delete the dataset so long after its creation; the server's default."),
@@ -102,33 +109,56 @@ async def upload_dataset(
     waits."""
     id = new_id("file")
     upload = await receive(request, storage, dataset_key(caller.project_id, id), settings.max_upload_bytes)
-    lasts = settings.dataset_ttl_seconds if expires_after_seconds is None else expires_after_seconds
-    sessions = request.app.state.sessions
-    dataset = await run_in_threadpool(_enter, sessions, storage, caller.project_id, id, upload, lasts, format)
     response.headers["Location"] = f"/datasets/{id}"
-    return dataset
+    return await _enter(request, caller, id, upload, expires_after_seconds, format)
 
 
-def _enter(
-    sessions: Sessions,
-    storage: Storage,
-    project_id: str,
-    id: str,
-    upload: Upload,
-    lasts: float | None,
-    format: RecordFormat | None,
+@router.put(
+    "",
+    status_code=201,
+    summary="Upload a dataset as the body itself",
+    openapi_extra=BODY,
+    responses=problems(BadRequest, BadDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
+)
+async def put_dataset(
+    request: Request,
+    response: Response,
+    caller: CallerDep,
+    storage: StorageDep,
+    settings: SettingsDep,
+    filename: FilenameQuery = "dataset",
+    expires_after_seconds: ExpiryQuery = None,
+    format: FormatQuery = None,
 ) -> DatasetOut:
-    try:
-        with transaction(sessions, "upload_dataset") as session:
-            dataset = DatasetService(session).add(project_id, id, upload.filename, upload.stored, lasts, format)
-            return DatasetOut.of(dataset)
-    except Exception:
-        # A commit whose answer was lost may have happened, and bytes that a row names must stay.
-        with transaction(sessions, "find_upload") as session:
-            is_entered = DatasetService(session).find(project_id, id) is not None
-        if not is_entered:
-            storage.delete(upload.stored.key)
-        raise
+    """The same as a post, without a form around the file: `curl -T rows.jsonl "…/datasets?filename=rows.jsonl"`.
+
+    Each request makes a dataset of its own."""
+    id = new_id("file")
+    refuse_forms(request)
+    key = dataset_key(caller.project_id, id)
+    stored = await store_body(request, storage, key, settings.max_upload_bytes)
+    upload = Upload(clean_filename(filename), stored)
+    response.headers["Location"] = f"/datasets/{id}"
+    return await _enter(request, caller, id, upload, expires_after_seconds, format)
+
+
+async def _enter(
+    request: Request, caller: Caller, id: str, upload: Upload, lasts: float | None, format: RecordFormat | None
+) -> DatasetOut:
+    state, project_id = request.app.state, caller.project_id
+    lasts = state.settings.dataset_ttl_seconds if lasts is None else lasts
+
+    def add(session: Session) -> DatasetOut:
+        service = DatasetService(session)
+        return DatasetOut.of(service.add(project_id, id, upload.filename, upload.stored, lasts, format))
+
+    def find(session: Session) -> object:
+        return DatasetService(session).find(project_id, id)
+
+    def enter() -> DatasetOut:
+        return entered(state.sessions, state.storage, upload.stored, add, find, "upload_dataset")
+
+    return await run_in_threadpool(enter)
 
 
 @router.get("", summary="List datasets", responses=problems(BadCursor))
@@ -195,11 +225,11 @@ def clean_dataset(
     "/{id}/content",
     summary="Download a dataset",
     response_class=Response,
-    responses=CONTENT | problems(DatasetNotFound, RangeNotSatisfiable),
+    responses=CONTENT | problems(DatasetNotFound, DatasetUploading, RangeNotSatisfiable),
 )
 def get_content(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
     """The bytes as they were uploaded. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
-    dataset = DatasetService(session).get(caller.project_id, id)
+    dataset = DatasetService(session).get_whole(caller.project_id, id)
     return download(
         request,
         storage,

@@ -50,7 +50,8 @@ EXAMPLE: dict[str, Any] = {
 
 
 class DatasetOut(BaseModel):
-    """An uploaded file of rows. It is `inspecting` until a worker has read it; `invalid` ones train nothing."""
+    """An uploaded file of rows. It is `inspecting` until a worker has read it; `invalid` ones train nothing. One that
+    came in parts is `uploading` until they are joined."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
@@ -60,8 +61,8 @@ class DatasetOut(BaseModel):
     state: DatasetState
     bytes: int
     """Of the file as it was sent; 0 of a cleaned dataset that is still to be written."""
-    sha256: str
-    """Of the stored bytes, in lower-case hex."""
+    sha256: str | None
+    """Of the stored bytes, in lower-case hex; null while the dataset is `uploading` or still to be written."""
     format: RecordFormat | None
     """How its records are written, named at the upload or found by looking; null before, or when no row fits any."""
     format_reason: str | None
@@ -90,7 +91,7 @@ class DatasetOut(BaseModel):
             filename=dataset.filename,
             state=DatasetState(dataset.state),
             bytes=dataset.size,
-            sha256=dataset.sha256,
+            sha256=dataset.sha256 or None,
             format=RecordFormat(dataset.format) if dataset.format else None,
             format_reason=report.format_reason if report else None,
             num_examples=dataset.num_examples,

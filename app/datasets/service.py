@@ -17,7 +17,7 @@ from app.domain.page import Cursor
 from app.domain.place import dataset_key
 from app.domain.problem import Finding, Problem
 from app.domain.record import RecordFormat
-from app.errors import DatasetInUse, DatasetNotFound, NothingToKeep, NotInspected
+from app.errors import DatasetInUse, DatasetNotFound, DatasetUploading, NothingToKeep, NotInspected
 from app.outbox import ring
 
 JOBS_NAMED = 10
@@ -39,21 +39,54 @@ class DatasetService:
         format: RecordFormat | None = None,
     ) -> Dataset:
         """Enter bytes that storage holds, and ring for their inspection; without a format it is found by looking."""
+        dataset = self.expect(project_id, id, filename, stored.key, stored.size, expires_after_seconds, format)
+        dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
+        ring(self.session, project_id, "light")
+        return dataset
+
+    def expect(
+        self,
+        project_id: str,
+        id: str,
+        filename: str,
+        storage_key: str,
+        size: int,
+        expires_after_seconds: float | None = None,
+        format: RecordFormat | None = None,
+    ) -> Dataset:
+        """Enter a dataset whose bytes are on their way, until `arrive` or `refuse`. Without a format it is found by
+        looking."""
         dataset = Dataset(
             id=id,
             project_id=project_id,
             filename=filename,
-            state=DatasetState.inspecting,
-            storage_key=stored.key,
-            size=stored.size,
-            sha256=stored.sha256,
+            state=DatasetState.uploading,
+            storage_key=storage_key,
+            size=size,
+            sha256="",
             format=format,
         )
         self.datasets.add(dataset)
         if expires_after_seconds is not None:
             dataset.expires_at = dataset.created_at + timedelta(seconds=expires_after_seconds)
-        ring(self.session, project_id, "light")
         return dataset
+
+    def arrive(self, project_id: str, id: str, stored: StoredFile) -> bool:
+        """The bytes of an expected dataset are there: ring for their inspection. False if it was deleted meanwhile."""
+        dataset = self.datasets.find_locked(project_id, id, shared=False)
+        if dataset is None:
+            return False
+        dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
+        ring(self.session, project_id, "light")
+        return True
+
+    def refuse(self, project_id: str, id: str, code: str, message: str) -> None:
+        """An expected dataset is not what was to come; nothing if it was deleted meanwhile."""
+        dataset = self.datasets.find_locked(project_id, id, shared=False)
+        if dataset is not None:
+            dataset.state = DatasetState.inspecting
+            self.session.flush()
+            self.conclude(dataset, Found.failed(Finding("", code, message), format_of(dataset)))
 
     def find(self, project_id: str, id: str) -> Dataset | None:
         return self.datasets.find(project_id, id) if is_id(id, "file") else None
@@ -62,6 +95,13 @@ class DatasetService:
         dataset = self.find(project_id, id)
         if dataset is None:
             raise DatasetNotFound(id)
+        return dataset
+
+    def get_whole(self, project_id: str, id: str) -> Dataset:
+        """One whose bytes have all arrived."""
+        dataset = self.get(project_id, id)
+        if dataset.state == DatasetState.uploading:
+            raise DatasetUploading(id)
         return dataset
 
     def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Dataset]:

@@ -10,13 +10,13 @@ from fastapi import Request
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
-from starlette.requests import ClientDisconnect
 
 from app.domain.artifact import StoredFile
+from app.domain.label import clean_filename
 from app.errors import BadMultipart, TooLarge, UnsupportedMediaType
 from app.storage import Storage
+from app.web.incoming import BodyDigest, chunks_of
 
-MAX_FILENAME_CHARS = 255
 MAX_HEADERS = 8
 MAX_HEADER_BYTES = 4096
 MAX_FRAME_BYTES = 2**16
@@ -41,12 +41,12 @@ class FileForm:
             raise BadMultipart("The Content-Type has no boundary; let your HTTP client write that header.")
         self.filename: str | None = None
         self.is_complete = False
-        self._data = bytearray()
+        self._data: list[bytes] = []
         self._field, self._value = bytearray(), bytearray()
         self._disposition = ""
         callbacks = {
             "on_part_begin": self._begin_part,
-            "on_part_data": lambda data, start, end: self._data.extend(data[start:end]),
+            "on_part_data": lambda data, start, end: self._data.append(data[start:end]),
             "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
@@ -69,9 +69,8 @@ class FileForm:
             self._parser.write(chunk)
         except FormParserError as error:
             raise BadMultipart(f"The body is no multipart form: {error}.") from error
-        data = bytes(self._data)
-        self._data.clear()
-        return data
+        data, self._data = self._data, []
+        return data[0] if len(data) == 1 else b"".join(data)
 
     def _begin_part(self) -> None:
         self._disposition = ""
@@ -98,20 +97,19 @@ class FileForm:
 
 async def receive(request: Request, storage: Storage, key: str, max_bytes: int) -> Upload:
     """Store the body's file under `key`. Whatever goes wrong on the way leaves nothing behind."""
-    form = FileForm(request.headers.get("content-type", ""))
+    form, whole = FileForm(request.headers.get("content-type", "")), BodyDigest(request)
     num_bytes = 0
     async with storage.writer(key) as writer:
-        try:
-            async for chunk in request.stream():
-                num_bytes += len(chunk)
-                await writer.write(form.feed(chunk))
-                if writer.size > max_bytes or num_bytes > max_bytes + MAX_FRAME_BYTES:
-                    raise TooLarge(f"The file is larger than the {max_bytes:,} bytes allowed; split it.")
-        except ClientDisconnect as error:
-            raise BadMultipart("The connection ended before the file did; send it again.") from error
+        async for chunk in chunks_of(request):
+            num_bytes += len(chunk)
+            whole.update(chunk)
+            await writer.write(form.feed(chunk))
+            if writer.size > max_bytes or num_bytes > max_bytes + MAX_FRAME_BYTES:
+                raise TooLarge(f"The file is larger than the {max_bytes:,} bytes allowed; split it.")
         if not form.is_complete or form.filename is None:
             raise BadMultipart(f"The form ended before its end, or without a file; {HOW}.")
-    return Upload(form.filename, writer.stored(form.filename))
+        whole.check()
+    return Upload(form.filename, await writer.stored(form.filename))
 
 
 def read_disposition(header: str) -> tuple[str | None, str | None]:
@@ -128,10 +126,3 @@ def read_disposition(header: str) -> tuple[str | None, str | None]:
         elif key == "filename":
             filename = re.sub("%(?:22|0D|0A)", lambda found: unquote(found[0]), value, flags=re.I)
     return name, filename if extended is None else extended
-
-
-def clean_filename(filename: str) -> str:
-    """A label: the base name, without what does not print; never a path."""
-    parts = [part for part in re.split(r"[/\\]", filename) if part.strip(" .")]
-    label = "".join(character for character in parts[-1] if character.isprintable()) if parts else ""
-    return label.strip()[:MAX_FILENAME_CHARS].strip() or "dataset"

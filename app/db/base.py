@@ -1,11 +1,11 @@
-"""The declarative base: a naming convention, and the types every table uses."""
+"""The declarative base: a naming convention, and the types and columns every table uses."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Double, MetaData, Text
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 
 class Base(DeclarativeBase):
@@ -26,3 +26,11 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB(none_as_null=True),
         list[dict[str, Any]]: JSONB(none_as_null=True),
     }
+
+
+def created() -> Any:
+    return mapped_column(server_default=func.clock_timestamp())
+
+
+def project() -> Any:
+    return mapped_column(ForeignKey("projects.id"))

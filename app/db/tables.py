@@ -3,20 +3,14 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, PrimaryKeyConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from app.db.base import Base
-
-
-def created() -> Any:
-    return mapped_column(server_default=func.clock_timestamp())
-
-
-def project() -> Any:
-    return mapped_column(ForeignKey("projects.id"))
+from app.db.base import Base, created, project
+from app.db.upload_tables import Upload as Upload
+from app.db.upload_tables import UploadPart as UploadPart
 
 
 class Project(Base):
@@ -80,6 +74,7 @@ class Dataset(Base):
     size: Mapped[int]
     """Of the bytes as they were sent, as `sha256` is; none yet of a dataset that is still to be made."""
     sha256: Mapped[str]
+    """Empty while the dataset is `uploading`: nobody has read it from end to end yet."""
     container: Mapped[str | None]
     compression: Mapped[str | None]
     """As `app.domain.dataset.Statistics` has both; null before the inspection."""

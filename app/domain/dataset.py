@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.problem import CODES, Finding, Problem, Severity
+from app.domain.problem import Finding, Problem, Severity, severity_of
 from app.domain.record import (
     KEYS,
     MAX_LINE_BYTES,
@@ -28,8 +28,9 @@ SHOWN_PROBLEMS: Final = 10
 
 
 class DatasetState(StrEnum):
-    """uploading → inspecting → ready | invalid. A crash in the middle of an inspection leaves `inspecting`, which
-    the next look of any light worker finishes; an upload cut off leaves no dataset."""
+    """uploading → inspecting → ready | invalid. Only what comes in parts is ever `uploading`: from its completion until
+    a light worker has joined the parts. A crash in the middle of that, or of an inspection, leaves the state, and the
+    next look of any light worker finishes it; an upload cut off leaves no dataset."""
 
     uploading = "uploading"
     inspecting = "inspecting"
@@ -104,7 +105,7 @@ class Report(Part):
     @property
     def valid(self) -> bool:
         """Whether it can be trained on: warnings are no obstacle."""
-        return all(CODES[code][0] is Severity.warning for code in self.problem_counts)
+        return all(severity_of(code) is Severity.warning for code in self.problem_counts)
 
 
 def failed_report(finding: Finding, format: RecordFormat | None) -> Report:

@@ -1,16 +1,20 @@
-"""Ids: a prefix that names the noun, and 96 random bits."""
+"""Ids: a prefix that names the noun, and 96 random bits. Uploads and parts have theirs as OpenAI writes them."""
 
 import re
 import secrets
 from typing import Final, Literal
 
-Noun = Literal["proj", "key", "file", "ftjob", "art", "adp", "model"]
-PATTERN: Final = re.compile(r"[a-z]+-[0-9a-f]{24}")
+Noun = Literal["proj", "key", "file", "ftjob", "art", "adp", "model", "upload", "part"]
+PATTERN: Final = re.compile(r"(?:[a-z]+-|upload_|part_)[0-9a-f]{24}")
 
 
 def new_id(noun: Noun) -> str:
-    return f"{noun}-{secrets.token_hex(12)}"
+    return _prefix(noun) + secrets.token_hex(12)
 
 
 def is_id(text: str, noun: Noun) -> bool:
-    return PATTERN.fullmatch(text) is not None and text.startswith(f"{noun}-")
+    return PATTERN.fullmatch(text) is not None and text.startswith(_prefix(noun))
+
+
+def _prefix(noun: Noun) -> str:
+    return f"{noun}_" if noun in ("upload", "part") else f"{noun}-"

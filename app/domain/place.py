@@ -1,4 +1,5 @@
-"""Where things lie in storage: `{project}/datasets/{id}` and `{project}/jobs/{job}/{attempt}/…`.
+"""Where things lie in storage: `{project}/datasets/{id}`, `{project}/uploads/{upload}/{part}` and
+`{project}/jobs/{job}/{attempt}/…`.
 
 Names are our own ids alone, so that what lies somewhere tells whose it is.
 """
@@ -19,6 +20,14 @@ def rows_key(project_id: str, id: str) -> str:
 
 def hashes_key(project_id: str, id: str) -> str:
     return f"{dataset_key(project_id, id)}.hashes"
+
+
+def uploads_folder(project_id: str) -> str:
+    return f"{project_id}/uploads"
+
+
+def part_key(project_id: str, upload_id: str, id: str) -> str:
+    return f"{uploads_folder(project_id)}/{upload_id}/{id}"
 
 
 def jobs_folder(project_id: str) -> str:

@@ -5,6 +5,8 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.container import CONTAINER_CODES
+
 
 class Severity(StrEnum):
     error = "error"
@@ -18,6 +20,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "no_rows": (E, "The file has no rows."),
     "bytes_lost": (E, "Storage has lost the file."),
     "source_deleted": (E, "The dataset that this one was to be made from was deleted before it was."),
+    "md5_mismatch": (E, "A file in parts arrived with another MD5 than the one that was given."),
     "unreadable_file": (E, "The file cannot be read, or not to its end."),
     "line_too_long": (E, "A line is longer than 8 MiB."),
     "not_utf8": (E, "A line is not UTF-8."),
@@ -47,7 +50,16 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "duplicate_row": (W, "A row's texts are those of an earlier row."),
     "near_duplicate_row": (W, "They are but for white space, and the case of the letters A to Z."),
 }
-"""Each code, how bad it is, and what it means. `docs/datasets.md` shows this table."""
+"""Each code, how bad it is, and what it means. `docs/datasets.md` shows this table. What keeps a container from being
+read has codes of its own, `app.domain.container.CONTAINER_CODES`, each an error."""
+
+
+def severity_of(code: str) -> Severity:
+    if code in CODES:
+        return CODES[code][0]
+    assert code in CONTAINER_CODES
+    return Severity.error
+
 
 MAX_POINTER_CHARS: Final = 300
 UNSTORABLE: Final = {0: "\ufffd", **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
@@ -63,7 +75,7 @@ class Finding(NamedTuple):
 
     @property
     def severity(self) -> Severity:
-        return CODES[self.code][0]
+        return severity_of(self.code)
 
     @property
     def is_error(self) -> bool:

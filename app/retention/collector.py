@@ -14,11 +14,12 @@ import structlog
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.domain.identity import is_id
-from app.domain.place import attempt_folder, datasets_folder, job_folder, jobs_folder
+from app.domain.place import attempt_folder, datasets_folder, job_folder, jobs_folder, uploads_folder
 from app.jobs.checkpoints import CheckpointRepository
 from app.retention.repository import RetentionRepository, Visit
 from app.settings import Settings
 from app.storage import FAILURES, Storage, StoredObject
+from app.uploads.service import UploadService
 
 log = structlog.get_logger()
 
@@ -63,6 +64,8 @@ class Collector:
         """Let go of what was kept long enough; find what attempts left behind; now and then search the whole store."""
         while self._expire_datasets() == BATCH:
             continue
+        while self._expire_uploads() == BATCH:
+            continue
         while self._let_go_of_checkpoints() == BATCH:
             continue
         self._visit_attempts()
@@ -75,6 +78,13 @@ class Collector:
             expired = DatasetService(session).delete_expired(BATCH)
         if expired:
             log.info("deleted expired datasets", ids=expired)
+        return len(expired)
+
+    def _expire_uploads(self) -> int:
+        with transaction(self.sessions, "expire_uploads") as session:
+            expired = UploadService(session).expire(BATCH)
+        if expired:
+            log.info("gave up expired uploads", ids=expired)
         return len(expired)
 
     def _let_go_of_checkpoints(self) -> int:
@@ -106,15 +116,16 @@ class Collector:
             log.info("found orphans of an attempt", job=visit.job_id, attempt=visit.number, num_objects=len(orphans))
 
     def search(self) -> None:
-        """Find what only a look into storage can: uploads that no dataset came of, what deleted jobs left, half-written
+        """Find what only a look into storage can: uploads that no row came of, what deleted jobs left, half-written
         files. A project that this database does not know is left alone."""
         with transaction(self.sessions, "search") as session:
             retention = RetentionRepository(session)
             project_ids = retention.project_ids()
             before = retention.now() - timedelta(seconds=self.settings.orphan_seconds)
         for project_id in project_ids:
-            for objects in self.storage.list(datasets_folder(project_id)):
-                self._suspect(project_id, objects, before)
+            for folder in (datasets_folder(project_id), uploads_folder(project_id)):
+                for objects in self.storage.list(folder):
+                    self._suspect(project_id, objects, before)
             for job_id in self._unknown_jobs(project_id):
                 for objects in self.storage.list(job_folder(project_id, job_id)):
                     self._suspect(project_id, objects, before)

@@ -7,11 +7,17 @@ from typing import NamedTuple
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.db.tables import Artifact, Attempt, Checkpoint, Dataset, DeadObject, Job, Project
+from app.db.tables import Artifact, Attempt, Checkpoint, Dataset, DeadObject, Job, Project, UploadPart
 from app.domain.job import FINAL
 from app.domain.place import find_job_id
 
-KEEPERS = (Artifact.storage_key, Dataset.storage_key, Dataset.rows_key, Dataset.hashes_key)
+KEEPERS = (
+    Artifact.storage_key,
+    Dataset.storage_key,
+    Dataset.rows_key,
+    Dataset.hashes_key,
+    UploadPart.storage_key,
+)
 """Every column that names stored bytes which must stay, but for checkpoints, which name several at once."""
 POSTPONED = timedelta(hours=1)
 

@@ -1,11 +1,15 @@
 """JSON bodies with a byte limit, read without trusting Content-Length."""
 
 import json
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.errors import NotJson, TooLarge, UnsupportedMediaType
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 async def read_body(request: Request) -> bytes:
@@ -29,6 +33,14 @@ async def read_json(body: BodyDep) -> object:
         return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise NotJson(f"The body is not JSON: {error}.") from error
+
+
+def parsed(model: type[ModelT], raw: object) -> ModelT:
+    """A body as this model; every bad field is told at once."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from error
 
 
 def _refuse_constant(name: str) -> None:

@@ -40,6 +40,7 @@ from tests.chaos.server_cases import (
     watch,
 )
 from tests.chaos.stage import Stage
+from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
 from tests.chaos.worker_cases import (
     clean,
     fail,
@@ -74,7 +75,10 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("claim_inspection", "start_inspection", "conclude_inspection"), inspection),
     **dict.fromkeys(("read_source", "keep_made"), clean),
     **{case.__name__: case for case in (renew_inspection, give_back_inspection)},
-    **dict.fromkeys(("upload_dataset", "store_object"), upload),
+    **dict.fromkeys(("upload_dataset", "store_object", "name_object"), upload),
+    **{case.__name__: case for case in (post_upload, complete_upload, cancel_upload, expire_uploads)},
+    **dict.fromkeys(("check_room", "post_part"), part),
+    **dict.fromkeys(("claim_join", "join_parts", "conclude_join"), join),
     **{case.__name__: case for case in (post_job, pause_job, retry_job, cancel_job, find_caller)},
     **{case.__name__: case for case in (delete_job, clean_dataset, delete_dataset, delete_adapter)},
     **dict.fromkeys(("stream_job", "follow"), watch),

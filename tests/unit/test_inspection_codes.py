@@ -131,7 +131,7 @@ LINES = [
     (b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}", "", "too_deep"),
     (b'{"text": "' + b"x" * 2**23 + b'"}', "", "line_too_long"),
 ]
-BY_WORKER = {"bytes_lost", "source_deleted", "unreadable_file"}
+BY_WORKER = {"bytes_lost", "source_deleted", "unreadable_file", "md5_mismatch"}
 """Found by whoever stores and feeds the file: see the integration tests."""
 
 

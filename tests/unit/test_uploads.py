@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.datasets.upload import FileForm, clean_filename
+from app.datasets.upload import FileForm
+from app.domain.label import clean_filename
 from app.errors import BadMultipart
 
 BOUNDARY = "a-boundary"

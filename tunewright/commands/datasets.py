@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from tunewright import Client, Dataset
+from tunewright import Client, ConnectionFailed, Dataset
+from tunewright import upload as sending
 from tunewright.commands.options import AsJson, Limit
 from tunewright.display import console, instant, notes, print_facts, print_json, print_table, size
 
@@ -18,18 +19,29 @@ SHOWN_PROBLEMS = 10
 
 @app.command()
 def upload(
-    file: Annotated[Path, typer.Argument(help="JSON Lines: one example a line.")],
+    file: Annotated[Path, typer.Argument(help="JSON Lines, a JSON array, CSV, Parquet or text, also in gzip or zstd.")],
     expires_after: Annotated[
         int | None, typer.Option(min=1, metavar="SECONDS", help="Delete it so long after the upload.")
     ] = None,
     format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="How its rows are written; found by looking unless given.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an upload of this file that was interrupted.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on."""
+    """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on.
+
+    A large file goes in parts; what was interrupted within the last day goes on with --resume."""
     with Client() as client:
-        dataset = client.wait_for_dataset(send(client, file, expires_after, format).id)
+        try:
+            sent = send(client, file, expires_after, format, resume)
+        except (KeyboardInterrupt, ConnectionFailed):
+            if file.stat().st_size > sending.WHOLE_BYTES:
+                notes.print("What has arrived is kept for a day; the same command with --resume goes on.")
+            raise
+        dataset = client.wait_for_dataset(sent.id)
     conclude(dataset, as_json)
 
 
@@ -39,7 +51,9 @@ def conclude(dataset: Dataset, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def send(client: Client, file: Path, expires_after: int | None = None, format: str | None = None) -> Dataset:
+def send(
+    client: Client, file: Path, expires_after: int | None = None, format: str | None = None, resume: bool = False
+) -> Dataset:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("Uploading")
@@ -48,6 +62,7 @@ def send(client: Client, file: Path, expires_after: int | None = None, format: s
             lambda done, total: bar.update(task, completed=done, total=total),
             expires_after_seconds=expires_after,
             format=format,
+            resume=resume,
         )
 
 

@@ -20,6 +20,7 @@ from app.domain.record import (
     read_line,
 )
 from app.domain.record_check import check_record, sides_of
+from worker.inspection.flaws import Flawed
 from worker.inspection.plain import PART, Shape
 
 MAX_FINDINGS: Final = 100
@@ -49,6 +50,8 @@ class Close(NamedTuple):
 
 def look(line: bytes, format: RecordFormat | None, named: bool) -> Close:
     """`format` is the file's, if it is known by now; `named`: its user said so."""
+    if isinstance(line, Flawed):
+        return Close(None, None, [line.finding], None, ())
     record, findings = _read(line)
     if record is None:
         return Close(None, None, findings, None, ())

@@ -1,39 +1,105 @@
-"""What an uploaded file holds, as JSON Lines. It knows one container so far: JSON Lines themselves."""
+"""An upload as rows of JSON Lines, whatever it came as: JSON Lines, a JSON array, CSV, Parquet or plain text, each also
+in gzip or zstd. Pure: bytes in, lines out, in memory that does not grow with the file."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from app.domain.dataset import split_lines
 from app.domain.problem import Finding
+from app.domain.record import MAX_LINE_BYTES
+from worker.inspection.compression import Unpacked, find_compression
+from worker.inspection.csv_rows import read_csv
+from worker.inspection.flaws import Broken, Flawed, Unreadable
+from worker.inspection.json_array import read_array
+from worker.inspection.recognition import BOM, PACKED_TWICE, UNKNOWN, Recognized, recognize
+from worker.inspection.source import CHUNK_BYTES, Source
 
-CHUNK_BYTES: Final = 2**18
-
-
-class Unreadable(Exception):
-    """The file cannot be read on from `line`; the finding says why."""
-
-    def __init__(self, line: int, finding: Finding) -> None:
-        super().__init__(finding.message)
-        self.line, self.finding = line, finding
+__all__ = ["CHUNK_BYTES", "Flawed", "Rows", "Unreadable", "read_rows"]
 
 
 @dataclass
 class Rows:
-    """A file's rows. Reading `lines` may raise Unreadable."""
+    """`lines` are JSON Lines without their newline; reading them may raise Unreadable, and one may be Flawed."""
 
     container: str
+    """jsonl, json, csv, parquet or text; unknown for what no rows can be read from."""
     compression: str
+    """none, gzip or zstd."""
     why: str
-    """How container and compression were recognized."""
+    """A sentence: by what the two were recognized."""
     verbatim: bool
-    """The upload itself is these lines."""
+    """Whether the upload itself is these lines."""
     lines: Iterator[bytes]
-    """JSON Lines without their newline, in memory that does not grow with the file."""
 
 
 def read_rows(source: BinaryIO, filename: str, scratch: Path) -> Rows:
-    """`source` is read once, forwards: it may be a pipe. `scratch` is a folder for files of its own."""
-    chunks = iter(lambda: source.read(CHUNK_BYTES), b"")
-    return Rows("jsonl", "none", "Nothing else is known of its name and its first bytes.", True, split_lines(chunks))
+    """`source` is read once, forwards: it may be a pipe. `scratch` is a folder with room for the file, which Parquet
+    needs whole."""
+    plain = Source(source)
+    compression = find_compression(plain.head)
+    if compression != "none":
+        plain = Source(Unpacked(plain, compression))
+    found = _recognize(plain.head, filename, compression)
+    verbatim = found.container == "jsonl" and compression == "none"
+    lines = split_lines(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
+    why = found.why if compression == "none" else f"It begins as {compression} does; unpacked: {found.why}"
+    return Rows(found.container, compression, why, verbatim, lines)
+
+
+def _recognize(head: bytes, filename: str, compression: str) -> Recognized:
+    if compression != "none" and find_compression(head) != "none":
+        refusal = Finding("", "other_compression", f"The file is {PACKED_TWICE}.")
+        return Recognized(UNKNOWN, "It is packed once more.", refusal)
+    return recognize(head, filename)
+
+
+def _lines(source: Source, found: Recognized, scratch: Path) -> Iterator[bytes]:
+    if found.refusal:
+        raise Broken(found.refusal.code, found.refusal.message)
+    if found.container == "parquet":
+        from worker.inspection.parquet_rows import read_parquet
+
+        return read_parquet(source, scratch)
+    chunks = source.chunks() if found.container == "jsonl" else _without_mark(source.chunks())
+    match found.container:
+        case "jsonl":
+            return split_lines(chunks)
+        case "json":
+            return read_array(chunks)
+        case "csv":
+            return read_csv(chunks, found.header)
+    return map(_text_line, split_lines(chunks))
+
+
+def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for first in chunks:
+        yield first.removeprefix(BOM)
+        break
+    yield from chunks
+
+
+def _text_line(line: bytes) -> bytes:
+    """Blank lines stay blank, so that numbers are an editor's."""
+    line = line.removesuffix(b"\r")
+    if not line.strip() or len(line) > MAX_LINE_BYTES:
+        return line[: MAX_LINE_BYTES + 1] if line.strip() else b""
+    if b"\0" in line:
+        return Flawed.of(line, "nul_bytes", "The line holds a NUL byte; take it out.")
+    try:
+        return json.dumps({"text": line.decode()}, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        said = f"Byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8."
+        return Flawed.of(line, "not_utf8", said)
+
+
+def _numbered(source: Source, found: Recognized, scratch: Path) -> Iterator[bytes]:
+    number = 0
+    try:
+        for line in _lines(source, found, scratch):
+            number += 1
+            yield line
+    except Broken as broken:
+        raise Unreadable(number + 1, broken.finding) from broken

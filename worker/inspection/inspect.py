@@ -15,7 +15,8 @@ from app.domain.dataset import Duplicates, Report, Statistics
 from app.domain.problem import Finding
 from app.domain.record import RecordFormat, is_blank, keys_of
 from worker.inspection.close import LONG_CHARS, Close, look
-from worker.inspection.containers import Rows, Unreadable
+from worker.inspection.containers import Rows
+from worker.inspection.flaws import Flawed, Unreadable
 from worker.inspection.hashes import Hashes, duplicates, make_entries, normalise_one
 from worker.inspection.screen import NOTHING, Screen
 from worker.inspection.tally import Chosen, Problems, Tally
@@ -104,8 +105,7 @@ class Inspection:
 
     def _take(self, batch: Batch) -> None:
         lines = batch.lines
-        is_long = len(lines[0]) >= LONG_CHARS
-        cleared = NOTHING if self._screen is None or is_long else self._screen.clear(lines)
+        cleared = NOTHING if self._screen is None or is_alone(lines[0]) else self._screen.clear(lines)
         self._tally.add_cleared(cleared)
         self._num_lines += len(lines)
         self._num_rows += len(cleared.places)
@@ -124,7 +124,7 @@ class Inspection:
 
     def _look_at_rest(self, batch: Batch, cleared: set[int]) -> Iterator[tuple[int, bytes, memoryview]]:
         for place, line in enumerate(batch.lines):
-            if place in cleared or is_blank(line):
+            if place in cleared or (is_blank(line) and not isinstance(line, Flawed)):
                 continue
             close = self._look(batch.first + place, line)
             if close.texts is not None:
@@ -151,17 +151,23 @@ class Inspection:
     def _keep(self, lines: Sequence[bytes], good: Sequence[int]) -> None:
         if self._kept is not None:
             kept = [lines[place] for place in good] if self._kept.good_only else lines
-            self._kept.file.write(b"".join(line.rstrip(b"\r") + b"\n" for line in kept))
+            # A flawed row may be of several lines; it stays one, which no reader takes for a row.
+            self._kept.file.write(b"".join(line.replace(b"\n", b" ").rstrip(b"\r") + b"\n" for line in kept))
+
+
+def is_alone(line: bytes) -> bool:
+    """Whether a line is looked at closely in any case."""
+    return len(line) >= LONG_CHARS or isinstance(line, Flawed)
 
 
 def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
-    """The first line comes alone, since it shows the format, and so does a long one. What stands before Unreadable
-    comes before it."""
+    """The first line comes alone, since it shows the format, and so does a long or a flawed one. What stands before
+    Unreadable comes before it."""
     first, held, size, number = 1, list[bytes](), 0, 0
     try:
         for number, line in enumerate(lines, start=1):
             is_full = size >= BATCH_BYTES or len(held) == BATCH_LINES
-            if held and (is_full or first == 1 or len(line) >= LONG_CHARS):
+            if held and (is_full or first == 1 or is_alone(line) or is_alone(held[0])):
                 yield Batch(first, held)
                 first, held, size = number, [], 0
             held.append(line)

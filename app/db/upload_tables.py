@@ -1,0 +1,59 @@
+"""The tables of uploads by parts."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import Text
+
+from app.db.base import Base, created, project
+
+
+class Upload(Base):
+    """A file that comes in parts, until it is a dataset."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    filename: Mapped[str]
+    size: Mapped[int]
+    """Bytes of the whole file, as promised when it began."""
+    state: Mapped[str]
+    format: Mapped[str | None]
+    """Of its rows, if its sender named it."""
+    dataset_expires_after_seconds: Mapped[float | None]
+    part_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """The parts of the file in their order, set when it is completed, and so are the next two."""
+    md5: Mapped[str | None]
+    """Of the whole file in hex, as its sender says."""
+    dataset_id: Mapped[str | None]
+    joining_until: Mapped[datetime | None]
+    """Lease of the light worker that joins its parts."""
+    joined_at: Mapped[datetime | None]
+    """When the dataset had all its bytes and the parts were let go."""
+    created_at: Mapped[datetime] = created()
+    expires_at: Mapped[datetime]
+    """When a pending one is given up."""
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_uploads_page", "project_id", "created_at", "id"),
+        Index("ix_uploads_expiry", "expires_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_uploads_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    )
+
+
+class UploadPart(Base):
+    __tablename__ = "upload_parts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"))
+    storage_key: Mapped[str]
+    size: Mapped[int]
+    sha256: Mapped[str]
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (Index(None, "upload_id"), Index(None, "storage_key"))

@@ -1,0 +1,152 @@
+"""`/uploads`: a large file in parts, each safe once it is answered, and a dataset at the end."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.db.session import Sessions, transaction
+from app.domain.identity import new_id
+from app.domain.label import clean_filename
+from app.domain.place import part_key
+from app.domain.upload import MAX_PART_BYTES
+from app.errors import (
+    BadCursor,
+    BadDigest,
+    BadRequest,
+    DigestMismatch,
+    InvalidParts,
+    NotJson,
+    StorageFull,
+    TooLarge,
+    UnsupportedMediaType,
+    UploadNotFound,
+    UploadNotPending,
+)
+from app.uploads.schemas import CompletionIn, PartOut, UploadIn, UploadOut, UploadSummary
+from app.uploads.service import UploadService
+from app.web.auth import CallerDep
+from app.web.body import parsed, read_json
+from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
+from app.web.incoming import BODY, entered, refuse_forms, store_body
+from app.web.page import Page, page_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/uploads", tags=["uploads"])
+
+JsonDep = Annotated[object, Depends(read_json)]
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)  # what answers hold too, and so is there
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Begin an upload by parts",
+    openapi_extra=_json(UploadIn),
+    responses=problems(NotJson, TooLarge, UnsupportedMediaType),
+)
+def post_upload(
+    response: Response, caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep
+) -> UploadOut:
+    """Say how large the file is; then send its parts, complete, and find the dataset that they make.
+
+    What is not completed within a day (`TUNEWRIGHT_UPLOAD_TTL_SECONDS`) is given up."""
+    wanted = parsed(UploadIn, raw)
+    if wanted.bytes > settings.max_upload_bytes:
+        raise TooLarge(f"The file is larger than the {settings.max_upload_bytes:,} bytes allowed; split it.")
+    lasts = wanted.expires_after_seconds
+    upload = UploadService(session).create(
+        caller.project_id,
+        wanted.bytes,
+        clean_filename(wanted.filename),
+        lasts_seconds=settings.upload_ttl_seconds,
+        dataset_expires_after_seconds=settings.dataset_ttl_seconds if lasts is None else lasts,
+        format=wanted.format,
+    )
+    response.headers["Location"] = f"/uploads/{upload.id}"
+    return UploadOut.with_parts(upload, ())
+
+
+@router.get("", summary="List uploads by parts", responses=problems(BadCursor))
+def list_uploads(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[UploadSummary]:
+    """The project's uploads, newest first: pending ones, and those that ended within a day."""
+    uploads = UploadService(session).list(caller.project_id, page.limit, page.after)
+    return page_of(uploads, page.limit, UploadSummary.of)
+
+
+@router.get("/{id}", summary="Look at an upload by parts", responses=problems(UploadNotFound))
+def get_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
+    """Its state and the parts that are there, each with its SHA-256: what need not be sent again."""
+    service = UploadService(session)
+    upload = service.get(caller.project_id, id)
+    return UploadOut.with_parts(upload, service.parts(upload))
+
+
+@router.post(
+    "/{id}/parts",
+    status_code=201,
+    summary="Send a part",
+    openapi_extra=BODY,
+    responses=problems(
+        BadRequest,
+        BadDigest,
+        DigestMismatch,
+        UploadNotFound,
+        UploadNotPending,
+        TooLarge,
+        UnsupportedMediaType,
+        StorageFull,
+    ),
+)
+async def post_part(id: str, request: Request, caller: CallerDep, storage: StorageDep) -> PartOut:
+    """Some of the file's bytes, up to 64 MiB, as the body itself. Parts may come in any order and at the same time.
+
+    A part that is answered is safe. When an answer is lost, look at the upload: the part is there, or send it again."""
+    refuse_forms(request)
+    sessions, part_id = request.app.state.sessions, new_id("part")
+    await run_in_threadpool(_check_room, sessions, caller.project_id, id)
+    key = part_key(caller.project_id, id, part_id)
+    stored = await store_body(request, storage, key, MAX_PART_BYTES, min_bytes=1)
+
+    def add(session: Session) -> PartOut:
+        return PartOut.of(UploadService(session).add_part(caller.project_id, id, part_id, stored))
+
+    def find(session: Session) -> object:
+        return UploadService(session).find_part(caller.project_id, part_id)
+
+    return await run_in_threadpool(lambda: entered(sessions, storage, stored, add, find, "post_part"))
+
+
+def _check_room(sessions: Sessions, project_id: str, id: str) -> None:
+    with transaction(sessions, "check_room") as session:
+        UploadService(session).check_room(project_id, id)
+
+
+@router.post(
+    "/{id}/complete",
+    summary="Complete an upload by parts",
+    openapi_extra=_json(CompletionIn),
+    responses=problems(UploadNotFound, UploadNotPending, InvalidParts, NotJson, TooLarge, UnsupportedMediaType),
+)
+def complete_upload(id: str, caller: CallerDep, session: SessionDep, raw: JsonDep) -> UploadOut:
+    """Make a dataset of the parts, in the order given. It is there at once, in the state `uploading`, and jobs may be
+    posted on it; a worker joins the parts and inspects them.
+
+    The same completion again is answered alike."""
+    wanted = parsed(CompletionIn, raw)
+    service = UploadService(session)
+    upload = service.complete(caller.project_id, id, wanted.part_ids, wanted.md5)
+    return UploadOut.with_parts(upload, service.parts(upload))
+
+
+@router.post("/{id}/cancel", summary="Cancel an upload by parts", responses=problems(UploadNotFound, UploadNotPending))
+def cancel_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
+    """Give up a pending upload and remove its parts."""
+    return UploadOut.with_parts(UploadService(session).cancel(caller.project_id, id), ())

@@ -1,0 +1,202 @@
+"""What may be done with an upload by parts, and the joining of its parts into a dataset."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from app.datasets.service import DatasetService
+from app.db.session import Sessions, transaction
+from app.db.tables import Upload, UploadPart
+from app.domain.artifact import StoredFile
+from app.domain.identity import is_id, new_id
+from app.domain.page import Cursor
+from app.domain.place import dataset_key
+from app.domain.record import RecordFormat
+from app.domain.upload import MAX_PART_BYTES, MAX_PARTS, UploadState
+from app.errors import InvalidParts, TooLarge, UploadNotFound, UploadNotPending
+from app.outbox import ring
+from app.storage import Joined, Storage
+from app.uploads.repository import LEASE_SECONDS, UploadRepository
+
+
+class UploadService:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.uploads = UploadRepository(session)
+
+    def create(
+        self,
+        project_id: str,
+        size: int,
+        filename: str,
+        *,
+        lasts_seconds: float,
+        dataset_expires_after_seconds: float | None = None,
+        format: RecordFormat | None = None,
+    ) -> Upload:
+        """`size` in bytes; the caller has cleaned `filename` and knows the largest size allowed."""
+        upload = Upload(
+            id=new_id("upload"),
+            project_id=project_id,
+            filename=filename,
+            size=size,
+            state=UploadState.pending,
+            dataset_expires_after_seconds=dataset_expires_after_seconds,
+            format=format,
+        )
+        self.uploads.add(upload, timedelta(seconds=lasts_seconds))
+        return upload
+
+    def get(self, project_id: str, id: str) -> Upload:
+        upload = self.uploads.find(project_id, id) if is_id(id, "upload") else None
+        if upload is None:
+            raise UploadNotFound(id)
+        return upload
+
+    def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Upload]:
+        return self.uploads.list(project_id, limit, after)
+
+    def parts(self, upload: Upload) -> Sequence[UploadPart]:
+        return self.uploads.parts(upload)
+
+    def check_room(self, project_id: str, id: str) -> None:
+        """Whether another part would be taken."""
+        upload = self.get(project_id, id)
+        self._check_pending(upload)
+        totals = self.uploads.totals(upload)
+        # What is sent again after a lost answer counts twice; what is sent for ever must end.
+        if totals.num_parts >= MAX_PARTS or totals.num_bytes > 2 * upload.size + MAX_PART_BYTES:
+            said = f"Upload {id} has {totals.num_parts:,} parts with {totals.num_bytes:,} bytes already; complete it."
+            raise TooLarge(said)
+
+    def add_part(self, project_id: str, id: str, part_id: str, stored: StoredFile) -> UploadPart:
+        """Enter bytes that storage holds."""
+        upload = self._pending(project_id, id)
+        part = UploadPart(
+            id=part_id,
+            project_id=project_id,
+            upload_id=upload.id,
+            storage_key=stored.key,
+            size=stored.size,
+            sha256=stored.sha256,
+        )
+        self.uploads.add_part(part)
+        return part
+
+    def find_part(self, project_id: str, part_id: str) -> UploadPart | None:
+        return self.uploads.find_part(project_id, part_id)
+
+    def complete(self, project_id: str, id: str, part_ids: Sequence[str], md5: str | None = None) -> Upload:
+        """Make a dataset of these parts, in this order; its bytes follow (see `join_next`). The same completion again
+        changes nothing."""
+        upload = self._locked(project_id, id)
+        md5 = md5.lower() if md5 else None
+        if upload.state == UploadState.completed and (upload.part_ids, upload.md5) == ([*part_ids], md5):
+            return upload
+        self._check_pending(upload)
+        self._check_parts(upload, part_ids)
+        upload.part_ids, upload.md5, upload.dataset_id = [*part_ids], md5, new_id("file")
+        self.uploads.end(upload, UploadState.completed)
+        DatasetService(self.session).expect(
+            project_id,
+            upload.dataset_id,
+            upload.filename,
+            dataset_key(project_id, upload.dataset_id),
+            upload.size,
+            upload.dataset_expires_after_seconds,
+            RecordFormat(upload.format) if upload.format else None,
+        )
+        ring(self.session, project_id, "light")
+        return upload
+
+    def _check_parts(self, upload: Upload, part_ids: Sequence[str]) -> None:
+        sizes = {part.id: part.size for part in self.uploads.parts(upload)}
+        if unknown := [id for id in part_ids if id not in sizes]:
+            named = ", ".join(f"{id!r:.60}" for id in unknown[:5])
+            raise InvalidParts(f"Upload {upload.id} has no part {named}; GET /uploads/{upload.id} lists its parts.")
+        size = sum(sizes[id] for id in part_ids)
+        if size != upload.size:
+            said = f"The parts hold {size:,} bytes together, and the upload was begun for {upload.size:,}"
+            raise InvalidParts(f"{said}; name each part of the file once, in the file's order.")
+
+    def cancel(self, project_id: str, id: str) -> Upload:
+        """Give up a pending upload. One that is cancelled already stays so."""
+        upload = self._locked(project_id, id)
+        if upload.state != UploadState.cancelled:
+            self._check_pending(upload)
+            self._give_up(upload, UploadState.cancelled)
+        return upload
+
+    def expire(self, limit: int) -> Sequence[str]:
+        """Give up pending uploads of any project whose time is over; their ids."""
+        expired = self.uploads.expired(limit)
+        for upload in expired:
+            self._give_up(upload, UploadState.expired)
+        self.uploads.forget_ended()
+        return [upload.id for upload in expired]
+
+    def _give_up(self, upload: Upload, state: UploadState) -> None:
+        self.uploads.bury_parts(upload)
+        self.uploads.end(upload, state)
+
+    def _pending(self, project_id: str, id: str) -> Upload:
+        upload = self._locked(project_id, id)
+        self._check_pending(upload)
+        return upload
+
+    def _locked(self, project_id: str, id: str) -> Upload:
+        upload = self.uploads.find_locked(project_id, id) if is_id(id, "upload") else None
+        if upload is None:
+            raise UploadNotFound(id)
+        return upload
+
+    def _check_pending(self, upload: Upload) -> None:
+        if upload.state != UploadState.pending:
+            raise UploadNotPending(upload.id, upload.state)
+        if self.uploads.is_over(upload):
+            raise UploadNotPending(upload.id, UploadState.expired)
+
+    def projects_with_work(self) -> Sequence[str]:
+        """Ids of projects with completed uploads that wait for their joining."""
+        return self.uploads.projects_to_join()
+
+    def conclude(self, upload: Upload, joined: Joined | None) -> None:
+        """Give the dataset its bytes, or say why it has none, and let the parts go."""
+        assert upload.dataset_id is not None
+        if not self.uploads.conclude(upload):
+            return
+        self.uploads.bury_parts(upload)
+        datasets = DatasetService(self.session)
+        if joined and not datasets.arrive(upload.project_id, upload.dataset_id, joined.stored):
+            self.uploads.bury(upload.project_id, joined.stored.key)  # deleted meanwhile
+        elif joined is None:
+            said = "Storage has lost a part of the file; upload it again."
+            datasets.refuse(upload.project_id, upload.dataset_id, "bytes_lost", said)
+        elif upload.md5 not in (None, joined.md5):
+            said = f"The file arrived with the MD5 {joined.md5}, and not with {upload.md5}; upload it again."
+            datasets.refuse(upload.project_id, upload.dataset_id, "md5_mismatch", said)
+
+
+def join_next(sessions: Sessions, storage: Storage, lease_seconds: float = LEASE_SECONDS) -> bool:
+    """Join the parts of one completed upload, of whatever project; whether there was one.
+
+    Bytes are copied outside any transaction. A crash meanwhile leaves a lease that lapses, and parts that are still
+    there; whoever joins them then writes the same object again."""
+    with transaction(sessions, "claim_join") as session:
+        uploads = UploadRepository(session)
+        upload = uploads.claim(lease_seconds)
+        parts = uploads.parts(upload) if upload else ()
+    if upload is None:
+        return False
+    assert upload.dataset_id is not None
+    keys = {part.id: part.storage_key for part in parts}
+    try:
+        key = dataset_key(upload.project_id, upload.dataset_id)
+        chosen = [keys[id] for id in upload.part_ids or ()]
+        joined = storage.join(key, chosen, upload.filename, with_md5=upload.md5 is not None)
+    except FileNotFoundError:
+        joined = None
+    with transaction(sessions, "conclude_join") as session:
+        UploadService(session).conclude(upload, joined)
+    return True
