@@ -6,7 +6,7 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos fuzz check up bench format clean
+.PHONY: help demo test chaos soak fuzz check up bench format clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,9 +27,13 @@ test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 
 # The seed is printed; CHAOS_SEED=… repeats it.
 chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
-	$(BIN)/python -m tests.chaos --out benchmarks/results/chaos.json
+	$(BIN)/python -m tests.chaos --guards --out benchmarks/results/chaos.json
 	$(BIN)/python -m tests.chaos.readers
 	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all TUNEWRIGHT_GUARDS=all $(BIN)/python -m pytest -rP tests/chaos
+
+SOAK_MINUTES ?= 30
+soak: $(VENV)/installed  ## train through half an hour without PostgreSQL, while Redis starts anew all the time
+	$(BIN)/python -m tests.chaos.soak --minutes $(SOAK_MINUTES)
 
 fuzz: $(VENV)/installed  ## 100,000 random steps through the life of jobs, 100,000 malformed datasets (the suite: a few)
 	$(BIN)/python -m tests.fuzz

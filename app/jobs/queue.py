@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, text, tuple_, update
@@ -225,8 +226,10 @@ def held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     return (*owned(claim), Job.lease_until.is_not(None))
 
 
+@cache
 def full_projects() -> Select[str]:
-    """Ids of the projects whose workers hold as many jobs as the project's limit allows."""
+    """Ids of the projects whose workers hold as many jobs as the project's limit allows. Made once: its aliases copy
+    whole tables, in circles that only the garbage collector frees, and every look for work asks it."""
     under_way, limited = aliased(Job), aliased(Project)
     return (
         select(limited.id)

@@ -12,14 +12,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from app.datasets.service import inspect_next
-from app.db.session import Sessions
-from app.settings import Settings
 from app.storage import Storage
 from app.uploads.service import join_next
 from tests.integration.datasets.conftest import jsonl
 from tunewright import Client, ConnectionFailed, TunewrightError, upload, watch
 from tunewright.command_line import app
+from worker.inspector import Place, inspect_next
 
 PART = 1000
 ROWS = [{"text": os.urandom(30).hex()} for _ in range(200)]
@@ -47,12 +45,11 @@ def client(live: httpx.Client) -> Iterator[Client]:
 
 
 @pytest.fixture
-def work(sessions: Sessions, settings: Settings) -> Callable[[], None]:
+def work(place: Place) -> Callable[[], None]:
     """What the light worker does."""
-    given = sessions, Storage(settings.storage)
 
     def work() -> None:
-        while join_next(*given) or inspect_next(*given):
+        while join_next(place.sessions, place.storage) or inspect_next(place):
             continue
 
     return work
