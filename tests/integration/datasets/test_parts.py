@@ -125,7 +125,8 @@ def test_parts_in_any_order_become_a_dataset(
     assert api.get(url).json()["state"] == "ready"
     assert api.get(f"/uploads/{id}").json()["parts"] == []
     Dispatcher(settings, sessions).collect()
-    assert [path.name for path in stored_files()] == [completed["dataset_id"]]
+    dataset_id = completed["dataset_id"]
+    assert sorted(path.name for path in stored_files()) == [dataset_id, f"{dataset_id}.hashes"]
     assert join_all() == 0
 
 
