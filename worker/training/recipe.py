@@ -36,7 +36,7 @@ from worker.training.ladder import Ladder
 from worker.training.model import Model, load_config, load_model, quantize_ahead
 from worker.training.nf4_cache import NF4Cache
 from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
-from worker.training.packing import Epochs, Example, MicroBatch, pack
+from worker.training.packing import Example, MicroBatch, pack
 from worker.training.parity import check_parity
 from worker.training.plan import is_out_of_memory, make_plan
 from worker.training.protocol import (
@@ -54,6 +54,7 @@ from worker.training.protocol import (
 from worker.training.publish import Outcome, publish
 from worker.training.resume import check_resumable, fingerprint, plan_of
 from worker.training.rows import Rows, prepare_rows, warn
+from worker.training.steps import Epochs
 from worker.training.tokenizer_process import Tokenizing
 from worker.training.tokenizing import TokenizingHere
 
@@ -350,7 +351,7 @@ class Run:
         if self.training.max_steps is not None:
             return self.training.max_steps
         assert self.training.epochs is not None
-        return max(1, round(self.training.epochs * self.epochs.steps_per_epoch))
+        return self.epochs.num_steps(self.training.epochs)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         now, allowed = fingerprint(self.request, self.resolved), self.training.allow_inexact_resume
