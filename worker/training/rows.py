@@ -61,7 +61,16 @@ class Examples(Sequence[Example]):
 
     @property
     def num_labelled(self) -> int:
-        return int(self._column("num_labelled").sum())
+        return int(self.labelled_counts.sum())
+
+    @property
+    def lines(self) -> Tensor:
+        return self._column("lines")
+
+    @property
+    def labelled_counts(self) -> Tensor:
+        """Labelled tokens of each row."""
+        return self._column("num_labelled")
 
     def _column(self, name: str, shift: int = 0) -> Tensor:
         return self._tensors[name][torch.tensor(list(self._chosen)) + shift]
