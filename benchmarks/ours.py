@@ -12,8 +12,8 @@ from app.domain.job import JobPhase
 from app.domain.spec import JobSpec, Training
 from benchmarks.engines import Engine, Work
 from benchmarks.processes import MemoryWatch, ProcessFailed, cpu_seconds, environment
-from worker.training.packing import Epochs
 from worker.training.protocol import Request, Said, parse_said
+from worker.training.steps import Epochs
 
 
 def unsupported(engine: Engine) -> str | None:

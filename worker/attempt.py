@@ -350,7 +350,7 @@ class Attempt:
         state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
             case Finished() if state in RUNNING:
-                self.publish(last.path)
+                self.publish(last.path, last.reports)
             case Failed() if state is not JobState.cancelling:
                 self.fail(last)
             case _:
@@ -361,14 +361,15 @@ class Attempt:
         message = self.room.ran_out(failed.message) if no_room else failed.message
         self.write(lambda attempt: attempt.fail(failed.reason, message), "fail")
 
-    def publish(self, result: Path) -> None:
+    def publish(self, result: Path, reports: Path | None = None) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
         self.enter(JobPhase.publishing)
         manifest = json.loads((result / "manifest.json").read_text())
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None
+        told = self._stored(reports, "reports") if reports else []
         try:
-            self.write(lambda attempt: attempt.publish(manifest, files, archive), "publish")
+            self.write(lambda attempt: attempt.publish(manifest, files, archive, told), "publish")
         except StaleAttempt:
             # A cancel or a resume was first; or the attempt is lost, or this very publish was committed and its answer
             # lost: then there is nothing left to let go of.

@@ -48,7 +48,7 @@ class AdapterService:
     def publish_files(
         self, project_id: str, job_id: str, attempt: int, *, kind: ArtifactKind, files: Sequence[StoredFile]
     ) -> None:
-        """Make stored files artifacts of a job that has no adapter."""
+        """Make stored files artifacts of a job that belong to no adapter."""
         self.artifacts.add(project_id, job_id, attempt, kind, files)
 
     def get(self, project_id: str, id: str) -> Adapter:

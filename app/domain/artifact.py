@@ -12,6 +12,8 @@ class ArtifactKind(StrEnum):
     """A file of a fully fine-tuned model's folder."""
     archive = "archive"
     """The adapter's folder as one tar file."""
+    row_losses = "row_losses"
+    """`row_losses.csv`: the training rows with their losses of the last epoch, the highest first."""
 
 
 class StoredFile(BaseModel):

@@ -25,7 +25,8 @@ BYTES: dict[int | str, dict[str, Any]] = {
 
 @router.get("/jobs/{id}/artifacts", summary="What a job has made", responses=problems(JobNotFound))
 def list_artifacts(id: str, caller: CallerDep, session: SessionDep) -> ArtifactList:
-    """The files of the result: an adapter's and its archive, or those of a fully fine-tuned model."""
+    """The files of the result (an adapter's and its archive, or those of a fully fine-tuned model), and what is told
+    about the rows: `row_losses.csv`."""
     job = JobService(session).get(caller.project_id, id)
     artifacts = ArtifactRepository(session).of_job(caller.project_id, job.id)
     return ArtifactList(items=[ArtifactOut.of(artifact) for artifact in artifacts])

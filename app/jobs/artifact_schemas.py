@@ -34,10 +34,10 @@ class ArtifactOut(BaseModel):
     attempt: int
     """The job's attempt that made it."""
     adapter_id: str | None
-    """The adapter it belongs to; null for a fully fine-tuned model."""
+    """The adapter it belongs to; null for a fully fine-tuned model, and for what is told about the rows."""
     kind: ArtifactKind
     path: str
-    """Its place in the result's folder."""
+    """Its place in the result's folder, or its name."""
     size: int
     sha256: str
     url: str

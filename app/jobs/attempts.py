@@ -146,14 +146,22 @@ class AttemptService:
         self._note([Warned(code="checkpoint_lost", text=text)])
         self.stored.bury([found for found in self.checkpoints() if (found.attempt, found.step) == (number, step)])
 
-    def publish(self, manifest: dict[str, Any], files: Sequence[StoredFile], archive: StoredFile | None) -> None:
+    def publish(
+        self,
+        manifest: dict[str, Any],
+        files: Sequence[StoredFile],
+        archive: StoredFile | None,
+        reports: Sequence[StoredFile] = (),
+    ) -> None:
         """Make the stored files the job's result, and the job a success: one transaction, won by whoever is first.
 
-        An adapter comes with its archive; a fully fine-tuned model has none."""
-        count = len(files) + (archive is not None)
+        An adapter comes with its archive; a fully fine-tuned model has none. A report's name is its kind."""
+        count = len(files) + (archive is not None) + len(reports)
         job = self._end(JobState.succeeded, "succeeded", [JobSucceeded(num_artifacts=count)])
         adapters = AdapterService(self.session)
         owner = (self.claim.project_id, self.claim.job_id, self.claim.attempt)
+        for report in reports:
+            adapters.publish_files(*owner, kind=ArtifactKind(report.path.partition(".")[0]), files=[report])
         if archive is None:
             adapters.publish_files(*owner, kind=ArtifactKind.model, files=files)
         else:

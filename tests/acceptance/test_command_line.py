@@ -66,7 +66,10 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     type_in("jobs", "download", job["id"], "again")
     files = {path.name: path.read_bytes() for path in (tmp_path / job["adapter_id"]).iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} <= files.keys()
-    assert files == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    losses = again.pop("row_losses.csv").decode().splitlines()
+    assert (losses[0], len(losses)) == ("line,num_labelled_tokens,loss,step", 13)
+    assert files == again
     type_in("jobs", "delete", job["id"])
     assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr
 

@@ -95,7 +95,7 @@ def test_the_other_methods_train(client: Client, rows: Path, method: str) -> Non
     assert done.state == "succeeded", f"{done} {client.logs(job.id)}"
     paths = {artifact.path for artifact in client.artifacts(job.id)}
     expected = {"adapter_model.safetensors", "adapter.tar"} if method == "lora" else {"model.safetensors"}
-    assert expected | {"manifest.json", "README.md"} <= paths
+    assert expected | {"manifest.json", "README.md", "row_losses.csv"} <= paths
     assert (done.adapter_id is not None) == (method == "lora")
 
 

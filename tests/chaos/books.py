@@ -183,6 +183,10 @@ def fold(told: Sequence[tuple[int, int, int]], rewinds: Mapping[int, int]) -> li
     return steps
 
 
+BESIDE = ("adapter.tar", "row_losses.csv")
+"""What a job makes beside its adapter's files."""
+
+
 def check_set(read: Mapping[str, bytes]) -> Iterator[str]:
     """A result's files against its manifest and its archive."""
     named = json.loads(read["manifest.json"])["files"]
@@ -192,7 +196,7 @@ def check_set(read: Mapping[str, bytes]) -> Iterator[str]:
     with tarfile.open(fileobj=io.BytesIO(read["adapter.tar"])) as archive:
         packed = {entry.name: archive.extractfile(entry) for entry in archive.getmembers()}
         if {name: file.read() for name, file in packed.items() if file} != {
-            name: content for name, content in read.items() if name != "adapter.tar"
+            name: content for name, content in read.items() if name not in BESIDE
         }:
             yield "the archive holds other files than the set"
 

@@ -5,6 +5,7 @@
 | trainable.safetensors | the trained weights |
 | optimizer.safetensors | every tensor of the optimizer's state, as `parameter:key` |
 | random.safetensors | the random generators' states |
+| rows.safetensors | each training row's latest loss |
 | best.safetensors | the weights of the best evaluation, unless these are this step's own |
 | state.json | position, evaluations, gradient scaler, the optimizer's other values, fingerprint |
 | manifest.json | size and SHA-256 of all the others |
@@ -58,6 +59,8 @@ class Trainee:
     scaler: torch.amp.GradScaler
     position: Position
     evaluations: Evaluations
+    row_losses: Tensor
+    """Of each training row the mean loss when it was last trained on; see `row_losses`."""
     best_weights: Weights | None = None
     """Of the best evaluation, on the CPU; null before the first one and where the last step is the result."""
 
@@ -101,6 +104,7 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
         "trainable": on_cpu(trainee.trainable, copy=is_copy),
         "optimizer": on_cpu(moments, copy=is_copy),
         "random": random_states(),
+        "rows": on_cpu({"losses": trainee.row_losses}, copy=is_copy),
     }
     best = trainee.evaluations.best
     if trainee.best_weights is not None and best is not None and best.step != trainee.position.step:
@@ -173,6 +177,9 @@ def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
     best = trainee.evaluations.best
     own = weights if best is not None and best.step == trainee.position.step else None
     trainee.best_weights = checkpoint.tensors.get("best", own)
+    losses = checkpoint.tensors.get("rows", {}).get("losses")  # an earlier release wrote none
+    if losses is not None and losses.shape == trainee.row_losses.shape:
+        trainee.row_losses = losses.clone()
     restore_random_states(checkpoint.tensors["random"])
 
 

@@ -1,10 +1,5 @@
-"""Which rows a step takes, and how they are laid into micro-batches without padding.
+"""How a step's rows are laid into micro-batches without padding. Which they are: `steps`."""
 
-A step's rows depend on dataset and spec alone: an epoch is a permutation drawn from (seed, epoch), cut into steps of
-`batch_size` rows. The machine's token budget only decides how many micro-batches they make.
-"""
-
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-ALIGNED = 16
-"""Tokens of a micro-batch come in multiples of this."""
+from worker.training.steps import ALIGNED as ALIGNED
+from worker.training.steps import best_fit
 
 
 @dataclass(frozen=True)
@@ -54,38 +49,10 @@ class MicroBatch:
         return sum(len(example.ids) for example in self.examples)
 
 
-class Epochs:
-    """The order of a run: step (from 1) → rows."""
-
-    def __init__(self, num_rows: int, batch_size: int, seed: int):
-        self._num_rows, self._batch_size, self._seed = num_rows, batch_size, seed
-        self.steps_per_epoch = -(-num_rows // batch_size)
-        self._epoch, self._order = -1, [0]
-
-    def rows(self, step: int) -> list[int]:
-        epoch, index = divmod(step - 1, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, list(range(self._num_rows))
-            random.Random(f"{self._seed}:{epoch}").shuffle(self._order)
-        return self._order[index * self._batch_size : (index + 1) * self._batch_size]
-
-
 def pack(examples: Sequence[Example], max_tokens: int) -> list[MicroBatch]:
-    """Best fit decreasing: the longest row first, each into the fullest micro-batch that still takes it. A row longer
-    than `max_tokens` gets one to itself."""
-    bins: list[list[Example]] = []
-    room: list[int] = []
-    for example in sorted(examples, key=lambda example: -example.num_inputs):
-        fitting = [index for index, left in enumerate(room) if left >= example.num_inputs]
-        if fitting:
-            index = min(fitting, key=room.__getitem__)
-        else:
-            index = len(bins)
-            bins.append([])
-            room.append(max_tokens)
-        bins[index].append(example)
-        room[index] -= example.num_inputs
-    return [lay_out(held) for held in bins]
+    """A row longer than `max_tokens` gets a micro-batch to itself."""
+    bins = best_fit([example.num_inputs for example in examples], max_tokens)
+    return [lay_out([examples[index] for index in held]) for held in bins]
 
 
 def lay_out(examples: Sequence[Example]) -> MicroBatch:

@@ -145,10 +145,12 @@ class CheckpointWritten(Line):
 
 
 class Finished(Line):
-    """The result's files lie in `path`."""
+    """The result's files lie in `path`; `reports` is a folder of what is told about its rows, each file named after the
+    ArtifactKind that it becomes."""
 
     kind: Literal["finished"] = "finished"
     path: Path
+    reports: Path | None = None
 
 
 class Failed(Line):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,18 @@ def publish(model: Model, outcome: Outcome) -> Path:
     _write_card(outcome, folder)
     with around("complete_result"):
         _write_manifest(outcome, folder)
+        sync_folder(folder)
+    return folder
+
+
+def publish_reports(work_dir: Path, write: Callable[[Path], None]) -> Path:
+    """The folder of what is told about the training's rows; `write` is given it. No part of the result: that goes to
+    whoever serves the model."""
+    folder = work_dir / "reports"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with around("complete_reports"):
+        write(folder)
         sync_folder(folder)
     return folder
 

@@ -36,7 +36,7 @@ from worker.training.ladder import Ladder
 from worker.training.model import Model, load_config, load_model, quantize_ahead
 from worker.training.nf4_cache import NF4Cache
 from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
-from worker.training.packing import Epochs, Example, MicroBatch, pack
+from worker.training.packing import Example, MicroBatch, pack
 from worker.training.parity import check_parity
 from worker.training.plan import is_out_of_memory, make_plan
 from worker.training.protocol import (
@@ -51,9 +51,12 @@ from worker.training.protocol import (
     Started,
     Stopped,
 )
-from worker.training.publish import Outcome, publish
+from worker.training.publish import Outcome, publish, publish_reports
 from worker.training.resume import check_resumable, fingerprint, plan_of
+from worker.training.row_losses import NAME as ROW_LOSSES
+from worker.training.row_losses import mean_losses, unknown, write_row_losses
 from worker.training.rows import Rows, prepare_rows, warn
+from worker.training.steps import Epochs
 from worker.training.tokenizer_process import Tokenizing
 from worker.training.tokenizing import TokenizingHere
 
@@ -165,7 +168,9 @@ class Run:
         adapter = request.spec.adapter
         self.optimizer = make_optimizer(model.trainable, self.training, adapter.lora_plus_ratio if adapter else 1.0)
         self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
-        self.state = Trainee(model.trainable, self.optimizer, self.scaler, Position(), Evaluations())
+        self.state = Trainee(
+            model.trainable, self.optimizer, self.scaler, Position(), Evaluations(), unknown(len(rows.training))
+        )
         self.ladder = Ladder(request, model, rows, self.optimizer, channel)
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)
         if checkpoint is not None:
@@ -207,14 +212,21 @@ class Run:
             tokenizer=self.tokenizing.tokenizer(),
         )
         path = publish(self.model, outcome)
+        reports = publish_reports(self.request.work_dir, self._write_reports)
         self.writer.wait()
-        self._say(Finished(path=path))
+        self._say(Finished(path=path, reports=reports))
+
+    def _write_reports(self, folder: Path) -> None:
+        last = self.state.position.step
+        write_row_losses(folder / ROW_LOSSES, self.rows.training, self.state.row_losses, self.epochs, last)
 
     def _step(self) -> None:
         step = self.state.position.step + 1
         started = time.monotonic()
-        examples = [self.rows.training[row] for row in self.epochs.rows(step)]
-        loss = self.ladder.within(self.state.position.step + 1, lambda: self._accumulate(step, examples))
+        rows = self.epochs.rows(step)
+        examples = [self.rows.training[row] for row in rows]
+        loss, by_line = self.ladder.within(step, lambda: self._accumulate(step, examples))
+        self.state.row_losses[rows] = torch.tensor([by_line[example.line] for example in examples])
         grad_norm = self._clip(step, examples)
         rate = learning_rate(step, self.total_steps, self.training)
         set_learning_rate(self.optimizer, rate)
@@ -255,10 +267,11 @@ class Run:
         self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=_peak_memory(), seconds=seconds))
         return seconds
 
-    def _accumulate(self, step: int, examples: list[Example]) -> float:
-        """Gradients of the step's mean loss over labelled tokens, whatever micro-batches it takes."""
+    def _accumulate(self, step: int, examples: list[Example]) -> tuple[float, dict[int, float]]:
+        """Gradients of the step's mean loss over labelled tokens, whatever micro-batches it takes; that loss, and each
+        row's own by its line."""
         num_labelled = sum(example.num_labelled for example in examples)
-        total = 0.0
+        total, by_line = 0.0, dict[int, float]()
         for batch in pack(examples, self.model.micro_batch_tokens):
             self._begin(f"step {step}", batch)
             losses, _ = self.model.losses(batch)
@@ -267,8 +280,10 @@ class Run:
                 owners = set(batch.owners[~finite.cpu()].tolist())
                 raise not_finite("loss", step, [batch.examples[owner].line for owner in owners])
             self.scaler.scale(losses.sum() / num_labelled).backward()  # type: ignore[no-untyped-call]
-            total += float(losses.detach().double().sum())
-        return total / num_labelled
+            told = losses.detach().double().cpu()
+            total += float(told.sum())
+            by_line |= mean_losses(told, batch)
+        return total / num_labelled, by_line
 
     def _clip(self, step: int, examples: list[Example]) -> float:
         self.scaler.unscale_(self.optimizer)
@@ -350,7 +365,7 @@ class Run:
         if self.training.max_steps is not None:
             return self.training.max_steps
         assert self.training.epochs is not None
-        return max(1, round(self.training.epochs * self.epochs.steps_per_epoch))
+        return self.epochs.num_steps(self.training.epochs)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         now, allowed = fingerprint(self.request, self.resolved), self.training.allow_inexact_resume

@@ -1,6 +1,5 @@
 """The rows of a training: mapped from the tokenizer's files, split, and what happened to them told as events."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from worker.training.channel import Channel
 from worker.training.failure import TrainingFailed
 from worker.training.packing import Example
 from worker.training.protocol import Happened, Request, Tokenized
+from worker.training.steps import held_back
 
 
 class Examples(Sequence[Example]):
@@ -61,7 +61,16 @@ class Examples(Sequence[Example]):
 
     @property
     def num_labelled(self) -> int:
-        return int(self._column("num_labelled").sum())
+        return int(self.labelled_counts.sum())
+
+    @property
+    def lines(self) -> Tensor:
+        return self._column("lines")
+
+    @property
+    def labelled_counts(self) -> Tensor:
+        """Labelled tokens of each row."""
+        return self._column("num_labelled")
 
     def _column(self, name: str, shift: int = 0) -> Tensor:
         return self._tensors[name][torch.tensor(list(self._chosen)) + shift]
@@ -97,10 +106,9 @@ def split(examples: Examples, share: float | None, seed: int) -> tuple[Examples,
         raise TrainingFailed(
             FailureReason.dataset_invalid, "validation_split needs at least two usable rows, and there is one."
         )
-    count = min(max(1, round(share * len(examples))), len(examples) - 1)
-    drawn = set(random.Random(f"{seed}:validation").sample(range(len(examples)), count))
-    kept = [index for index in range(len(examples)) if index not in drawn]
-    return examples.choose(kept), examples.choose(sorted(drawn))
+    drawn = held_back(len(examples), share, seed)
+    kept = sorted(set(range(len(examples))).difference(drawn))
+    return examples.choose(kept), examples.choose(drawn)
 
 
 def _tell_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:

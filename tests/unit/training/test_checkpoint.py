@@ -26,6 +26,7 @@ from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests
 from worker.training.protocol import CheckpointWritten, Finished, Happened, Line, Measured, Request, Stopped
 from worker.training.recipe import prepare, train
+from worker.training.row_losses import unknown
 
 MakeRequest = Callable[..., Request]
 
@@ -56,6 +57,7 @@ def test_the_manifest_names_every_other_file(written: Path) -> None:
         "trainable.safetensors",
         "optimizer.safetensors",
         "random.safetensors",
+        "rows.safetensors",
         "best.safetensors",
         "state.json",
     }
@@ -211,7 +213,7 @@ def test_any_optimizers_state_goes_on_bit_for_bit(make: Callable[[Any], torch.op
         weights = {name: nn.Parameter(torch.randn(128, 64)) for name in ("a", "b", "c")}
         groups = [{"params": [weights["c"], weights["a"]]}, {"params": [weights["b"]]}]
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        return Trainee(weights, make(groups), scaler, Position(), Evaluations())
+        return Trainee(weights, make(groups), scaler, Position(), Evaluations(), unknown(2))
 
     def take_steps(trainee: Trainee, *seeds: int) -> None:
         for seed in seeds:

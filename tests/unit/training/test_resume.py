@@ -59,6 +59,9 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     assert all(results[0][key].equal(results[1][key]) for key in results[0])
     manifests = [json.loads((tmp_path / folder / "result/manifest.json").read_text()) for folder in ("whole", "second")]
     assert manifests[0] == manifests[1]
+    losses = [(tmp_path / folder / "reports/row_losses.csv").read_text() for folder in ("whole", "second")]
+    assert losses[0] == losses[1]
+    assert len(losses[0].splitlines()) > 1
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""The loss of each row, as the steps of the last epoch computed it."""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.training.conftest import Recorder, make_spec
+from worker.training.manifest import digests
+from worker.training.protocol import Finished, Request
+from worker.training.recipe import train
+from worker.training.row_losses import UNKNOWN, write_row_losses
+from worker.training.rows import Examples
+from worker.training.steps import Epochs
+
+MakeRequest = Callable[..., Request]
+Row = dict[str, float]
+NUM_ROWS, STEPS_AN_EPOCH = 24, 6
+
+
+def read(path: Path) -> list[Row]:
+    with path.open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def losses_of(channel: Recorder) -> list[Row]:
+    last = channel.lines[-1]
+    assert isinstance(last, Finished)
+    assert last.reports is not None
+    return read(last.reports / "row_losses.csv")
+
+
+def trained(make_request: MakeRequest, **training: object) -> tuple[list[Row], Recorder]:
+    channel = Recorder()
+    train(make_request(spec=make_spec(training=training)), channel)
+    return losses_of(channel), channel
+
+
+def test_every_row_of_the_last_epoch_stands_with_its_own_loss(make_request: MakeRequest) -> None:
+    """Weighed by their labelled tokens, the rows of a step have the loss that the step told."""
+    rows, channel = trained(make_request, epochs=2)
+    assert sorted(row["line"] for row in rows) == list(range(1, NUM_ROWS + 1))
+    assert [row["loss"] for row in rows] == sorted((row["loss"] for row in rows), reverse=True)
+    by_step = defaultdict(list)
+    for row in rows:
+        by_step[row["step"]].append(row)
+    assert sorted(by_step) == list(range(STEPS_AN_EPOCH + 1, 2 * STEPS_AN_EPOCH + 1))
+    for step, some in by_step.items():
+        num_labelled = sum(row["num_labelled_tokens"] for row in some)
+        mean = sum(row["loss"] * row["num_labelled_tokens"] for row in some) / num_labelled
+        assert mean == pytest.approx(channel.losses()[int(step) - 1], rel=1e-4)
+        assert len({row["loss"] for row in some}) > 1
+
+
+def test_a_run_that_ends_within_an_epoch_tells_each_rows_latest(make_request: MakeRequest) -> None:
+    rows, _ = trained(make_request, max_steps=8)
+    epochs = Epochs(NUM_ROWS, 4, seed=0)
+    latest = {row + 1: step for step in range(3, 9) for row in epochs.rows(step)}
+    assert {row["line"]: row["step"] for row in rows} == latest
+    assert len(rows) == len(latest) < NUM_ROWS
+
+
+def test_a_run_of_less_than_an_epoch_tells_the_rows_it_met(make_request: MakeRequest) -> None:
+    rows, _ = trained(make_request, max_steps=2)
+    assert len(rows) == 8
+
+
+def test_rows_held_back_for_validation_are_none_of_them(make_request: MakeRequest) -> None:
+    channel = Recorder()
+    train(make_request(spec=make_spec(validation_split=0.25, training={"epochs": 1})), channel)
+    assert len(losses_of(channel)) == 18
+
+
+def test_what_an_earlier_releases_checkpoint_does_not_tell_is_left_out(
+    make_request: MakeRequest, tmp_path: Path
+) -> None:
+    first, second = Recorder(stop_at=4), Recorder()
+    train(make_request(work_dir=tmp_path / "first"), first)
+    (checkpoint,) = first.checkpoints()
+    (checkpoint.path / "rows.safetensors").unlink()
+    (checkpoint.path / "manifest.json").unlink()
+    (checkpoint.path / "manifest.json").write_text(json.dumps({"files": digests(checkpoint.path)}))
+    train(make_request(work_dir=tmp_path / "second", attempt=2, checkpoint_path=checkpoint.path), second)
+    assert {row["step"] for row in losses_of(second)} == {5, 6}
+
+
+def test_equals_stand_by_line(tmp_path: Path) -> None:
+    columns = {"lines": torch.tensor([5, 7, 9, 11]), "num_labelled": torch.tensor([2, 3, 4, 5])}
+    rows, losses = Examples(columns, range(4)), torch.tensor([0.5, 2.0, 0.5, UNKNOWN])
+    write_row_losses(tmp_path / "losses.csv", rows, losses, Epochs(4, 2, seed=0), last_step=2)
+    assert [(row["line"], row["loss"], row["num_labelled_tokens"]) for row in read(tmp_path / "losses.csv")] == [
+        (7, 2.0, 3),
+        (5, 0.5, 2),
+        (9, 0.5, 4),
+    ]
