@@ -19,6 +19,9 @@ OFFLINE = {
 SPINS = "1000"
 """Turns that an OpenMP thread waits before it sleeps. The default, 300,000, made training four times slower on two
 cores that others used too; this is libgomp's own choice for machines it knows to be crowded."""
+KERNELS = "96"
+"""Kernels that oneDNN keeps, each made for one shape of a product and half a megabyte large. A micro-batch takes about
+60, and the next one others; the default, 1,024, held 100 MB of what did not come again."""
 
 
 def main() -> int:
@@ -27,9 +30,13 @@ def main() -> int:
     tokenizing: TokenizingProcess | None = None
     os.environ.update(OFFLINE)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels it does without
     try:
         tokenizing = TokenizingProcess()  # its imports and ours at the same time
+        from worker.training.uncompiled import import_bitsandbytes
+
+        import_bitsandbytes()  # before anything else does
         from transformers.utils import logging as transformers_logging
 
         from worker.training.recipe import train

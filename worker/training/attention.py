@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface
 
+from worker.training.remaking import Maker
+
 try:
     from torch.nn.attention import varlen
 except ImportError:  # torch before 2.10
@@ -59,13 +61,15 @@ def attend(
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
+    makers: tuple[Maker | None, Maker | None] = (None, None),
 ) -> Tensor:
     """query [key-value heads, tokens, groups, dim], key and value [key-value heads, tokens, dim] →
-    [tokens, key-value heads · groups, dim]."""
+    [tokens, key-value heads · groups, dim]. Where our own code multiplies, it keeps no query and key that can be made
+    again: `makers` give [key-value heads, tokens, groups, dim], and the key as one group."""
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotation under autocast leaves fp32
     if softcap is None and query.device.type == "cpu" and max(lengths) <= FOLDED_MAX_TOKENS:
         with torch.autocast("cpu", enabled=False):
-            output: Tensor = _Folded.apply(query, key, value, lengths, scale, window)  # type: ignore[no-untyped-call]
+            output: Tensor = _Folded.apply(query, key, value, lengths, scale, window, makers)  # type: ignore[no-untyped-call]
         return output
     if _is_varlen(query, softcap):
         return _attend_varlen(query, key, value, lengths, scale, window)
@@ -129,7 +133,14 @@ class _Folded(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, window: int | None
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lengths: list[int],
+        scale: float,
+        window: int | None,
+        makers: tuple[Maker | None, Maker | None],
     ) -> Tensor:
         kv_heads, tokens, groups, dim = query.shape
         output = query.new_empty(tokens, kv_heads, groups, dim)
@@ -142,13 +153,17 @@ class _Folded(torch.autograd.Function):
             mixed = _product(weights, v).view(kv_heads, wide - start, groups, dim)
             output[start:end].transpose(0, 1).copy_(mixed[:, : end - start])
             kept.append(weights)
-        ctx.lengths, ctx.scale = lengths, scale
-        ctx.save_for_backward(query, key, value, *kept)
+        ctx.lengths, ctx.scale, ctx.makers = lengths, scale, makers
+        query_kept, key_kept = (None if maker else it for it, maker in zip((query, key), makers, strict=True))
+        ctx.save_for_backward(query_kept, key_kept, value, *kept)
         return output.view(tokens, kv_heads * groups, dim)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
+        make_query, make_key = ctx.makers
+        query = make_query().to(value.dtype) if make_query else query
+        key = make_key()[:, :, 0].to(value.dtype) if make_key else key
         kv_heads, tokens, groups, dim = query.shape
         grads = grad.reshape(tokens, kv_heads, groups, dim).transpose(0, 1)
         grad_query = query.new_empty(query.shape)
@@ -161,7 +176,7 @@ class _Folded(torch.autograd.Function):
             pull.mul_(ctx.scale)
             grad_query[:, start:end] = _product(pull, k).view(kv_heads, wide - start, groups, dim)[:, : end - start]
             _add_product(grad_key[:, first:wide], pull.transpose(1, 2), q)
-        return grad_query, grad_key, grad_value, None, None, None
+        return grad_query, grad_key, grad_value, None, None, None, None
 
 
 def _pieces(lengths: list[int], tokens: int) -> Iterator[tuple[int, int, int, int]]:

@@ -18,6 +18,7 @@ from worker.training.gated_mlp import gated_mlp
 from worker.training.lora import AdaptedLinear
 from worker.training.norm import norm_eps, norm_weight, rms_norm
 from worker.training.products import Products, products_of
+from worker.training.remaking import maker_of
 from worker.training.rotary import Heads, rotated
 
 FAMILIES: Final = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3")
@@ -46,7 +47,7 @@ def fast_mlp(module: nn.Module) -> bool:
     inner, outer = Products([gate, up]), Products([down])
 
     def forward(self: nn.Module, x: Tensor) -> Tensor:
-        return gated_mlp(x.view(-1, x.shape[-1]), activation, inner, outer).view(x.shape)
+        return gated_mlp(x.view(-1, x.shape[-1]), activation, inner, outer, maker_of(x)).view(x.shape)
 
     _take_over(module, forward)
     return True
@@ -77,16 +78,18 @@ def fast_attention(module: nn.Module) -> bool:
             plain = type(self).forward(self, hidden_states, position_embeddings, *args, **kwargs)
             return cast(tuple[Tensor, None], plain)
         rows = hidden_states.view(-1, hidden_states.shape[-1])
-        query, key, value = products_of(rows, products)
-        cos, sin = (part[0, :, None, None, : dim // 2].float() for part in position_embeddings)
+        query, key, value = products_of(rows, products, maker_of(hidden_states))
+        cos, sin = (_half(part, dim) for part in position_embeddings)
+        turned_query, turned_key = rotated(query, cos, sin, q_heads), rotated(key, cos, sin, k_heads)
         mixed = attend(
-            rotated(query, cos, sin, q_heads),
-            rotated(key, cos, sin, k_heads)[:, :, 0],
+            turned_query,
+            turned_key[:, :, 0],
             value.view(-1, kv_heads, dim).transpose(0, 1),
             lengths,
             scale,
             window,
             softcap,
+            (maker_of(turned_query), maker_of(turned_key)),
         )
         output = self.o_proj(mixed.reshape(len(rows), -1))  # type: ignore[operator]
         return output.view(*hidden_states.shape[:-1], -1), None
@@ -124,6 +127,16 @@ def _is_plain(layer: object) -> bool:
             and isinstance(layer.lora_dropout["default"], nn.Identity)
         )
     return isinstance(layer, nn.Linear) and not layer.weight.requires_grad
+
+
+def _half(angles: Tensor, dim: int) -> Tensor:
+    """transformers' cosines or sines [1, tokens, dim], whose halves are equal → fp32 [tokens, 1, 1, dim/2], one tensor
+    for all the layers that they are handed to."""
+    found = vars(angles)
+    if "half" not in found:
+        found["half"] = angles[0, :, None, None, : dim // 2].float()
+    half: Tensor = found["half"]
+    return half
 
 
 def _activation(module: nn.Module) -> str:

@@ -1,5 +1,5 @@
 """Gated MLP, down(act(gate(x)) · up(x)), with its backward by hand. Only gate(x) and up(x) are kept: what follows is
-elementwise, and made again in backward."""
+elementwise, and made again in backward; so is x, where it is the output of a norm."""
 
 from typing import Any
 
@@ -8,18 +8,26 @@ from torch import Tensor
 
 from worker.training.activation import ACTIVATIONS
 from worker.training.products import Kept, Products
+from worker.training.remaking import Maker
 
 
 class _GatedMlp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, activation: str, inner: Products, outer: Products, split: int, *parameters: Tensor
+        ctx: Any,
+        x: Tensor,
+        activation: str,
+        inner: Products,
+        outer: Products,
+        maker: Maker | None,
+        split: int,
+        *parameters: Tensor,
     ) -> Tensor:
         (gate, up), kept_inner = inner.forward(x, parameters[:split])
         hidden = ACTIVATIONS[activation].of(gate).mul_(up)
         (output,), kept_outer = outer.forward(hidden, parameters[split:])
-        ctx.activation, ctx.inner, ctx.outer = activation, inner, outer
-        tensors = kept_inner.tensors()
+        ctx.activation, ctx.inner, ctx.outer, ctx.maker = activation, inner, outer, maker
+        tensors = kept_inner.tensors(maker)
         ctx.num_inner = len(tensors)
         ctx.save_for_backward(gate, up, *tensors, *kept_outer.tensors()[1:])
         return output
@@ -28,19 +36,20 @@ class _GatedMlp(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, *tensors = ctx.saved_tensors
         active, derivative = ACTIVATIONS[ctx.activation].with_derivative(gate)
-        kept_inner = Kept.of(tuple(tensors[: ctx.num_inner]))
         kept_outer = Kept.of((active * up, *tensors[ctx.num_inner :]))
         grad_hidden, grad_outer = ctx.outer.backward([grad], kept_outer, wants_input=True)
         assert grad_hidden is not None
         del kept_outer
         grad_up = active.mul_(grad_hidden)
         grad_gate = grad_hidden.mul_(up).mul_(derivative)
+        kept_inner = Kept.of(tensors[: ctx.num_inner], ctx.maker)
         grad_x, grad_inner = ctx.inner.backward([grad_gate, grad_up], kept_inner, wants_input=ctx.needs_input_grad[0])
-        return grad_x, None, None, None, None, *grad_inner, *grad_outer
+        return grad_x, None, None, None, None, None, *grad_inner, *grad_outer
 
 
-def gated_mlp(x: Tensor, activation: str, inner: Products, outer: Products) -> Tensor:
-    """x [tokens, dim] → [tokens, dim]; `inner` holds gate and up, `outer` down."""
-    own = inner.parameters()
-    output: Tensor = _GatedMlp.apply(x, activation, inner, outer, len(own), *own, *outer.parameters())  # type: ignore[no-untyped-call]
+def gated_mlp(x: Tensor, activation: str, inner: Products, outer: Products, maker: Maker | None = None) -> Tensor:
+    """x [tokens, dim] → [tokens, dim]; `inner` holds gate and up, `outer` down. With what makes x again, it is not
+    kept."""
+    own, last = inner.parameters(), outer.parameters()
+    output: Tensor = _GatedMlp.apply(x, activation, inner, outer, maker, len(own), *own, *last)  # type: ignore[no-untyped-call]
     return output

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.training.pieces import in_pieces
+from worker.training.remaking import set_maker
 
 
 def wide_dtype(x: Tensor) -> torch.dtype:
@@ -40,12 +41,7 @@ def normalized_backward(grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        result = torch.empty_like(x, memory_format=torch.contiguous_format)
-        inverse = x.new_empty(*x.shape[:-1], 1, dtype=wide_dtype(x))
-        for rows, into, scale in in_pieces(*map(_rows, (x, result, inverse))):
-            values, found = normalized(at_least_fp32(rows), weight, eps)
-            into.copy_(values)
-            scale.copy_(found)
+        result, inverse = _forward(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
         return result
 
@@ -58,6 +54,17 @@ class _RMSNorm(torch.autograd.Function):
         return result, None, None
 
 
+def _forward(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The result in x's type, and 1 / rms(x)."""
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    inverse = x.new_empty(*x.shape[:-1], 1, dtype=wide_dtype(x))
+    for rows, into, scale in in_pieces(*map(_rows, (x, result, inverse))):
+        values, found = normalized(at_least_fp32(rows), weight, eps)
+        into.copy_(values)
+        scale.copy_(found)
+    return result, inverse
+
+
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
@@ -65,6 +72,8 @@ def _rows(x: Tensor) -> Tensor:
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [..., dim] and an fp32 weight [dim] → x's type."""
     result: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    source = x.detach()
+    set_maker(result, lambda: _forward(source, weight, eps)[0])
     return result
 
 

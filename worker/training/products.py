@@ -4,6 +4,7 @@ Layers that read the same input (query, key and value; gate and up) share the lo
 input gradients in place. A quantized weight is dequantized once in forward and once in backward, and kept in neither.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from worker.training.norm import at_least_fp32
 from worker.training.quantization import dense_weight
+from worker.training.remaking import Maker
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,16 @@ class Kept:
     a: Tensor | None
     b: tuple[Tensor, ...]
 
-    def tensors(self) -> list[Tensor | None]:
-        return [self.rows, self.low, self.a, *self.b]
+    def tensors(self, maker: Maker | None = None) -> list[Tensor | None]:
+        """The rows are not among them if there is a maker of them."""
+        return [None if maker else self.rows, self.low, self.a, *self.b]
 
     @classmethod
-    def of(cls, tensors: tuple[Any, ...]) -> "Kept":
+    def of(cls, tensors: Sequence[Any], maker: Maker | None = None) -> "Kept":
         rows, low, a, *b = tensors
-        return cls(rows, low, a, tuple(b))
+        if maker is not None:
+            rows = maker()
+        return cls(rows.view(-1, rows.shape[-1]), low, a, tuple(b))
 
 
 class Products:
@@ -103,20 +108,22 @@ class Products:
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, products: Products, *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, rows: Tensor, products: Products, maker: Maker | None, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
         outputs, kept = products.forward(rows, parameters)
-        ctx.products = products
-        ctx.save_for_backward(*kept.tensors())
+        ctx.products, ctx.maker = products, maker
+        ctx.save_for_backward(*kept.tensors(maker))
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kept = Kept.of(ctx.saved_tensors)
+        kept = Kept.of(ctx.saved_tensors, ctx.maker)
         grad_rows, grad_parameters = ctx.products.backward(list(grads), kept, wants_input=ctx.needs_input_grad[0])
-        return grad_rows, None, *grad_parameters
+        return grad_rows, None, None, *grad_parameters
 
 
-def products_of(rows: Tensor, products: Products) -> tuple[Tensor, ...]:
-    """rows [tokens, in] → one [tokens, out] a layer."""
-    outputs: tuple[Tensor, ...] = _Product.apply(rows, products, *products.parameters())  # type: ignore[no-untyped-call]
+def products_of(rows: Tensor, products: Products, maker: Maker | None = None) -> tuple[Tensor, ...]:
+    """rows [tokens, in] → one [tokens, out] a layer. With what makes the rows again, they are not kept."""
+    outputs: tuple[Tensor, ...] = _Product.apply(rows, products, maker, *products.parameters())  # type: ignore[no-untyped-call]
     return outputs

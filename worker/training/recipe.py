@@ -281,6 +281,7 @@ class Run:
                 raise not_finite("loss", step, [batch.examples[owner].line for owner in owners])
             self.scaler.scale(losses.sum() / num_labelled).backward()  # type: ignore[no-untyped-call]
             told = losses.detach().double().cpu()
+            del losses  # and with it the graph, before the next one is built
             total += float(told.sum())
             by_line |= mean_losses(told, batch)
         return total / num_labelled, by_line

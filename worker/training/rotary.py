@@ -9,6 +9,7 @@ from torch import Tensor
 
 from worker.training.norm import at_least_fp32, normalized, normalized_backward, wide_dtype
 from worker.training.pieces import in_pieces
+from worker.training.remaking import set_maker
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,7 @@ class _Rotated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> Tensor:
         x = x.view(-1, heads.kv_heads, heads.groups, heads.dim)
-        result = x.new_empty(heads.kv_heads, len(x), heads.groups, heads.dim)
-        inverse = x.new_empty(*x.shape[:-1], 1, dtype=wide_dtype(x))
-        for rows, c, s, scale, into in in_pieces(x, cos, sin, inverse, result.transpose(0, 1)):
-            values = at_least_fp32(rows)
-            if heads.norm is not None:
-                values, found = normalized(values, heads.norm, heads.eps)
-                scale.copy_(found)
-            _rotate(values, c, s, into, backward=False)
+        result, inverse = _forward(x, cos, sin, heads)
         ctx.heads = heads
         ctx.save_for_backward(*((cos, sin) if heads.norm is None else (cos, sin, x, inverse)))
         return result
@@ -56,6 +50,19 @@ class _Rotated(torch.autograd.Function):
         return result.view(len(result), -1), None, None, None
 
 
+def _forward(x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> tuple[Tensor, Tensor]:
+    """The result in x's type, and 1 / rms(x) where there is a norm."""
+    result = x.new_empty(heads.kv_heads, len(x), heads.groups, heads.dim)
+    inverse = x.new_empty(*x.shape[:-1], 1, dtype=wide_dtype(x))
+    for rows, c, s, scale, into in in_pieces(x, cos, sin, inverse, result.transpose(0, 1)):
+        values = at_least_fp32(rows)
+        if heads.norm is not None:
+            values, found = normalized(values, heads.norm, heads.eps)
+            scale.copy_(found)
+        _rotate(values, c, s, into, backward=False)
+    return result, inverse
+
+
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, into: Tensor, *, backward: bool) -> None:
     """Turn the pairs (x[i], x[i + dim/2]) by the angles of their token; backward turns the other way. x is
     [tokens, kv heads, groups, dim], cos and sin fp32 [tokens, 1, 1, dim/2]."""
@@ -67,6 +74,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, into: Tensor, *, backward: bool
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> Tensor:
-    """x [tokens, heads · dim] → [kv heads, tokens, groups, dim]"""
+    """x [tokens, heads · dim] → [kv heads, tokens, groups, dim]. Where a norm keeps x, the result can be made again."""
     result: Tensor = _Rotated.apply(x, cos, sin, heads)  # type: ignore[no-untyped-call]
+    if heads.norm is not None:
+        source = x.detach().view(-1, heads.kv_heads, heads.groups, heads.dim)
+        set_maker(result, lambda: _forward(source, cos, sin, heads)[0])
     return result
