@@ -16,7 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the training process has it; libgomp reads it when torch loads it
+from worker.training.__main__ import KERNELS, SPINS
+
+# As the training process has them; torch's libraries read them as they are loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 import torch
 from torch import Tensor, nn

@@ -8,16 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import pytest
 
+from app.domain.job import FINAL
 from tests.fixtures.tiny_models import build_tiny_model
-from tunewright import Client
+from tunewright import Client, TunewrightError
 
 ROOT = Path(__file__).parents[2]
 SHORT_TIMES = {
@@ -118,6 +119,27 @@ def make_stack(tiny_model: Path) -> Iterator[Callable[..., Stack]]:
         if stack.process.poll() is None:
             stop_stack(stack)
         shutil.rmtree(stack.data.parent, ignore_errors=True)
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails leaves no job behind that would hold the stack's one worker for ever."""
+    yield
+    if request.node.stash.get(FAILED, False) and "stack" in request.fixturenames:
+        with request.getfixturevalue("stack").client() as client, suppress(TunewrightError):
+            for job in client.list_jobs():
+                if job.state not in FINAL:
+                    client.cancel_job(job.id)
 
 
 @pytest.fixture
