@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
-# The server without torch: the API, the dispatcher, migrations and the light worker run from it.
+# The server without torch: the API, the dispatcher, migrations and the light worker run from it. The last of these
+# makes previews, for which it loads tokenizers.
 FROM python:3.11-slim-bookworm
 
 # A volume takes its owner from the folder it is mounted on.
@@ -15,7 +16,7 @@ COPY migrations migrations
 
 # Editable, so that the migrations beside the packages are found, and nothing lies twice.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt --editable '.[server]'
+    pip install --constraint constraints.txt --editable '.[server,tokenizer]'
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER tunewright

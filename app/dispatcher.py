@@ -13,6 +13,7 @@ import structlog
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from app import logs, outbox
 from app.datasets.service import DatasetService
@@ -24,6 +25,7 @@ from app.retention.collector import Collector
 from app.settings import Settings, get_settings
 from app.storage import FAILURES as STORAGE_FAILURES
 from app.storage import Storage
+from app.studies.service import StudyService
 from app.uploads.service import UploadService
 from app.workers.service import WorkerService
 
@@ -60,10 +62,7 @@ class Dispatcher:
         with transaction(self.sessions, "remind") as session:
             for queue, projects in (
                 ("training", QueueRepository(session).projects_with_work()),
-                (
-                    "light",
-                    {*DatasetService(session).projects_with_work(), *UploadService(session).projects_with_work()},
-                ),
+                ("light", light_work(session)),
             ):
                 if projects and not self.is_ringing(queue):
                     for project_id in projects:
@@ -96,6 +95,12 @@ class Dispatcher:
 
     def retain(self) -> None:
         self.collector.retain()
+
+
+def light_work(session: Session) -> set[str]:
+    """Ids of projects with work for the light workers."""
+    services = DatasetService(session), UploadService(session), StudyService(session)
+    return {project_id for service in services for project_id in service.projects_with_work()}
 
 
 def run(settings: Settings, stop: threading.Event) -> None:

@@ -3,7 +3,8 @@
 TunewrightError
 ├── Unauthorized 401, Forbidden 403
 ├── NotFound 404
-│   └── DatasetNotFound, UploadNotFound, JobNotFound, ArtifactNotFound, AdapterNotFound, ModelNotFound
+│   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, ArtifactNotFound,
+│       AdapterNotFound, ModelNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, NotInspected,
 │       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending
@@ -65,6 +66,14 @@ class NotFound(TunewrightError):
 
 class DatasetNotFound(NotFound):
     code, noun, listing = "dataset_not_found", "dataset", "/datasets"
+
+
+class PreviewNotFound(NotFound):
+    code, noun, listing = "preview_not_found", "preview", "/datasets/{id}/previews"
+
+
+class OverlapNotFound(NotFound):
+    code, noun, listing = "overlap_not_found", "overlap", "/datasets/{id}/overlaps"
 
 
 class UploadNotFound(NotFound):

@@ -19,6 +19,7 @@ from app.keys.service import KeyService
 from app.models.routes import router as models
 from app.settings import Settings, get_settings
 from app.storage import Storage
+from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
 from app.web import health, problems
 from app.workers.routes import router as workers
@@ -61,6 +62,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    for router in (datasets, uploads, jobs, watching, metrics, artifacts, adapters, models, workers, health.router):
+    for router in (
+        datasets,
+        studies,
+        uploads,
+        jobs,
+        watching,
+        metrics,
+        artifacts,
+        adapters,
+        models,
+        workers,
+        health.router,
+    ):
         app.include_router(router)
     return app

@@ -9,7 +9,22 @@ from tunewright import download, local, upload
 from tunewright.errors import TunewrightError
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
-from tunewright.wire import Adapter, AdapterSummary, Artifact, Dataset, Event, Job, MetricPoint, Model, Problem, Worker
+from tunewright.wire import (
+    Adapter,
+    AdapterSummary,
+    Artifact,
+    Dataset,
+    Event,
+    Job,
+    MetricPoint,
+    Model,
+    Overlap,
+    OverlapSummary,
+    Preview,
+    PreviewSummary,
+    Problem,
+    Worker,
+)
 
 
 class Client:
@@ -82,6 +97,38 @@ class Client:
 
     def delete_dataset(self, id: str) -> None:
         self._transport.ask("DELETE", "datasets", id)
+
+    def create_preview(self, dataset_id: str, **spec: Any) -> Preview:
+        """Ask what a model would see of the rows, by the fields of a PreviewSpec: `base_model`, `rows`, and what else a
+        job is to be trained with (`max_seq_len`, `train_on`, `batch_size`, …). See `wait_for_preview`."""
+        return Preview.read(self._transport.ask("POST", "datasets", dataset_id, "previews", json=spec))
+
+    def get_preview(self, dataset_id: str, id: str) -> Preview:
+        return Preview.read(self._transport.ask("GET", "datasets", dataset_id, "previews", id))
+
+    def list_previews(self, dataset_id: str) -> Iterator[PreviewSummary]:
+        """Newest first, without their rows; the newest twenty are kept."""
+        return map(PreviewSummary.read, self._transport.pages("datasets", dataset_id, "previews"))
+
+    def wait_for_preview(self, dataset_id: str, id: str) -> Preview:
+        """Until it is `ready` or `failed`."""
+        return poll(lambda: self.get_preview(dataset_id, id), lambda preview: preview.state != "pending")
+
+    def create_overlap(self, dataset_id: str, validation_dataset_id: str) -> Overlap:
+        """Ask which rows of a validation dataset the dataset holds too. See `wait_for_overlap`."""
+        wanted = {"validation_dataset_id": validation_dataset_id}
+        return Overlap.read(self._transport.ask("POST", "datasets", dataset_id, "overlaps", json=wanted))
+
+    def get_overlap(self, dataset_id: str, id: str) -> Overlap:
+        return Overlap.read(self._transport.ask("GET", "datasets", dataset_id, "overlaps", id))
+
+    def list_overlaps(self, dataset_id: str) -> Iterator[OverlapSummary]:
+        """Newest first, without their pairs; the newest twenty are kept."""
+        return map(OverlapSummary.read, self._transport.pages("datasets", dataset_id, "overlaps"))
+
+    def wait_for_overlap(self, dataset_id: str, id: str) -> Overlap:
+        """Until it is `ready` or `failed`."""
+        return poll(lambda: self.get_overlap(dataset_id, id), lambda overlap: overlap.state != "pending")
 
     # Jobs
 

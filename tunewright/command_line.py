@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from tunewright.commands import adapters, datasets, jobs, models, projects, server, workers
+from tunewright.commands import adapters, datasets, jobs, models, projects, server, studies, workers
 from tunewright.display import notes, print_error
 from tunewright.errors import TunewrightError
 
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command("up")(server.up)
 app.add_typer(server.keys, name="keys")
 app.add_typer(models.app, name="models")
+datasets.app.command("preview")(studies.preview)
+datasets.app.command("overlap")(studies.overlap)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(adapters.app, name="adapters")

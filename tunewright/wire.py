@@ -58,6 +58,50 @@ class Problem(Answer):
 
 
 @dataclass(frozen=True)
+class Study(Answer):
+    """`state` is pending until a worker has done it, then ready or failed; `failure` holds `code` and `message`."""
+
+    id: str
+    dataset_id: str
+    state: str
+    failure: dict[str, str] | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class PreviewSummary(Study):
+    """A preview as lists show it. `totals` are of the whole file: rows, tokens, steps and micro-batches."""
+
+    spec: dict[str, Any]
+    totals: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Preview(PreviewSummary):
+    """What a model would see. Each of `rows` has its `line`, its `text` and its `tokens`, each of these an `id`, a
+    `text` and whether it is `labelled`."""
+
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OverlapSummary(Study):
+    """An overlap as lists show it. `totals` count the rows compared, and those that are the same."""
+
+    validation_dataset_id: str
+    totals: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class Overlap(OverlapSummary):
+    """Each of `pairs` has a `validation_line`, a `line` of the dataset, and whether they are the same to the letter
+    (`exact`); the first thousand are there."""
+
+    pairs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Job(Answer):
     """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued one waits.
 

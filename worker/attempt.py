@@ -42,6 +42,7 @@ from worker.child import Child
 from worker.fence import Fence
 from worker.folders import attempt_folder, held
 from worker.limits import Limits, fault, verdict
+from worker.overlap import warn_of_overlap
 from worker.reporter import Heartbeat, Reporter
 from worker.room import Room
 from worker.spare import Spare
@@ -99,7 +100,7 @@ class Attempt:
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.uploaded: list[tuple[Future[None], Path]] = []
-        """Checkpoints that are stored, or wait for it."""
+        """Checkpoints that are stored, or wait for it; before them the comparison of the datasets."""
 
     def run(self) -> None:
         with ExitStack() as folder:
@@ -162,7 +163,9 @@ class Attempt:
         checkpoint_path = self._fetched_checkpoint(inputs.checkpoints)
         init_from_path = self._fetched_start(spec.init_from) if spec.init_from and not checkpoint_path else None
         dataset = self._fetched("training.jsonl", inputs.dataset)
-        validation = inputs.validation
+        if validation := inputs.validation:
+            compare = partial(warn_of_overlap, self.storage, self.folder, inputs.dataset, validation, self.write)
+            self.uploaded.append((self.uploads.submit(compare), self.folder / "compared"))
         return Request(
             spec=spec,
             resolved=inputs.job.resolved,
@@ -310,10 +313,8 @@ class Attempt:
             case Replanned():
                 self.write(lambda attempt: attempt.replan(said.resolved), "replan")
             case Started():
-                self.write(
-                    lambda attempt: attempt.training_started(said.parity_seconds, said.canary_seconds, self.warm),
-                    "start",
-                )
+                took = said.parity_seconds, said.canary_seconds
+                self.write(lambda attempt: attempt.training_started(*took, self.warm), "start")
             case Happened():
                 self.write(lambda attempt: attempt.tell(said.event), "tell")
             case CheckpointWritten():

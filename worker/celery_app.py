@@ -49,7 +49,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        self.thread: threading.Thread | None = None
+        self.threads: list[threading.Thread] = []
         self.presence: Presence | None = None
 
     def start(self, worker: Any) -> None:
@@ -59,29 +59,38 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         self.presence = Presence(get_settings(), queues, draining, tasks.surroundings().room)
         self.presence.start()
         looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
-        self.thread = threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)
-        self.thread.start()
+        self.threads = [threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)]
+        if "light" in queues:
+            args = ([tasks.study], tasks.studies_wanted)
+            self.threads.append(threading.Thread(target=poll, args=args, name="studies", daemon=True))
+        for thread in self.threads:
+            thread.start()
 
     def stop(self, worker: Any) -> None:
         from worker import tasks
 
         draining.set()
-        if self.thread:
-            self.thread.join()
+        tasks.studies_wanted.set()
+        for thread in self.threads:
+            thread.join()
         if self.presence:
             self.presence.end()
         tasks.surroundings().spare.close()
 
 
-def poll(looks: list[Any]) -> None:
+def poll(looks: list[Any], bell: threading.Event = draining) -> None:
+    """Every `poll_seconds`, and whenever a bell of its own is set; `draining` ends it, and then so must the bell."""
     while not draining.is_set():
+        if bell is not draining:
+            bell.clear()
         for look in looks:
             try:
                 look()
             except Exception:
                 # It starts what no bell announced: whatever a look meets, the next one must come.
                 log.exception("a look for work failed, will look again")
-        draining.wait(get_settings().poll_seconds)
+        if not draining.is_set():
+            bell.wait(get_settings().poll_seconds)
 
 
 app.steps["worker"].add(Poll)

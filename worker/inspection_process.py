@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
+
+from pydantic import BaseModel
 
 import worker
 from app.domain.failpoint import around
@@ -40,9 +42,16 @@ class Gone(Exception):
 def run(request: Request, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]) -> None:
     """Let a process read `chunks` and leave its files in `folder`. InspectionFailed if it does not, Gone if `is_over`
     says so meanwhile; what `chunks` raises goes up. Nothing of the process is left in any case."""
+    _judge(finish(COMMAND, request, chunks, folder, is_over), folder)
+
+
+def finish(
+    command: Sequence[str], request: BaseModel, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]
+) -> int:
+    """Its exit code; its stdin is the request in a line, and then `chunks`."""
     with (folder / LOG).open("wb") as log, around("start_inspection"):
         process = subprocess.Popen(
-            COMMAND,
+            command,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -63,7 +72,7 @@ def run(request: Request, chunks: Iterator[bytes], folder: Path, is_over: Callab
         process.wait()
     if is_over():
         raise Gone
-    _judge(code, folder / LOG)
+    return code
 
 
 def environment() -> dict[str, str]:
@@ -71,11 +80,12 @@ def environment() -> dict[str, str]:
     return passed | OF_ITS_OWN | {"PYTHONPATH": str(Path(worker.__file__).parents[1])}
 
 
-def _feed(process: subprocess.Popen[bytes], request: Request, chunks: Iterator[bytes]) -> None:
+def _feed(process: subprocess.Popen[bytes], request: BaseModel, chunks: Iterator[bytes]) -> None:
     assert process.stdin is not None
     try:
         with process.stdin as pipe:
             pipe.write(request.model_dump_json().encode() + b"\n")
+            pipe.flush()  # its limits hold from then on, however slowly the file comes
             for chunk in chunks:
                 pipe.write(chunk)
     except BrokenPipeError:
@@ -98,7 +108,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _judge(code: int, log: Path) -> None:
+def _judge(code: int, folder: Path) -> None:
     if code == 0:
         return
     if code == DISK_FULL:
@@ -109,7 +119,11 @@ def _judge(code: int, log: Path) -> None:
         -signal.SIGXCPU: "it needed more time than an inspection of its size may take",
         -signal.SIGKILL: "the kernel ended the process that read it, most likely for want of memory",
     }
-    last = log.read_bytes()[-LAST_CHARS:].decode(errors="replace").strip().rpartition("\n")[2]
-    how = f"ended with signal {-code}" if code < 0 else f"failed: {last}"
-    why = words.get(code, f"the process that read it {how}")
+    why = words.get(code, f"the process that read it {how_it_ended(code, folder)}")
     raise InspectionFailed(f"The file could not be read to its end: {why}. Split it, or look for damage in it.")
+
+
+def how_it_ended(code: int, folder: Path) -> str:
+    """With the last line that it printed, where it ended by itself."""
+    last = (folder / LOG).read_bytes()[-LAST_CHARS:].decode(errors="replace").strip().rpartition("\n")[2]
+    return f"ended with signal {-code}" if code < 0 else f"failed: {last}"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from app.datasets.repository import DatasetRepository
 from app.datasets.service import DatasetService, Found, format_of, rows_of
@@ -26,6 +25,7 @@ from app.storage import Storage
 from worker.folders import abandoned_inspections, held, inspection_folder
 from worker.inspection.protocol import HASHES, PROBLEMS, REPORT, ROWS, Request, Task
 from worker.inspection_process import Gone, InspectionFailed, run
+from worker.lease import Lease
 
 log = structlog.get_logger()
 
@@ -36,7 +36,6 @@ BYTES_A_CPU_SECOND = 200_000
 TIMES_THE_UPLOAD = 10
 """How much larger than the largest upload a file may become."""
 LEAST_FILE_BYTES = 2**30
-RENEWALS_A_LEASE = 6
 
 
 class Place(NamedTuple):
@@ -58,12 +57,17 @@ def inspect_next(place: Place, draining: threading.Event | None = None) -> bool:
     if dataset is None:
         return False
     folder = inspection_folder(place.work, dataset.id)
-    with held(folder), Lease(place, dataset, draining or threading.Event()) as lease:
+
+    def renew() -> bool:
+        with transaction(place.sessions, "renew_inspection") as session:
+            return DatasetRepository(session).renew(dataset.project_id, dataset.id, place.lease_seconds)
+
+    with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
         try:
             One(place, dataset, folder, lease).run()
         except Gone:
             log.info("left an inspection", dataset=dataset.id, draining=lease.draining.is_set())
-            lease.give_back()
+            give_back(place, dataset)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return True
@@ -76,46 +80,10 @@ def clear_scratch(work: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class Lease:
-    """Prolongs the dataset's lease as long as its inspection lasts."""
-
-    def __init__(self, place: Place, dataset: Dataset, draining: threading.Event) -> None:
-        self.draining, self.lost = draining, threading.Event()
-        self._place, self._dataset = place, dataset
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="inspection-lease", daemon=True)
-
-    def __enter__(self) -> "Lease":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is to be left: the dataset was deleted, another worker was faster, or this one is to stop."""
-        return self.lost.is_set() or self.draining.is_set()
-
-    def give_back(self) -> None:
-        """Let another worker begin at once."""
-        with transaction(self._place.sessions, "give_back_inspection") as session:
-            datasets = DatasetRepository(session)
-            datasets.update_inspecting(self._dataset.project_id, self._dataset.id, inspecting_until=None)
-
-    def _renew(self) -> None:
-        seconds = self._place.lease_seconds
-        while not self._ended.wait(seconds / RENEWALS_A_LEASE):
-            try:
-                with transaction(self._place.sessions, "renew_inspection") as session:
-                    held = DatasetRepository(session).renew(self._dataset.project_id, self._dataset.id, seconds)
-            except DBAPIError as error:
-                log.warning("cannot renew the lease of an inspection", error=str(error)[:300])
-            else:
-                if not held:
-                    self.lost.set()
-                    return
+def give_back(place: Place, dataset: Dataset) -> None:
+    """Let another worker begin at once."""
+    with transaction(place.sessions, "give_back_inspection") as session:
+        DatasetRepository(session).update_inspecting(dataset.project_id, dataset.id, inspecting_until=None)
 
 
 class One:

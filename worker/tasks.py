@@ -22,11 +22,16 @@ from worker.leftovers import clear_leftovers
 from worker.machine import find_machine
 from worker.room import Room
 from worker.spare import Spare
+from worker.studies import study_next
 
 log = structlog.get_logger()
 
 slot = threading.Lock()
 """One attempt at a time, whether a bell or the poll began it."""
+
+
+studies_wanted = threading.Event()
+"""Somebody rang the light worker, or an inspection has ended: there may be studies to do."""
 
 
 class Surroundings(NamedTuple):
@@ -80,11 +85,11 @@ def train() -> None:
 
 
 def inspect() -> None:
+    studies_wanted.set()
     if not slot.acquire(blocking=False):
         return
     around = surroundings()
-    settings = around.settings
-    place = Place(around.sessions, around.storage, settings.work_dir, settings.lease_seconds, settings.max_upload_bytes)
+    settings, place = around.settings, inspecting_place()
     try:
         clear_scratch(settings.work_dir)
         joining = around.sessions, around.storage, settings.lease_seconds
@@ -96,6 +101,27 @@ def inspect() -> None:
         log.warning("inspection failed for want of storage, will try again", error=str(error)[:300])
     finally:
         slot.release()
+        studies_wanted.set()
+
+
+def study() -> None:
+    """Previews and overlaps, by one thread of a light worker alone: no upload waits behind a long one."""
+    around = surroundings()
+    try:
+        while not draining.is_set() and study_next(
+            inspecting_place(), around.settings.cache_dir, around.machine, draining
+        ):
+            continue
+    except DBAPIError as error:
+        log.warning("a study waits for Postgres", error=str(error)[:300])
+    except FAILURES as error:
+        log.warning("a study failed for want of storage, will try again", error=str(error)[:300])
+
+
+def inspecting_place() -> Place:
+    around = surroundings()
+    settings = around.settings
+    return Place(around.sessions, around.storage, settings.work_dir, settings.lease_seconds, settings.max_upload_bytes)
 
 
 def clear_away() -> None:

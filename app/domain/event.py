@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.domain.job import FailureReason, JobPhase
+from app.domain.overlap import Pair
 
 Level = Literal["info", "warn", "error"]
 
@@ -76,6 +77,28 @@ class DatasetPrepared(EventBody):
         return (
             f"{self.num_rows:,} rows with {self.num_tokens:,} tokens ({self.num_labelled_tokens:,} labelled); "
             f"{self.num_truncated_rows:,} truncated, {self.num_dropped_rows:,} dropped."
+        )
+
+
+class ValidationOverlap(EventBody):
+    """Rows of the validation dataset are in the training dataset too: as `app.domain.overlap` has them."""
+
+    type: Literal["validation_overlap"] = "validation_overlap"
+    level: ClassVar[Level] = "warn"
+    num_rows: int
+    num_validation_rows: int
+    num_exact: int
+    num_normalised: int
+    pairs: list[Pair]
+    """The first ten by the validation row's line."""
+
+    @property
+    def message(self) -> str:
+        lines = ", ".join(f"{pair.validation_line:,} is {pair.line:,}" for pair in self.pairs)
+        more = " …" if self.num_normalised > len(self.pairs) else ""
+        return (
+            f"{self.num_normalised:,} of {self.num_validation_rows:,} validation rows are training rows too, "
+            f"{self.num_exact:,} of them to the letter (lines: {lines}{more}); the validation loss shows them too low."
         )
 
 
@@ -319,6 +342,7 @@ JobEvent = Annotated[
     | PhaseChanged
     | SpecResolved
     | DatasetPrepared
+    | ValidationOverlap
     | ModelLoaded
     | MemoryReduced
     | Rehearsed

@@ -4,7 +4,7 @@ import re
 import secrets
 from typing import Final, Literal
 
-Noun = Literal["proj", "key", "file", "ftjob", "art", "adp", "model", "upload", "part"]
+Noun = Literal["proj", "key", "file", "ftjob", "art", "adp", "model", "upload", "part", "preview", "overlap"]
 PATTERN: Final = re.compile(r"(?:[a-z]+-|upload_|part_)[0-9a-f]{24}")
 
 

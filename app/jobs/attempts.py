@@ -59,6 +59,11 @@ class AttemptService:
     def tell(self, *events: EventBody) -> None:
         self._note(events)
 
+    def tell_once(self, event: EventBody) -> None:
+        """Unless it was told before, by an earlier attempt perhaps."""
+        if not self.jobs.has_told(self.claim.project_id, self.claim.job_id, event):
+            self._note([event])
+
     def plan(self, resolved: dict[str, Any], total_steps: int, start_step: int) -> None:
         """Fix what the first attempt decided; a later attempt says where it goes on."""
         resumed = [JobResumed(attempt=self.claim.attempt, step=start_step)] if self.claim.attempt > 1 else []

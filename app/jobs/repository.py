@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import Select, delete, exists, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
@@ -143,6 +143,12 @@ class JobRepository:
             .limit(limit)
         )
         return self.session.scalars(query).all()
+
+    def has_told(self, project_id: str, id: str, event: EventBody) -> bool:
+        """Whether the job has an event of this one's type."""
+        kind = event.model_dump()["type"]
+        told = exists().where(JobEvent.project_id == project_id, JobEvent.job_id == id, JobEvent.type == kind)
+        return bool(self.session.scalar(select(told)))
 
     def latest_attempt(self, project_id: str, id: str) -> Attempt | None:
         query = (

@@ -35,7 +35,7 @@ class SpecCheck:
         try:
             spec = JobSpec.model_validate(raw)
         except ValidationError as error:
-            errors += [_field_error(found["loc"], found["type"], found["msg"]) for found in error.errors()]
+            errors += field_errors(error)
         model = self._check_model(raw, errors)
         self._check_datasets(raw, errors)
         init_from = raw.get("init_from")
@@ -80,6 +80,10 @@ class SpecCheck:
             elif dataset.format == RecordFormat.preference and raw.get("objective", "sft") == "sft":
                 message = f'Dataset {id} holds preferences; the objective "sft" needs answers to learn, not pairs.'
                 errors.append(FieldError(f"/{field}", "preference_dataset", message))
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    return [_field_error(found["loc"], found["type"], found["msg"]) for found in error.errors()]
 
 
 def _field_error(location: tuple[int | str, ...], code: str, message: str) -> FieldError:

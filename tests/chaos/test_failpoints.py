@@ -40,6 +40,7 @@ from tests.chaos.server_cases import (
     watch,
 )
 from tests.chaos.stage import Stage
+from tests.chaos.study_cases import give_back_study, post_overlap, post_preview, renew_study, study
 from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
 from tests.chaos.worker_cases import (
     clean,
@@ -76,6 +77,8 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("claim_inspection", "start_inspection", "conclude_inspection"), inspection),
     **dict.fromkeys(("read_source", "keep_made"), clean),
     **{case.__name__: case for case in (renew_inspection, give_back_inspection)},
+    **dict.fromkeys(("claim_study", "read_study", "conclude_study"), study),
+    **{case.__name__: case for case in (renew_study, give_back_study, post_preview, post_overlap)},
     **dict.fromkeys(("upload_dataset", "store_object", "name_object"), upload),
     **{case.__name__: case for case in (post_upload, complete_upload, cancel_upload, expire_uploads)},
     **dict.fromkeys(("check_room", "post_part"), part),

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
-from app.db.tables import Adapter, Artifact, BaseModel, Dataset, Job, Upload
+from app.db.tables import Adapter, Artifact, BaseModel, Dataset, DatasetStudy, Job, Upload
 from app.main import create_app
 from app.settings import Settings
 
@@ -29,8 +29,6 @@ OF_ALL_PROJECTS = {"/workers"}
 """What every key may see: decision 8 says why."""
 NOUNS = {"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"}
 MANIFEST = {"base_model": {"name": "tiny", "revision": "1"}}
-BODIES = {"/uploads/{id}/complete": {"part_ids": ["none"]}}
-"""What a route must be sent to look for the thing at all."""
 OF_THE_OWNER = (
     "not_found",
     "job_final",
@@ -43,6 +41,12 @@ OF_THE_OWNER = (
 """Refusals that only the owner of a thing gets: its bytes are nowhere, it has ended, its retry reads it, nobody has
 looked at it, or nothing was sent to it."""
 DIGITS = "5f0c1d2e3a4b5c6d7e8f9a0b"
+BODIES = {
+    "/uploads/{id}/complete": {"part_ids": ["none"]},
+    "/datasets/{id}/previews": {"base_model": "tiny"},
+    "/datasets/{id}/overlaps": {"validation_dataset_id": f"file-{DIGITS}"},
+}
+"""What a route must be sent to look for the thing at all."""
 
 
 def str_of(part: object) -> str:
@@ -53,6 +57,7 @@ def concrete(path: str) -> str:
     """The path with ids of the right form."""
     noun = path.split("/")[1]
     id = NOUNS.get(noun, "-") + DIGITS
+    path = path.replace("{preview_id}", f"preview-{DIGITS}").replace("{overlap_id}", f"overlap-{DIGITS}")
     return path.replace("{id}", id).replace("{name}", "tiny").replace("{path}", "adapter_model.safetensors")
 
 
@@ -141,6 +146,11 @@ def add_one_of_each(session: Session, project_id: str) -> None:
         BaseModel(id=f"model-{DIGITS}", name="tiny", max_seq_len=8, linear_modules=[], config={}, **model, **ours)
     )
     session.add(Dataset(id=f"file-{DIGITS}", filename="a.jsonl", state="ready", **bytes_, **ours))
+    session.flush()
+    for kind, asked in (("preview", BODIES["/datasets/{id}/previews"]), ("overlap", {})):
+        study = {"kind": kind, "state": "pending", "asked": asked, "dataset_id": f"file-{DIGITS}"}
+        other = f"file-{DIGITS}" if kind == "overlap" else None
+        session.add(DatasetStudy(id=f"{kind}-{DIGITS}", other_dataset_id=other, **study, **ours))
     session.add(Job(id=f"ftjob-{DIGITS}", **job, **ours))
     expires_at = datetime.now(UTC) + timedelta(days=1)
     session.add(Upload(id=f"upload_{DIGITS}", filename="a", size=3, state="pending", expires_at=expires_at, **ours))

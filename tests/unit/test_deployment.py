@@ -161,8 +161,9 @@ def test_installs_name_extras_and_constraints_of_the_project(dockerfile: str) ->
 def test_server_image_gets_no_torch() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (install,) = [run for run in arguments("Dockerfile", "RUN") if "pip install" in run]
-    assert "'.[server]'" in install
-    assert not [need for need in extras["server"] if re.match("torch|transformers|peft|bitsandbytes|tunewright", need)]
+    assert "'.[server,tokenizer]'" in install
+    needs = [*extras["server"], *extras["tokenizer"]]
+    assert not [need for need in needs if re.match("torch|peft|bitsandbytes|accelerate|tunewright", need)]
 
 
 def test_environment_names_are_settings() -> None:
@@ -201,8 +202,9 @@ def test_bytes_lie_on_volumes(settings: tuple[str, Settings]) -> None:
     mounted = volumes(OURS[name])
     if name in COPIED_BYTES:
         assert mounted[urlsplit(read.storage).path] == "storage"
-    if name == "worker":
+    if name in ("worker", "worker-light"):
         assert mounted[str(read.cache_dir)] == "cache"
+    if name == "worker":
         assert mounted[f"{read.data_dir}/work"] == "", "workers must not share the folder of their attempts"
 
 
@@ -222,7 +224,7 @@ def test_volumes_are_declared_and_writable() -> None:
 
 def test_models_have_one_path_for_all() -> None:
     """The catalogue keeps the path under which the API's container saw a model."""
-    for name in ("api", "worker"):
+    for name in ("api", "worker", "worker-light"):
         assert volumes(OURS[name])["/models"]
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import resource
 import sys
 import traceback
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from worker.inspection.protocol import (
     Request,
     Task,
 )
+from worker.process_limits import limit_self
 
 SELDOM: Final = 200_000
 """Objects between two looks for garbage: rows hold no cycles, and a batch makes thousands of objects."""
@@ -47,15 +47,7 @@ def main() -> int:
 
 
 def limit(request: Request) -> None:
-    limits = {
-        resource.RLIMIT_AS: request.memory_bytes,
-        resource.RLIMIT_CPU: request.cpu_seconds,
-        resource.RLIMIT_FSIZE: request.max_file_bytes,
-        resource.RLIMIT_CORE: 0,
-    }
-    for kind, most in limits.items():
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    limit_self(request.memory_bytes, request.cpu_seconds, request.max_file_bytes)
 
 
 def inspect(request: Request, source: BinaryIO) -> None:

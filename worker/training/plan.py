@@ -13,12 +13,10 @@ from app.domain.job import FailureReason
 from app.domain.spec import JobSpec
 from worker.training.failure import TrainingFailed
 from worker.training.protocol import Request
+from worker.training.steps import token_budget
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 LEAST_TOKENS = 256
-MIN_MEMORY_TOKENS = {"cpu": 512, "cuda": 1024}
-"""Tokens a micro-batch under `memory: min`."""
 SHORTEST_ADVISED = 64
 """Where rows of so few tokens do not fit, their length is not the trouble."""
 USABLE_SHARE = 0.8
@@ -115,9 +113,9 @@ def _decide(request: Request, config: PretrainedConfig, device: str, longest_row
     sizes = Sizes.of(request, config)
     usable = USABLE_SHARE * _free_memory(device)
     wish = request.spec.training.gradient_checkpointing
-    budget = MICRO_BATCH_TOKENS[device]
+    budget = token_budget(device, request.spec.training.memory)
     if request.spec.training.memory == "min":
-        wish, budget = wish if wish is False else True, MIN_MEMORY_TOKENS[device]
+        wish = wish if wish is False else True
     while True:
         checkpointing = wish
         tokens = max(budget, longest_row)

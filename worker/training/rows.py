@@ -10,12 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from app.domain.event import DatasetPrepared, Warned
-from app.domain.job import FailureReason
 from worker.training.channel import Channel
-from worker.training.failure import TrainingFailed
 from worker.training.packing import Example
 from worker.training.protocol import Happened, Request, Tokenized
-from worker.training.steps import held_back
+from worker.training.steps import divide
 
 
 class Examples(Sequence[Example]):
@@ -102,12 +100,7 @@ def split(examples: Examples, share: float | None, seed: int) -> tuple[Examples,
     """Training rows and the validation rows that the seed draws from them: at least one, and never all."""
     if share is None:
         return examples, examples[:0]
-    if len(examples) < 2:
-        raise TrainingFailed(
-            FailureReason.dataset_invalid, "validation_split needs at least two usable rows, and there is one."
-        )
-    drawn = held_back(len(examples), share, seed)
-    kept = sorted(set(range(len(examples))).difference(drawn))
+    kept, drawn = divide(len(examples), share, seed)
     return examples.choose(kept), examples.choose(drawn)
 
 

@@ -9,8 +9,19 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
+from app.domain.job import FailureReason
+from worker.training.failure import TrainingFailed
+
 ALIGNED = 16
 """Tokens of a micro-batch come in multiples of this."""
+MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
+MIN_MEMORY_TOKENS = {"cpu": 512, "cuda": 1024}
+"""Tokens a micro-batch under `memory: min`."""
+
+
+def token_budget(device: str, memory: str) -> int:
+    """Most tokens of a micro-batch, as long as the device's memory suffices for them."""
+    return (MIN_MEMORY_TOKENS if memory == "min" else MICRO_BATCH_TOKENS)[device]
 
 
 class Epochs:
@@ -36,6 +47,18 @@ def held_back(num_rows: int, share: float, seed: int) -> list[int]:
     """The rows that the seed draws for validation, in their order: at least one, and never all of two or more."""
     count = min(max(1, round(share * num_rows)), num_rows - 1)
     return sorted(random.Random(f"{seed}:validation").sample(range(num_rows), count))
+
+
+def divide(num_rows: int, share: float | None, seed: int) -> tuple[list[int], list[int]]:
+    """Training rows, and those that the seed draws for validation; TrainingFailed where there are too few for both."""
+    if share is None:
+        return list(range(num_rows)), []
+    if num_rows < 2:
+        raise TrainingFailed(
+            FailureReason.dataset_invalid, "validation_split needs at least two usable rows, and there is one."
+        )
+    drawn = held_back(num_rows, share, seed)
+    return sorted(set(range(num_rows)).difference(drawn)), drawn
 
 
 def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:

@@ -30,11 +30,13 @@ class TokenizingHere:
         return save_tokenizer(self._request, self._tokens)
 
 
-def tokenize(request: Request, tokens: Tokens, watch: Watch = lambda: None) -> Tokenized:
+def tokenize(
+    request: Request, tokens: Tokens, watch: Watch = lambda: None, renderer: Renderer | None = None
+) -> Tokenized:
     """Write the rows as `pack_rows` lays them out. `watch` is called before each row and may raise."""
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
-    renderer = Renderer(tokens, training.train_on, training.max_seq_len)
+    renderer = renderer or Renderer(tokens, training.train_on, training.max_seq_len)
     folder = request.tokens_dir
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ class Tokens:
             turns, tools=tools, tokenize=False, add_generation_prompt=ask
         )
         return rendered
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """What they spell, special tokens included."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
 
     def count_typed(self, text: str) -> None:
         self.num_typed_specials += len(self._typed.findall(text))

@@ -21,6 +21,7 @@ from tests.integration.datasets.conftest import jsonl
 from worker import inspector
 from worker.inspection_process import OF_ITS_OWN, PASSED_ON
 from worker.inspector import Place, clear_scratch, inspect_next
+from worker.lease import RENEWALS_A_LEASE
 
 Upload = Callable[..., httpx.Response]
 LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
@@ -161,7 +162,7 @@ def test_the_lease_of_a_long_inspection_is_prolonged(
     for _ in range(2):
         with transaction(sessions) as session:
             ends.append(session.scalars(select(Dataset.inspecting_until).where(Dataset.id == id)).one())
-        time.sleep(place.lease_seconds / inspector.RENEWALS_A_LEASE * 1.5)
+        time.sleep(place.lease_seconds / RENEWALS_A_LEASE * 1.5)
     assert ends[0] < ends[1]
     assert not inspect_next(place)
 

@@ -1,0 +1,40 @@
+"""The table of studies: previews and overlaps of datasets."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, created, project
+
+
+class DatasetStudy(Base):
+    """What a light worker is to find out about a dataset, and has found. It goes with either of its datasets."""
+
+    __tablename__ = "dataset_studies"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = project()
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    other_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    """The one that it is compared with."""
+    kind: Mapped[str]
+    state: Mapped[str]
+    asked: Mapped[dict[str, Any]]
+    totals: Mapped[dict[str, Any] | None]
+    """What was found, in a few numbers; set once it is ready, as `shown` is."""
+    shown: Mapped[list[dict[str, Any]] | None]
+    """Rows of a preview, pairs of an overlap: some hundred kilobytes at most."""
+    failure_code: Mapped[str | None]
+    failure_message: Mapped[str | None]
+    leased_until: Mapped[datetime | None]
+    """Lease of the light worker that is at it."""
+    created_at: Mapped[datetime] = created()
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_dataset_studies_page", "dataset_id", "kind", "created_at", "id"),
+        Index(None, "other_dataset_id", postgresql_where=text("other_dataset_id IS NOT NULL")),
+        Index("ix_dataset_studies_pending", "created_at", postgresql_where=text("state = 'pending'")),
+    )

@@ -1,0 +1,63 @@
+"""A catalogued tiny model, uploads, and what the light worker does with both."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.db.session import Sessions, transaction
+from app.domain.machine import Machine
+from app.models.folder import read_folder
+from app.models.service import ModelService
+from app.settings import Settings
+from app.storage import Storage
+from tests.fixtures.tiny_models import build_tiny_model
+from worker.inspector import Place, inspect_next
+from worker.studies import study_next
+
+HERE = Machine("here-1", "cpu", 16.0, "A processor")
+CHAT = "{% for message in messages %}<turn>{{ message.role }}\n{{ message.content }}<end>\n{% endfor %}"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def model(sessions: Sessions, project_id: str, tiny_model: Path) -> str:
+    with transaction(sessions) as session:
+        ModelService(session).add(project_id, "tiny", str(tiny_model), "1" * 64, read_folder(tiny_model))
+    return "tiny"
+
+
+@pytest.fixture
+def place(sessions: Sessions, settings: Settings) -> Place:
+    settings.data_dir.mkdir(exist_ok=True)
+    return Place(sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes)
+
+
+@pytest.fixture
+def send(api: TestClient) -> Callable[[list[Any]], str]:
+    """Upload rows; the dataset's id."""
+
+    def post(rows: list[Any]) -> str:
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        id: str = api.post("/datasets", files={"file": ("rows.jsonl", data)}).json()["id"]
+        return id
+
+    return post
+
+
+@pytest.fixture
+def inspect_all(place: Place) -> Callable[[], int]:
+    return lambda: sum(1 for _ in iter(lambda: inspect_next(place), False))
+
+
+@pytest.fixture
+def study_all(place: Place, settings: Settings) -> Callable[[], int]:
+    """Do what the light worker does; the number of studies."""
+    return lambda: sum(1 for _ in iter(lambda: study_next(place, settings.cache_dir, HERE), False))

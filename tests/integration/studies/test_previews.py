@@ -1,0 +1,311 @@
+"""Previews through the API and the light worker."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import delete, func, select, update
+
+from app.datasets.service import DatasetService
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel, Dataset, DatasetStudy
+from app.dispatcher import light_work
+from app.domain.study import KEPT
+from app.settings import Settings
+from tests.integration.studies.conftest import HERE
+from worker import studies
+from worker.inspection_process import OF_ITS_OWN, PASSED_ON
+from worker.inspector import Place
+from worker.lease import RENEWALS_A_LEASE
+from worker.studies import study_next
+
+Send = Callable[[list[Any]], str]
+Do = Callable[[], int]
+Post = Callable[..., Any]
+ROWS = [{"prompt": f"Ticket {n}: ", "completion": "red green blue " * (1 + n % 5)} for n in range(30)]
+SLEEPING = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+"""A template that takes for ever."""
+CHAT = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+
+
+@pytest.fixture
+def ask(api: TestClient, model: str) -> Post:
+    """Post a preview; where it is to be found."""
+
+    def post(id: str, **spec: Any) -> str:
+        answer = api.post(f"/datasets/{id}/previews", json={"base_model": model} | spec)
+        assert answer.status_code == 202, answer.text
+        assert answer.headers["location"] == f"/datasets/{id}/previews/{answer.json()['id']}"
+        assert (answer.json()["state"], answer.json()["rows"], answer.json()["totals"]) == ("pending", [], None)
+        return str(answer.headers["location"])
+
+    return post
+
+
+def refused(api: TestClient, id: str, raw: Any) -> dict[str, str]:
+    answer = api.post(f"/datasets/{id}/previews", json=raw)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_spec"), answer.text
+    return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
+
+
+def test_it_waits_for_the_inspection_and_then_tells(
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, sessions: Sessions, project_id: str
+) -> None:
+    id = send(ROWS)
+    place = ask(id, rows=[2, 30], max_seq_len=24)
+    with transaction(sessions) as session:
+        assert light_work(session) == {project_id}, "for the inspection"
+    assert study_all() == 0
+    inspect_all()
+    with transaction(sessions) as session:
+        assert DatasetService(session).projects_with_work() == []
+        assert light_work(session) == {project_id}
+    assert study_all() == 1
+    done = api.get(place).json()
+    assert (done["state"], done["failure"], done["dataset_id"]) == ("ready", None, id)
+    assert done["finished_at"] > done["created_at"]
+    assert done["spec"]["batch_size"] == 8
+    assert [row["line"] for row in done["rows"]] == [2, 30]
+    assert done["totals"]["num_rows"] == 30
+    assert done["totals"]["plan"] == {
+        "worker": "here-1",
+        "device": "cpu",
+        "device_name": "A processor",
+        "micro_batch_tokens": 1024,
+    }
+    first = done["rows"][0]
+    assert "".join(token["text"] for token in first["tokens"] if token["labelled"]).startswith("red green")
+    [listed] = api.get(f"/datasets/{id}/previews").json()["items"]
+    assert listed == {name: value for name, value in done.items() if name != "rows"}
+    with transaction(sessions) as session:
+        assert light_work(session) == set()
+
+
+def test_a_bad_spec_is_told_as_a_jobs_is(api: TestClient, model: str, send: Send, inspect_all: Do) -> None:
+    id = send(ROWS)
+    assert refused(api, id, {}) == {"/base_model": "missing"}
+    assert refused(api, id, [1]) == {"": "wrong_type"}
+    bad = {"base_model": "none", "rows": 21, "max_seq_len": 4, "train_on": "x", "epochs": 1, "batch_size": 0}
+    assert refused(api, id, bad) == {
+        "/base_model": "unknown_model",
+        "/rows": "list_type",
+        "/max_seq_len": "greater_than_equal",
+        "/train_on": "literal_error",
+        "/epochs": "unknown_field",
+        "/batch_size": "greater_than_equal",
+    }
+    assert refused(api, id, {"base_model": model, "rows": [0]}) == {
+        "/rows": "int_type",
+        "/rows/0": "greater_than_equal",
+    }
+    assert refused(api, id, {"base_model": model, "max_seq_len": 100_000}) == {"/max_seq_len": "beyond_model"}
+    job = {"base_model": model, "dataset_id": id, "training": {"epochs": 1, "max_seq_len": 100_000}}
+    [error] = api.post("/jobs", json=job).json()["errors"]
+    assert error["code"] == "beyond_model"
+    worse = send([{"prompt": "a", "completion": ""}])
+    inspect_all()
+    assert refused(api, worse, {"base_model": model}) == {"": "dataset_invalid"}
+    answer = api.post("/datasets/file-" + "0" * 24 + "/previews", json={"base_model": model})
+    assert (answer.status_code, answer.json()["code"]) == (404, "dataset_not_found")
+    answer = api.get(f"/datasets/{id}/previews/preview-" + "0" * 24)
+    assert (answer.status_code, answer.json()["code"]) == (404, "preview_not_found")
+
+
+def test_a_dataset_that_turns_out_invalid_fails_what_waited(
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do
+) -> None:
+    place = ask(send([{"prompt": "a", "completion": ""}]))
+    inspect_all()
+    assert study_all() == 1
+    done = api.get(place).json()
+    assert (done["state"], done["failure"]["code"], done["totals"]) == ("failed", "dataset_invalid", None)
+
+
+@pytest.fixture
+def template(sessions: Sessions, model: str, tiny_model: Path, tmp_path: Path) -> Callable[[str], None]:
+    """Give the catalogued model another chat template."""
+
+    def give(text: str) -> None:
+        folder = tmp_path / "templated"
+        folder.mkdir()
+        for file in tiny_model.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        (folder / "chat_template.jinja").write_text(text)
+        with transaction(sessions) as session:
+            session.execute(update(BaseModel).values(source=str(folder)))
+
+    return give
+
+
+def test_a_template_that_refuses_the_rows_fails_it(
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, template: Callable[[str], None]
+) -> None:
+    template("{{ raise_exception('No system turns, please.') }}")
+    place = ask(send(CHAT))
+    inspect_all()
+    study_all()
+    failure = api.get(place).json()["failure"]
+    assert failure["code"] == "dataset_invalid"
+    assert "Row 1 of the dataset: the chat template refuses it: No system turns, please." in failure["message"]
+
+
+def test_a_model_or_bytes_that_are_gone_fail_it(
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, sessions: Sessions, settings: Settings
+) -> None:
+    id = send(ROWS)
+    inspect_all()
+    places = [ask(id)]
+    [stored] = [path for path in (settings.data_dir / "storage").rglob(id) if path.is_file()]
+    kept = stored.read_bytes()
+    stored.write_bytes(kept[:-1] + b" ")
+    study_all()
+    stored.unlink()
+    places.append(ask(id))
+    study_all()
+    stored.write_bytes(kept)
+    places.append(ask(id))
+    with transaction(sessions) as session:
+        session.execute(update(BaseModel).values(source="/nowhere"))
+    study_all()
+    places.append(ask(id))
+    with transaction(sessions) as session:
+        session.execute(delete(BaseModel))
+    study_all()
+    codes = [api.get(place).json()["failure"]["code"] for place in places]
+    assert codes == ["bytes_lost", "bytes_lost", "model_unusable", "unknown_model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"), [("LEAST_CPU_SECONDS", 1, "too_slow"), ("LEAST_MEMORY_BYTES", 2**29, "out_of_memory")]
+)
+def test_a_limit_that_is_broken_fails_it(
+    api: TestClient,
+    ask: Post,
+    send: Send,
+    inspect_all: Do,
+    study_all: Do,
+    template: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: int,
+    code: str,
+) -> None:
+    template(SLEEPING if code == "too_slow" else "{{ 'x' * 10**9 }}")
+    monkeypatch.setattr(studies, name, value)
+    place = ask(send(CHAT))
+    inspect_all()
+    assert study_all() == 1
+    assert api.get(place).json()["failure"]["code"] == code
+
+
+def test_the_newest_are_kept(api: TestClient, ask: Post, send: Send, sessions: Sessions) -> None:
+    id = send(ROWS)
+    places = [ask(id) for _ in range(KEPT + 2)]
+    with transaction(sessions) as session:
+        assert session.scalar(select(func.count()).select_from(DatasetStudy)) == KEPT
+    assert [api.get(place).status_code for place in places[:3]] == [404, 404, 200]
+    page = api.get(f"/datasets/{id}/previews?limit=15").json()
+    rest = api.get(f"/datasets/{id}/previews?limit=15&cursor={page['next_cursor']}").json()
+    ids = [item["id"] for item in [*page["items"], *rest["items"]]]
+    assert ids == [place.rpartition("/")[2] for place in reversed(places[2:])]
+    assert rest["next_cursor"] is None
+
+
+def children() -> list[psutil.Process]:
+    mine = psutil.Process().children(recursive=True)
+    return [each for each in mine if "worker.training.preview_main" in each.cmdline()]
+
+
+@pytest.fixture
+def under_way(
+    ask: Post, send: Send, inspect_all: Do, template: Callable[[str], None], place: Place, settings: Settings
+) -> Any:
+    """Where a preview is that takes for ever, its process, and what asks the worker to stop."""
+    template(SLEEPING)
+    at = ask(send(CHAT))
+    inspect_all()
+    draining = threading.Event()
+    thread = threading.Thread(target=study_next, args=(place, settings.cache_dir, HERE, draining))
+    thread.start()
+    while not children():
+        time.sleep(0.02)
+    yield at, children()[0], draining
+    draining.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not children()
+    assert not list((place.work / "inspections").glob("preview-*"))
+
+
+def test_its_process_has_no_credentials_and_no_torch(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "TUNEWRIGHT_API_KEY"):
+        monkeypatch.setenv(name, "secret")
+    _, process, _ = request.getfixturevalue("under_way")
+    seen = process.environ()
+    assert "secret" not in seen.values()
+    assert seen.keys() <= {*PASSED_ON, *OF_ITS_OWN, "PYTHONPATH", "LC_CTYPE"}
+    while process.rlimit(psutil.RLIMIT_AS)[0] == psutil.RLIM_INFINITY:  # its imports come first
+        time.sleep(0.02)
+    assert process.rlimit(psutil.RLIMIT_CPU)[0] >= studies.LEAST_CPU_SECONDS
+    assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+def test_its_death_fails_it(api: TestClient, under_way: Any) -> None:
+    at, process, _ = under_way
+    process.send_signal(signal.SIGSEGV)
+    for _ in range(300):
+        if (done := api.get(at).json())["state"] != "pending":
+            break
+        time.sleep(0.05)
+    assert done["failure"]["code"] == "internal_error"
+    assert "signal 11" in done["failure"]["message"]
+
+
+def test_it_goes_with_its_dataset_and_is_let_go_of(api: TestClient, under_way: Any) -> None:
+    at, process, _ = under_way
+    dataset = at.rpartition("/previews/")[0]
+    assert api.delete(dataset).status_code == 204
+    process.wait(10)
+    assert api.get(at).json()["code"] == "dataset_not_found"
+
+
+def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_once(
+    under_way: Any, sessions: Sessions, place: Place, settings: Settings
+) -> None:
+    _, process, draining = under_way
+    ends = []
+    for _ in range(2):
+        assert not study_next(place, settings.cache_dir, HERE), "it is leased"
+        with transaction(sessions) as session:
+            ends.append(session.scalars(select(DatasetStudy.leased_until)).one())
+        time.sleep(place.lease_seconds / RENEWALS_A_LEASE * 1.5)
+    assert ends[0] < ends[1]
+    draining.set()
+    process.wait(10)
+    for _ in range(200):
+        with transaction(sessions) as session:
+            if (lease := session.scalars(select(DatasetStudy.leased_until)).one()) is None:
+                break
+        time.sleep(0.02)
+    assert lease is None
+    with transaction(sessions) as session:
+        session.execute(update(DatasetStudy).values(leased_until=func.clock_timestamp()))
+        session.execute(update(BaseModel).values(source="/nowhere"))
+        assert session.scalars(select(Dataset.state)).one() == "ready"
+    assert study_next(place, settings.cache_dir, HERE)
+
+
+def test_an_online_worker_with_a_gpu_is_the_one_that_is_counted_for() -> None:
+    cpu, gpu = (studies.PlanMachine(worker=device, device=device, device_name=None) for device in ("cpu", "cuda"))
+    assert studies._choose([cpu, gpu], "auto", HERE) == gpu
+    assert studies._choose([cpu, gpu], "cpu", HERE) == cpu
+    assert studies._choose([cpu], "cuda", HERE) == studies.PlanMachine(worker="here-1", device="cuda", device_name=None)
+    assert studies._choose([], "auto", HERE).device_name == "A processor"

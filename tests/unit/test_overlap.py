@@ -1,0 +1,122 @@
+"""Rows of two files that are the same, found in their sorted hashes: against a plain comparison of all with all."""
+
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.domain.event import ValidationOverlap
+from tests.fixtures.inspection import inspect_lines, line
+from worker.inspection import hashes
+from worker.inspection.hashes import Entries
+from worker.inspection.overlap import DamagedHashes, Overlap, fetch_hashes, find_overlap
+
+
+def of_rows(folder: Path, name: str, rows: list[Any]) -> Path:
+    path = folder / name
+    path.write_bytes(inspect_lines(map(line, rows)).hashes)
+    return path
+
+
+def text(*texts: str) -> list[dict[str, str]]:
+    return [{"text": each} for each in texts]
+
+
+def pairs(found: Overlap) -> list[tuple[int, int, bool]]:
+    return [(pair.validation_line, pair.line, pair.exact) for pair in found.pairs]
+
+
+def test_rows_are_paired_by_their_lines(tmp_path: Path) -> None:
+    training = of_rows(tmp_path, "t", text("one", "Two  words", "three", "two words", "one", "four"))
+    validation = of_rows(tmp_path, "v", text("none", "TWO WORDS", "one", "two words", "one", "five"))
+    found = find_overlap(training, validation, 100)
+    assert found.totals.model_dump() == {
+        "num_rows": 6,
+        "num_validation_rows": 6,
+        "num_exact": 3,
+        "num_normalised": 4,
+    }
+    (first, near, is_exact), *others = pairs(found)
+    assert (first, near in (2, 4), is_exact) == (2, True, False)
+    assert others == [(3, 1, True), (4, 4, True), (5, 1, True)], (
+        "to the letter comes first, and of these the first line"
+    )
+    assert pairs(find_overlap(training, validation, 2)) == pairs(found)[:2]
+
+
+@pytest.mark.parametrize(("training", "validation"), [(0, 3), (3, 0), (0, 0)])
+def test_an_empty_file_holds_nothing(tmp_path: Path, training: int, validation: int) -> None:
+    (tmp_path / "t").write_bytes(bytes(24 * training))
+    (tmp_path / "v").write_bytes(bytes(24 * validation))
+    found = find_overlap(tmp_path / "t", tmp_path / "v", 5)
+    assert (found.totals.num_rows, found.totals.num_validation_rows) == (training, validation)
+    assert (found.totals.num_normalised, found.pairs) == (0, [])
+
+
+def some(rng: random.Random, count: int, num_keys: int) -> Entries:
+    """Sorted entries with hashes that come again, the ends of the range among them."""
+    found = []
+    for number in range(1, count + 1):
+        normalised = rng.choice([0, 2**64 - 1, rng.randrange(num_keys) * (2**64 // num_keys)])
+        found.append((normalised, (normalised + rng.randrange(3)) % 2**64, number))
+    return np.array(sorted(found), "<u8")
+
+
+@pytest.mark.parametrize("num_keys", [1, 30, 10**9])
+def test_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_keys: int) -> None:
+    monkeypatch.setattr(hashes, "SPILL_ENTRIES", 7)
+    rng = random.Random(num_keys)
+    ours, theirs = some(rng, 400, num_keys), some(rng, 150, num_keys)
+    (tmp_path / "t").write_bytes(ours.tobytes())
+    (tmp_path / "v").write_bytes(theirs.tobytes())
+    found = find_overlap(tmp_path / "t", tmp_path / "v", 20)
+    exact: dict[tuple[int, int], int] = {}
+    normalised: dict[int, set[int]] = {}
+    for norm, each, number in ours.tolist():
+        exact.setdefault((norm, each), number)
+        normalised.setdefault(norm, set()).add(number)
+    near = sorted((number, norm, each) for norm, each, number in theirs.tolist() if norm in normalised)
+    assert found.totals.num_normalised == len(near)
+    assert found.totals.num_exact == sum((norm, each) in exact for _, norm, each in near)
+    for pair, (number, norm, each) in zip(found.pairs, near, strict=False):
+        assert pair.validation_line == number
+        assert pair.exact == ((norm, each) in exact)
+        assert pair.line in (normalised[norm] if not pair.exact else {exact[norm, each]})
+    assert len(found.pairs) == min(len(near), 20)
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashes, "SPILL_ENTRIES", 2**12)
+    peaks = []
+    for count in (2**13, 2**18):
+        entries = np.zeros((count, 3), "<u8")
+        entries[:, 0] = entries[:, 1] = np.arange(count, dtype="<u8") * np.uint64(2**40)
+        entries[:, 2] = np.arange(1, count + 1)
+        (tmp_path / "t").write_bytes(entries.tobytes())
+        tracemalloc.start()
+        assert find_overlap(tmp_path / "t", tmp_path / "t", 1000).totals.num_exact == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_a_file_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
+    class Store:
+        def read(self, key: str, start: int = 0, end: int | None = None) -> Any:
+            return iter([bytes(24), bytes(23)])
+
+    with pytest.raises(DamagedHashes):
+        fetch_hashes(Store(), "key", tmp_path / "cut")
+
+
+def test_the_events_sentence_names_the_first_lines(tmp_path: Path) -> None:
+    training = of_rows(tmp_path, "t", text(*map(str, range(30))))
+    totals, shown = find_overlap(training, training, 2)
+    event = ValidationOverlap(**totals.model_dump(), pairs=shown)
+    assert event.message == (
+        "30 of 30 validation rows are training rows too, 30 of them to the letter (lines: 1 is 1, 2 is 2 …); "
+        "the validation loss shows them too low."
+    )

@@ -1,0 +1,173 @@
+"""A preview says what a training on the same rows and settings does: its ids, labels, events, steps, micro-batches."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.job import FailureReason
+from app.domain.preview import SHOWN_TOKENS, PreviewSpec
+from app.domain.spec import JobSpec
+from tests.unit.training.conftest import Recorder
+from worker.training.failure import TrainingFailed
+from worker.training.model import load_config
+from worker.training.packing import pack
+from worker.training.plan import make_plan
+from worker.training.preview import preview
+from worker.training.preview_protocol import Machine, PreviewAnswer, PreviewRequest
+from worker.training.protocol import Request
+from worker.training.rows import Rows, prepare_rows
+from worker.training.steps import Epochs
+from worker.training.tokenizing import TokenizingHere
+from worker.training.tokens import load_tokens
+
+MakeRequest = Callable[..., Request]
+ROOM = {"memory_bytes": 2**40, "cpu_seconds": 2**20, "max_file_bytes": 2**40}
+
+
+def turns(number: int) -> dict[str, Any]:
+    said = ["a question<eos>, ", "the answer. " * (1 + number % 7), "another? ", "naïve 字 ≠ 🎉 " * (number % 4)]
+    roles = ("user", "assistant", "user", "assistant")
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]}
+
+
+FILES: dict[str, list[dict[str, Any]]] = {
+    "completions": [{"prompt": "Ticket: " * (n % 9), "completion": "red " * (1 + n % 5)} for n in range(41)],
+    "turns": [turns(n) for n in range(23)],
+    "texts": [{"text": "x y z " * (1 + n % 12)} for n in range(17)],
+}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)))  # a blank line would only shift the numbers
+    return path
+
+
+def ask(make_request: MakeRequest, spec: PreviewSpec, path: Path, **fields: Any) -> PreviewRequest:
+    job = JobSpec.model_validate(spec.as_job("file-" + "0" * 24)).filled(512)
+    request = make_request(spec=job, dataset_path=path, resolved=None, **fields)
+    return PreviewRequest(spec=spec, job=request, machine=Machine(worker="w", device="cpu", device_name="CPU"), **ROOM)
+
+
+def answer(request: PreviewRequest) -> PreviewAnswer:
+    return preview(request, load_tokens(request.job.base_model_path))
+
+
+def train_rows(request: Request) -> tuple[Rows, dict[str, Any]]:
+    """What a job prepares, and its event."""
+    tokenizing, channel = TokenizingHere(), Recorder()
+    tokenizing.begin(request)
+    rows = prepare_rows(request, tokenizing.rows(lambda: None), channel)
+    [event] = channel.events("dataset_prepared")
+    return rows, event.model_dump(exclude={"type"})
+
+
+@pytest.mark.parametrize(
+    ("file", "asked"),
+    [
+        ("completions", {"max_seq_len": 20, "batch_size": 4}),
+        ("completions", {"max_seq_len": 64, "train_on": "all", "validation_split": 0.2, "seed": 7}),
+        ("turns", {"max_seq_len": 60, "train_on": "assistant", "batch_size": 3}),
+        ("turns", {"validation_split": 0.5, "memory": "min", "batch_size": 23}),
+        ("texts", {"batch_size": 64}),
+    ],
+)
+def test_it_is_what_the_training_does(
+    make_request: MakeRequest, tmp_path: Path, file: str, asked: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "rows.jsonl", FILES[file])
+    spec = PreviewSpec(base_model="tiny", rows=20, **asked)
+    request = ask(make_request, spec, path, device="cpu")
+    found = answer(request)
+    rows, event = train_rows(request.job)
+    assert found.totals.model_dump(include=set(event)) == event
+
+    trained = {row.line: (row, True) for row in rows.validation} | {row.line: (row, False) for row in rows.training}
+    assert [row.line for row in found.rows] == list(range(1, min(len(FILES[file]), 20) + 1))
+    assert any(row.num_cut_tokens for row in found.rows) == (found.totals.num_truncated_rows > 0)
+    for shown in found.rows:
+        assert shown.dropped == (shown.line not in trained)
+        if not shown.dropped:
+            row, held_back = trained[shown.line]
+            assert [token.id for token in shown.tokens] == row.ids.tolist()
+            assert [token.labelled for token in shown.tokens] == [False, *row.labelled[1:].tolist()]
+            assert (shown.num_tokens, shown.num_labelled_tokens) == (len(row.ids), row.num_labelled)
+            assert shown.held_back == held_back
+
+    epochs = Epochs(len(rows.training), spec.batch_size, spec.seed)
+    budget = make_plan(request.job, load_config(request.job.base_model_path), rows.training.longest).micro_batch_tokens
+    steps = [
+        pack([rows.training[row] for row in epochs.rows(step)], budget) for step in range(1, epochs.steps_per_epoch + 1)
+    ]
+    assert found.totals.plan.micro_batch_tokens == budget
+    assert found.totals.steps_per_epoch == len(steps)
+    assert found.totals.most_micro_batches == max(map(len, steps))
+    assert found.totals.micro_batches_per_step == round(sum(map(len, steps)) / len(steps), 3)
+    assert found.totals.num_packed_tokens == sum(batch.input_ids.numel() for step in steps for batch in step)
+
+
+def test_tokens_spell_the_text(make_request: MakeRequest, tmp_path: Path) -> None:
+    """Characters of several tokens stand where they are complete; what is cut off is told."""
+    path = write(tmp_path / "rows.jsonl", [{"text": " naïve 字\0≠ 🎉 "}, {"text": "y" * 100}])
+    whole, cut = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=[2, 1], max_seq_len=50), path)).rows
+    assert whole.text == "".join(token.text for token in whole.tokens)
+    assert whole.text == "<bos> naïve 字\ufffd≠ 🎉 <eos>", "NUL is no text to PostgreSQL"
+    assert (cut.num_tokens, cut.num_cut_tokens, cut.cut_text) == (50, 52, "y" * 51 + "<eos>")
+    assert cut.text == "<bos>" + "y" * 100 + "<eos>"
+
+
+def test_a_long_row_shows_its_beginning_and_its_end(make_request: MakeRequest, tmp_path: Path) -> None:
+    rows = [{"prompt": "q" * SHOWN_TOKENS, "completion": "z"}] * 20
+    path = write(tmp_path / "rows.jsonl", rows)
+    found = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=20, max_seq_len=2 * SHOWN_TOKENS), path))
+    for row in found.rows:
+        assert len(row.tokens) == SHOWN_TOKENS // 20
+        assert row.num_hidden_tokens == row.num_tokens - len(row.tokens) > 7000
+        assert [token.text for token in (row.tokens[0], *row.tokens[-2:])] == ["<bos>", "z", "<eos>"]
+    assert sum(len(token.model_dump_json()) for row in found.rows for token in row.tokens) < 500_000
+
+
+def test_lines_that_hold_no_row_are_named(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n\n{"text": "b"}\n')
+    found = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=[3, 2, 9]), path))
+    assert [row.line for row in found.rows] == [3]
+    assert found.totals.missing_lines == [2, 9]
+
+
+def test_what_would_keep_a_job_from_training_is_told_and_the_rows_are_shown(
+    make_request: MakeRequest, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "long " * 20, "completion": "x"}] * 3)
+    request = ask(make_request, PreviewSpec(base_model="tiny", max_seq_len=8), path)
+    found = answer(request)
+    assert found.totals.job_would_fail is not None
+    assert found.totals.job_would_fail.reason is FailureReason.no_labelled_tokens
+    assert (found.totals.num_rows, found.totals.num_dropped_rows, found.totals.num_truncated_rows) == (0, 3, 3)
+    assert [row.dropped for row in found.rows] == [True] * 3
+    assert (found.totals.steps_per_epoch, found.totals.micro_batches_per_step, found.totals.padding_saved) == (0, 0, 0)
+    with pytest.raises(TrainingFailed) as failed:
+        train_rows(request.job)
+    assert failed.value.message == found.totals.job_would_fail.message
+
+    one = write(tmp_path / "one.jsonl", [{"text": "a"}])
+    alone = ask(make_request, PreviewSpec(base_model="tiny", validation_split=0.5), one)
+    refusal = answer(alone).totals.job_would_fail
+    with pytest.raises(TrainingFailed) as failed:
+        train_rows(alone.job)
+    assert refusal is not None
+    assert (refusal.reason, refusal.message) == (failed.value.reason, failed.value.message)
+
+
+def test_the_settings_are_the_jobs_own() -> None:
+    """What a preview leaves out is what a job leaves out."""
+    spec, job = (
+        PreviewSpec(base_model="tiny"),
+        JobSpec(base_model="tiny", dataset_id="file-" + "0" * 24, training={"epochs": 1}),
+    )
+    assert JobSpec.model_validate(spec.as_job(job.dataset_id)) == job
+    for name in ("max_seq_len", "train_on", "batch_size", "seed", "memory"):
+        assert getattr(spec, name) == getattr(job.training, name)
+    assert (spec.validation_split, spec.device) == (job.validation_split, job.resources.device)

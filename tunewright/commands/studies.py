@@ -1,0 +1,148 @@
+"""`tunewright datasets preview` and `tunewright datasets overlap`"""
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tunewright import Client, Overlap, Preview
+from tunewright.commands.options import AsJson
+from tunewright.display import clean, console, notes, print_facts, print_json
+
+Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="FILE_ID")]
+LABELLED = "bold green reverse"
+SHOWN_PAIRS = 20
+
+
+def preview(
+    id: Id,
+    model: Annotated[str, typer.Option(metavar="NAME", help="Base model of the catalogue.")],
+    rows: Annotated[int | None, typer.Option(min=1, metavar="N", help="Show so many of the first rows.")] = None,
+    line: Annotated[
+        list[int] | None, typer.Option(min=1, metavar="LINE", help="Show the row on this line; may be repeated.")
+    ] = None,
+    max_seq_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens a row is cut to.")] = None,
+    train_on: Annotated[str | None, typer.Option(metavar="WHAT", help="completion, assistant or all.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Rows a step.")] = None,
+    validation_split: Annotated[float | None, typer.Option(metavar="SHARE", help="Rows held back.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Draws what is held back, and the steps.")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="WHAT", help="auto or min.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="KIND", help="auto, cuda or cpu.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model would see of a dataset: rows as text, what carries loss highlighted, and totals of the file.
+
+    Exits with 1 if a job by these settings would fail."""
+    given: dict[str, Any] = {
+        "rows": line or rows,
+        "max_seq_len": max_seq_len,
+        "train_on": train_on,
+        "batch_size": batch_size,
+        "validation_split": validation_split,
+        "seed": seed,
+        "memory": memory,
+        "device": device,
+    }
+    spec = {name: value for name, value in given.items() if value is not None}
+    with Client() as client:
+        asked = client.create_preview(id, base_model=model, **spec)
+        done = client.wait_for_preview(id, asked.id)
+    if as_json:
+        print_json(done.raw)
+    elif done.totals is not None:
+        for row in done.rows:
+            show_row(row)
+        show_totals(done, done.totals)
+    conclude(done)
+    if done.totals and (refusal := done.totals["job_would_fail"]):
+        notes.print(clean(f"tunewright: a job would fail: {refusal['message']} [{refusal['reason']}]"), style="red")
+        raise typer.Exit(1)
+
+
+def conclude(done: Preview | Overlap) -> None:
+    if done.failure:
+        notes.print(clean(f"tunewright: {done.failure['message']} [{done.failure['code']}]"), style="red")
+        raise typer.Exit(1)
+
+
+def show_row(row: dict[str, Any]) -> None:
+    facts = [f"{row['num_tokens']:,} tokens, {row['num_labelled_tokens']:,} carry loss"]
+    facts += [f"{row['num_cut_tokens']:,} cut off"] if row["num_cut_tokens"] else []
+    facts += ["held back for validation"] if row["held_back"] else []
+    facts += ["left out: nothing to learn from"] if row["dropped"] else []
+    console.print(Text(f"line {row['line']}: {', '.join(facts)}", style="bold"))
+    shown = Text(overflow="fold")
+    middle = len(row["tokens"]) - len(row["tokens"]) // 2
+    for number, token in enumerate(row["tokens"]):
+        if number == middle and row["num_hidden_tokens"]:
+            shown.append(f" … {row['num_hidden_tokens']:,} tokens … ", style="dim")
+        shown.append(clean(token["text"]), style=LABELLED if token["labelled"] else "")
+    if row["num_cut_tokens"]:
+        shown.append(clean(row["cut_text"]), style="dim strike")
+    console.print(shown)
+    console.print()
+
+
+def show_totals(preview: Preview, totals: dict[str, Any]) -> None:
+    plan = totals["plan"]
+    missing = ", ".join(map(str, totals["missing_lines"]))
+    counts = {
+        "rows": "num_rows",
+        "held back": "num_validation_rows",
+        "left out (nothing to learn from)": "num_dropped_rows",
+        "cut": "num_truncated_rows",
+        "tokens": "num_tokens",
+        "of these carry loss": "num_labelled_tokens",
+        "rows of an unstable template": "num_unstable_rows",
+        "answers without an end": "num_endless_answers",
+        "special tokens in texts": "num_typed_specials",
+        "steps an epoch": "steps_per_epoch",
+    }
+    facts = {
+        "model": preview.spec["base_model"],
+        "chat template": totals["chat_template"],
+        "tokens a row at most": f"{totals['max_seq_len']:,}",
+        **{name: f"{totals[key]:,}" for name, key in counts.items()},
+        "micro-batches a step": f"{totals['micro_batches_per_step']:g} (at most {totals['most_micro_batches']:,})",
+        "packing saves": f"{totals['padding_saved']:.1%} of {totals['num_padded_tokens']:,} padded tokens",
+        "counted for": f"{plan['device_name'] or plan['device']} ({plan['worker']}), "
+        f"{plan['micro_batch_tokens']:,} tokens a micro-batch",
+        "no row on lines": missing,
+    }
+    print_facts(facts)
+
+
+def overlap(
+    id: Id,
+    validation_id: Annotated[str, typer.Argument(help="The validation dataset's id.", metavar="VALIDATION_ID")],
+    as_json: AsJson = False,
+) -> None:
+    """Show which rows of a validation dataset the dataset holds too. Exits with 1 if there are any."""
+    with Client() as client:
+        asked = client.create_overlap(id, validation_id)
+        done = client.wait_for_overlap(id, asked.id)
+    if as_json:
+        print_json(done.raw)
+    elif done.totals is not None:
+        show_overlap(done, done.totals)
+    conclude(done)
+    if done.totals and done.totals["num_normalised"]:
+        raise typer.Exit(1)
+
+
+def show_overlap(overlap: Overlap, totals: dict[str, int]) -> None:
+    shown = overlap.pairs[:SHOWN_PAIRS]
+    pairs = [
+        f"line {pair['validation_line']:,} is line {pair['line']:,}" + ("" if pair["exact"] else ", nearly")
+        for pair in shown
+    ]
+    if totals["num_normalised"] > len(shown):
+        pairs.append(f"and {totals['num_normalised'] - len(shown):,} more")
+    facts = {
+        "rows": f"{totals['num_rows']:,}",
+        "validation rows": f"{totals['num_validation_rows']:,}",
+        "of these also training rows": f"{totals['num_normalised']:,}",
+        "to the letter": f"{totals['num_exact']:,}",
+        "which": "\n".join(pairs),
+    }
+    print_facts(facts)
