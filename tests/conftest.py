@@ -27,6 +27,9 @@ from app.embedded.redis import embedded_redis
 from app.keys.service import KeyService
 from app.main import create_app
 from app.settings import Settings
+from tests.fixtures.signals import let_children_hear
+
+let_children_hear()
 
 hypothesis.settings.register_profile("nightly", max_examples=2_400, stateful_step_count=50, deadline=None)
 if "HYPOTHESIS_PROFILE" in os.environ:
