@@ -82,12 +82,12 @@ def train() -> None:
 def inspect() -> None:
     if not slot.acquire(blocking=False):
         return
-    around = surroundings()
-    settings = around.settings
-    place = Place(around.sessions, around.storage, settings.work_dir, settings.lease_seconds, settings.max_upload_bytes)
+    settings, sessions, storage, _, machine, _, _ = surroundings()
+    limits = settings.lease_seconds, settings.max_upload_bytes
+    place = Place(machine.worker_id, sessions, storage, settings.work_dir, *limits)
     try:
         clear_scratch(settings.work_dir)
-        joining = around.sessions, around.storage, settings.lease_seconds
+        joining = sessions, storage, machine.worker_id, settings.lease_seconds
         while not draining.is_set() and (join_next(*joining) or inspect_next(place, draining)):
             continue
     except DBAPIError as error:
