@@ -34,7 +34,7 @@ chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kil
 
 SOAK_MINUTES ?= 30
 soak: $(VENV)/installed  ## train through half an hour without PostgreSQL, while Redis starts anew all the time
-	$(BIN)/python -m tests.chaos.soak --minutes $(SOAK_MINUTES)
+	$(BIN)/python -m tests.chaos.soak --minutes $(SOAK_MINUTES) --out benchmarks/results/soak.json
 
 fuzz: $(VENV)/installed  ## 100,000 random steps through the life of jobs, 100,000 malformed datasets (the suite: a few)
 	$(BIN)/python -m tests.fuzz

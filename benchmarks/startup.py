@@ -37,12 +37,13 @@ SETTLE_SECONDS = 20
 
 
 @contextmanager
-def stack(folder: Path) -> Iterator[None]:
-    """`tunewright up` on a free port, with data and caches in `folder`."""
+def stack(folder: Path, **variables: str) -> Iterator[None]:
+    """`tunewright up` on a free port, with data and caches in `folder`, and these variables more."""
     for name in OTHER_SERVERS:
         os.environ.pop(name, None)
     os.environ["TUNEWRIGHT_DATA_DIR"] = str(folder / "data")
     os.environ["TUNEWRIGHT_CACHE_DIR"] = str(folder / "cache")
+    os.environ.update(variables)
     libc = ctypes.CDLL(None)
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(

@@ -155,7 +155,7 @@ def measure(folder: Path, num_bytes: int, repeats: int) -> dict[str, Any]:
                     rates.setdefault(name, []).append(num_bytes / (time.perf_counter() - began) / 1e6)
                     if name == "parts":
                         began = time.perf_counter()
-                        join_next(open_sessions(engine), Storage(f"file://{folder}/storage"))
+                        join_next(open_sessions(engine), Storage(f"file://{folder}/storage"), "bench-1")
                         rates.setdefault("joining", []).append(num_bytes / (time.perf_counter() - began) / 1e6)
                     check(ours, made, sender)
                     # Without a dispatcher nobody else removes it.

@@ -27,8 +27,10 @@ from app.embedded.redis import embedded_redis
 from app.keys.service import KeyService
 from app.main import create_app
 from app.settings import Settings
+from tests.fixtures.signals import let_children_hear
 from worker.training.__main__ import SPINS
 
+let_children_hear()
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is loaded: tests run beside one another
 hypothesis.settings.register_profile("nightly", max_examples=2_400, stateful_step_count=50, deadline=None)
 if "HYPOTHESIS_PROFILE" in os.environ:

@@ -177,4 +177,6 @@ def let_go_first(pid: int) -> None:
 def environment() -> dict[str, str]:
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     root = Path(worker.__file__).parents[1]
-    return passed | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    # So that a number in CUDA_VISIBLE_DEVICES means the GPU that the worker has told of, as nvidia-smi counts them.
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return passed | order | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}

@@ -41,6 +41,7 @@ LEAST_FILE_BYTES = 2**30
 class Place(NamedTuple):
     """What an inspection needs of its worker."""
 
+    worker_id: str
     sessions: Sessions
     storage: Storage
     work: Path
@@ -53,7 +54,7 @@ def inspect_next(place: Place, draining: threading.Event | None = None) -> bool:
 
     What a store or Postgres raises goes up: the dataset's lease lapses, and it is inspected again."""
     with transaction(place.sessions, "claim_inspection") as session:
-        dataset = DatasetRepository(session).claim_for_inspection(place.lease_seconds)
+        dataset = DatasetRepository(session).claim_for_inspection(place.worker_id, place.lease_seconds)
     if dataset is None:
         return False
     folder = inspection_folder(place.work, dataset.id)

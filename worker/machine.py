@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from app.domain.failpoint import around
 from app.domain.machine import Machine
 
+SLICE = re.compile(r"MIG (?P<profile>\S*\.(?P<gigabytes>\d+)gb\S*) .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
 PACKAGES = ("tunewright", "torch", "transformers", "peft", "bitsandbytes")
 
 
@@ -31,18 +33,35 @@ def find_machine() -> Machine:
 
 
 def find_gpu() -> Gpu | None:
-    """The first visible GPU, by nvidia-smi; None where there is none."""
+    """The one that training takes, by nvidia-smi: the first, or the first of CUDA_VISIBLE_DEVICES; None where there is
+    none."""
     program = shutil.which("nvidia-smi")
-    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    if program is None:
         return None
-    query = [program, "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    if wanted.startswith("MIG-"):
+        return find_slice(wanted, ask(program, "-L"))
+    for line in ask(program, "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits"):
+        index, uuid, mebibytes, name = line.split(", ", 3)
+        # CUDA takes the beginning of a UUID too, and ends its list at what names no GPU.
+        if wanted == index or (wanted.startswith("GPU-") and uuid.startswith(wanted)):
+            return Gpu(name, float(mebibytes) * 2**20 / 1e9)
+    return None
+
+
+def find_slice(wanted: str, lines: list[str]) -> Gpu | None:
+    """A part of a GPU (MIG); the list names it by its size: `MIG 3g.40gb     Device  0: (UUID: MIG-…)`."""
+    for line in lines:
+        part = SLICE.search(line)
+        if part and part["uuid"].startswith(wanted):
+            return Gpu(f"MIG {part['profile']}", float(part["gigabytes"]) * 2**30 / 1e9)
+    return None
+
+
+def ask(*command: str) -> list[str]:
     with around("ask_gpu"):
-        found = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
-    lines = found.stdout.splitlines()
-    if found.returncode != 0 or not lines:
-        return None
-    mebibytes, name = lines[0].split(", ", 1)
-    return Gpu(name, float(mebibytes) * 2**20 / 1e9)
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return found.stdout.splitlines() if found.returncode == 0 else []
 
 
 def find_cpu() -> str:

@@ -92,7 +92,7 @@ def inspect() -> None:
     settings, place = around.settings, inspecting_place()
     try:
         clear_scratch(settings.work_dir)
-        joining = around.sessions, around.storage, settings.lease_seconds
+        joining = around.sessions, around.storage, around.machine.worker_id, settings.lease_seconds
         while not draining.is_set() and (join_next(*joining) or inspect_next(place, draining)):
             continue
     except DBAPIError as error:
@@ -121,7 +121,8 @@ def study() -> None:
 def inspecting_place() -> Place:
     around = surroundings()
     settings = around.settings
-    return Place(around.sessions, around.storage, settings.work_dir, settings.lease_seconds, settings.max_upload_bytes)
+    limits = settings.lease_seconds, settings.max_upload_bytes
+    return Place(around.machine.worker_id, around.sessions, around.storage, settings.work_dir, *limits)
 
 
 def clear_away() -> None:

@@ -46,6 +46,7 @@ def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
     return AdapterOut.of_parts(service.get(caller.project_id, id), service.parts(caller.project_id, id))
 
 
+@router.head("/{id}/files/{path:path}", include_in_schema=False)
 @router.get(
     "/{id}/files/{path:path}",
     summary="Download a file of an adapter",
@@ -68,6 +69,7 @@ def get_file(
     )
 
 
+@router.head("/{id}/archive", include_in_schema=False)
 @router.get(
     "/{id}/archive",
     summary="Download an adapter",

@@ -100,7 +100,7 @@ class DatasetRepository:
         """Ids of projects, all of which the light workers serve, with a dataset that nobody inspects."""
         return self.session.scalars(select(Dataset.project_id).where(*_waiting()).distinct()).all()
 
-    def claim_for_inspection(self, lease_seconds: float) -> Dataset | None:
+    def claim_for_inspection(self, worker_id: str, lease_seconds: float) -> Dataset | None:
         """The oldest dataset, of any project, that waits for its inspection; it is leased to the caller."""
         oldest = (
             select(Dataset.id)
@@ -113,7 +113,7 @@ class DatasetRepository:
         statement = (
             update(Dataset)
             .where(Dataset.id == oldest)
-            .values(inspecting_until=_lease_end(lease_seconds))
+            .values(inspecting_until=_lease_end(lease_seconds), worker_id=worker_id)
             .returning(Dataset)
         )
         return self.session.scalars(statement).one_or_none()

@@ -221,6 +221,7 @@ def clean_dataset(
     return once.answer(make, str(drop_duplicates).encode())
 
 
+@router.head("/{id}/content", include_in_schema=False)
 @router.get(
     "/{id}/content",
     summary="Download a dataset",

@@ -94,7 +94,8 @@ class Dataset(Base):
     report: Mapped[dict[str, Any] | None]
     """What the inspection found: `app.domain.dataset.Report`."""
     inspecting_until: Mapped[datetime | None]
-    """Lease of the light worker that inspects it."""
+    """Lease of the light worker that inspects it, or did when `worker_id` was written."""
+    worker_id: Mapped[str | None]
     created_at: Mapped[datetime] = created()
     expires_at: Mapped[datetime | None]
     """From then on the collector deletes it, once no unfinished job uses it; null is never."""

@@ -32,6 +32,7 @@ def list_artifacts(id: str, caller: CallerDep, session: SessionDep) -> ArtifactL
     return ArtifactList(items=[ArtifactOut.of(artifact) for artifact in artifacts])
 
 
+@router.head("/artifacts/{id}/content", include_in_schema=False)
 @router.get(
     "/artifacts/{id}/content",
     summary="Download an artifact",

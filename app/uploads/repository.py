@@ -103,7 +103,7 @@ class UploadRepository:
     def projects_to_join(self) -> Sequence[str]:
         return self.session.scalars(select(Upload.project_id).where(*_waiting()).distinct()).all()
 
-    def claim(self, lease_seconds: float) -> Upload | None:
+    def claim(self, worker_id: str, lease_seconds: float) -> Upload | None:
         """The completed upload, of any project, that waits longest for its joining; it is leased to the caller."""
         oldest = (
             select(Upload.id)
@@ -117,7 +117,7 @@ class UploadRepository:
         statement = (
             update(Upload)
             .where(Upload.id == oldest)
-            .values(joining_until=func.clock_timestamp() + lease)
+            .values(joining_until=func.clock_timestamp() + lease, worker_id=worker_id)
             .returning(Upload)
         )
         return self.session.scalars(statement).one_or_none()

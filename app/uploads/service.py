@@ -178,14 +178,14 @@ class UploadService:
             datasets.refuse(upload.project_id, upload.dataset_id, "md5_mismatch", said)
 
 
-def join_next(sessions: Sessions, storage: Storage, lease_seconds: float = LEASE_SECONDS) -> bool:
+def join_next(sessions: Sessions, storage: Storage, worker_id: str, lease_seconds: float = LEASE_SECONDS) -> bool:
     """Join the parts of one completed upload, of whatever project; whether there was one.
 
     Bytes are copied outside any transaction. A crash meanwhile leaves a lease that lapses, and parts that are still
     there; whoever joins them then writes the same object again."""
     with transaction(sessions, "claim_join") as session:
         uploads = UploadRepository(session)
-        upload = uploads.claim(lease_seconds)
+        upload = uploads.claim(worker_id, lease_seconds)
         parts = uploads.parts(upload) if upload else ()
     if upload is None:
         return False

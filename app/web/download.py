@@ -27,7 +27,8 @@ def download(
     at: datetime,
     media_type: str = "application/octet-stream",
 ) -> Response:
-    """The object, or the part of it that `Range` asks for. NotFound when storage has lost it."""
+    """The object, or the part of it that `Range` asks for; its headers alone for HEAD. NotFound when storage has lost
+    it."""
     etag = f'"{sha256}"'
     headers = {
         "ETag": etag,
@@ -40,13 +41,17 @@ def download(
     if etag in _listed(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     start, end = 0, size
-    wanted = request.headers.get("range")
+    is_head = request.method == "HEAD"
+    wanted = None if is_head else request.headers.get("range")  # a range is defined for GET alone (RFC 9110, 14.2)
     if wanted and request.headers.get("if-range", etag) == etag and (span := parse_range(wanted, size)):
         start, end = span
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     headers["Content-Length"] = str(end - start)
-    chunks = _opened(storage, key, start, end)
-    return StreamingResponse(chunks, 206 if "Content-Range" in headers else 200, headers, media_type)
+    status = 206 if "Content-Range" in headers else 200
+    if is_head:
+        _opened(storage, key, 0, min(size, 1))
+        return Response(status_code=status, headers=headers, media_type=media_type)
+    return StreamingResponse(_opened(storage, key, start, end), status, headers, media_type)
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:

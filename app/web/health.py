@@ -5,11 +5,11 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.presence import count_online
 from app.db.session import transaction
 
 router = APIRouter(tags=["health"])
@@ -19,11 +19,26 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class OnlineWorkers(BaseModel):
+    """Workers that are online and take work, of all machines, by what they do."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    training: int
+    """Without one, jobs are accepted and wait."""
+    light: int
+    """Without one, datasets are accepted and wait for their inspection."""
+
+
 class Readiness(BaseModel):
     """Jobs are accepted while `database` is ok; without `redis` they still run, but start and show later."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     database: Literal["ok", "unreachable"]
     redis: Literal["ok", "unreachable"]
+    workers: OnlineWorkers | None
+    """Told for those who watch; null while the database does not answer."""
 
 
 @router.get("/healthz", summary="Is the process alive?")
@@ -41,13 +56,13 @@ async def healthz() -> Health:
 async def readyz(request: Request) -> Response:
     """200 while the database answers; what else answers is told too. Asks for no key."""
 
-    def ask_database() -> None:
+    def ask_database() -> OnlineWorkers:
         with transaction(request.app.state.sessions, "readyz") as session:
-            session.execute(text("SELECT 1"))
+            return OnlineWorkers(**count_online(session, ("training", "light")))
 
-    ready = Readiness(database="ok", redis="ok")
+    ready = Readiness(database="ok", redis="ok", workers=None)
     try:
-        await run_in_threadpool(ask_database)
+        ready.workers = await run_in_threadpool(ask_database)
     except SQLAlchemyError:
         ready.database = "unreachable"
     try:

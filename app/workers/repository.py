@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import Job, Worker
+from app.db.presence import is_online
+from app.db.tables import Dataset, Job, Upload, Worker
 from app.domain.machine import Machine
 
 MOST_SHOWN = 1000
@@ -66,8 +67,12 @@ class WorkerRepository:
         return self.session.scalars(delete(Worker).where(unseen).returning(Worker.id)).all()
 
     def all(self) -> Sequence[ShownWorker]:
-        """Those online first, by id. Of the jobs that they hold nothing is told but that there is one."""
-        busy = exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None))
+        """Those online first, by id. Of what they hold nothing is told but that there is something."""
+        busy = or_(
+            exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None)),
+            exists().where(Dataset.worker_id == Worker.id, Dataset.inspecting_until.is_not(None)),
+            exists().where(Upload.worker_id == Worker.id, Upload.joining_until.is_not(None)),
+        )
         query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
         return [ShownWorker(*row) for row in self.session.execute(query)]
 
@@ -75,10 +80,6 @@ class WorkerRepository:
         """Those that are online and claim jobs, or would if their disk had room."""
         query = select(Worker).where(is_online(), ~Worker.draining, Worker.queues.contains(["training"]))
         return self.session.scalars(query).all()
-
-
-def is_online() -> ColumnElement[bool]:
-    return Worker.online_until > func.clock_timestamp()
 
 
 def lease_end(seconds: float) -> ColumnElement[Any]:

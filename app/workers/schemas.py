@@ -46,7 +46,7 @@ class WorkerOut(BaseModel):
     disk_full: bool
     """There is too little room where it works: it takes nothing new until there is more."""
     busy: bool
-    """Whether it holds a job, of whatever project."""
+    """Whether it holds a job, or a dataset that it inspects or joins, of whatever project."""
     started_at: datetime
     seen_at: datetime
 

@@ -1,6 +1,7 @@
 """A training process that dies, hangs, runs too long or loses its worker: real ones, under the local stack."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.acceptance.conftest import ROOT, Stack
 from tests.acceptance.test_survival import find_worker, happened, submit
@@ -77,7 +79,7 @@ def test_a_killed_child_is_the_jobs_own_failure_and_not_a_lost_worker(
     wait_for_step(client, job, attempt=2)
     [failed] = told(client, job, "attempt_failed")
     assert failed["reason"] == "child_died"
-    assert "killed by signal 9" in failed["text"]
+    assert "killed by signal 9. Its last words:" in failed["text"]
     find_trainer(worker).kill()
     done = client.wait(job.id)
     assert (done.state, done.failure["reason"]) == ("failed", "child_died")
@@ -98,6 +100,24 @@ def test_a_child_that_hangs_is_ended_and_the_step_and_its_rows_are_named(
     assert re.search(r"hung in step \d+ \(dataset rows \d+, \d+\)", done.failure["message"])
     assert STALL_SECONDS - 2 < time.monotonic() - began < STALL_SECONDS + 15
     assert not trainer.is_running()
+
+
+def test_a_loss_that_is_no_number_ends_it_and_the_step_and_its_rows_are_named(
+    hurt_stack: Stack, client: Client, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Of a base model one of whose weights is none."""
+    poisoned = hurt_stack.data.parent / "poisoned"
+    shutil.copytree(tiny_model, poisoned)
+    weights = load_file(poisoned / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, poisoned / "model.safetensors", {"format": "pt"})
+    add = [sys.executable, "-m", "app.models", "add", "poisoned", "--path", str(poisoned)]
+    subprocess.run(add, cwd=ROOT, env=hurt_stack.environment(), check=True, stdout=subprocess.DEVNULL)
+    job = submit(client, tmp_path, steps=ENDLESS, base_model="poisoned")
+    done = client.wait(job.id)
+    assert (done.state, done.failure["reason"]) == ("failed", "nan_loss")
+    assert re.search(r"loss of step 1 is not a finite number \(dataset rows \d+, \d+\)", done.failure["message"])
+    assert told(client, job, "attempt_lost") == []
 
 
 def test_a_job_that_runs_too_long_is_ended(hurt_stack: Stack, client: Client, tmp_path: Path) -> None:

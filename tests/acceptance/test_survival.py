@@ -38,7 +38,7 @@ def submit(client: Client, folder: Path, steps: int, **fields: Any) -> Job:
     rows.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)))
     dataset = client.upload_dataset(rows)
     training = {"max_steps": steps, "batch_size": 2, "save_every": 50}
-    return client.create_job(base_model="tiny", dataset_id=dataset.id, training=training, **fields)
+    return client.create_job(dataset_id=dataset.id, training=training, **({"base_model": "tiny"} | fields))
 
 
 def wait_for_checkpoint(client: Client, job_id: str) -> None:

@@ -12,6 +12,7 @@ import psutil
 from app.domain.job import JobState
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Disturbance, JobPlan
+from tests.chaos.scripted_child import hold
 from tests.chaos.sight import Sight, Work, descendants, find_work, is_gone, look
 from tests.chaos.stack import DRAIN_SECONDS, LEASE_SECONDS, Stack
 from tests.chaos.users import Users
@@ -146,6 +147,10 @@ class Conductor:
 
     def _post_one(self, plan: JobPlan) -> None:
         self.to_post[plan.real].remove(plan)
+        if plan.hits:
+            held = hold(self.stack.data, plan.number)
+            held.parent.mkdir(exist_ok=True)
+            held.touch()
         self.posting.append((plan.real, self.users.post(plan)))
 
     def _hit(self, sights: Sequence[Sight]) -> None:
@@ -167,6 +172,8 @@ class Conductor:
             return
         self.hit_attempts.add((sight.id, sight.attempt))
         self.num_hits[sight.id] += 1
+        if self.num_hits[sight.id] == len(self.plans[sight.number].hits):
+            hold(self.stack.data, sight.number).unlink()
         self._note(sight, kind)
         if kind in WISHES:
             self._wish(sight, work, kind)

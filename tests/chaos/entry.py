@@ -2,7 +2,8 @@
 
 The product knows nothing of it. Waits that no setting shortens are divided by CHAOS_SCALE, as the settings here are;
 CHAOS_CHILD says `scripted` for workers whose training process is the scripted one; CHAOS_OFF names the guard that is
-left out, so that the books can show that they see what it prevents.
+left out, so that the books can show that they see what it prevents. CHAOS_CLOCK_SECONDS sets its clock so far ahead,
+or behind; CHAOS_VISIBILITY_SECONDS is Redis' visibility timeout, and lets a worker tell of each bell that it hears.
 """
 
 import os
@@ -12,8 +13,48 @@ from collections.abc import Callable
 from typing import Any
 
 CHILD, OFF, SCALE = "CHAOS_CHILD", "CHAOS_OFF", "CHAOS_SCALE"
+CLOCK, VISIBILITY = "CHAOS_CLOCK_SECONDS", "CHAOS_VISIBILITY_SECONDS"
+BELL = "a bell was heard"
 SCRIPTED_DEVICE, REAL_DEVICE = "cuda", "cpu"
 """What workers of either kind say they are, so that each job finds its kind."""
+
+
+def shift_clock(seconds: float) -> None:
+    """Of this process, for all that asks Python for the time, and before anything could have asked; the monotonic clock
+    stays. Without libfaketime, which few machines have."""
+    import datetime
+    import time
+
+    real, now, now_ns = datetime.datetime, time.time, time.time_ns
+    ahead = datetime.timedelta(seconds=seconds)
+
+    class Kind(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, real)
+
+    class Shifted(real, metaclass=Kind):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+            return real.now(tz) + ahead
+
+        @classmethod
+        def utcnow(cls) -> Any:
+            return real.now(datetime.UTC).replace(tzinfo=None) + ahead
+
+    datetime.datetime = Shifted  # type: ignore[misc]
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + int(seconds * 10**9)
+
+
+def hear_bells(visibility_seconds: float) -> None:
+    """And have Redis offer again, soon, what was taken and not acknowledged."""
+    from celery.signals import task_prerun
+
+    from worker.celery_app import app
+
+    often = {"unacked_restore_interval": 0.25, "unacked_restore_throttle": 1}
+    app.conf.broker_transport_options = {"visibility_timeout": visibility_seconds} | often
+    task_prerun.connect(lambda **_: print(BELL, flush=True), weak=False)
 
 
 def shorten_waits() -> None:
@@ -78,6 +119,8 @@ GUARDS: dict[str, Callable[[], None]] = {
 
 def main() -> None:
     module = sys.argv[1]
+    if seconds := os.environ.get(CLOCK):
+        shift_clock(float(seconds))
     if guard := os.environ.get(OFF):
         GUARDS[guard]()
     if module == "app.dispatcher":
@@ -86,6 +129,8 @@ def main() -> None:
         return dispatch()
     if os.environ.get(CHILD) == "scripted":
         train_by_script()
+    if seconds := os.environ.get(VISIBILITY):
+        hear_bells(float(seconds))
     shorten_waits()
     del sys.argv[0]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

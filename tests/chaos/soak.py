@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -216,7 +216,27 @@ def soak(stack: Stack, given: argparse.Namespace) -> dict[str, Any]:
     users.close()
     damage += [f"{name} did not end when it was asked to" for name in stack.stop_programs()]
     damage += list(check_leftovers(stack))
-    return {"seed": given.seed, "minutes": given.minutes, **report, "damage": damage}
+    return {
+        "seed": given.seed,
+        "minutes": given.minutes,
+        **report,
+        "damage": damage,
+        "verdicts": verdicts(report, damage),
+    }
+
+
+def verdicts(report: Mapping[str, Any], damage: Sequence[str]) -> dict[str, str]:
+    """Of what a soak is for; a word of damage that belongs to none of the others breaks the last."""
+    grows = list(grown(report["programs"]))
+    own = {
+        "attempts_and_losses": [found for found in damage if " attempts, " in found or " failed: " in found],
+        "metric_points": [found for found in damage if "curve" in found or " points " in found],
+        "users_refused_while_it_was_away": [found for found in damage if "a user was answered" in found],
+        "memory_and_open_files": [found for found in damage if found in grows],
+    }
+    told = {found for sayings in own.values() for found in sayings}
+    own["everything_else"] = [found for found in damage if found not in told]
+    return {name: "broken" if sayings else "kept" for name, sayings in own.items()}
 
 
 def main() -> int:
@@ -228,10 +248,11 @@ def main() -> int:
 
     with running_stack(make, keep=given.keep) as stack:
         report = soak(stack, given)
+    report["exit_status"] = 1 if report["damage"] else 0
     print(json.dumps(report, indent=2))
     if given.out:
         given.out.write_text(json.dumps(report, indent=2) + "\n")
-    return 1 if report["damage"] else 0
+    return int(report["exit_status"])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -60,10 +60,13 @@ class Stack:
         off: str | None = None,
         fatal: Sequence[Fatal] = (),
         scale: float = SCALE,
+        over: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.data = open_folder(folder / "data")
         self.num_scripted, self.num_real, self.off = num_scripted, num_real, off
         self.scale = scale
+        self.over = over or {}
+        """Environment of programs, by name, beside what all have."""
         self.fatal = list(fatal)
         """Failpoints of the starts to come, after deaths."""
         # Orphans of what is killed become ours, so that none can hide.
@@ -103,7 +106,7 @@ class Stack:
         self._add(self._worker("light", "light"))
         for kind, count in (("scripted", self.num_scripted), ("real", self.num_real)):
             for number in range(1, count + 1):
-                self._add(self._worker(f"{kind}-{number}", "training", {entry.CHILD: kind}))
+                self.add_worker(f"{kind}-{number}")
         while not readiness(self.url)[0]:
             time.sleep(0.1)
 
@@ -131,6 +134,10 @@ class Stack:
         with transaction(self.sessions) as session:
             ModelService(session).add(self.project_id, name, str(folder), revision, facts)
 
+    def add_worker(self, name: str) -> None:
+        """One that trains: `scripted-N` or `real-N`."""
+        self._add(self._worker(name, "training", {entry.CHILD: name.partition("-")[0]}))
+
     def _worker(self, name: str, queue: str, over: dict[str, str] | None = None) -> ChildSpec:
         spec = worker(queue, self.environment(over))
         options = [word.replace(f"{queue}@%h", f"{name}@%h") for word in spec.command[3:]]
@@ -139,6 +146,7 @@ class Stack:
 
     def _add(self, spec: ChildSpec) -> None:
         assert spec.name not in self.programs
+        spec = replace(spec, env={**spec.env, **self.over.get(spec.name, {})})
         child = self.programs[spec.name] = Child(spec, self.data / "logs")
         child.start()
 

@@ -34,7 +34,7 @@ def test_twelve_jobs_hurt_in_many_ways_leave_the_books_in_order(tmp_path: Path) 
     report = run("tests.chaos", tmp_path / "report.json", "--jobs", "12", "--real", "0")
     assert report["damage"] == []
     assert report["num_jobs"] == 12
-    assert report["hit_while_training"]["share_by_any_fault"] >= 0.6
+    assert report["hit_while_training"]["share_by_own_faults"] >= 0.6
     assert report["bars"]["stuck"] == {"at most": 0, "found": 0, "verdict": "kept"}
 
 

@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 
 from tests.chaos import entry
 from tests.chaos.plan import JobPlan
-from tests.chaos.scripted_child import STEP_MS
+from tests.chaos.scripted_child import NUMBER, STEP_MS
 from tunewright import Client, TunewrightError
 
 T = TypeVar("T")
 
 MODEL = "tiny"
-NUMBER = "number"
-"""Key of a job's metadata that says which plan it was posted for."""
 AGAIN_SECONDS = 0.3
 PATIENCE_SECONDS = 60.0
 

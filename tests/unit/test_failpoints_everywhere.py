@@ -86,7 +86,7 @@ def test_every_route_that_commits_is_named_by_its_function(tmp_path: Path) -> No
     routes = [route for found in iter_route_contexts(app.routes) if isinstance(route := found.route, APIRoute)]
     committing = [route for route in routes if commits(route.dependant)]
     assert {f"before_{route.endpoint.__name__}" for route in committing} <= failpoints().keys()
-    changing = [route.endpoint.__name__ for route in committing if route.methods != {"GET"}]
+    changing = [route.endpoint.__name__ for route in committing if not route.methods <= {"GET", "HEAD"}]
     assert "post_job" in changing
     assert len(set(changing)) == len(changing)
 

@@ -46,6 +46,29 @@ def test_ranges_of_an_artifact(api: TestClient, publish: Publish) -> None:
     assert api.get(weights["url"], headers={"If-None-Match": f'"{weights["sha256"]}"'}).status_code == 304
 
 
+def test_head_tells_what_get_would_and_sends_no_bytes(
+    api: TestClient, publish: Publish, settings: Settings, project_id: str
+) -> None:
+    published = publish()
+    dataset = api.post("/datasets", files={"file": ("rows.jsonl", b'{"text": "a"}\n')}).json()["id"]
+    artifacts = api.get(f"/jobs/{published.job_id}/artifacts").json()["items"]
+    adapter = f"/adapters/{published.id}"
+    for url in (
+        artifacts[0]["url"],
+        f"{adapter}/archive",
+        f"{adapter}/files/README.md",
+        f"/datasets/{dataset}/content",
+    ):
+        whole, head = api.get(url), api.head(url)
+        assert (head.status_code, head.content, head.headers) == (200, b"", whole.headers), url
+        assert api.head(url, headers={"Range": "bytes=0-0"}).headers == whole.headers
+        assert api.head(url, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
+    assert api.head("/artifacts/art-1/content").status_code == 404
+    assert api.head(artifacts[0]["url"], headers={"Authorization": "Bearer none"}).status_code == 401
+    Storage(settings.storage).delete(f"{project_id}/jobs/{published.job_id}/1/{artifacts[0]['path']}")
+    assert api.head(artifacts[0]["url"]).status_code == api.get(artifacts[0]["url"]).status_code == 404
+
+
 def test_a_fully_fine_tuned_model_has_no_adapter(
     api: TestClient, sessions: Sessions, settings: Settings, project_id: str, tmp_path: Path
 ) -> None:

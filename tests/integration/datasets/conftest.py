@@ -41,7 +41,7 @@ def stored_files(settings: Settings) -> Callable[[], list[Path]]:
 @pytest.fixture
 def place(sessions: Sessions, settings: Settings) -> Place:
     settings.data_dir.mkdir(exist_ok=True)
-    return Place(sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes)
+    return Place("here-1", sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def work(place: Place) -> Callable[[], None]:
     """What the light worker does."""
 
     def work() -> None:
-        while join_next(place.sessions, place.storage) or inspect_next(place):
+        while join_next(place.sessions, place.storage, place.worker_id) or inspect_next(place):
             continue
 
     return work

@@ -83,7 +83,7 @@ def test_an_inspection_that_died_is_done_again_after_its_lease(
 ) -> None:
     id = upload().json()["id"]
     with transaction(sessions) as session:
-        assert DatasetRepository(session).claim_for_inspection(60) is not None
+        assert DatasetRepository(session).claim_for_inspection("here-1", 60) is not None
     assert inspect_all() == 0
     with transaction(sessions) as session:
         assert DatasetService(session).projects_with_work() == []

@@ -63,7 +63,7 @@ Send = Callable[[str, bytes], str]
 @pytest.fixture
 def join_all(sessions: Sessions, settings: Settings) -> Callable[[], int]:
     """Do what the light worker does first; the number of joinings."""
-    return lambda: sum(1 for _ in iter(lambda: join_next(sessions, Storage(settings.storage)), False))
+    return lambda: sum(1 for _ in iter(lambda: join_next(sessions, Storage(settings.storage), "here-1"), False))
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
@@ -383,7 +383,7 @@ def test_a_joining_that_died_is_done_again(
     made = api.post(f"/uploads/{id}/complete", json={"part_ids": [send(id, b"abc")]}).json()
     with transaction(sessions) as session:
         assert UploadService(session).projects_with_work() == [project_id]
-        assert UploadRepository(session).claim(60) is not None
+        assert UploadRepository(session).claim("here-1", 60) is not None
     assert join_all() == 0
     with transaction(sessions) as session:
         assert UploadService(session).projects_with_work() == []
@@ -414,7 +414,7 @@ def test_a_joining_that_comes_too_late_changes_nothing(
             dispatcher.collect()
             return super().join(*given, **options)
 
-    assert join_next(sessions, Slow(settings.storage))
+    assert join_next(sessions, Slow(settings.storage), "here-1")
     dataset = api.get(f"/datasets/{made['dataset_id']}").json()
     assert (dataset["state"], dataset["problem_counts"]) == ("inspecting", {})
     assert api.get(f"/datasets/{made['dataset_id']}/content").content == b"abc"
@@ -431,7 +431,7 @@ def test_each_upload_is_joined_once_however_many_look(
 
     def work() -> int:
         together.wait()
-        return sum(1 for _ in iter(lambda: join_next(sessions, Storage(settings.storage)), False))
+        return sum(1 for _ in iter(lambda: join_next(sessions, Storage(settings.storage), "here-1"), False))
 
     with ThreadPoolExecutor(4) as pool:
         counts = [each.result() for each in [pool.submit(work) for _ in range(4)]]

@@ -169,7 +169,7 @@ def test_a_stream_lives_without_redis(settings: Settings, api: TestClient, finis
     lost = settings.model_copy(update={"redis_url": "unix:///nowhere/redis.sock"})
     with TestClient(create_app(lost), headers={"Authorization": api.headers["Authorization"]}) as without:
         assert read(without, finished)[-1]["event"] == "end"
-        assert without.get("/readyz").json() == {"database": "ok", "redis": "unreachable"}
+        assert without.get("/readyz").json().items() >= {"database": "ok", "redis": "unreachable"}.items()
 
 
 def test_renewal_is_seen_by_claims(sessions: Sessions, post: Callable[..., str], claim: Callable[..., Claim]) -> None:

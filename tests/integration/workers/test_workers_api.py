@@ -6,13 +6,17 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 
+from app.datasets.repository import DatasetRepository
 from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
-from app.db.tables import Job, Worker
+from app.db.tables import Job, Upload, Worker
 from app.dispatcher import Dispatcher
 from app.domain.machine import Machine
 from app.jobs.queue import QueueRepository
 from app.settings import Settings
+from app.storage import Storage
+from app.uploads.repository import UploadRepository
+from app.uploads.service import join_next
 from app.workers.service import WorkerService
 from tests.integration.jobs.conftest import queued_job
 
@@ -67,6 +71,50 @@ def test_a_worker_that_holds_a_job_is_busy_and_whose_job_is_not_told(
     assert {each["id"]: each["busy"] for each in answer.json()["items"]} == {"gpu-1-17": True, "cpu-1-18": False}
     assert job.id not in answer.text
     assert stranger not in answer.text
+
+
+def test_a_light_worker_is_busy_while_it_inspects_and_while_it_joins(
+    api: TestClient, sessions: Sessions, settings: Settings
+) -> None:
+    def busy() -> list[str]:
+        return [each["id"] for each in api.get("/workers").json()["items"] if each["busy"]]
+
+    register(sessions, BIG, SMALL)
+    dataset_id = api.put("/datasets", content=b'{"text": "a"}\n').json()["id"]
+    assert busy() == []
+    with transaction(sessions) as session:
+        dataset = DatasetRepository(session).claim_for_inspection(SMALL.worker_id, 60)
+        assert dataset is not None
+        project_id = dataset.project_id
+    assert busy() == [SMALL.worker_id]
+    with transaction(sessions) as session:
+        assert DatasetRepository(session).conclude(project_id, dataset_id, state="ready")
+    assert busy() == []
+
+    upload_id = api.post("/uploads", json={"filename": "rows.jsonl", "bytes": 14}).json()["id"]
+    part = api.post(f"/uploads/{upload_id}/parts", content=b'{"text": "a"}\n')
+    assert api.post(f"/uploads/{upload_id}/complete", json={"part_ids": [part.json()["id"]]}).is_success
+    with transaction(sessions) as session:
+        assert UploadRepository(session).claim(BIG.worker_id, 60) is not None
+    assert busy() == [BIG.worker_id]
+    with transaction(sessions) as session:
+        session.execute(update(Upload).values(joining_until=None))
+    assert join_next(sessions, Storage(settings.storage), BIG.worker_id)
+    assert busy() == []
+
+
+def test_readiness_tells_who_is_online_and_depends_on_nobody(api: TestClient, sessions: Sessions) -> None:
+    ready = api.get("/readyz")
+    assert (ready.status_code, ready.json()["workers"]) == (200, {"training": 0, "light": 0})
+    register(sessions, BIG, SMALL)
+    register(sessions, BIG._replace(worker_id="gone-1"), lease=0)
+    with transaction(sessions) as session:
+        service = WorkerService(session)
+        service.register(
+            SMALL._replace(worker_id="both-1"), {}, ["training", "light"], draining=False, disk_full=False, lease=60
+        )
+        service.register(SMALL._replace(worker_id="last-1"), {}, ["light"], draining=True, disk_full=False, lease=60)
+    assert api.get("/readyz").json() == {"database": "ok", "redis": "ok", "workers": {"training": 3, "light": 1}}
 
 
 def test_a_worker_that_starts_again_under_its_old_id_is_new(api: TestClient, sessions: Sessions) -> None:

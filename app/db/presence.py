@@ -1,0 +1,19 @@
+"""Which workers are online, by the database's clock."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from app.db.tables import Worker
+
+
+def is_online() -> ColumnElement[bool]:
+    return Worker.online_until > func.clock_timestamp()
+
+
+def count_online(session: Session, queues: Sequence[str]) -> dict[str, int]:
+    """How many are online and not draining, by the queue that they serve."""
+    counts = [func.count().filter(Worker.queues.contains([queue])) for queue in queues]
+    row = session.execute(select(*counts).where(is_online(), ~Worker.draining)).one()
+    return dict(zip(queues, row, strict=True))

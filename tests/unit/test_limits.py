@@ -1,0 +1,67 @@
+"""What is told of a training process that dies: the real parent of a small program on its pipe."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.job import FailureReason
+from worker.cgroup import OutOfMemoryKills
+from worker.child import Child
+from worker.limits import verdict
+from worker.training.protocol import Failed
+
+DYING = "import sys, time; print('its last line', file=sys.stderr, flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
+    """One that has said its last line, in a control group whose count stands at 2."""
+    monkeypatch.setattr("worker.child.COMMAND", (sys.executable, "-S", "-c", DYING))
+    (tmp_path / "memory.events").write_text("oom 2\noom_kill 2\n")
+    child = Child.logging_to(tmp_path / "training.log")
+    child.log_path = tmp_path / "training.log"
+    child.memory = OutOfMemoryKills(tmp_path / "memory.events")
+    until = time.monotonic() + 20
+    while not child.log_tail():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    yield child
+    child.end()
+
+
+def ended(child: Child) -> Failed:
+    assert child.said.get(timeout=20) is None
+    child.let_end()
+    return verdict(None, child, child.end())
+
+
+def test_one_that_was_killed_is_told_with_the_signal_and_the_logs_tail(child: Child) -> None:
+    child._process.send_signal(signal.SIGKILL)
+    failed = ended(child)
+    assert failed.reason is FailureReason.child_died
+    assert failed.message == "The training process was killed by signal 9. Its last words:\nits last line"
+
+
+def test_one_that_the_kernel_killed_for_want_of_memory_is_told_apart(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
+    child._process.send_signal(signal.SIGKILL)
+    failed = ended(child)
+    assert failed.reason is FailureReason.out_of_memory
+    assert "max_seq_len" in failed.message
+    assert failed.message.endswith("its last line")
+
+
+def test_another_signal_is_no_lack_of_memory_whatever_was_counted(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
+    child._process.send_signal(signal.SIGTERM)
+    assert ended(child).reason is FailureReason.child_died
+
+
+def test_nor_is_our_own_kill(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
+    child.kill()
+    assert ended(child).reason is FailureReason.child_died

@@ -1,0 +1,72 @@
+"""Which GPU a worker tells of: the one that its training process will see as the first."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.machine import Gpu, find_gpu
+
+SMI = """#!/bin/sh
+case "$1" in
+-L) cat <<'END'
+GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-5d1c4f3a-0000-4000-8000-000000000000)
+  MIG 3g.40gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 1g.10gb+me  Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+END
+;;
+*) cat <<'END'
+0, GPU-5d1c4f3a-0000-4000-8000-000000000000, 81920, NVIDIA A100-SXM4-80GB
+1, GPU-77aa0000-0000-4000-8000-000000000001, 24576, NVIDIA L4, special
+END
+;;
+esac
+"""
+FIRST = Gpu("NVIDIA A100-SXM4-80GB", 81920 * 2**20 / 1e9)
+SECOND = Gpu("NVIDIA L4, special", 24576 * 2**20 / 1e9)
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "nvidia-smi"
+    path.write_text(SMI)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, FIRST),
+        ("0", FIRST),
+        ("1", SECOND),
+        ("1,0", SECOND),
+        (" 1 , 0", SECOND),
+        ("GPU-77aa0000-0000-4000-8000-000000000001", SECOND),
+        ("GPU-77aa", SECOND),
+        ("GPU-77aa,0", SECOND),
+        ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", Gpu("MIG 3g.40gb", 40 * 2**30 / 1e9)),
+        ("MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb", Gpu("MIG 1g.10gb+me", 10 * 2**30 / 1e9)),
+        ("", None),
+        ("-1", None),
+        ("-1,0", None),
+        ("2", None),
+        ("2,0", None),
+        ("GPU-ffff", None),
+        ("MIG-ffff", None),
+        ("none", None),
+    ],
+)
+def test_the_first_of_those_that_may_be_seen(
+    smi: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: Gpu | None
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert find_gpu() == expected
+
+
+def test_without_a_driver_there_is_none(smi: Path) -> None:
+    smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert find_gpu() is None
