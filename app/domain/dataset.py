@@ -101,11 +101,21 @@ class Report(Part):
     problem_counts: dict[str, int]
     """How many things are wrong, by code; at most a hundred of one row are counted."""
     statistics: Statistics = Statistics()
+    was_read_whole: bool = False
+    """Whether it has rows, and was read to its end."""
 
     @property
     def valid(self) -> bool:
         """Whether it can be trained on: warnings are no obstacle."""
         return all(severity_of(code) is Severity.warning for code in self.problem_counts)
+
+    @property
+    def bad_share(self) -> float | None:
+        """The share of its rows that must be left out for the others to be trained on; None where that is no way out:
+        it was not read to its end, has rows of several formats, or not one good row."""
+        if not self.was_read_whole or "mixed_formats" in self.problem_counts:
+            return None
+        return self.num_bad_rows / self.num_examples if self.num_bad_rows < self.num_examples else None
 
 
 def failed_report(finding: Finding, format: RecordFormat | None) -> Report:

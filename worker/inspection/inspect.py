@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
+from app.domain.container import flawed_line
 from app.domain.dataset import Duplicates, Report, Statistics
 from app.domain.problem import Finding
 from app.domain.record import RecordFormat, is_blank, keys_of
@@ -54,6 +55,7 @@ class Inspection:
         self.problems = Problems()
         self._num_lines = self._num_rows = self.num_good = self._num_empty = self._num_long = 0
         self._duplicates = Duplicates()
+        self._was_read_whole = False
 
     def read(self, lines: Iterable[bytes]) -> None:
         try:
@@ -65,6 +67,7 @@ class Inspection:
             if self._num_rows == 0:
                 no_rows = Finding("", "no_rows", "The file has no rows; write one JSON object a line.")
                 self.problems.note(max(self._num_lines, 1), no_rows)
+            self._was_read_whole = self._num_rows > 0
 
     def conclude(self, hash_path: Path) -> None:
         """Write the sorted file of hashes, and note which rows it shows to be the same."""
@@ -101,6 +104,7 @@ class Inspection:
             problems=self.problems.shown(),
             problem_counts=dict(self.problems.counts),
             statistics=statistics,
+            was_read_whole=self._was_read_whole,
         )
 
     def _take(self, batch: Batch) -> None:
@@ -151,8 +155,14 @@ class Inspection:
     def _keep(self, lines: Sequence[bytes], good: Sequence[int]) -> None:
         if self._kept is not None:
             kept = [lines[place] for place in good] if self._kept.good_only else lines
-            # A flawed row may be of several lines; it stays one, which no reader takes for a row.
-            self._kept.file.write(b"".join(line.replace(b"\n", b" ").rstrip(b"\r") + b"\n" for line in kept))
+            self._kept.file.write(b"".join(map(as_kept, kept)))
+
+
+def as_kept(line: bytes) -> bytes:
+    """A row of the rows' own file. What the container says of a flawed one goes with it."""
+    if isinstance(line, Flawed):
+        line = flawed_line(line.finding.code, line.finding.message)
+    return line.replace(b"\n", b" ").rstrip(b"\r") + b"\n"
 
 
 def is_alone(line: bytes) -> bool:
