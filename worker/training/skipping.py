@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from app.domain.event import RowsSkipped
 from app.domain.job import FailureReason
@@ -29,6 +29,12 @@ class Skipped:
         self._role, self._max_share = role, max_share
         self._file = path.open("a", encoding="utf-8")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
     def note(self, line: int, bad: BadRow) -> None:
         self.codes[bad.code] += 1
         told = {"role": self._role, "line": line, "code": bad.code, "message": bad.message}
@@ -37,7 +43,6 @@ class Skipped:
     def end(self, num_rows: int) -> RowsSkipped | None:
         """What to tell of them; None if there are none. `num_rows` are all that the dataset has. TrainingFailed if more
         were left out than may be."""
-        self._file.close()
         if not self.codes:
             return None
         num_skipped = self.codes.total()

@@ -92,10 +92,10 @@ def _render(
     wish = request.spec.on_bad_rows
     if wish.action == "fail":
         return renderer.render_file(path, format=format, watch=watch)
-    skipped = Skipped(request.tokens_dir / SKIPPED, role, wish.tolerated)
-    rendered = renderer.render_file(path, format=format, watch=watch, skipped=skipped)
-    if (event := skipped.end(rendered.num_rows)) is not None:
-        told.append(event)
+    with Skipped(request.tokens_dir / SKIPPED, role, wish.tolerated) as skipped:
+        rendered = renderer.render_file(path, format=format, watch=watch, skipped=skipped)
+        if (event := skipped.end(rendered.num_rows)) is not None:
+            told.append(event)
     return rendered
 
 
