@@ -84,7 +84,7 @@ def study_next(place: Place, cache_dir: Path, here: Machine, draining: threading
 
     What a store or Postgres raises goes up: the study's lease lapses, and it is done again."""
     with transaction(place.sessions, "claim_study") as session:
-        study = StudyRepository(session).claim(place.lease_seconds)
+        study = StudyRepository(session).claim(place.worker_id, place.lease_seconds)
     if study is None:
         return False
 

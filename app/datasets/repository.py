@@ -88,13 +88,14 @@ class DatasetRepository:
         where = (DatasetUse.project_id == project_id, DatasetUse.job_id == job_id)
         self.session.execute(update(DatasetUse).where(*where).values(active=False))
 
-    def states_used(self, project_id: str, job_id: str) -> Sequence[str]:
+    def used(self, project_id: str, job_id: str) -> Sequence[tuple[Dataset, float]]:
+        """What a job uses, each with the share of its rows that may be left out."""
         query = (
-            select(Dataset.state)
+            select(Dataset, DatasetUse.max_bad_share)
             .join(DatasetUse, DatasetUse.dataset_id == Dataset.id)
             .where(Dataset.project_id == project_id, DatasetUse.project_id == project_id, DatasetUse.job_id == job_id)
         )
-        return self.session.scalars(query).all()
+        return [(dataset, share) for dataset, share in self.session.execute(query)]
 
     def projects_to_inspect(self) -> Sequence[str]:
         """Ids of projects, all of which the light workers serve, with a dataset that nobody inspects."""

@@ -154,19 +154,35 @@ class DatasetService:
                 deleted.append(dataset.id)
         return deleted
 
-    def use(self, project_id: str, id: str, job_id: str, role: Literal["training", "validation"]) -> None:
-        """Note that a job, whose row is there already, reads the dataset until `release`."""
+    def use(
+        self,
+        project_id: str,
+        id: str,
+        job_id: str,
+        role: Literal["training", "validation"],
+        max_bad_share: float = 0.0,
+    ) -> None:
+        """Note that a job, whose row is there already, reads the dataset until `release`, and leaves out up to that
+        share of its rows if they are bad."""
         if self.datasets.find_locked(project_id, id, shared=True) is None:
             raise DatasetNotFound(id)
-        self.datasets.add_use(DatasetUse(project_id=project_id, dataset_id=id, job_id=job_id, role=role))
+        use = DatasetUse(project_id=project_id, dataset_id=id, job_id=job_id, role=role, max_bad_share=max_bad_share)
+        self.datasets.add_use(use)
 
     def release(self, project_id: str, job_id: str) -> None:
         """A job has ended: its datasets may be deleted again."""
         self.datasets.end_uses(project_id, job_id)
 
     def uses_are_ready(self, project_id: str, job_id: str) -> bool:
-        """Whether every dataset that a job uses has passed its inspection."""
-        return all(state == DatasetState.ready for state in self.datasets.states_used(project_id, job_id))
+        """Whether every dataset that a job uses has passed its inspection, or failed it by few enough bad rows."""
+        used = self.datasets.used(project_id, job_id)
+        inspected = (DatasetState.ready, DatasetState.invalid)
+        return all(each.state in inspected and why_unusable(each, share) is None for each, share in used)
+
+    def why_refused(self, project_id: str, job_id: str) -> "Unusable":
+        """What keeps a job from ever using its datasets, one of which is unusable."""
+        used = self.datasets.used(project_id, job_id)
+        return next(why for each, share in used if (why := why_unusable(each, share)) is not None)
 
     def projects_with_work(self) -> Sequence[str]:
         """Ids of projects with datasets that wait for an inspection."""
@@ -186,6 +202,7 @@ class DatasetService:
             format=report.format,
             num_examples=report.num_examples,
             report=report.model_dump(mode="json"),
+            bad_share=report.bad_share,
             container=report.statistics.container,
             compression=report.statistics.compression,
             rows_key=rows and rows.key,
@@ -218,8 +235,30 @@ class Found(NamedTuple):
         return cls(report, report.problems, None, None)
 
 
+class Unusable(NamedTuple):
+    reason: Literal["dataset_invalid", "too_many_bad_rows"]
+    message: str
+
+
+def why_unusable(dataset: Dataset, max_bad_share: float) -> Unusable | None:
+    """What keeps a job that may leave out so many of its rows from using an inspected dataset."""
+    share = dataset.bad_share
+    if dataset.state != DatasetState.invalid or (share is not None and share <= max_bad_share):
+        return None
+    whole = f"GET /datasets/{dataset.id} lists its problems"
+    if share is None:
+        return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {whole}.")
+    num_bad = Report.model_validate(dataset.report).num_bad_rows
+    bad = f"{num_bad:,} of its {dataset.num_examples:,} rows are bad ({share:.2%})"
+    if max_bad_share == 0:
+        way_out = f"{whole}. {bad[0].upper()}{bad[1:]}, and on_bad_rows can have them skipped."
+        return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {way_out}")
+    allowed = f"on_bad_rows lets at most {max_bad_share:.2%} be skipped"
+    return Unusable("too_many_bad_rows", f"Dataset {dataset.id} is invalid: {bad}, and {allowed}. {whole}.")
+
+
 def rows_of(dataset: Dataset) -> StoredFile:
-    """The dataset's rows as JSON Lines. It has passed its inspection."""
+    """The dataset's rows as JSON Lines, bad ones too. It has been inspected."""
     if dataset.rows_key is None:
         return StoredFile(path="rows.jsonl", key=dataset.storage_key, size=dataset.size, sha256=dataset.sha256)
     assert dataset.rows_size is not None

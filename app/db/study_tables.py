@@ -30,6 +30,8 @@ class DatasetStudy(Base):
     failure_message: Mapped[str | None]
     leased_until: Mapped[datetime | None]
     """Lease of the light worker that is at it."""
+    worker_id: Mapped[str | None]
+    """The one that took it up last."""
     created_at: Mapped[datetime] = created()
     finished_at: Mapped[datetime | None]
 

@@ -93,6 +93,8 @@ class Dataset(Base):
     num_examples: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
     """What the inspection found: `app.domain.dataset.Report`."""
+    bad_share: Mapped[float | None]
+    """Share of its rows that a job must leave out; null before the inspection, and where that is no way out."""
     inspecting_until: Mapped[datetime | None]
     """Lease of the light worker that inspects it, or did when `worker_id` was written."""
     worker_id: Mapped[str | None]
@@ -127,7 +129,8 @@ class DatasetProblem(Base):
 
 
 class DatasetUse(Base):
-    """What a job uses of a dataset, so that a deletion can be refused and name the job."""
+    """What a job uses of a dataset, so that a deletion can be refused and name the job. `max_bad_share` is the largest
+    share of its rows that the job may leave out."""
 
     __tablename__ = "dataset_uses"
 
@@ -136,8 +139,8 @@ class DatasetUse(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     role: Mapped[str]
     """`training` or `validation`."""
-    active: Mapped[bool] = mapped_column(server_default=text("true"))
-    """Whether the job may still read it: until the job is final."""
+    active: Mapped[bool] = mapped_column(server_default=text("true"))  # until the job is final: it may still read it
+    max_bad_share: Mapped[float] = mapped_column(server_default=text("0"))
 
     __table_args__ = (PrimaryKeyConstraint("dataset_id", "job_id", "role"), Index(None, "job_id"))
 

@@ -14,6 +14,8 @@ class ArtifactKind(StrEnum):
     """The adapter's folder as one tar file."""
     row_losses = "row_losses"
     """`row_losses.csv`: the training rows with their losses of the last epoch, the highest first."""
+    skipped_rows = "skipped_rows"
+    """`skipped_rows.jsonl`: the rows that were left out, and why."""
 
 
 class StoredFile(BaseModel):

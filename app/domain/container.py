@@ -1,5 +1,7 @@
-"""Codes of what keeps a file, or one row of it, from being read as the container that it is; each is an error."""
+"""Codes of what keeps a file, or one row of it, from being read as the container that it is; each is an error. And how
+such a row stands among rows that are kept as JSON Lines."""
 
+import json
 from typing import Final
 
 CONTAINER_CODES: Final[dict[str, str]] = {
@@ -30,3 +32,24 @@ CONTAINER_CODES: Final[dict[str, str]] = {
     "cell_not_json": "A cell of CSV that must hold JSON does not.",
 }
 """Each code, and what it means. `docs/datasets.md` tells them."""
+
+FLAWED: Final = b'["tunewright:flawed", '
+"""What a line begins with that stands for a row which the container holds and nobody can read. It is an array, so that
+a reader who knows nothing of it refuses it as a row too."""
+
+
+def flawed_line(code: str, message: str) -> bytes:
+    assert code in CONTAINER_CODES
+    return FLAWED + json.dumps([code, message]).encode()[1:]
+
+
+def flaw_in(line: bytes) -> tuple[str, str] | None:
+    """Code and message, where a line stands for such a row."""
+    if not line.startswith(FLAWED):
+        return None
+    try:
+        _, code, message = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(message, str) and isinstance(code, str) and code in CONTAINER_CODES
+    return (code, message) if known else None

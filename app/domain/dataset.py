@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -21,7 +22,7 @@ from app.domain.record_check import SHAREGPT_ROLES, calls_in, check_record
 
 __all__ = [
     "KEYS", "DatasetState", "Finding", "Message", "Problem", "Record", "RecordFormat", "Report",
-    "check_record", "find_format", "is_blank", "parse_line", "split_lines", "to_messages", "tools_of",
+    "check_record", "find_format", "is_blank", "parse_line", "split_blocks", "split_lines", "to_messages", "tools_of",
 ]  # fmt: skip
 
 SHOWN_PROBLEMS: Final = 10
@@ -101,11 +102,21 @@ class Report(Part):
     problem_counts: dict[str, int]
     """How many things are wrong, by code; at most a hundred of one row are counted."""
     statistics: Statistics = Statistics()
+    was_read_whole: bool = False
+    """Whether it has rows, and was read to its end."""
 
     @property
     def valid(self) -> bool:
         """Whether it can be trained on: warnings are no obstacle."""
         return all(severity_of(code) is Severity.warning for code in self.problem_counts)
+
+    @property
+    def bad_share(self) -> float | None:
+        """The share of its rows that must be left out for the others to be trained on; None where that is no way out:
+        it was not read to its end, has rows of several formats, or not one good row."""
+        if not self.was_read_whole or "mixed_formats" in self.problem_counts:
+            return None
+        return self.num_bad_rows / self.num_examples if self.num_bad_rows < self.num_examples else None
 
 
 def failed_report(finding: Finding, format: RecordFormat | None) -> Report:
@@ -127,19 +138,28 @@ class Message(BaseModel):
     tool_call_id: str | None = None
 
 
-def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their newline. Of one that is too long only the beginning is kept, a byte more than is allowed."""
+def split_blocks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lines without their newline, those of a chunk together. Of one that is too long only the beginning is kept, a
+    byte more than is allowed."""
     kept = bytearray()
     for chunk in chunks:
-        *ended, rest = chunk.split(b"\n")
-        if ended and kept:
-            ended[0] = bytes(kept) + ended[0]
-            kept.clear()
-        for line in ended:
-            yield line[: MAX_LINE_BYTES + 1]
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
+        if lines:
+            if kept:
+                lines[0] = bytes(kept) + lines[0]
+                kept.clear()
+            if max(map(len, lines)) > MAX_LINE_BYTES:
+                lines = [line[: MAX_LINE_BYTES + 1] for line in lines]
+            yield lines
         kept += rest[: max(MAX_LINE_BYTES + 1 - len(kept), 0)]
     if kept:
-        yield bytes(kept)
+        yield [bytes(kept)]
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same, one by one."""
+    return chain.from_iterable(split_blocks(chunks))
 
 
 def tools_of(record: Record) -> list[Any] | None:

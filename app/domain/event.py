@@ -102,6 +102,27 @@ class ValidationOverlap(EventBody):
         )
 
 
+class RowsSkipped(EventBody):
+    """Rows that cannot be trained on were left out, as the spec's `on_bad_rows` allows; `skipped_rows.jsonl` lists
+    them."""
+
+    type: Literal["rows_skipped"] = "rows_skipped"
+    level: ClassVar[Level] = "warn"
+    role: Literal["training", "validation"]
+    """Which of the job's datasets they are of."""
+    num_skipped: int
+    num_rows: int
+    """All that the dataset has."""
+    codes: dict[str, int]
+    """How many were left out for what."""
+
+    @property
+    def message(self) -> str:
+        why = ", ".join(f"{count:,} {code}" for code, count in sorted(self.codes.items()))
+        share = self.num_skipped / self.num_rows
+        return f"{self.num_skipped:,} of {self.num_rows:,} {self.role} rows ({share:.2%}) are left out: {why}."
+
+
 class ModelLoaded(EventBody):
     type: Literal["model_loaded"] = "model_loaded"
     num_parameters: int
@@ -343,6 +364,7 @@ JobEvent = Annotated[
     | SpecResolved
     | DatasetPrepared
     | ValidationOverlap
+    | RowsSkipped
     | ModelLoaded
     | MemoryReduced
     | Rehearsed

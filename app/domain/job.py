@@ -72,6 +72,7 @@ class FailureReason(StrEnum):
     """Why a job failed; stable codes of the API."""
 
     dataset_invalid = "dataset_invalid"
+    too_many_bad_rows = "too_many_bad_rows"
     no_labelled_tokens = "no_labelled_tokens"
     model_unusable = "model_unusable"
     adapter_missing = "adapter_missing"

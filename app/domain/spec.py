@@ -131,6 +131,33 @@ class Training(SpecPart):
         return self
 
 
+class BadRows(SpecPart):
+    """What is done about rows that cannot be trained on."""
+
+    action: Literal["fail", "skip"] = "fail"
+    """`fail` trains on no dataset with such a row; `skip` leaves them out and lists them in `skipped_rows.jsonl`."""
+    max_share: float | None = Field(default=None, gt=0, lt=1)
+    """Largest share of a dataset's rows that `skip` may leave out, which must be named with it. Beyond it the job fails
+    as `too_many_bad_rows`. It holds for the dataset and for the validation dataset, each on its own."""
+
+    @model_validator(mode="after")
+    def _share_goes_with_skip(self) -> Self:
+        if self.action == "skip" and self.max_share is None:
+            raise PydanticCustomError(
+                "max_share_missing", 'Name the share of rows that "skip" may leave out: max_share, 0.05 say.'
+            )
+        if self.action == "fail" and self.max_share is not None:
+            raise PydanticCustomError(
+                "max_share_without_skip", 'max_share belongs to the action "skip"; leave it out, or name that action.'
+            )
+        return self
+
+    @property
+    def tolerated(self) -> float:
+        """The share of rows that may be left out."""
+        return self.max_share or 0.0
+
+
 class JobSpec(SpecPart):
     """A fine-tuning job as its user wrote it, every default filled in."""
 
@@ -140,6 +167,7 @@ class JobSpec(SpecPart):
     validation_dataset_id: DatasetId | None = None
     validation_split: float | None = Field(default=None, gt=0, lt=1)
     """Share of the dataset's rows held back for evaluation, drawn by the seed."""
+    on_bad_rows: BadRows = BadRows()
     method: Method = "qlora"
     objective: Literal["sft"] = "sft"
     resources: Resources = Resources()

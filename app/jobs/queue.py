@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
+from app.datasets.service import DatasetService
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, Project
 from app.domain.dataset import DatasetState
 from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancelled, JobClaimed, JobFailed, JobPaused
@@ -47,7 +48,8 @@ class QueueRepository:
                 Job.device.in_(["auto", machine.device]),
                 Job.min_memory_gb <= machine.memory_gb,
                 Job.project_id.not_in(full_projects()),
-                ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting, DatasetState.invalid),
+                ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting),
+                ~uses_unusable_dataset(),
             )
             .order_by(Job.priority.desc(), Job.created_at, Job.id)
             .limit(1)
@@ -117,7 +119,7 @@ class QueueRepository:
         running time is spent."""
         lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
         yielding = select(Job).where(Job.state.not_in(HELD), Job.lease_until < func.clock_timestamp())
-        doomed = select(Job).where(Job.state == JobState.queued, uses_dataset_in(DatasetState.invalid))
+        doomed = select(Job).where(Job.state == JobState.queued, uses_unusable_dataset())
         moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
         moved += [self._free(job) for job in self.session.scalars(yielding.with_for_update(skip_locked=True))]
         moved += [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
@@ -163,8 +165,8 @@ class QueueRepository:
         return self.jobs.let_go(job, [AttemptLost(attempt=job.attempt)])
 
     def _refuse(self, job: Job) -> Job:
-        why = "The dataset turned out invalid; GET /datasets/{id} lists its problems."
-        return self._fail_queued(job, FailureReason.dataset_invalid, why)
+        reason, why = DatasetService(self.session).why_refused(job.project_id, job.id)
+        return self._fail_queued(job, FailureReason(reason), why)
 
     def _end_late(self, job: Job) -> Job:
         return self._fail_queued(job, FailureReason.deadline_exceeded, SPENT)
@@ -245,9 +247,18 @@ def lease_end(seconds: float) -> ColumnElement[Any]:
 
 
 def uses_dataset_in(*states: DatasetState) -> ColumnElement[bool]:
-    return exists().where(
+    return exists().where(*uses_dataset(), Dataset.state.in_(states))
+
+
+def uses_unusable_dataset() -> ColumnElement[bool]:
+    """Invalid ones, but for those with no more bad rows than the job may leave out: as `why_unusable` has it."""
+    is_tolerable = func.coalesce(Dataset.bad_share <= DatasetUse.max_bad_share, False)
+    return exists().where(*uses_dataset(), Dataset.state == DatasetState.invalid, ~is_tolerable)
+
+
+def uses_dataset() -> tuple[ColumnElement[bool], ...]:
+    return (
         DatasetUse.project_id == Job.project_id,
         DatasetUse.job_id == Job.id,
         Dataset.id == DatasetUse.dataset_id,
-        Dataset.state.in_(states),
     )

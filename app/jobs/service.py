@@ -51,9 +51,10 @@ class JobService:
         )
         self.jobs.add(job, JobCreated(retry_of=retry_of))
         datasets = DatasetService(self.session)
-        datasets.use(project_id, spec.dataset_id, job.id, "training")
+        tolerated = spec.on_bad_rows.tolerated
+        datasets.use(project_id, spec.dataset_id, job.id, "training", tolerated)
         if spec.validation_dataset_id:
-            datasets.use(project_id, spec.validation_dataset_id, job.id, "validation")
+            datasets.use(project_id, spec.validation_dataset_id, job.id, "validation", tolerated)
         ring(self.session, project_id, "training")
         return job
 

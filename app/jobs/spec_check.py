@@ -5,11 +5,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.datasets.service import DatasetService
+from app.datasets.service import DatasetService, why_unusable
 from app.db.tables import BaseModel
-from app.domain.dataset import DatasetState
 from app.domain.record import RecordFormat
-from app.domain.spec import JobSpec
+from app.domain.spec import BadRows, JobSpec
 from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
 from app.models.service import ModelService, unmatched_targets
@@ -74,9 +73,8 @@ class SpecCheck:
             if dataset is None:
                 message = f"No dataset has the id {id!r:.80}; upload one with POST /datasets."
                 errors.append(FieldError(f"/{field}", "dataset_not_found", message))
-            elif dataset.state == DatasetState.invalid:
-                message = f"Dataset {id} is invalid; GET /datasets/{id} lists its problems."
-                errors.append(FieldError(f"/{field}", "dataset_invalid", message))
+            elif unusable := why_unusable(dataset, _tolerated(raw)):
+                errors.append(FieldError(f"/{field}", *unusable))
             elif dataset.format == RecordFormat.preference and raw.get("objective", "sft") == "sft":
                 message = f'Dataset {id} holds preferences; the objective "sft" needs answers to learn, not pairs.'
                 errors.append(FieldError(f"/{field}", "preference_dataset", message))
@@ -102,6 +100,14 @@ def _unknown_model(name: str) -> FieldError:
 def _at(raw: dict[str, Any], part: str, field: str) -> object:
     section = raw.get(part)
     return section.get(field) if isinstance(section, dict) else None
+
+
+def _tolerated(raw: dict[str, Any]) -> float:
+    """The share of bad rows that may be left out; none where the spec is not clear about it."""
+    try:
+        return BadRows.model_validate(raw.get("on_bad_rows", {})).tolerated
+    except ValidationError:
+        return 0.0
 
 
 def _endings(model: BaseModel) -> str:

@@ -49,7 +49,7 @@ class StudyRepository:
         """Ids of projects, all of which the light workers serve, with a study that nobody is at and could be."""
         return self.session.scalars(select(DatasetStudy.project_id).where(*_waiting()).distinct()).all()
 
-    def claim(self, lease_seconds: float) -> DatasetStudy | None:
+    def claim(self, worker_id: str, lease_seconds: float) -> DatasetStudy | None:
         """The oldest study, of any project, that waits and whose datasets are inspected; it is leased to the caller."""
         oldest = (
             select(DatasetStudy.id)
@@ -59,7 +59,7 @@ class StudyRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        lease = {"leased_until": _lease_end(lease_seconds)}
+        lease = {"leased_until": _lease_end(lease_seconds), "worker_id": worker_id}
         statement = update(DatasetStudy).where(DatasetStudy.id == oldest).values(lease).returning(DatasetStudy)
         return self.session.scalars(statement).one_or_none()
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.presence import is_online
-from app.db.tables import Dataset, Job, Upload, Worker
+from app.db.tables import Dataset, DatasetStudy, Job, Upload, Worker
 from app.domain.machine import Machine
 
 MOST_SHOWN = 1000
@@ -72,6 +72,7 @@ class WorkerRepository:
             exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None)),
             exists().where(Dataset.worker_id == Worker.id, Dataset.inspecting_until.is_not(None)),
             exists().where(Upload.worker_id == Worker.id, Upload.joining_until.is_not(None)),
+            exists().where(DatasetStudy.worker_id == Worker.id, DatasetStudy.leased_until.is_not(None)),
         )
         query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
         return [ShownWorker(*row) for row in self.session.execute(query)]

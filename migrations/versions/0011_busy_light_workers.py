@@ -1,4 +1,4 @@
-"""Datasets and uploads name the light worker that holds them."""
+"""Datasets, uploads and studies name the light worker that holds them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,10 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for table in ("datasets", "uploads"):
+    for table in ("datasets", "uploads", "dataset_studies"):
         op.add_column(table, sa.Column("worker_id", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    for table in ("datasets", "uploads"):
+    for table in ("datasets", "uploads", "dataset_studies"):
         op.drop_column(table, "worker_id")

@@ -108,8 +108,10 @@ def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
 def test_a_job_is_posted_once_paused_resumed_and_retried(type_in: Type, rows: Path) -> None:
     dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)["id"]
     words = ["--model", "tiny", "--dataset", dataset, "--max-steps", 5000, "--json", "--idempotency-key", "by hand"]
+    words += ["--skip-bad-rows", 0.05]
     job, same = (json.loads(type_in("jobs", "create", *words).stdout) for _ in range(2))
     assert same == job
+    assert job["spec"]["on_bad_rows"] == {"action": "skip", "max_share": 0.05}
     assert f"{job['id']} is paus" in type_in("jobs", "pause", job["id"]).stdout
     assert f"{job['id']} is queued" in type_in("jobs", "resume", job["id"]).stdout
     type_in("jobs", "cancel", job["id"])

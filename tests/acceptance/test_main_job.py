@@ -143,6 +143,39 @@ def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(
     assert [error.code for error in refused.value.errors] == ["dataset_invalid"]
 
 
+def test_bad_rows_are_skipped_and_listed(client: Client, rows: Path, tmp_path: Path) -> None:
+    """Of a CSV file, whose rows are numbered, and of a validation dataset; both are invalid."""
+    table = tmp_path / "table.csv"
+    lines = [f"The cat number {n}, sat on mat {n % 3}." for n in range(1, 25)]
+    lines[4], lines[6] = "ragged", "The cat number 7,"
+    table.write_text("prompt,completion\n" + "\n".join(lines) + "\n")
+    judged = tmp_path / "judged.jsonl"
+    judged.write_text(rows.read_text() + '\n{"prompt": "a", "completion": 1}\n')
+    datasets = [client.upload_dataset(path).id for path in (table, judged)]
+    spec = {"base_model": "tiny", "dataset_id": datasets[0], "validation_dataset_id": datasets[1]}
+    skip = {"action": "skip", "max_share": 0.1}
+    done = client.wait(client.create_job(**spec, on_bad_rows=skip, training={"max_steps": 2}).id)
+    assert done.state == "succeeded", f"{done} {client.logs(done.id)}"
+    assert [client.get_dataset(id).state for id in datasets] == ["invalid", "invalid"]
+
+    events = {event.data["role"]: event.data for event in client.events(done.id) if event.type == "rows_skipped"}
+    assert (events["training"]["num_skipped"], events["training"]["num_rows"]) == (2, 24)
+    assert (events["validation"]["num_skipped"], events["validation"]["num_rows"]) == (1, 25)
+    folder = client.download_artifacts(done.id, tmp_path / "made")
+    listed = [json.loads(line) for line in (folder / "skipped_rows.jsonl").read_text().splitlines()]
+    assert [(each["role"], each["line"], each["code"]) for each in listed] == [
+        ("training", 5, "ragged_row"),
+        ("training", 7, "nothing_to_learn"),
+        ("validation", 26, "wrong_type"),
+    ]
+    trained = {int(line.split(",")[0]) for line in (folder / "row_losses.csv").read_text().splitlines()[1:]}
+    assert trained < set(range(1, 25)) - {5, 7}
+
+    with pytest.raises(TunewrightError) as refused:
+        client.create_job(**spec, on_bad_rows=skip | {"max_share": 0.05}, training={"max_steps": 2})
+    assert [(error.pointer, error.code) for error in refused.value.errors] == [("/dataset_id", "too_many_bad_rows")]
+
+
 def test_deleting_a_job_deletes_its_bytes(client: Client, stack: Stack, rows: Path) -> None:
     job = submit(client, rows, training={"max_steps": 1, "batch_size": 4})
     done = client.wait(job.id)

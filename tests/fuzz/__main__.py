@@ -1,15 +1,20 @@
-"""`python -m tests.fuzz`: malformed datasets, inspected in this process, and some of them in one of their own.
+"""`python -m tests.fuzz`: malformed datasets, inspected in this process, and some of them in one of their own, and some
+through a server.
 
 The seed of a file that breaks something is printed; `--first SEED --files 1` does it again.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
+from app.domain.dataset import Report
+from benchmarks import machine
 from tests.fuzz.datasets import check_file, inspect, make_file
+from tests.fuzz.server import check_uploads
 from worker.inspection.protocol import REPORT, Request, Task
 from worker.inspection_process import InspectionFailed, run
 
@@ -36,31 +41,77 @@ def check_in_process(seed: int, scratch: Path) -> None:
     assert told == inspect(scratch, name, data, named).report.model_dump_json()
 
 
+class Seen:
+    """What has been looked at so far. What an earlier run has left in `path` is added to."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        found = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        self.counts: Counter[str] = Counter({name: found.get(name, 0) for name in ("files", "valid", "processes")})
+        self.seconds: float = found.get("seconds", 0.0)
+        self.slowest: float = found.get("slowest_check_seconds", 0.0)
+        self.first: int | None = found.get("first_seed")
+        self.containers, self.codes = Counter(found.get("containers", {})), Counter(found.get("codes", {}))
+        self.uploads: Counter[str] = Counter(found.get("uploads_by_status", {}))
+
+    def add(self, report: Report, seconds: float) -> None:
+        self.counts["files"] += 1
+        self.counts["valid"] += report.valid
+        self.containers[f"{report.statistics.container}, {report.statistics.compression}"] += 1
+        self.codes.update(report.problem_counts.keys())
+        self.slowest = max(self.slowest, seconds)
+
+    def write(self) -> None:
+        if self._path is not None:
+            result = {
+                "machine": machine.describe(),
+                "first_seed": self.first,
+                **self.counts,
+                "seconds": round(self.seconds, 1),
+                "slowest_check_seconds": round(self.slowest, 3),
+                "containers": dict(self.containers.most_common()),
+                "uploads_by_status": dict(self.uploads),
+                "codes": dict(self.codes.most_common()),
+            }
+            self._path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def check(seeds: range, every: int, seen: Seen, scratch: Path) -> None:
+    for seed in seeds:
+        began = time.monotonic()
+        try:
+            report = check_file(seed, scratch)
+            seen.add(report, time.monotonic() - began)
+            if every and seed % every == 0:
+                check_in_process(seed, scratch)
+                seen.counts["processes"] += 1
+        except BaseException:
+            print(f"seed {seed}: python -m tests.fuzz --first {seed} --files 1", flush=True)
+            raise
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument(
         "--processes", type=int, default=100, help="of them, how many go through a process of their own"
     )
+    parser.add_argument("--uploads", type=int, default=100, help="of them, how many go through a server as well")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first file")
+    parser.add_argument("--output", type=Path, help="a JSON file for the result; one that is there is added to")
     arguments = parser.parse_args()
     began = time.monotonic()
-    every = max(arguments.files // max(arguments.processes, 1), 1)
-    codes: Counter[str] = Counter()
-    num_valid = 0
+    seeds = range(arguments.first, arguments.first + arguments.files)
+    seen = Seen(arguments.output)
+    seen.first = arguments.first if seen.first is None else seen.first
     with tempfile.TemporaryDirectory(prefix="tunewright-fuzz-") as path:
-        for seed in range(arguments.first, arguments.first + arguments.files):
-            try:
-                report = check_file(seed, Path(path))
-                if arguments.processes and seed % every == 0:
-                    check_in_process(seed, Path(path))
-            except BaseException:
-                print(f"seed {seed}: python -m tests.fuzz --first {seed} --files 1", flush=True)
-                raise
-            codes.update(report.problem_counts.keys())
-            num_valid += report.valid
-    seconds = time.monotonic() - began
-    print(f"{arguments.files:,} files in {seconds:,.0f} s, {num_valid:,} of them valid; codes: {dict(codes)}")
+        check(seeds, arguments.processes and max(arguments.files // arguments.processes, 1), seen, Path(path))
+        if arguments.uploads:
+            some = seeds[:: max(arguments.files // arguments.uploads, 1)][: arguments.uploads]
+            seen.uploads.update({str(status): count for status, count in check_uploads(some, Path(path)).items()})
+    seen.seconds += time.monotonic() - began
+    seen.write()
+    print(f"{dict(seen.counts)} in {seen.seconds:,.0f} s; uploads {dict(seen.uploads)}; codes {dict(seen.codes)}")
     return 0
 
 

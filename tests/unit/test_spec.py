@@ -31,6 +31,7 @@ def test_every_default_is_in_sight() -> None:
         "dataset_id": DATASET,
         "validation_dataset_id": None,
         "validation_split": None,
+        "on_bad_rows": {"action": "fail", "max_share": None},
         "method": "qlora",
         "objective": "sft",
         "resources": {"device": "auto", "min_memory_gb": 0.0},
@@ -176,6 +177,21 @@ def test_values_out_of_bounds(part: str, field: str, value: object) -> None:
 )
 def test_parts_must_fit_together(changes: dict[str, Any], code: str) -> None:
     assert refusals(**changes) == {("", code)}
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "code"),
+    [
+        ({"action": "skip"}, "on_bad_rows", "max_share_missing"),
+        ({"max_share": 0.1}, "on_bad_rows", "max_share_without_skip"),
+        ({"action": "skip", "max_share": 1}, "on_bad_rows/max_share", "less_than"),
+        ({"action": "skip", "max_share": 0}, "on_bad_rows/max_share", "greater_than"),
+        ({"action": "drop", "max_share": 0.1}, "on_bad_rows/action", "literal_error"),
+        ("skip", "on_bad_rows", "model_type"),
+    ],
+)
+def test_skipping_bad_rows_needs_a_share(given: object, where: str, code: str) -> None:
+    assert refusals(on_bad_rows=given) == {(where, code)}
 
 
 def test_an_unknown_init_is_told_what_there_is() -> None:

@@ -37,6 +37,9 @@ def create(
     rank: Annotated[int | None, typer.Option(help="Rank of the adapter [16].")] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the adapter, over its rank [32].")] = None,
     validation_split: Annotated[float | None, typer.Option(help="Share of the rows held back to evaluate.")] = None,
+    skip_bad_rows: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Leave out bad rows, up to this share of them all.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Ends the fine-tuned model's name.")] = None,
     metadata: Metadata = None,
@@ -49,6 +52,7 @@ def create(
         "base_model": model,
         "method": method,
         "validation_split": validation_split,
+        "on_bad_rows": {"action": "skip", "max_share": skip_bad_rows} if skip_bad_rows is not None else None,
         "name": name,
         "suffix": suffix,
         "metadata": pairs(metadata) or None,

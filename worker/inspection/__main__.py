@@ -58,11 +58,11 @@ def inspect(request: Request, source: BinaryIO) -> None:
         rows = unreadable(error)
     if rows.verbatim:
         inspection = Inspection(here, request.format)
-        inspection.read(rows.lines)
+        inspection.read(rows.blocks)
     else:
         with Path(ROWS).open("wb") as file:
             inspection = Inspection(here, request.format, Kept(file, good_only=False))
-            inspection.read(rows.lines)
+            inspection.read(rows.blocks)
     inspection.conclude(Path(HASHES))
     with Path(PROBLEMS).open("w", encoding="utf-8") as problems:
         problems.writelines(problem.model_dump_json() + "\n" for problem in inspection.problems.in_order())
@@ -72,11 +72,11 @@ def inspect(request: Request, source: BinaryIO) -> None:
 def unreadable(error: Unreadable) -> Rows:
     """A file that shows at its beginning that it cannot be read."""
 
-    def lines() -> Iterator[bytes]:
+    def blocks() -> Iterator[list[bytes]]:
         raise error
         yield
 
-    return Rows("jsonl", "none", "It could not be read.", True, lines())
+    return Rows("jsonl", "none", "It could not be read.", True, blocks())
 
 
 def clean_rows(request: Request, source: BinaryIO) -> None:

@@ -6,7 +6,7 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.dataset import split_lines
+from app.domain.dataset import split_blocks
 from app.domain.record import RecordFormat
 from worker.inspection.containers import CHUNK_BYTES
 from worker.inspection.hashes import duplicates
@@ -37,7 +37,7 @@ def clean(
 
 def _keep_good(source: BinaryIO, target: BinaryIO, scratch: Path, format: RecordFormat | None) -> Inspection:
     inspection = Inspection(scratch, format, Kept(target, good_only=True))
-    inspection.read(split_lines(iter(lambda: source.read(CHUNK_BYTES), b"")))
+    inspection.read(split_blocks(iter(lambda: source.read(CHUNK_BYTES), b"")))
     return inspection
 
 

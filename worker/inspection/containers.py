@@ -2,12 +2,13 @@
 in gzip or zstd. Pure: bytes in, lines out, in memory that does not grow with the file."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from app.domain.dataset import split_lines
+from app.domain.dataset import split_blocks, split_lines
 from app.domain.problem import Finding
 from app.domain.record import MAX_LINE_BYTES
 from worker.inspection.compression import Unpacked, find_compression
@@ -17,12 +18,15 @@ from worker.inspection.json_array import read_array
 from worker.inspection.recognition import BOM, PACKED_TWICE, UNKNOWN, Recognized, recognize
 from worker.inspection.source import CHUNK_BYTES, Source
 
-__all__ = ["CHUNK_BYTES", "Flawed", "Rows", "Unreadable", "read_rows"]
+__all__ = ["CHUNK_BYTES", "Flawed", "Rows", "Unreadable", "in_blocks", "read_rows"]
+
+BLOCK_LINES: Final = 2**12
 
 
 @dataclass
 class Rows:
-    """`lines` are JSON Lines without their newline; reading them may raise Unreadable, and one may be Flawed."""
+    """`blocks` are JSON Lines without their newline, some at a time: CHUNK_BYTES of them, and one more however long it
+    is. Reading them may raise Unreadable, and a line may be Flawed."""
 
     container: str
     """jsonl, json, csv, parquet or text; unknown for what no rows can be read from."""
@@ -32,7 +36,11 @@ class Rows:
     """A sentence: by what the two were recognized."""
     verbatim: bool
     """Whether the upload itself is these lines."""
-    lines: Iterator[bytes]
+    blocks: Iterator[list[bytes]]
+
+    @property
+    def lines(self) -> Iterator[bytes]:
+        return chain.from_iterable(self.blocks)
 
 
 def read_rows(source: BinaryIO, filename: str, scratch: Path) -> Rows:
@@ -44,9 +52,9 @@ def read_rows(source: BinaryIO, filename: str, scratch: Path) -> Rows:
         plain = Source(Unpacked(plain, compression))
     found = _recognize(plain.head, filename, compression)
     verbatim = found.container == "jsonl" and compression == "none"
-    lines = split_lines(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
+    blocks = split_blocks(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
     why = found.why if compression == "none" else f"It begins as {compression} does; unpacked: {found.why}"
-    return Rows(found.container, compression, why, verbatim, lines)
+    return Rows(found.container, compression, why, verbatim, blocks)
 
 
 def _recognize(head: bytes, filename: str, compression: str) -> Recognized:
@@ -56,22 +64,22 @@ def _recognize(head: bytes, filename: str, compression: str) -> Recognized:
     return recognize(head, filename)
 
 
-def _lines(source: Source, found: Recognized, scratch: Path) -> Iterator[bytes]:
+def _blocks(source: Source, found: Recognized, scratch: Path) -> Iterator[list[bytes]]:
     if found.refusal:
         raise Broken(found.refusal.code, found.refusal.message)
     if found.container == "parquet":
         from worker.inspection.parquet_rows import read_parquet
 
-        return read_parquet(source, scratch)
+        return in_blocks(read_parquet(source, scratch))
     chunks = source.chunks() if found.container == "jsonl" else _without_mark(source.chunks())
     match found.container:
         case "jsonl":
-            return split_lines(chunks)
+            return split_blocks(chunks)
         case "json":
-            return read_array(chunks)
+            return in_blocks(read_array(chunks))
         case "csv":
-            return read_csv(chunks, found.header)
-    return map(_text_line, split_lines(chunks))
+            return in_blocks(read_csv(chunks, found.header))
+    return in_blocks(map(_text_line, split_lines(chunks)))
 
 
 def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -95,11 +103,29 @@ def _text_line(line: bytes) -> bytes:
         return Flawed.of(line, "not_utf8", said)
 
 
-def _numbered(source: Source, found: Recognized, scratch: Path) -> Iterator[bytes]:
+def _numbered(source: Source, found: Recognized, scratch: Path) -> Iterator[list[bytes]]:
     number = 0
     try:
-        for line in _lines(source, found, scratch):
-            number += 1
-            yield line
+        for block in _blocks(source, found, scratch):
+            number += len(block)
+            yield block
     except Broken as broken:
         raise Unreadable(number + 1, broken.finding) from broken
+
+
+def in_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lines that come one by one. Those before the end of what can be read are given before it is told."""
+    held, size = list[bytes](), 0
+    try:
+        for line in lines:
+            held.append(line)
+            size += len(line)
+            if size >= CHUNK_BYTES or len(held) == BLOCK_LINES:
+                yield held
+                held, size = [], 0
+    except (Broken, Unreadable):
+        if held:
+            yield held
+        raise
+    if held:
+        yield held

@@ -58,41 +58,42 @@ IS_DOUBTFUL: Final = np.isin(np.arange(256), [*range(SPACE), 0xC2, 0xE1, 0xE2, 0
 class Normalised(NamedTuple):
     """Texts of a batch of rows."""
 
-    rows: list[memoryview]
+    rows: list[bytes]
     is_plain: bool
     """Whether no text holds a control character, or a byte that separates texts."""
     doubtful: list[int]
     """Places of the rows with a text that is empty, or begins as the white space of other scripts does."""
 
 
-def normalise(texts: Sequence[bytes], num_texts: int) -> Normalised:
-    """Rows whose texts are joined by PART_BYTE; `num_texts` are all of theirs."""
-    mapped = np.frombuffer(ROW.join(texts).translate(TABLE), np.uint8)
+def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
+    """`joined` by ROW are rows, whose texts are joined by PART_BYTE; `num_texts` are all of theirs."""
+    mapped = np.frombuffer(joined.translate(TABLE), np.uint8)
     is_low, is_space = mapped <= SPACE, mapped == SPACE
     is_bound = is_low ^ is_space
     drop = is_space.copy()
     drop[1:] &= is_low[:-1]
     drop[:-1] |= is_space[:-1] & is_bound[1:]
     drop[-1:] |= is_space[-1:]
-    kept = mapped[np.invert(drop, out=drop)]
+    # Few are dropped: they become NUL, which the table leaves free, and are taken out as bytes.
+    whole = (mapped * np.invert(drop, out=drop)).tobytes().replace(b"\0", b"")
+    kept = np.frombuffer(whole, np.uint8)
     bounds = np.flatnonzero(kept < SPACE)
     row_ends = bounds[kept[bounds] == ROW_BYTE]
-    whole = memoryview(kept.data)
-    starts = [0, *(row_ends + 1).tolist()]
-    rows = [whole[start:end] for start, end in zip(starts, [*row_ends.tolist(), len(kept)], strict=True)]
+    rows = whole.split(ROW)
     text_starts = np.concatenate([[0], bounds + 1])
     begins = np.append(kept, np.uint8(ROW_BYTE))[text_starts]
     doubts = text_starts[IS_DOUBTFUL[begins]]
     doubtful = np.unique(np.searchsorted(row_ends, doubts)).tolist()
-    return Normalised(rows, len(rows) == len(texts) and len(bounds) == num_texts - 1, doubtful)
+    return Normalised(rows, len(rows) == num_rows and len(bounds) == num_texts - 1, doubtful)
 
 
-def normalise_one(text: bytes) -> memoryview:
-    """Of one row, whatever bytes it holds."""
-    return normalise([text.replace(ROW, b"\x01")], 0).rows[0]
+def normalise_any(rows: Sequence[bytes]) -> list[bytes]:
+    """Of rows that may hold any bytes."""
+    joined = ROW.join(row.replace(ROW, bytes([DAMAGE])) for row in rows)
+    return normalise(joined, len(rows), 0).rows if rows else []
 
 
-def make_entries(lines: Sequence[int], texts: Sequence[bytes], normalised: Sequence[memoryview]) -> Entries:
+def make_entries(lines: NDArray[np.int64], texts: Sequence[bytes], normalised: Sequence[bytes]) -> Entries:
     entries = np.empty((len(lines), 3), "<u8")
     entries[:, NORMALISED] = np.frombuffer(b"".join(map(_digest, normalised)), ">u8")
     entries[:, EXACT] = np.frombuffer(b"".join(map(_digest, texts)), ">u8")
@@ -136,7 +137,13 @@ class Hashes:
 
 
 def _sorted(entries: Entries) -> Entries:
-    return entries[np.lexsort((entries[:, LINE], entries[:, EXACT], entries[:, NORMALISED]))]
+    """By the first column, and then those few whose first column is another's too by all three."""
+    by_first = entries[np.argsort(entries[:, NORMALISED])]
+    same = by_first[1:, NORMALISED] == by_first[:-1, NORMALISED]
+    alike = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+    some = by_first[alike]
+    by_first[alike] = some[np.lexsort((some[:, LINE], some[:, EXACT], some[:, NORMALISED]))]
+    return by_first
 
 
 def _merge(path: Path, target: BinaryIO, depth: int) -> None:

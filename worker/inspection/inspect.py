@@ -5,25 +5,24 @@ closely, row by row.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
+from app.domain.container import flawed_line
 from app.domain.dataset import Duplicates, Report, Statistics
 from app.domain.problem import Finding
 from app.domain.record import RecordFormat, is_blank, keys_of
 from worker.inspection.close import LONG_CHARS, Close, look
 from worker.inspection.containers import Rows
 from worker.inspection.flaws import Flawed, Unreadable
-from worker.inspection.hashes import Hashes, duplicates, make_entries, normalise_one
+from worker.inspection.hashes import Hashes, duplicates, make_entries, normalise_any
 from worker.inspection.screen import NOTHING, Screen
 from worker.inspection.tally import Chosen, Problems, Tally
 
-BATCH_BYTES: Final = 2**17
-"""What the caches of a processor hold."""
-BATCH_LINES: Final = 2**12
 EMPTY: Final = frozenset({"nothing_to_learn", "only_system_turns"})
 
 
@@ -54,10 +53,12 @@ class Inspection:
         self.problems = Problems()
         self._num_lines = self._num_rows = self.num_good = self._num_empty = self._num_long = 0
         self._duplicates = Duplicates()
+        self._was_read_whole = False
 
-    def read(self, lines: Iterable[bytes]) -> None:
+    def read(self, blocks: Iterable[list[bytes]]) -> None:
+        """`blocks` are those of Rows."""
         try:
-            for batch in batches(lines):
+            for batch in batches(blocks):
                 self._take(batch)
         except Unreadable as error:
             self.problems.note(error.line, error.finding)
@@ -65,6 +66,7 @@ class Inspection:
             if self._num_rows == 0:
                 no_rows = Finding("", "no_rows", "The file has no rows; write one JSON object a line.")
                 self.problems.note(max(self._num_lines, 1), no_rows)
+            self._was_read_whole = self._num_rows > 0
 
     def conclude(self, hash_path: Path) -> None:
         """Write the sorted file of hashes, and note which rows it shows to be the same."""
@@ -101,6 +103,7 @@ class Inspection:
             problems=self.problems.shown(),
             problem_counts=dict(self.problems.counts),
             statistics=statistics,
+            was_read_whole=self._was_read_whole,
         )
 
     def _take(self, batch: Batch) -> None:
@@ -115,21 +118,25 @@ class Inspection:
             good.sort(key=itemgetter(0))
             places, texts, normalised = ([row[part] for row in good] for part in range(3))  # type: ignore[assignment]
         if self._kept is not None and self._kept.good_only:
-            numbers = list(range(self.num_good + 1, self.num_good + 1 + len(places)))
+            numbers = np.arange(self.num_good + 1, self.num_good + 1 + len(places))
         else:
-            numbers = [batch.first + place for place in places]
+            numbers = np.fromiter(places, np.int64, len(places)) + batch.first
         self._hashes.add(make_entries(numbers, texts, normalised))
         self.num_good += len(places)
         self._keep(lines, places)
 
-    def _look_at_rest(self, batch: Batch, cleared: set[int]) -> Iterator[tuple[int, bytes, memoryview]]:
+    def _look_at_rest(self, batch: Batch, cleared: set[int]) -> Iterator[tuple[int, bytes, bytes]]:
+        """Place, texts and normalised texts of the good ones among the rows that were not cleared."""
+        texts: dict[int, str] = {}
         for place, line in enumerate(batch.lines):
             if place in cleared or (is_blank(line) and not isinstance(line, Flawed)):
                 continue
             close = self._look(batch.first + place, line)
             if close.texts is not None:
-                text = close.texts.encode()
-                yield place, text, normalise_one(text)
+                texts[place] = close.texts
+        self._tally.add_texts(texts.values())
+        encoded = list(map(str.encode, texts.values()))
+        return zip(texts, encoded, normalise_any(encoded), strict=True)
 
     def _look(self, number: int, line: bytes) -> Close:
         self._num_rows += 1
@@ -151,8 +158,14 @@ class Inspection:
     def _keep(self, lines: Sequence[bytes], good: Sequence[int]) -> None:
         if self._kept is not None:
             kept = [lines[place] for place in good] if self._kept.good_only else lines
-            # A flawed row may be of several lines; it stays one, which no reader takes for a row.
-            self._kept.file.write(b"".join(line.replace(b"\n", b" ").rstrip(b"\r") + b"\n" for line in kept))
+            self._kept.file.write(b"".join(map(as_kept, kept)))
+
+
+def as_kept(line: bytes) -> bytes:
+    """A row of the rows' own file. What the container says of a flawed one goes with it."""
+    if isinstance(line, Flawed):
+        line = flawed_line(line.finding.code, line.finding.message)
+    return line.replace(b"\n", b" ").rstrip(b"\r") + b"\n"
 
 
 def is_alone(line: bytes) -> bool:
@@ -160,21 +173,21 @@ def is_alone(line: bytes) -> bool:
     return len(line) >= LONG_CHARS or isinstance(line, Flawed)
 
 
-def batches(lines: Iterable[bytes]) -> Iterator[Batch]:
-    """The first line comes alone, since it shows the format, and so does a long or a flawed one. What stands before
-    Unreadable comes before it."""
-    first, held, size, number = 1, list[bytes](), 0, 0
-    try:
-        for number, line in enumerate(lines, start=1):
-            is_full = size >= BATCH_BYTES or len(held) == BATCH_LINES
-            if held and (is_full or first == 1 or is_alone(line) or is_alone(held[0])):
-                yield Batch(first, held)
-                first, held, size = number, [], 0
-            held.append(line)
-            size += len(line)
-    except Unreadable:
-        if held:
-            yield Batch(first, held)
-        raise
-    if held:
-        yield Batch(first, held)
+def batches(blocks: Iterable[list[bytes]]) -> Iterator[Batch]:
+    """The first line comes alone, since it shows the format, and so does a long or a flawed one."""
+    number = 1
+    for block in blocks:
+        for lines in [block[:1], *pieces(block[1:])] if number == 1 else pieces(block):
+            yield Batch(number, lines)
+            number += len(lines)
+
+
+def pieces(block: list[bytes]) -> Iterator[list[bytes]]:
+    if not block:
+        return
+    if max(map(len, block)) < LONG_CHARS and Flawed not in set(map(type, block)):
+        yield block
+        return
+    for alone, lines in groupby(block, is_alone):
+        held = list(lines)
+        yield from ([line] for line in held) if alone else [held]

@@ -4,6 +4,7 @@ Whatever does not fit these types is looked at more closely, so they may be stri
 """
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
@@ -53,9 +54,12 @@ def _read_turns(turns: str, by: str, text: str) -> Callable[[Sequence[Any]], Rea
 
     def read(rows: Sequence[Any]) -> Read:
         conversations = list(map(turns_of, rows))
-        shapes = [tuple(map(role_of, each)) for each in conversations]
-        texts = [PART.join(map(text_of, each)) for each in conversations]
-        lengths = list(map(len, shapes))
+        lengths = list(map(len, conversations))
+        turns = list(chain.from_iterable(conversations))
+        roles, said = tuple(map(role_of, turns)), list(map(text_of, turns))
+        places = list(map(slice, accumulate(lengths[:-1], initial=0), accumulate(lengths)))
+        shapes = list(map(roles.__getitem__, places))
+        texts = list(map(PART.join, map(said.__getitem__, places)))
         return Read(texts, lengths, [1 + 2 * length for length in lengths], shapes, set())
 
     return read

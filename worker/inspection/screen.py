@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.domain.record import KEYS, Record, RecordFormat
 from app.domain.record_check import check_record
 from worker.inspection.close import CONTROL, count_keys
-from worker.inspection.hashes import Normalised, normalise
+from worker.inspection.hashes import ROW, Normalised, normalise
 from worker.inspection.plain import PART, PLAIN, Read, Shape
 
 MAX_COLUMNS: Final = 32
@@ -39,7 +39,7 @@ class Cleared(NamedTuple):
     places: list[int]
     """In the batch; the other rows need a close look."""
     texts: list[bytes]
-    normalised: list[memoryview]
+    normalised: list[bytes]
     num_chars: NDArray[np.int64]
     shapes: Counter[Shape]
     columns: Counter[str]
@@ -111,19 +111,20 @@ class Screen:
             return NOTHING
         read = self._plain.read(rows)
         columns, num_keys = self._columns_of(rows, read.num_keys)
-        odd = read.odd | self._odd_shapes(read.shapes)
+        shapes = Counter(read.shapes)
+        odd = read.odd | self._odd_shapes(read.shapes, shapes)
         if len(rows) < len(lines):
             lines = [lines[index] for index in places]
             joined = b"\n".join(lines)
         odd |= doubled(lines, joined, num_keys)
-        texts = list(map(str.encode, read.texts))
-        normalised = normalise(texts, sum(read.num_texts))
+        whole = ROW.decode().join(read.texts).encode()
+        normalised = normalise(whole, len(rows), sum(read.num_texts))
         odd |= odd_texts(read, normalised)
         if odd:
             good = [index for index in range(len(rows)) if index not in odd]
             return self.clear([lines[index] for index in good])._replace(places=[places[index] for index in good])
         num_chars = np.fromiter(map(len, read.texts), np.int64, len(rows)) - np.array(read.num_texts) + 1
-        return Cleared(places, texts, normalised.rows, num_chars, Counter(read.shapes), columns)
+        return Cleared(places, whole.split(ROW), normalised.rows, num_chars, shapes, columns)
 
     def _decoded(self, lines: Sequence[bytes], joined: bytes) -> tuple[list[int], list[Any]]:
         """Rows that are of the plain type, and their places."""
@@ -155,8 +156,8 @@ class Screen:
             columns[field[0]] = seen
         return +columns, counts
 
-    def _odd_shapes(self, shapes: Sequence[Shape]) -> set[int]:
-        bad = {shape for shape in set(shapes) if not self._is_usual(shape)}
+    def _odd_shapes(self, shapes: Sequence[Shape], counts: Counter[Shape]) -> set[int]:
+        bad = {shape for shape in counts if not self._is_usual(shape)}
         return {index for index, shape in enumerate(shapes) if shape in bad} if bad else set()
 
     def _is_usual(self, shape: Shape) -> bool:

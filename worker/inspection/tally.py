@@ -1,7 +1,7 @@
 """What an inspection counts, bounded whatever the file holds."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -69,7 +69,8 @@ class Chosen:
 
 
 class Tally:
-    """Of rows without an error; columns of all that are objects."""
+    """Of rows without an error; columns of all that are objects. Rows that were looked at closely come to `add_close`
+    one by one, their texts to `add_texts` some at a time, since arrays are slow to make."""
 
     def __init__(self) -> None:
         self.columns: dict[str, int] = {}
@@ -91,7 +92,10 @@ class Tally:
             self._add_columns(dict.fromkeys(islice(close.record, 2 * MAX_COLUMNS), 1))
         if close.texts is not None:
             self._add_turns(close.shape, 1)
-            self._add_lengths(np.array([len(close.texts) - close.texts.count(PART)]))
+
+    def add_texts(self, texts: Iterable[str]) -> None:
+        """Of rows that were looked at closely."""
+        self._add_lengths(np.array([len(each) - each.count(PART) for each in texts], np.int64))
 
     def _add_columns(self, counts: Mapping[str, int]) -> None:
         for key, count in counts.items():

@@ -4,7 +4,7 @@ Knows no torch, as `tokenizing` and `steps` do not."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
@@ -24,7 +24,7 @@ from app.domain.problem import UNSTORABLE
 from worker.training.failure import TrainingFailed
 from worker.training.preview_protocol import PreviewAnswer, PreviewRequest
 from worker.training.protocol import Tokenized
-from worker.training.rendering import Piece, Renderer
+from worker.training.rendering import Piece, Rendered, Renderer
 from worker.training.steps import ALIGNED, Epochs, best_fit, divide, token_budget
 from worker.training.tokenizing import tokenize
 from worker.training.tokens import Tokens
@@ -47,13 +47,12 @@ class Watching(Renderer):
         self.seen: dict[int, Piece] = {}
         self.num_rows = self.num_too_long = 0
 
-    def _row(self, line: int, *rest: Any) -> Piece:
-        piece = super()._row(line, *rest)
-        self.num_too_long += len(piece[0]) > self.limit
-        if self.num_rows < self._wanted if isinstance(self._wanted, int) else line in self._wanted:
-            self.seen[line] = piece
+    def _take(self, number: int, ids: list[int], labelled: list[bool], result: Rendered, *, strict: bool) -> None:
+        self.num_too_long += len(ids) > self.limit
+        if self.num_rows < self._wanted if isinstance(self._wanted, int) else number in self._wanted:
+            self.seen[number] = ids, labelled
         self.num_rows += 1
-        return piece
+        super()._take(number, ids, labelled, result, strict=strict)
 
 
 class Columns(NamedTuple):

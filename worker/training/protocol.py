@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from app.domain.event import JobEvent
+from app.domain.event import JobEvent, RowsSkipped
 from app.domain.job import FailureReason, JobPhase
 from app.domain.record import RecordFormat
 from app.domain.spec import JobSpec
@@ -174,6 +174,9 @@ class Tokenized(Line):
     training_path: Path
     validation_path: Path | None
     """Null when the validation rows are to be drawn from the others."""
+    skipped_path: Path | None = None
+    """Lists the rows that were left out; null if none was."""
+    skipped: list[RowsSkipped] = []
     num_dropped: int
     num_truncated: int
     num_unstable: int

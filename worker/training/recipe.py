@@ -219,6 +219,8 @@ class Run:
     def _write_reports(self, folder: Path) -> None:
         last = self.state.position.step
         write_row_losses(folder / ROW_LOSSES, self.rows.training, self.state.row_losses, self.epochs, last)
+        if self.rows.skipped_path is not None:
+            shutil.copy(self.rows.skipped_path, folder)
 
     def _step(self) -> None:
         step = self.state.position.step + 1

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
+from app.domain.container import flaw_in
 from app.domain.dataset import (
     Finding,
     Message,
@@ -19,14 +20,17 @@ from app.domain.dataset import (
     find_format,
     is_blank,
     parse_line,
+    split_lines,
     to_messages,
     tools_of,
 )
 from app.domain.job import FailureReason
 from app.domain.record import fits
 from worker.training.failure import TrainingFailed
+from worker.training.skipping import BadRow, Skipped
 from worker.training.tokens import Tokens
 
+CHUNK_BYTES = 2**18
 PREFERENCE = 'it is a preference (a chosen and a rejected answer), which the objective "sft" does not train on.'
 Piece = tuple[list[int], list[bool]]
 """Tokens, and which of them carry loss."""
@@ -46,6 +50,8 @@ class Rendered:
     """A file's rows, and what happened to the others."""
 
     rows: list[Row] = field(default_factory=list)
+    num_rows: int = 0
+    """All that are not blank."""
     num_dropped: int = 0
     num_truncated: int = 0
     num_unstable: int = 0
@@ -60,32 +66,53 @@ class Renderer:
         self._tokens, self._train_on, self._max_seq_len = tokens, train_on, max_seq_len
 
     def render_file(
-        self, path: Path, *, format: RecordFormat | None = None, watch: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        *,
+        format: RecordFormat | None = None,
+        watch: Callable[[], None] = lambda: None,
+        skipped: Skipped | None = None,
     ) -> Rendered:
         """`format` is the dataset's; without it each row shows its own. `watch` is called before each row and may
-        raise."""
+        raise. Bad rows go to `skipped`; without it the first of them is the end, and rows with nothing to learn from
+        are dropped."""
         result = Rendered()
-        for line, record in _records(path):
+        for number, line in _numbered_rows(path):
             watch()
-            ids, labelled = self._row(line, record, format, result)
-            if len(ids) > self._max_seq_len:
-                result.num_truncated += 1
-                ids, labelled = ids[: self._max_seq_len], labelled[: self._max_seq_len]
-            if any(labelled[1:]):
-                result.rows.append(Row(line, np.array(ids, np.int32), np.array(labelled, np.bool_)))
-            else:
-                result.num_dropped += 1
+            result.num_rows += 1
+            try:
+                ids, labelled = self._row(line, format, result)
+                self._take(number, ids, labelled, result, strict=skipped is not None)
+            except BadRow as bad:
+                if skipped is None:
+                    said = f"Row {number} of the dataset: {bad.message}"
+                    raise TrainingFailed(FailureReason.dataset_invalid, said) from bad
+                skipped.note(number, bad)
         return result
 
-    def _row(self, line: int, record: Record, wanted: RecordFormat | None, result: Rendered) -> Piece:
+    def _take(self, number: int, ids: list[int], labelled: list[bool], result: Rendered, *, strict: bool) -> None:
+        if len(ids) > self._max_seq_len:
+            result.num_truncated += 1
+            ids, labelled = ids[: self._max_seq_len], labelled[: self._max_seq_len]
+        if any(labelled[1:]):
+            result.rows.append(Row(number, np.array(ids, np.int32), np.array(labelled, np.bool_)))
+        elif strict:
+            said = f"It has no token to learn from within {self._max_seq_len:,} tokens."
+            raise BadRow("no_labelled_tokens", said)
+        else:
+            result.num_dropped += 1
+
+    def _row(self, line: bytes, wanted: RecordFormat | None, result: Rendered) -> Piece:
+        record = _record(line)
         format = wanted or find_format(record)
         if format is None or not fits(record, format):
-            raise _invalid(line, f"its keys do not fit {format or 'any format'}.")
+            code = "missing_key" if format else "unknown_format"
+            raise BadRow(code, f"its keys do not fit {format or 'any format'}.")
         if format is RecordFormat.preference:
-            raise _invalid(line, PREFERENCE)
+            raise BadRow("preference_row", PREFERENCE)
         for finding in check_record(record, format):
             if finding.is_error:
-                raise _invalid(line, finding.message)
+                raise BadRow(finding.code, finding.message)
         if format is RecordFormat.text:
             return self._text(record["text"])
         if format is RecordFormat.prompt_completion:
@@ -94,7 +121,7 @@ class Renderer:
         try:
             return self._conversation(to_messages(record, format), tools_of(record), result)
         except (TemplateError, TypeError, ValueError) as error:
-            raise _invalid(line, f"the chat template refuses it: {error}") from error
+            raise BadRow("template_refused", f"the chat template refuses it: {error}") from error
 
     def _text(self, text: str) -> Piece:
         self._tokens.count_typed(text)
@@ -165,16 +192,17 @@ class Renderer:
         return ids, labelled
 
 
-def _records(path: Path) -> Iterator[tuple[int, Record]]:
+def _numbered_rows(path: Path) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if is_blank(line):
-                continue
-            record = parse_line(line)
-            if isinstance(record, Finding):
-                raise _invalid(number, record.message)
-            yield number, record
+        for number, line in enumerate(split_lines(iter(lambda: file.read(CHUNK_BYTES), b"")), start=1):
+            if not is_blank(line):
+                yield number, line
 
 
-def _invalid(line: int, what: str) -> TrainingFailed:
-    return TrainingFailed(FailureReason.dataset_invalid, f"Row {line} of the dataset: {what}")
+def _record(line: bytes) -> Record:
+    if flaw := flaw_in(line):
+        raise BadRow(*flaw)
+    record = parse_line(line)
+    if isinstance(record, Finding):
+        raise BadRow(record.code, record.message)
+    return record

@@ -82,6 +82,8 @@ class Rows:
     turn_ends: frozenset[int]
     """Special tokens that end an answer."""
     eos: int
+    skipped_path: Path | None
+    """Lists the rows that were left out, if any were."""
 
 
 def prepare_rows(request: Request, tokenized: Tokenized, channel: Channel) -> Rows:
@@ -90,7 +92,14 @@ def prepare_rows(request: Request, tokenized: Tokenized, channel: Channel) -> Ro
     kept, held_back = split(Examples.of(tokenized.training_path), request.spec.validation_split, training.seed)
     if tokenized.validation_path:
         held_back = Examples.of(tokenized.validation_path)
-    rows = Rows(kept, held_back, tokenized.chat_template, frozenset(tokenized.turn_ends), tokenized.eos)
+    rows = Rows(
+        training=kept,
+        validation=held_back,
+        chat_template=tokenized.chat_template,
+        turn_ends=frozenset(tokenized.turn_ends),
+        eos=tokenized.eos,
+        skipped_path=tokenized.skipped_path,
+    )
     _tell_rows(rows, tokenized, channel)
     _warn_of_rows(tokenized, training.max_seq_len, channel)
     return rows
@@ -115,6 +124,8 @@ def _tell_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:
         chat_template=rows.chat_template,
     )
     channel.say(Happened(event=prepared))
+    for skipped in tokenized.skipped:
+        channel.say(Happened(event=skipped))
 
 
 def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> None:

@@ -1,6 +1,7 @@
 """A dataset's rows to files of tokens, which the training process maps. Knows no torch: see `tokenizer_process`."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from app.domain.event import RowsSkipped
 from app.domain.job import FailureReason
+from app.domain.record import RecordFormat
 from worker.training.failure import TrainingFailed
 from worker.training.protocol import Request, Tokenized
-from worker.training.rendering import Renderer, Row
+from worker.training.rendering import Rendered, Renderer, Row
+from worker.training.skipping import NAME as SKIPPED
+from worker.training.skipping import Role, Skipped
 from worker.training.tokenizer_process import Tell, Watch, ignore
 from worker.training.tokens import Tokens, load_tokens
 
@@ -42,7 +47,9 @@ def tokenize(
     folder.mkdir()
     training_path, validation_path = folder / "training.safetensors", None
 
-    rendered = renderer.render_file(request.dataset_path, format=request.dataset_format, watch=watch)
+    told: list[RowsSkipped] = []
+    render = partial(_render, renderer, request, watch, told)
+    rendered = render("training", request.dataset_path, request.dataset_format)
     if not rendered.rows:
         raise TrainingFailed(
             FailureReason.no_labelled_tokens,
@@ -51,8 +58,7 @@ def tokenize(
         )
     save_file(pack_rows(rendered.rows), training_path)
     if request.validation_path:
-        format = request.validation_format
-        held_back = renderer.render_file(request.validation_path, format=format, watch=watch).rows
+        held_back = render("validation", request.validation_path, request.validation_format).rows
         if not held_back:
             raise TrainingFailed(
                 FailureReason.dataset_invalid, "No row of the validation dataset has a token to judge."
@@ -62,6 +68,8 @@ def tokenize(
     return Tokenized(
         training_path=training_path,
         validation_path=validation_path,
+        skipped_path=folder / SKIPPED if told else None,
+        skipped=told,
         num_dropped=rendered.num_dropped,
         num_truncated=rendered.num_truncated,
         num_unstable=rendered.num_unstable,
@@ -71,6 +79,26 @@ def tokenize(
         turn_ends=sorted(rendered.turn_ends),
         eos=tokens.eos,
     )
+
+
+def _render(
+    renderer: Renderer,
+    request: Request,
+    watch: Watch,
+    told: list[RowsSkipped],
+    role: Role,
+    path: Path,
+    format: RecordFormat | None,
+) -> Rendered:
+    """The file's rows; those that are left out are written down, and `told` gets what to tell of them."""
+    wish = request.spec.on_bad_rows
+    if wish.action == "fail":
+        return renderer.render_file(path, format=format, watch=watch)
+    with Skipped(request.tokens_dir / SKIPPED, role, wish.tolerated) as skipped:
+        rendered = renderer.render_file(path, format=format, watch=watch, skipped=skipped)
+        if (event := skipped.end(rendered.num_rows)) is not None:
+            told.append(event)
+    return rendered
 
 
 def pack_rows(rows: list[Row]) -> dict[str, NDArray[Any]]:

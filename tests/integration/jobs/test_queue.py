@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.db.session import Sessions, transaction
-from app.db.tables import Attempt, DatasetUse, Job, OutboxRow
+from app.db.tables import Attempt, Dataset, DatasetUse, Job, OutboxRow
+from app.domain.dataset import RecordFormat, Report
 from app.domain.job import FailureReason, JobState
 from app.domain.machine import Machine
 from app.errors import StaleAttempt
@@ -72,6 +73,47 @@ def test_a_job_waits_for_its_datasets_inspection_and_fails_with_it(
         [job] = QueueRepository(session).sweep()
         assert job.failure_reason == FailureReason.dataset_invalid
     assert state_of(id) is JobState.failed
+
+
+def test_a_job_that_skips_bad_rows_takes_an_invalid_dataset_up_to_its_share(
+    sessions: Sessions, make_dataset: Callable[..., str], post: Post, claim: Take, state_of: StateOf
+) -> None:
+    """Posted while the dataset was inspected; only those that may not skip so many rows fail with it."""
+    dataset = make_dataset("inspecting")
+    shares = {"less": 0.04, "as many": 0.05, "more": 0.5}
+    jobs = {
+        name: post(dataset_id=dataset, on_bad_rows={"action": "skip", "max_share": share})
+        for name, share in shares.items()
+    }
+    jobs["none"] = post(dataset_id=dataset)
+    report = Report(format=RecordFormat.text, num_examples=40, num_bad_rows=2, problems=[], problem_counts={})
+    with transaction(sessions) as session:
+        found = {"state": "invalid", "bad_share": 2 / 40, "num_examples": 40, "report": report.model_dump(mode="json")}
+        session.execute(update(Dataset).where(Dataset.id == dataset).values(found))
+    assert {claim().job_id, claim().job_id} == {jobs["as many"], jobs["more"]}
+    assert claim() is None
+    with transaction(sessions) as session:
+        failed = {job.id: (job.failure_reason, job.failure_message) for job in QueueRepository(session).sweep()}
+    assert failed.keys() == {jobs["less"], jobs["none"]}
+    reason, message = failed[jobs["less"]]
+    assert reason == FailureReason.too_many_bad_rows
+    assert "2 of its 40 rows are bad (5.00%), and on_bad_rows lets at most 4.00% be skipped" in message
+    assert failed[jobs["none"]][0] == FailureReason.dataset_invalid
+    assert state_of(jobs["less"]) is JobState.failed
+
+
+def test_a_dataset_that_is_invalid_as_a_whole_fails_a_job_that_skips_bad_rows(
+    sessions: Sessions, make_dataset: Callable[..., str], post: Post, claim: Take
+) -> None:
+    whole, bad = make_dataset(), make_dataset("inspecting")
+    skip = {"action": "skip", "max_share": 0.99}
+    id = post(dataset_id=whole, validation_dataset_id=bad, on_bad_rows=skip)
+    with transaction(sessions) as session:
+        session.execute(update(Dataset).where(Dataset.id == bad).values(state="invalid"))
+    assert claim() is None
+    with transaction(sessions) as session:
+        [job] = QueueRepository(session).sweep()
+        assert (job.id, job.failure_reason) == (id, FailureReason.dataset_invalid)
 
 
 def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
