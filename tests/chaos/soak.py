@@ -36,6 +36,8 @@ STEP_MS = 50
 SAVE_EVERY = 100
 ENDLESS = 10_000_000
 LONGEST_WARM_UP_SECONDS = 60.0
+LONGEST_SETTLING_SECONDS = 120.0
+"""Of an outage, before memory is judged: a worker was seen to grow by 12 MB in about 85 s, and by nothing after."""
 REDIS_LIVES_LEASES = (0.3, 1.0)
 PATIENCE_SECONDS = 1200.0
 """At most, for each thing that is waited for."""
@@ -102,13 +104,15 @@ class Soak:
         began = time.monotonic()
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
         look_at = began
+        settled = min(LONGEST_SETTLING_SECONDS, self.seconds / 2)
 
         def watch() -> bool:
             nonlocal look_at
             now = time.monotonic()
             if now >= look_at:
                 look_at += self.seconds / NUM_LOOKS
-                use.look()
+                if now - began > settled:
+                    use.look()
                 self.ask(job_id)
             return now - began >= self.seconds
 

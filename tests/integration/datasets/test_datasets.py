@@ -105,6 +105,8 @@ def test_a_cancelled_download_leaves_the_server_healthy(live: httpx.Client) -> N
         with live.stream("GET", f"/datasets/{id}/content") as answer:
             next(answer.iter_raw(1000))
     assert live.get("/healthz").json() == {"status": "ok"}
+    head = live.head(f"/datasets/{id}/content")
+    assert (head.status_code, head.headers["Content-Length"], head.content) == (200, str(len(big)), b"")
     assert hashlib.sha256(live.get(f"/datasets/{id}/content").content).hexdigest() == hashlib.sha256(big).hexdigest()
 
 
