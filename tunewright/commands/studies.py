@@ -12,6 +12,8 @@ from tunewright.display import clean, console, notes, print_facts, print_json
 Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="FILE_ID")]
 LABELLED = "bold green reverse"
 SHOWN_PAIRS = 20
+UNUSUAL = ("num_validation_rows", "num_unstable_rows", "num_endless_answers", "num_typed_specials")
+"""Counts that are told where there is something to count."""
 
 
 def preview(
@@ -102,7 +104,7 @@ def show_totals(preview: Preview, totals: dict[str, Any]) -> None:
         "model": preview.spec["base_model"],
         "chat template": totals["chat_template"],
         "tokens a row at most": f"{totals['max_seq_len']:,}",
-        **{name: f"{totals[key]:,}" for name, key in counts.items()},
+        **{name: f"{totals[key]:,}" for name, key in counts.items() if totals[key] or key not in UNUSUAL},
         "micro-batches a step": f"{totals['micro_batches_per_step']:g} (at most {totals['most_micro_batches']:,})",
         "packing saves": f"{totals['padding_saved']:.1%} of {totals['num_padded_tokens']:,} padded tokens",
         "counted for": f"{plan['device_name'] or plan['device']} ({plan['worker']}), "
