@@ -215,3 +215,11 @@ def test_windows_lines_and_a_mark_are_no_fault() -> None:
     report, problems, _ = inspect_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n\r\n{"text": "c"}')
     assert [(each.line, each.code) for each in problems] == [(1, "byte_order_mark")]
     assert (report.num_examples, report.statistics.num_blank_lines, report.valid) == (3, 1, True)
+
+
+def test_no_control_character_escapes_a_batch_of_good_rows() -> None:
+    rows = [{"text": "good"}, *({"text": f"{number}{chr(number)}x"} for number in (*range(32), 127))]
+    found = inspect_lines(map(line, rows)).problems
+    harmless = {number + 2 for number in (9, 10, 12, 13)}
+    assert {problem.line for problem in found} == set(range(2, 35)) - harmless
+    assert {problem.code for problem in found} == {"control_character"}

@@ -27,6 +27,8 @@ SORTED_ENTRIES: Final = 2**18
 KEY_BYTES: Final = 16
 """Of the two hashes together: entries that share them all need no sorting."""
 
+VERTICAL_TAB: Final = b"\x0b"
+"""White space, and a control character."""
 _SPACE: Final = b"\t\n\x0b\x0c\r "
 DAMAGE: Final = 0x01
 """What control characters become."""
@@ -84,7 +86,8 @@ def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
     begins = np.append(kept, np.uint8(ROW_BYTE))[text_starts]
     doubts = text_starts[IS_DOUBTFUL[begins]]
     doubtful = np.unique(np.searchsorted(row_ends, doubts)).tolist()
-    return Normalised(rows, len(rows) == num_rows and len(bounds) == num_texts - 1, doubtful)
+    is_plain = len(rows) == num_rows and len(bounds) == num_texts - 1 and VERTICAL_TAB not in joined
+    return Normalised(rows, is_plain, doubtful)
 
 
 def normalise_any(rows: Sequence[bytes]) -> list[bytes]:

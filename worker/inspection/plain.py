@@ -24,8 +24,9 @@ class Read(NamedTuple):
     """A batch of rows, item by item."""
 
     texts: list[str]
-    """A row's texts in their order, joined by PART."""
+    """Of all rows, in their order."""
     num_texts: list[int]
+    """Of each row."""
     num_keys: list[int]
     """Of the row's objects together, learned columns apart."""
     shapes: list[Shape]
@@ -56,11 +57,8 @@ def _read_turns(turns: str, by: str, text: str) -> Callable[[Sequence[Any]], Rea
         conversations = list(map(turns_of, rows))
         lengths = list(map(len, conversations))
         turns = list(chain.from_iterable(conversations))
-        roles, said = tuple(map(role_of, turns)), list(map(text_of, turns))
-        places = list(map(slice, accumulate(lengths[:-1], initial=0), accumulate(lengths)))
-        shapes = list(map(roles.__getitem__, places))
-        texts = list(map(PART.join, map(said.__getitem__, places)))
-        return Read(texts, lengths, [1 + 2 * length for length in lengths], shapes, set())
+        shapes = _divided(tuple(map(role_of, turns)), lengths)
+        return Read(list(map(text_of, turns)), lengths, [1 + 2 * length for length in lengths], shapes, set())
 
     return read
 
@@ -71,7 +69,7 @@ def _read_strings(*names: str, differing: bool = False) -> Callable[[Sequence[An
 
     def read(rows: Sequence[Any]) -> Read:
         values: list[Any] = list(map(values_of, rows))
-        texts: list[str] = values if num == 1 else list(map(PART.join, values))
+        texts: list[str] = values if num == 1 else list(chain.from_iterable(values))
         odd = {index for index, each in enumerate(values) if each[-1] == each[-2]} if differing else set()
         return Read(texts, [num] * len(rows), [num] * len(rows), [()] * len(rows), odd)
 
@@ -80,9 +78,17 @@ def _read_strings(*names: str, differing: bool = False) -> Callable[[Sequence[An
 
 def _read_alpaca(rows: Sequence[Any]) -> Read:
     values = list(map(attrgetter("instruction", "input", "output"), rows))
-    texts = [alpaca_question(asked, more or None) + PART + answered for asked, more, answered in values]
+    texts = [text for asked, more, answered in values for text in (alpaca_question(asked, more or None), answered)]
     num_keys = [2 + (more is not UNSET) for _, more, _ in values]
     return Read(texts, [2] * len(rows), num_keys, [("user", "assistant")] * len(rows), set())
+
+
+def _divided(roles: tuple[str, ...], lengths: list[int]) -> list[Shape]:
+    """Each conversation's own; sooner where all are as long."""
+    length = lengths[0]
+    if length and lengths.count(length) == len(lengths):
+        return list(zip(*[iter(roles)] * length, strict=True))
+    return list(map(roles.__getitem__, map(slice, accumulate(lengths[:-1], initial=0), accumulate(lengths))))
 
 
 PLAIN: Final[dict[RecordFormat, Plain]] = {

@@ -8,6 +8,7 @@ neighbours, holds one row. And what only the texts show: control characters, and
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from operator import attrgetter
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -117,14 +118,20 @@ class Screen:
             lines = [lines[index] for index in places]
             joined = b"\n".join(lines)
         odd |= doubled(lines, joined, num_keys)
-        whole = ROW.decode().join(read.texts).encode()
-        normalised = normalise(whole, len(rows), sum(read.num_texts))
-        odd |= odd_texts(read, normalised)
         if odd:
-            good = [index for index in range(len(rows)) if index not in odd]
-            return self.clear([lines[index] for index in good])._replace(places=[places[index] for index in good])
-        num_chars = np.fromiter(map(len, read.texts), np.int64, len(rows)) - np.array(read.num_texts) + 1
+            return self._clear_others(lines, places, odd)
+        whole = join_texts(read).encode()
+        normalised = normalise(whole, len(rows), len(read.texts))
+        if odd := odd_texts(read, normalised):
+            return self._clear_others(lines, places, odd)
+        num_chars = np.add.reduceat(np.fromiter(map(len, read.texts), np.int64), starts_of(read))
         return Cleared(places, whole.split(ROW), normalised.rows, num_chars, shapes, columns)
+
+    def _clear_others(self, lines: Sequence[bytes], places: Sequence[int], odd: set[int]) -> Cleared:
+        """Of lines that are rows, all but the odd ones."""
+        good = [index for index in range(len(lines)) if index not in odd]
+        cleared = self.clear([lines[index] for index in good])
+        return cleared._replace(places=[places[good[index]] for index in cleared.places])
 
     def _decoded(self, lines: Sequence[bytes], joined: bytes) -> tuple[list[int], list[Any]]:
         """Rows that are of the plain type, and their places."""
@@ -223,12 +230,29 @@ def is_escaped(text: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np
     return odd
 
 
+def starts_of(read: Read) -> NDArray[np.int64]:
+    """Where each row's texts begin among all of them. No row is without."""
+    return np.cumsum([0, *read.num_texts[:-1]])
+
+
+def join_texts(read: Read) -> str:
+    """PART between the texts of a row, ROW between rows."""
+    bounds = np.full(len(read.texts), PART, object)
+    bounds[starts_of(read)[1:] - 1] = ROW.decode()
+    bounds[-1] = ""
+    pieces: list[str] = [""] * (2 * len(read.texts))
+    pieces[::2], pieces[1::2] = read.texts, bounds.tolist()
+    return "".join(pieces)
+
+
 def odd_texts(read: Read, normalised: Normalised) -> set[int]:
     """Places of the rows with a text that says nothing, or that has a control character."""
+    if normalised.is_plain and not normalised.doubtful:
+        return set()
     odd: set[int] = set()
-    if not normalised.is_plain:
-        for place, (text, num_texts) in enumerate(zip(read.texts, read.num_texts, strict=True)):
-            if text.count(PART) != num_texts - 1 or CONTROL.search(text.replace(PART, "")):
-                odd.add(place)
-    places = normalised.doubtful if normalised.is_plain else range(len(read.texts))
-    return odd | {place for place in places if not all(map(str.strip, read.texts[place].split(PART)))}
+    ends = list(accumulate(read.num_texts))
+    for place in normalised.doubtful if normalised.is_plain else range(len(ends)):
+        texts = read.texts[ends[place] - read.num_texts[place] : ends[place]]
+        if not all(map(str.strip, texts)) or any(map(CONTROL.search, texts)):
+            odd.add(place)
+    return odd
