@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.conftest import Stack
 from tests.acceptance.test_sturdiness import told, wait_for_step, wait_until
-from tests.acceptance.test_survival import submit
+from tests.acceptance.test_survival import submit, upload
 
 pytestmark = pytest.mark.slow
 
@@ -48,9 +48,10 @@ def fill(disk: Path) -> Path:
 
 def test_a_full_disk_costs_checkpoints_and_time_and_says_so(stack: Stack, work: Path, tmp_path: Path) -> None:
     with stack.client() as client:
+        dataset_id = client.wait_for_dataset(upload(client, tmp_path)).id  # its inspection needs room too
         filler = fill(work)
         wait_until(lambda: [each.disk_full for each in client.workers() if "training" in each.queues] == [True])
-        job = submit(client, tmp_path, steps=STEPS, max_retries=1)
+        job = submit(client, tmp_path, steps=STEPS, max_retries=1, dataset_id=dataset_id)
         wait_until(lambda: client.get_job(job.id).waiting_for == NO_ROOM)
         filler.unlink()
 

@@ -33,12 +33,16 @@ def own_stack(tiny_model: Path) -> Iterator[Stack]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def submit(client: Client, folder: Path, steps: int, **fields: Any) -> Job:
+def upload(client: Client, folder: Path) -> str:
+    """A dataset's id."""
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)))
-    dataset = client.upload_dataset(rows)
-    training = {"max_steps": steps, "batch_size": 2, "save_every": 50}
-    return client.create_job(dataset_id=dataset.id, training=training, **({"base_model": "tiny"} | fields))
+    return client.upload_dataset(rows).id
+
+
+def submit(client: Client, folder: Path, steps: int, **fields: Any) -> Job:
+    wanted = {"dataset_id": fields.get("dataset_id") or upload(client, folder), "base_model": "tiny"} | fields
+    return client.create_job(training={"max_steps": steps, "batch_size": 2, "save_every": 50}, **wanted)
 
 
 def wait_for_checkpoint(client: Client, job_id: str) -> None:
