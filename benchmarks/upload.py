@@ -185,6 +185,7 @@ def measure(folder: Path, num_bytes: int, repeats: int, chosen: list[str]) -> di
 
 
 def check(server: Server, made: Any, sender: Sender) -> None:
+    server.connection.close()  # the server may have, while the parts were joined
     dataset = server.ask("GET", f"/datasets/{made}") if isinstance(made, str) else made
     if dataset and dataset["sha256"] != sender.sha256:
         raise RuntimeError("other bytes arrived than were sent")

@@ -134,9 +134,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(autouse=True)
 def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that fails leaves no job behind that would hold the stack's one worker for ever."""
+    stack: Stack | None = request.getfixturevalue("stack") if "stack" in request.fixturenames else None
     yield
-    if request.node.stash.get(FAILED, False) and "stack" in request.fixturenames:
-        with request.getfixturevalue("stack").client() as client, suppress(TunewrightError):
+    if stack is not None and request.node.stash.get(FAILED, False):
+        with stack.client() as client, suppress(TunewrightError):
             for job in client.list_jobs():
                 if job.state not in FINAL:
                     client.cancel_job(job.id)
