@@ -13,15 +13,14 @@ from typing import NamedTuple
 import structlog
 from pydantic import TypeAdapter
 
-from app.datasets.service import DatasetService, format_of, rows_of
+from app.datasets.service import DatasetService, format_of, rows_of, why_unusable
 from app.db.session import transaction
 from app.db.tables import BaseModel, Dataset, DatasetStudy
-from app.domain.dataset import DatasetState
 from app.domain.job import FailureReason
 from app.domain.machine import Machine
 from app.domain.overlap import MAX_PAIRS
 from app.domain.preview import PreviewSpec
-from app.domain.spec import JobSpec
+from app.domain.spec import BadRows, JobSpec
 from app.domain.study import StudyFailure, StudyKind
 from app.errors import BadModelFolder
 from app.models.hub import locate
@@ -147,10 +146,10 @@ class One:
         return Inputs(dataset, other, model, _choose(machines, asked.get("device", "auto"), self.here))
 
     def _answer(self, inputs: Inputs) -> Answer:
+        tolerated = BadRows.model_validate(self.study.asked.get("on_bad_rows", {})).tolerated
         for dataset in filter(None, (inputs.dataset, inputs.other)):
-            if dataset.state == DatasetState.invalid:
-                said = f"Dataset {dataset.id} is invalid; GET /datasets/{dataset.id} lists its problems."
-                raise StudyFailed(StudyFailure.dataset_invalid, said)
+            if (unusable := why_unusable(dataset, tolerated)) is not None:
+                raise StudyFailed(StudyFailure(unusable.reason), unusable.message)
         return self._overlap(inputs) if self.study.kind == StudyKind.overlap else self._preview(inputs)
 
     def _overlap(self, inputs: Inputs) -> Answer:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.domain.dataset import Part
 from app.domain.job import FailureReason
-from app.domain.spec import SpecPart
+from app.domain.spec import BadRows, SpecPart
 
 MAX_ROWS: Final = 20
 SHOWN_TOKENS: Final = 8192
@@ -28,6 +28,7 @@ class PreviewSpec(SpecPart):
     batch_size: int = Field(default=8, ge=1, le=65_536)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     validation_split: float | None = Field(default=None, gt=0, lt=1)
+    on_bad_rows: BadRows = BadRows()
     memory: Literal["auto", "min"] = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Kind of device that the micro-batches are counted for; `auto` is that of a worker which is online."""
@@ -37,6 +38,7 @@ class PreviewSpec(SpecPart):
         return job_fields(self.model_dump(exclude_unset=True), dataset_id)
 
 
+OF_JOBS: Final = ("base_model", "validation_split", "on_bad_rows")
 OF_TRAINING: Final = ("max_seq_len", "train_on", "batch_size", "seed", "memory")
 
 
@@ -44,7 +46,7 @@ def job_fields(asked: dict[str, Any], dataset_id: str) -> dict[str, Any]:
     """What is asked of a preview, checked or not, as the fields of a JobSpec."""
     training = {name: asked[name] for name in OF_TRAINING if name in asked}
     resources = {"resources": {"device": asked["device"]}} if "device" in asked else {}
-    fields = {name: asked[name] for name in ("base_model", "validation_split") if name in asked}
+    fields = {name: asked[name] for name in OF_JOBS if name in asked}
     return fields | resources | {"dataset_id": dataset_id, "training": {"epochs": 1} | training}
 
 
@@ -79,6 +81,8 @@ class PreviewTotals(Part):
     """Rows that `validation_split` holds back."""
     num_dropped_rows: int
     """Rows with no token to learn from, which are left out."""
+    skipped_rows: dict[str, int]
+    """Rows that `on_bad_rows` leaves out, by what is wrong with them."""
     num_truncated_rows: int
     """Rows that are cut; one that has no token to learn from then is dropped too."""
     num_tokens: int

@@ -29,6 +29,8 @@ class StudyFailure(StrEnum):
 
     dataset_invalid = "dataset_invalid"
     """Its inspection, or the model's chat template, refuses the dataset."""
+    too_many_bad_rows = "too_many_bad_rows"
+    """More of its rows are bad than `on_bad_rows` lets be skipped."""
     bytes_lost = "bytes_lost"
     """Storage has lost the dataset, or it was altered there."""
     not_comparable = "not_comparable"

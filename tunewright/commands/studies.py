@@ -28,6 +28,9 @@ def preview(
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Rows a step.")] = None,
     validation_split: Annotated[float | None, typer.Option(metavar="SHARE", help="Rows held back.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Draws what is held back, and the steps.")] = None,
+    skip_bad_rows: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Leave bad rows out, as a job does, up to this share.")
+    ] = None,
     memory: Annotated[str | None, typer.Option(metavar="WHAT", help="auto or min.")] = None,
     device: Annotated[str | None, typer.Option(metavar="KIND", help="auto, cuda or cpu.")] = None,
     as_json: AsJson = False,
@@ -42,6 +45,7 @@ def preview(
         "batch_size": batch_size,
         "validation_split": validation_split,
         "seed": seed,
+        "on_bad_rows": {"action": "skip", "max_share": skip_bad_rows} if skip_bad_rows is not None else None,
         "memory": memory,
         "device": device,
     }
@@ -109,6 +113,7 @@ def show_totals(preview: Preview, totals: dict[str, Any]) -> None:
         "packing saves": f"{totals['padding_saved']:.1%} of {totals['num_padded_tokens']:,} padded tokens",
         "counted for": f"{plan['device_name'] or plan['device']} ({plan['worker']}), "
         f"{plan['micro_batch_tokens']:,} tokens a micro-batch",
+        "skipped": ", ".join(f"{count:,} {code}" for code, count in sorted(totals["skipped_rows"].items())),
         "no row on lines": missing,
     }
     print_facts(facts)

@@ -33,6 +33,8 @@ CUT_CHARS: Final = 200
 """Of the text that is cut off."""
 LONGEST_CHARACTER: Final = 8
 """Tokens that may make one character."""
+WOULD_FAIL: Final = (FailureReason.no_labelled_tokens, FailureReason.too_many_bad_rows)
+"""Reasons that are told beside what can be shown."""
 UNFINISHED: Final = "\ufffd"
 """How half a character is decoded."""
 
@@ -96,7 +98,7 @@ def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] =
     try:
         tokenized = tokenize(request.job, tokens, watch, renderer)
     except TrainingFailed as error:
-        if error.reason is not FailureReason.no_labelled_tokens:
+        if error.reason not in WOULD_FAIL:
             raise
         refusal = Refusal(reason=error.reason, message=error.message)
     columns = Columns.of(tokenized.training_path) if tokenized else NONE
@@ -129,6 +131,7 @@ def _totals(
         num_rows=len(kept),
         num_validation_rows=num_drawn,
         num_dropped_rows=tokenized.num_dropped if tokenized else renderer.num_rows,
+        skipped_rows=tokenized.skipped[0].codes if tokenized and tokenized.skipped else {},
         num_truncated_rows=tokenized.num_truncated if tokenized else renderer.num_too_long,
         num_tokens=sum(columns.num_tokens[place] for place in kept),
         num_labelled_tokens=sum(columns.num_labelled[place] for place in kept),

@@ -127,6 +127,20 @@ def test_a_dataset_that_turns_out_invalid_fails_what_waited(
     assert (done["state"], done["failure"]["code"], done["totals"]) == ("failed", "dataset_invalid", None)
 
 
+def test_an_invalid_dataset_is_previewed_without_its_bad_rows(
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, model: str
+) -> None:
+    mixed = send([*ROWS[:9], {"prompt": "a", "completion": ""}])
+    inspect_all()
+    assert refused(api, mixed, {"base_model": model}) == {"": "dataset_invalid"}
+    few = {"base_model": model, "on_bad_rows": {"action": "skip", "max_share": 0.05}}
+    assert refused(api, mixed, few) == {"": "too_many_bad_rows"}
+    place = ask(mixed, on_bad_rows={"action": "skip", "max_share": 0.2})
+    study_all()
+    totals = api.get(place).json()["totals"]
+    assert (totals["num_rows"], totals["skipped_rows"]) == (9, {"nothing_to_learn": 1})
+
+
 @pytest.fixture
 def template(sessions: Sessions, model: str, tiny_model: Path, tmp_path: Path) -> Callable[[str], None]:
     """Give the catalogued model another chat template."""

@@ -161,6 +161,22 @@ def test_what_would_keep_a_job_from_training_is_told_and_the_rows_are_shown(
     assert (refusal.reason, refusal.message) == (failed.value.reason, failed.value.message)
 
 
+def test_bad_rows_are_skipped_as_a_job_skips_them(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [*FILES["completions"][:9], {"prompt": "a", "completion": ""}])
+    skipping = PreviewSpec.model_validate(
+        {"base_model": "tiny", "rows": 20, "on_bad_rows": {"action": "skip", "max_share": 0.2}}
+    )
+    request = ask(make_request, skipping, path)
+    found = answer(request)
+    rows, _ = train_rows(request.job)
+    assert [row.line for row in found.rows] == [example.line for example in rows.training] == [*range(1, 10)]
+    assert (found.totals.num_rows, found.totals.skipped_rows) == (9, {"nothing_to_learn": 1})
+    strict = skipping.model_validate(skipping.model_dump() | {"on_bad_rows": {"action": "skip", "max_share": 0.01}})
+    refusal = answer(ask(make_request, strict, path)).totals.job_would_fail
+    assert refusal is not None
+    assert refusal.reason is FailureReason.too_many_bad_rows
+
+
 def test_the_settings_are_the_jobs_own() -> None:
     """What a preview leaves out is what a job leaves out."""
     spec, job = (
@@ -171,3 +187,4 @@ def test_the_settings_are_the_jobs_own() -> None:
     for name in ("max_seq_len", "train_on", "batch_size", "seed", "memory"):
         assert getattr(spec, name) == getattr(job.training, name)
     assert (spec.validation_split, spec.device) == (job.validation_split, job.resources.device)
+    assert spec.on_bad_rows == job.on_bad_rows
