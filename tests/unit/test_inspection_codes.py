@@ -154,6 +154,14 @@ def test_nothing_is_wrong_with_these(format: RecordFormat, record: dict[str, Any
         assert call.tool_calls == [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]
 
 
+def test_turns_of_a_preference_are_those_that_are_preferred() -> None:
+    ours = {"prompt": [USER], "chosen": [ANSWER], "rejected": [ANSWER | {"content": "no"}, USER, ANSWER]}
+    said = {"input": {"messages": [USER]}, "preferred_output": [ASKED], "non_preferred_output": [ANSWER]}
+    found = inspect(map(line, (ours, said, PAIR, PAIR | {"prompt": "ho", "chosen": [ANSWER]}))).statistics
+    assert found.roles == {"user": 2, "assistant": 3}
+    assert [(each.most, each.num_rows) for each in found.turns] == [(1, 1), (2, 2)]
+
+
 @pytest.mark.parametrize(("raw", "pointer", "code"), LINES)
 def test_what_is_wrong_with_a_line(raw: bytes, pointer: str, code: str) -> None:
     """The same among good rows, which are cleared in a batch, and alone."""
