@@ -138,6 +138,7 @@ class One:
         request = Request(
             task=task,
             filename=filename,
+            odd_filename=self.dataset.odd_filename,
             format=format_of(self.dataset),
             drop_duplicates=self.dataset.drops_duplicates,
             memory_bytes=MEMORY_BYTES,

@@ -12,7 +12,7 @@ from app.datasets.service import DatasetService
 from app.datasets.upload import Upload, receive
 from app.domain.caller import Caller
 from app.domain.identity import new_id
-from app.domain.label import clean_filename
+from app.domain.label import clean_filename, is_odd_filename
 from app.domain.page import NumberCursor
 from app.domain.place import dataset_key
 from app.domain.problem import Severity
@@ -137,7 +137,7 @@ async def put_dataset(
     refuse_forms(request)
     key = dataset_key(caller.project_id, id)
     stored = await store_body(request, storage, key, settings.max_upload_bytes)
-    upload = Upload(clean_filename(filename), stored)
+    upload = Upload(clean_filename(filename), stored, is_odd_filename(filename))
     response.headers["Location"] = f"/datasets/{id}"
     return await _enter(request, caller, id, upload, expires_after_seconds, format)
 
@@ -150,7 +150,17 @@ async def _enter(
 
     def add(session: Session) -> DatasetOut:
         service = DatasetService(session)
-        return DatasetOut.of(service.add(project_id, id, upload.filename, upload.stored, lasts, format))
+        return DatasetOut.of(
+            service.add(
+                project_id,
+                id,
+                upload.filename,
+                upload.stored,
+                lasts,
+                format,
+                odd_filename=upload.odd_filename,
+            )
+        )
 
     def find(session: Session) -> object:
         return DatasetService(session).find(project_id, id)

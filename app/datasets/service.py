@@ -37,9 +37,20 @@ class DatasetService:
         stored: StoredFile,
         expires_after_seconds: float | None = None,
         format: RecordFormat | None = None,
+        *,
+        odd_filename: bool = False,
     ) -> Dataset:
         """Enter bytes that storage holds, and ring for their inspection; without a format it is found by looking."""
-        dataset = self.expect(project_id, id, filename, stored.key, stored.size, expires_after_seconds, format)
+        dataset = self.expect(
+            project_id,
+            id,
+            filename,
+            stored.key,
+            stored.size,
+            expires_after_seconds,
+            format,
+            odd_filename=odd_filename,
+        )
         dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
         ring(self.session, project_id, "light")
         return dataset
@@ -53,6 +64,8 @@ class DatasetService:
         size: int,
         expires_after_seconds: float | None = None,
         format: RecordFormat | None = None,
+        *,
+        odd_filename: bool = False,
     ) -> Dataset:
         """Enter a dataset whose bytes are on their way, until `arrive` or `refuse`. Without a format it is found by
         looking."""
@@ -60,6 +73,7 @@ class DatasetService:
             id=id,
             project_id=project_id,
             filename=filename,
+            odd_filename=odd_filename,
             state=DatasetState.uploading,
             storage_key=storage_key,
             size=size,

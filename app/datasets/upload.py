@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from app.domain.artifact import StoredFile
-from app.domain.label import clean_filename
+from app.domain.label import clean_filename, is_odd_filename
 from app.errors import BadMultipart, TooLarge, UnsupportedMediaType
 from app.storage import Storage
 from app.web.incoming import BodyDigest, chunks_of
@@ -28,6 +28,8 @@ HOW = 'send the file as the one part "file", as `curl -F file=@data.jsonl` does'
 class Upload(NamedTuple):
     filename: str
     stored: StoredFile
+    odd_filename: bool
+    """Something that does not print was taken out of it."""
 
 
 class FileForm:
@@ -40,6 +42,7 @@ class FileForm:
         if not options.get(b"boundary"):
             raise BadMultipart("The Content-Type has no boundary; let your HTTP client write that header.")
         self.filename: str | None = None
+        self.odd_filename = False
         self.is_complete = False
         self._data: list[bytes] = []
         self._field, self._value = bytearray(), bytearray()
@@ -89,7 +92,7 @@ class FileForm:
             raise BadMultipart("The form has more than one file; send each by itself.")
         if filename is None:
             raise BadMultipart(f'The part "file" is text, without a file name; {HOW} (mind the "@").')
-        self.filename = clean_filename(filename)
+        self.filename, self.odd_filename = clean_filename(filename), is_odd_filename(filename)
 
     def _end(self) -> None:
         self.is_complete = True
@@ -109,7 +112,7 @@ async def receive(request: Request, storage: Storage, key: str, max_bytes: int) 
         if not form.is_complete or form.filename is None:
             raise BadMultipart(f"The form ended before its end, or without a file; {HOW}.")
         whole.check()
-    return Upload(form.filename, await writer.stored(form.filename))
+    return Upload(form.filename, await writer.stored(form.filename), form.odd_filename)
 
 
 def read_disposition(header: str) -> tuple[str | None, str | None]:

@@ -72,6 +72,8 @@ class Dataset(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = project()
     filename: Mapped[str]
+    odd_filename: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Something that does not print was taken out of it."""
     state: Mapped[str]
     storage_key: Mapped[str]
     size: Mapped[int]

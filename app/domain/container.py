@@ -18,7 +18,7 @@ CONTAINER_CODES: Final[dict[str, str]] = {
     "html_page": "The file is an HTML or XML page, such as one that asks for a login.",
     "other_container": "The file is of another kind: Arrow, Avro, SQLite.",
     "not_utf8": "The file is UTF-16 or UTF-32, or a row of it is not UTF-8.",
-    "nul_bytes": "The file begins with NUL bytes, or a row of text or CSV holds one.",
+    "nul_bytes": "The file begins with NUL bytes, or a row holds one.",
     "json_object": "The file is one JSON object over several lines, and not an array of rows.",
     "unterminated_array": "A JSON array ends before its closing bracket.",
     "text_after_array": "Something follows the array's closing bracket.",

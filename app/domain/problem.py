@@ -38,6 +38,8 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "bad_weight": (E, "A turn's weight is neither 0 nor 1."),
     "only_system_turns": (E, "A conversation in which nobody speaks."),
     "nothing_to_learn": (E, "A row has no text to learn from."),
+    "odd_filename": (W, "The file's name had characters that do not print, such as one that turns its direction."),
+    "windows_lines": (W, "The first line ends with a carriage return, which is not read as text; told once a file."),
     "byte_order_mark": (W, "A line begins with a byte order mark, which is not read as text."),
     "unknown_key": (W, "A turn has a key that training does not read."),
     "empty_content": (W, "A turn by a user, an assistant or a tool says nothing."),

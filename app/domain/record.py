@@ -143,6 +143,8 @@ def _unparsable(line: bytes, error: ValueError | RecursionError) -> Finding:
             mark = len(codecs.BOM_UTF8) if line.startswith(codecs.BOM_UTF8) else 0
             message = f"Byte {mark + error.start + 1} of the line is not UTF-8; save the file as UTF-8."
             return Finding("", "not_utf8", message)
+        case json.JSONDecodeError() if b"\0" in line:
+            return Finding("", "nul_bytes", "The line holds a NUL byte; take it out, or write the file anew.")
         case json.JSONDecodeError():
             where = f"{error.msg} at character {error.pos + 1}"
             return Finding("", "not_json", f"The line is not JSON ({where}); write one JSON object a line.")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
 from app.domain.identity import new_id
-from app.domain.label import clean_filename
+from app.domain.label import clean_filename, is_odd_filename
 from app.domain.place import part_key
 from app.domain.upload import MAX_PART_BYTES
 from app.errors import (
@@ -69,6 +69,7 @@ def post_upload(
         lasts_seconds=settings.upload_ttl_seconds,
         dataset_expires_after_seconds=settings.dataset_ttl_seconds if lasts is None else lasts,
         format=wanted.format,
+        odd_filename=is_odd_filename(wanted.filename),
     )
     response.headers["Location"] = f"/uploads/{upload.id}"
     return UploadOut.with_parts(upload, ())

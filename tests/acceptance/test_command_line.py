@@ -153,7 +153,9 @@ def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp
     assert "\x1b" not in refused
     dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
     assert (dataset["state"], dataset["num_examples"]) == ("ready", 12)
-    assert dataset["sha256"] in type_in("datasets", "show", dataset["id"]).stdout
+    shown = type_in("datasets", "show", dataset["id"]).stdout
+    assert dataset["sha256"] in shown
+    assert dataset["format_reason"] in shown
     type_in("datasets", "delete", dataset["id"])
     assert dataset["id"] not in type_in("datasets", "list").stdout
 

@@ -110,7 +110,7 @@ def test_bad_records(record: dict[str, Any], pointer: str, code: str) -> None:
     [
         (b"{'text': 'x'}", "not_json"),
         (b'{"text": "x"', "not_json"),
-        (b'{"text": "a\x00b"}', "not_json"),
+        (b'{"text": "a\x00b"}', "nul_bytes"),
         (b'{"text": "x"} {"text": "y"}', "not_json"),
         (b'{"text": NaN}', "bad_number"),
         (b'{"text": -Infinity}', "bad_number"),
@@ -151,7 +151,7 @@ def test_lines_that_look_odd_and_are_fine(raw: bytes, value: str) -> None:
 
 def test_line_numbers_are_an_editors() -> None:
     report = inspect(split_lines([b'{"text": "a"}\r\n\r\n\xef\xbb\xbf\n{"text": 1}\n\n{"text": "b"}\n']))
-    assert [problem.line for problem in report.problems] == [4]
+    assert [(problem.line, problem.code) for problem in report.problems] == [(4, "wrong_type"), (1, "windows_lines")]
     assert report.num_examples == 3
 
 

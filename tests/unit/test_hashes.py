@@ -33,6 +33,8 @@ def test_the_layout_is_as_it_is_written_down() -> None:
         ("a", "a"),
         ("  A\t\r\n b ", "a b"),
         ("a \x1f b", "a\x1fb"),
+        ("a \n", "a"),
+        ("a\r\n\r\n\x1f \n b  \x1f  ", "a\x1fb\x1f"),
         ("\x1f", "\x1f"),
         ("", ""),
         (" ", ""),

@@ -3,7 +3,7 @@
 import pytest
 
 from app.datasets.upload import FileForm
-from app.domain.label import clean_filename
+from app.domain.label import clean_filename, is_odd_filename
 from app.errors import BadMultipart
 
 BOUNDARY = "a-boundary"
@@ -75,6 +75,19 @@ def test_forms_that_are_not_one_file(body: str, says: str) -> None:
 def test_file_names_become_labels(given: str, shown: str) -> None:
     form, _ = feed(part(f'name="file"; {given}') + END)
     assert form.filename == shown
+
+
+@pytest.mark.parametrize("name", ["rows\u202egnp.jsonl", "\u2066a", "a\0", "a\ud800", "x/\x07"])
+def test_names_that_had_something_taken_out_are_odd(name: str) -> None:
+    assert is_odd_filename(name)
+    assert not is_odd_filename(clean_filename(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.jsonl", "", "..", "../../etc/passwd", "C:\\Ordner\\bär 1.csv", "\u202e/a", "שלום.csv"]
+)
+def test_other_names_are_not(name: str) -> None:
+    assert not is_odd_filename(name)
 
 
 def test_a_label_has_no_half_of_a_character() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from app.domain.problem import Finding
 from worker.inspection.clean import clean
 from worker.inspection.containers import Rows, Unreadable, read_rows
 from worker.inspection.inspect import Inspection, Kept
@@ -24,6 +25,11 @@ from worker.inspection.protocol import (
 )
 from worker.process_limits import limit_self
 
+ODD_FILENAME: Final = Finding(
+    "",
+    "odd_filename",
+    "The file's name had characters that do not print; they are left out. Rename the file if its name matters.",
+)
 SELDOM: Final = 200_000
 """Objects between two looks for garbage: rows hold no cycles, and a batch makes thousands of objects."""
 
@@ -63,6 +69,8 @@ def inspect(request: Request, source: BinaryIO) -> None:
         with Path(ROWS).open("wb") as file:
             inspection = Inspection(here, request.format, Kept(file, good_only=False))
             inspection.read(rows.blocks)
+    if request.odd_filename:
+        inspection.problems.note(1, ODD_FILENAME)
     inspection.conclude(Path(HASHES))
     with Path(PROBLEMS).open("w", encoding="utf-8") as problems:
         problems.writelines(problem.model_dump_json() + "\n" for problem in inspection.problems.in_order())

@@ -203,5 +203,10 @@ def _shape(record: Record, format: RecordFormat) -> Shape:
         case RecordFormat.alpaca:
             before = ("system",) if record.get("system") else ()
             return (*before, *(("user", "assistant") * len(record.get("history") or [])), "user", "assistant")
+        case RecordFormat.preference:
+            asked, better, _ = sides_of(record)
+            said = record[asked]["messages"] if isinstance(record[asked], dict) else record[asked]
+            sides = [side for side in (said, record[better]) if isinstance(side, list)]
+            return tuple(turn["role"] for side in sides for turn in side)
         case _:
             return ()

@@ -78,8 +78,8 @@ def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
     drop[-1:] |= is_space[-1:]
     # Few are dropped: they become NUL, which the table leaves free, and are taken out as bytes.
     whole = (mapped * np.invert(drop, out=drop)).tobytes().replace(b"\0", b"")
+    whole, bounds = _without_last_spaces(whole)
     kept = np.frombuffer(whole, np.uint8)
-    bounds = np.flatnonzero(kept < SPACE)
     row_ends = bounds[kept[bounds] == ROW_BYTE]
     rows = whole.split(ROW)
     text_starts = np.concatenate([[0], bounds + 1])
@@ -88,6 +88,19 @@ def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
     doubtful = np.unique(np.searchsorted(row_ends, doubts)).tolist()
     is_plain = len(rows) == num_rows and len(bounds) == num_texts - 1 and VERTICAL_TAB not in joined
     return Normalised(rows, is_plain, doubtful)
+
+
+def _without_last_spaces(whole: bytes) -> tuple[bytes, NDArray[np.int64]]:
+    """And where texts end in it. A text that ended with several spaces has one of them left, the first."""
+    kept = np.frombuffer(whole, np.uint8)
+    bounds = np.flatnonzero(kept < SPACE)
+    last = np.append(bounds, len(kept)) - 1
+    last = last[last >= 0]
+    spaces = last[kept[last] == SPACE]
+    if not len(spaces):
+        return whole, bounds
+    kept = np.delete(kept, spaces)
+    return kept.tobytes(), np.flatnonzero(kept < SPACE)
 
 
 def normalise_any(rows: Sequence[bytes]) -> list[bytes]:

@@ -23,6 +23,9 @@ from worker.inspection.hashes import Hashes, duplicates, make_entries, normalise
 from worker.inspection.screen import NOTHING, Screen
 from worker.inspection.tally import Chosen, Problems, Tally
 
+WINDOWS_LINES: Final = Finding(
+    "", "windows_lines", "The line ends with a carriage return, as on Windows; save the file with line feeds alone."
+)
 EMPTY: Final = frozenset({"nothing_to_learn", "only_system_turns"})
 
 
@@ -108,6 +111,8 @@ class Inspection:
 
     def _take(self, batch: Batch) -> None:
         lines = batch.lines
+        if batch.first == 1 and lines[0].endswith(b"\r") and not isinstance(lines[0], Flawed):
+            self.problems.note(1, WINDOWS_LINES)
         cleared = NOTHING if self._screen is None or is_alone(lines[0]) else self._screen.clear(lines)
         self._tally.add_cleared(cleared)
         self._num_lines += len(lines)

@@ -27,7 +27,10 @@ REFUSED: Final = (
 """Magic, code, and what it is with what to do."""
 PACKED_TWICE: Final = "packed twice; pack it once"
 OFFICE: Final = re.compile(rb"\[Content_Types\]\.xml|_rels/|xl/|docProps/")
-MARKUP: Final = re.compile(rb"<(?:!doctype\s+html|html|head|body|\?xml)\b", re.IGNORECASE)
+MARKUP: Final = re.compile(
+    rb"(?>\s*<!--.*?-->)*+\s*<(?:!doctype\s+html|html|head|body|\?xml)\b", re.IGNORECASE | re.DOTALL
+)
+"""Perhaps behind comments, as in a page that a browser saved."""
 OBJECT: Final = re.compile(rb'\s*\{\s*["}]')
 ARRAY: Final = re.compile(rb'\s*\[\s*(?:[\[{"\d\]-]|true\b|false\b|null\b)')
 ARRAY_OF_OBJECTS: Final = re.compile(rb"\s*\[\s*\{")

@@ -16,6 +16,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, OutboxRow
 from app.settings import Settings
 from app.storage import Storage
+from app.uploads.service import join_next
 from worker.inspector import Place, inspect_next
 
 Upload = Callable[..., httpx.Response]
@@ -62,6 +63,27 @@ def test_bad_datasets_become_invalid_and_say_why(api: TestClient, upload: Upload
         assert code in dataset["problem_counts"]
         assert dataset["problems"][0]["code"] == code
         assert all(len(problem["message"]) < 1000 for problem in dataset["problems"])
+
+
+def test_a_name_that_turns_its_direction_is_told_of_however_it_came(
+    api: TestClient, upload: Upload, inspect_all: InspectAll, place: Place
+) -> None:
+    name, data = "rows\u202elnosj.exe", b'{"text": "a"}\n'
+    begun = api.post("/uploads", json={"bytes": len(data), "filename": name}).json()
+    part = api.post(f"/uploads/{begun['id']}/parts", content=data).json()["id"]
+    joined = api.post(f"/uploads/{begun['id']}/complete", json={"part_ids": [part]}).json()["dataset_id"]
+    assert join_next(place.sessions, place.storage, "here-1")
+    put = api.put("/datasets", params={"filename": name}, content=data).json()["id"]
+    ids = [upload(data, name).json()["id"], put, joined]
+    plain = upload(data, "rows.jsonl").json()["id"]
+    assert inspect_all() == 4
+    for id in ids:
+        dataset = api.get(f"/datasets/{id}").json()
+        assert (dataset["filename"], dataset["state"]) == ("rowslnosj.exe", "ready")
+        assert dataset["problem_counts"] == {"odd_filename": 1}
+        [problem] = api.get(f"/datasets/{id}/problems").json()["items"]
+        assert (problem["code"], problem["severity"], problem["line"]) == ("odd_filename", "warning", 1)
+    assert api.get(f"/datasets/{plain}").json()["problem_counts"] == {}
 
 
 def test_each_dataset_is_inspected_once_however_many_look(upload: Upload, place: Place) -> None:

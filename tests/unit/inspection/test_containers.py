@@ -338,6 +338,7 @@ NO_DATASET = [
     (b"\n<!DOCTYPE html>\n<html>", "rows.jsonl", "html_page"),
     (b"<html><body>Log in</body></html>", "rows.txt", "html_page"),
     (b'<?xml version="1.0"?>', "rows", "html_page"),
+    (b"<!-- saved from url=(0014)about:internet -->\n<!-- -->\n<HTML><p>Log in", "rows", "html_page"),
     (jsonl(ROWS).decode().encode("utf-16"), "rows.jsonl", "not_utf8"),
     (jsonl(ROWS).decode().encode("utf-16-le"), "rows.jsonl", "not_utf8"),
     (csv_of(ROWS).decode().encode("utf-16-be"), "rows.csv", "not_utf8"),
