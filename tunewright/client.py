@@ -98,10 +98,11 @@ class Client:
     def delete_dataset(self, id: str) -> None:
         self._transport.ask("DELETE", "datasets", id)
 
-    def create_preview(self, dataset_id: str, **spec: Any) -> Preview:
+    def create_preview(self, dataset_id: str, *, idempotency_key: str | None = None, **spec: Any) -> Preview:
         """Ask what a model would see of the rows, by the fields of a PreviewSpec: `base_model`, `rows`, and what else a
         job is to be trained with (`max_seq_len`, `train_on`, `batch_size`, …). See `wait_for_preview`."""
-        return Preview.read(self._transport.ask("POST", "datasets", dataset_id, "previews", json=spec))
+        path = ("datasets", dataset_id, "previews")
+        return Preview.read(self._transport.ask("POST", *path, json=spec, headers=once(idempotency_key)))
 
     def get_preview(self, dataset_id: str, id: str) -> Preview:
         return Preview.read(self._transport.ask("GET", "datasets", dataset_id, "previews", id))
@@ -114,10 +115,13 @@ class Client:
         """Until it is `ready` or `failed`."""
         return poll(lambda: self.get_preview(dataset_id, id), lambda preview: preview.state != "pending")
 
-    def create_overlap(self, dataset_id: str, validation_dataset_id: str) -> Overlap:
+    def create_overlap(
+        self, dataset_id: str, validation_dataset_id: str, *, idempotency_key: str | None = None
+    ) -> Overlap:
         """Ask which rows of a validation dataset the dataset holds too. See `wait_for_overlap`."""
         wanted = {"validation_dataset_id": validation_dataset_id}
-        return Overlap.read(self._transport.ask("POST", "datasets", dataset_id, "overlaps", json=wanted))
+        path = ("datasets", dataset_id, "overlaps")
+        return Overlap.read(self._transport.ask("POST", *path, json=wanted, headers=once(idempotency_key)))
 
     def get_overlap(self, dataset_id: str, id: str) -> Overlap:
         return Overlap.read(self._transport.ask("GET", "datasets", dataset_id, "overlaps", id))

@@ -22,7 +22,8 @@ log = structlog.get_logger()
 
 FILE_NAME: Final = "points.jsonl"
 BATCH: Final = 500
-LONGEST_LINE_BYTES: Final = 4096
+CHUNK_BYTES: Final = 64 * 1024
+LONGEST_BATCH_BYTES: Final = BATCH * 4096
 MAX_HELD: Final = 100_000
 """Points that wait in memory, some tens of megabytes, while the disk takes none."""
 
@@ -39,6 +40,7 @@ class Spool:
         self._file = file
         self._read, self._end = 0, os.fstat(file).st_size
         self._held: deque[bytes] = deque()
+        self._peeked: Batch | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -94,16 +96,29 @@ class Spool:
             self._held.popleft()
 
     def peek(self) -> Batch:
-        """The oldest points, `BATCH` at most; to be dropped when they are stored."""
-        with self._lock:
-            lines = self._lines_of_file()
-            if len(lines) < BATCH and self._read + sum(map(len, lines)) == self._end:
-                lines += islice(self._held, BATCH - len(lines))
-        return Batch([point for line in lines if (point := parse(line))], sum(map(len, lines)))
+        """The oldest points, `BATCH` at most; to be dropped when they are stored.
+
+        Until then they are the same, and read once: a try to store them that fails leaves them in the frames of an
+        exception, for the garbage collector to free some day."""
+        if self._peeked is None:
+            with self._lock:
+                lines = self._lines_of_file()
+                if len(lines) < BATCH and self._read + sum(map(len, lines)) == self._end:
+                    lines += islice(self._held, BATCH - len(lines))
+            points = [point for line in lines if (point := parse(line))]
+            self._peeked = Batch(points, sum(map(len, lines)))
+        return self._peeked
 
     def _lines_of_file(self) -> list[bytes]:
-        """What a writer that was killed had not finished is no line: it ends there."""
-        found = os.pread(self._file, BATCH * LONGEST_LINE_BYTES, self._read).splitlines(keepends=True)[:BATCH]
+        """What a writer that was killed had not finished is no line: it ends there. A long file is not read beyond what
+        a batch needs."""
+        content = bytearray()
+        while content.count(b"\n") < BATCH and len(content) < LONGEST_BATCH_BYTES:
+            chunk = os.pread(self._file, CHUNK_BYTES, self._read + len(content))
+            if not chunk:
+                break
+            content += chunk
+        found = bytes(content).splitlines(keepends=True)[:BATCH]
         if found and not found[-1].endswith(b"\n"):
             torn = found.pop()
             if not found:
@@ -113,6 +128,7 @@ class Spool:
 
     def drop(self, batch: Batch) -> None:
         """Some of it may have gone from memory to the file since it was peeked at; the order is the same."""
+        self._peeked = None
         with self._lock:
             of_file = min(batch.num_bytes, self._end - self._read)
             self._read += of_file

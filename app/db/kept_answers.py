@@ -26,9 +26,11 @@ def find_answer(session: Session, project_id: str, key: str) -> KeptAnswer | Non
     return session.scalars(query).one_or_none()
 
 
-def keep_answer(session: Session, project_id: str, key: str, *, sha256: str, body: str, location: str) -> None:
+def keep_answer(
+    session: Session, project_id: str, key: str, sha256: str, *, status: int, body: str, location: str
+) -> None:
     """An answer that is too old to be given and was not yet forgotten is replaced."""
-    told = {"request_sha256": sha256, "status": 201, "body": body, "location": location}
+    told = {"request_sha256": sha256, "status": status, "body": body, "location": location}
     statement = insert(KeptAnswer).values(project_id=project_id, key=key, **told)
     replaced = told | {"created_at": func.clock_timestamp()}
     session.execute(statement.on_conflict_do_update(index_elements=["project_id", "key"], set_=replaced))

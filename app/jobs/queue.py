@@ -73,6 +73,7 @@ class QueueRepository:
             worker_id=machine.worker_id,
             lease_until=lease_end(lease_seconds),
             lapsed=False,
+            phase=None,
             started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
         )
 
@@ -155,7 +156,7 @@ class QueueRepository:
             target=target,
             events=events,
             lapsed=target is JobState.queued,
-            phase=None,
+            phase=job.phase if target is JobState.queued else None,
             **values,
         )
 

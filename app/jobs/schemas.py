@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from app.db.tables import Job, JobEvent
-from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.job import HELD, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.domain.spec import JobSpec
 from app.jobs.service import resolved_spec
@@ -74,7 +74,7 @@ class JobOut(Wire):
             id=job.id,
             name=job.name,
             state=JobState(job.state),
-            phase=JobPhase(job.phase) if job.phase else None,
+            phase=JobPhase(job.phase) if job.phase and job.state in HELD else None,
             waiting_for=waiting_for.reason if waiting_for else None,
             queue_position=waiting_for.position if waiting_for else None,
             attempt=job.attempt,

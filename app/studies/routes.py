@@ -9,10 +9,12 @@ from app.domain.study import StudyKind
 from app.errors import (
     BadCursor,
     DatasetNotFound,
+    IdempotencyKeyReused,
     InvalidSpec,
     NotJson,
     OverlapNotFound,
     PreviewNotFound,
+    RequestInProgress,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -26,14 +28,18 @@ from app.studies.schemas import (
 )
 from app.studies.service import StudyService
 from app.web.auth import CallerDep
-from app.web.body import read_json
+from app.web.body import BodyDep, read_json
 from app.web.dependencies import PageDep, SessionDep
+from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/datasets/{id}", tags=["datasets"])
 
 JsonDep = Annotated[object, Depends(read_json)]
+REFUSALS = problems(
+    DatasetNotFound, InvalidSpec, NotJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused
+)
 
 
 def _json(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
@@ -45,18 +51,24 @@ def _json(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     "/previews",
     status_code=202,
     summary="Ask what a model would see",
+    response_model=PreviewOut,
     openapi_extra=_json({"$ref": "#/components/schemas/PreviewSpec"}, PREVIEW_EXAMPLE),
-    responses=problems(DatasetNotFound, InvalidSpec, NotJson, TooLarge, UnsupportedMediaType),
+    responses=REFUSALS,
 )
-def post_preview(id: str, response: Response, caller: CallerDep, session: SessionDep, raw: JsonDep) -> PreviewOut:
+def post_preview(
+    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
     """Some rows as text and tokens, each with whether it carries loss, and what the whole file comes to: by the code
     that trains, without a GPU. Poll the answer's `Location` until it is `ready` or `failed`.
 
     A bad spec is answered as `POST /jobs` answers it. A dataset under inspection makes the preview wait. The newest
     twenty of a dataset are kept; they go with it."""
-    study = StudyService(session).preview(caller.project_id, id, raw)
-    response.headers["Location"] = f"/datasets/{id}/previews/{study.id}"
-    return PreviewOut.of(study)
+
+    def make() -> Created:
+        study = StudyService(session).preview(caller.project_id, id, raw)
+        return Created(f"/datasets/{id}/previews/{study.id}", PreviewOut.of(study), 202)
+
+    return once.answer(make, body)
 
 
 @router.get("/previews", summary="List previews", responses=problems(DatasetNotFound, BadCursor))
@@ -76,17 +88,23 @@ def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep
     "/overlaps",
     status_code=202,
     summary="Ask which validation rows it holds",
+    response_model=OverlapOut,
     openapi_extra=_json(OverlapSpec.model_json_schema(), OVERLAP_EXAMPLE),
-    responses=problems(DatasetNotFound, InvalidSpec, NotJson, TooLarge, UnsupportedMediaType),
+    responses=REFUSALS,
 )
-def post_overlap(id: str, response: Response, caller: CallerDep, session: SessionDep, raw: JsonDep) -> OverlapOut:
+def post_overlap(
+    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
     """Rows of a validation dataset that stand in this one too, to the letter or but for white space and capitals. Poll
     the answer's `Location` until it is `ready` or `failed`.
 
     A dataset under inspection makes it wait. The newest twenty of a dataset are kept; they go with either dataset."""
-    study = StudyService(session).overlap(caller.project_id, id, raw)
-    response.headers["Location"] = f"/datasets/{id}/overlaps/{study.id}"
-    return OverlapOut.of(study)
+
+    def make() -> Created:
+        study = StudyService(session).overlap(caller.project_id, id, raw)
+        return Created(f"/datasets/{id}/overlaps/{study.id}", OverlapOut.of(study), 202)
+
+    return once.answer(make, body)
 
 
 @router.get("/overlaps", summary="List overlaps", responses=problems(DatasetNotFound, BadCursor))

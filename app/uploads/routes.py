@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
+from app.db.tables import Upload
 from app.domain.identity import new_id
 from app.domain.label import clean_filename, is_odd_filename
 from app.domain.place import part_key
@@ -17,19 +18,23 @@ from app.errors import (
     BadDigest,
     BadRequest,
     DigestMismatch,
+    IdempotencyKeyReused,
     InvalidParts,
     NotJson,
+    RequestInProgress,
     StorageFull,
     TooLarge,
     UnsupportedMediaType,
     UploadNotFound,
     UploadNotPending,
 )
+from app.settings import Settings
 from app.uploads.schemas import CompletionIn, PartOut, UploadIn, UploadOut, UploadSummary
 from app.uploads.service import UploadService
 from app.web.auth import CallerDep
-from app.web.body import parsed, read_json
+from app.web.body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
+from app.web.idempotency import Created, OnceDep
 from app.web.incoming import BODY, entered, refuse_forms, store_body
 from app.web.page import Page, page_of
 from app.web.problems import problems
@@ -49,21 +54,30 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
     "",
     status_code=201,
     summary="Begin an upload by parts",
+    response_model=UploadOut,
     openapi_extra=_json(UploadIn),
-    responses=problems(NotJson, TooLarge, UnsupportedMediaType),
+    responses=problems(NotJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused),
 )
 def post_upload(
-    response: Response, caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep
-) -> UploadOut:
+    caller: CallerDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
     """Say how large the file is; then send its parts, complete, and find the dataset that they make.
 
     What is not completed within a day (`TUNEWRIGHT_UPLOAD_TTL_SECONDS`) is given up."""
-    wanted = parsed(UploadIn, raw)
+
+    def make() -> Created:
+        upload = _begin(UploadService(session), caller.project_id, settings, parsed(UploadIn, raw))
+        return Created(f"/uploads/{upload.id}", UploadOut.with_parts(upload, ()))
+
+    return once.answer(make, body)
+
+
+def _begin(service: UploadService, project_id: str, settings: Settings, wanted: UploadIn) -> Upload:
     if wanted.bytes > settings.max_upload_bytes:
         raise TooLarge(f"The file is larger than the {settings.max_upload_bytes:,} bytes allowed; split it.")
     lasts = wanted.expires_after_seconds
-    upload = UploadService(session).create(
-        caller.project_id,
+    return service.create(
+        project_id,
         wanted.bytes,
         clean_filename(wanted.filename),
         lasts_seconds=settings.upload_ttl_seconds,
@@ -71,8 +85,6 @@ def post_upload(
         format=wanted.format,
         odd_filename=is_odd_filename(wanted.filename),
     )
-    response.headers["Location"] = f"/uploads/{upload.id}"
-    return UploadOut.with_parts(upload, ())
 
 
 @router.get("", summary="List uploads by parts", responses=problems(BadCursor))
@@ -133,18 +145,34 @@ def _check_room(sessions: Sessions, project_id: str, id: str) -> None:
 @router.post(
     "/{id}/complete",
     summary="Complete an upload by parts",
+    response_model=UploadOut,
     openapi_extra=_json(CompletionIn),
-    responses=problems(UploadNotFound, UploadNotPending, InvalidParts, NotJson, TooLarge, UnsupportedMediaType),
+    responses=problems(
+        UploadNotFound,
+        UploadNotPending,
+        InvalidParts,
+        NotJson,
+        TooLarge,
+        UnsupportedMediaType,
+        RequestInProgress,
+        IdempotencyKeyReused,
+    ),
 )
-def complete_upload(id: str, caller: CallerDep, session: SessionDep, raw: JsonDep) -> UploadOut:
+def complete_upload(
+    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
     """Make a dataset of the parts, in the order given. It is there at once, in the state `uploading`, and jobs may be
-    posted on it; a worker joins the parts and inspects them.
+    posted on it (`Location` names it); a worker joins the parts and inspects them.
 
-    The same completion again is answered alike."""
-    wanted = parsed(CompletionIn, raw)
-    service = UploadService(session)
-    upload = service.complete(caller.project_id, id, wanted.part_ids, wanted.md5)
-    return UploadOut.with_parts(upload, service.parts(upload))
+    The same completion again makes nothing again, with an `Idempotency-Key` or without, and is answered with the upload
+    as it is by then; with a key, as it was."""
+
+    def make() -> Created:
+        wanted, service = parsed(CompletionIn, raw), UploadService(session)
+        upload = service.complete(caller.project_id, id, wanted.part_ids, wanted.md5)
+        return Created(f"/datasets/{upload.dataset_id}", UploadOut.with_parts(upload, service.parts(upload)), 200)
+
+    return once.answer(make, body)
 
 
 @router.post("/{id}/cancel", summary="Cancel an upload by parts", responses=problems(UploadNotFound, UploadNotPending))

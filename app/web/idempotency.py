@@ -17,6 +17,7 @@ from app.web.dependencies import SessionDep
 class Created(NamedTuple):
     location: str
     shown: BaseModel
+    status: int = 201
 
 
 class Once(NamedTuple):
@@ -27,26 +28,27 @@ class Once(NamedTuple):
     """Method and path."""
 
     def answer(self, make: Callable[[], Created], body: bytes = b"") -> Response:
-        """201 with what `make` made, in the request's own transaction; or the answer that the key has had already."""
+        """What `make` made, in the request's own transaction; or the answer that the key has had already."""
         if self.key is None:
-            made = make()
-            return _created(made.location, made.shown.model_dump_json())
+            location, shown, status = make()
+            return _created(location, shown.model_dump_json(), status)
         if not lock_key(self.session, self.project_id, self.key):
             raise RequestInProgress
         sha256 = hashlib.sha256(f"{self.route}\n".encode() + body).hexdigest()
         kept = find_answer(self.session, self.project_id, self.key)
         if kept is None:
-            location, shown = make()
+            location, shown, status = make()
             text = shown.model_dump_json()
-            keep_answer(self.session, self.project_id, self.key, sha256=sha256, body=text, location=location)
-            return _created(location, text)
+            own = self.session, self.project_id, self.key
+            keep_answer(*own, sha256, status=status, body=text, location=location)
+            return _created(location, text, status)
         if kept.request_sha256 != sha256:
             raise IdempotencyKeyReused
-        return _created(kept.location, kept.body)
+        return _created(kept.location, kept.body, kept.status)
 
 
-def _created(location: str, body: str) -> Response:
-    return Response(body, 201, {"Location": location}, "application/json")
+def _created(location: str, body: str, status: int) -> Response:
+    return Response(body, status, {"Location": location}, "application/json")
 
 
 def get_once(

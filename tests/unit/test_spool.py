@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.metric import MetricPoint
-from worker.spool import BATCH, FILE_NAME, Spool
+from worker.spool import BATCH, CHUNK_BYTES, FILE_NAME, Spool
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -75,9 +76,46 @@ def test_points_come_back_in_batches_and_the_file_is_empty_then(spool: Spool, tm
     assert (tmp_path / FILE_NAME).stat().st_size == 0
 
 
-def test_what_is_not_dropped_is_told_again(spool: Spool) -> None:
-    append(spool, *points(1, 3))
-    assert spool.peek() == spool.peek()
+def test_a_long_file_costs_no_more_memory_than_a_batch(tmp_path: Path) -> None:
+    """An outage makes it grow to any length."""
+    put = points(1, BATCH)
+    lines = b"".join(point.model_dump_json().encode() + b"\n" for point in put)
+    (tmp_path / FILE_NAME).write_bytes(lines * 100)
+    found = Spool.find_abandoned(tmp_path)
+    assert found is not None
+    tracemalloc.start()
+    try:
+        batch = found.peek()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        found.close()
+    assert batch.points == put
+    assert batch.num_bytes == len(lines)
+    assert peak < 20 * len(lines), "the points themselves take most of it"
+
+
+def test_a_batch_of_long_lines_comes_whole(spool: Spool) -> None:
+    at = datetime.now(UTC)
+    values = {f"a name as long as the child may say {n}": n / 3 for n in range(30)}
+    put = [MetricPoint(attempt=1, number=n, step=n, at=at, values=values) for n in range(1, BATCH + 2)]
+    append(spool, *put)
+    batch = spool.peek()
+    assert batch.points == put[:BATCH]
+    assert batch.num_bytes > 2 * CHUNK_BYTES
+    spool.drop(batch)
+    assert drain(spool) == put[BATCH:]
+
+
+def test_what_is_not_dropped_is_told_again_and_not_read_again(spool: Spool) -> None:
+    """An outage of half an hour is 1,800 tries to store it."""
+    put = points(1, BATCH + 1)
+    append(spool, *put[:3])
+    batch = spool.peek()
+    append(spool, *put[3:])
+    assert spool.peek() is batch
+    spool.drop(batch)
+    assert drain(spool) == put[3:]
 
 
 def test_points_that_come_meanwhile_are_kept(spool: Spool) -> None:

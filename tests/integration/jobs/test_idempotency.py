@@ -1,4 +1,4 @@
-"""The same POST with the same key makes one job and is answered alike."""
+"""The same POST with the same key makes one thing and is answered alike."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,9 @@ from sqlalchemy import func, select, update
 
 from app.db.kept_answers import KEPT, keep_answer, lock_key
 from app.db.session import Sessions, transaction
-from app.db.tables import Job, KeptAnswer
+from app.db.tables import DatasetStudy, Job, KeptAnswer
 from app.dispatcher import Dispatcher
+from app.main import create_app
 from app.settings import Settings
 
 Spec = Callable[..., dict[str, Any]]
@@ -83,6 +84,60 @@ def test_a_retry_takes_a_key_too(api: TestClient, sessions: Sessions, make_spec:
         first.headers["location"],
     )
     assert num_jobs(sessions) == 2
+
+
+@pytest.mark.parametrize("noun", ["previews", "overlaps"])
+def test_what_is_asked_of_a_dataset_takes_a_key_too(
+    api: TestClient, sessions: Sessions, base_model: str, make_dataset: Callable[..., str], noun: str
+) -> None:
+    path, other = f"/datasets/{make_dataset()}/{noun}", make_dataset()
+    asked = {"previews": {"base_model": base_model}, "overlaps": {"validation_dataset_id": other}}[noun]
+    first = api.post(path, json=asked, headers=KEY)
+    assert (first.status_code, first.headers["location"]) == (202, f"{path}/{first.json()['id']}")
+    with transaction(sessions) as session:
+        session.execute(update(DatasetStudy).values(state="failed", failure_code="bytes_lost", failure_message="-"))
+    again = api.post(path, json=asked, headers=KEY)
+    assert (again.status_code, again.headers["location"]) == (202, first.headers["location"])
+    assert again.content == first.content, "as it was then"
+    refused = (422, "idempotency_key_reused")
+    assert refusal(api.post(path, json=asked | {"rows": [1]}, headers=KEY)) == refused
+    assert refusal(api.post(f"/datasets/{other}/{noun}", json=asked, headers=KEY)) == refused
+    assert [each["id"] for each in api.get(path).json()["items"]] == [first.json()["id"]]
+
+
+def test_uploads_by_parts_take_a_key_too(api: TestClient) -> None:
+    def begin(filename: str = "rows.jsonl") -> Any:
+        return api.post("/uploads", json={"bytes": 5, "filename": filename}, headers=KEY)
+
+    begun = begin()
+    assert begun.status_code == 201
+    path = begun.headers["location"]
+    part = api.post(f"{path}/parts", content=b"hello").json()
+    again = begin()
+    assert (again.status_code, again.headers["location"], again.content) == (201, path, begun.content)
+    assert refusal(begin("other.jsonl")) == (422, "idempotency_key_reused")
+    assert len(api.get("/uploads").json()["items"]) == 1
+
+    def complete(*part_ids: str, key: str) -> Any:
+        return api.post(f"{path}/complete", json={"part_ids": part_ids}, headers={"Idempotency-Key": key})
+
+    assert refusal(complete(part["id"], key=KEY["Idempotency-Key"])) == (422, "idempotency_key_reused")
+    completed, again = (complete(part["id"], key="whole") for _ in range(2))
+    assert (completed.status_code, again.status_code, again.content) == (200, 200, completed.content)
+    assert completed.headers["location"] == again.headers["location"] == f"/datasets/{completed.json()['dataset_id']}"
+    assert refusal(complete(part["id"], part["id"], key="whole")) == (422, "idempotency_key_reused")
+    assert len(api.get("/datasets").json()["items"]) == 1
+
+
+def test_every_post_that_makes_something_of_a_small_body_takes_a_key() -> None:
+    """Those that stream bytes do not, and those that only change a state need not."""
+    streams = {"/datasets", "/uploads/{id}/parts"}
+    verbs = {"cancel", "pause", "resume"}
+    for path, operations in create_app(Settings()).openapi()["paths"].items():
+        if "post" in operations:
+            headers = {each["name"].lower() for each in operations["post"]["parameters"] if each["in"] == "header"}
+            makes = path not in streams and path.rsplit("/", 1)[1] not in verbs
+            assert ("idempotency-key" in headers) is makes, path
 
 
 def test_what_was_refused_keeps_nothing(api: TestClient, make_spec: Spec) -> None:
@@ -158,7 +213,7 @@ def test_old_answers_are_forgotten(
     assert api.post("/jobs", json=make_spec(), headers=KEY).status_code == 201
     age(sessions, KEPT + timedelta(minutes=1))
     with transaction(sessions) as session:
-        keep_answer(session, project_id, "young", sha256="0" * 64, body="{}", location="/jobs/x")
+        keep_answer(session, project_id, "young", "0" * 64, status=201, body="{}", location="/jobs/x")
     Dispatcher(settings, sessions).collect()
     with transaction(sessions) as session:
         assert session.scalars(select(KeptAnswer.key)).all() == ["young"]

@@ -8,12 +8,13 @@ from sqlalchemy import func, select, update
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, OutboxRow
 from app.domain.dataset import RecordFormat, Report
-from app.domain.job import FailureReason, JobState
+from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.machine import Machine
 from app.errors import StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
 from app.jobs.repository import JobRepository
+from app.jobs.schemas import JobOut
 from app.jobs.service import JobService
 from tests.integration.jobs.conftest import MACHINE, events_of
 
@@ -120,10 +121,14 @@ def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
     sessions: Sessions, post: Post, claim: Take, state_of: StateOf
 ) -> None:
     id, first = post(), claim()
+    with transaction(sessions) as session:
+        AttemptService(session, first).enter(JobPhase.training)
     lapse(sessions, id)
     assert state_of(id) is JobState.queued
     second = claim()
     assert second.attempt == first.attempt + 1
+    with transaction(sessions) as session:
+        assert session.get(Job, id).phase is None, "it has not begun anything yet"
     for stale in (
         lambda attempt: attempt.tell(),
         lambda attempt: attempt.fail(FailureReason.nan_loss, "late"),
@@ -141,12 +146,17 @@ def test_a_worker_that_comes_back_in_time_keeps_its_attempt(
     sessions: Sessions, project_id: str, post: Post, claim: Take
 ) -> None:
     id, held = post(), claim()
+    with transaction(sessions) as session:
+        AttemptService(session, held).enter(JobPhase.training)
     lapse(sessions, id)
+    with transaction(sessions) as session:
+        assert JobOut.of(JobService(session).get(project_id, id)).phase is None, "nothing of a queued job runs"
     with transaction(sessions) as session:
         assert QueueRepository(session).renew(held, 60) is JobState.running
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
         assert (job.attempt, job.losses, job.worker_id) == (held.attempt, 0, MACHINE.worker_id)
+        assert JobOut.of(job).phase is JobPhase.training, "it never stopped, and says it no second time"
         assert events_of(session, project_id, id)[-2:] == ["attempt_lost", "attempt_recovered"]
 
 
