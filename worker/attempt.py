@@ -60,11 +60,11 @@ from worker.training.protocol import (
     Stop,
     Stopped,
 )
+from worker.words import Words
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
 TICK_SECONDS = 0.2
 
 
@@ -95,7 +95,7 @@ class Attempt:
         self.fence = Fence(sessions, claim, settings.lease_seconds, lambda: self.heartbeat.stale)
         self.reporter = Reporter(self.fence, redis, claim)
         self.folder = attempt_folder(settings.work_dir, claim)
-        self.phase: JobPhase | None = None
+        self.words = Words(self.fence)
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
@@ -157,7 +157,7 @@ class Attempt:
 
     def prepare(self) -> Request:
         """Fetch everything the child reads into the attempt's own folder."""
-        self.enter(JobPhase.preparing)
+        self.words.enter(JobPhase.preparing)
         inputs = self.write(self._inputs, "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self._fetched_checkpoint(inputs.checkpoints)
@@ -238,12 +238,6 @@ class Attempt:
                     raise AdapterNotFound(id) from error
         return folder
 
-    def enter(self, phase: JobPhase) -> None:
-        """Tell the phase, once: the child names those that the worker is in already too."""
-        if phase is not self.phase:
-            self.write(lambda attempt: attempt.enter(phase), "enter_phase")
-            self.phase = phase
-
     def train(self, request: Request) -> Said:
         """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
         spare = self.spare.take(request.base_model_path)
@@ -286,7 +280,8 @@ class Attempt:
                 child.kill()
             if last is None and (broken := limits.broken()):
                 return broken
-            self.reporter.flush_if_due()
+            if self.reporter.flush_if_due():
+                self.words.follow()
             try:
                 said = child.said.get(timeout=TICK_SECONDS)
             except queue.Empty:
@@ -306,21 +301,25 @@ class Attempt:
     def _carry_on(self, said: Said) -> None:
         match said:
             case PhaseEntered():
-                self.enter(said.phase)
+                self.words.hear(said.phase)
+            case Happened():
+                self.words.hear(said.event)
+            case CheckpointWritten():
+                self._upload(said)
+            case Planned() | Replanned() | Started():
+                self.words.settle()
+                self._tell(said)
+
+    def _tell(self, said: Planned | Replanned | Started) -> None:
+        match said:
             case Planned():
                 self.reporter.total_steps = said.total_steps
                 self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step), "plan")
             case Replanned():
                 self.write(lambda attempt: attempt.replan(said.resolved), "replan")
             case Started():
-                took = said.parity_seconds, said.canary_seconds
-                self.write(lambda attempt: attempt.training_started(*took, self.warm), "start")
-            case Happened():
-                self.write(lambda attempt: attempt.tell(said.event), "tell")
-            case CheckpointWritten():
-                self._upload(said)
-            case _:
-                return
+                took = said.parity_seconds, said.canary_seconds, self.warm
+                self.write(lambda attempt: attempt.training_started(*took), "start")
 
     def _upload(self, said: CheckpointWritten) -> None:
         """Beside the training, one at a time. What waits gives way to a newer one, so that no outage fills the disk."""
@@ -348,6 +347,7 @@ class Attempt:
         """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
         and has queued the job already, both leave the attempt nothing but to let go."""
         self.flush()
+        self.words.settle()
         state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
             case Finished() if state in RUNNING:
@@ -364,7 +364,7 @@ class Attempt:
 
     def publish(self, result: Path, reports: Path | None = None) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
-        self.enter(JobPhase.publishing)
+        self.words.enter(JobPhase.publishing)
         manifest = json.loads((result / "manifest.json").read_text())
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None

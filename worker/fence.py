@@ -46,12 +46,27 @@ class Fence:
             try:
                 return self.once(change, step)
             except DBAPIError as error:
-                if not error.connection_invalidated and not isinstance(error, OperationalError):
+                if not is_outage(error):
                     raise
                 self.endure(error)
+
+    def tried(self, change: Callable[[AttemptService], object], step: str) -> bool:
+        """Whether Postgres took it."""
+        try:
+            self.once(change, step)
+        except DBAPIError as error:
+            if not is_outage(error):
+                raise
+            log.warning("told later: Postgres is away", job=self._claim.job_id, step=step, error=str(error)[:300])
+            return False
+        return True
 
     def endure(self, error: DBAPIError) -> None:
         log.warning("waiting for Postgres", job=self._claim.job_id, error=str(error)[:300])
         if self._is_stale():
             raise StaleAttempt from error
         time.sleep(PATIENCE_SECONDS)
+
+
+def is_outage(error: DBAPIError) -> bool:
+    return error.connection_invalidated or isinstance(error, OperationalError)

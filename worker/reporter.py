@@ -120,16 +120,19 @@ class Reporter:
         if "loss" in said.values:
             self._pace.append((said.step, time.monotonic()))
 
-    def flush_if_due(self) -> None:
+    def flush_if_due(self) -> bool:
         """Store what waits, once a second at most and not before the plan that it belongs to; an unreachable Postgres
-        leaves it waiting."""
+        leaves it waiting. Whether it was due, and Postgres is not known to be away."""
         if not self.total_steps or time.monotonic() - self._flushed_at < FLUSH_SECONDS:
-            return
+            return False
         try:
             self.flush()
         except DBAPIError as error:
             log.warning("metrics wait for Postgres", job=self._claim.job_id, error=str(error)[:300])
-        self._flushed_at = time.monotonic()
+            return False
+        finally:
+            self._flushed_at = time.monotonic()
+        return True
 
     def flush(self) -> None:
         """Store all that waits. DBAPIError if Postgres is away, StaleAttempt if the attempt is lost."""

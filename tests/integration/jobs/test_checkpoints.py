@@ -1,22 +1,29 @@
 """Which checkpoints stay in storage, and which of them an attempt goes on from."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Checkpoint, DeadObject
 from app.dispatcher import Dispatcher
 from app.domain.artifact import StoredFile
+from app.domain.event import Evaluated
+from app.domain.job import JobPhase
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim
+from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
 from tests.integration.jobs.conftest import events_of
+from worker import fence
 from worker.attempt import Attempt
+from worker.training.protocol import CheckpointWritten, Happened, PhaseEntered
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]
@@ -135,3 +142,53 @@ def test_a_checkpoints_files_are_checked_when_fetched(storage: Storage, tmp_path
     wrong = StoredFile(**stored.model_dump() | {"sha256": "0" * 64})
     with pytest.raises(OSError, match="has digest"):
         storage.fetch(wrong, tmp_path / "fetched")
+
+
+@contextmanager
+def no_connections(database_url: str) -> Iterator[None]:
+    """An outage of this one database."""
+    url = make_url(database_url)
+    server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
+    with psycopg.connect(**server) as admin:
+        admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS false")
+        admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.database}'")
+        try:
+            yield
+        finally:
+            admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true")
+
+
+def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    attempt_of: Callable[[Claim], Attempt],
+) -> None:
+    """Checkpoints do not queue up on the disk behind words that cannot be told; and those are not lost."""
+    monkeypatch.setattr(fence, "PATIENCE_SECONDS", 0.1)
+    id, held = post(), claim()
+    attempt = attempt_of(held)
+    attempt.folder.mkdir(parents=True)
+    attempt.reporter.open(attempt.folder)
+    attempt.words.hear(JobPhase.training)
+    folders = [attempt.folder / f"step-{step}" for step in range(1, 6)]
+    with no_connections(database_url):
+        for step, folder in enumerate(folders, start=1):
+            folder.mkdir()
+            (folder / "w.bin").write_text("weights")
+            attempt._carry_on(PhaseEntered(phase=JobPhase.evaluating))
+            attempt._carry_on(Happened(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1)))
+            attempt._carry_on(PhaseEntered(phase=JobPhase.training))
+            attempt._carry_on(CheckpointWritten(step=step, path=folder))
+        assert len([folder for folder in folders if folder.exists()]) <= 2, "one under way, and the newest"
+        assert folders[-1].exists()
+    attempt.words.follow()
+    with transaction(sessions) as session:
+        assert JobService(session).get(held.project_id, id).phase == JobPhase.training
+        told = [event for event in events_of(session, held.project_id, id)[3:] if event != "checkpoint_saved"]
+        assert told == ["phase_changed", "evaluated", "phase_changed"] * len(folders), "in order"
+    attempt.uploads.shutdown()
+    assert kept(sessions, id)[0] == (1, 5)
+    attempt.reporter.close()
