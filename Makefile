@@ -52,8 +52,10 @@ $(VENV)/bench-installed: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 
-bench: $(VENV)/bench-installed  ## measure against TRL and transformers (an hour; BENCH=--quick: ten minutes)
+ALONE := inspection upload starts metrics_range
+bench: $(VENV)/bench-installed  ## measure against TRL and transformers, then the service (an hour; BENCH=--quick: ten minutes)
 	@$(BIN)/python -m benchmarks $(BENCH)
+	@$(if $(BENCH),,for name in $(ALONE); do $(BIN)/python -m benchmarks.$$name --output benchmarks/results/$$name.json || exit 1; done)
 
 up: $(VENV)/installed  ## start the local stack in the foreground
 	@$(BIN)/tunewright up $(if $(DATA_DIR),--data-dir $(DATA_DIR))
