@@ -1,6 +1,7 @@
 """What the server and the light worker do with previews and overlaps when they are killed at a failpoint."""
 
 import json
+import time
 from collections.abc import Callable
 
 from tests.chaos.stage import Stage, both
@@ -72,9 +73,16 @@ def give_back_study(stage: Stage, step: str) -> None:
     """A light worker that is asked to stop dies as it leaves a preview to another."""
     dataset = many(stage)
     asked = stage.client.create_preview(dataset.id, base_model="tiny")
+    seen = 0.0
+
+    def is_under_way() -> bool:
+        """In a process that began after the last one died, whose log may still be there."""
+        return any(log.stat().st_mtime > seen for log in stage.stack.folder.glob("work/inspections/preview-*/log"))
+
     for failpoint in both(step):
-        stage.stack.wait(lambda: any(stage.stack.folder.glob("work/inspections/preview-*/log")), "it is under way")
+        stage.stack.wait(is_under_way, "it is under way")
         stage.stack.arm(failpoint)
         stage.stack.kept["light"].process.terminate()
         stage.wait_until_fired(failpoint)
+        seen = time.time()
     assert stage.client.wait_for_preview(dataset.id, asked.id).state == "ready"

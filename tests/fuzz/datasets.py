@@ -19,6 +19,7 @@ from app.domain.problem import CODES, Problem
 from app.domain.record import RecordFormat, fits, is_blank, parse_line
 from app.domain.record_check import check_record
 from tests.fuzz.containers import CONTAINERS, PACKINGS, WRAPPINGS
+from worker.inspection.__main__ import ODD_FILENAME
 from worker.inspection.containers import Rows, Unreadable, read_rows
 from worker.inspection.inspect import Inspection, Kept
 from worker.inspection.screen import NOTHING, Screen
@@ -156,7 +157,9 @@ HARMS: Final = (
 )
 
 
-def inspect(folder: Path, name: str, data: bytes, named: RecordFormat | None) -> Inspected:
+def inspect(
+    folder: Path, name: str, data: bytes, named: RecordFormat | None, *, odd_filename: bool = False
+) -> Inspected:
     """`folder` may hold what another file has left."""
     kept = io.BytesIO()
     inspection = Inspection(folder, named, Kept(kept, good_only=False))
@@ -166,6 +169,8 @@ def inspect(folder: Path, name: str, data: bytes, named: RecordFormat | None) ->
         inspection.problems.note(error.line, error.finding)
         rows = Rows("jsonl", "none", "", True, iter(()))
     inspection.read(rows.blocks)
+    if odd_filename:
+        inspection.problems.note(1, ODD_FILENAME)
     hashes = folder / "hashes"
     inspection.conclude(hashes)
     problems = inspection.problems.in_order()

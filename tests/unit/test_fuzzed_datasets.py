@@ -20,3 +20,8 @@ def test_no_file_breaks_an_inspection(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + 5))
 def test_a_process_tells_the_same(seed: int, tmp_path: Path) -> None:
     check_in_process(seed, tmp_path)
+
+
+def test_other_columns_do_not_make_a_row_another_formats_unseen(tmp_path: Path) -> None:
+    """Texts with an instruction, and texts with an output, and then one with both."""
+    check_file(296_995, tmp_path)

@@ -57,6 +57,9 @@ class Column(NamedTuple):
     """Every row was seen with it."""
 
 
+OF_FORMATS: Final = frozenset[str]().union(*(keys for each in KEYS.values() for keys in each))
+
+
 class Screen:
     def __init__(self, format: RecordFormat) -> None:
         self._plain = PLAIN[format]
@@ -71,6 +74,8 @@ class Screen:
         """Of a good row that was not cleared: perhaps it has a key that none before it had, or lacks one."""
         more = {key: value for key, value in record.items() if key not in self._own}
         if any(isinstance(value, dict | list) or not is_name(key) for key, value in more.items()):
+            return
+        if not OF_FORMATS.isdisjoint(more):  # with others of them, a row would be of another format
             return
         known = dict(self._columns)
         for name in more.keys() - known.keys():
