@@ -1,8 +1,8 @@
 """What is quick to make again is not kept for backward.
 
 Norms and rotations keep their input for their own backward. Their output is as large, and is kept once more by the
-product that reads it; instead, that product makes it again: a tenth of a training's activations, for less than a
-hundredth of its time.
+product that reads it; instead, that product makes it again: a fifth of the activations of Gemma 3, for about a
+hundredth of the time.
 """
 
 from collections.abc import Callable
