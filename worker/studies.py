@@ -51,8 +51,8 @@ BYTES_A_CPU_SECOND = 20_000
 """Slowest rendering expected: conversations, each of whose turns has the template render all before it."""
 LEAST_FILE_BYTES = 2**30
 FAILED_ENDS = {
-    OUT_OF_MEMORY: (StudyFailure.out_of_memory, "The rows need more memory than a preview may use; preview fewer."),
-    FILE_TOO_LARGE: (StudyFailure.disk_full, "The rows' tokens take more room than a preview may use; preview fewer."),
+    OUT_OF_MEMORY: (StudyFailure.out_of_memory, "The rows need more memory than a preview may use; split the dataset."),
+    FILE_TOO_LARGE: (StudyFailure.disk_full, "Its tokens take more room than a preview may use; split the dataset."),
     DISK_FULL: (StudyFailure.disk_full, "The disk of the worker's work folder is full."),
     -24: (StudyFailure.too_slow, "Rendering the rows took more time than a preview of a file of this size may take."),
     -9: (StudyFailure.out_of_memory, "The kernel ended the preview's process, most likely for want of memory."),
