@@ -66,7 +66,12 @@ class TokenizingProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        """Asked of the system itself: `Popen.poll` calls a dead process alive as long as the reader waits for it."""
+        try:
+            ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # the reader has waited for it
+            return False
+        return ended is None
 
     def warm(self, folder: Path | None) -> Path | None:
         """Load the model's tokenizer beforehand; the folder, or None if there is none to load."""
