@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from transformers import AutoTokenizer
 
@@ -119,6 +120,16 @@ def test_one_that_cannot_start_is_no_wait(process: TokenizingProcess) -> None:
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(TrainingFailed, match="exit code -9"):
         process.warm(None)
+    assert not process.is_alive()
+
+
+def test_one_that_has_died_is_known_before_its_reader_has_waited_for_it(process: TokenizingProcess) -> None:
+    assert process.is_alive()
+    with process._process._waitpid_lock:  # type: ignore[attr-defined]  # as the reader holds it
+        os.kill(process.pid, signal.SIGKILL)
+        psutil.Process(process.pid).wait(timeout=10)
+        assert not process.is_alive()
+    process.close()
     assert not process.is_alive()
 
 
