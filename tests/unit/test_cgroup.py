@@ -85,13 +85,14 @@ def test_where_nobody_counts_nothing_is_seen(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_group() -> Iterator[Path]:
-    """A control group of its own with less memory than torch takes to import."""
+    """A control group of its own with less memory than a worker and torch's import take, and twice what a worker takes:
+    who it is that the kernel ends is settled long before memory is out."""
     v1, v2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     root, limit = (v1, "memory.limit_in_bytes") if v1.is_dir() else (v2, "memory.max")
     group = root / f"tunewright-test-{os.getpid()}"
     try:
         group.mkdir()
-        (group / limit).write_text(str(100 * 2**20))
+        (group / limit).write_text(str(200 * 2**20))
     except OSError as error:
         pytest.skip(f"no control group can be made here: {error}")
     yield group
