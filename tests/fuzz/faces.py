@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks import machine
 from tests.acceptance.conftest import ROOT, Stack, start_stack, stop_stack
 from tests.fixtures.tiny_models import build_tiny_model
+from tests.fuzz.supply import configure, make_supply
 
 CHECKS = (
     "not_a_server_error",
@@ -30,10 +31,13 @@ SLOW = "/jobs/{id}/stream"
 """Answers for as long as a job lives."""
 
 
-def check_face(stack: Stack, document: str, num_examples: int, seed: int, report: Path) -> dict[str, Any]:
+def check_face(
+    stack: Stack, document: str, settings: Path, num_examples: int, seed: int, report: Path
+) -> dict[str, Any]:
     """What Schemathesis says of the face that `document` describes, in numbers."""
     command = [
-        sys.executable, "-m", "schemathesis.cli", "run", f"{stack.reach['url']}{document}",
+        str(Path(sys.executable).with_name("st")), "--config-file", str(settings),
+        "run", f"{stack.reach['url']}{document}",
         "--header", f"Authorization: Bearer {(stack.data / 'api_key').read_text().strip()}",
         "--checks", ",".join(CHECKS), "--phases", ",".join(PHASES), "--max-examples", str(num_examples),
         "--seed", str(seed), "--exclude-path", SLOW, "--continue-on-failure", "--request-timeout", "60",
@@ -54,11 +58,10 @@ def check(documents: Sequence[str], num_examples: int, seed: int, reports: Path)
         try:
             add = ["add", "tiny", "--path", str(build_tiny_model(Path(folder) / "tiny"))]
             subprocess.run([sys.executable, "-m", "app.models", *add], cwd=ROOT, env=stack.environment(), check=True)
+            settings = configure(make_supply(stack, Path(folder)), Path(folder) / "schemathesis.toml")
             return [
-                check_face(
-                    stack, document, num_examples, seed, reports / f"{document.strip('/').replace('/', '-')}.log"
-                )
-                for document in documents
+                check_face(stack, document, settings, num_examples, seed, reports / f"face-{number}.log")
+                for number, document in enumerate(documents)
             ]
         finally:
             stop_stack(stack)
