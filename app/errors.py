@@ -3,11 +3,12 @@
 TunewrightError
 ├── Unauthorized 401, Forbidden 403
 ├── NotFound 404
-│   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, ArtifactNotFound,
-│       AdapterNotFound, ModelNotFound
+│   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
+│       ArtifactNotFound, AdapterNotFound, ModelNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, NotInspected,
-│       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending
+│       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
+│       CheckpointWithoutAdapter, AmbiguousName
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, BadModelFolder, BadDigest, DigestMismatch
 ├── TooLarge 413
@@ -84,6 +85,10 @@ class JobNotFound(NotFound):
     code, noun, listing = "job_not_found", "job", "/jobs"
 
 
+class CheckpointNotFound(NotFound):
+    code, noun, listing = "checkpoint_not_found", "checkpoint", "/jobs/{id}/checkpoints"
+
+
 class ArtifactNotFound(NotFound):
     code, noun, listing = "artifact_not_found", "artifact", "/jobs/{id}/artifacts"
 
@@ -146,6 +151,33 @@ class DatasetInUse(Conflict):
     def __init__(self, id: str, job_ids: list[str]) -> None:
         self.id, self.job_ids = id, job_ids
         super().__init__(f"Dataset {id} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
+
+
+class CheckpointInUse(Conflict):
+    code = "checkpoint_in_use"
+
+    def __init__(self, id: str, job_id: str) -> None:
+        self.id, self.job_id = id, job_id
+        super().__init__(f"Job {job_id} starts from checkpoint {id}; wait for its end, or cancel it first.")
+
+
+class CheckpointWithoutAdapter(Conflict):
+    code = "checkpoint_without_adapter"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(
+            f"Checkpoint {id} holds no adapter: it is of a full fine-tune, or an earlier release has stored it. The "
+            "job's result can be downloaded once it has succeeded."
+        )
+
+
+class AmbiguousName(Conflict):
+    code = "ambiguous_name"
+
+    def __init__(self, name: str, job_ids: list[str]) -> None:
+        self.name, self.job_ids = name, job_ids
+        super().__init__(f"{name!r:.300} names results of {', '.join(job_ids)}; say which is meant by its id instead.")
 
 
 class NotInspected(Conflict):

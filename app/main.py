@@ -12,6 +12,7 @@ from app.datasets.routes import router as datasets
 from app.db.session import connect, open_sessions, transaction
 from app.domain.caller import Caller
 from app.jobs.artifact_routes import router as artifacts
+from app.jobs.checkpoint_routes import router as checkpoints
 from app.jobs.metric_routes import router as metrics
 from app.jobs.routes import router as jobs
 from app.jobs.watch_routes import router as watching
@@ -70,6 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         watching,
         metrics,
         artifacts,
+        checkpoints,
         adapters,
         models,
         workers,
