@@ -103,6 +103,8 @@ class ModelNotFound(NotFound):
 
 class Conflict(TunewrightError):
     status, code = 409, "conflict"
+    passes: ClassVar[bool] = False
+    """Whether the same request may well be taken in a moment."""
 
 
 class JobFinal(Conflict):
@@ -197,7 +199,7 @@ class NothingToKeep(Conflict):
 
 
 class DatasetUploading(Conflict):
-    code = "dataset_uploading"
+    code, passes = "dataset_uploading", True
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -223,7 +225,7 @@ class ModelExists(Conflict):
 class RequestInProgress(Conflict):
     """A request with this Idempotency-Key is still at work; send yours again in a moment."""
 
-    code = "request_in_progress"
+    code, passes = "request_in_progress", True
 
 
 class BadRequest(TunewrightError):
