@@ -49,6 +49,9 @@ class ArtifactRepository:
         """By path."""
         return self._listed(Artifact.project_id == project_id, Artifact.job_id == job_id)
 
+    def of_kinds(self, project_id: str, job_ids: Sequence[str], kinds: Sequence[ArtifactKind]) -> Sequence[Artifact]:
+        return self._listed(Artifact.project_id == project_id, Artifact.job_id.in_(job_ids), Artifact.kind.in_(kinds))
+
     def of_adapter(self, project_id: str, adapter_id: str) -> Sequence[Artifact]:
         """By path, the archive among them."""
         return self._listed(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import cache
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -114,6 +115,8 @@ def adapter_of(checkpoint: Checkpoint) -> StoredFile:
     raise CheckpointWithoutAdapter(checkpoint.id)
 
 
+@cache
 def _starts_from_it() -> ColumnElement[bool]:
+    """Made once: see `app.jobs.queue.full_projects`."""
     user = Job.__table__.alias("user_job")
     return (user.c.start_id == Checkpoint.id) & (user.c.state.not_in(FINAL))

@@ -7,6 +7,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.datastructures import State
 
 from app.openai.envelope import envelope
+from app.openai.job_progress_routes import router as job_progress
+from app.openai.job_routes import router as jobs
 from app.web import problems
 
 DESCRIPTION = """OpenAI's API for files, uploads, models and fine-tuning, over the same things as Tunewright's own API
@@ -32,6 +34,8 @@ def create_face(state: State) -> FastAPI:
     face.state = state
     face.openapi = lambda: _described(face)  # type: ignore[method-assign]
     problems.install(face, envelope)
+    for router in (jobs, job_progress):
+        face.include_router(router)
     return face
 
 

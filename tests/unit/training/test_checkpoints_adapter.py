@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from peft import PeftModel
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -58,10 +58,6 @@ def test_it_loads_in_plain_peft(
     loaded = PeftModel.from_pretrained(base, folder)
     run.model.use(())
     torch.testing.assert_close(logits_of(loaded), logits_of(run.model.causal), atol=1e-4, rtol=1e-4)
-    saved = load_file(folder / "adapter_model.safetensors")
-    assert {name: each.shape for name, each in get_peft_model_state_dict(loaded).items()} == {
-        name: each.shape for name, each in saved.items()
-    }
 
 
 @pytest.mark.parametrize("adapter", KINDS.values(), ids=KINDS)
