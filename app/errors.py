@@ -4,13 +4,13 @@ TunewrightError
 ├── Unauthorized 401, Forbidden 403
 ├── NotFound 404
 │   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
-│       ArtifactNotFound, AdapterNotFound, ModelNotFound
+│       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, NotInspected,
+│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult, NotInspected,
 │       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
 │       CheckpointWithoutAdapter, AmbiguousName
 ├── BadRequest 400
-│   └── BadCursor, NotJson, BadMultipart, BadModelFolder, BadDigest, DigestMismatch
+│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
@@ -98,7 +98,11 @@ class AdapterNotFound(NotFound):
 
 
 class ModelNotFound(NotFound):
-    code, noun, listing = "model_not_found", "base model", "/models"
+    code, noun, listing = "model_not_found", "model", "/models"
+
+
+class FileNotFound(NotFound):
+    code, noun, listing = "file_not_found", "file", "/files"
 
 
 class Conflict(TunewrightError):
@@ -182,6 +186,14 @@ class AmbiguousName(Conflict):
         super().__init__(f"{name!r:.300} names results of {', '.join(job_ids)}; say which is meant by its id instead.")
 
 
+class FileOfResult(Conflict):
+    code = "file_of_result"
+
+    def __init__(self, id: str, job_id: str) -> None:
+        self.id, self.job_id = id, job_id
+        super().__init__(f"File {id} is a result of {job_id} and goes with it; delete the model, or that job.")
+
+
 class NotInspected(Conflict):
     code = "not_inspected"
 
@@ -244,6 +256,14 @@ class NotJson(BadRequest):
 
 class BadMultipart(BadRequest):
     code = "bad_multipart"
+
+
+class NotDeletable(BadRequest):
+    code = "not_deletable"
+
+    def __init__(self, id: str, why: str) -> None:
+        self.id = id
+        super().__init__(f"{id} cannot be deleted here: {why}.")
 
 
 class BadModelFolder(BadRequest):

@@ -300,6 +300,7 @@ class Artifact(Base):
 
     __table_args__ = (
         Index("uq_artifacts_job_id_path", "job_id", "path", unique=True),
+        Index("ix_artifacts_page", "project_id", "created_at", "id"),
         Index(None, "adapter_id"),
         Index(None, "storage_key"),
     )

@@ -24,6 +24,10 @@ class ArtifactKind(StrEnum):
     """`skipped_rows.jsonl`: the rows that were left out, and why."""
 
 
+RESULT_FILES: Final = (ArtifactKind.archive, ArtifactKind.step_metrics)
+"""What OpenAI's face shows among the files."""
+
+
 class StoredFile(BaseModel):
     """Bytes that storage holds under `key`; `sha256` is lower-case hex."""
 

@@ -50,6 +50,13 @@ def find_named(session: Session, project_id: str, name: str) -> Named | None:
     return things[0] if things else None
 
 
+def fully_tuned(session: Session, project_id: str) -> Sequence[Job]:
+    """Jobs whose results are whole models, newest first."""
+    made = select(Artifact.job_id).where(Artifact.project_id == project_id, Artifact.kind == ArtifactKind.model)
+    query = select(Job).where(Job.project_id == project_id, Job.method == "full", Job.id.in_(made))
+    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc())).all()
+
+
 def _ending_in(session: Session, project_id: str, end: str) -> Sequence[Job]:
     query = select(Job).where(Job.project_id == project_id, func.right(Job.id, END) == end).order_by(Job.id)
     return session.scalars(query).all()

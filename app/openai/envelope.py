@@ -107,8 +107,8 @@ def _message(request: Request, problem: Problem) -> str:
 def _param(request: Request, problem: Problem) -> str | None:
     if problem.errors:
         return param_of(problem.errors[0].pointer)
-    id = getattr(problem.cause, "id", None)
-    return next((name for name, value in request.path_params.items() if id is not None and value == id), None)
+    to_blame = {getattr(problem.cause, "id", None), getattr(problem.cause, "name", None)}
+    return next((name for name, value in request.path_params.items() if value in to_blame), None)
 
 
 def param_of(pointer: str) -> str | None:

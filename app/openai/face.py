@@ -7,8 +7,11 @@ from fastapi_offline import FastAPIOffline
 from starlette.datastructures import State
 
 from app.openai.envelope import envelope
+from app.openai.file_routes import router as files
 from app.openai.job_progress_routes import router as job_progress
 from app.openai.job_routes import router as jobs
+from app.openai.model_routes import router as models
+from app.openai.upload_routes import router as uploads
 from app.web import problems
 
 DESCRIPTION = """OpenAI's API for files, uploads, models and fine-tuning, over the same things as Tunewright's own API
@@ -34,7 +37,7 @@ def create_face(state: State) -> FastAPI:
     face.state = state
     face.openapi = lambda: _described(face)  # type: ignore[method-assign]
     problems.install(face, envelope)
-    for router in (jobs, job_progress):
+    for router in (files, uploads, models, jobs, job_progress):
         face.include_router(router)
     return face
 

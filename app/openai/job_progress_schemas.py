@@ -7,8 +7,7 @@ from app.db.tables import Checkpoint, Job, JobEvent
 from app.domain.metric import MetricPoint
 from app.jobs.history import EventPlace, PointPlace
 from app.jobs.names import checkpoint_name
-from app.openai.job_schemas import Wire
-from app.openai.wire import unix
+from app.openai.wire import Wire, unix
 
 EVENT_ID: Final = re.compile(r"ftevent-([0-9a-f]{24})-(\d{1,18})(?:-(\d{1,18}))?")
 METRICS: Final = {

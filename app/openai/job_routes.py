@@ -104,7 +104,8 @@ def create_fine_tuning_job(
 def list_fine_tuning_jobs(
     request: Request, caller: CallerDep, session: SessionDep, after: AfterDep = None, limit: LimitDep = 20
 ) -> FineTuningJobList:
-    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated."""
+    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated;
+    `metadata=null` finds those without."""
     pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
     metadata = {match[1]: value for match, value in pairs if match}
     service, place = JobService(session), None
@@ -114,7 +115,8 @@ def list_fine_tuning_jobs(
         except JobNotFound as error:
             raise InvalidSpec([FieldError("/after", error.code, str(error))]) from error
         place = Cursor(last.created_at, last.id)
-    jobs = service.list(caller.project_id, JobFilter(metadata=metadata), limit, place)
+    wanted = JobFilter(metadata=metadata, without_metadata=request.query_params.get("metadata") == "null")
+    jobs = service.list(caller.project_id, wanted, limit, place)
     return FineTuningJobList(data=_shown(session, jobs[:limit]), has_more=len(jobs) > limit)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from app.db.tables import Artifact, Job
 from app.domain.artifact import ArtifactKind
@@ -11,7 +11,7 @@ from app.domain.job import FINAL, FailureReason, JobState
 from app.domain.spec import LEARNING_RATES, JobSpec
 from app.jobs.names import fine_tuned_name
 from app.jobs.schemas import JobOut
-from app.openai.wire import unix
+from app.openai.wire import Wire, unix
 
 Status = Literal["validating_files", "queued", "running", "pausing", "paused", "succeeded", "failed", "cancelled"]
 STATUSES: Final[dict[JobState, Status]] = {
@@ -58,10 +58,6 @@ EXAMPLE: Final[dict[str, Any]] = {
     "metadata": {"team": "support"},
     "error": None,
 }
-
-
-class Wire(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Error(Wire):
@@ -122,7 +118,7 @@ class FineTuningJob(Wire):
     hyperparameters: Hyperparameters
     method: MethodOut
     integrations: list[dict[str, Any]] | None
-    metadata: dict[str, str]
+    metadata: dict[str, str] | None
     error: Error | None
     tunewright: dict[str, Any]
     """What the native API tells beside it: `spec`, `state`, `phase`, `step`, `total_steps`, `adapter_id`."""
@@ -166,7 +162,7 @@ def shown(job: Job, around: Surroundings) -> FineTuningJob:
         hyperparameters=_hyperparameters(spec),
         method=_method(spec),
         integrations=_integrations(job.spec),
-        metadata=job.metadata_,
+        metadata=job.metadata_ or None,
         error=_error(job),
         tunewright={
             "spec": out.spec.model_dump(mode="json"),

@@ -3,6 +3,12 @@
 from datetime import datetime
 from typing import overload
 
+from pydantic import BaseModel, ConfigDict
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
 
 @overload
 def unix(at: datetime) -> int: ...
