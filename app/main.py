@@ -22,6 +22,7 @@ from app.storage import Storage
 from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
 from app.web import health, problems
+from app.webhooks.routes import router as webhooks
 from app.workers.routes import router as workers
 
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
@@ -73,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         adapters,
         models,
         workers,
+        webhooks,
         health.router,
     ):
         app.include_router(router)
