@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app import logs, outbox
 from app.datasets.service import DatasetService
+from app.db.answered_creates import forget_created
 from app.db.kept_answers import forget_answers
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.job import JobState
@@ -90,6 +91,7 @@ class Dispatcher:
         self.collector.collect()
         with transaction(self.sessions, "forget") as session:
             forget_answers(session)
+            forget_created(session)
             for id in WorkerService(session).forget_unseen():
                 log.info("forgot a worker unseen for a day", worker=id)
 

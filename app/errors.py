@@ -3,14 +3,14 @@
 TunewrightError
 ├── Unauthorized 401, Forbidden 403
 ├── NotFound 404
-│   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, ArtifactNotFound,
-│       AdapterNotFound, ModelNotFound, WebhookNotFound, DeliveryNotFound
+│   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
+│       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, NotInspected,
-│       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending, TooManyWebhooks,
-│       DeliveryPending, WebhookDisabled
+│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult, NotInspected,
+│       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
+│       CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled
 ├── BadRequest 400
-│   └── BadCursor, NotJson, BadMultipart, BadModelFolder, BadDigest, DigestMismatch
+│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
@@ -85,6 +85,10 @@ class JobNotFound(NotFound):
     code, noun, listing = "job_not_found", "job", "/jobs"
 
 
+class CheckpointNotFound(NotFound):
+    code, noun, listing = "checkpoint_not_found", "checkpoint", "/jobs/{id}/checkpoints"
+
+
 class ArtifactNotFound(NotFound):
     code, noun, listing = "artifact_not_found", "artifact", "/jobs/{id}/artifacts"
 
@@ -94,7 +98,11 @@ class AdapterNotFound(NotFound):
 
 
 class ModelNotFound(NotFound):
-    code, noun, listing = "model_not_found", "base model", "/models"
+    code, noun, listing = "model_not_found", "model", "/models"
+
+
+class FileNotFound(NotFound):
+    code, noun, listing = "file_not_found", "file", "/files"
 
 
 class WebhookNotFound(NotFound):
@@ -107,6 +115,8 @@ class DeliveryNotFound(NotFound):
 
 class Conflict(TunewrightError):
     status, code = 409, "conflict"
+    passes: ClassVar[bool] = False
+    """Whether the same request may well be taken in a moment."""
 
 
 class JobFinal(Conflict):
@@ -157,6 +167,41 @@ class DatasetInUse(Conflict):
         super().__init__(f"Dataset {id} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
 
 
+class CheckpointInUse(Conflict):
+    code = "checkpoint_in_use"
+
+    def __init__(self, id: str, job_id: str) -> None:
+        self.id, self.job_id = id, job_id
+        super().__init__(f"Job {job_id} starts from checkpoint {id}; wait for its end, or cancel it first.")
+
+
+class CheckpointWithoutAdapter(Conflict):
+    code = "checkpoint_without_adapter"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(
+            f"Checkpoint {id} holds no adapter: it is of a full fine-tune, or an earlier release has stored it. The "
+            "job's result can be downloaded once it has succeeded."
+        )
+
+
+class AmbiguousName(Conflict):
+    code = "ambiguous_name"
+
+    def __init__(self, name: str, job_ids: list[str]) -> None:
+        self.name, self.job_ids = name, job_ids
+        super().__init__(f"{name!r:.300} names results of {', '.join(job_ids)}; say which is meant by its id instead.")
+
+
+class FileOfResult(Conflict):
+    code = "file_of_result"
+
+    def __init__(self, id: str, job_id: str) -> None:
+        self.id, self.job_id = id, job_id
+        super().__init__(f"File {id} is a result of {job_id} and goes with it; delete the model, or that job.")
+
+
 class NotInspected(Conflict):
     code = "not_inspected"
 
@@ -174,7 +219,7 @@ class NothingToKeep(Conflict):
 
 
 class DatasetUploading(Conflict):
-    code = "dataset_uploading"
+    code, passes = "dataset_uploading", True
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -200,7 +245,7 @@ class ModelExists(Conflict):
 class RequestInProgress(Conflict):
     """A request with this Idempotency-Key is still at work; send yours again in a moment."""
 
-    code = "request_in_progress"
+    code, passes = "request_in_progress", True
 
 
 class TooManyWebhooks(Conflict):
@@ -243,6 +288,14 @@ class NotJson(BadRequest):
 
 class BadMultipart(BadRequest):
     code = "bad_multipart"
+
+
+class NotDeletable(BadRequest):
+    code = "not_deletable"
+
+    def __init__(self, id: str, why: str) -> None:
+        self.id = id
+        super().__init__(f"{id} cannot be deleted here: {why}.")
 
 
 class BadModelFolder(BadRequest):

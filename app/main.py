@@ -12,23 +12,28 @@ from app.datasets.routes import router as datasets
 from app.db.session import connect, open_sessions, transaction
 from app.domain.caller import Caller
 from app.jobs.artifact_routes import router as artifacts
+from app.jobs.checkpoint_routes import router as checkpoints
 from app.jobs.metric_routes import router as metrics
 from app.jobs.routes import router as jobs
 from app.jobs.watch_routes import router as watching
 from app.keys.service import KeyService
 from app.models.routes import router as models
+from app.openai.face import create_face
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
 from app.web import health, problems
+from app.web.request_id import OPENAI_FACE, mark_answers
 from app.webhooks.routes import router as webhooks
 from app.workers.routes import router as workers
 
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
 
 Every route but the health checks wants `Authorization: Bearer <key>`. Errors are RFC 9457 problem+json; `code` is
-stable, `detail` says what to do."""
+stable, `detail` says what to do.
+
+OpenAI's client finds its own API under [/v1](/v1/docs), over the same things."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -62,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
+    mark_answers(app)
     problems.install(app)
     for router in (
         datasets,
@@ -71,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         watching,
         metrics,
         artifacts,
+        checkpoints,
         adapters,
         models,
         workers,
@@ -78,4 +85,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         health.router,
     ):
         app.include_router(router)
+    app.mount(OPENAI_FACE, create_face(app.state))
     return app

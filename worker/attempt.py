@@ -21,12 +21,11 @@ import structlog
 from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
-from app.adapters.service import AdapterService
-from app.datasets.service import DatasetService, format_of, rows_of
+from app.datasets.service import DatasetService, format_of
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain import place
-from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.artifact import ADAPTER_ARCHIVE, StoredFile
 from app.domain.event import Warned
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
@@ -36,16 +35,18 @@ from app.jobs.queue import Claim
 from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
-from app.storage import FAILURES, DamagedObject, Storage
-from worker.archive import write_archive
+from app.storage import FAILURES, Storage
+from worker.archive import pack_adapter, write_archive
 from worker.child import Child
 from worker.fence import Fence
+from worker.fetching import Fetching
 from worker.folders import attempt_folder, held
 from worker.limits import Limits, fault, verdict
 from worker.overlap import warn_of_overlap
 from worker.reporter import Heartbeat, Reporter
 from worker.room import Room
 from worker.spare import Spare
+from worker.step_metrics import STEP_METRICS, write_step_metrics
 from worker.training.protocol import (
     CheckpointWritten,
     Failed,
@@ -97,6 +98,8 @@ class Attempt:
         self.reporter = Reporter(self.fence, redis, claim)
         self.folder = attempt_folder(settings.work_dir, claim)
         self.words = Words(self.fence)
+        self.fetching = Fetching(storage, self.fence, claim, self.folder)
+        self.base_model_revision: str | None = None
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
@@ -143,7 +146,7 @@ class Attempt:
             self.fail(Failed(reason=FailureReason.model_unusable, message=str(error)))
             return
         except AdapterNotFound as error:
-            gone = f"The adapter that init_from names was deleted meanwhile. {error}"
+            gone = f"What init_from names was deleted meanwhile. {error}"
             self.fail(Failed(reason=FailureReason.adapter_missing, message=gone))
             return
         last = self.train(request)
@@ -171,9 +174,11 @@ class Attempt:
         self.words.enter(JobPhase.preparing)
         inputs = self.write(self._inputs, "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
-        checkpoint_path = self._fetched_checkpoint(inputs.checkpoints)
-        init_from_path = self._fetched_start(spec.init_from) if spec.init_from and not checkpoint_path else None
-        dataset = self._fetched("training.jsonl", inputs.dataset)
+        checkpoint_path = self.fetching.checkpoint(inputs.checkpoints)
+        start = inputs.job.start_id if checkpoint_path is None else None
+        init_from_path = self.fetching.start(start) if start else None
+        self.base_model_revision = inputs.model.revision
+        dataset = self.fetching.rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:
             compare = partial(warn_of_overlap, self.storage, self.folder, inputs.dataset, validation, self.write)
             self.uploaded.append((self.uploads.submit(compare), self.folder / "compared"))
@@ -187,7 +192,7 @@ class Attempt:
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,
             dataset_format=format_of(inputs.dataset),
-            validation_path=self._fetched("validation.jsonl", validation) if validation else None,
+            validation_path=self.fetching.rows("validation.jsonl", validation) if validation else None,
             validation_sha256=validation.sha256 if validation else None,
             validation_format=format_of(validation) if validation else None,
             checkpoint_path=checkpoint_path,
@@ -213,41 +218,6 @@ class Attempt:
             datasets.get(job.project_id, validation_id) if validation_id else None,
             attempt.checkpoints(),
         )
-
-    def _fetched(self, name: str, dataset: Dataset) -> Path:
-        self.storage.fetch(rows_of(dataset), self.folder / name)
-        return self.folder / name
-
-    def _fetched_checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:
-        """The furthest one that storage still has as it was written; the lost ones are told and given up."""
-        for checkpoint in checkpoints:
-            folder = self.folder / "resumed" / f"step-{checkpoint.step:08d}"
-            folder.mkdir(parents=True)
-            try:
-                for file in map(StoredFile.model_validate, checkpoint.files):
-                    self.storage.fetch(file, folder / file.path)
-            except (FileNotFoundError, DamagedObject) as error:
-                log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
-                shutil.rmtree(folder)
-                give_up = partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step)
-                self.write(give_up, "give_up_checkpoint")
-            else:
-                return folder
-        return None
-
-    def _fetched_start(self, id: str) -> Path:
-        """The files of the adapter that the job's own starts with."""
-        folder = self.folder / "init_from"
-        folder.mkdir()
-        parts = self.write(lambda own: AdapterService(own.session).parts(self.claim.project_id, id), "read_adapter")
-        for part in parts:
-            if part.kind == ArtifactKind.adapter:
-                file = StoredFile(path=part.path, key=part.storage_key, size=part.size, sha256=part.sha256)
-                try:
-                    self.storage.fetch(file, folder / part.path)
-                except FileNotFoundError as error:
-                    raise AdapterNotFound(id) from error
-        return folder
 
     def train(self, request: Request) -> Said:
         """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
@@ -342,6 +312,7 @@ class Attempt:
         """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
         first: whoever goes on from it measures none of them again."""
         try:
+            pack_adapter(said.path)
             files = self._stored(said.path, f"checkpoints/{said.step}")
         except FAILURES as error:
             text = (
@@ -351,7 +322,8 @@ class Attempt:
             self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)), "tell")
         else:
             self.flush()
-            self.write(lambda attempt: attempt.save_checkpoint(said.step, files), "save_checkpoint")
+            revision = self.base_model_revision
+            self.write(lambda attempt: attempt.save_checkpoint(said.step, files, revision), "save_checkpoint")
         shutil.rmtree(said.path, ignore_errors=True)
 
     def conclude(self, last: Said) -> None:
@@ -380,6 +352,7 @@ class Attempt:
         files = self._stored(result, "result")
         archive = self._archived(result) if (result / "adapter_config.json").exists() else None
         told = self._stored(reports, "reports") if reports else []
+        told.append(self._step_metrics())
         try:
             self.write(lambda attempt: attempt.publish(manifest, files, archive, told), "publish")
         except StaleAttempt:
@@ -388,9 +361,14 @@ class Attempt:
             self.write(AttemptService.release, "release")
 
     def _archived(self, result: Path) -> StoredFile:
-        path = self.folder / "adapter.tar"
+        path = self.folder / ADAPTER_ARCHIVE
         write_archive(result, path)
-        return self.storage.put_file(self._key("adapter.tar"), path, "adapter.tar")
+        return self.storage.put_file(self._key(ADAPTER_ARCHIVE), path, ADAPTER_ARCHIVE)
+
+    def _step_metrics(self) -> StoredFile:
+        path = self.folder / STEP_METRICS
+        write_step_metrics(path, self.fence, self.claim)
+        return self.storage.put_file(self._key(STEP_METRICS), path, STEP_METRICS)
 
     def _stored(self, folder: Path, under: str) -> list[StoredFile]:
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -49,6 +49,9 @@ class ArtifactRepository:
         """By path."""
         return self._listed(Artifact.project_id == project_id, Artifact.job_id == job_id)
 
+    def of_kinds(self, project_id: str, job_ids: Sequence[str], kinds: Sequence[ArtifactKind]) -> Sequence[Artifact]:
+        return self._listed(Artifact.project_id == project_id, Artifact.job_id.in_(job_ids), Artifact.kind.in_(kinds))
+
     def of_adapter(self, project_id: str, adapter_id: str) -> Sequence[Artifact]:
         """By path, the archive among them."""
         return self._listed(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
@@ -68,9 +71,16 @@ class ArtifactRepository:
 
     def bury(self, project_id: str, adapter_id: str) -> None:
         """Remove an adapter's artifacts; their stored bytes are left to the collector."""
-        where = (Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
-        keys = self.session.scalars(delete(Artifact).where(*where).returning(Artifact.storage_key)).all()
-        self.session.add_all(DeadObject(project_id=project_id, storage_key=key) for key in keys)
+        self._bury(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
+
+    def bury_model(self, project_id: str, job_id: str) -> None:
+        """The same of a fully fine-tuned model."""
+        self._bury(Artifact.project_id == project_id, Artifact.job_id == job_id, Artifact.kind == ArtifactKind.model)
+
+    def _bury(self, *where: ColumnElement[bool]) -> None:
+        buried = delete(Artifact).where(*where).returning(Artifact.project_id, Artifact.storage_key)
+        rows = self.session.execute(buried).all()
+        self.session.add_all(DeadObject(project_id=project_id, storage_key=key) for project_id, key in rows)
 
     def _listed(self, *where: ColumnElement[bool]) -> Sequence[Artifact]:
         return self.session.scalars(select(Artifact).where(*where).order_by(Artifact.path)).all()

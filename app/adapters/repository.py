@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sqlalchemy import delete, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from app.db.tables import Adapter
 from app.domain.page import Cursor
@@ -29,6 +29,11 @@ class AdapterRepository:
         if after:
             query = query.where(tuple_(Adapter.created_at, Adapter.id) < tuple_(after.created_at, after.id))
         return self.session.scalars(query.order_by(Adapter.created_at.desc(), Adapter.id.desc()).limit(limit + 1)).all()
+
+    def all(self, project_id: str) -> Sequence[Adapter]:
+        """Newest first, without their manifests."""
+        query = select(Adapter).where(Adapter.project_id == project_id).options(defer(Adapter.manifest))
+        return self.session.scalars(query.order_by(Adapter.created_at.desc(), Adapter.id.desc())).all()
 
     def delete(self, adapter: Adapter) -> None:
         self.session.execute(delete(Adapter).where(Adapter.project_id == adapter.project_id, Adapter.id == adapter.id))

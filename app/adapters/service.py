@@ -82,6 +82,10 @@ class AdapterService:
         self.artifacts.bury(project_id, id)
         self.adapters.delete(adapter)
 
+    def delete_model(self, project_id: str, job_id: str) -> None:
+        """Remove the files of the fully fine-tuned model that a job has made; the job stays."""
+        self.artifacts.bury_model(project_id, job_id)
+
     def _part(self, project_id: str, id: str, kind: ArtifactKind, path: str | None = None) -> Artifact:
         for artifact in self.parts(project_id, id):
             if artifact.kind == kind and path in (None, artifact.path):

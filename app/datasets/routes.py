@@ -3,14 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.orm import Session
 
 from app.datasets.repository import ProblemFilter
 from app.datasets.schemas import DatasetOut, ProblemOut, ProblemPage
 from app.datasets.service import DatasetService
-from app.datasets.upload import Upload, receive
-from app.domain.caller import Caller
+from app.datasets.upload import Upload, enter
 from app.domain.identity import new_id
 from app.domain.label import clean_filename, is_odd_filename
 from app.domain.page import NumberCursor
@@ -39,8 +36,9 @@ from app.settings import CENTURY_SECONDS
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.download import download
+from app.web.form import receive
 from app.web.idempotency import Created, OnceDep
-from app.web.incoming import BODY, entered, refuse_forms, store_body
+from app.web.incoming import BODY, refuse_forms, store_body
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
@@ -108,9 +106,10 @@ async def upload_dataset(
     Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`, preferences. A job may be posted at once; it
     waits."""
     id = new_id("file")
-    upload = await receive(request, storage, dataset_key(caller.project_id, id), settings.max_upload_bytes)
+    form = await receive(request, storage, dataset_key(caller.project_id, id), settings.max_upload_bytes)
+    upload = Upload(form.filename, form.stored, form.odd_filename)
     response.headers["Location"] = f"/datasets/{id}"
-    return await _enter(request, caller, id, upload, expires_after_seconds, format)
+    return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
 
 
 @router.put(
@@ -139,36 +138,7 @@ async def put_dataset(
     stored = await store_body(request, storage, key, settings.max_upload_bytes)
     upload = Upload(clean_filename(filename), stored, is_odd_filename(filename))
     response.headers["Location"] = f"/datasets/{id}"
-    return await _enter(request, caller, id, upload, expires_after_seconds, format)
-
-
-async def _enter(
-    request: Request, caller: Caller, id: str, upload: Upload, lasts: float | None, format: RecordFormat | None
-) -> DatasetOut:
-    state, project_id = request.app.state, caller.project_id
-    lasts = state.settings.dataset_ttl_seconds if lasts is None else lasts
-
-    def add(session: Session) -> DatasetOut:
-        service = DatasetService(session)
-        return DatasetOut.of(
-            service.add(
-                project_id,
-                id,
-                upload.filename,
-                upload.stored,
-                lasts,
-                format,
-                odd_filename=upload.odd_filename,
-            )
-        )
-
-    def find(session: Session) -> object:
-        return DatasetService(session).find(project_id, id)
-
-    def enter() -> DatasetOut:
-        return entered(state.sessions, state.storage, upload.stored, add, find, "upload_dataset")
-
-    return await run_in_threadpool(enter)
+    return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
 
 
 @router.get("", summary="List datasets", responses=problems(BadCursor))

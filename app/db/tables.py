@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, PrimaryKeyConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, PrimaryKeyConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
+from app.db.answered_creates import AnsweredCreate as AnsweredCreate
 from app.db.base import Base, created, project
 from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
@@ -16,6 +17,7 @@ from app.db.upload_tables import Upload as Upload
 from app.db.upload_tables import UploadPart as UploadPart
 from app.db.webhook_tables import Webhook as Webhook
 from app.db.webhook_tables import WebhookDelivery as WebhookDelivery
+from app.domain.identity import new_id
 
 
 class Project(Base):
@@ -194,6 +196,8 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    start_id: Mapped[str | None]
+    """Id of the adapter or checkpoint that `init_from` names. Such a checkpoint stays until the job is final."""
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
@@ -201,6 +205,8 @@ class Job(Base):
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
+        Index(None, "start_id", postgresql_where=text("start_id IS NOT NULL")),
+        Index("ix_jobs_id_end", "project_id", func.right(text("id"), 8)),
     )
 
 
@@ -257,9 +263,12 @@ class Checkpoint(Base):
     step: Mapped[int]
     files: Mapped[list[dict[str, Any]]]
     """`app.domain.artifact.StoredFile` each."""
+    id: Mapped[str] = mapped_column(default=lambda: new_id("ftckpt"))
+    base_model_revision: Mapped[str | None]
+    """Of the weights under training; null of one that an earlier release stored."""
     created_at: Mapped[datetime] = created()
 
-    __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "step"),)
+    __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "step"), Index("uq_checkpoints_id", "id", unique=True))
 
 
 class Adapter(Base):
@@ -293,6 +302,7 @@ class Artifact(Base):
 
     __table_args__ = (
         Index("uq_artifacts_job_id_path", "job_id", "path", unique=True),
+        Index("ix_artifacts_page", "project_id", "created_at", "id"),
         Index(None, "adapter_id"),
         Index(None, "storage_key"),
     )

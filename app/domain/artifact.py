@@ -1,8 +1,12 @@
 """Artifacts: immutable stored bytes with a kind, a size and a SHA-256."""
 
 from enum import StrEnum
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
+
+ADAPTER_ARCHIVE: Final = "adapter.tar"
+"""Name of an adapter's folder as one file, beside a result and in a checkpoint."""
 
 
 class ArtifactKind(StrEnum):
@@ -14,8 +18,14 @@ class ArtifactKind(StrEnum):
     """The adapter's folder as one tar file."""
     row_losses = "row_losses"
     """`row_losses.csv`: the training rows with their losses of the last epoch, the highest first."""
+    step_metrics = "step_metrics"
+    """`step_metrics.csv`: losses and accuracies by step."""
     skipped_rows = "skipped_rows"
     """`skipped_rows.jsonl`: the rows that were left out, and why."""
+
+
+RESULT_FILES: Final = (ArtifactKind.archive, ArtifactKind.step_metrics)
+"""What OpenAI's face shows among the files."""
 
 
 class StoredFile(BaseModel):

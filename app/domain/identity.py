@@ -1,14 +1,15 @@
-"""Ids: a prefix that names the noun, and 96 random bits. Uploads and parts have theirs as OpenAI writes them."""
+"""Ids: a prefix that names the noun, and 96 random bits. Uploads, parts and checkpoints have theirs as OpenAI
+writes them."""
 
 import re
 import secrets
 from typing import Final, Literal
 
 Noun = (
-    Literal["proj", "key", "file", "ftjob", "art", "adp", "model", "upload", "part", "preview", "overlap"]
+    Literal["proj", "key", "file", "ftjob", "ftckpt", "art", "adp", "model", "upload", "part", "preview", "overlap"]
     | Literal["webhook", "delivery", "evt"]
 )
-PATTERN: Final = re.compile(r"(?:[a-z]+-|upload_|part_)[0-9a-f]{24}")
+PATTERN: Final = re.compile(r"(?:[a-z]+-|upload_|part_|ftckpt_)[0-9a-f]{24}")
 
 
 def new_id(noun: Noun) -> str:
@@ -20,4 +21,4 @@ def is_id(text: str, noun: Noun) -> bool:
 
 
 def _prefix(noun: Noun) -> str:
-    return f"{noun}_" if noun in ("upload", "part") else f"{noun}-"
+    return f"{noun}_" if noun in ("upload", "part", "ftckpt") else f"{noun}-"

@@ -1,16 +1,28 @@
 """JobSpec: what a user asks for. Frozen, closed, and with every default in sight."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 Method = Literal["qlora", "lora", "full"]
+Objective = Literal["sft", "dpo"]
+LEARNING_RATES: Final[dict[Objective, dict[Method, float]]] = {
+    "sft": {"qlora": 2e-4, "lora": 2e-4, "full": 1e-5},
+    "dpo": {"qlora": 2e-5, "lora": 2e-5, "full": 1e-6},
+}
+"""What `auto` stands for. Preferences move a model that can answer already: a tenth of what answers take."""
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 MAX_RANK, MAX_ALPHA = 1024, 8192
 DatasetId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{24}$")]
-AdapterId = Annotated[str, StringConstraints(pattern=r"^adp-[0-9a-f]{24}$")]
+Start = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:adp-[0-9a-f]{24}|ftckpt_[0-9a-f]{24}|"
+        r"ft:[A-Za-z0-9._/-]{1,200}:[A-Za-z0-9_.-]{0,64}:[0-9a-f]{8}(?::ckpt-step-[0-9]{1,9})?)$"
+    ),
+]
 AdapterInit = Literal["default", "gaussian", "eva", "pissa", "olora"]
 REWRITING: frozenset[AdapterInit] = frozenset({"pissa", "olora"})
 """Inits that take what the adapter starts with out of the base weights."""
@@ -180,9 +192,10 @@ class JobSpec(SpecPart):
     """For `qlora` only, which fills it in."""
     adapter: Adapter | None = None
     """For `qlora` and `lora`, which fill it in."""
-    init_from: AdapterId | None = None
-    """An adapter of this project whose weights the new one starts with. It must be of the same base model; what
-    `adapter` leaves out is taken from it."""
+    init_from: Start | None = None
+    """What the new adapter's weights start with: an adapter or a checkpoint of this project, by its id (`adp-…`,
+    `ftckpt_…`) or its name (`ft:…`, `ft:…:ckpt-step-88`). It must be of the same base model; what `adapter` leaves out
+    is taken from it."""
     training: Training
     name: str | None = Field(default=None, min_length=1, max_length=200)
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -243,7 +256,7 @@ class JobSpec(SpecPart):
         """The spec with everything decided that the spec and the model's length limit alone decide."""
         training = self.training.model_copy(
             update={
-                "learning_rate": (1e-5 if self.method == "full" else 2e-4)
+                "learning_rate": LEARNING_RATES[self.objective][self.method]
                 if self.training.learning_rate == "auto"
                 else self.training.learning_rate,
                 "max_seq_len": min(2048, model_max_seq_len)

@@ -32,6 +32,7 @@ from app.errors import StaleAttempt
 from app.jobs.checkpoints import CheckpointRepository
 from app.jobs.deadline import seconds_left
 from app.jobs.metrics import MetricRepository
+from app.jobs.names import fine_tuned_name
 from app.jobs.queue import Claim, QueueRepository, held, owned
 from app.jobs.repository import JobRepository
 from app.outbox import ring
@@ -47,6 +48,7 @@ class AttemptService:
         self.jobs = JobRepository(session)
         self.queue = QueueRepository(session)
         self.stored = CheckpointRepository(session)
+        self.metrics = MetricRepository(session)
 
     def state(self) -> JobState | None:
         """The job's state while the attempt is still its own, else None."""
@@ -112,14 +114,14 @@ class AttemptService:
             last_metrics=func.coalesce(Job.last_metrics, cast({}, JSONB)).op("||")(cast(latest, JSONB)),
             estimated_finish_at=estimated_finish_at,
         )
-        MetricRepository(self.session).add(self.claim.project_id, self.claim.job_id, points)
+        self.metrics.add(self.claim.project_id, self.claim.job_id, points)
 
     def record_late(self, points: Sequence[MetricPoint]) -> None:
         """Store points of an attempt whose worker is dead. Not fenced: they are the attempt's own, whoever runs the job
         now, and the job itself shows nothing of them. Nothing if the job was deleted."""
         query = select(Attempt.number).where(*self._own_attempt()).with_for_update(read=True, key_share=True)
         if self.session.scalars(query).one_or_none() is not None:
-            MetricRepository(self.session).add(self.claim.project_id, self.claim.job_id, points)
+            self.metrics.add(self.claim.project_id, self.claim.job_id, points)
 
     def seconds_left(self) -> float | None:
         """Of the job's running time; None without a limit."""
@@ -134,12 +136,13 @@ class AttemptService:
         """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
         self._update_attempt(collected_at=None)
 
-    def save_checkpoint(self, step: int, files: Sequence[StoredFile]) -> None:
-        """Add it, and let go of those that are older than the spec wants kept. Another time is harmless."""
+    def save_checkpoint(self, step: int, files: Sequence[StoredFile], revision: str | None = None) -> None:
+        """Add it, and let go of those that are older than the spec wants kept, unless a job starts from them. Another
+        time is harmless. `revision` is that of the base model."""
         job = self._note([CheckpointSaved(step=step)])
-        self.stored.add(job.project_id, job.id, self.claim.attempt, step, files)
+        self.stored.add(job.project_id, job.id, self.claim.attempt, step, files, revision)
         keep = JobSpec.model_validate(job.spec).training.keep_checkpoints
-        self.stored.bury(self.checkpoints()[keep:])
+        self.stored.let_go(self.checkpoints()[keep:])
 
     def checkpoints(self) -> Sequence[Checkpoint]:
         """The furthest first, of whatever attempt."""
@@ -274,8 +277,3 @@ class AttemptService:
     def _own_attempt(self) -> tuple[ColumnElement[bool], ...]:
         project_id, job_id, number, _ = self.claim
         return Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number
-
-
-def fine_tuned_name(job: Job) -> str:
-    """`ft:<base model>:<suffix>:<end of the job's id>`."""
-    return f"ft:{job.base_model}:{job.spec['suffix'] or ''}:{job.id[-8:]}"

@@ -1,22 +1,27 @@
 """Checkpoints in the database; their bytes are in storage."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import cache
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import Checkpoint, DeadObject, Job
-from app.domain.artifact import StoredFile
+from app.domain.artifact import ADAPTER_ARCHIVE, StoredFile
+from app.domain.identity import is_id
 from app.domain.job import FINAL
+from app.errors import CheckpointInUse, CheckpointNotFound, CheckpointWithoutAdapter
 
 
 class CheckpointRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add(self, project_id: str, job_id: str, attempt: int, step: int, files: Sequence[StoredFile]) -> None:
+    def add(
+        self, project_id: str, job_id: str, attempt: int, step: int, files: Sequence[StoredFile], revision: str | None
+    ) -> None:
         """Again is no error."""
         row = {
             "project_id": project_id,
@@ -24,6 +29,7 @@ class CheckpointRepository:
             "attempt": attempt,
             "step": step,
             "files": [file.model_dump() for file in files],
+            "base_model_revision": revision,
         }
         self.session.execute(insert(Checkpoint).values(row).on_conflict_do_nothing())
 
@@ -36,16 +42,62 @@ class CheckpointRepository:
         )
         return self.session.scalars(query).all()
 
+    def at_step(self, project_id: str, job_id: str, step: int) -> Checkpoint | None:
+        """The latest attempt's."""
+        return next((each for each in self.of_job(project_id, job_id) if each.step == step), None)
+
+    def find(self, project_id: str, id: str, *, lock: bool = False) -> Checkpoint | None:
+        """`lock` keeps it from being let go of until the transaction ends."""
+        if not is_id(id, "ftckpt"):
+            return None
+        query = select(Checkpoint).where(Checkpoint.project_id == project_id, Checkpoint.id == id)
+        return self.session.scalars(query.with_for_update(read=True, key_share=True) if lock else query).one_or_none()
+
+    def get_of_job(self, project_id: str, job_id: str, id: str) -> Checkpoint:
+        found = self.find(project_id, id)
+        if found is None or found.job_id != job_id:
+            raise CheckpointNotFound(id)
+        return found
+
     def outlived(self, seconds: float, limit: int) -> Sequence[Checkpoint]:
-        """Those of jobs, of any project, that have been final for so long."""
+        """Those of jobs, of any project, that have been final for so long, and that no unfinished job starts from."""
         query = (
             select(Checkpoint)
             .join(Job, Job.id == Checkpoint.job_id)
-            .where(Job.state.in_(FINAL), Job.finished_at <= func.clock_timestamp() - timedelta(seconds=seconds))
+            .where(
+                Job.state.in_(FINAL),
+                Job.finished_at <= func.clock_timestamp() - timedelta(seconds=seconds),
+                ~exists().where(_starts_from_it()).correlate(Checkpoint),
+            )
             .limit(limit)
             .with_for_update(of=Checkpoint, skip_locked=True)
         )
-        return self.session.scalars(query).all()
+        return self._unused(self.session.scalars(query).all())
+
+    def let_go(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Remove those that no unfinished job starts from."""
+        ids = [each.id for each in checkpoints]
+        query = select(Checkpoint).where(Checkpoint.id.in_(ids)).order_by(Checkpoint.id).with_for_update()
+        self.bury(self._unused(self.session.scalars(query).all()))
+
+    def check_unused(self, project_id: str, job_id: str) -> None:
+        """CheckpointInUse if an unfinished job starts from one of the job's; they are locked."""
+        query = select(Checkpoint).where(Checkpoint.project_id == project_id, Checkpoint.job_id == job_id)
+        for checkpoint in self.session.scalars(query.with_for_update()).all():
+            if users := self.users(checkpoint.project_id, [checkpoint.id]):
+                raise CheckpointInUse(checkpoint.id, users[checkpoint.id])
+
+    def users(self, project_id: str, ids: Collection[str]) -> dict[str, str]:
+        """By checkpoint, an unfinished job that starts from it."""
+        query = select(Job.start_id, Job.id).where(
+            Job.project_id == project_id, Job.start_id.in_(ids), Job.state.not_in(FINAL)
+        )
+        return {start: job_id for start, job_id in self.session.execute(query) if start is not None}
+
+    def _unused(self, locked: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+        """Looked for again under the lock: a job may have been posted a moment before it was taken."""
+        used = {id for each in locked for id in self.users(each.project_id, [each.id])}
+        return [each for each in locked if each.id not in used]
 
     def bury(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Remove them; their stored bytes are left to the collector."""
@@ -53,3 +105,18 @@ class CheckpointRepository:
             keys = [file["key"] for file in checkpoint.files]
             self.session.add_all(DeadObject(project_id=checkpoint.project_id, storage_key=key) for key in keys)
             self.session.delete(checkpoint)
+
+
+def adapter_of(checkpoint: Checkpoint) -> StoredFile:
+    """Its adapter as one tar; CheckpointWithoutAdapter if it holds none, or an earlier release has stored it."""
+    for file in map(StoredFile.model_validate, checkpoint.files):
+        if file.path == ADAPTER_ARCHIVE:
+            return file
+    raise CheckpointWithoutAdapter(checkpoint.id)
+
+
+@cache
+def _starts_from_it() -> ColumnElement[bool]:
+    """Made once: see `app.jobs.queue.full_projects`."""
+    user = Job.__table__.alias("user_job")
+    return (user.c.start_id == Checkpoint.id) & (user.c.state.not_in(FINAL))

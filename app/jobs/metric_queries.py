@@ -108,3 +108,26 @@ EXPORT = """
         ORDER BY step
     ) TO STDOUT (FORMAT csv)
 """
+
+STEP_METRICS = {
+    "train_loss": "loss",
+    "train_accuracy": "token_accuracy",
+    "valid_loss": "validation_loss",
+    "valid_mean_token_accuracy": "validation_token_accuracy",
+}
+"""Columns of `step_metrics.csv` behind `step`, and the metrics that they show. No training measures `token_accuracy`
+yet."""
+BY_STEP = f"""
+    COPY (
+        SELECT step, {", ".join(f"max(value) FILTER (WHERE found.name = '{name}')" for name in STEP_METRICS.values())}
+        FROM unnest(CAST(%s AS bigint[]), CAST(%s AS text[]), CAST(%s AS bigint[]), CAST(%s AS bigint[]))
+             AS span (attempt, name, first, last)
+        CROSS JOIN LATERAL (
+            SELECT name, step, value FROM metric_values
+            WHERE project_id = %s AND job_id = %s AND attempt = span.attempt AND name = span.name
+              AND step BETWEEN span.first AND span.last
+        ) AS found
+        GROUP BY step
+        ORDER BY step
+    ) TO STDOUT (FORMAT csv)
+"""

@@ -5,7 +5,7 @@ measured. Buckets count whatever an attempt has measured; where a later attempt 
 goes through buckets, and what is left of them is read from narrower ones and from the values.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from app.db.buckets import WIDTHS
 from app.db.tables import MetricValue
 from app.domain.metric import MetricPoint
 from app.jobs.curve import ENDLESS, Piece, Span, clip, curve_spans, grid_over, pieces_of
-from app.jobs.metric_queries import ADD, EXPORT, FIRST_POINTS, GROUPS, MEASURED, POINTS_AT
+from app.jobs.metric_queries import ADD, BY_STEP, EXPORT, FIRST_POINTS, GROUPS, MEASURED, POINTS_AT
 
 POINT = (MetricValue.attempt, MetricValue.number, MetricValue.step, MetricValue.at)
 
@@ -111,6 +111,27 @@ class MetricRepository:
         with connection.cursor() as cursor, cursor.copy(EXPORT, place) as lines:
             return b"".join(lines)
 
+    def by_step(self, project_id: str, job_id: str, spans: Sequence[Span], first: int, last: int) -> bytes:
+        """The values of a range of steps as lines of CSV: the step, then the columns of `STEP_METRICS`."""
+        connection = self.session.connection().connection.driver_connection
+        assert isinstance(connection, psycopg.Connection)
+        parts = clip(spans, first, last)
+        if not parts:
+            return b""
+        place = (*_columns(Span, parts).values(), project_id, job_id)
+        with connection.cursor() as cursor, cursor.copy(BY_STEP, place) as lines:
+            return b"".join(lines)
+
+    def at(self, project_id: str, job_id: str, steps: Sequence[int]) -> dict[int, MetricPoint]:
+        """The curves' points at these steps, by step."""
+        spans = self.spans(project_id, job_id)
+        wanted = [
+            (span.attempt, span.name, step) for span in spans for step in steps if span.first <= step <= span.last
+        ]
+        if not wanted:
+            return {}
+        return {point.step: point for point in self._points_at(project_id, job_id, wanted)}
+
     def _first_points(self, project_id: str, job_id: str, spans: Sequence[Span], limit: int) -> list[MetricPoint]:
         """Spans follow each other by attempt, and share at most the step where one attempt ends and the next begins:
         a point beyond the limit tells that all before it are whole."""
@@ -136,6 +157,10 @@ class MetricRepository:
             for group in groups
             for _, step, attempt in (group.lowest, group.highest)
         }
+        return self._points_at(project_id, job_id, wanted)
+
+    def _points_at(self, project_id: str, job_id: str, wanted: Collection[tuple[int, str, int]]) -> list[MetricPoint]:
+        """Of each attempt, name and step."""
         attempts, names, steps = map(list, zip(*wanted, strict=True))
         bound = {"project_id": project_id, "job_id": job_id, "attempts": attempts, "names": names, "steps": steps}
         return _joined([], self.session.execute(POINTS_AT, bound).all())

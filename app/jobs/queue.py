@@ -200,6 +200,12 @@ class QueueRepository:
         )
         return self.session.scalars(query).all()
 
+    def inspecting(self, project_id: str, ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that wait for a dataset to arrive or to be inspected."""
+        of_these = (Job.project_id == project_id, Job.id.in_(ids), Job.state == JobState.queued)
+        unready = uses_dataset_in(DatasetState.uploading, DatasetState.inspecting)
+        return set(self.session.scalars(select(Job.id).where(*of_these, unready)))
+
     def position(self, job: Job) -> int:
         """Place of a queued job in the order of the claim, from 1, whatever those before it wait for."""
         older = tuple_(Job.created_at, Job.id) < tuple_(job.created_at, job.id)

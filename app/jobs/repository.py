@@ -23,6 +23,7 @@ class JobFilter(NamedTuple):
     created_after: datetime | None = None
     created_before: datetime | None = None
     metadata: dict[str, str] = {}  # noqa: RUF012 - never written
+    without_metadata: bool = False
 
 
 class JobRepository:
@@ -58,6 +59,8 @@ class JobRepository:
             query = query.where(Job.created_at < wanted.created_before)
         if wanted.metadata:
             query = query.where(Job.metadata_.contains(wanted.metadata))
+        if wanted.without_metadata:
+            query = query.where(Job.metadata_ == {})
         return self.session.scalars(newest_first(query, limit, after)).all()
 
     def adapter_ids(self, project_id: str, job_ids: Collection[str]) -> dict[str, str]:

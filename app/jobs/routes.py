@@ -13,6 +13,7 @@ from app.errors import (
     AlreadyCancelling,
     AlreadyPaused,
     BadCursor,
+    CheckpointInUse,
     IdempotencyKeyReused,
     InvalidSpec,
     JobFinal,
@@ -140,9 +141,11 @@ def retry_job(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) ->
     return once.answer(lambda: _posted(service, service.retry(caller.project_id, id)))
 
 
-@router.delete("/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinal))
+@router.delete(
+    "/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinal, CheckpointInUse)
+)
 def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Remove a final job with its events, metrics, artifacts and adapter. There is no way back."""
+    """Remove a final job with its events, metrics, checkpoints, artifacts and adapter. There is no way back."""
     JobService(session).delete(caller.project_id, id)
 
 

@@ -21,6 +21,7 @@ from app.domain.job import FINAL, JobState
 from app.domain.page import Cursor
 from app.domain.spec import JobSpec
 from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
+from app.jobs.checkpoints import CheckpointRepository
 from app.jobs.repository import JobFilter, JobRepository
 from app.jobs.spec_check import SpecCheck
 from app.jobs.waiting import Waiting, waiting
@@ -34,7 +35,8 @@ class JobService:
 
     def submit(self, project_id: str, raw: object, retry_of: str | None = None) -> Job:
         """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and bell are one write."""
-        spec = SpecCheck(self.session, project_id).check(raw)
+        check = SpecCheck(self.session, project_id)
+        spec = check.check(raw)
         job = Job(
             id=new_id("ftjob"),
             project_id=project_id,
@@ -48,6 +50,7 @@ class JobService:
             min_memory_gb=spec.resources.min_memory_gb,
             device=spec.resources.device,
             retry_of=retry_of,
+            start_id=check.start_id,
         )
         self.jobs.add(job, JobCreated(retry_of=retry_of))
         datasets = DatasetService(self.session)
@@ -132,6 +135,7 @@ class JobService:
         job = self.jobs.get(project_id, id, lock=True)
         if JobState(job.state) not in FINAL:
             raise JobNotFinal(id, job.state)
+        CheckpointRepository(self.session).check_unused(project_id, id)
         self.jobs.delete(job)
 
     def log_tail(self, project_id: str, id: str) -> str:

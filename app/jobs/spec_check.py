@@ -23,6 +23,8 @@ class SpecCheck:
         self.datasets = DatasetService(session)
         self.starts = WarmStart(session, project_id)
         self.project_id = project_id
+        self.start_id: str | None = None
+        """What `init_from` of the checked spec stands for."""
 
     def check(self, raw: object) -> JobSpec:
         """The filled spec. What is checked against the world is read from the raw body, so that one bad field does
@@ -43,6 +45,7 @@ class SpecCheck:
             spec = shaped_as(spec, start, errors)
         if errors or spec is None or model is None:
             raise InvalidSpec(errors)
+        self.start_id = start.id if start else None
         return spec.filled(model.max_seq_len)
 
     def _check_model(self, raw: dict[str, Any], errors: list[FieldError]) -> BaseModel | None:

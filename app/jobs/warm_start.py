@@ -1,49 +1,94 @@
 """`init_from`: may this adapter be the start of a new one? What is given agrees with it, the rest is taken from it."""
 
+from typing import NamedTuple
+
 from sqlalchemy.orm import Session
 
 from app.adapters.service import AdapterService
-from app.db.tables import Adapter, BaseModel
+from app.db.tables import Adapter, BaseModel, Checkpoint, Job
 from app.domain import spec as domain
-from app.errors import AdapterNotFound, FieldError
+from app.domain.identity import is_id
+from app.errors import AdapterNotFound, AmbiguousName, CheckpointWithoutAdapter, FieldError
+from app.jobs.checkpoints import CheckpointRepository, adapter_of
+from app.jobs.names import find_named
+from app.jobs.repository import JobRepository
 
 SHAPE = ("rank", "alpha", "target_modules", "use_rslora", "use_dora")
 """What an adapter's weights mean depends on these."""
 
 
+class Start(NamedTuple):
+    """An adapter's or a checkpoint's weights, and how they came about."""
+
+    id: str
+    shown: str
+    """What it is, in an error's words."""
+    base_model: str
+    revision: str | None
+    adapter: domain.Adapter
+    """As its files are."""
+
+
 class WarmStart:
     def __init__(self, session: Session, project_id: str) -> None:
+        self.session, self.project_id = session, project_id
         self.adapters = AdapterService(session)
-        self.project_id = project_id
+        self.checkpoints = CheckpointRepository(session)
 
-    def check(self, id: str, model: BaseModel | None, errors: list[FieldError]) -> Adapter | None:
-        """The adapter, if it exists and was trained on these very weights."""
+    def check(self, asked: str, model: BaseModel | None, errors: list[FieldError]) -> Start | None:
+        """The start, if it exists and was trained on these very weights. A checkpoint is kept from being let go of
+        until the transaction ends."""
         try:
-            adapter = self.adapters.get(self.project_id, id)
-        except AdapterNotFound as error:
+            start = self._find(asked)
+        except (AdapterNotFound, AmbiguousName, CheckpointWithoutAdapter) as error:
             errors.append(FieldError("/init_from", error.code, str(error)))
             return None
-        revision = adapter.manifest["base_model"]["revision"]
-        if model is not None and (adapter.base_model, revision) != (model.name, model.revision):
+        if start is None:
+            errors.append(_unknown(asked))
+            return None
+        if model is not None and (start.base_model, start.revision) != (model.name, model.revision):
             message = (
-                f"Adapter {id} was trained on {adapter.base_model} at revision {revision} and fits no other weights; "
-                f"{model.name} is at revision {model.revision}."
+                f"{start.shown} was trained on {start.base_model} at revision {start.revision} and fits no other "
+                f"weights; {model.name} is at revision {model.revision}."
             )
             errors.append(FieldError("/init_from", "base_model_differs", message))
             return None
-        return adapter
+        return start
+
+    def _find(self, asked: str) -> Start | None:
+        if is_id(asked, "adp"):
+            return of_adapter(self.adapters.get(self.project_id, asked))
+        named = find_named(self.session, self.project_id, asked)
+        if named is not None and named.adapter is not None:
+            return of_adapter(named.adapter)
+        id = named.checkpoint.id if named and named.checkpoint else asked
+        checkpoint = self.checkpoints.find(self.project_id, id, lock=True)
+        return self._of_checkpoint(checkpoint) if checkpoint else None
+
+    def _of_checkpoint(self, checkpoint: Checkpoint) -> Start:
+        job: Job = JobRepository(self.session).get(self.project_id, checkpoint.job_id)
+        adapter_of(checkpoint)
+        saved = domain.Adapter.model_validate(job.spec["adapter"]).as_saved()
+        revision = checkpoint.base_model_revision
+        return Start(checkpoint.id, f"Checkpoint {checkpoint.id}", job.base_model, revision, saved)
 
 
-def shaped_as(spec: domain.JobSpec, start: Adapter, errors: list[FieldError]) -> domain.JobSpec:
+def of_adapter(adapter: Adapter) -> Start:
+    saved = domain.Adapter.model_validate(adapter.manifest["spec"]["adapter"]).as_saved()
+    revision = adapter.manifest["base_model"]["revision"]
+    return Start(adapter.id, f"Adapter {adapter.id}", adapter.base_model, revision, saved)
+
+
+def shaped_as(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> domain.JobSpec:
     """The spec with what its `adapter` leaves out as `start` has it."""
-    theirs = domain.Adapter.model_validate(start.manifest["spec"]["adapter"]).as_saved().model_dump()
+    theirs = start.adapter.model_dump()
     given = spec.adapter.model_dump(exclude_unset=True) if spec.adapter else {}
     for field in SHAPE:
         if field in given and _comparable(given[field]) != _comparable(theirs[field]):
-            message = f"Adapter {start.id} has {theirs[field]!r:.200} here, not {given[field]!r:.80}; leave it out."
+            message = f"{start.shown} has {theirs[field]!r:.200} here, not {given[field]!r:.80}; leave it out."
             errors.append(FieldError(f"/adapter/{field}", "differs_from_init_from", message))
     if theirs["rank"] > domain.MAX_RANK or theirs["alpha"] > domain.MAX_ALPHA:
-        message = f"Adapter {start.id} has rank {theirs['rank']} and alpha {theirs['alpha']:g}, more than a job can."
+        message = f"{start.shown} has rank {theirs['rank']} and alpha {theirs['alpha']:g}, more than a job can."
         errors.append(FieldError("/init_from", "adapter_too_large", message))
     return spec if errors else spec.model_copy(update={"adapter": domain.Adapter.model_validate(theirs | given)})
 
@@ -51,3 +96,11 @@ def shaped_as(spec: domain.JobSpec, start: Adapter, errors: list[FieldError]) ->
 def _comparable(value: object) -> object:
     """Names of modules in any order."""
     return set(value) if isinstance(value, list) else value
+
+
+def _unknown(asked: str) -> FieldError:
+    message = (
+        f"This project has no adapter or checkpoint {asked!r:.300}; GET /adapters and GET /jobs/{{id}}/checkpoints "
+        "list them. A fully fine-tuned model is none, and checkpoints go some days after their job's end."
+    )
+    return FieldError("/init_from", "start_not_found", message)

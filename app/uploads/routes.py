@@ -3,15 +3,9 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
-from sqlalchemy.orm import Session
 
-from app.db.session import Sessions, transaction
-from app.db.tables import Upload
-from app.domain.identity import new_id
-from app.domain.label import clean_filename, is_odd_filename
-from app.domain.place import part_key
+from app.domain.artifact import StoredFile
 from app.domain.upload import MAX_PART_BYTES
 from app.errors import (
     BadCursor,
@@ -28,14 +22,14 @@ from app.errors import (
     UploadNotFound,
     UploadNotPending,
 )
-from app.settings import Settings
+from app.uploads.intake import begin, enter_part
 from app.uploads.schemas import CompletionIn, PartOut, UploadIn, UploadOut, UploadSummary
 from app.uploads.service import UploadService
 from app.web.auth import CallerDep
 from app.web.body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.idempotency import Created, OnceDep
-from app.web.incoming import BODY, entered, refuse_forms, store_body
+from app.web.incoming import BODY, refuse_forms, store_body
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
@@ -66,25 +60,10 @@ def post_upload(
     What is not completed within a day (`TUNEWRIGHT_UPLOAD_TTL_SECONDS`) is given up."""
 
     def make() -> Created:
-        upload = _begin(UploadService(session), caller.project_id, settings, parsed(UploadIn, raw))
+        upload = begin(UploadService(session), caller.project_id, settings, parsed(UploadIn, raw))
         return Created(f"/uploads/{upload.id}", UploadOut.with_parts(upload, ()))
 
     return once.answer(make, body)
-
-
-def _begin(service: UploadService, project_id: str, settings: Settings, wanted: UploadIn) -> Upload:
-    if wanted.bytes > settings.max_upload_bytes:
-        raise TooLarge(f"The file is larger than the {settings.max_upload_bytes:,} bytes allowed; split it.")
-    lasts = wanted.expires_after_seconds
-    return service.create(
-        project_id,
-        wanted.bytes,
-        clean_filename(wanted.filename),
-        lasts_seconds=settings.upload_ttl_seconds,
-        dataset_expires_after_seconds=settings.dataset_ttl_seconds if lasts is None else lasts,
-        format=wanted.format,
-        odd_filename=is_odd_filename(wanted.filename),
-    )
 
 
 @router.get("", summary="List uploads by parts", responses=problems(BadCursor))
@@ -123,23 +102,11 @@ async def post_part(id: str, request: Request, caller: CallerDep, storage: Stora
 
     A part that is answered is safe. When an answer is lost, look at the upload: the part is there, or send it again."""
     refuse_forms(request)
-    sessions, part_id = request.app.state.sessions, new_id("part")
-    await run_in_threadpool(_check_room, sessions, caller.project_id, id)
-    key = part_key(caller.project_id, id, part_id)
-    stored = await store_body(request, storage, key, MAX_PART_BYTES, min_bytes=1)
 
-    def add(session: Session) -> PartOut:
-        return PartOut.of(UploadService(session).add_part(caller.project_id, id, part_id, stored))
+    async def store(key: str) -> StoredFile:
+        return await store_body(request, storage, key, MAX_PART_BYTES, min_bytes=1)
 
-    def find(session: Session) -> object:
-        return UploadService(session).find_part(caller.project_id, part_id)
-
-    return await run_in_threadpool(lambda: entered(sessions, storage, stored, add, find, "post_part"))
-
-
-def _check_room(sessions: Sessions, project_id: str, id: str) -> None:
-    with transaction(sessions, "check_room") as session:
-        UploadService(session).check_room(project_id, id)
+    return PartOut.of(await enter_part(request, caller.project_id, id, store))
 
 
 @router.post(

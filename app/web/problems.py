@@ -1,8 +1,9 @@
 """RFC 9457 problem+json for everything that goes wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import structlog
 from fastapi import FastAPI, Request
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
-from app.errors import FieldError, NotFound, RangeNotSatisfiable, RequestInProgress, TunewrightError, Unauthorized
+from app.errors import Conflict, FieldError, NotFound, RangeNotSatisfiable, TunewrightError, Unauthorized
 
 log = structlog.get_logger()
 
@@ -63,24 +64,31 @@ def problems(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def problem(
-    request: Request,
-    status: int,
-    code: str,
-    detail: str,
-    errors: Sequence[FieldError] = (),
-    headers: Mapping[str, str] | None = None,
-) -> Response:
+class Problem(NamedTuple):
+    """What there is to tell of an error, whatever the face of the API that tells it."""
+
+    status: int
+    code: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = MappingProxyType({})
+    cause: Exception | None = None
+
+
+Render = Callable[[Request, Problem], Response]
+
+
+def problem_json(request: Request, problem: Problem) -> Response:
     body = ProblemDetails(
-        type=f"urn:tunewright:error:{code}",
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
+        type=f"urn:tunewright:error:{problem.code}",
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
         instance=request.url.path,
-        code=code,
-        errors=[FieldProblem(**error._asdict()) for error in errors],
+        code=problem.code,
+        errors=[FieldProblem(**error._asdict()) for error in problem.errors],
     )
-    return JSONResponse(body.model_dump(), status, dict(headers or {}), media_type="application/problem+json")
+    return JSONResponse(body.model_dump(), problem.status, dict(problem.headers), media_type="application/problem+json")
 
 
 def pointer(location: Sequence[str | int]) -> str:
@@ -88,45 +96,53 @@ def pointer(location: Sequence[str | int]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
-def install(app: FastAPI) -> None:
-    app.exception_handler(TunewrightError)(_ours)
-    app.exception_handler(RequestValidationError)(_invalid_request)
-    app.exception_handler(HTTPException)(_starlettes)
-    app.exception_handler(DataError)(_unstorable)
-    app.exception_handler(Exception)(_unforeseen)
+def install(app: FastAPI, render: Render = problem_json) -> None:
+    """Answer every error of this app by `render`."""
+
+    def tell(kind: type[Exception], told: Callable[[Request, Any], Problem]) -> None:
+        async def answer(request: Request, error: Exception) -> Response:
+            return render(request, told(request, error)._replace(cause=error))
+
+        app.exception_handler(kind)(answer)
+
+    tell(TunewrightError, _ours)
+    tell(RequestValidationError, _invalid_request)
+    tell(HTTPException, _starlettes)
+    tell(DataError, _unstorable)
+    tell(Exception, _unforeseen)
 
 
-async def _ours(request: Request, error: TunewrightError) -> Response:
+def _ours(request: Request, error: TunewrightError) -> Problem:
     headers = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    if isinstance(error, RequestInProgress):
+    if isinstance(error, Conflict) and error.passes:
         headers["Retry-After"] = "1"
-    return problem(request, error.status, error.code, str(error), error.errors, headers)
+    return Problem(error.status, error.code, str(error), error.errors, headers)
 
 
-async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
+def _invalid_request(request: Request, error: RequestValidationError) -> Problem:
     errors = [FieldError(pointer(found["loc"]), found["type"], found["msg"]) for found in error.errors()]
     places = ", ".join(each.pointer for each in errors[:5])
-    return problem(request, 422, "invalid_request", f"Change these parameters: {places}.", errors)
+    return Problem(422, "invalid_request", f"Change these parameters: {places}.", errors)
 
 
-async def _starlettes(request: Request, error: HTTPException) -> Response:
+def _starlettes(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 404:
-        return await _ours(request, NotFound())
+        return _ours(request, NotFound())
     code = HTTPStatus(error.status_code).name.lower()
-    return problem(request, error.status_code, code, str(error.detail), headers=error.headers)
+    return Problem(error.status_code, code, str(error.detail), headers=error.headers or {})
 
 
-async def _unstorable(request: Request, error: DataError) -> Response:
+def _unstorable(request: Request, error: DataError) -> Problem:
     """PostgreSQL's word on values it cannot hold: NUL in text, numbers past 64 bits."""
     log.warning("request held what cannot be stored", path=request.url.path, error=str(error.orig))
     detail = "A value holds a NUL character or a number that cannot be stored; leave it out."
-    return problem(request, 422, "invalid_request", detail)
+    return Problem(422, "invalid_request", detail)
 
 
-async def _unforeseen(request: Request, error: Exception) -> Response:
+def _unforeseen(request: Request, error: Exception) -> Problem:
     log.error("request failed", path=request.url.path, exc_info=error)
-    return problem(request, 500, "internal_error", "The server failed; its log tells more. Nothing was changed.")
+    return Problem(500, "internal_error", "The server failed; its log tells more. Nothing was changed.")

@@ -12,7 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
-from app.db.tables import Adapter, Artifact, BaseModel, Dataset, DatasetStudy, Job, Upload, Webhook, WebhookDelivery
+from app.db.tables import (
+    Adapter,
+    Artifact,
+    BaseModel,
+    Checkpoint,
+    Dataset,
+    DatasetStudy,
+    Job,
+    Upload,
+    Webhook,
+    WebhookDelivery,
+)
 from app.main import create_app
 from app.settings import Settings
 
@@ -63,6 +74,7 @@ def concrete(path: str) -> str:
     id = NOUNS.get(noun, "-") + DIGITS
     path = path.replace("{delivery_id}", f"delivery-{DIGITS}")
     path = path.replace("{preview_id}", f"preview-{DIGITS}").replace("{overlap_id}", f"overlap-{DIGITS}")
+    path = path.replace("{checkpoint_id}", f"ftckpt_{DIGITS}")
     return path.replace("{id}", id).replace("{name}", "tiny").replace("{path}", "adapter_model.safetensors")
 
 
@@ -169,6 +181,8 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     where = {"job_id": f"ftjob-{DIGITS}"} | ours
     session.add(Adapter(id=f"adp-{DIGITS}", name="a", base_model="tiny", manifest=MANIFEST, **where))
     session.flush()
+    archive = {"path": "adapter.tar", "key": "nowhere", "size": 3, "sha256": "0" * 64}
+    session.add(Checkpoint(id=f"ftckpt_{DIGITS}", attempt=1, step=1, files=[archive], **where))
     where |= {"adapter_id": f"adp-{DIGITS}", "attempt": 1} | bytes_
     session.add(Artifact(id=f"art-{DIGITS}", kind="adapter", path="adapter_model.safetensors", **where))
     session.add(Artifact(id="art-" + "0" * 24, kind="archive", path="adapter.tar", **where))

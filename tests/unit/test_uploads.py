@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.datasets.upload import FileForm
 from app.domain.label import clean_filename, is_odd_filename
 from app.errors import BadMultipart
+from app.web.form import FileForm
 
 BOUNDARY = "a-boundary"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"

@@ -2,7 +2,8 @@
 
 | file | holds |
 | --- | --- |
-| trainable.safetensors | the trained weights |
+| adapter_model.safetensors, adapter_config.json | the trained adapter, in PEFT's format |
+| trainable.safetensors | the trained weights of a full fine-tune |
 | optimizer.safetensors | every tensor of the optimizer's state, as `parameter:key` |
 | random.safetensors | the random generators' states |
 | rows.safetensors | each training row's latest loss |
@@ -26,11 +27,15 @@ from torch import Tensor, nn
 
 from app.domain.failpoint import around
 from app.domain.job import FailureReason
+from worker.training.adapter_file import WEIGHTS as ADAPTER
+from worker.training.adapter_file import AdapterFile
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests, first_fault, sync, sync_folder
 
-VERSION: Final = 2
+VERSION: Final = 3
+READABLE: Final = (2, 3)
+"""Format 2 holds an adapter's weights as `trainable` too."""
 COPIED_BYTES: Final = 2**30
 """State of this size or less is copied before it is written. More is a full fine-tune's on a CPU, where a copy might
 not fit beside it: training waits for the disk instead."""
@@ -63,6 +68,8 @@ class Trainee:
     """Of each training row the mean loss when it was last trained on; see `row_losses`."""
     best_weights: Weights | None = None
     """Of the best evaluation, on the CPU; null before the first one and where the last step is the result."""
+    adapter: AdapterFile | None = None
+    """Null for a full fine-tune."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]
     """By the file they go to."""
     state: dict[str, Any]
+    adapter: AdapterFile | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -100,8 +108,9 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
     moments, values = _optimizer_state(trainee)
     held = [tensor for tensor in (*trainee.trainable.values(), *moments.values()) if tensor.device.type == "cpu"]
     is_copy = sum(tensor.nbytes for tensor in held) <= COPIED_BYTES
+    weights, adapter = on_cpu(trainee.trainable, copy=is_copy), trainee.adapter
     tensors = {
-        "trainable": on_cpu(trainee.trainable, copy=is_copy),
+        **({"trainable": weights} if adapter is None else {ADAPTER: adapter.to_file(weights)}),
         "optimizer": on_cpu(moments, copy=is_copy),
         "random": random_states(),
         "rows": on_cpu({"losses": trainee.row_losses}, copy=is_copy),
@@ -117,7 +126,7 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
         "optimizer": values,
         "fingerprint": fingerprint,
     }
-    return Snapshot(trainee.position.step, is_copy, tensors, state)
+    return Snapshot(trainee.position.step, is_copy, tensors, state, adapter)
 
 
 def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
@@ -130,7 +139,9 @@ def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
         partial.mkdir(parents=True)
         require_room(root, snapshot.num_bytes + SPARED_BYTES)
         for name, tensors in snapshot.tensors.items():
-            save_file(tensors, partial / f"{name}.safetensors")
+            save_file(tensors, partial / f"{name}.safetensors", metadata={"format": "pt"})
+        if snapshot.adapter is not None:
+            snapshot.adapter.write_config(partial)
         _write_json(partial / "state.json", snapshot.state)
         _write_json(partial / "manifest.json", {"manifest_version": 1, "files": digests(partial)})
         sync_folder(partial)
@@ -155,7 +166,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         fault = first_fault(folder, json.loads((folder / "manifest.json").read_text())["files"])
         if fault is None:
             state = json.loads((folder / "state.json").read_text())
-            if state["version"] == VERSION:
+            if state["version"] in READABLE:
                 return Checkpoint(folder, state, {path.stem: load_file(path) for path in folder.glob("*.safetensors")})
             fault = f"it is of format {state['version']}, and this release reads {VERSION}"
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -165,9 +176,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
     """Put everything back as it was; TrainingFailed if it belongs to another model or adapter."""
-    weights = checkpoint.tensors["trainable"]
-    if weights.keys() != trainee.trainable.keys():
-        raise unusable(checkpoint.folder, "it belongs to another model or adapter")
+    weights = _weights(checkpoint, trainee)
     load_weights(trainee.trainable, weights)
     _restore_optimizer(checkpoint, trainee)
     if checkpoint.state["grad_scaler"]:  # else it was off, and one that is on now begins anew
@@ -181,6 +190,18 @@ def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
     if losses is not None and losses.shape == trainee.row_losses.shape:
         trainee.row_losses = losses.clone()
     restore_random_states(checkpoint.tensors["random"])
+
+
+def _weights(checkpoint: Checkpoint, trainee: Trainee) -> Weights:
+    """By parameter."""
+    saved, adapter = checkpoint.tensors.get(ADAPTER), trainee.adapter
+    try:
+        weights = checkpoint.tensors["trainable"] if saved is None or adapter is None else adapter.from_file(saved)
+    except (KeyError, ValueError):
+        weights = {}
+    if weights.keys() != trainee.trainable.keys():
+        raise unusable(checkpoint.folder, "it belongs to another model or adapter")
+    return weights
 
 
 def read_fingerprint(folder: Path) -> dict[str, Any]:

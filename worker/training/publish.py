@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
-from torch import Tensor
 
 from app.domain.failpoint import around
-from worker.training.checkpoint import Position
+from worker.training.adapter_file import WEIGHTS as ADAPTER
+from worker.training.adapter_file import AdapterFile
+from worker.training.checkpoint import Position, on_cpu
 from worker.training.evaluation import Evaluation
 from worker.training.machine import library_versions
 from worker.training.manifest import digests, sync_folder
@@ -44,8 +44,10 @@ def publish(model: Model, outcome: Outcome) -> Path:
     folder = outcome.request.work_dir / "result"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    if model.peft is not None:
-        _save_adapter(model.peft, outcome.request, model.initial_adapter, folder)
+    if (adapter := AdapterFile.of(model, outcome.request)) is not None:
+        adapter.write_config(folder)
+        weights = adapter.to_file(on_cpu(model.trainable))
+        save_file(weights, folder / f"{ADAPTER}.safetensors", metadata={"format": "pt"})
     else:
         _save_model(model, outcome.request.base_model_path, folder)
     shutil.copytree(outcome.tokenizer, folder, dirs_exist_ok=True)
@@ -67,27 +69,6 @@ def publish_reports(work_dir: Path, write: Callable[[Path], None]) -> Path:
         write(folder)
         sync_folder(folder)
     return folder
-
-
-def _save_adapter(peft: PeftModel, request: Request, initial: dict[str, Tensor], folder: Path) -> None:
-    """The base goes by its catalogue name: a path would mean nothing on another machine."""
-    assert request.spec.adapter is not None
-    config, saved = peft.peft_config["default"], request.spec.adapter.as_saved()
-    config.base_model_name_or_path, config.revision = request.base_model, request.base_model_revision
-    config.inference_mode = True
-    config.r, config.lora_alpha, config.use_rslora = saved.rank, saved.alpha, saved.use_rslora
-    if isinstance(config.target_modules, set):
-        config.target_modules = sorted(config.target_modules)
-    config.save_pretrained(folder)
-    weights = get_peft_model_state_dict(peft, save_embedding_layers=False)
-    weights = weights | {name: _less(weights[name], start, name) for name, start in initial.items()}
-    save_file(_for_file(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
-
-
-def _less(weight: Tensor, start: Tensor, name: str) -> Tensor:
-    """A or B of B·A - B0·A0 as one product: A over A0, and B beside -B0. It goes onto the base that B0·A0 was taken
-    out of."""
-    return torch.cat([weight, start]) if "lora_A" in name else torch.cat([weight, -start], dim=1)
 
 
 def _save_model(model: Model, base: Path, folder: Path) -> None:
@@ -113,10 +94,6 @@ def _stored_dtype(base: Path) -> torch.dtype:
     config = json.loads((base / "config.json").read_text())
     name = config.get("dtype") or config.get("torch_dtype") or config.get("text_config", {}).get("dtype")
     return DTYPES.get(name, torch.float32)
-
-
-def _for_file(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _write_manifest(outcome: Outcome, folder: Path) -> None:

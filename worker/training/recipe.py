@@ -14,6 +14,7 @@ from transformers import PretrainedConfig
 from app.domain.event import EarlyStopped, Evaluated, JobEvent, ModelLoaded, Rehearsed
 from app.domain.job import JobPhase
 from app.domain.spec import Training
+from worker.training.adapter_file import AdapterFile
 from worker.training.adapter_init import start_adapter
 from worker.training.canary import rehearse
 from worker.training.channel import Channel, StopAsked
@@ -169,7 +170,13 @@ class Run:
         self.optimizer = make_optimizer(model.trainable, self.training, adapter.lora_plus_ratio if adapter else 1.0)
         self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
         self.state = Trainee(
-            model.trainable, self.optimizer, self.scaler, Position(), Evaluations(), unknown(len(rows.training))
+            model.trainable,
+            self.optimizer,
+            self.scaler,
+            Position(),
+            Evaluations(),
+            unknown(len(rows.training)),
+            adapter=AdapterFile.of(model, request),
         )
         self.ladder = Ladder(request, model, rows, self.optimizer, channel)
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)

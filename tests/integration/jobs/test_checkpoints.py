@@ -120,7 +120,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     (storage.root / f"{prefix}/20/state.json").write_text("torn")
 
     attempt = attempt_of(held)
-    found = attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs"))
+    found = attempt.fetching.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs"))
 
     assert found is not None
     assert (found / "w.bin").read_text() == "attempt 1, step 10"
@@ -129,7 +129,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
         assert events_of(session, project_id, id)[-2:] == ["warned", "warned"]
     shutil.rmtree(found)
     storage.delete(f"{prefix}/10/w.bin")
-    assert attempt._fetched_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
+    assert attempt.fetching.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
         "it begins anew"
     )
 

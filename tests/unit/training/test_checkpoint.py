@@ -54,7 +54,8 @@ def test_the_manifest_names_every_other_file(written: Path) -> None:
     manifest = json.loads((written / "manifest.json").read_text())
     contents = {path.name: path.read_bytes() for path in written.iterdir() if path.name != "manifest.json"}
     assert contents.keys() == {
-        "trainable.safetensors",
+        "adapter_config.json",
+        "adapter_model.safetensors",
         "optimizer.safetensors",
         "random.safetensors",
         "rows.safetensors",
@@ -78,7 +79,7 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut, Path.unlink])
-@pytest.mark.parametrize("part", ["trainable", "optimizer", "random", "best", "state", "manifest"])
+@pytest.mark.parametrize("part", ["adapter_model", "optimizer", "random", "best", "state", "manifest"])
 def test_a_damaged_one_is_refused(
     damage: Callable[[Path], None], part: str, written: Path, make_request: MakeRequest, tmp_path: Path
 ) -> None:

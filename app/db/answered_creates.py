@@ -1,0 +1,55 @@
+"""Jobs that clients of OpenAI's kind have created, so that a create whose answer was lost makes no second job.
+
+Their client sends no key of its own with a create. It sends the same body again with a count of retries, and a new one,
+though it reads alike, with the count 0. Requests that read alike take turns here, until their transactions end.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import ForeignKey, Index, delete, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.db.base import Base, created, project
+
+KEPT = timedelta(minutes=30)
+
+
+class AnsweredCreate(Base):
+    __tablename__ = "answered_creates"
+
+    project_id: Mapped[str] = project()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    request_sha256: Mapped[str]
+    """Of the API key's id and the body."""
+    sent_again: Mapped[bool]
+    """It was made by a request that counted a retry, whose first sending had made nothing yet."""
+    created_at: Mapped[datetime] = created()
+
+    __table_args__ = (Index(None, "request_sha256"), Index(None, "created_at"))
+
+
+def find_created(session: Session, project_id: str, request_sha256: str, retries: int, waited: float) -> str | None:
+    """The job that an equal request has made; None where this one is to make it. `waited` is how many seconds ago it
+    arrived: one that its own retry has overtaken is found by that."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"create {request_sha256}", 0))))
+    now = func.clock_timestamp()
+    query = select(AnsweredCreate.job_id).where(
+        AnsweredCreate.project_id == project_id,
+        AnsweredCreate.request_sha256 == request_sha256,
+        AnsweredCreate.created_at > now - KEPT,
+    )
+    if retries == 0:
+        arrived = now - timedelta(seconds=waited)
+        query = query.where(AnsweredCreate.sent_again, AnsweredCreate.created_at >= arrived)
+    return session.scalars(query.order_by(AnsweredCreate.created_at.desc()).limit(1)).one_or_none()
+
+
+def keep_created(session: Session, project_id: str, request_sha256: str, job_id: str, *, sent_again: bool) -> None:
+    """In the transaction that makes the job."""
+    row = AnsweredCreate(project_id=project_id, job_id=job_id, request_sha256=request_sha256, sent_again=sent_again)
+    session.add(row)
+    session.flush()
+
+
+def forget_created(session: Session) -> None:
+    session.execute(delete(AnsweredCreate).where(AnsweredCreate.created_at <= func.clock_timestamp() - KEPT))

@@ -1,0 +1,57 @@
+"""A job's checkpoints: what is stored, and the adapter in each."""
+
+import re
+
+from fastapi import APIRouter, Request, Response
+
+from app.errors import CheckpointNotFound, CheckpointWithoutAdapter, JobNotFound, RangeNotSatisfiable
+from app.jobs.artifact_routes import BYTES
+from app.jobs.checkpoint_schemas import CheckpointList, CheckpointOut
+from app.jobs.checkpoints import CheckpointRepository, adapter_of
+from app.jobs.metrics import MetricRepository
+from app.jobs.names import checkpoint_name
+from app.jobs.service import JobService
+from app.web.auth import CallerDep
+from app.web.dependencies import SessionDep, StorageDep
+from app.web.download import download
+from app.web.problems import problems
+
+router = APIRouter(prefix="/jobs", tags=["checkpoints"])
+
+
+@router.get("/{id}/checkpoints", summary="List a job's checkpoints", responses=problems(JobNotFound))
+def list_checkpoints(id: str, caller: CallerDep, session: SessionDep) -> CheckpointList:
+    """The newest `training.keep_checkpoints` of them, the furthest first. They go a week after the job's end."""
+    job = JobService(session).get(caller.project_id, id)
+    checkpoints = CheckpointRepository(session).of_job(caller.project_id, id)
+    points = MetricRepository(session).at(caller.project_id, id, [each.step for each in checkpoints])
+    values = {step: point.values for step, point in points.items()}
+    return CheckpointList(items=[CheckpointOut.of(each, job, values.get(each.step, {})) for each in checkpoints])
+
+
+@router.head("/{id}/checkpoints/{checkpoint_id}/archive", include_in_schema=False)
+@router.get(
+    "/{id}/checkpoints/{checkpoint_id}/archive",
+    summary="Download a checkpoint's adapter",
+    response_class=Response,
+    responses=BYTES | problems(JobNotFound, CheckpointNotFound, CheckpointWithoutAdapter, RangeNotSatisfiable),
+)
+def get_checkpoint_archive(
+    id: str, checkpoint_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
+) -> Response:
+    """The adapter as it was at that step, one tar of what PEFT loads. Takes `Range`; `Repr-Digest` carries the SHA-256
+    of the whole."""
+    job = JobService(session).get(caller.project_id, id)
+    checkpoint = CheckpointRepository(session).get_of_job(caller.project_id, id, checkpoint_id)
+    archive = adapter_of(checkpoint)
+    return download(
+        request,
+        storage,
+        key=archive.key,
+        size=archive.size,
+        sha256=archive.sha256,
+        # A colon would make tar look for another machine, and is no file name on some systems.
+        filename=f"{re.sub('[:/]+', '-', checkpoint_name(job, checkpoint.step))}.tar",
+        at=checkpoint.created_at,
+        media_type="application/x-tar",
+    )

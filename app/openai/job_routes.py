@@ -1,0 +1,202 @@
+"""`/fine_tuning/jobs` as OpenAI's client calls it: create, list, look at, cancel, pause and resume."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.adapters.artifact_repository import ArtifactRepository
+from app.datasets.service import DatasetService
+from app.db.answered_creates import find_created, keep_created
+from app.db.tables import Job
+from app.domain.page import Cursor
+from app.domain.spec import LEARNING_RATES
+from app.errors import (
+    AlreadyCancelling,
+    AlreadyPaused,
+    FieldError,
+    InvalidSpec,
+    JobFinal,
+    JobNotFound,
+    NotJson,
+    NotPaused,
+    TooLarge,
+)
+from app.errors import UnsupportedMediaType as NotAsJson
+from app.jobs.queue import QueueRepository
+from app.jobs.repository import JobFilter
+from app.jobs.routes import METADATA
+from app.jobs.service import JobService
+from app.jobs.spec_check import field_errors
+from app.openai.envelope import refusals
+from app.openai.job_body import CreateJob, spec_of, told_of_body
+from app.openai.job_schemas import SHOWN_FILES, FineTuningJob, FineTuningJobList, Surroundings, shown
+from app.web.auth import CallerDep
+from app.web.body import BodyDep, read_json
+from app.web.dependencies import SessionDep
+
+router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": CreateJob.model_json_schema(ref_template="#/components/schemas/{model}"),
+                "example": {
+                    "model": "gemma-3-270m",
+                    "training_file": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
+                    "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": "auto"}}},
+                },
+            }
+        },
+    }
+}
+LimitDep = Annotated[int, Query(ge=1, le=1000)]
+AfterDep = Annotated[str | None, Query(max_length=200, description="Id of the last job of the page before.")]
+
+
+async def get_arrival() -> float:
+    return time.monotonic()
+
+
+@router.post(
+    "",
+    summary="Create a fine-tuning job",
+    openapi_extra=BODY,
+    responses=refusals(InvalidSpec, NotJson, TooLarge, NotAsJson),
+)
+def create_fine_tuning_job(
+    arrived_at: Annotated[float, Depends(get_arrival)],
+    caller: CallerDep,
+    session: SessionDep,
+    body: BodyDep,
+    raw: Annotated[object, Depends(read_json)],
+    x_stainless_retry_count: Annotated[
+        str | None,
+        Header(
+            max_length=20,
+            description="Set by OpenAI's client. A create that counts retries and equals one of the last 30 minutes by "
+            "the same API key is answered with that one's job.",
+        ),
+    ] = None,
+) -> FineTuningJob:
+    """Queue a job. `auto` hyperparameters are resolved at once, and told in the answer; `tunewright` takes any field of
+    a JobSpec beside them."""
+    told = x_stainless_retry_count or "0"
+    retries = int(told) if told.isdecimal() else 0
+    sha256 = hashlib.sha256(f"{caller.key_id}\n".encode() + body).hexdigest()
+    service = JobService(session)
+    found = find_created(session, caller.project_id, sha256, retries, time.monotonic() - arrived_at)
+    if found is not None:
+        return _shown(session, [service.get(caller.project_id, found)])[0]
+    job = _submitted(session, caller.project_id, _parsed(raw))
+    keep_created(session, caller.project_id, sha256, job.id, sent_again=retries > 0)
+    return _shown(session, [job])[0]
+
+
+@router.get("", summary="List fine-tuning jobs", responses=refusals())
+def list_fine_tuning_jobs(
+    request: Request, caller: CallerDep, session: SessionDep, after: AfterDep = None, limit: LimitDep = 20
+) -> FineTuningJobList:
+    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated;
+    `metadata=null` finds those without."""
+    pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
+    metadata = {match[1]: value for match, value in pairs if match}
+    service, place = JobService(session), None
+    if after is not None:
+        try:
+            last = service.get(caller.project_id, after)
+        except JobNotFound as error:
+            raise InvalidSpec([FieldError("/after", error.code, str(error))]) from error
+        place = Cursor(last.created_at, last.id)
+    wanted = JobFilter(metadata=metadata, without_metadata=request.query_params.get("metadata") == "null")
+    jobs = service.list(caller.project_id, wanted, limit, place)
+    return FineTuningJobList(data=_shown(session, jobs[:limit]), has_more=len(jobs) > limit)
+
+
+@router.get("/{fine_tuning_job_id}", summary="Retrieve a fine-tuning job", responses=refusals(JobNotFound))
+def retrieve_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
+    """How a job stands, and what it has made."""
+    return _shown(session, [JobService(session).get(caller.project_id, fine_tuning_job_id)])[0]
+
+
+@router.post(
+    "/{fine_tuning_job_id}/cancel",
+    summary="Cancel a fine-tuning job",
+    responses=refusals(JobNotFound, JobFinal, AlreadyCancelling),
+)
+def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
+    """It is shown as `cancelled` at once; the process of a running one ends in a moment."""
+    return _shown(session, [JobService(session).cancel(caller.project_id, fine_tuning_job_id)])[0]
+
+
+@router.post(
+    "/{fine_tuning_job_id}/pause",
+    summary="Pause a fine-tuning job",
+    responses=refusals(JobNotFound, JobFinal, AlreadyCancelling, AlreadyPaused),
+)
+def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
+    """A running job is `pausing` until its checkpoint is stored."""
+    return _shown(session, [JobService(session).pause(caller.project_id, fine_tuning_job_id)])[0]
+
+
+@router.post(
+    "/{fine_tuning_job_id}/resume",
+    summary="Resume a fine-tuning job",
+    responses=refusals(JobNotFound, JobFinal, AlreadyCancelling, NotPaused),
+)
+def resume_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
+    """The job is queued again and goes on from its last checkpoint."""
+    return _shown(session, [JobService(session).resume(caller.project_id, fine_tuning_job_id)])[0]
+
+
+def _parsed(raw: object) -> CreateJob:
+    if not isinstance(raw, dict):
+        raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object.")])
+    try:
+        return CreateJob.model_validate(raw)
+    except ValidationError as error:
+        # Of a field that takes a word or a number both are told wrong; the last says more.
+        by_place = {each.pointer: each for each in field_errors(error)}
+        raise InvalidSpec(list(by_place.values())) from error
+
+
+def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:
+    dataset = DatasetService(session).find(project_id, body.training_file)
+    spec, errors = spec_of(body, dataset.size if dataset else 0, secrets.randbelow(2**31), _base_rate(body))
+    if errors:
+        raise InvalidSpec(errors)
+    try:
+        return JobService(session).submit(project_id, spec)
+    except InvalidSpec as error:
+        raise InvalidSpec(told_of_body(list(error.errors), body)) from error
+
+
+def _base_rate(body: CreateJob) -> float:
+    """Any, where the spec will be refused for its objective or method."""
+    objective = "dpo" if body.type == "dpo" else body.tunewright.get("objective", "sft")
+    method = body.tunewright.get("method", "qlora")
+    rates = {
+        (objective, method): rate
+        for objective, by_method in LEARNING_RATES.items()
+        for method, rate in by_method.items()
+    }
+    return next((rate for key, rate in rates.items() if key == (objective, method)), 1.0)
+
+
+def _shown(session: Session, jobs: Sequence[Job]) -> list[FineTuningJob]:
+    if not jobs:
+        return []
+    project_id, ids = jobs[0].project_id, [job.id for job in jobs]
+    around = Surroundings(
+        QueueRepository(session).inspecting(project_id, ids),
+        JobService(session).adapter_ids(project_id, jobs),
+        ArtifactRepository(session).of_kinds(project_id, ids, SHOWN_FILES),
+    )
+    return [shown(job, around) for job in jobs]

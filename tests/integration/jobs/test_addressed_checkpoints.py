@@ -1,0 +1,241 @@
+"""Checkpoints by id and by name: listed, downloaded, started from, and kept for whoever does."""
+
+import io
+import tarfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import delete, select
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Adapter, Checkpoint, Job
+from app.errors import AmbiguousName
+from app.jobs.attempts import AttemptService
+from app.jobs.names import find_named, fine_tuned_name
+from app.jobs.queue import Claim
+from app.settings import Settings
+from app.storage import Storage
+from tests.integration.jobs.retention_world import DAY, World
+from tests.integration.jobs.test_points import measure
+from worker.attempt import Attempt
+from worker.training.protocol import CheckpointWritten
+
+Spec = Callable[..., dict[str, Any]]
+Take = Callable[..., Claim]
+REVISION = "1" * 64
+ADAPTER = {"rank": 4, "alpha": 8, "target_modules": ["q_proj"]}
+FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights", "state.json": b"{}"}
+
+
+class Source:
+    """A job under way, and the attempt that writes its checkpoints."""
+
+    def __init__(self, api: TestClient, attempt: Attempt, id: str) -> None:
+        self.api, self.attempt, self.id = api, attempt, id
+        attempt.base_model_revision = REVISION
+        attempt.folder.mkdir(parents=True)
+        attempt.reporter.open(attempt.folder)
+
+    def write(self, step: int, files: dict[str, bytes] = FILES) -> dict[str, Any]:
+        """A checkpoint; as it is shown."""
+        path = self.attempt.folder / f"checkpoints/step-{step:08d}"
+        path.mkdir(parents=True)
+        for name, content in files.items():
+            (path / name).write_bytes(content)
+        self.attempt._keep_checkpoint(CheckpointWritten(step=step, path=path))
+        return next(each for each in self.shown() if each["step"] == step)
+
+    def shown(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.api.get(f"/jobs/{self.id}/checkpoints").json()["items"]
+        return items
+
+    def succeed(self) -> None:
+        bytes_ = self.attempt.folder / "bytes"
+        bytes_.write_bytes(b"bytes")
+        stored = [
+            self.attempt.storage.put_file(self.attempt._key(name), bytes_, name)
+            for name in ("adapter_model.safetensors", "adapter.tar")
+        ]
+        spec = self.api.get(f"/jobs/{self.id}").json()["spec"]
+        manifest = {"base_model": {"name": "tiny", "revision": REVISION}, "spec": {"adapter": spec["adapter"]}}
+        self.attempt.write(lambda own: own.publish(manifest, stored[:1], stored[1]), "publish")
+
+
+@pytest.fixture
+def source(api: TestClient, make_spec: Spec, claim: Take, attempt_of: Callable[[Claim], Attempt]) -> Source:
+    training = {"epochs": 1, "keep_checkpoints": 2}
+    posted = api.post("/jobs", json=make_spec(method="lora", adapter=ADAPTER, suffix="support", training=training))
+    return Source(api, attempt_of(claim()), posted.json()["id"])
+
+
+def refusal(answer: Any) -> dict[str, str]:
+    assert answer.status_code == 422, answer.text
+    return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
+
+
+def test_they_are_listed_with_what_was_measured(source: Source, api: TestClient) -> None:
+    assert source.shown() == []
+    measure(source.attempt.reporter, 1, 12)
+    first, second = source.write(5), source.write(10)
+    assert [each["id"] for each in source.shown()] == [second["id"], first["id"]]
+    assert first["id"].startswith("ftckpt_")
+    assert first["name"] == f"ft:tiny:support:{source.id[-8:]}:ckpt-step-5"
+    points = api.get(f"/jobs/{source.id}/metrics").json()["items"]
+    assert first["metrics"] == next(point["values"] for point in points if point["step"] == 5)
+    assert (first["attempt"], first["job_id"], first["size"] > 10_000) == (1, source.id, True)
+    assert api.get("/jobs/ftjob-" + "0" * 24 + "/checkpoints").json()["code"] == "job_not_found"
+
+
+def test_an_adapter_is_downloaded_whole_and_in_part(source: Source, api: TestClient) -> None:
+    url = source.write(5)["url"]
+    whole = api.get(url)
+    with tarfile.open(fileobj=io.BytesIO(whole.content)) as tar:
+        files = {member.name: tar.extractfile(member) for member in tar.getmembers()}
+        assert {name: file and file.read() for name, file in files.items()} == {
+            name: FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")
+        }
+    assert f"ft-tiny-support-{source.id[-8:]}-ckpt-step-5.tar" in whole.headers["content-disposition"]
+    part = api.get(url, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, whole.content[10:20])
+    assert api.head(url).headers["content-length"] == str(len(whole.content))
+    assert api.get(url.replace("ftckpt_", "ftckpt_0")).json()["code"] == "checkpoint_not_found"
+
+
+def test_one_without_an_adapter_says_so(source: Source, api: TestClient, make_spec: Spec) -> None:
+    shown = source.write(5, {"trainable.safetensors": b"all of them", "state.json": b"{}"})
+    assert shown["url"] is None
+    answer = api.get(f"/jobs/{source.id}/checkpoints/{shown['id']}/archive")
+    assert (answer.status_code, answer.json()["code"]) == (409, "checkpoint_without_adapter")
+    spec = make_spec(method="lora", init_from=shown["id"])
+    assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "checkpoint_without_adapter"}
+
+
+def test_a_job_starts_from_one_by_id_or_name(
+    source: Source,
+    api: TestClient,
+    make_spec: Spec,
+    claim: Take,
+    attempt_of: Callable[[Claim], Attempt],
+) -> None:
+    shown = source.write(5)
+    for start in (shown["id"], shown["name"]):
+        posted = api.post("/jobs", json=make_spec(method="lora", init_from=start)).json()
+        assert posted["spec"]["init_from"] == start
+        assert posted["spec"]["adapter"] == ADAPTER | {
+            "dropout": 0.0,
+            "use_rslora": False,
+            "use_dora": False,
+            "init": "default",
+            "lora_plus_ratio": 1.0,
+        }
+        attempt = attempt_of(claim())
+        attempt.folder.mkdir(parents=True)
+        folder = attempt.fetching.start(shown["id"])
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+            name: FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")
+        }
+    other = make_spec(method="lora", init_from=shown["id"], adapter={"rank": 8})
+    assert refusal(api.post("/jobs", json=other)) == {"/adapter/rank": "differs_from_init_from"}
+    for unknown in ("ftckpt_" + "0" * 24, shown["name"].replace("-5", "-6"), "ft:tiny::00000000"):
+        spec = make_spec(method="lora", init_from=unknown)
+        assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "start_not_found"}, unknown
+
+
+def test_a_result_is_started_from_by_its_name(
+    source: Source, api: TestClient, make_spec: Spec, sessions: Sessions, project_id: str
+) -> None:
+    name = f"ft:tiny:support:{source.id[-8:]}"
+    spec = make_spec(method="lora", init_from=name)
+    assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "start_not_found"}, "it has not succeeded yet"
+    source.succeed()
+    assert api.post("/jobs", json=spec).status_code == 201
+    with transaction(sessions) as session:
+        named = find_named(session, project_id, name)
+        assert named is not None
+        assert named.adapter is not None
+        assert (named.job.id, named.adapter.name) == (source.id, name)
+        assert session.scalar(select(Job.start_id).where(Job.start_id.is_not(None))) == named.adapter.id
+        assert find_named(session, "proj-" + "0" * 24, name) is None
+        session.execute(delete(Adapter))
+        assert find_named(session, project_id, name) is None
+
+
+def test_a_name_that_two_jobs_have_is_not_guessed(
+    source: Source, api: TestClient, make_spec: Spec, sessions: Sessions, project_id: str
+) -> None:
+    shown = source.write(5)
+    with transaction(sessions) as session:
+        [checkpoint], job = session.scalars(select(Checkpoint)).all(), session.get(Job, source.id)
+        assert job is not None
+        columns = {column.key: getattr(job, column.key) for column in Job.__mapper__.column_attrs}
+        twin = f"ftjob-{'0' * 16}{source.id[-8:]}"
+        session.add(Job(**columns | {"id": twin, "state": "queued"}))
+        session.flush()
+        session.add(Checkpoint(project_id=project_id, job_id=twin, attempt=1, step=5, files=checkpoint.files))
+    with transaction(sessions) as session, pytest.raises(AmbiguousName, match=twin):
+        find_named(session, project_id, shown["name"])
+    assert refusal(api.post("/jobs", json=make_spec(method="lora", init_from=shown["name"]))) == {
+        "/init_from": "ambiguous_name"
+    }
+    assert api.post("/jobs", json=make_spec(method="lora", init_from=shown["id"])).status_code == 201
+
+
+def test_one_that_a_job_starts_from_stays(
+    source: Source,
+    api: TestClient,
+    make_spec: Spec,
+    sessions: Sessions,
+    settings: Settings,
+    project_id: str,
+    storage: Storage,
+) -> None:
+    """As it is trimmed, when it has outlived its job, and when its job is to be deleted."""
+    used = source.write(1)
+    user = api.post("/jobs", json=make_spec(method="lora", init_from=used["name"])).json()["id"]
+    for step in (2, 3, 4):
+        source.write(step)
+    assert [each["step"] for each in source.shown()] == [4, 3, 1]
+    source.succeed()
+    world = World(settings, sessions, project_id)
+    world.pass_time(8 * DAY)
+    world.collect()
+    assert [each["step"] for each in source.shown()] == [1]
+    assert api.get(used["url"]).status_code == 200
+    refused = api.delete(f"/jobs/{source.id}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "checkpoint_in_use")
+    assert user in refused.json()["detail"]
+    api.post(f"/jobs/{user}/cancel")
+    world.collect()
+    assert source.shown() == []
+    assert api.delete(f"/jobs/{source.id}").status_code == 204
+
+
+def test_a_start_that_is_gone_fails_the_job(
+    source: Source,
+    api: TestClient,
+    make_spec: Spec,
+    sessions: Sessions,
+    claim: Take,
+    attempt_of: Callable[[Claim], Attempt],
+) -> None:
+    shown = source.write(1)
+    user = api.post("/jobs", json=make_spec(method="lora", init_from=shown["id"])).json()["id"]
+    with transaction(sessions) as session:
+        session.execute(delete(Checkpoint))
+    attempt_of(claim()).run()
+    assert api.get(f"/jobs/{user}").json()["failure"]["reason"] == "adapter_missing"
+
+
+def test_fine_tuned_names_have_no_suffix_of_their_own() -> None:
+    job = Job(id="ftjob-" + "0" * 16 + "0a1b2c3d", base_model="acme/tiny", spec={"suffix": None})
+    assert fine_tuned_name(job) == "ft:acme/tiny::0a1b2c3d"
+
+
+def test_an_attempts_word_is_fenced_still(source: Source, sessions: Sessions) -> None:
+    """Letting go of old checkpoints happens in the transaction that adds the new one."""
+    for step in (1, 2, 3):
+        source.write(step)
+    with transaction(sessions) as session:
+        assert [each.step for each in AttemptService(session, source.attempt.claim).checkpoints()] == [3, 2]

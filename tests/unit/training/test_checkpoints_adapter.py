@@ -1,0 +1,97 @@
+"""The adapter in a checkpoint: what plain PEFT makes of it is the model under training, whatever its init."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tests.unit.training.conftest import Recorder, make_spec
+from tests.unit.training.test_checkpoint import rewrite
+from worker.archive import pack_adapter, unpack_adapter
+from worker.training.checkpoint import read_checkpoint, restore, take_snapshot, write_checkpoint
+from worker.training.protocol import Request
+from worker.training.recipe import Run, prepare, train
+
+MakeRequest = Callable[..., Request]
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {"rank": 4, "use_rslora": True},
+    "a few layers and the head": {"rank": 4, "target_modules": ["q_proj", "up_proj", "lm_head"]},
+    "DoRA": {"rank": 4, "use_dora": True},
+    "PiSSA": {"rank": 4, "init": "pissa", "use_rslora": True},
+    "OLoRA": {"rank": 4, "init": "olora"},
+}
+
+
+def logits_of(model: Any) -> Tensor:
+    model.eval()
+    with torch.no_grad():
+        logits: Tensor = model(input_ids=torch.arange(3, 15).unsqueeze(0)).logits
+    return logits.float()
+
+
+def after_steps(request: Request, count: int = 3) -> Run:
+    run = prepare(request, Recorder())
+    for _ in range(count):
+        run._step()
+    return run
+
+
+@pytest.mark.parametrize("adapter", KINDS.values(), ids=KINDS)
+def test_it_loads_in_plain_peft(
+    adapter: dict[str, Any], make_request: MakeRequest, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = after_steps(make_request(spec=make_spec(adapter=adapter)))
+    folder = write_checkpoint(tmp_path / "checkpoints", take_snapshot(run.state, {}))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    pack_adapter(folder)
+    assert not (folder / "adapter_model.safetensors").exists(), "it is stored once"
+    unpack_adapter(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    base = AutoModelForCausalLM.from_pretrained(tiny("llama"), dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(base, folder)
+    run.model.use(())
+    torch.testing.assert_close(logits_of(loaded), logits_of(run.model.causal), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("adapter", KINDS.values(), ids=KINDS)
+def test_its_weights_go_back_bit_for_bit(adapter: dict[str, Any], make_request: MakeRequest, tmp_path: Path) -> None:
+    request = make_request(spec=make_spec(adapter=adapter))
+    run = after_steps(request)
+    folder = write_checkpoint(tmp_path / "checkpoints", take_snapshot(run.state, {}))
+    other = prepare(request, Recorder())
+    restore(read_checkpoint(folder), other.state)
+    for name, parameter in run.state.trainable.items():
+        assert parameter.equal(other.state.trainable[name]), name
+
+
+def test_one_of_the_release_before_is_gone_on_from(make_request: MakeRequest, tmp_path: Path) -> None:
+    """It holds the weights by the parameters' names."""
+    whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()
+    for name, channel in (("whole", whole), ("first", first)):
+        train(make_request(work_dir=tmp_path / name), channel)
+    folder = first.checkpoints()[0].path
+    checkpoint, run = read_checkpoint(folder), prepare(make_request(), Recorder())
+    assert run.state.adapter is not None
+    weights = run.state.adapter.from_file(checkpoint.tensors["adapter_model"])
+    for path in folder.glob("adapter_*"):
+        path.unlink()
+    save_file(weights, folder / "trainable.safetensors")
+    rewrite(folder, checkpoint.state | {"version": 2})
+    train(make_request(work_dir=tmp_path / "second", checkpoint_path=folder), second)
+    assert first.losses() + second.losses() == whole.losses()
+
+
+def test_a_full_fine_tune_has_none(make_request: MakeRequest, tmp_path: Path) -> None:
+    run = after_steps(make_request(spec=make_spec("full")), 1)
+    folder = write_checkpoint(tmp_path / "checkpoints", take_snapshot(run.state, {}))
+    names = {path.name for path in folder.iterdir()}
+    pack_adapter(folder)
+    assert {path.name for path in folder.iterdir()} == names
+    assert "trainable.safetensors" in names

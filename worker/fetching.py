@@ -1,0 +1,77 @@
+"""What an attempt begins with, from storage into its own folder."""
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from app.adapters.service import AdapterService
+from app.datasets.service import rows_of
+from app.db.tables import Checkpoint, Dataset
+from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.identity import is_id
+from app.errors import AdapterNotFound
+from app.jobs.attempts import AttemptService
+from app.jobs.checkpoints import adapter_of
+from app.jobs.queue import Claim
+from app.storage import DamagedObject, Storage
+from worker.archive import unpack_adapter
+from worker.fence import Fence
+
+log = structlog.get_logger()
+
+
+class Fetching:
+    def __init__(self, storage: Storage, fence: Fence, claim: Claim, folder: Path) -> None:
+        self.storage, self.fence, self.claim, self.folder = storage, fence, claim, folder
+
+    def rows(self, name: str, dataset: Dataset) -> Path:
+        self.storage.fetch(rows_of(dataset), self.folder / name)
+        return self.folder / name
+
+    def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:
+        """The furthest one that storage still has as it was written; the lost ones are told and given up."""
+        for checkpoint in checkpoints:
+            folder = self.folder / "resumed" / f"step-{checkpoint.step:08d}"
+            folder.mkdir(parents=True)
+            try:
+                for file in map(StoredFile.model_validate, checkpoint.files):
+                    self.storage.fetch(file, folder / file.path)
+            except (FileNotFoundError, DamagedObject) as error:
+                log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
+                shutil.rmtree(folder)
+                give_up = partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step)
+                self.fence.write(give_up, "give_up_checkpoint")
+            else:
+                unpack_adapter(folder)
+                return folder
+        return None
+
+    def start(self, id: str) -> Path:
+        """The files of the adapter or of the checkpoint that the job's own adapter starts with. AdapterNotFound if it
+        is gone."""
+        folder = self.folder / "init_from"
+        folder.mkdir()
+        try:
+            for file in self.fence.write(partial(self._start_files, id=id), "read_adapter"):
+                self.storage.fetch(file, folder / file.path)
+        except FileNotFoundError as error:
+            raise AdapterNotFound(id) from error
+        unpack_adapter(folder)
+        return folder
+
+    def _start_files(self, own: AttemptService, id: str) -> list[StoredFile]:
+        project_id = self.claim.project_id
+        if is_id(id, "ftckpt"):
+            checkpoint = own.stored.find(project_id, id)
+            if checkpoint is None:
+                raise AdapterNotFound(id)
+            return [adapter_of(checkpoint)]
+        parts = AdapterService(own.session).parts(project_id, id)
+        return [
+            StoredFile(path=part.path, key=part.storage_key, size=part.size, sha256=part.sha256)
+            for part in parts
+            if part.kind == ArtifactKind.adapter
+        ]
