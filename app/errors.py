@@ -4,17 +4,17 @@ TunewrightError
 ├── Unauthorized 401, Forbidden 403
 ├── NotFound 404
 │   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
-│       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound
+│       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult, NotInspected,
 │       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
-│       CheckpointWithoutAdapter, AmbiguousName
+│       CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
-├── InvalidSpec 422 (every bad field at once), IdempotencyKeyReused 422, InvalidParts 422
+├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidParts 422
 └── StorageFull 507
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
 """
@@ -103,6 +103,14 @@ class ModelNotFound(NotFound):
 
 class FileNotFound(NotFound):
     code, noun, listing = "file_not_found", "file", "/files"
+
+
+class WebhookNotFound(NotFound):
+    code, noun, listing = "webhook_not_found", "webhook", "/webhooks"
+
+
+class DeliveryNotFound(NotFound):
+    code, noun, listing = "delivery_not_found", "delivery", "/webhooks/{id}/deliveries"
 
 
 class Conflict(TunewrightError):
@@ -240,6 +248,30 @@ class RequestInProgress(Conflict):
     code, passes = "request_in_progress", True
 
 
+class TooManyWebhooks(Conflict):
+    code = "too_many_webhooks"
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"The project has {most} webhooks, which is as many as it may have; remove one first.")
+
+
+class DeliveryPending(Conflict):
+    code = "delivery_pending"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f"Delivery {id} is still being tried; wait for its end.")
+
+
+class WebhookDisabled(Conflict):
+    code = "webhook_disabled"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f"Webhook {id} is not enabled, and told nothing; enable it first.")
+
+
 class BadRequest(TunewrightError):
     status, code = 400, "bad_request"
 
@@ -307,6 +339,14 @@ class InvalidSpec(TunewrightError):
         self.errors = tuple(errors)
         places = ", ".join(error.pointer or "the body" for error in errors[:5])
         super().__init__(f"{len(errors)} field{'s' * (len(errors) != 1)} must be changed: {places}.")
+
+
+class InvalidWebhook(TunewrightError):
+    status, code = 422, "invalid_webhook"
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(" ".join(error.message for error in errors))
 
 
 class IdempotencyKeyReused(TunewrightError):

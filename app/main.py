@@ -25,6 +25,7 @@ from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
 from app.web import health, problems
 from app.web.request_id import OPENAI_FACE, mark_answers
+from app.webhooks.routes import router as webhooks
 from app.workers.routes import router as workers
 
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         adapters,
         models,
         workers,
+        webhooks,
         health.router,
     ):
         app.include_router(router)

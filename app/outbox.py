@@ -3,7 +3,7 @@
 A bell says "look for work" and carries no state, so that losing one or ringing it ten times changes nothing.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from celery import Celery
 from sqlalchemy import delete, select
@@ -12,13 +12,26 @@ from sqlalchemy.orm import Session
 from app.db.tables import OutboxRow
 
 Queue = Literal["training", "light"]
-TASKS: dict[Queue, str] = {"training": "worker.tasks.look_for_work", "light": "worker.tasks.inspect_dataset"}
+Bell = Literal["training", "light", "webhooks"]
+
+
+class Task(NamedTuple):
+    name: str
+    queue: Queue
+
+
+TASKS: dict[Bell, Task] = {
+    "training": Task("worker.tasks.look_for_work", "training"),
+    "light": Task("worker.tasks.inspect_dataset", "light"),
+    "webhooks": Task("worker.tasks.deliver_webhook", "light"),
+}
 BATCH = 100
 
 
-def ring(session: Session, project_id: str, queue: Queue) -> None:
+def ring(session: Session, project_id: str, bell: Bell) -> None:
     """Append a bell in the caller's transaction."""
-    session.add(OutboxRow(project_id=project_id, queue=queue, task=TASKS[queue]))
+    task = TASKS[bell]
+    session.add(OutboxRow(project_id=project_id, queue=task.queue, task=task.name))
 
 
 def make_bells(broker_url: str) -> Celery:

@@ -1,15 +1,35 @@
 """The operator's environment, read once. Every field here is described in `docs/settings.md`."""
 
 import os
+import re
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CENTURY_SECONDS = 100 * 365 * 24 * 3600
 """PostgreSQL's calendar ends, though later."""
+
+
+HOST = re.compile(r"(?=.*[a-z][^.]*\Z)[a-z0-9_.-]{1,253}")
+
+
+class Allowed(NamedTuple):
+    """Where webhooks may lead although it is not public."""
+
+    hosts: frozenset[str]
+    networks: tuple[IPv4Network | IPv6Network, ...]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """ValueError for a word that is neither a host's name nor a network."""
+        words = [word.strip().lower() for word in text.split(",") if word.strip()]
+        hosts = [word for word in words if HOST.fullmatch(word) and "/" not in word]
+        return cls(frozenset(hosts), tuple(ip_network(word) for word in words if word not in hosts))
 
 
 def default_data_dir() -> Path:
@@ -64,6 +84,21 @@ class Settings(BaseSettings):
     """Time for which a job's checkpoints are kept after its end."""
     dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)
     """Time after which a dataset expires whose upload does not say; never unless given."""
+
+    webhook_allow: str | None = None
+    """Hosts and networks, with commas between, that webhooks may lead to although they are not public."""
+    webhook_timeout_seconds: float = Field(default=10, gt=0, le=600)
+    """Time in which a webhook's receiver must have answered."""
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _is_readable(cls, text: str | None) -> str | None:
+        Allowed.read(text or "")
+        return text
+
+    @property
+    def webhook_allowed(self) -> Allowed:
+        return Allowed.read(self.webhook_allow or "")
 
     @property
     def storage(self) -> str:

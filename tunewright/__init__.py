@@ -17,6 +17,7 @@ from tunewright.wire import (
     AdapterSummary,
     Artifact,
     Dataset,
+    Delivery,
     Event,
     Job,
     MetricPoint,
@@ -26,6 +27,7 @@ from tunewright.wire import (
     Preview,
     PreviewSummary,
     Problem,
+    Webhook,
     Worker,
 )
 
@@ -37,6 +39,7 @@ __all__ = [
     "Client",
     "ConnectionFailed",
     "Dataset",
+    "Delivery",
     "Event",
     "FieldError",
     "Job",
@@ -48,5 +51,6 @@ __all__ = [
     "PreviewSummary",
     "Problem",
     "TunewrightError",
+    "Webhook",
     "Worker",
 ]

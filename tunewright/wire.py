@@ -17,8 +17,8 @@ class Answer:
 
 
 def read_value(name: str, value: Any) -> Any:
-    """Names tell instants: `at` and `*_at`."""
-    is_instant = name == "at" or name.endswith("_at")
+    """Names tell instants: `at`, `*_at` and `*_until`."""
+    is_instant = name == "at" or name.endswith(("_at", "_until"))
     return datetime.fromisoformat(value) if is_instant and value is not None else value
 
 
@@ -215,6 +215,36 @@ class Model(Answer):
     num_parameters: int
     max_seq_len: int
     linear_modules: list[str]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Webhook(Answer):
+    """`old_secret_until` is the time until which the secret before the present one signs too. A secret itself is in
+    `raw["secret"]` of what a creation or a rotation returns, and nowhere else."""
+
+    id: str
+    name: str | None
+    url: str
+    events: list[str]
+    enabled: bool
+    old_secret_until: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Delivery(Answer):
+    """One event for one webhook. `state` is pending, delivered or failed; `event_id` is the header `webhook-id`."""
+
+    id: str
+    webhook_id: str
+    event_id: str
+    type: str
+    state: str
+    tries: int
+    last_status: int | None
+    last_error: str | None
+    next_try_at: datetime | None
     created_at: datetime
 
 

@@ -11,6 +11,7 @@ import structlog
 from celery import Celery, bootsteps, signals
 
 from app import logs
+from app.outbox import TASKS
 from app.settings import get_settings
 from worker.presence import Presence
 
@@ -22,7 +23,7 @@ app.conf.update(
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
-    task_routes={"worker.tasks.look_for_work": "training", "worker.tasks.inspect_dataset": "light"},
+    task_routes={task.name: task.queue for task in TASKS.values()},
     task_create_missing_queues=True,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -63,6 +64,8 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         if "light" in queues:
             args = ([tasks.study], tasks.studies_wanted)
             self.threads.append(threading.Thread(target=poll, args=args, name="studies", daemon=True))
+            args = ([tasks.deliver], tasks.deliveries_wanted)
+            self.threads.append(threading.Thread(target=poll, args=args, name="webhooks", daemon=True))
         for thread in self.threads:
             thread.start()
 
@@ -71,8 +74,10 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
         draining.set()
         tasks.studies_wanted.set()
+        tasks.deliveries_wanted.set()
         for thread in self.threads:
             thread.join()
+        tasks.courier().close()
         if self.presence:
             self.presence.end()
         tasks.surroundings().spare.close()

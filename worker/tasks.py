@@ -17,6 +17,7 @@ from app.storage import FAILURES, Storage
 from app.uploads.service import join_next
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
+from worker.courier import Courier
 from worker.inspector import Place, clear_scratch, inspect_next
 from worker.leftovers import clear_leftovers
 from worker.machine import find_machine
@@ -32,6 +33,10 @@ slot = threading.Lock()
 
 studies_wanted = threading.Event()
 """Somebody rang the light worker, or an inspection has ended: there may be studies to do."""
+
+
+deliveries_wanted = threading.Event()
+"""Somebody rang for webhooks, or a sender has come free."""
 
 
 class Surroundings(NamedTuple):
@@ -66,6 +71,18 @@ def look_for_work() -> None:
 @app.task
 def inspect_dataset() -> None:
     inspect()
+
+
+@app.task
+def deliver_webhook() -> None:
+    """The bell alone: what is due is sent by threads of their own."""
+    deliveries_wanted.set()
+
+
+@cache
+def courier() -> Courier:
+    around = surroundings()
+    return Courier(around.settings, around.sessions, deliveries_wanted)
 
 
 def train() -> None:
@@ -116,6 +133,13 @@ def study() -> None:
         log.warning("a study waits for Postgres", error=str(error)[:300])
     except FAILURES as error:
         log.warning("a study failed for want of storage, will try again", error=str(error)[:300])
+
+
+def deliver() -> None:
+    try:
+        courier().send_due(draining)
+    except DBAPIError as error:
+        log.warning("webhooks wait for Postgres", error=str(error)[:300])
 
 
 def inspecting_place() -> Place:

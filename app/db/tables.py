@@ -15,6 +15,8 @@ from app.db.metric_tables import MetricValue as MetricValue
 from app.db.study_tables import DatasetStudy as DatasetStudy
 from app.db.upload_tables import Upload as Upload
 from app.db.upload_tables import UploadPart as UploadPart
+from app.db.webhook_tables import Webhook as Webhook
+from app.db.webhook_tables import WebhookDelivery as WebhookDelivery
 from app.domain.identity import new_id
 
 

@@ -5,7 +5,10 @@ import re
 import secrets
 from typing import Final, Literal
 
-Noun = Literal["proj", "key", "file", "ftjob", "ftckpt", "art", "adp", "model", "upload", "part", "preview", "overlap"]
+Noun = (
+    Literal["proj", "key", "file", "ftjob", "ftckpt", "art", "adp", "model", "upload", "part", "preview", "overlap"]
+    | Literal["webhook", "delivery", "evt"]
+)
 PATTERN: Final = re.compile(r"(?:[a-z]+-|upload_|part_|ftckpt_)[0-9a-f]{24}")
 
 

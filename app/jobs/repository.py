@@ -14,6 +14,7 @@ from app.domain.identity import is_id
 from app.domain.job import FINAL, HELD, JobState
 from app.domain.page import Cursor
 from app.errors import JobNotFound, StaleAttempt
+from app.webhooks.service import WebhookService
 
 
 class JobFilter(NamedTuple):
@@ -97,6 +98,7 @@ class JobRepository:
         self.append_events(job, events)
         if target in FINAL:
             DatasetService(self.session).release(project_id, id)
+        WebhookService(self.session).tell(project_id, id, target)
         return job
 
     def let_go(self, job: Job, events: Sequence[EventBody]) -> Job:

@@ -20,6 +20,7 @@ from app.retention.repository import RetentionRepository, Visit
 from app.settings import Settings
 from app.storage import FAILURES, Storage, StoredObject
 from app.uploads.service import UploadService
+from app.webhooks.repository import WebhookRepository
 
 log = structlog.get_logger()
 
@@ -68,6 +69,8 @@ class Collector:
             continue
         while self._let_go_of_checkpoints() == BATCH:
             continue
+        while self._forget_deliveries() == BATCH:
+            continue
         self._visit_attempts()
         if time.monotonic() >= self.search_at:
             self.search()
@@ -95,6 +98,10 @@ class Collector:
         if outlived:
             log.info("let go of checkpoints", num_checkpoints=len(outlived), jobs=sorted({c.job_id for c in outlived}))
         return len(outlived)
+
+    def _forget_deliveries(self) -> int:
+        with transaction(self.sessions, "forget_deliveries") as session:
+            return WebhookRepository(session).forget(BATCH)
 
     def _visit_attempts(self) -> None:
         with transaction(self.sessions, "find_ended_attempts") as session:

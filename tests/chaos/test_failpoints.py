@@ -42,6 +42,7 @@ from tests.chaos.server_cases import (
 from tests.chaos.stage import Stage
 from tests.chaos.study_cases import give_back_study, post_overlap, post_preview, renew_study, study
 from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
+from tests.chaos.webhook_cases import deliver, forget_deliveries, post_webhook
 from tests.chaos.worker_cases import (
     clean,
     fail,
@@ -83,6 +84,8 @@ CASES: dict[str, Case] = {
     **{case.__name__: case for case in (post_upload, complete_upload, cancel_upload, expire_uploads)},
     **dict.fromkeys(("check_room", "post_part"), part),
     **dict.fromkeys(("claim_join", "join_parts", "conclude_join"), join),
+    **dict.fromkeys(("claim_delivery", "send_delivery", "conclude_delivery"), deliver),
+    **{case.__name__: case for case in (post_webhook, forget_deliveries)},
     **{case.__name__: case for case in (post_job, pause_job, retry_job, cancel_job, find_caller)},
     **{case.__name__: case for case in (delete_job, clean_dataset, delete_dataset, delete_adapter)},
     **dict.fromkeys(("stream_job", "follow"), watch),
@@ -147,6 +150,7 @@ ELSEWHERE = {
     "needs a GPU": {"ask_gpu"},
     "needs a lack of memory": {"replan"},
     "killed along with add_model and with pause_job": {"remove_model", "resume_job"},
+    "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
     "by chance a heartbeat or another write comes first": {"take_up_again"},
 }
 

@@ -12,7 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
-from app.db.tables import Adapter, Artifact, BaseModel, Checkpoint, Dataset, DatasetStudy, Job, Upload
+from app.db.tables import (
+    Adapter,
+    Artifact,
+    BaseModel,
+    Checkpoint,
+    Dataset,
+    DatasetStudy,
+    Job,
+    Upload,
+    Webhook,
+    WebhookDelivery,
+)
 from app.main import create_app
 from app.settings import Settings
 
@@ -27,7 +38,10 @@ Ask = Callable[[str, str, str | None], Any]
 KEYED = [route for route in ROUTES if route[1] not in HEALTH]
 OF_ALL_PROJECTS = {"/workers"}
 """What every key may see: decision 8 says why."""
-NOUNS = {"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"}
+NOUNS = {
+    **{"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"},
+    "webhooks": "webhook-",
+}
 MANIFEST = {"base_model": {"name": "tiny", "revision": "1"}}
 OF_THE_OWNER = (
     "not_found",
@@ -44,6 +58,7 @@ DIGITS = "5f0c1d2e3a4b5c6d7e8f9a0b"
 BODIES = {
     "/uploads/{id}/complete": {"part_ids": ["none"]},
     "/datasets/{id}/previews": {"base_model": "tiny"},
+    "/webhooks/{id}": {"enabled": True},
     "/datasets/{id}/overlaps": {"validation_dataset_id": f"file-{DIGITS}"},
 }
 """What a route must be sent to look for the thing at all."""
@@ -57,6 +72,7 @@ def concrete(path: str) -> str:
     """The path with ids of the right form."""
     noun = path.split("/")[1]
     id = NOUNS.get(noun, "-") + DIGITS
+    path = path.replace("{delivery_id}", f"delivery-{DIGITS}")
     path = path.replace("{preview_id}", f"preview-{DIGITS}").replace("{overlap_id}", f"overlap-{DIGITS}")
     path = path.replace("{checkpoint_id}", f"ftckpt_{DIGITS}")
     return path.replace("{id}", id).replace("{name}", "tiny").replace("{path}", "adapter_model.safetensors")
@@ -153,6 +169,12 @@ def add_one_of_each(session: Session, project_id: str) -> None:
         other = f"file-{DIGITS}" if kind == "overlap" else None
         session.add(DatasetStudy(id=f"{kind}-{DIGITS}", other_dataset_id=other, **study, **ours))
     session.add(Job(id=f"ftjob-{DIGITS}", **job, **ours))
+    hook = {"url": "http://192.0.2.1", "events": [], "enabled": True, "secret": "whsec_AAAA"}
+    session.add(Webhook(id=f"webhook-{DIGITS}", **hook, **ours))
+    session.flush()
+    told = {"event_id": f"evt-{DIGITS}", "type": "webhook.test", "body": "{}", "state": "failed"}
+    told |= {"webhook_id": f"webhook-{DIGITS}", "give_up_at": datetime.now(UTC)}
+    session.add(WebhookDelivery(id=f"delivery-{DIGITS}", **told, **ours))
     expires_at = datetime.now(UTC) + timedelta(days=1)
     session.add(Upload(id=f"upload_{DIGITS}", filename="a", size=3, state="pending", expires_at=expires_at, **ours))
     session.flush()

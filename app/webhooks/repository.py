@@ -1,0 +1,189 @@
+"""Webhooks and their deliveries in the database."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, case, delete, exists, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy.orm import Session, aliased
+
+from app.db.tables import Webhook, WebhookDelivery
+from app.domain.page import Cursor
+from app.domain.webhook import DeliveryState
+
+AT_ONCE_OF_A_PROJECT = 4
+"""Of a project's webhooks so many are told something at once: its slow receivers leave senders to others."""
+GIVEN_UP_AFTER = timedelta(days=1)
+KEPT = timedelta(days=7)
+
+
+class Taken(NamedTuple):
+    """A delivery that its taker is to try, once. `tries` and `leased_until` are its fences."""
+
+    delivery: WebhookDelivery
+    url: str
+    secrets: tuple[str, ...]
+    """The newest first."""
+    at: datetime
+    """By the database's clock."""
+    leased_until: datetime
+
+
+class WebhookRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add(self, row: Webhook | WebhookDelivery) -> None:
+        self.session.add(row)
+        self.session.flush()
+        self.session.refresh(row)
+
+    def count(self, project_id: str) -> int:
+        query = select(func.count()).select_from(Webhook).where(Webhook.project_id == project_id)
+        return self.session.scalars(query).one()
+
+    def find(self, project_id: str, id: str, *, lock: bool = False) -> Webhook | None:
+        query = select(Webhook).where(Webhook.project_id == project_id, Webhook.id == id)
+        if lock:
+            query = query.with_for_update().execution_options(populate_existing=True)
+        return self.session.scalars(query).one_or_none()
+
+    def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Webhook]:
+        """One more than `limit`, newest first."""
+        query = select(Webhook).where(Webhook.project_id == project_id)
+        if after:
+            query = query.where(tuple_(Webhook.created_at, Webhook.id) < tuple_(after.created_at, after.id))
+        return self.session.scalars(query.order_by(Webhook.created_at.desc(), Webhook.id.desc()).limit(limit + 1)).all()
+
+    def listening(self, project_id: str, type: str) -> Sequence[str]:
+        """Ids of the project's webhooks that want such events."""
+        wanting = Webhook.project_id == project_id, Webhook.enabled, Webhook.events.contains([type])
+        return self.session.scalars(select(Webhook.id).where(*wanting)).all()
+
+    def now(self) -> datetime:
+        now: datetime = self.session.scalars(select(func.clock_timestamp())).one()
+        return now
+
+    def keep_secret(self, webhook: Webhook, secret: str, grace: timedelta) -> None:
+        """The one before it signs too while the grace lasts."""
+        webhook.old_secret, webhook.secret = webhook.secret, secret
+        webhook.old_secret_until = func.clock_timestamp() + grace
+        self.session.flush()
+        self.session.refresh(webhook)
+
+    def delete(self, webhook: Webhook) -> None:
+        of_it = Webhook.project_id == webhook.project_id, Webhook.id == webhook.id
+        self.session.execute(delete(Webhook).where(*of_it))
+
+    # Deliveries
+
+    def add_deliveries(self, rows: Sequence[dict[str, Any]]) -> None:
+        """To be tried at once, and for a day."""
+        now = func.clock_timestamp()
+        times = {"next_try_at": now, "give_up_at": now + GIVEN_UP_AFTER}
+        self.session.execute(insert(WebhookDelivery).values([row | times for row in rows]))
+
+    def find_delivery(self, project_id: str, webhook_id: str, id: str) -> WebhookDelivery | None:
+        query = select(WebhookDelivery).where(*_of(project_id, webhook_id), WebhookDelivery.id == id)
+        return self.session.scalars(query).one_or_none()
+
+    def list_deliveries(
+        self, project_id: str, webhook_id: str, limit: int, after: Cursor | None
+    ) -> Sequence[WebhookDelivery]:
+        """One more than `limit`, newest first."""
+        query = select(WebhookDelivery).where(*_of(project_id, webhook_id))
+        if after:
+            below = tuple_(WebhookDelivery.created_at, WebhookDelivery.id) < tuple_(after.created_at, after.id)
+            query = query.where(below)
+        newest = query.order_by(WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
+        return self.session.scalars(newest.limit(limit + 1)).all()
+
+    def claim(self, lease_seconds: float) -> Taken | None:
+        """The oldest due delivery of the webhook, of any project, that was told nothing for longest."""
+        webhook = self.session.scalars(_next_webhook()).one_or_none()
+        if webhook is None:
+            return None
+        due = select(WebhookDelivery).where(*_of(webhook.project_id, webhook.id), *_due())
+        delivery = self.session.scalars(due.order_by(WebhookDelivery.next_try_at).limit(1)).one_or_none()
+        if delivery is None:
+            return None  # delivered while we waited for the lock
+        now = self.now()
+        webhook.tried_at = delivery.tried_at = now
+        webhook.leased_until = now + timedelta(seconds=lease_seconds)
+        delivery.tries += 1
+        self.session.flush()
+        is_old_valid = webhook.old_secret is not None and (webhook.old_secret_until or now) > now
+        secrets = (webhook.secret, webhook.old_secret) if is_old_valid else (webhook.secret,)
+        return Taken(delivery, webhook.url, tuple(filter(None, secrets)), now, webhook.leased_until)
+
+    def conclude(self, taken: Taken, *, delivered: bool, status: int | None, error: str | None, wait: float) -> bool:
+        """What came of a try: the end, or another one after `wait` seconds, unless its time is over by then. False if
+        it is no longer the taker's."""
+        delivery, next_try = taken.delivery, func.clock_timestamp() + timedelta(seconds=wait)
+        is_over: ColumnElement[bool] = or_(literal(delivered), next_try > WebhookDelivery.give_up_at)
+        end = DeliveryState.delivered if delivered else DeliveryState.failed
+        statement = (
+            update(WebhookDelivery)
+            .where(
+                WebhookDelivery.project_id == delivery.project_id,
+                WebhookDelivery.id == delivery.id,
+                WebhookDelivery.tries == delivery.tries,
+                WebhookDelivery.state == DeliveryState.pending,
+            )
+            .values(
+                state=case((is_over, end.value), else_=DeliveryState.pending.value),
+                next_try_at=case((is_over, None), else_=next_try),
+                ended_at=case((is_over, func.clock_timestamp())),
+                last_status=status,
+                last_error=error,
+            )
+            .returning(WebhookDelivery.id)
+        )
+        concluded = self.session.scalars(statement).one_or_none() is not None
+        self._free(taken)
+        return concluded
+
+    def _free(self, taken: Taken) -> None:
+        """Unless the lease lapsed, and the webhook is in other hands."""
+        delivery = taken.delivery
+        own = (
+            Webhook.project_id == delivery.project_id,
+            Webhook.id == delivery.webhook_id,
+            Webhook.leased_until == taken.leased_until,
+        )
+        self.session.execute(update(Webhook).where(*own).values(leased_until=None))
+
+    def forget(self, limit: int) -> int:
+        """Delete deliveries of any project that are a week old; how many there were."""
+        old = select(WebhookDelivery.id).where(WebhookDelivery.created_at < func.clock_timestamp() - KEPT)
+        gone = delete(WebhookDelivery).where(WebhookDelivery.id.in_(old.limit(limit))).returning(WebhookDelivery.id)
+        return len(self.session.scalars(gone).all())
+
+
+def _of(project_id: str, webhook_id: str) -> tuple[ColumnElement[bool], ...]:
+    return WebhookDelivery.project_id == project_id, WebhookDelivery.webhook_id == webhook_id
+
+
+def _due() -> tuple[ColumnElement[bool], ...]:
+    return WebhookDelivery.state == DeliveryState.pending, WebhookDelivery.next_try_at <= func.clock_timestamp()
+
+
+def _next_webhook() -> Any:
+    other = aliased(Webhook)
+    is_leased = other.leased_until > func.clock_timestamp()
+    at_once = select(func.count()).where(other.project_id == Webhook.project_id, is_leased).scalar_subquery()
+    return (
+        select(Webhook)
+        .where(
+            Webhook.enabled,
+            or_(Webhook.leased_until.is_(None), Webhook.leased_until < func.clock_timestamp()),
+            exists().where(
+                WebhookDelivery.project_id == Webhook.project_id, WebhookDelivery.webhook_id == Webhook.id, *_due()
+            ),
+            at_once < AT_ONCE_OF_A_PROJECT,
+        )
+        .order_by(Webhook.tried_at.asc().nulls_first(), Webhook.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )

@@ -1,0 +1,174 @@
+"""`/webhooks`: where a project is told of its jobs, and what came of each telling."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from app.errors import (
+    BadCursor,
+    DeliveryNotFound,
+    DeliveryPending,
+    IdempotencyKeyReused,
+    InvalidWebhook,
+    NotJson,
+    RequestInProgress,
+    TooLarge,
+    TooManyWebhooks,
+    UnsupportedMediaType,
+    WebhookDisabled,
+    WebhookNotFound,
+)
+from app.web.auth import CallerDep
+from app.web.body import BodyDep, parsed, read_json
+from app.web.dependencies import PageDep, SessionDep, SettingsDep
+from app.web.idempotency import Created, OnceDep
+from app.web.page import Page, page_of
+from app.web.problems import problems
+from app.webhooks.schemas import DeliveryOut, WebhookChange, WebhookIn, WebhookOut, WebhookWithSecret
+from app.webhooks.service import WebhookService, check_url
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+
+JsonDep = Annotated[object, Depends(read_json)]
+BODY_REFUSALS = (InvalidWebhook, NotJson, TooLarge, UnsupportedMediaType)
+AGAIN = (RequestInProgress, IdempotencyKeyReused)
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Add a webhook",
+    response_model=WebhookWithSecret,
+    openapi_extra=_json(WebhookIn),
+    responses=problems(*BODY_REFUSALS, TooManyWebhooks, *AGAIN),
+)
+def post_webhook(
+    caller: CallerDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
+    """Be told when a job of the project has succeeded, failed or been cancelled, or is paused. The answer holds the
+    secret that verifies what is sent, once."""
+    wanted = parsed(WebhookIn, raw)
+    check_url(wanted.url, settings.webhook_allowed)
+
+    def make() -> Created:
+        webhook = WebhookService(session).create(caller.project_id, **wanted.model_dump())
+        return Created(f"/webhooks/{webhook.id}", WebhookWithSecret.of(webhook))
+
+    return once.answer(make, body)
+
+
+@router.get("", summary="List webhooks", responses=problems(BadCursor))
+def list_webhooks(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[WebhookOut]:
+    """The project's webhooks, newest first, without their secrets."""
+    found = WebhookService(session).list(caller.project_id, page.limit, page.after)
+    return page_of(found, page.limit, WebhookOut.of)
+
+
+@router.get("/{id}", summary="Look at a webhook", responses=problems(WebhookNotFound))
+def get_webhook(id: str, caller: CallerDep, session: SessionDep) -> WebhookOut:
+    """All but its secret."""
+    return WebhookOut.of(WebhookService(session).get(caller.project_id, id))
+
+
+@router.patch(
+    "/{id}",
+    summary="Change a webhook",
+    openapi_extra=_json(WebhookChange),
+    responses=problems(WebhookNotFound, *BODY_REFUSALS),
+)
+def change_webhook(id: str, caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep) -> WebhookOut:
+    """Its URL, events or name, or whether it is enabled. What waits to be delivered goes to the new URL."""
+    wanted = parsed(WebhookChange, raw).model_dump(exclude_unset=True)
+    if "url" in wanted:
+        check_url(wanted["url"], settings.webhook_allowed)
+    return WebhookOut.of(WebhookService(session).change(caller.project_id, id, **wanted))
+
+
+@router.delete("/{id}", status_code=204, summary="Remove a webhook", responses=problems(WebhookNotFound))
+def delete_webhook(id: str, caller: CallerDep, session: SessionDep) -> None:
+    """With its deliveries; what waits is not delivered any more."""
+    WebhookService(session).delete(caller.project_id, id)
+
+
+@router.post(
+    "/{id}/rotate",
+    summary="Give a webhook a new secret",
+    response_model=WebhookWithSecret,
+    responses=problems(WebhookNotFound, *AGAIN),
+)
+def rotate_webhook(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    once: OnceDep,
+    grace_seconds: Annotated[int, Query(ge=0, le=7 * 86400, description="For so long the old one signs too.")] = 86400,
+) -> Response:
+    """The answer holds the new secret, once. While the grace lasts, both secrets sign what is sent, so that receivers
+    can be changed one after the other."""
+
+    def make() -> Created:
+        webhook = WebhookService(session).rotate(caller.project_id, id, grace_seconds)
+        return Created(f"/webhooks/{id}", WebhookWithSecret.of(webhook), 200)
+
+    return once.answer(make, str(grace_seconds).encode())
+
+
+@router.post(
+    "/{id}/test",
+    status_code=202,
+    summary="Send a test event",
+    response_model=DeliveryOut,
+    responses=problems(WebhookNotFound, WebhookDisabled, *AGAIN),
+)
+def send_test(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) -> Response:
+    """An event of the type `webhook.test`, which is about the webhook itself, signed and delivered as any other. Poll
+    the answer's `Location` to see what came of it."""
+
+    def make() -> Created:
+        delivery = WebhookService(session).test(caller.project_id, id)
+        return Created(_place(delivery.webhook_id, delivery.id), DeliveryOut.of(delivery), 202)
+
+    return once.answer(make)
+
+
+@router.get("/{id}/deliveries", summary="List deliveries", responses=problems(WebhookNotFound, BadCursor))
+def list_deliveries(id: str, caller: CallerDep, session: SessionDep, page: PageDep) -> Page[DeliveryOut]:
+    """What the webhook was told in the last seven days, or is about to be told, newest first."""
+    found = WebhookService(session).list_deliveries(caller.project_id, id, page.limit, page.after)
+    return page_of(found, page.limit, DeliveryOut.of)
+
+
+@router.get(
+    "/{id}/deliveries/{delivery_id}",
+    summary="Look at a delivery",
+    responses=problems(WebhookNotFound, DeliveryNotFound),
+)
+def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionDep) -> DeliveryOut:
+    """Its state, how often it was tried, what the receiver said, and when it is tried next."""
+    return DeliveryOut.of(WebhookService(session).get_delivery(caller.project_id, id, delivery_id))
+
+
+@router.post(
+    "/{id}/deliveries/{delivery_id}/redeliver",
+    status_code=202,
+    summary="Deliver an event again",
+    response_model=DeliveryOut,
+    responses=problems(WebhookNotFound, DeliveryNotFound, DeliveryPending, WebhookDisabled, *AGAIN),
+)
+def redeliver(id: str, delivery_id: str, caller: CallerDep, session: SessionDep, once: OnceDep) -> Response:
+    """A new delivery of the same event, with the same `webhook-id` and body, of one that has ended."""
+
+    def make() -> Created:
+        delivery = WebhookService(session).redeliver(caller.project_id, id, delivery_id)
+        return Created(_place(id, delivery.id), DeliveryOut.of(delivery), 202)
+
+    return once.answer(make)
+
+
+def _place(id: str, delivery_id: str) -> str:
+    return f"/webhooks/{id}/deliveries/{delivery_id}"

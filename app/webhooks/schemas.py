@@ -1,0 +1,105 @@
+"""Webhooks on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.db.tables import Webhook, WebhookDelivery
+from app.domain.webhook import TOLD, DeliveryState, JobEventType
+from app.webhooks.target import MAX_URL_CHARS
+
+EXAMPLE: dict[str, Any] = {"url": "https://hooks.example.com/tunewright", "name": "deploys"}
+Url = Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARS)]
+Events = Annotated[list[JobEventType], Field(min_length=1, max_length=10)]
+Name = Annotated[str | None, Field(min_length=1, max_length=200)]
+
+
+class WebhookIn(BaseModel):
+    """Where to tell of what."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE}
+    )
+
+    url: Url
+    """https or http, to a public address or one that the operator allows."""
+    events: Events = list(TOLD.values())
+    """What it is told of; all there is, unless given."""
+    name: Name = None
+    """For you to know it by."""
+    enabled: bool = True
+
+
+class WebhookChange(BaseModel):
+    """What is to be different; the rest stays."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": {"enabled": False}}
+    )
+
+    url: Url = ""
+    events: Events = list(TOLD.values())
+    name: Name = None
+    enabled: bool = True
+    """One that is not enabled is told nothing, and what happens meanwhile is never told to it."""
+
+
+class WebhookOut(BaseModel):
+    """Where a project is told of its jobs."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    name: str | None
+    url: str
+    events: list[str]
+    enabled: bool
+    old_secret_until: datetime | None
+    """Until then the secret before the present one signs too; null if there was none."""
+    created_at: datetime
+
+    @classmethod
+    def of(cls, webhook: Webhook) -> Self:
+        return cls(**cls.fields(webhook))
+
+    @classmethod
+    def fields(cls, webhook: Webhook) -> dict[str, Any]:
+        return {name: getattr(webhook, name) for name in cls.model_fields}
+
+
+class WebhookWithSecret(WebhookOut):
+    """Only a creation and a rotation are answered so."""
+
+    secret: str
+    """`whsec_…`, which verifies what it is sent; it is shown here alone."""
+
+
+class DeliveryOut(BaseModel):
+    """One event for one webhook."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    webhook_id: str
+    event_id: str
+    """The header `webhook-id`, at every try."""
+    type: str
+    body: str
+    """What is sent, to the byte."""
+    state: DeliveryState
+    """`pending` until the receiver has answered with 2xx (`delivered`), or for a day (`failed`)."""
+    tries: int
+    """How many were begun."""
+    last_status: int | None
+    """What the receiver answered last; null if nothing came."""
+    last_error: str | None
+    next_try_at: datetime | None
+    """Null once it has ended."""
+    created_at: datetime
+    tried_at: datetime | None
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, delivery: WebhookDelivery) -> Self:
+        return cls(**{name: getattr(delivery, name) for name in cls.model_fields})

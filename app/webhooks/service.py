@@ -1,0 +1,137 @@
+"""What a project may do with its webhooks, and what they are told."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.db.tables import Webhook, WebhookDelivery
+from app.domain.identity import is_id, new_id
+from app.domain.job import JobState
+from app.domain.page import Cursor
+from app.domain.webhook import TEST_TYPE, TOLD, DeliveryState, event_body
+from app.errors import (
+    DeliveryNotFound,
+    DeliveryPending,
+    FieldError,
+    InvalidWebhook,
+    TooManyWebhooks,
+    WebhookDisabled,
+    WebhookNotFound,
+)
+from app.outbox import ring
+from app.settings import Allowed
+from app.webhooks.repository import WebhookRepository
+from app.webhooks.signature import new_secret
+from app.webhooks.target import BadTarget, parse, resolve
+
+MOST_OF_A_PROJECT = 50
+
+
+def check_url(url: str, allowed: Allowed) -> None:
+    """InvalidWebhook unless events may be sent there as things are. It asks a name server, so not in a transaction."""
+    try:
+        resolve(parse(url), allowed)
+    except BadTarget as error:
+        raise InvalidWebhook([FieldError("/url", error.code, str(error))]) from error
+
+
+class WebhookService:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.webhooks = WebhookRepository(session)
+
+    def create(self, project_id: str, *, url: str, events: Sequence[str], name: str | None, enabled: bool) -> Webhook:
+        """Of a URL that `check_url` has let through."""
+        if self.webhooks.count(project_id) >= MOST_OF_A_PROJECT:
+            raise TooManyWebhooks(MOST_OF_A_PROJECT)
+        webhook = Webhook(
+            id=new_id("webhook"),
+            project_id=project_id,
+            name=name,
+            url=url,
+            events=list(dict.fromkeys(events)),
+            enabled=enabled,
+            secret=new_secret(),
+        )
+        self.webhooks.add(webhook)
+        return webhook
+
+    def get(self, project_id: str, id: str, *, lock: bool = False) -> Webhook:
+        webhook = self.webhooks.find(project_id, id, lock=lock) if is_id(id, "webhook") else None
+        if webhook is None:
+            raise WebhookNotFound(id)
+        return webhook
+
+    def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Webhook]:
+        return self.webhooks.list(project_id, limit, after)
+
+    def change(self, project_id: str, id: str, **values: Any) -> Webhook:
+        webhook = self.get(project_id, id, lock=True)
+        for name, value in values.items():
+            setattr(webhook, name, value)
+        self.session.flush()
+        return webhook
+
+    def rotate(self, project_id: str, id: str, grace_seconds: float) -> Webhook:
+        """Give it a new secret. The one before it signs too for so long; one before that no longer does."""
+        webhook = self.get(project_id, id, lock=True)
+        self.webhooks.keep_secret(webhook, new_secret(), timedelta(seconds=grace_seconds))
+        return webhook
+
+    def delete(self, project_id: str, id: str) -> None:
+        """With its deliveries, those that wait too."""
+        self.webhooks.delete(self.get(project_id, id, lock=True))
+
+    def tell(self, project_id: str, job_id: str, state: JobState) -> None:
+        """Enter what a job's new state is to make known: in the very transaction that makes it so."""
+        type = TOLD.get(state)
+        listening = self.webhooks.listening(project_id, type) if type else ()
+        if type and listening:
+            self._enter(project_id, listening, type, job_id)
+
+    def test(self, project_id: str, id: str) -> WebhookDelivery:
+        """Send an event of its own type, which is about no job."""
+        webhook = self._enabled(project_id, id)
+        [delivery_id] = self._enter(project_id, [webhook.id], TEST_TYPE, webhook.id)
+        return self.get_delivery(project_id, id, delivery_id)
+
+    def redeliver(self, project_id: str, id: str, delivery_id: str) -> WebhookDelivery:
+        """A new delivery of the same event, when the old one has ended."""
+        self._enabled(project_id, id)
+        old = self.get_delivery(project_id, id, delivery_id)
+        if old.state == DeliveryState.pending:
+            raise DeliveryPending(old.id)
+        [new] = self._add(project_id, [id], old.event_id, old.type, old.body)
+        return self.get_delivery(project_id, id, new)
+
+    def get_delivery(self, project_id: str, id: str, delivery_id: str) -> WebhookDelivery:
+        self.get(project_id, id)
+        known = is_id(delivery_id, "delivery")
+        delivery = self.webhooks.find_delivery(project_id, id, delivery_id) if known else None
+        if delivery is None:
+            raise DeliveryNotFound(delivery_id)
+        return delivery
+
+    def list_deliveries(self, project_id: str, id: str, limit: int, after: Cursor | None) -> Sequence[WebhookDelivery]:
+        self.get(project_id, id)
+        return self.webhooks.list_deliveries(project_id, id, limit, after)
+
+    def _enabled(self, project_id: str, id: str) -> Webhook:
+        webhook = self.get(project_id, id, lock=True)
+        if not webhook.enabled:
+            raise WebhookDisabled(id)
+        return webhook
+
+    def _enter(self, project_id: str, ids: Sequence[str], type: str, about: str) -> Sequence[str]:
+        event_id = new_id("evt")
+        body = event_body(event_id, type, int(self.webhooks.now().timestamp()), about)
+        return self._add(project_id, ids, event_id, type, body)
+
+    def _add(self, project_id: str, ids: Sequence[str], event_id: str, type: str, body: str) -> Sequence[str]:
+        event = {"project_id": project_id, "event_id": event_id, "type": type, "body": body}
+        rows = [{"id": new_id("delivery"), "webhook_id": id, "state": DeliveryState.pending} | event for id in ids]
+        self.webhooks.add_deliveries(rows)
+        ring(self.session, project_id, "webhooks")
+        return [str(row["id"]) for row in rows]

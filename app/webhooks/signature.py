@@ -1,0 +1,28 @@
+"""Standard Webhooks: what proves to a receiver that a body is ours and new.
+
+Signed is `{webhook-id}.{webhook-timestamp}.{body}`, by HMAC-SHA256 with the bytes that the secret spells in base64.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+
+PREFIX = "whsec_"
+SECRET_BYTES = 32
+
+
+def new_secret() -> str:
+    return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def signed_headers(id: str, at: int, body: str, with_secrets: Iterable[str]) -> dict[str, str]:
+    """`at` is in Unix seconds. Each secret makes a signature; a receiver that knows one of them is content."""
+    signatures = [f"v1,{sign(secret, id, at, body)}" for secret in with_secrets]
+    return {"webhook-id": id, "webhook-timestamp": str(at), "webhook-signature": " ".join(signatures)}
+
+
+def sign(secret: str, id: str, at: int, body: str) -> str:
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    return base64.b64encode(hmac.digest(key, f"{id}.{at}.{body}".encode(), hashlib.sha256)).decode()

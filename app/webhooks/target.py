@@ -1,0 +1,125 @@
+"""Where a webhook may lead: to public addresses, and to what the operator allows by `TUNEWRIGHT_WEBHOOK_ALLOW`.
+
+A URL is taken apart once, and nothing else ever reads it. A name is resolved once a delivery, and the connection is
+made to the addresses that were checked, so that no second answer of a name server can lead elsewhere.
+"""
+
+import re
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from app.settings import Allowed
+
+MAX_URL_CHARS: Final = 2000
+PORTS: Final = {"http": 80, "https": 443}
+NAME: Final = re.compile(r"(?=.{1,253}\.?\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
+NUMBER: Final = re.compile(r"(\d+|0x[0-9a-f]*)")
+"""What the C library reads as (a part of) an address: 2130706433, 0x7f.1 and 0177.0.0.1 are all 127.0.0.1."""
+
+Address = IPv4Address | IPv6Address
+
+NOT_PUBLIC_V4: Final = [
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        "168.63.129.16/32",  # public by its number, and the host of a virtual machine in Azure
+    )
+]
+"""IANA's special-purpose registry, and one more; among these are the clouds' metadata addresses."""
+PUBLIC_V6: Final = ip_network("2000::/3")
+"""All that is given out so far; loopback, link-local, unique local, multicast and what embeds IPv4 lie outside."""
+NOT_PUBLIC_V6: Final = [ip_network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
+"""Of it: protocols (Teredo among them), documentation, and 6to4, which embeds IPv4."""
+
+
+class BadTarget(Exception):
+    """`code` is stable; the message says what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Target(NamedTuple):
+    """A URL in its parts. `path` has the query; `host` is lower-case, and without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """The header `Host`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def parse(url: str) -> Target:
+    """BadTarget unless it is a plain http or https URL without credentials."""
+    if len(url) > MAX_URL_CHARS or not re.fullmatch(r"[!-~]+", url) or "\\" in url:
+        said = f"A URL has up to {MAX_URL_CHARS:,} characters, all of ASCII; write a name in its xn-- form."
+        raise BadTarget("bad_url", said)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BadTarget("bad_url", f"This is no URL: {error}.") from error
+    if parts.scheme not in PORTS:
+        raise BadTarget("bad_scheme", "Only https and http are spoken; begin the URL with https://.")
+    if "@" in parts.netloc:
+        raise BadTarget("credentials_in_url", "A URL holds no user and no password; the signature proves who sends.")
+    if "#" in url:
+        raise BadTarget("bad_url", "Leave out the fragment (#…): it is never sent.")
+    host = (parts.hostname or "").lower()
+    if port == 0 or not (is_name(host) or find_address(host)):
+        raise BadTarget("bad_host", f"{host!r:.80} is no host's name and no address as it is usually written.")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Target(parts.scheme, host, port or PORTS[parts.scheme], path)
+
+
+def resolve(target: Target, allowed: Allowed) -> Sequence[Address]:
+    """The addresses to connect to. BadTarget if it has none, or if any of them is one that must not be reached."""
+    literal = find_address(target.host)
+    addresses = [literal] if literal else look_up(target.host)
+    for address in addresses:
+        if not (is_public(address) or is_allowed(target.host, address, allowed)):
+            said = f"{target.host} leads to {address}, which is not public; the operator may allow it."
+            raise BadTarget("address_refused", said)
+    return addresses
+
+
+def look_up(host: str) -> list[Address]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise BadTarget("host_not_found", f"The name {host} leads nowhere: {error}.") from error
+    return list(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
+
+
+def is_allowed(host: str, address: Address, allowed: Allowed) -> bool:
+    return host.rstrip(".") in allowed.hosts or any(address in network for network in allowed.networks)
+
+
+def is_public(address: Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in NOT_PUBLIC_V4)
+    return address in PUBLIC_V6 and not any(address in network for network in NOT_PUBLIC_V6)
+
+
+def find_address(host: str) -> Address | None:
+    """One that is written out: four decimal numbers, or IPv6 without a zone."""
+    try:
+        return ip_address(host) if "%" not in host else None
+    except ValueError:
+        return None
+
+
+def is_name(host: str) -> bool:
+    last = host.rstrip(".").rpartition(".")[2]
+    return NAME.fullmatch(host) is not None and NUMBER.fullmatch(last) is None

@@ -1,0 +1,52 @@
+"""A receiver on this machine, allowed by the settings, and what the light worker does with deliveries."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Job
+from app.settings import Settings
+from app.webhooks.repository import WebhookRepository
+from tests.fixtures.receiver import Receiver
+from tests.integration.jobs.conftest import queued_job
+from worker.courier import deliver
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"webhook_allow": "127.0.0.1", "webhook_timeout_seconds": 0.5})
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver().serving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def deliver_all(settings: Settings, sessions: Sessions) -> Callable[[], int]:
+    """Try everything that is due, once; how much there was."""
+
+    def run() -> int:
+        count = 0
+        while True:
+            with transaction(sessions, "claim_delivery") as session:
+                taken = WebhookRepository(session).claim(10)
+            if taken is None:
+                return count
+            deliver(settings, sessions, taken)
+            count += 1
+
+    return run
+
+
+@pytest.fixture
+def add_job(sessions: Sessions, project_id: str) -> Callable[[], Job]:
+    def add() -> Job:
+        job = queued_job(project_id)
+        with transaction(sessions) as session:
+            session.add(job)
+        return job
+
+    return add

@@ -1,0 +1,379 @@
+"""Webhooks through the API, over the real services, to a real receiver."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from openai import InvalidWebhookSignatureError, OpenAI
+from sqlalchemy import func, select, update
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Job, OutboxRow, Webhook, WebhookDelivery
+from app.domain.event import JobFailed
+from app.domain.job import FailureReason
+from app.domain.machine import Machine
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.repository import JobRepository
+from app.jobs.service import JobService
+from app.retention.collector import Collector
+from app.settings import Settings
+from app.storage import Storage
+from app.webhooks.repository import WebhookRepository
+from tests.fixtures.receiver import Heard, Receiver
+from worker.courier import LONGEST_WAIT_SECONDS, Courier, wait_after
+
+Do = Callable[[], int]
+AddJob = Callable[[], Job]
+
+
+def add(api: TestClient, receiver: Receiver, **fields: Any) -> dict[str, Any]:
+    answer = api.post("/webhooks", json={"url": receiver.url} | fields)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/webhooks/{answer.json()['id']}"
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def unwrapped(heard: Heard, secret: str) -> Any:
+    """As a receiver written with OpenAI's SDK reads it."""
+    return OpenAI(api_key="none", webhook_secret=secret).webhooks.unwrap(heard.body, heard.headers)
+
+
+def make_due(sessions: Sessions) -> None:
+    """As if everything that waits had waited long enough."""
+    with transaction(sessions) as session:
+        pending = update(WebhookDelivery).where(WebhookDelivery.state == "pending")
+        session.execute(pending.values(next_try_at=func.clock_timestamp()))
+
+
+def take(sessions: Sessions) -> Claim:
+    with transaction(sessions) as session:
+        job = QueueRepository(session).claim(Machine("here-1", "cpu", 16.0), 60)
+        assert job is not None
+        return Claim(job.project_id, job.id, job.attempt, job.claim_token or "")
+
+
+def test_each_end_and_pause_is_told_once_and_verified_by_their_sdk(
+    api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions, project_id: str
+) -> None:
+    secret = add(api, receiver)["secret"]
+    expected = []
+    for way in ("cancelled", "paused"):
+        id = add_job().id
+        verb = {"cancelled": "cancel", "paused": "pause"}[way]
+        assert api.post(f"/jobs/{id}/{verb}").status_code == 200
+        expected.append((f"fine_tuning.job.{way}", id))
+    for way in ("succeeded", "failed"):
+        id = add_job().id
+        claim = take(sessions)
+        with transaction(sessions) as session:
+            attempt = AttemptService(session, claim)
+            if way == "succeeded":
+                attempt.publish({}, [], None)
+            else:
+                attempt.fail(FailureReason.nan_loss, "NaN")
+        expected.append((f"fine_tuning.job.{way}", id))
+    assert deliver_all() == 4
+    assert deliver_all() == 0
+    told = [unwrapped(heard, secret) for heard in receiver.heard]
+    assert [(event.type, event.data.id) for event in told] == expected
+    for heard, event in zip(receiver.heard, told, strict=True):
+        assert heard.headers["webhook-id"] == event.id
+        assert json.loads(heard.body).keys() == {"id", "object", "created_at", "type", "data"}
+        assert (event.object, abs(event.created_at - time.time()) < 60) == ("event", True)
+        assert heard.headers["content-type"] == "application/json"
+        with pytest.raises(InvalidWebhookSignatureError):
+            unwrapped(heard._replace(body=heard.body + " "), secret)
+
+
+def test_what_is_told_is_in_the_jobs_own_transaction(
+    api: TestClient, receiver: Receiver, add_job: AddJob, sessions: Sessions, project_id: str
+) -> None:
+    add(api, receiver)
+    id = add_job().id
+
+    def counted() -> list[int | None]:
+        with transaction(sessions) as session:
+            bells = select(func.count()).where(OutboxRow.task == "worker.tasks.deliver_webhook")
+            return [session.scalar(select(func.count()).select_from(WebhookDelivery)), session.scalar(bells)]
+
+    with sessions() as session:
+        JobService(session).cancel(project_id, id)
+        session.rollback()
+    assert counted() == [0, 0]
+    with transaction(sessions) as session:
+        JobService(session).cancel(project_id, id)
+    assert counted() == [1, 1]
+
+
+def test_a_failing_receiver_is_tried_again_later_and_later(
+    api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions
+) -> None:
+    hook = add(api, receiver)
+    api.post(f"/jobs/{add_job().id}/cancel")
+    receiver.statuses = [500, 302, 204]
+    place = f"/webhooks/{hook['id']}/deliveries"
+    errors = [
+        "The receiver answered with status 500.",
+        "The receiver answered with status 302; redirects are not followed",
+    ]
+    for tries, status in ((1, 500), (2, 302)):
+        assert (deliver_all(), deliver_all()) == (1, 0), "and then it waits"
+        [shown] = api.get(place).json()["items"]
+        assert (shown["state"], shown["tries"], shown["last_status"]) == ("pending", tries, status)
+        assert shown["last_error"].startswith(errors[tries - 1])
+        assert shown["next_try_at"] > shown["tried_at"]
+        make_due(sessions)
+    assert deliver_all() == 1
+    [shown] = api.get(place).json()["items"]
+    assert (shown["state"], shown["tries"], shown["last_status"]) == ("delivered", 3, 204)
+    assert (shown["last_error"], shown["next_try_at"]) == (None, None)
+    assert api.get(f"{place}/{shown['id']}").json() == shown
+    assert len({(heard.headers["webhook-id"], heard.body) for heard in receiver.heard}) == 1
+    assert [heard.path for heard in receiver.heard] == ["/hook"] * 3
+
+
+def test_after_a_day_it_is_given_up_and_may_be_delivered_anew(
+    api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions
+) -> None:
+    hook = add(api, receiver)
+    api.post(f"/jobs/{add_job().id}/cancel")
+    place = f"/webhooks/{hook['id']}/deliveries"
+    [waiting] = api.get(place).json()["items"]
+    again = f"{place}/{waiting['id']}/redeliver"
+    assert api.post(again).json()["code"] == "delivery_pending"
+    with transaction(sessions) as session:
+        session.execute(update(WebhookDelivery).values(give_up_at=func.clock_timestamp() + timedelta(seconds=1)))
+    receiver.statuses = [503]
+    assert deliver_all() == 1
+    [shown] = api.get(place).json()["items"]
+    assert (shown["state"], shown["last_status"], shown["next_try_at"]) == ("failed", 503, None)
+    assert shown["ended_at"]
+    key = {"Idempotency-Key": "again"}
+    made = api.post(again, headers=key)
+    assert (made.status_code, api.post(again, headers=key).json()) == (202, made.json())
+    assert deliver_all() == 1
+    assert api.get(made.headers["location"]).json()["state"] == "delivered"
+    assert len({(heard.headers["webhook-id"], heard.body) for heard in receiver.heard}) == 1
+    newest, oldest = api.get(place).json()["items"]
+    assert (newest["id"], oldest["id"]) == (made.json()["id"], waiting["id"])
+    page = api.get(place, params={"limit": 1}).json()
+    assert api.get(place, params={"cursor": page["next_cursor"]}).json()["items"] == [oldest]
+
+
+def test_waits_grow_to_two_hours() -> None:
+    waits = [wait_after(tries) for tries in range(1, 40)]
+    assert 2.5 <= waits[0] <= 7.5
+    assert all(LONGEST_WAIT_SECONDS / 2 <= wait <= LONGEST_WAIT_SECONDS * 1.5 for wait in waits[12:])
+    assert len(set(waits)) == len(waits)
+
+
+def test_both_secrets_sign_while_the_grace_lasts(
+    api: TestClient, receiver: Receiver, deliver_all: Do, sessions: Sessions
+) -> None:
+    hook = add(api, receiver)
+    test = f"/webhooks/{hook['id']}/test"
+    key = {"Idempotency-Key": "rotation"}
+    new = api.post(f"/webhooks/{hook['id']}/rotate", headers=key)
+    assert api.post(f"/webhooks/{hook['id']}/rotate", headers=key).json() == new.json(), "turned once"
+    assert (new.status_code, new.json()["secret"] != hook["secret"]) == (200, True)
+    assert api.post(test).status_code == 202
+    assert deliver_all() == 1
+    for secret in (hook["secret"], new.json()["secret"]):
+        event = unwrapped(receiver.heard[-1], secret)
+        assert (event.type, event.data.id) == ("webhook.test", hook["id"])
+    with transaction(sessions) as session:
+        session.execute(update(Webhook).values(old_secret_until=func.clock_timestamp()))
+    api.post(test)
+    deliver_all()
+    assert unwrapped(receiver.heard[-1], new.json()["secret"])
+    with pytest.raises(InvalidWebhookSignatureError):
+        unwrapped(receiver.heard[-1], hook["secret"])
+    assert api.post(f"/webhooks/{hook['id']}/rotate", params={"grace_seconds": 0}).status_code == 200
+    api.post(test)
+    deliver_all()
+    with pytest.raises(InvalidWebhookSignatureError):
+        unwrapped(receiver.heard[-1], new.json()["secret"])
+
+
+def test_a_secret_is_shown_once(api: TestClient, receiver: Receiver) -> None:
+    hook = add(api, receiver, name="deploys")
+    secret = hook.pop("secret")
+    assert secret.startswith("whsec_")
+    [listed] = api.get("/webhooks").json()["items"]
+    assert listed == api.get(f"/webhooks/{hook['id']}").json() == hook
+    assert hook["events"] == [f"fine_tuning.job.{way}" for way in ("succeeded", "failed", "cancelled", "paused")]
+
+
+def test_only_what_is_wanted_is_told_and_only_to_the_projects_own(
+    api: TestClient,
+    receiver: Receiver,
+    add_job: AddJob,
+    deliver_all: Do,
+    as_project: Callable[[str], dict[str, str]],
+) -> None:
+    other = api.post("/webhooks", json={"url": receiver.url}, headers=as_project("other")).json()
+    hook = add(api, receiver, events=["fine_tuning.job.paused"])
+    api.post(f"/jobs/{add_job().id}/cancel")
+    assert deliver_all() == 0
+    api.post(f"/jobs/{add_job().id}/pause")
+    assert deliver_all() == 1
+    assert api.get(f"/webhooks/{other['id']}").json()["code"] == "webhook_not_found"
+    assert api.patch(f"/webhooks/{hook['id']}", json={"enabled": False, "name": None}).json()["enabled"] is False
+    api.post(f"/jobs/{add_job().id}/pause")
+    assert api.post(f"/webhooks/{hook['id']}/test").json()["code"] == "webhook_disabled"
+    changed = api.patch(f"/webhooks/{hook['id']}", json={"enabled": True, "url": f"{receiver.url}/2"}).json()
+    assert (changed["enabled"], changed["url"], changed["events"]) == (True, f"{receiver.url}/2", hook["events"])
+    assert deliver_all() == 0, "what happened meanwhile is not told"
+    api.post(f"/webhooks/{hook['id']}/test")
+    assert api.delete(f"/webhooks/{hook['id']}").status_code == 204
+    assert deliver_all() == 0
+    assert api.get("/webhooks").json()["items"] == []
+
+
+def test_what_cannot_be_told_is_refused(api: TestClient, receiver: Receiver) -> None:
+    hook = add(api, receiver)
+    for url, code in (
+        ("http://10.0.0.1/", "address_refused"),
+        ("http://localhost/", "address_refused"),
+        ("ftp://127.0.0.1/", "bad_scheme"),
+        ("http://a:b@127.0.0.1/", "credentials_in_url"),
+        ("http://2130706433/", "bad_host"),
+    ):
+        for answer in (
+            api.post("/webhooks", json={"url": url}),
+            api.patch(f"/webhooks/{hook['id']}", json={"url": url}),
+        ):
+            [error] = answer.json()["errors"]
+            found = answer.status_code, answer.json()["code"], error["pointer"], error["code"]
+            assert found == (422, "invalid_webhook", "/url", code)
+    for bad in ({}, {"url": ""}, {"url": receiver.url, "events": []}, {"url": receiver.url, "x": 1}, []):
+        assert api.post("/webhooks", json=bad).status_code == 422
+    bad_events = {"url": receiver.url, "events": ["batch.completed"]}
+    assert api.post("/webhooks", json=bad_events).json()["code"] == "invalid_request"
+    for _ in range(49):
+        add(api, receiver)
+    assert api.post("/webhooks", json={"url": receiver.url}).json()["code"] == "too_many_webhooks"
+
+
+def test_a_name_that_turns_inward_later_is_refused_at_the_delivery(
+    api: TestClient, receiver: Receiver, deliver_all: Do, sessions: Sessions
+) -> None:
+    hook = add(api, receiver)
+    with transaction(sessions) as session:
+        inward = receiver.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 - binds nothing
+        session.execute(update(Webhook).values(url=inward))
+    shown = api.post(f"/webhooks/{hook['id']}/test").json()
+    assert deliver_all() == 1
+    assert receiver.heard == [], "though it listens there too"
+    shown = api.get(f"/webhooks/{hook['id']}/deliveries/{shown['id']}").json()
+    assert (shown["state"], shown["last_status"]) == ("pending", None)
+    assert "is not public" in shown["last_error"]
+
+
+def test_a_slow_receiver_holds_up_no_other(
+    api: TestClient, receiver: Receiver, settings: Settings, sessions: Sessions
+) -> None:
+    slow = add(api, receiver)
+    receiver.delay = 1
+    news = threading.Event()
+    courier = Courier(settings, sessions, news)
+    with Receiver().serving() as quick:
+        other = add(api, quick)
+        for id in (slow["id"], slow["id"], other["id"]):
+            api.post(f"/webhooks/{id}/test")
+        courier.send_due(threading.Event())
+        assert news.wait(5)
+        assert (len(receiver.heard), len(quick.heard)) == (1, 1)
+    courier.close()
+    [waiting, tried] = api.get(f"/webhooks/{slow['id']}/deliveries").json()["items"]
+    assert (tried["last_status"], tried["last_error"]) == (None, "No answer within 0.5 s.")
+    assert waiting["tries"] == 0, "a sender that ends is news, and then comes the next"
+
+
+def test_one_webhook_is_told_one_thing_at_a_time_and_no_project_takes_all_senders(
+    api: TestClient,
+    receiver: Receiver,
+    sessions: Sessions,
+    as_project: Callable[[str], dict[str, str]],
+) -> None:
+    for _ in range(5):
+        hook = add(api, receiver)
+        for _ in range(2):
+            api.post(f"/webhooks/{hook['id']}/test")
+    other = as_project("other")
+    theirs = api.post("/webhooks", json={"url": receiver.url}, headers=other).json()["id"]
+
+    def claim() -> str | None:
+        with transaction(sessions) as session:
+            taken = WebhookRepository(session).claim(60)
+            return taken.delivery.webhook_id if taken else None
+
+    held = {claim() for _ in range(4)}
+    assert len(held) == 4
+    assert claim() is None, "the project has its share"
+    api.post(f"/webhooks/{theirs}/test", headers=other)
+    assert (claim(), claim()) == (theirs, None)
+
+
+def test_a_dead_workers_delivery_is_taken_up_after_its_lease_and_its_late_word_is_not_heard(
+    api: TestClient, receiver: Receiver, sessions: Sessions, deliver_all: Do
+) -> None:
+    hook = add(api, receiver)
+    api.post(f"/webhooks/{hook['id']}/test")
+    with transaction(sessions) as session:
+        lost = WebhookRepository(session).claim(60)
+    assert lost is not None
+    assert deliver_all() == 0
+    with transaction(sessions) as session:
+        session.execute(update(Webhook).values(leased_until=func.clock_timestamp() - timedelta(seconds=1)))
+    receiver.statuses = [500]
+    assert deliver_all() == 1
+    with transaction(sessions) as session:
+        webhooks = WebhookRepository(session)
+        assert not webhooks.conclude(lost, delivered=True, status=200, error=None, wait=1)
+    [shown] = api.get(f"/webhooks/{hook['id']}/deliveries").json()["items"]
+    assert (shown["state"], shown["tries"], shown["last_status"]) == ("pending", 2, 500)
+
+
+def test_a_week_later_they_are_forgotten(
+    api: TestClient, receiver: Receiver, sessions: Sessions, settings: Settings
+) -> None:
+    hook = add(api, receiver)
+    for _ in range(2):
+        api.post(f"/webhooks/{hook['id']}/test")
+    [_, old] = api.get(f"/webhooks/{hook['id']}/deliveries").json()["items"]
+    with transaction(sessions) as session:
+        aged = update(WebhookDelivery).where(WebhookDelivery.id == old["id"])
+        session.execute(aged.values(created_at=func.clock_timestamp() - timedelta(days=8)))
+    Collector(settings, sessions, Storage(settings.storage)).retain()
+    [left] = api.get(f"/webhooks/{hook['id']}/deliveries").json()["items"]
+    assert left["id"] != old["id"]
+
+
+def test_a_lost_job_is_told_as_any_other(
+    api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions, project_id: str
+) -> None:
+    """`move` is the only way, whoever goes it: the sweep, here."""
+    add(api, receiver)
+    job = add_job()
+    take(sessions)
+    api.post(f"/jobs/{job.id}/pause")
+    assert deliver_all() == 0, "it is pausing"
+    with transaction(sessions) as session:
+        session.execute(update(Job).values(lease_until=func.to_timestamp(0)))
+    with transaction(sessions) as session:
+        QueueRepository(session).sweep()
+    assert deliver_all() == 1
+    assert json.loads(receiver.heard[0].body)["type"] == "fine_tuning.job.paused"
+    with transaction(sessions) as session:
+        JobRepository(session).append_events(
+            JobService(session).get(project_id, job.id), [JobFailed(reason=FailureReason.stalled, text="x")]
+        )
+    assert deliver_all() == 0, "a state is told, and not an event"
