@@ -171,6 +171,22 @@ class Rehearsed(EventBody):
         )
 
 
+class ReferenceAdvanced(EventBody):
+    """So many pairs have their log-probabilities by the model that the job began with (objective `dpo`). Told now and
+    then, and when all have."""
+
+    type: Literal["reference_advanced"] = "reference_advanced"
+    num_done: int
+    num_rows: int
+    """All that the job needs: training and validation rows together."""
+    seconds: float
+    """Of this attempt."""
+
+    @property
+    def message(self) -> str:
+        return f"The reference is computed for {self.num_done:,} of {self.num_rows:,} pairs."
+
+
 class TrainingStarted(EventBody):
     """The attempt's first training forward comes next. Times are by the database's clock."""
 
@@ -206,11 +222,18 @@ class Evaluated(EventBody):
     type: Literal["evaluated"] = "evaluated"
     step: int
     validation_loss: float
-    validation_token_accuracy: float
+    validation_token_accuracy: float | None = None
+    """Null for the objective `dpo`, which no single token is right or wrong for."""
+    validation_reward_accuracy: float | None = None
+    """Share of the pairs whose chosen answer gained more than the rejected one; `dpo` only."""
+    validation_reward_margin: float | None = None
+    """By how much it gained more, in the mean; `dpo` only."""
 
     @property
     def message(self) -> str:
-        return f"Validation loss {self.validation_loss:.4f} at step {self.step}."
+        right = self.validation_reward_accuracy
+        told = "" if right is None else f", the chosen answer ahead in {right:.1%} of the pairs"
+        return f"Validation loss {self.validation_loss:.4f} at step {self.step}{told}."
 
 
 class EarlyStopped(EventBody):
@@ -368,6 +391,7 @@ JobEvent = Annotated[
     | ModelLoaded
     | MemoryReduced
     | Rehearsed
+    | ReferenceAdvanced
     | TrainingStarted
     | JobResumed
     | Evaluated
