@@ -5,9 +5,8 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.datasets.service import DatasetService, why_unusable
-from app.db.tables import BaseModel, Dataset
-from app.domain.record import RecordFormat
+from app.datasets.service import DatasetService, mismatch_of, why_unusable
+from app.db.tables import BaseModel
 from app.domain.spec import BadRows, JobSpec
 from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
@@ -75,21 +74,8 @@ class SpecCheck:
                 errors.append(FieldError(f"/{field}", "dataset_not_found", message))
             elif unusable := why_unusable(dataset, _tolerated(raw)):
                 errors.append(FieldError(f"/{field}", *unusable))
-            elif mismatch := _mismatch(dataset, raw.get("objective", "sft")):
+            elif mismatch := mismatch_of(dataset, raw.get("objective", "sft")):
                 errors.append(FieldError(f"/{field}", *mismatch))
-
-
-def _mismatch(dataset: Dataset, objective: object) -> tuple[str, str] | None:
-    """Code and message, where the format is known and the objective cannot use it."""
-    holds_pairs = dataset.format == RecordFormat.preference
-    if objective == "sft" and holds_pairs:
-        what = 'learns answers and not pairs of them; name the objective "dpo"'
-        return "preference_dataset", f'Dataset {dataset.id} holds preferences; the objective "sft" {what}.'
-    if objective == "dpo" and dataset.format is not None and not holds_pairs:
-        what = "needs prompt, chosen and rejected (or input, preferred_output and non_preferred_output)"
-        said = f'Dataset {dataset.id} is of the format {dataset.format}; the objective "dpo" {what}.'
-        return "not_preference_dataset", said
-    return None
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
