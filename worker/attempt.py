@@ -92,7 +92,8 @@ class Attempt:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
         self.drain, self.spare, self.room = drain, spare, room
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
-        self.fence = Fence(sessions, claim, settings.lease_seconds, lambda: self.heartbeat.stale)
+        self.drain_ends = math.inf
+        self.fence = Fence(sessions, claim, settings.lease_seconds, self._is_given_up)
         self.reporter = Reporter(self.fence, redis, claim)
         self.folder = attempt_folder(settings.work_dir, claim)
         self.words = Words(self.fence)
@@ -118,6 +119,16 @@ class Attempt:
             finally:
                 if self.reporter.close():
                     shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_given_up(self) -> bool:
+        """Lost for good; or Postgres is away for longer than a drain may take: then the lease lapses, and the last
+        checkpoint stands."""
+        return self.heartbeat.stale or (self._is_draining() and time.monotonic() > self.drain_ends)
+
+    def _is_draining(self) -> bool:
+        if self.drain.is_set():
+            self.drain_ends = min(self.drain_ends, time.monotonic() + self.settings.drain_seconds)
+        return self.drain.is_set()
 
     def _run(self) -> None:
         try:
@@ -295,7 +306,7 @@ class Attempt:
     def _wish(self) -> Stop | None:
         if self.heartbeat.state is JobState.cancelling:
             return Stop(why="cancel")
-        wanted = self.heartbeat.state is JobState.running and not self.drain.is_set()
+        wanted = self.heartbeat.state is JobState.running and not self._is_draining()
         return None if wanted else Stop(why="drain")
 
     def _carry_on(self, said: Said) -> None:

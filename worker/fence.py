@@ -18,14 +18,15 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
 """Time between two tries to write to a Postgres that is away."""
+TICK_SECONDS = 0.1
 
 
 class Fence:
     """Transactions in the name of one attempt; StaleAttempt once it is lost for good."""
 
-    def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, is_stale: Callable[[], bool]) -> None:
+    def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, is_given_up: Callable[[], bool]) -> None:
         self._sessions, self._claim, self._lease = sessions, claim, lease_seconds
-        self._is_stale = is_stale
+        self._is_given_up = is_given_up
 
     def once(self, change: Callable[[AttemptService], T], step: str) -> T:
         """`step` names the failpoints of the transaction. DBAPIError if Postgres is away. A lease that lapsed meanwhile
@@ -63,9 +64,11 @@ class Fence:
 
     def endure(self, error: DBAPIError) -> None:
         log.warning("waiting for Postgres", job=self._claim.job_id, error=str(error)[:300])
-        if self._is_stale():
-            raise StaleAttempt from error
-        time.sleep(PATIENCE_SECONDS)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
+            if self._is_given_up():
+                raise StaleAttempt from error
+            time.sleep(TICK_SECONDS)
 
 
 def is_outage(error: DBAPIError) -> bool:

@@ -7,6 +7,7 @@ goes through buckets, and what is left of them is read from narrower ones and fr
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import psycopg
@@ -18,6 +19,8 @@ from app.db.tables import MetricValue
 from app.domain.metric import MetricPoint
 from app.jobs.curve import ENDLESS, Piece, Span, clip, curve_spans, grid_over, pieces_of
 from app.jobs.metric_queries import ADD, EXPORT, FIRST_POINTS, GROUPS, MEASURED, POINTS_AT
+
+POINT = (MetricValue.attempt, MetricValue.number, MetricValue.step, MetricValue.at)
 
 
 class Curves(NamedTuple):
@@ -56,16 +59,14 @@ class MetricRepository:
             .subquery()
         )
         query = (
-            select(MetricValue)
+            select(*POINT, MetricValue.name, MetricValue.value)
             .join(place, (place.c.attempt == MetricValue.attempt) & (place.c.number == MetricValue.number))
             .where(*of_job)
             .order_by(MetricValue.attempt, MetricValue.number, MetricValue.name)
         )
         return [
             MetricPoint(attempt=attempt, number=number, step=step, at=at, values={row.name: row.value for row in group})
-            for (attempt, number, step, at), group in groupby(
-                self.session.scalars(query), key=lambda row: (row.attempt, row.number, row.step, row.at)
-            )
+            for (attempt, number, step, at), group in groupby(self.session.execute(query), key=itemgetter(0, 1, 2, 3))
         ]
 
     def spans(

@@ -77,15 +77,19 @@ def look(session: Session, project_id: str, job_id: str, place: Place) -> Look:
 
 
 async def follow(
-    sessions: Sessions, client: redis.asyncio.Redis, project_id: str, job_id: str, place: Place
+    sessions: Sessions, client: redis.asyncio.Redis, project_id: str, job_id: str, place: Place, first: Look
 ) -> AsyncIterator[bytes]:
-    """The stream's bytes, until the job is final and everything was sent, or the job is deleted."""
+    """The stream's bytes, until the job is final and everything was sent, or the job is deleted. `first` is what was
+    beyond `place` already."""
 
     def look_now() -> Look:
         with transaction(sessions, "follow") as session:
             return look(session, project_id, job_id, place)
 
     yield format_sse_event(retry=2000)
+    for reached, line in _told(first, place):
+        place = reached
+        yield line
     said_at = time.monotonic()
     while True:
         position = await _newest(client, job_id)

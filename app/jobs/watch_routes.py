@@ -11,7 +11,7 @@ from app.db.session import transaction
 from app.errors import BadCursor, JobNotFound
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import EventList, EventOut
-from app.jobs.stream import Place, follow, look
+from app.jobs.stream import Look, Place, follow, look
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
 from app.web.problems import problems
@@ -61,14 +61,16 @@ async def stream_job(
 
     Everything from the job's beginning, then live. A client that reconnects with `Last-Event-ID` misses nothing and
     sees nothing twice; once all was sent, it is answered with 204."""
-    state = request.app.state
+    state, begin = request.app.state, place or Place()
 
-    def first_look() -> bool:
+    def first_look() -> Look:
         with transaction(state.sessions, "stream_job") as session:
-            JobRepository(session).get(caller.project_id, id)
-            return place is not None and look(session, caller.project_id, id, place).is_over
+            return look(session, caller.project_id, id, begin)
 
-    if await run_in_threadpool(first_look):
+    # Whoever has gone already costs no look: many readers that come back too soon would leave none for the others.
+    gone = await request.is_disconnected()
+    found = None if gone else await run_in_threadpool(first_look)
+    if found is None or (place and found.is_over):
         return Response(status_code=204)
-    stream = follow(state.sessions, state.redis, caller.project_id, id, place or Place())
+    stream = follow(state.sessions, state.redis, caller.project_id, id, begin, found)
     return EventSourceResponse(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

@@ -47,6 +47,7 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
         "commit_answers_lost": conductor.stack.postgres_proxy.num_answers_lost,
         "requests_unanswered": conductor.users.num_unanswered,
         "times": measure(conductor),
+        "slowest_restarts": slowest_restarts(conductor),
         "damage_by_kind": {
             kind: sum(any(words in found for words in sayings) for found in damage) for kind, sayings in BY_KIND.items()
         },
@@ -111,6 +112,27 @@ def measure(conductor: Conductor) -> dict[str, Any]:
     return {name: found._asdict() for name, found in times.items()}
 
 
+def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any]]:
+    """What took longest from a worker's death to the next attempt: until the loss was seen, and from there."""
+    found = []
+    for done in conductor.done:
+        if done.kind not in DEATHS or is_held_up(done, conductor.faults.held_up):
+            continue
+        lost, claimed = (
+            _happened_at(conductor.stack.sessions, done.job_id, type, attempt)
+            for type, attempt in (("attempt_lost", done.attempt), ("job_claimed", done.attempt + 1))
+        )
+        if lost and claimed:
+            found.append(
+                (claimed - done.at, {"kind": done.kind, "to_loss": lost - done.at, "to_claim": claimed - lost})
+            )
+    found.sort(key=lambda each: -each[0])
+    return [
+        {name: round(told, 3) if isinstance(told, float) else told for name, told in each.items()}
+        for _, each in found[:count]
+    ]
+
+
 def without_ids(text: str) -> str:
     """The first of the words, alike for all jobs."""
     return re.sub(r"[0-9a-f]{12,}", "…", " ".join(text.split()))[:160]
@@ -128,14 +150,17 @@ def until_claims(sessions: Sessions, deaths: Sequence[Done]) -> list[float]:
 
 
 def _until_claim(sessions: Sessions, done: Done) -> float | None:
+    claimed_at = _happened_at(sessions, done.job_id, "job_claimed", done.attempt + 1)
+    return claimed_at - done.at if claimed_at else None
+
+
+def _happened_at(sessions: Sessions, job_id: str, type: str, attempt: int) -> float | None:
     query = select(JobEvent.created_at).where(
-        JobEvent.job_id == done.job_id,
-        JobEvent.type == "job_claimed",
-        JobEvent.data["attempt"].as_integer() == done.attempt + 1,
+        JobEvent.job_id == job_id, JobEvent.type == type, JobEvent.data["attempt"].as_integer() == attempt
     )
     with transaction(sessions) as session:
-        claimed_at = session.scalars(query).one_or_none()
-    return claimed_at.timestamp() - done.at if claimed_at else None
+        at = session.scalars(query).first()
+    return at.timestamp() if at else None
 
 
 def flushes_to_running(sessions: Sessions, conductor: Conductor) -> list[float]:

@@ -35,6 +35,7 @@ from tests.chaos.users import MODEL, Users
 
 SCALE = 66.0
 LEASE_SECONDS = 60 / SCALE
+DRAIN_SECONDS = 30 / SCALE
 DAY_SECONDS = 86_400
 VISIBILITY_SECONDS = 2
 NUM_RESTARTS = 20
@@ -46,6 +47,8 @@ LATE_SECONDS = 1.5
 """That a busy machine may take until the sweep has seen the end of a lease."""
 KILLING_SECONDS = 0.5
 """That it may take to kill two trees."""
+LATE_GOING_SECONDS = 10.0
+"""Beyond a drain, until a busy machine has ended the training process, the worker's threads and the worker."""
 NEVER_SECONDS = "600"
 PATIENCE_SECONDS = 60.0
 CLOCKS = {"1": DAY_SECONDS, "2": -DAY_SECONDS}
@@ -59,7 +62,7 @@ class Rows:
 
     def run(self) -> None:
         self.two_long = [self.post_held(steps=120, step_ms=50) for _ in range(2)]
-        for row in (self.visibility, self.clocks, self.outages):
+        for row in (self.visibility, self.clocks, self.outages, self.drain):
             began = time.monotonic()
             try:
                 found = row()
@@ -148,6 +151,23 @@ class Rows:
                 self.happened_at(following, "job_claimed") - self.happened_at(following, "job_created"), 2
             ),
         }
+
+    def drain(self) -> dict[str, Any]:
+        """A worker is told to stop while Postgres is away. It goes all the same, and its job goes on elsewhere."""
+        id = self.post_held(steps=60, step_ms=25)
+        self.until(lambda: self.is_training(id), "it trains")
+        worker = self.stack.programs[self.worker_of(id)]
+        self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
+        assert worker.process is not None
+        began = time.monotonic()
+        worker.process.send_signal(signal.SIGTERM)
+        self.until(lambda: not worker.is_running(), "the worker has gone", DRAIN_SECONDS + LATE_GOING_SECONDS)
+        gone = time.monotonic() - began
+        self.stack.start_server(self.stack.postgres)
+        self.release(id)
+        self.until(lambda: self.sight(id).is_final, "it has ended elsewhere")
+        assert (self.sight(id).attempt, self.count(id, "attempt_lost")) == (2, 1)
+        return {"drain_seconds": round(DRAIN_SECONDS, 2), "seconds_until_it_was_gone": round(gone, 2)}
 
     def hurt_redis(self, id: str) -> int:
         """How many points more it shows afterwards."""

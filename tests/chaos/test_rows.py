@@ -58,6 +58,12 @@ def test_an_outage_of_postgres_and_restarts_of_redis_cost_no_attempt_and_no_poin
 
 
 @pytest.mark.slow
+def test_a_worker_told_to_stop_does_not_wait_for_postgres(found: dict[str, dict[str, Any]]) -> None:
+    row = found["drain"]
+    assert "fault" not in row, row["fault"]
+
+
+@pytest.mark.slow
 def test_the_books_are_in_order_after_all_of_it(found: dict[str, dict[str, Any]]) -> None:
     assert found["books"] == {}
 
