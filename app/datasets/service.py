@@ -193,10 +193,14 @@ class DatasetService:
         inspected = (DatasetState.ready, DatasetState.invalid)
         return all(each.state in inspected and why_unusable(each, share) is None for each, share in used)
 
-    def why_refused(self, project_id: str, job_id: str) -> "Unusable":
-        """What keeps a job from ever using its datasets, one of which is unusable."""
+    def why_refused(self, project_id: str, job_id: str, objective: str) -> "Unusable":
+        """What keeps a job from ever using its datasets, one of which is unusable, or of no use to its objective."""
         used = self.datasets.used(project_id, job_id)
-        return next(why for each, share in used if (why := why_unusable(each, share)) is not None)
+        for dataset, share in used:
+            if (unusable := why_unusable(dataset, share)) is not None:
+                return unusable
+        mismatch = next(found for dataset, _ in used if (found := mismatch_of(dataset, objective)) is not None)
+        return Unusable("dataset_invalid", mismatch.message)
 
     def projects_with_work(self) -> Sequence[str]:
         """Ids of projects with datasets that wait for an inspection."""
@@ -269,6 +273,25 @@ def why_unusable(dataset: Dataset, max_bad_share: float) -> Unusable | None:
         return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {way_out}")
     allowed = f"on_bad_rows lets at most {max_bad_share:.2%} be skipped"
     return Unusable("too_many_bad_rows", f"Dataset {dataset.id} is invalid: {bad}, and {allowed}. {whole}.")
+
+
+class Mismatch(NamedTuple):
+    code: Literal["preference_dataset", "not_preference_dataset"]
+    message: str
+
+
+def mismatch_of(dataset: Dataset, objective: object) -> Mismatch | None:
+    """What keeps an objective from training on an inspected dataset's format; None while that is not known."""
+    holds_pairs = dataset.format == RecordFormat.preference
+    if objective == "sft" and holds_pairs:
+        what = 'learns answers and not pairs of them; name the objective "dpo"'
+        said = f'Dataset {dataset.id} holds preferences; the objective "sft" {what}.'
+        return Mismatch("preference_dataset", said)
+    if objective == "dpo" and dataset.format is not None and not holds_pairs:
+        what = "needs prompt, chosen and rejected (or input, preferred_output and non_preferred_output)"
+        said = f'Dataset {dataset.id} is of the format {dataset.format}; the objective "dpo" {what}.'
+        return Mismatch("not_preference_dataset", said)
+    return None
 
 
 def rows_of(dataset: Dataset) -> StoredFile:

@@ -2,22 +2,17 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from app.domain.event_body import EventBody, Level
 from app.domain.job import FailureReason, JobPhase
 from app.domain.overlap import Pair
+from app.domain.training_event import EarlyStopped, Evaluated, MemoryReduced, ModelLoaded, ReferenceAdvanced, Rehearsed
 
-Level = Literal["info", "warn", "error"]
-
-
-class EventBody(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    level: ClassVar[Level] = "info"
-
-    @property
-    def message(self) -> str:
-        """The sentence a person reads."""
-        raise NotImplementedError
+__all__ = [
+    "EarlyStopped", "Evaluated", "EventBody", "Level", "MemoryReduced", "ModelLoaded", "ReferenceAdvanced", "Rehearsed",
+]  # fmt: skip
+"""Defined elsewhere, and had from here like the others."""
 
 
 class JobCreated(EventBody):
@@ -123,54 +118,6 @@ class RowsSkipped(EventBody):
         return f"{self.num_skipped:,} of {self.num_rows:,} {self.role} rows ({share:.2%}) are left out: {why}."
 
 
-class ModelLoaded(EventBody):
-    type: Literal["model_loaded"] = "model_loaded"
-    num_parameters: int
-    num_trainable_parameters: int
-    seconds: float
-
-    @property
-    def message(self) -> str:
-        share = self.num_trainable_parameters / self.num_parameters
-        return f"The model is loaded: {self.num_trainable_parameters:,} trainable parameters ({share:.2%})."
-
-
-class MemoryReduced(EventBody):
-    """Memory did not suffice for a micro-batch; the training goes on under a smaller plan, at the same rows a step."""
-
-    type: Literal["memory_reduced"] = "memory_reduced"
-    level: ClassVar[Level] = "warn"
-    step: int
-    """The step that is done again, or that the dry run is for."""
-    gradient_checkpointing: bool
-    micro_batch_tokens: int
-
-    @property
-    def message(self) -> str:
-        how = "with" if self.gradient_checkpointing else "without"
-        return (
-            f"Memory did not suffice for step {self.step}; training goes on {how} gradient checkpointing and up to "
-            f"{self.micro_batch_tokens:,} tokens a micro-batch."
-        )
-
-
-class Rehearsed(EventBody):
-    """A dry run of the largest micro-batch, an evaluation and a checkpoint went well; no step was taken."""
-
-    type: Literal["rehearsed"] = "rehearsed"
-    num_tokens: int
-    memory_bytes: int
-    """Peak of the training process so far: GPU memory, or its resident set on the CPU."""
-    seconds: float
-
-    @property
-    def message(self) -> str:
-        return (
-            f"A dry run of {self.num_tokens:,} tokens went well in {self.seconds:.1f} s; peak memory "
-            f"{self.memory_bytes / 1e9:.2f} GB."
-        )
-
-
 class TrainingStarted(EventBody):
     """The attempt's first training forward comes next. Times are by the database's clock."""
 
@@ -200,33 +147,6 @@ class JobResumed(EventBody):
     @property
     def message(self) -> str:
         return f"Attempt {self.attempt} continues after step {self.step}."
-
-
-class Evaluated(EventBody):
-    type: Literal["evaluated"] = "evaluated"
-    step: int
-    validation_loss: float
-    validation_token_accuracy: float
-
-    @property
-    def message(self) -> str:
-        return f"Validation loss {self.validation_loss:.4f} at step {self.step}."
-
-
-class EarlyStopped(EventBody):
-    """The training ended before its last step, at an evaluation."""
-
-    type: Literal["early_stopped"] = "early_stopped"
-    step: int
-    best_step: int
-    best_validation_loss: float
-
-    @property
-    def message(self) -> str:
-        return (
-            f"Training stopped early at step {self.step}: the validation loss no longer falls. "
-            f"It was lowest at step {self.best_step} ({self.best_validation_loss:.4f})."
-        )
 
 
 class CheckpointSaved(EventBody):
@@ -368,6 +288,7 @@ JobEvent = Annotated[
     | ModelLoaded
     | MemoryReduced
     | Rehearsed
+    | ReferenceAdvanced
     | TrainingStarted
     | JobResumed
     | Evaluated

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.domain.dataset import Part
 from app.domain.job import FailureReason
-from app.domain.spec import BadRows, SpecPart
+from app.domain.spec import BadRows, Objective, SpecPart
 
 MAX_ROWS: Final = 20
 SHOWN_TOKENS: Final = 8192
@@ -21,6 +21,7 @@ class PreviewSpec(SpecPart):
 
     base_model: str = Field(min_length=1, max_length=200)
     """Name of a base model in the catalogue (`GET /models`): its tokenizer and chat template make the tokens."""
+    objective: Objective = "sft"
     rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Annotated[list[Line], Field(min_length=1, max_length=MAX_ROWS)] = 5
     """So many of the first rows; or the lines of the rows to show, as problems and `row_losses.csv` name them."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
@@ -38,7 +39,7 @@ class PreviewSpec(SpecPart):
         return job_fields(self.model_dump(exclude_unset=True), dataset_id)
 
 
-OF_JOBS: Final = ("base_model", "validation_split", "on_bad_rows")
+OF_JOBS: Final = ("base_model", "objective", "validation_split", "on_bad_rows")
 OF_TRAINING: Final = ("max_seq_len", "train_on", "batch_size", "seed", "memory")
 
 
@@ -122,9 +123,11 @@ class ShownToken(Part):
 
 
 class ShownRow(Part):
-    """One row as the model meets it."""
+    """One row as the model meets it; for the objective `dpo` one of its two answers, behind the prompt."""
 
     line: int
+    answer: Literal["chosen", "rejected"] | None = None
+    """Which of a pair's answers it is; null for other objectives."""
     text: str
     """All of it, special tokens included, before it is cut; at most 65,536 characters of all rows together."""
     num_tokens: int

@@ -82,6 +82,13 @@ class Adapter(SpecPart):
         return self.model_copy(update={"rank": rank, "alpha": scaling * rank, "use_rslora": False, "init": "default"})
 
 
+class Dpo(SpecPart):
+    """Direct preference optimization (arXiv 2305.18290)."""
+
+    beta: float = Field(default=0.1, gt=0, le=2)
+    """How strongly the model is held to what it was when the job began; less lets it move further."""
+
+
 class EarlyStopping(SpecPart):
     """End the training once the validation loss no longer falls."""
 
@@ -97,11 +104,11 @@ class Training(SpecPart):
     epochs: float | None = Field(default=None, gt=0, le=1000)
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     batch_size: int = Field(default=8, ge=1, le=65_536)
-    """Rows a step, whatever fits the device at once."""
+    """Rows a step (for `dpo` a row is a pair of answers), whatever fits the device at once."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
     """AdamW; its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU all of them are `adamw`."""
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=10)] = "auto"
-    """`auto` is 2e-4 for adapters and 1e-5 for full fine-tuning."""
+    """`auto` is 2e-4 for adapters and 1e-5 for full fine-tuning; a tenth of that for the objective `dpo`."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
@@ -111,7 +118,8 @@ class Training(SpecPart):
     """Tokens a row is cut to; `auto` is 2048 or the model's limit, whichever is less."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     train_on: Literal["completion", "assistant", "all"] = "completion"
-    """Which tokens carry loss: the last answer, every assistant turn, or everything."""
+    """Which tokens carry loss: the last answer, every assistant turn, or everything. With `dpo` it is always the
+    two answers of a row."""
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations; null evaluates at the end of each epoch."""
     save_every: int = Field(default=100, ge=1)
@@ -181,7 +189,10 @@ class JobSpec(SpecPart):
     """Share of the dataset's rows held back for evaluation, drawn by the seed."""
     on_bad_rows: BadRows = BadRows()
     method: Method = "qlora"
-    objective: Literal["sft"] = "sft"
+    objective: Objective = "sft"
+    """`sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of the format `preference`."""
+    dpo: Dpo | None = None
+    """For the objective `dpo` only, which fills it in."""
     resources: Resources = Resources()
     max_retries: int = Field(default=0, ge=0, le=10)
     """Times the job is tried again after a failure of its own (bad luck with memory, say)."""
@@ -218,6 +229,7 @@ class JobSpec(SpecPart):
                 "early_stopping_without_validation",
                 "early_stopping goes by the validation loss; give validation_dataset_id or validation_split too.",
             )
+        self._objective_fits()
         if self.quantization and self.method != "qlora":
             raise PydanticCustomError(
                 "quantization_without_qlora",
@@ -230,6 +242,19 @@ class JobSpec(SpecPart):
             )
         self._inits_fit_together()
         return self
+
+    def _objective_fits(self) -> None:
+        if self.objective == "dpo" and self.training.train_on != "completion":
+            raise PydanticCustomError(
+                "train_on_with_dpo",
+                'objective "dpo" always learns from the two answers of a row; leave training.train_on out.',
+            )
+        if self.dpo and self.objective != "dpo":
+            raise PydanticCustomError(
+                "dpo_without_objective",
+                'dpo belongs to objective "dpo"; leave it out for "{objective}", or name that objective.',
+                {"objective": self.objective},
+            )
 
     def _inits_fit_together(self) -> None:
         init = self.adapter.init if self.adapter else "default"
@@ -267,6 +292,7 @@ class JobSpec(SpecPart):
         return self.model_copy(
             update={
                 "training": training,
+                "dpo": (self.dpo or Dpo()) if self.objective == "dpo" else None,
                 "adapter": None if self.method == "full" else self.adapter or Adapter(),
                 "quantization": (self.quantization or Quantization()) if self.method == "qlora" else None,
             }

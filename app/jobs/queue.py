@@ -15,6 +15,7 @@ from app.domain.dataset import DatasetState
 from app.domain.event import AttemptLost, AttemptRecovered, EventBody, JobCancelled, JobClaimed, JobFailed, JobPaused
 from app.domain.job import HELD, LAPSE, MAX_LOSSES, MAX_LOSSES_WITHOUT_PROGRESS, FailureReason, JobState
 from app.domain.machine import Machine
+from app.domain.record import RecordFormat
 from app.errors import StaleAttempt
 from app.jobs.deadline import SPENT, seconds_left
 from app.jobs.repository import JobRepository
@@ -50,6 +51,7 @@ class QueueRepository:
                 Job.project_id.not_in(full_projects()),
                 ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting),
                 ~uses_unusable_dataset(),
+                ~uses_misfit_dataset(),
             )
             .order_by(Job.priority.desc(), Job.created_at, Job.id)
             .limit(1)
@@ -116,11 +118,11 @@ class QueueRepository:
         return JobState(job.state)
 
     def sweep(self) -> list[Job]:
-        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out invalid or whose
+        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out unusable or whose
         running time is spent."""
         lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
         yielding = select(Job).where(Job.state.not_in(HELD), Job.lease_until < func.clock_timestamp())
-        doomed = select(Job).where(Job.state == JobState.queued, uses_unusable_dataset())
+        doomed = select(Job).where(Job.state == JobState.queued, uses_unusable_dataset() | uses_misfit_dataset())
         moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
         moved += [self._free(job) for job in self.session.scalars(yielding.with_for_update(skip_locked=True))]
         moved += [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
@@ -166,7 +168,7 @@ class QueueRepository:
         return self.jobs.let_go(job, [AttemptLost(attempt=job.attempt)])
 
     def _refuse(self, job: Job) -> Job:
-        reason, why = DatasetService(self.session).why_refused(job.project_id, job.id)
+        reason, why = DatasetService(self.session).why_refused(job.project_id, job.id, job.spec["objective"])
         return self._fail_queued(job, FailureReason(reason), why)
 
     def _end_late(self, job: Job) -> Job:
@@ -261,6 +263,12 @@ def uses_unusable_dataset() -> ColumnElement[bool]:
     """Invalid ones, but for those with no more bad rows than the job may leave out: as `why_unusable` has it."""
     is_tolerable = func.coalesce(Dataset.bad_share <= DatasetUse.max_bad_share, False)
     return exists().where(*uses_dataset(), Dataset.state == DatasetState.invalid, ~is_tolerable)
+
+
+def uses_misfit_dataset() -> ColumnElement[bool]:
+    """Of a format that the objective does not train on, as `mismatch_of` has it."""
+    holds_pairs, wants_pairs = Dataset.format == RecordFormat.preference, Job.spec["objective"].astext == "dpo"
+    return exists().where(*uses_dataset(), Dataset.format.is_not(None), holds_pairs.is_distinct_from(wants_pairs))
 
 
 def uses_dataset() -> tuple[ColumnElement[bool], ...]:

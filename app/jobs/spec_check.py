@@ -5,9 +5,8 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.datasets.service import DatasetService, why_unusable
+from app.datasets.service import DatasetService, mismatch_of, why_unusable
 from app.db.tables import BaseModel
-from app.domain.record import RecordFormat
 from app.domain.spec import BadRows, JobSpec
 from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
@@ -78,9 +77,8 @@ class SpecCheck:
                 errors.append(FieldError(f"/{field}", "dataset_not_found", message))
             elif unusable := why_unusable(dataset, _tolerated(raw)):
                 errors.append(FieldError(f"/{field}", *unusable))
-            elif dataset.format == RecordFormat.preference and raw.get("objective", "sft") == "sft":
-                message = f'Dataset {id} holds preferences; the objective "sft" needs answers to learn, not pairs.'
-                errors.append(FieldError(f"/{field}", "preference_dataset", message))
+            elif mismatch := mismatch_of(dataset, raw.get("objective", "sft")):
+                errors.append(FieldError(f"/{field}", *mismatch))
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:

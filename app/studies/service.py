@@ -139,5 +139,5 @@ def _as_previews(error: InvalidSpec, known: set[str]) -> list[FieldError]:
     for each in error.errors:
         name = each.pointer.rsplit("/", 1)[-1]
         if name not in known:
-            found.append(each._replace(pointer="" if name == "dataset_id" else f"/{name}"))
+            found.append(each._replace(pointer="" if name in ("", "dataset_id") else f"/{name}"))
     return found

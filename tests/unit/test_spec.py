@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.domain.spec import Adapter, JobSpec
+from app.domain.spec import Adapter, Dpo, JobSpec
 
 DATASET = "file-" + "0" * 24
 ADAPTER = "adp-" + "0" * 24
@@ -34,6 +34,7 @@ def test_every_default_is_in_sight() -> None:
         "on_bad_rows": {"action": "fail", "max_share": None},
         "method": "qlora",
         "objective": "sft",
+        "dpo": None,
         "resources": {"device": "auto", "min_memory_gb": 0.0},
         "max_retries": 0,
         "max_duration_seconds": None,
@@ -220,7 +221,7 @@ def test_an_init_that_rewrites_the_base_is_saved_with_twice_the_rank_and_the_sam
         ("validation_split", 0),
         ("validation_split", 1),
         ("method", "dpo"),
-        ("objective", "dpo"),
+        ("objective", "grpo"),
         ("max_retries", 11),
         ("name", ""),
         ("suffix", "a/b"),
@@ -233,6 +234,24 @@ def test_an_init_that_rewrites_the_base_is_saved_with_twice_the_rank_and_the_sam
 )
 def test_fields_out_of_bounds(field: str, value: object) -> None:
     assert {place.split("/")[0] for place, _ in refusals(**{field: value})} == {field}
+
+
+@pytest.mark.parametrize(("method", "rate"), [("qlora", 2e-5), ("lora", 2e-5), ("full", 1e-6)])
+def test_dpo_is_filled_in(method: str, rate: float) -> None:
+    filled = spec(objective="dpo", method=method).filled(1024)
+    assert (filled.dpo, filled.training.learning_rate) == (Dpo(beta=0.1), rate)
+    asked = {"max_steps": 1, "learning_rate": 3e-4}
+    given = spec(objective="dpo", dpo={"beta": 2}, method=method, training=asked).filled(1024)
+    assert (given.dpo, given.training.learning_rate) == (Dpo(beta=2), 3e-4)
+
+
+def test_what_belongs_to_dpo() -> None:
+    assert refusals(dpo={"beta": 0.1}) == {("", "dpo_without_objective")}
+    for train_on in ("assistant", "all"):
+        training = {"max_steps": 1, "train_on": train_on}
+        assert refusals(objective="dpo", training=training) == {("", "train_on_with_dpo")}
+    for beta in (0, -1, 2.01, float("nan")):
+        assert {place for place, _ in refusals(objective="dpo", dpo={"beta": beta})} == {"dpo/beta"}
 
 
 def test_a_spec_cannot_be_changed() -> None:

@@ -28,6 +28,8 @@ def create(
     model: Annotated[str | None, typer.Option(help="Base model, as `tunewright models list` names it.")] = None,
     dataset: Annotated[str | None, typer.Option(help="File to upload, or the id of a dataset.")] = None,
     method: Annotated[str | None, typer.Option(help="qlora, lora or full [qlora].")] = None,
+    objective: Annotated[str | None, typer.Option(help="sft, or dpo to learn from preferences [sft].")] = None,
+    beta: Annotated[float | None, typer.Option(help="How strongly dpo holds the model to what it was [0.1].")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the dataset (or give --max-steps).")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps (or give --epochs).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step [8].")] = None,
@@ -51,6 +53,8 @@ def create(
     given: dict[str, Any] = {
         "base_model": model,
         "method": method,
+        "objective": objective,
+        "dpo": {"beta": beta},
         "validation_split": validation_split,
         "on_bad_rows": {"action": "skip", "max_share": skip_bad_rows} if skip_bad_rows is not None else None,
         "name": name,

@@ -24,6 +24,7 @@ def preview(
         list[int] | None, typer.Option(min=1, metavar="LINE", help="Show the row on this line; may be repeated.")
     ] = None,
     max_seq_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens a row is cut to.")] = None,
+    objective: Annotated[str | None, typer.Option(metavar="WHAT", help="sft, or dpo for preferences.")] = None,
     train_on: Annotated[str | None, typer.Option(metavar="WHAT", help="completion, assistant or all.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Rows a step.")] = None,
     validation_split: Annotated[float | None, typer.Option(metavar="SHARE", help="Rows held back.")] = None,
@@ -41,6 +42,7 @@ def preview(
     given: dict[str, Any] = {
         "rows": line or rows,
         "max_seq_len": max_seq_len,
+        "objective": objective,
         "train_on": train_on,
         "batch_size": batch_size,
         "validation_split": validation_split,
@@ -76,7 +78,8 @@ def show_row(row: dict[str, Any]) -> None:
     facts += [f"{row['num_cut_tokens']:,} cut off"] if row["num_cut_tokens"] else []
     facts += ["held back for validation"] if row["held_back"] else []
     facts += ["left out: nothing to learn from"] if row["dropped"] else []
-    console.print(Text(f"line {row['line']}: {', '.join(facts)}", style="bold"))
+    answer = f", {row['answer']}" if row.get("answer") else ""
+    console.print(Text(f"line {row['line']}{answer}: {', '.join(facts)}", style="bold"))
     shown = Text(overflow="fold")
     middle = len(row["tokens"]) - len(row["tokens"]) // 2
     for number, token in enumerate(row["tokens"]):

@@ -6,7 +6,7 @@ only the base weights that PiSSA and OLoRA rewrite are rewritten again, from the
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,7 @@ POWER_ITERATIONS = 16
 """Of the randomized SVD: PiSSA's authors find 16 as good as the exact one, which takes many times as long."""
 
 
-def start_adapter(model: Model, request: Request, rows: Sequence[Example]) -> None:
+def start_adapter(model: Model, request: Request, rows: Iterable[Example]) -> None:
     adapter, peft = request.spec.adapter, model.peft
     if adapter is None or peft is None:
         return

@@ -3,7 +3,7 @@
 import torch
 
 from worker.training.model import Model
-from worker.training.packing import Example, MicroBatch, lay_out
+from worker.training.packing import AnyRow, MicroBatch, lay_out
 from worker.training.rows import Examples
 
 
@@ -38,7 +38,7 @@ def _evaluate(model: Model, batch: MicroBatch) -> None:
 
 def largest(rows: Examples, batch_size: int, max_tokens: int) -> MicroBatch:
     """The longest row, and as many of the longest others as fit beside it."""
-    held: list[Example] = []
+    held: list[AnyRow] = []
     room = max_tokens
     for row in rows.longest_first():
         if len(held) == batch_size:

@@ -7,6 +7,7 @@
 | optimizer.safetensors | every tensor of the optimizer's state, as `parameter:key` |
 | random.safetensors | the random generators' states |
 | rows.safetensors | each training row's latest loss |
+| references.safetensors | for `dpo`: each pair's log-probabilities when the job began; see `reference` |
 | best.safetensors | the weights of the best evaluation, unless these are this step's own |
 | state.json | position, evaluations, gradient scaler, the optimizer's other values, fingerprint |
 | manifest.json | size and SHA-256 of all the others |
@@ -16,7 +17,7 @@ import errno
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +71,8 @@ class Trainee:
     """Of the best evaluation, on the CPU; null before the first one and where the last step is the result."""
     adapter: AdapterFile | None = None
     """Null for a full fine-tune."""
+    references: dict[str, Tensor] = field(default_factory=dict)
+    """Of the rows' `Examples.references`, whose own memory they are; see `reference`."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
         "random": random_states(),
         "rows": on_cpu({"losses": trainee.row_losses}, copy=is_copy),
     }
+    if trainee.references:
+        tensors["references"] = trainee.references  # they never change once steps are taken
     best = trainee.evaluations.best
     if trainee.best_weights is not None and best is not None and best.step != trainee.position.step:
         tensors["best"] = trainee.best_weights  # replaced by a better one's, but never changed
@@ -189,6 +194,7 @@ def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
     losses = checkpoint.tensors.get("rows", {}).get("losses")  # an earlier release wrote none
     if losses is not None and losses.shape == trainee.row_losses.shape:
         trainee.row_losses = losses.clone()
+    _restore_references(checkpoint, trainee.references)
     restore_random_states(checkpoint.tensors["random"])
 
 
@@ -202,6 +208,15 @@ def _weights(checkpoint: Checkpoint, trainee: Trainee) -> Weights:
     if weights.keys() != trainee.trainable.keys():
         raise unusable(checkpoint.folder, "it belongs to another model or adapter")
     return weights
+
+
+def _restore_references(checkpoint: Checkpoint, references: dict[str, Tensor]) -> None:
+    """They cannot be computed again: the policy that they are of is gone."""
+    kept = checkpoint.tensors.get("references", {})
+    for name, tensor in references.items():
+        if name not in kept or kept[name].shape != tensor.shape:
+            raise unusable(checkpoint.folder, f"it lacks the reference of this job's {name} rows")
+        tensor.copy_(kept[name])
 
 
 def read_fingerprint(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ computes in fp64 and hashes every input as a list of numbers. The forward passes
 attention, row by row, which any architecture has.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -96,7 +96,7 @@ class Listener:
 
 @torch.no_grad()
 def main_components(
-    causal: PreTrainedModel, layers: Sequence[LoraLayer], rank: int, rows: Sequence[Example]
+    causal: PreTrainedModel, layers: Sequence[LoraLayer], rank: int, rows: Iterable[Example]
 ) -> dict[LoraLayer, Tensor]:
     """Each layer's components [≤ rank, in], fp32. The rows are read in their own order, until all have settled. Sets
     torch's seed: to be called where the random state is put back afterwards."""

@@ -1,7 +1,8 @@
-"""Loss and token accuracy on rows that are not trained on, the best step by them, and when to stop."""
+"""Loss and accuracy on rows that are not trained on, the best step by them, and when to stop."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -9,14 +10,23 @@ import torch
 from app.domain.spec import EarlyStopping
 from worker.training.failure import not_finite
 from worker.training.model import Model
-from worker.training.packing import Example, MicroBatch, pack
+from worker.training.objective import Objective
+from worker.training.packing import AnyRow, MicroBatch, pack
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """What an objective does not measure is null; see `objective`."""
+
     step: int
     loss: float
-    token_accuracy: float
+    token_accuracy: float | None = None
+    reward_accuracy: float | None = None
+    reward_margin: float | None = None
+
+    def values(self) -> dict[str, float]:
+        """What was measured, by name."""
+        return {name: value for name, value in asdict(self).items() if name != "step" and value is not None}
 
 
 @dataclass
@@ -55,21 +65,22 @@ class Evaluations:
 
 
 @torch.no_grad()
-def evaluate(model: Model, examples: Sequence[Example], step: int, watch: Callable[[MicroBatch], None]) -> Evaluation:
-    """Means over labelled tokens, after `step`. `watch` is shown each micro-batch beforehand and may raise."""
-    total, hits, count = 0.0, 0, 0
+def evaluate(
+    model: Model, objective: Objective, rows: Sequence[AnyRow], step: int, watch: Callable[[MicroBatch], None]
+) -> Evaluation:
+    """The objective's means, after `step`. `watch` is shown each micro-batch beforehand and may raise."""
+    sums, num_terms = Counter[str](), 0
     model.causal.eval()
     try:
-        for batch in pack(examples, model.micro_batch_tokens):
+        for batch in pack(rows, model.micro_batch_tokens):
             watch(batch)
-            losses, right = model.losses(batch, judge=True)
+            losses, hits = model.losses(batch, judge=objective.counts_hits)
             finite = torch.isfinite(losses)
             if not finite.all():
-                owners = set(batch.owners[~finite.cpu()].tolist())
-                raise not_finite("validation loss", step, [batch.examples[owner].line for owner in owners])
-            total += float(losses.double().sum())
-            hits += int(right.sum())
-            count += len(losses)
+                raise not_finite("validation loss", step, batch.lines_of(~finite))
+            sums.update(objective.judge(batch, losses, hits).sums)
+            num_terms += objective.num_terms(batch.rows)
     finally:
         model.causal.train()
-    return Evaluation(step, total / count, hits / count)
+    known = {field.name for field in fields(Evaluation)}
+    return Evaluation(step, **{name: value / num_terms for name, value in sums.items() if name in known})

@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -37,3 +38,11 @@ def _cpu_instructions() -> str:
         "amx_fp16": torch.cpu._is_amx_fp16_supported,
     }
     return " ".join(name for name, is_supported in probes.items() if is_supported())
+
+
+def peak_memory() -> int:
+    """Bytes: the device's on CUDA, else the process's resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024

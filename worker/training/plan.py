@@ -13,7 +13,7 @@ from app.domain.job import FailureReason
 from app.domain.spec import JobSpec
 from worker.training.failure import TrainingFailed
 from worker.training.protocol import Request
-from worker.training.steps import token_budget
+from worker.training.steps import sides_of, token_budget
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 LEAST_TOKENS = 256
@@ -97,6 +97,7 @@ def what_would_fit(request: Request, config: PretrainedConfig, plan: Plan, longe
         tokens //= 2
     advice = []
     if tokens >= SHORTEST_ADVISED:
+        tokens //= sides_of(request.spec.objective)
         advice.append(f"max_seq_len {tokens:,} (the longest row has {longest_row:,} tokens)")
     if request.spec.training.gradient_checkpointing is False:
         advice.append("gradient_checkpointing true")

@@ -4,7 +4,7 @@ Knows no torch, as `tokenizing` and `steps` do not."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
@@ -25,7 +25,7 @@ from worker.training.failure import TrainingFailed
 from worker.training.preview_protocol import PreviewAnswer, PreviewRequest
 from worker.training.protocol import Tokenized
 from worker.training.rendering import Piece, Rendered, Renderer
-from worker.training.steps import ALIGNED, Epochs, best_fit, divide, token_budget
+from worker.training.steps import ALIGNED, Epochs, best_fit, divide, sides_of, token_budget
 from worker.training.tokenizing import tokenize
 from worker.training.tokens import Tokens
 
@@ -43,37 +43,44 @@ class Watching(Renderer):
     """Renders as the training does, and remembers the rows that are asked for as they were before they were cut."""
 
     def __init__(self, tokens: Tokens, spec: PreviewSpec, max_seq_len: int) -> None:
-        super().__init__(tokens, spec.train_on, max_seq_len)
+        super().__init__(tokens, spec.train_on, max_seq_len, spec.objective)
         self.limit = max_seq_len
         self._wanted = spec.rows
-        self.seen: dict[int, Piece] = {}
+        self.seen: dict[int, list[Piece]] = {}
         self.num_rows = self.num_too_long = 0
 
-    def _take(self, number: int, ids: list[int], labelled: list[bool], result: Rendered, *, strict: bool) -> None:
-        self.num_too_long += len(ids) > self.limit
+    def _take(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
+        self.num_too_long += any(len(ids) > self.limit for ids, _ in pieces)
         if self.num_rows < self._wanted if isinstance(self._wanted, int) else number in self._wanted:
-            self.seen[number] = ids, labelled
+            self.seen[number] = pieces
         self.num_rows += 1
-        super()._take(number, ids, labelled, result, strict=strict)
+        super()._take(number, pieces, result, strict=strict)
 
 
 class Columns(NamedTuple):
-    """Of the rows that have something to learn from, as `tokenizing.pack_rows` wrote them. A place for each row."""
+    """Of the rows that have something to learn from, as `tokenizing.pack_rows` wrote them. A place for each row; of a
+    pair it is the sum of its two answers."""
 
     lines: Sequence[int]
     num_tokens: Sequence[int]
+    most_tokens: Sequence[int]
+    """Of a row's longer document."""
     num_inputs: Sequence[int]
     num_labelled: Sequence[int]
 
     @classmethod
-    def of(cls, path: Path) -> "Columns":
+    def of(cls, path: Path, sides: int) -> "Columns":
         with safe_open(path, "np") as file:
-            names = ("lines", "num_inputs", "num_labelled")
-            lines, num_inputs, num_labelled = (file.get_tensor(name).tolist() for name in names)
-            return cls(lines, np.diff(file.get_tensor("starts")).tolist(), num_inputs, num_labelled)
+            tokens, inputs, labelled = (
+                each.reshape(-1, sides)
+                for each in (np.diff(file.get_tensor("starts")), *map(file.get_tensor, ("num_inputs", "num_labelled")))
+            )
+            lines = file.get_tensor("lines")[::sides]
+        columns = (lines, tokens.sum(1), tokens.max(1), inputs.sum(1), labelled.sum(1))
+        return cls(*(column.tolist() for column in columns))
 
 
-NONE: Final = Columns([], [], [], [])
+NONE: Final = Columns([], [], [], [], [])
 
 
 class Passes(NamedTuple):
@@ -101,7 +108,8 @@ def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] =
         if error.reason not in WOULD_FAIL:
             raise
         refusal = Refusal(reason=error.reason, message=error.message)
-    columns = Columns.of(tokenized.training_path) if tokenized else NONE
+    sides = sides_of(request.spec.objective)
+    columns = Columns.of(tokenized.training_path, sides) if tokenized else NONE
     try:
         kept, drawn = divide(len(columns.lines), request.job.spec.validation_split, training.seed)
     except TrainingFailed as error:
@@ -123,7 +131,8 @@ def _totals(
 ) -> PreviewTotals:
     training, machine = request.job.spec.training, request.machine
     budget = token_budget(machine.device, training.memory)
-    passes = _passes(columns, kept, Epochs(len(kept), training.batch_size, training.seed), budget)
+    epochs = Epochs(len(kept), training.batch_size, training.seed)
+    passes = _passes(columns, kept, epochs, budget, sides_of(request.spec.objective))
     wanted = request.spec.rows
     return PreviewTotals(
         chat_template=tokenized.chat_template if tokenized else None,
@@ -149,7 +158,7 @@ def _totals(
     )
 
 
-def _passes(columns: Columns, kept: Sequence[int], epochs: Epochs, budget: int) -> Passes:
+def _passes(columns: Columns, kept: Sequence[int], epochs: Epochs, budget: int, sides: int) -> Passes:
     """As `packing.pack` lays the steps' rows out, filling included."""
     num_micro_batches = most = packed = padded = 0
     for step in range(1, epochs.steps_per_epoch + 1):
@@ -159,16 +168,17 @@ def _passes(columns: Columns, kept: Sequence[int], epochs: Epochs, budget: int) 
         num_micro_batches += len(bins)
         most = max(most, len(bins))
         packed += sum(-(-sum(lengths[index] for index in held) // ALIGNED) * ALIGNED for held in bins)
-        padded += len(places) * max(columns.num_tokens[place] for place in places)
+        padded += sides * len(places) * max(columns.most_tokens[place] for place in places)
     return Passes(epochs.steps_per_epoch, num_micro_batches, most, packed, padded)
 
 
 def _shown(
     renderer: Watching, tokens: Tokens, max_seq_len: int, learned: set[int], held_back: set[int]
 ) -> Iterator[ShownRow]:
-    count = max(len(renderer.seen), 1)
+    documents = [(line, *piece) for line, pieces in sorted(renderer.seen.items()) for piece in _named(pieces)]
+    count = max(len(documents), 1)
     most_tokens, most_chars = SHOWN_TOKENS // count, SHOWN_CHARS // count
-    for line, (ids, labelled) in sorted(renderer.seen.items()):
+    for line, answer, ids, labelled in documents:
         kept = ids[:max_seq_len]
         # The first token is predicted from nothing, and so carries no loss whatever its label.
         carries = [number > 0 and bool(label) for number, label in enumerate(labelled[:max_seq_len])]
@@ -177,6 +187,7 @@ def _shown(
         texts = _spelled(tokens, [kept[place] for place in chosen])
         yield ShownRow(
             line=line,
+            answer=answer,
             text=_text(tokens, ids, most_chars),
             num_tokens=len(kept),
             num_labelled_tokens=sum(carries),
@@ -190,6 +201,14 @@ def _shown(
             ],
             num_hidden_tokens=len(kept) - len(chosen),
         )
+
+
+def _named(pieces: list[Piece]) -> Iterator[tuple[Literal["chosen", "rejected"] | None, list[int], list[bool]]]:
+    if len(pieces) == 1:
+        yield (None, *pieces[0])
+    else:
+        yield ("chosen", *pieces[0])
+        yield ("rejected", *pieces[1])
 
 
 def _text(tokens: Tokens, ids: Sequence[int], most_chars: int) -> str:

@@ -129,7 +129,9 @@ class Happened(Line):
 
 class Measured(Line):
     """One optimizer step's values (`loss`, `learning_rate`, `grad_norm`, `tokens_per_second`, `epoch`, `num_tokens`,
-    `memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`)."""
+    `memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`). The objective `dpo` adds
+    `reward_accuracy`, `reward_margin`, `chosen_reward` and `rejected_reward`; `validation_reward_accuracy` and
+    `validation_reward_margin` stand in the token accuracy's place."""
 
     kind: Literal["measured"] = "measured"
     step: int

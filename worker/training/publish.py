@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,10 @@ def _stored_dtype(base: Path) -> torch.dtype:
     return DTYPES.get(name, torch.float32)
 
 
+def _as_told(evaluation: Evaluation) -> dict[str, Any]:
+    return {"step": evaluation.step, **evaluation.values()}
+
+
 def _write_manifest(outcome: Outcome, folder: Path) -> None:
     request, position = outcome.request, outcome.position
     manifest = {
@@ -112,7 +116,7 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
         "num_tokens": position.num_tokens,
         "first_loss": position.first_loss,
         "final_loss": position.last_loss,
-        "validation": asdict(outcome.validation) if outcome.validation else None,
+        "validation": _as_told(outcome.validation) if outcome.validation else None,
         "chat_template": outcome.chat_template,
         "files": digests(folder),
     }
@@ -122,7 +126,7 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
 def _write_card(outcome: Outcome, folder: Path) -> None:
     request = outcome.request
     method = request.spec.method
-    tags = ["tunewright", "sft", *dict.fromkeys([method, "lora" if method == "qlora" else method])]
+    tags = ["tunewright", request.spec.objective, *dict.fromkeys([method, "lora" if method == "qlora" else method])]
     front = [
         f"base_model: {json.dumps(request.base_model)}",
         f"library_name: {'transformers' if method == 'full' else 'peft'}",
@@ -142,6 +146,8 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     adapter, validation = request.spec.adapter, outcome.validation
     revision = f" ({request.base_model_revision})" if request.base_model_revision else ""
     rows = [("Base model", request.base_model + revision), ("Method", request.spec.method)]
+    if request.spec.dpo:
+        rows.append(("Objective", f"dpo, beta {request.spec.dpo.beta:g}"))
     if adapter:
         kind = ("rsLoRA" if adapter.use_rslora else "LoRA") + (" with DoRA" if adapter.use_dora else "")
         start = request.spec.init_from or adapter.init
@@ -157,10 +163,16 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("First loss", _number(position.first_loss)),
         ("Final loss", _number(position.last_loss)),
         ("Validation loss", _number(validation.loss if validation else None)),
-        ("Validation token accuracy", _number(validation.token_accuracy if validation else None)),
+        *_accuracy(validation, request.spec.objective),
         ("Chat template", outcome.chat_template or "none"),
         ("Dataset SHA-256", f"`{request.dataset_sha256}`"),
     ]
+
+
+def _accuracy(validation: Evaluation | None, objective: str) -> list[tuple[str, str]]:
+    if objective == "dpo":
+        return [("Validation reward accuracy", _number(validation.reward_accuracy if validation else None))]
+    return [("Validation token accuracy", _number(validation.token_accuracy if validation else None))]
 
 
 def _number(value: float | None) -> str:

@@ -1,15 +1,14 @@
-"""Supervised fine-tuning, from a request to a result folder. Reads top to bottom."""
+"""Fine-tuning on answers or on preferences, from a request to a result folder. Reads top to bottom."""
 
 import shutil
 import time
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import PretrainedConfig
 
 from app.domain.event import EarlyStopped, Evaluated, JobEvent, ModelLoaded, Rehearsed
 from app.domain.job import JobPhase
@@ -33,13 +32,15 @@ from worker.training.checkpoint import (
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
 from worker.training.failure import named, not_finite
+from worker.training.gradients import accumulate
 from worker.training.ladder import Ladder
-from worker.training.model import Model, load_config, load_model, quantize_ahead
-from worker.training.nf4_cache import NF4Cache
+from worker.training.machine import peak_memory
+from worker.training.model import Model, load_config, load_model
+from worker.training.objective import objective_of
 from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
-from worker.training.packing import Example, MicroBatch, pack
-from worker.training.parity import check_parity
+from worker.training.packing import AnyRow, MicroBatch
 from worker.training.plan import is_out_of_memory, make_plan
+from worker.training.preparing import choose_paths, quantize_meanwhile
 from worker.training.protocol import (
     Began,
     Finished,
@@ -53,9 +54,10 @@ from worker.training.protocol import (
     Stopped,
 )
 from worker.training.publish import Outcome, publish, publish_reports
+from worker.training.reference import ReferencePass
 from worker.training.resume import check_resumable, fingerprint, plan_of
 from worker.training.row_losses import NAME as ROW_LOSSES
-from worker.training.row_losses import mean_losses, unknown, write_row_losses
+from worker.training.row_losses import unknown, write_row_losses
 from worker.training.rows import Rows, prepare_rows, warn
 from worker.training.steps import Epochs
 from worker.training.tokenizer_process import Tokenizing
@@ -98,13 +100,13 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
     tokenizing.begin(request)
     checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
     earlier = plan_of(checkpoint.fingerprint) if checkpoint else request.resolved
-    cache = _quantize_meanwhile(request, config, earlier, channel)
+    cache = quantize_meanwhile(request, config, earlier, channel)
     rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.say), channel)
     plan = make_plan(request, config, rows.training.longest, earlier)
     channel.say(Began(what="the loading of the model"))
     started = time.monotonic()
     model = load_model(request.base_model_path, config, request.spec, plan, cache)
-    start_adapter(model, request, rows.training)
+    start_adapter(model, request, rows.training.documents())
     loaded_at = time.monotonic()
     channel.say(Began(what="the parity check of the fast paths"))
     choose_paths(model, request, channel)
@@ -119,32 +121,6 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
     if asked != "adamw" and not uses_bitsandbytes(request.spec.training, plan.device):
         warn(channel, "optimizer_fallback", f'The optimizer "{asked}" needs CUDA; the job goes on with "adamw".')
     return Run(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
-
-
-def choose_paths(model: Model, request: Request, channel: Channel) -> None:
-    """The fast paths that hold here; of these, where an earlier attempt has taken some, only its own."""
-    verdict = check_parity(model, request.spec, request.cache_dir)
-    for path in sorted(verdict.refused):
-        name, why = type(model.causal).__name__, verdict.why_refused(path)
-        warn(channel, "fast_path_off", f"The fast path {path!r} is off for {name}: {why}.")
-    earlier = model.plan.fast_paths
-    model.use(verdict.paths if earlier is None else verdict.paths & set(earlier))
-    model.plan = replace(model.plan, fast_paths=tuple(sorted(model.paths)))
-
-
-def _quantize_meanwhile(
-    request: Request, config: PretrainedConfig, earlier: dict[str, Any] | None, channel: Channel
-) -> NF4Cache | None:
-    """Neither the device nor the weights' precision waits for the rows."""
-    quantization = request.spec.quantization
-    if quantization is None:
-        return None
-    plan = make_plan(request, config, 0, earlier)
-    folder, revision = request.base_model_path, request.base_model_revision
-    double_quant = quantization.double_quant
-    cache = NF4Cache.of(request.cache_dir, folder, revision, double_quant=double_quant, device=plan.device)
-    quantize_ahead(folder, config, quantization, plan, cache, channel.pulse("the quantization of the model"))
-    return cache
 
 
 class Run:
@@ -164,6 +140,7 @@ class Run:
         self.request, self.channel, self.tokenizing, self.rows, self.model = request, channel, tokenizing, rows, model
         self.parity_seconds = parity_seconds
         self.training: Training = request.spec.training
+        self.objective = objective_of(request.spec)
         self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
         adapter = request.spec.adapter
@@ -177,6 +154,7 @@ class Run:
             Evaluations(),
             unknown(len(rows.training)),
             adapter=AdapterFile.of(model, request),
+            references=rows.references,
         )
         self.ladder = Ladder(request, model, rows, self.optimizer, channel)
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)
@@ -190,6 +168,7 @@ class Run:
     def loop(self) -> None:
         self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.state.position.step))
         canary_seconds = self._rehearse()
+        self._take_reference()
         self._say(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
         if self._evaluation_due():  # the process before this one was stopped within it
@@ -234,8 +213,13 @@ class Run:
         started = time.monotonic()
         rows = self.epochs.rows(step)
         examples = [self.rows.training[row] for row in rows]
-        loss, by_line = self.ladder.within(step, lambda: self._accumulate(step, examples))
-        self.state.row_losses[rows] = torch.tensor([by_line[example.line] for example in examples])
+        watch = partial(self._begin, f"step {step}")
+        found = self.ladder.within(
+            step, lambda: accumulate(self.model, self.objective, self.scaler, step, examples, watch)
+        )
+        means = found.means()
+        loss = means["loss"]
+        self.state.row_losses[rows] = torch.tensor([found.by_line[example.line] for example in examples])
         grad_norm = self._clip(step, examples)
         rate = learning_rate(step, self.total_steps, self.training)
         set_learning_rate(self.optimizer, rate)
@@ -243,18 +227,18 @@ class Run:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-        num_tokens = sum(len(example.ids) for example in examples)
+        num_tokens = sum(example.num_tokens for example in examples)
         position = self.state.position
         position.step, position.num_tokens, position.last_loss = step, position.num_tokens + num_tokens, loss
         position.first_loss = loss if position.first_loss is None else position.first_loss
         values = {
-            "loss": loss,
+            **means,
             "learning_rate": rate,
             "grad_norm": grad_norm,
             "tokens_per_second": num_tokens / (time.monotonic() - started),
             "epoch": step / self.epochs.steps_per_epoch,
             "num_tokens": float(position.num_tokens),
-            "memory_bytes": float(_peak_memory()),
+            "memory_bytes": float(peak_memory()),
         }
         self._say(Measured(step=step, values=values))
 
@@ -273,29 +257,29 @@ class Run:
             warn(self.channel, "checkpoint_failed", f"A checkpoint could not be written, and none will be: {error}.")
         shutil.rmtree(scratch, ignore_errors=True)
         seconds = round(time.monotonic() - started, 3)
-        self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=_peak_memory(), seconds=seconds))
+        self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=peak_memory(), seconds=seconds))
         return seconds
 
-    def _accumulate(self, step: int, examples: list[Example]) -> tuple[float, dict[int, float]]:
-        """Gradients of the step's mean loss over labelled tokens, whatever micro-batches it takes; that loss, and each
-        row's own by its line."""
-        num_labelled = sum(example.num_labelled for example in examples)
-        total, by_line = 0.0, dict[int, float]()
-        for batch in pack(examples, self.model.micro_batch_tokens):
-            self._begin(f"step {step}", batch)
-            losses, _ = self.model.losses(batch)
-            finite = torch.isfinite(losses)
-            if not finite.all():
-                owners = set(batch.owners[~finite.cpu()].tolist())
-                raise not_finite("loss", step, [batch.examples[owner].line for owner in owners])
-            self.scaler.scale(losses.sum() / num_labelled).backward()  # type: ignore[no-untyped-call]
-            told = losses.detach().double().cpu()
-            del losses  # and with it the graph, before the next one is built
-            total += float(told.sum())
-            by_line |= mean_losses(told, batch)
-        return total / num_labelled, by_line
+    def _take_reference(self) -> None:
+        """Told to drain meanwhile, what is known is saved as step 0, and whoever resumes goes on from there."""
+        if self.request.spec.objective != "dpo":
+            return
+        reference = ReferencePass(self.model, self.rows, self.epochs, self.total_steps)
+        if reference.num_done == reference.num_rows:
+            return
+        assert self.state.position.step == 0  # a checkpoint of any later step has all of it
+        try:
+            self.ladder.within(1, lambda: reference.go_on(self._watch_reference, self._tell))
+        except StopAsked:
+            if self.channel.stop_wish == "drain" and reference.num_done:
+                self._save()
+            raise
 
-    def _clip(self, step: int, examples: list[Example]) -> float:
+    def _watch_reference(self, batch: MicroBatch) -> None:
+        self.channel.raise_if_stopped()
+        self._begin("the reference's log-probabilities", batch)
+
+    def _clip(self, step: int, examples: list[AnyRow]) -> float:
         self.scaler.unscale_(self.optimizer)
         limit = self.training.max_grad_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(self.model.trainable.values(), limit)
@@ -330,7 +314,7 @@ class Run:
         try:
             result = self.ladder.within(
                 self.state.position.step + 1,
-                lambda: evaluate(self.model, self.rows.validation, step, self._watch_evaluation),
+                lambda: evaluate(self.model, self.objective, self.rows.validation, step, self._watch_evaluation),
             )
         except StopAsked:
             if self.channel.stop_wish == "drain":
@@ -340,7 +324,7 @@ class Run:
         is_best = self.state.evaluations.add(result, stopping.min_delta if stopping else 0.0)
         if is_best and self.training.result == "best":
             self.state.best_weights = on_cpu(self.model.trainable)
-        values = {"validation_loss": result.loss, "validation_token_accuracy": result.token_accuracy}
+        values = {f"validation_{name}": value for name, value in result.values().items()}
         self._say(Measured(step=step, values=values))
         self._tell(Evaluated(step=step, **values))
         self._say(PhaseEntered(phase=JobPhase.training))
@@ -350,7 +334,7 @@ class Run:
         self._begin(f"the evaluation after step {self.state.position.step}", batch)
 
     def _begin(self, what: str, batch: MicroBatch) -> None:
-        self._say(Began(what=f"{what} ({named(example.line for example in batch.examples)})"))
+        self._say(Began(what=f"{what} ({named(row.line for row in batch.rows)})"))
 
     def _is_done(self) -> bool:
         return self.state.position.step >= self.total_steps or self._is_stopped_early()
@@ -387,11 +371,3 @@ class Run:
 
     def _tell(self, event: JobEvent) -> None:
         self.channel.say(Happened(event=event))
-
-
-def _peak_memory() -> int:
-    """Bytes: the device's on CUDA, else the process's resident set."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024

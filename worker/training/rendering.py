@@ -25,13 +25,18 @@ from app.domain.dataset import (
     tools_of,
 )
 from app.domain.job import FailureReason
+from app.domain.preference import ChatPair, TextPair, to_preference
 from app.domain.record import fits
 from worker.training.failure import TrainingFailed
 from worker.training.skipping import BadRow, Skipped
 from worker.training.tokens import Tokens
 
 CHUNK_BYTES = 2**18
-PREFERENCE = 'it is a preference (a chosen and a rejected answer), which the objective "sft" does not train on.'
+MISFITS = {
+    "sft": ("preference_row", 'it is a preference (a chosen and a rejected answer), which "sft" does not train on.'),
+    "dpo": ("not_a_preference", 'it has no prompt with a chosen and a rejected answer, which "dpo" needs.'),
+}
+"""By objective."""
 Piece = tuple[list[int], list[bool]]
 """Tokens, and which of them carry loss."""
 
@@ -62,8 +67,9 @@ class Rendered:
 
 
 class Renderer:
-    def __init__(self, tokens: Tokens, train_on: str, max_seq_len: int):
+    def __init__(self, tokens: Tokens, train_on: str, max_seq_len: int, objective: str = "sft"):
         self._tokens, self._train_on, self._max_seq_len = tokens, train_on, max_seq_len
+        self._objective = objective
 
     def render_file(
         self,
@@ -81,8 +87,7 @@ class Renderer:
             watch()
             result.num_rows += 1
             try:
-                ids, labelled = self._row(line, format, result)
-                self._take(number, ids, labelled, result, strict=skipped is not None)
+                self._take(number, self._row(line, format, result), result, strict=skipped is not None)
             except BadRow as bad:
                 if skipped is None:
                     said = f"Row {number} of the dataset: {bad.message}"
@@ -90,36 +95,55 @@ class Renderer:
                 skipped.note(number, bad)
         return result
 
-    def _take(self, number: int, ids: list[int], labelled: list[bool], result: Rendered, *, strict: bool) -> None:
-        if len(ids) > self._max_seq_len:
-            result.num_truncated += 1
-            ids, labelled = ids[: self._max_seq_len], labelled[: self._max_seq_len]
-        if any(labelled[1:]):
-            result.rows.append(Row(number, np.array(ids, np.int32), np.array(labelled, np.bool_)))
+    def _take(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
+        """Of a pair, each answer is cut at its own end; where nothing is left of one, there is nothing to compare."""
+        limit = self._max_seq_len
+        result.num_truncated += any(len(ids) > limit for ids, _ in pieces)
+        cut = [(ids[:limit], labelled[:limit]) for ids, labelled in pieces]
+        if all(any(labelled[1:]) for _, labelled in cut):
+            result.rows += [Row(number, np.array(ids, np.int32), np.array(labels, np.bool_)) for ids, labels in cut]
         elif strict:
             said = f"It has no token to learn from within {self._max_seq_len:,} tokens."
             raise BadRow("no_labelled_tokens", said)
         else:
             result.num_dropped += 1
 
-    def _row(self, line: bytes, wanted: RecordFormat | None, result: Rendered) -> Piece:
+    def _row(self, line: bytes, wanted: RecordFormat | None, result: Rendered) -> list[Piece]:
+        """One piece, or the two of a pair."""
         record = _record(line)
         format = wanted or find_format(record)
         if format is None or not fits(record, format):
             code = "missing_key" if format else "unknown_format"
             raise BadRow(code, f"its keys do not fit {format or 'any format'}.")
-        if format is RecordFormat.preference:
-            raise BadRow("preference_row", PREFERENCE)
+        if (format is RecordFormat.preference) != (self._objective == "dpo"):
+            raise BadRow(*MISFITS[self._objective])
         for finding in check_record(record, format):
             if finding.is_error:
                 raise BadRow(finding.code, finding.message)
+        if format is RecordFormat.preference:
+            return self._pair(to_preference(record), result)
         if format is RecordFormat.text:
-            return self._text(record["text"])
+            return [self._text(record["text"])]
         if format is RecordFormat.prompt_completion:
-            return self._completion(record["prompt"], record["completion"])
+            return [self._completion(record["prompt"], record["completion"])]
+        return [self._templated(to_messages(record, format), tools_of(record), result)]
+
+    def _pair(self, pair: TextPair | ChatPair, result: Rendered) -> list[Piece]:
+        """The chosen answer first, each behind the prompt."""
+        if isinstance(pair, TextPair):
+            return [self._completion(pair.prompt, answer) for answer in pair.answers]
+        unstable = result.num_unstable
+        pieces = [self._templated(turns, pair.tools, result, since=pair.num_shared) for turns in pair.conversations]
+        result.num_unstable = min(result.num_unstable, unstable + 1)  # it counts rows
+        return pieces
+
+    def _templated(
+        self, messages: list[Message], tools: list[Any] | None, result: Rendered, *, since: int | None = None
+    ) -> Piece:
+        """`since` that turn, each answer is labelled; without it they are chosen by what is trained on."""
         result.uses_template = True
         try:
-            return self._conversation(to_messages(record, format), tools_of(record), result)
+            return self._conversation(messages, tools, result, since)
         except (TemplateError, TypeError, ValueError) as error:
             raise BadRow("template_refused", f"the chat template refuses it: {error}") from error
 
@@ -136,11 +160,15 @@ class Renderer:
         answer = [*answer, self._tokens.eos]
         return asked + answer, [self._train_on == "all"] * len(asked) + [True] * len(answer)
 
-    def _conversation(self, messages: list[Message], tools: list[Any] | None, result: Rendered) -> Piece:
+    def _conversation(
+        self, messages: list[Message], tools: list[Any] | None, result: Rendered, since: int | None
+    ) -> Piece:
         for message in messages:
             self._tokens.count_typed(message.content or "")
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
-        if self._train_on == "completion":
+        if since is not None:
+            answers = [index for index in answers if index >= since]
+        elif self._train_on == "completion":
             answers = [index for index in answers if messages[index].weight == 1][-1:]
         if self._train_on != "all":
             messages = messages[: answers[-1] + 1]

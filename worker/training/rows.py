@@ -1,6 +1,7 @@
 """The rows of a training: mapped from the tokenizer's files, split, and what happened to them told as events."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -11,51 +12,72 @@ from torch import Tensor
 
 from app.domain.event import DatasetPrepared, Warned
 from worker.training.channel import Channel
-from worker.training.packing import Example
+from worker.training.packing import AnyRow, Example, Pair
 from worker.training.protocol import Happened, Request, Tokenized
-from worker.training.steps import divide
+from worker.training.steps import divide, sides_of
 
 
-class Examples(Sequence[Example]):
+class Examples(Sequence[AnyRow]):
     """Rows of `tokenizing.pack_rows`, made as they are asked for: views on the mapped file, which takes memory only for
-    what is read."""
+    what is read. A row is `sides` documents: one Example, or a Pair of two."""
 
-    def __init__(self, tensors: dict[str, Tensor], chosen: Sequence[int]):
-        self._tensors, self._chosen = tensors, chosen
+    def __init__(
+        self, tensors: dict[str, Tensor], chosen: Sequence[int], sides: int = 1, references: Tensor | None = None
+    ):
+        """`references` are of the chosen rows."""
+        self._tensors, self._chosen, self.sides = tensors, chosen, sides
+        empty = torch.full((len(chosen) if sides == 2 else 0, 2), math.nan, dtype=torch.float64)
+        self.references = empty if references is None else references
+        """Of pairs: log-probabilities of their two answers when the job began, to be filled in; NaN until then."""
 
     @classmethod
-    def of(cls, path: Path) -> "Examples":
+    def of(cls, path: Path, sides: int = 1) -> "Examples":
         tensors = load_file(path)
-        return cls(tensors, range(len(tensors["lines"])))
+        return cls(tensors, range(len(tensors["lines"]) // sides), sides)
 
     def __len__(self) -> int:
         return len(self._chosen)
 
     @overload
-    def __getitem__(self, index: int) -> Example: ...
+    def __getitem__(self, index: int) -> AnyRow: ...
     @overload
     def __getitem__(self, index: slice) -> "Examples": ...
-    def __getitem__(self, index: int | slice) -> "Example | Examples":
+    def __getitem__(self, index: int | slice) -> "AnyRow | Examples":
         if isinstance(index, slice):
-            return Examples(self._tensors, self._chosen[index])
-        row, tensors = self._chosen[index], self._tensors
-        start, end = tensors["starts"][row : row + 2].tolist()
-        return Example(int(tensors["lines"][row]), tensors["ids"][start:end], tensors["labelled"][start:end])
+            return self.choose(range(len(self))[index])
+        row = self._chosen[index]
+        if self.sides == 1:
+            return self._document(row)
+        chosen, rejected = self._document(2 * row), self._document(2 * row + 1)
+        first, second = self.references[index].tolist()
+        return Pair(chosen.line, chosen, rejected, (first, second))
+
+    def _document(self, place: int) -> Example:
+        tensors = self._tensors
+        start, end = tensors["starts"][place : place + 2].tolist()
+        return Example(int(tensors["lines"][place]), tensors["ids"][start:end], tensors["labelled"][start:end])
 
     def choose(self, indices: Sequence[int]) -> "Examples":
-        return Examples(self._tensors, [self._chosen[index] for index in indices])
+        references = self.references[list(indices)] if self.sides == 2 else None
+        return Examples(self._tensors, [self._chosen[index] for index in indices], self.sides, references)
+
+    def documents(self) -> Iterator[Example]:
+        """What the model reads: the rows themselves, or the two answers of each."""
+        for row in self:
+            yield from row.documents
 
     def longest_first(self) -> "Examples":
-        return self.choose(self._column("num_inputs").argsort(descending=True, stable=True).tolist())
+        inputs = self._column(self._tensors["num_inputs"])
+        return self.choose(inputs.argsort(descending=True, stable=True).tolist())
 
     @property
     def longest(self) -> int:
         """Inputs of the longest row."""
-        return int(self._column("num_inputs").max())
+        return int(self._column(self._tensors["num_inputs"]).max())
 
     @property
     def num_tokens(self) -> int:
-        return int((self._column("starts", shift=1) - self._column("starts")).sum())
+        return int(self._column(self._tensors["starts"].diff()).sum())
 
     @property
     def num_labelled(self) -> int:
@@ -63,15 +85,16 @@ class Examples(Sequence[Example]):
 
     @property
     def lines(self) -> Tensor:
-        return self._column("lines")
+        return self._tensors["lines"][:: self.sides][torch.tensor(list(self._chosen))]
 
     @property
     def labelled_counts(self) -> Tensor:
         """Labelled tokens of each row."""
-        return self._column("num_labelled")
+        return self._column(self._tensors["num_labelled"])
 
-    def _column(self, name: str, shift: int = 0) -> Tensor:
-        return self._tensors[name][torch.tensor(list(self._chosen)) + shift]
+    def _column(self, of_documents: Tensor) -> Tensor:
+        """Each row's sum over its documents."""
+        return of_documents.view(-1, self.sides).sum(1)[torch.tensor(list(self._chosen))]
 
 
 @dataclass
@@ -85,13 +108,20 @@ class Rows:
     skipped_path: Path | None
     """Lists the rows that were left out, if any were."""
 
+    @property
+    def references(self) -> dict[str, Tensor]:
+        """What `Examples.references` hold, by the part; nothing where rows are no pairs."""
+        parts = {"training": self.training.references, "validation": self.validation.references}
+        return {name: tensor for name, tensor in parts.items() if self.training.sides == 2}
+
 
 def prepare_rows(request: Request, tokenized: Tokenized, channel: Channel) -> Rows:
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
-    kept, held_back = split(Examples.of(tokenized.training_path), request.spec.validation_split, training.seed)
+    sides = sides_of(request.spec.objective)
+    kept, held_back = split(Examples.of(tokenized.training_path, sides), request.spec.validation_split, training.seed)
     if tokenized.validation_path:
-        held_back = Examples.of(tokenized.validation_path)
+        held_back = Examples.of(tokenized.validation_path, sides)
     rows = Rows(
         training=kept,
         validation=held_back,

@@ -43,6 +43,11 @@ class Epochs:
         return max(1, round(epochs * self.steps_per_epoch))
 
 
+def sides_of(objective: str) -> int:
+    """Documents of a row: a preference has two answers, which go through the model together."""
+    return 2 if objective == "dpo" else 1
+
+
 def held_back(num_rows: int, share: float, seed: int) -> list[int]:
     """The rows that the seed draws for validation, in their order: at least one, and never all of two or more."""
     count = min(max(1, round(share * num_rows)), num_rows - 1)

@@ -41,7 +41,8 @@ def tokenize(
     """Write the rows as `pack_rows` lays them out. `watch` is called before each row and may raise."""
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
-    renderer = renderer or Renderer(tokens, training.train_on, training.max_seq_len)
+    _refuse_formats(request)
+    renderer = renderer or Renderer(tokens, training.train_on, training.max_seq_len, request.spec.objective)
     folder = request.tokens_dir
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -79,6 +80,16 @@ def tokenize(
         turn_ends=sorted(rendered.turn_ends),
         eos=tokens.eos,
     )
+
+
+def _refuse_formats(request: Request) -> None:
+    """A job may be posted before its dataset's format is known."""
+    wants_pairs = request.spec.objective == "dpo"
+    for what, format in (("dataset", request.dataset_format), ("validation dataset", request.validation_format)):
+        if format is not None and (format is RecordFormat.preference) != wants_pairs:
+            needs = "needs the format preference" if wants_pairs else "takes any other format"
+            said = f'The {what} is of the format {format}, and the objective "{request.spec.objective}" {needs}.'
+            raise TrainingFailed(FailureReason.dataset_invalid, said)
 
 
 def _render(

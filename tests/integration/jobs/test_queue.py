@@ -76,6 +76,28 @@ def test_a_job_waits_for_its_datasets_inspection_and_fails_with_it(
     assert state_of(id) is JobState.failed
 
 
+@pytest.mark.parametrize(("objective", "fitting"), [("sft", "messages"), ("dpo", "preference")])
+def test_a_job_fails_with_a_format_that_its_objective_does_not_train_on(
+    objective: str, fitting: str, sessions: Sessions, make_dataset: Callable[..., str], post: Post, claim: Take
+) -> None:
+    """Posted while nobody knew it; no worker takes it."""
+    formats = {make_dataset("inspecting"): format for format in ("messages", "preference")}
+    jobs = {post(dataset_id=id, objective=objective): format for id, format in formats.items()}
+    validated = make_dataset("inspecting")
+    jobs[post(dataset_id=make_dataset(), objective=objective, validation_dataset_id=validated)] = "text or pairs"
+    formats[validated] = "preference" if fitting == "messages" else "text"
+    with transaction(sessions) as session:
+        for id, format in formats.items():
+            session.execute(update(Dataset).where(Dataset.id == id).values(state="ready", format=format))
+    assert jobs[claim().job_id] == fitting
+    assert claim() is None
+    with transaction(sessions) as session:
+        failed = QueueRepository(session).sweep()
+        assert {job.failure_reason for job in failed} == {FailureReason.dataset_invalid}
+        assert all(f'the objective "{objective}"' in str(job.failure_message) for job in failed)
+        assert {job.id for job in failed} == {id for id, format in jobs.items() if format != fitting}
+
+
 def test_a_job_that_skips_bad_rows_takes_an_invalid_dataset_up_to_its_share(
     sessions: Sessions, make_dataset: Callable[..., str], post: Post, claim: Take, state_of: StateOf
 ) -> None:

@@ -54,6 +54,31 @@ def refused(api: TestClient, id: str, raw: Any) -> dict[str, str]:
     return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
 
 
+def test_a_preference_shows_both_answers(
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, model: str
+) -> None:
+    """For the objective that trains on it, and refused for the other one, as a job is."""
+    turns = [{"role": "user", "content": "Is it late?"}]
+    row = {
+        "input": {"messages": turns},
+        "preferred_output": [{"role": "assistant", "content": "yes, alas"}],
+        "non_preferred_output": [{"role": "assistant", "content": "no"}],
+    }
+    id, others = send([row, row | {"input": {"messages": [turns[0] | {"content": "When?"}]}}]), send(ROWS)
+    place = ask(id, objective="dpo", rows=[2])
+    inspect_all()
+    assert study_all() == 1
+    done = api.get(place).json()
+    assert [(shown["line"], shown["answer"]) for shown in done["rows"]] == [(2, "chosen"), (2, "rejected")]
+    labelled = ["".join(each["text"] for each in shown["tokens"] if each["labelled"]) for shown in done["rows"]]
+    assert [text.split("<")[0] for text in labelled] == ["yes, alas", "no"]
+    assert (done["totals"]["num_rows"], done["totals"]["job_would_fail"]) == (2, None)
+    assert refused(api, id, {"base_model": model}) == {"": "preference_dataset"}
+    assert refused(api, others, {"base_model": model, "objective": "dpo"}) == {"": "not_preference_dataset"}
+    told = refused(api, id, {"base_model": model, "objective": "dpo", "train_on": "all"})
+    assert told == {"": "train_on_with_dpo"}
+
+
 def test_it_waits_for_the_inspection_and_then_tells(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, sessions: Sessions, project_id: str
 ) -> None:

@@ -36,8 +36,13 @@ def turns(number: int) -> dict[str, Any]:
 FILES: dict[str, list[dict[str, Any]]] = {
     "completions": [{"prompt": "Ticket: " * (n % 9), "completion": "red " * (1 + n % 5)} for n in range(41)],
     "turns": [turns(n) for n in range(23)],
+    "pairs": [{"prompt": "Ticket: " * (n % 9), "chosen": "red " * (1 + n % 5), "rejected": "no"} for n in range(41)],
     "texts": [{"text": "x y z " * (1 + n % 12)} for n in range(17)],
 }
+
+
+ANSWERS: dict[int, list[Any]] = {1: [None], 2: ["chosen", "rejected"]}
+"""Of a row, by the number of its documents."""
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -72,6 +77,7 @@ def train_rows(request: Request) -> tuple[Rows, dict[str, Any]]:
         ("turns", {"max_seq_len": 60, "train_on": "assistant", "batch_size": 3}),
         ("turns", {"validation_split": 0.5, "memory": "min", "batch_size": 23}),
         ("texts", {"batch_size": 64}),
+        ("pairs", {"objective": "dpo", "max_seq_len": 24, "batch_size": 4, "validation_split": 0.2}),
     ],
 )
 def test_it_is_what_the_training_does(
@@ -84,13 +90,20 @@ def test_it_is_what_the_training_does(
     rows, event = train_rows(request.job)
     assert found.totals.model_dump(include=set(event)) == event
 
-    trained = {row.line: (row, True) for row in rows.validation} | {row.line: (row, False) for row in rows.training}
-    assert [row.line for row in found.rows] == list(range(1, min(len(FILES[file]), 20) + 1))
+    trained = {
+        (row.line, answer): (document, held_back)
+        for part, held_back in ((rows.validation, True), (rows.training, False))
+        for row in part
+        for answer, document in zip(ANSWERS[len(row.documents)], row.documents, strict=True)
+    }
+    answers = ANSWERS[2 if file == "pairs" else 1]
+    lines = range(1, min(len(FILES[file]), 20) + 1)
+    assert [(row.line, row.answer) for row in found.rows] == [(line, answer) for line in lines for answer in answers]
     assert any(row.num_cut_tokens for row in found.rows) == (found.totals.num_truncated_rows > 0)
     for shown in found.rows:
-        assert shown.dropped == (shown.line not in trained)
+        assert shown.dropped == ((shown.line, shown.answer) not in trained)
         if not shown.dropped:
-            row, held_back = trained[shown.line]
+            row, held_back = trained[shown.line, shown.answer]
             assert [token.id for token in shown.tokens] == row.ids.tolist()
             assert [token.labelled for token in shown.tokens] == [False, *row.labelled[1:].tolist()]
             assert (shown.num_tokens, shown.num_labelled_tokens) == (len(row.ids), row.num_labelled)
@@ -187,4 +200,4 @@ def test_the_settings_are_the_jobs_own() -> None:
     for name in ("max_seq_len", "train_on", "batch_size", "seed", "memory"):
         assert getattr(spec, name) == getattr(job.training, name)
     assert (spec.validation_split, spec.device) == (job.validation_split, job.resources.device)
-    assert spec.on_bad_rows == job.on_bad_rows
+    assert (spec.on_bad_rows, spec.objective) == (job.on_bad_rows, job.objective)

@@ -1,0 +1,233 @@
+"""Training on preferences: what it learns, what it is held to, and that it goes on where it was left."""
+
+import csv
+import json
+from collections.abc import Callable
+from math import log
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.unit.training.conftest import FP32, Recorder
+from tests.unit.training.pairs import make_dpo, write_pairs
+from worker.training import reference
+from worker.training.packing import Pair, lay_out, pack
+from worker.training.protocol import Began, Finished, Line, Measured, PhaseEntered, Planned, Request, Stopped
+from worker.training.recipe import Run, prepare, train
+from worker.training.reference import taken
+from worker.training.steps import Epochs
+
+MakeRequest = Callable[..., Request]
+REWARDS = {"reward_accuracy", "reward_margin", "chosen_reward", "rejected_reward"}
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_pairs(tmp_path / "pairs.jsonl")
+
+
+def measured(channel: Recorder, name: str) -> list[float]:
+    return [line.values[name] for line in channel.lines if isinstance(line, Measured) and name in line.values]
+
+
+@pytest.mark.parametrize("method", ["qlora", "lora", "full"])
+def test_the_better_answers_win(method: str, make_request: MakeRequest, pairs: Path) -> None:
+    """From even at the first step to ahead in every pair, on rows that are not trained on too."""
+    rate = 1e-3 if method == "full" else 0.01
+    training = {"epochs": 4, "max_steps": None, "batch_size": 6, "learning_rate": rate}
+    spec = make_dpo(method, validation_split=0.25, training=training)
+    channel = Recorder()
+    train(make_request(spec=spec, dataset_path=pairs), channel)
+    assert measured(channel, "loss")[0] == pytest.approx(log(2), abs=1e-4)
+    assert measured(channel, "loss")[-1] < 0.4
+    assert measured(channel, "reward_accuracy")[-1] == 1
+    assert measured(channel, "validation_reward_accuracy")[-1] > 0.6
+    steps = [line.values.keys() for line in channel.lines if isinstance(line, Measured) and "loss" in line.values]
+    assert all(keys >= REWARDS for keys in steps)
+    last = channel.events("evaluated")[-1]
+    assert last.validation_token_accuracy is None
+    assert last.validation_reward_accuracy == measured(channel, "validation_reward_accuracy")[-1]
+    assert last.validation_reward_margin == measured(channel, "validation_reward_margin")[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype", "adapter"),
+    [("qlora", "float32", {}), ("lora", "bfloat16", {}), ("lora", "float16", {}), ("full", "float32", None),
+     ("lora", "float32", {"init": "pissa"})],
+)  # fmt: skip
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+    method: str, dtype: str, adapter: dict[str, Any] | None, make_request: MakeRequest, pairs: Path, tmp_path: Path
+) -> None:
+    """Stopped in the middle of an epoch, with dropout drawing from the random state."""
+    training = {"max_steps": 6, "eval_every": 3, "learning_rate": 1e-3}
+    parts = {"adapter": {"dropout": 0.1, "rank": 4} | adapter} if adapter is not None else {}
+    spec = make_dpo(method, validation_split=0.2, training=training, **parts)
+    fields: dict[str, Any] = {"spec": spec, "dataset_path": pairs}
+    fields["resolved"] = FP32 | {"engine": {"compute_dtype": dtype, "micro_batch_tokens": 128}}
+    whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()
+    train(make_request(**fields, work_dir=tmp_path / "whole"), whole)
+    train(make_request(**fields, work_dir=tmp_path / "first"), first)
+    (checkpoint,) = first.checkpoints()
+    torch.manual_seed(12345)  # whatever the process drew meanwhile
+    fields["resolved"] = next(line.resolved for line in first.lines if isinstance(line, Planned))
+    train(make_request(**fields, work_dir=tmp_path / "second", checkpoint_path=checkpoint.path), second)
+
+    assert first.events("reference_advanced")[-1].num_done == 24
+    assert second.events("reference_advanced") == []
+    assert second.warnings() == set()
+    for name in ("loss", "reward_margin", "chosen_reward", "validation_loss", "validation_reward_accuracy"):
+        assert measured(first, name) + measured(second, name) == measured(whole, name), name
+    assert_same_results(tmp_path / "whole", tmp_path / "second")
+
+
+def assert_same_results(*folders: Path) -> None:
+    (path,) = (folders[0] / "result").glob("*model.safetensors")
+    one, other = (load_file(folder / "result" / path.name) for folder in folders)
+    assert one.keys() == other.keys()
+    assert all(one[name].equal(other[name]) for name in one)
+    losses = [(folder / "reports/row_losses.csv").read_text() for folder in folders]
+    assert losses[0] == losses[1]
+
+
+class Impatient(Recorder):
+    """Asks to stop when so many of the reference's micro-batches have begun."""
+
+    def __init__(self, after: int, why: Any):
+        super().__init__()
+        self._left, self._wish = after, why
+
+    def say(self, line: Line) -> None:
+        super().say(line)
+        if isinstance(line, Began) and "reference" in line.what:
+            self._left -= 1
+            if not self._left:
+                self.stop_wish = self._wish
+
+
+def test_a_reference_that_is_broken_off_goes_on(
+    make_request: MakeRequest, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known is saved before the first step; a group that was begun is done again, to the same bits."""
+    monkeypatch.setattr(reference, "GROUP", 5)
+    fields: dict[str, Any] = {
+        "spec": make_dpo("full", validation_split=0.2, training={"learning_rate": 1e-3}),
+        "dataset_path": pairs,
+        "resolved": FP32 | {"engine": {"compute_dtype": "float32", "micro_batch_tokens": 128}},
+    }
+    whole, first, second = Recorder(), Impatient(6, "drain"), Recorder()
+    train(make_request(**fields, work_dir=tmp_path / "whole"), whole)
+    train(make_request(**fields, work_dir=tmp_path / "first"), first)
+    assert first.lines[-1] == Stopped(step=0)
+    (checkpoint,) = first.checkpoints()
+    assert checkpoint.step == 0
+    known = load_file(checkpoint.path / "references.safetensors")["training"].isfinite().all(1)
+    assert 0 < int(known.sum()) < len(known)
+    fields["resolved"] = next(line.resolved for line in first.lines if isinstance(line, Planned))
+    train(make_request(**fields, work_dir=tmp_path / "second", checkpoint_path=checkpoint.path), second)
+    assert second.warnings() == set()
+    assert second.losses() == whole.losses()
+    assert_same_results(tmp_path / "whole", tmp_path / "second")
+    batches = [
+        sum("reference" in line.what for line in each.lines if isinstance(line, Began)) for each in (whole, second)
+    ]
+    assert batches[1] < batches[0]
+
+
+def test_a_cancel_is_heard_within_the_reference(make_request: MakeRequest, pairs: Path) -> None:
+    channel = Impatient(1, "cancel")
+    train(make_request(spec=make_dpo(), dataset_path=pairs), channel)
+    assert channel.lines[-1] == Stopped(step=0)
+    assert channel.checkpoints() == []
+    assert sum("reference" in line.what for line in channel.lines if isinstance(line, Began)) == 1
+
+
+def filled(request: Request) -> Run:
+    """A run whose reference is taken, before its first step."""
+    run = prepare(request, Recorder())
+    run._take_reference()
+    return run
+
+
+@pytest.mark.parametrize(
+    "adapter", [{}, {"init": "pissa"}, {"init": "olora"}, {"init": "gaussian"}, {"use_dora": True}]
+)
+def test_the_reference_is_the_base_for_every_start(
+    adapter: dict[str, Any], make_request: MakeRequest, pairs: Path
+) -> None:
+    """With dropout in the adapter, of which the reference has none. PiSSA and OLoRA take what they start with out of
+    the base: their adapter off would be another model."""
+    request = make_request(spec=make_dpo(adapter={"rank": 4, "dropout": 0.5} | adapter), dataset_path=pairs)
+    rows = filled(request).rows.training
+    base = prepare(make_request(spec=make_dpo("full"), dataset_path=pairs), Recorder())
+    with torch.no_grad():
+        expected = [[-float(base.model.losses(lay_out([side]))[0].sum()) for side in pair.documents]
+                    for pair in base.rows.training]  # fmt: skip
+    torch.testing.assert_close(rows.references, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-4)
+
+
+def test_only_rows_that_steps_take_are_passed(make_request: MakeRequest, pairs: Path) -> None:
+    run = filled(make_request(spec=make_dpo(training={"max_steps": 2, "batch_size": 4}), dataset_path=pairs))
+    known = run.rows.training.references.isfinite().all(1).nonzero()[:, 0].tolist()
+    assert known == sorted([*run.epochs.rows(1), *run.epochs.rows(2)])
+    assert taken(Epochs(10, 4, seed=0), 99) == list(range(10))
+
+
+def test_micro_batches_change_nothing_and_never_part_a_pair(make_request: MakeRequest, pairs: Path) -> None:
+    """Pairs alone (most are longer than the budget), some together, and all of a step at once."""
+    found = {}
+    for tokens in (8, 64, 4096):
+        engine = {"compute_dtype": "float32", "micro_batch_tokens": tokens}
+        channel = Recorder()
+        request = make_request(spec=make_dpo(training={"learning_rate": 1e-3}), dataset_path=pairs)
+        train(request.model_copy(update={"resolved": FP32 | {"engine": engine}}), channel)
+        found[tokens] = measured(channel, "loss"), measured(channel, "grad_norm"), measured(channel, "reward_margin")
+    for tokens in (8, 64):
+        for one, other in zip(found[tokens], found[4096], strict=True):
+            assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+    rows = prepare(make_request(spec=make_dpo(), dataset_path=pairs), Recorder()).rows.training
+    for batch in pack(rows, 64):
+        whole = [document for row in batch.rows for document in row.documents]
+        assert [id(each) for each in batch.examples] == [id(each) for each in whole]
+        assert all(isinstance(row, Pair) for row in batch.rows)
+        assert sum(row.num_inputs for row in batch.rows) <= 64 or len(batch.rows) == 1
+
+
+def test_what_is_told_of_rows_and_result(make_request: MakeRequest, pairs: Path, tmp_path: Path) -> None:
+    spec = make_dpo(validation_split=0.25, training={"epochs": 1, "max_steps": None}, dpo={"beta": 0.2})
+    channel = Recorder()
+    train(make_request(spec=spec, dataset_path=pairs), channel)
+    assert isinstance(channel.lines[-1], Finished)
+    (prepared,) = channel.events("dataset_prepared")
+    assert (prepared.num_rows, prepared.num_validation_rows) == (18, 6)
+    (advanced,) = channel.events("reference_advanced")
+    assert (advanced.num_done, advanced.num_rows) == (24, 24)
+    phases = [line.phase for line in channel.lines if isinstance(line, PhaseEntered)]
+    assert phases[:2] == ["preparing", "training"]
+    rows = list(csv.DictReader((tmp_path / "work/reports/row_losses.csv").read_text().splitlines()))
+    assert len(rows) == len({row["line"] for row in rows}) == 18
+    losses = [float(row["loss"]) for row in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert sum(losses) / 18 == pytest.approx(
+        sum(loss * count for loss, count in zip(channel.losses(), (4, 4, 4, 4, 2), strict=True)) / 18, rel=1e-5
+    )
+    assert sum(int(row["num_labelled_tokens"]) for row in rows) == prepared.num_labelled_tokens
+    manifest = json.loads((tmp_path / "work/result/manifest.json").read_text())
+    assert manifest["validation"].keys() == {"step", "loss", "reward_accuracy", "reward_margin"}
+    card = (tmp_path / "work/result/README.md").read_text()
+    assert "- dpo\n" in card
+    assert "| Objective | dpo, beta 0.2 |" in card
+    assert "Validation reward accuracy" in card
+
+
+def test_the_best_step_and_early_stopping_go_by_the_preferences(make_request: MakeRequest, pairs: Path) -> None:
+    """At such a rate the held-back pairs soon fall behind."""
+    training = {"max_steps": 40, "eval_every": 2, "learning_rate": 0.05, "early_stopping": {"patience": 2}}
+    channel = Recorder()
+    train(make_request(spec=make_dpo(validation_split=0.25, training=training), dataset_path=pairs), channel)
+    losses = {event.step: event.validation_loss for event in channel.events("evaluated")}
+    (stopped,) = channel.events("early_stopped")
+    assert stopped.best_step == min(losses, key=losses.__getitem__)
+    assert stopped.step < 40

@@ -1,0 +1,117 @@
+"""Preferences as the model meets them: in each of the ways they are written, cut, and left out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.job import FailureReason
+from tests.fixtures.tiny_models import TURN_TEMPLATE
+from tests.unit.training.conftest import Recorder
+from tests.unit.training.pairs import make_dpo, write
+from worker.training.failure import TrainingFailed
+from worker.training.protocol import Request
+from worker.training.recipe import train
+from worker.training.rendering import Rendered, Renderer
+from worker.training.skipping import Skipped
+from worker.training.tokens import Tokens, load_tokens
+
+USER = {"role": "user", "content": "Is it late?"}
+GOOD = {"role": "assistant", "content": "yes"}
+BAD = {"role": "assistant", "content": "no"}
+CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}]}
+FOUND = {"role": "tool", "content": "4"}
+ASKED = "<bos><turn>user\nIs it late?<end>\n<turn>assistant\n"
+
+
+@pytest.fixture
+def tokens(tiny: Callable[[str], Path]) -> Tokens:
+    tokens = load_tokens(tiny("llama"))
+    tokens.tokenizer.chat_template = TURN_TEMPLATE
+    return tokens
+
+
+def render(tokens: Tokens, path: Path, *rows: dict[str, Any], limit: int = 512, **options: Any) -> Rendered:
+    return Renderer(tokens, "completion", limit, "dpo").render_file(write(path, list(rows)), **options)
+
+
+def shown(tokens: Tokens, rendered: Rendered) -> list[tuple[str, str]]:
+    """Of each answer: what comes before its labels, and the labelled tokens."""
+    return [
+        (tokens.decode(row.ids[~row.labelled].tolist()), tokens.decode(row.ids[row.labelled].tolist()))
+        for row in rendered.rows
+    ]
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "turns": {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
+    "openai": {"input": {"messages": [USER]}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+    "a list as the input": {"input": [USER], "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+    "a text to turns": {"prompt": USER["content"], "chosen": [GOOD], "rejected": [BAD]},
+    "texts after turns": {"prompt": [USER], "chosen": "yes", "rejected": "no"},
+    "answers that repeat the question": {"prompt": "Is it late?", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_conversations_however_they_are_written(way: str, tokens: Tokens, tmp_path: Path) -> None:
+    rendered = render(tokens, tmp_path / "rows.jsonl", WAYS[way])
+    told = shown(tokens, rendered)
+    assert [labelled for _, labelled in told] == ["yes<end>", "no<end>"]
+    assert [before.rstrip("\n") for before, _ in told] == [ASKED.rstrip("\n")] * 2
+    assert [row.line for row in rendered.rows] == [1, 1]
+    assert rendered.num_unstable == 0
+
+
+def test_texts_are_read_as_completions_are(tokens: Tokens, tmp_path: Path) -> None:
+    rendered = render(tokens, tmp_path / "rows.jsonl", {"prompt": "Q: ", "chosen": "yes", "rejected": "no way"})
+    assert shown(tokens, rendered) == [("<bos>Q: ", "yes<eos>"), ("<bos>Q: ", "no way<eos>")]
+    assert not rendered.uses_template
+
+
+def test_of_answers_that_begin_alike_only_the_rest_is_learned(tokens: Tokens, tmp_path: Path) -> None:
+    """A call, its result, and then two ways to go on; an answer that is all context but for its end."""
+    row = {"prompt": [USER], "chosen": [CALL, FOUND, GOOD], "rejected": [CALL, FOUND, BAD]}
+    same = {"prompt": [USER], "chosen": [GOOD], "rejected": [GOOD]}
+    quiet = {"prompt": [USER], "chosen": [BAD | {"weight": 0}, USER, GOOD], "rejected": [BAD]}
+    told = shown(tokens, render(tokens, tmp_path / "rows.jsonl", row, same, quiet))
+    assert [labelled for _, labelled in told] == ["yes<end>", "no<end>", "yes<end>", "yes<end>", "yes<end>", "no<end>"]
+
+
+def test_each_answer_is_cut_at_its_end(tokens: Tokens, tmp_path: Path) -> None:
+    """The prompt is kept; where it leaves nothing of an answer, the pair is left out as a whole."""
+    long = {"prompt": "a", "chosen": "b" * 40, "rejected": "c"}
+    hopeless = {"prompt": "a" * 40, "chosen": "b", "rejected": "c"}
+    rendered = render(tokens, tmp_path / "rows.jsonl", long, hopeless, limit=10)
+    assert (len(rendered.rows), rendered.num_truncated, rendered.num_dropped) == (2, 2, 1)
+    chosen, rejected = shown(tokens, rendered)
+    assert chosen == ("<bos>a", "b" * 8)
+    assert rejected == ("<bos>a", "c<eos>")
+
+
+def test_bad_rows_are_left_out_on_request(tokens: Tokens, tmp_path: Path) -> None:
+    good, other = {"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "completion": "b"}
+    broken = {"prompt": "a", "chosen": "b", "rejected": 7}
+    with Skipped(tmp_path / "skipped.jsonl", "training", 0.9) as skipped:
+        rendered = render(tokens, tmp_path / "rows.jsonl", good, other, broken, good, skipped=skipped)
+    assert [row.line for row in rendered.rows] == [1, 1, 4, 4]
+    assert skipped.codes == {"not_a_preference": 1, "wrong_type": 1}
+
+
+@pytest.mark.parametrize("format", ["prompt_completion", None])
+def test_a_dataset_of_another_format_is_refused(
+    format: str | None, make_request: Callable[..., Request], tmp_path: Path
+) -> None:
+    """By what its inspection found, or by its first row."""
+    channel = Recorder()
+    with pytest.raises(TrainingFailed, match=r"format preference|chosen and a rejected") as caught:
+        train(make_request(spec=make_dpo(), dataset_format=format), channel)
+    assert caught.value.reason is FailureReason.dataset_invalid
+
+
+def test_preferences_are_no_answers_to_learn(make_request: Callable[..., Request], tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    with pytest.raises(TrainingFailed, match="is of the format preference") as caught:
+        train(make_request(dataset_path=path, dataset_format="preference"), Recorder())
+    assert caught.value.reason is FailureReason.dataset_invalid
