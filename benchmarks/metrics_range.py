@@ -2,7 +2,8 @@
 
 A PostgreSQL of its own gets two jobs, written by SQL: `long` with ten million steps of loss over three attempts that
 each went back a little, `wide` with nine metrics of a short job. Their buckets are built by the migration's statements.
-The server runs as `tunewright up` runs it, and is asked over a socket; a time is that of the whole answer.
+The server runs as `tunewright up` runs it, and is asked over a socket; a time is that of the whole answer. The floor is
+the same question about steps that nobody took: what this machine takes for an answer without a point.
 """
 
 import argparse
@@ -43,6 +44,7 @@ NAMES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch", "nu
 LIMIT_MS, MOST_POINTS = 100, 2000
 RANGES = 60
 """Random ranges of each case."""
+NO_POINT = {"after_step": 10**9}
 
 JOB = """
     INSERT INTO jobs
@@ -113,29 +115,43 @@ def serving(database_url: str, folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def ask_often(client: httpx.Client, title: str, job_id: str, ranges: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """One case: the times of random ranges, of which each must keep to the most points."""
-    times, counts, downsampled = [], [], 0
+    """One case: the times of random ranges, of which each must keep to the most points; between them the floor's."""
+    times, floor, counts, downsampled = [], [], [], 0
     for _ in range(RANGES):
-        params = ranges()
-        began = time.perf_counter()
-        answer = client.get(f"/jobs/{job_id}/metrics", params=params)
-        body = answer.raise_for_status().json()
-        times.append((time.perf_counter() - began) * 1000)
+        milliseconds, body = timed(client, f"/jobs/{job_id}/metrics", ranges())
+        times.append(milliseconds)
         counts.append(len(body["items"]))
         downsampled += body["downsampled"]
+        floor.append(timed(client, f"/jobs/{job_id}/metrics", NO_POINT)[0])
     if max(counts) > MOST_POINTS:
         raise RuntimeError(f"{title}: {max(counts)} points")
-    cuts = statistics.quantiles(times, n=20, method="inclusive")
     result = {
         "title": title,
         "p50_ms": round(statistics.median(times), 1),
-        "p95_ms": round(cuts[-1], 1),
+        "p95_ms": p95(times),
         "max_ms": round(max(times), 1),
+        "floor_p50_ms": round(statistics.median(floor), 1),
+        "floor_p95_ms": p95(floor),
         "most_points": max(counts),
         "share_downsampled": downsampled / RANGES,
     }
-    print(f"{title}: p50 {result['p50_ms']} ms, p95 {result['p95_ms']} ms, {max(counts)} points", flush=True)
+    print(
+        f"{title}: p50 {result['p50_ms']} ms, p95 {result['p95_ms']} ms (floor {result['floor_p50_ms']} and "
+        f"{result['floor_p95_ms']}), {max(counts)} points",
+        flush=True,
+    )
     return result
+
+
+def timed(client: httpx.Client, path: str, params: dict[str, Any]) -> tuple[float, Any]:
+    """Milliseconds until the whole answer is read, and the answer."""
+    began = time.perf_counter()
+    body = client.get(path, params=params).raise_for_status().json()
+    return (time.perf_counter() - began) * 1000, body
+
+
+def p95(times: list[float]) -> float:
+    return round(statistics.quantiles(times, n=20, method="inclusive")[-1], 1)
 
 
 def measure_ranges(client: httpx.Client, num_steps: int) -> list[dict[str, Any]]:
