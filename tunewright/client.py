@@ -13,6 +13,7 @@ from tunewright.wire import (
     Adapter,
     AdapterSummary,
     Artifact,
+    Checkpoint,
     Dataset,
     Delivery,
     Event,
@@ -249,6 +250,17 @@ class Client:
         for path, artifact in [(download.place(Path(folder), artifact.path), artifact) for artifact in made]:
             with self._transport.stream("GET", "artifacts", artifact.id, "content") as body:
                 download.save(body, path, artifact.size, artifact.sha256)
+        return Path(folder)
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Those that are stored, the furthest first, each with what was measured at its step."""
+        return [Checkpoint.read(each) for each in self._transport.ask("GET", "jobs", job_id, "checkpoints")["items"]]
+
+    def download_checkpoint(self, job_id: str, id: str, folder: str | Path) -> Path:
+        """The adapter as it was at the checkpoint's step, in PEFT's format, checked against its SHA-256; returns the
+        folder."""
+        with self._transport.stream("GET", "jobs", job_id, "checkpoints", id, "archive") as body:
+            download.save_unpacked(body, Path(folder))
         return Path(folder)
 
     # Webhooks

@@ -4,7 +4,18 @@ import sys
 
 import typer
 
-from tunewright.commands import adapters, datasets, jobs, models, projects, server, studies, webhooks, workers
+from tunewright.commands import (
+    adapters,
+    checkpoints,
+    datasets,
+    jobs,
+    models,
+    projects,
+    server,
+    studies,
+    webhooks,
+    workers,
+)
 from tunewright.display import notes, print_error
 from tunewright.errors import TunewrightError
 
@@ -26,6 +37,7 @@ datasets.app.command("preview")(studies.preview)
 datasets.app.command("overlap")(studies.overlap)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(webhooks.app, name="webhooks")
 app.command("workers")(workers.list_workers)

@@ -1,10 +1,14 @@
 """Files that arrive whole and unchanged, or not at all."""
 
+import base64
 import hashlib
 import secrets
+import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from tempfile import TemporaryDirectory
 from typing import IO
 
 import httpx
@@ -45,6 +49,22 @@ def save_stream(response: httpx.Response, path: Path) -> None:
     with replacing(path) as file:
         for chunk in response.iter_bytes():
             file.write(chunk)
+
+
+def save_unpacked(response: httpx.Response, folder: Path) -> None:
+    """The files of a tar below `folder`, if its size and SHA-256 are those that its headers name."""
+    digest = response.headers["Repr-Digest"].removeprefix("sha-256=:").removesuffix(":")
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=folder) as scratch:
+        path = Path(scratch, f"{folder.name}.tar")
+        save(response, path, int(response.headers["Content-Length"]), base64.b64decode(digest).hex())
+        with tarfile.open(path) as tar:
+            members = [(place(folder, member.name), tar.extractfile(member)) for member in tar if member.isfile()]
+            for target, source in members:
+                assert source is not None
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(target) as file:
+                    shutil.copyfileobj(source, file)
 
 
 @contextmanager

@@ -169,6 +169,22 @@ class Artifact(Answer):
 
 
 @dataclass(frozen=True)
+class Checkpoint(Answer):
+    """`metrics` are what was measured at its step; a job's `init_from` takes its `id` or its `name`. `size` counts
+    everything in it; `url` is None where it holds no adapter."""
+
+    id: str
+    job_id: str
+    attempt: int
+    step: int
+    name: str
+    metrics: dict[str, float]
+    size: int
+    url: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
 class AdapterFile(Answer):
     """`path` is its place in the adapter's folder."""
 

@@ -196,6 +196,12 @@ def told_of_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
     ]
 
 
+def told_once(errors: list[FieldError]) -> list[FieldError]:
+    """Of a field that takes a word or a number both are told wrong; the number's error says more."""
+    others = {error.pointer for error in errors if error.code != "literal_error"}
+    return [error for error in errors if error.code != "literal_error" or error.pointer not in others]
+
+
 def _place(pointer: str, places: Mapping[str, str], body: CreateJob) -> str:
     node: Any = body.tunewright
     for part in pointer.split("/")[1:]:

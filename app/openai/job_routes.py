@@ -34,7 +34,7 @@ from app.jobs.routes import METADATA
 from app.jobs.service import JobService
 from app.jobs.spec_check import field_errors
 from app.openai.envelope import refusals
-from app.openai.job_body import CreateJob, spec_of, told_of_body
+from app.openai.job_body import CreateJob, spec_of, told_of_body, told_once
 from app.openai.job_schemas import SHOWN_FILES, FineTuningJob, FineTuningJobList, Surroundings, shown
 from app.web.auth import CallerDep
 from app.web.body import BodyDep, read_json
@@ -162,9 +162,7 @@ def _parsed(raw: object) -> CreateJob:
     try:
         return CreateJob.model_validate(raw)
     except ValidationError as error:
-        # Of a field that takes a word or a number both are told wrong; the last says more.
-        by_place = {each.pointer: each for each in field_errors(error)}
-        raise InvalidSpec(list(by_place.values())) from error
+        raise InvalidSpec(told_once(field_errors(error))) from error
 
 
 def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:
@@ -175,7 +173,7 @@ def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:
     try:
         return JobService(session).submit(project_id, spec)
     except InvalidSpec as error:
-        raise InvalidSpec(told_of_body(list(error.errors), body)) from error
+        raise InvalidSpec(told_once(told_of_body(list(error.errors), body))) from error
 
 
 def _base_rate(body: CreateJob) -> float:

@@ -1,6 +1,7 @@
 """`tunewright` as a user types it, against the running stack."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -72,6 +73,34 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     assert files == again
     type_in("jobs", "delete", job["id"])
     assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr
+
+
+def test_checkpoints_are_compared_downloaded_and_started_from(
+    type_in: Type, client: Client, rows: Path, tmp_path: Path
+) -> None:
+    training = {"max_steps": 3, "batch_size": 4, "save_every": 1, "eval_every": 1}
+    (tmp_path / "spec.json").write_text(json.dumps({"method": "lora", "training": training, "validation_split": 0.2}))
+    words = ["jobs", "create", "--spec", "spec.json", "--model", "tiny"]
+    type_in(*words, "--dataset", rows, "--watch")
+    job = next(client.list_jobs())
+    checkpoints = client.checkpoints(job.id)
+    title, *lines = type_in("checkpoints", "list", job.id, COLUMNS="200").stdout.splitlines()
+    assert re.findall(r"(?:validation )?(?:loss|accuracy)", title) == ["loss", "validation loss", "validation accuracy"]
+    for line, each in zip(lines, checkpoints, strict=True):
+        losses = [f"{each.metrics[name]:.4f}" for name in ("loss", "validation_loss")]
+        assert line.split()[:5] == [each.id, each.name, str(each.step), *losses]
+    last = checkpoints[0]
+    assert type_in("checkpoints", "download", job.id, last.step).stdout.strip() == last.id
+    assert {path.name for path in (tmp_path / last.id).iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    assert "[checkpoint_not_found]" in type_in("checkpoints", "download", job.id, 99, status=1).stderr
+
+    dataset = job.spec["dataset_id"]
+    posted = json.loads(type_in(*words, "--dataset", dataset, "--init-from", last.name, "--json").stdout)
+    assert posted["spec"]["init_from"] == last.name
+    client.cancel_job(posted["id"])
 
 
 def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
@@ -188,6 +217,7 @@ def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
 COMMANDS = "", "up", "keys create", "models add", "models list", "models remove", "datasets upload", "datasets list"
 COMMANDS += "datasets show", "datasets delete", "jobs create", "jobs list", "jobs show", "jobs watch", "jobs cancel"
 COMMANDS += "jobs pause", "jobs resume", "jobs retry"
+COMMANDS += "checkpoints list", "checkpoints download"
 COMMANDS += "jobs delete", "jobs logs", "jobs download", "adapters list", "adapters show", "adapters download"
 
 

@@ -29,6 +29,9 @@ def create(
     dataset: Annotated[str | None, typer.Option(help="File to upload, or the id of a dataset.")] = None,
     method: Annotated[str | None, typer.Option(help="qlora, lora or full [qlora].")] = None,
     objective: Annotated[str | None, typer.Option(help="sft, or dpo to learn from preferences [sft].")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Adapter or checkpoint to train on from, by id or name (ft:…).")
+    ] = None,
     beta: Annotated[float | None, typer.Option(help="How strongly dpo holds the model to what it was [0.1].")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the dataset (or give --max-steps).")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps (or give --epochs).")] = None,
@@ -55,6 +58,7 @@ def create(
         "method": method,
         "objective": objective,
         "dpo": {"beta": beta},
+        "init_from": init_from,
         "validation_split": validation_split,
         "on_bad_rows": {"action": "skip", "max_share": skip_bad_rows} if skip_bad_rows is not None else None,
         "name": name,

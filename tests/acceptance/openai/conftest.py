@@ -1,6 +1,9 @@
 """OpenAI's own client against the stack. Every answer is held to OpenAI's models: `tests/fixtures/openai_client.py`."""
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -8,13 +11,17 @@ from openai import AsyncOpenAI, OpenAI
 from tests.acceptance.conftest import Stack
 from tests.fixtures.openai_client import async_openai_client, openai_client
 
+AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+ENDED = ("succeeded", "failed", "cancelled")
+COLOURS = ("red", "green", "blue")
 
-@pytest.fixture
+
+@pytest.fixture(scope="session")
 def api_key(stack: Stack) -> str:
     return (stack.data / "api_key").read_text().strip()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sdk(stack: Stack, api_key: str) -> Iterator[OpenAI]:
     with openai_client(stack.reach["url"], api_key) as client:
         yield client
@@ -24,3 +31,71 @@ def sdk(stack: Stack, api_key: str) -> Iterator[OpenAI]:
 def async_sdk(stack: Stack, api_key: str) -> AsyncOpenAI:
     """To be used, and closed, within one event loop: `async with async_sdk`."""
     return async_openai_client(stack.reach["url"], api_key)
+
+
+@pytest.fixture(scope="session")
+def wait(sdk: OpenAI) -> Callable[..., Any]:
+    """The job, once it has one of these statuses."""
+
+    def wait(job_id: str, *statuses: str) -> Any:
+        wanted, until = statuses or ("succeeded",), time.monotonic() + 90
+        while (job := sdk.fine_tuning.jobs.retrieve(job_id)).status not in wanted:
+            assert job.status not in ENDED, job
+            assert time.monotonic() < until, job
+            time.sleep(0.1)
+        return job
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def trained(sdk: OpenAI, wait: Callable[..., Any]) -> Any:
+    """A job that has succeeded; every third step of it is evaluated and kept."""
+    job = sdk.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=upload(sdk, chats()),
+        validation_file=upload(sdk, chats(6), "held back.jsonl"),
+        suffix="colours",
+        seed=7,
+        metadata={"team": "colours"},
+        method={"type": "supervised", "supervised": {"hyperparameters": AUTO}},
+        extra_body={"tunewright": {"method": "lora", "training": {"save_every": 3, "eval_every": 3}}},
+    )
+    assert job.status in ("validating_files", "queued", "running")
+    return wait(job.id)
+
+
+def chats(num_rows: int = 24) -> bytes:
+    """A file of conversations, as OpenAI has them."""
+    return _lines(
+        {
+            "messages": [
+                {"role": "user", "content": f"What colour is ticket {number}?"},
+                {"role": "assistant", "content": COLOURS[number % 3]},
+            ]
+        }
+        for number in range(num_rows)
+    )
+
+
+def preferences(num_rows: int = 12) -> bytes:
+    return _lines(
+        {
+            "input": {"messages": [{"role": "user", "content": f"What colour is ticket {number}?"}]},
+            "preferred_output": [{"role": "assistant", "content": COLOURS[number % 3]}],
+            "non_preferred_output": [{"role": "assistant", "content": "I do not know."}],
+        }
+        for number in range(num_rows)
+    )
+
+
+def _lines(rows: Iterator[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def upload(sdk: OpenAI, content: bytes, name: str = "tickets.jsonl") -> str:
+    """The id of a file that was inspected and can be trained on."""
+    sent = sdk.files.create(file=(name, content), purpose="fine-tune")
+    processed = sdk.files.wait_for_processing(sent.id, poll_interval=0.1)
+    assert processed.status == "processed", processed.status_details
+    return sent.id

@@ -1,7 +1,7 @@
 """A real HTTP server that answers as a test tells it to, breaks included."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -26,11 +26,20 @@ class Request(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_DELETE = handle_request  # noqa: N815
 
-    def send(self, body: bytes, status: int = 200, kind: str = "application/json", length: int | None = None) -> None:
+    def send(
+        self,
+        body: bytes,
+        status: int = 200,
+        kind: str = "application/json",
+        length: int | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> None:
         """With a `length` beyond the body, the connection breaks in the middle of it."""
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = length is not None

@@ -1,4 +1,7 @@
+import base64
 import hashlib
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +113,44 @@ def test_the_files_of_a_job_come_without_the_archive(server: Any, client: Client
     server.answers["GET /artifacts/model/content"] = lambda request: request.send(WEIGHTS)
     client.download_artifacts("j", tmp_path)
     assert everything(tmp_path) == {"model.safetensors": WEIGHTS}
+
+
+def tarred(files: dict[str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, body in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    return made.getvalue()
+
+
+def offer_checkpoint(server: Any, content: bytes, promised: bytes) -> None:
+    digest = base64.b64encode(hashlib.sha256(promised).digest()).decode()
+    server.answers["GET /jobs/j/checkpoints/c/archive"] = lambda request: request.send(
+        content, headers={"Repr-Digest": f"sha-256=:{digest}:"}
+    )
+
+
+def test_a_checkpoints_adapter_is_unpacked(server: Any, client: Client, tmp_path: Path) -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}
+    offer_checkpoint(server, tarred(files), tarred(files))
+    assert client.download_checkpoint("j", "c", tmp_path / "new") == tmp_path / "new"
+    assert everything(tmp_path) == {f"new/{name}": body for name, body in files.items()}
+
+
+def test_a_tar_other_than_promised_is_not_unpacked(server: Any, client: Client, tmp_path: Path) -> None:
+    offer_checkpoint(server, tarred({"adapter_config.json": b"{}"}), tarred({"adapter_config.json": b"[]"}))
+    with pytest.raises(TunewrightError) as caught:
+        client.download_checkpoint("j", "c", tmp_path)
+    assert caught.value.code == "digest_mismatch"
+    assert everything(tmp_path) == {}
+
+
+def test_nothing_of_a_tar_with_a_hostile_name_is_written(server: Any, client: Client, tmp_path: Path) -> None:
+    content = tarred({"adapter_config.json": b"{}", "../up": b"!"})
+    offer_checkpoint(server, content, content)
+    with pytest.raises(TunewrightError) as caught:
+        client.download_checkpoint("j", "c", tmp_path / "new")
+    assert caught.value.code == "unsafe_path"
+    assert everything(tmp_path) == {}

@@ -1,0 +1,111 @@
+"""What goes on from a job's checkpoint, or from its result, by OpenAI's own client."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import torch
+from openai import OpenAI
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from tests.acceptance.openai.conftest import preferences, upload
+from tunewright import Client
+
+NO_RATE = 1e-9
+"""So low a learning rate that weights stay what they were."""
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_a_checkpoint_is_downloaded_and_trained_on_from(
+    sdk: OpenAI, trained: Any, client: Client, wait: Callable[..., Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    """By its name. At no rate the new adapter is the checkpoint's; plain PEFT loads that."""
+    last = sdk.fine_tuning.jobs.checkpoints.list(trained.id).data[0]
+    start = client.download_checkpoint(trained.id, last.id, tmp_path / "checkpoint")
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tokens = torch.tensor([[5, 6, 7]])
+    plain = base(tokens).logits
+    assert not torch.equal(PeftModel.from_pretrained(base, start)(tokens).logits, plain)
+
+    job = further(sdk, trained, last.fine_tuned_model_checkpoint)
+    assert job.hyperparameters.learning_rate_multiplier == NO_RATE
+    done = wait(job.id)
+    assert (done.model, done.tunewright["spec"]["base_model"]) == (last.fine_tuned_model_checkpoint, "tiny")
+    made = client.download_adapter(done.tunewright["adapter_id"], tmp_path / "made")
+    assert distance(made, start) < 1e-6
+
+
+def test_preferences_are_learned_by_a_fine_tuned_model(
+    sdk: OpenAI, trained: Any, client: Client, wait: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The reference is the model that it goes on from, so that the margins begin at nothing."""
+    given = {"beta": 0.2, "n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 50}
+    job = sdk.fine_tuning.jobs.create(
+        model=trained.fine_tuned_model,
+        training_file=upload(sdk, preferences()),
+        validation_file=upload(sdk, preferences(4)),
+        method={"type": "dpo", "dpo": {"hyperparameters": given}},
+        extra_body={"tunewright": {"method": "lora"}},
+    )
+    done = wait(job.id)
+    assert (done.model, done.method.type) == (trained.fine_tuned_model, "dpo")
+    assert done.method.dpo.hyperparameters.model_dump(exclude_none=True) == given
+    spec = client.get_job(job.id).spec
+    assert (spec["objective"], spec["dpo"], spec["init_from"]) == ("dpo", {"beta": 0.2}, trained.fine_tuned_model)
+    assert spec["training"]["learning_rate"] == pytest.approx(50 * 2e-5)
+    points = [event.data for event in sdk.fine_tuning.jobs.list_events(job.id) if event.type == "metrics"]
+    margins = {point["step"]: point["reward_margin"] for point in points if "reward_margin" in point}
+    assert margins[1] == pytest.approx(0, abs=1e-3)
+    assert margins[6] > 0.01
+    table = sdk.files.content(done.result_files[0]).text
+    assert [int(row["step"]) for row in csv.DictReader(io.StringIO(table))] == [1, 2, 3, 4, 5, 6]
+    adapters = (trained.tunewright["adapter_id"], done.tunewright["adapter_id"])
+    start, made = (client.download_adapter(id, tmp_path / id) for id in adapters)
+    assert 1e-5 < distance(made, start) < 6 * 50 * 2e-5 * 2, "so far six steps lead, and a new adapter is further off"
+
+    assert {trained.fine_tuned_model, done.fine_tuned_model, "tiny"} <= {model.id for model in sdk.models.list()}
+    assert sdk.models.delete(done.fine_tuned_model).deleted
+    for gone in (sdk.models.retrieve, sdk.models.delete):
+        with pytest.raises(openai.NotFoundError) as caught:
+            gone(done.fine_tuned_model)
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    assert sdk.fine_tuning.jobs.retrieve(done.id).status == "succeeded", "the job stays"
+
+
+def test_each_method_wants_rows_of_its_own(sdk: OpenAI, trained: Any) -> None:
+    for method, rows, code in (
+        ("dpo", trained.training_file, "not_preference_dataset"),
+        ("supervised", upload(sdk, preferences(4)), "preference_dataset"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            sdk.fine_tuning.jobs.create(model="tiny", training_file=rows, method={"type": method})
+        assert (caught.value.code, caught.value.param) == (code, "training_file")
+
+
+def test_what_the_body_says_twice_and_differently_is_refused(sdk: OpenAI, trained: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        further(sdk, trained, trained.fine_tuned_model, init_from="adp-" + "0" * 24)
+    assert (caught.value.code, caught.value.param) == ("given_twice", "tunewright.init_from")
+
+
+def further(sdk: OpenAI, trained: Any, model: str, **spec: Any) -> Any:
+    """A job of one step on the rows of another, at no rate."""
+    return sdk.fine_tuning.jobs.create(
+        model=model,
+        training_file=trained.training_file,
+        hyperparameters={"learning_rate_multiplier": NO_RATE},
+        extra_body={"tunewright": {"method": "lora", "training": {"max_steps": 1}} | spec},
+    )
+
+
+def distance(one: Path, other: Path) -> float:
+    """The largest between two adapters' weights."""
+    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)

@@ -1,0 +1,96 @@
+"""A create that OpenAI's own client sends again makes nothing again; two deliberate ones make two."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+from openai import OpenAI
+from sqlalchemy import select, text
+
+from app.db.answered_creates import find_created, forget_created
+from app.db.session import Sessions, transaction
+from app.db.tables import Job
+from tests.fixtures.openai_client import openai_client
+
+
+def sent_again(count: int) -> dict[str, str]:
+    return {"x-stainless-retry-count": str(count)}
+
+
+def test_a_create_that_is_sent_again_makes_nothing_again(
+    create: Callable[..., Any], make_key: Callable[..., str], live_server: str, sessions: Sessions
+) -> None:
+    first = create(suffix="a")
+    assert create(suffix="a").id != first.id, "two deliberate equal creates make two"
+    second = create(suffix="b")
+    assert create(suffix="b", extra_headers=sent_again(1)).id == second.id
+    assert create(suffix="b", extra_headers=sent_again(2)).id == second.id
+    alone = create(suffix="c", extra_headers=sent_again(1))
+    assert create(suffix="c", extra_headers=sent_again(2)).id == alone.id
+    assert create(suffix="c").id != alone.id
+    fields = {"model": "tiny", "training_file": first.training_file, "suffix": "b"}
+    with openai_client(live_server, make_key()) as other:
+        assert other.fine_tuning.jobs.create(**fields, extra_headers=sent_again(1)).id != second.id
+    with transaction(sessions) as session:
+        session.execute(text("UPDATE answered_creates SET created_at = created_at - interval '31 minutes'"))
+    assert create(suffix="b", extra_headers=sent_again(1)).id != second.id
+    with transaction(sessions) as session:
+        forget_created(session)
+        assert session.scalar(text("SELECT count(*) FROM answered_creates")) == 1
+
+
+class CutOff(httpx2.HTTPTransport):
+    """Loses the answer to the first request that it carries."""
+
+    lost = False
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        if not self.lost:
+            self.lost = True
+            response.read()
+            raise httpx2.ReadError("cut off", request=request)
+        return response
+
+
+def test_a_create_whose_answer_was_cut_off_makes_one_job(
+    sdk: OpenAI, live_server: str, key: str, base_model: str, make_dataset: Callable[..., str]
+) -> None:
+    file_id = make_dataset()
+    with OpenAI(base_url=f"{live_server}/v1", api_key=key, http_client=httpx2.Client(transport=CutOff())) as client:
+        job = client.fine_tuning.jobs.create(model=base_model, training_file=file_id)
+    assert [each.id for each in sdk.fine_tuning.jobs.list()] == [job.id]
+
+
+def test_a_create_sent_again_while_the_first_is_at_work_waits_for_it(
+    create: Callable[..., Any], sdk: OpenAI, sessions: Sessions
+) -> None:
+    """The catalogue is locked, so that both are held up in the midst of their transactions."""
+    answered: list[str] = []
+    threads = [
+        threading.Thread(target=lambda count=count: answered.append(create(extra_headers=sent_again(count)).id))
+        for count in (0, 1)
+    ]
+    with transaction(sessions) as session:
+        session.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
+        for thread in threads:
+            thread.start()
+            time.sleep(0.3)
+    for thread in threads:
+        thread.join()
+    assert len(set(answered)) == 1
+    assert [each.id for each in sdk.fine_tuning.jobs.list()] == answered[:1]
+
+
+def test_a_create_that_its_own_retry_overtook_makes_nothing(
+    create: Callable[..., Any], sessions: Sessions, project_id: str
+) -> None:
+    again = create(extra_headers=sent_again(1))
+    with transaction(sessions) as session:
+        sha256 = session.scalar(text("SELECT request_sha256 FROM answered_creates"))
+    with transaction(sessions) as session:
+        assert find_created(session, project_id, sha256, 0, waited=60) == again.id
+        assert find_created(session, project_id, sha256, 0, waited=0) is None
+        assert session.scalar(select(Job.id)) == again.id
