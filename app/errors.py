@@ -102,7 +102,7 @@ class ModelNotFound(NotFound):
 
 
 class FileNotFound(NotFound):
-    code, noun, listing = "file_not_found", "file", "/files"
+    code, noun, listing = "file_not_found", "file", "/v1/files"
 
 
 class WebhookNotFound(NotFound):
@@ -357,6 +357,10 @@ class IdempotencyKeyReused(TunewrightError):
 
 class InvalidParts(TunewrightError):
     status, code = 422, "invalid_parts"
+
+    def __init__(self, message: str) -> None:
+        self.errors = (FieldError("/part_ids", self.code, message),)
+        super().__init__(message)
 
 
 class StorageFull(TunewrightError):

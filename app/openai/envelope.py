@@ -99,7 +99,7 @@ def _message(request: Request, problem: Problem) -> str:
         told = [f"{param_of(each.pointer) or 'the body'}: {each.message}" for each in problem.errors[:SHOWN_ERRORS]]
         more = len(problem.errors) - SHOWN_ERRORS
         return "; ".join(told) + (f"; and {more} more." if more > 0 else "")
-    if problem.status == 404 and isinstance(problem.cause, HTTPException):
+    if problem.status in (404, 405) and isinstance(problem.cause, HTTPException):
         return f"There is nothing at {request.method} {request.url.path[:200]}; /v1/docs lists what there is."
     return problem.detail
 

@@ -141,6 +141,12 @@ def refused(name: str | None, code: str, message: str) -> BadMultipart:
     return error
 
 
+def _too_large(name: str, max_bytes: int) -> TooLarge:
+    error = TooLarge(f"The file is larger than the {max_bytes:,} bytes allowed; split it.")
+    error.errors = (FieldError(pointer([name]), error.code, str(error)),)
+    return error
+
+
 async def receive(
     request: Request,
     storage: Storage,
@@ -160,7 +166,7 @@ async def receive(
             whole.update(chunk)
             await writer.write(form.feed(chunk))
             if writer.size > max_bytes or num_bytes > max_bytes + MAX_FRAME_BYTES:
-                raise TooLarge(f"The file is larger than the {max_bytes:,} bytes allowed; split it.")
+                raise _too_large(name, max_bytes)
         filename = form.check()
         whole.check()
         check(form.values)

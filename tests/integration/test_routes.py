@@ -98,13 +98,14 @@ def ask(server: TestClient, project_id: str) -> Ask:
 
 
 def test_the_list_is_the_whole_app() -> None:
-    """Nothing is served that the list leaves out, the documentation's own pages apart."""
+    """Nothing is served that the list leaves out, the documentation's own pages apart, and `/v1`, which has a list of
+    its own."""
     served = set()
     for entry in create_app(Settings()).routes:
         for route in entry.original_router.routes if hasattr(entry, "original_router") else [entry]:
             methods = getattr(route, "methods", {"GET"}) - {"HEAD"}  # a folder of files has none
             served |= {(method, route.path.replace(":path}", "}")) for method in methods}
-    pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets"}
+    pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets", "/v1"}
     assert served == {(method, path) for method, path, _ in ROUTES} | {("GET", page) for page in pages}
     assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers"}
 
@@ -155,7 +156,8 @@ def strangers_things(sessions: Sessions) -> None:
 def add_one_of_each(session: Session, project_id: str) -> None:
     bytes_ = {"storage_key": "nowhere", "size": 3, "sha256": "0" * 64}
     model = {"source": "/models/tiny", "revision": "1", "architecture": "LlamaForCausalLM", "num_parameters": 1}
-    spec = {"base_model": "tiny", "dataset_id": f"file-{DIGITS}", "method": "lora", "training": {"max_steps": 1}}
+    training = {"max_steps": 1, "learning_rate": 1e-4}
+    spec = {"base_model": "tiny", "dataset_id": f"file-{DIGITS}", "method": "lora", "training": training}
     job = {"state": "succeeded", "priority": 0, "base_model": "tiny", "method": "lora", "spec": spec}
     job |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto"}
     ours = {"project_id": project_id}

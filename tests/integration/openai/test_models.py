@@ -1,0 +1,143 @@
+"""Models through OpenAI's own client: base models, and what jobs have made, by name."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx2
+import openai
+import pytest
+from openai import OpenAI
+from sqlalchemy import update
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Adapter, Job
+from tests.fixtures.openai_client import async_openai_client, openai_client
+from tests.integration.openai.conftest import Finished
+
+Finish = Callable[..., Finished]
+
+
+def test_they_are_listed(sdk: OpenAI, finish: Finish, project_id: str, native: httpx2.Client) -> None:
+    assert sdk.models.list().data == [sdk.models.retrieve("tiny")]
+    first, second = finish(suffix="a"), finish()
+    assert [model.id for model in sdk.models.list()] == ["tiny", second.model, first.model]
+    assert [model.owned_by for model in sdk.models.list()] == ["system", project_id, project_id]
+    assert (first.model, second.model) == (f"ft:tiny:a:{first.id[-8:]}", f"ft:tiny::{second.id[-8:]}")
+    for model in sdk.models.list():
+        assert sdk.models.retrieve(model.id) == model
+    assert [each["name"] for each in native.get("/adapters").json()["items"]] == [second.model, first.model]
+
+
+def test_what_a_job_has_made_is_deleted(
+    sdk: OpenAI, finish: Finish, native: httpx2.Client, make_dataset: Callable[..., str]
+) -> None:
+    first, second = finish(), finish()
+    gone = sdk.models.delete(first.model)
+    assert (gone.id, gone.deleted) == (first.model, True)
+    for ask in (sdk.models.retrieve, sdk.models.delete):
+        with pytest.raises(openai.NotFoundError) as caught:
+            ask(first.model)
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    assert [model.id for model in sdk.models.list()] == ["tiny", second.model]
+    assert [each["name"] for each in native.get("/adapters").json()["items"]] == [second.model]
+    assert sdk.fine_tuning.jobs.retrieve(first.id).status == "succeeded", "the job stays"
+    adapter_id = native.get(f"/jobs/{second.id}").json()["adapter_id"]
+    assert native.delete(f"/adapters/{adapter_id}").status_code == 204
+    with pytest.raises(openai.NotFoundError):
+        sdk.models.retrieve(second.model)
+    with pytest.raises(openai.BadRequestError) as refused:
+        sdk.fine_tuning.jobs.create(model=second.model, training_file=make_dataset())
+    assert (refused.value.code, refused.value.param) == ("start_not_found", "model")
+
+
+def test_a_whole_model_has_a_name_too(sdk: OpenAI, finish: Finish, native: httpx2.Client) -> None:
+    job = finish(extra_body={"tunewright": {"method": "full"}})
+    assert sdk.models.retrieve(job.model).id == job.model
+    assert [model.id for model in sdk.models.list()] == ["tiny", job.model]
+    sdk.models.delete(job.model)
+    assert [model.id for model in sdk.models.list()] == ["tiny"]
+    kinds = [each["kind"] for each in native.get(f"/jobs/{job.id}/artifacts").json()["items"]]
+    assert kinds == ["step_metrics"]
+
+
+def test_checkpoints_are_looked_up_and_stay(sdk: OpenAI, finish: Finish) -> None:
+    job = finish()
+    (checkpoint,) = sdk.fine_tuning.jobs.checkpoints.list(job.id).data
+    name = checkpoint.fine_tuned_model_checkpoint
+    assert name == f"{job.model}:ckpt-step-5"
+    assert sdk.models.retrieve(name).id == name
+    assert name not in [model.id for model in sdk.models.list()]
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.models.delete(name)
+    assert (caught.value.code, caught.value.param) == ("not_deletable", "model")
+    with pytest.raises(openai.NotFoundError):
+        sdk.models.retrieve(f"{job.model}:ckpt-step-6")
+    sdk.models.delete(job.model)
+    assert sdk.models.retrieve(name).id == name, "a checkpoint does not go with the result"
+
+
+def test_base_models_are_the_operators(sdk: OpenAI, base_model: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.models.delete(base_model)
+    assert (caught.value.code, caught.value.param) == ("not_deletable", "model")
+    assert [model.id for model in sdk.models.list()] == [base_model]
+
+
+def test_what_is_not_there(sdk: OpenAI, base_model: str) -> None:
+    for name in ("gpt", "ft:tiny::00000000", "ft:", "a/b", "ä?#", "ft:tiny::0:ckpt-step-1", "x" * 500):
+        for ask in (sdk.models.retrieve, sdk.models.delete):
+            with pytest.raises(openai.NotFoundError) as caught:
+                ask(name)
+            assert (caught.value.code, caught.value.param) == ("model_not_found", "model"), name
+
+
+def test_a_name_that_two_jobs_have_is_not_guessed(
+    sdk: OpenAI, finish: Finish, sessions: Sessions, native: httpx2.Client
+) -> None:
+    job, other = finish(), finish()
+    with transaction(sessions) as session:
+        twin = session.get_one(Job, job.id)
+        columns = {column.key: getattr(twin, column.key) for column in Job.__mapper__.column_attrs}
+        id = f"ftjob-{'0' * 16}{job.id[-8:]}"
+        session.add(Job(**columns | {"id": id}))
+        session.flush()
+        session.execute(update(Adapter).where(Adapter.job_id == other.id).values(job_id=id))
+    for ask in (sdk.models.retrieve, sdk.models.delete):
+        with pytest.raises(openai.ConflictError) as caught:
+            ask(job.model)
+        assert (caught.value.code, caught.value.param) == ("ambiguous_name", "model")
+        assert job.id in caught.value.message
+        assert id in caught.value.message
+    assert len(native.get("/adapters").json()["items"]) == 2
+
+
+def test_names_hold_for_one_project(
+    sdk: OpenAI, finish: Finish, live_server: str, make_key: Callable[..., str]
+) -> None:
+    job = finish()
+    with openai_client(live_server, make_key("stranger")) as stranger:
+        assert stranger.models.list().data == []
+        for name in ("tiny", job.model, f"{job.model}:ckpt-step-5"):
+            for ask in (stranger.models.retrieve, stranger.models.delete):
+                with pytest.raises(openai.NotFoundError):
+                    ask(name)
+    with openai_client(live_server, make_key("default", "read")) as reader:
+        assert reader.models.retrieve(job.model).id == job.model
+        with pytest.raises(openai.PermissionDeniedError) as caught:
+            reader.models.delete(job.model)
+        assert caught.value.code == "forbidden"
+
+
+def test_the_asynchronous_client(live_server: str, key: str, finish: Finish) -> None:
+    job = finish()
+
+    async def life() -> None:
+        async with async_openai_client(live_server, key) as client:
+            assert [model.id async for model in client.models.list()] == ["tiny", job.model]
+            assert (await client.models.retrieve(job.model)).id == job.model
+            assert (await client.models.delete(job.model)).deleted
+            with pytest.raises(openai.NotFoundError) as caught:
+                await client.models.retrieve(job.model)
+            assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+    asyncio.run(life())

@@ -1,0 +1,216 @@
+"""What holds for every route below `/v1`, taken from the application itself, so that a new one is held to it too."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.openai.face import create_face
+from app.settings import Settings
+from app.web.request_id import OPENAI_FACE
+from tests.fixtures.openai_client import check_answered, check_error
+from tests.integration.jobs.conftest import base_model, make_dataset
+from tests.integration.test_routes import DIGITS, str_of, strangers_things
+
+__all__ = ["base_model", "make_dataset", "strangers_things"]
+
+
+def routes_of(app: Any) -> Iterator[tuple[str, str]]:
+    """Method and path of whatever is served, HEAD of the document and a folder of files apart."""
+    for entry in app.routes:
+        for route in entry.original_router.routes if hasattr(entry, "original_router") else [entry]:
+            for method in getattr(route, "methods", None) or {"GET"}:
+                if (method, route.path) != ("HEAD", "/openapi.json"):
+                    yield method, route.path.replace(":path}", "}")
+
+
+FACE = create_face(create_app(Settings()).state)
+OPENAPI: dict[str, Any] = FACE.openapi()
+PAGES = {("GET", page) for page in ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets")}
+DESCRIBED = [
+    (method.upper(), path, operation)
+    for path, operations in OPENAPI["paths"].items()
+    for method, operation in operations.items()
+]
+KEYED = sorted(set(routes_of(FACE)) - PAGES)
+OF_ONE_THING = [(method, path) for method, path in KEYED if "{" in path]
+RESULT = "art-" + "0" * 24
+MODEL = f"ft:tiny::{DIGITS[-8:]}"
+IDS = {
+    "file_id": (f"file-{DIGITS}", RESULT),
+    "upload_id": (f"upload_{DIGITS}",),
+    "model": (MODEL, "tiny", f"{MODEL}:ckpt-step-1"),
+    "fine_tuning_job_id": (f"ftjob-{DIGITS}",),
+}
+"""What each parameter of a path is called by. A new one is to be added here."""
+NOT_FOUND = {
+    "file_id": "file_not_found",
+    "upload_id": "upload_not_found",
+    "model": "model_not_found",
+    "fine_tuning_job_id": "job_not_found",
+}
+BODIES = {"/uploads/{upload_id}/complete": {"part_ids": ["none"]}}
+OF_THE_OWNER = {
+    "not_found",  # its bytes are nowhere
+    "dataset_in_use",
+    "file_of_result",
+    "unsupported_media_type",  # nothing was sent to it
+    "invalid_parts",
+    "upload_not_pending",
+    "job_final",
+    "not_deletable",
+}
+"""Refusals that only the owner of a thing gets."""
+FORGED = f"tw_{DIGITS}_" + "A" * 43
+Ask = Callable[[str, str, str | None], Any]
+
+
+def parameter_of(path: str) -> str:
+    (name,) = re.findall(r"{(\w+)}", path)
+    return str(name)
+
+
+def refusal(answer: Any) -> tuple[int, str, str | None]:
+    """Status, code and blamed parameter; of a HEAD, whose body is empty, the status alone."""
+    check_answered(answer)
+    assert answer.is_error
+    if answer.request.method == "HEAD":
+        assert answer.content == b""
+        return answer.status_code, "", None
+    check_error(answer.status_code, answer.json())
+    return answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]
+
+
+def expected(method: str, status: int, code: str, param: str | None = None) -> tuple[int, str, str | None]:
+    return (status, "", None) if method == "HEAD" else (status, code, param)
+
+
+@pytest.fixture
+def ask(server: TestClient, project_id: str) -> Ask:
+    def send(method: str, path: str, key: str | None, id: str | None = None, **options: Any) -> Any:
+        if "{" in path:
+            name = parameter_of(path)
+            options = {"json": BODIES.get(path)} | options
+            path = path.replace(f"{{{name}}}", id or IDS[name][0])
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return server.request(method, OPENAI_FACE + path, headers=headers, **options)
+
+    return send
+
+
+def test_the_document_is_the_whole_face() -> None:
+    described = {(method, path) for method, path, _ in DESCRIBED}
+    heads = {("HEAD", path) for method, path in described if method == "GET" and path.endswith("/content")}
+    assert set(routes_of(FACE)) == described | heads | PAGES
+    assert {parameter_of(path) for _, path in OF_ONE_THING} == IDS.keys()
+
+
+def test_no_key_no_answer(ask: Ask) -> None:
+    for method, path in KEYED:
+        for key in (None, FORGED):
+            assert refusal(ask(method, path, key)) == expected(method, 401, "unauthorized"), (method, path)
+
+
+def test_the_wrong_scope_is_refused(ask: Ask, make_key: Callable[..., str]) -> None:
+    keys = {scope: make_key("default", scope) for scope in ("read", "write")}
+    for method, path in KEYED:
+        key = keys["write" if method in ("GET", "HEAD") else "read"]
+        assert refusal(ask(method, path, key)) == expected(method, 403, "forbidden"), (method, path)
+
+
+def test_another_projects_things_are_not_found(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
+    ours, theirs = make_key("default"), make_key("stranger")
+    each = [(method, path, id) for method, path in OF_ONE_THING for id in IDS[parameter_of(path)]]
+    for method, path, id in each:
+        name = parameter_of(path)
+        assert refusal(ask(method, path, ours, id)) == expected(method, 404, NOT_FOUND[name], name), (method, path, id)
+    # The owner finds them all, or the above would prove nothing; what is deleted goes last.
+    for method, path, id in sorted(each, key=lambda one: (one[0] == "DELETE", one)):
+        answer = ask(method, path, theirs, id)
+        check_answered(answer)
+        if answer.is_error and method != "HEAD":
+            assert refusal(answer)[1] in OF_THE_OWNER, (method, path, id, answer.text)
+
+
+def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
+    ours, theirs = make_key("default"), make_key("stranger")
+    lists = [path for method, path in KEYED if method == "GET" and "{" not in path]
+    assert lists == ["/files", "/fine_tuning/jobs", "/models"]
+    for path in lists:
+        assert ask("GET", path, ours).json()["data"] == [], path
+        found = [each["id"] for each in ask("GET", path, theirs).json()["data"]]
+        assert found, path
+        for last in found:  # no cursor either
+            if path != "/models":
+                answer = ask("GET", path, ours, params={"after": last})
+                assert refusal(answer)[::2] == (400, "after"), path
+
+
+def test_a_job_takes_nothing_of_another_projects(
+    ask: Ask,
+    make_key: Callable[..., str],
+    strangers_things: None,
+    make_dataset: Callable[..., str],
+    request: pytest.FixtureRequest,
+) -> None:
+    key, good = make_key("default"), {"model": "tiny", "training_file": make_dataset()}
+
+    def refused(**fields: str) -> tuple[str, str | None]:
+        status, *told = refusal(ask("POST", "/fine_tuning/jobs", key, json=good | fields))
+        assert status == 400
+        return told[0], told[1]
+
+    assert refused() == ("unknown_model", "model")
+    request.getfixturevalue("base_model")
+    for field in ("training_file", "validation_file"):
+        assert refused(**{field: f"file-{DIGITS}"}) == ("dataset_not_found", field)
+    for model in (MODEL, f"{MODEL}:ckpt-step-1"):
+        assert refused(model=model) == ("start_not_found", "model")
+    assert ask("GET", "/fine_tuning/jobs", key).json()["data"] == []
+    assert ask("POST", "/fine_tuning/jobs", key, json=good).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), DESCRIBED, ids=str_of)
+def test_every_route_is_described(method: str, path: str, operation: dict[str, Any]) -> None:
+    assert operation["summary"]
+    assert operation["description"]
+    assert operation["tags"]
+    assert operation["security"] == [{"HTTPBearer": []}]
+    responses = operation["responses"]
+    told = {"400", "401", "403"} | ({"404"} if "{" in path else set())
+    told |= {"413", "415"} if "requestBody" in operation else set()
+    assert told <= responses.keys()
+    assert "422" not in responses
+    for status, response in responses.items():
+        if status >= "400":
+            assert response["description"]
+            schema = response["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}
+
+
+def test_the_reference_needs_no_other_server(server: TestClient) -> None:
+    page = server.get("/v1/docs")
+    check_answered(page)
+    sources = re.findall(r"""(?:src|href|url)(?:=|: )["']([^"']+)["']""", page.text)
+    assert "/v1/openapi.json" in sources
+    for source in sources:
+        assert source.startswith("/v1/"), source
+        assert server.get(source).status_code == 200, source
+
+
+@pytest.mark.parametrize("path", ["", "files/", "nothing/here", "docs-assets/nothing", "fine_tuning", "jobs"])
+def test_no_route_is_an_envelope_too(server: TestClient, path: str) -> None:
+    answer = server.get(f"/v1/{path}")
+    assert refusal(answer) == (404, "not_found", None)
+    assert f"GET /v1/{path};" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "OPTIONS", "HEAD"])
+def test_other_methods_are_refused(server: TestClient, method: str) -> None:
+    answer = server.request(method, "/v1/files")
+    assert refusal(answer) == expected(method, 405, "method_not_allowed")
+    if method != "HEAD":
+        assert f"{method} /v1/files;" in answer.json()["error"]["message"]
