@@ -1,7 +1,7 @@
 """`/adapters`: list, look at, download and delete trained adapters."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -10,17 +10,11 @@ from app.adapters.service import AdapterService
 from app.errors import AdapterNotFound, ArtifactNotFound, BadCursor, RangeNotSatisfiable
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, StorageDep
-from app.web.download import download
+from app.web.download import CONDITIONS, OCTETS, TAR, bytes_as, download
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
-
-BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-    206: {"description": "The part that `Range` asked for."},
-    304: {"description": "`If-None-Match` names the bytes that are there."},
-}
 
 
 @router.get("", summary="List adapters", responses=problems(BadCursor))
@@ -51,7 +45,8 @@ def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
     "/{id}/files/{path:path}",
     summary="Download a file of an adapter",
     response_class=Response,
-    responses=BYTES | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
+    openapi_extra=CONDITIONS,
+    responses=bytes_as(OCTETS) | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_file(
     id: str, path: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
@@ -74,7 +69,8 @@ def get_file(
     "/{id}/archive",
     summary="Download an adapter",
     response_class=Response,
-    responses=BYTES | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
+    openapi_extra=CONDITIONS,
+    responses=bytes_as(TAR) | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
     """The adapter's folder as one tar. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
@@ -89,7 +85,7 @@ def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDe
         # A colon would make tar look for another machine, and is no file name on some systems.
         filename=f"{re.sub('[:/]+', '-', adapter.name)}.tar",
         at=archive.created_at,
-        media_type="application/x-tar",
+        media_type=TAR,
     )
 
 

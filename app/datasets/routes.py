@@ -35,7 +35,7 @@ from app.errors import (
 from app.settings import CENTURY_SECONDS
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
-from app.web.download import download
+from app.web.download import CONDITIONS, bytes_as, download
 from app.web.form import receive
 from app.web.idempotency import Created, OnceDep
 from app.web.incoming import BODY, refuse_forms, store_body
@@ -64,11 +64,7 @@ FORM: dict[str, Any] = {
         },
     }
 }
-CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/jsonl": {"example": '{"prompt": "2+2=", "completion": "4"}\n'}}},
-    206: {"description": "The part that `Range` asked for."},
-    304: {"description": "`If-None-Match` names the bytes that are there."},
-}
+ROWS = "application/jsonl"
 
 FilenameQuery = Annotated[str, Query(description="The file's name: a label, and a hint at what is in it.")]
 ExpiryQuery = Annotated[
@@ -206,7 +202,8 @@ def clean_dataset(
     "/{id}/content",
     summary="Download a dataset",
     response_class=Response,
-    responses=CONTENT | problems(DatasetNotFound, DatasetUploading, RangeNotSatisfiable),
+    openapi_extra=CONDITIONS,
+    responses=bytes_as(ROWS) | problems(DatasetNotFound, DatasetUploading, RangeNotSatisfiable),
 )
 def get_content(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
     """The bytes as they were uploaded. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
@@ -219,7 +216,7 @@ def get_content(id: str, request: Request, caller: CallerDep, session: SessionDe
         sha256=dataset.sha256,
         filename=dataset.filename,
         at=dataset.created_at,
-        media_type="application/jsonl",
+        media_type=ROWS,
     )
 
 

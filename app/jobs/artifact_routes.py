@@ -1,7 +1,5 @@
 """What a job has made: the list of its artifacts, and the bytes of each."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from app.adapters.artifact_repository import ArtifactRepository
@@ -11,16 +9,10 @@ from app.jobs.artifact_schemas import ArtifactList, ArtifactOut
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep, StorageDep
-from app.web.download import download
+from app.web.download import CONDITIONS, OCTETS, bytes_as, download
 from app.web.problems import problems
 
 router = APIRouter(tags=["artifacts"])
-
-BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-    206: {"description": "The part that `Range` asked for."},
-    304: {"description": "`If-None-Match` names the bytes that are there."},
-}
 
 
 @router.get("/jobs/{id}/artifacts", summary="What a job has made", responses=problems(JobNotFound))
@@ -37,7 +29,8 @@ def list_artifacts(id: str, caller: CallerDep, session: SessionDep) -> ArtifactL
     "/artifacts/{id}/content",
     summary="Download an artifact",
     response_class=Response,
-    responses=BYTES | problems(ArtifactNotFound, RangeNotSatisfiable),
+    openapi_extra=CONDITIONS,
+    responses=bytes_as(OCTETS) | problems(ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_content(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
     """The stored bytes. Takes `Range`; `ETag` is strong, and `Repr-Digest` carries the SHA-256 of the whole."""

@@ -5,7 +5,6 @@ import re
 from fastapi import APIRouter, Request, Response
 
 from app.errors import CheckpointNotFound, CheckpointWithoutAdapter, JobNotFound, RangeNotSatisfiable
-from app.jobs.artifact_routes import BYTES
 from app.jobs.checkpoint_schemas import CheckpointList, CheckpointOut
 from app.jobs.checkpoints import CheckpointRepository, adapter_of
 from app.jobs.metrics import MetricRepository
@@ -13,7 +12,7 @@ from app.jobs.names import checkpoint_name
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep, StorageDep
-from app.web.download import download
+from app.web.download import CONDITIONS, TAR, bytes_as, download
 from app.web.problems import problems
 
 router = APIRouter(prefix="/jobs", tags=["checkpoints"])
@@ -34,7 +33,8 @@ def list_checkpoints(id: str, caller: CallerDep, session: SessionDep) -> Checkpo
     "/{id}/checkpoints/{checkpoint_id}/archive",
     summary="Download a checkpoint's adapter",
     response_class=Response,
-    responses=BYTES | problems(JobNotFound, CheckpointNotFound, CheckpointWithoutAdapter, RangeNotSatisfiable),
+    openapi_extra=CONDITIONS,
+    responses=bytes_as(TAR) | problems(JobNotFound, CheckpointNotFound, CheckpointWithoutAdapter, RangeNotSatisfiable),
 )
 def get_checkpoint_archive(
     id: str, checkpoint_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
@@ -53,5 +53,5 @@ def get_checkpoint_archive(
         # A colon would make tar look for another machine, and is no file name on some systems.
         filename=f"{re.sub('[:/]+', '-', checkpoint_name(job, checkpoint.step))}.tar",
         at=checkpoint.created_at,
-        media_type="application/x-tar",
+        media_type=TAR,
     )

@@ -31,13 +31,14 @@ from app.openai.file_schemas import FileDeleted, FileIn, FileList, FileObject
 from app.web.auth import CallerDep
 from app.web.body import parsed
 from app.web.dependencies import SessionDep, SettingsDep, StorageDep
-from app.web.download import download
+from app.web.download import CONDITIONS, TAR, bytes_as, download
 from app.web.form import receive
 
 router = APIRouter(prefix="/files", tags=["files"])
 
 MAX_LIMIT = 10_000
-MEDIA_TYPES = {"csv": "text/csv", "tar": "application/x-tar"}
+ROWS = "application/jsonl"
+MEDIA_TYPES = {"csv": "text/csv", "tar": TAR}
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 FORM: dict[str, Any] = {
     "requestBody": {
@@ -57,17 +58,6 @@ FORM: dict[str, Any] = {
             }
         },
     }
-}
-BYTES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The bytes.",
-        "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("application/jsonl", *MEDIA_TYPES.values())
-        },
-    },
-    206: {"description": "The part that `Range` asked for."},
-    304: {"description": "`If-None-Match` names the bytes that are there."},
 }
 
 
@@ -142,7 +132,8 @@ def delete_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileDel
     "/{file_id}/content",
     summary="Download a file",
     response_class=Response,
-    responses=BYTES | refusals(FileNotFound, DatasetUploading, RangeNotSatisfiable),
+    openapi_extra=CONDITIONS,
+    responses=bytes_as(ROWS, *MEDIA_TYPES.values()) | refusals(FileNotFound, DatasetUploading, RangeNotSatisfiable),
 )
 def download_file(
     file_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
@@ -160,7 +151,7 @@ def download_file(
         sha256=file.sha256,
         filename=file.filename,
         at=file.created_at,
-        media_type="application/jsonl" if file.job_id is None else MEDIA_TYPES[ending],
+        media_type=ROWS if file.job_id is None else MEDIA_TYPES[ending],
     )
 
 

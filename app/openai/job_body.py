@@ -17,6 +17,11 @@ AUTO_BATCH_SIZES: Final = ((4 * MIB, 8), (16 * MIB, 16), (64 * MIB, 32))
 """Up to so large a training file so many rows a step; 64 beyond."""
 AUTO_BETA: Final = 0.1
 OFFERED: Final = 'This server offers "supervised" and "dpo".'
+EXAMPLE: Final[dict[str, Any]] = {
+    "model": "gemma-3-270m",
+    "training_file": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
+    "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": "auto"}}},
+}
 
 Auto = Literal["auto"]
 
@@ -70,6 +75,8 @@ class Method(Part):
 
 class CreateJob(Part):
     """As OpenAI's API has it, and `tunewright`, which takes any field of a JobSpec."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     model: str = Field(min_length=1, max_length=400)
     """A base model of the catalogue, or the name of a fine-tuned model (`ft:…`) or of a checkpoint

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import ValidationError
@@ -36,27 +36,13 @@ from app.jobs.spec_check import field_errors
 from app.openai.envelope import refusals
 from app.openai.job_body import CreateJob, spec_of, told_of_body, told_once
 from app.openai.job_schemas import SHOWN_FILES, FineTuningJob, FineTuningJobList, Surroundings, shown
+from app.openai.wire import json_of
 from app.web.auth import CallerDep
 from app.web.body import BodyDep, read_json
 from app.web.dependencies import SessionDep
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
 
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": CreateJob.model_json_schema(ref_template="#/components/schemas/{model}"),
-                "example": {
-                    "model": "gemma-3-270m",
-                    "training_file": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
-                    "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": "auto"}}},
-                },
-            }
-        },
-    }
-}
 LimitDep = Annotated[int, Query(ge=1, le=1000)]
 AfterDep = Annotated[str | None, Query(max_length=200, description="Id of the last job of the page before.")]
 
@@ -68,7 +54,7 @@ async def get_arrival() -> float:
 @router.post(
     "",
     summary="Create a fine-tuning job",
-    openapi_extra=BODY,
+    openapi_extra=json_of(CreateJob),
     responses=refusals(InvalidSpec, NotJson, TooLarge, NotAsJson),
 )
 def create_fine_tuning_job(

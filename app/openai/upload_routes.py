@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel
 
 from app.domain.artifact import StoredFile
 from app.domain.upload import MAX_PART_BYTES
@@ -22,6 +21,7 @@ from app.errors import (
 from app.openai.envelope import refusals
 from app.openai.file_repository import FileRepository
 from app.openai.upload_schemas import CompletionIn, UploadIn, UploadObject, UploadPartObject
+from app.openai.wire import json_of
 from app.uploads import schemas as native
 from app.uploads.intake import begin, enter_part
 from app.uploads.service import UploadService
@@ -47,29 +47,6 @@ PART: dict[str, Any] = {
         },
     }
 }
-
-
-def json_of(model: type[BaseModel]) -> dict[str, Any]:
-    """What a route that reads its body itself says of it."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(model)}}}}
-
-
-def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Whole in itself: what it refers to stands in its place."""
-    schema = model.model_json_schema()
-    parts = schema.pop("$defs", {})
-
-    def filled(node: Any) -> Any:
-        if isinstance(node, list):
-            return [filled(each) for each in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return filled(parts[node["$ref"].rpartition("/")[2]])
-        return {key: filled(value) for key, value in node.items()}
-
-    filled_schema: dict[str, Any] = filled(schema)
-    return filled_schema
 
 
 @router.post(

@@ -1,7 +1,7 @@
 """How OpenAI writes what we have as well."""
 
 from datetime import datetime
-from typing import overload
+from typing import Any, overload
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,3 +17,26 @@ def unix(at: None) -> None: ...
 def unix(at: datetime | None) -> int | None:
     """Whole seconds since 1970."""
     return None if at is None else int(at.timestamp())
+
+
+def json_of(model: type[BaseModel]) -> dict[str, Any]:
+    """What a route that reads its body itself says of it."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(model)}}}}
+
+
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Whole in itself: what it refers to stands in its place."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def filled(node: Any) -> Any:
+        if isinstance(node, list):
+            return [filled(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return filled(parts[node["$ref"].rpartition("/")[2]])
+        return {key: filled(value) for key, value in node.items()}
+
+    filled_schema: dict[str, Any] = filled(schema)
+    return filled_schema

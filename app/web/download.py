@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from email.utils import format_datetime
+from typing import Any, Final
 from urllib.parse import quote
 
 from fastapi import Request
@@ -14,6 +15,28 @@ from app.errors import NotFound, RangeNotSatisfiable
 from app.storage import Storage
 
 RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+OCTETS: Final = "application/octet-stream"
+TAR: Final = "application/x-tar"
+CONDITIONS: Final[dict[str, Any]] = {
+    "parameters": [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": told}
+        for name, told in (
+            ("Range", "`bytes=0-999`: only this part. One range alone is taken."),
+            ("If-None-Match", "The `ETag` of bytes that are there already, or several."),
+        )
+    ]
+}
+"""What OpenAPI is told of the headers of a request for bytes."""
+
+
+def bytes_as(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for a route that answers with stored bytes."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
+    return {
+        200: {"description": "The bytes.", "content": content},
+        206: {"description": "The part that `Range` asked for.", "content": content},
+        304: {"description": "`If-None-Match` names the bytes that are there."},
+    }
 
 
 def download(
@@ -25,7 +48,7 @@ def download(
     sha256: str,
     filename: str,
     at: datetime,
-    media_type: str = "application/octet-stream",
+    media_type: str = OCTETS,
 ) -> Response:
     """The object, or the part of it that `Range` asks for; its headers alone for HEAD. NotFound when storage has lost
     it."""

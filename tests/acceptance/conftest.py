@@ -93,7 +93,7 @@ def tiny_model(stack_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def stack(stack_folder: Path, tiny_model: Path) -> Iterator[Stack]:
-    started = start_stack(stack_folder / "data")
+    started = start_stack(stack_folder / "data", TUNEWRIGHT_WEBHOOK_ALLOW="127.0.0.1")
     add = [sys.executable, "-m", "app.models", "add", "tiny", "--path", str(tiny_model)]
     subprocess.run(add, cwd=ROOT, env=started.environment(), check=True, stdout=subprocess.DEVNULL)
     yield started

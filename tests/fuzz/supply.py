@@ -1,59 +1,134 @@
-"""Real things for Schemathesis to ask for, and the configuration that names them: random ids find nothing."""
+"""Real things for Schemathesis to ask for, by noun: random ids find nothing."""
 
 import json
-from pathlib import Path
+import time
+from collections.abc import Sequence
+from typing import Any, Final
 
-from tests.acceptance.conftest import Stack
+import httpx
 
-NUM_JOBS = 6
-SHARE = 0.8
-"""Of the requests that name something real; the others name what the document allows."""
-TAKING = ["GET", "POST"]
-"""What is deleted is drawn from the document alone, or soon nothing would be left."""
+MOST_SECONDS: Final = 300.0
+ROWS: Final = "".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)).encode()
+PAIRS: Final = (
+    "".join(json.dumps({"prompt": f"p {n}", "chosen": f" c {n}", "rejected": f" r {n}"}) + "\n" for n in range(8))
+).encode()
+TRAINING: Final = {"max_steps": 2, "batch_size": 2, "save_every": 1}
+TOO_MUCH: Final = {"min_memory_gb": 10_000}
+"""No worker has so much: a job that wants it waits, and can be paused, resumed and cancelled."""
+RANGES: Final = ["bytes=0-9", "bytes=-5", "bytes=20-", "bytes=99999999-"]
 
-
-def make_supply(stack: Stack, folder: Path) -> dict[str, list[str]]:
-    """Names of datasets, of finished jobs and of what came of them, by noun."""
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)))
-    training = {"max_steps": 2, "batch_size": 2, "save_every": 1}
-    with stack.client() as client:
-        datasets = [client.upload_dataset(rows).id for _ in range(NUM_JOBS)]
-        jobs = [
-            client.create_job(base_model="tiny", dataset_id=dataset, method="lora", training=training).id
-            for dataset in datasets
-        ]
-        for job in jobs:
-            assert client.wait(job).state == "succeeded"
-        return {
-            "datasets": datasets,
-            "jobs": jobs,
-            "adapters": [str(client.get_job(job).adapter_id) for job in jobs],
-            "artifacts": [artifact.id for job in jobs for artifact in client.artifacts(job)],
-            "models": ["tiny"],
-        }
+Supply = dict[str, list[str]]
 
 
-def configure(supply: dict[str, list[str]], path: Path) -> Path:
-    """Write what Schemathesis reads."""
-    lines = [f"[dictionaries.{noun}]\nvalues = {json.dumps(names)}\n" for noun, names in supply.items()]
-    for pattern, parameters in (
-        ("^/datasets/", {"path.id": "datasets", "body.validation_dataset_id": "datasets", "body.base_model": "models"}),
-        ("^/jobs/", {"path.id": "jobs"}),
-        ("^/jobs$", {"body.dataset_id": "datasets", "body.base_model": "models"}),
-        ("^/adapters/", {"path.id": "adapters"}),
-        ("^/artifacts/", {"path.id": "artifacts"}),
-        ("^/models/", {"path.name": "models", "path.model": "models"}),
-        ("^/files/", {"path.file_id": "datasets"}),
-        ("^/fine_tuning/jobs/", {"path.fine_tuning_job_id": "jobs"}),
-        ("^/fine_tuning/jobs$", {"body.training_file": "datasets", "body.model": "models"}),
-    ):
-        bound = ", ".join(
-            f'"{name}" = {{ dictionary = "{noun}", probability = {SHARE} }}' for name, noun in parameters.items()
-        )
-        lines.append(
-            f"[[operations]]\ninclude-path-regex = {json.dumps(pattern)}\ninclude-method = {json.dumps(TAKING)}\n"
-            f"parameters = {{ {bound} }}\n"
-        )
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
+def make_supply(http: httpx.Client, receiver: str, num: int, num_spare: int) -> Supply:
+    """`num` of each noun, and so many `spare_…` to use up. `receiver` takes webhooks."""
+    datasets = [upload(http, ROWS) for _ in range(num)]
+    supply = {
+        "datasets": [*datasets, upload(http, PAIRS)],
+        "spare_datasets": [upload(http, ROWS) for _ in range(num_spare)],
+        "models": ["tiny"],
+        "receivers": [receiver],
+        "ranges": RANGES,
+        "waiting_jobs": [post_job(http, datasets[0], TOO_MUCH) for _ in range(num)],
+        "spare_waiting_jobs": [post_job(http, datasets[0], TOO_MUCH) for _ in range(num_spare)],
+        "spare_jobs": [post_job(http, datasets[0], TOO_MUCH) for _ in range(num_spare)],
+    }
+    for job in supply["spare_jobs"]:
+        ask(http, "POST", f"/jobs/{job}/cancel")
+    supply |= make_uploads(http, num, num_spare)
+    return supply | make_results(http, datasets, num_spare) | make_webhooks(http, receiver, num, num_spare)
+
+
+def make_uploads(http: httpx.Client, num: int, num_spare: int) -> Supply:
+    """Pending ones; of the first, `whole_uploads`, all bytes are there."""
+    begun = [
+        ask(http, "POST", "/uploads", json={"bytes": len(ROWS), "filename": "rows.jsonl"})["id"]
+        for _ in range(1 + num + num_spare)
+    ]
+    octets = {"Content-Type": "application/octet-stream"}
+    part = ask(http, "POST", f"/uploads/{begun[0]}/parts", content=ROWS, headers=octets)["id"]
+    return {
+        "whole_uploads": begun[:1],
+        "parts": [part],
+        "uploads": begun[1 : num + 1],
+        "spare_uploads": begun[num + 1 :],
+    }
+
+
+def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) -> Supply:
+    """Trained jobs and all that came of them, and what was asked of the first dataset."""
+    trained = [post_job(http, dataset) for dataset in datasets]
+    spare = [post_job(http, datasets[0]) for _ in range(num_spare)]
+    study = f"/datasets/{datasets[0]}"
+    preview = ask(http, "POST", f"{study}/previews", json={"base_model": "tiny"})["id"]
+    overlap = ask(http, "POST", f"{study}/overlaps", json={"validation_dataset_id": datasets[-1]})["id"]
+    for job in (*trained, *spare):
+        wait(http, f"/jobs/{job}", "state", {"succeeded"})
+    for kind, id in (("previews", preview), ("overlaps", overlap)):
+        wait(http, f"{study}/{kind}/{id}", "state", {"ready"})
+    checkpoints = items(http, f"/jobs/{trained[0]}/checkpoints")
+    adapters = [ask(http, "GET", f"/jobs/{job}")["adapter_id"] for job in trained]
+    openai = [ask(http, "GET", f"/v1/fine_tuning/jobs/{job}") for job in (*trained, *spare)]
+    names = [job["fine_tuned_model"] for job in openai[: len(trained)]]
+    return {
+        "jobs": trained,
+        "adapters": adapters,
+        "spare_adapters": [ask(http, "GET", f"/jobs/{job}")["adapter_id"] for job in spare],
+        "adapter_files": [file["path"] for file in ask(http, "GET", f"/adapters/{adapters[0]}")["files"]],
+        "artifacts": [artifact["id"] for job in trained for artifact in items(http, f"/jobs/{job}/artifacts")],
+        "files": [*datasets, *(file for job in openai[: len(trained)] for file in job["result_files"])],
+        "first_datasets": [datasets[0]],
+        "previews": [preview],
+        "overlaps": [overlap],
+        "first_jobs": [trained[0]],
+        "checkpoints": [each["id"] for each in checkpoints],
+        "events": [each["id"] for each in ask(http, "GET", f"/v1/fine_tuning/jobs/{trained[0]}/events")["data"]],
+        "named_models": ["tiny", *names, *(each["name"] for each in checkpoints)],
+        "spare_models": [job["fine_tuned_model"] for job in openai[len(trained) :]],
+        "starts": [*adapters, *names, *(each["id"] for each in checkpoints)],
+    }
+
+
+def make_webhooks(http: httpx.Client, receiver: str, num: int, num_spare: int) -> Supply:
+    """`first_webhooks` has told something."""
+    hooks = [ask(http, "POST", "/webhooks", json={"url": receiver})["id"] for _ in range(num + num_spare)]
+    tests = [ask(http, "POST", f"/webhooks/{hooks[0]}/test")["id"] for _ in range(num)]
+    for id in tests:
+        wait(http, f"/webhooks/{hooks[0]}/deliveries/{id}", "state", {"delivered"})
+    return {
+        "webhooks": hooks[:num],
+        "spare_webhooks": hooks[num:],
+        "first_webhooks": hooks[:1],
+        "deliveries": tests,
+    }
+
+
+def upload(http: httpx.Client, data: bytes) -> str:
+    id: str = ask(http, "POST", "/datasets", files={"file": ("rows.jsonl", data)})["id"]
+    return id
+
+
+def post_job(http: httpx.Client, dataset: str, resources: dict[str, int] | None = None) -> str:
+    spec = {"base_model": "tiny", "dataset_id": dataset, "method": "lora", "training": TRAINING}
+    id: str = ask(http, "POST", "/jobs", json=spec | {"resources": resources or {}})["id"]
+    return id
+
+
+def wait(http: httpx.Client, path: str, field: str, wanted: set[str]) -> None:
+    until = time.monotonic() + MOST_SECONDS
+    while (found := ask(http, "GET", path)[field]) not in wanted:
+        assert found not in {"failed", "invalid", "cancelled"}, f"{path} is {found}"
+        assert time.monotonic() < until, f"{path} is still {found}"
+        time.sleep(0.1)
+
+
+def items(http: httpx.Client, path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(http, "GET", path)["items"]
+    return found
+
+
+def ask(http: httpx.Client, method: str, path: str, **sent: Any) -> dict[str, Any]:
+    answer = http.request(method, path, **sent)
+    assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+    told: dict[str, Any] = answer.json()
+    return told

@@ -17,6 +17,11 @@ Publish = Callable[..., Published]
 UNKNOWN = "adp-" + "0" * 24
 
 
+def documented(api: TestClient, path: str, status: str) -> set[str]:
+    """The content types that the API's document tells of."""
+    return set(api.get("/openapi.json").json()["paths"][path]["get"]["responses"][status]["content"])
+
+
 def test_an_adapter_and_its_files(api: TestClient, publish: Publish) -> None:
     published = publish()
     adapter = api.get(f"/adapters/{published.id}").json()
@@ -36,6 +41,11 @@ def test_an_adapter_as_one_archive(api: TestClient, publish: Publish) -> None:
     described = api.get(f"/adapters/{published.id}").json()["archive"]
     answer = api.get(described["url"])
     assert answer.headers["Content-Type"] == "application/x-tar"
+    assert (
+        documented(api, "/adapters/{id}/archive", "200")
+        == documented(api, "/adapters/{id}/archive", "206")
+        == {"application/x-tar"}
+    )
     assert 'filename="ft-tiny-support-0a1b2c3d.tar"' in answer.headers["Content-Disposition"]
     assert hashlib.sha256(answer.content).hexdigest() == described["sha256"]
     digest = answer.headers["Repr-Digest"].removeprefix("sha-256=:").removesuffix(":")

@@ -1,0 +1,55 @@
+"""Both faces of the API against their own OpenAPI documents: a little of what `make fuzz` does at length."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import ROOT, Stack
+from tests.fixtures.receiver import Receiver
+from tests.fuzz.faces import FACES, Face, Server, check_face
+from tests.fuzz.supply import Supply, ask, make_supply
+
+UNFINISHED = ("queued", "running", "pausing", "paused")
+
+
+@pytest.fixture(scope="module")
+def server(stack: Stack, tiny_model: Path) -> Iterator[Server]:
+    """The stack as a project of its own sees it, whose jobs do not outlast the tests."""
+    add = ["app.models", "add", "tiny", "--path", str(tiny_model), "--project", "faces"]
+    create = ["app.keys", "create", "--project", "faces"]
+    told = [
+        subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=stack.environment(),
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for command in (add, create)
+    ]
+    server = Server(stack.reach["url"], told[-1].strip())
+    yield server
+    with server.connect() as http:
+        for state in UNFINISHED:
+            while jobs := ask(http, "GET", f"/jobs?limit=100&state={state}")["items"]:
+                for job in jobs:
+                    http.post(f"/jobs/{job['id']}/cancel")
+
+
+@pytest.fixture(scope="module")
+def supply(server: Server) -> Iterator[Supply]:
+    with Receiver().serving() as receiver, server.connect() as http:
+        yield make_supply(http, receiver.url, num=1, num_spare=0)
+
+
+@pytest.mark.parametrize("face", FACES, ids=[face.name for face in FACES])
+def test_a_face_answers_as_its_document_tells(face: Face, server: Server, supply: Supply, tmp_path: Path) -> None:
+    found = check_face(server, face, supply, tmp_path, examples=1, seed=1, phases=("fuzzing", "stateful"))
+    assert found["exit"] == 0, (tmp_path / f"{face.name}.log").read_text()
+    assert found["cases"] > found["operations"]
+    assert found["statuses"]["200"] > 10
+    assert found["transitions"] > 0
