@@ -17,9 +17,11 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, Job
 from app.domain.event import Warned
 from app.domain.job import FailureReason
+from app.domain.machine import Machine
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim
 from app.jobs.service import JobService
+from app.workers.service import WorkerService
 from tests.fixtures.openai_client import async_openai_client, openai_client
 
 Take = Callable[..., Claim]
@@ -115,6 +117,7 @@ def supervised(**hyperparameters: Any) -> dict[str, Any]:
     return {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
 
 
+WANDB: Any = {"type": "wandb", "wandb": {"project": "cats"}}
 IN_METHOD = "method.supervised.hyperparameters"
 
 
@@ -153,6 +156,16 @@ IN_METHOD = "method.supervised.hyperparameters"
         ),
         ({"extra_body": {"tunewright": {"adapter": {"rank": 0}}}}, "tunewright.adapter.rank", "greater_than_equal"),
         ({"extra_body": {"tunewright": 3}}, "tunewright", "dict_type"),
+        ({"integrations": [{"type": "tensorboard"}]}, "integrations[0].type", "unsupported_integration"),
+        ({"integrations": [WANDB, {"type": "mlflow"}]}, "integrations[1].type", "unsupported_integration"),
+        ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations[0].wandb.project", "missing"),
+        ({"integrations": [WANDB, WANDB]}, "integrations", "integration_twice"),
+        ({"integrations": [WANDB] * 6}, "integrations", "too_long"),
+        (
+            {"extra_body": {"tunewright": {"integrations": [{"type": "mlflow", "mlflow": {}}]}}},
+            "tunewright.integrations[0].mlflow.experiment",
+            "missing",
+        ),
     ],
 )
 def test_refusals_name_the_field(
@@ -165,6 +178,43 @@ def test_refusals_name_the_field(
     assert sdk.fine_tuning.jobs.list().data == []
     if code == "unsupported_method":
         assert '"supervised" and "dpo"' in caught.value.message
+
+
+def test_integrations_come_back(create: Callable[..., Any], sdk: OpenAI) -> None:
+    wandb = {"project": "cats", "name": "first", "entity": "team", "tags": ["a", "b"]}
+    job = create(integrations=[{"type": "wandb", "wandb": wandb}])
+    assert [as_json(each) for each in job.integrations] == [{"type": "wandb", "wandb": wandb}]
+    assert sdk.fine_tuning.jobs.retrieve(job.id) == job
+    board = {"type": "tensorboard"}
+    job = create(extra_body={"tunewright": {"integrations": [board, WANDB]}})
+    assert [each.wandb.project for each in job.integrations] == ["cats"]
+    assert [each["type"] for each in job.tunewright["spec"]["integrations"]] == ["tensorboard", "wandb"]
+    assert create(extra_body={"tunewright": {"integrations": [board]}}).integrations is None
+
+
+def test_an_integration_that_no_worker_serves_is_refused(
+    create: Callable[..., Any], sdk: OpenAI, sessions: Sessions
+) -> None:
+    """Without a worker one may come that serves it: then it is accepted."""
+    machine = Machine("cpu-1-18", "cpu", 8.0)
+
+    def register(*serves: str) -> None:
+        with transaction(sessions) as session:
+            told: Any = {"draining": False, "disk_full": False, "lease": 60}
+            WorkerService(session).register(machine, {}, ["training"], serves, **told)
+
+    assert create(integrations=[WANDB]).integrations
+    register("mlflow")
+    with pytest.raises(openai.BadRequestError) as caught:
+        create(integrations=[WANDB])
+    assert (caught.value.param, caught.value.code) == ("integrations[0].type", "integration_unavailable")
+    for word in ("pip install 'tunewright[integrations]'", "WANDB_API_KEY"):
+        assert word in caught.value.message
+    with pytest.raises(openai.BadRequestError) as caught:
+        create(extra_body={"tunewright": {"integrations": [{"type": "tensorboard"}]}})
+    assert caught.value.param == "tunewright.integrations[0].type"
+    register("mlflow", "wandb")
+    assert create(integrations=[WANDB]).integrations
 
 
 def test_what_is_not_there_and_what_is_not_offered(sdk: OpenAI) -> None:
