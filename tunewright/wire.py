@@ -266,13 +266,15 @@ class Delivery(Answer):
 
 @dataclass(frozen=True)
 class Worker(Answer):
-    """`device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both."""
+    """`device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both; `integrations` are the
+    trackers that it serves."""
 
     id: str
     device: str
     device_name: str | None
     memory_gb: float
     queues: list[str]
+    integrations: list[str]
     versions: dict[str, str]
     online: bool
     draining: bool

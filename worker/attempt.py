@@ -24,8 +24,6 @@ from sqlalchemy.exc import DBAPIError
 from app.datasets.service import DatasetService, format_of
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
-from app.domain import place
-from app.domain.artifact import ADAPTER_ARCHIVE, StoredFile
 from app.domain.event import Warned
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
@@ -36,7 +34,7 @@ from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
 from app.storage import FAILURES, Storage
-from worker.archive import pack_adapter, write_archive
+from worker.archive import pack_adapter
 from worker.child import Child
 from worker.fence import Fence
 from worker.fetching import Fetching
@@ -44,9 +42,10 @@ from worker.folders import attempt_folder, held
 from worker.limits import Limits, fault, verdict
 from worker.overlap import warn_of_overlap
 from worker.reporter import Heartbeat, Reporter
+from worker.results import Results
 from worker.room import Room
 from worker.spare import Spare
-from worker.step_metrics import STEP_METRICS, write_step_metrics
+from worker.trackers import Trackers
 from worker.training.protocol import (
     CheckpointWritten,
     Failed,
@@ -99,6 +98,8 @@ class Attempt:
         self.folder = attempt_folder(settings.work_dir, claim)
         self.words = Words(self.fence)
         self.fetching = Fetching(storage, self.fence, claim, self.folder)
+        self.results = Results(storage, self.fence, claim, self.folder)
+        self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
         self.base_model_revision: str | None = None
         self.warm = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
@@ -120,6 +121,7 @@ class Attempt:
                 log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
                 self._give_up(fault(error))
             finally:
+                self.trackers.end(draining=self.drain.is_set())
                 if self.reporter.close():
                     shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -149,6 +151,7 @@ class Attempt:
             gone = f"What init_from names was deleted meanwhile. {error}"
             self.fail(Failed(reason=FailureReason.adapter_missing, message=gone))
             return
+        self.trackers.start(request.spec)
         last = self.train(request)
         for upload, _ in self.uploaded:
             upload.result()
@@ -313,7 +316,7 @@ class Attempt:
         first: whoever goes on from it measures none of them again."""
         try:
             pack_adapter(said.path)
-            files = self._stored(said.path, f"checkpoints/{said.step}")
+            files = self.results.folder(said.path, f"checkpoints/{said.step}")
         except FAILURES as error:
             text = (
                 f"The checkpoint of step {said.step} could not be stored ({error}). The training goes on; a crash now "
@@ -330,6 +333,8 @@ class Attempt:
         """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
         and has queued the job already, both leave the attempt nothing but to let go."""
         self.flush()
+        if isinstance(last, Finished | Failed):
+            self.trackers.settle(finished=isinstance(last, Finished))
         self.words.settle()
         state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
@@ -349,33 +354,18 @@ class Attempt:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
         self.words.enter(JobPhase.publishing)
         manifest = json.loads((result / "manifest.json").read_text())
-        files = self._stored(result, "result")
-        archive = self._archived(result) if (result / "adapter_config.json").exists() else None
-        told = self._stored(reports, "reports") if reports else []
-        told.append(self._step_metrics())
+        files = self.results.folder(result, "result")
+        archive = self.results.archive(result) if (result / "adapter_config.json").exists() else None
+        told = self.results.folder(reports, "reports") if reports else []
+        told.append(self.results.step_metrics())
+        if events := self.trackers.events_file():
+            told.append(self.results.file(events))
         try:
             self.write(lambda attempt: attempt.publish(manifest, files, archive, told), "publish")
         except StaleAttempt:
             # A cancel or a resume was first; or the attempt is lost, or this very publish was committed and its answer
             # lost: then there is nothing left to let go of.
             self.write(AttemptService.release, "release")
-
-    def _archived(self, result: Path) -> StoredFile:
-        path = self.folder / ADAPTER_ARCHIVE
-        write_archive(result, path)
-        return self.storage.put_file(self._key(ADAPTER_ARCHIVE), path, ADAPTER_ARCHIVE)
-
-    def _step_metrics(self) -> StoredFile:
-        path = self.folder / STEP_METRICS
-        write_step_metrics(path, self.fence, self.claim)
-        return self.storage.put_file(self._key(STEP_METRICS), path, STEP_METRICS)
-
-    def _stored(self, folder: Path, under: str) -> list[StoredFile]:
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        return [self.storage.put_file(self._key(f"{under}/{name}"), folder / name, name) for name in names]
-
-    def _key(self, name: str) -> str:
-        return f"{place.attempt_folder(self.claim.project_id, self.claim.job_id, self.claim.attempt)}/{name}"
 
     def flush(self) -> None:
         """Store the last metric points, however long Postgres is away."""

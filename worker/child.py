@@ -68,7 +68,7 @@ class Child:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        let_go_first(self.pid)
+        let_go_first(self.pid, FIRST_TO_GO)
         self.memory = OutOfMemoryKills.of(self.pid)
         self.started_at = time.monotonic()
         self._reader = threading.Thread(target=self._read, name="child-pipe", daemon=True)
@@ -167,9 +167,9 @@ class Child:
             return file.read().decode(errors="replace")
 
 
-def let_go_first(pid: int) -> None:
+def let_go_first(pid: int, score: str) -> None:
     try:
-        Path(f"/proc/{pid}/oom_score_adj").write_text(FIRST_TO_GO)
+        Path(f"/proc/{pid}/oom_score_adj").write_text(score)
     except OSError as error:
         log.warning("the kernel will choose by itself when memory is out", error=str(error))
 

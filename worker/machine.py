@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.domain.failpoint import around
+from app.domain.integration import NEEDS, IntegrationType, served
 from app.domain.machine import Machine
 
 SLICE = re.compile(r"MIG (?P<profile>\S*\.(?P<gigabytes>\d+)gb\S*) .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
-PACKAGES = ("tunewright", "torch", "transformers", "peft", "bitsandbytes")
+TRACKERS = tuple(name for needs in NEEDS.values() for name in needs.packages)
+PACKAGES = ("tunewright", "torch", "transformers", "peft", "bitsandbytes", *TRACKERS)
 
 
 class Gpu(NamedTuple):
@@ -83,3 +85,8 @@ def find_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def find_integrations() -> list[IntegrationType]:
+    """The trackers that this worker can pass curves on to."""
+    return served(find_versions(), os.environ)

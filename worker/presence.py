@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from app.db.session import connect, open_sessions, transaction
 from app.settings import Settings
 from app.workers.service import WorkerService
-from worker.machine import find_machine, find_versions
+from worker.machine import find_integrations, find_machine, find_versions
 from worker.room import Room
 
 log = structlog.get_logger()
@@ -25,6 +25,7 @@ class Presence:
         self._sessions = open_sessions(self._engine)
         self._lease, self._every = settings.lease_seconds, settings.heartbeat_seconds
         self._queues, self._draining, self._room = queues, draining, room
+        self._integrations = find_integrations() if "training" in queues else []
         self._registered = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -60,8 +61,8 @@ class Presence:
         id, draining, full = find_machine().worker_id, self._draining.is_set(), self._room.is_short()
         if self._registered and workers.sign(id, draining=draining, disk_full=full, lease=self._lease):
             return
-        machine, versions = find_machine(), find_versions()
-        workers.register(machine, versions, self._queues, draining=draining, disk_full=full, lease=self._lease)
+        told = find_machine(), find_versions(), self._queues, self._integrations
+        workers.register(*told, draining=draining, disk_full=full, lease=self._lease)
         self._registered = True
 
     def _leave(self, workers: WorkerService) -> None:

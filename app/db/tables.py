@@ -365,6 +365,8 @@ class Worker(Base):
     """Of Python, Tunewright and what it trains with, by name."""
     queues: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """`training`, `light` or both."""
+    integrations: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """Types of `app.domain.integration` that it serves."""
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
     """Asked to stop: it takes no more work."""
     disk_full: Mapped[bool] = mapped_column(server_default=text("false"))

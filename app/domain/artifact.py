@@ -23,6 +23,9 @@ class ArtifactKind(StrEnum):
     skipped_rows = "skipped_rows"
     """`skipped_rows.jsonl`: the rows that were left out, and why."""
 
+    tensorboard = "tensorboard"
+    """`tensorboard.tfevents`: every metric by step, for TensorBoard; of a job that asks for it."""
+
 
 RESULT_FILES: Final = (ArtifactKind.archive, ArtifactKind.step_metrics)
 """What OpenAI's face shows among the files."""

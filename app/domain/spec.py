@@ -3,8 +3,10 @@
 import math
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from app.domain.integration import Integration
 
 Method = Literal["qlora", "lora", "full"]
 Objective = Literal["sft", "dpo"]
@@ -217,6 +219,19 @@ class JobSpec(SpecPart):
     ] = Field(default_factory=dict, max_length=16)
     priority: int = Field(default=0, ge=-100, le=100)
     """Higher is claimed first."""
+    integrations: list[Integration] = Field(default_factory=list, max_length=5)
+    """Experiment trackers that the job's curves are passed on to; one of a type."""
+
+    @field_validator("integrations")
+    @classmethod
+    def _one_of_a_type(cls, found: list[Integration]) -> list[Integration]:
+        types = [each.type for each in found]
+        for type in types:
+            if types.count(type) > 1:
+                raise PydanticCustomError(
+                    "integration_twice", 'Give one integration of a type; "{type}" is there twice.', {"type": type}
+                )
+        return found
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:

@@ -7,10 +7,12 @@ from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService, mismatch_of, why_unusable
 from app.db.tables import BaseModel
+from app.domain.integration import NEEDS
 from app.domain.spec import BadRows, JobSpec
 from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
 from app.models.service import ModelService, unmatched_targets
+from app.workers.service import WorkerService
 
 HEAD = "lm_head"
 """The output layer, which takes an adapter when it is named; a tied one is in no file of its own."""
@@ -20,6 +22,7 @@ class SpecCheck:
     def __init__(self, session: Session, project_id: str) -> None:
         self.models = ModelService(session)
         self.datasets = DatasetService(session)
+        self.workers = WorkerService(session)
         self.starts = WarmStart(session, project_id)
         self.project_id = project_id
         self.start_id: str | None = None
@@ -38,6 +41,7 @@ class SpecCheck:
             errors += field_errors(error)
         model = self._check_model(raw, errors)
         self._check_datasets(raw, errors)
+        self._check_integrations(raw, errors)
         init_from = raw.get("init_from")
         start = self.starts.check(init_from, model, errors) if isinstance(init_from, str) else None
         if spec is not None and start is not None:
@@ -79,6 +83,16 @@ class SpecCheck:
                 errors.append(FieldError(f"/{field}", *unusable))
             elif mismatch := mismatch_of(dataset, raw.get("objective", "sft")):
                 errors.append(FieldError(f"/{field}", *mismatch))
+
+    def _check_integrations(self, raw: dict[str, Any], errors: list[FieldError]) -> None:
+        given = raw.get("integrations")
+        if not isinstance(given, list) or (served := self.workers.integrations()) is None:
+            return
+        types = [each.get("type") if isinstance(each, dict) else None for each in given]
+        for type, needs in NEEDS.items():
+            if type in types and type not in served:
+                message = f"No worker that is online serves {type}. {needs.remedy}"
+                errors.append(FieldError(f"/integrations/{types.index(type)}/type", "integration_unavailable", message))
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:

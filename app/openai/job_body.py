@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.domain.integration import WandbRun
 from app.errors import FieldError
 from app.jobs.names import FORM
 from app.jobs.service import merged
@@ -73,6 +74,23 @@ class Method(Part):
         return self
 
 
+class WandbIntegration(Part):
+    """Curves go to Weights & Biases; other trackers are asked for in `tunewright`."""
+
+    type: Literal["wandb"]
+    wandb: WandbRun
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _only_wandb(cls, asked: Any) -> Any:
+        if asked != "wandb":
+            raise PydanticCustomError(
+                "unsupported_integration",
+                'Only "wandb" is given here; "mlflow" and "tensorboard" are given in tunewright.integrations.',
+            )
+        return asked
+
+
 class CreateJob(Part):
     """As OpenAI's API has it, and `tunewright`, which takes any field of a JobSpec."""
 
@@ -87,7 +105,7 @@ class CreateJob(Part):
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     """One is drawn and shown if none is given."""
     metadata: dict[str, str] | None = None
-    integrations: list[dict[str, Any]] | None = Field(default=None, max_length=5)
+    integrations: list[WandbIntegration] | None = Field(default=None, max_length=5)
     hyperparameters: SupervisedHyperparameters | None = None
     """Deprecated: they belong to `method`."""
     method: Method | None = None
@@ -159,7 +177,7 @@ def _given(body: CreateJob, base_rate: float) -> dict[str, Any]:
         "validation_dataset_id": body.validation_file,
         "suffix": body.suffix,
         "metadata": body.metadata,
-        "integrations": body.integrations,
+        "integrations": [each.model_dump(exclude_unset=True) for each in body.integrations or ()] or None,
         "objective": "dpo" if body.type == "dpo" else None,
     }
     return {name: value for name, value in spec.items() if value is not None} | (
@@ -194,7 +212,7 @@ def told_of_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
         "/dpo/beta": body.place_of("beta"),
         "/suffix": "/suffix",
     }
-    same = ("/metadata", "/integrations")
+    same = ("/metadata", *(["/integrations"] if body.integrations else []))
     return [
         error
         if error.pointer.startswith((*same, "/tunewright"))

@@ -13,6 +13,7 @@ EXAMPLE: dict[str, Any] = {
     "device_name": "NVIDIA L4",
     "memory_gb": 24.15,
     "queues": ["training"],
+    "integrations": ["tensorboard", "wandb"],
     "versions": {"python": "3.12.3", "tunewright": "0.1.0", "torch": "2.13.0"},
     "online": True,
     "draining": False,
@@ -37,6 +38,8 @@ class WorkerOut(BaseModel):
     """Memory of the device, or RAM where that is the CPU, in GB (10^9 bytes)."""
     queues: list[str]
     """`training` for jobs, `light` for inspections."""
+    integrations: list[str]
+    """Trackers that it passes curves on to: what is installed there, and has its credentials."""
     versions: dict[str, str]
     """What is installed there, by name."""
     online: bool
@@ -59,6 +62,7 @@ class WorkerOut(BaseModel):
             device_name=worker.device_name,
             memory_gb=worker.memory_gb,
             queues=worker.queues,
+            integrations=worker.integrations,
             versions=worker.versions,
             online=shown.online,
             draining=worker.draining,

@@ -25,13 +25,15 @@ class WorkerService:
         machine: Machine,
         versions: Mapping[str, str],
         queues: Collection[str],
+        integrations: Collection[str] = (),
         *,
         draining: bool,
         disk_full: bool,
         lease: float,
     ) -> None:
         """`lease` is how many seconds it is taken for online without another sign."""
-        self.workers.register(machine, versions, queues, draining=draining, disk_full=disk_full, lease=lease)
+        told = machine, versions, queues, integrations
+        self.workers.register(*told, draining=draining, disk_full=disk_full, lease=lease)
 
     def sign(self, id: str, *, draining: bool, disk_full: bool, lease: float) -> bool:
         """A sign of life; False if the worker must register (again)."""
@@ -57,3 +59,8 @@ class WorkerService:
         if not fitting:
             return f"{NOT_ONE} with {min_memory_gb:g} GB{WITH_MEMORY_ON[device]}"
         return WITHOUT_ROOM if all(worker.disk_full for worker in fitting) else None
+
+    def integrations(self) -> set[str] | None:
+        """What those that take jobs serve; None where none is online, since one may come that serves anything."""
+        workers = self.workers.taking_jobs()
+        return {type for worker in workers for type in worker.integrations} if workers else None

@@ -76,6 +76,7 @@ def test_every_default_is_in_sight() -> None:
         "suffix": None,
         "metadata": {},
         "priority": 0,
+        "integrations": [],
     }
 
 

@@ -18,6 +18,7 @@ def list_workers(as_json: AsJson = False) -> None:
         "device": lambda w: w.device_name or w.device,
         "memory": lambda w: f"{w.memory_gb:.1f} GB",
         "tunewright": lambda w: w.versions.get("tunewright", ""),
+        "trackers": lambda w: ", ".join(w.integrations),
         "torch": lambda w: w.versions.get("torch", ""),
         "last seen": lambda w: instant(w.seen_at),
     }

@@ -21,6 +21,7 @@ WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
     "suffix": True,
     "metadata": True,
     "priority": True,
+    "integrations": True,
     "training": {"save_every", "keep_checkpoints", "allow_inexact_resume"},
 }
 """Fields of the spec that change no number of a training."""

@@ -40,7 +40,10 @@ def draining() -> threading.Event:
 
 
 @pytest.fixture
-def presence(settings: Settings, draining: threading.Event) -> Iterator[Presence]:
+def presence(settings: Settings, draining: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[Presence]:
+    for name in ("WANDB_API_KEY", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     fast = settings.model_copy(update={"heartbeat_seconds": 0.1, "lease_seconds": 1.0})
     presence = Presence(fast, ["training"], draining, Room(fast))
     presence.start()
@@ -65,6 +68,7 @@ def test_a_worker_registers_what_it_is(presence: Presence, shown: Shown) -> None
     assert worker["device_name"]
     assert (worker["queues"], worker["online"], worker["draining"]) == (["training"], True, False)
     assert worker["versions"] == find_versions()
+    assert worker["integrations"] == ["tensorboard", "wandb"]
     assert {"python", "torch", "transformers", "peft"} <= worker["versions"].keys()
 
 

@@ -27,7 +27,7 @@ SMALL = Machine("cpu-1-18", "cpu", 8.0)
 def register(sessions: Sessions, *machines: Machine, lease: float = 60) -> None:
     with transaction(sessions) as session:
         for machine in machines:
-            about = {"torch": "2.13"}, ["training"]
+            about = {"torch": "2.13"}, ["training"], ["wandb", "mlflow"]
             WorkerService(session).register(machine, *about, draining=False, disk_full=False, lease=lease)
 
 
@@ -40,6 +40,7 @@ def test_every_key_sees_all_workers(
     last = answer["items"][-1]
     facts = {"device": "cuda", "device_name": "NVIDIA L4", "memory_gb": 24.15, "queues": ["training"]}
     facts |= {"versions": {"torch": "2.13"}, "online": True, "draining": False, "disk_full": False, "busy": False}
+    facts |= {"integrations": ["mlflow", "wandb"]}
     assert facts.items() <= last.items()
     assert api.get("/workers", headers=as_project("other")).json() == answer
 

@@ -81,6 +81,7 @@ def supervised(**hyperparameters: Any) -> dict[str, Any]:
     return {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
 
 
+WANDB: Any = {"type": "wandb", "wandb": {"project": "cats"}}
 IN_METHOD = "method.supervised.hyperparameters"
 
 
@@ -119,6 +120,16 @@ IN_METHOD = "method.supervised.hyperparameters"
         ),
         ({"extra_body": {"tunewright": {"adapter": {"rank": 0}}}}, "tunewright.adapter.rank", "greater_than_equal"),
         ({"extra_body": {"tunewright": 3}}, "tunewright", "dict_type"),
+        ({"integrations": [{"type": "tensorboard"}]}, "integrations[0].type", "unsupported_integration"),
+        ({"integrations": [WANDB, {"type": "mlflow"}]}, "integrations[1].type", "unsupported_integration"),
+        ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations[0].wandb.project", "missing"),
+        ({"integrations": [WANDB, WANDB]}, "integrations", "integration_twice"),
+        ({"integrations": [WANDB] * 6}, "integrations", "too_long"),
+        (
+            {"extra_body": {"tunewright": {"integrations": [{"type": "mlflow", "mlflow": {}}]}}},
+            "tunewright.integrations[0].mlflow.experiment",
+            "missing",
+        ),
     ],
 )
 def test_refusals_name_the_field(

@@ -1,0 +1,297 @@
+"""Trackers fed by a worker: the real libraries in their real process; only a remote side that hangs is a stand-in."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.db.session import Sessions, transaction
+from app.domain.metric import MetricPoint
+from app.domain.spec import JobSpec
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim
+from app.jobs.service import JobService
+from tests.fixtures.tracked import read_events, read_mlflow, read_wandb
+from worker import tracker, trackers, tracking_process
+from worker.fence import Fence
+from worker.trackers import Trackers
+
+Take = Callable[..., Claim]
+Post = Callable[..., str]
+BOARD = {"type": "tensorboard"}
+MLFLOW = {"type": "mlflow", "mlflow": {"experiment": "cats"}}
+WANDB = {"type": "wandb", "wandb": {"project": "cats", "name": "first", "tags": ["a"]}}
+FIRST = [*[(step, {"loss": 1 / step, "learning_rate": 0.125}) for step in (1, 2, 3, 4)], (4, {"validation_loss": 0.5})]
+SECOND = [(3, {"loss": 0.25}), (4, {"loss": 0.5}), (5, {"loss": 0.75, "learning_rate": 0.5})]
+
+
+@pytest.fixture(autouse=True)
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of trackers on this machine; MLflow's URI."""
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    uri = f"file:{tmp_path}/mlruns"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    return uri
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "END_SECONDS", 1.0)
+    monkeypatch.setattr(tracker, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(tracker, "EVERY_SECONDS", 0.1)
+
+
+@pytest.fixture
+def begin(sessions: Sessions, tmp_path: Path) -> Iterator[Callable[[Claim], Trackers]]:
+    """An attempt's trackers; none of them outlives the test."""
+    begun: list[Trackers] = []
+
+    def start(held: Claim) -> Trackers:
+        with transaction(sessions) as session:
+            spec = JobSpec.model_validate(JobService(session).get(held.project_id, held.job_id).spec)
+        fence = Fence(sessions, held, 60, lambda: False)
+        begun.append(Trackers(fence, held, tmp_path / str(held.attempt), tmp_path / "kept"))
+        begun[-1].start(spec)
+        return begun[-1]
+
+    yield start
+    for each in begun:
+        for one in each._live:
+            one.give_up()
+
+
+def record(sessions: Sessions, held: Claim, start: int, values: list[tuple[int, dict[str, float]]]) -> None:
+    with transaction(sessions) as session:
+        own = AttemptService(session, held)
+        own.plan({}, 9, start)
+        points = [
+            MetricPoint(attempt=held.attempt, number=number, step=step, at="2026-01-05T10:12:13Z", values=each)
+            for number, (step, each) in enumerate(values, 1)
+        ]
+        own.record(points, None)
+
+
+def release(sessions: Sessions, held: Claim) -> None:
+    with transaction(sessions) as session:
+        AttemptService(session, held).release()
+
+
+def publish(sessions: Sessions, held: Claim) -> None:
+    with transaction(sessions) as session:
+        AttemptService(session, held).publish({}, [], None)
+
+
+def warnings(sessions: Sessions, held: Claim) -> list[dict[str, Any]]:
+    with transaction(sessions) as session:
+        events = JobService(session).jobs.events(held.project_id, held.job_id, 0, 1000)
+        return [event.data for event in events if event.type == "warned"]
+
+
+def test_tensorboard_gets_the_curve(
+    sessions: Sessions, post: Post, claim: Take, begin: Callable[[Claim], Trackers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an attempt measured beyond the step that the next one went on from does not count."""
+    monkeypatch.setattr(tracker, "PAGE_STEPS", 2)
+    post(integrations=[BOARD])
+    first = claim()
+    record(sessions, first, 0, FIRST)
+    release(sessions, first)
+    second = claim()
+    record(sessions, second, 2, SECOND)
+    own = begin(second)
+    own.settle(finished=True)
+    path = own.events_file()
+    assert path is not None
+    assert path.name == "tensorboard.tfevents"
+    assert read_events(path) == {
+        "loss": {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.5, 5: 0.75},
+        "learning_rate": {1: 0.125, 2: 0.125, 5: 0.5},
+    }
+    own.end(draining=False)
+    assert warnings(sessions, second) == []
+
+
+def test_mlflow_and_wandb_get_each_step_once_over_two_attempts(
+    sessions: Sessions, post: Post, claim: Take, begin: Callable[[Claim], Trackers], credentials: str, tmp_path: Path
+) -> None:
+    post(integrations=[MLFLOW, WANDB], name="my job", metadata={"team?": "support"})
+    first = claim()
+    own = begin(first)
+    record(sessions, first, 0, FIRST)
+    release(sessions, first)
+    own.end(draining=False)
+    [run] = read_mlflow(credentials, "cats")
+    loss = {1: 1.0, 2: 0.5, 3: 1 / 3, 4: 0.25}
+    assert run.curves["loss"] == loss
+    assert run.curves["validation_loss"] == {4: 0.5}
+    assert (run.status, run.name) == ("SCHEDULED", "my job")
+    assert (run.config["training.epochs"], run.config["metadata.team_"]) == ("1.0", "support")
+    [offline] = read_wandb(tmp_path / "kept" / "wandb", first.job_id)
+    assert offline.curves == run.curves
+    assert (offline.status, offline.name, offline.config["training"]["epochs"]) == (1, "first", 1.0)
+
+    second = claim()
+    own = begin(second)
+    record(sessions, second, 2, SECOND)
+    own.settle(finished=True)
+    publish(sessions, second)
+    own.end(draining=False)
+    [run] = read_mlflow(credentials, "cats")
+    assert run.curves["loss"] == loss | {5: 0.75}
+    assert run.status == "FINISHED"
+    # A folder of its own for each attempt, which knows of no other: it holds the curve as it is then.
+    [_, offline] = read_wandb(tmp_path / "kept" / "wandb", first.job_id)
+    assert offline.curves["loss"] == {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.5, 5: 0.75}
+    assert offline.status == 0
+    assert warnings(sessions, second) == []
+
+
+def test_a_tracking_process_that_dies_is_begun_anew(
+    quick: None,
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    begin: Callable[[Claim], Trackers],
+    credentials: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trackers, "END_SECONDS", 30.0)
+    post(integrations=[MLFLOW])
+    held = claim()
+    record(sessions, held, 0, FIRST)
+    own = begin(held)
+    until = time.monotonic() + 60
+    while "loss" not in (told := mlflow_curves(credentials)) or len(told["loss"]) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    process = own._live[0]._process
+    assert process is not None
+    os.kill(process._process.pid, signal.SIGKILL)
+    more = [(step, {"loss": 1 / step}) for step in (5, 6)]
+    record(sessions, held, 0, [*FIRST, *more])
+    own.settle(finished=True)
+    publish(sessions, held)
+    own.end(draining=False)
+    assert mlflow_curves(credentials)["loss"] == {step: 1 / step for step in range(1, 7)}
+    assert [warning["code"] for warning in warnings(sessions, held)] == ["tracker_failed"]
+
+
+def mlflow_curves(uri: str) -> Any:
+    try:
+        return next(iter(read_mlflow(uri, "cats"))).curves
+    except (AssertionError, StopIteration):
+        return {}
+
+
+@pytest.fixture
+def silent_server() -> Iterator[int]:
+    """Takes connections, and never says a word; its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("integration", [MLFLOW, WANDB], ids=["mlflow", "wandb"])
+def test_a_tracker_that_hangs_costs_a_bounded_time_and_one_warning(
+    integration: dict[str, Any],
+    quick: None,
+    silent_server: int,
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    begin: Callable[[Claim], Trackers],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = f"http://me:s3cret@127.0.0.1:{silent_server}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    post(integrations=[integration])
+    held = claim()
+    own = begin(held)
+    record(sessions, held, 0, FIRST)
+    began = time.monotonic()
+    own.settle(finished=True)
+    publish(sessions, held)
+    own.end(draining=False)
+    assert time.monotonic() - began < 5
+    [warning] = warnings(sessions, held)
+    assert warning["code"] == "tracker_failed"
+    assert integration["type"] in warning["text"]
+    assert "s3cret" not in warning["text"]
+
+
+def test_one_that_does_not_answer_while_the_job_trains_is_told_of_at_once(
+    quick: None,
+    silent_server: int,
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    begin: Callable[[Claim], Trackers],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracking_process, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_server}")
+    post(integrations=[MLFLOW])
+    held = claim()
+    own = begin(held)
+    until = time.monotonic() + 60
+    while not (told := warnings(sessions, held)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert "did not answer" in told[0]["text"]
+    release(sessions, held)
+    own.end(draining=True)
+
+
+def test_a_tracker_that_refuses_is_told_of_once_and_tried_again(
+    quick: None,
+    sessions: Sessions,
+    post: Post,
+    claim: Take,
+    begin: Callable[[Claim], Trackers],
+    credentials: str,
+    tmp_path: Path,
+) -> None:
+    blocked = tmp_path / "mlruns"
+    blocked.write_text("no folder")
+    post(integrations=[MLFLOW])
+    held = claim()
+    own = begin(held)
+    record(sessions, held, 0, FIRST)
+    until = time.monotonic() + 60
+    while not (told := warnings(sessions, held)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    blocked.unlink()
+    while "loss" not in mlflow_curves(credentials):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert warnings(sessions, held) == told
+    assert [warning["code"] for warning in told] == ["tracker_failed"]
+    release(sessions, held)
+    own.end(draining=True)
+
+
+def test_a_worker_that_lacks_it_says_so_and_trains(
+    sessions: Sessions, post: Post, claim: Take, begin: Callable[[Claim], Trackers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("WANDB_MODE")
+    post(integrations=[MLFLOW, WANDB])
+    held = claim()
+    own = begin(held)
+    own.settle(finished=True)
+    assert own.events_file() is None
+    told = warnings(sessions, held)
+    assert [warning["code"] for warning in told] == ["integration_unavailable"] * 2
+    assert "MLFLOW_TRACKING_URI" in told[0]["text"]
+    assert "WANDB_API_KEY" in told[1]["text"]

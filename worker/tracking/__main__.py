@@ -1,0 +1,94 @@
+"""The tracking process: `python -m worker.tracking`, with the credentials of one tracker. See `protocol`."""
+
+import importlib
+import os
+import queue
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from typing import Final
+
+from app.domain.job import JobState
+from worker.tracking.protocol import Answer, Close, Done, Failed, Heard, Open, Steps, parse_heard
+from worker.tracking.run import Run
+
+RUNS: Final = {
+    "wandb": ("worker.tracking.wandb_run", "WandbRun"),
+    "mlflow": ("worker.tracking.mlflow_run", "MlflowRun"),
+    "tensorboard": ("worker.tracking.tensorboard_file", "TensorboardFile"),
+}
+"""Only the one that is asked for is imported."""
+ORPHAN_SECONDS: Final = 30.0
+"""For the last words of a process whose worker is gone, and which nobody ends any more."""
+MAX_CHARS: Final = 300
+SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET")
+IN_A_URL: Final = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+class Channel:
+    """Owns the process's stdin and stdout. Whatever else prints to stdout lands in stderr, the log."""
+
+    def __init__(self) -> None:
+        self._said = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def hear(self) -> Heard | None:
+        """None when the worker is gone."""
+        line = self._lines.get()
+        return None if line is None else parse_heard.validate_json(line)
+
+    def answer(self, answer: Answer) -> None:
+        self._said.write(answer.model_dump_json() + "\n")
+        self._said.flush()
+
+    def _listen(self) -> None:
+        """In a thread, since a tracker may hang while the worker dies."""
+        for line in sys.stdin.buffer:
+            self._lines.put(line)
+        self._lines.put(None)
+        end = threading.Timer(ORPHAN_SECONDS, os._exit, [1])
+        end.daemon = True
+        end.start()
+
+
+def main() -> None:
+    channel = Channel()
+    run: Run | None = None
+    while True:
+        heard = channel.hear()
+        try:
+            match heard:
+                case Open():
+                    module, name = RUNS[heard.integration.type]
+                    run = getattr(importlib.import_module(module), name)(heard)
+                    channel.answer(Done(last_step=run.last_step))
+                case Steps():
+                    assert run is not None
+                    run.log(heard.steps)
+                    channel.answer(Done())
+                case Close() | None:
+                    if run is not None:
+                        run.close(heard.state if heard else JobState.queued)
+                    if heard is not None:
+                        channel.answer(Done())
+                    return
+        except Exception as error:
+            traceback.print_exc()
+            channel.answer(Failed(why=without_secrets(f"{type(error).__name__}: {error}", os.environ)))
+            os._exit(1)  # A library's own end may wait for the tracker.
+
+
+def without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    """Trackers put what they were given into what they say, and users read it."""
+    for name, value in environment.items():
+        if value and SECRET.search(name):
+            text = text.replace(value, "…")
+    return IN_A_URL.sub("", " ".join(text.split()))[:MAX_CHARS]
+
+
+if __name__ == "__main__":
+    main()
