@@ -70,6 +70,8 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     losses = again.pop("row_losses.csv").decode().splitlines()
     assert (losses[0], len(losses)) == ("line,num_labelled_tokens,loss,step", 13)
+    steps = again.pop("step_metrics.csv").decode().splitlines()
+    assert (steps[0].split(",")[:2], len(steps)) == (["step", "train_loss"], 4)
     assert files == again
     type_in("jobs", "delete", job["id"])
     assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr

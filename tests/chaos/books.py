@@ -183,7 +183,7 @@ def fold(told: Sequence[tuple[int, int, int]], rewinds: Mapping[int, int]) -> li
     return steps
 
 
-BESIDE = ("adapter.tar", "row_losses.csv")
+BESIDE = ("adapter.tar", "row_losses.csv", "step_metrics.csv")
 """What a job makes beside its adapter's files."""
 
 

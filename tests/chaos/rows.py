@@ -33,7 +33,7 @@ from tests.chaos.sight import find_work, look
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.users import MODEL, Users
 
-SCALE = 66.0
+SCALE = 40.0
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
 DAY_SECONDS = 86_400
@@ -120,7 +120,7 @@ class Rows:
         """Postgres is away for many leases while a job trains; Redis starts anew meanwhile, again and again."""
         self.bring_back_workers()
         self.until(lambda: all(self.sight(id).is_final for id in self.two_long), "what was lost has ended")
-        id = self.post_held(steps=STEPS_AWAY, step_ms=25)
+        id = self.post_held(steps=STEPS_AWAY, step_ms=40)
         self.until(lambda: self.is_training(id) and self.newest_live(id) > 0, "it trains, and shows itself")
         began = time.monotonic()
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
@@ -164,6 +164,7 @@ class Rows:
         self.until(lambda: not worker.is_running(), "the worker has gone", DRAIN_SECONDS + LATE_GOING_SECONDS)
         gone = time.monotonic() - began
         self.stack.start_server(self.stack.postgres)
+        self.until(lambda: look(self.stack.sessions), "Postgres answers")
         self.release(id)
         self.until(lambda: self.sight(id).is_final, "it has ended elsewhere")
         assert (self.sight(id).attempt, self.count(id, "attempt_lost")) == (2, 1)

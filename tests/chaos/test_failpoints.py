@@ -18,6 +18,13 @@ from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
 from app.keys.service import KeyService
 from tests.chaos.kept_stack import KeptStack
+from tests.chaos.openai_cases import (
+    create_fine_tuning_job,
+    create_upload,
+    delete_file,
+    delete_model,
+    pause_fine_tuning_job,
+)
 from tests.chaos.server_cases import (
     add_model,
     cancel_job,
@@ -70,7 +77,7 @@ Case = Callable[[Stage, str], None]
 CASES: dict[str, Case] = {
     **dict.fromkeys(("claim", "enter_phase", "read_inputs", "start_training", "plan", "start", "tell"), in_worker),
     **dict.fromkeys(("record", "heartbeat", "store_file", "save_checkpoint"), in_worker),
-    **dict.fromkeys(("open_spool", "keep_log", "read_state", "publish"), in_worker),
+    **dict.fromkeys(("open_spool", "keep_log", "read_state", "read_curves", "publish"), in_worker),
     **dict.fromkeys(("start_tokenizing", "keep_nf4", "keep_parity", "name_checkpoint"), in_child),
     **dict.fromkeys(("complete_result", "complete_reports"), in_child),
     **{case.__name__: case for case in (fail, release, let_go, read_adapter, give_up_checkpoint)},
@@ -88,6 +95,8 @@ CASES: dict[str, Case] = {
     **{case.__name__: case for case in (post_webhook, forget_deliveries)},
     **{case.__name__: case for case in (post_job, pause_job, retry_job, cancel_job, find_caller)},
     **{case.__name__: case for case in (delete_job, clean_dataset, delete_dataset, delete_adapter)},
+    **{case.__name__: case for case in (create_fine_tuning_job, pause_fine_tuning_job, create_upload)},
+    **{case.__name__: case for case in (delete_file, delete_model)},
     **dict.fromkeys(("stream_job", "follow"), watch),
     **{case.__name__: case for case in (relay, remind, sweep)},
     **dict.fromkeys(("collect", "delete_object"), collect),
@@ -150,6 +159,7 @@ ELSEWHERE = {
     "needs a GPU": {"ask_gpu"},
     "needs a lack of memory": {"replan"},
     "killed along with add_model and with pause_job": {"remove_model", "resume_job"},
+    "killed along with pause_fine_tuning_job": {"resume_fine_tuning_job", "cancel_fine_tuning_job"},
     "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
     "by chance a heartbeat or another write comes first": {"take_up_again"},
 }

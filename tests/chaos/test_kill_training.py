@@ -138,7 +138,7 @@ def kill_at_random(request: Request, moments: random.Random) -> None:
 def assert_whole(checkpoint: Path) -> None:
     files: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())["files"]
     found = {path.name: path.read_bytes() for path in checkpoint.iterdir() if path.name != "manifest.json"}
-    assert found.keys() >= {"trainable.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"}
+    assert found.keys() >= {"adapter_model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"}
     assert files == {
         name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in found.items()
     }, f"{checkpoint.name} is torn"

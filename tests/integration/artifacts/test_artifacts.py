@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fastapi.testclient import TestClient
 
@@ -14,6 +15,7 @@ from app.storage import Storage
 from tests.integration.adapters.conftest import FILES, Published, add_job
 
 Publish = Callable[..., Published]
+OF_EACH_ANSWER = {"x-request-id", "openai-processing-ms"}
 
 
 def test_the_list_of_a_job_and_the_bytes_of_each(api: TestClient, publish: Publish) -> None:
@@ -46,6 +48,11 @@ def test_ranges_of_an_artifact(api: TestClient, publish: Publish) -> None:
     assert api.get(weights["url"], headers={"If-None-Match": f'"{weights["sha256"]}"'}).status_code == 304
 
 
+def told(answer: Any) -> dict[str, str]:
+    """Its headers, but for what each answer has of its own."""
+    return {name: value for name, value in answer.headers.items() if name not in OF_EACH_ANSWER}
+
+
 def test_head_tells_what_get_would_and_sends_no_bytes(
     api: TestClient, publish: Publish, settings: Settings, project_id: str
 ) -> None:
@@ -59,9 +66,9 @@ def test_head_tells_what_get_would_and_sends_no_bytes(
         f"{adapter}/files/README.md",
         f"/datasets/{dataset}/content",
     ):
-        whole, head = api.get(url), api.head(url)
-        assert (head.status_code, head.content, head.headers) == (200, b"", whole.headers), url
-        assert api.head(url, headers={"Range": "bytes=0-0"}).headers == whole.headers
+        whole, head, part = api.get(url), api.head(url), api.head(url, headers={"Range": "bytes=0-0"})
+        assert (head.status_code, head.content) == (200, b""), url
+        assert told(head) == told(whole) == told(part)
         assert api.head(url, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
     assert api.head("/artifacts/art-1/content").status_code == 404
     assert api.head(artifacts[0]["url"], headers={"Authorization": "Bearer none"}).status_code == 401
