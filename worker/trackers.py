@@ -31,7 +31,7 @@ LEFT: Final = "The training does not depend on it, and GET /jobs/{id}/metrics ha
 
 class Trackers:
     def __init__(self, fence: Fence, claim: Claim, folder: Path, kept: Path) -> None:
-        """`kept` is for what outlasts the attempt: the folders of wandb's offline runs."""
+        """`kept` is for what outlasts the attempt: `wandb`, with the folders of offline runs."""
         self._fence, self._claim = fence, claim
         self._folder, self._kept = folder / "trackers", kept
         self._live: list[Tracker] = []

@@ -111,7 +111,7 @@ def environment(type: IntegrationType, folder: Path, kept: Path) -> dict[str, st
     own = {name: value for name, value in os.environ.items() if name.startswith(ITS_OWN[type]) and value}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     # What a run that is not sent writes is the very thing that is wanted; otherwise it is scratch.
-    where = kept / "wandb" if own.get("WANDB_MODE") == "offline" else folder
+    where = kept if own.get("WANDB_MODE") == "offline" else folder
     if type == "wandb" and "WANDB_DIR" not in own:
         where.mkdir(parents=True, exist_ok=True)
         own["WANDB_DIR"] = str(where)

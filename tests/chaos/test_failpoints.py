@@ -64,6 +64,7 @@ from tests.chaos.worker_cases import (
     release,
     renew_inspection,
     sign_of_life,
+    track,
 )
 from tests.conftest import own_database
 from tests.fixtures.failpoints import failpoints, request_steps, sources
@@ -78,6 +79,7 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("claim", "enter_phase", "read_inputs", "start_training", "plan", "start", "tell"), in_worker),
     **dict.fromkeys(("record", "heartbeat", "store_file", "save_checkpoint"), in_worker),
     **dict.fromkeys(("open_spool", "keep_log", "read_state", "read_curves", "publish"), in_worker),
+    **dict.fromkeys(("start_tracking", "feed_tracker"), track),
     **dict.fromkeys(("start_tokenizing", "keep_nf4", "keep_parity", "name_checkpoint"), in_child),
     **dict.fromkeys(("complete_result", "complete_reports"), in_child),
     **{case.__name__: case for case in (fail, release, let_go, read_adapter, give_up_checkpoint)},

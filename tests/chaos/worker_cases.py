@@ -15,6 +15,16 @@ def in_worker(stage: Stage, step: str) -> None:
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == (1 if step in ("claim", "publish") else 2)
 
 
+def track(stage: Stage, step: str) -> None:
+    """The worker dies over the file that TensorBoard reads: an attempt that follows makes it."""
+    with stage.stack.paused("training"):
+        job = stage.post(integrations=[{"type": "tensorboard"}])
+        stage.arm(step)
+    kinds = stage.end(job.id, step)
+    assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 2
+    assert "tensorboard.tfevents" in {artifact.path for artifact in stage.client.artifacts(job.id)}
+
+
 def in_child(stage: Stage, step: str) -> None:
     """The training process dies, twice: two failures of the job's own, which its retries allow."""
     shutil.rmtree(stage.stack.cache, ignore_errors=True)

@@ -42,7 +42,7 @@ def test_a_process_sees_its_own_trackers_variables_alone(tmp_path: Path) -> None
 
 def test_an_offline_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert environment("wandb", tmp_path / "own", tmp_path / "kept")["WANDB_DIR"] == str(tmp_path / "kept/wandb")
+    assert environment("wandb", tmp_path / "own", tmp_path / "kept")["WANDB_DIR"] == str(tmp_path / "kept")
     monkeypatch.setenv("WANDB_DIR", "/mine")
     assert environment("wandb", tmp_path / "own", tmp_path / "kept")["WANDB_DIR"] == "/mine"
 

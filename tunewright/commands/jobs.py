@@ -9,7 +9,7 @@ import typer
 
 from tunewright import Client, Job, TunewrightError
 from tunewright.commands.options import AsJson, Limit
-from tunewright.commands.spec import build_spec, pairs
+from tunewright.commands.spec import build_spec, pairs, trackers
 from tunewright.display import clean, console, instant, notes, print_facts, print_json, print_table
 from tunewright.follow import follow, spoken, time_left
 
@@ -45,6 +45,9 @@ def create(
     skip_bad_rows: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Leave out bad rows, up to this share of them all.")
     ] = None,
+    wandb: Annotated[str | None, typer.Option(metavar="PROJECT", help="Pass curves on to Weights & Biases.")] = None,
+    mlflow: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Pass curves on to MLflow.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Make an event file for TensorBoard.")] = False,
     name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Ends the fine-tuned model's name.")] = None,
     metadata: Metadata = None,
@@ -61,6 +64,7 @@ def create(
         "init_from": init_from,
         "validation_split": validation_split,
         "on_bad_rows": {"action": "skip", "max_share": skip_bad_rows} if skip_bad_rows is not None else None,
+        "integrations": trackers(wandb, mlflow, tensorboard) or None,
         "name": name,
         "suffix": suffix,
         "metadata": pairs(metadata) or None,

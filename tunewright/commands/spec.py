@@ -46,3 +46,13 @@ def pairs(words: Sequence[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"{word!r} is not KEY=VALUE")
         found[key] = value
     return found
+
+
+def trackers(wandb: str | None, mlflow: str | None, tensorboard: bool) -> list[dict[str, Any]]:
+    """A spec's `integrations`."""
+    named = [
+        {"type": "wandb", "wandb": {"project": wandb}} if wandb else None,
+        {"type": "mlflow", "mlflow": {"experiment": mlflow}} if mlflow else None,
+        {"type": "tensorboard"} if tensorboard else None,
+    ]
+    return [each for each in named if each is not None]

@@ -134,7 +134,7 @@ def test_mlflow_and_wandb_get_each_step_once_over_two_attempts(
     assert run.curves["validation_loss"] == {4: 0.5}
     assert (run.status, run.name) == ("SCHEDULED", "my job")
     assert (run.config["training.epochs"], run.config["metadata.team_"]) == ("1.0", "support")
-    [offline] = read_wandb(tmp_path / "kept" / "wandb", first.job_id)
+    [offline] = read_wandb(tmp_path / "kept", first.job_id)
     assert offline.curves == run.curves
     assert (offline.status, offline.name, offline.config["training"]["epochs"]) == (1, "first", 1.0)
 
@@ -148,7 +148,7 @@ def test_mlflow_and_wandb_get_each_step_once_over_two_attempts(
     assert run.curves["loss"] == loss | {5: 0.75}
     assert run.status == "FINISHED"
     # A folder of its own for each attempt, which knows of no other: it holds the curve as it is then.
-    [_, offline] = read_wandb(tmp_path / "kept" / "wandb", first.job_id)
+    [_, offline] = read_wandb(tmp_path / "kept", first.job_id)
     assert offline.curves["loss"] == {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.5, 5: 0.75}
     assert offline.status == 0
     assert warnings(sessions, second) == []

@@ -1,0 +1,50 @@
+"""A job whose curve goes to every tracker, through the running stack."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import ROOT, Stack, environment
+from tests.fixtures.tracked import read_events, read_mlflow, read_wandb
+from tunewright import Client
+
+
+def test_a_curve_goes_to_every_tracker(
+    stack: Stack, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"prompt": f"Cat {n}", "completion": f" mat {n % 3}."}) for n in range(16)))
+    given: list[Any] = ["--model", "tiny", "--dataset", rows, "--max-steps", 4, "--batch-size", 4, "--rank", 4]
+    given += ["--validation-split", 0.25, "--wandb", "cats", "--mlflow", "tracked", "--tensorboard", "--name", "mine"]
+    command = [sys.executable, "-m", "tunewright", "jobs", "create", *map(str, given), "--json"]
+    env = environment(stack.data) | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=120)
+    id = json.loads(done.stdout)["id"]
+    job = client.wait(id)
+    assert job.state == "succeeded", client.logs(id)
+    assert [each["type"] for each in job.spec["integrations"]] == ["wandb", "mlflow", "tensorboard"]
+
+    points = list(client.metrics(id))
+    curves = {name: {} for point in points for name in point.values}
+    for point in points:
+        for name, value in point.values.items():
+            curves[name][point.step] = value
+    assert len(curves["loss"]) == 4
+    assert curves["validation_loss"]
+    [run] = [run for run in read_mlflow(f"file:{stack.data}/mlruns", "tracked") if run.config["name"] == "mine"]
+    assert (run.curves, run.status, run.name) == (curves, "FINISHED", "mine")
+    [run] = read_wandb(stack.data, id)
+    assert (run.curves, run.status, run.name) == (curves, 0, "mine")
+    assert run.config["training"]["max_steps"] == 4
+    folder = client.download_artifacts(id, tmp_path / "results")
+    read = read_events(folder / "tensorboard.tfevents")
+    assert read.keys() == curves.keys()
+    for name, curve in curves.items():
+        assert read[name].keys() == curve.keys()
+        assert all(abs(read[name][step] - value) <= 1e-6 * abs(value) for step, value in curve.items())
+    assert not [event for event in client.events(id) if event.type == "warned"]
