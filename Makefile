@@ -36,8 +36,9 @@ SOAK_MINUTES ?= 30
 soak: $(VENV)/installed  ## train through half an hour without PostgreSQL, while Redis starts anew all the time
 	$(BIN)/python -m tests.chaos.soak --minutes $(SOAK_MINUTES) --out benchmarks/results/soak.json
 
-fuzz: $(VENV)/installed  ## 100,000 random steps through the life of jobs, 100,000 malformed datasets (the suite: a few)
+fuzz: $(VENV)/installed  ## 100,000 random steps through the life of jobs, 100,000 malformed datasets, 20,000 requests by Schemathesis (the suite: a few)
 	$(BIN)/python -m tests.fuzz
+	$(BIN)/python -m tests.fuzz.faces --output benchmarks/results/faces.json
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture

@@ -161,8 +161,8 @@ class Client:
         params: dict[str, Any] = {
             "state": state,
             "model": model,
-            "created_after": created_after and created_after.isoformat(),
-            "created_before": created_before and created_before.isoformat(),
+            "created_after": created_after and created_after.astimezone().isoformat(),
+            "created_before": created_before and created_before.astimezone().isoformat(),
         }
         params |= {f"metadata[{key}]": value for key, value in metadata.items()}
         return map(Job.read, self._transport.pages("jobs", params=params))

@@ -112,7 +112,7 @@ async def upload_dataset(
     "",
     status_code=201,
     summary="Upload a dataset as the body itself",
-    openapi_extra=BODY,
+    openapi_extra={"requestBody": BODY["requestBody"] | {"required": False}},  # without one, the file is empty
     responses=problems(BadRequest, BadDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
 )
 async def put_dataset(

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from app.db.tables import Job
 from app.domain.job import JobState
@@ -38,6 +40,7 @@ from app.web.problems import problems
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 METADATA = re.compile(r"metadata\[(.{1,64})\]")
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 SPEC_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -46,12 +49,24 @@ SPEC_BODY: dict[str, Any] = {
 }
 
 
+def _written_out(value: object) -> object:
+    """Not a bare number, which pydantic would take for seconds since 1970, nor a time of nobody's clock."""
+    if isinstance(value, str) and not INSTANT.fullmatch(value):
+        raise PydanticCustomError(
+            "not_rfc_3339", "Write the instant by RFC 3339, with its offset: 2026-01-05T10:12:13Z."
+        )
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_written_out)]
+
+
 def get_filter(
     request: Request,
     state: Annotated[list[JobState] | None, Query(description="Only jobs in this state; may be repeated.")] = None,
     model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,
-    created_after: Annotated[datetime | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
-    created_before: Annotated[datetime | None, Query(description="Only jobs posted earlier.")] = None,
+    created_after: Annotated[Instant | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
+    created_before: Annotated[Instant | None, Query(description="Only jobs posted earlier.")] = None,
 ) -> JobFilter:
     """Also `metadata[key]=value`, which may be repeated."""
     pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]

@@ -48,6 +48,7 @@ FORM: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file", "purpose"],
+                    "dependentRequired": {ANCHOR: [SECONDS], SECONDS: [ANCHOR]},
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "The rows, as JSON Lines."},
                         "purpose": {"type": "string", "enum": ["fine-tune"]},

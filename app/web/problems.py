@@ -12,10 +12,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import Conflict, FieldError, NotFound, RangeNotSatisfiable, TunewrightError, Unauthorized
 
 log = structlog.get_logger()
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class FieldProblem(BaseModel):
@@ -132,8 +134,19 @@ def _invalid_request(request: Request, error: RequestValidationError) -> Problem
 def _starlettes(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 404:
         return _ours(request, NotFound())
+    if error.status_code == 405:
+        return Problem(405, "method_not_allowed", str(error.detail), headers={"Allow": ", ".join(_allowed(request))})
     code = HTTPStatus(error.status_code).name.lower()
     return Problem(error.status_code, code, str(error.detail), headers=error.headers or {})
+
+
+def _allowed(request: Request) -> list[str]:
+    """What the path can be asked; the framework tells only of the first of its routes."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    routes = request.app.routes
+    return [
+        method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]
 
 
 def _unstorable(request: Request, error: DataError) -> Problem:

@@ -20,8 +20,8 @@ NATIVE: Final[Rules] = (
     (r"DELETE /datasets/{id}", {"path.id": "spare_datasets"}),
     (r"POST .*/previews", {"body.base_model": "models"}),
     (r"POST .*/overlaps", {"body.validation_dataset_id": "datasets"}),
-    (r"GET .*/previews/{preview_id}", {"path.id": "first_datasets", "path.preview_id": "previews"}),
-    (r"GET .*/overlaps/{overlap_id}", {"path.id": "first_datasets", "path.overlap_id": "overlaps"}),
+    (r"GET .*/previews/{preview_id}", {"path.id": "studied_datasets", "path.preview_id": "previews"}),
+    (r"GET .*/overlaps/{overlap_id}", {"path.id": "studied_datasets", "path.overlap_id": "overlaps"}),
     (r"\w+ /uploads/{id}", {"path.id": "uploads"}),
     (r"POST /uploads/{id}/complete", {"path.id": "whole_uploads", "body.part_ids[*]": "parts"}),
     (r"POST /uploads/{id}/cancel", {"path.id": "spare_uploads"}),
@@ -39,6 +39,7 @@ NATIVE: Final[Rules] = (
     (r"GET /models/{name}", {"path.name": "models"}),
     (r"(POST|PATCH) /webhooks", {"body.url": "receivers"}),
     (r"\w+ /webhooks/{id}", {"path.id": "webhooks"}),
+    (r"PATCH /webhooks/{id}", {"path.id": "changing_webhooks"}),
     (r"DELETE /webhooks/{id}", {"path.id": "spare_webhooks"}),
     (r"\w+ .*/deliveries/{delivery_id}", {"path.id": "first_webhooks", "path.delivery_id": "deliveries"}),
 )

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,18 +23,13 @@ from benchmarks import machine
 from tests.acceptance.conftest import ROOT, start_stack, stop_stack
 from tests.fixtures.receiver import Receiver
 from tests.fixtures.tiny_models import build_tiny_model
-from tests.fuzz import tally
+from tests.fuzz import hooks
 from tests.fuzz.bindings import NATIVE, OPENAI, Rules, configure
-from tests.fuzz.supply import Supply, make_supply
+from tests.fuzz.supply import Supply, cancel_all, make_supply
 
-CHECKS: Final = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_headers_conformance",
-    "response_schema_conformance",
-)
-PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
+UNCHECKED: Final = "positive_data_acceptance"
+"""Of all that it can check: a document cannot tell which ids are there and what fits together."""
+PHASES: Final = ("examples", "coverage", "fuzzing")
 COUNTED: Final = re.compile(r"([\d,]+) generated")
 LINKS: Final = re.compile(r"(\d+) covered / (\d+) selected")
 SLOW: Final = "/jobs/{id}/stream"
@@ -62,45 +57,74 @@ class Server(NamedTuple):
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60)
 
 
-def check_face(
-    server: Server, face: Face, supply: Supply, folder: Path, examples: int, seed: int, phases: Sequence[str] = PHASES
-) -> dict[str, Any]:
-    """What Schemathesis says of a face, in numbers; its own words are in the log in the folder."""
+class Effort(NamedTuple):
+    examples: int
+    """At most, of each operation in each phase."""
+    seconds: int
+    """Of following links."""
+    phases: Sequence[str] = PHASES
+    """Besides that."""
+
+
+def check_face(server: Server, face: Face, supply: Supply, folder: Path, effort: Effort, seed: int) -> dict[str, Any]:
+    """What Schemathesis says of a face, in numbers; its own words are in two logs in the folder."""
     document = httpx.get(server.url + face.document).json()
     settings = configure(face.rules, document, supply, folder / f"{face.name}.toml")
-    counted, log = folder / f"{face.name}.json", folder / f"{face.name}.log"
-    command = [
-        str(Path(sys.executable).with_name("st")), "--config-file", str(settings),
-        "run", f"{server.url}{face.document}", "--header", f"Authorization: Bearer {server.key}",
-        "--checks", ",".join(CHECKS), "--phases", ",".join(phases), "--max-examples", str(examples),
-        "--seed", str(seed), "--continue-on-failure", "--request-timeout", "60",
-        "--generation-database", "none", "--no-color",
-    ]  # fmt: skip
-    command += ["--exclude-path", SLOW] if SLOW in document["paths"] else []
+    asked = ["--config-file", str(settings), "run", f"{server.url}{face.document}", "--seed", str(seed)]
+    asked += ["--header", f"Authorization: Bearer {server.key}"]
+    asked += ["--exclude-path", SLOW] if SLOW in document["paths"] else []
+    alone = ["--phases", ",".join(effort.phases), "--max-examples", str(effort.examples)]
+    linked = ["--phases", "stateful", "--max-time", str(effort.seconds)]
+    ran = [
+        run_schemathesis([*asked, *more], folder / f"{face.name}-{name}")
+        for name, more in (("requests", alone), ("links", linked))
+    ]
+    return {"face": face.name} | summarize(document, ran)
+
+
+class Ran(NamedTuple):
+    exit: int
+    said: str
+    counted: dict[str, dict[str, Any]]
+
+
+def run_schemathesis(asked: Sequence[str], place: Path) -> Ran:
+    """`place` with the ending `.log` for what it says."""
+    counted, log = place.with_suffix(".json"), place.with_suffix(".log")
     counted.unlink(missing_ok=True)
-    environment = os.environ | {"SCHEMATHESIS_HOOKS": tally.__file__, tally.TALLY: str(counted)}
+    command = [
+        str(Path(sys.executable).with_name("st")), *asked, "--checks", "all", "--exclude-checks", UNCHECKED,
+        "--continue-on-failure", "--request-timeout", "60", "--generation-database", "none", "--no-color",
+    ]  # fmt: skip
+    environment = os.environ | {"SCHEMATHESIS_HOOKS": hooks.__file__, hooks.TALLY: str(counted)}
     with log.open("w", encoding="utf-8") as lines:
-        status = subprocess.run(command, cwd=folder, env=environment, stdout=lines, stderr=subprocess.STDOUT).returncode
+        exit = subprocess.run(
+            command, cwd=place.parent, env=environment, stdout=lines, stderr=subprocess.STDOUT
+        ).returncode
     said = log.read_text(encoding="utf-8")
     assert counted.exists(), said
-    return {"face": face.name, "exit": status} | summarize(document, said, json.loads(counted.read_text()))
+    return Ran(exit, said, json.loads(counted.read_text()))
 
 
-def summarize(document: Mapping[str, Any], said: str, counted: Mapping[str, Any]) -> dict[str, Any]:
-    statuses: dict[str, dict[str, int]] = counted["statuses"]
-    totals = Counter[str]()
-    for found in statuses.values():
-        totals.update(found)
+def summarize(document: Mapping[str, Any], ran: Sequence[Ran]) -> dict[str, Any]:
+    statuses, links, totals = defaultdict[str, Counter[str]](Counter), Counter[str](), Counter[str]()
+    for each in ran:
+        links.update(each.counted["links"])
+        for name, found in each.counted["statuses"].items():
+            statuses[name].update(found)
+            totals.update(found)
     names = [f"{method.upper()} {path}" for path, ways in document["paths"].items() if path != SLOW for method in ways]
-    links = LINKS.search(said)
+    known = [int(found[2]) for each in ran if (found := LINKS.search(each.said))]
+    generated = [count for each in ran for count in COUNTED.findall(each.said)[-1:]]
     return {
-        "cases": max((int(count.replace(",", "")) for count in COUNTED.findall(said)), default=0),
-        "operations": len(names),
+        "exit": max(each.exit for each in ran),
+        "cases": sum(int(count.replace(",", "")) for count in generated),
         "statuses": dict(sorted(totals.items())),
-        "links": int(links[2]) if links else 0,
-        "links_followed": len(counted["links"]),
-        "transitions": sum(counted["links"].values()),
-        "succeeded": {name: share_of_successes(statuses.get(name, {})) for name in names},
+        "operations": len(names),
+        "links": max(known, default=0),
+        "links_followed": len(links),
+        "transitions": links.total(),
+        "succeeded": {name: share_of_successes(statuses[name]) for name in names},
     }
 
 
@@ -113,7 +137,7 @@ def never_succeeded(face: Mapping[str, Any]) -> list[str]:
     return [name for name, share in face["succeeded"].items() if share.startswith("0 ") and name not in NEVER]
 
 
-def check(faces: Sequence[Face], examples: int, seed: int, reports: Path) -> list[dict[str, Any]]:
+def check(faces: Sequence[Face], effort: Effort, seed: int, reports: Path) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="tunewright-fuzz-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         stack = start_stack(
@@ -128,8 +152,9 @@ def check(faces: Sequence[Face], examples: int, seed: int, reports: Path) -> lis
                 found = []
                 for face in faces:
                     with server.connect() as http:
+                        cancel_all(http)
                         supply = make_supply(http, receiver.url, NUM, NUM)
-                    found.append(check_face(server, face, supply, reports, examples, seed))
+                    found.append(check_face(server, face, supply, reports, effort, seed))
                 return found
         finally:
             stop_stack(stack)
@@ -138,6 +163,7 @@ def check(faces: Sequence[Face], examples: int, seed: int, reports: Path) -> lis
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=200, help="at most, of each operation in each phase")
+    parser.add_argument("--seconds", type=int, default=240, help="of following links, on each face")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faces", nargs="+", default=[face.name for face in FACES], help="native, openai")
     parser.add_argument("--reports", type=Path, help="folder for what Schemathesis says; a new temporary one")
@@ -145,7 +171,7 @@ def main() -> int:
     given = parser.parse_args()
     reports = given.reports or Path(tempfile.mkdtemp(prefix="tunewright-faces-"))
     chosen = [face for face in FACES if face.name in given.faces]
-    faces = check(chosen, given.examples, given.seed, reports)
+    faces = check(chosen, Effort(given.examples, given.seconds), given.seed, reports)
     result = {
         "machine": machine.describe(),
         "seed": given.seed,
@@ -154,7 +180,7 @@ def main() -> int:
     }
     print(json.dumps(result, indent=1))
     for face in faces:
-        print(f"{face['face']}: exit {face['exit']}, see {reports / face['face']}.log; {never_succeeded(face)}")
+        print(f"{face['face']}: exit {face['exit']}, see {reports}; nothing ever succeeded at {never_succeeded(face)}")
     if given.output:
         given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return int(any(face["exit"] or never_succeeded(face) for face in faces))

@@ -17,6 +17,8 @@ TOO_MUCH: Final = {"min_memory_gb": 10_000}
 """No worker has so much: a job that wants it waits, and can be paused, resumed and cancelled."""
 RANGES: Final = ["bytes=0-9", "bytes=-5", "bytes=20-", "bytes=99999999-"]
 
+UNFINISHED: Final = ("queued", "running", "pausing", "paused")
+
 Supply = dict[str, list[str]]
 
 
@@ -56,10 +58,11 @@ def make_uploads(http: httpx.Client, num: int, num_spare: int) -> Supply:
 
 
 def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) -> Supply:
-    """Trained jobs and all that came of them, and what was asked of the first dataset."""
+    """Trained jobs and all that came of them, and what was asked of a dataset."""
     trained = [post_job(http, dataset) for dataset in datasets]
     spare = [post_job(http, datasets[0]) for _ in range(num_spare)]
-    study = f"/datasets/{datasets[0]}"
+    studied = upload(http, ROWS)
+    study = f"/datasets/{studied}"
     preview = ask(http, "POST", f"{study}/previews", json={"base_model": "tiny"})["id"]
     overlap = ask(http, "POST", f"{study}/overlaps", json={"validation_dataset_id": datasets[-1]})["id"]
     for job in (*trained, *spare):
@@ -77,7 +80,7 @@ def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) ->
         "adapter_files": [file["path"] for file in ask(http, "GET", f"/adapters/{adapters[0]}")["files"]],
         "artifacts": [artifact["id"] for job in trained for artifact in items(http, f"/jobs/{job}/artifacts")],
         "files": [*datasets, *(file for job in openai[: len(trained)] for file in job["result_files"])],
-        "first_datasets": [datasets[0]],
+        "studied_datasets": [studied],
         "previews": [preview],
         "overlaps": [overlap],
         "first_jobs": [trained[0]],
@@ -91,13 +94,14 @@ def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) ->
 
 def make_webhooks(http: httpx.Client, receiver: str, num: int, num_spare: int) -> Supply:
     """`first_webhooks` has told something."""
-    hooks = [ask(http, "POST", "/webhooks", json={"url": receiver})["id"] for _ in range(num + num_spare)]
+    hooks = [ask(http, "POST", "/webhooks", json={"url": receiver})["id"] for _ in range(num + num_spare + 1)]
     tests = [ask(http, "POST", f"/webhooks/{hooks[0]}/test")["id"] for _ in range(num)]
     for id in tests:
         wait(http, f"/webhooks/{hooks[0]}/deliveries/{id}", "state", {"delivered"})
     return {
         "webhooks": hooks[:num],
-        "spare_webhooks": hooks[num:],
+        "changing_webhooks": hooks[num : num + 1],
+        "spare_webhooks": hooks[num + 1 :],
         "first_webhooks": hooks[:1],
         "deliveries": tests,
     }
@@ -109,9 +113,18 @@ def upload(http: httpx.Client, data: bytes) -> str:
 
 
 def post_job(http: httpx.Client, dataset: str, resources: dict[str, int] | None = None) -> str:
-    spec = {"base_model": "tiny", "dataset_id": dataset, "method": "lora", "training": TRAINING}
+    """Claimed before all others."""
+    spec = {"base_model": "tiny", "dataset_id": dataset, "method": "lora", "training": TRAINING, "priority": 100}
     id: str = ask(http, "POST", "/jobs", json=spec | {"resources": resources or {}})["id"]
     return id
+
+
+def cancel_all(http: httpx.Client) -> None:
+    """Every job of the project that has not ended."""
+    for state in UNFINISHED:
+        while jobs := items(http, f"/jobs?limit=100&state={state}"):
+            for job in jobs:
+                http.post(f"/jobs/{job['id']}/cancel")
 
 
 def wait(http: httpx.Client, path: str, field: str, wanted: set[str]) -> None:

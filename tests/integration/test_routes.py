@@ -142,6 +142,22 @@ def test_other_methods_are_refused(api: TestClient, method: str) -> None:
     assert problem(api.request(method, "/jobs")) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/datasets", "GET, POST, PUT"),
+        ("/webhooks/one", "GET, PATCH, DELETE"),
+        ("/artifacts/one/content", "GET, HEAD"),
+        ("/v1/files", "GET, POST"),
+        ("/v1/models/org/one", "GET, DELETE"),
+    ],
+)
+def test_a_refused_method_is_told_the_others(api: TestClient, path: str, allowed: str) -> None:
+    """Of all routes of the path, and not of the first alone."""
+    answer = api.options(path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+
+
 def test_no_route_is_a_problem_too(api: TestClient) -> None:
     assert problem(api.get("/nothing/here")) == (404, "not_found")
 

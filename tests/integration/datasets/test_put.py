@@ -179,3 +179,11 @@ def test_a_server_of_its_own_takes_little_memory(settings: Settings, make_key: C
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
             assert len(client.get(f"/uploads/{id}").json()["parts"]) == 3
         assert peak_memory(pid) - idle < 64 * MEBIBYTE
+
+
+def test_no_body_is_an_empty_file(api: TestClient) -> None:
+    """HTTP knows no difference, and so the document asks for none."""
+    answer = api.put("/datasets")
+    assert (answer.status_code, answer.json()["bytes"]) == (201, 0)
+    told = api.get("/openapi.json").json()["paths"]["/datasets"]["put"]
+    assert told["requestBody"]["required"] is False

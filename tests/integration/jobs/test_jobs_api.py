@@ -173,7 +173,16 @@ def test_lists_filter(api: TestClient, post: Callable[..., str], as_project: Cal
 
 
 @pytest.mark.parametrize(
-    "params", [{"cursor": "!"}, {"cursor": "AAAA"}, {"limit": 0}, {"state": "odd"}, {"created_after": "yesterday"}]
+    "params",
+    [
+        {"cursor": "!"},
+        {"cursor": "AAAA"},
+        {"limit": 0},
+        {"state": "odd"},
+        {"created_after": "yesterday"},
+        {"created_before": "0.5"},
+        {"created_before": "2026-01-01T00:00:00"},
+    ],
 )
 def test_bad_list_parameters(api: TestClient, params: dict[str, Any]) -> None:
     answer = api.get("/jobs", params=params)
