@@ -24,7 +24,7 @@ CSV_FILE: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {"schema": {
 PARQUET_FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
 }
-Names = Annotated[list[str] | None, Query(description="Only these metrics; may be repeated.")]
+Names = Annotated[tuple[str, ...], Query(description="Only these metrics; may be repeated.")]
 AllAttempts = Annotated[
     bool, Query(description="Also what an attempt measured beyond the step that a later one went on from.")
 ]
@@ -35,7 +35,7 @@ def list_metrics(
     id: str,
     caller: CallerDep,
     session: SessionDep,
-    names: Names = None,
+    names: Names = (),
     from_step: Annotated[int | None, Query(ge=0, le=ENDLESS, description="First step of the range.")] = None,
     to_step: Annotated[int | None, Query(ge=0, le=ENDLESS, description="Last step of the range.")] = None,
     max_points: Annotated[int | None, Query(ge=20, le=MOST_POINTS, description="2000 unless given.")] = None,
@@ -52,7 +52,7 @@ def list_metrics(
     by_page, by_range = (after_step, limit), (from_step, to_step, max_points)
     if by_page == (None, None):
         bounds = (from_step or 0, ENDLESS if to_step is None else to_step)
-        found = metrics.overview(caller.project_id, id, names or (), *bounds, max_points or MOST_POINTS)
+        found = metrics.overview(caller.project_id, id, names, *bounds, max_points or MOST_POINTS)
         return MetricList(items=found.points, next_after_step=None, downsampled=found.downsampled)
     if by_range != (None, None, None):
         raise BadRequest(
@@ -60,7 +60,7 @@ def list_metrics(
             "few points. Leave out the ones or the others."
         )
     size = limit or MOST_POINTS
-    points = metrics.curve(caller.project_id, id, names or (), -1 if after_step is None else after_step, size + 1)
+    points = metrics.curve(caller.project_id, id, names, -1 if after_step is None else after_step, size + 1)
     more = len(points) > size
     return MetricList(items=points[:size], next_after_step=points[size - 1].step if more else None, downsampled=False)
 
@@ -76,7 +76,7 @@ def get_metrics_csv(
     request: Request,
     caller: CallerDep,
     session: SessionDep,
-    names: Names = None,
+    names: Names = (),
     all_attempts: AllAttempts = False,
 ) -> StreamingResponse:
     """Every value, a line each: `name,step,value,attempt,number,at`, curve by curve."""
@@ -96,7 +96,7 @@ def get_metrics_parquet(
     request: Request,
     caller: CallerDep,
     session: SessionDep,
-    names: Names = None,
+    names: Names = (),
     all_attempts: AllAttempts = False,
 ) -> StreamingResponse:
     """Every value, a row each: `name`, `step`, `value`, `attempt`, `number`, `at`, curve by curve."""
@@ -107,11 +107,9 @@ def get_metrics_parquet(
     return StreamingResponse(as_parquet(lines), media_type=PARQUET, headers=attachment(f"{id}-metrics.parquet"))
 
 
-def find_spans(
-    session: SessionDep, project_id: str, id: str, names: list[str] | None, all_attempts: bool
-) -> list[Span]:
+def find_spans(session: SessionDep, project_id: str, id: str, names: tuple[str, ...], all_attempts: bool) -> list[Span]:
     JobRepository(session).get(project_id, id)
-    spans = MetricRepository(session).spans(project_id, id, names or (), rewound_too=all_attempts)
+    spans = MetricRepository(session).spans(project_id, id, names, rewound_too=all_attempts)
     return sorted(spans, key=lambda span: (span.name, span.attempt))
 
 

@@ -63,7 +63,7 @@ Instant = Annotated[datetime, BeforeValidator(_written_out)]
 
 def get_filter(
     request: Request,
-    state: Annotated[list[JobState] | None, Query(description="Only jobs in this state; may be repeated.")] = None,
+    state: Annotated[tuple[JobState, ...], Query(description="Only jobs in this state; may be repeated.")] = (),
     model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,
     created_after: Annotated[Instant | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
     created_before: Annotated[Instant | None, Query(description="Only jobs posted earlier.")] = None,
@@ -71,7 +71,7 @@ def get_filter(
     """Also `metadata[key]=value`, which may be repeated."""
     pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
     metadata = {match[1]: value for match, value in pairs if match}
-    return JobFilter(state or (), model, created_after, created_before, metadata)
+    return JobFilter(state, model, created_after, created_before, metadata)
 
 
 @router.post(

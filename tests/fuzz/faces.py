@@ -162,8 +162,8 @@ def check(faces: Sequence[Face], effort: Effort, seed: int, reports: Path) -> li
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=200, help="at most, of each operation in each phase")
-    parser.add_argument("--seconds", type=int, default=240, help="of following links, on each face")
+    parser.add_argument("--examples", type=int, default=100, help="at most, of each operation in each phase")
+    parser.add_argument("--seconds", type=int, default=300, help="of following links, on each face")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faces", nargs="+", default=[face.name for face in FACES], help="native, openai")
     parser.add_argument("--reports", type=Path, help="folder for what Schemathesis says; a new temporary one")
