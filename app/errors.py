@@ -62,7 +62,8 @@ class NotFound(TunewrightError):
 
     def __init__(self, id: str | None = None) -> None:
         self.id = id
-        super().__init__(*([f"No {self.noun} has the id {id!r:.120}; GET {self.listing} lists them."] if id else []))
+        told = [] if id is None else [f"No {self.noun} has the id {id!r:.120}; GET {self.listing} lists them."]
+        super().__init__(*told)
 
 
 class DatasetNotFound(NotFound):

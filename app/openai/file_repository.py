@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self
 
-from sqlalchemy import Select, case, literal, null, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, case, literal, null, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.types import DateTime, Text
 
 from app.db.tables import Artifact, Dataset
@@ -15,6 +15,8 @@ from app.domain.dataset import DatasetState
 from app.domain.identity import is_id
 
 Purpose = Literal["fine-tune", "fine-tune-results"]
+Arm = tuple[Select[*tuple[Any, ...]], type[Dataset] | type[Artifact]]
+"""A part of the list, and the table whose ages and ids it has."""
 
 
 class File(NamedTuple):
@@ -68,26 +70,33 @@ class FileRepository:
         self, project_id: str, purpose: str | None, limit: int, after: File | None, *, ascending: bool
     ) -> Sequence[File]:
         """One more than `limit`."""
-        selected: dict[str, Select[*tuple[Any, ...]]] = {
-            "fine-tune": _datasets(project_id),
-            "fine-tune-results": _results(project_id),
+        arms: dict[str, Arm] = {
+            "fine-tune": (_datasets(project_id), Dataset),
+            "fine-tune-results": (_results(project_id), Artifact),
         }
-        wanted = [query for name, query in selected.items() if purpose in (None, name)]
-        return self._files(*wanted, limit=limit + 1, after=after, ascending=ascending) if wanted else []
+        cut = [
+            _cut(arm, limit + 1, after, ascending=ascending) for name, arm in arms.items() if purpose in (None, name)
+        ]
+        return self._files(*cut, limit=limit + 1, ascending=ascending) if cut else []
 
-    def _files(
-        self, *queries: Select[*tuple[Any, ...]], limit: int = 1, after: File | None = None, ascending: bool = False
-    ) -> Sequence[File]:
+    def _files(self, *queries: Select[*tuple[Any, ...]], limit: int = 1, ascending: bool = False) -> Sequence[File]:
         files = union_all(*queries).subquery()
-        place = tuple_(files.c.created_at, files.c.id)
-        query = select(files)
-        if after:
-            last = tuple_(literal(after.created_at), literal(after.id))
-            query = query.where(place > last if ascending else place < last)
-        by = (files.c.created_at, files.c.id)
-        ordered = query.order_by(*(by if ascending else [column.desc() for column in by]))
+        ordered = select(files).order_by(*_by(files.c.created_at, files.c.id, ascending=ascending))
         rows = self.session.execute(ordered.limit(limit)).mappings()
         return [File(**{**row, "state": DatasetState(row["state"])}) for row in rows]
+
+
+def _cut(arm: Arm, limit: int, after: File | None, *, ascending: bool) -> Select[*tuple[Any, ...]]:
+    """No more of an arm than a page can take, so that its index is read and not all of its rows."""
+    query, table = arm
+    if after:
+        place, last = tuple_(table.created_at, table.id), tuple_(literal(after.created_at), literal(after.id))
+        query = query.where(place > last if ascending else place < last)
+    return query.order_by(*_by(table.created_at, table.id, ascending=ascending)).limit(limit)
+
+
+def _by(*columns: ColumnElement[Any] | InstrumentedAttribute[Any], ascending: bool) -> list[Any]:
+    return [column.asc() if ascending else column.desc() for column in columns]
 
 
 def _datasets(project_id: str) -> Select[*tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -201,11 +202,11 @@ def test_the_reference_needs_no_other_server(server: TestClient) -> None:
         assert server.get(source).status_code == 200, source
 
 
-@pytest.mark.parametrize("path", ["", "files/", "nothing/here", "docs-assets/nothing", "fine_tuning", "jobs"])
+@pytest.mark.parametrize("path", ["", "files/", "nothing/here", "docs-assets/nothing", "jobs", "\n"])
 def test_no_route_is_an_envelope_too(server: TestClient, path: str) -> None:
-    answer = server.get(f"/v1/{path}")
+    answer = server.get(f"/v1/{quote(path)}")
     assert refusal(answer) == (404, "not_found", None)
-    assert f"GET /v1/{path};" in answer.json()["error"]["message"]
+    assert f"GET /v1/{path.strip()};" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "OPTIONS", "HEAD"])

@@ -1,0 +1,76 @@
+"""Whatever goes wrong below `/v1` is OpenAI's envelope, and so an exception of the client's with its code."""
+
+from collections.abc import Callable
+
+import openai
+import pytest
+from hypothesis import HealthCheck, example, given, note, settings
+from openai import OpenAI
+from sqlalchemy import text
+
+from app.db.session import Sessions, transaction
+from tests.integration.openai.conftest import DATA, Asked
+from tests.integration.openai.junk import Request, requests
+
+CLASSES: dict[int, type[openai.APIStatusError]] = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+}
+"""The client has no more for what may happen here."""
+NUM_EXAMPLES = 400
+
+
+def send(sdk: OpenAI, key: str, asked: Request) -> int:
+    """By the client's own connection, which checks each answer as it comes, and lets nothing of the request be put
+    right by what lies above it; the status."""
+    headers = {"Authorization": f"Bearer {key}".encode()} | asked.headers
+    answer = sdk._client.request(asked.method, f"{sdk.base_url}{asked.url[1:]}", headers=headers, content=asked.body)
+    if answer.is_success:
+        return answer.status_code
+    error = sdk._make_status_error_from_response(answer)
+    assert type(error) is CLASSES.get(error.status_code, openai.APIStatusError)
+    assert 400 <= error.status_code < 500
+    assert error.code
+    assert error.type
+    assert error.request_id
+    return error.status_code
+
+
+@pytest.fixture
+def known(sdk: OpenAI, base_model: str, make_dataset: Callable[..., str]) -> dict[str, str]:
+    """One of each thing that a path may name."""
+    job = sdk.fine_tuning.jobs.create(model=base_model, training_file=make_dataset())
+    upload = sdk.uploads.create(bytes=len(DATA), filename="a", mime_type="text/plain", purpose="fine-tune")
+    file = sdk.files.create(file=DATA, purpose="fine-tune")
+    return {"file_id": file.id, "upload_id": upload.id, "model": base_model, "fine_tuning_job_id": job.id}
+
+
+def test_anything_at_all(sdk: OpenAI, key: str, known: dict[str, str]) -> None:
+    seen: set[int] = set()
+
+    @settings(max_examples=NUM_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @example(Request("GET", "/models/", {}, b""))
+    @example(Request("GET", "/%0A", {}, b""))
+    @given(requests(known))
+    def try_one(asked: Request) -> None:
+        note(repr(asked))
+        seen.add(send(sdk, key, asked))
+
+    try_one()
+    assert {200, 400, 404, 409, 415} <= seen, "or they were no test"
+
+
+def test_what_fails_here_is_tried_again_and_then_told(sdk: OpenAI, sessions: Sessions) -> None:
+    with transaction(sessions) as session:
+        session.execute(text("ALTER TABLE datasets RENAME TO elsewhere"))
+    asked = Asked(sdk)
+    with pytest.raises(openai.InternalServerError) as caught:
+        sdk.with_options(max_retries=1).files.list()
+    assert (caught.value.status_code, caught.value.code, caught.value.type) == (500, "internal_error", "server_error")
+    assert caught.value.param is None
+    ids = [answer.headers["x-request-id"] for answer in asked.answers]
+    assert len(set(ids)) == 2
+    assert caught.value.request_id == ids[-1]
