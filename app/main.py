@@ -1,10 +1,12 @@
 """The ASGI app and what lives as long as it does. `uvicorn --factory app.main:create_app` serves it."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Mount
 
 from app import logs, streams
 from app.adapters.routes import router as adapters
@@ -85,5 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         health.router,
     ):
         app.include_router(router)
-    app.mount(OPENAI_FACE, create_face(app.state))
+    face = Mount(OPENAI_FACE, create_face(app.state))
+    face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # what is asked for may hold the end of a line
+    app.router.routes.append(face)
     return app
