@@ -162,6 +162,16 @@ def test_no_route_is_a_problem_too(api: TestClient) -> None:
     assert problem(api.get("/nothing/here")) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/nothing", "/v1/files/a%0Ab", "/v1/models/a%0Ab", "/v1/%0A", "/v1/fine_tuning/jobs/%0A%0D/pause"]
+)
+def test_every_error_under_v1_is_an_envelope(api: TestClient, path: str) -> None:
+    """The framework's mounts end at a line end; what followed was answered by the other face."""
+    answer = api.get(path)
+    assert answer.status_code in (404, 405)
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
 @pytest.fixture
 def strangers_things(sessions: Sessions) -> None:
     """One of each noun, in another project, under the ids that `concrete` makes."""
