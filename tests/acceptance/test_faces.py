@@ -43,7 +43,7 @@ def supply(server: Server) -> Iterator[Supply]:
 
 @pytest.mark.parametrize("face", FACES, ids=[face.name for face in FACES])
 def test_a_face_answers_as_its_document_tells(face: Face, server: Server, supply: Supply, tmp_path: Path) -> None:
-    found = check_face(server, face, supply, tmp_path, Effort(examples=1, seconds=2, phases=("fuzzing",)), seed=1)
+    found = check_face(server, face, supply, tmp_path, Effort(examples=1, seconds=6, phases=("fuzzing",)), seed=1)
     assert found["exit"] == 0, "".join(log.read_text() for log in tmp_path.glob("*.log"))
     assert found["cases"] > found["operations"]
     assert found["statuses"]["200"] > 10

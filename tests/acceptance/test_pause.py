@@ -10,7 +10,7 @@ from tests.acceptance.conftest import Stack
 from tests.acceptance.test_survival import find_worker, happened, submit
 from tunewright import Client, Job, TunewrightError
 
-STEPS = 400
+STEPS = 200
 
 
 def until(client: Client, job_id: str, state: str, seconds: float = 60) -> Job:

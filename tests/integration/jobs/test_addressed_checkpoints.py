@@ -54,10 +54,8 @@ class Source:
     def succeed(self) -> None:
         bytes_ = self.attempt.folder / "bytes"
         bytes_.write_bytes(b"bytes")
-        stored = [
-            self.attempt.storage.put_file(self.attempt._key(name), bytes_, name)
-            for name in ("adapter_model.safetensors", "adapter.tar")
-        ]
+        results = self.attempt.results
+        stored = [results._stored(name, bytes_, name) for name in ("adapter_model.safetensors", "adapter.tar")]
         spec = self.api.get(f"/jobs/{self.id}").json()["spec"]
         manifest = {"base_model": {"name": "tiny", "revision": REVISION}, "spec": {"adapter": spec["adapter"]}}
         self.attempt.write(lambda own: own.publish(manifest, stored[:1], stored[1]), "publish")
