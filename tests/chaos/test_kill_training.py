@@ -22,7 +22,7 @@ from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from worker.training.protocol import Finished, PhaseEntered, Request, Said, parse_said
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("TUNEWRIGHT_KILLS", "3"))
+KILLS = int(os.environ.get("TUNEWRIGHT_KILLS", "2"))
 SEED = int(os.environ.get("TUNEWRIGHT_KILL_SEED", str(time.time_ns() % 10**6)))
 IN_START_UP = 0.1
 """Share of the kills that come while the process is still preparing."""
