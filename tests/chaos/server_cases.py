@@ -193,7 +193,8 @@ def retain(stage: Stage, step: str) -> None:
     """Whoever dies while it looks for what nothing names leaves that to the next one, and nothing that is named goes.
 
     Attempts and bytes count as old after a moment here."""
-    job = stage.finished
+    job = stage.post()
+    stage.end(job.id)
     project = next(stage.storage.glob(f"*/jobs/{job.id}")).parents[1]
     orphan, half = project / "datasets" / new_id("file"), project / "datasets" / f"{new_id('file')}#1"
     for path in (orphan, half):

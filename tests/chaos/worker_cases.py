@@ -1,6 +1,7 @@
 """What a worker, its training process or the worker of inspections does when it is killed at a failpoint."""
 
 import shutil
+from pathlib import Path
 
 from tests.chaos.stage import STEPS, Stage, both
 
@@ -99,8 +100,9 @@ def sign_of_life(stage: Stage, step: str) -> None:
 
 
 def read_adapter(stage: Stage, step: str) -> None:
+    start = stage.finished.adapter_id
     with stage.stack.paused("training"):
-        job = stage.post(init_from=stage.finished.adapter_id)
+        job = stage.post(init_from=start)
         stage.arm(step)
     stage.end(job.id, step)
 
@@ -143,11 +145,23 @@ def renew_inspection(stage: Stage, step: str) -> None:
     assert not list((stage.stack.folder / "work/inspections").glob("file-*"))
 
 
+def inspections(stage: Stage) -> set[Path]:
+    """Those under way, and what dead ones left; each claim has a folder of its own."""
+    return set(stage.stack.folder.glob("work/inspections/*/inspect"))
+
+
+def one_more(stage: Stage, seen: set[Path]) -> set[Path]:
+    """All that were seen when another inspection is under way."""
+    stage.stack.wait(lambda: bool(inspections(stage) - seen), "another is under way")
+    return seen | inspections(stage)
+
+
 def give_back_inspection(stage: Stage, step: str) -> None:
     """A light worker that is asked to stop dies as it leaves an inspection to another."""
+    seen = inspections(stage)
     dataset = stage.client.upload_dataset(stage.many_rows)
     for failpoint in both(step):
-        stage.stack.wait(lambda: any(stage.stack.folder.glob("work/inspections/*/inspect")), "it is under way")
+        seen = one_more(stage, seen)
         stage.stack.arm(failpoint)
         stage.stack.kept["light"].process.terminate()
         stage.wait_until_fired(failpoint)
