@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.chaos.stage import STEPS, Stage, both
+from tests.chaos.stage import Stage, both
 
 
 def in_worker(stage: Stage, step: str) -> None:
@@ -108,9 +108,11 @@ def read_adapter(stage: Stage, step: str) -> None:
 
 
 def give_up_checkpoint(stage: Stage, step: str) -> None:
-    """Checkpoints are gone from storage, and the workers die that find it out."""
+    """The newer of two checkpoints is gone from storage, and the workers die that find it out. Steps enough that both
+    are stored, and the first does not give way to the next."""
+    steps = 600
     with stage.stack.paused("training"):
-        job = stage.post()
+        job = stage.post(steps=steps)
         stage.stack.arm("before_publish")
     stage.wait_until_fired("before_publish")
     with stage.stack.paused("dispatcher"):
@@ -119,9 +121,9 @@ def give_up_checkpoint(stage: Stage, step: str) -> None:
             shutil.rmtree(lost)
         stage.arm(step)
     kinds = stage.end(job.id, step)
-    assert kinds["warned"] >= 2
+    assert kinds["warned"] >= 1
     [resumed] = [event for event in stage.client.events(job.id) if event.type == "job_resumed"]
-    assert resumed.data["step"] == STEPS // 3
+    assert resumed.data["step"] == steps // 3
 
 
 def clean(stage: Stage, step: str) -> None:
