@@ -1,6 +1,5 @@
 """`/adapters`: list, look at, download and delete trained adapters."""
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,7 +9,7 @@ from app.adapters.service import AdapterService
 from app.errors import AdapterNotFound, ArtifactNotFound, BadCursor, RangeNotSatisfiable
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, StorageDep
-from app.web.download import CONDITIONS, OCTETS, TAR, bytes_as, download
+from app.web.download import CONDITIONS, OCTETS, TAR, bytes_as, download, tar_of
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
@@ -82,8 +81,7 @@ def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDe
         key=archive.storage_key,
         size=archive.size,
         sha256=archive.sha256,
-        # A colon would make tar look for another machine, and is no file name on some systems.
-        filename=f"{re.sub('[:/]+', '-', adapter.name)}.tar",
+        filename=tar_of(adapter.name),
         at=archive.created_at,
         media_type=TAR,
     )

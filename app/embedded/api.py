@@ -3,7 +3,6 @@
 The supervisor keeps the socket open, so a restart of the API keeps its port and refuses no connection.
 """
 
-import gc
 import socket
 import sys
 
@@ -15,15 +14,11 @@ STREAMS_END_SECONDS = 5
 
 def main() -> None:
     config = uvicorn.Config(
-        "app.main:create_app",
+        "app.main:create_server",
         factory=True,
         access_log=False,
         timeout_graceful_shutdown=STREAMS_END_SECONDS,
     )
-    config.load()
-    # What is there now stays as long as the process: a full collection need not walk it, which takes 100 ms.
-    gc.collect()
-    gc.freeze()
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 

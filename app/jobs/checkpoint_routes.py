@@ -1,7 +1,5 @@
 """A job's checkpoints: what is stored, and the adapter in each."""
 
-import re
-
 from fastapi import APIRouter, Request, Response
 
 from app.errors import CheckpointNotFound, CheckpointWithoutAdapter, JobNotFound, RangeNotSatisfiable
@@ -12,7 +10,7 @@ from app.jobs.names import checkpoint_name
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep, StorageDep
-from app.web.download import CONDITIONS, TAR, bytes_as, download
+from app.web.download import CONDITIONS, TAR, bytes_as, download, tar_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/jobs", tags=["checkpoints"])
@@ -50,8 +48,7 @@ def get_checkpoint_archive(
         key=archive.key,
         size=archive.size,
         sha256=archive.sha256,
-        # A colon would make tar look for another machine, and is no file name on some systems.
-        filename=f"{re.sub('[:/]+', '-', checkpoint_name(job, checkpoint.step))}.tar",
+        filename=tar_of(checkpoint_name(job, checkpoint.step)),
         at=checkpoint.created_at,
         media_type=TAR,
     )

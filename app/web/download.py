@@ -39,6 +39,11 @@ def bytes_as(*media_types: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def tar_of(name: str) -> str:
+    """A file name. A colon would make tar look for another machine, and is no file name on some systems."""
+    return f"{re.sub('[:/]+', '-', name)}.tar"
+
+
 def download(
     request: Request,
     storage: Storage,
