@@ -74,17 +74,26 @@ class Dispatcher:
             return bool(connection.default_channel.client.llen(queue))
 
     def sweep(self) -> None:
-        if time.monotonic() < self.sweep_from:
-            return
         try:
-            with transaction(self.sessions, "sweep") as session:
-                for job in QueueRepository(session).sweep():
-                    log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
-                    if job.state == JobState.queued:
-                        outbox.ring(session, job.project_id, "training")
+            if time.monotonic() < self.sweep_from:
+                self._see_postgres()
+            else:
+                self._move_on_the_lost()
         except DBAPIError:
             self.sweep_from = time.monotonic() + self.settings.lease_seconds
             raise
+
+    def _see_postgres(self) -> None:
+        """Asked while the sweep waits, so that the wait counts from the end of an outage and not from its beginning."""
+        with self.sessions() as session:
+            session.connection()
+
+    def _move_on_the_lost(self) -> None:
+        with transaction(self.sessions, "sweep") as session:
+            for job in QueueRepository(session).sweep():
+                log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
+                if job.state == JobState.queued:
+                    outbox.ring(session, job.project_id, "training")
 
     def collect(self) -> None:
         """Remove dead bytes, answers kept for a day, and workers that have long been silent."""

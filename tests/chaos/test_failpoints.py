@@ -51,6 +51,7 @@ from tests.chaos.study_cases import give_back_study, post_overlap, post_preview,
 from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
 from tests.chaos.webhook_cases import deliver, forget_deliveries, post_webhook
 from tests.chaos.worker_cases import (
+    claim,
     clean,
     fail,
     give_back_inspection,
@@ -76,14 +77,14 @@ SEED = int(os.environ.get("TUNEWRIGHT_FAILPOINT_SEED", str(time.time_ns() % 10**
 Case = Callable[[Stage, str], None]
 
 CASES: dict[str, Case] = {
-    **dict.fromkeys(("claim", "enter_phase", "read_inputs", "start_training", "plan", "start", "tell"), in_worker),
+    **dict.fromkeys(("enter_phase", "read_inputs", "start_training", "plan", "start", "tell"), in_worker),
     **dict.fromkeys(("record", "heartbeat", "store_file", "save_checkpoint"), in_worker),
     **dict.fromkeys(("open_spool", "keep_log", "read_state", "read_curves", "publish"), in_worker),
     **dict.fromkeys(("start_tracking", "feed_tracker"), track),
     **dict.fromkeys(("start_tokenizing", "keep_nf4", "keep_parity", "name_checkpoint"), in_child),
     **dict.fromkeys(("complete_result", "complete_reports"), in_child),
     **{case.__name__: case for case in (fail, release, let_go, read_adapter, give_up_checkpoint)},
-    **{case.__name__: case for case in (record_late, sign_of_life)},
+    **{case.__name__: case for case in (claim, record_late, sign_of_life)},
     **dict.fromkeys(("claim_inspection", "start_inspection", "conclude_inspection"), inspection),
     **dict.fromkeys(("read_source", "keep_made"), clean),
     **{case.__name__: case for case in (renew_inspection, give_back_inspection)},

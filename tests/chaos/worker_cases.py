@@ -12,8 +12,20 @@ def in_worker(stage: Stage, step: str) -> None:
         job = stage.post()
         stage.arm(step)
     kinds = stage.end(job.id, step)
-    # Before the claim's commit nothing has begun, and after that of the publication all is done.
-    assert kinds["attempt_lost"] - kinds["attempt_recovered"] == (1 if step in ("claim", "publish") else 2)
+    # After the commit of the publication all is done.
+    assert kinds["attempt_lost"] - kinds["attempt_recovered"] == (1 if step == "publish" else 2)
+
+
+def claim(stage: Stage, step: str) -> None:
+    """The worker dies before its claim's commit, when nothing has begun, and then after it. One by one: a worker held
+    between the two may be one that looked for work and found none."""
+    with stage.stack.paused("training"):
+        job = stage.post()
+        stage.stack.arm("before_claim")
+    stage.wait_until_fired("before_claim")
+    stage.stack.arm("after_claim")
+    kinds = stage.end(job.id, step)
+    assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 1
 
 
 def track(stage: Stage, step: str) -> None:

@@ -1,13 +1,23 @@
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
+import pytest
 import redis
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import DBAPIError
 
 from app import outbox
 from app.db.session import Sessions, transaction
 from app.db.tables import OutboxRow
 from app.dispatcher import Dispatcher
+from app.domain.job import JobState
+from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings
+
+LEASE_SECONDS = 1.0
 
 
 def test_more_bells_than_a_batch_are_all_relayed(settings: Settings, sessions: Sessions, project_id: str) -> None:
@@ -21,3 +31,49 @@ def test_more_bells_than_a_batch_are_all_relayed(settings: Settings, sessions: S
         assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
     with redis.Redis.from_url(settings.redis_url) as client:
         assert client.llen("training") == count
+
+
+@contextmanager
+def outage(database_url: str) -> Iterator[None]:
+    """Nobody is let into the database, and those who are in it are thrown out."""
+    url = make_url(database_url)
+    server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
+    with psycopg.connect(**server) as admin:
+        admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS false")
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [url.database])
+        yield
+        admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true")
+
+
+def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
+    database_url: str,
+    settings: Settings,
+    sessions: Sessions,
+    post: Callable[..., str],
+    claim: Callable[..., Claim],
+    state_of: Callable[[str], JobState],
+) -> None:
+    """However long ago the sweep first saw it."""
+    id = post()
+    held = claim(lease_seconds=LEASE_SECONDS)
+    settings.data_dir.mkdir(exist_ok=True)
+    dispatcher = Dispatcher(settings.model_copy(update={"lease_seconds": LEASE_SECONDS}), sessions)
+    dispatcher.sweep_from = 0
+
+    def sweep_for(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with suppress(DBAPIError):
+                dispatcher.sweep()
+            time.sleep(0.05)
+
+    with outage(database_url):
+        with pytest.raises(DBAPIError):
+            dispatcher.sweep()
+        sweep_for(0.9 * LEASE_SECONDS)
+    sweep_for(0.5 * LEASE_SECONDS)
+    assert state_of(id) is JobState.running
+    with transaction(sessions) as session:
+        assert QueueRepository(session).renew(held, LEASE_SECONDS) is JobState.running
+    sweep_for(1.5 * LEASE_SECONDS)
+    assert state_of(id) is JobState.queued, "it is swept all the same if its worker is silent"
