@@ -13,7 +13,7 @@ from app.domain.job import JobState
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Disturbance, JobPlan
 from tests.chaos.scripted_child import hold
-from tests.chaos.sight import Sight, Work, descendants, find_work, is_gone, look
+from tests.chaos.sight import Sight, Work, count_free, descendants, find_work, is_gone, look
 from tests.chaos.stack import DRAIN_SECONDS, LEASE_SECONDS, Stack
 from tests.chaos.users import Users
 
@@ -70,6 +70,8 @@ class Conductor:
         self.damage: list[str] = []
         """What was seen on the way and must not be."""
         self.cancel_seconds: list[float] = []
+        self.free: list[tuple[float, Counter[bool]]] = []
+        """How many workers were free, real ones and others, as time went on."""
         self.flush_times: list[tuple[float, str]] = []
         """When Redis was flushed, and the number of the job that was posted next."""
         self.resuming: dict[str, Future[bool] | None] = {}
@@ -88,6 +90,7 @@ class Conductor:
                 sights = seen
                 self.attempts = {sight.id: sight.attempt for sight in sights}
                 self._tell_progress(sights)
+                self._count_free()
                 if self._is_over(sights):
                     break
                 self._post(sights)
@@ -112,6 +115,10 @@ class Conductor:
             f"{faults} faults",
             flush=True,
         )
+
+    def _count_free(self) -> None:
+        awake = {name: each for name, each in self.stack.workers().items() if name not in self.faults.stalled}
+        self.free.append((time.time(), count_free(self.stack.sessions, awake)))
 
     def _is_over(self, sights: Sequence[Sight]) -> bool:
         self.posting = [(real, future) for real, future in self.posting if not future.done()]

@@ -1,5 +1,6 @@
 """What a run comes to: counts, shares and times, beside the damage that the books found."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -113,7 +114,8 @@ def measure(conductor: Conductor) -> dict[str, Any]:
 
 
 def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any]]:
-    """What took longest from a worker's death to the next attempt: until the loss was seen, and from there."""
+    """What took longest from a worker's death to the next attempt: until the loss was seen, and from there, with the
+    part of it in which no worker was free."""
     found = []
     for done in conductor.done:
         if done.kind not in DEATHS or is_held_up(done, conductor.faults.held_up):
@@ -123,9 +125,9 @@ def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any
             for type, attempt in (("attempt_lost", done.attempt), ("job_claimed", done.attempt + 1))
         )
         if lost and claimed:
-            found.append(
-                (claimed - done.at, {"kind": done.kind, "to_loss": lost - done.at, "to_claim": claimed - lost})
-            )
+            told = {"kind": done.kind, "to_loss": lost - done.at, "to_claim": claimed - lost}
+            told["to_claim_with_none_free"] = without_a_free_worker(conductor, done.job_id, lost, claimed)
+            found.append((claimed - done.at, told))
     found.sort(key=lambda each: -each[0])
     return [
         {name: round(told, 3) if isinstance(told, float) else told for name, told in each.items()}
@@ -133,9 +135,21 @@ def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any
     ]
 
 
+def without_a_free_worker(conductor: Conductor, job_id: str, began: float, ended: float) -> float:
+    """Seconds of a time in which none of the job's kind was free to take it."""
+    is_real = conductor.users.accepted[job_id].real
+    looks = [*conductor.free, (ended, Counter[bool]())]
+    return sum(
+        max(min(until, ended) - max(at, began), 0)
+        for (at, free), (until, _) in itertools.pairwise(looks)
+        if not free[is_real]
+    )
+
+
 def without_ids(text: str) -> str:
-    """The first of the words, alike for all jobs."""
-    return re.sub(r"[0-9a-f]{12,}", "…", " ".join(text.split()))[:160]
+    """The first of the words, alike for all jobs: neither ids, nor paths, nor what a process said last."""
+    said = " ".join(text.split()).partition(" Its last words")[0]
+    return re.sub(r"[0-9a-f]{12,}|/[\w./-]+", "…", said)[:160]
 
 
 def is_held_up(done: Done, held_up: Sequence[tuple[float, float]]) -> bool:

@@ -1,13 +1,15 @@
 """What can be seen of the jobs from outside: their rows, and the processes that work for them."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import psutil
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Sessions, transaction
-from app.db.tables import Job
+from app.db.tables import Job, Worker
 from app.domain.job import FINAL, JobPhase, JobState
 from tests.chaos.stack import LEASE_SECONDS
 from tests.chaos.users import NUMBER
@@ -66,6 +68,19 @@ def look(sessions: Sessions) -> list[Sight] | None:
             ]
     except DBAPIError:
         return None
+
+
+def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process]) -> Counter[bool]:
+    """How many of the workers have registered and hold no attempt, of those that train for real and of the others;
+    nobody is free while Postgres is away."""
+    holds = exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None))
+    try:
+        with transaction(sessions) as session:
+            free = set(session.scalars(select(Worker.id).where(~holds)))
+    except DBAPIError:
+        return Counter()
+    pids = {int(id.rpartition("-")[2]) for id in free}
+    return Counter(name.startswith("real") for name, process in workers.items() if process.pid in pids)
 
 
 def find_work(workers: dict[str, psutil.Process], sight: Sight) -> Work | None:
