@@ -22,7 +22,6 @@ from tests.chaos.report import describe, make_report
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.users import MODEL, Users
 
-
 FEW_JOBS = 50
 """Fewer of them are for a look; with more, times are measured."""
 
