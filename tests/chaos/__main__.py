@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.chaos import entry
 from tests.chaos.bars import bars
@@ -79,15 +80,20 @@ def main() -> int:
     print(describe(report), flush=True)
     judged = list(bars(report))
     report["bars"] = {bar.name: bar.told() for bar in judged}
+    write(report, given.out)
     failed = bool(report["damage"]) or any(bar.is_missed for bar in judged)
     if given.guards:
         report["without"] = {guard: run_without(guard, given) for guard in SEEN}
         for guard, found in report["without"].items():
             print(f"without the {guard}: {found['verdict']}, {found['damage']} sentences of damage", flush=True)
         failed = failed or any(found["verdict"] != "seen" for found in report["without"].values())
-    if given.out:
-        given.out.write_text(json.dumps(report, indent=2) + "\n")
+        write(report, given.out)
     return 1 if failed else 0
+
+
+def write(report: dict[str, Any], out: Path | None) -> None:
+    if out:
+        out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ class Conductor:
         self.plans = {plan.number: plan for plan in plans}
         self.disturbances = list(disturbances)
         self.began = self.tell_at = time.monotonic()
+        self.began_at = time.time()
         self.disturb_at = self.began + 3
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.attempts: dict[str, int] = {}

@@ -125,7 +125,12 @@ def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any
             for type, attempt in (("attempt_lost", done.attempt), ("job_claimed", done.attempt + 1))
         )
         if lost and claimed:
-            told = {"kind": done.kind, "to_loss": lost - done.at, "to_claim": claimed - lost}
+            told = {
+                "kind": done.kind,
+                "at": done.at - conductor.began_at,
+                "to_loss": lost - done.at,
+                "to_claim": claimed - lost,
+            }
             told["to_claim_with_none_free"] = without_a_free_worker(conductor, done.job_id, lost, claimed)
             found.append((claimed - done.at, told))
     found.sort(key=lambda each: -each[0])
@@ -202,6 +207,7 @@ def describe(report: dict[str, Any]) -> str:
         f"hit while training: {hit['by_own_faults']} by faults of their own, {hit['by_shared_faults_alone']} by shared "
         f"ones alone, {hit['by_nothing']} by nothing",
         *(f"{name}: p99 {found['p99']} of {found['count']}" for name, found in report["times"].items()),
+        *(f"  slow: {found}" for found in report["slowest_restarts"]),
         f"damage: {len(report['damage'])}",
         *(f"  {damage}" for damage in report["damage"][:SHOWN]),
         *(str(bar) for bar in bars(report)),

@@ -71,12 +71,12 @@ def look(sessions: Sessions) -> list[Sight] | None:
 
 
 def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process]) -> Counter[bool]:
-    """How many of the workers have registered and hold no attempt, of those that train for real and of the others;
-    nobody is free while Postgres is away."""
+    """How many of the workers would take a job, of those that train for real and of the others; none while Postgres is
+    away. They have registered, hold no attempt, and have room."""
     holds = exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None))
     try:
         with transaction(sessions) as session:
-            free = set(session.scalars(select(Worker.id).where(~holds)))
+            free = set(session.scalars(select(Worker.id).where(~holds, ~Worker.draining, ~Worker.disk_full)))
     except DBAPIError:
         return Counter()
     pids = {int(id.rpartition("-")[2]) for id in free}

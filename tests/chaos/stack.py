@@ -1,6 +1,6 @@
 """What a run runs on: servers, API, dispatchers and workers, each a process of ours that may be killed and comes back.
 
-Every wait of the settings is shortened by one scale, a tenth unless another is given, so that what is measured here
+Every wait of the settings is shortened by one scale, to a sixth unless another is given, so that what is measured here
 stands to its bar as the defaults stand to theirs. Programs reach both servers through fault proxies; we ourselves go
 round them.
 """
@@ -40,7 +40,7 @@ from tests.chaos.plan import Fatal
 from tests.chaos.proxy import FaultProxy
 
 ROOT = Path(__file__).parents[2]
-SCALE = 10
+SCALE = 6
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
 SHORTEST_WAIT_SECONDS = 0.15
