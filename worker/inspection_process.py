@@ -125,5 +125,7 @@ def _judge(code: int, folder: Path) -> None:
 
 def how_it_ended(code: int, folder: Path) -> str:
     """With the last line that it printed, where it ended by itself."""
-    last = (folder / LOG).read_bytes()[-LAST_CHARS:].decode(errors="replace").strip().rpartition("\n")[2]
+    with (folder / LOG).open("rb") as log:
+        log.seek(max(log.seek(0, os.SEEK_END) - LAST_CHARS, 0))
+        last = log.read(LAST_CHARS).decode(errors="replace").strip().rpartition("\n")[2]
     return f"ended with signal {-code}" if code < 0 else f"failed: {last}"

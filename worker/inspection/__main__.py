@@ -3,11 +3,11 @@
 import errno
 import gc
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from app.domain.disk import print_trace
 from app.domain.problem import Finding
 from worker.inspection.clean import clean
 from worker.inspection.containers import Rows, Unreadable, read_rows
@@ -44,10 +44,10 @@ def main() -> int:
         work = {Task.inspect: inspect, Task.clean: clean_rows}[request.task]
         work(request, source)
     except MemoryError:
-        traceback.print_exc()
+        print_trace()
         return OUT_OF_MEMORY
     except OSError as error:
-        traceback.print_exc()
+        print_trace()
         return error.errno if error.errno in (FILE_TOO_LARGE, DISK_FULL, OUT_OF_MEMORY) else errno.EIO
     return 0
 

@@ -6,10 +6,10 @@ import queue
 import re
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from typing import Final
 
+from app.domain.disk import print_trace
 from app.domain.job import JobState
 from worker.tracking.protocol import Answer, Close, Done, Failed, Heard, Open, Steps, parse_heard
 from worker.tracking.run import Run
@@ -77,7 +77,7 @@ def main() -> None:
                         channel.answer(Done())
                     return
         except Exception as error:
-            traceback.print_exc()
+            print_trace()
             channel.answer(Failed(why=without_secrets(f"{type(error).__name__}: {error}", os.environ)))
             os._exit(1)  # A library's own end may wait for the tracker.
 

@@ -3,8 +3,8 @@
 import logging
 import os
 import sys
-import traceback
 
+from app.domain.disk import print_trace
 from worker.training.channel import Channel, move_in
 from worker.training.protocol import Failed, Ready, Request, Warm
 from worker.training.tokenizer_process import TokenizingProcess
@@ -54,7 +54,7 @@ def main() -> int:
                 tokenizing = TokenizingProcess()
             train(heard, channel, tokenizing)
     except Exception as error:
-        traceback.print_exc()
+        print_trace()
         channel.say(_failure(error))
         return 1
     finally:

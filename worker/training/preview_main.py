@@ -7,7 +7,6 @@ process whose end harms nobody.
 import errno
 import os
 import sys
-import traceback
 from pathlib import Path
 
 # As in `tokenizer_main`: without torch the imports are quick, and the light worker's image has none.
@@ -20,6 +19,7 @@ os.environ |= {
     "HOME": str(Path.cwd()),
 }
 
+from app.domain.disk import print_trace  # noqa: E402
 from worker.inspection.protocol import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY  # noqa: E402
 from worker.process_limits import limit_self  # noqa: E402
 from worker.training.failure import TrainingFailed  # noqa: E402
@@ -40,10 +40,10 @@ def main() -> int:
             answer = PreviewRefused(failed=Failed(reason=error.reason, message=error.message))
         Path(ANSWER).write_text(answer.model_dump_json(), encoding="utf-8")
     except MemoryError:
-        traceback.print_exc()
+        print_trace()
         return OUT_OF_MEMORY
     except OSError as error:
-        traceback.print_exc()
+        print_trace()
         return error.errno if error.errno in (FILE_TOO_LARGE, DISK_FULL, OUT_OF_MEMORY) else errno.EIO
     return 0
 

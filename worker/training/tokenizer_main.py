@@ -6,7 +6,6 @@ writes the tokenizer's files for the result, and ends. A stop is not asked of it
 
 import os
 import sys
-import traceback
 from pathlib import Path
 
 # None in the table of modules is Python's way to say that there is none: transformers then does without torch, which
@@ -14,6 +13,7 @@ from pathlib import Path
 sys.modules["torch"] = None  # type: ignore[assignment]
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 
+from app.domain.disk import print_trace  # noqa: E402
 from app.domain.job import FailureReason  # noqa: E402
 from worker.training.channel import Channel, move_in  # noqa: E402
 from worker.training.failure import TrainingFailed, unforeseen  # noqa: E402
@@ -40,7 +40,7 @@ def main() -> int:
             os.nice(LEAST_PRIORITY)  # the first steps of the training go before
             save_tokenizer(heard, tokens)
     except Exception as error:
-        traceback.print_exc()
+        print_trace()
         channel.say(_failure(error))
         return 1
     return 0
@@ -53,7 +53,7 @@ def _find_tokens(folder: Path | None) -> Tokens | None:
     try:
         return load_tokens(folder)
     except Exception:
-        traceback.print_exc()
+        print_trace()
         return None
 
 

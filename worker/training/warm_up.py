@@ -1,11 +1,11 @@
 """What a training process can do before it knows its job: import all that a training imports."""
 
-import traceback
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
 
+from app.domain.disk import print_trace
 from worker.training import attention
 from worker.training.model import load_config
 
@@ -17,4 +17,4 @@ def import_architecture(folder: Path) -> None:
         with torch.device("meta"):
             AutoModelForCausalLM.from_config(load_config(folder), attn_implementation=attention.NAME)
     except Exception:
-        traceback.print_exc()
+        print_trace()

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import psutil
@@ -15,11 +16,13 @@ from sqlalchemy import select
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset
 from app.domain.place import hashes_key
+from app.errors import StorageFull
 from app.settings import Settings
 from app.storage import Storage
 from tests.integration.datasets.conftest import jsonl
 from worker import inspector
-from worker.inspection_process import OF_ITS_OWN, PASSED_ON
+from worker.inspection.protocol import REPORT, Request, Task
+from worker.inspection_process import LOG, OF_ITS_OWN, PASSED_ON, run
 from worker.inspector import Place, clear_scratch, inspect_next
 from worker.lease import RENEWALS_A_LEASE
 
@@ -124,6 +127,15 @@ def test_a_limit_that_is_broken_is_the_datasets_finding(
     assert (dataset["state"], dataset["problem_counts"]) == ("invalid", {"unreadable_file": 1})
     assert says in dataset["problems"][0]["message"]
     assert not list((place.work / "inspections").glob("file-*"))
+
+
+def test_a_full_disk_is_no_finding_even_where_the_log_lies_on_it(tmp_path: Path) -> None:
+    for name in (LOG, REPORT):
+        (tmp_path / name).symlink_to("/dev/full")
+    limits = {"memory_bytes": inspector.MEMORY_BYTES, "cpu_seconds": 20, "max_file_bytes": 2**20}
+    request = Request(task=Task.inspect, filename="rows.jsonl", format=None, **limits)
+    with pytest.raises(StorageFull):
+        run(request, iter([LINE]), tmp_path, lambda: False)
 
 
 def test_it_ends_with_its_worker(upload: Upload, place: Place, slow: Slow, settings: Settings) -> None:

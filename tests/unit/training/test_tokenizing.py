@@ -95,6 +95,20 @@ def test_a_failure_keeps_its_reason(process: TokenizingProcess, make_request: Ma
     assert caught.value.reason is FailureReason.no_labelled_tokens
 
 
+def test_a_failure_keeps_its_reason_where_its_trace_finds_no_room(make_request: MakeRequest, tmp_path: Path) -> None:
+    stderr = os.dup(2)
+    with Path("/dev/full").open("wb") as full:
+        os.dup2(full.fileno(), 2)
+    process = TokenizingProcess()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    process.begin(make_request(base_model_path=tmp_path / "nowhere"))
+    with pytest.raises(TrainingFailed, match="tokenizer") as caught:
+        process.rows(nothing)
+    process.close()
+    assert caught.value.reason is FailureReason.model_unusable
+
+
 def test_a_model_whose_tokenizer_cannot_be_loaded(
     process: TokenizingProcess, make_request: MakeRequest, tmp_path: Path
 ) -> None:
