@@ -42,10 +42,11 @@ def parse() -> argparse.Namespace:
 
 
 def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
+    few = given.jobs < FEW_JOBS
     return Stack(
         folder,
-        num_scripted=4 if given.jobs < FEW_JOBS else 7,
-        num_real=min(3 if given.jobs < FEW_JOBS else 4, given.real),
+        num_scripted=4 if few else 8,
+        num_real=min(3 if few else 6, given.real),
         off=given.off,
         fatal=draw_failpoints(given.seed),
     )
@@ -58,7 +59,7 @@ def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
     plans = draw_jobs(given.seed, given.jobs, given.real)
     kinds = DISTURBANCES | ({"disk_filled": 1} if stack.work_is_mounted else {})
     # Workers to spare, while others are dead or held still: what is measured is the way, not the queue.
-    spare = 1 if given.jobs < FEW_JOBS else 2
+    spare = 1 if given.jobs < FEW_JOBS else 3
     in_flight = {False: max(stack.num_scripted - spare, 1), True: max(stack.num_real - spare, 1)}
     conductor = Conductor(stack, users, plans, draw_disturbances(given.seed, kinds), in_flight)
     began = time.monotonic()

@@ -1,8 +1,8 @@
 """What a run runs on: servers, API, dispatchers and workers, each a process of ours that may be killed and comes back.
 
-Every wait of the settings is shortened by one scale, to a sixth unless another is given, so that what is measured here
-stands to its bar as the defaults stand to theirs. Programs reach both servers through fault proxies; we ourselves go
-round them.
+Every wait of the settings is shortened by one scale, to an eighth unless another is given, so that what is measured
+here stands to its bar as the defaults stand to theirs. Programs reach both servers through fault proxies; we ourselves
+go round them.
 """
 
 import ctypes
@@ -40,7 +40,7 @@ from tests.chaos.plan import Fatal
 from tests.chaos.proxy import FaultProxy
 
 ROOT = Path(__file__).parents[2]
-SCALE = 6
+SCALE = 8
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
 SHORTEST_WAIT_SECONDS = 0.15
