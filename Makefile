@@ -30,7 +30,7 @@ test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
 chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
 	$(BIN)/python -m tests.chaos --guards --out benchmarks/results/chaos.json
 	$(BIN)/python -m tests.chaos.readers
-	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all TUNEWRIGHT_FULL_DISK=1 $(BIN)/python -m pytest -rP tests/chaos tests/acceptance/test_full_disk.py
+	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all TUNEWRIGHT_FULL_DISK=1 $(BIN)/python -m pytest -rP -n 2 --dist loadfile tests/chaos tests/acceptance/test_full_disk.py
 
 SOAK_MINUTES ?= 30
 soak: $(VENV)/installed  ## train through half an hour without PostgreSQL, while Redis starts anew all the time

@@ -45,8 +45,8 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
     few = given.jobs < FEW_JOBS
     return Stack(
         folder,
-        num_scripted=4 if few else 8,
-        num_real=min(3 if few else 6, given.real),
+        num_scripted=4 if few else 7,
+        num_real=min(3 if few else 7, given.real),
         off=given.off,
         fatal=draw_failpoints(given.seed),
     )

@@ -72,6 +72,15 @@ def train_by_script() -> None:
     worker.machine.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
 
 
+def train_behind_the_others() -> None:
+    """On a machine of its own a training takes no core from those that must see to it when its worker dies. Here it
+    shares theirs, and gives way. Linux weighs sessions before processes, and a training has its own."""
+    import worker.child
+
+    give_way = 'echo 10 >/proc/self/autogroup; exec nice -n 10 "$0" "$@"'
+    worker.child.COMMAND = ("sh", "-c", give_way, *worker.child.COMMAND)
+
+
 def leave_out_fence() -> None:
     """Whoever has once claimed a job may write as if it were still its own."""
     from sqlalchemy import select
@@ -129,6 +138,8 @@ def main() -> None:
         return dispatch()
     if os.environ.get(CHILD) == "scripted":
         train_by_script()
+    elif os.environ.get(CHILD) == "real":
+        train_behind_the_others()
     if seconds := os.environ.get(VISIBILITY):
         hear_bells(float(seconds))
     shorten_waits()

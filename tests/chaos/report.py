@@ -127,6 +127,7 @@ def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any
         if lost and claimed:
             told = {
                 "kind": done.kind,
+                "real": conductor.users.accepted[done.job_id].real,
                 "at": done.at - conductor.began_at,
                 "to_loss": lost - done.at,
                 "to_claim": claimed - lost,

@@ -12,13 +12,22 @@ from fastapi.testclient import TestClient
 from app.db.session import Sessions
 from app.settings import Settings
 from app.storage import Storage
+from app.uploads.service import join_next
 from worker.inspector import Place, inspect_next
 
 ROWS = [{"prompt": f"{n}+{n}=", "completion": str(2 * n)} for n in range(5)]
 
 
+Files = Callable[[], list[Path]]
+Begin = Callable[..., str]
+Send = Callable[[str, bytes], str]
+
+
 def jsonl(rows: list[Any]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+DATA = jsonl(ROWS * 40)
 
 
 @pytest.fixture
@@ -55,3 +64,41 @@ def live(live_server: str, make_key: Callable[..., str]) -> Iterator[httpx.Clien
     """A client of the API behind a real socket."""
     with httpx.Client(base_url=live_server, headers={"Authorization": f"Bearer {make_key()}"}, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def begin(api: TestClient) -> Begin:
+    """Begin an upload; its id."""
+
+    def begin(size: int = len(DATA), filename: str = "rows.jsonl", **fields: Any) -> str:
+        answer = api.post("/uploads", json={"bytes": size, "filename": filename, **fields})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    return begin
+
+
+@pytest.fixture
+def send(api: TestClient) -> Send:
+    """Send a part; its id."""
+
+    def send(upload_id: str, data: bytes) -> str:
+        answer = api.post(f"/uploads/{upload_id}/parts", content=data)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    return send
+
+
+@pytest.fixture
+def join_all(sessions: Sessions, settings: Settings) -> Callable[[], int]:
+    """Do what the light worker does first; the number of joinings."""
+    return lambda: sum(1 for _ in iter(lambda: join_next(sessions, Storage(settings.storage), "here-1"), False))
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.unit.inspection.test_containers import CHAT, CONTAINERS, NO_DATASET, PACKERS, csv_of, jsonl, parquet
+from tests.unit.inspection.files import CHAT, CONTAINERS, NO_DATASET, PACKERS, csv_of, jsonl, parquet
 from worker.inspection.containers import Unreadable, read_rows
 
 NUM_FILES = int(os.environ.get("TUNEWRIGHT_FUZZ_FILES", "1500"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.domain.problem import Problem, Severity
-from tests.unit.inspection.test_containers import ROWS, parquet, zipped
+from tests.unit.inspection.files import ROWS, parquet, zipped
 from worker.inspection.__main__ import inspect
 from worker.inspection.compression import zstd
 from worker.inspection.protocol import PROBLEMS, Request, Task

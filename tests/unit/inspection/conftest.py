@@ -1,0 +1,14 @@
+from pathlib import Path
+
+import pytest
+
+from tests.unit.inspection.files import Dribble, Open
+from worker.inspection.containers import Rows, read_rows
+
+
+@pytest.fixture
+def open_rows(tmp_path: Path) -> Open:
+    def open_rows(data: bytes, name: str = "rows", step: int = 10**9) -> Rows:
+        return read_rows(Dribble(data, step), name, tmp_path)  # type: ignore[arg-type]
+
+    return open_rows
