@@ -80,13 +80,22 @@ class Dispatcher:
             else:
                 self._move_on_the_lost()
         except DBAPIError:
-            self.sweep_from = time.monotonic() + self.settings.lease_seconds
+            if self._is_postgres_away():
+                self.sweep_from = time.monotonic() + self.settings.lease_seconds
             raise
 
     def _see_postgres(self) -> None:
         """Asked while the sweep waits, so that the wait counts from the end of an outage and not from its beginning."""
         with self.sessions() as session:
             session.connection()
+
+    def _is_postgres_away(self) -> bool:
+        """And not a connection broken, which keeps no worker from its heartbeat."""
+        try:
+            self._see_postgres()
+        except DBAPIError:
+            return True
+        return False
 
     def _move_on_the_lost(self) -> None:
         with transaction(self.sessions, "sweep") as session:

@@ -6,12 +6,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from sqlalchemy import func, make_url, select
+from sqlalchemy import func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app import outbox
 from app.db.session import Sessions, transaction
-from app.db.tables import OutboxRow
+from app.db.tables import Job, OutboxRow
 from app.dispatcher import Dispatcher
 from app.domain.job import JobState
 from app.jobs.queue import Claim, QueueRepository
@@ -45,9 +45,26 @@ def outage(database_url: str) -> Iterator[None]:
         admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true")
 
 
+@pytest.fixture
+def dispatcher(settings: Settings, sessions: Sessions) -> Dispatcher:
+    """One that has run for longer than a lease."""
+    settings.data_dir.mkdir(exist_ok=True)
+    found = Dispatcher(settings.model_copy(update={"lease_seconds": LEASE_SECONDS}), sessions)
+    found.sweep_from = 0
+    return found
+
+
+def sweep_for(dispatcher: Dispatcher, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(DBAPIError):
+            dispatcher.sweep()
+        time.sleep(0.05)
+
+
 def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
     database_url: str,
-    settings: Settings,
+    dispatcher: Dispatcher,
     sessions: Sessions,
     post: Callable[..., str],
     claim: Callable[..., Claim],
@@ -56,24 +73,36 @@ def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
     """However long ago the sweep first saw it."""
     id = post()
     held = claim(lease_seconds=LEASE_SECONDS)
-    settings.data_dir.mkdir(exist_ok=True)
-    dispatcher = Dispatcher(settings.model_copy(update={"lease_seconds": LEASE_SECONDS}), sessions)
-    dispatcher.sweep_from = 0
-
-    def sweep_for(seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            with suppress(DBAPIError):
-                dispatcher.sweep()
-            time.sleep(0.05)
-
     with outage(database_url):
         with pytest.raises(DBAPIError):
             dispatcher.sweep()
-        sweep_for(0.9 * LEASE_SECONDS)
-    sweep_for(0.5 * LEASE_SECONDS)
+        sweep_for(dispatcher, 0.9 * LEASE_SECONDS)
+    sweep_for(dispatcher, 0.5 * LEASE_SECONDS)
     assert state_of(id) is JobState.running
     with transaction(sessions) as session:
         assert QueueRepository(session).renew(held, LEASE_SECONDS) is JobState.running
-    sweep_for(1.5 * LEASE_SECONDS)
+    sweep_for(dispatcher, 1.5 * LEASE_SECONDS)
     assert state_of(id) is JobState.queued, "it is swept all the same if its worker is silent"
+
+
+def test_a_broken_connection_is_no_outage(
+    dispatcher: Dispatcher,
+    sessions: Sessions,
+    post: Callable[..., str],
+    claim: Callable[..., Claim],
+    state_of: Callable[[str], JobState],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    id = post()
+    claim(lease_seconds=0)
+
+    def sweep_as_it_breaks(self: QueueRepository) -> list[Job]:
+        self.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QueueRepository, "sweep", sweep_as_it_breaks)
+        with pytest.raises(DBAPIError):
+            dispatcher.sweep()
+    dispatcher.sweep()
+    assert state_of(id) is JobState.queued
