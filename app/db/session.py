@@ -14,14 +14,19 @@ SILENT_NETWORK = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives
 """A server that a cut cable or a dead host has silenced is given up after half a minute, and not after the kernel's
 quarter of an hour: a heartbeat must not hang for longer than a lease."""
 
+SILENT_TRANSACTION = "30s"
+"""The other way round: a program that is frozen, or whose host died, in the middle of a transaction keeps its rows no
+longer than that, and not for the hours that TCP gives it. Ours wait for nothing but the database; a lease is longer."""
+
 
 def connect(database_url: str, pool_size: int = 10) -> Engine:
+    options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={SILENT_TRANSACTION}"
     return create_engine(
         database_url,
         pool_size=pool_size,
         max_overflow=20,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "options": "-c timezone=UTC"} | SILENT_NETWORK,
+        connect_args={"connect_timeout": 10, "options": options} | SILENT_NETWORK,
     )
 
 

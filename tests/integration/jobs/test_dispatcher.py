@@ -10,12 +10,13 @@ from sqlalchemy import func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app import outbox
-from app.db.session import Sessions, transaction
+from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import Job, OutboxRow
 from app.dispatcher import Dispatcher
 from app.domain.job import JobState
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings
+from worker.fence import is_outage
 
 LEASE_SECONDS = 1.0
 
@@ -106,3 +107,28 @@ def test_a_broken_connection_is_no_outage(
             dispatcher.sweep()
     dispatcher.sweep()
     assert state_of(id) is JobState.queued
+
+
+def test_a_worker_that_freezes_in_the_middle_of_a_write_does_not_keep_its_job(
+    database_url: str,
+    dispatcher: Dispatcher,
+    post: Callable[..., str],
+    claim: Callable[..., Claim],
+    state_of: Callable[[str], JobState],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And takes the end of its transaction, when it wakes, for the outage that it is to it."""
+    id = post()
+    held = claim(lease_seconds=0.1)
+    monkeypatch.setattr("app.db.session.SILENT_TRANSACTION", "700ms")
+    engine = connect(database_url)
+    with open_sessions(engine)() as frozen:
+        QueueRepository(frozen).renew(held, LEASE_SECONDS)
+        sweep_for(dispatcher, 0.4)
+        assert state_of(id) is JobState.running, "its row is locked"
+        sweep_for(dispatcher, 1.5)
+        assert state_of(id) is JobState.queued
+        with pytest.raises(DBAPIError) as caught:
+            frozen.commit()
+    assert is_outage(caught.value)
+    engine.dispose()
