@@ -100,7 +100,8 @@ def test_checkpoints_are_compared_downloaded_and_started_from(
     assert "[checkpoint_not_found]" in type_in("checkpoints", "download", job.id, 99, status=1).stderr
 
     dataset = job.spec["dataset_id"]
-    posted = json.loads(type_in(*words, "--dataset", dataset, "--init-from", last.name, "--json").stdout)
+    more = ["--dataset", dataset, "--init-from", last.name, "--max-steps", 100_000, "--json"]
+    posted = json.loads(type_in(*words, *more).stdout)
     assert posted["spec"]["init_from"] == last.name
     client.cancel_job(posted["id"])
 
@@ -138,7 +139,7 @@ def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
 
 def test_a_job_is_posted_once_paused_resumed_and_retried(type_in: Type, rows: Path) -> None:
     dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)["id"]
-    words = ["--model", "tiny", "--dataset", dataset, "--max-steps", 5000, "--json", "--idempotency-key", "by hand"]
+    words = ["--model", "tiny", "--dataset", dataset, "--max-steps", 100_000, "--json", "--idempotency-key", "by hand"]
     words += ["--skip-bad-rows", 0.05]
     job, same = (json.loads(type_in("jobs", "create", *words).stdout) for _ in range(2))
     assert same == job
@@ -157,9 +158,9 @@ def test_options_go_before_the_file_of_a_spec(type_in: Type, rows: Path, tmp_pat
     uploaded = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
     spec = {"base_model": "tiny", "training": {"max_steps": 9, "batch_size": 2}, "metadata": {"team": "cats"}}
     (tmp_path / "spec.json").write_text(json.dumps(spec))
-    words = ["--spec", "spec.json", "--dataset", uploaded["id"], "--max-steps", 500, "--json"]
+    words = ["--spec", "spec.json", "--dataset", uploaded["id"], "--max-steps", 100_000, "--json"]
     job = json.loads(type_in("jobs", "create", *words).stdout)
-    assert (job["spec"]["training"]["max_steps"], job["spec"]["training"]["batch_size"]) == (500, 2)
+    assert (job["spec"]["training"]["max_steps"], job["spec"]["training"]["batch_size"]) == (100_000, 2)
     assert job["id"] in type_in("jobs", "list", "--metadata", "team=cats").stdout
     assert type_in("jobs", "list", "--metadata", "team=dogs").stdout == "(none)\n"
     assert "cancel" in type_in("jobs", "cancel", job["id"]).stdout

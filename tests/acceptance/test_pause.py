@@ -1,6 +1,8 @@
 """A real training that is paused and resumed: it goes on from the step it stopped at, and its curve has no gap."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -10,7 +12,7 @@ from tests.acceptance.conftest import Stack
 from tests.acceptance.test_survival import find_worker, happened, submit
 from tunewright import Client, Job, TunewrightError
 
-STEPS = 200
+STEPS = 600
 
 
 def until(client: Client, job_id: str, state: str, seconds: float = 60) -> Job:
@@ -35,6 +37,18 @@ def trainers_of(stack: Stack, job_id: str) -> list[psutil.Process]:
     return [child for child in find_worker(stack).children() if works_in(child, job_id)]
 
 
+@contextmanager
+def held(client: Client, stack: Stack, job: Job) -> Iterator[None]:
+    """Its training process is held still once it has taken a few steps: it can neither end nor save meanwhile."""
+    until_trained(client, job.id, step=5)
+    [trainer] = trainers_of(stack, job.id)
+    trainer.suspend()
+    try:
+        yield
+    finally:
+        trainer.resume()
+
+
 def works_in(process: psutil.Process, folder: str) -> bool:
     try:
         return "worker.training" in process.cmdline() and folder in process.cwd()
@@ -55,10 +69,9 @@ def test_a_training_is_paused_with_a_checkpoint_and_goes_on_from_there(
     client: Client, stack: Stack, tmp_path: Path
 ) -> None:
     job = submit(client, tmp_path, steps=STEPS)
-    until_trained(client, job.id, step=5)
-    assert trainers_of(stack, job.id)
-    assert client.pause_job(job.id).state == "pausing"
-    paused = until(client, job.id, "paused", seconds=15)
+    with held(client, stack, job):
+        assert client.pause_job(job.id).state == "pausing"
+    paused = until(client, job.id, "paused")
     assert trainers_of(stack, job.id) == []
     saved = [event.data["step"] for event in happened(client, job.id) if event.type == "checkpoint_saved"][-1]
     assert 5 <= saved == paused.step < STEPS, "the step of the pause, and not only every fiftieth, is saved"
@@ -79,11 +92,11 @@ def test_a_training_is_paused_with_a_checkpoint_and_goes_on_from_there(
     assert resumed == saved
 
 
-def test_a_pause_taken_back_at_once_loses_no_step(client: Client, tmp_path: Path) -> None:
+def test_a_pause_taken_back_at_once_loses_no_step(client: Client, stack: Stack, tmp_path: Path) -> None:
     job = submit(client, tmp_path, steps=STEPS)
-    until_trained(client, job.id, step=5)
-    client.pause_job(job.id)
-    assert client.resume_job(job.id).state == "queued"
+    with held(client, stack, job):
+        client.pause_job(job.id)
+        assert client.resume_job(job.id).state == "queued"
     assert_unbroken(client, job.id, num_attempts=2)
     events = happened(client, job.id)
     saved = [event.data["step"] for event in events if event.type == "checkpoint_saved"]

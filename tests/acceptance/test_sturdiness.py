@@ -90,7 +90,7 @@ def test_a_killed_child_is_the_jobs_own_failure_and_not_a_lost_worker(
 def test_a_child_that_hangs_is_ended_and_the_step_and_its_rows_are_named(
     hurt_stack: Stack, client: Client, tmp_path: Path
 ) -> None:
-    job = submit(client, tmp_path, steps=ENDLESS)
+    job = submit(client, tmp_path, steps=ENDLESS, save_every=ENDLESS)
     wait_for_step(client, job)
     trainer = find_trainer(find_worker(hurt_stack))
     trainer.suspend()
@@ -98,7 +98,7 @@ def test_a_child_that_hangs_is_ended_and_the_step_and_its_rows_are_named(
     done = client.wait(job.id)
     assert (done.state, done.failure["reason"]) == ("failed", "stalled")
     assert re.search(r"hung in step \d+ \(dataset rows \d+, \d+\)", done.failure["message"])
-    assert STALL_SECONDS - 2 < time.monotonic() - began < STALL_SECONDS + 15
+    assert STALL_SECONDS - 2 < time.monotonic() - began < STALL_SECONDS + 60
     assert not trainer.is_running()
 
 

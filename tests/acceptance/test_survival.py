@@ -40,9 +40,9 @@ def upload(client: Client, folder: Path) -> str:
     return client.upload_dataset(rows).id
 
 
-def submit(client: Client, folder: Path, steps: int, **fields: Any) -> Job:
+def submit(client: Client, folder: Path, steps: int, save_every: int = 50, **fields: Any) -> Job:
     wanted = {"dataset_id": fields.get("dataset_id") or upload(client, folder), "base_model": "tiny"} | fields
-    return client.create_job(training={"max_steps": steps, "batch_size": 2, "save_every": 50}, **wanted)
+    return client.create_job(training={"max_steps": steps, "batch_size": 2, "save_every": save_every}, **wanted)
 
 
 def wait_for_checkpoint(client: Client, job_id: str) -> None:
@@ -94,7 +94,7 @@ def test_a_stopped_stack_drains_and_the_next_start_finds_and_finishes_everything
     own_stack: Stack, tmp_path: Path
 ) -> None:
     with own_stack.client() as client:
-        job = submit(client, tmp_path, steps=300)
+        job = submit(client, tmp_path, steps=1000)
         wait_for_checkpoint(client, job.id)
     stop_stack(own_stack)
     assert not psutil.pid_exists(own_stack.process.pid)
@@ -109,7 +109,7 @@ def test_a_stopped_stack_drains_and_the_next_start_finds_and_finishes_everything
             assert "attempt_released" in kinds
             assert "attempt_lost" not in kinds
             steps = [point.step for point in client.metrics(job.id, names=["loss"])]
-            assert steps == list(range(1, 301))
+            assert steps == list(range(1, 1001))
     finally:
         stop_stack(again)
 

@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.conftest import ROOT, Stack, environment
-from tests.fixtures.tracked import read_events, read_mlflow, read_wandb
+from tests.fixtures.tracked import Tracked, read_events, read_mlflow, read_wandb
 from tunewright import Client
 
 
@@ -36,9 +39,18 @@ def test_a_curve_goes_to_every_tracker(
             curves[name][point.step] = value
     assert len(curves["loss"]) == 4
     assert curves["validation_loss"]
-    [run] = [run for run in read_mlflow(f"file:{stack.data}/mlruns", "tracked") if run.config["name"] == "mine"]
+
+    def mlflow_run() -> Tracked:
+        [run] = [run for run in read_mlflow(f"file:{stack.data}/mlruns", "tracked") if run.config["name"] == "mine"]
+        return run
+
+    def wandb_run() -> Tracked:
+        [run] = read_wandb(stack.data, id)
+        return run
+
+    run = until_closed(mlflow_run, "FINISHED")
     assert (run.curves, run.status, run.name) == (curves, "FINISHED", "mine")
-    [run] = read_wandb(stack.data, id)
+    run = until_closed(wandb_run, 0)
     assert (run.curves, run.status, run.name) == (curves, 0, "mine")
     assert run.config["training"]["max_steps"] == 4
     folder = client.download_artifacts(id, tmp_path / "results")
@@ -48,3 +60,14 @@ def test_a_curve_goes_to_every_tracker(
         assert read[name].keys() == curve.keys()
         assert all(abs(read[name][step] - value) <= 1e-6 * abs(value) for step, value in curve.items())
     assert not [event for event in client.events(id) if event.type == "warned"]
+
+
+def until_closed(read: Callable[[], Tracked], status: object) -> Tracked:
+    """Trackers hear of a job's end once that is committed; what is still being written may end anywhere."""
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        with suppress(Exception):
+            if read().status == status:
+                break
+        time.sleep(0.2)
+    return read()

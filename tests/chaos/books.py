@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import psutil
 from sqlalchemy import func, select, text
@@ -33,6 +35,11 @@ BY_KIND = {"lost": [LOST], "accepted_twice": TWICE, "stuck": [STUCK], "damage_of
 """Words of the damage."""
 WEIGHTS = "adapter_model.safetensors"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+LOCKS = """
+    SELECT count(*) FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' OR backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+ENDING_SECONDS = 15.0
 
 
 class Books:
@@ -205,18 +212,27 @@ def check_leftovers(stack: Stack) -> Iterator[str]:
     """After the programs were asked to stop: no process, no session or lock in Postgres, no folder of an attempt."""
     servers = {child.process.pid for child in stack.servers.values() if child.process}
     for process in descendants(psutil.Process()):
-        ours = {process.pid, *(parent.pid for parent in process.parents())}
-        if not servers & ours and process.status() != psutil.STATUS_ZOMBIE:
-            yield f"process {process.pid} is left: {' '.join(process.cmdline())[:120]}"
-    with transaction(stack.sessions) as session:
-        if left := session.scalar(text(SESSIONS)) or 0:
-            yield f"{left} sessions are left in Postgres"
-        locks = "SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() OR locktype = 'advisory'"
-        if left := session.scalar(text(locks)) or 0:
-            yield f"{left} locks are left in Postgres"
+        with suppress(psutil.NoSuchProcess):
+            ours = {process.pid, *(parent.pid for parent in process.parents())}
+            if not servers & ours and process.status() != psutil.STATUS_ZOMBIE:
+                yield f"process {process.pid} is left: {' '.join(process.cmdline())[:120]}"
+    for what, query in (("sessions", SESSIONS), ("locks", LOCKS)):
+        if left := left_in_postgres(stack, query):
+            yield f"{left} {what} are left in Postgres"
     work = stack.data / "work"
     for folder in sorted(work.glob("*/*")):  # those of projects stay
         yield f"folder {folder.name} with {sum(path.is_file() for path in folder.rglob('*'))} files of attempts is left"
+
+
+def left_in_postgres(stack: Stack, query: str) -> int:
+    """Once what a dead program had there has had its time to be seen and ended."""
+    until = time.monotonic() + ENDING_SECONDS
+    while True:
+        with transaction(stack.sessions) as session:
+            left = session.scalar(text(query)) or 0
+        if not left or time.monotonic() > until:
+            return int(left)
+        time.sleep(0.1)
 
 
 def sha256(content: bytes) -> str:

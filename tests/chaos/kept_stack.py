@@ -67,6 +67,7 @@ class KeptStack:
         self.database_url, self.redis_url, self._api_key = database_url, redis_url, api_key
         self.kept: dict[str, Kept] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._left_dead: set[str] = set()
         self._stop = threading.Event()
         self._tender = threading.Thread(target=self._tend)
 
@@ -99,8 +100,16 @@ class KeptStack:
 
     def _tend(self) -> None:
         while not self._stop.wait(0.05):
-            for kept in self.kept.values():
-                kept.tend()
+            for name, kept in self.kept.items():
+                if name not in self._left_dead:
+                    kept.tend()
+
+    @contextmanager
+    def left_dead(self, name: str) -> Iterator[None]:
+        """If it ends meanwhile, it is started again afterwards."""
+        self._left_dead.add(name)
+        yield
+        self._left_dead.remove(name)
 
     def environment(self) -> dict[str, str]:
         ours = ("TUNEWRIGHT_", "FAILPOINT", "DATABASE_URL", "REDIS_URL", "STORAGE_URL")

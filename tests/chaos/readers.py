@@ -124,11 +124,12 @@ async def hurt(stack: Stack, job_id: str, seconds: float) -> None:
     began = time.monotonic()
     todo = [
         (seconds / 3, lambda: kill_worker(stack, faults, job_id)),
-        (seconds * 2 / 3, lambda: faults.redis_restarted(1)),
+        (seconds * 2 / 3, lambda: faults.redis_restarted(1) is None),
     ]
+    """When, and what is done, which says whether it could be."""
     while not all(sight.is_final for sight in look(stack.sessions) or ()):
-        while todo and time.monotonic() - began > todo[0][0]:
-            todo.pop(0)[1]()
+        if todo and time.monotonic() - began > todo[0][0] and todo[0][1]():
+            todo.pop(0)
         while timers and time.monotonic() > timers[0][0]:
             timers.pop(0)[1]()
         stack.revive()
@@ -137,11 +138,14 @@ async def hurt(stack: Stack, job_id: str, seconds: float) -> None:
         await asyncio.sleep(0.1)
 
 
-def kill_worker(stack: Stack, faults: Faults, job_id: str) -> None:
+def kill_worker(stack: Stack, faults: Faults, job_id: str) -> bool:
+    """Once it trains."""
     [sight] = [sight for sight in look(stack.sessions) or () if sight.id == job_id]
     work = find_work(stack.workers(), sight)
-    assert work is not None
+    if work is None or not sight.trains:
+        return False
     faults.host_killed(work)
+    return True
 
 
 def parse() -> argparse.Namespace:

@@ -33,7 +33,7 @@ from tests.chaos.sight import find_work, look
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.users import MODEL, Users
 
-SCALE = 40.0
+SCALE = 20.0
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
 DAY_SECONDS = 86_400
@@ -43,10 +43,10 @@ LEASES_AWAY = 20
 STEPS_AWAY = 780
 START_SECONDS = 15.0
 """At most, from a job's posting to its claim, whatever befell Redis."""
-LATE_SECONDS = 1.5
+LATE_SECONDS = 10.0
 """That a busy machine may take until the sweep has seen the end of a lease."""
-KILLING_SECONDS = 0.5
-"""That it may take to kill two trees."""
+KILLING_SECONDS = 2.0
+"""That it may take to kill a tree."""
 LATE_GOING_SECONDS = 10.0
 """Beyond a drain, until a busy machine has ended the training process, the worker's threads and the worker."""
 NEVER_SECONDS = "600"
@@ -80,6 +80,7 @@ class Rows:
         self.until(lambda: self.is_listening("scripted-3"), "a third worker listens")
         held = self.redis(lambda client: client.hlen("unacked"))
         time.sleep(2.25 * VISIBILITY_SECONDS)
+        self.until(lambda: self.bells("scripted-3"), "Redis offers it what is not acknowledged")
         offered = self.bells("scripted-3")
         with transaction(self.stack.sessions) as session:
             outbox.ring(session, self.stack.project_id, "training")
@@ -99,28 +100,23 @@ class Rows:
             assert self.count(id, "attempt_lost") == 0
         ran_leases = min(self.seconds_since(id, "job_claimed") for id in self.two_long) / LEASE_SECONDS
         assert ran_leases > 3
-        killed_at = time.time()
-        for id in self.two_long:
-            work = find_work(self.stack.workers(), self.sight(id))
-            assert work is not None
-            send(work.tree(), signal.SIGKILL)
-            self.release(id)
-        ends = [self.lease_end(id) for id in self.two_long]
-        assert all(0 < end - killed_at < LEASE_SECONDS + KILLING_SECONDS for end in ends), (killed_at, ends)
+        killed_at, ends = zip(*(self.kill(id) for id in self.two_long), strict=True)
+        left = [end - at for at, end in zip(killed_at, ends, strict=True)]
+        assert all(0 < seconds < LEASE_SECONDS + KILLING_SECONDS for seconds in left), left
         self.until(lambda: all(self.count(id, "attempt_lost") for id in self.two_long), "both losses are seen")
         lost = [self.happened_at(id, "attempt_lost") for id in self.two_long]
         assert all(0 <= at - end < LATE_SECONDS for at, end in zip(lost, ends, strict=True)), (lost, ends)
         return {
             "leases_run_undisturbed": round(ran_leases, 1),
             "lease_seconds": round(LEASE_SECONDS, 2),
-            "seconds_from_death_to_loss": [round(at - killed_at, 2) for at in lost],
+            "seconds_from_death_to_loss": [round(at - died, 2) for died, at in zip(killed_at, lost, strict=True)],
         }
 
     def outages(self) -> dict[str, Any]:
         """Postgres is away for many leases while a job trains; Redis starts anew meanwhile, again and again."""
         self.bring_back_workers()
         self.until(lambda: all(self.sight(id).is_final for id in self.two_long), "what was lost has ended")
-        id = self.post_held(steps=STEPS_AWAY, step_ms=40)
+        id = self.post_held(steps=STEPS_AWAY, step_ms=80)
         self.until(lambda: self.is_training(id) and self.newest_live(id) > 0, "it trains, and shows itself")
         began = time.monotonic()
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
@@ -169,6 +165,15 @@ class Rows:
         self.until(lambda: self.sight(id).is_final, "it has ended elsewhere")
         assert (self.sight(id).attempt, self.count(id, "attempt_lost")) == (2, 1)
         return {"drain_seconds": round(DRAIN_SECONDS, 2), "seconds_until_it_was_gone": round(gone, 2)}
+
+    def kill(self, id: str) -> tuple[float, float]:
+        """The job's worker with all its processes; when, and when its lease ends."""
+        work = find_work(self.stack.workers(), self.sight(id))
+        assert work is not None
+        killed_at = time.time()
+        send(work.tree(), signal.SIGKILL)
+        self.release(id)
+        return killed_at, self.lease_end(id)
 
     def hurt_redis(self, id: str) -> int:
         """How many points more it shows afterwards."""

@@ -31,7 +31,7 @@ def post_job(stage: Stage, step: str) -> None:
 
 def pause_job(stage: Stage, step: str) -> None:
     """Pause and resume, each during which the server dies."""
-    job = stage.post(steps=1500)
+    job = stage.post(steps=3000)
     stage.wait_for(job.id, "training_started")
     stage.unanswered("before_pause_job", lambda: stage.client.pause_job(job.id))
     assert stage.client.get_job(job.id).state == "running"

@@ -22,7 +22,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     """In a process of its own, which takes in the orphans of those that it kills."""
     out = tmp_path_factory.mktemp("rows") / "found.json"
     command = [sys.executable, "-m", "tests.chaos.rows", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     print(done.stdout)
     assert out.exists(), done.stderr
     rows: dict[str, dict[str, Any]] = json.loads(out.read_text())

@@ -19,11 +19,12 @@ def in_worker(stage: Stage, step: str) -> None:
 def claim(stage: Stage, step: str) -> None:
     """The worker dies before its claim's commit, when nothing has begun, and then after it. One by one: a worker held
     between the two may be one that looked for work and found none."""
-    with stage.stack.paused("training"):
-        job = stage.post()
-        stage.stack.arm("before_claim")
-    stage.wait_until_fired("before_claim")
-    stage.stack.arm("after_claim")
+    with stage.stack.left_dead("training"):
+        with stage.stack.paused("training"):
+            job = stage.post()
+            stage.stack.arm("before_claim")
+        stage.wait_until_fired("before_claim")
+        stage.stack.arm("after_claim")
     kinds = stage.end(job.id, step)
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 1
 

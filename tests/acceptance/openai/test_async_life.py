@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from tests.acceptance.openai.conftest import ENDED, chats
 from tunewright import Client
 
-STEPS = 300
+STEPS = 1000
 
 
 def test_a_job_is_paused_while_another_is_cancelled_and_succeeds(async_sdk: AsyncOpenAI, client: Client) -> None:
