@@ -32,6 +32,8 @@ from worker.training.__main__ import SPINS
 
 let_children_hear()
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is loaded: tests run beside one another
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine's pauses are no finding
+hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile("nightly", max_examples=2_400, stateful_step_count=50, deadline=None)
 if "HYPOTHESIS_PROFILE" in os.environ:
     hypothesis.settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])

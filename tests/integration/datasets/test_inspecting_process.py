@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -19,12 +20,12 @@ from app.domain.place import hashes_key
 from app.errors import StorageFull
 from app.settings import Settings
 from app.storage import Storage
+from tests.fixtures.processes import running
 from tests.integration.datasets.conftest import jsonl
 from worker import inspector
 from worker.inspection.protocol import REPORT, Request, Task
 from worker.inspection_process import LOG, OF_ITS_OWN, PASSED_ON, run
 from worker.inspector import Place, clear_scratch, inspect_next
-from worker.lease import RENEWALS_A_LEASE
 
 Upload = Callable[..., httpx.Response]
 LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
@@ -32,8 +33,7 @@ LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
 
 def children() -> list[psutil.Process]:
     """Inspecting processes of this test."""
-    mine = psutil.Process().children(recursive=True)
-    return [each for each in mine if "worker.inspection" in each.cmdline()]
+    return running("worker.inspection")
 
 
 class Slow(Storage):
@@ -154,7 +154,7 @@ def test_it_ends_with_its_worker(upload: Upload, place: Place, slow: Slow, setti
     finally:
         os.kill(worker, signal.SIGKILL)
         os.waitpid(worker, 0)
-    process.wait(10)
+    process.wait(60)
     clear_scratch(place.work)
     assert not folder.exists()
     assert not (place.work / "inspections").exists()
@@ -170,12 +170,17 @@ def test_the_lease_of_a_long_inspection_is_prolonged(
     under_way: tuple[str, psutil.Process], sessions: Sessions, place: Place
 ) -> None:
     id, _ = under_way
-    ends = []
-    for _ in range(2):
+
+    def lease_end() -> datetime | None:
         with transaction(sessions) as session:
-            ends.append(session.scalars(select(Dataset.inspecting_until).where(Dataset.id == id)).one())
-        time.sleep(place.lease_seconds / RENEWALS_A_LEASE * 1.5)
-    assert ends[0] < ends[1]
+            return session.scalars(select(Dataset.inspecting_until).where(Dataset.id == id)).one()
+
+    first, until = lease_end(), time.monotonic() + 20
+    assert first is not None
+    while (end := lease_end()) is not None and end <= first:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert end is not None
     assert not inspect_next(place)
 
 

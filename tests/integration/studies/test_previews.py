@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from app.db.tables import BaseModel, Dataset, DatasetStudy
 from app.dispatcher import light_work
 from app.domain.study import KEPT
 from app.settings import Settings
+from tests.fixtures.processes import running
 from tests.integration.studies.conftest import HERE
 from worker import studies
 from worker.inspection_process import OF_ITS_OWN, PASSED_ON
 from worker.inspector import Place
-from worker.lease import RENEWALS_A_LEASE
 from worker.studies import study_next
 
 Send = Callable[[list[Any]], str]
@@ -257,8 +258,7 @@ def test_the_newest_are_kept(api: TestClient, ask: Post, send: Send, sessions: S
 
 
 def children() -> list[psutil.Process]:
-    mine = psutil.Process().children(recursive=True)
-    return [each for each in mine if "worker.training.preview_main" in each.cmdline()]
+    return running("worker.training.preview_main")
 
 
 @pytest.fixture
@@ -320,21 +320,24 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
     under_way: Any, sessions: Sessions, place: Place, settings: Settings
 ) -> None:
     _, process, draining = under_way
-    ends = []
-    for _ in range(2):
-        assert not study_next(place, settings.cache_dir, HERE), "it is leased"
+
+    def lease_end() -> datetime | None:
         with transaction(sessions) as session:
-            ends.append(session.scalars(select(DatasetStudy.leased_until)).one())
-        time.sleep(place.lease_seconds / RENEWALS_A_LEASE * 1.5)
-    assert ends[0] < ends[1]
+            return session.scalars(select(DatasetStudy.leased_until)).one()
+
+    def wait_until(holds: Callable[[], bool]) -> None:
+        until = time.monotonic() + 20
+        while not holds():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    first = lease_end()
+    assert first is not None
+    wait_until(lambda: (lease_end() or first) > first)
+    assert not study_next(place, settings.cache_dir, HERE), "it is leased"
     draining.set()
     process.wait(10)
-    for _ in range(200):
-        with transaction(sessions) as session:
-            if (lease := session.scalars(select(DatasetStudy.leased_until)).one()) is None:
-                break
-        time.sleep(0.02)
-    assert lease is None
+    wait_until(lambda: lease_end() is None)
     with transaction(sessions) as session:
         session.execute(update(DatasetStudy).values(leased_until=func.clock_timestamp()))
         session.execute(update(BaseModel).values(source="/nowhere"))

@@ -15,7 +15,7 @@ from worker.courier import deliver
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"webhook_allow": "127.0.0.1", "webhook_timeout_seconds": 0.5})
+    return settings.model_copy(update={"webhook_allow": "127.0.0.1"})
 
 
 @pytest.fixture
