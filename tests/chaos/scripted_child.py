@@ -35,7 +35,7 @@ STEP_MS = "step_ms"
 """Key of the job's metadata that says how long a step takes."""
 NUMBER = "number"
 """Key of the job's metadata that says which plan it was posted for."""
-LONGEST_HOLD_SECONDS = 600.0
+LONGEST_HOLD_SECONDS = 60.0
 WEIGHTS_BYTES = 20_000
 
 
