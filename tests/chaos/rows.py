@@ -61,7 +61,7 @@ class Rows:
         self.found: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
-        self.two_long = [self.post_held(steps=120, step_ms=50) for _ in range(2)]
+        self.two_long = [self.post_held(steps=300, step_ms=50) for _ in range(2)]
         for row in (self.visibility, self.clocks, self.outages, self.drain):
             began = time.monotonic()
             try:
