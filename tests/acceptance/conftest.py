@@ -64,7 +64,7 @@ def start_stack(data: Path, **more: str) -> Stack:
     )
     log.close()
     reach = data / "server.json"
-    until = time.monotonic() + 240
+    until = time.monotonic() + 90
     # An earlier stack that was killed has left its own behind.
     while not (reach.exists() and json.loads(reach.read_text())["pid"] == process.pid):
         assert process.poll() is None, Path(log.name).read_text()

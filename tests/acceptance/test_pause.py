@@ -71,7 +71,7 @@ def test_a_training_is_paused_with_a_checkpoint_and_goes_on_from_there(
     job = submit(client, tmp_path, steps=STEPS)
     with held(client, stack, job):
         assert client.pause_job(job.id).state == "pausing"
-    paused = until(client, job.id, "paused")
+    paused = until(client, job.id, "paused", seconds=15)
     assert trainers_of(stack, job.id) == []
     saved = [event.data["step"] for event in happened(client, job.id) if event.type == "checkpoint_saved"][-1]
     assert 5 <= saved == paused.step < STEPS, "the step of the pause, and not only every fiftieth, is saved"

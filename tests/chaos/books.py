@@ -35,10 +35,7 @@ BY_KIND = {"lost": [LOST], "accepted_twice": TWICE, "stuck": [STUCK], "damage_of
 """Words of the damage."""
 WEIGHTS = "adapter_model.safetensors"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-LOCKS = """
-    SELECT count(*) FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
-    WHERE locktype = 'advisory' OR backend_type = 'client backend' AND pid <> pg_backend_pid()
-"""
+LOCKS = "SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() OR locktype = 'advisory'"
 ENDING_SECONDS = 15.0
 
 

@@ -44,9 +44,9 @@ LEASES_UNDISTURBED = 3.5
 STEPS_AWAY = 780
 START_SECONDS = 15.0
 """At most, from a job's posting to its claim, whatever befell Redis."""
-LATE_SECONDS = 10.0
+LATE_SECONDS = 1.5
 """That a busy machine may take until the sweep has seen the end of a lease."""
-KILLING_SECONDS = 2.0
+KILLING_SECONDS = 0.5
 """That it may take to kill a tree."""
 LATE_GOING_SECONDS = 10.0
 """Beyond a drain, until a busy machine has ended the training process, the worker's threads and the worker."""

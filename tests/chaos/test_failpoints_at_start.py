@@ -54,7 +54,7 @@ def start(data: Path, fired: Path) -> Stack | int:
             [sys.executable, "-m", "app.embedded", "--data-dir", str(data), "--port", "0"],
             cwd=ROOT, env=environment(data) | asked, stdout=log, stderr=log,
         )  # fmt: skip
-    until = time.monotonic() + 240
+    until = time.monotonic() + 90
     while (code := process.poll()) is None:
         assert time.monotonic() < until, data.with_name("log").read_text()
         reach = read(data / "server.json")

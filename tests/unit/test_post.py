@@ -37,7 +37,7 @@ def talking(talk: Callable[[socket.socket], None]) -> Iterator[Target]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield parse(f"http://127.0.0.1:{listener.getsockname()[1]}/hook")
-        thread.join(30)
+        thread.join(5)
         assert not thread.is_alive()
 
 
@@ -70,7 +70,7 @@ def test_a_slow_receiver_is_cut_off_in_time(talk: Callable[[socket.socket], None
         began = time.monotonic()
         with pytest.raises(NoAnswer, match=r"No answer within 0\.5 s"):
             post(target, HERE, b"{}", {}, 0.5)
-        assert 0.4 < time.monotonic() - began < 10
+        assert 0.4 < time.monotonic() - began < 1.5
 
 
 def test_a_long_answer_is_not_read_to_its_end() -> None:

@@ -154,7 +154,7 @@ def test_it_ends_with_its_worker(upload: Upload, place: Place, slow: Slow, setti
     finally:
         os.kill(worker, signal.SIGKILL)
         os.waitpid(worker, 0)
-    process.wait(60)
+    process.wait(10)
     clear_scratch(place.work)
     assert not folder.exists()
     assert not (place.work / "inspections").exists()

@@ -60,7 +60,7 @@ def url_of(data: Path) -> str:
 
 def jobs(data: Path) -> httpx.Response:
     key = (data / "api_key").read_text().strip()
-    return httpx.get(f"{url_of(data)}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=120, trust_env=False)
+    return httpx.get(f"{url_of(data)}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
 
 
 def test_it_starts_stops_and_starts_again(
@@ -75,7 +75,7 @@ def test_it_starts_stops_and_starts_again(
         assert connection.execute(sa.text("SELECT count(*) FROM api_keys")).scalar() == 1
 
     second = spawn("-m", "app.embedded", "--data-dir", str(data), "--port", "0")
-    _, err = second.communicate(timeout=120)
+    _, err = second.communicate(timeout=30)
     assert second.returncode == 1
     assert f"already running on the data folder {data}: {url_of(data)}, process {supervisor.pid};" in err
 

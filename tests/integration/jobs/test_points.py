@@ -162,7 +162,7 @@ def test_what_was_measured_while_redis_was_away_is_shown_when_it_returns(
         wait_for(lambda: live(url, id) == [1, 2, 3])
     started = time.monotonic()
     measure(reporter, 4, 700)
-    assert time.monotonic() - started < 30, "training waits for no Redis"
+    assert time.monotonic() - started < 1, "training waits for no Redis"
     with embedded_redis(folder, durable=False) as url:
         wait_for(lambda: live(url, id)[-1:] == [700])
         assert live(url, id) == list(range(4, 701)), "the other server had the first ones"
@@ -174,14 +174,12 @@ def test_a_stopped_redis_holds_up_no_point(
     id, held = post(), claim()
     reporter = reporter_of(held)
     with redis.Redis.from_url(redis_url) as client:
-        client.client_pause(30_000, all=False)
+        client.client_pause(3000)
     started = time.monotonic()
     measure(reporter, 1, 500)
     reporter.flush()
-    assert time.monotonic() - started < 4.5
+    assert time.monotonic() - started < 2
     assert len(stored(sessions, id)) == 500
-    with redis.Redis.from_url(redis_url) as client:
-        client.client_unpause()
     wait_for(lambda: live(redis_url, id)[-1:] == [500])
 
 
