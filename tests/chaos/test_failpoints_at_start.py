@@ -22,8 +22,8 @@ AS_ROOT = ("keep_programs",) if os.geteuid() == 0 else ()
 IN_CHILDREN = ("migrate", "create_key")
 """Killed there, the supervisor ends too, and says why."""
 PLACES = [f"{step}:kill" for step in (*STEPS, *AS_ROOT, *IN_CHILDREN)]
-# The first key and `server.json`; the first process, one in the middle and the last.
-PLACES += ["write_private:kill@1", "start_process:kill@1", "start_process:kill@5", "start_process:kill@8"]
+# The first key; the first process, one in the middle and the last, the 7th once a start finds the key there.
+PLACES += ["write_private:kill@1", "start_process:kill@1", "start_process:kill@5", "start_process:kill@7"]
 TERMS = [f"{when}_{place}" for place in PLACES for when in ("before", "after")]
 CHOSEN = chosen(TERMS, ("before_keep_cluster:kill", "after_migrate:kill"))
 

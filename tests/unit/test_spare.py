@@ -40,7 +40,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def trainers(parent: psutil.Process) -> list[psutil.Process]:
-    return [child for child in parent.children() if child.cmdline()[-1:] == ["worker.training"]]
+    return [child for child in parent.children() if command_line(child)[-1:] == ["worker.training"]]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def trainer(parent: psutil.Process) -> psutil.Process:

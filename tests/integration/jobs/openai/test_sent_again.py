@@ -14,6 +14,11 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Job
 from tests.fixtures.openai_client import openai_client
 
+WAITING = """
+    SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_database ON oid = database
+    WHERE datname = current_database() AND NOT granted
+"""
+
 
 def sent_again(count: int) -> dict[str, str]:
     return {"x-stainless-retry-count": str(count)}
@@ -75,9 +80,12 @@ def test_a_create_sent_again_while_the_first_is_at_work_waits_for_it(
     ]
     with transaction(sessions) as session:
         session.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
-        for thread in threads:
+        for num_waiting, thread in enumerate(threads, 1):
             thread.start()
-            time.sleep(0.3)
+            until = time.monotonic() + 30
+            while session.scalar(text(WAITING)) < num_waiting:
+                assert time.monotonic() < until
+                time.sleep(0.02)
     for thread in threads:
         thread.join()
     assert len(set(answered)) == 1
