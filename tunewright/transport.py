@@ -14,6 +14,7 @@ T = TypeVar("T")
 TIMEOUT = httpx.Timeout(60, connect=10)
 POLL_SECONDS = 0.5
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+TRUST = "Set SSL_CERT_FILE to the file of the authority that signed it."
 
 LISTS = ("cursor", "next_cursor")
 """The parameter that asks for the next page, and where in a page its value is found."""
@@ -31,8 +32,9 @@ class Transport:
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "tunewright"},
             timeout=TIMEOUT,
-            # A proxy of the environment cannot reach this machine's own server.
+            # A proxy of the environment cannot reach this machine's own server; SSL_CERT_FILE still holds there.
             trust_env=host not in LOOPBACK,
+            verify=httpx.create_ssl_context() if url.startswith("https") else True,
         )
 
     def close(self) -> None:
@@ -48,6 +50,10 @@ class Transport:
                     raise error_of(response)
                 yield response
         except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise ConnectionFailed(
+                    f"{self.url} shows a certificate that is not trusted ({error}). {TRUST}"
+                ) from error
             raise ConnectionFailed(f"No server answers at {self.url} ({error}). Is it running?") from error
         except httpx.TransportError as error:
             said = str(error) or type(error).__name__
