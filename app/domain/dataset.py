@@ -18,7 +18,7 @@ from app.domain.record import (
     is_blank,
     parse_line,
 )
-from app.domain.record_check import SHAREGPT_ROLES, calls_in, check_record
+from app.domain.record_check import SHAREGPT_ROLES, calls_in, check_record, weight_of
 
 __all__ = [
     "KEYS", "DatasetState", "Finding", "Message", "Problem", "Record", "RecordFormat", "Report",
@@ -138,6 +138,11 @@ class Message(BaseModel):
     tool_call_id: str | None = None
 
 
+def read_message(turn: Record) -> Message:
+    """A turn of a valid record."""
+    return Message.model_validate(turn | {"weight": weight_of(turn)})
+
+
 def split_blocks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Lines without their newline, those of a chunk together. Of one that is too long only the beginning is kept, a
     byte more than is allowed."""
@@ -174,7 +179,7 @@ def to_messages(record: Record, format: RecordFormat) -> list[Message]:
     """The conversation that a valid record of a conversational format holds."""
     match format:
         case RecordFormat.messages:
-            return [Message.model_validate(message) for message in record["messages"]]
+            return [read_message(message) for message in record["messages"]]
         case RecordFormat.sharegpt:
             return [_said(turn) for turn in record["conversations"]]
         case RecordFormat.alpaca:
@@ -185,7 +190,7 @@ def to_messages(record: Record, format: RecordFormat) -> list[Message]:
 
 def _said(turn: Record) -> Message:
     role: Any = SHAREGPT_ROLES[turn["from"]]
-    weight = turn.get("weight", 1)
+    weight = weight_of(turn)
     if turn["from"] == "function_call":
         return Message(role=role, tool_calls=calls_in(turn["value"]), weight=weight)
     return Message(role=role, content=turn["value"], weight=weight)

@@ -3,7 +3,7 @@
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from app.domain.dataset import Message, tools_of
+from app.domain.dataset import Message, read_message, tools_of
 from app.domain.record import Record
 from app.domain.record_check import sides_of
 
@@ -42,7 +42,7 @@ def to_preference(record: Record) -> TextPair | ChatPair:
 def _turns(side: Any, role: Any) -> list[Message]:
     if isinstance(side, str):
         return [Message(role=role, content=side)] if side else []
-    return [Message.model_validate(turn) for turn in side]
+    return [read_message(turn) for turn in side]
 
 
 def _first_speaker(turns: list[Message]) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field
 from app.domain.dataset import Part
 from app.domain.job import FailureReason
 from app.domain.spec import BadRows, Objective, SpecPart
+from app.domain.train_on import TrainOn
 
 MAX_ROWS: Final = 20
 SHOWN_TOKENS: Final = 8192
@@ -25,7 +26,7 @@ class PreviewSpec(SpecPart):
     rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Annotated[list[Line], Field(min_length=1, max_length=MAX_ROWS)] = 5
     """So many of the first rows; or the lines of the rows to show, as problems and `row_losses.csv` name them."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
-    train_on: Literal["completion", "assistant", "all"] = "completion"
+    train_on: TrainOn = "auto"
     batch_size: int = Field(default=8, ge=1, le=65_536)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     validation_split: float | None = Field(default=None, gt=0, lt=1)
@@ -76,6 +77,8 @@ class PreviewTotals(Part):
     """Where the chat template came from; null when no row needed one."""
     max_seq_len: int
     """Tokens a row is cut to."""
+    train_on: TrainOn | None = None
+    """Which tokens carry loss: what was asked for, or what `auto` came to; null for `dpo`, which has no choice."""
     num_rows: int
     """Rows that are trained on."""
     num_validation_rows: int
@@ -91,7 +94,8 @@ class PreviewTotals(Part):
     num_labelled_tokens: int
     """Tokens that carry loss."""
     num_unstable_rows: int
-    """Rows that the template renders otherwise turn by turn than as a whole: their last answer alone is learned."""
+    """Rows that the template renders otherwise turn by turn than as a whole; answers that the whole leaves out are not
+    learned."""
     num_endless_answers: int
     """Answers that end without a special token, so that the model does not learn to stop after them."""
     num_typed_specials: int

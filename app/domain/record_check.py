@@ -121,7 +121,7 @@ def _no_lesson(turns: Sequence[Turn], place: str, num_turns: int) -> Finding:
 def _teaches(message: Record) -> bool:
     content = message.get("content")
     has_words = bool(content.strip()) if isinstance(content, str) else bool(message.get("tool_calls"))
-    return message.get("role") == "assistant" and has_words and message.get("weight", 1) == 1
+    return message.get("role") == "assistant" and has_words and weight_of(message) == 1
 
 
 def _check_message(message: Record, at: str) -> Iterator[Finding]:
@@ -141,8 +141,14 @@ def _check_message(message: Record, at: str) -> Iterator[Finding]:
     yield from _check_keys(message, TURN_KEYS, at)
 
 
+def weight_of(turn: Record) -> Any:
+    """A null is no weight, as clients write what they leave out."""
+    weight = turn.get("weight")
+    return 1 if weight is None else weight
+
+
 def _check_weight(turn: Record, at: str) -> Iterator[Finding]:
-    weight = turn.get("weight", 1)
+    weight = weight_of(turn)
     if type(weight) is not int or weight not in (0, 1):
         yield Finding(f"{at}/weight", "bad_weight", f"weight is {brief(weight)}; write 0 or 1.")
 
@@ -228,7 +234,7 @@ def _check_sharegpt(said: object) -> Iterator[Finding]:
         by = turn.get("from")
         role = SHAREGPT_ROLES.get(by, "") if isinstance(by, str) else ""
         turns.append((index, role, {"tool_calls": [{}]} if by == "function_call" else {}))
-        learnable |= role == "assistant" and bool(turn["value"].strip()) and turn.get("weight", 1) == 1
+        learnable |= role == "assistant" and bool(turn["value"].strip()) and weight_of(turn) == 1
     yield from _check_sequence(turns, place, ())
     if not learnable:
         finding = _no_lesson(turns, place, len(said))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic_core import PydanticCustomError
 
 from app.domain.integration import Integration
+from app.domain.train_on import TrainOn
 
 Method = Literal["qlora", "lora", "full"]
 Objective = Literal["sft", "dpo"]
@@ -119,9 +120,10 @@ class Training(SpecPart):
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
     """Tokens a row is cut to; `auto` is 2048 or the model's limit, whichever is less."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    train_on: Literal["completion", "assistant", "all"] = "completion"
-    """Which tokens carry loss: the last answer, every assistant turn, or everything. With `dpo` it is always the
-    two answers of a row."""
+    train_on: TrainOn = "auto"
+    """Which tokens carry loss: the last answer, every assistant turn, or everything; an answer of weight 0 never does.
+    `auto` is `assistant` for conversations (`messages`, `sharegpt`), `all` for `text`, and `completion` for the other
+    formats. With `dpo` it is always the two answers of a row."""
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations; null evaluates at the end of each epoch."""
     save_every: int = Field(default=100, ge=1)
@@ -259,7 +261,7 @@ class JobSpec(SpecPart):
         return self
 
     def _objective_fits(self) -> None:
-        if self.objective == "dpo" and self.training.train_on != "completion":
+        if self.objective == "dpo" and self.training.train_on not in ("auto", "completion"):
             raise PydanticCustomError(
                 "train_on_with_dpo",
                 'objective "dpo" always learns from the two answers of a row; leave training.train_on out.',

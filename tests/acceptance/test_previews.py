@@ -52,6 +52,7 @@ def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tup
     assert totals["steps_per_epoch"] == done.total_steps
     assert done.resolved is not None
     assert totals["plan"]["micro_batch_tokens"] == done.resolved["engine"]["micro_batch_tokens"]
+    assert totals["train_on"] == done.resolved["training"]["train_on"] == "completion"
     assert totals["plan"]["device"] == done.resolved["resources"]["device"]
 
     overlap = client.wait_for_overlap(dataset.id, client.create_overlap(dataset.id, validation.id).id)

@@ -62,7 +62,7 @@ def test_every_default_is_in_sight() -> None:
             "max_grad_norm": 1.0,
             "max_seq_len": 1024,
             "seed": 0,
-            "train_on": "completion",
+            "train_on": "auto",
             "eval_every": None,
             "save_every": 100,
             "keep_checkpoints": 3,

@@ -71,4 +71,4 @@ class Ladder:
             micro_batch_tokens=less.micro_batch_tokens,
         )
         self._channel.say(Happened(event=reduced))
-        self._channel.say(Replanned(resolved=less.resolved(self._request.spec)))
+        self._channel.say(Replanned(resolved=less.resolved(self._request)))

@@ -10,7 +10,6 @@ from safetensors import safe_open
 from transformers import PretrainedConfig
 
 from app.domain.job import FailureReason
-from app.domain.spec import JobSpec
 from worker.training.failure import TrainingFailed
 from worker.training.protocol import Request
 from worker.training.steps import sides_of, token_budget
@@ -36,19 +35,24 @@ class Plan:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.compute_dtype]
 
-    def resolved(self, spec: JobSpec) -> dict[str, Any]:
+    def resolved(self, request: Request) -> dict[str, Any]:
         """By the spec's field names; what the spec has no field for is under `engine`."""
         engine = {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens}
         if self.fast_paths is not None:
             engine["fast_paths"] = list(self.fast_paths)
         decided: dict[str, Any] = {
             "resources": {"device": self.device},
-            "training": {"gradient_checkpointing": self.gradient_checkpointing},
+            "training": {"gradient_checkpointing": self.gradient_checkpointing} | decided_by_rows(request),
             "engine": engine,
         }
-        if spec.method == "qlora":
+        if request.spec.method == "qlora":
             decided["quantization"] = {"compute_dtype": self.compute_dtype}
         return decided
+
+
+def decided_by_rows(request: Request) -> dict[str, Any]:
+    """Decisions that no machine changes. Preferences leave no choice."""
+    return {"train_on": request.train_on} if request.spec.objective == "sft" else {}
 
 
 def make_plan(

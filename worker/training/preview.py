@@ -14,7 +14,6 @@ from app.domain.preview import (
     SHOWN_CHARS,
     SHOWN_TOKENS,
     PreviewPlan,
-    PreviewSpec,
     PreviewTotals,
     Refusal,
     ShownRow,
@@ -42,10 +41,10 @@ UNFINISHED: Final = "\ufffd"
 class Watching(Renderer):
     """Renders as the training does, and remembers the rows that are asked for as they were before they were cut."""
 
-    def __init__(self, tokens: Tokens, spec: PreviewSpec, max_seq_len: int) -> None:
-        super().__init__(tokens, spec.train_on, max_seq_len, spec.objective)
+    def __init__(self, tokens: Tokens, request: PreviewRequest, max_seq_len: int) -> None:
+        super().__init__(tokens, request.job.train_on, max_seq_len, request.spec.objective)
         self.limit = max_seq_len
-        self._wanted = spec.rows
+        self._wanted = request.spec.rows
         self.seen: dict[int, list[Piece]] = {}
         self.num_rows = self.num_too_long = 0
 
@@ -99,7 +98,7 @@ def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] =
     training = request.job.spec.training
     max_seq_len = training.max_seq_len
     assert not isinstance(max_seq_len, str)
-    renderer = Watching(tokens, request.spec, max_seq_len)
+    renderer = Watching(tokens, request, max_seq_len)
     refusal: Refusal | None = None
     tokenized: Tokenized | None = None
     try:
@@ -137,6 +136,7 @@ def _totals(
     return PreviewTotals(
         chat_template=tokenized.chat_template if tokenized else None,
         max_seq_len=renderer.limit,
+        train_on=request.job.train_on if request.spec.objective == "sft" else None,
         num_rows=len(kept),
         num_validation_rows=num_drawn,
         num_dropped_rows=tokenized.num_dropped if tokenized else renderer.num_rows,

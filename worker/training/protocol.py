@@ -15,6 +15,7 @@ from app.domain.event import JobEvent, RowsSkipped
 from app.domain.job import FailureReason, JobPhase
 from app.domain.record import RecordFormat
 from app.domain.spec import JobSpec
+from app.domain.train_on import TrainOn, resolve_train_on
 
 
 class Line(BaseModel):
@@ -61,6 +62,11 @@ class Request(Line):
     cache_dir: Path
     device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: int | None = None
+
+    @property
+    def train_on(self) -> TrainOn:
+        """As the spec has it, `auto` decided by the training dataset; it holds for the validation rows too."""
+        return resolve_train_on(self.spec.training.train_on, self.dataset_format)
 
     @property
     def tokens_dir(self) -> Path:

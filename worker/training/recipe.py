@@ -163,7 +163,7 @@ class Run:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        return self.model.plan.resolved(self.request.spec)
+        return self.model.plan.resolved(self.request)
 
     def loop(self) -> None:
         self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.state.position.step))

@@ -27,6 +27,8 @@ from app.domain.dataset import (
 from app.domain.job import FailureReason
 from app.domain.preference import ChatPair, TextPair, to_preference
 from app.domain.record import fits
+from app.domain.train_on import TrainOn, resolve_train_on
+from worker.training.answer_spans import find_spans
 from worker.training.failure import TrainingFailed
 from worker.training.skipping import BadRow, Skipped
 from worker.training.tokens import Tokens
@@ -67,8 +69,9 @@ class Rendered:
 
 
 class Renderer:
-    def __init__(self, tokens: Tokens, train_on: str, max_seq_len: int, objective: str = "sft"):
-        self._tokens, self._train_on, self._max_seq_len = tokens, train_on, max_seq_len
+    def __init__(self, tokens: Tokens, train_on: TrainOn, max_seq_len: int, objective: str = "sft"):
+        self._tokens, self._asked, self._max_seq_len = tokens, train_on, max_seq_len
+        self._train_on = train_on
         self._objective = objective
 
     def render_file(
@@ -115,6 +118,7 @@ class Renderer:
         if format is None or not fits(record, format):
             code = "missing_key" if format else "unknown_format"
             raise BadRow(code, f"its keys do not fit {format or 'any format'}.")
+        self._train_on = resolve_train_on(self._asked, format)
         if (format is RecordFormat.preference) != (self._objective == "dpo"):
             raise BadRow(*MISFITS[self._objective])
         for finding in check_record(record, format):
@@ -172,30 +176,12 @@ class Renderer:
             answers = [index for index in answers if messages[index].weight == 1][-1:]
         if self._train_on != "all":
             messages = messages[: answers[-1] + 1]
-        found = self._spans(messages, tools, answers)
-        if found is None:
-            result.num_unstable += 1
-            answers = answers[-1:]
-            found = self._spans(messages, tools, answers)
-        if found is None:
-            return [], []
-        return self._pieces(*found, [messages[index].weight == 1 for index in answers], result)
-
-    def _spans(
-        self, messages: list[Message], tools: list[Any] | None, answers: list[int]
-    ) -> tuple[str, list[tuple[int, int]]] | None:
-        """The rendered text and where each answer lies in it, found by rendering prefixes; None when the template
-        renders a prefix otherwise than as the beginning of the whole."""
-        whole = self._tokens.render(messages, tools, ask=False)
-        spans = []
-        for index in answers:
-            through = self._tokens.render(messages[: index + 1], tools, ask=False)
-            prompts = (self._tokens.render(messages[:index], tools, ask=ask) for ask in (True, False))
-            before = next((prompt for prompt in prompts if through.startswith(prompt)), None)
-            if before is None or not whole.startswith(through):
-                return None
-            spans.append((len(before), len(through)))
-        return whole, spans
+        found = find_spans(self._tokens, messages, tools, answers)
+        result.num_unstable += not found.is_stable
+        if self._train_on == "all" and any(messages[index].weight == 0 for index in set(answers) - found.spans.keys()):
+            return [], []  # nobody knows which of its tokens must not be learned
+        wanted = [messages[index].weight == 1 for index in found.spans]
+        return self._pieces(found.whole, [*found.spans.values()], wanted, result)
 
     def _pieces(self, whole: str, spans: list[tuple[int, int]], wanted: list[bool], result: Rendered) -> Piece:
         """Each prompt and each answer is a piece of its own. An answer's labels end with the special token that ends

@@ -164,7 +164,7 @@ def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> N
         "rows_truncated": (tokenized.num_truncated, f"rows are longer than {max_seq_len:,} tokens and are cut"),
         "unstable_template": (
             tokenized.num_unstable,
-            "rows render otherwise turn by turn than as a whole; only their last answer is learned, if any",
+            "rows render otherwise turn by turn than as a whole; answers that the whole leaves out are not learned",
         ),
         "no_end_of_turn": (
             tokenized.num_endless,

@@ -42,7 +42,7 @@ def tokenize(
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
     _refuse_formats(request)
-    renderer = renderer or Renderer(tokens, training.train_on, training.max_seq_len, request.spec.objective)
+    renderer = renderer or Renderer(tokens, request.train_on, training.max_seq_len, request.spec.objective)
     folder = request.tokens_dir
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

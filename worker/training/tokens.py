@@ -40,6 +40,7 @@ class Tokens:
         self._special_ids = specials.keys()
         longest_first = sorted(specials.values(), key=len, reverse=True)
         self._typed = re.compile("|".join(re.escape(token) for token in longest_first))
+        self._ends_turn = re.compile(rf"\s*(?:{self._typed.pattern})")
         self._broken = re.compile("|".join(re.escape(token[0] + BREAK + token[1:]) for token in longest_first))
         self.num_typed_specials = 0
 
@@ -74,6 +75,11 @@ class Tokens:
         """What they spell, special tokens included."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+    def end_of_turn(self, text: str, at: int) -> int:
+        """Behind the special token that ends a turn whose words end there, if one does."""
+        match = self._ends_turn.match(text, at)
+        return match.end() if match else at
 
     def count_typed(self, text: str) -> None:
         self.num_typed_specials += len(self._typed.findall(text))

@@ -105,7 +105,7 @@ def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(ask: Callable
     assert reductions(lines)[:2] == [(3, True, 4096), (3, True, 2048)]
     replanned = [line.resolved for line in lines if isinstance(line, Replanned)]
     assert len(replanned) == len(reductions(lines))
-    assert replanned[0]["training"] == {"gradient_checkpointing": True}
+    assert replanned[0]["training"]["gradient_checkpointing"] is True
     assert replanned[1]["engine"]["micro_batch_tokens"] == 2048
     assert list(losses(lines)) == [1, 2, 3, 4, 5, 6]
 

@@ -20,25 +20,25 @@ def decide(request: Request, longest_row: int = 20) -> Plan:
 
 
 def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> None:
-    request = make_request("qlora", resolved=None, device="cpu")
+    request = make_request("qlora", resolved=None, device="cpu", dataset_format="messages")
     found = decide(request)
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     dtype = "bfloat16" if fast else "float32"
     assert found == Plan("cpu", dtype, gradient_checkpointing=False, micro_batch_tokens=1024)
-    assert found.resolved(request.spec) == {
+    assert found.resolved(request) == {
         "resources": {"device": "cpu"},
         "quantization": {"compute_dtype": dtype},
-        "training": {"gradient_checkpointing": False},
+        "training": {"gradient_checkpointing": False, "train_on": "assistant"},
         "engine": {"compute_dtype": dtype, "micro_batch_tokens": 1024},
     }
-    assert make_plan(request, None, 0, found.resolved(request.spec)) == found  # type: ignore[arg-type]
+    assert make_plan(request, None, 0, found.resolved(request)) == found  # type: ignore[arg-type]
 
 
 def test_an_earlier_attempt_is_obeyed(make_request: MakeRequest) -> None:
     assert decide(make_request(resolved=FP32)) == Plan("cpu", "float32", False, 64)
     took = Plan("cpu", "float32", True, 64, ("loss", "packing"))
     spec = make_spec(training={"memory": "min"})
-    assert decide(make_request(spec=spec, resolved=took.resolved(spec))) == took
+    assert decide(make_request(spec=spec, resolved=took.resolved(make_request(spec=spec)))) == took
 
 
 def test_decisions_for_another_device_are_made_anew(make_request: MakeRequest) -> None:

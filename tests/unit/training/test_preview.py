@@ -75,6 +75,7 @@ def train_rows(request: Request) -> tuple[Rows, dict[str, Any]]:
         ("completions", {"max_seq_len": 20, "batch_size": 4}),
         ("completions", {"max_seq_len": 64, "train_on": "all", "validation_split": 0.2, "seed": 7}),
         ("turns", {"max_seq_len": 60, "train_on": "assistant", "batch_size": 3}),
+        ("turns", {"train_on": "completion"}),
         ("turns", {"validation_split": 0.5, "memory": "min", "batch_size": 23}),
         ("texts", {"batch_size": 64}),
         ("pairs", {"objective": "dpo", "max_seq_len": 24, "batch_size": 4, "validation_split": 0.2}),

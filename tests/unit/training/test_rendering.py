@@ -1,6 +1,7 @@
 """Rows to tokens and labels, looked at token by token."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,21 @@ def test_messages_in_the_models_own_template(render: Any, train_on: str, expecte
     assert tokens.template_name == "the base model's tokenizer"
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"messages": CHAT}, ["yes<end>", "no<end>"]),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}] * 2}, ["b<end>", "b<end>"]),
+        ({"instruction": "a", "output": "c", "history": [["q", "b"]]}, ["c<end>"]),
+        ({"prompt": "a", "completion": "b"}, ["b<eos>"]),
+        ({"text": "a"}, ["<bos>a<eos>"]),
+    ],
+)
+def test_auto_goes_by_the_format(render: Any, row: dict[str, Any], expected: list[str]) -> None:
+    rendered, tokens = render(row, template=TURN_TEMPLATE, train_on="auto")
+    assert re.findall("{(.*?)}", marked(rendered.rows[0], tokens)) == expected
+
+
 def test_turns_of_weight_0_are_context(render: Any) -> None:
     chat = [*CHAT[:2], CHAT[2] | {"weight": 0}, *CHAT[3:]]
     for train_on in ("assistant", "all"):
@@ -189,7 +205,7 @@ def test_tools_reach_the_template_and_arguments_are_parsed(render: Any) -> None:
     assert text.startswith('[{"type": "function", "function": {"name": "weather"}}]')
 
 
-def test_an_unstable_template_learns_the_last_answer_and_is_counted(render: Any) -> None:
+def test_an_unstable_template_learns_what_it_renders_and_is_counted(render: Any) -> None:
     template = (
         "{% for m in messages %}{% if m.role != 'assistant' or loop.last %}<turn>{{ m.role }} {{ m.content }}<end>"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}<turn>assistant {% endif %}"
@@ -197,6 +213,29 @@ def test_an_unstable_template_learns_the_last_answer_and_is_counted(render: Any)
     rendered, tokens = render({"messages": CHAT[1:]}, template=template, train_on="assistant")
     assert rendered.num_unstable == 1
     assert marked(rendered.rows[0], tokens) == "<turn>user Hi<end><turn>user And?<end><turn>assistant {no<end>}"
+
+
+@pytest.mark.parametrize(
+    ("train_on", "expected"),
+    [
+        ("assistant", ["yes<end>", "call:look<end>", "<think></think>no<end>"]),
+        ("completion", ["<think></think>no<end>"]),
+    ],
+)
+def test_a_template_that_renders_its_last_answer_otherwise_learns_every_answer(
+    render: Any, train_on: str, expected: list[str]
+) -> None:
+    """As Qwen 3's does, whose last answer alone has a place for thoughts."""
+    template = (
+        "{% for m in messages %}<turn>{{ m.role }} {% if m.role == 'assistant' and loop.last %}<think></think>"
+        "{% endif %}{{ m.content }}{% for c in m.tool_calls or [] %}call:{{ c.function.name }}{% endfor %}<end>\n"
+        "{% endfor %}{% if add_generation_prompt %}<turn>assistant {% endif %}"
+    )
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}]}
+    answered = [*CHAT[:4], call, {"role": "tool", "content": "4"}, CHAT[4]]
+    rendered, tokens = render({"messages": answered}, template=template, train_on=train_on)
+    assert re.findall("{(.*?)}", marked(rendered.rows[0], tokens)) == expected
+    assert rendered.num_unstable == (train_on == "assistant")
 
 
 def test_a_template_without_end_of_turn_is_counted(render: Any) -> None:
