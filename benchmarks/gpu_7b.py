@@ -55,7 +55,7 @@ def request_for(method: str, model: Path, rows: Path, work_dir: Path) -> Request
         "training": {"max_steps": STEPS, "batch_size": 32, "save_every": 1_000_000},
     }
     return Request(
-        spec=JobSpec.model_validate(spec).filled(4096),
+        spec=JobSpec.model_validate(spec).decided(4096),
         resolved=None,
         attempt=1,
         base_model="llama-7b",

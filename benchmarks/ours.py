@@ -47,7 +47,7 @@ def make_spec(work: Work, engine: Engine, **training: Any) -> JobSpec:
         },
     }
     config = json.loads((work.base_model / "config.json").read_text())
-    return JobSpec.model_validate(spec).filled(config["max_position_embeddings"])
+    return JobSpec.model_validate(spec).decided(config["max_position_embeddings"])
 
 
 def make_request(work: Work, spec: JobSpec, rows: Path, folder: Path, resolved: dict[str, Any] | None) -> Request:

@@ -127,7 +127,7 @@ def prepared(micro_batch_tokens: int, arguments: argparse.Namespace, folder: Pat
         "engine": {"compute_dtype": "bfloat16", "micro_batch_tokens": micro_batch_tokens},
     }
     request = Request(
-        spec=JobSpec.model_validate(spec).filled(2048),
+        spec=JobSpec.model_validate(spec).decided(2048),
         resolved=resolved,
         attempt=1,
         base_model="gemma-3-270m",

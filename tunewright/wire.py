@@ -105,7 +105,8 @@ class Overlap(OverlapSummary):
 class Job(Answer):
     """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued one waits.
 
-    `queue_position` counts from 1, over the jobs of all projects."""
+    `queue_position` counts from 1, over the jobs of all projects. `spec` is what was sent, with defaults filled in: it
+    makes the same job again. `resolved` has what was decided for each attempt, oldest first."""
 
     id: str
     name: str | None
@@ -120,7 +121,7 @@ class Job(Answer):
     base_model: str
     method: str
     spec: dict[str, Any]
-    resolved: dict[str, Any] | None
+    resolved: list[dict[str, Any]]
     failure: dict[str, str] | None
     metadata: dict[str, str]
     created_at: datetime

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from redis import Redis
@@ -75,6 +75,8 @@ class Inputs(NamedTuple):
     validation: Dataset | None
     checkpoints: Sequence[Checkpoint]
     """The furthest first."""
+    resolved: dict[str, Any] | None
+    """What an earlier attempt decided."""
 
 
 class Attempt:
@@ -186,8 +188,9 @@ class Attempt:
             compare = partial(warn_of_overlap, self.storage, self.folder, inputs.dataset, validation, self.write)
             self.uploaded.append((self.uploads.submit(compare), self.folder / "compared"))
         return Request(
-            spec=spec,
-            resolved=inputs.job.resolved,
+            spec=spec.decided(inputs.model.max_seq_len),
+            spec_as_sent=spec,
+            resolved=inputs.resolved,
             attempt=self.claim.attempt,
             base_model=inputs.model.name,
             base_model_revision=inputs.model.revision,
@@ -220,6 +223,7 @@ class Attempt:
             datasets.get(job.project_id, job.spec["dataset_id"]),
             datasets.get(job.project_id, validation_id) if validation_id else None,
             attempt.checkpoints(),
+            attempt.jobs.resolved_before(job.project_id, job.id, self.claim.attempt),
         )
 
     def train(self, request: Request) -> Said:

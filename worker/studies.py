@@ -185,7 +185,7 @@ class One:
             raise StudyFailed(StudyFailure.model_unusable, str(error)) from error
         size = rows_of(dataset).size
         job = Request(
-            spec=JobSpec.model_validate(spec.as_job(dataset.id)).filled(model.max_seq_len),
+            spec=JobSpec.model_validate(spec.as_job(dataset.id)).decided(model.max_seq_len),
             resolved=None,
             attempt=0,
             base_model=model.name,

@@ -165,9 +165,10 @@ class Job(Base):
     base_model: Mapped[str]
     method: Mapped[str]
     spec: Mapped[dict[str, Any]]
-    """The JobSpec as asked, filled with what it and the catalogue decide."""
-    resolved: Mapped[dict[str, Any] | None]
-    """What the first attempt decided of the `auto` settings; later attempts obey."""
+    """The JobSpec as it was sent, every default filled in. What is `auto` stays so."""
+    resolved: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    """No longer written or read: `Attempt.resolved` took its place. Servers of the release before still select it, and
+    so the next release drops it."""
     # "metadata" is SQLAlchemy's own attribute of every mapped class.
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     min_memory_gb: Mapped[float]
@@ -225,6 +226,8 @@ class Attempt(Base):
     """succeeded, failed, cancelled, paused, released or lost."""
     start_step: Mapped[int | None]
     """Step it went on from; null until its process has said so."""
+    resolved: Mapped[dict[str, Any] | None]
+    """What `auto` came to for it, and what else was decided; null until its process has said so."""
     log_tail: Mapped[str] = mapped_column(server_default=text("''"))
     collected_at: Mapped[datetime | None]
     """When its folder in storage was searched for bytes that no row names; once is enough, since it has ended."""

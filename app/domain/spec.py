@@ -294,8 +294,19 @@ class JobSpec(SpecPart):
                 {"init": init},
             )
 
-    def filled(self, model_max_seq_len: int) -> "JobSpec":
-        """The spec with everything decided that the spec and the model's length limit alone decide."""
+    def filled(self) -> "JobSpec":
+        """Return the spec with the parts that its method and objective have. What is `auto` stays `auto`."""
+        return self.model_copy(
+            update={
+                "dpo": (self.dpo or Dpo()) if self.objective == "dpo" else None,
+                "adapter": None if self.method == "full" else self.adapter or Adapter(),
+                "quantization": (self.quantization or Quantization()) if self.method == "qlora" else None,
+            }
+        )
+
+    def decided(self, model_max_seq_len: int) -> "JobSpec":
+        """Return the filled spec with everything decided that the spec and the model's length limit alone decide. The
+        rest of what is `auto` is decided where the job is trained."""
         training = self.training.model_copy(
             update={
                 "learning_rate": LEARNING_RATES[self.objective][self.method]
@@ -306,11 +317,4 @@ class JobSpec(SpecPart):
                 else self.training.max_seq_len,
             }
         )
-        return self.model_copy(
-            update={
-                "training": training,
-                "dpo": (self.dpo or Dpo()) if self.objective == "dpo" else None,
-                "adapter": None if self.method == "full" else self.adapter or Adapter(),
-                "quantization": (self.quantization or Quantization()) if self.method == "qlora" else None,
-            }
-        )
+        return self.filled().model_copy(update={"training": training})

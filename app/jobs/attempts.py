@@ -67,19 +67,15 @@ class AttemptService:
             self._note([event])
 
     def plan(self, resolved: dict[str, Any], total_steps: int, start_step: int) -> None:
-        """Fix what the first attempt decided; a later attempt says where it goes on."""
+        """Keep what the attempt has decided; a later attempt says where it goes on."""
         resumed = [JobResumed(attempt=self.claim.attempt, step=start_step)] if self.claim.attempt > 1 else []
-        self._note(
-            resumed,
-            resolved=func.coalesce(Job.resolved, cast(resolved, JSONB)),
-            total_steps=total_steps,
-            step=start_step,
-        )
-        self._update_attempt(start_step=start_step)
+        self._note(resumed, total_steps=total_steps, step=start_step)
+        self._update_attempt(start_step=start_step, resolved=resolved)
 
     def replan(self, resolved: dict[str, Any]) -> None:
         """What holds instead, now that memory did not suffice for the first decisions."""
-        self._note([], resolved=resolved)
+        self._note([])
+        self._update_attempt(resolved=resolved)
 
     def training_started(self, parity_seconds: float, canary_seconds: float, warm: bool) -> None:
         """Tell how long the job waited for its first training forward, all in all and on this worker."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select, delete, exists, func, insert, select, tuple_, update
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
@@ -24,6 +25,17 @@ class JobFilter(NamedTuple):
     created_before: datetime | None = None
     metadata: dict[str, str] = {}  # noqa: RUF012 - never written
     without_metadata: bool = False
+
+
+class JobDetails(NamedTuple):
+    """What is shown of a job and stands in other rows than its own."""
+
+    adapter_id: str | None = None
+    resolved: Sequence[dict[str, Any]] = ()
+    """What was decided for its attempts, oldest first, each with the attempt's number."""
+
+
+NO_DETAILS: Final = JobDetails()
 
 
 class JobRepository:
@@ -63,9 +75,26 @@ class JobRepository:
             query = query.where(Job.metadata_ == {})
         return self.session.scalars(newest_first(query, limit, after)).all()
 
-    def adapter_ids(self, project_id: str, job_ids: Collection[str]) -> dict[str, str]:
-        query = select(Adapter.job_id, Adapter.id).where(Adapter.project_id == project_id, Adapter.job_id.in_(job_ids))
-        return {row.job_id: row.id for row in self.session.execute(query)}
+    def details(self, project_id: str, job_ids: Collection[str]) -> dict[str, JobDetails]:
+        """By job, in one statement."""
+        numbered = func.jsonb_build_object("attempt", Attempt.number).op("||")(Attempt.resolved)
+        resolved = (
+            select(func.jsonb_agg(aggregate_order_by(numbered, Attempt.number), type_=JSONB))
+            .where(Attempt.project_id == project_id, Attempt.job_id == Job.id, Attempt.resolved.is_not(None))
+            .scalar_subquery()
+        )
+        query = (
+            select(Job.id, Adapter.id, resolved)
+            .outerjoin(Adapter, (Adapter.project_id == project_id) & (Adapter.job_id == Job.id))
+            .where(Job.project_id == project_id, Job.id.in_(job_ids))
+        )
+        return {id: JobDetails(adapter, decided or ()) for id, adapter, decided in self.session.execute(query)}
+
+    def resolved_before(self, project_id: str, id: str, attempt: int) -> dict[str, Any] | None:
+        """Return what was decided for the newest attempt before this one that decided anything."""
+        earlier = (Attempt.project_id == project_id, Attempt.job_id == id, Attempt.number < attempt)
+        query = select(Attempt.resolved).where(*earlier, Attempt.resolved.is_not(None))
+        return self.session.scalars(query.order_by(Attempt.number.desc()).limit(1)).one_or_none()
 
     def move(
         self,

@@ -27,7 +27,7 @@ from app.errors import (
     TooLarge,
 )
 from app.errors import UnsupportedMediaType as NotAsJson
-from app.jobs.repository import JobFilter
+from app.jobs.repository import NO_DETAILS, JobFilter
 from app.jobs.schemas import EXAMPLE_SPEC, JobOut
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
@@ -103,13 +103,13 @@ def list_jobs(
     """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`."""
     service = JobService(session)
     jobs = service.list(caller.project_id, wanted, page.limit, page.after)
-    adapters = service.adapter_ids(caller.project_id, jobs)
-    return page_of(jobs, page.limit, lambda job: JobOut.of(job, adapters.get(job.id)))
+    details = service.details(caller.project_id, jobs)
+    return page_of(jobs, page.limit, lambda job: JobOut.of(job, details.get(job.id, NO_DETAILS)))
 
 
 @router.get("/{id}", summary="Look at a job", responses=problems(JobNotFound))
 def get_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
-    """State, phase, progress, latest metrics, estimated finish, the resolved spec, and why it failed if it did."""
+    """State, phase, progress, latest metrics, estimated finish, the spec, what was decided of it, and why it failed."""
     return _shown(JobService(session), caller.project_id, id)
 
 
@@ -179,4 +179,4 @@ def _posted(service: JobService, job: Job) -> Created:
 
 def _shown(service: JobService, project_id: str, id: str) -> JobOut:
     job = service.get(project_id, id)
-    return JobOut.of(job, service.adapter_ids(project_id, [job]).get(id), service.waiting_for(job))
+    return JobOut.of(job, service.details(project_id, [job]).get(id, NO_DETAILS), service.waiting_for(job))

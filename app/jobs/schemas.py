@@ -9,7 +9,7 @@ from app.db.tables import Job, JobEvent
 from app.domain.job import HELD, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.domain.spec import JobSpec
-from app.jobs.service import resolved_spec
+from app.jobs.repository import NO_DETAILS, JobDetails
 from app.jobs.waiting import Waiting
 
 EXAMPLE_SPEC = {
@@ -31,6 +31,19 @@ class Failure(Wire):
     reason: FailureReason
     """Stable code."""
     message: str
+
+
+class Resolved(Wire):
+    """What was decided for one attempt, by the spec's field names."""
+
+    attempt: int
+    resources: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    adapter: dict[str, Any] | None = None
+    """Null where nothing of it is decided, as for the method `full`."""
+    quantization: dict[str, Any] | None = None
+    engine: dict[str, Any] = {}
+    """What the spec has no field for: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
 
 
 class JobOut(Wire):
@@ -56,9 +69,11 @@ class JobOut(Wire):
     base_model: str
     method: str
     spec: JobSpec
-    """The spec, fully resolved: with every default, and with what was decided for `auto`."""
-    resolved: dict[str, Any] | None
-    """What the first attempt decided for this machine; null before that."""
+    """The spec as it was sent, with every default filled in. What is `auto` stays `auto`: sent again, it makes the same
+    job on any machine."""
+    resolved: list[Resolved]
+    """What `auto` came to and what else was decided, for each attempt, oldest first; empty before the first has begun
+    to train."""
     failure: Failure | None
     adapter_id: str | None
     metadata: dict[str, str]
@@ -69,7 +84,7 @@ class JobOut(Wire):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, adapter_id: str | None = None, waiting_for: Waiting | None = None) -> "JobOut":
+    def of(cls, job: Job, details: JobDetails = NO_DETAILS, waiting_for: Waiting | None = None) -> "JobOut":
         return cls(
             id=job.id,
             name=job.name,
@@ -85,12 +100,12 @@ class JobOut(Wire):
             estimated_finish_at=job.estimated_finish_at if job.state == JobState.running else None,
             base_model=job.base_model,
             method=job.method,
-            spec=JobSpec.model_validate(resolved_spec(job)),
-            resolved=job.resolved,
+            spec=JobSpec.model_validate(job.spec),
+            resolved=[Resolved.model_validate(each) for each in details.resolved],
             failure=Failure(reason=FailureReason(job.failure_reason), message=job.failure_message or "")
             if job.failure_reason
             else None,
-            adapter_id=adapter_id,
+            adapter_id=details.adapter_id,
             metadata=job.metadata_,
             retry_of=job.retry_of,
             created_at=job.created_at,

@@ -19,10 +19,9 @@ from app.domain.event import (
 from app.domain.identity import new_id
 from app.domain.job import FINAL, JobState
 from app.domain.page import Cursor
-from app.domain.spec import JobSpec
 from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
 from app.jobs.checkpoints import CheckpointRepository
-from app.jobs.repository import JobFilter, JobRepository
+from app.jobs.repository import JobDetails, JobFilter, JobRepository
 from app.jobs.spec_check import SpecCheck
 from app.jobs.waiting import Waiting, waiting
 from app.outbox import ring
@@ -67,8 +66,8 @@ class JobService:
     def list(self, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
         return self.jobs.list(project_id, wanted, limit, after)
 
-    def adapter_ids(self, project_id: str, jobs: Sequence[Job]) -> dict[str, str]:
-        return self.jobs.adapter_ids(project_id, [job.id for job in jobs])
+    def details(self, project_id: str, jobs: Sequence[Job]) -> dict[str, JobDetails]:
+        return self.jobs.details(project_id, [job.id for job in jobs])
 
     def waiting_for(self, job: Job) -> Waiting | None:
         """Where a queued job stands, and what it waits for."""
@@ -148,12 +147,6 @@ class JobService:
 def hold_of(job: Job) -> dict[str, Any]:
     """The attempt's hold, to go on in a state that ends it otherwise."""
     return {"lease_until": job.lease_until, "worker_id": job.worker_id}
-
-
-def resolved_spec(job: Job) -> dict[str, Any]:
-    """The spec with everything decided: what the server filled in, and what the first attempt chose for `auto`."""
-    spec = JobSpec.model_validate(job.spec).model_dump(mode="json")
-    return merged(spec, {key: value for key, value in (job.resolved or {}).items() if key in spec})
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

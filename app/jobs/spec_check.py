@@ -49,7 +49,7 @@ class SpecCheck:
         if errors or spec is None or model is None:
             raise InvalidSpec(errors)
         self.start_id = start.id if start else None
-        return spec.filled(model.max_seq_len)
+        return spec.filled()
 
     def _check_model(self, raw: dict[str, Any], errors: list[FieldError]) -> BaseModel | None:
         name = raw.get("base_model")

@@ -180,7 +180,7 @@ def _shown(session: Session, jobs: Sequence[Job]) -> list[FineTuningJob]:
     project_id, ids = jobs[0].project_id, [job.id for job in jobs]
     around = Surroundings(
         QueueRepository(session).inspecting(project_id, ids),
-        JobService(session).adapter_ids(project_id, jobs),
+        JobService(session).details(project_id, jobs),
         ArtifactRepository(session).of_kinds(project_id, ids, SHOWN_FILES),
     )
     return [shown(job, around) for job in jobs]

@@ -10,6 +10,7 @@ from app.domain.artifact import ArtifactKind
 from app.domain.job import FINAL, FailureReason, JobState
 from app.domain.spec import LEARNING_RATES, JobSpec
 from app.jobs.names import fine_tuned_name
+from app.jobs.repository import NO_DETAILS, JobDetails
 from app.jobs.schemas import JobOut
 from app.openai.wire import Wire, unix
 
@@ -121,7 +122,8 @@ class FineTuningJob(Wire):
     metadata: dict[str, str] | None
     error: Error | None
     tunewright: dict[str, Any]
-    """What the native API tells beside it: `spec`, `state`, `phase`, `step`, `total_steps`, `adapter_id`."""
+    """What the native API tells beside it: `spec`, `resolved`, `state`, `phase`, `step`, `total_steps` and
+    `adapter_id`."""
 
 
 class FineTuningJobList(Wire):
@@ -135,13 +137,13 @@ class Surroundings(NamedTuple):
 
     inspecting: Collection[str]
     """Ids of jobs that wait for a dataset's inspection."""
-    adapter_ids: dict[str, str]
+    details: dict[str, JobDetails]
     artifacts: Sequence[Artifact]
     """Of the kinds in `SHOWN_FILES`."""
 
 
 def shown(job: Job, around: Surroundings) -> FineTuningJob:
-    out = JobOut.of(job, around.adapter_ids.get(job.id))
+    out = JobOut.of(job, around.details.get(job.id, NO_DETAILS))
     spec, state = out.spec, out.state
     tokens = out.last_metrics.get("num_tokens")
     start = spec.init_from or ""
@@ -166,6 +168,7 @@ def shown(job: Job, around: Surroundings) -> FineTuningJob:
         error=_error(job),
         tunewright={
             "spec": out.spec.model_dump(mode="json"),
+            "resolved": [each.model_dump(mode="json") for each in out.resolved],
             "state": state,
             "phase": out.phase,
             "step": out.step,
@@ -188,8 +191,8 @@ def _result_files(job_id: str, artifacts: Sequence[Artifact]) -> list[str]:
 
 def _hyperparameters(spec: JobSpec) -> Hyperparameters:
     training = spec.training
-    assert training.learning_rate != "auto"
-    multiplier = training.learning_rate / LEARNING_RATES[spec.objective][spec.method]
+    base_rate = LEARNING_RATES[spec.objective][spec.method]
+    multiplier = 1.0 if training.learning_rate == "auto" else training.learning_rate / base_rate
     whole = training.epochs is not None and training.epochs == int(training.epochs)
     return Hyperparameters(
         n_epochs=int(training.epochs or 0) if whole else None,

@@ -61,7 +61,12 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     told = list(client.watch(job.id))
     done = until(client, job.id, "succeeded")
     assert (done.step, done.total_steps, done.progress) == (6, 6, 1.0)
-    assert done.spec["training"]["gradient_checkpointing"] in (True, False)
+    (decided,) = done.resolved
+    assert decided["attempt"] == 1
+    assert decided["training"]["gradient_checkpointing"] in (True, False)
+    assert (decided["training"]["learning_rate"], decided["training"]["max_seq_len"]) == (2e-4, 512)
+    assert decided["resources"] == {"device": "cpu"}
+    assert decided["quantization"]["compute_dtype"] == decided["engine"]["compute_dtype"] != "auto"
 
     steps = [each.step for each in told if isinstance(each, MetricPoint) and "loss" in each.values]
     assert steps == [1, 2, 3, 4, 5, 6]
@@ -75,6 +80,15 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     manifest = json.loads((folder / "manifest.json").read_text())
     for name, file in manifest["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == file["sha256"]
+    assert manifest["spec"] == done.spec
+    assert {"attempt": 1, **manifest["resolved"]} == {name: part for name, part in decided.items() if part is not None}
+    again = client.create_job(**done.spec)
+    client.cancel_job(again.id)
+    assert again.spec == done.spec, "it names no machine, and what it leaves to the server stays so"
+    assert {again.spec["training"][field] for field in ("gradient_checkpointing", "learning_rate", "max_seq_len")} == {
+        "auto"
+    }
+    assert (again.spec["resources"]["device"], again.spec["quantization"]["compute_dtype"]) == ("auto", "auto")
     assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"} <= {
         path.name for path in folder.iterdir()
     }

@@ -50,10 +50,10 @@ def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tup
     same = ("num_rows", "num_dropped_rows", "num_truncated_rows", "num_tokens", "num_labelled_tokens", "chat_template")
     assert {name: totals[name] for name in same} == {name: told[name] for name in same}
     assert totals["steps_per_epoch"] == done.total_steps
-    assert done.resolved is not None
-    assert totals["plan"]["micro_batch_tokens"] == done.resolved["engine"]["micro_batch_tokens"]
-    assert totals["train_on"] == done.resolved["training"]["train_on"] == "completion"
-    assert totals["plan"]["device"] == done.resolved["resources"]["device"]
+    (decided,) = done.resolved
+    assert totals["plan"]["micro_batch_tokens"] == decided["engine"]["micro_batch_tokens"]
+    assert totals["train_on"] == decided["training"]["train_on"] == "completion"
+    assert totals["plan"]["device"] == decided["resources"]["device"]
 
     overlap = client.wait_for_overlap(dataset.id, client.create_overlap(dataset.id, validation.id).id)
     assert overlap.totals is not None

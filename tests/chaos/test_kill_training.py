@@ -54,7 +54,7 @@ def request_for(tmp_path: Path) -> Callable[..., Request]:
             "adapter": {"dropout": 0.1},
             "training": training,
         }
-    ).filled(512)
+    ).decided(512)
 
     def make(name: str, checkpoint: Path | None = None) -> Request:
         work_dir = tmp_path / name

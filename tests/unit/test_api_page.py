@@ -5,6 +5,7 @@ from pathlib import Path
 
 from app import errors
 from app.errors import TunewrightError
+from app.jobs.schemas import Resolved
 from app.web.problems import ProblemDetails
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
@@ -33,6 +34,7 @@ def test_errors_module_draws_every_error() -> None:
     assert all(re.search(rf"\b{error.__name__}\b", drawn) for error in family(TunewrightError))
 
 
-def test_the_example_is_a_problem() -> None:
-    (example,) = re.findall(r"```json\n(.*?)\n```", PAGE, re.S)
-    assert ProblemDetails.model_validate(json.loads(example)).code == "invalid_spec"
+def test_the_examples_are_what_the_server_answers() -> None:
+    decided, problem = map(json.loads, re.findall(r"```json\n(.*?)\n```", PAGE, re.S))
+    assert [Resolved.model_validate(each).model_dump() for each in decided] == decided
+    assert ProblemDetails.model_validate(problem).code == "invalid_spec"

@@ -25,7 +25,7 @@ def parts(model: type[BaseModel]) -> list[type[BaseModel]]:
 
 
 def test_every_default_is_in_sight() -> None:
-    filled = spec().filled(model_max_seq_len=1024).model_dump(mode="json")
+    filled = spec().decided(model_max_seq_len=1024).model_dump(mode="json")
     assert filled == {
         "base_model": "tiny",
         "dataset_id": DATASET,
@@ -82,18 +82,27 @@ def test_every_default_is_in_sight() -> None:
 
 def test_a_filled_spec_is_a_spec() -> None:
     for method in ("qlora", "lora", "full"):
-        filled = spec(method=method).filled(4096)
+        filled = spec(method=method).decided(4096)
         assert JobSpec.model_validate(filled.model_dump(mode="json")) == filled
-        assert filled.filled(4096) == filled
+        assert filled.decided(4096) == filled
+
+
+def test_filling_decides_nothing() -> None:
+    sent = spec(method="qlora", training={"epochs": 1}).filled()
+    assert (sent.training.learning_rate, sent.training.max_seq_len) == ("auto", "auto")
+    assert sent.adapter
+    assert sent.quantization
+    assert sent.quantization.compute_dtype == "auto"
+    assert sent.filled() == sent
 
 
 def test_filling_obeys_the_user_and_the_method() -> None:
-    full = spec(method="full").filled(4096)
+    full = spec(method="full").decided(4096)
     assert (full.adapter, full.quantization) == (None, None)
     assert (full.training.learning_rate, full.training.max_seq_len) == (1e-5, 2048)
     lora = spec(
         method="lora", adapter={"rank": 4}, training={"epochs": 1, "learning_rate": 0.5, "max_seq_len": 64}
-    ).filled(4096)
+    ).decided(4096)
     assert lora.quantization is None
     assert lora.adapter
     assert lora.adapter.rank == 4
@@ -239,10 +248,10 @@ def test_fields_out_of_bounds(field: str, value: object) -> None:
 
 @pytest.mark.parametrize(("method", "rate"), [("qlora", 2e-5), ("lora", 2e-5), ("full", 1e-6)])
 def test_dpo_is_filled_in(method: str, rate: float) -> None:
-    filled = spec(objective="dpo", method=method).filled(1024)
+    filled = spec(objective="dpo", method=method).decided(1024)
     assert (filled.dpo, filled.training.learning_rate) == (Dpo(beta=0.1), rate)
     asked = {"max_steps": 1, "learning_rate": 3e-4}
-    given = spec(objective="dpo", dpo={"beta": 2}, method=method, training=asked).filled(1024)
+    given = spec(objective="dpo", dpo={"beta": 2}, method=method, training=asked).decided(1024)
     assert (given.dpo, given.training.learning_rate) == (Dpo(beta=2), 3e-4)
 
 

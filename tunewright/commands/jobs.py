@@ -216,6 +216,13 @@ def watch_until_end(client: Client, id: str) -> None:
     console.print(f"Download the result: tunewright jobs download {job.id}")
 
 
+def decided(job: Job) -> str:
+    """What `auto` came to for the latest attempt that tells."""
+    parts = job.resolved[-1] if job.resolved else {}
+    named = {name: value for part in parts.values() if isinstance(part, dict) for name, value in part.items()}
+    return ", ".join(f"{key} {value}" for key, value in named.items() if not isinstance(value, list))
+
+
 def facts_of(job: Job) -> dict[str, object]:
     training = {key: value for key, value in job.spec["training"].items() if value is not None}
     return {
@@ -232,6 +239,7 @@ def facts_of(job: Job) -> dict[str, object]:
         "method": job.method,
         "dataset": job.spec["dataset_id"],
         "training": ", ".join(f"{key} {value}" for key, value in training.items()),
+        "decided": decided(job),
         "metadata": ", ".join(f"{key}={value}" for key, value in job.metadata.items()),
         "created": instant(job.created_at),
         "started": instant(job.started_at),

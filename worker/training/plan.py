@@ -36,7 +36,15 @@ class Plan:
         return DTYPES[self.compute_dtype]
 
     def resolved(self, request: Request) -> dict[str, Any]:
-        """By the spec's field names; what the spec has no field for is under `engine`."""
+        """Return everything that is decided, by the spec's field names; the spec and the model decide some of it."""
+        decided, given = self.decided_here(request), request.spec.training
+        training = {"learning_rate": given.learning_rate, "max_seq_len": given.max_seq_len}
+        return decided | {"training": training | decided["training"]}
+
+    def decided_here(self, request: Request) -> dict[str, Any]:
+        """Return the part that this process decides, for its machine and by the rows; a fingerprint has it.
+
+        What the spec has no field for is under `engine`."""
         engine = {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens}
         if self.fast_paths is not None:
             engine["fast_paths"] = list(self.fast_paths)

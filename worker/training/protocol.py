@@ -31,10 +31,12 @@ class Warm(Line):
 
 
 class Request(Line):
-    """Train `spec` (filled: nothing in it is null that its method needs) on the files named here, all of them local."""
+    """Train `spec` (decided: nothing in it is null that its method needs) on the files named here, which are local."""
 
     kind: Literal["train"] = "train"
     spec: JobSpec
+    spec_as_sent: JobSpec | None = None
+    """With what is `auto`, for the manifest; null where it is the same."""
     resolved: dict[str, Any] | None
     """What an earlier attempt decided for `auto` settings; null lets this one decide."""
     attempt: int

@@ -107,7 +107,7 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
         "base_model": {"name": request.base_model, "revision": request.base_model_revision},
         "dataset_sha256": request.dataset_sha256,
         "validation_sha256": request.validation_sha256,
-        "spec": request.spec.model_dump(mode="json"),
+        "spec": (request.spec_as_sent or request.spec).model_dump(mode="json"),
         "resolved": outcome.resolved,
         "libraries": library_versions(),
         "seed": request.spec.training.seed,

@@ -165,6 +165,11 @@ class Run:
     def resolved(self) -> dict[str, Any]:
         return self.model.plan.resolved(self.request)
 
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The part of it that a fingerprint has."""
+        return self.model.plan.decided_here(self.request)
+
     def loop(self) -> None:
         self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.state.position.step))
         canary_seconds = self._rehearse()
@@ -252,7 +257,7 @@ class Run:
             lambda: rehearse(self.model, rows.training, rows.validation, self.training.batch_size),
         )
         try:
-            write_checkpoint(scratch, take_snapshot(self.state, fingerprint(self.request, self.resolved)))
+            write_checkpoint(scratch, take_snapshot(self.state, fingerprint(self.request, self.plan)))
         except (OSError, SafetensorError) as error:
             warn(self.channel, "checkpoint_failed", f"A checkpoint could not be written, and none will be: {error}.")
         shutil.rmtree(scratch, ignore_errors=True)
@@ -299,7 +304,7 @@ class Run:
     def _save(self) -> None:
         self._say(Began(what=f"the checkpoint of step {self.state.position.step}"))
         self.writer.wait()
-        self.writer.write(take_snapshot(self.state, fingerprint(self.request, self.resolved)))
+        self.writer.write(take_snapshot(self.state, fingerprint(self.request, self.plan)))
 
     def _evaluation_due(self) -> bool:
         step, last = self.state.position.step, self.state.evaluations.last
@@ -362,7 +367,7 @@ class Run:
         return self.epochs.num_steps(self.training.epochs)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        now, allowed = fingerprint(self.request, self.resolved), self.training.allow_inexact_resume
+        now, allowed = fingerprint(self.request, self.plan), self.training.allow_inexact_resume
         check_resumable(now, checkpoint.fingerprint, allow_inexact=allowed, channel=self.channel)
         restore(checkpoint, self.state)
 

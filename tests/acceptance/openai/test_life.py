@@ -27,8 +27,9 @@ def test_auto_is_told_in_numbers(trained: Any, client: Client) -> None:
     assert trained.finished_at >= trained.created_at
     assert trained.trained_tokens > 0
     spec = client.get_job(trained.id).spec
-    assert (spec["method"], spec["training"]["save_every"], spec["training"]["learning_rate"]) == ("lora", 3, 2e-4)
+    assert (spec["method"], spec["training"]["save_every"], spec["training"]["learning_rate"]) == ("lora", 3, "auto")
     assert trained.tunewright["spec"] == spec
+    assert [each["training"]["learning_rate"] for each in trained.tunewright["resolved"]] == [2e-4]
 
 
 def test_events_tell_what_happened_and_what_was_measured(sdk: OpenAI, trained: Any, client: Client) -> None:

@@ -27,11 +27,13 @@ def test_a_posted_job_shows_its_whole_spec(api: TestClient, make_spec: Spec) -> 
     assert answer.headers["location"] == f"/jobs/{job['id']}"
     assert (job["state"], job["progress"]) == ("queued", 0)
     assert (job["queue_position"], job["waiting_for"]) == (1, "no worker online")
-    assert job["spec"]["training"]["max_seq_len"] == 128
-    assert job["spec"]["training"]["learning_rate"] == 2e-4
+    assert (job["spec"]["training"]["max_seq_len"], job["spec"]["training"]["learning_rate"]) == ("auto", "auto")
+    assert job["resolved"] == []
     assert job["spec"]["adapter"]["rank"] == 16
     assert job["spec"]["quantization"] == {"type": "nf4", "double_quant": True, "compute_dtype": "auto"}
     assert api.get(f"/jobs/{job['id']}").json() == job
+    again = api.post("/jobs", json=job["spec"]).json()
+    assert again["spec"] == job["spec"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
-"""What becomes of a job's plan when memory did not suffice for it."""
+"""What is decided for a job's attempts: kept by attempt, reduced when memory did not suffice, and shown in order."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, text
 
+from app.db.migrate import MIGRATIONS
 from app.db.session import Sessions, transaction
-from app.db.tables import Job
 from app.domain.event import MemoryReduced
 from app.errors import StaleAttempt
 from app.jobs.attempts import AttemptService
@@ -27,11 +31,13 @@ def plan_of(tokens: int, *, checkpointing: bool) -> dict[str, Any]:
     }
 
 
-def resolved(sessions: Sessions, id: str) -> Any:
-    with transaction(sessions) as session:
-        job = session.get(Job, id)
-        assert job is not None
-        return job.resolved
+LARGE, SMALL = plan_of(1024, checkpointing=False), plan_of(512, checkpointing=True)
+
+
+def resolved(api: TestClient, id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.get(f"/jobs/{id}").json()["resolved"]
+    assert next(each for each in api.get("/jobs").json()["items"] if each["id"] == id)["resolved"] == found
+    return [{name: part for name, part in each.items() if part is not None} for each in found]
 
 
 def release(sessions: Sessions, held: Claim) -> None:
@@ -39,18 +45,18 @@ def release(sessions: Sessions, held: Claim) -> None:
         AttemptService(session, held).release()
 
 
-def test_later_attempts_start_from_the_plan_that_was_reached(
-    sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+def test_each_attempt_shows_the_plan_that_it_reached(
+    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
-    large, small = plan_of(1024, checkpointing=False), plan_of(512, checkpointing=True)
-    attempt._carry_on(Planned(resolved=large, total_steps=9, start_step=0))
-    assert resolved(sessions, id) == large
+    assert resolved(api, id) == []
+    attempt._carry_on(Planned(resolved=LARGE, total_steps=9, start_step=0))
+    assert resolved(api, id) == [{"attempt": 1} | LARGE]
     reduced = MemoryReduced(step=3, gradient_checkpointing=True, micro_batch_tokens=512)
     attempt._carry_on(Happened(event=reduced))
-    attempt._carry_on(Replanned(resolved=small))
-    assert resolved(sessions, id) == small
+    attempt._carry_on(Replanned(resolved=SMALL))
+    assert resolved(api, id) == [{"attempt": 1} | SMALL]
     with transaction(sessions) as session:
         told = JobService(session).jobs.events(held.project_id, id, 0, 1000)
         (event,) = [event for event in told if event.type == "memory_reduced"]
@@ -58,20 +64,47 @@ def test_later_attempts_start_from_the_plan_that_was_reached(
 
     release(sessions, held)
     second = claim()
+    assert _handed_on(sessions, second) == SMALL
     # Going on from a checkpoint of before the reduction, it begins with that one's plan.
-    attempt_of(second)._carry_on(Planned(resolved=large, total_steps=9, start_step=2))
-    assert resolved(sessions, id) == small
+    attempt_of(second)._carry_on(Planned(resolved=LARGE, total_steps=9, start_step=2))
+    assert resolved(api, id) == [{"attempt": 1} | SMALL, {"attempt": 2} | LARGE]
+    spec = api.get(f"/jobs/{id}").json()["spec"]
+    assert (spec["training"]["gradient_checkpointing"], spec["resources"]["device"]) == ("auto", "auto")
+    other = post()
+    assert (resolved(api, other), len(resolved(api, id))) == ([], 2)
+
+
+def _handed_on(sessions: Sessions, held: Claim) -> dict[str, Any] | None:
+    with transaction(sessions) as session:
+        return JobService(session).jobs.resolved_before(held.project_id, held.job_id, held.attempt)
 
 
 def test_an_attempt_that_is_no_longer_the_jobs_changes_nothing(
-    sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+    api: TestClient, sessions: Sessions, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
 ) -> None:
     id, held = post(), claim()
-    large = plan_of(1024, checkpointing=False)
     attempt = attempt_of(held)
-    attempt._carry_on(Planned(resolved=large, total_steps=9, start_step=0))
+    attempt._carry_on(Planned(resolved=LARGE, total_steps=9, start_step=0))
     release(sessions, held)
     claim()
     with pytest.raises(StaleAttempt):
-        attempt._carry_on(Replanned(resolved=plan_of(512, checkpointing=True)))
-    assert resolved(sessions, id) == large
+        attempt._carry_on(Replanned(resolved=SMALL))
+    assert resolved(api, id) == [{"attempt": 1} | LARGE]
+
+
+def test_what_an_earlier_release_decided_is_its_attempts(
+    api: TestClient, engine: Engine, database_url: str, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
+) -> None:
+    """That release kept it with the job."""
+    id, held = post(), claim()
+    attempt_of(held)._carry_on(Planned(resolved=SMALL, total_steps=9, start_step=0))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database_url"] = database_url
+    command.downgrade(config, "0016")
+    try:
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT resolved FROM jobs")) == SMALL
+    finally:
+        command.upgrade(config, "head")
+    assert resolved(api, id) == [{"attempt": 1} | SMALL]

@@ -87,7 +87,7 @@ def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
     if training.get("epochs"):
         training.pop("max_steps")
     spec = {"base_model": "tiny", "dataset_id": "file-" + "0" * 24, "method": method, "training": training} | changes
-    return JobSpec.model_validate(spec).filled(512)
+    return JobSpec.model_validate(spec).decided(512)
 
 
 @pytest.fixture

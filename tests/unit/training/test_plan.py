@@ -25,12 +25,15 @@ def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> N
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     dtype = "bfloat16" if fast else "float32"
     assert found == Plan("cpu", dtype, gradient_checkpointing=False, micro_batch_tokens=1024)
-    assert found.resolved(request) == {
+    decided_here = {
         "resources": {"device": "cpu"},
         "quantization": {"compute_dtype": dtype},
         "training": {"gradient_checkpointing": False, "train_on": "assistant"},
         "engine": {"compute_dtype": dtype, "micro_batch_tokens": 1024},
     }
+    assert found.decided_here(request) == decided_here
+    training = {"learning_rate": 0.01, "max_seq_len": 512} | decided_here["training"]
+    assert found.resolved(request) == decided_here | {"training": training}
     assert make_plan(request, None, 0, found.resolved(request)) == found  # type: ignore[arg-type]
 
 

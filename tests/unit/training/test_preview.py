@@ -51,7 +51,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def ask(make_request: MakeRequest, spec: PreviewSpec, path: Path, **fields: Any) -> PreviewRequest:
-    job = JobSpec.model_validate(spec.as_job("file-" + "0" * 24)).filled(512)
+    job = JobSpec.model_validate(spec.as_job("file-" + "0" * 24)).decided(512)
     request = make_request(spec=job, dataset_path=path, resolved=None, **fields)
     return PreviewRequest(spec=spec, job=request, machine=Machine(worker="w", device="cpu", device_name="CPU"), **ROOM)
 

@@ -31,7 +31,8 @@ def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, t
 
     def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, Request]:
         channel = Recorder()
-        files = {name: changes.pop(name) for name in ("base_model_path", "dataset_path") if name in changes}
+        named = ("base_model_path", "dataset_path", "spec_as_sent")
+        files = {name: changes.pop(name) for name in named if name in changes}
         spec = make_spec(method, validation_split=0.2, training={"result": "last"}, **changes)
         run = prepare(make_request(family=family, spec=spec, **files), channel)
         run.loop()
@@ -147,10 +148,13 @@ def test_the_adapters_files(trained: Callable) -> None:
 
 
 def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
-    folder, _, request = trained("lora")
+    sent = make_spec("lora").model_copy(update={"name": "as sent"})
+    folder, _, request = trained("lora", spec_as_sent=sent)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["base_model"] == {"name": "acme/tiny", "revision": "r1"}
-    assert manifest["spec"] == request.spec.model_dump(mode="json")
+    assert manifest["spec"] == sent.model_dump(mode="json")
+    assert manifest["resolved"]["training"]["learning_rate"] == request.spec.training.learning_rate
+    assert manifest["resolved"]["resources"] == {"device": "cpu"}
     assert (manifest["num_steps"], manifest["result_step"], manifest["seed"]) == (6, 6, 0)
     assert manifest["final_loss"] < manifest["first_loss"]
     assert manifest["validation"].keys() == {"step", "loss", "token_accuracy"}

@@ -36,7 +36,7 @@ def test_auto_is_resolved_and_told(
     assert (spec["training"]["epochs"], spec["training"]["batch_size"], spec["training"]["learning_rate"]) == (
         3,
         8,
-        2e-4,
+        "auto",
     )
     assert spec["training"]["seed"] == job.seed
     with transaction(sessions) as session:
