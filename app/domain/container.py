@@ -17,6 +17,7 @@ CONTAINER_CODES: Final[dict[str, str]] = {
     "pdf_document": "The file is a PDF document.",
     "html_page": "The file is an HTML or XML page, such as one that asks for a login.",
     "other_container": "The file is of another kind: Arrow, Avro, SQLite.",
+    "unrecognized_file": "The file is none of these, and neither its name nor the format says that it is plain text.",
     "not_utf8": "The file is UTF-16 or UTF-32, or a row of it is not UTF-8.",
     "nul_bytes": "The file begins with NUL bytes, or a row holds one.",
     "json_object": "The file is one JSON object over several lines, and not an array of rows.",

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.content import text_of
 from app.domain.problem import Finding, Problem, Severity, severity_of
 from app.domain.record import (
     KEYS,
@@ -140,7 +141,7 @@ class Message(BaseModel):
 
 def read_message(turn: Record) -> Message:
     """A turn of a valid record."""
-    return Message.model_validate(turn | {"weight": weight_of(turn)})
+    return Message.model_validate(turn | {"content": text_of(turn), "weight": weight_of(turn)})
 
 
 def split_blocks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:

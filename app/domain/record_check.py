@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from app.domain.content import check_content, text_of
 from app.domain.problem import Finding, brief, kind_of, pointer_to
 from app.domain.record import Record, RecordFormat
 
@@ -22,6 +23,8 @@ SHAREGPT_ROLES: Final = {
 TURN_KEYS: Final = frozenset(
     {"role", "content", "weight", "name", "tool_calls", "tool_call_id", "reasoning_content", "refusal"}
 )
+REFUSED_KEYS: Final = frozenset({"audio", "function_call"})
+"""Those of a turn that have codes of their own."""
 SAID_KEYS: Final = frozenset({"from", "value", "weight"})
 SPEAKING: Final = ("user", "assistant", "tool")
 Turn = tuple[int, str, Record]
@@ -32,6 +35,7 @@ def check_record(record: Record, format: RecordFormat) -> Iterator[Finding]:
     match format:
         case RecordFormat.messages:
             yield from _check_tools(record)
+            yield from _check_functions(record)
             yield from check_conversation(record["messages"], "messages")
         case RecordFormat.sharegpt:
             yield from _check_tools(record)
@@ -77,6 +81,12 @@ def _check_tools(record: Record) -> Iterator[Finding]:
         yield Finding("/tools", "wrong_type", "tools is not a list of objects; write one object for each tool.")
 
 
+def _check_functions(record: Record) -> Iterator[Finding]:
+    if record.get("functions") is not None:
+        what = 'functions is OpenAI\'s old form of tools; write tools: [{"type": "function", "function": {…}}].'
+        yield Finding("/functions", "legacy_functions", what)
+
+
 def _parsed(text: str) -> Any:
     """What a string of JSON holds; the string itself if it holds none."""
     try:
@@ -119,20 +129,21 @@ def _no_lesson(turns: Sequence[Turn], place: str, num_turns: int) -> Finding:
 
 
 def _teaches(message: Record) -> bool:
-    content = message.get("content")
-    has_words = bool(content.strip()) if isinstance(content, str) else bool(message.get("tool_calls"))
+    has_words = bool((text_of(message) or "").strip()) or bool(message.get("tool_calls"))
     return message.get("role") == "assistant" and has_words and weight_of(message) == 1
 
 
 def _check_message(message: Record, at: str) -> Iterator[Finding]:
     role = message.get("role")
-    if not isinstance(role, str) or role not in ROLES:
+    if role == "function" or message.get("function_call") is not None:
+        what = "The turn has OpenAI's old function calls; write tool_calls, and answer each by a turn of the role tool."
+        yield Finding(f"{at}/{'role' if role == 'function' else 'function_call'}", "legacy_functions", what)
+    elif not isinstance(role, str) or role not in ROLES:
         yield Finding(f"{at}/role", "unknown_role", f"role is {brief(role)}; write one of {sorted(ROLES)}.")
     yield from _check_weight(message, at)
-    content, calls = message.get("content"), message.get("tool_calls")
-    if not isinstance(content, str) and not (content is None and calls):
-        yield Finding(f"{at}/content", "wrong_type", f"content is a JSON {kind_of(content)}; write a string.")
-    elif not calls and role in SPEAKING and not str(content).strip():
+    calls, text = message.get("tool_calls"), text_of(message)
+    yield from check_content(message, at)
+    if not calls and role in SPEAKING and text is not None and not text.strip():
         yield Finding(f"{at}/content", "empty_content", f"The {role} says nothing; write something or drop the turn.")
     yield from _check_calls(calls, at)
     for key in ("name", "tool_call_id"):
@@ -154,7 +165,7 @@ def _check_weight(turn: Record, at: str) -> Iterator[Finding]:
 
 
 def _check_keys(turn: Record, known: frozenset[str], at: str) -> Iterator[Finding]:
-    for key in sorted(turn.keys() - known):
+    for key in sorted(turn.keys() - known - REFUSED_KEYS):
         message = f"A turn's {brief(key)} is not read; leave it out, or correct it to one of {sorted(known)}."
         yield Finding(at + pointer_to(key), "unknown_key", message)
 

@@ -19,7 +19,6 @@ from app.domain.problem import CODES, Problem
 from app.domain.record import RecordFormat, fits, is_blank, parse_line
 from app.domain.record_check import check_record
 from tests.fuzz.containers import CONTAINERS, PACKINGS, WRAPPINGS
-from worker.inspection.__main__ import ODD_FILENAME
 from worker.inspection.containers import Rows, Unreadable, read_rows
 from worker.inspection.inspect import Inspection, Kept
 from worker.inspection.screen import NOTHING, Screen
@@ -164,13 +163,12 @@ def inspect(
     kept = io.BytesIO()
     inspection = Inspection(folder, named, Kept(kept, good_only=False))
     try:
-        rows = read_rows(io.BytesIO(data), name, folder)
+        rows = read_rows(io.BytesIO(data), name, folder, named)
     except Unreadable as error:
         inspection.problems.note(error.line, error.finding)
         rows = Rows("jsonl", "none", "", True, iter(()))
     inspection.read(rows.blocks)
-    if odd_filename:
-        inspection.problems.note(1, ODD_FILENAME)
+    inspection.note_file(rows, odd_filename=odd_filename)
     hashes = folder / "hashes"
     inspection.conclude(hashes)
     problems = inspection.problems.in_order()

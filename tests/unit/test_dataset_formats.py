@@ -71,7 +71,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [{"role": "robot", "content": "x"}, assistant()]}, "/messages/0/role", "unknown_role"),
     ({"messages": [user(), assistant(weight=True)]}, "/messages/1/weight", "bad_weight"),
     ({"messages": [user(), assistant(weight=2)]}, "/messages/1/weight", "bad_weight"),
-    ({"messages": [{"role": "user", "content": [{"type": "text"}]}, assistant()]}, "/messages/0/content", "wrong_type"),
+    ({"messages": [{"role": "user", "content": {"type": "text"}}, assistant()]}, "/messages/0/content", "wrong_type"),
     ({"messages": [{"role": "user"}, assistant()]}, "/messages/0/content", "wrong_type"),
     ({"messages": [user(), assistant(tool_calls="add")]}, "/messages/1/tool_calls", "wrong_type"),
     ({"messages": [user(), assistant(name=5)]}, "/messages/1/name", "wrong_type"),

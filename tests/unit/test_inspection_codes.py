@@ -11,6 +11,7 @@ from app.domain.dataset import to_messages, tools_of
 from app.domain.problem import CODES, Severity
 from app.domain.record import KEYS, RecordFormat
 from tests.fixtures.inspection import codes, inspect, inspect_bytes, inspect_lines, line
+from tests.fuzz.datasets import inspect as inspect_file
 
 PAGE = Path(__file__).parents[2] / "docs/datasets.md"
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
@@ -19,6 +20,7 @@ ANSWER = {"role": "assistant", "content": "hello"}
 ASKED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 TWICE = ASKED | {"tool_calls": [CALL, CALL]}
 TOOL = {"role": "tool", "content": "4", "tool_call_id": "c1"}
+PART = {"type": "text", "text": "hi"}
 HUMAN, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}
 PAIR = {"prompt": "hi", "chosen": "hello", "rejected": "go away"}
 
@@ -71,6 +73,35 @@ ROWS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         said(HUMAN, GPT | {"weight": 7}),
         [("/conversations", "nothing_to_learn"), ("/conversations/1/weight", "bad_weight")],
     ),
+    *(
+        (talk(USER | {"content": [PART, {"type": type, type: {}}]}, ANSWER), [("/messages/0/content/1", code)])
+        for type, code in {
+            "image_url": "image_part_unsupported",
+            "input_audio": "audio_part_unsupported",
+            "video_url": "video_part_unsupported",
+            "file": "file_part_unsupported",
+            "drawing": "unknown_part",
+        }.items()
+    ),
+    (talk(USER, ANSWER | {"audio": {"id": "a"}}), [("/messages/1/audio", "audio_part_unsupported")]),
+    (talk(USER | {"content": ["hi"]}, ANSWER), [("/messages/0/content/0", "unknown_part")]),
+    (talk(USER | {"content": []}, ANSWER), [("/messages/0/content", "wrong_type")]),
+    (talk(USER | {"content": [PART, {"type": "text"}]}, ANSWER), [("/messages/0/content/1/text", "wrong_type")]),
+    (talk(USER | {"content": [PART | {"text": " "}]}, ANSWER), [("/messages/0/content", "empty_content")]),
+    (talk(USER, ANSWER | {"refusal": "No."}), [("/messages/1/refusal", "refusal_beside_content")]),
+    (
+        talk(USER, ANSWER | {"content": None, "refusal": 7}),
+        [("/messages", "nothing_to_learn"), ("/messages/1/refusal", "wrong_type")],
+    ),
+    (talk(USER, ANSWER, functions=[{"name": "f"}]), [("/functions", "legacy_functions")]),
+    (
+        talk(USER, ANSWER | {"function_call": {"name": "f"}}, {"role": "function", "content": "4"}, ANSWER),
+        [
+            ("/messages/1/function_call", "legacy_functions"),
+            ("/messages/2/role", "legacy_functions"),
+            ("/messages/3", "same_role_twice"),
+        ],
+    ),
     (PAIR | {"rejected": "hello"}, [("/rejected", "same_answers")]),
     (PAIR | {"chosen": ""}, [("/chosen", "nothing_to_learn")]),
     (PAIR | {"chosen": 7}, [("/chosen", "wrong_type")]),
@@ -94,6 +125,9 @@ GOOD: list[tuple[RecordFormat, dict[str, Any]]] = [
     (RecordFormat.messages, talk(USER, ASKED, tools=json.dumps([{"type": "function"}]))),
     (RecordFormat.messages, talk(USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1})),
     (RecordFormat.messages, talk(USER, ASKED | {"tool_calls": [{"name": "add", "arguments": {"a": 1}}]}, TOOL)),
+    (RecordFormat.messages, talk(USER | {"content": [PART, PART]}, ANSWER | {"content": [PART]}, functions=None)),
+    (RecordFormat.messages, talk(USER, ANSWER | {"content": None, "refusal": "I must not."})),
+    (RecordFormat.messages, talk(USER, ANSWER | {"content": [{"type": "refusal", "refusal": "I must not."}]})),
     (RecordFormat.sharegpt, said({"from": "system", "value": ""}, HUMAN, GPT, tools="[]")),
     (
         RecordFormat.sharegpt,
@@ -134,6 +168,7 @@ LINES = [
 BY_WORKER = {"bytes_lost", "source_deleted", "unreadable_file", "md5_mismatch", "odd_filename"}
 """Found by whoever stores and feeds the file: see the integration tests."""
 OF_FILES = {"no_rows", "mixed_formats", "missing_key", "duplicate_row", "near_duplicate_row", "windows_lines"}
+OF_FILES |= {"text_lines_are_rows"}
 
 
 @pytest.mark.parametrize(("record", "found"), ROWS)
@@ -224,6 +259,21 @@ def test_windows_lines_and_a_mark_are_told_and_no_fault() -> None:
     report, problems, _ = inspect_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n\r\n{"text": "c"}')
     assert {(each.line, each.code) for each in problems} == {(1, "byte_order_mark"), (1, "windows_lines")}
     assert (report.num_examples, report.statistics.num_blank_lines, report.valid) == (3, 1, True)
+
+
+def test_that_each_line_is_a_row_is_told(tmp_path: Path) -> None:
+    found = inspect_file(tmp_path, "notes.txt", b"One.\nTwo.\n", None)
+    assert [(each.line, each.code) for each in found.problems] == [(1, "text_lines_are_rows")]
+    assert (found.report.valid, found.report.num_examples) == (True, 2)
+    assert not inspect_file(tmp_path, "rows.jsonl", b'{"text": "One."}\n', RecordFormat.text).problems
+
+
+def test_parts_and_refusals_are_the_texts_that_a_row_is_compared_by() -> None:
+    rows = [
+        talk(USER | {"content": "hi\nho"}, ANSWER),
+        talk(USER | {"content": [PART, PART | {"text": "ho"}]}, ANSWER | {"content": None, "refusal": "hello"}),
+    ]
+    assert inspect(map(line, rows)).statistics.duplicates.exact == 1
 
 
 def test_no_control_character_escapes_a_batch_of_good_rows() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from app.domain.disk import print_trace
-from app.domain.problem import Finding
 from worker.inspection.clean import clean
 from worker.inspection.containers import Rows, Unreadable, read_rows
 from worker.inspection.inspect import Inspection, Kept
@@ -25,11 +24,6 @@ from worker.inspection.protocol import (
 )
 from worker.process_limits import limit_self
 
-ODD_FILENAME: Final = Finding(
-    "",
-    "odd_filename",
-    "The file's name had characters that do not print; they are left out. Rename the file if its name matters.",
-)
 SELDOM: Final = 200_000
 """Objects between two looks for garbage: rows hold no cycles, and a batch makes thousands of objects."""
 
@@ -59,7 +53,7 @@ def limit(request: Request) -> None:
 def inspect(request: Request, source: BinaryIO) -> None:
     here = Path()
     try:
-        rows = read_rows(source, request.filename, here)
+        rows = read_rows(source, request.filename, here, request.format)
     except Unreadable as error:
         rows = unreadable(error)
     if rows.verbatim:
@@ -69,8 +63,7 @@ def inspect(request: Request, source: BinaryIO) -> None:
         with Path(ROWS).open("wb") as file:
             inspection = Inspection(here, request.format, Kept(file, good_only=False))
             inspection.read(rows.blocks)
-    if request.odd_filename:
-        inspection.problems.note(1, ODD_FILENAME)
+    inspection.note_file(rows, odd_filename=request.odd_filename)
     inspection.conclude(Path(HASHES))
     with Path(PROBLEMS).open("w", encoding="utf-8") as problems:
         problems.writelines(problem.model_dump_json() + "\n" for problem in inspection.problems.in_order())

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from app.domain.content import text_of
 from app.domain.dataset import alpaca_question
 from app.domain.problem import Finding, brief, pointer_to
 from app.domain.record import (
@@ -184,7 +185,7 @@ def _side_texts(side: Any) -> Iterator[str]:
 
 def _turn_texts(messages: list[Record]) -> Iterator[str]:
     for message in messages:
-        yield message.get("content") or ""
+        yield text_of(message) or ""
         if message.get("tool_calls"):
             yield msgspec.json.encode(message["tool_calls"]).decode()
 

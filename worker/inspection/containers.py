@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from app.domain.dataset import split_blocks, split_lines
 from app.domain.problem import Finding
-from app.domain.record import MAX_LINE_BYTES
+from app.domain.record import MAX_LINE_BYTES, RecordFormat
 from worker.inspection.compression import Unpacked, find_compression
 from worker.inspection.csv_rows import read_csv
 from worker.inspection.flaws import Broken, Flawed, Unreadable
@@ -43,25 +43,27 @@ class Rows:
         return chain.from_iterable(self.blocks)
 
 
-def read_rows(source: BinaryIO, filename: str, scratch: Path) -> Rows:
-    """`source` is read once, forwards: it may be a pipe. `scratch` is a folder with room for the file, which Parquet
+def read_rows(source: BinaryIO, filename: str, scratch: Path, format: RecordFormat | None = None) -> Rows:
+    """`format` is the one that was named.
+
+    `source` is read once, forwards: it may be a pipe. `scratch` is a folder with room for the file, which Parquet
     needs whole."""
     plain = Source(source)
     compression = find_compression(plain.head)
     if compression != "none":
         plain = Source(Unpacked(plain, compression))
-    found = _recognize(plain.head, filename, compression)
+    found = _recognize(plain.head, filename, compression, format)
     verbatim = found.container == "jsonl" and compression == "none"
     blocks = split_blocks(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
     why = found.why if compression == "none" else f"It begins as {compression} does; unpacked: {found.why}"
     return Rows(found.container, compression, why, verbatim, blocks)
 
 
-def _recognize(head: bytes, filename: str, compression: str) -> Recognized:
+def _recognize(head: bytes, filename: str, compression: str, format: RecordFormat | None) -> Recognized:
     if compression != "none" and find_compression(head) != "none":
         refusal = Finding("", "other_compression", f"The file is {PACKED_TWICE}.")
         return Recognized(UNKNOWN, "It is packed once more.", refusal)
-    return recognize(head, filename)
+    return recognize(head, filename, format)
 
 
 def _blocks(source: Source, found: Recognized, scratch: Path) -> Iterator[list[bytes]]:

@@ -26,6 +26,16 @@ from worker.inspection.tally import Chosen, Problems, Tally
 WINDOWS_LINES: Final = Finding(
     "", "windows_lines", "The line ends with a carriage return, as on Windows; save the file with line feeds alone."
 )
+ODD_FILENAME: Final = Finding(
+    "",
+    "odd_filename",
+    "The file's name had characters that do not print; they are left out. Rename the file if its name matters.",
+)
+TEXT_LINES: Final = Finding(
+    "",
+    "text_lines_are_rows",
+    "The file is plain text: each line of it is a row. Write JSON Lines if that is not meant.",
+)
 EMPTY: Final = frozenset({"nothing_to_learn", "only_system_turns"})
 
 
@@ -70,6 +80,13 @@ class Inspection:
                 no_rows = Finding("", "no_rows", "The file has no rows; write one JSON object a line.")
                 self.problems.note(max(self._num_lines, 1), no_rows)
             self._was_read_whole = self._num_rows > 0
+
+    def note_file(self, rows: Rows, *, odd_filename: bool) -> None:
+        """What is to be said of the file as a whole."""
+        if odd_filename:
+            self.problems.note(1, ODD_FILENAME)
+        if rows.container == "text":
+            self.problems.note(1, TEXT_LINES)
 
     def conclude(self, hash_path: Path) -> None:
         """Write the sorted file of hashes, and note which rows it shows to be the same."""

@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Final, NamedTuple
 
 from app.domain.problem import Finding
+from app.domain.record import RecordFormat
 from worker.inspection.csv_rows import Header, read_header
 
 BOM: Final = b"\xef\xbb\xbf"
@@ -37,7 +38,7 @@ ARRAY_OF_OBJECTS: Final = re.compile(rb"\s*\[\s*\{")
 
 JSON_NAMES: Final = frozenset({".json", ".jsonl", ".ndjson", ".jsonlines"})
 CSV_NAMES: Final = frozenset({".csv", ".tsv"})
-TEXT_NAMES: Final = frozenset({".txt", ".text", ".md"})
+TEXT_NAMES: Final = frozenset({".txt"})
 PACKED_NAMES: Final = frozenset({".gz", ".gzip", ".zst", ".zstd"})
 UNKNOWN: Final = "unknown"
 
@@ -50,7 +51,8 @@ class Recognized(NamedTuple):
     """Of CSV."""
 
 
-def recognize(head: bytes, filename: str) -> Recognized:
+def recognize(head: bytes, filename: str, format: RecordFormat | None = None) -> Recognized:
+    """`format` is the one that was named."""
     if head.startswith(b"PAR1"):
         return Recognized("parquet", "It begins with Parquet's magic.")
     if refusal := _refusal(head):
@@ -68,10 +70,10 @@ def recognize(head: bytes, filename: str) -> Recognized:
     if b"\0" in text.partition(b"\n")[0]:
         said = "The file begins with NUL bytes: it is no text, or was never written to its end. Send text or Parquet."
         return Recognized(UNKNOWN, "It is nothing that rows can be read from.", Finding("", "nul_bytes", said))
-    return _recognize_lines(text, hint)
+    return _recognize_lines(text, hint, format)
 
 
-def _recognize_lines(text: bytes, hint: str) -> Recognized:
+def _recognize_lines(text: bytes, hint: str, format: RecordFormat | None) -> Recognized:
     first, newline, _ = text.partition(b"\n")
     header = read_header(first) if newline or first else None
     if header and header.fits and hint not in TEXT_NAMES:
@@ -80,8 +82,15 @@ def _recognize_lines(text: bytes, hint: str) -> Recognized:
         return Recognized("csv", "Its name says so.", header=header)
     if hint in JSON_NAMES or not text.strip():
         return Recognized("jsonl", "Its name says so." if text.strip() else "It is empty.")
-    because = "its name says so" if hint in TEXT_NAMES else "it begins with neither JSON nor a header"
-    return Recognized("text", f"It is plain text, one document a line: {because}.")
+    if hint in TEXT_NAMES:
+        return Recognized("text", "It is plain text, one document a line: its name says so.")
+    if format is RecordFormat.text:
+        return Recognized("text", "It is plain text, one document a line: the format was named.")
+    said = (
+        "The file begins with neither JSON nor a header row. Write one JSON object a line; or, if each line is to be a "
+        "row of plain text, name the format text, or end the file's name in .txt."
+    )
+    return Recognized(UNKNOWN, "It is nothing that rows can be read from.", Finding("", "unrecognized_file", said))
 
 
 def _refusal(head: bytes) -> Finding | None:

@@ -27,8 +27,8 @@ MAX_COLUMNS: Final = 32
 MAX_NAME_CHARS: Final = 100
 MAX_SHAPES: Final = 2**12
 MAX_TURNS: Final = 64
-READ: Final = frozenset({"tools", "system", "history"})
-"""Keys that some format reads though it does not need them: no mere columns, and left to the close look."""
+READ: Final = frozenset({"tools", "functions", "system", "history"})
+"""Keys that some format reads or refuses, and does not need: no mere columns, and left to the close look."""
 QUOTE, BACKSLASH, COLON, NEWLINE = b'"\\:\n'
 Scalar = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | bool | None
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.record import Finding, parse_line
+from app.domain.record import Finding, RecordFormat, parse_line
 from tests.unit.inspection.files import CHAT, CONTAINERS, PACKERS, ROWS, Open, csv_of, jsonl, parquet, read, refused
 from worker.inspection.containers import Flawed
 
@@ -28,7 +28,7 @@ def test_every_container_in_every_compression(open_rows: Open, container: str, p
 
 @pytest.mark.parametrize("packing", PACKERS)
 def test_plain_text_is_a_document_a_line(open_rows: Open, packing: str) -> None:
-    rows = open_rows(PACKERS[packing]('\ufeffOne.\r\n\r\n  "Two" {}\t\nDrei: ü'.encode()))
+    rows = open_rows(PACKERS[packing]('\ufeffOne.\r\n\r\n  "Two" {}\t\nDrei: ü'.encode()), "rows.txt")
     assert (rows.container, rows.compression, rows.verbatim) == ("text", packing, False)
     lines = list(rows.lines)
     assert lines[1] == b"", "a blank line keeps its number"
@@ -52,9 +52,18 @@ def test_bytes_decide_and_the_name_only_where_they_leave_a_choice(open_rows: Ope
     assert container(b"text\none\n", "rows.txt") == "text"
     assert container(b"hello\n", "rows.jsonl") == "jsonl"
     assert container(b"hello\n", "rows.ndjson.zst") == "jsonl"
-    assert container(b"[Verse 1]\nla\n", "song") == "text"
+    assert container(b"[1] A note\n", "notes.txt.gz") == "text"
     assert container(b"[1] A note\n", "notes.txt") == "text"
     assert container(b"", "x") == "jsonl"
+
+
+@pytest.mark.parametrize("name", ["song", "song.md", "song.text", "dataset"])
+def test_text_is_a_dataset_only_where_that_is_said(open_rows: Open, name: str) -> None:
+    data = b"[Verse 1]\nla\n"
+    assert refused(open_rows(data, name)) == (1, "unrecognized_file")
+    rows = open_rows(data, name, format=RecordFormat.text)
+    assert (rows.container, [json.loads(line)["text"] for line in rows.lines]) == ("text", ["[Verse 1]", "la"])
+    assert refused(open_rows(data, name, format=RecordFormat.messages)) == (1, "unrecognized_file")
 
 
 # JSON arrays

@@ -108,7 +108,7 @@ def long_line(container: str) -> bytes:
 
 @pytest.mark.parametrize("container", ["jsonl", "json", "text"])
 def test_a_line_of_200_megabytes_is_cut_and_the_next_is_read(open_rows: Open, container: str) -> None:
-    first, long, last = open_rows(long_line(container)).lines
+    first, long, last = open_rows(long_line(container), "rows.txt").lines
     assert (json.loads(first), json.loads(last)) == ({"text": "a"}, {"text": "b"})
     assert len(long) == MAX_LINE_BYTES + 1
 

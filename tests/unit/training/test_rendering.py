@@ -124,6 +124,13 @@ def test_auto_goes_by_the_format(render: Any, row: dict[str, Any], expected: lis
     assert re.findall("{(.*?)}", marked(rendered.rows[0], tokens)) == expected
 
 
+def test_parts_are_joined_and_a_refusal_is_the_answer(render: Any) -> None:
+    parts = [{"type": "text", "text": text} for text in ("Hi", "there")]
+    chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": None, "refusal": "no"}]
+    rendered, tokens = render({"messages": chat}, template=TURN_TEMPLATE, train_on="auto")
+    assert marked(rendered.rows[0], tokens) == "<bos><turn>user\nHi\nthere<end>\n<turn>assistant\n{no<end>}\n"
+
+
 def test_turns_of_weight_0_are_context(render: Any) -> None:
     chat = [*CHAT[:2], CHAT[2] | {"weight": 0}, *CHAT[3:]]
     for train_on in ("assistant", "all"):
