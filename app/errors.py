@@ -7,7 +7,7 @@ TunewrightError
 │       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult, NotInspected,
-│       NothingToKeep, ModelExists, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
+│       NothingToKeep, ModelExists, ModelInUse, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
 │       CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
@@ -19,6 +19,7 @@ TunewrightError
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 
@@ -240,7 +241,15 @@ class ModelExists(Conflict):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"The catalogue already has a different model named {name!r}; choose another name.")
+        super().__init__(f"The registry already has a different model named {name!r}; choose another name.")
+
+
+class ModelInUse(Conflict):
+    code = "model_in_use"
+
+    def __init__(self, name: str, job_ids: Sequence[str]) -> None:
+        self.name, self.job_ids = name, job_ids
+        super().__init__(f"Model {name} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
 
 
 class RequestInProgress(Conflict):

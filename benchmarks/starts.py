@@ -50,7 +50,7 @@ def until(holds: Callable[[], Any], what: str) -> Any:
 
 
 def prepare(client: Client, folder: Path) -> str:
-    """A model in the catalogue and a dataset to train on; its id."""
+    """A model in the registry and a dataset to train on; its id."""
     add = ["-m", "tunewright", "models", "add", MODEL, "--path", str(folder / "model")]
     subprocess.run([sys.executable, *add], check=True, stdout=subprocess.DEVNULL)
     dataset = client.upload_dataset(write_rows(folder / "rows.jsonl"))

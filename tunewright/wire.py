@@ -224,7 +224,7 @@ class Adapter(AdapterSummary):
 
 @dataclass(frozen=True)
 class Model(Answer):
-    """A base model of the catalogue; rows may have `max_seq_len` tokens."""
+    """A base model of the registry; rows may have `max_seq_len` tokens."""
 
     name: str
     revision: str | None

@@ -177,7 +177,7 @@ class One:
     def _request(self, inputs: Inputs) -> PreviewRequest:
         spec, model, dataset = PreviewSpec.model_validate(self.study.asked), inputs.model, inputs.dataset
         if model is None:
-            said = f"The model {spec.base_model} was taken out of the catalogue meanwhile."
+            said = f"The model {spec.base_model} was taken out of the registry, or from this project."
             raise StudyFailed(StudyFailure.unknown_model, said)
         try:
             path = locate(model.source, model.revision, self.cache_dir.absolute(), weights=False)

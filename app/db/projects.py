@@ -1,6 +1,6 @@
 """Projects by name; a new installation has one, `default`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -14,6 +14,12 @@ def find_or_create_project(session: Session, name: str) -> str:
     """The project's id."""
     session.execute(insert(Project).values(id=new_id("proj"), name=name).on_conflict_do_nothing())
     return session.scalars(select(Project.id).where(Project.name == name)).one()
+
+
+def find_projects(session: Session, names: Collection[str]) -> dict[str, str]:
+    """Ids by name, of those that exist."""
+    query = select(Project.name, Project.id).where(Project.name.in_(names)).order_by(Project.name)
+    return {row.name: row.id for row in session.execute(query)}
 
 
 def limit_project(session: Session, name: str, max_running_jobs: int | None) -> bool:

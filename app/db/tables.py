@@ -1,4 +1,5 @@
-"""Every table. Each carries `project_id`, save `projects` itself and `workers`, which serve all projects."""
+"""Every table. Each carries `project_id`, save `projects` itself, and `workers` and `base_models`, which serve all of
+them."""
 
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,8 @@ from app.db.answered_creates import AnsweredCreate as AnsweredCreate
 from app.db.base import Base, created, project
 from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
+from app.db.model_tables import BaseModel as BaseModel
+from app.db.model_tables import ModelPermission as ModelPermission
 from app.db.study_tables import DatasetStudy as DatasetStudy
 from app.db.upload_tables import Upload as Upload
 from app.db.upload_tables import UploadPart as UploadPart
@@ -46,28 +49,6 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
-
-
-class BaseModel(Base):
-    """A catalogued base model: what the server must know of it without torch."""
-
-    __tablename__ = "base_models"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
-    name: Mapped[str]
-    source: Mapped[str]
-    """Absolute path of a folder, or a hub id."""
-    revision: Mapped[str | None]
-    architecture: Mapped[str]
-    num_parameters: Mapped[int]
-    max_seq_len: Mapped[int]
-    linear_modules: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    """Full names of the modules that hold a 2-D weight, embeddings and head apart."""
-    config: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = created()
-
-    __table_args__ = (Index("uq_base_models_project_id_name", "project_id", "name", unique=True),)
 
 
 class Dataset(Base):

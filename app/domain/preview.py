@@ -21,7 +21,7 @@ class PreviewSpec(SpecPart):
     """What to show, and by which settings. Those that a JobSpec has too mean the same and have the same defaults."""
 
     base_model: str = Field(min_length=1, max_length=200)
-    """Name of a base model in the catalogue (`GET /models`): its tokenizer and chat template make the tokens."""
+    """Name of a base model in the registry (`GET /models`): its tokenizer and chat template make the tokens."""
     objective: Objective = "sft"
     rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Annotated[list[Line], Field(min_length=1, max_length=MAX_ROWS)] = 5
     """So many of the first rows; or the lines of the rows to show, as problems and `row_losses.csv` name them."""

@@ -186,7 +186,7 @@ class JobSpec(SpecPart):
     """A fine-tuning job as its user wrote it, every default filled in."""
 
     base_model: str = Field(min_length=1, max_length=200)
-    """Name of a base model in the catalogue (`GET /models`)."""
+    """Name of a base model in the registry (`GET /models`)."""
     dataset_id: DatasetId
     validation_dataset_id: DatasetId | None = None
     validation_split: float | None = Field(default=None, gt=0, lt=1)

@@ -36,7 +36,7 @@ class StudyFailure(StrEnum):
     not_comparable = "not_comparable"
     """The dataset was inspected by a version that left nothing to compare rows by."""
     unknown_model = "unknown_model"
-    """The model was taken out of the catalogue meanwhile."""
+    """The model was taken out of the registry meanwhile."""
     model_unusable = "model_unusable"
     """The model's tokenizer cannot be loaded."""
     out_of_memory = "out_of_memory"

@@ -1,4 +1,4 @@
-"""A JobSpec against itself, the catalogue and the datasets, with every bad field named at once."""
+"""A JobSpec against itself, the registry and the datasets, with every bad field named at once."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ class SpecCheck:
         name = raw.get("base_model")
         if not isinstance(name, str):
             return None
-        model = self.models.find(self.project_id, name) if name.isprintable() else None
+        model = self.models.find(self.project_id, name, lock=True) if name.isprintable() else None
         if model is None:
             errors.append(_unknown_model(name))
             return None
@@ -108,7 +108,7 @@ def _field_error(location: tuple[int | str, ...], code: str, message: str) -> Fi
 
 
 def _unknown_model(name: str) -> FieldError:
-    message = f"The catalogue has no model {name!r:.80}; GET /models lists it, and `tunewright models add` adds to it."
+    message = f"This project may use no model {name!r:.80}; GET /models lists those that it may."
     return FieldError("/base_model", "unknown_model", message)
 
 

@@ -1,10 +1,12 @@
-"""`python -m app.keys create [--project NAME] [--name NAME] [--read-only]`: prints a new API key, and nothing else."""
+"""`python -m app.keys create [--project NAME] [--name NAME] [--read-only | --scope admin]`: prints a new API key, and
+nothing else."""
 
 import argparse
+from collections.abc import Sequence
 
 from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
-from app.domain.caller import SCOPES
+from app.domain.caller import ADMIN, SCOPES, Scope
 from app.keys.service import KeyService
 from app.settings import get_settings
 
@@ -15,13 +17,21 @@ def main() -> None:
     create = commands.add_parser("create", help="make an API key and print it once")
     create.add_argument("--project", default="default", help="project it belongs to; made if new")
     create.add_argument("--name", default="unnamed", help="what it is for")
-    create.add_argument("--read-only", action="store_true", help="without the right to change anything")
+    rights = create.add_mutually_exclusive_group()
+    rights.add_argument("--read-only", action="store_true", help="without the right to change anything")
+    rights.add_argument("--scope", choices=["admin"], help="`admin`: also changes what serves all projects")
     given = parser.parse_args()
     engine = connect(get_settings().database_url, pool_size=1)
     with transaction(open_sessions(engine), "create_key") as session:
         project_id = find_or_create_project(session, given.project)
-        key = KeyService(session).create(project_id, given.name, ["read"] if given.read_only else SCOPES)
+        key = KeyService(session).create(project_id, given.name, scopes_of(given))
     print(key)
+
+
+def scopes_of(given: argparse.Namespace) -> Sequence[Scope]:
+    if given.scope == "admin":
+        return ADMIN
+    return ["read"] if given.read_only else SCOPES
 
 
 if __name__ == "__main__":

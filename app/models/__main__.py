@@ -1,10 +1,10 @@
-"""`python -m app.models add | list | remove`: the catalogue of base models."""
+"""`python -m app.models add | list | remove`: the registry of base models."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import BaseModel
 from app.errors import TunewrightError
@@ -17,17 +17,21 @@ from app.settings import get_settings
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tunewright models")
     commands = parser.add_subparsers(dest="command", required=True)
-    add = commands.add_parser("add", help="catalogue a model, so that jobs can name it")
+    add = commands.add_parser("add", help="register a model, so that jobs can name it")
     add.add_argument("name")
     place = add.add_mutually_exclusive_group(required=True)
     place.add_argument("--path", type=Path, help="folder with config.json, safetensors and tokenizer")
     place.add_argument("--hub", metavar="ORG/NAME", help="model of a hub; needs --revision")
     add.add_argument("--revision", default="", help="commit of the hub model (40 hex digits)")
-    remove = commands.add_parser("remove", help="take a model out of the catalogue; its files stay")
+    add.add_argument("--projects", type=read_names, default=[], metavar="A,B", help="who may use it; all unless given")
+    remove = commands.add_parser("remove", help="take a model out of the registry; its files stay")
     remove.add_argument("name")
-    for command in (add, remove, commands.add_parser("list", help="show the catalogue")):
-        command.add_argument("--project", default="default")
+    commands.add_parser("list", help="show the registry")
     return parser.parse_args(arguments)
+
+
+def read_names(words: str) -> list[str]:
+    return [name for name in words.split(",") if name]
 
 
 def add(sessions: Sessions, given: argparse.Namespace) -> str:
@@ -35,26 +39,30 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
     facts = read_folder(folder)
     source, revision = (str(folder), digest_folder(folder)) if given.path else (given.hub, given.revision)
     with transaction(sessions, "add_model") as session:
-        project_id = find_or_create_project(session, given.project)
-        return describe(ModelService(session).add(project_id, given.name, source, revision, facts))
+        models = ModelService(session)
+        model = models.add(given.name, source, revision, facts, given.projects)
+        return describe(model, models.allowed([model]).get(model.id, []))
 
 
 def remove(sessions: Sessions, given: argparse.Namespace) -> str:
     with transaction(sessions, "remove_model") as session:
-        ModelService(session).remove(find_or_create_project(session, given.project), given.name)
-    return f"{given.name} is out of the catalogue; its files are where they were."
+        ModelService(session).remove(given.name)
+    return f"{given.name} is out of the registry; its files are where they were."
 
 
 def show(sessions: Sessions, given: argparse.Namespace) -> str:
-    with transaction(sessions, "show_catalogue") as session:
-        models = ModelService(session).all(find_or_create_project(session, given.project))
-    return "\n".join(describe(model) for model in models) or "The catalogue is empty; `tunewright models add` fills it."
+    with transaction(sessions, "show_registry") as session:
+        models = ModelService(session).all()
+        allowed = ModelService(session).allowed(models)
+    told = "\n".join(describe(model, allowed.get(model.id, [])) for model in models)
+    return told or "The registry is empty; `tunewright models add` fills it."
 
 
-def describe(model: BaseModel) -> str:
+def describe(model: BaseModel, projects: Sequence[str]) -> str:
+    users = "" if model.for_all_projects else f", for {', '.join(projects) or 'no project'}"
     return (
         f"{model.name}: {model.architecture}, {model.num_parameters:,} parameters, up to {model.max_seq_len:,} tokens, "
-        f"{len(model.linear_modules)} linear layers, revision {(model.revision or 'none')[:12]}, {model.source}"
+        f"{len(model.linear_modules)} linear layers, revision {(model.revision or 'none')[:12]}, {model.source}{users}"
     )
 
 

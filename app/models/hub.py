@@ -13,7 +13,7 @@ WANTED = [*TOKENIZER, "*.safetensors"]
 
 
 def locate(source: str, revision: str | None, cache_dir: Path, *, weights: bool = True) -> Path:
-    """The folder of a catalogued model; downloaded when its source is a hub's and the cache lacks it, without its
+    """The folder of a registered model; downloaded when its source is a hub's and the cache lacks it, without its
     weights if they are not wanted."""
     return Path(source) if Path(source).is_absolute() else fetch(source, revision or "", cache_dir, weights=weights)
 

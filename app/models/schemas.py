@@ -1,5 +1,6 @@
 """Base models on the wire."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ EXAMPLE: dict[str, Any] = {
     "num_parameters": 268_098_176,
     "max_seq_len": 32_768,
     "linear_modules": ["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.q_proj"],
+    "projects": None,
     "created_at": "2026-01-05T10:12:13.141593Z",
 }
 
@@ -32,12 +34,15 @@ class ModelOut(BaseModel):
     """Most tokens a row may have."""
     linear_modules: list[str]
     """Full names of the linear layers but the head: what `target_modules` can name, whole or by their endings."""
+    projects: list[str] | None
+    """Projects that may use it; null stands for all. A key without the scope `admin` is shown its own project alone."""
     created_at: datetime
 
     @classmethod
-    def of(cls, model: tables.BaseModel) -> "ModelOut":
+    def of(cls, model: tables.BaseModel, projects: Sequence[str] | None) -> "ModelOut":
         return cls(
             name=model.name,
+            projects=None if model.for_all_projects else list(projects or ()),
             revision=model.revision,
             architecture=model.architecture,
             num_parameters=model.num_parameters,

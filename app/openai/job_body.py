@@ -97,7 +97,7 @@ class CreateJob(Part):
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     model: str = Field(min_length=1, max_length=400)
-    """A base model of the catalogue, or the name of a fine-tuned model (`ft:…`) or of a checkpoint
+    """A base model of the registry, or the name of a fine-tuned model (`ft:…`) or of a checkpoint
     (`ft:…:ckpt-step-88`), to train on from there."""
     training_file: str
     validation_file: str | None = None

@@ -45,7 +45,7 @@ class ModelDirectory:
     def delete(self, name: str) -> None:
         """Remove an adapter, or the files of a fully fine-tuned model; the job that made it stays."""
         if self.bases.find(self.project_id, name):
-            raise NotDeletable(name, "it is a base model; an operator removes it, by `tunewright models remove`")
+            raise NotDeletable(name, "it is a base model; DELETE /models/{name} removes it, with an admin's key")
         found = self._get_named(name)
         if found.checkpoint is not None:
             raise NotDeletable(name, f"a checkpoint is kept as long as its job {found.job.id} says, and goes with it")

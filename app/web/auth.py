@@ -1,4 +1,5 @@
-"""API keys on every route: `Authorization: Bearer <key>`. Reading needs the scope `read`, all else `write`."""
+"""API keys on every route: `Authorization: Bearer <key>`. Reading needs the scope `read`, all else `write`; what
+serves all projects is changed with `admin` alone."""
 
 from typing import Annotated
 
@@ -24,3 +25,13 @@ def authenticate(
 
 
 CallerDep = Annotated[Caller, Depends(authenticate)]
+
+
+def require_admin(caller: CallerDep) -> Caller:
+    if not caller.is_admin:
+        said = "This API key lacks the scope 'admin'; `tunewright keys create --scope admin` makes one that has it."
+        raise Forbidden(said)
+    return caller
+
+
+AdminDep = Annotated[Caller, Depends(require_admin)]

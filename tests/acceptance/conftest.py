@@ -1,4 +1,4 @@
-"""The local stack as `tunewright up` starts it, with short leases and a tiny model in its catalogue."""
+"""The local stack as `tunewright up` starts it, with short leases and a tiny model in its registry."""
 
 import json
 import os

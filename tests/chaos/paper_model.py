@@ -1,4 +1,4 @@
-"""A model's folder that a catalogue takes and nobody trains: what the scripted training process needs of one."""
+"""A model's folder that a registry takes and nobody trains: what the scripted training process needs of one."""
 
 import json
 from pathlib import Path

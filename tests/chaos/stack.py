@@ -132,7 +132,7 @@ class Stack:
     def register_model(self, name: str, folder: Path) -> None:
         facts, revision = read_folder(folder), digest_folder(folder)
         with transaction(self.sessions) as session:
-            ModelService(session).add(self.project_id, name, str(folder), revision, facts)
+            ModelService(session).add(name, str(folder), revision, facts)
 
     def add_worker(self, name: str) -> None:
         """One that trains: `scripted-N` or `real-N`."""

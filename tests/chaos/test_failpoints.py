@@ -150,7 +150,7 @@ ELSEWHERE = {
     "a reading, which leaves nothing half done": {
         "find_upload",
         "readyz",
-        "show_catalogue",
+        "show_registry",
         "show_projects",
         "export_metrics",
     },

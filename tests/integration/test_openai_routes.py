@@ -7,16 +7,19 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel
 from app.main import create_app
 from app.openai.face import create_face
 from app.settings import Settings
 from app.web.request_id import OPENAI_FACE
 from tests.fixtures.openai_client import check_answered, check_error
-from tests.integration.jobs.conftest import base_model, make_dataset
+from tests.integration.jobs.conftest import make_dataset
 from tests.integration.test_routes import DIGITS, str_of, strangers_things
 
-__all__ = ["base_model", "make_dataset", "strangers_things"]
+__all__ = ["make_dataset", "strangers_things"]
 
 
 def routes_of(app: Any) -> Iterator[tuple[str, str]]:
@@ -155,7 +158,7 @@ def test_a_job_takes_nothing_of_another_projects(
     make_key: Callable[..., str],
     strangers_things: None,
     make_dataset: Callable[..., str],
-    request: pytest.FixtureRequest,
+    sessions: Sessions,
 ) -> None:
     key, good = make_key("default"), {"model": "tiny", "training_file": make_dataset()}
 
@@ -165,7 +168,8 @@ def test_a_job_takes_nothing_of_another_projects(
         return told[0], told[1]
 
     assert refused() == ("unknown_model", "model")
-    request.getfixturevalue("base_model")
+    with transaction(sessions) as session:
+        session.execute(update(BaseModel).values(for_all_projects=True))
     for field in ("training_file", "validation_file"):
         assert refused(**{field: f"file-{DIGITS}"}) == ("dataset_not_found", field)
     for model in (MODEL, f"{MODEL}:ckpt-step-1"):

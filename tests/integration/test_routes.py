@@ -20,10 +20,12 @@ from app.db.tables import (
     Dataset,
     DatasetStudy,
     Job,
+    ModelPermission,
     Upload,
     Webhook,
     WebhookDelivery,
 )
+from app.domain.caller import ADMIN
 from app.main import create_app
 from app.settings import Settings
 
@@ -38,6 +40,8 @@ Ask = Callable[[str, str, str | None], Any]
 KEYED = [route for route in ROUTES if route[1] not in HEALTH]
 OF_ALL_PROJECTS = {"/workers"}
 """What every key may see: decision 8 says why."""
+OF_ADMINS = {("DELETE", "/models/{name}")}
+"""What the scope `admin` alone may do, whoever's it is: decision 25."""
 NOUNS = {
     **{"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"},
     "webhooks": "webhook-",
@@ -130,6 +134,9 @@ def test_the_wrong_scope_is_refused(ask: Ask, make_key: Callable[..., str]) -> N
     for method, path, _ in KEYED:
         key = keys["write" if method == "GET" else "read"]
         assert problem(ask(method, path, key)) == (403, "forbidden"), (method, path)
+    usual = make_key("default", "read", "write")
+    for method, path in OF_ADMINS:
+        assert problem(ask(method, path, usual)) == (403, "forbidden"), (method, path)
 
 
 @pytest.mark.parametrize("path", sorted(HEALTH))
@@ -187,9 +194,10 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     job = {"state": "succeeded", "priority": 0, "base_model": "tiny", "method": "lora", "spec": spec}
     job |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto"}
     ours = {"project_id": project_id}
-    session.add(
-        BaseModel(id=f"model-{DIGITS}", name="tiny", max_seq_len=8, linear_modules=[], config={}, **model, **ours)
-    )
+    model |= {"for_all_projects": False, "max_seq_len": 8, "linear_modules": [], "config": {}}
+    session.add(BaseModel(id=f"model-{DIGITS}", name="tiny", **model))
+    session.flush()
+    session.add(ModelPermission(model_id=f"model-{DIGITS}", **ours))
     session.add(Dataset(id=f"file-{DIGITS}", filename="a.jsonl", state="ready", **bytes_, **ours))
     session.flush()
     for kind, asked in (("preview", BODIES["/datasets/{id}/previews"]), ("overlap", {})):
@@ -217,7 +225,7 @@ def add_one_of_each(session: Session, project_id: str) -> None:
 
 
 def test_another_projects_things_are_not_found(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
-    of_one_thing = [(method, path) for method, path, _ in KEYED if "{" in path]
+    of_one_thing = [(method, path) for method, path, _ in KEYED if "{" in path and (method, path) not in OF_ADMINS]
     ours, theirs = make_key("default"), make_key("stranger")
     for method, path in of_one_thing:
         noun = path.split("/")[1].removesuffix("s")
@@ -227,6 +235,17 @@ def test_another_projects_things_are_not_found(ask: Ask, make_key: Callable[...,
         answer = ask(method, path, theirs)
         known = 400 <= answer.status_code < 500 and answer.json()["code"] in OF_THE_OWNER
         assert answer.status_code < 300 or known, (method, path)
+
+
+def test_an_admins_key_reaches_all_projects(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
+    """By the routes that serve all of them, and by no other."""
+    admin = make_key("default", *ADMIN)
+    for method, path, _ in KEYED:
+        if "{" in path and path.split("/")[1] != "models":
+            assert ask(method, path, admin).status_code == 404, (method, path)
+    assert ask("GET", "/models/{name}", admin).status_code == 200
+    for method, path in OF_ADMINS:
+        assert ask(method, path, admin).status_code < 300, (method, path)
 
 
 def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:

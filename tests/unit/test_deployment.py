@@ -223,7 +223,7 @@ def test_volumes_are_declared_and_writable() -> None:
 
 
 def test_models_have_one_path_for_all() -> None:
-    """The catalogue keeps the path under which the API's container saw a model."""
+    """The registry keeps the path under which the API's container saw a model."""
     for name in ("api", "worker", "worker-light"):
         assert volumes(OURS[name])["/models"]
 

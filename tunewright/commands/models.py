@@ -10,9 +10,11 @@ from tunewright.commands.options import AsJson
 from tunewright.commands.server import become, flags
 from tunewright.display import print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="The catalogue of base models.")
+app = typer.Typer(no_args_is_help=True, help="The registry of base models.")
 Name = Annotated[str, typer.Argument(help="Name that jobs call it by.")]
-Project = Annotated[str | None, typer.Option(help="Whose catalogue [default].")]
+Projects = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Projects that may use it; all of them unless given.")
+]
 
 
 @app.command()
@@ -21,19 +23,19 @@ def add(
     path: Annotated[Path | None, typer.Option(help="Folder of config, safetensors and tokenizer.")] = None,
     hub: Annotated[str | None, typer.Option(help="Its id on the model hub.")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit on the hub: 40 hex digits, which pin it.")] = None,
-    project: Project = None,
+    projects: Projects = None,
 ) -> None:
     """Register a base model, from a folder or from the hub (on the server's machine)."""
     if (path is None) == (hub is None):
         raise typer.BadParameter("give exactly one of --path and --hub")
-    where = flags(path=path and path.absolute(), hub=hub, revision=revision, project=project)
+    where = flags(path=path and path.absolute(), hub=hub, revision=revision, projects=projects)
     become("app.models", "add", name, *where, **local.server_environment())
 
 
 @app.command()
-def remove(name: Name, project: Project = None) -> None:
-    """Take a base model out of the catalogue; its files stay (on the server's machine)."""
-    become("app.models", "remove", name, *flags(project=project), **local.server_environment())
+def remove(name: Name) -> None:
+    """Take a base model out of the registry; its files stay (on the server's machine)."""
+    become("app.models", "remove", name, **local.server_environment())
 
 
 @app.command("list")

@@ -55,7 +55,8 @@ def create(
     project: Annotated[str, typer.Option(help="Project it belongs to; made if new.")] = "default",
     name: Annotated[str, typer.Option(help="What it is for.")] = "unnamed",
     read_only: Annotated[bool, typer.Option("--read-only", help="Without the right to change anything.")] = False,
+    scope: Annotated[str | None, typer.Option(metavar="admin", help="Also changes what serves all projects.")] = None,
 ) -> None:
     """Make an API key and print it, once."""
-    options = flags(project=project, name=name, read_only=read_only)
+    options = flags(project=project, name=name, read_only=read_only, scope=scope)
     become("app.keys", "create", *options, **local.server_environment())

@@ -18,7 +18,7 @@ UNUSUAL = ("num_validation_rows", "num_unstable_rows", "num_endless_answers", "n
 
 def preview(
     id: Id,
-    model: Annotated[str, typer.Option(metavar="NAME", help="Base model of the catalogue.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Base model of the registry.")],
     rows: Annotated[int | None, typer.Option(min=1, metavar="N", help="Show so many of the first rows.")] = None,
     line: Annotated[
         list[int] | None, typer.Option(min=1, metavar="LINE", help="Show the row on this line; may be repeated.")

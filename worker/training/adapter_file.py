@@ -29,7 +29,7 @@ class AdapterFile:
 
     @classmethod
     def of(cls, model: Model, request: Request) -> "AdapterFile | None":
-        """None where there is no adapter. The base goes by its catalogue name: a path would mean nothing on another
+        """None where there is no adapter. The base goes by its registry name: a path would mean nothing on another
         machine."""
         if model.peft is None:
             return None

@@ -33,7 +33,7 @@ class NF4Cache:
 
     @classmethod
     def of(cls, cache_dir: Path, model: Path, revision: str | None, *, double_quant: bool, device: str) -> "NF4Cache":
-        """The revision is a digest of what the folder held when it was catalogued; files changed since then show by
+        """The revision is a digest of what the folder held when it was registered; files changed since then show by
         their size or time."""
         files = [(path.name, path.stat()) for path in sorted(model.glob("*.safetensors"))]
         key = {

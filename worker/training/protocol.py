@@ -41,7 +41,7 @@ class Request(Line):
     """What an earlier attempt decided for `auto` settings; null lets this one decide."""
     attempt: int
     base_model: str
-    """The catalogue's name, which goes into the adapter."""
+    """The registry's name, which goes into the adapter."""
     base_model_revision: str | None
     base_model_path: Path
     """Folder of config, safetensors and tokenizer."""

@@ -1,4 +1,4 @@
-"""A catalogue and a ready dataset, by rows, so that the queue can be tested without training."""
+"""A registry and a ready dataset, by rows, so that the queue can be tested without training."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -39,12 +39,11 @@ def attempt_of(
 
 
 @pytest.fixture
-def base_model(sessions: Sessions, project_id: str) -> str:
+def base_model(sessions: Sessions) -> str:
     with transaction(sessions) as session:
         session.add(
             BaseModel(
                 id=new_id("model"),
-                project_id=project_id,
                 name="tiny",
                 source="/nowhere",
                 revision="1" * 64,
@@ -124,7 +123,7 @@ def events_of(session: Session, project_id: str, id: str) -> list[str]:
 
 
 def queued_job(project_id: str, priority: int = 0) -> Job:
-    """A row that nobody posted, so that it needs no catalogue and no dataset."""
+    """A row that nobody posted, so that it needs no registry and no dataset."""
     spec = {"base_model": "tiny", "dataset_id": new_id("file"), "method": "lora", "max_retries": 0}
     spec |= {"training": {"max_steps": 1}}
     fields = {"state": "queued", "priority": priority, "base_model": "tiny", "method": "lora", "spec": spec}

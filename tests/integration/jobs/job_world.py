@@ -39,7 +39,7 @@ class World:
         self.sessions = open_sessions(self.engine)
         with transaction(self.sessions) as session:
             self.projects = [find_or_create_project(session, name) for name in ("one", "two")]
-            session.add_all(base_model(project_id) for project_id in self.projects)
+            session.add(base_model())
             session.execute(update(Project).where(Project.id == self.projects[1]).values(max_running_jobs=1))
 
     def clear(self) -> None:
@@ -73,10 +73,9 @@ def opened(database_url: str) -> Iterator[World]:
         world.engine.dispose()
 
 
-def base_model(project_id: str) -> BaseModel:
+def base_model() -> BaseModel:
     return BaseModel(
         id=new_id("model"),
-        project_id=project_id,
         name="tiny",
         source="/nowhere",
         revision="1" * 64,

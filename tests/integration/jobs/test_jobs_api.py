@@ -87,7 +87,7 @@ def test_another_projects_dataset_is_not_found(
     theirs = as_project("theirs")
     assert api.post("/jobs", json=mine).status_code == 201
     codes = problem_codes(api.post("/jobs", json=mine, headers=theirs))
-    assert codes == {"/base_model": "unknown_model", "/dataset_id": "dataset_not_found"}
+    assert codes == {"/dataset_id": "dataset_not_found"}
 
 
 @pytest.mark.parametrize(

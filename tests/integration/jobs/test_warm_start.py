@@ -144,7 +144,7 @@ def hold(
 def trainable(
     sessions: Sessions, settings: Settings, base_model: str, make_dataset: Callable[..., str], tmp_path: Path
 ) -> str:
-    """Gives the catalogued model a folder, and stores a dataset's bytes; the dataset's id."""
+    """Gives the registered model a folder, and stores a dataset's bytes; the dataset's id."""
     id, rows, folder = make_dataset(), write_rows(tmp_path / "rows.jsonl"), build_tiny_model(tmp_path / "tiny")
     with transaction(sessions) as session:
         session.execute(update(BaseModel).values(source=str(folder)))

@@ -127,3 +127,14 @@ def test_the_command_prints_a_key_that_works(database_url: str, session: Session
     assert caller
     assert caller.scopes == {"read"}
     assert session.get_one(Project, caller.project_id).name == "research"
+
+
+def test_the_command_alone_makes_an_admins_key(database_url: str, keys: KeyService) -> None:
+    create = [sys.executable, "-m", "app.keys", "create", "--scope", "admin"]
+    environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(create, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    caller = keys.find_caller(done.stdout.strip())
+    assert caller
+    assert (caller.is_admin, caller.scopes) == (True, {"read", "write", "admin"})
+    refused = subprocess.run([*create, "--read-only"], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert (refused.returncode, "not allowed with" in refused.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""Model folders as small as can be, and the command that catalogues them."""
+"""Model folders as small as can be, and the command that registers them."""
 
 import json
 import os

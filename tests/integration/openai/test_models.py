@@ -116,8 +116,8 @@ def test_names_hold_for_one_project(
 ) -> None:
     job = finish()
     with openai_client(live_server, make_key("stranger")) as stranger:
-        assert stranger.models.list().data == []
-        for name in ("tiny", job.model, f"{job.model}:ckpt-step-5"):
+        assert [model.id for model in stranger.models.list()] == ["tiny"], "base models serve all projects"
+        for name in (job.model, f"{job.model}:ckpt-step-5"):
             for ask in (stranger.models.retrieve, stranger.models.delete):
                 with pytest.raises(openai.NotFoundError):
                     ask(name)

@@ -1,4 +1,4 @@
-"""A catalogued tiny model, uploads, and what the light worker does with both."""
+"""A registered tiny model, uploads, and what the light worker does with both."""
 
 import json
 from collections.abc import Callable
@@ -28,9 +28,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(sessions: Sessions, project_id: str, tiny_model: Path) -> str:
+def model(sessions: Sessions, tiny_model: Path) -> str:
     with transaction(sessions) as session:
-        ModelService(session).add(project_id, "tiny", str(tiny_model), "1" * 64, read_folder(tiny_model))
+        ModelService(session).add("tiny", str(tiny_model), "1" * 64, read_folder(tiny_model))
     return "tiny"
 
 

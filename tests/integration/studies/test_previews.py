@@ -169,7 +169,7 @@ def test_an_invalid_dataset_is_previewed_without_its_bad_rows(
 
 @pytest.fixture
 def template(sessions: Sessions, model: str, tiny_model: Path, tmp_path: Path) -> Callable[[str], None]:
-    """Give the catalogued model another chat template."""
+    """Give the registered model another chat template."""
 
     def give(text: str) -> None:
         folder = tmp_path / "templated"

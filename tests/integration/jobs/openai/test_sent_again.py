@@ -72,7 +72,7 @@ def test_a_create_whose_answer_was_cut_off_makes_one_job(
 def test_a_create_sent_again_while_the_first_is_at_work_waits_for_it(
     create: Callable[..., Any], sdk: OpenAI, sessions: Sessions
 ) -> None:
-    """The catalogue is locked, so that both are held up in the midst of their transactions."""
+    """The registry is locked, so that both are held up in the midst of their transactions."""
     answered: list[str] = []
     threads = [
         threading.Thread(target=lambda count=count: answered.append(create(extra_headers=sent_again(count)).id))

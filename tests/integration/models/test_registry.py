@@ -1,0 +1,160 @@
+"""The model registry: filled by the command, read over HTTP, and what each project may use of it."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+from sqlalchemy import update
+
+from app.db.projects import find_or_create_project
+from app.db.session import Sessions, transaction
+from app.db.tables import Job
+from app.domain.caller import ADMIN
+from app.domain.identity import new_id
+from app.models import hub
+from app.models.folder import read_folder
+from app.models.service import ModelService
+from app.settings import Settings
+from tests.integration.models.conftest import COMMIT
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_model_is_added_shown_and_removed(api: TestClient, run_models: Run, model_folder: Path) -> None:
+    added = run_models("add", "house/tiny-llama", "--path", str(model_folder))
+    assert (added.returncode, added.stderr) == (0, "")
+    assert "house/tiny-llama: LlamaForCausalLM, 432 parameters, up to 128 tokens, 2 linear layers" in added.stdout
+    model = api.get("/models/house/tiny-llama").json()
+    assert (model["num_parameters"], model["max_seq_len"]) == (432, 128)
+    assert model["linear_modules"] == ["model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj"]
+    assert api.get("/models").json() == {"items": [model], "next_cursor": None}
+    assert model["projects"] is None
+    assert run_models("list").stdout == added.stdout
+    assert run_models("remove", "house/tiny-llama").returncode == 0
+    gone = api.get("/models/house/tiny-llama")
+    assert (gone.status_code, gone.json()["code"]) == (404, "model_not_found")
+    again = run_models("remove", "house/tiny-llama")
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+
+
+def test_the_same_model_again_is_fine_and_another_is_not(
+    run_models: Run, model_folder: Path, sessions: Sessions
+) -> None:
+    assert run_models("add", "tiny", "--path", str(model_folder)).returncode == 0
+    moved = model_folder.rename(model_folder.with_name("moved"))
+    assert run_models("add", "tiny", "--path", str(moved)).returncode == 0
+    with transaction(sessions) as session:
+        assert ModelService(session).get(None, "tiny").source == str(moved)
+    (moved / "tokenizer.json").write_text('{"other": true}')
+    refused = run_models("add", "tiny", "--path", str(moved))
+    assert refused.returncode == 1
+    assert "already has a different model" in refused.stderr
+
+
+def test_bad_requests_are_one_line_each(run_models: Run, model_folder: Path) -> None:
+    for arguments, says in (
+        (["add", "../x", "--path", str(model_folder)], "cannot name a model"),
+        (["add", "tiny", "--path", "/nowhere"], "no folder /nowhere"),
+        (["add", "tiny", "--hub", "no-org", "--revision", COMMIT], "ORG/NAME"),
+        (["add", "tiny", "--hub", "org/name", "--revision", "main"], "40 hex digits"),
+    ):
+        refused = run_models(*arguments)
+        assert refused.returncode == 1
+        assert says in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_a_hub_model_is_fetched_once(
+    api: TestClient, run_models: Run, hub_url: str, settings: Settings, sessions: Sessions
+) -> None:
+    add = ("add", "tiny", "--hub", "org/name", "--revision", COMMIT)
+    added = run_models(*add, HF_ENDPOINT=hub_url)
+    assert added.returncode == 0, added.stderr
+    assert api.get("/models/tiny").json()["revision"] == COMMIT
+    with transaction(sessions) as session:
+        model = ModelService(session).get(None, "tiny")
+    folder = hub.locate(model.source, model.revision, settings.cache_dir)
+    assert read_folder(folder).num_parameters == 432
+    assert run_models(*add, HF_ENDPOINT="http://127.0.0.1:9").returncode == 0
+    assert hub.locate("/some/folder", "any", settings.cache_dir) == Path("/some/folder")
+
+
+def test_a_hub_that_lacks_the_model_or_is_out_of_reach(run_models: Run, hub_url: str) -> None:
+    for environment in ({"HF_ENDPOINT": hub_url}, {"HF_HUB_OFFLINE": "1"}):
+        refused = run_models("add", "tiny", "--hub", "org/other", "--revision", COMMIT, **environment)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("org/other at 0123456789ab cannot be fetched: ")
+        assert refused.stderr.count("\n") == 1
+
+
+def test_names_that_name_nothing(api: TestClient, run_models: Run, model_folder: Path) -> None:
+    run_models("add", "tiny", "--path", str(model_folder))
+    for name in ("huge", "tiny/x", "%00", "x" * 300):
+        answer = api.get(f"/models/{name}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+
+
+def names(answer: Any) -> list[str]:
+    return [model["name"] for model in answer.json()["items"]]
+
+
+def test_a_project_sees_what_it_may_use(
+    api: TestClient, run_models: Run, model_folder: Path, make_key: Callable[..., str]
+) -> None:
+    """In the list, by name, under `/v1`, and in the check of a job; an admin's key sees all."""
+    keys = {project: {"Authorization": f"Bearer {make_key(project)}"} for project in ("default", "one", "two")}
+    admin = {"Authorization": f"Bearer {make_key('two', 'read', 'admin')}"}
+    for name, flags in (("open", ()), ("kept", ("--projects", "one,default"))):
+        assert run_models("add", name, "--path", str(model_folder), *flags).returncode == 0
+    for project, seen in (("default", ["kept", "open"]), ("one", ["kept", "open"]), ("two", ["open"])):
+        assert names(api.get("/models", headers=keys[project])) == seen
+        assert [each["id"] for each in api.get("/v1/models", headers=keys[project]).json()["data"]] == seen
+        assert api.get("/models/kept", headers=keys[project]).status_code == (200 if "kept" in seen else 404)
+        spec = {"base_model": "kept", "dataset_id": "none", "training": {"max_steps": 1}}
+        refused = {each["code"] for each in api.post("/jobs", json=spec, headers=keys[project]).json()["errors"]}
+        assert ("unknown_model" in refused) == ("kept" not in seen)
+    assert api.get("/models/kept", headers=keys["one"]).json()["projects"] == ["one"], "not the others' names"
+    assert names(api.get("/models", headers=admin)) == ["kept", "open"]
+    assert api.get("/models/kept", headers=admin).json()["projects"] == ["default", "one"]
+
+
+def test_who_may_use_a_model_is_changed_by_adding_it_again(
+    api: TestClient, run_models: Run, model_folder: Path, as_project: Callable[[str], dict[str, str]]
+) -> None:
+    other = as_project("other")
+    add = ("add", "tiny", "--path", str(model_folder))
+    refused = run_models(*add, "--projects", "other,typo")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "There is no project 'typo'; name projects that exist, or none for all.\n",
+    )
+    assert api.get("/models").json()["items"] == []
+    for flags, seen in ((("--projects", "default"), []), (("--projects", "other"), ["tiny"]), ((), ["tiny"])):
+        assert run_models(*add, *flags).returncode == 0
+        assert names(api.get("/models", headers=other)) == seen
+
+
+def test_only_an_admin_removes_a_model_and_none_that_a_job_trains(
+    api: TestClient, run_models: Run, model_folder: Path, make_key: Callable[..., str], sessions: Sessions
+) -> None:
+    run_models("add", "house/tiny", "--path", str(model_folder))
+    refused = api.delete("/models/house/tiny")
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert "--scope admin" in refused.json()["detail"]
+    admin = {"Authorization": f"Bearer {make_key('elsewhere', *ADMIN)}"}
+    with transaction(sessions) as session:
+        session.add(job := a_job(find_or_create_project(session, "default"), "house/tiny"))
+    refused = api.delete("/models/house/tiny", headers=admin)
+    assert (refused.status_code, refused.json()["code"]) == (409, "model_in_use")
+    assert job.id in refused.json()["detail"]
+    with transaction(sessions) as session:
+        session.execute(update(Job).values(state="cancelled"))
+    assert api.delete("/models/house/tiny", headers=admin).status_code == 204
+    assert api.delete("/models/house/tiny", headers=admin).json()["code"] == "model_not_found"
+
+
+def a_job(project_id: str, base_model: str) -> Job:
+    fields = {"state": "queued", "priority": 0, "method": "lora", "spec": {}, "metadata_": {}, "device": "auto"}
+    return Job(id=new_id("ftjob"), project_id=project_id, base_model=base_model, min_memory_gb=0, **fields)
