@@ -59,7 +59,8 @@ class Adapter(SpecPart):
     """LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
 
     rank: int = Field(default=16, ge=1, le=MAX_RANK)
-    alpha: float = Field(default=32, gt=0, le=MAX_ALPHA)
+    alpha: Literal["auto"] | Annotated[float, Field(gt=0, le=MAX_ALPHA)] = "auto"
+    """`auto` is twice the rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=500)] = (
         "all-linear"
@@ -76,11 +77,16 @@ class Adapter(SpecPart):
     lora_plus_ratio: float = Field(default=1.0, ge=1, le=1000)
     """LoRA+: learning rate of B over that of A."""
 
+    @property
+    def lora_alpha(self) -> float:
+        """Alpha as a number."""
+        return 2.0 * self.rank if self.alpha == "auto" else self.alpha
+
     def as_saved(self) -> "Adapter":
         """What the adapter's files hold. A rewriting init leaves s(B·A - B0·A0): twice the rank, the same scaling s."""
         if self.init not in REWRITING:
-            return self.model_copy(update={"init": "default"})
-        scaling = self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
+            return self.model_copy(update={"alpha": self.lora_alpha, "init": "default"})
+        scaling = self.lora_alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
         rank = 2 * self.rank
         return self.model_copy(update={"rank": rank, "alpha": scaling * rank, "use_rslora": False, "init": "default"})
 
@@ -317,4 +323,6 @@ class JobSpec(SpecPart):
                 else self.training.max_seq_len,
             }
         )
-        return self.filled().model_copy(update={"training": training})
+        filled = self.filled()
+        adapter = filled.adapter.model_copy(update={"alpha": filled.adapter.lora_alpha}) if filled.adapter else None
+        return filled.model_copy(update={"training": training, "adapter": adapter})

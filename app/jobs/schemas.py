@@ -16,7 +16,7 @@ EXAMPLE_SPEC = {
     "base_model": "gemma-3-270m",
     "dataset_id": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
     "method": "qlora",
-    "adapter": {"rank": 16, "alpha": 32},
+    "adapter": {"rank": 16},
     "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.001},
     "suffix": "support",
     "metadata": {"team": "support"},

@@ -83,6 +83,8 @@ def shaped_as(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> d
     """The spec with what its `adapter` leaves out as `start` has it."""
     theirs = start.adapter.model_dump()
     given = spec.adapter.model_dump(exclude_unset=True) if spec.adapter else {}
+    if given.get("alpha") == "auto":
+        del given["alpha"]
     for field in SHAPE:
         if field in given and _comparable(given[field]) != _comparable(theirs[field]):
             message = f"{start.shown} has {theirs[field]!r:.200} here, not {given[field]!r:.80}; leave it out."

@@ -66,6 +66,7 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     assert decided["training"]["gradient_checkpointing"] in (True, False)
     assert (decided["training"]["learning_rate"], decided["training"]["max_seq_len"]) == (2e-4, 512)
     assert decided["resources"] == {"device": "cpu"}
+    assert (done.spec["adapter"]["alpha"], decided["adapter"]) == ("auto", {"alpha": 32.0})
     assert decided["quantization"]["compute_dtype"] == decided["engine"]["compute_dtype"] != "auto"
 
     steps = [each.step for each in told if isinstance(each, MetricPoint) and "loss" in each.values]

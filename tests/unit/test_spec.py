@@ -218,7 +218,19 @@ def test_an_init_that_rewrites_the_base_is_saved_with_twice_the_rank_and_the_sam
     adapter = Adapter.model_validate({"rank": 4, "alpha": 16, "use_rslora": use_rslora, "init": init, "dropout": 0.1})
     saved = adapter.as_saved()
     assert saved == Adapter(rank=8, alpha=alpha, dropout=0.1)
-    assert Adapter(init="eva", use_rslora=True).as_saved() == Adapter(use_rslora=True)
+    assert Adapter(init="eva", use_rslora=True).as_saved() == Adapter(use_rslora=True, alpha=32)
+
+
+def test_alpha_is_twice_the_rank_unless_it_is_given() -> None:
+    sent = spec(adapter={"rank": 4}).filled()
+    assert sent.adapter
+    assert sent.adapter.alpha == "auto"
+    for given, alpha in (({"rank": 4}, 8.0), ({"rank": 4, "alpha": "auto"}, 8.0), ({"rank": 4, "alpha": 32}, 32.0)):
+        decided = spec(adapter=given).decided(1024)
+        assert decided.adapter
+        assert (decided.adapter.rank, decided.adapter.alpha) == (4, alpha)
+    rewriting = Adapter(rank=4, init="pissa").as_saved()
+    assert (rewriting.rank, rewriting.alpha) == (8, 16.0), "the same scaling"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def create(
     max_seq_len: Annotated[int | None, typer.Option(help="Tokens a row is cut to [auto].")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides everything random [0].")] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of the adapter [16].")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the adapter, over its rank [32].")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the adapter, over its rank [twice the rank].")] = None,
     validation_split: Annotated[float | None, typer.Option(help="Share of the rows held back to evaluate.")] = None,
     skip_bad_rows: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Leave out bad rows, up to this share of them all.")

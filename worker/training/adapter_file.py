@@ -37,7 +37,7 @@ class AdapterFile:
         config, saved = copy.deepcopy(model.peft.peft_config["default"]), request.spec.adapter.as_saved()
         config.base_model_name_or_path, config.revision = request.base_model, request.base_model_revision
         config.inference_mode = True
-        config.r, config.lora_alpha, config.use_rslora = saved.rank, saved.alpha, saved.use_rslora
+        config.r, config.lora_alpha, config.use_rslora = saved.rank, saved.lora_alpha, saved.use_rslora
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
         weights = get_peft_model_state_dict(model.peft, save_embedding_layers=False)

@@ -98,7 +98,7 @@ def _gaussian(peft: PeftModel) -> None:
 def load_adapter(peft: PeftModel, adapter: Adapter, folder: Path) -> None:
     """Another adapter's weights; TrainingFailed if it is of another shape."""
     config = json.loads((folder / "adapter_config.json").read_text())
-    names = {"rank": "r", "alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
+    names = {"rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
     found = {ours: config[pefts] for ours, pefts in names.items()}
     wanted = {name: getattr(adapter, name) for name in found}
     weights = load_file(folder / "adapter_model.safetensors")

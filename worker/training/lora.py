@@ -51,7 +51,7 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed:
     model holds its weights as [in, out], which the adapter's config must say to whoever merges it."""
     config = LoraConfig(
         r=adapter.rank,
-        lora_alpha=adapter.alpha,
+        lora_alpha=adapter.lora_alpha,
         lora_dropout=adapter.dropout,
         target_modules=adapter.target_modules,
         use_rslora=adapter.use_rslora,

@@ -181,7 +181,8 @@ def _sample(model: Model, spec: JobSpec, dtype: str) -> Model:
     causal.requires_grad_(spec.method == "full")
     peft: PeftModel | None = None
     if spec.adapter is not None:
-        rank, alpha = min(spec.adapter.rank, 16), spec.adapter.alpha
+        rank = min(spec.adapter.rank, 16)
+        alpha = spec.adapter.lora_alpha * rank / spec.adapter.rank
         adapter = Adapter(rank=rank, alpha=alpha, use_dora=spec.adapter.use_dora)
         transposed = any(isinstance(module, Conv1D) for module in causal.modules())
         peft = add_lora(causal, adapter, seed=0, transposed=transposed)

@@ -39,7 +39,9 @@ class Plan:
         """Return everything that is decided, by the spec's field names; the spec and the model decide some of it."""
         decided, given = self.decided_here(request), request.spec.training
         training = {"learning_rate": given.learning_rate, "max_seq_len": given.max_seq_len}
-        return decided | {"training": training | decided["training"]}
+        adapter = request.spec.adapter
+        of_adapter = {"adapter": {"alpha": adapter.lora_alpha}} if adapter else {}
+        return decided | of_adapter | {"training": training | decided["training"]}
 
     def decided_here(self, request: Request) -> dict[str, Any]:
         """Return the part that this process decides, for its machine and by the rows; a fingerprint has it.

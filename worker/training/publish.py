@@ -151,7 +151,7 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     if adapter:
         kind = ("rsLoRA" if adapter.use_rslora else "LoRA") + (" with DoRA" if adapter.use_dora else "")
         start = request.spec.init_from or adapter.init
-        rows.append(("Adapter", f"{kind}, rank {adapter.rank}, alpha {adapter.alpha:g}, init {start}"))
+        rows.append(("Adapter", f"{kind}, rank {adapter.rank}, alpha {adapter.lora_alpha:g}, init {start}"))
     return [
         *rows,
         ("Steps", f"{position.step:,}"),

@@ -68,6 +68,8 @@ def test_what_the_spec_leaves_out_is_the_adapters(api: TestClient, make_spec: Sp
         "init": "default",
         "lora_plus_ratio": 1.0,
     }
+    spec = api.post("/jobs", json=make_spec(init_from=id, adapter={"alpha": "auto"})).json()["spec"]
+    assert spec["adapter"]["alpha"] == TRAINED["alpha"]
     given = {"dropout": 0.0, "rank": 4, "target_modules": ["up_proj", "q_proj"], "lora_plus_ratio": 8}
     spec = api.post("/jobs", json=make_spec(init_from=id, method="lora", adapter=given)).json()["spec"]
     assert spec["adapter"] == TRAINED | {"use_rslora": False, "use_dora": False, "init": "default"} | given

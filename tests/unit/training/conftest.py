@@ -77,7 +77,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
     """Six steps of four rows at a rate that a tiny model learns from; `changes` go to the spec, those of training
-    into its part."""
+    into its part. Adapters of any rank have the alpha of the default one."""
     training = {
         "max_steps": 6,
         "batch_size": 4,
@@ -86,6 +86,8 @@ def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
     } | changes.pop("training", {})
     if training.get("epochs"):
         training.pop("max_steps")
+    if "adapter" in changes:
+        changes["adapter"] = {"alpha": 32} | changes["adapter"]
     spec = {"base_model": "tiny", "dataset_id": "file-" + "0" * 24, "method": method, "training": training} | changes
     return JobSpec.model_validate(spec).decided(512)
 

@@ -45,7 +45,7 @@ def plain_adapter(base: PreTrainedModel, adapter: Adapter, weights: dict[str, Te
     """`weights` are the adapter's first values, by the names of the model inside PEFT's."""
     config = LoraConfig(
         r=adapter.rank,
-        lora_alpha=adapter.alpha,
+        lora_alpha=adapter.lora_alpha,
         target_modules=adapter.target_modules,
         use_rslora=adapter.use_rslora,
         use_dora=adapter.use_dora,

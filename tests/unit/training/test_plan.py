@@ -33,7 +33,7 @@ def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> N
     }
     assert found.decided_here(request) == decided_here
     training = {"learning_rate": 0.01, "max_seq_len": 512} | decided_here["training"]
-    assert found.resolved(request) == decided_here | {"training": training}
+    assert found.resolved(request) == decided_here | {"training": training, "adapter": {"alpha": 32.0}}
     assert make_plan(request, None, 0, found.resolved(request)) == found  # type: ignore[arg-type]
 
 

@@ -182,7 +182,8 @@ def test_what_is_said_in_which_order(make_request: MakeRequest) -> None:
     assert (planned.total_steps, planned.start_step) == (6, 0)
     paths = ["attention", "loss", "mlp", "norm", "packing", "products"]
     training = FP32["training"] | {"learning_rate": 0.01, "max_seq_len": 512, "train_on": "auto"}
-    assert planned.resolved == FP32 | {"engine": FP32["engine"] | {"fast_paths": paths}, "training": training}
+    engine = FP32["engine"] | {"fast_paths": paths}
+    assert planned.resolved == FP32 | {"engine": engine, "training": training, "adapter": {"alpha": 32.0}}
     (prepared,) = channel.events("dataset_prepared")
     assert (prepared.num_rows, prepared.num_validation_rows, prepared.chat_template) == (18, 6, None)
     (loaded,) = channel.events("model_loaded")
