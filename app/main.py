@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from sqlalchemy.orm import Session
 from starlette.routing import Mount
 
 from app import logs, streams
 from app.adapters.routes import router as adapters
 from app.datasets.routes import router as datasets
-from app.db.session import connect, open_sessions, transaction
-from app.domain.caller import Caller
+from app.db.session import Reads, connect, open_sessions, transaction
+from app.domain.caller import RecognizedKey
 from app.jobs.artifact_routes import router as artifacts
 from app.jobs.checkpoint_routes import router as checkpoints
 from app.jobs.metric_routes import router as metrics
@@ -27,6 +28,7 @@ from app.storage import Storage
 from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
 from app.web import health, problems
+from app.web.key_cache import KeyCache
 from app.web.request_id import OPENAI_FACE, mark_answers
 from app.webhooks.routes import router as webhooks
 from app.workers.routes import router as workers
@@ -60,13 +62,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.storage = Storage(settings.storage)
         app.state.redis = streams.connect_async(settings.redis_url)
 
-        def find_caller(key: str) -> Caller | None:
-            with transaction(sessions, "find_caller") as session:
-                return KeyService(session).find_caller(key)
+        app.state.reads = reads = Reads(settings.database_url)
 
-        app.state.find_caller = find_caller
+        def note_key_use(key_id: str) -> None:
+            with transaction(sessions, "note_key_use") as session:
+                KeyService(session).note_use(key_id)
+
+        def recognize(key: str) -> RecognizedKey | None:
+            return reads.ask(lambda connection: KeyService(Session(connection)).recognize(key))
+
+        app.state.keys = keys = KeyCache(recognize, note_key_use)
         yield
+        await keys.close()
         await app.state.redis.aclose()
+        reads.close()
         engine.dispose()
 
     # The reference at /docs brings its scripts along: it works where nothing but this server can be reached.

@@ -17,3 +17,13 @@ class Caller(NamedTuple):
     @property
     def is_admin(self) -> bool:
         return "admin" in self.scopes
+
+
+class RecognizedKey(NamedTuple):
+    """What the database knows of a key that is in force."""
+
+    caller: Caller
+    seconds_left: float | None
+    """Until it expires; null is never."""
+    is_use_due: bool
+    """Whether it is time to note that the key is in use."""

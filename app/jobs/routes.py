@@ -61,7 +61,7 @@ def _written_out(value: object) -> object:
 Instant = Annotated[datetime, BeforeValidator(_written_out)]
 
 
-def get_filter(
+async def get_filter(
     request: Request,
     state: Annotated[tuple[JobState, ...], Query(description="Only jobs in this state; may be repeated.")] = (),
     model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,

@@ -35,7 +35,7 @@ def list_events(
     return EventList(items=items, next_after=items[-1].number if len(events) > limit else None)
 
 
-def get_place(
+async def get_place(
     last_event_id: Annotated[
         str | None, Header(description="The `id` of the last thing received; the stream goes on behind it.")
     ] = None,

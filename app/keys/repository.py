@@ -1,11 +1,23 @@
-"""API keys in the database."""
+"""API keys in the database. What has expired or is due is so by the database's clock."""
 
-from datetime import datetime
+from datetime import timedelta
+from typing import NamedTuple
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, extract, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.tables import ApiKey
+
+NOTE_EVERY = timedelta(minutes=1)
+
+
+class UsableKey(NamedTuple):
+    id: str
+    project_id: str
+    sha256: str
+    scopes: list[str]
+    seconds_left: float | None
+    is_use_due: bool
 
 
 class KeyRepository:
@@ -15,15 +27,22 @@ class KeyRepository:
     def add(self, key: ApiKey) -> None:
         self.session.add(key)
 
-    def find_usable(self, id: str) -> ApiKey | None:
-        """The key unless it is revoked or has expired, by the database's clock."""
-        query = select(ApiKey).where(
-            ApiKey.id == id,
-            ApiKey.revoked_at.is_(None),
-            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
-        )
-        return self.session.scalars(query).one_or_none()
+    def find_usable(self, id: str) -> UsableKey | None:
+        """Return the key unless it is revoked or has expired."""
+        now = func.clock_timestamp()
+        query = select(
+            *(ApiKey.id, ApiKey.project_id, ApiKey.sha256, ApiKey.scopes),
+            extract("epoch", ApiKey.expires_at - now).label("seconds_left"),
+            _is_use_due().label("is_use_due"),
+        ).where(ApiKey.id == id, ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now))
+        row = self.session.execute(query).one_or_none()
+        return UsableKey(*row) if row else None
 
-    def touch(self, id: str, unless_since: datetime) -> None:
-        stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < unless_since)
-        self.session.execute(update(ApiKey).where(ApiKey.id == id, stale).values(last_used_at=func.now()))
+    def note_use(self, id: str) -> None:
+        """Store that the key is in use, at most once a minute."""
+        noted = update(ApiKey).where(ApiKey.id == id, _is_use_due()).values(last_used_at=func.clock_timestamp())
+        self.session.execute(noted)
+
+
+def _is_use_due() -> ColumnElement[bool]:
+    return or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.clock_timestamp() - NOTE_EVERY)

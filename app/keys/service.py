@@ -5,17 +5,15 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from app.db.tables import ApiKey
-from app.domain.caller import SCOPES, Caller
+from app.domain.caller import SCOPES, Caller, RecognizedKey
 from app.domain.identity import new_id
 from app.keys.repository import KeyRepository
 
 FORM = re.compile(r"tw_([0-9a-f]{24})_[A-Za-z0-9_-]{43}")
-TOUCH_EVERY = timedelta(minutes=1)
 
 
 class KeyService:
@@ -29,13 +27,17 @@ class KeyService:
         self.keys.add(ApiKey(id=id, project_id=project_id, name=name, sha256=_digest(text), scopes=sorted(set(scopes))))
         return text
 
-    def find_caller(self, text: str) -> Caller | None:
+    def recognize(self, text: str) -> RecognizedKey | None:
+        """Return what is known of a key that is in force."""
         form = FORM.fullmatch(text)
         key = self.keys.find_usable(f"key-{form[1]}") if form else None
         if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
             return None
-        self.keys.touch(key.id, unless_since=datetime.now(UTC) - TOUCH_EVERY)
-        return Caller(key.id, key.project_id, frozenset(key.scopes))
+        left = None if key.seconds_left is None else float(key.seconds_left)
+        return RecognizedKey(Caller(key.id, key.project_id, frozenset(key.scopes)), left, key.is_use_due)
+
+    def note_use(self, key_id: str) -> None:
+        self.keys.note_use(key_id)
 
 
 def _digest(text: str) -> str:

@@ -8,14 +8,16 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.domain.caller import Caller
 from app.errors import Forbidden, Unauthorized
+from app.web.key_cache import KeyCache
 
 bearer = HTTPBearer(auto_error=False, description="An API key; `tunewright keys create` makes one.")
 
 
-def authenticate(
+async def authenticate(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Caller:
-    caller: Caller | None = request.app.state.find_caller(credentials.credentials) if credentials else None
+    keys: KeyCache = request.app.state.keys
+    caller = await keys.find_caller(credentials.credentials) if credentials else None
     if caller is None:
         raise Unauthorized
     needed = "read" if request.method in ("GET", "HEAD") else "write"
@@ -27,7 +29,7 @@ def authenticate(
 CallerDep = Annotated[Caller, Depends(authenticate)]
 
 
-def require_admin(caller: CallerDep) -> Caller:
+async def require_admin(caller: CallerDep) -> Caller:
     if not caller.is_admin:
         said = "This API key lacks the scope 'admin'; `tunewright keys create --scope admin` makes one that has it."
         raise Forbidden(said)

@@ -1,27 +1,45 @@
-"""What routes are given: a session whose commit comes before the answer, storage, and a page's bounds."""
+"""What routes are given: a session whose commit comes before the answer, questions that need none, storage, and a
+page's bounds. What does nothing that could wait is `async`: a plain function would cost a thread's turn each."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from app.db.session import transaction
+from app.db.session import Reads, transaction
 from app.domain.page import Cursor
 from app.settings import Settings
 from app.storage import Storage
 
 
-def get_session(request: Request) -> Iterator[Session]:
-    with transaction(request.app.state.sessions, request.scope["endpoint"].__name__) as session:
+async def get_session(request: Request) -> AsyncIterator[Session]:
+    """Open it at once, since that asks the database nothing, and end it in a thread."""
+    manager = transaction(request.app.state.sessions, request.scope["endpoint"].__name__)
+    session = manager.__enter__()
+    try:
         yield session
+    except BaseException as error:
+        if not await run_in_threadpool(manager.__exit__, type(error), error, error.__traceback__):
+            raise
+    else:
+        await run_in_threadpool(manager.__exit__, None, None, None)
 
 
 # scope="function" ends the dependency, and so commits, before the response is sent.
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
-def get_storage(request: Request) -> Storage:
+async def get_reads(request: Request) -> Reads:
+    reads: Reads = request.app.state.reads
+    return reads
+
+
+ReadsDep = Annotated[Reads, Depends(get_reads)]
+
+
+async def get_storage(request: Request) -> Storage:
     storage: Storage = request.app.state.storage
     return storage
 
@@ -29,7 +47,7 @@ def get_storage(request: Request) -> Storage:
 StorageDep = Annotated[Storage, Depends(get_storage)]
 
 
-def get_app_settings(request: Request) -> Settings:
+async def get_app_settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
@@ -42,7 +60,7 @@ class PageBounds(NamedTuple):
     after: Cursor | None
 
 
-def get_page(
+async def get_page(
     limit: Annotated[int, Query(ge=1, le=100, description="Items a page.")] = 20,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> PageBounds:

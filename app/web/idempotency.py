@@ -51,7 +51,7 @@ def _created(location: str, body: str, status: int) -> Response:
     return Response(body, status, {"Location": location}, "application/json")
 
 
-def get_once(
+async def get_once(
     request: Request,
     caller: CallerDep,
     session: SessionDep,

@@ -1,15 +1,17 @@
 """What the server, the dispatcher and the command line do when they are killed at a failpoint."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import redis
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.db.session import transaction
-from app.db.tables import DeadObject
+from app.db.tables import ApiKey, DeadObject
 from app.domain.identity import new_id
 from tests.chaos.stage import STEPS, Stage, both
+from tunewright.errors import ConnectionFailed
 
 DUTY = """
 from app.db.session import connect, open_sessions
@@ -112,9 +114,16 @@ def delete_adapter(stage: Stage, step: str) -> None:
     assert adapter_id not in {adapter.id for adapter in stage.client.list_adapters()}
 
 
-def find_caller(stage: Stage, step: str) -> None:
+def note_key_use(stage: Stage, step: str) -> None:
+    """The server dies beside a request, which may be answered or not; the key works on."""
     for failpoint in both(step):
-        stage.unanswered(failpoint, stage.jobs)
+        with transaction(stage.sessions) as session:
+            session.execute(update(ApiKey).values(last_used_at=None))
+        stage.stack.arm(failpoint)
+        time.sleep(1)  # until the server asks for the key again
+        with suppress(ConnectionFailed):
+            stage.jobs()
+        stage.wait_until_fired(failpoint)
     stage.end(stage.post().id)
 
 

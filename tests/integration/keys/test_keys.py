@@ -1,6 +1,8 @@
+import asyncio
 import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +12,19 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
+from app.db.session import Sessions, transaction
 from app.db.tables import ApiKey, Project
-from app.domain.caller import Caller
+from app.domain.caller import Caller, RecognizedKey
 from app.keys.service import FORM, KeyService
+from app.web import key_cache
+from app.web.key_cache import KEEP_SECONDS, KeyCache
 
 ROOT = Path(__file__).parents[3]
+MakeKey = Callable[..., str]
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 @pytest.fixture
@@ -30,7 +40,7 @@ def row(session: Session) -> ApiKey:
 def test_a_key_names_its_project_and_scopes(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci", ["read"])
     stored = row(session)
-    assert keys.find_caller(key) == Caller(stored.id, project_id, frozenset({"read"}))
+    assert keys.recognize(key) == RecognizedKey(Caller(stored.id, project_id, frozenset({"read"})), None, True)
     assert (stored.name, stored.scopes) == ("ci", ["read"])
 
 
@@ -63,35 +73,46 @@ def test_a_wrong_secret_opens_nothing(keys: KeyService, project_id: str) -> None
         "tw_",
         "å",
     ):
-        assert keys.find_caller(wrong) is None, wrong
+        assert keys.recognize(wrong) is None, wrong
 
 
 def test_a_revoked_key_opens_nothing(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci")
     session.flush()
     session.execute(update(ApiKey).values(revoked_at=func.now()))
-    assert keys.find_caller(key) is None
+    assert keys.recognize(key) is None
 
 
 def test_a_key_ends_when_it_expires(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci")
     session.flush()
     session.execute(update(ApiKey).values(expires_at=datetime.now(UTC) + timedelta(hours=1)))
-    assert keys.find_caller(key)
+    assert keys.recognize(key)
     session.execute(update(ApiKey).values(expires_at=datetime.now(UTC) - timedelta(hours=1)))
-    assert keys.find_caller(key) is None
+    assert keys.recognize(key) is None
 
 
-def test_last_use_is_noted_once_a_minute(session: Session, keys: KeyService, project_id: str) -> None:
+def test_a_use_is_due_once_a_minute(session: Session, keys: KeyService, project_id: str) -> None:
     key = keys.create(project_id, "ci")
-    assert row(session).last_used_at is None
-    keys.find_caller(key)
-    assert row(session).last_used_at is not None
+    id = row(session).id
     recent, old = datetime.now(UTC) - timedelta(seconds=30), datetime.now(UTC) - timedelta(minutes=2)
-    for noted, is_kept in ((recent, True), (old, False)):
+    for noted, is_kept in ((None, False), (recent, True), (old, False)):
         session.execute(update(ApiKey).values(last_used_at=noted))
-        keys.find_caller(key)
+        assert (known := keys.recognize(key))
+        assert known.is_use_due is not is_kept
+        keys.note_use(id)
         assert (row(session).last_used_at == noted) is is_kept
+
+
+def test_a_use_is_noted_beside_the_request(server: TestClient, make_key: MakeKey, sessions: Sessions) -> None:
+    assert server.get("/jobs", headers=bearer(make_key())).status_code == 200
+    deadline = time.monotonic() + 10
+    while True:
+        with transaction(sessions) as session:
+            if row(session).last_used_at is not None:
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_reading_key_may_not_write(server: TestClient, make_key: Callable[..., str], project_id: str) -> None:
@@ -102,12 +123,61 @@ def test_a_reading_key_may_not_write(server: TestClient, make_key: Callable[...,
     assert "write" in answer.json()["detail"]
 
 
-def test_revoking_counts_at_once(server: TestClient, make_key: Callable[..., str], engine: Engine) -> None:
-    headers = {"Authorization": f"Bearer {make_key()}"}
-    assert server.get("/jobs", headers=headers).status_code == 200
+def test_a_revoked_key_is_refused_within_a_second(server: TestClient, make_key: MakeKey, engine: Engine) -> None:
+    """By a process that has just served it."""
+    key, other = bearer(make_key()), bearer(make_key())
+    assert server.get("/jobs", headers=key).status_code == 200
     with engine.begin() as connection:
         connection.execute(update(ApiKey).values(revoked_at=func.now()))
-    assert server.get("/jobs", headers=headers).status_code == 401
+    time.sleep(1)
+    assert server.get("/jobs", headers=key).status_code == 401
+    assert server.get("/jobs", headers=other).status_code == 401
+
+
+def test_a_key_that_expires_in_a_moment_is_kept_no_longer(
+    server: TestClient, make_key: MakeKey, engine: Engine
+) -> None:
+    key = bearer(make_key())
+    with engine.begin() as connection:
+        ending = func.clock_timestamp() + timedelta(seconds=0.4)
+        connection.execute(update(ApiKey).values(expires_at=ending))
+    assert server.get("/jobs", headers=key).status_code == 200
+    time.sleep(0.4)
+    assert server.get("/jobs", headers=key).status_code == 401
+
+
+def test_a_key_works_at_once_though_another_was_refused(server: TestClient, make_key: MakeKey) -> None:
+    """A refusal is not kept: a key that is restored is good with the next request."""
+    key = make_key()
+    wrong = key[:-1] + ("A" if key[-1] != "A" else "B")
+    for sent, status in ((wrong, 401), (key, 200), (wrong, 401), (make_key(), 200)):
+        assert server.get("/jobs", headers=bearer(sent)).status_code == status
+
+
+def test_a_busy_key_is_looked_up_about_once_a_second(
+    server: TestClient, make_key: MakeKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    recognize = KeyService.recognize
+    monkeypatch.setattr(KeyService, "recognize", lambda self, text: (asked.append(text), recognize(self, text))[1])
+    key = bearer(make_key())
+    began = time.monotonic()
+    for _ in range(20):
+        assert server.get("/jobs", headers=key).status_code == 200
+    assert len(asked) <= 1 + (time.monotonic() - began) / KEEP_SECONDS
+
+
+def test_no_more_keys_are_kept_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_cache, "MOST_KEPT", 3)
+    known = RecognizedKey(Caller("key-1", "proj-1", frozenset({"read"})), None, False)
+    cache = KeyCache(lambda key: known, lambda id: None)
+
+    async def ask() -> None:
+        for number in range(10):
+            assert await cache.find_caller(f"key {number}")
+
+    asyncio.run(ask())
+    assert len(cache._kept) == 3
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer x", "Basic dHc6eA==", "Token tw_x", "tw_x"])
@@ -123,8 +193,9 @@ def test_the_command_prints_a_key_that_works(database_url: str, session: Session
     environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    caller = keys.find_caller(done.stdout.strip())
-    assert caller
+    known = keys.recognize(done.stdout.strip())
+    assert known
+    caller = known.caller
     assert caller.scopes == {"read"}
     assert session.get_one(Project, caller.project_id).name == "research"
 
@@ -133,8 +204,8 @@ def test_the_command_alone_makes_an_admins_key(database_url: str, keys: KeyServi
     create = [sys.executable, "-m", "app.keys", "create", "--scope", "admin"]
     environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(create, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
-    caller = keys.find_caller(done.stdout.strip())
-    assert caller
-    assert (caller.is_admin, caller.scopes) == (True, {"read", "write", "admin"})
+    known = keys.recognize(done.stdout.strip())
+    assert known
+    assert (known.caller.is_admin, known.caller.scopes) == (True, {"read", "write", "admin"})
     refused = subprocess.run([*create, "--read-only"], env=environment, cwd=ROOT, capture_output=True, text=True)
     assert (refused.returncode, "not allowed with" in refused.stderr) == (2, True)
