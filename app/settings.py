@@ -11,6 +11,8 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.labels import read_labels
+
 CENTURY_SECONDS = 100 * 365 * 24 * 3600
 """PostgreSQL's calendar ends, though later."""
 
@@ -75,6 +77,8 @@ class Settings(BaseSettings):
     """CPU threads of a training process; all unless given."""
     spare_child: bool = True
     """Keep one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
+    worker_labels: str | None = None
+    """Labels of this worker, `pool=a,gpu=4090`, by which jobs and projects choose workers."""
 
     upload_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
     """Time within which an upload by parts must be completed; its parts are removed then."""
@@ -95,6 +99,16 @@ class Settings(BaseSettings):
     def _is_readable(cls, text: str | None) -> str | None:
         Allowed.read(text or "")
         return text
+
+    @field_validator("worker_labels")
+    @classmethod
+    def _are_labels(cls, text: str | None) -> str | None:
+        read_labels(text or "")
+        return text
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return read_labels(self.worker_labels or "")
 
     @property
     def webhook_allowed(self) -> Allowed:

@@ -344,6 +344,7 @@ class Client:
     def models(self) -> Iterator[Model]:
         return map(Model.read, self._transport.pages("models"))
 
-    def workers(self) -> list[Worker]:
-        """Every worker seen within a day, those online first."""
-        return [Worker.read(each) for each in self._transport.ask("GET", "workers")["items"]]
+    def workers(self, job_id: str | None = None) -> list[Worker]:
+        """Every worker seen within a day, those online first; with a job also what keeps each from taking it up."""
+        params = {"job": job_id} if job_id is not None else {}
+        return [Worker.read(each) for each in self._transport.ask("GET", "workers", params=params)["items"]]

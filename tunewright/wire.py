@@ -268,12 +268,16 @@ class Delivery(Answer):
 @dataclass(frozen=True)
 class Worker(Answer):
     """`device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both; `integrations` are the
-    trackers that it serves."""
+    trackers that it serves. Of a job that was asked about, `can_take_job` says whether it could take that up now, and
+    each of `reasons`, with a `code` and a `message`, why not."""
 
     id: str
     device: str
     device_name: str | None
+    num_gpus: int
     memory_gb: float
+    free_memory_gb: float | None
+    labels: dict[str, str]
     queues: list[str]
     integrations: list[str]
     versions: dict[str, str]
@@ -281,5 +285,7 @@ class Worker(Answer):
     draining: bool
     disk_full: bool
     busy: bool
+    can_take_job: bool | None
+    reasons: list[dict[str, str]] | None
     started_at: datetime
     seen_at: datetime

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,27 +29,43 @@ class Gpu(NamedTuple):
 @cache
 def find_machine() -> Machine:
     id = f"{socket.gethostname()}-{os.getpid()}"
-    gpu = find_gpu()
-    if gpu is not None:
-        return Machine(id, "cuda", gpu.memory_gb, gpu.name)
+    gpus = find_gpus()
+    if gpus:
+        return Machine(id, "cuda", gpus[0].memory_gb, gpus[0].name, len(gpus))
     return Machine(id, "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, find_cpu())
 
 
 def find_gpu() -> Gpu | None:
-    """The one that training takes, by nvidia-smi: the first, or the first of CUDA_VISIBLE_DEVICES; None where there is
-    none."""
+    """The one that training takes; None where there is none."""
+    return next(iter(find_gpus()), None)
+
+
+def find_gpus(memory: str = "memory.total", timeout_seconds: float = 30) -> list[Gpu]:
+    """Those that training can see, in CUDA's order, by nvidia-smi: all, or those of CUDA_VISIBLE_DEVICES."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return None
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
-    if wanted.startswith("MIG-"):
-        return find_slice(wanted, ask(program, "-L"))
-    for line in ask(program, "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits"):
-        index, uuid, mebibytes, name = line.split(", ", 3)
-        # CUDA takes the beginning of a UUID too, and ends its list at what names no GPU.
-        if wanted == index or (wanted.startswith("GPU-") and uuid.startswith(wanted)):
-            return Gpu(name, float(mebibytes) * 2**20 / 1e9)
-    return None
+        return []
+    query = [f"--query-gpu=index,uuid,{memory},name", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [gpu for _, _, gpu in map(read_gpu, ask(program, *query, timeout_seconds=timeout_seconds))]
+    words = [word.strip() for word in visible.split(",")]
+    slices = ask(program, "-L") if any(word.startswith("MIG-") for word in words) else []
+    whole = [read_gpu(line) for line in ask(program, *query, timeout_seconds=timeout_seconds)]
+    named = [find_slice(word, slices) if word.startswith("MIG-") else find_whole(word, whole) for word in words]
+    # CUDA ends its list at what names no GPU.
+    return list(takewhile(lambda gpu: gpu is not None, named))  # type: ignore[arg-type]
+
+
+def read_gpu(line: str) -> tuple[str, str, Gpu]:
+    index, uuid, mebibytes, name = line.split(", ", 3)
+    return index, uuid, Gpu(name, float(mebibytes) * 2**20 / 1e9)
+
+
+def find_whole(wanted: str, gpus: list[tuple[str, str, Gpu]]) -> Gpu | None:
+    """By its number or its UUID, of which the beginning suffices CUDA."""
+    found = (gpu for index, uuid, gpu in gpus if wanted == index or (wanted[:4] == "GPU-" and uuid.startswith(wanted)))
+    return next(found, None)
 
 
 def find_slice(wanted: str, lines: list[str]) -> Gpu | None:
@@ -60,9 +77,9 @@ def find_slice(wanted: str, lines: list[str]) -> Gpu | None:
     return None
 
 
-def ask(*command: str) -> list[str]:
+def ask(*command: str, timeout_seconds: float = 30) -> list[str]:
     with around("ask_gpu"):
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_seconds)
     return found.stdout.splitlines() if found.returncode == 0 else []
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from app.db.session import connect, open_sessions, transaction
 from app.settings import Settings
 from app.workers.service import WorkerService
+from worker.free_memory import FreeMemory
 from worker.machine import find_integrations, find_machine, find_versions
 from worker.room import Room
 
@@ -26,6 +27,8 @@ class Presence:
         self._lease, self._every = settings.lease_seconds, settings.heartbeat_seconds
         self._queues, self._draining, self._room = queues, draining, room
         self._integrations = find_integrations() if "training" in queues else []
+        self._machine = find_machine()._replace(labels=settings.labels)
+        self._free_memory = FreeMemory(self._machine.device)
         self._registered = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -58,12 +61,15 @@ class Presence:
             log.exception("a sign of life failed, will try again")
 
     def _sign(self, workers: WorkerService) -> None:
-        id, draining, full = find_machine().worker_id, self._draining.is_set(), self._room.is_short()
-        if self._registered and workers.sign(id, draining=draining, disk_full=full, lease=self._lease):
+        id, draining, full = self._machine.worker_id, self._draining.is_set(), self._room.is_short()
+        free = self._free_memory.read_gb()
+        if self._registered and workers.sign(
+            id, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease
+        ):
             return
-        told = find_machine(), find_versions(), self._queues, self._integrations
-        workers.register(*told, draining=draining, disk_full=full, lease=self._lease)
+        told = self._machine, find_versions(), self._queues, self._integrations
+        workers.register(*told, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease)
         self._registered = True
 
     def _leave(self, workers: WorkerService) -> None:
-        workers.leave(find_machine().worker_id)
+        workers.leave(self._machine.worker_id)

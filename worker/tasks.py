@@ -57,7 +57,7 @@ def surroundings() -> Surroundings:
         open_sessions(connect(settings.database_url)),
         Storage(settings.storage),
         streams.connect(settings.redis_url),
-        find_machine(),
+        find_machine()._replace(labels=settings.labels),
         Spare(wanted=settings.spare_child),
         Room(settings),
     )

@@ -1,6 +1,7 @@
 """Which workers are online, by the database's clock."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -8,8 +9,9 @@ from sqlalchemy.orm import Session
 from app.db.tables import Worker
 
 
-def is_online() -> ColumnElement[bool]:
-    return Worker.online_until > func.clock_timestamp()
+def is_online(worker: Any = Worker) -> ColumnElement[bool]:
+    online: ColumnElement[bool] = worker.online_until > func.clock_timestamp()
+    return online
 
 
 def count_online(session: Session, queues: Sequence[str]) -> dict[str, int]:

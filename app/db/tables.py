@@ -30,6 +30,8 @@ class Project(Base):
     name: Mapped[str] = mapped_column(unique=True)
     max_running_jobs: Mapped[int | None]
     """Jobs of its that workers may hold at once; null for any number."""
+    allowed_labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Its jobs run only on workers whose label of each key here has one of the values listed."""
     created_at: Mapped[datetime] = created()
 
     __table_args__ = (CheckConstraint("max_running_jobs >= 0", "max_running_jobs"),)
@@ -154,6 +156,10 @@ class Job(Base):
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     min_memory_gb: Mapped[float]
     device: Mapped[str]
+    gpu: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """Names of GPUs, parts of names too, one of which the worker's must match; empty for any."""
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Labels that the worker must carry, all of them."""
 
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """The fence: number of the latest attempt."""
@@ -344,7 +350,12 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     device: Mapped[str]
     device_name: Mapped[str | None]
+    num_gpus: Mapped[int] = mapped_column(server_default=text("0"))
+    """That it may use; it trains on the first."""
     memory_gb: Mapped[float]
+    free_memory_gb: Mapped[float | None]
+    """Of the device at its last sign of life; null where the driver does not say."""
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     versions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """Of Python, Tunewright and what it trains with, by name."""
     queues: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))

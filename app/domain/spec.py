@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from app.domain.integration import Integration
 from app.domain.train_on import TrainOn
+from app.labels import LABEL
 
 Method = Literal["qlora", "lora", "full"]
 Objective = Literal["sft", "dpo"]
@@ -29,6 +30,8 @@ Start = Annotated[
 AdapterInit = Literal["default", "gaussian", "eva", "pissa", "olora"]
 REWRITING: frozenset[AdapterInit] = frozenset({"pissa", "olora"})
 """Inits that take what the adapter starts with out of the base weights."""
+GpuName = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,100}$", strip_whitespace=True)]
+Label = Annotated[str, StringConstraints(pattern=f"^{LABEL}$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
 
 
@@ -40,9 +43,20 @@ class Resources(SpecPart):
     """What a worker must have before it may claim the job."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """Kind of device; `auto` takes any worker."""
+    """Kind of device; `auto` takes a CPU only while no GPU worker that fits is registered."""
+    gpu: list[GpuName] = Field(default_factory=list, max_length=16)
+    """GPUs, one of which the worker must train on. A name matches as a part of the maker's, in any case: `RTX 4090` and
+    `4090` match `NVIDIA GeForce RTX 4090`. Empty takes any device."""
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=16)
+    """Labels that the worker must carry, all of them, with these values."""
     min_memory_gb: float = Field(default=0, ge=0, le=10_000)
     """Least memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
+
+    @model_validator(mode="after")
+    def _gpu_goes_with_cuda(self) -> Self:
+        if self.gpu and self.device == "cpu":
+            raise PydanticCustomError("gpu_with_cpu", 'gpu names GPUs; leave it out for device "cpu".')
+        return self
 
 
 class Quantization(SpecPart):

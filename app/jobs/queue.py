@@ -19,6 +19,7 @@ from app.domain.record import RecordFormat
 from app.errors import StaleAttempt
 from app.jobs.deadline import SPENT, seconds_left
 from app.jobs.repository import JobRepository
+from app.workers.placement import claiming, conditions, values_of
 
 CLAIM_LOCK = 7_411_902_557
 """Advisory lock: claims take turns, so that limits across jobs hold."""
@@ -46,8 +47,7 @@ class QueueRepository:
             .where(
                 Job.state == JobState.queued,
                 Job.lease_until.is_(None),
-                Job.device.in_(["auto", machine.device]),
-                Job.min_memory_gb <= machine.memory_gb,
+                *conditions(claiming()).values(),
                 Job.project_id.not_in(full_projects()),
                 ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting),
                 ~uses_unusable_dataset(),
@@ -57,7 +57,7 @@ class QueueRepository:
             .limit(1)
             .with_for_update(skip_locked=True)
         )
-        job = self.session.scalars(query).one_or_none()
+        job = self.session.scalars(query, values_of(machine)).one_or_none()
         if job is None:
             return None
         number = job.attempt + 1

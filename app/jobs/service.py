@@ -48,6 +48,8 @@ class JobService:
             metadata_=spec.metadata,
             min_memory_gb=spec.resources.min_memory_gb,
             device=spec.resources.device,
+            gpu=list(spec.resources.gpu),
+            labels=dict(spec.resources.labels),
             retry_of=retry_of,
             start_id=check.start_id,
         )

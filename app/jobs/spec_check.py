@@ -6,11 +6,13 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService, mismatch_of, why_unusable
+from app.db.projects import allowed_labels_of
 from app.db.tables import BaseModel
 from app.domain.integration import NEEDS
 from app.domain.spec import BadRows, JobSpec
 from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
+from app.labels import show_allowed_labels
 from app.models.service import ModelService, unmatched_targets
 from app.workers.service import WorkerService
 
@@ -20,6 +22,7 @@ HEAD = "lm_head"
 
 class SpecCheck:
     def __init__(self, session: Session, project_id: str) -> None:
+        self.session = session
         self.models = ModelService(session)
         self.datasets = DatasetService(session)
         self.workers = WorkerService(session)
@@ -42,6 +45,7 @@ class SpecCheck:
         model = self._check_model(raw, errors)
         self._check_datasets(raw, errors)
         self._check_integrations(raw, errors)
+        self._check_labels(raw, errors)
         init_from = raw.get("init_from")
         start = self.starts.check(init_from, model, errors) if isinstance(init_from, str) else None
         if spec is not None and start is not None:
@@ -93,6 +97,15 @@ class SpecCheck:
             if type in types and type not in served:
                 message = f"No worker that is online serves {type}. {needs.remedy}"
                 errors.append(FieldError(f"/integrations/{types.index(type)}/type", "integration_unavailable", message))
+
+    def _check_labels(self, raw: dict[str, Any], errors: list[FieldError]) -> None:
+        wanted = _at(raw, "resources", "labels")
+        allowed = allowed_labels_of(self.session, self.project_id)
+        for key, value in wanted.items() if isinstance(wanted, dict) else ():
+            if key in allowed and value not in allowed[key]:
+                choices = show_allowed_labels({key: allowed[key]})
+                message = f"This project's jobs run on workers labelled {choices}; ask for that, or leave it out."
+                errors.append(FieldError(f"/resources/labels/{key}", "label_not_allowed", message))
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:

@@ -7,7 +7,10 @@ from sqlalchemy.orm import Session
 from app.datasets.service import DatasetService
 from app.db.tables import Job
 from app.jobs.queue import QueueRepository
+from app.workers.reasons import NOT_ONE, ONLY_DRAINING_GPUS, WITHOUT_ROOM
 from app.workers.service import WorkerService
+
+PASSING = (None, NOT_ONE, WITHOUT_ROOM, ONLY_DRAINING_GPUS)
 
 
 class Waiting(NamedTuple):
@@ -21,11 +24,13 @@ def waiting(session: Session, job: Job) -> Waiting:
     """What must change first for a queued job to start; its turn only when nothing else is in its way."""
     queue = QueueRepository(session)
     position = queue.position(job)
+    shortage = WorkerService(session).shortage(job)
     if job.lease_until is not None:
         reason = "its last attempt still writes a checkpoint"
     elif not DatasetService(session).uses_are_ready(job.project_id, job.id):
-        reason = "its dataset is being inspected"
-    elif shortage := WorkerService(session).shortage(job.device, job.min_memory_gb):
+        # That passes; what no worker here has does not.
+        reason = "its dataset is being inspected" + (f"; {shortage}" if shortage not in PASSING else "")
+    elif shortage:
         reason = shortage
     elif (limit := queue.reached_limit(job.project_id)) is not None:
         reason = f"the project's limit of {limit} running job{'s' * (limit != 1)} is reached"

@@ -9,8 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.presence import is_online
-from app.db.tables import Dataset, DatasetStudy, Job, Upload, Worker
+from app.db.tables import Dataset, DatasetStudy, Job, Project, Upload, Worker
 from app.domain.machine import Machine
+from app.workers.placement import conditions, registered
 
 MOST_SHOWN = 1000
 
@@ -19,6 +20,15 @@ class ShownWorker(NamedTuple):
     worker: Worker
     online: bool
     busy: bool
+
+
+class Placement(NamedTuple):
+    """What a worker is to a job; `unmet` names the `conditions` that keep it from the job, in their order."""
+
+    worker_id: str
+    disk_full: bool
+    allowed_labels: Mapping[str, Sequence[str]]
+    unmet: Sequence[str]
 
 
 class WorkerRepository:
@@ -34,13 +44,17 @@ class WorkerRepository:
         *,
         draining: bool,
         disk_full: bool,
+        free_memory_gb: float | None,
         lease: float,
     ) -> None:
         """Anew, if a worker of that id was here before: a container's processes have the same id after a restart."""
         row = {
             "device": machine.device,
             "device_name": machine.device_name,
+            "num_gpus": machine.num_gpus,
             "memory_gb": machine.memory_gb,
+            "free_memory_gb": free_memory_gb,
+            "labels": dict(machine.labels),
             "versions": dict(versions),
             "queues": sorted(queues),
             "integrations": sorted(integrations),
@@ -53,11 +67,11 @@ class WorkerRepository:
         statement = insert(Worker).values(row | {"id": machine.worker_id})
         self.session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=row))
 
-    def sign(self, id: str, *, draining: bool, disk_full: bool, lease: float) -> bool:
+    def sign(self, id: str, *, draining: bool, disk_full: bool, free_memory_gb: float | None, lease: float) -> bool:
         """Note that it lives; False if it is not registered."""
         signed = update(Worker).where(Worker.id == id).returning(Worker.id)
         times = {"seen_at": func.clock_timestamp(), "online_until": lease_end(lease)}
-        values = times | {"draining": draining, "disk_full": disk_full}
+        values = times | {"draining": draining, "disk_full": disk_full, "free_memory_gb": free_memory_gb}
         return self.session.scalars(signed.values(values)).one_or_none() is not None
 
     def remove(self, id: str) -> None:
@@ -79,10 +93,32 @@ class WorkerRepository:
         query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
         return [ShownWorker(*row) for row in self.session.execute(query)]
 
+    def find_job(self, project_id: str, id: str) -> tuple[Job, dict[str, Sequence[str]]] | None:
+        """A job with the labels that its project may use."""
+        query = select(Job, Project.allowed_labels).join(Project, Project.id == Job.project_id)
+        row = self.session.execute(query.where(Job.project_id == project_id, Job.id == id)).one_or_none()
+        return (row[0], row[1]) if row else None
+
+    def placements(self, job: Job, *, taking_jobs: bool) -> Sequence[Placement]:
+        """What the registered workers are to a job: all of them, or those alone that take jobs."""
+        met = conditions(registered())
+        query = select(Worker.id, Worker.disk_full, Project.allowed_labels, *met.values()).select_from(Worker)
+        query = query.join(Job, (Job.project_id == job.project_id) & (Job.id == job.id))
+        query = query.join(Project, Project.id == Job.project_id)
+        rows = self.session.execute(query.where(*(takes_jobs() if taking_jobs else ())))
+        return [
+            Placement(id, disk_full, allowed, [name for name, holds in zip(met, holding, strict=True) if not holds])
+            for id, disk_full, allowed, *holding in rows
+        ]
+
     def taking_jobs(self) -> Sequence[Worker]:
         """Those that are online and claim jobs, or would if their disk had room."""
-        query = select(Worker).where(is_online(), ~Worker.draining, Worker.queues.contains(["training"]))
+        query = select(Worker).where(*takes_jobs())
         return self.session.scalars(query).all()
+
+
+def takes_jobs() -> tuple[ColumnElement[bool], ...]:
+    return is_online(), ~Worker.draining, Worker.queues.contains(["training"])
 
 
 def lease_end(seconds: float) -> ColumnElement[Any]:

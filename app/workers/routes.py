@@ -1,7 +1,10 @@
 """`/workers`: the machines that work for this server's projects."""
 
-from fastapi import APIRouter
+from typing import Annotated
 
+from fastapi import APIRouter, Query
+
+from app.errors import JobNotFound
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
 from app.web.problems import problems
@@ -11,10 +14,16 @@ from app.workers.service import WorkerService
 router = APIRouter(prefix="/workers", tags=["workers"])
 
 
-@router.get("", summary="List workers", responses=problems())
-def list_workers(caller: CallerDep, session: SessionDep) -> WorkerList:
-    """Every worker seen within a day, with its device and whether it is online, draining, busy or out
-    of disk.
+@router.get("", summary="List workers", responses=problems(JobNotFound))
+def list_workers(
+    caller: CallerDep,
+    session: SessionDep,
+    job: Annotated[str | None, Query(max_length=100, description="Tell for this job what keeps each from it.")] = None,
+) -> WorkerList:
+    """Every worker seen within a day, with its device, its labels and whether it is online, draining, busy or out of
+    disk. With `job`, also whether each could take up that job now, and why not.
 
     Workers serve all projects, so every key sees them all, but not which jobs they run."""
-    return WorkerList(items=[WorkerOut.of(shown) for shown in WorkerService(session).all()])
+    service = WorkerService(session)
+    reasons = service.explain(caller.project_id, job) if job is not None else {}
+    return WorkerList(items=[WorkerOut.of(shown, reasons.get(shown.worker.id)) for shown in service.all()])

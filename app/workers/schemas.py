@@ -1,17 +1,22 @@
 """Workers on the wire."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from app.workers.reasons import Reason
 from app.workers.repository import ShownWorker
 
 EXAMPLE: dict[str, Any] = {
     "id": "gpu-1-4711",
     "device": "cuda",
     "device_name": "NVIDIA L4",
+    "num_gpus": 1,
     "memory_gb": 24.15,
+    "free_memory_gb": 23.62,
+    "labels": {"pool": "a"},
     "queues": ["training"],
     "integrations": ["tensorboard", "wandb"],
     "versions": {"python": "3.12.3", "tunewright": "0.1.0", "torch": "2.13.0"},
@@ -19,9 +24,22 @@ EXAMPLE: dict[str, Any] = {
     "draining": False,
     "disk_full": False,
     "busy": True,
+    "can_take_job": None,
+    "reasons": None,
     "started_at": "2026-01-05T10:12:13.141593Z",
     "seen_at": "2026-01-05T11:30:02.653589Z",
 }
+
+
+class ReasonOut(BaseModel):
+    """Why a worker could not take up a job now."""
+
+    code: str
+    """What passes is `offline`, `draining`, `disk_full` or `busy`; what does not is `no_training`, `project_labels`,
+    `labels`, `device`, `gpu`, `memory` or `gpu_preferred`."""
+    message: str
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class WorkerOut(BaseModel):
@@ -34,8 +52,16 @@ class WorkerOut(BaseModel):
     device: str
     """`cuda` or `cpu`."""
     device_name: str | None
+    """What its maker calls the device: the name that `resources.gpu` of a job is compared with."""
+    num_gpus: int
+    """GPUs that it may use; it trains on the first."""
     memory_gb: float
     """Memory of the device, or RAM where that is the CPU, in GB (10^9 bytes)."""
+    free_memory_gb: float | None
+    """How much of it was free at the last sign of life (on a GPU, up to 30 seconds before); null where the driver does
+    not say, as for a part of a GPU."""
+    labels: dict[str, str]
+    """`TUNEWRIGHT_WORKER_LABELS` of the worker."""
     queues: list[str]
     """`training` for jobs, `light` for inspections."""
     integrations: list[str]
@@ -50,17 +76,24 @@ class WorkerOut(BaseModel):
     """There is too little room where it works: it takes nothing new until there is more."""
     busy: bool
     """Whether it holds a job, or a dataset that it inspects or joins, of whatever project."""
+    can_take_job: bool | None
+    """Whether it could take up the job that was asked about now; null where none was."""
+    reasons: list[ReasonOut] | None
+    """What keeps it from that job, each by a stable code."""
     started_at: datetime
     seen_at: datetime
 
     @classmethod
-    def of(cls, shown: ShownWorker) -> "WorkerOut":
+    def of(cls, shown: ShownWorker, reasons: Sequence[Reason] | None = None) -> "WorkerOut":
         worker = shown.worker
         return cls(
             id=worker.id,
             device=worker.device,
             device_name=worker.device_name,
+            num_gpus=worker.num_gpus,
             memory_gb=worker.memory_gb,
+            free_memory_gb=worker.free_memory_gb,
+            labels=worker.labels,
             queues=worker.queues,
             integrations=worker.integrations,
             versions=worker.versions,
@@ -68,6 +101,8 @@ class WorkerOut(BaseModel):
             draining=worker.draining,
             disk_full=worker.disk_full,
             busy=shown.busy,
+            can_take_job=None if reasons is None else not reasons,
+            reasons=None if reasons is None else [ReasonOut(**reason._asdict()) for reason in reasons],
             started_at=worker.started_at,
             seen_at=worker.seen_at,
         )

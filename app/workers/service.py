@@ -4,16 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
+from app.db.tables import Job
 from app.domain.machine import Machine
+from app.errors import JobNotFound
+from app.workers.reasons import Reason, describe_shortage, explain
 from app.workers.repository import ShownWorker, WorkerRepository
 
 UNSEEN_SECONDS = 24 * 3600.0
 """A worker silent for so long is listed no more."""
-
-NOT_ONE = "no worker online"
-WITHOUT_ROOM = "no worker online with room on its disk"
-WITH_DEVICE = {"auto": "", "cuda": " with a CUDA device", "cpu": " that trains on its CPU"}
-WITH_MEMORY_ON = {"auto": "", "cuda": " on a CUDA device", "cpu": " that trains on its CPU"}
 
 
 class WorkerService:
@@ -29,15 +27,18 @@ class WorkerService:
         *,
         draining: bool,
         disk_full: bool,
+        free_memory_gb: float | None = None,
         lease: float,
     ) -> None:
         """`lease` is how many seconds it is taken for online without another sign."""
         told = machine, versions, queues, integrations
-        self.workers.register(*told, draining=draining, disk_full=disk_full, lease=lease)
+        self.workers.register(*told, draining=draining, disk_full=disk_full, free_memory_gb=free_memory_gb, lease=lease)
 
-    def sign(self, id: str, *, draining: bool, disk_full: bool, lease: float) -> bool:
+    def sign(
+        self, id: str, *, draining: bool, disk_full: bool, free_memory_gb: float | None = None, lease: float
+    ) -> bool:
         """A sign of life; False if the worker must register (again)."""
-        return self.workers.sign(id, draining=draining, disk_full=disk_full, lease=lease)
+        return self.workers.sign(id, draining=draining, disk_full=disk_full, free_memory_gb=free_memory_gb, lease=lease)
 
     def leave(self, id: str) -> None:
         self.workers.remove(id)
@@ -49,16 +50,18 @@ class WorkerService:
     def all(self) -> Sequence[ShownWorker]:
         return self.workers.all()
 
-    def shortage(self, device: str, min_memory_gb: float) -> str | None:
-        """What keeps every worker from a job that needs this, in a few words; None where one that takes jobs fits."""
-        workers = self.workers.taking_jobs()
-        of_device = [worker for worker in workers if device in ("auto", worker.device)]
-        fitting = [worker for worker in of_device if worker.memory_gb >= min_memory_gb]
-        if not of_device:
-            return NOT_ONE + (WITH_DEVICE[device] if workers else "")
-        if not fitting:
-            return f"{NOT_ONE} with {min_memory_gb:g} GB{WITH_MEMORY_ON[device]}"
-        return WITHOUT_ROOM if all(worker.disk_full for worker in fitting) else None
+    def shortage(self, job: Job) -> str | None:
+        """What keeps every worker from a job, in a few words; None where one that takes jobs fits."""
+        return describe_shortage(job, self.workers.placements(job, taking_jobs=True))
+
+    def explain(self, project_id: str, job_id: str) -> Mapping[str, Sequence[Reason]]:
+        """Why each worker would not take up the job now, by its id; JobNotFound if the project has no such job."""
+        found = self.workers.find_job(project_id, job_id)
+        if found is None:
+            raise JobNotFound(job_id)
+        placements = {each.worker_id: each for each in self.workers.placements(found[0], taking_jobs=False)}
+        shown = {each.worker.id: each for each in self.all()}
+        return {id: explain(found[0], shown[id], placements[id]) for id in shown.keys() & placements.keys()}
 
     def integrations(self) -> set[str] | None:
         """What those that take jobs serve; None where none is online, since one may come that serves anything."""

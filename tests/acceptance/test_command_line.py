@@ -127,7 +127,11 @@ def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
     assert not workers()["light"]["busy"]
     assert {"busy", "idle"} <= set(type_in("workers").stdout.split())
 
-    waiting = json.loads(type_in("jobs", "create", *words).stdout)
+    waiting = json.loads(type_in("jobs", "create", *words, "--label", "pool=demo").stdout)
+    assert waiting["spec"]["resources"]["labels"] == training["labels"] == {"pool": "demo"}
+    told = type_in("workers", "--job", waiting["id"]).stdout
+    assert "It works on something else." in told
+    assert "It does not train; its queues are light." in told
     assert "1st in queue" in type_in("jobs", "show", waiting["id"]).stdout
     assert "at most 1 of its jobs" in type_in("projects", "limit", "default", 1).stdout
     assert "limit of 1 running job is reached" in type_in("jobs", "show", waiting["id"]).stdout
@@ -221,7 +225,16 @@ COMMANDS = "", "up", "keys create", "models add", "models list", "models remove"
 COMMANDS += "datasets show", "datasets delete", "jobs create", "jobs list", "jobs show", "jobs watch", "jobs cancel"
 COMMANDS += "jobs pause", "jobs resume", "jobs retry"
 COMMANDS += "checkpoints list", "checkpoints download"
-COMMANDS += "jobs delete", "jobs logs", "jobs download", "adapters list", "adapters show", "adapters download"
+COMMANDS += (
+    "jobs delete",
+    "jobs logs",
+    "jobs download",
+    "workers",
+    "projects set-labels",
+    "adapters list",
+    "adapters show",
+    "adapters download",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

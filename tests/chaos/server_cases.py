@@ -232,6 +232,13 @@ def limit_project(stage: Stage, step: str) -> None:
     assert stage.client.get_job(job.id).state == "queued"
     assert stage.run(*limit, "none") == 0
     stage.end(job.id)
+    labels = ("-m", "app.projects", "set-labels", "default")
+    assert stage.run(*labels, "pool=nowhere", failpoint="before_allow_labels") == -9
+    stage.end(stage.post().id)
+    assert stage.run(*labels, "pool=nowhere", failpoint="after_allow_labels") == -9
+    job = stage.post()
+    assert stage.run(*labels, "none", failpoint="after_allow_labels") == -9
+    stage.end(job.id)
 
 
 def add_model(stage: Stage, step: str) -> None:

@@ -162,6 +162,7 @@ ELSEWHERE = {
     "needs a GPU": {"ask_gpu"},
     "needs a lack of memory": {"replan"},
     "killed along with add_model and with pause_job": {"remove_model", "resume_job"},
+    "killed along with limit_project": {"allow_labels"},
     "killed along with pause_fine_tuning_job": {"resume_fine_tuning_job", "cancel_fine_tuning_job"},
     "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
     "by chance a heartbeat or another write comes first": {"take_up_again"},

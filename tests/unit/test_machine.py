@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.machine import Gpu, find_gpu
+from worker.free_memory import FreeMemory
+from worker.machine import Gpu, find_gpu, find_gpus
 
 SMI = """#!/bin/sh
 case "$1" in
@@ -21,6 +22,11 @@ END
 END
 ;;
 esac
+"""
+FREE = """#!/bin/sh
+test "${1#*memory.free}" != "$1" || exit 1
+echo "0, GPU-5d1c4f3a-0000-4000-8000-000000000000, 70000, NVIDIA A100-SXM4-80GB"
+echo "1, GPU-77aa0000-0000-4000-8000-000000000001, 20000, NVIDIA L4, special"
 """
 FIRST = Gpu("NVIDIA A100-SXM4-80GB", 81920 * 2**20 / 1e9)
 SECOND = Gpu("NVIDIA L4, special", 24576 * 2**20 / 1e9)
@@ -65,6 +71,42 @@ def test_the_first_of_those_that_may_be_seen(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert find_gpu() == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, [FIRST, SECOND]), ("1,0", [SECOND, FIRST]), ("1,7,0", [SECOND]), ("", [])]
+)
+def test_all_that_may_be_seen_are_counted(
+    smi: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: list[Gpu]
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert find_gpus() == expected
+
+
+def test_free_memory_is_that_of_the_first_and_is_asked_for_every_half_minute(
+    smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi.write_text(FREE)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    memory = FreeMemory("cuda")
+    assert memory.read_gb() == 20000 * 2**20 / 1e9
+    smi.write_text("#!/bin/sh\nexit 9\n")
+    assert memory.read_gb() == 20000 * 2**20 / 1e9
+    assert FreeMemory("cuda").read_gb() is None
+    smi.write_text(FREE.replace("20000", "[N/A]"))
+    assert FreeMemory("cuda").read_gb() is None
+
+
+def test_free_memory_of_a_part_is_not_told(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-c6d4f1ef")
+    assert FreeMemory("cuda").read_gb() is None
+
+
+def test_free_memory_beside_a_cpu_is_the_kernels() -> None:
+    free = FreeMemory("cpu").read_gb()
+    assert free is not None
+    assert 0 < free < 10_000
 
 
 def test_without_a_driver_there_is_none(smi: Path) -> None:

@@ -35,7 +35,7 @@ def test_every_default_is_in_sight() -> None:
         "method": "qlora",
         "objective": "sft",
         "dpo": None,
-        "resources": {"device": "auto", "min_memory_gb": 0.0},
+        "resources": {"device": "auto", "gpu": [], "labels": {}, "min_memory_gb": 0.0},
         "max_retries": 0,
         "max_duration_seconds": None,
         "quantization": {"type": "nf4", "double_quant": True, "compute_dtype": "auto"},

@@ -19,6 +19,9 @@ Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="Of your own: the same spec again makes no second job.")
 ]
 WatchIt = Annotated[bool, typer.Option("--watch", help="Watch it until its end.")]
+Label = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Label that the worker must carry; may be repeated.")
+]
 Metadata = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
 
 
@@ -48,6 +51,7 @@ def create(
     wandb: Annotated[str | None, typer.Option(metavar="PROJECT", help="Pass curves on to Weights & Biases.")] = None,
     mlflow: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Pass curves on to MLflow.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Make an event file for TensorBoard.")] = False,
+    label: Label = None,
     name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Ends the fine-tuned model's name.")] = None,
     metadata: Metadata = None,
@@ -64,6 +68,7 @@ def create(
         "init_from": init_from,
         "validation_split": validation_split,
         "on_bad_rows": {"action": "skip", "max_share": skip_bad_rows} if skip_bad_rows is not None else None,
+        "resources": {"labels": pairs(label) or None},
         "integrations": trackers(wandb, mlflow, tensorboard) or None,
         "name": name,
         "suffix": suffix,

@@ -19,7 +19,16 @@ def limit(
     become("app.projects", "limit", name, jobs, **local.server_environment())
 
 
+@app.command("set-labels")
+def set_labels(
+    name: Annotated[str, typer.Argument(help="The project's name.")],
+    labels: Annotated[str, typer.Argument(metavar="LABELS", help="pool=a,pool=b; `none` for every worker.")],
+) -> None:
+    """Say on which workers a project's jobs may run: on those with one of the values of each key."""
+    become("app.projects", "set-labels", name, labels, **local.server_environment())
+
+
 @app.command("list")
 def list_projects() -> None:
-    """List the projects and their limits."""
+    """List the projects, their limits and their labels."""
     become("app.projects", "list", **local.server_environment())

@@ -113,7 +113,7 @@ def test_a_job_tells_that_no_disk_has_room(post: Post, waits_for: WaitsFor, onli
     online(BIG, full=True)
     assert waits_for(id) == "no worker online with room on its disk"
     assert waits_for(post(resources=NEEDS_24 | {"device": "cpu"})) == "no worker online that trains on its CPU"
-    online(CPU)
+    online(CPU._replace(device="cuda"))
     assert waits_for(id) == "1st in queue"
 
 

@@ -33,11 +33,24 @@ def test_a_limit_is_set_shown_and_lifted(sessions: Sessions, projects: Callable[
             assert session.scalars(select(Project.max_running_jobs)).one() == limit
 
 
+def test_labels_are_set_shown_and_lifted(sessions: Sessions, projects: Callable[..., Done]) -> None:
+    for words, allowed, said in (
+        ("pool=b,pool=a,zone=x", {"pool": ["a", "b"], "zone": ["x"]}, ", on workers labelled pool=a or pool=b, zone=x"),
+        ("none", {}, ""),
+    ):
+        done = projects("set-labels", "default", words)
+        assert (done.returncode, done.stdout.strip()) == (0, f"default: any number of jobs at once{said}")
+        with transaction(sessions) as session:
+            assert session.scalars(select(Project.allowed_labels)).one() == allowed
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
         (["limit", "nobody", "2"], 1, "There is no project 'nobody'"),
         (["limit", "default", "-1"], 2, "usage:"),
+        (["set-labels", "nobody", "pool=a"], 1, "There is no project 'nobody'"),
+        (["set-labels", "default", "pool"], 2, "'pool' is not a label; write pool=a,gpu=4090"),
         (["limit", "default", "many"], 2, "'many' is neither a number nor `none`"),
     ],
 )

@@ -44,7 +44,9 @@ def presence(settings: Settings, draining: threading.Event, monkeypatch: pytest.
     for name in ("WANDB_API_KEY", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    fast = settings.model_copy(update={"heartbeat_seconds": 0.1, "lease_seconds": 1.0})
+    fast = settings.model_copy(
+        update={"heartbeat_seconds": 0.1, "lease_seconds": 1.0, "worker_labels": "pool=a,gpu=4090"}
+    )
     presence = Presence(fast, ["training"], draining, Room(fast))
     presence.start()
     yield presence
@@ -66,6 +68,9 @@ def test_a_worker_registers_what_it_is(presence: Presence, shown: Shown) -> None
     assert worker["id"] == machine.worker_id
     assert (worker["device"], worker["memory_gb"]) == (machine.device, machine.memory_gb)
     assert worker["device_name"]
+    assert worker["labels"] == {"pool": "a", "gpu": "4090"}
+    assert (worker["num_gpus"] > 0) is (machine.device == "cuda")
+    assert 0 < worker["free_memory_gb"] <= worker["memory_gb"]
     assert (worker["queues"], worker["online"], worker["draining"]) == (["training"], True, False)
     assert worker["versions"] == find_versions()
     assert worker["integrations"] == ["tensorboard", "wandb"]
@@ -78,6 +83,7 @@ def test_signs_go_on_and_draining_is_said_at_once(
     [first] = until(shown)
     [later] = until(lambda: [worker for worker in shown() if worker["seen_at"] > first["seen_at"]])
     assert later["started_at"] == first["started_at"]
+    assert later["free_memory_gb"]
     draining.set()
     [worker] = until(lambda: [worker for worker in shown() if worker["draining"]])
     assert worker["online"]

@@ -1,0 +1,47 @@
+"""Labels: `key=value` words by which operators group workers, and jobs and projects choose among them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+"""A key, and a value: what Kubernetes allows in a label's value."""
+RULE: Final = (
+    "a key and a value are 1 to 63 letters, digits, '.', '_' and '-', and begin and end with a letter or digit"
+)
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """The labels of a worker: `pool=a,gpu=4090`. ValueError names the word that is none."""
+    labels: dict[str, str] = {}
+    for key, value in _pairs(text):
+        if key in labels:
+            raise ValueError(f"the label {key!r} is given twice; a worker has one value of each")
+        labels[key] = value
+    return labels
+
+
+def read_allowed_labels(text: str) -> dict[str, list[str]]:
+    """The labels of a project: a key may have several values, `pool=a,pool=b`."""
+    allowed: dict[str, list[str]] = {}
+    for key, value in _pairs(text):
+        allowed.setdefault(key, []).append(value)
+    return {key: sorted(set(values)) for key, values in allowed.items()}
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for word in filter(None, map(str.strip, text.split(","))):
+        key, _, value = word.partition("=")
+        if not (re.fullmatch(LABEL, key) and re.fullmatch(LABEL, value)):
+            raise ValueError(f"{word!r} is not a label; write pool=a,gpu=4090: {RULE}")
+        yield key, value
+
+
+def show_labels(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def show_allowed_labels(allowed: Mapping[str, Sequence[str]]) -> str:
+    """`pool=a or pool=b, zone=x`"""
+    choices = (" or ".join(f"{key}={value}" for value in values) for key, values in sorted(allowed.items()))
+    return ", ".join(choices)

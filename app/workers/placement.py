@@ -1,0 +1,99 @@
+"""Which worker may take which job. The claim, `waiting_for` and `GET /workers?job=…` all ask the conditions below, so
+that they cannot disagree."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Double, Text, bindparam, cast, column, exists, func, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import aliased
+
+from app.db.presence import is_online
+from app.db.tables import Job, Project, Worker
+from app.domain.machine import Machine
+
+
+class Offer(NamedTuple):
+    """What a worker brings, in SQL: the values of the one that claims, or the columns of a registered one."""
+
+    device: ColumnElement[Any]
+    device_name: ColumnElement[Any]
+    memory_gb: ColumnElement[Any]
+    labels: ColumnElement[Any]
+
+
+@cache
+def claiming() -> Offer:
+    """The worker of a claim, whose values are `values_of` it. It need not be registered."""
+    return Offer(
+        bindparam("offer_device", type_=Text()),
+        bindparam("offer_device_name", type_=Text()),
+        bindparam("offer_memory_gb", type_=Double()),
+        bindparam("offer_labels", type_=JSONB()),
+    )
+
+
+def values_of(machine: Machine) -> dict[str, Any]:
+    """The parameters of a query that asks about `claiming()`."""
+    return {
+        "offer_device": machine.device,
+        "offer_device_name": machine.device_name,
+        "offer_memory_gb": machine.memory_gb,
+        "offer_labels": dict(machine.labels),
+    }
+
+
+def registered(worker: Any = Worker) -> Offer:
+    return Offer(worker.device, worker.device_name, worker.memory_gb, worker.labels)
+
+
+@cache
+def other_worker() -> Any:
+    """Made once, as `full_projects` is."""
+    return aliased(Worker)
+
+
+def conditions(offer: Offer) -> dict[str, ColumnElement[bool]]:
+    """Each must hold for the worker to take the job of the query; in the order in which a shortage is told."""
+    return fits(offer) | {"gpu_preferred": offer.device.is_distinct_from("cpu") | ~is_wanted_by_a_gpu()}
+
+
+def fits(offer: Offer) -> dict[str, ColumnElement[bool]]:
+    """The machine itself would do, whatever other workers there are."""
+    return {
+        "project_labels": is_open_to_project(offer),
+        "labels": offer.labels.contains(Job.labels),
+        "device": or_(Job.device == "auto", Job.device == offer.device),
+        "gpu": is_named_gpu(offer),
+        "memory": Job.min_memory_gb <= offer.memory_gb,
+    }
+
+
+def is_open_to_project(offer: Offer) -> ColumnElement[bool]:
+    """For each key of the project's allowed labels the worker has one of the values."""
+    allowed = func.jsonb_each(Project.allowed_labels).table_valued(column("key", Text), column("value", JSONB))
+    own = cast(offer.labels, JSONB)[allowed.c.key].astext
+    barred = (
+        select(literal(1))
+        .select_from(Project)
+        .join(allowed, true())
+        .where(Project.id == Job.project_id, ~func.coalesce(allowed.c.value.has_key(own), False))
+    )
+    return ~exists(barred.correlate_except(Project, allowed))
+
+
+def is_named_gpu(offer: Offer) -> ColumnElement[bool]:
+    """A part of the maker's name, in any case."""
+    named = func.unnest(Job.gpu).table_valued(column("name", Text)).render_derived()
+    matches = func.strpos(func.lower(offer.device_name), func.lower(named.c.name)) > 0
+    matching = select(literal(1)).select_from(named).where(offer.device == "cuda", matches)
+    return or_(func.cardinality(Job.gpu) == 0, exists(matching.correlate_except(named)))
+
+
+def is_wanted_by_a_gpu() -> ColumnElement[bool]:
+    """A job that any device may train, and that a registered GPU worker fits: on a CPU it would take a hundred times
+    as long. A draining one counts too, since it is most likely being started again."""
+    other = other_worker()
+    able = (other.device == "cuda", is_online(other), other.queues.contains(["training"]))
+    fitting = exists().where(*able, *fits(registered(other)).values()).correlate_except(other)
+    return (Job.device == "auto") & fitting

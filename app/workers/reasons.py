@@ -1,0 +1,83 @@
+"""Why workers do not take up a job, in words: of all together (`waiting_for`), and of each (`GET /workers?job=…`)."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from app.db.tables import Job
+from app.labels import show_allowed_labels, show_labels
+from app.workers.repository import Placement, ShownWorker
+
+NOT_ONE = "no worker online"
+WITHOUT_ROOM = "no worker online with room on its disk"
+WITH_DEVICE = {"auto": "", "cuda": " with a CUDA device", "cpu": " that trains on its CPU"}
+ON_DEVICE = {"auto": "", "cuda": " on a CUDA device", "cpu": " that trains on its CPU"}
+ONLY_DRAINING_GPUS = "the GPU worker that fits is draining; a CPU worker takes the job once that one has left"
+
+
+class Reason(NamedTuple):
+    """A stable code, and a sentence."""
+
+    code: str
+    message: str
+
+
+def describe_shortage(job: Job, placements: Sequence[Placement]) -> str | None:
+    """The first of the job's needs that rules out the last worker; None where one fits and has room."""
+    left = placements
+    for condition, words in _needs(job, placements).items():
+        left = [each for each in left if condition not in each.unmet]
+        if not left:
+            return words
+    return WITHOUT_ROOM if all(each.disk_full for each in left) else None
+
+
+def _needs(job: Job, placements: Sequence[Placement]) -> dict[str, str]:
+    """What is said when a condition of `placement.conditions` rules out the last worker."""
+    if not placements:
+        return {"online": NOT_ONE}
+    allowed = show_allowed_labels(placements[0].allowed_labels)
+    among = f" among those with {_named(job.labels)}" if job.labels else ""
+    among = among or (f" among those labelled {allowed}" if allowed else "")
+    device = f" on a GPU named {_any(job.gpu)}" if job.gpu else ON_DEVICE[job.device]
+    return {
+        "project_labels": f"{NOT_ONE} that the project may use: {allowed}",
+        "labels": f"{NOT_ONE} with {_named(job.labels)}",
+        "device": f"{NOT_ONE}{WITH_DEVICE[job.device]}{among}",
+        "gpu": f"{NOT_ONE} with a GPU named {_any(job.gpu)}{among}",
+        "memory": f"{NOT_ONE} with {job.min_memory_gb:g} GB{device}{among}",
+        "gpu_preferred": ONLY_DRAINING_GPUS,
+    }
+
+
+def explain(job: Job, shown: ShownWorker, placement: Placement) -> list[Reason]:
+    """What keeps one worker from the job: first what passes, then what its machine lacks."""
+    worker = shown.worker
+    passing = {
+        Reason("offline", "Its last sign of life is older than a lease."): not shown.online,
+        Reason("draining", "It was asked to stop and takes nothing new."): worker.draining,
+        Reason("disk_full", "The disk that it works on is full; it takes nothing new."): worker.disk_full,
+        Reason("busy", "It works on something else."): shown.busy and job.worker_id != worker.id,
+        Reason("no_training", "It does not train; its queues are " + ", ".join(worker.queues) + "."): (
+            "training" not in worker.queues
+        ),
+    }
+    allowed = show_allowed_labels(placement.allowed_labels)
+    lacks = {
+        "project_labels": f"The project's jobs run on workers labelled {allowed}.",
+        "labels": f"The job asks for {_named(job.labels)}.",
+        "device": f"The job asks for the device {job.device}, and it trains on {worker.device}.",
+        "gpu": f"The job asks for a GPU named {_any(job.gpu)}, and it trains on {worker.device_name or worker.device}.",
+        "memory": f"The job asks for {job.min_memory_gb:g} GB, and it has {worker.memory_gb:.1f} GB.",
+        "gpu_preferred": "A GPU worker that fits is registered, and the device auto takes no CPU then.",
+    }
+    return [reason for reason, holds in passing.items() if holds] + [
+        Reason(code, lacks[code]) for code in placement.unmet
+    ]
+
+
+def _named(labels: Mapping[str, str]) -> str:
+    return f"the label{'s' * (len(labels) != 1)} {show_labels(labels)}"
+
+
+def _any(names: Sequence[str]) -> str:
+    return " or ".join(names)
