@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     """Time between two looks of the dispatcher for lost work."""
     poll_seconds: float = Field(default=5, gt=0)
     """Time between two looks of a worker for work that no bell announced."""
+    exact_resume_wait_seconds: float = Field(default=60, ge=0)
+    """Time for which a job waits for a worker on which its checkpoint resumes exactly, before another may take it."""
     stop_seconds: float = Field(default=3, gt=0)
     """Time a training process gets to stop by itself before it is killed."""
     drain_seconds: float = Field(default=30, gt=0)

@@ -104,6 +104,8 @@ class Overlap(OverlapSummary):
 @dataclass(frozen=True)
 class Job(Answer):
     """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued one waits.
+    `exact` is False once it went on from a checkpoint otherwise than an uninterrupted training; `inexact_resumes` says
+    from which `step`, and what `differs`.
 
     `queue_position` counts from 1, over the jobs of all projects. `spec` is what was sent, with defaults filled in: it
     makes the same job again. `resolved` has what was decided for each attempt, oldest first."""
@@ -128,6 +130,8 @@ class Job(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     adapter_id: str | None
+    exact: bool
+    inexact_resumes: list[dict[str, Any]]
     retry_of: str | None
     waiting_for: str | None
     queue_position: int | None
@@ -182,6 +186,7 @@ class Checkpoint(Answer):
     metrics: dict[str, float]
     size: int
     url: str | None
+    machine_fingerprint: str | None
     created_at: datetime
 
 

@@ -40,6 +40,7 @@ from worker.fence import Fence
 from worker.fetching import Fetching
 from worker.folders import attempt_folder, held
 from worker.limits import Limits, fault, verdict
+from worker.machine import find_training_machine
 from worker.overlap import warn_of_overlap
 from worker.reporter import Heartbeat, Reporter
 from worker.results import Results
@@ -208,6 +209,7 @@ class Attempt:
             cache_dir=self.settings.cache_dir.absolute(),
             device=spec.resources.device,
             threads=self.settings.training_threads,
+            machine_facts=dict(find_training_machine(self.settings.training_threads).facts or {}),
         )
 
     def _inputs(self, attempt: AttemptService) -> Inputs:
@@ -302,7 +304,8 @@ class Attempt:
         match said:
             case Planned():
                 self.reporter.total_steps = said.total_steps
-                self.write(lambda attempt: attempt.plan(said.resolved, said.total_steps, said.start_step), "plan")
+                plan = said.resolved, said.total_steps, said.start_step, said.inexact_resumes
+                self.write(lambda attempt: attempt.plan(*plan), "plan")
             case Replanned():
                 self.write(lambda attempt: attempt.replan(said.resolved), "replan")
             case Started():
@@ -329,8 +332,8 @@ class Attempt:
             self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)), "tell")
         else:
             self.flush()
-            revision = self.base_model_revision
-            self.write(lambda attempt: attempt.save_checkpoint(said.step, files, revision), "save_checkpoint")
+            of = self.base_model_revision, said.machine
+            self.write(lambda attempt: attempt.save_checkpoint(said.step, files, *of), "save_checkpoint")
         shutil.rmtree(said.path, ignore_errors=True)
 
     def conclude(self, last: Said) -> None:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 from app.domain.failpoint import around
 from app.domain.integration import NEEDS, IntegrationType, served
 from app.domain.machine import Machine
+from worker.child import environment
+from worker.training.numerics import machine_facts
 
 SLICE = re.compile(r"MIG (?P<profile>\S*\.(?P<gigabytes>\d+)gb\S*) .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
 TRACKERS = tuple(name for needs in NEEDS.values() for name in needs.packages)
@@ -33,6 +35,12 @@ def find_machine() -> Machine:
     if gpus:
         return Machine(id, "cuda", gpus[0].memory_gb, gpus[0].name, len(gpus))
     return Machine(id, "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, find_cpu())
+
+
+def find_training_machine(threads: int | None) -> Machine:
+    """With what a training of so many threads computes here, in the environment that its process gets."""
+    machine = find_machine()
+    return machine._replace(facts=machine_facts(machine.device, threads, machine.device_name, environment()))
 
 
 def find_gpu() -> Gpu | None:

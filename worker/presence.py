@@ -10,7 +10,7 @@ from app.db.session import connect, open_sessions, transaction
 from app.settings import Settings
 from app.workers.service import WorkerService
 from worker.free_memory import FreeMemory
-from worker.machine import find_integrations, find_machine, find_versions
+from worker.machine import find_integrations, find_training_machine, find_versions
 from worker.room import Room
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ class Presence:
         self._lease, self._every = settings.lease_seconds, settings.heartbeat_seconds
         self._queues, self._draining, self._room = queues, draining, room
         self._integrations = find_integrations() if "training" in queues else []
-        self._machine = find_machine()._replace(labels=settings.labels)
+        self._machine = find_training_machine(settings.training_threads)._replace(labels=settings.labels)
         self._free_memory = FreeMemory(self._machine.device)
         self._registered = False
         self._ended = threading.Event()

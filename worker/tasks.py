@@ -20,7 +20,7 @@ from worker.celery_app import app, draining
 from worker.courier import Courier
 from worker.inspector import Place, clear_scratch, inspect_next
 from worker.leftovers import clear_leftovers
-from worker.machine import find_machine
+from worker.machine import find_training_machine
 from worker.room import Room
 from worker.spare import Spare
 from worker.studies import study_next
@@ -57,7 +57,7 @@ def surroundings() -> Surroundings:
         open_sessions(connect(settings.database_url)),
         Storage(settings.storage),
         streams.connect(settings.redis_url),
-        find_machine()._replace(labels=settings.labels),
+        find_training_machine(settings.training_threads)._replace(labels=settings.labels),
         Spare(wanted=settings.spare_child),
         Room(settings),
     )
@@ -165,7 +165,8 @@ def claim_job() -> Claim | None:
         return None
     try:
         with transaction(around.sessions, "claim") as session:
-            job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds)
+            wait = around.settings.exact_resume_wait_seconds
+            job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds, wait)
     except DBAPIError as error:
         log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])
         return None

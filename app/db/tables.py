@@ -181,11 +181,20 @@ class Job(Base):
     failure_message: Mapped[str | None]
     last_event_number: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = created()
+    queued_at: Mapped[datetime] = created()
+    """When it was queued last, and nothing held it any more."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     start_id: Mapped[str | None]
     """Id of the adapter or checkpoint that `init_from` names. Such a checkpoint stays until the job is final."""
+    resume_from: Mapped[str | None]
+    """Id of the checkpoint of an earlier job that a retry goes on from, until it has one. It stays until the job is
+    final."""
+    resume_machine: Mapped[str | None]
+    """Fingerprint of the machine on which the next attempt resumes exactly; null where it makes no difference."""
+    inexact_resumes: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    """`app.domain.resuming.InexactResume` each, of the way that the training has come."""
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
@@ -194,6 +203,7 @@ class Job(Base):
         Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
         Index(None, "start_id", postgresql_where=text("start_id IS NOT NULL")),
+        Index(None, "resume_from", postgresql_where=text("resume_from IS NOT NULL")),
         Index("ix_jobs_id_end", "project_id", func.right(text("id"), 8)),
     )
 
@@ -256,6 +266,8 @@ class Checkpoint(Base):
     id: Mapped[str] = mapped_column(default=lambda: new_id("ftckpt"))
     base_model_revision: Mapped[str | None]
     """Of the weights under training; null of one that an earlier release stored."""
+    machine_fingerprint: Mapped[str | None]
+    """Of the machine on which it resumes exactly; null of one that an earlier release stored."""
     created_at: Mapped[datetime] = created()
 
     __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "step"), Index("uq_checkpoints_id", "id", unique=True))
@@ -366,6 +378,9 @@ class Worker(Base):
     """Asked to stop: it takes no more work."""
     disk_full: Mapped[bool] = mapped_column(server_default=text("false"))
     """Too little room where attempts work: it takes no more work until there is more."""
+    machine_fingerprint: Mapped[str | None]
+    machine_facts: Mapped[dict[str, Any] | None]
+    """As `app.domain.machine.Machine` has both."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
     online_until: Mapped[datetime] = created()

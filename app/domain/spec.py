@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic_core import PydanticCustomError
 
 from app.domain.integration import Integration
+from app.domain.resuming import OnInexactResume
 from app.domain.train_on import TrainOn
 from app.labels import LABEL
 
@@ -150,9 +151,10 @@ class Training(SpecPart):
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(default=3, ge=1, le=100)
     """Newest checkpoints that stay in storage. Each also carries the best weights so far."""
-    allow_inexact_resume: bool = False
-    """Go on from a checkpoint even where the result may differ from an uninterrupted training's: on another kind of
-    machine, say, or after an upgrade. Otherwise the job fails and says what differs."""
+    on_inexact_resume: OnInexactResume = "continue"
+    """What happens when no worker is free on which the checkpoint resumes exactly: another kind of machine may give
+    other last bits. `continue` goes on there and says what differs; `wait` waits for such a worker, however long;
+    `fail` fails the job and says what differs."""
     early_stopping: EarlyStopping | None = None
     """Needs validation rows; null trains to the end."""
     result: Literal["best", "last"] = "best"

@@ -27,6 +27,7 @@ from app.domain.event import (
 )
 from app.domain.job import HELD, NEVER_RETRIED, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
+from app.domain.resuming import InexactResume
 from app.domain.spec import JobSpec
 from app.errors import StaleAttempt
 from app.jobs.checkpoints import CheckpointRepository
@@ -66,10 +67,18 @@ class AttemptService:
         if not self.jobs.has_told(self.claim.project_id, self.claim.job_id, event):
             self._note([event])
 
-    def plan(self, resolved: dict[str, Any], total_steps: int, start_step: int) -> None:
-        """Keep what the attempt has decided; a later attempt says where it goes on."""
-        resumed = [JobResumed(attempt=self.claim.attempt, step=start_step)] if self.claim.attempt > 1 else []
-        self._note(resumed, total_steps=total_steps, step=start_step)
+    def plan(
+        self,
+        resolved: dict[str, Any],
+        total_steps: int,
+        start_step: int,
+        inexact_resumes: Sequence[InexactResume] = (),
+    ) -> None:
+        """Keep what the attempt has decided; one that goes on from a checkpoint says where, and how exactly."""
+        is_first = self.claim.attempt == 1 and start_step == 0
+        resumed = [] if is_first else [JobResumed(attempt=self.claim.attempt, step=start_step)]
+        inexact = [each.model_dump(mode="json") for each in inexact_resumes]
+        self._note(resumed, total_steps=total_steps, step=start_step, inexact_resumes=inexact)
         self._update_attempt(start_step=start_step, resolved=resolved)
 
     def replan(self, resolved: dict[str, Any]) -> None:
@@ -132,11 +141,13 @@ class AttemptService:
         """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
         self._update_attempt(collected_at=None)
 
-    def save_checkpoint(self, step: int, files: Sequence[StoredFile], revision: str | None = None) -> None:
+    def save_checkpoint(
+        self, step: int, files: Sequence[StoredFile], revision: str | None = None, machine: str | None = None
+    ) -> None:
         """Add it, and let go of those that are older than the spec wants kept, unless a job starts from them. Another
-        time is harmless. `revision` is that of the base model."""
-        job = self._note([CheckpointSaved(step=step)])
-        self.stored.add(job.project_id, job.id, self.claim.attempt, step, files, revision)
+        time is harmless. `revision` is the base model's, `machine` the fingerprint of where it resumes exactly."""
+        job = self._note([CheckpointSaved(step=step)], resume_machine=machine)
+        self.stored.add(job.project_id, job.id, self.claim.attempt, step, files, revision, machine)
         keep = JobSpec.model_validate(job.spec).training.keep_checkpoints
         self.stored.let_go(self.checkpoints()[keep:])
 
@@ -148,7 +159,11 @@ class AttemptService:
         """The one of attempt `number` is not to be found again: storage no longer has it as it was written."""
         text = f"The checkpoint of step {step} is gone from storage or was altered there; an earlier one is looked for."
         self._note([Warned(code="checkpoint_lost", text=text)])
-        self.stored.bury([found for found in self.checkpoints() if (found.attempt, found.step) == (number, step)])
+        checkpoints = self.checkpoints()
+        lost = [found for found in checkpoints if (found.attempt, found.step) == (number, step)]
+        self.stored.bury(lost)
+        left = [found for found in checkpoints if found not in lost]
+        self._note([], resume_machine=left[0].machine_fingerprint if left else None)
 
     def publish(
         self,

@@ -24,6 +24,7 @@ class CheckpointOut(BaseModel):
                 "metrics": {"loss": 0.4142, "learning_rate": 0.0002},
                 "size": 60_893_792,
                 "url": "/jobs/ftjob-9c1f7b0e2d3a4c5b6a798801/checkpoints/ftckpt_7a6b5c4d3e2f10293847566a/archive",
+                "machine_fingerprint": "5d1c0f2e7b9a4860",
                 "created_at": "2026-01-05T10:15:02.182818Z",
             }
         },
@@ -42,6 +43,8 @@ class CheckpointOut(BaseModel):
     """Bytes of everything in it: weights, the optimizer's state, the best weights so far."""
     url: str | None
     """Its adapter as one tar; null where it holds none, as those of full fine-tunes."""
+    machine_fingerprint: str | None
+    """Of the workers on which it resumes exactly (`GET /workers`); null of one that an earlier release stored."""
     created_at: datetime
 
     @classmethod
@@ -56,6 +59,7 @@ class CheckpointOut(BaseModel):
             metrics=metrics,
             size=sum(file["size"] for file in checkpoint.files),
             url=f"/jobs/{job.id}/checkpoints/{checkpoint.id}/archive" if has_adapter else None,
+            machine_fingerprint=checkpoint.machine_fingerprint,
             created_at=checkpoint.created_at,
         )
 

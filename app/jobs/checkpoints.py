@@ -20,7 +20,14 @@ class CheckpointRepository:
         self.session = session
 
     def add(
-        self, project_id: str, job_id: str, attempt: int, step: int, files: Sequence[StoredFile], revision: str | None
+        self,
+        project_id: str,
+        job_id: str,
+        attempt: int,
+        step: int,
+        files: Sequence[StoredFile],
+        revision: str | None,
+        machine: str | None,
     ) -> None:
         """Again is no error."""
         row = {
@@ -30,6 +37,7 @@ class CheckpointRepository:
             "step": step,
             "files": [file.model_dump() for file in files],
             "base_model_revision": revision,
+            "machine_fingerprint": machine,
         }
         self.session.execute(insert(Checkpoint).values(row).on_conflict_do_nothing())
 

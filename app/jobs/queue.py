@@ -39,8 +39,9 @@ class QueueRepository:
         self.session = session
         self.jobs = JobRepository(session)
 
-    def claim(self, machine: Machine, lease_seconds: float) -> Job | None:
-        """The most urgent job that fits the machine, with a new attempt in its name; None if none waits."""
+    def claim(self, machine: Machine, lease_seconds: float, exact_resume_wait_seconds: float = 60) -> Job | None:
+        """The most urgent job that fits the machine, with a new attempt in its name; None if none waits. One whose
+        checkpoint resumes exactly elsewhere waits for such a worker first, for so many seconds or for ever."""
         self._take_turn()
         query = (
             select(Job)
@@ -52,6 +53,7 @@ class QueueRepository:
                 ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting),
                 ~uses_unusable_dataset(),
                 ~uses_misfit_dataset(),
+                resumes_exactly_on(machine) | has_waited_for_exact_resume(exact_resume_wait_seconds),
             )
             .order_by(Job.priority.desc(), Job.created_at, Job.id)
             .limit(1)
@@ -216,6 +218,12 @@ class QueueRepository:
         query = select(func.count()).select_from(Job).where(Job.state == JobState.queued, *before)
         return self.session.scalars(query).one() + 1
 
+    def has_waited_for_exact_resume(self, job: Job, seconds: float) -> bool:
+        """Whether any worker may have a queued job now."""
+        query = select(Job.id).where(Job.project_id == job.project_id, Job.id == job.id)
+        waited = query.where(has_waited_for_exact_resume(seconds))
+        return self.session.scalars(waited).one_or_none() is not None
+
     def reached_limit(self, project_id: str) -> int | None:
         """The limit of running jobs that keeps the project from another one; None if it may run more."""
         query = select(Project.max_running_jobs).where(Project.id == project_id, Project.id.in_(full_projects()))
@@ -249,6 +257,18 @@ def full_projects() -> Select[str]:
         .group_by(limited.id)
         .having(func.count(under_way.id) >= limited.max_running_jobs)
     )
+
+
+def resumes_exactly_on(machine: Machine) -> ColumnElement[bool]:
+    """Also a job that resumes from nothing, or from a checkpoint that no machine is known for."""
+    nowhere_else = Job.resume_machine.is_(None)
+    return nowhere_else if machine.fingerprint is None else nowhere_else | (Job.resume_machine == machine.fingerprint)
+
+
+def has_waited_for_exact_resume(seconds: float) -> ColumnElement[bool]:
+    """Long enough for any other machine, if its spec lets one have it at all."""
+    waits = func.coalesce(Job.spec["training"]["on_inexact_resume"].astext, "continue") == "wait"
+    return (Job.queued_at <= func.clock_timestamp() - timedelta(seconds=seconds)) & ~waits
 
 
 def lease_end(seconds: float) -> ColumnElement[Any]:

@@ -112,6 +112,8 @@ class JobRepository:
         The lease ends with the held states, unless `values` keep it."""
         if target not in HELD:
             values = {"lease_until": None, "worker_id": None} | values
+        if target is JobState.queued:
+            values |= {"queued_at": func.clock_timestamp()}
         if target in FINAL:
             values |= {"finished_at": func.clock_timestamp(), "phase": None}
         statement = (
@@ -133,6 +135,7 @@ class JobRepository:
     def let_go(self, job: Job, events: Sequence[EventBody]) -> Job:
         """End a yielding attempt's hold on a locked job, whose state is another's business by now."""
         job.lease_until = job.worker_id = job.phase = None
+        job.queued_at = func.clock_timestamp()  # by the database's clock
         self.session.flush()
         self.append_events(job, events)
         return job

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from app.db.tables import Job, JobEvent
 from app.domain.job import HELD, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
+from app.domain.resuming import InexactResume
 from app.domain.spec import JobSpec
 from app.jobs.repository import NO_DETAILS, JobDetails
 from app.jobs.waiting import Waiting
@@ -77,6 +78,10 @@ class JobOut(Wire):
     failure: Failure | None
     adapter_id: str | None
     metadata: dict[str, str]
+    exact: bool
+    """Whether the training is, bit for bit, an uninterrupted one, as far as it has come."""
+    inexact_resumes: list[InexactResume]
+    """Checkpoints from which it went on otherwise, on another kind of machine say, with what differed."""
     retry_of: str | None
     """The job whose spec this one was made from; null once that is deleted."""
     created_at: datetime
@@ -107,6 +112,8 @@ class JobOut(Wire):
             else None,
             adapter_id=details.adapter_id,
             metadata=job.metadata_,
+            exact=not job.inexact_resumes,
+            inexact_resumes=[InexactResume.model_validate(told) for told in job.inexact_resumes],
             retry_of=job.retry_of,
             created_at=job.created_at,
             started_at=job.started_at,

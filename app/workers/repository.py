@@ -55,6 +55,8 @@ class WorkerRepository:
             "memory_gb": machine.memory_gb,
             "free_memory_gb": free_memory_gb,
             "labels": dict(machine.labels),
+            "machine_fingerprint": machine.fingerprint,
+            "machine_facts": dict(machine.facts) if machine.facts else None,
             "versions": dict(versions),
             "queues": sorted(queues),
             "integrations": sorted(integrations),

@@ -19,6 +19,8 @@ EXAMPLE: dict[str, Any] = {
     "labels": {"pool": "a"},
     "queues": ["training"],
     "integrations": ["tensorboard", "wandb"],
+    "machine_fingerprint": "5d1c0f2e7b9a4860",
+    "machine_facts": {"engine": 1, "torch": "2.13.0", "device": "cuda", "threads": 8, "gpu": "NVIDIA L4"},
     "versions": {"python": "3.12.3", "tunewright": "0.1.0", "torch": "2.13.0"},
     "online": True,
     "draining": False,
@@ -68,6 +70,10 @@ class WorkerOut(BaseModel):
     """Trackers that it passes curves on to: what is installed there, and has its credentials."""
     versions: dict[str, str]
     """What is installed there, by name."""
+    machine_fingerprint: str | None
+    """A checkpoint resumes exactly on workers with the fingerprint of the one that wrote it."""
+    machine_facts: dict[str, Any] | None
+    """What the fingerprint is made of: what decides the last bit of a training's numbers there."""
     online: bool
     """Whether its last sign of life is younger than a lease."""
     draining: bool
@@ -97,6 +103,8 @@ class WorkerOut(BaseModel):
             queues=worker.queues,
             integrations=worker.integrations,
             versions=worker.versions,
+            machine_fingerprint=worker.machine_fingerprint,
+            machine_facts=worker.machine_facts,
             online=shown.online,
             draining=worker.draining,
             disk_full=worker.disk_full,

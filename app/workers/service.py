@@ -63,6 +63,10 @@ class WorkerService:
         shown = {each.worker.id: each for each in self.all()}
         return {id: explain(found[0], shown[id], placements[id]) for id in shown.keys() & placements.keys()}
 
+    def has_machine(self, fingerprint: str) -> bool:
+        """Whether one that takes jobs has this fingerprint."""
+        return any(worker.machine_fingerprint == fingerprint for worker in self.workers.taking_jobs())
+
     def integrations(self) -> set[str] | None:
         """What those that take jobs serve; None where none is online, since one may come that serves anything."""
         workers = self.workers.taking_jobs()

@@ -66,7 +66,7 @@ def test_every_default_is_in_sight() -> None:
             "eval_every": None,
             "save_every": 100,
             "keep_checkpoints": 3,
-            "allow_inexact_resume": False,
+            "on_inexact_resume": "continue",
             "early_stopping": None,
             "result": "best",
             "gradient_checkpointing": "auto",

@@ -28,11 +28,13 @@ from torch import Tensor, nn
 
 from app.domain.failpoint import around
 from app.domain.job import FailureReason
+from app.domain.resuming import InexactResume
 from worker.training.adapter_file import WEIGHTS as ADAPTER
 from worker.training.adapter_file import AdapterFile
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests, first_fault, sync, sync_folder
+from worker.training.optimizer_state import as_kept_by
 
 VERSION: Final = 3
 READABLE: Final = (2, 3)
@@ -73,6 +75,7 @@ class Trainee:
     """Null for a full fine-tune."""
     references: dict[str, Tensor] = field(default_factory=dict)
     """Of the rows' `Examples.references`, whose own memory they are; see `reference`."""
+    inexact_resumes: list[InexactResume] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
         "grad_scaler": trainee.scaler.state_dict(),
         "optimizer": values,
         "fingerprint": fingerprint,
+        "inexact_resumes": [each.model_dump(mode="json") for each in trainee.inexact_resumes],
     }
     return Snapshot(trainee.position.step, is_copy, tensors, state, adapter)
 
@@ -260,16 +264,17 @@ def _optimizer_state(trainee: Trainee) -> tuple[Weights, dict[str, Any]]:
 
 
 def _restore_optimizer(checkpoint: Checkpoint, trainee: Trainee) -> None:
-    """Through its own `load_state_dict`, which knows the device and type of each of its tensors."""
+    """Through its own `load_state_dict`, which knows the device and type of each of its tensors. Another kind of AdamW
+    may have written it, on another device."""
     state: dict[str, dict[str, Any]] = {name: {} for name in trainee.trainable}
     for key, value in (checkpoint.tensors["optimizer"] | checkpoint.state["optimizer"]).items():
         name, _, part = key.rpartition(":")
         state[name][part] = value.clone() if isinstance(value, Tensor) else value  # not the file's own memory
     names = {id(parameter): name for name, parameter in trainee.trainable.items()}
     parameters = [parameter for group in trainee.optimizer.param_groups for parameter in group["params"]]
-    by_number = {number: state[names[id(parameter)]] for number, parameter in enumerate(parameters)}
+    kept = [as_kept_by(trainee.optimizer, state[names[id(parameter)]]) for parameter in parameters]
     groups = trainee.optimizer.state_dict()["param_groups"]
-    trainee.optimizer.load_state_dict({"state": by_number, "param_groups": groups})
+    trainee.optimizer.load_state_dict({"state": dict(enumerate(kept)), "param_groups": groups})
 
 
 def random_states() -> Weights:

@@ -17,8 +17,8 @@ class CheckpointWriter:
     """A thread that writes snapshots below `root`, and says so when one is on disk. A disk that fails costs the
     checkpoint, and not the training. Leaving the `with` waits for the last one."""
 
-    def __init__(self, root: Path, channel: Channel) -> None:
-        self._root, self._channel = root, channel
+    def __init__(self, root: Path, channel: Channel, machine: str | None = None) -> None:
+        self._root, self._channel, self._machine = root, channel, machine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_give_way)
         self._writing: Future[None] | None = None
 
@@ -53,7 +53,7 @@ class CheckpointWriter:
             )
             self._channel.say(Happened(event=Warned(code="checkpoint_failed", text=text)))
         else:
-            self._channel.say(CheckpointWritten(step=snapshot.step, path=path))
+            self._channel.say(CheckpointWritten(step=snapshot.step, path=path, machine=self._machine))
 
 
 def _give_way() -> None:

@@ -1,6 +1,5 @@
-"""What decides the last bit of a product: libraries, device, threads, instructions."""
+"""What torch knows of the machine, and what is installed there. What is found without torch is in `numerics`."""
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -9,22 +8,18 @@ from typing import Any, Final
 import torch
 
 LIBRARIES: Final = ("tunewright", "torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
-ISA_VARIABLES: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
-"""Environment that makes the libraries under torch choose other kernels than the processor's best."""
 
 
 def library_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
-def machine_facts(device: str) -> dict[str, Any]:
-    """What chooses the kernels: the device, the threads that share a sum, and what limits a CPU's instructions."""
-    facts: dict[str, Any] = {"threads": torch.get_num_threads()}
+def kernel_facts(device: str) -> dict[str, Any]:
+    """What chooses the kernels: the GPU as torch names it, or what limits a CPU's instructions."""
     if device == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-        return facts | {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cudnn": cudnn}
-    facts |= {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "cpu_instructions": _cpu_instructions()}
-    return facts | {name: os.environ.get(name) for name in ISA_VARIABLES}
+        return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cudnn": cudnn}
+    return {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "cpu_instructions": _cpu_instructions()}
 
 
 def _cpu_instructions() -> str:

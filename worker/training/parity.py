@@ -30,8 +30,9 @@ from app.domain.job import FailureReason
 from app.domain.spec import Adapter, JobSpec
 from worker.training.failure import TrainingFailed
 from worker.training.lora import add_lora
-from worker.training.machine import library_versions, machine_facts
+from worker.training.machine import kernel_facts, library_versions
 from worker.training.model import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
+from worker.training.numerics import machine_facts
 from worker.training.packing import Example, MicroBatch, lay_out
 from worker.training.plan import Plan, is_out_of_memory
 from worker.training.quantization import dense_weight
@@ -244,7 +245,7 @@ def _key(model: Model, spec: JobSpec) -> str:
         "adapter": spec.adapter.model_dump(mode="json") if spec.adapter else None,
         "dtype": model.plan.compute_dtype,
         "libraries": library_versions(),
-        "machine": machine_facts(model.plan.device),
+        "machine": machine_facts(model.plan.device, torch.get_num_threads()) | kernel_facts(model.plan.device),
         "code": _code_digest(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]

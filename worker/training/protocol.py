@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from app.domain.event import JobEvent, RowsSkipped
 from app.domain.job import FailureReason, JobPhase
 from app.domain.record import RecordFormat
+from app.domain.resuming import InexactResume
 from app.domain.spec import JobSpec
 from app.domain.train_on import TrainOn, resolve_train_on
 
@@ -64,6 +65,8 @@ class Request(Line):
     cache_dir: Path
     device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: int | None = None
+    machine_facts: dict[str, Any] | None = None
+    """What the worker has published of its machine, by `numerics.machine_facts`; null lets the process look itself."""
 
     @property
     def train_on(self) -> TrainOn:
@@ -113,6 +116,8 @@ class Planned(Line):
     """Decisions on `auto` settings, to be handed to later attempts as `Request.resolved`."""
     total_steps: int
     start_step: int
+    inexact_resumes: list[InexactResume] = []
+    """Those that `start_step` was come to by; empty while it is as an uninterrupted training would have it."""
 
 
 class Replanned(Line):
@@ -152,6 +157,8 @@ class CheckpointWritten(Line):
     kind: Literal["checkpoint"] = "checkpoint"
     step: int
     path: Path
+    machine: str | None = None
+    """Fingerprint of the machine that it resumes exactly on; see `app.domain.machine`."""
 
 
 class Finished(Line):

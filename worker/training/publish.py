@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from app.domain.failpoint import around
+from app.domain.resuming import InexactResume
 from worker.training.adapter_file import WEIGHTS as ADAPTER
 from worker.training.adapter_file import AdapterFile
 from worker.training.checkpoint import Position, on_cpu
@@ -29,6 +30,7 @@ class Outcome:
     request: Request
     resolved: dict[str, Any]
     position: Position
+    inexact_resumes: Sequence[InexactResume]
     result_step: int
     """The step whose weights these are."""
     validation: Evaluation | None
@@ -114,6 +116,8 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
         "num_steps": position.step,
         "result_step": outcome.result_step,
         "num_tokens": position.num_tokens,
+        "exact": not outcome.inexact_resumes,
+        "inexact_resumes": [each.model_dump(mode="json") for each in outcome.inexact_resumes],
         "first_loss": position.first_loss,
         "final_loss": position.last_loss,
         "validation": _as_told(outcome.validation) if outcome.validation else None,

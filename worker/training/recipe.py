@@ -55,7 +55,7 @@ from worker.training.protocol import (
 )
 from worker.training.publish import Outcome, publish, publish_reports
 from worker.training.reference import ReferencePass
-from worker.training.resume import check_resumable, fingerprint, plan_of
+from worker.training.resume import check_resumable, earlier_plan, fingerprint, machine_of
 from worker.training.row_losses import NAME as ROW_LOSSES
 from worker.training.row_losses import unknown, write_row_losses
 from worker.training.rows import Rows, prepare_rows, warn
@@ -99,7 +99,7 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
     tokenizing = tokenizing or TokenizingHere()
     tokenizing.begin(request)
     checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
-    earlier = plan_of(checkpoint.fingerprint) if checkpoint else request.resolved
+    earlier = earlier_plan(request, checkpoint.fingerprint) if checkpoint else request.resolved
     cache = quantize_meanwhile(request, config, earlier, channel)
     rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.say), channel)
     plan = make_plan(request, config, rows.training.longest, earlier)
@@ -157,7 +157,8 @@ class Run:
             references=rows.references,
         )
         self.ladder = Ladder(request, model, rows, self.optimizer, channel)
-        self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel)
+        machine = machine_of(request, model.plan.device)
+        self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel, machine)
         if checkpoint is not None:
             self._resume(checkpoint)
 
@@ -171,7 +172,14 @@ class Run:
         return self.model.plan.decided_here(self.request)
 
     def loop(self) -> None:
-        self._say(Planned(resolved=self.resolved, total_steps=self.total_steps, start_step=self.state.position.step))
+        self._say(
+            Planned(
+                resolved=self.resolved,
+                total_steps=self.total_steps,
+                start_step=self.state.position.step,
+                inexact_resumes=self.state.inexact_resumes,
+            )
+        )
         canary_seconds = self._rehearse()
         self._take_reference()
         self._say(PhaseEntered(phase=JobPhase.training))
@@ -195,6 +203,7 @@ class Run:
             request=self.request,
             resolved=self.resolved,
             position=self.state.position,
+            inexact_resumes=self.state.inexact_resumes,
             result_step=step,
             validation=validation,
             chat_template=rows.chat_template,
@@ -367,8 +376,7 @@ class Run:
         return self.epochs.num_steps(self.training.epochs)
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        now, allowed = fingerprint(self.request, self.plan), self.training.allow_inexact_resume
-        check_resumable(now, checkpoint.fingerprint, allow_inexact=allowed, channel=self.channel)
+        self.state.inexact_resumes = check_resumable(self.request, self.plan, checkpoint, self.channel)
         restore(checkpoint, self.state)
 
     def _say(self, line: Line) -> None:

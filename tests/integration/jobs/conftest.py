@@ -1,11 +1,14 @@
 """A registry and a ready dataset, by rows, so that the queue can be tested without training."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
@@ -17,7 +20,9 @@ from app.jobs.queue import Claim, QueueRepository
 from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
+from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from worker.attempt import Attempt
+from worker.machine import find_training_machine
 from worker.room import Room
 from worker.spare import Spare
 
@@ -128,3 +133,38 @@ def queued_job(project_id: str, priority: int = 0) -> Job:
     spec |= {"training": {"max_steps": 1}}
     fields = {"state": "queued", "priority": priority, "base_model": "tiny", "method": "lora", "spec": spec}
     return Job(id=new_id("ftjob"), project_id=project_id, metadata_={}, min_memory_gb=0, device="auto", **fields)
+
+
+@pytest.fixture
+def hold(
+    sessions: Sessions, settings: Settings, redis_url: str, storage: Storage, claim: Callable[..., Claim | None]
+) -> Iterator[Callable[..., Attempt]]:
+    """Claim the next job, as a worker would whose trainings have so many threads."""
+    spare = Spare(wanted=False)
+    with redis.Redis.from_url(redis_url) as client:
+
+        def take(threads: int = 1) -> Attempt:
+            own = settings.model_copy(update={"training_threads": threads})
+            held = claim(find_training_machine(threads))
+            assert held is not None
+            attempt = Attempt(own, sessions, storage, client, held, threading.Event(), spare, Room(own))
+            attempt.folder.mkdir(parents=True)
+            return attempt
+
+        yield take
+
+
+@pytest.fixture
+def trainable(
+    sessions: Sessions, storage: Storage, base_model: str, make_dataset: Callable[..., str], tmp_path: Path
+) -> str:
+    """Gives the registered model a folder, and stores a dataset's bytes; the dataset's id."""
+    id, rows, folder = make_dataset(), write_rows(tmp_path / "rows.jsonl"), build_tiny_model(tmp_path / "tiny")
+    with transaction(sessions) as session:
+        session.execute(update(BaseModel).values(source=str(folder)))
+        dataset = session.get(Dataset, id)
+        assert dataset is not None
+        stored = storage.put_file(dataset.storage_key, rows, "rows.jsonl")
+        dataset.size, dataset.sha256 = stored.size, stored.sha256
+    assert hashlib.sha256(rows.read_bytes()).hexdigest() == stored.sha256
+    return id

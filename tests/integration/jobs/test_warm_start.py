@@ -1,31 +1,22 @@
 """`init_from`: from one job's adapter to another job, over HTTP, the queue, the worker's preparation and the engine."""
 
-import hashlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from fastapi.testclient import TestClient
-from sqlalchemy import update
 
 from app.adapters.service import AdapterService
 from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel, Dataset, Job
+from app.db.tables import Job
 from app.domain.identity import new_id
 from app.domain.job import FailureReason, JobState
-from app.jobs.queue import Claim
-from app.settings import Settings
 from app.storage import Storage
-from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.integration.adapters.conftest import add_job
 from tests.unit.training.conftest import Recorder
 from worker.attempt import Attempt
-from worker.room import Room
-from worker.spare import Spare
 from worker.training.protocol import Finished
 from worker.training.recipe import train
 
@@ -121,41 +112,6 @@ def test_an_adapter_that_is_not_there(
     assert problem_codes(api.post("/jobs", json=make_spec(init_from=theirs))) == {"/init_from": "adapter_not_found"}
     nonsense = make_spec(init_from="adapter 7")
     assert "/init_from" in problem_codes(api.post("/jobs", json=nonsense))
-
-
-@pytest.fixture
-def hold(
-    sessions: Sessions, settings: Settings, redis_url: str, claim: Callable[..., Claim | None]
-) -> Iterator[Callable[[], Attempt]]:
-    """Claim the next job, as a worker would."""
-    one_thread, spare = settings.model_copy(update={"training_threads": 1}), Spare(wanted=False)
-    with redis.Redis.from_url(redis_url) as client:
-
-        def take() -> Attempt:
-            held = claim()
-            assert held is not None
-            storage = Storage(settings.storage)
-            attempt = Attempt(one_thread, sessions, storage, client, held, threading.Event(), spare, Room(one_thread))
-            attempt.folder.mkdir(parents=True)
-            return attempt
-
-        yield take
-
-
-@pytest.fixture
-def trainable(
-    sessions: Sessions, settings: Settings, base_model: str, make_dataset: Callable[..., str], tmp_path: Path
-) -> str:
-    """Gives the registered model a folder, and stores a dataset's bytes; the dataset's id."""
-    id, rows, folder = make_dataset(), write_rows(tmp_path / "rows.jsonl"), build_tiny_model(tmp_path / "tiny")
-    with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(source=str(folder)))
-        dataset = session.get(Dataset, id)
-        assert dataset is not None
-        stored = Storage(settings.storage).put_file(dataset.storage_key, rows, "rows.jsonl")
-        dataset.size, dataset.sha256 = stored.size, stored.sha256
-    assert hashlib.sha256(rows.read_bytes()).hexdigest() == stored.sha256
-    return id
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

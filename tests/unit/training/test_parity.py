@@ -228,7 +228,8 @@ def test_a_checkpoint_that_took_a_path_refused_here_is_not_resumed_silently(
     first = Recorder(stop_at=2)
     train(make_request(work_dir=tmp_path / "first"), first)
     _leave_the_mean_out_of_the_norms_gradient(monkeypatch)
-    request = make_request(checkpoint_path=first.checkpoints()[0].path, cache_dir=tmp_path / "another machine's")
+    elsewhere = {"checkpoint_path": first.checkpoints()[0].path, "cache_dir": tmp_path / "another machine's"}
+    request = make_request(spec=make_spec(training={"on_inexact_resume": "fail"}), **elsewhere)
     with pytest.raises(TrainingFailed, match=r"resolved\.engine\.fast_paths") as caught:
         train(request, Recorder())
     assert caught.value.reason is FailureReason.inexact_resume

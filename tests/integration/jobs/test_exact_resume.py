@@ -1,0 +1,211 @@
+"""A job prefers the worker on which its checkpoint resumes exactly. Time is the database's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, text, update
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Job
+from app.domain.machine import Machine
+from app.domain.resuming import Difference, InexactResume
+from app.jobs.attempts import AttemptService
+from app.jobs.queue import Claim, QueueRepository
+from app.jobs.service import JobService
+from app.workers.service import WorkerService
+
+Post = Callable[..., str]
+Take = Callable[..., Claim | None]
+
+HERE = Machine("here-1", "cpu", 16.0, facts={"threads": 1})
+TWIN = Machine("here-2", "cpu", 16.0, facts={"threads": 1})
+OTHER = Machine("there-1", "cpu", 16.0, facts={"threads": 2})
+UNKNOWN = Machine("old-1", "cpu", 16.0)
+EXACTLY = "a worker on which its checkpoint resumes exactly"
+EPOCH = {"epochs": 1}
+
+
+@pytest.fixture
+def say(sessions: Sessions) -> Callable[..., None]:
+    def speak(claim: Claim, word: str, *arguments: Any) -> None:
+        with transaction(sessions) as session:
+            getattr(AttemptService(session, claim), word)(*arguments)
+
+    return speak
+
+
+@pytest.fixture
+def interrupted(claim: Take, post: Post, say: Callable[..., None]) -> Callable[..., str]:
+    """A job that HERE has saved at step 7 and given back; its id."""
+
+    def make(**training: Any) -> str:
+        id = post(training=EPOCH | training)
+        held = claim(HERE)
+        assert held is not None
+        say(held, "save_checkpoint", 7, [], None, HERE.fingerprint)
+        say(held, "release")
+        return id
+
+    return make
+
+
+def let_wait(sessions: Sessions, id: str, seconds: float) -> None:
+    """As if it had been queued so long ago."""
+    with transaction(sessions) as session:
+        past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+        session.execute(update(Job).where(Job.id == id).values(queued_at=past))
+
+
+def taken(claim: Claim | None) -> str | None:
+    return claim.job_id if claim else None
+
+
+def waits_for(api: TestClient, id: str) -> str:
+    return str(api.get(f"/jobs/{id}").json()["waiting_for"])
+
+
+def test_an_equal_worker_takes_it_at_once_and_another_after_the_wait(
+    api: TestClient, sessions: Sessions, claim: Take, interrupted: Callable[..., str]
+) -> None:
+    with transaction(sessions) as session:
+        WorkerService(session).register(OTHER, {}, ["training"], draining=False, disk_full=False, lease=60)
+    id = interrupted()
+    for machine in (OTHER, UNKNOWN):
+        assert claim(machine) is None
+    assert waits_for(api, id) == f"{EXACTLY} (up to 60 s)"
+    let_wait(sessions, id, 59)
+    assert claim(OTHER) is None
+    let_wait(sessions, id, 60)
+    assert waits_for(api, id) == "1st in queue"
+    assert taken(claim(OTHER)) == id
+
+    id = interrupted()
+    assert taken(claim(TWIN)) == id
+
+
+def test_others_are_not_held_up_by_one_that_waits(claim: Take, post: Post, interrupted: Callable[..., str]) -> None:
+    interrupted()
+    fresh = post()
+    assert taken(claim(OTHER)) == fresh
+
+
+def test_each_queueing_waits_anew(
+    sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str], project_id: str
+) -> None:
+    """Also one that is resumed while its attempt yields: its wait begins when the attempt has let go."""
+    id = interrupted()
+    let_wait(sessions, id, 100)
+    held = claim(HERE)
+    assert held is not None
+    with transaction(sessions) as session:
+        JobService(session).pause(project_id, id)
+        JobService(session).resume(project_id, id)
+    let_wait(sessions, id, 100)
+    assert claim(OTHER) is None, "it yields"
+    say(held, "release")
+    assert claim(OTHER) is None
+    assert taken(claim(HERE)) == id
+
+    with transaction(sessions) as session:
+        JobService(session).pause(project_id, id)
+        session.execute(update(Job).values(lease_until=func.clock_timestamp()))
+        QueueRepository(session).sweep()
+    let_wait(sessions, id, 100)
+    with transaction(sessions) as session:
+        JobService(session).resume(project_id, id)
+    assert claim(OTHER) is None
+    assert taken(claim(TWIN)) == id
+
+    with transaction(sessions) as session:
+        session.execute(update(Job).values(lease_until=func.clock_timestamp()))
+        QueueRepository(session).sweep()
+    assert claim(OTHER) is None, "its worker was lost"
+    let_wait(sessions, id, 61)
+    assert taken(claim(OTHER)) == id
+
+
+def test_one_that_waits_for_ever_is_never_taken_by_another(
+    api: TestClient, sessions: Sessions, claim: Take, interrupted: Callable[..., str]
+) -> None:
+    id = interrupted(on_inexact_resume="wait")
+    with transaction(sessions) as session:
+        WorkerService(session).register(OTHER, {}, ["training"], draining=False, disk_full=False, lease=60)
+    let_wait(sessions, id, 10**7)
+    assert claim(OTHER) is None
+    assert waits_for(api, id) == f"{EXACTLY}, and none is online"
+    with transaction(sessions) as session:
+        WorkerService(session).register(TWIN, {}, ["training"], draining=False, disk_full=False, lease=60)
+    assert waits_for(api, id) == "1st in queue"
+    [told] = [each for each in api.get("/workers").json()["items"] if each["id"] == TWIN.worker_id]
+    assert (told["machine_fingerprint"], told["machine_facts"]) == (TWIN.fingerprint, {"threads": 1})
+    assert taken(claim(TWIN)) == id
+
+
+def test_one_that_fails_elsewhere_is_taken_after_the_wait_to_say_what_differs(
+    sessions: Sessions, claim: Take, interrupted: Callable[..., str]
+) -> None:
+    """What does is in the checkpoint: the training process reads it."""
+    id = interrupted(on_inexact_resume="fail")
+    assert claim(OTHER) is None
+    let_wait(sessions, id, 60)
+    assert taken(claim(OTHER)) == id
+
+
+def test_a_lost_checkpoint_leaves_the_machine_of_the_one_before(
+    sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str]
+) -> None:
+    id = interrupted()
+    let_wait(sessions, id, 60)
+    held = claim(OTHER)
+    assert held is not None
+    say(held, "save_checkpoint", 9, [], None, OTHER.fingerprint)
+    say(held, "give_up_checkpoint", 2, 9)
+    say(held, "release")
+    assert claim(OTHER) is None
+    held = claim(HERE)
+    assert held is not None
+    say(held, "give_up_checkpoint", 1, 7)
+    say(held, "release")
+    assert taken(claim(OTHER)) == id, "it begins from the start"
+
+
+def test_a_job_tells_how_exactly_it_has_come_so_far(
+    api: TestClient, sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str]
+) -> None:
+    id = interrupted()
+    assert api.get(f"/jobs/{id}").json()["exact"] is True
+    [checkpoint] = api.get(f"/jobs/{id}/checkpoints").json()["items"]
+    assert checkpoint["machine_fingerprint"] == HERE.fingerprint
+    let_wait(sessions, id, 60)
+    held = claim(OTHER)
+    assert held is not None
+    inexact = InexactResume(step=7, differs={"machine.threads": Difference(before=1, now=2)})
+    say(held, "plan", {}, 40, 7, [inexact])
+    job = api.get(f"/jobs/{id}").json()
+    told = [{"step": 7, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
+    assert (job["exact"], job["inexact_resumes"]) == (False, told)
+
+
+def test_the_claim_goes_by_the_queues_index(sessions: Sessions, project_id: str) -> None:
+    """Ten thousand that wait for another machine stand before the one that is taken: they are passed over by their own
+    row, without a look at their checkpoints."""
+    with transaction(sessions) as session:
+        session.execute(
+            text(
+                "INSERT INTO jobs (id, project_id, state, priority, base_model, method, spec, metadata, min_memory_gb, "
+                "device, resume_machine) SELECT 'ftjob-' || lpad(to_hex(n), 24, '0'), :project, 'queued', 0, 'tiny', "
+                """'lora', '{"objective": "sft", "training": {"on_inexact_resume": "wait"}}', '{}', 0, 'auto', """
+                "CASE WHEN n < 10000 THEN :other END FROM generate_series(1, 10000) n"
+            ),
+            {"project": project_id, "other": OTHER.fingerprint},
+        )
+        session.execute(text("ANALYZE jobs"))
+        began = session.scalar(text("SELECT clock_timestamp()"))
+        job = QueueRepository(session).claim(HERE, 60)
+        assert job is not None
+        assert job.id == f"ftjob-{10_000:024x}"
+        took = session.scalar(text("SELECT clock_timestamp()")) - began
+        assert took.total_seconds() < 1
+        session.rollback()

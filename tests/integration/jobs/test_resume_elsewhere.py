@@ -1,0 +1,103 @@
+"""A job that goes on where the same sums give other numbers: real trainings of a worker with another thread count."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from sqlalchemy import func, update
+
+from app.db.session import Sessions, transaction
+from app.db.tables import Job
+from tests.unit.training.conftest import Recorder
+from worker.attempt import Attempt
+from worker.training.failure import TrainingFailed
+from worker.training.protocol import Failed, Finished, Planned, Stopped
+from worker.training.recipe import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+Hold = Callable[..., Attempt]
+TRAINING = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.01}
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture
+def post_real(api: TestClient, make_spec: Callable[..., dict[str, Any]], trainable: str) -> Callable[..., str]:
+    def post(**training: Any) -> str:
+        spec = make_spec(dataset_id=trainable, method="lora", training=TRAINING | training)
+        answer = api.post("/jobs", json=spec)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    return post
+
+
+def run(attempt: Attempt, stop_at: int | None = None) -> Recorder:
+    """Train, and tell the server what the worker would."""
+    channel = Recorder(stop_at=stop_at)
+    try:
+        train(attempt.prepare(), channel)
+    except TrainingFailed as error:
+        channel.lines.append(Failed(reason=error.reason, message=error.message))
+    for line in channel.lines:
+        if isinstance(line, Planned):
+            attempt._carry_on(line)
+    for checkpoint in channel.checkpoints():
+        attempt._keep_checkpoint(checkpoint)
+    last = channel.lines[-1]
+    assert isinstance(last, Stopped | Finished | Failed)
+    attempt.conclude(last)
+    return channel
+
+
+def let_wait(sessions: Sessions) -> None:
+    with transaction(sessions) as session:
+        session.execute(update(Job).values(queued_at=func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 1)))
+
+
+def paused_at(api: TestClient, hold: Hold, id: str, step: int, threads: int) -> None:
+    attempt = hold(threads)
+    assert api.post(f"/jobs/{id}/pause").json()["state"] == "pausing"
+    assert run(attempt, stop_at=step).lines[-1] == Stopped(step=step)
+    assert api.get(f"/jobs/{id}").json()["state"] == "paused"
+
+
+def test_a_job_paused_on_one_thread_succeeds_on_two_and_says_so(
+    api: TestClient, sessions: Sessions, post_real: Callable[..., str], hold: Hold, tmp_path: Any
+) -> None:
+    id = post_real()
+    paused_at(api, hold, id, step=2, threads=1)
+    api.post(f"/jobs/{id}/resume")
+    with pytest.raises(AssertionError):
+        hold(threads=2)  # not while it waits for an equal one
+    let_wait(sessions)
+    attempt = hold(threads=2)
+    run(attempt)
+    job = api.get(f"/jobs/{id}").json()
+    assert (job["state"], job["step"], job["exact"]) == ("succeeded", 2, False)  # metrics are not told here
+    told = [{"step": 2, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
+    assert job["inexact_resumes"] == told
+    manifest = json.loads((attempt.folder / "result/manifest.json").read_text())
+    assert (manifest["exact"], manifest["inexact_resumes"]) == (False, told)
+
+
+def test_a_job_that_takes_no_inexact_resume_fails_and_names_what_differs(
+    api: TestClient, sessions: Sessions, post_real: Callable[..., str], hold: Hold
+) -> None:
+    id = post_real(on_inexact_resume="fail")
+    paused_at(api, hold, id, step=2, threads=1)
+    api.post(f"/jobs/{id}/resume")
+    let_wait(sessions)
+    run(hold(threads=2))
+    failure = api.get(f"/jobs/{id}").json()["failure"]
+    assert failure["reason"] == "inexact_resume"
+    assert "machine.threads was 1 and is 2" in failure["message"]

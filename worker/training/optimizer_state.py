@@ -1,0 +1,59 @@
+"""Converts AdamW's state between the forms in which optimizers keep it, so that a checkpoint of a GPU's 8-bit optimizer
+goes on with torch's own on a CPU, and the other way round. bitsandbytes keeps blocks of 256 numbers (arXiv 2110.02861):
+a code each, and the block's largest magnitude.
+"""
+
+from typing import Any, Final
+
+import torch
+from bitsandbytes.functional import create_dynamic_map, quantize_blockwise
+from bitsandbytes.optim.optimizer import Optimizer2State
+from torch import Tensor
+
+BLOCK: Final = 256
+MOMENTS: Final = (("exp_avg", "1", "dynamic"), ("exp_avg_sq", "2", "udynamic"))
+"""torch's name of each, bitsandbytes' number of it, and its map of codes."""
+
+
+def as_kept_by(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """One parameter's state in the form of `optimizer`: as it is, where it has that form already."""
+    if isinstance(optimizer, torch.optim.AdamW) and "state1" in state:
+        moments = {name: dequantized(state, number) for name, number, _ in MOMENTS}
+        return moments | {"step": torch.tensor(float(state["step"]))}
+    if isinstance(optimizer, Optimizer2State):
+        if "exp_avg" in state:
+            moments = {f"state{number}": state[name] for name, number, _ in MOMENTS}
+            state = moments | {"step": int(state["step"])}
+        if "state1" in state and state["state1"].dtype != _dtype(optimizer, state["state1"].numel()):
+            return _requantized(state)
+    return state
+
+
+def dequantized(state: dict[str, Any], number: str) -> Tensor:
+    """The moment in fp32, of its parameter's shape."""
+    moment: Tensor = state[f"state{number}"]
+    if moment.dtype != torch.uint8:
+        return moment
+    magnitudes = state[f"absmax{number}"].repeat_interleave(BLOCK)[: moment.numel()]
+    codes: Tensor = state[f"qmap{number}"]
+    numbers: Tensor = codes[moment.flatten().long()] * magnitudes
+    return numbers.view(moment.shape)
+
+
+def _dtype(optimizer: Optimizer2State, num_numbers: int) -> torch.dtype:
+    wanted = optimizer.args
+    is_small = wanted.optim_bits == 32 or num_numbers < wanted.min_8bit_size
+    return torch.float32 if is_small else torch.uint8
+
+
+def _requantized(state: dict[str, Any]) -> dict[str, Any]:
+    """In 8 bits what was in 32, or the other way round."""
+    found: dict[str, Any] = {"step": state["step"]}
+    for _, number, kind in MOMENTS:
+        if state[f"state{number}"].dtype == torch.uint8:
+            found[f"state{number}"] = dequantized(state, number)
+            continue
+        codes = create_dynamic_map(signed=kind == "dynamic")
+        quantized, how = quantize_blockwise(state[f"state{number}"], code=codes, blocksize=BLOCK)
+        found |= {f"state{number}": quantized, f"qmap{number}": codes, f"absmax{number}": how.absmax}
+    return found
