@@ -86,7 +86,7 @@ def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
     } | changes.pop("training", {})
     if training.get("epochs"):
         training.pop("max_steps")
-    if "adapter" in changes:
+    if changes.get("adapter"):
         changes["adapter"] = {"alpha": 32} | changes["adapter"]
     spec = {"base_model": "tiny", "dataset_id": "file-" + "0" * 24, "method": method, "training": training} | changes
     return JobSpec.model_validate(spec).decided(512)
