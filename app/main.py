@@ -29,6 +29,7 @@ from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
 from app.web import health, problems
 from app.web.key_cache import KeyCache
+from app.web.parameters import REFUSE_UNKNOWN
 from app.web.request_id import OPENAI_FACE, mark_answers
 from app.webhooks.routes import router as webhooks
 from app.workers.routes import router as workers
@@ -103,9 +104,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         models,
         workers,
         webhooks,
-        health.router,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=REFUSE_UNKNOWN)
+    app.include_router(health.router)
     face = Mount(OPENAI_FACE, create_face(app.state))
     face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # what is asked for may hold the end of a line
     app.router.routes.append(face)

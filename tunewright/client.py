@@ -77,8 +77,9 @@ class Client:
     def get_dataset(self, id: str) -> Dataset:
         return Dataset.read(self._transport.ask("GET", "datasets", id))
 
-    def list_datasets(self) -> Iterator[Dataset]:
-        return map(Dataset.read, self._transport.pages("datasets"))
+    def list_datasets(self, state: str | None = None) -> Iterator[Dataset]:
+        """Newest first."""
+        return map(Dataset.read, self._transport.pages("datasets", params={"state": state}))
 
     def wait_for_dataset(self, id: str) -> Dataset:
         """Until its inspection has ended, in `ready` or `invalid`."""
@@ -300,9 +301,10 @@ class Client:
     def send_test_event(self, id: str) -> Delivery:
         return Delivery.read(self._transport.ask("POST", "webhooks", id, "test"))
 
-    def list_deliveries(self, webhook_id: str) -> Iterator[Delivery]:
+    def list_deliveries(self, webhook_id: str, state: str | None = None) -> Iterator[Delivery]:
         """Of the last seven days, newest first."""
-        return map(Delivery.read, self._transport.pages("webhooks", webhook_id, "deliveries"))
+        path = ("webhooks", webhook_id, "deliveries")
+        return map(Delivery.read, self._transport.pages(*path, params={"state": state}))
 
     def get_delivery(self, webhook_id: str, id: str) -> Delivery:
         return Delivery.read(self._transport.ask("GET", "webhooks", webhook_id, "deliveries", id))

@@ -37,9 +37,13 @@ class DatasetRepository:
         query = _one(project_id, id).with_for_update(read=shared, key_share=shared)
         return self.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
-    def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Dataset]:
-        """One more than `limit`, newest first."""
+    def list(
+        self, project_id: str, limit: int, after: Cursor | None, states: Sequence[DatasetState] = ()
+    ) -> Sequence[Dataset]:
+        """One more than `limit`, newest first; of any state unless some are named."""
         query = select(Dataset).where(Dataset.project_id == project_id)
+        if states:
+            query = query.where(Dataset.state.in_(states))
         if after:
             query = query.where(tuple_(Dataset.created_at, Dataset.id) < tuple_(after.created_at, after.id))
         return self.session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(limit + 1)).all()

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.datasets.repository import ProblemFilter
 from app.datasets.schemas import DatasetOut, ProblemOut, ProblemPage
 from app.datasets.service import DatasetService
 from app.datasets.upload import Upload, enter
+from app.domain.dataset import DatasetState
 from app.domain.identity import new_id
 from app.domain.label import clean_filename, is_odd_filename
 from app.domain.page import NumberCursor
@@ -40,6 +41,7 @@ from app.web.form import receive
 from app.web.idempotency import Created, OnceDep
 from app.web.incoming import BODY, refuse_forms, store_body
 from app.web.page import Page, page_of
+from app.web.parameters import states_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
@@ -138,9 +140,14 @@ async def put_dataset(
 
 
 @router.get("", summary="List datasets", responses=problems(BadCursor))
-def list_datasets(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[DatasetOut]:
+def list_datasets(
+    caller: CallerDep,
+    session: SessionDep,
+    page: PageDep,
+    states: Annotated[tuple[DatasetState, ...], Depends(states_of(DatasetState, "datasets"))],
+) -> Page[DatasetOut]:
     """The project's datasets, newest first."""
-    datasets = DatasetService(session).list(caller.project_id, page.limit, page.after)
+    datasets = DatasetService(session).list(caller.project_id, page.limit, page.after, states)
     return page_of(datasets, page.limit, DatasetOut.of)
 
 

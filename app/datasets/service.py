@@ -118,8 +118,10 @@ class DatasetService:
             raise DatasetUploading(id)
         return dataset
 
-    def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Dataset]:
-        return self.datasets.list(project_id, limit, after)
+    def list(
+        self, project_id: str, limit: int, after: Cursor | None, states: Sequence[DatasetState] = ()
+    ) -> Sequence[Dataset]:
+        return self.datasets.list(project_id, limit, after, states)
 
     def problems(self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int) -> Sequence[DatasetProblem]:
         """What the inspection found and kept, by line; one more than `limit`."""

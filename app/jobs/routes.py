@@ -35,6 +35,7 @@ from app.web.body import BodyDep, read_json
 from app.web.dependencies import PageDep, SessionDep
 from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
+from app.web.parameters import ANY_KEY, states_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -59,19 +60,29 @@ def _written_out(value: object) -> object:
 
 
 Instant = Annotated[datetime, BeforeValidator(_written_out)]
+MetadataQuery = Annotated[
+    str | None,
+    Query(
+        alias=f"metadata{ANY_KEY}",
+        description="Only jobs whose metadata has this value under the key; may be repeated with other keys.",
+    ),
+]
 
 
 async def get_filter(
     request: Request,
-    state: Annotated[tuple[JobState, ...], Query(description="Only jobs in this state; may be repeated.")] = (),
+    states: Annotated[tuple[JobState, ...], Depends(states_of(JobState, "jobs"))],
     model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,
     created_after: Annotated[Instant | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
     created_before: Annotated[Instant | None, Query(description="Only jobs posted earlier.")] = None,
+    metadata: MetadataQuery = None,
 ) -> JobFilter:
-    """Also `metadata[key]=value`, which may be repeated."""
+    return JobFilter(states, model, created_after, created_before, metadata_of(request))
+
+
+def metadata_of(request: Request) -> dict[str, str]:
     pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
-    metadata = {match[1]: value for match, value in pairs if match}
-    return JobFilter(state, model, created_after, created_before, metadata)
+    return {match[1]: value for match, value in pairs if match}
 
 
 @router.post(

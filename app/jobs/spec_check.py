@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pydantic import BaseModel as Body
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
@@ -10,6 +11,7 @@ from app.db.projects import allowed_labels_of
 from app.db.tables import BaseModel
 from app.domain.integration import NEEDS
 from app.domain.spec import BadRows, JobSpec
+from app.domain.unknown_fields import NO_MODELS, Models, say_unknown
 from app.errors import FieldError, InvalidSpec
 from app.jobs.warm_start import WarmStart, shaped_as
 from app.labels import show_allowed_labels
@@ -41,7 +43,7 @@ class SpecCheck:
         try:
             spec = JobSpec.model_validate(raw)
         except ValidationError as error:
-            errors += field_errors(error)
+            errors += field_errors(error, JobSpec)
         model = self._check_model(raw, errors)
         self._check_datasets(raw, errors)
         self._check_integrations(raw, errors)
@@ -108,13 +110,17 @@ class SpecCheck:
                 errors.append(FieldError(f"/resources/labels/{key}", "label_not_allowed", message))
 
 
-def field_errors(error: ValidationError) -> list[FieldError]:
-    return [_field_error(found["loc"], found["type"], found["msg"]) for found in error.errors()]
+def field_errors(error: ValidationError, root: type[Body], within: Models = NO_MODELS) -> list[FieldError]:
+    """By the places of the body, which was to be a `root`. For `within` see `say_unknown`."""
+    return [
+        _field_error(found["loc"], "unknown_field", say_unknown(root, found["loc"], within))
+        if found["type"] == "extra_forbidden"
+        else _field_error(found["loc"], found["type"], found["msg"])
+        for found in error.errors()
+    ]
 
 
 def _field_error(location: tuple[int | str, ...], code: str, message: str) -> FieldError:
-    if code == "extra_forbidden":
-        code, message = "unknown_field", f"There is no field {location[-1]!r:.80}; leave it out."
     # The words that pydantic puts between, to tell the members of a union apart, are no part of the pointer.
     parts = [str(part) for part in location if str(part).isidentifier() or isinstance(part, int)]
     return FieldError("".join("/" + part for part in parts if part not in ("float", "int", "bool")), code, message)

@@ -13,6 +13,7 @@ from app.openai.job_routes import router as jobs
 from app.openai.model_routes import router as models
 from app.openai.upload_routes import router as uploads
 from app.web import problems
+from app.web.parameters import REFUSE_UNKNOWN
 
 DESCRIPTION = """OpenAI's API for files, uploads, models and fine-tuning, over the same things as Tunewright's own API
 at [/docs](/docs): every id is the same on both sides. Point OpenAI's client at it by `base_url` and `api_key`.
@@ -38,7 +39,7 @@ def create_face(state: State) -> FastAPI:
     face.openapi = lambda: _described(face)  # type: ignore[method-assign]
     problems.install(face, envelope)
     for router in (files, uploads, models, jobs, job_progress):
-        face.include_router(router)
+        face.include_router(router, dependencies=REFUSE_UNKNOWN)
     return face
 
 

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from app.datasets.service import DatasetService
 from app.db.answered_creates import find_created, keep_created
 from app.db.tables import Job
 from app.domain.page import Cursor
-from app.domain.spec import LEARNING_RATES
+from app.domain.spec import LEARNING_RATES, JobSpec
 from app.errors import (
     AlreadyCancelling,
     AlreadyPaused,
@@ -30,7 +30,7 @@ from app.errors import (
 from app.errors import UnsupportedMediaType as NotAsJson
 from app.jobs.queue import QueueRepository
 from app.jobs.repository import JobFilter
-from app.jobs.routes import METADATA
+from app.jobs.routes import MetadataQuery, metadata_of
 from app.jobs.service import JobService
 from app.jobs.spec_check import field_errors
 from app.openai.envelope import refusals
@@ -88,12 +88,16 @@ def create_fine_tuning_job(
 
 @router.get("", summary="List fine-tuning jobs", responses=refusals())
 def list_fine_tuning_jobs(
-    request: Request, caller: CallerDep, session: SessionDep, after: AfterDep = None, limit: LimitDep = 20
+    request: Request,
+    caller: CallerDep,
+    session: SessionDep,
+    after: AfterDep = None,
+    limit: LimitDep = 20,
+    metadata: Annotated[Literal["null"] | None, Query(description="`null`: only jobs without metadata.")] = None,
+    any_metadata: MetadataQuery = None,
 ) -> FineTuningJobList:
     """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated;
     `metadata=null` finds those without."""
-    pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
-    metadata = {match[1]: value for match, value in pairs if match}
     service, place = JobService(session), None
     if after is not None:
         try:
@@ -101,7 +105,7 @@ def list_fine_tuning_jobs(
         except JobNotFound as error:
             raise InvalidSpec([FieldError("/after", error.code, str(error))]) from error
         place = Cursor(last.created_at, last.id)
-    wanted = JobFilter(metadata=metadata, without_metadata=request.query_params.get("metadata") == "null")
+    wanted = JobFilter(metadata=metadata_of(request), without_metadata=metadata == "null")
     jobs = service.list(caller.project_id, wanted, limit, place)
     return FineTuningJobList(data=_shown(session, jobs[:limit]), has_more=len(jobs) > limit)
 
@@ -148,7 +152,7 @@ def _parsed(raw: object) -> CreateJob:
     try:
         return CreateJob.model_validate(raw)
     except ValidationError as error:
-        raise InvalidSpec(told_once(field_errors(error))) from error
+        raise InvalidSpec(told_once(field_errors(error, CreateJob, {"tunewright": JobSpec}))) from error
 
 
 def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:

@@ -29,10 +29,18 @@ class StudyRepository:
         return self.session.scalars(query).one_or_none()
 
     def list(
-        self, project_id: str, dataset_id: str, kind: StudyKind, limit: int, after: Cursor | None
+        self,
+        project_id: str,
+        dataset_id: str,
+        kind: StudyKind,
+        limit: int,
+        after: Cursor | None,
+        states: Sequence[StudyState],
     ) -> Sequence[DatasetStudy]:
-        """One more than `limit`, newest first, without what they show."""
+        """One more than `limit`, newest first, without what they show; of any state unless some are named."""
         query = select(DatasetStudy).where(*_of(project_id, dataset_id, kind))
+        if states:
+            query = query.where(DatasetStudy.state.in_(states))
         if after:
             below = tuple_(DatasetStudy.created_at, DatasetStudy.id) < tuple_(after.created_at, after.id)
             query = query.where(below)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 
 from app.domain.overlap import OverlapSpec
-from app.domain.study import StudyKind
+from app.domain.study import StudyKind, StudyState
 from app.errors import (
     BadCursor,
     DatasetNotFound,
@@ -32,6 +32,7 @@ from app.web.body import BodyDep, read_json
 from app.web.dependencies import PageDep, SessionDep
 from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
+from app.web.parameters import states_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/datasets/{id}", tags=["datasets"])
@@ -72,9 +73,15 @@ def post_preview(
 
 
 @router.get("/previews", summary="List previews", responses=problems(DatasetNotFound, BadCursor))
-def list_previews(id: str, caller: CallerDep, session: SessionDep, page: PageDep) -> Page[PreviewSummary]:
+def list_previews(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    page: PageDep,
+    states: Annotated[tuple[StudyState, ...], Depends(states_of(StudyState, "previews"))],
+) -> Page[PreviewSummary]:
     """The dataset's previews, newest first, without their rows."""
-    found = StudyService(session).list(caller.project_id, id, StudyKind.preview, page.limit, page.after)
+    found = StudyService(session).list(caller.project_id, id, StudyKind.preview, page.limit, page.after, states)
     return page_of(found, page.limit, PreviewSummary.of)
 
 
@@ -108,9 +115,15 @@ def post_overlap(
 
 
 @router.get("/overlaps", summary="List overlaps", responses=problems(DatasetNotFound, BadCursor))
-def list_overlaps(id: str, caller: CallerDep, session: SessionDep, page: PageDep) -> Page[OverlapSummary]:
+def list_overlaps(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    page: PageDep,
+    states: Annotated[tuple[StudyState, ...], Depends(states_of(StudyState, "overlaps"))],
+) -> Page[OverlapSummary]:
     """The dataset's overlaps, newest first, without their pairs."""
-    found = StudyService(session).list(caller.project_id, id, StudyKind.overlap, page.limit, page.after)
+    found = StudyService(session).list(caller.project_id, id, StudyKind.overlap, page.limit, page.after, states)
     return page_of(found, page.limit, OverlapSummary.of)
 
 

@@ -48,7 +48,7 @@ class StudyService:
         try:
             spec = PreviewSpec.model_validate(raw)
         except ValidationError as error:
-            errors += field_errors(error)
+            errors += field_errors(error, PreviewSpec)
         known = {error.pointer.split("/")[1] for error in errors if error.pointer}
         try:
             fields = {name: value for name, value in raw.items() if name not in known}
@@ -65,7 +65,7 @@ class StudyService:
         try:
             spec = OverlapSpec.model_validate(raw)
         except ValidationError as error:
-            raise InvalidSpec(field_errors(error)) from error
+            raise InvalidSpec(field_errors(error, OverlapSpec)) from error
         field, other = "/validation_dataset_id", spec.validation_dataset_id
         errors = [*self._unusable("", project_id, dataset_id), *self._unusable(field, project_id, other)]
         if errors:
@@ -113,10 +113,16 @@ class StudyService:
         return study
 
     def list(
-        self, project_id: str, dataset_id: str, kind: StudyKind, limit: int, after: Cursor | None
+        self,
+        project_id: str,
+        dataset_id: str,
+        kind: StudyKind,
+        limit: int,
+        after: Cursor | None,
+        states: Sequence[StudyState] = (),
     ) -> Sequence[DatasetStudy]:
         self.datasets.get(project_id, dataset_id)
-        return self.studies.list(project_id, dataset_id, kind, limit, after)
+        return self.studies.list(project_id, dataset_id, kind, limit, after, states)
 
     def projects_with_work(self) -> Sequence[str]:
         """Ids of projects with studies that a light worker could take up."""

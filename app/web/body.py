@@ -6,7 +6,9 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from app.domain.unknown_fields import say_unknown
 from app.errors import NotJson, TooLarge, UnsupportedMediaType
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -40,7 +42,14 @@ def parsed(model: type[ModelT], raw: object) -> ModelT:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from error
+        found = error.errors(include_url=False, include_context=False)
+        raise RequestValidationError([_told(model, each) for each in found]) from error
+
+
+def _told(model: type[BaseModel], found: ErrorDetails) -> ErrorDetails:
+    if found["type"] == "extra_forbidden":
+        found |= {"type": "unknown_field", "msg": say_unknown(model, found["loc"])}
+    return found
 
 
 def _refuse_constant(name: str) -> None:

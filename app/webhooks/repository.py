@@ -88,10 +88,12 @@ class WebhookRepository:
         return self.session.scalars(query).one_or_none()
 
     def list_deliveries(
-        self, project_id: str, webhook_id: str, limit: int, after: Cursor | None
+        self, project_id: str, webhook_id: str, limit: int, after: Cursor | None, states: Sequence[DeliveryState]
     ) -> Sequence[WebhookDelivery]:
-        """One more than `limit`, newest first."""
+        """One more than `limit`, newest first; of any state unless some are named."""
         query = select(WebhookDelivery).where(*_of(project_id, webhook_id))
+        if states:
+            query = query.where(WebhookDelivery.state.in_(states))
         if after:
             below = tuple_(WebhookDelivery.created_at, WebhookDelivery.id) < tuple_(after.created_at, after.id)
             query = query.where(below)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
+from app.domain.webhook import DeliveryState
 from app.errors import (
     BadCursor,
     DeliveryNotFound,
@@ -24,6 +25,7 @@ from app.web.body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep, SettingsDep
 from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
+from app.web.parameters import states_of
 from app.web.problems import problems
 from app.webhooks.schemas import DeliveryOut, WebhookChange, WebhookIn, WebhookOut, WebhookWithSecret
 from app.webhooks.service import WebhookService, check_url
@@ -137,9 +139,15 @@ def send_test(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) ->
 
 
 @router.get("/{id}/deliveries", summary="List deliveries", responses=problems(WebhookNotFound, BadCursor))
-def list_deliveries(id: str, caller: CallerDep, session: SessionDep, page: PageDep) -> Page[DeliveryOut]:
+def list_deliveries(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    page: PageDep,
+    states: Annotated[tuple[DeliveryState, ...], Depends(states_of(DeliveryState, "deliveries"))],
+) -> Page[DeliveryOut]:
     """What the webhook was told in the last seven days, or is about to be told, newest first."""
-    found = WebhookService(session).list_deliveries(caller.project_id, id, page.limit, page.after)
+    found = WebhookService(session).list_deliveries(caller.project_id, id, page.limit, page.after, states)
     return page_of(found, page.limit, DeliveryOut.of)
 
 

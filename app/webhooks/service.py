@@ -114,9 +114,11 @@ class WebhookService:
             raise DeliveryNotFound(delivery_id)
         return delivery
 
-    def list_deliveries(self, project_id: str, id: str, limit: int, after: Cursor | None) -> Sequence[WebhookDelivery]:
+    def list_deliveries(
+        self, project_id: str, id: str, limit: int, after: Cursor | None, states: Sequence[DeliveryState] = ()
+    ) -> Sequence[WebhookDelivery]:
         self.get(project_id, id)
-        return self.webhooks.list_deliveries(project_id, id, limit, after)
+        return self.webhooks.list_deliveries(project_id, id, limit, after, states)
 
     def _enabled(self, project_id: str, id: str) -> Webhook:
         webhook = self.get(project_id, id, lock=True)

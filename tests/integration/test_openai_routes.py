@@ -153,6 +153,20 @@ def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., s
                 assert refusal(answer)[::2] == (400, "after"), path
 
 
+def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[..., str]) -> None:
+    """As OpenAI refuses them, by its code."""
+    key = make_key("default")
+    for method, path in KEYED:
+        answer = ask(method, path, key, params={"colour": "1"})
+        assert refusal(answer) == expected(method, 400, "unknown_parameter", "colour"), (method, path)
+    answer = ask("GET", "/fine_tuning/jobs", key, params={"metdata[team]": "a"})
+    assert "did you mean 'metadata[key]'?" in answer.json()["error"]["message"]
+    good = {"metadata[team]": "a", "metadata[a.b]": "c", "limit": "1"}
+    assert ask("GET", "/fine_tuning/jobs", key, params=good).status_code == 200
+    for metadata, status in (("null", 200), ("none", 400)):
+        assert ask("GET", "/fine_tuning/jobs", key, params={"metadata": metadata}).status_code == status
+
+
 def test_a_job_takes_nothing_of_another_projects(
     ask: Ask,
     make_key: Callable[..., str],

@@ -36,7 +36,7 @@ ROUTES = [
     for method, operation in operations.items()
 ]
 HEALTH = {"/healthz", "/readyz"}
-Ask = Callable[[str, str, str | None], Any]
+Ask = Callable[..., Any]
 KEYED = [route for route in ROUTES if route[1] not in HEALTH]
 OF_ALL_PROJECTS = {"/workers"}
 """What every key may see: decision 8 says why."""
@@ -93,11 +93,12 @@ def problem(answer: Any) -> tuple[int, str]:
 
 @pytest.fixture
 def ask(server: TestClient, project_id: str) -> Ask:
-    return lambda method, path, key: server.request(
+    return lambda method, path, key, **params: server.request(
         method,
         concrete(path),
         headers={"Authorization": f"Bearer {key}"} if key else {},
         json=BODIES.get(path),
+        params=params,
     )
 
 
@@ -246,6 +247,26 @@ def test_an_admins_key_reaches_all_projects(ask: Ask, make_key: Callable[..., st
     assert ask("GET", "/models/{name}", admin).status_code == 200
     for method, path in OF_ADMINS:
         assert ask(method, path, admin).status_code < 300, (method, path)
+
+
+def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[..., str]) -> None:
+    """By every route, before it does anything, and with the closest one that the route has."""
+    key = make_key("default", *ADMIN)
+    for method, path, operation in KEYED:
+        parameters = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+        for name in ("colour", *(each[:-1] for each in parameters)):
+            answer = ask(method, path, key, **{name: "1"})
+            assert problem(answer) == (422, "invalid_request"), (method, path, name)
+            (error,) = answer.json()["errors"]
+            assert (error["pointer"], error["code"]) == (f"/query/{name}", "unknown_parameter")
+            meant = f"did you mean {name_of(name, parameters)!r}?" if name != "colour" else "leave it out."
+            assert error["message"] == f"There is no query parameter {name!r}; {meant}"
+    for page in (*HEALTH, "/docs", "/openapi.json"):
+        assert ask("GET", page, None, colour="1").status_code == 200, page
+
+
+def name_of(cut: str, parameters: list[str]) -> str:
+    return next(name for name in parameters if name[:-1] == cut)
 
 
 def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:

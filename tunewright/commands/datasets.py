@@ -67,10 +67,14 @@ def send(
 
 
 @app.command("list")
-def list_datasets(limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_datasets(
+    state: Annotated[str | None, typer.Option(help="Only datasets in this state.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
     """List datasets."""
     with Client() as client:
-        datasets = list(islice(client.list_datasets(), limit))
+        datasets = list(islice(client.list_datasets(state), limit))
     if as_json:
         return print_json([dataset.raw for dataset in datasets])
     columns = {

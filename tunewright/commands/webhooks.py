@@ -50,10 +50,15 @@ def list_webhooks(limit: Limit = 20, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def deliveries(id: Id, limit: Limit = 20, as_json: AsJson = False) -> None:
+def deliveries(
+    id: Id,
+    state: Annotated[str | None, typer.Option(help="Only deliveries in this state.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
     """List what a webhook was told, or is about to be."""
     with Client() as client:
-        found = list(islice(client.list_deliveries(id), limit))
+        found = list(islice(client.list_deliveries(id, state), limit))
     if as_json:
         return print_json([delivery.raw for delivery in found])
     columns = {

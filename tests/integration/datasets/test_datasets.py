@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
-from app.db.tables import DatasetUse, DeadObject, Job
+from app.db.tables import Dataset, DatasetUse, DeadObject, Job
 from app.domain.identity import new_id
 from app.errors import DatasetNotFound
 
@@ -59,6 +59,20 @@ def test_pages_follow_one_another_newest_first(api: TestClient, upload: Upload) 
         if not (cursor := page["next_cursor"]):
             break
     assert seen == ids[::-1]
+
+
+def test_lists_filter_by_state(api: TestClient, upload: Upload, sessions: Sessions) -> None:
+    ready, waiting = upload().json()["id"], upload().json()["id"]
+    with transaction(sessions) as session:
+        session.get_one(Dataset, ready).state = "ready"
+    for params, expected in (
+        ({"state": "ready"}, [ready]),
+        ({"status": "inspecting"}, [waiting]),
+        ({"state": ["ready", "inspecting"]}, [waiting, ready]),
+        ({"state": "invalid"}, []),
+    ):
+        assert [each["id"] for each in api.get("/datasets", params=params).json()["items"]] == expected
+    assert api.get("/datasets", params={"state": "odd"}).json()["errors"][0]["pointer"] == "/query/state/0"
 
 
 def test_ids_that_name_nothing(api: TestClient) -> None:

@@ -80,6 +80,18 @@ def test_every_bad_field_is_named_at_once(api: TestClient, base_model: str) -> N
     }
 
 
+def test_an_unknown_field_is_told_what_may_have_been_meant(api: TestClient, make_spec: Spec) -> None:
+    spec = make_spec(lr=1, learning_rate=1, colour="red", training={"epochs": 1, "lr": 1, "batchsize": 1})
+    told = {error["pointer"]: error["message"] for error in api.post("/jobs", json=spec).json()["errors"]}
+    assert told == {
+        "/lr": "There is no field 'lr'; did you mean 'training.learning_rate'?",
+        "/learning_rate": "There is no field 'learning_rate'; did you mean 'training.learning_rate'?",
+        "/colour": "There is no field 'colour'; leave it out.",
+        "/training/lr": "There is no field 'lr'; did you mean 'learning_rate'?",
+        "/training/batchsize": "There is no field 'batchsize'; did you mean 'batch_size'?",
+    }
+
+
 def test_another_projects_dataset_is_not_found(
     api: TestClient, make_spec: Spec, make_dataset: Callable[..., str], as_project: Callable[[str], dict[str, str]]
 ) -> None:
@@ -165,6 +177,8 @@ def test_lists_filter(api: TestClient, post: Callable[..., str], as_project: Cal
 
     assert listed(state="cancelled") == [plain]
     assert listed(state=["cancelled", "queued"]) == [marked, plain]
+    assert listed(status="cancelled") == [plain]
+    assert listed(status="cancelled", state="queued") == [marked, plain]
     assert listed(**{"metadata[team]": "a", "metadata[env]": "b"}) == [marked]
     assert listed(**{"metadata[team]": "b"}) == []
     assert listed(model="tiny") == [marked, plain]
@@ -181,6 +195,9 @@ def test_lists_filter(api: TestClient, post: Callable[..., str], as_project: Cal
         {"cursor": "AAAA"},
         {"limit": 0},
         {"state": "odd"},
+        {"status": "odd"},
+        {"stat": "queued"},
+        {"metadata": "a"},
         {"created_after": "yesterday"},
         {"created_before": "0.5"},
         {"created_before": "2026-01-01T00:00:00"},

@@ -50,6 +50,7 @@ def test_it_waits_for_both_inspections_and_then_tells(
     ]
     [listed] = api.get(f"/datasets/{both[0]}/overlaps").json()["items"]
     assert listed == {name: value for name, value in done.items() if name != "pairs"}
+    assert api.get(f"/datasets/{both[0]}/overlaps?state=pending&status=failed").json()["items"] == []
     assert api.get(f"/datasets/{both[0]}/previews").json()["items"] == []
 
 

@@ -109,6 +109,8 @@ def test_it_waits_for_the_inspection_and_then_tells(
     assert "".join(token["text"] for token in first["tokens"] if token["labelled"]).startswith("red green")
     [listed] = api.get(f"/datasets/{id}/previews").json()["items"]
     assert listed == {name: value for name, value in done.items() if name != "rows"}
+    assert api.get(f"/datasets/{id}/previews", params={"status": "ready"}).json()["items"] == [listed]
+    assert api.get(f"/datasets/{id}/previews", params={"state": "pending"}).json()["items"] == []
     with transaction(sessions) as session:
         assert light_work(session) == set()
 

@@ -294,7 +294,10 @@ def test_a_slow_receiver_holds_up_no_other(
             time.sleep(0.01)
         assert (len(receiver.heard), len(quick.heard)) == (1, 1)
     courier.close()
-    [waiting, tried] = api.get(f"/webhooks/{slow['id']}/deliveries").json()["items"]
+    place = f"/webhooks/{slow['id']}/deliveries"
+    [waiting, tried] = api.get(place).json()["items"]
+    assert api.get(place, params={"state": "pending"}).json()["items"] == [waiting, tried]
+    assert api.get(place, params={"status": "delivered"}).json()["items"] == []
     assert (tried["last_status"], tried["last_error"]) == (None, "No answer within 0.5 s.")
     assert waiting["tries"] == 0, "a sender that ends is news, and then comes the next"
 

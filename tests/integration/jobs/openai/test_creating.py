@@ -77,6 +77,17 @@ def test_what_is_given_holds(
     assert in_steps.hyperparameters.n_epochs is None
 
 
+def test_an_unknown_field_is_told_where_it_belongs(create: Callable[..., Any]) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(extra_body={"learning_rate": 1, "n_epoch": 1, "tunewright": {}})
+    body: Any = refused.value.body
+    assert "did you mean 'tunewright.training.learning_rate'?" in body["message"]
+    assert "did you mean 'hyperparameters.n_epochs'" in body["message"]
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(extra_body={"tunewright": {"lora_r": 4}})
+    assert "did you mean 'adapter.rank'?" in str(refused.value)
+
+
 def supervised(**hyperparameters: Any) -> dict[str, Any]:
     return {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
 

@@ -1,0 +1,65 @@
+"""Query parameters: those that a route does not have are refused, on every route alike."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+
+from app.domain.closest import advise, find_closest
+from app.web.auth import CallerDep
+
+StateT = TypeVar("StateT", bound=StrEnum)
+ANY_KEY: Final = "[key]"
+"""Ends the name of a parameter that takes a key of the caller's own, as `metadata[team]`."""
+NAMES_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
+    {"max_results": "limit", "n": "limit", "offset": "cursor", "page": "cursor", "page_size": "limit"}
+    | {"page_token": "cursor", "per_page": "limit", "size": "limit", "starting_after": "after"}
+)
+
+
+async def refuse_unknown_parameters(request: Request, caller: CallerDep) -> None:
+    """The key is looked at first: nobody without one is told what there is."""
+    if not request.query_params:
+        return
+    known = tuple(_names_of(request.scope["route"].dependant))
+    unknown = [name for name in dict.fromkeys(request.query_params) if not _is_known(name, known)]
+    if unknown:
+        raise RequestValidationError([_refused(name, known) for name in unknown])
+
+
+REFUSE_UNKNOWN: Final = [Depends(refuse_unknown_parameters)]
+
+
+def states_of(kind: type[StateT], things: str) -> Callable[..., tuple[StateT, ...]]:
+    """The dependency of a list that can be asked for some states only."""
+
+    def get_states(
+        state: Annotated[tuple[kind, ...], Query(description=f"Only {things} in this state; may be repeated.")] = (),  # type: ignore[valid-type]
+        status: Annotated[tuple[kind, ...], Query(description="The same as `state`.")] = (),  # type: ignore[valid-type]
+    ) -> tuple[StateT, ...]:
+        return (*state, *status)
+
+    return get_states
+
+
+def _names_of(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _names_of(each)
+
+
+def _is_known(name: str, known: tuple[str, ...]) -> bool:
+    with_keys = [each.removesuffix(ANY_KEY) for each in known if each.endswith(ANY_KEY)]
+    return name in known or any(re.fullmatch(rf"{re.escape(each)}\[.{{1,64}}\]", name) for each in with_keys)
+
+
+def _refused(name: str, known: tuple[str, ...]) -> dict[str, Any]:
+    meant = NAMES_ELSEWHERE.get(name.lower())
+    closest = meant if meant in known else find_closest(name, known)
+    message = f"There is no query parameter {name!r:.80}; {advise([closest] if closest else [])}"
+    return {"type": "unknown_parameter", "loc": ("query", name), "msg": message, "input": name}
