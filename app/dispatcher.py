@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import logs, outbox
+from app import logs, outbox, streams
 from app.datasets.service import DatasetService
 from app.db.answered_creates import forget_created
 from app.db.kept_answers import forget_answers
@@ -23,6 +23,7 @@ from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.job import JobState
 from app.jobs.queue import QueueRepository
 from app.retention.collector import Collector
+from app.retention.project_eraser import ProjectEraser
 from app.settings import Settings, get_settings
 from app.storage import FAILURES as STORAGE_FAILURES
 from app.storage import Storage
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 RELAY_SECONDS = 0.2
 COLLECT_SECONDS = 30.0
 RETAIN_SECONDS = 60.0
+ERASE_SECONDS = 1.0
 REMIND_SECONDS = 5.0
 
 
@@ -42,7 +44,9 @@ class Dispatcher:
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self.settings, self.sessions = settings, sessions
         self.bells = outbox.make_bells(settings.broker_url)
-        self.collector = Collector(settings, sessions, Storage(settings.storage))
+        storage = Storage(settings.storage)
+        self.collector = Collector(settings, sessions, storage)
+        self.eraser = ProjectEraser(sessions, storage, streams.connect(settings.redis_url))
         # Healthy workers speak first: after any loss of Postgres, and at the start, the sweep waits a full lease.
         self.sweep_from = time.monotonic() + settings.lease_seconds
         self.reminded_at = 0.0
@@ -116,6 +120,10 @@ class Dispatcher:
     def retain(self) -> None:
         self.collector.retain()
 
+    def erase(self) -> None:
+        """Take the deletion of projects further."""
+        self.eraser.erase()
+
 
 def light_work(session: Session) -> set[str]:
     """Ids of projects with work for the light workers."""
@@ -131,6 +139,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         (dispatcher.sweep, settings.sweep_seconds),
         (dispatcher.collect, COLLECT_SECONDS),
         (dispatcher.retain, RETAIN_SECONDS),
+        (dispatcher.erase, ERASE_SECONDS),
     ]
     # Daemons: a duty stuck in a dead connection must not keep the process from ending; its transaction rolls back.
     threads = [threading.Thread(target=repeat, args=(duty, seconds, stop), daemon=True) for duty, seconds in duties]

@@ -4,11 +4,13 @@ TunewrightError
 ├── Unauthorized 401, Forbidden 403
 ├── NotFound 404
 │   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
-│       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound
+│       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound,
+│       ProjectNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult, NotInspected,
 │       NothingToKeep, ModelExists, ModelInUse, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
-│       CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled
+│       CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled,
+│       ProjectExists, ProjectBeingDeleted, LastProject (these and ProjectNotFound: app/projects/errors.py)
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
 ├── TooLarge 413

@@ -40,6 +40,7 @@ class StoredObject(NamedTuple):
     key: str
     modified_at: datetime
     """By the store's clock. Of a large object in S3, when its upload began."""
+    size: int
 
 
 class Writer:
@@ -193,7 +194,9 @@ class Storage:
         """Whole objects under a folder, a thousand at a time. Those whose key cannot be ours are left out."""
         for found in obstore.list(self._store, f"{_checked(folder)}/", chunk_size=1000):
             yield [
-                StoredObject(each["path"], each["last_modified"]) for each in found if SAFE_KEY.fullmatch(each["path"])
+                StoredObject(each["path"], each["last_modified"], each["size"])
+                for each in found
+                if SAFE_KEY.fullmatch(each["path"])
             ]
 
     def folders(self, folder: str) -> Sequence[str]:

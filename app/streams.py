@@ -1,6 +1,6 @@
 """Every Redis key of ours, and the live metrics behind them. Redis may lose all of it: Postgres has it too."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -9,6 +9,7 @@ import redis.asyncio
 from app.domain.metric import MetricPoint
 
 MAX_LIVE_POINTS = 10_000
+KEYS_A_COMMAND = 1000
 
 
 def metrics_key(job_id: str) -> str:
@@ -29,6 +30,22 @@ def publish(client: redis.Redis, job_id: str, points: Sequence[MetricPoint]) -> 
             pipe.xadd(metrics_key(job_id), {"point": point.model_dump_json()}, maxlen=MAX_LIVE_POINTS, approximate=True)
         pipe.expire(metrics_key(job_id), 24 * 3600)
         pipe.execute()
+
+
+def count(client: redis.Redis, job_ids: Sequence[str]) -> int:
+    """How many of the jobs have live metrics."""
+    return sum(int(client.exists(*keys)) for keys in _batches(job_ids))
+
+
+def delete(client: redis.Redis, job_ids: Sequence[str]) -> None:
+    """Delete the live metrics of jobs."""
+    for keys in _batches(job_ids):
+        client.delete(*keys)
+
+
+def _batches(job_ids: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(job_ids), KEYS_A_COMMAND):
+        yield [metrics_key(id) for id in job_ids[start : start + KEYS_A_COMMAND]]
 
 
 async def newest_live(client: redis.asyncio.Redis, job_id: str) -> str:

@@ -20,7 +20,7 @@ def find_url() -> str:
     if configured := os.environ.get("TUNEWRIGHT_URL"):
         return configured
     try:
-        return str(read_server_file()["url"])
+        return str(read_server_file(data_dir())["url"])
     except FileNotFoundError as error:
         said = f"No server runs on {data_dir()}. Start one with `tunewright up`, or set TUNEWRIGHT_URL."
         raise TunewrightError(None, "no_server", said) from error
@@ -37,20 +37,26 @@ def find_key() -> str:
         raise TunewrightError(None, "no_api_key", said) from error
 
 
-def server_environment() -> dict[str, str]:
-    """What a program needs to reach the database that the server uses: nothing new where the environment names it."""
-    if "DATABASE_URL" in os.environ:
+def server_environment(folder: Path | None = None) -> dict[str, str]:
+    """What a program needs to reach the database that the server uses: nothing new where the environment names it. A
+    data folder that is given goes before the environment."""
+    if folder is None and "DATABASE_URL" in os.environ:
         return {}
+    folder = folder or data_dir()
     try:
-        server = read_server_file()
+        server = read_server_file(folder)
     except FileNotFoundError as error:
-        said = f"No server runs on {data_dir()}. Start one with `tunewright up`, or set DATABASE_URL."
+        said = f"No server runs on {folder}. Start one with `tunewright up`, or set DATABASE_URL."
         raise TunewrightError(None, "no_server", said) from error
-    return {"DATABASE_URL": server["database_url"], "REDIS_URL": server["redis_url"]}
+    return {
+        "DATABASE_URL": server["database_url"],
+        "REDIS_URL": server["redis_url"],
+        "TUNEWRIGHT_DATA_DIR": str(folder.absolute()),
+    }
 
 
-def read_server_file() -> dict[str, str]:
-    path = data_dir() / "server.json"
+def read_server_file(folder: Path) -> dict[str, str]:
+    path = folder / "server.json"
     try:
         server: dict[str, str] = json.loads(path.read_text())
     except PermissionError as error:

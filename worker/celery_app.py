@@ -61,6 +61,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         self.presence.start()
         looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
         self.threads = [threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)]
+        self.threads.append(threading.Thread(target=poll, args=([tasks.clear_projects],), name="projects", daemon=True))
         if "light" in queues:
             args = ([tasks.study], tasks.studies_wanted)
             self.threads.append(threading.Thread(target=poll, args=args, name="studies", daemon=True))

@@ -43,6 +43,11 @@ def abandoned(work: Path) -> Iterator[Path]:
     return _abandoned(path for path in _folders(work.glob("*/ftjob-*")) if path.name.isdigit())
 
 
+def abandoned_of_project(work: Path, project_id: str) -> Iterator[Path]:
+    """As `abandoned`, of one project alone."""
+    return _abandoned(path for path in _folders((work / project_id).glob("ftjob-*")) if path.name.isdigit())
+
+
 def abandoned_inspections(work: Path) -> Iterator[Path]:
     return _abandoned(_folders([work / "inspections"]))
 

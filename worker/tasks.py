@@ -18,6 +18,7 @@ from app.uploads.service import join_next
 from worker.attempt import Attempt
 from worker.celery_app import app, draining
 from worker.courier import Courier
+from worker.deleted_projects import clear_deleted_projects
 from worker.inspector import Place, clear_scratch, inspect_next
 from worker.leftovers import clear_leftovers
 from worker.machine import find_training_machine
@@ -156,6 +157,15 @@ def clear_away() -> None:
         clear_leftovers(around.sessions, around.settings.work_dir)
     except DBAPIError as error:
         log.warning("leftovers wait for Postgres", error=str(error)[:300])
+
+
+def clear_projects() -> None:
+    """By a thread of its own: a deleted project's folders do not wait for the end of another's training."""
+    around = surroundings()
+    try:
+        clear_deleted_projects(around.sessions, around.settings.work_dir, around.machine.worker_id)
+    except DBAPIError as error:
+        log.warning("the folders of deleted projects wait for Postgres", error=str(error)[:300])
 
 
 def claim_job() -> Claim | None:

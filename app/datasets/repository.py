@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.db.project_tables import is_being_deleted
 from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeadObject
 from app.domain.dataset import DatasetState
 from app.domain.page import Cursor
@@ -170,4 +171,4 @@ def _one(project_id: str, id: str) -> Any:
 
 def _waiting() -> tuple[Any, ...]:
     unleased = or_(Dataset.inspecting_until.is_(None), Dataset.inspecting_until < func.clock_timestamp())
-    return Dataset.state == DatasetState.inspecting, unleased
+    return Dataset.state == DatasetState.inspecting, unleased, ~is_being_deleted(Dataset.project_id)

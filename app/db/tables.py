@@ -1,5 +1,5 @@
-"""Every table. Each carries `project_id`, save `projects` itself, and `workers` and `base_models`, which serve all of
-them."""
+"""Every table. Each carries `project_id`, save `projects` itself, `project_deletions`, which outlive them, and
+`workers` and `base_models`, which serve all projects."""
 
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
 from app.db.model_tables import BaseModel as BaseModel
 from app.db.model_tables import ModelPermission as ModelPermission
+from app.db.project_tables import ProjectDeletion as ProjectDeletion
 from app.db.study_tables import DatasetStudy as DatasetStudy
 from app.db.upload_tables import Upload as Upload
 from app.db.upload_tables import UploadPart as UploadPart

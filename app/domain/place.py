@@ -5,6 +5,11 @@ Names are our own ids alone, so that what lies somewhere tells whose it is.
 """
 
 
+def project_folder(project_id: str) -> str:
+    """Everything of a project."""
+    return project_id
+
+
 def datasets_folder(project_id: str) -> str:
     return f"{project_id}/datasets"
 

@@ -1,25 +1,39 @@
-"""`python -m app.projects limit NAME N | set-labels NAME LABELS | list`: what each project may use."""
+"""`python -m app.projects create | list | set-limit | set-labels | delete`: the projects of a server."""
 
 import argparse
 import sys
-from typing import NoReturn
+import time
 
-from app.db.projects import all_projects, allow_labels, get_project, limit_project
+from app.db.project_tables import ProjectDeletion
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import Project
+from app.domain.project import DeletionState
+from app.errors import TunewrightError
 from app.labels import read_allowed_labels, show_allowed_labels
+from app.projects.service import ProjectService
 from app.settings import get_settings
+
+ASK_SECONDS = 0.5
+STEPS = {
+    DeletionState.stopping: "Its keys are revoked. Waiting until no worker holds any of its work …",
+    DeletionState.erasing: "Erasing its rows and stored files …",
+    DeletionState.clearing_workers: "Its rows and files are gone. Waiting for the workers to clear their disks …",
+}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tunewright projects")
     commands = parser.add_subparsers(dest="command", required=True)
-    limit = commands.add_parser("limit", help="how many of its jobs may run at once; what runs already goes on")
-    limit.add_argument("name")
-    limit.add_argument("jobs", type=read_limit, metavar="N", help="0 or more; `none` for no limit")
+    create = commands.add_parser("create", help="create a project")
+    limit = commands.add_parser("set-limit", help="how many of its jobs may run at once; what runs already goes on")
+    remove = commands.add_parser("delete", help="erase a project and everything that is the project's")
     labels = commands.add_parser("set-labels", help="on which workers its jobs may run; what runs already goes on")
-    labels.add_argument("name")
+    for command in (create, limit, labels, remove):
+        command.add_argument("name")
+    limit.add_argument("jobs", type=read_limit, metavar="N", help="0 or more; `none` for no limit")
     labels.add_argument("labels", type=read_allowed, metavar="LABELS", help="pool=a,pool=b; `none` for every worker")
+    remove.add_argument("--yes", action="store_true", help="do not ask")
+    remove.add_argument("--no-wait", action="store_true", help="return at once; the server goes on")
     commands.add_parser("list", help="show the projects, their limits and their labels")
     return parser.parse_args(arguments)
 
@@ -39,27 +53,28 @@ def read_allowed(text: str) -> dict[str, list[str]]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def limit(sessions: Sessions, given: argparse.Namespace) -> str:
+def create(sessions: Sessions, given: argparse.Namespace) -> None:
+    with transaction(sessions, "create_project") as session:
+        ProjectService(session).create(given.name)
+    print(f"Created {given.name}. Its first key: tunewright keys create --project {given.name}")
+
+
+def set_limit(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "limit_project") as session:
-        if not limit_project(session, given.name, given.jobs):
-            refuse(given.name)
-        return describe(get_project(session, given.name))
+        project = ProjectService(session).set_limit(given.name, given.jobs)
+        print(describe(project))
 
 
-def set_labels(sessions: Sessions, given: argparse.Namespace) -> str:
+def set_labels(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "allow_labels") as session:
-        if not allow_labels(session, given.name, given.labels):
-            refuse(given.name)
-        return describe(get_project(session, given.name))
+        print(describe(ProjectService(session).set_labels(given.name, given.labels)))
 
 
-def refuse(name: str) -> NoReturn:
-    sys.exit(f"There is no project {name!r}; its first key makes it.")
-
-
-def show(sessions: Sessions, given: argparse.Namespace) -> str:
+def show(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "show_projects") as session:
-        return "\n".join(map(describe, all_projects(session)))
+        for project in ProjectService(session).list():
+            is_going = ProjectService(session).find_deletion(project.id) is not None
+            print(describe(project) + (" (being deleted)" if is_going else ""))
 
 
 def describe(project: Project) -> str:
@@ -69,10 +84,67 @@ def describe(project: Project) -> str:
     return f"{project.name}: {jobs} at once" + (f", on workers labelled {labels}" if labels else "")
 
 
+def delete(sessions: Sessions, given: argparse.Namespace) -> None:
+    with transaction(sessions, "find_project") as session:
+        ProjectService(session).get_for_deletion(given.name)
+    if not given.yes:
+        confirm(given.name)
+    with transaction(sessions, "request_project_deletion") as session:
+        deletion = ProjectService(session).request_deletion(given.name)
+    if given.no_wait:
+        print(
+            f"Project {given.name} ({deletion.id}) is being deleted: `tunewright projects delete` again shows how far."
+        )
+    else:
+        wait(sessions, deletion.id)
+
+
+def confirm(name: str) -> None:
+    if not sys.stdin.isatty():
+        sys.exit("tunewright: deleting a project cannot be undone; say --yes where nobody can be asked.")
+    print(f"This erases project {name!r}: its keys, datasets, jobs, checkpoints and adapters. It cannot be undone.")
+    if input("Type the project's name to go on: ") != name:
+        sys.exit("Nothing was deleted.")
+
+
+def wait(sessions: Sessions, id: str) -> None:
+    told = None
+    while True:
+        with transaction(sessions, "follow_deletion") as session:
+            deletion = ProjectService(session).find_deletion(id)
+        assert deletion is not None
+        if deletion.state == DeletionState.finished:
+            return print(receipt(deletion))
+        if deletion.state != told:
+            told = deletion.state
+            print(STEPS[DeletionState(told)], file=sys.stderr, flush=True)
+        time.sleep(ASK_SECONDS)
+
+
+def receipt(deletion: ProjectDeletion) -> str:
+    """What was erased, as a list."""
+    rows = "".join(f"\n  {table:<24}{count:>12,}" for table, count in sorted(deletion.num_rows.items()))
+    folders = "".join(f"\n  {worker:<24}{count:>12,}" for worker, count in sorted(deletion.work_folders.items()))
+    return (
+        f"Erased project {deletion.name} ({deletion.id}).\n"
+        f"Rows by table:{rows or ' none'}\n"
+        f"Stored objects: {deletion.num_objects:,} ({deletion.num_bytes:,} bytes)\n"
+        f"Streams of live metrics: {deletion.num_live_streams:,}\n"
+        f"Work folders by worker:{folders or ' none'}\n"
+        "Left of it: 0 rows, 0 stored objects, 0 work folders of the workers online."
+    )
+
+
 def main() -> None:
     given = parse()
-    command = {"limit": limit, "set-labels": set_labels, "list": show}[given.command]
-    print(command(open_sessions(connect(get_settings().database_url, pool_size=1)), given))
+    verbs = {"create": create, "list": show, "set-limit": set_limit, "set-labels": set_labels, "delete": delete}
+    command = verbs[given.command]
+    try:
+        command(open_sessions(connect(get_settings().database_url, pool_size=1)), given)
+    except TunewrightError as error:
+        sys.exit(f"tunewright: {error}")
+    except KeyboardInterrupt:
+        sys.exit("tunewright: the deletion goes on; the same command shows how far it is.")
 
 
 if __name__ == "__main__":

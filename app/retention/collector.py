@@ -14,7 +14,14 @@ import structlog
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.domain.identity import is_id
-from app.domain.place import attempt_folder, datasets_folder, job_folder, jobs_folder, uploads_folder
+from app.domain.place import (
+    attempt_folder,
+    datasets_folder,
+    job_folder,
+    jobs_folder,
+    project_folder,
+    uploads_folder,
+)
 from app.jobs.checkpoints import CheckpointRepository
 from app.retention.repository import RetentionRepository, Visit
 from app.settings import Settings
@@ -124,11 +131,17 @@ class Collector:
 
     def search(self) -> None:
         """Find what only a look into storage can: uploads that no row came of, what deleted jobs left, half-written
-        files. A project that this database does not know is left alone."""
+        files, and what was stored late for a project deleted a short while ago. Another project that this database
+        does not know is left alone."""
         with transaction(self.sessions, "search") as session:
             retention = RetentionRepository(session)
             project_ids = retention.project_ids()
             before = retention.now() - timedelta(seconds=self.settings.orphan_seconds)
+            deleted = retention.recently_deleted(self.settings.orphan_seconds + SEARCH_SECONDS)
+        for project_id in deleted:
+            for objects in self.storage.list(project_folder(project_id)):
+                self.storage.delete(*(each.key for each in objects))
+            self.storage.tidy(project_folder(project_id), before)
         for project_id in project_ids:
             for folder in (datasets_folder(project_id), uploads_folder(project_id)):
                 for objects in self.storage.list(folder):

@@ -4,11 +4,25 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db.tables import Artifact, Attempt, Checkpoint, Dataset, DeadObject, Job, Project, UploadPart
-from app.domain.job import FINAL
+from app.db.presence import is_online
+from app.db.tables import (
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Dataset,
+    DatasetStudy,
+    DeadObject,
+    Job,
+    Project,
+    ProjectDeletion,
+    Upload,
+    UploadPart,
+    Worker,
+)
+from app.domain.job import FINAL, JobState
 from app.domain.place import find_job_id
 
 KEEPERS = (
@@ -36,6 +50,34 @@ class RetentionRepository:
 
     def project_ids(self) -> Sequence[str]:
         return self.session.scalars(select(Project.id).order_by(Project.id)).all()
+
+    def recently_deleted(self, seconds: float) -> Sequence[str]:
+        """Ids of projects whose deletion ended within so many seconds: a late writer may still store something."""
+        since = func.clock_timestamp() - timedelta(seconds=seconds)
+        return self.session.scalars(select(ProjectDeletion.id).where(ProjectDeletion.finished_at > since)).all()
+
+    def jobs_to_cancel(self, project_id: str, limit: int) -> Sequence[str]:
+        """Ids of the project's jobs that have not ended and were not asked to."""
+        over = (*FINAL, JobState.cancelling)
+        query = select(Job.id).where(Job.project_id == project_id, Job.state.not_in(over))
+        return self.session.scalars(query.order_by(Job.id).limit(limit)).all()
+
+    def is_at_work(self, project_id: str) -> bool:
+        """Whether a job of the project has not ended, or a worker holds any of its work."""
+        now = func.clock_timestamp()
+        conditions = (
+            exists().where(Job.project_id == project_id, Job.state.not_in(FINAL) | Job.lease_until.is_not(None)),
+            exists().where(Dataset.project_id == project_id, Dataset.inspecting_until > now),
+            exists().where(Upload.project_id == project_id, Upload.joining_until > now, Upload.joined_at.is_(None)),
+            exists().where(DatasetStudy.project_id == project_id, DatasetStudy.leased_until > now),
+        )
+        return bool(self.session.scalar(select(or_(*conditions))))
+
+    def job_ids(self, project_id: str) -> Sequence[str]:
+        return self.session.scalars(select(Job.id).where(Job.project_id == project_id)).all()
+
+    def workers_online(self) -> set[str]:
+        return set(self.session.scalars(select(Worker.id).where(is_online())))
 
     def now(self) -> datetime:
         """By the database's clock."""

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
+from app.db.project_tables import is_being_deleted
 from app.db.tables import Dataset, DatasetStudy
 from app.domain.dataset import DatasetState
 from app.domain.page import Cursor
@@ -104,4 +105,5 @@ def _waiting() -> tuple[Any, ...]:
     uninspected = exists().where(
         Dataset.id.in_((DatasetStudy.dataset_id, DatasetStudy.other_dataset_id)), Dataset.state.in_(UNINSPECTED)
     )
-    return DatasetStudy.state == StudyState.pending, unleased, ~uninspected
+    wanted = ~is_being_deleted(DatasetStudy.project_id)
+    return DatasetStudy.state == StudyState.pending, unleased, ~uninspected, wanted

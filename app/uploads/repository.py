@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.db.project_tables import is_being_deleted
 from app.db.tables import DeadObject, Upload, UploadPart
 from app.domain.page import Cursor
 from app.domain.upload import UploadState
@@ -143,4 +144,5 @@ def _parts_of(upload: Upload) -> tuple[Any, ...]:
 
 def _waiting() -> tuple[Any, ...]:
     unleased = or_(Upload.joining_until.is_(None), Upload.joining_until < func.clock_timestamp())
-    return Upload.state == UploadState.completed, Upload.joined_at.is_(None), unleased
+    wanted = ~is_being_deleted(Upload.project_id)
+    return Upload.state == UploadState.completed, Upload.joined_at.is_(None), unleased, wanted

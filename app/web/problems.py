@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -111,6 +111,7 @@ def install(app: FastAPI, render: Render = problem_json) -> None:
     tell(RequestValidationError, _invalid_request)
     tell(HTTPException, _starlettes)
     tell(DataError, _unstorable)
+    tell(IntegrityError, _refused_by_the_database)
     tell(Exception, _unforeseen)
 
 
@@ -154,6 +155,14 @@ def _unstorable(request: Request, error: DataError) -> Problem:
     log.warning("request held what cannot be stored", path=request.url.path, error=str(error.orig))
     detail = "A value holds a NUL character or a number that cannot be stored; leave it out."
     return Problem(422, "invalid_request", detail)
+
+
+def _refused_by_the_database(request: Request, error: IntegrityError) -> Problem:
+    """A project that was deleted while the request was under way has no valid key any more."""
+    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
+    if constraint.endswith("_project_id_projects"):
+        return _ours(request, Unauthorized())
+    return _unforeseen(request, error)
 
 
 def _unforeseen(request: Request, error: Exception) -> Problem:

@@ -133,9 +133,9 @@ def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
     assert "It works on something else." in told
     assert "It does not train; its queues are light." in told
     assert "1st in queue" in type_in("jobs", "show", waiting["id"]).stdout
-    assert "at most 1 of its jobs" in type_in("projects", "limit", "default", 1).stdout
+    assert "at most 1 of its jobs" in type_in("projects", "set-limit", "default", 1).stdout
     assert "limit of 1 running job is reached" in type_in("jobs", "show", waiting["id"]).stdout
-    assert "any number" in type_in("projects", "limit", "default", "none").stdout
+    assert "any number" in type_in("projects", "set-limit", "default", "none").stdout
     for each in (waiting, job):
         type_in("jobs", "cancel", each["id"])
     type_in("jobs", "watch", job["id"], status=1)
@@ -196,13 +196,21 @@ def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp
     assert dataset["id"] not in type_in("datasets", "list").stdout
 
 
-def test_a_key_made_by_hand_opens_its_project_alone(type_in: Type, stack: Stack) -> None:
+def test_a_project_is_created_used_by_its_own_key_alone_and_erased(type_in: Type, stack: Stack, rows: Path) -> None:
+    type_in("projects", "create", "elsewhere", "--data-dir", stack.data, TUNEWRIGHT_DATA_DIR="/nowhere")
     key = type_in("keys", "create", "--project", "elsewhere", "--read-only").stdout.strip()
     with Client(stack.reach["url"], key) as client:
         assert list(client.list_jobs()) == []
         with pytest.raises(TunewrightError) as caught:
             client.delete_job("ftjob-0")
-    assert caught.value.status == 403
+        assert caught.value.status == 403
+        erased = type_in("projects", "delete", "elsewhere", "--yes")
+        assert "api_keys" in erased.stdout
+        assert "Left of it: 0 rows" in erased.stdout
+        with pytest.raises(TunewrightError) as caught:
+            list(client.list_jobs())
+    assert caught.value.status == 401
+    assert "There is no project 'elsewhere'" in type_in("keys", "create", "--project", "elsewhere", status=1).stderr
 
 
 def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
@@ -221,7 +229,20 @@ def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
     assert codes == ["job_not_found", "unauthorized", "connection_failed", "no_server", "no_server"]
 
 
-COMMANDS = "", "up", "keys create", "models add", "models list", "models remove", "datasets upload", "datasets list"
+COMMANDS = (
+    "",
+    "up",
+    "keys create",
+    "projects create",
+    "projects list",
+    "projects set-limit",
+    "projects delete",
+    "models add",
+    "models list",
+    "models remove",
+    "datasets upload",
+    "datasets list",
+)
 COMMANDS += "datasets show", "datasets delete", "jobs create", "jobs list", "jobs show", "jobs watch", "jobs cancel"
 COMMANDS += "jobs pause", "jobs resume", "jobs retry"
 COMMANDS += "checkpoints list", "checkpoints download"

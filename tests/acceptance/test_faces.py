@@ -16,9 +16,18 @@ from tests.fuzz.supply import Supply, cancel_all, make_supply
 @pytest.fixture(scope="module")
 def server(stack: Stack) -> Iterator[Server]:
     """The stack as a project of its own sees it, whose jobs do not outlast the tests."""
-    create = [sys.executable, "-m", "app.keys", "create", "--project", "faces"]
-    told = subprocess.run(create, cwd=ROOT, env=stack.environment(), check=True, capture_output=True, text=True)
-    server = Server(stack.reach["url"], told.stdout.strip())
+    told = [
+        subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=stack.environment(),
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for command in (["app.projects", "create", "faces"], ["app.keys", "create", "--project", "faces"])
+    ]
+    server = Server(stack.reach["url"], told[-1].strip())
     yield server
     with server.connect() as http:
         cancel_all(http)

@@ -122,8 +122,8 @@ class KeptStack:
     def cache(self) -> Path:
         return self.folder / "cache"
 
-    def client(self) -> Client:
-        return Client(f"http://127.0.0.1:{self._listener.getsockname()[1]}", self._api_key)
+    def client(self, api_key: str | None = None) -> Client:
+        return Client(f"http://127.0.0.1:{self._listener.getsockname()[1]}", api_key or self._api_key)
 
     def arm(self, *names: str) -> None:
         for name in names:

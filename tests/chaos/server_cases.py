@@ -223,7 +223,7 @@ def retain(stage: Stage, step: str) -> None:
 
 def limit_project(stage: Stage, step: str) -> None:
     """Of none: what the command line writes holds once it is committed, and not before."""
-    limit = ("-m", "app.projects", "limit", "default")
+    limit = ("-m", "app.projects", "set-limit", "default")
     assert stage.run(*limit, "0", failpoint="before_limit_project") == -9
     stage.end(stage.post().id)
     assert stage.run(*limit, "0", failpoint="after_limit_project") == -9

@@ -25,6 +25,7 @@ from tests.chaos.openai_cases import (
     delete_model,
     pause_fine_tuning_job,
 )
+from tests.chaos.project_cases import create_project, erase_project, report_work_folders
 from tests.chaos.server_cases import (
     add_model,
     cancel_job,
@@ -106,6 +107,9 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("expire_datasets", "let_go_of_checkpoints", "find_ended_attempts", "visit_attempt"), retain),
     **dict.fromkeys(("search", "unknown_jobs", "suspect", "tidy_storage"), retain),
     **{case.__name__: case for case in (forget, limit_project, add_model)},
+    **{case.__name__: case for case in (create_project, report_work_folders)},
+    **dict.fromkeys(("cancel_project_job", "take_inventory", "erase_rows"), erase_project),
+    **dict.fromkeys(("delete_project", "finish_deletion"), erase_project),
 }
 
 
@@ -153,17 +157,21 @@ ELSEWHERE = {
         "show_registry",
         "show_projects",
         "export_metrics",
+        *("find_project", "follow_deletion", "find_deletions", "find_project_work", "find_project_leases"),
+        *("find_project_jobs", "find_deleted_projects"),
     },
     "killed at the start, by test_failpoints_at_start": {
         *("create_cluster", "keep_cluster", "keep_programs", "create_role", "create_database", "ask_redis_version"),
-        *("start_process", "rotate_log", "write_private", "migrate", "create_key"),
+        *("start_process", "rotate_log", "write_private", "migrate", "ensure_first_project", "create_key"),
     },
     "needs a machine without the server's user": {"create_user"},
     "needs a GPU": {"ask_gpu"},
+    "the same write as remove_model": {"delete_base_model"},
     "needs a lack of memory": {"replan"},
     "killed along with add_model and with pause_job": {"remove_model", "resume_job"},
     "killed along with limit_project": {"allow_labels"},
     "killed along with pause_fine_tuning_job": {"resume_fine_tuning_job", "cancel_fine_tuning_job"},
+    "killed along with create_project": {"request_project_deletion"},
     "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
     "by chance a heartbeat or another write comes first": {"take_up_again"},
 }

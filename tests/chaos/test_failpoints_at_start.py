@@ -19,7 +19,7 @@ from tests.chaos.test_failpoints import SEED, chosen
 
 STEPS = ("create_cluster", "keep_cluster", "create_role", "create_database", "ask_redis_version", "rotate_log")
 AS_ROOT = ("keep_programs",) if os.geteuid() == 0 else ()
-IN_CHILDREN = ("migrate", "create_key")
+IN_CHILDREN = ("migrate", "ensure_first_project", "create_key")
 """Killed there, the supervisor ends too, and says why."""
 PLACES = [f"{step}:kill" for step in (*STEPS, *AS_ROOT, *IN_CHILDREN)]
 # The first key; the first process, one in the middle and the last, the 7th once a start finds the key there.

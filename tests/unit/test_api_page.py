@@ -3,6 +3,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import app.projects.errors  # noqa: F401 - errors of the one resource that has its own module
 from app import errors
 from app.errors import TunewrightError
 from app.jobs.schemas import Resolved

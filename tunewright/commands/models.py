@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tunewright import Client, local
-from tunewright.commands.options import AsJson
+from tunewright.commands.options import AsJson, DataDir
 from tunewright.commands.server import become, flags
 from tunewright.display import print_json, print_table
 
@@ -24,18 +24,19 @@ def add(
     hub: Annotated[str | None, typer.Option(help="Its id on the model hub.")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit on the hub: 40 hex digits, which pin it.")] = None,
     projects: Projects = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Register a base model, from a folder or from the hub (on the server's machine)."""
     if (path is None) == (hub is None):
         raise typer.BadParameter("give exactly one of --path and --hub")
     where = flags(path=path and path.absolute(), hub=hub, revision=revision, projects=projects)
-    become("app.models", "add", name, *where, **local.server_environment())
+    become("app.models", "add", name, *where, **local.server_environment(data_dir))
 
 
 @app.command()
-def remove(name: Name) -> None:
+def remove(name: Name, data_dir: DataDir = None) -> None:
     """Take a base model out of the registry; its files stay (on the server's machine)."""
-    become("app.models", "remove", name, **local.server_environment())
+    become("app.models", "remove", name, **local.server_environment(data_dir))
 
 
 @app.command("list")

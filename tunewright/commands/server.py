@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tunewright import local
+from tunewright.commands.options import DataDir
 from tunewright.errors import TunewrightError
 
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -52,11 +53,12 @@ def explain() -> None:
 
 @keys.command()
 def create(
-    project: Annotated[str, typer.Option(help="Project it belongs to; made if new.")] = "default",
+    project: Annotated[str, typer.Option(help="Project it belongs to, which must exist.")] = "default",
     name: Annotated[str, typer.Option(help="What it is for.")] = "unnamed",
     read_only: Annotated[bool, typer.Option("--read-only", help="Without the right to change anything.")] = False,
     scope: Annotated[str | None, typer.Option(metavar="admin", help="Also changes what serves all projects.")] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Make an API key and print it, once."""
     options = flags(project=project, name=name, read_only=read_only, scope=scope)
-    become("app.keys", "create", *options, **local.server_environment())
+    become("app.keys", "create", *options, **local.server_environment(data_dir))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from app.db.projects import find_or_create_project, limit_project
+from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
 from app.domain.job import HELD, JobState
@@ -15,6 +15,7 @@ from app.errors import StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
 from app.jobs.service import JobService
+from app.projects.service import ProjectService
 from tests.integration.jobs.conftest import queued_job
 from tests.integration.jobs.test_queue import lapse
 
@@ -27,7 +28,7 @@ Limit = Callable[[int | None], None]
 def limit(sessions: Sessions, project_id: str) -> Limit:
     def set_limit(number: int | None) -> None:
         with transaction(sessions) as session:
-            assert limit_project(session, "default", number)
+            ProjectService(session).set_limit("default", number)
 
     return set_limit
 

@@ -8,11 +8,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, update
 
-from app.db.projects import allow_labels, find_or_create_project
+from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
 from app.domain.machine import Machine
 from app.jobs.queue import QueueRepository
+from app.projects.service import ProjectService
 from app.workers.service import WorkerService
 from tests.integration.jobs.conftest import queued_job
 
@@ -143,7 +144,7 @@ def test_a_projects_jobs_run_only_where_its_labels_are(
     api: TestClient, sessions: Sessions, project_id: str, explain: Explain, make_spec: Callable[..., Any]
 ) -> None:
     with transaction(sessions) as session:
-        assert allow_labels(session, "default", {"pool": ["b", "c"]})
+        ProjectService(session).set_labels("default", {"pool": ["b", "c"]})
     show(sessions, L4, CPU)
     id = add_job(sessions, project_id)
     told = "no worker online that the project may use: pool=b or pool=c"
@@ -164,7 +165,7 @@ def test_a_projects_jobs_run_only_where_its_labels_are(
 def test_another_projects_labels_change_nothing(sessions: Sessions, project_id: str) -> None:
     with transaction(sessions) as session:
         find_or_create_project(session, "other")
-        allow_labels(session, "other", {"pool": ["z"]})
+        ProjectService(session).set_labels("other", {"pool": ["z"]})
     add_job(sessions, project_id)
     assert claims(sessions, L4)
 
@@ -246,7 +247,7 @@ def test_claim_waiting_and_explanation_follow_one_rule(
         with transaction(sessions) as session:
             session.execute(delete(Worker))
             session.execute(delete(Job))
-            allow_labels(session, "default", case.allowed)
+            ProjectService(session).set_labels("default", case.allowed)
         show(sessions, *case.workers)
         id = add_job(sessions, project_id, **case.needs)
         fitting = {worker.worker_id for worker in case.workers if suits(case, worker)}

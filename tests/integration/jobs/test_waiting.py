@@ -9,12 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, func, text, update
 
-from app.db.projects import find_or_create_project, limit_project
+from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
 from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
 from app.jobs.waiting import ordinal
+from app.projects.service import ProjectService
 from app.workers.service import WorkerService
 from tests.integration.jobs.conftest import queued_job
 
@@ -133,7 +134,7 @@ def test_a_reached_limit_is_told(
 ) -> None:
     online(BIG)
     with transaction(sessions) as session:
-        assert limit_project(session, "default", limit)
+        ProjectService(session).set_limit("default", limit)
     ids = [post() for _ in range(limit + 1)]
     for _ in range(limit):
         assert str(waits_for(ids[-1])).endswith(" in queue")

@@ -16,6 +16,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import ApiKey, Project
 from app.domain.caller import Caller, RecognizedKey
 from app.keys.service import FORM, KeyService
+from app.projects.service import ProjectService
 from app.web import key_cache
 from app.web.key_cache import KEEP_SECONDS, KeyCache
 
@@ -187,8 +188,11 @@ def test_headers_that_hold_no_key(server: TestClient, project_id: str, header: s
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_the_command_prints_a_key_that_works(database_url: str, session: Session, keys: KeyService) -> None:
-    """A new project is made on the way."""
+def test_the_command_prints_a_key_that_works(
+    database_url: str, sessions: Sessions, session: Session, keys: KeyService
+) -> None:
+    with transaction(sessions) as other:
+        ProjectService(other).create("research")
     command = [sys.executable, "-m", "app.keys", "create", "--project", "research", "--name", "ci", "--read-only"]
     environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -200,7 +204,7 @@ def test_the_command_prints_a_key_that_works(database_url: str, session: Session
     assert session.get_one(Project, caller.project_id).name == "research"
 
 
-def test_the_command_alone_makes_an_admins_key(database_url: str, keys: KeyService) -> None:
+def test_the_command_alone_makes_an_admins_key(database_url: str, keys: KeyService, project_id: str) -> None:
     create = [sys.executable, "-m", "app.keys", "create", "--scope", "admin"]
     environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(create, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,67 +1,101 @@
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.db.projects import limit_project
+from app.db.projects import ensure_first_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Project
+from app.errors import BadRequest
+from app.projects.__main__ import create, parse, set_labels, set_limit, show
+from app.projects.errors import ProjectExists, ProjectNotFound
+from app.projects.service import ProjectService
 
 ROOT = Path(__file__).parents[3]
-Done = subprocess.CompletedProcess[str]
 
 
-@pytest.fixture
-def projects(database_url: str, project_id: str) -> Callable[..., Done]:
-    environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
-    return lambda *words: subprocess.run(
-        [sys.executable, "-m", "app.projects", *words], env=environment, cwd=ROOT, capture_output=True, text=True
-    )
-
-
-def test_a_limit_is_set_shown_and_lifted(sessions: Sessions, projects: Callable[..., Done]) -> None:
+def test_a_limit_is_set_shown_and_lifted(
+    sessions: Sessions, project_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for word, limit, allowed in (("2", 2, "at most 2 of its jobs"), ("none", None, "any number of jobs")):
-        said = f"default: {allowed} at once"
-        done = projects("limit", "default", word)
-        assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said, "")
-        assert projects("list").stdout.strip() == said
+        set_limit(sessions, parse(["set-limit", "default", word]))
+        show(sessions, parse(["list"]))
+        assert capsys.readouterr().out.splitlines() == [f"default: {allowed} at once"] * 2
         with transaction(sessions) as session:
             assert session.scalars(select(Project.max_running_jobs)).one() == limit
 
 
-def test_labels_are_set_shown_and_lifted(sessions: Sessions, projects: Callable[..., Done]) -> None:
+def test_labels_are_set_shown_and_lifted(
+    sessions: Sessions, project_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for words, allowed, said in (
         ("pool=b,pool=a,zone=x", {"pool": ["a", "b"], "zone": ["x"]}, ", on workers labelled pool=a or pool=b, zone=x"),
         ("none", {}, ""),
     ):
-        done = projects("set-labels", "default", words)
-        assert (done.returncode, done.stdout.strip()) == (0, f"default: any number of jobs at once{said}")
+        set_labels(sessions, parse(["set-labels", "default", words]))
+        assert capsys.readouterr().out.strip() == f"default: any number of jobs at once{said}"
         with transaction(sessions) as session:
             assert session.scalars(select(Project.allowed_labels)).one() == allowed
+    for name in (["set-labels", "nobody", "pool=a"], ["set-limit", "nobody", "2"]):
+        with pytest.raises(ProjectNotFound, match="There is no project 'nobody'"):
+            (set_labels if "set-labels" in name else set_limit)(sessions, parse(name))
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "said"),
     [
-        (["limit", "nobody", "2"], 1, "There is no project 'nobody'"),
-        (["limit", "default", "-1"], 2, "usage:"),
-        (["set-labels", "nobody", "pool=a"], 1, "There is no project 'nobody'"),
-        (["set-labels", "default", "pool"], 2, "'pool' is not a label; write pool=a,gpu=4090"),
-        (["limit", "default", "many"], 2, "'many' is neither a number nor `none`"),
+        (["set-limit", "default", "-1"], "usage:"),
+        (["set-limit", "default", "many"], "'many' is neither a number nor `none`"),
+        (["set-labels", "default", "pool"], "'pool' is not a label; write pool=a,gpu=4090"),
     ],
 )
-def test_what_is_no_project_or_no_limit_is_refused(
-    projects: Callable[..., Done], words: list[str], status: int, said: str
+def test_what_is_no_limit_and_no_label_is_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
-    done = projects(*words)
-    assert done.returncode == status
-    assert said in done.stderr
+    with pytest.raises(SystemExit):
+        parse(words)
+    assert said in capsys.readouterr().err
+
+
+def test_a_project_is_created_once_and_by_its_own_verb(
+    sessions: Sessions, project_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create(sessions, parse(["create", "research"]))
+    assert "tunewright keys create --project research" in capsys.readouterr().out
+    with pytest.raises(ProjectExists, match="'research' already"):
+        create(sessions, parse(["create", "research"]))
+    for name in ("", "-x", "a b", "x" * 65, "ö"):
+        with pytest.raises(BadRequest, match="cannot name a project"), transaction(sessions) as session:
+            ProjectService(session).create(name)
+    with transaction(sessions) as session:
+        assert [each.name for each in ProjectService(session).list()] == ["default", "research"]
+
+
+def test_a_name_that_is_mistyped_makes_no_project(database_url: str, sessions: Sessions, project_id: str) -> None:
+    """It made one, and the key opened an empty server. The command says which there are, and the closest."""
+    command = [sys.executable, "-m", "app.keys", "create", "--project", "defualt"]
+    environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    for words in ("There is no project 'defualt'", "Did you mean 'default'?", "There are: default.", "projects create"):
+        assert words in done.stderr
+    with transaction(sessions) as session:
+        assert session.scalars(select(Project.name)).all() == ["default"]
+
+
+def test_a_new_database_has_one_project(sessions: Sessions) -> None:
+    with transaction(sessions) as session:
+        ensure_first_project(session)
+        assert session.scalars(select(Project.name)).all() == ["default"]
+    with transaction(sessions) as session:
+        session.execute(update(Project).values(name="renamed"))
+        ensure_first_project(session)
+        assert session.scalars(select(Project.name)).all() == ["renamed"], "that is the first start's alone"
 
 
 def test_the_database_refuses_a_limit_below_nothing(sessions: Sessions, project_id: str) -> None:
     with pytest.raises(IntegrityError, match="ck_projects_max_running_jobs"), transaction(sessions) as session:
-        limit_project(session, "default", -1)
+        ProjectService(session).set_limit("default", -1)

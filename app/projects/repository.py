@@ -1,0 +1,77 @@
+"""Projects and their deletions in the database."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Select, Table, delete, func, literal_column, select, update
+from sqlalchemy.orm import Session
+
+from app.db.base import Base
+from app.db.project_tables import ProjectDeletion
+from app.db.tables import ApiKey, Project
+from app.domain.project import DeletionState
+
+
+class ProjectRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add(self, project: Project) -> None:
+        self.session.add(project)
+        self.session.flush()
+
+    def find(self, name: str, *, lock: bool = False) -> Project | None:
+        query = select(Project).where(Project.name == name)
+        return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+    def list(self, *, lock: bool = False) -> Sequence[Project]:
+        """By name."""
+        query = select(Project).order_by(Project.name)
+        return self.session.scalars(query.with_for_update() if lock else query).all()
+
+    def add_deletion(self, project: Project) -> ProjectDeletion:
+        deletion = ProjectDeletion(id=project.id, name=project.name, state=DeletionState.stopping)
+        self.session.add(deletion)
+        self.session.flush()
+        return deletion
+
+    def find_deletion(self, id: str, *, lock: bool = False) -> ProjectDeletion | None:
+        query = select(ProjectDeletion).where(ProjectDeletion.id == id).execution_options(populate_existing=True)
+        return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+    def deletions_under_way(self) -> Sequence[ProjectDeletion]:
+        query = select(ProjectDeletion).where(ProjectDeletion.finished_at.is_(None))
+        return self.session.scalars(query.order_by(ProjectDeletion.created_at)).all()
+
+    def deletions_to_clear(self, worker_id: str, present: Collection[str]) -> Sequence[str]:
+        unreported = ProjectDeletion.finished_at.is_(None) & ~ProjectDeletion.work_folders.has_key(worker_id)
+        query = select(ProjectDeletion.id).where(
+            ProjectDeletion.state.in_([DeletionState.clearing_workers, DeletionState.finished]),
+            unreported | ProjectDeletion.id.in_(present),
+        )
+        return self.session.scalars(query).all()
+
+    def revoke_keys(self, id: str) -> None:
+        valid = (ApiKey.project_id == id, ApiKey.revoked_at.is_(None))
+        self.session.execute(update(ApiKey).where(*valid).values(revoked_at=func.now()))
+
+    def delete_rows(self, table: Table, id: str, limit: int | None = None) -> int:
+        """Delete rows of the project from a table, at most `limit`; how many."""
+        batch = table.alias("batch")
+        rows: Select[Any] = (
+            select(literal_column("batch.ctid")).select_from(batch).where(batch.c.project_id == id).limit(limit)
+        )
+        result = self.session.execute(delete(table).where(literal_column(f"{table.name}.ctid").in_(rows)))
+        return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
+
+    def delete(self, id: str) -> None:
+        self.session.execute(delete(Project).where(Project.id == id))
+
+
+def tables_of_projects() -> list[Table]:
+    """Every table whose rows belong to a project, those that others point to last."""
+    return [
+        table
+        for table in reversed(Base.metadata.sorted_tables)
+        if any(key.target_fullname == "projects.id" for key in table.foreign_keys)
+    ]
