@@ -23,21 +23,38 @@ from app.jobs.watch_routes import router as watching
 from app.keys.service import KeyService
 from app.models.routes import router as models
 from app.openai.face import create_face
+from app.queues.routes import router as queues
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
-from app.web import health, problems
+from app.version import VERSION
+from app.web import about, health, problems
 from app.web.key_cache import KeyCache
 from app.web.parameters import REFUSE_UNKNOWN
 from app.web.request_id import OPENAI_FACE, mark_answers
 from app.webhooks.routes import router as webhooks
 from app.workers.routes import router as workers
 
+ROUTERS = (
+    datasets,
+    studies,
+    uploads,
+    jobs,
+    watching,
+    metrics,
+    artifacts,
+    checkpoints,
+    adapters,
+    models,
+    workers,
+    queues,
+    webhooks,
+)
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
 
-Every route but the health checks wants `Authorization: Bearer <key>`. Errors are RFC 9457 problem+json; `code` is
-stable, `detail` says what to do.
+Every route but `/` and the health checks wants `Authorization: Bearer <key>`. Errors are RFC 9457 problem+json; `code`
+is stable, `detail` says what to do.
 
 OpenAI's client finds its own API under [/v1](/v1/docs), over the same things."""
 
@@ -84,29 +101,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         static_url="/docs-assets",
         title="Tunewright",
-        version="0.1.0",
+        version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
     mark_answers(app)
     problems.install(app)
-    for router in (
-        datasets,
-        studies,
-        uploads,
-        jobs,
-        watching,
-        metrics,
-        artifacts,
-        checkpoints,
-        adapters,
-        models,
-        workers,
-        webhooks,
-    ):
+    for router in ROUTERS:
         app.include_router(router, dependencies=REFUSE_UNKNOWN)
-    app.include_router(health.router)
+    for router in (health.router, about.router):
+        app.include_router(router)
     face = Mount(OPENAI_FACE, create_face(app.state))
     face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # what is asked for may hold the end of a line
     app.router.routes.append(face)

@@ -10,6 +10,7 @@ from tunewright.errors import TunewrightError
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
 from tunewright.wire import (
+    About,
     Adapter,
     AdapterSummary,
     Artifact,
@@ -25,6 +26,8 @@ from tunewright.wire import (
     Preview,
     PreviewSummary,
     Problem,
+    Queues,
+    Readiness,
     Webhook,
     Worker,
 )
@@ -345,6 +348,20 @@ class Client:
 
     def models(self) -> Iterator[Model]:
         return map(Model.read, self._transport.pages("models"))
+
+    # The server
+
+    def about(self) -> About:
+        """Which server answers; needs no valid key."""
+        return About.read(self._transport.ask("GET"))
+
+    def readiness(self) -> Readiness:
+        """Whether the server's parts answer; needs no valid key."""
+        return Readiness.read(self._transport.ask("GET", "readyz", good=503))
+
+    def queues(self) -> Queues:
+        """How much work waits, over all projects."""
+        return Queues.read(self._transport.ask("GET", "queues"))
 
     def workers(self, job_id: str | None = None) -> list[Worker]:
         """Every worker seen within a day, those online first; with a job also what keeps each from taking it up."""

@@ -1,6 +1,8 @@
 """`tunewright`: the command line. Its parts are in `tunewright.commands`, one file a noun."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -12,6 +14,7 @@ from tunewright.commands import (
     models,
     projects,
     server,
+    status,
     studies,
     webhooks,
     workers,
@@ -31,6 +34,8 @@ app = typer.Typer(
     ),
 )
 app.command("up")(server.up)
+app.command("status")(status.status)
+app.command("support-bundle")(status.support_bundle)
 app.add_typer(server.keys, name="keys")
 app.add_typer(models.app, name="models")
 datasets.app.command("preview")(studies.preview)
@@ -42,6 +47,21 @@ app.add_typer(adapters.app, name="adapters")
 app.add_typer(webhooks.app, name="webhooks")
 app.command("workers")(workers.list_workers)
 app.add_typer(projects.app, name="projects")
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tunewright {version('tunewright')}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -33,7 +33,9 @@ def print_json(value: Any) -> None:
 
 
 def print_error(error: TunewrightError) -> None:
-    notes.print(clean(f"tunewright: {error.detail} [{error.code}]"), style="red")
+    # What the user cannot mend is for those who can read the server's log.
+    where = f" (request {error.request_id})" if error.request_id and (error.status or 0) >= 500 else ""
+    notes.print(clean(f"tunewright: {error.detail}{where} [{error.code}]"), style="red")
     for field in error.errors:
         notes.print(clean(f"  {field.pointer or '/'}: {field.message} [{field.code}]"))
 

@@ -15,14 +15,23 @@ class FieldError(NamedTuple):
 
 
 class TunewrightError(Exception):
-    """`detail` says what to do, and `code` is stable; `status` is None where no answer of the server is behind it."""
+    """`detail` says what to do, and `code` is stable; `status` is None where no answer of the server is behind it.
+    `request_id` is found in the server's log."""
 
-    def __init__(self, status: int | None, code: str, detail: str, errors: Sequence[FieldError] = ()) -> None:
+    def __init__(
+        self,
+        status: int | None,
+        code: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        request_id: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.errors = list(errors)
+        self.request_id = request_id
 
 
 class ConnectionFailed(TunewrightError):
@@ -34,10 +43,10 @@ class ConnectionFailed(TunewrightError):
 
 def error_of(response: httpx.Response) -> TunewrightError:
     """From problem+json, or from whatever a proxy in between has answered. The body must have been read."""
-    status = response.status_code
+    status, id = response.status_code, response.headers.get("x-request-id")
     if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
         said = f"{response.request.url.copy_with(query=None)} answered {status} {response.reason_phrase}"
-        return TunewrightError(status, f"http_{status}", f"{said}; is this the address of a Tunewright server?")
+        return TunewrightError(status, f"http_{status}", f"{said}; is this the address of a Tunewright server?", (), id)
     problem = response.json()
     errors = [FieldError(each["pointer"], each["code"], each["message"]) for each in problem["errors"]]
-    return TunewrightError(status, problem["code"], problem["detail"], errors)
+    return TunewrightError(status, problem["code"], problem["detail"], errors, id)

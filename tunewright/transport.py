@@ -41,11 +41,12 @@ class Transport:
         self.http.close()
 
     @contextmanager
-    def stream(self, method: str, *path: str, **options: Any) -> Iterator[httpx.Response]:
-        """A good answer whose body is read by the caller, under the same translation of failures."""
+    def stream(self, method: str, *path: str, good: int = 200, **options: Any) -> Iterator[httpx.Response]:
+        """A good answer whose body is read by the caller, under the same translation of failures. `good` is a status
+        that counts as one too."""
         try:
             with self.http.stream(method, address(path), **options) as response:
-                if not response.is_success:
+                if not response.is_success and response.status_code != good:
                     response.read()
                     raise error_of(response)
                 yield response

@@ -294,3 +294,32 @@ class Worker(Answer):
     reasons: list[dict[str, str]] | None
     started_at: datetime
     seen_at: datetime
+
+
+@dataclass(frozen=True)
+class About(Answer):
+    """`links` are paths on the server."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Readiness(Answer):
+    """`database` and `redis` are ok or unreachable; `workers` counts those online by queue, and is None without the
+    database."""
+
+    database: str
+    redis: str
+    workers: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class Queues(Answer):
+    """`training` has the jobs `queued` and `running`, `light` what waits for light workers, `wakeups` the `count` of
+    unsent messages with the age of the oldest, `oldest_seconds`."""
+
+    training: dict[str, int]
+    light: dict[str, int]
+    wakeups: dict[str, Any]

@@ -98,7 +98,8 @@ class Child:
     def last_words(self, lines: int = 20) -> str:
         """The end of what it wrote to its log since its start."""
         with self.log.open("rb") as log:
-            log.seek(self.log_start)
+            # A log that its process has begun again since is shorter than it was.
+            log.seek(self.log_start if self.log_start <= self.log.stat().st_size else 0)
             words = log.read().decode(errors="replace")
         return "\n".join(words.strip().splitlines()[-lines:])
 

@@ -11,13 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from signal import SIGTERM
 
 from app.embedded import orphans
 from app.embedded.child import Child, ChildSpec
 from app.embedded.errors import StartError
 from app.embedded.folder import already_running, check_space, locked, open_folder, write_private
+from app.embedded.greeting import greet
 from app.embedded.postgres import prepare_postgres
 from app.embedded.redis import prepare_redis
 from app.embedded.signals import Waits
@@ -69,7 +69,13 @@ def run(supervisor: Supervisor, settings: Settings, listener: socket.socket) -> 
     ensure_key(supervisor, env)
     url = local_url(settings.host, listener)
     api = supervisor.start(
-        ChildSpec("api", python("app.embedded.api", str(listener.fileno())), stage=3, env=env, fds=[listener.fileno()])
+        ChildSpec(
+            "api",
+            python("app.embedded.api", str(listener.fileno()), str(data / "logs" / "api.log")),
+            stage=3,
+            env=env,
+            fds=[listener.fileno()],
+        )
     )
     supervisor.start(ChildSpec("dispatcher", python("app.dispatcher"), stage=2, env=env))
     for queue in ("training", "light"):
@@ -167,16 +173,3 @@ def readiness(url: str) -> tuple[bool, str]:
             return False, f"{error.code} {error.read(500).decode(errors='replace')}"
     except OSError as error:
         return False, str(error)
-
-
-def greet(url: str, data: Path) -> None:
-    key = f'-H "Authorization: Bearer $(cat {data / "api_key"})"'
-    print(
-        f"Tunewright is ready at {url} (ctrl-C stops it)\n"
-        f"The API key is in {data / 'api_key'}; logs are in {data / 'logs'}\n"
-        "Try:\n"
-        f"  curl {key} {url}/models\n"
-        f"  curl {key} -F file=@examples/support_tickets/train.jsonl {url}/datasets\n"
-        f"  curl {key} {url}/jobs",
-        flush=True,
-    )

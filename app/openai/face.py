@@ -12,6 +12,7 @@ from app.openai.job_progress_routes import router as job_progress
 from app.openai.job_routes import router as jobs
 from app.openai.model_routes import router as models
 from app.openai.upload_routes import router as uploads
+from app.version import VERSION
 from app.web import problems
 from app.web.parameters import REFUSE_UNKNOWN
 
@@ -28,7 +29,7 @@ def create_face(state: State) -> FastAPI:
         redoc_url=None,
         static_url="/docs-assets",
         title="Tunewright for OpenAI's client",
-        version="0.1.0",
+        version=VERSION,
         description=DESCRIPTION,
         servers=[{"url": "/v1"}],
         root_path_in_servers=False,

@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from app.domain.caller import Caller
 from app.errors import Forbidden, Unauthorized
 from app.web.key_cache import KeyCache
+from app.web.request_id import CALLER
 
 bearer = HTTPBearer(auto_error=False, description="An API key; `tunewright keys create` makes one.")
 
@@ -20,6 +21,7 @@ async def authenticate(
     caller = await keys.find_caller(credentials.credentials) if credentials else None
     if caller is None:
         raise Unauthorized
+    request.scope[CALLER] = caller
     needed = "read" if request.method in ("GET", "HEAD") else "write"
     if needed not in caller.scopes:
         raise Forbidden(f"This API key lacks the scope {needed!r}; use one that has it.")

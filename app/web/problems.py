@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.errors import Conflict, FieldError, NotFound, RangeNotSatisfiable, TunewrightError, Unauthorized
+from app.web.request_id import ERROR_CODE
 
 log = structlog.get_logger()
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -103,7 +104,9 @@ def install(app: FastAPI, render: Render = problem_json) -> None:
 
     def tell(kind: type[Exception], told: Callable[[Request, Any], Problem]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
-            return render(request, told(request, error)._replace(cause=error))
+            problem = told(request, error)._replace(cause=error)
+            request.scope[ERROR_CODE] = problem.code
+            return render(request, problem)
 
         app.exception_handler(kind)(answer)
 

@@ -1,15 +1,23 @@
-"""`x-request-id` on every answer, and in every log line that is written on the way to it."""
+"""`x-request-id` on every answer and in every log line on the way to it, and one line in the log for each request."""
 
 import secrets
 import time
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 OPENAI_FACE: Final = "/v1"
+CALLER: Final = "tunewright.caller"
+"""Key in the scope: whose API key was shown, valid for the request or not."""
+ERROR_CODE: Final = "tunewright.error_code"
+"""Key in the scope: the stable code of the error that was answered."""
+
+log = structlog.get_logger()
 
 
 class RequestIds:
@@ -26,9 +34,12 @@ class RequestIds:
             return
         id, began = f"req_{secrets.token_hex(12)}", time.monotonic()
         is_openais = f"{scope['path']}/".startswith(f"{OPENAI_FACE}/")
+        status: int | None = None
 
         async def send_marked(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = id
                 if is_openais:
@@ -36,7 +47,29 @@ class RequestIds:
             await send(message)
 
         with bound_contextvars(request_id=id):
-            await self.app(scope, receive, send_marked)
+            try:
+                await self.app(scope, receive, send_marked)
+            finally:
+                # A log without room is no reason to fail a request that has been answered.
+                with suppress(OSError):
+                    log.info("request", **describe(scope), status=status, ms=milliseconds_since(began))
+
+
+def describe(scope: Scope) -> dict[str, Any]:
+    """What may be known of a request: never its path, query, headers or body, where secrets and users' words are."""
+    route, caller = scope.get("route"), scope.get(CALLER)
+    described = {
+        "method": scope["method"],
+        "route": scope.get("root_path", "") + route.path if route else None,
+        "key": caller.key_id if caller else None,
+        "project": caller.project_id if caller else None,
+    }
+    code = scope.get(ERROR_CODE)
+    return described | {"code": code} if code else described
+
+
+def milliseconds_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)
 
 
 def mark_answers(app: FastAPI) -> None:

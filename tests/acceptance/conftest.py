@@ -21,6 +21,8 @@ from tests.fixtures.tiny_models import build_tiny_model
 from tunewright import Client, TunewrightError
 
 ROOT = Path(__file__).parents[2]
+Done = subprocess.CompletedProcess[str]
+Type = Callable[..., Done]
 SHORT_TIMES = {
     "TUNEWRIGHT_LEASE_SECONDS": "6",
     "TUNEWRIGHT_HEARTBEAT_SECONDS": "1",
@@ -149,6 +151,28 @@ def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
 def client(stack: Stack) -> Iterator[Client]:
     with stack.client() as client:
         yield client
+
+
+@pytest.fixture
+def type_in(stack: Stack, tmp_path: Path) -> Type:
+    """Types a command in an empty folder, and expects this exit status."""
+
+    def type_in(*words: object, status: int = 0, **variables: str) -> Done:
+        command = [sys.executable, "-m", "tunewright", *map(str, words)]
+        env = environment(stack.data) | {"PYTHONPATH": str(ROOT), "COLUMNS": "160"} | variables
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    return type_in
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"prompt": f"The cat number {n}", "completion": f" sat on mat {n % 3}."}) for n in range(12)]
+    path.write_text("\n".join(lines))
+    return path
 
 
 @contextmanager

@@ -2,44 +2,16 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.acceptance.conftest import ROOT, Stack, environment
+from tests.acceptance.conftest import Stack, Type
 from tunewright import Client, TunewrightError
 from tunewright.command_line import app
-
-Done = subprocess.CompletedProcess[str]
-Type = Callable[..., Done]
-
-
-@pytest.fixture
-def type_in(stack: Stack, tmp_path: Path) -> Type:
-    """Types a command in an empty folder, and expects this exit status."""
-
-    def type_in(*words: object, status: int = 0, **variables: str) -> Done:
-        command = [sys.executable, "-m", "tunewright", *map(str, words)]
-        env = environment(stack.data) | {"PYTHONPATH": str(ROOT), "COLUMNS": "160"} | variables
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
-
-    return type_in
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.jsonl"
-    lines = [json.dumps({"prompt": f"The cat number {n}", "completion": f" sat on mat {n % 3}."}) for n in range(12)]
-    path.write_text("\n".join(lines))
-    return path
 
 
 def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ ROUTES = [
     for path, operations in OPENAPI["paths"].items()
     for method, operation in operations.items()
 ]
-HEALTH = {"/healthz", "/readyz"}
+HEALTH = {"/", "/healthz", "/readyz"}
 Ask = Callable[..., Any]
 KEYED = [route for route in ROUTES if route[1] not in HEALTH]
-OF_ALL_PROJECTS = {"/workers"}
+OF_ALL_PROJECTS = {"/workers", "/queues"}
 """What every key may see: decision 8 says why."""
 OF_ADMINS = {("DELETE", "/models/{name}")}
 """What the scope `admin` alone may do, whoever's it is: decision 25."""
@@ -112,7 +112,7 @@ def test_the_list_is_the_whole_app() -> None:
             served |= {(method, route.path.replace(":path}", "}")) for method in methods}
     pages = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/docs-assets", "/v1"}
     assert served == {(method, path) for method, path, _ in ROUTES} | {("GET", page) for page in pages}
-    assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers"}
+    assert {path.split("/")[1] for _, path, _ in KEYED} == {*NOUNS, "models", "workers", "queues"}
 
 
 def test_the_reference_needs_no_other_server(server: TestClient) -> None:

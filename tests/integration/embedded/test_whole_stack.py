@@ -33,8 +33,9 @@ def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: E
         started.append(supervisor)
         assert supervisor.stdout
         greeting = "".join(supervisor.stdout.readline() for _ in range(6))
-        assert f"Tunewright is ready at {url_of(data)} " in greeting
+        assert f" is ready at {url_of(data)} " in greeting
         assert f"The API key is in {data / 'api_key'}" in greeting
+        assert f"export TUNEWRIGHT_DATA_DIR={data}\n" in greeting
         return supervisor
 
     yield start

@@ -119,7 +119,7 @@ def test_a_body_that_is_no_spec(api: TestClient, body: bytes, content_type: str,
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-@pytest.mark.parametrize("id", ["ftjob-" + "0" * 24, "nonsense", "%00", "..", "a" * 5000])
+@pytest.mark.parametrize("id", ["ftjob-" + "0" * 24, "nonsense", "%00", "%2E%2E", "a" * 5000])
 @pytest.mark.parametrize("path", ["", "/events", "/metrics", "/stream", "/logs", "/artifacts"])
 def test_a_job_id_that_is_none(api: TestClient, id: str, path: str) -> None:
     answer = api.get(f"/jobs/{id}{path}")

@@ -1,0 +1,29 @@
+"""The API's log under `tunewright up`, which must not grow for ever while the process lives."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+WRITE_MUCH = """
+import os, sys
+from pathlib import Path
+import app.embedded.child
+from app.embedded import api
+
+print("first", file=sys.stderr)
+os.write(2, b"x" * (app.embedded.child.LOG_BYTES + 1) + b"\\n")
+api.begin_log(Path(sys.argv[1]))
+print("second", file=sys.stderr, flush=True)
+print("third", flush=True)
+"""
+
+
+def test_a_large_log_is_moved_aside_while_the_process_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "api.log"
+    with log.open("ab") as file:
+        command = [sys.executable, "-c", WRITE_MUCH, str(log)]
+        subprocess.run(command, stdout=file, stderr=file, check=True)
+    assert log.read_text().splitlines() == ["second", "third"]
+    old = log.with_suffix(".log.1").read_bytes()
+    assert old.startswith(b"first\n")
+    assert len(old) > 10 * 2**20
