@@ -7,9 +7,9 @@ TunewrightError
 │       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound,
 │       ProjectNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult, NotInspected,
-│       NothingToKeep, ModelExists, ModelInUse, RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse,
-│       CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled,
+│   └── JobFinal, JobNotFinal, NoCheckpoint, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult,
+│       NotInspected, NothingToKeep, ModelExists, ModelInUse, RequestInProgress, DatasetUploading, UploadNotPending,
+│       CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled,
 │       ProjectExists, ProjectBeingDeleted, LastProject (these and ProjectNotFound: app/projects/errors.py)
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
@@ -129,6 +129,14 @@ class JobFinal(Conflict):
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
         super().__init__(f"Job {id} has already {state}; nothing can change it. Retry it as a new job instead.")
+
+
+class NoCheckpoint(Conflict):
+    code = "no_checkpoint"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f'Job {id} has no checkpoint to go on from; retry it from "start".')
 
 
 class JobNotFinal(Conflict):

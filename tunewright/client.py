@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from tunewright import download, local, upload
 from tunewright.errors import TunewrightError
@@ -181,9 +181,18 @@ class Client:
     def resume_job(self, id: str) -> Job:
         return Job.read(self._transport.ask("POST", "jobs", id, "resume"))
 
-    def retry_job(self, id: str, *, idempotency_key: str | None = None) -> Job:
-        """A new job by the spec of one that is final; its `retry_of` is `id`. For the key see `create_job`."""
-        return Job.read(self._transport.ask("POST", "jobs", id, "retry", headers=once(idempotency_key)))
+    def retry_job(
+        self,
+        id: str,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        from_: Literal["start", "last_checkpoint"] = "start",
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """A new job by the spec of one that is final, with changes to any of its fields; its `retry_of` is `id`. From
+        `last_checkpoint` it goes on with the state that the old job has saved last. For the key see `create_job`."""
+        asked = {"changes": dict(changes or {}), "from": from_}
+        return Job.read(self._transport.ask("POST", "jobs", id, "retry", json=asked, headers=once(idempotency_key)))
 
     def delete_job(self, id: str) -> None:
         self._transport.ask("DELETE", "jobs", id)

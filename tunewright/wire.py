@@ -105,7 +105,7 @@ class Overlap(OverlapSummary):
 class Job(Answer):
     """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued one waits.
     `exact` is False once it went on from a checkpoint otherwise than an uninterrupted training; `inexact_resumes` says
-    from which `step`, and what `differs`.
+    from which `step`, and what `differs`. `resume_from` is the checkpoint of an earlier job that a retry goes on from.
 
     `queue_position` counts from 1, over the jobs of all projects. `spec` is what was sent, with defaults filled in: it
     makes the same job again. `resolved` has what was decided for each attempt, oldest first."""
@@ -132,6 +132,7 @@ class Job(Answer):
     adapter_id: str | None
     exact: bool
     inexact_resumes: list[dict[str, Any]]
+    resume_from: str | None
     retry_of: str | None
     waiting_for: str | None
     queue_position: int | None

@@ -27,7 +27,7 @@ from app.db.tables import BaseModel, Checkpoint, Dataset, Job
 from app.domain.event import Warned
 from app.domain.job import FailureReason, JobPhase, JobState
 from app.domain.spec import JobSpec
-from app.errors import AdapterNotFound, BadModelFolder, ModelNotFound, StaleAttempt
+from app.errors import AdapterNotFound, BadModelFolder, CheckpointNotFound, ModelNotFound, StaleAttempt
 from app.jobs.attempts import RUNNING, AttemptService
 from app.jobs.queue import Claim
 from app.models.hub import locate
@@ -154,6 +154,10 @@ class Attempt:
             gone = f"What init_from names was deleted meanwhile. {error}"
             self.fail(Failed(reason=FailureReason.adapter_missing, message=gone))
             return
+        except CheckpointNotFound as error:
+            gone = f'What the retry goes on from is gone. {error} Retry the job from "start".'
+            self.fail(Failed(reason=FailureReason.checkpoint_unusable, message=gone))
+            return
         self.trackers.start(request.spec)
         last = self.train(request)
         for upload, _ in self.uploaded:
@@ -181,6 +185,8 @@ class Attempt:
         inputs = self.write(self._inputs, "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self.fetching.checkpoint(inputs.checkpoints)
+        if checkpoint_path is None and inputs.job.resume_from:
+            raise CheckpointNotFound(inputs.job.resume_from)
         start = inputs.job.start_id if checkpoint_path is None else None
         init_from_path = self.fetching.start(start) if start else None
         self.base_model_revision = inputs.model.revision
@@ -224,7 +230,7 @@ class Attempt:
             model,
             datasets.get(job.project_id, job.spec["dataset_id"]),
             datasets.get(job.project_id, validation_id) if validation_id else None,
-            attempt.checkpoints(),
+            attempt.resumable(job),
             attempt.jobs.resolved_before(job.project_id, job.id, self.claim.attempt),
         )
 

@@ -42,8 +42,11 @@ class Fetching:
             except (FileNotFoundError, DamagedObject) as error:
                 log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
                 shutil.rmtree(folder)
-                give_up = partial(AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step)
-                self.fence.write(give_up, "give_up_checkpoint")
+                if checkpoint.job_id == self.claim.job_id:
+                    give_up = partial(
+                        AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step
+                    )
+                    self.fence.write(give_up, "give_up_checkpoint")
             else:
                 unpack_adapter(folder)
                 return folder

@@ -18,10 +18,14 @@ __all__ = [
 class JobCreated(EventBody):
     type: Literal["job_created"] = "job_created"
     retry_of: str | None = None
+    resume_step: int | None = None
+    """Step of the earlier job's checkpoint that it goes on from."""
 
     @property
     def message(self) -> str:
-        return "The job was accepted and queued" + (f" as a retry of {self.retry_of}." if self.retry_of else ".")
+        retry = f" as a retry of {self.retry_of}" if self.retry_of else ""
+        start = f", from its checkpoint of step {self.resume_step}" if self.resume_step is not None else ""
+        return f"The job was accepted and queued{retry}{start}."
 
 
 class JobClaimed(EventBody):

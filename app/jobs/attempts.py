@@ -155,6 +155,11 @@ class AttemptService:
         """The furthest first, of whatever attempt."""
         return self.stored.of_job(self.claim.project_id, self.claim.job_id)
 
+    def resumable(self, job: Job) -> Sequence[Checkpoint]:
+        """Its own, the furthest first; then the one of an earlier job that a retry goes on from."""
+        earlier = self.stored.find(job.project_id, job.resume_from) if job.resume_from else None
+        return [*self.checkpoints(), *([earlier] if earlier else [])]
+
     def give_up_checkpoint(self, number: int, step: int) -> None:
         """The one of attempt `number` is not to be found again: storage no longer has it as it was written."""
         text = f"The checkpoint of step {step} is gone from storage or was altered there; an earlier one is looked for."

@@ -97,10 +97,11 @@ class CheckpointRepository:
 
     def users(self, project_id: str, ids: Collection[str]) -> dict[str, str]:
         """By checkpoint, an unfinished job that starts from it."""
-        query = select(Job.start_id, Job.id).where(
-            Job.project_id == project_id, Job.start_id.in_(ids), Job.state.not_in(FINAL)
-        )
-        return {start: job_id for start, job_id in self.session.execute(query) if start is not None}
+        of_project = (Job.project_id == project_id, Job.state.not_in(FINAL))
+        starts = select(Job.start_id, Job.id).where(*of_project, Job.start_id.in_(ids))
+        resumes = select(Job.resume_from, Job.id).where(*of_project, Job.resume_from.in_(ids))
+        found = self.session.execute(starts.union_all(resumes))
+        return {start: job_id for start, job_id in found if start is not None}
 
     def _unused(self, locked: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
         """Looked for again under the lock: a job may have been posted a moment before it was taken."""
@@ -127,4 +128,5 @@ def adapter_of(checkpoint: Checkpoint) -> StoredFile:
 def _starts_from_it() -> ColumnElement[bool]:
     """Made once: see `app.jobs.queue.full_projects`."""
     user = Job.__table__.alias("user_job")
-    return (user.c.start_id == Checkpoint.id) & (user.c.state.not_in(FINAL))
+    starts = (user.c.start_id == Checkpoint.id) | (user.c.resume_from == Checkpoint.id)
+    return starts & (user.c.state.not_in(FINAL))

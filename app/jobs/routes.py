@@ -21,6 +21,7 @@ from app.errors import (
     JobFinal,
     JobNotFinal,
     JobNotFound,
+    NoCheckpoint,
     NotJson,
     NotPaused,
     RequestInProgress,
@@ -28,10 +29,10 @@ from app.errors import (
 )
 from app.errors import UnsupportedMediaType as NotAsJson
 from app.jobs.repository import NO_DETAILS, JobFilter
-from app.jobs.schemas import EXAMPLE_SPEC, JobOut
+from app.jobs.schemas import EXAMPLE_SPEC, JobOut, RetryJob
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
-from app.web.body import BodyDep, read_json
+from app.web.body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
 from app.web.dependencies import PageDep, SessionDep
 from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
@@ -47,6 +48,9 @@ SPEC_BODY: dict[str, Any] = {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}, "example": EXAMPLE_SPEC}},
     }
+}
+RETRY_BODY: dict[str, Any] = {
+    "requestBody": {"required": False, "content": {"application/json": {"schema": RetryJob.model_json_schema()}}}
 }
 
 
@@ -157,14 +161,31 @@ def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     status_code=201,
     summary="Retry a job",
     response_model=JobOut,
-    responses=problems(JobNotFound, JobNotFinal, InvalidSpec, RequestInProgress, IdempotencyKeyReused),
+    openapi_extra=RETRY_BODY,
+    responses=problems(
+        *(JobNotFound, JobNotFinal, NoCheckpoint, InvalidSpec, NotJson, TooLarge, NotAsJson),
+        *(RequestInProgress, IdempotencyKeyReused),
+    ),
 )
-def retry_job(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) -> Response:
-    """Post a new job by the spec of one that has ended; `retry_of` names that one. It begins from step 0.
+def retry_job(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    once: OnceDep,
+    body: OptionalBodyDep,
+    raw: Annotated[object, Depends(read_optional_json)],
+) -> Response:
+    """Post a new job by the spec of one that has ended; `retry_of` names that one.
 
-    The spec is checked again: a dataset or model may be gone."""
-    service = JobService(session)
-    return once.answer(lambda: _posted(service, service.retry(caller.project_id, id)))
+    Without a body it is the same job from step 0. With `from: last_checkpoint` it goes on with the state that the old
+    job has saved last; a change after which that could not be loaded is refused. The spec is checked again: a dataset
+    or model may be gone."""
+    asked, service = parsed(RetryJob, raw), JobService(session)
+    from_checkpoint = asked.from_ == "last_checkpoint"
+    return once.answer(
+        lambda: _posted(service, service.retry(caller.project_id, id, asked.changes, from_checkpoint=from_checkpoint)),
+        body,
+    )
 
 
 @router.delete(

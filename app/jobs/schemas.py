@@ -1,9 +1,9 @@
 """Jobs on the wire."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.tables import Job, JobEvent
 from app.domain.job import HELD, FailureReason, JobPhase, JobState
@@ -82,6 +82,8 @@ class JobOut(Wire):
     """Whether the training is, bit for bit, an uninterrupted one, as far as it has come."""
     inexact_resumes: list[InexactResume]
     """Checkpoints from which it went on otherwise, on another kind of machine say, with what differed."""
+    resume_from: str | None
+    """Checkpoint of an earlier job that this one goes on from."""
     retry_of: str | None
     """The job whose spec this one was made from; null once that is deleted."""
     created_at: datetime
@@ -113,12 +115,28 @@ class JobOut(Wire):
             adapter_id=details.adapter_id,
             metadata=job.metadata_,
             exact=not job.inexact_resumes,
+            resume_from=job.resume_from,
             inexact_resumes=[InexactResume.model_validate(told) for told in job.inexact_resumes],
             retry_of=job.retry_of,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
         )
+
+
+class RetryJob(BaseModel):
+    """How to repeat a job."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"example": {"from": "last_checkpoint", "changes": {"training": {"max_steps": 80}}}},
+    )
+
+    changes: dict[str, Any] = {}
+    """Fields of the JobSpec to change, at any depth; null takes one back to its default."""
+    from_: Literal["start", "last_checkpoint"] = Field(default="start", alias="from")
+    """`last_checkpoint` goes on from the state that the old job has saved last."""
 
 
 class EventOut(Wire):

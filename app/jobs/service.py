@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
-from app.db.tables import Job
+from app.db.tables import Checkpoint, Job
 from app.domain.event import (
     CancelRequested,
     EventBody,
@@ -19,9 +19,19 @@ from app.domain.event import (
 from app.domain.identity import new_id
 from app.domain.job import FINAL, JobState
 from app.domain.page import Cursor
-from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
+from app.domain.spec import JobSpec
+from app.errors import (
+    AlreadyCancelling,
+    AlreadyPaused,
+    InvalidSpec,
+    JobFinal,
+    JobNotFinal,
+    NoCheckpoint,
+    NotPaused,
+)
 from app.jobs.checkpoints import CheckpointRepository
 from app.jobs.repository import JobDetails, JobFilter, JobRepository
+from app.jobs.retrying import changed, check_loadable
 from app.jobs.spec_check import SpecCheck
 from app.jobs.waiting import Waiting, waiting
 from app.outbox import ring
@@ -32,10 +42,19 @@ class JobService:
         self.session = session
         self.jobs = JobRepository(session)
 
-    def submit(self, project_id: str, raw: object, retry_of: str | None = None) -> Job:
+    def submit(self, project_id: str, raw: object) -> Job:
         """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and bell are one write."""
         check = SpecCheck(self.session, project_id)
-        spec = check.check(raw)
+        return self._queue(project_id, check.check(raw), check.start_id)
+
+    def _queue(
+        self,
+        project_id: str,
+        spec: JobSpec,
+        start_id: str | None,
+        retry_of: str | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Job:
         job = Job(
             id=new_id("ftjob"),
             project_id=project_id,
@@ -51,9 +70,11 @@ class JobService:
             gpu=list(spec.resources.gpu),
             labels=dict(spec.resources.labels),
             retry_of=retry_of,
-            start_id=check.start_id,
+            start_id=start_id,
+            resume_from=checkpoint.id if checkpoint else None,
+            resume_machine=checkpoint.machine_fingerprint if checkpoint else None,
         )
-        self.jobs.add(job, JobCreated(retry_of=retry_of))
+        self.jobs.add(job, JobCreated(retry_of=retry_of, resume_step=checkpoint.step if checkpoint else None))
         datasets = DatasetService(self.session)
         tolerated = spec.on_bad_rows.tolerated
         datasets.use(project_id, spec.dataset_id, job.id, "training", tolerated)
@@ -104,12 +125,35 @@ class JobService:
         ring(self.session, project_id, "training")
         return self._move(job, JobState.queued, ResumeRequested(), phase=None, **hold_of(job))
 
-    def retry(self, project_id: str, id: str) -> Job:
-        """A new job by the spec of one that is final, checked against the world as it is now."""
+    def retry(
+        self, project_id: str, id: str, changes: dict[str, Any] | None = None, *, from_checkpoint: bool = False
+    ) -> Job:
+        """A new job by the spec of one that is final, with changes, checked against the world as it is now. InvalidSpec
+        with every bad field, also each that the checkpoint could not be gone on from with."""
         job = self.jobs.get(project_id, id, lock=True)
         if JobState(job.state) not in FINAL:
             raise JobNotFinal(id, job.state)
-        return self.submit(project_id, job.spec, retry_of=id)
+        checkpoint = self._last_checkpoint(job) if from_checkpoint else None
+        check = SpecCheck(self.session, project_id)
+        try:
+            spec = check.check(changed(job.spec, changes or {}), checkpoint)
+            if checkpoint and (errors := check_loadable(JobSpec.model_validate(job.spec), spec, checkpoint)):
+                raise InvalidSpec(errors)
+        except InvalidSpec as error:
+            below = "/changes" if changes else ""
+            raise InvalidSpec([each._replace(pointer=below + each.pointer) for each in error.errors]) from error
+        return self._queue(project_id, spec, check.start_id, id, checkpoint)
+
+    def _last_checkpoint(self, job: Job) -> Checkpoint:
+        """The furthest, which nobody lets go of until the transaction ends; of a job that has saved none yet, the one
+        that it went on from itself."""
+        stored = CheckpointRepository(self.session)
+        own = stored.of_job(job.project_id, job.id)
+        id = own[0].id if own else job.resume_from
+        found = stored.find(job.project_id, id, lock=True) if id else None
+        if found is None:
+            raise NoCheckpoint(job.id)
+        return found
 
     def _locked(self, project_id: str, id: str) -> tuple[Job, JobState]:
         """A job of which something else may still be wished."""

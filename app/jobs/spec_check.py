@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService, mismatch_of, why_unusable
 from app.db.projects import allowed_labels_of
-from app.db.tables import BaseModel
+from app.db.tables import BaseModel, Checkpoint
 from app.domain.integration import NEEDS
 from app.domain.spec import BadRows, JobSpec
 from app.domain.unknown_fields import NO_MODELS, Models, say_unknown
@@ -33,9 +33,9 @@ class SpecCheck:
         self.start_id: str | None = None
         """What `init_from` of the checked spec stands for."""
 
-    def check(self, raw: object) -> JobSpec:
+    def check(self, raw: object, checkpoint: Checkpoint | None = None) -> JobSpec:
         """The filled spec. What is checked against the world is read from the raw body, so that one bad field does
-        not hide another."""
+        not hide another. A job that goes on from a checkpoint reads nothing of what `init_from` names."""
         if not isinstance(raw, dict):
             raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object; send a JobSpec.")])
         errors: list[FieldError] = []
@@ -49,7 +49,11 @@ class SpecCheck:
         self._check_integrations(raw, errors)
         self._check_labels(raw, errors)
         init_from = raw.get("init_from")
-        start = self.starts.check(init_from, model, errors) if isinstance(init_from, str) else None
+        start = None
+        if isinstance(init_from, str) and checkpoint is None:
+            start = self.starts.check(init_from, model, errors)
+        if checkpoint is not None and model is not None and model.revision != checkpoint.base_model_revision:
+            errors.append(_other_revision(model, checkpoint))
         if spec is not None and start is not None:
             spec = shaped_as(spec, start, errors)
         if errors or spec is None or model is None:
@@ -124,6 +128,14 @@ def _field_error(location: tuple[int | str, ...], code: str, message: str) -> Fi
     # The words that pydantic puts between, to tell the members of a union apart, are no part of the pointer.
     parts = [str(part) for part in location if str(part).isidentifier() or isinstance(part, int)]
     return FieldError("".join("/" + part for part in parts if part not in ("float", "int", "bool")), code, message)
+
+
+def _other_revision(model: BaseModel, checkpoint: Checkpoint) -> FieldError:
+    message = (
+        f"The checkpoint was trained on {model.name} at revision {checkpoint.base_model_revision}, which is at "
+        f'{model.revision} now; retry the job from "start".'
+    )
+    return FieldError("/base_model", "base_model_differs", message)
 
 
 def _unknown_model(name: str) -> FieldError:

@@ -30,6 +30,19 @@ async def read_body(request: Request) -> bytes:
 BodyDep = Annotated[bytes, Depends(read_body)]
 
 
+async def read_optional_body(request: Request) -> bytes:
+    """Empty where nothing is sent."""
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    return await read_body(request) if has_body else b""
+
+
+OptionalBodyDep = Annotated[bytes, Depends(read_optional_body)]
+
+
+async def read_optional_json(body: OptionalBodyDep) -> object:
+    return await read_json(body) if body else {}
+
+
 async def read_json(body: BodyDep) -> object:
     try:
         return json.loads(body, parse_constant=_refuse_constant)

@@ -3,13 +3,13 @@
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tunewright import Client, Job, TunewrightError
 from tunewright.commands.options import AsJson, Limit
-from tunewright.commands.spec import build_spec, pairs, trackers
+from tunewright.commands.spec import build_spec, changes, pairs, trackers
 from tunewright.display import clean, console, instant, notes, print_facts, print_json, print_table
 from tunewright.follow import follow, spoken, time_left
 
@@ -22,6 +22,7 @@ WatchIt = Annotated[bool, typer.Option("--watch", help="Watch it until its end."
 Label = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Label that the worker must carry; may be repeated.")
 ]
+RetryFrom = Literal["start", "last_checkpoint"]
 Metadata = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
 
 
@@ -155,10 +156,20 @@ def resume(id: Id) -> None:
 
 
 @app.command()
-def retry(id: Id, idempotency_key: Key = None, watch: WatchIt = False, as_json: AsJson = False) -> None:
+def retry(
+    id: Id,
+    from_: Annotated[RetryFrom, typer.Option("--from", help="start, or last_checkpoint to go on from it.")] = "start",
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="training.max_steps=80, say; may be repeated.")
+    ] = None,
+    idempotency_key: Key = None,
+    watch: WatchIt = False,
+    as_json: AsJson = False,
+) -> None:
     """Post a new job like one that has ended."""
     with Client() as client:
-        show_posted(client, client.retry_job(id, idempotency_key=idempotency_key), watch, as_json)
+        job = client.retry_job(id, changes=changes(set), from_=from_, idempotency_key=idempotency_key)
+        show_posted(client, job, watch, as_json)
 
 
 @app.command()
@@ -228,6 +239,12 @@ def decided(job: Job) -> str:
     return ", ".join(f"{key} {value}" for key, value in named.items() if not isinstance(value, list))
 
 
+def inexactly(job: Job) -> str | None:
+    """Where it went on otherwise than an uninterrupted training, and for what."""
+    told = [f"not after step {each['step']} ({', '.join(each['differs'])})" for each in job.inexact_resumes]
+    return "; ".join(told) or None
+
+
 def facts_of(job: Job) -> dict[str, object]:
     training = {key: value for key, value in job.spec["training"].items() if value is not None}
     return {
@@ -237,6 +254,7 @@ def facts_of(job: Job) -> dict[str, object]:
         "phase": job.phase,
         "waits": job.waiting_for,
         "retry of": job.retry_of,
+        "exact": inexactly(job),
         "failure": f"{job.failure['reason']}: {job.failure['message']}" if job.failure else None,
         "progress": f"{job.progress:.0%}, step {job.step} of {job.total_steps or '?'}, attempt {job.attempt}",
         "measured": "  ".join([*spoken(job.last_metrics), *time_left(job)]),

@@ -48,6 +48,21 @@ def pairs(words: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
+def changes(words: Sequence[str] | None) -> dict[str, Any]:
+    """From FIELD=VALUE, where dots lead into parts, and a value that is JSON is that."""
+    found: dict[str, Any] = {}
+    for name, text in pairs(words).items():
+        *parts, field = name.split(".")
+        place = found
+        for part in parts:
+            place = place.setdefault(part, {})
+        try:
+            place[field] = json.loads(text)
+        except ValueError:
+            place[field] = text
+    return found
+
+
 def trackers(wandb: str | None, mlflow: str | None, tensorboard: bool) -> list[dict[str, Any]]:
     """A spec's `integrations`."""
     named = [

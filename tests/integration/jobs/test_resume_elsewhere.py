@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from app.db.session import Sessions, transaction
-from app.db.tables import Job
+from app.db.tables import Checkpoint, Job
+from app.storage import Storage
 from tests.unit.training.conftest import Recorder
 from worker.attempt import Attempt
 from worker.training.failure import TrainingFailed
@@ -101,3 +102,51 @@ def test_a_job_that_takes_no_inexact_resume_fails_and_names_what_differs(
     failure = api.get(f"/jobs/{id}").json()["failure"]
     assert failure["reason"] == "inexact_resume"
     assert "machine.threads was 1 and is 2" in failure["message"]
+
+
+def test_a_failed_job_is_retried_from_its_last_checkpoint_with_more_steps(
+    api: TestClient, sessions: Sessions, post_real: Callable[..., str], hold: Hold
+) -> None:
+    """The old job's curve up to its checkpoint, and the new one's from there, are those of one training; what was
+    changed is told."""
+    id = post_real()
+    attempt = hold()
+    run(attempt, stop_at=4)
+    api.post(f"/jobs/{id}/cancel")
+    asked = {"from": "last_checkpoint", "changes": {"training": {"max_steps": 8}}}
+    answer = api.post(f"/jobs/{id}/retry", json=asked)
+    assert answer.status_code == 201, answer.text
+    new = answer.json()
+    assert (new["retry_of"], new["spec"]["training"]["max_steps"]) == (id, 8)
+    [checkpoint] = api.get(f"/jobs/{id}/checkpoints").json()["items"]
+    assert new["resume_from"] == checkpoint["id"]
+    assert api.delete(f"/jobs/{id}").json()["code"] == "checkpoint_in_use"
+    events = api.get(f"/jobs/{new['id']}/events").json()["items"]
+    assert events[0]["message"].endswith(f"as a retry of {id}, from its checkpoint of step 4.")
+
+    channel = run(hold())
+    assert [line.start_step for line in channel.lines if isinstance(line, Planned)] == [4]
+    assert len(channel.losses()) == 4
+    done = api.get(f"/jobs/{new['id']}").json()
+    assert (done["state"], done["exact"]) == ("succeeded", False)
+    assert done["inexact_resumes"] == [{"step": 4, "differs": {"spec.training.max_steps": {"before": 6, "now": 8}}}]
+    assert api.delete(f"/jobs/{id}").status_code == 204
+
+    with transaction(sessions) as session:
+        assert session.scalars(select(Checkpoint.id).where(Checkpoint.id == checkpoint["id"])).all() == []
+
+
+def test_a_retry_whose_checkpoint_is_gone_fails_and_says_so(
+    api: TestClient, storage: Storage, post_real: Callable[..., str], hold: Hold
+) -> None:
+    id = post_real()
+    run(hold(), stop_at=2)
+    api.post(f"/jobs/{id}/cancel")
+    new = api.post(f"/jobs/{id}/retry", json={"from": "last_checkpoint"}).json()["id"]
+    assert storage.root is not None
+    for path in storage.root.rglob("checkpoints/2/*"):
+        path.unlink()
+    hold().run()
+    failure = api.get(f"/jobs/{new}").json()["failure"]
+    assert failure["reason"] == "checkpoint_unusable"
+    assert 'from "start"' in failure["message"]

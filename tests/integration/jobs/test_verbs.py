@@ -341,7 +341,7 @@ def test_a_retry_is_a_new_job_of_the_same_spec(
         assert session.get_one(Job, new["id"]).priority == 3
         assert session.scalar(select(func.count()).select_from(Checkpoint)) == 0
         [created] = JobService(session).jobs.events(project_id, new["id"], 0, 10)
-    assert created.data == {"retry_of": id}
+    assert created.data == {"retry_of": id, "resume_step": None}
     assert created.message == f"The job was accepted and queued as a retry of {id}."
     assert api.delete(f"/jobs/{id}").status_code == 204
     assert api.get(f"/jobs/{new['id']}").json()["retry_of"] is None

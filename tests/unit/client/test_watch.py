@@ -120,7 +120,7 @@ class Job:
         )
         job |= {"started_at": AT, "finished_at": None, "created_at": AT, "waiting_for": None, "attempt": 1}
         job |= {"id": "j", "state": state, "progress": 0.5, "step": 1, "last_metrics": {}, "base_model": "m"}
-        job |= {"queue_position": None, "resolved": [], "exact": True, "inexact_resumes": []}
+        job |= {"queue_position": None, "resolved": [], "exact": True, "resume_from": None, "inexact_resumes": []}
         request.send_json(job | {"method": "qlora", "spec": {}, "metadata": {}})
 
     def page(self, request: Any, items: list[dict[str, Any]], key: str, parameter: str) -> None:

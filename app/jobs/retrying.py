@@ -1,0 +1,59 @@
+"""What a retry may change of the spec of the job that it repeats."""
+
+from typing import Any, Final
+
+from app.db.tables import Checkpoint
+from app.domain.spec import JobSpec
+from app.errors import FieldError
+
+FIXED: Final = (
+    *("base_model", "dataset_id", "validation_dataset_id", "validation_split", "on_bad_rows"),
+    *("method", "objective", "quantization", "init_from", "training.seed"),
+    *(f"adapter.{name}" for name in ("rank", "alpha", "target_modules", "use_rslora", "use_dora", "init")),
+)
+"""What a checkpoint's state means depends on these: weights, the optimizer's state, and which rows come next."""
+FIXED_FOR_DPO: Final = ("training.max_seq_len",)
+"""The checkpoint has the reference of each pair as it was cut."""
+
+
+def changed(spec: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The spec with the changes merged in (RFC 7396: null takes a field back to its default). Of `epochs` and
+    `max_steps` the one that is given takes the other's place."""
+    lengths, training = ("epochs", "max_steps"), changes.get("training")
+    if isinstance(training, dict):
+        given = [name for name in lengths if training.get(name) is not None]
+        if len(given) == 1:
+            changes = changes | {"training": dict.fromkeys(lengths) | training}
+    merged: dict[str, Any] = _merge(spec, changes)
+    return merged
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if not isinstance(over, dict):
+        return over
+    kept = base if isinstance(base, dict) else {}
+    merged = kept | {name: _merge(kept.get(name), value) for name, value in over.items() if value is not None}
+    return {name: value for name, value in merged.items() if name not in over or over[name] is not None}
+
+
+def check_loadable(old: JobSpec, new: JobSpec, checkpoint: Checkpoint) -> list[FieldError]:
+    """Each change after which the checkpoint could not be gone on from."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    names = FIXED + (FIXED_FOR_DPO if old.objective == "dpo" else ())
+    errors = [_fixed(name, was) for name in names if (was := _at(before, name)) != _at(after, name)]
+    steps = new.training.max_steps
+    if steps is not None and steps <= checkpoint.step:
+        message = f"The checkpoint is of step {checkpoint.step} already; give more steps than that."
+        errors.append(FieldError("/training/max_steps", "before_checkpoint", message))
+    return errors
+
+
+def _fixed(name: str, was: Any) -> FieldError:
+    message = f'The checkpoint was made with {was!r:.200} here; leave it out, or retry the job from "start".'
+    return FieldError("/" + name.replace(".", "/"), "fixed_by_checkpoint", message)
+
+
+def _at(spec: dict[str, Any], name: str) -> Any:
+    part, _, field = name.partition(".")
+    found = spec[part]
+    return found.get(field) if field and isinstance(found, dict) else found
