@@ -28,6 +28,7 @@ from tunewright.wire import (
     Preview,
     PreviewSummary,
     Problem,
+    ValidatedSpec,
     Webhook,
     Worker,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "PreviewSummary",
     "Problem",
     "TunewrightError",
+    "ValidatedSpec",
     "Webhook",
     "Worker",
 ]

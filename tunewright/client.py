@@ -28,6 +28,7 @@ from tunewright.wire import (
     Problem,
     Queues,
     Readiness,
+    ValidatedSpec,
     Webhook,
     Worker,
 )
@@ -149,6 +150,10 @@ class Client:
         With an `idempotency_key` of yours it may be called again, after ConnectionFailed for instance: within 24 hours
         the same spec with the same key makes no second job."""
         return Job.read(self._transport.ask("POST", "jobs", json=spec, headers=once(idempotency_key)))
+
+    def validate_job(self, **spec: Any) -> ValidatedSpec:
+        """Check a spec as `create_job` would, and make nothing. TunewrightError has every bad field."""
+        return ValidatedSpec.read(self._transport.ask("POST", "jobs", params={"validate_only": True}, json=spec))
 
     def get_job(self, id: str) -> Job:
         return Job.read(self._transport.ask("GET", "jobs", id))

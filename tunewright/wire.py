@@ -143,6 +143,14 @@ class Job(Answer):
 
 
 @dataclass(frozen=True)
+class ValidatedSpec(Answer):
+    """A good spec with its defaults filled in, and what its job would wait for if it were posted now."""
+
+    spec: dict[str, Any]
+    waiting_for: str
+
+
+@dataclass(frozen=True)
 class Event(Answer):
     """A past-tense fact; numbers count from 1 for each job. `level` is info, warn or error."""
 

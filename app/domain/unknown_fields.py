@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from app.domain.closest import advise, find_closest
 
@@ -86,11 +87,11 @@ def fields_of(model: type[BaseModel]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     level: list[tuple[str, type[BaseModel]]] = [("", model)]
     while level:
-        found |= {prefix + name: None for prefix, each in level for name in each.model_fields}
+        found |= {prefix + name: None for prefix, each in level for name in _fields(each)}
         level = [
             (f"{prefix}{name}.", part)
             for prefix, each in level
-            for name, field in each.model_fields.items()
+            for name, field in _fields(each).items()
             for part in _models_in(field.annotation)
         ]
     return tuple(found)
@@ -104,9 +105,14 @@ def _fields_at(root: type[BaseModel], location: tuple[int | str, ...]) -> set[st
     """Names that the object there may have; of a union, those of all its members."""
     models = [root]
     for part in location:
-        fields = [each.model_fields[part] for each in models if part in each.model_fields]
+        fields = [_fields(each)[str(part)] for each in models if part in _fields(each)]
         models = [inner for field in fields for inner in _models_in(field.annotation)] if fields else models
-    return {name for each in models for name in each.model_fields}
+    return {name for each in models for name in _fields(each)}
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """By the names that a body has them by."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -29,7 +29,7 @@ from app.errors import (
 )
 from app.errors import UnsupportedMediaType as NotAsJson
 from app.jobs.repository import NO_DETAILS, JobFilter
-from app.jobs.schemas import EXAMPLE_SPEC, JobOut, RetryJob
+from app.jobs.schemas import EXAMPLE_SPEC, JobOut, RetryJob, ValidatedSpec
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
 from app.web.body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
@@ -43,6 +43,9 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 METADATA = re.compile(r"metadata\[(.{1,64})\]")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+VALIDATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": ValidatedSpec, "description": "With `validate_only`: the spec is valid, and nothing was made."}
+}
 SPEC_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -95,7 +98,7 @@ def metadata_of(request: Request) -> dict[str, str]:
     summary="Post a job",
     response_model=JobOut,
     openapi_extra=SPEC_BODY,
-    responses=problems(InvalidSpec, NotJson, TooLarge, NotAsJson, RequestInProgress, IdempotencyKeyReused),
+    responses=VALIDATED | problems(InvalidSpec, NotJson, TooLarge, NotAsJson, RequestInProgress, IdempotencyKeyReused),
 )
 def post_job(
     caller: CallerDep,
@@ -103,11 +106,18 @@ def post_job(
     once: OnceDep,
     body: BodyDep,
     spec: Annotated[object, Depends(read_json)],
+    validate_only: Annotated[
+        bool, Query(description="Check the spec and make nothing; a good one is answered with 200, filled in.")
+    ] = False,
 ) -> Response:
     """Queue a fine-tuning job. Once it is answered with 201 the job is safe: no crash loses it.
 
     A bad spec is answered with every bad field at once. The dataset may still be under inspection; the job waits."""
     service = JobService(session)
+    if validate_only:
+        filled, waits = service.validate(caller.project_id, spec)
+        checked = ValidatedSpec(spec=filled, waiting_for=waits.reason)
+        return Response(checked.model_dump_json(), media_type="application/json")
     return once.answer(lambda: _posted(service, service.submit(caller.project_id, spec)), body)
 
 

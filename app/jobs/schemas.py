@@ -139,6 +139,16 @@ class RetryJob(BaseModel):
     """`last_checkpoint` goes on from the state that the old job has saved last."""
 
 
+class ValidatedSpec(Wire):
+    """What `POST /jobs?validate_only=true` answers to a good spec."""
+
+    valid: Literal[True] = True
+    spec: JobSpec
+    """As it was sent, with every default filled in."""
+    waiting_for: str
+    """What the job would wait for now, as `waiting_for` of a job."""
+
+
 class EventOut(Wire):
     """A fact about a job. `type` is a stable code, `data` its particulars, `message` the sentence to read."""
 

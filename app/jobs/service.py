@@ -83,6 +83,16 @@ class JobService:
         ring(self.session, project_id, "training")
         return job
 
+    def validate(self, project_id: str, raw: object) -> tuple[JobSpec, Waiting]:
+        """Return the filled spec, and what its job would wait for, or raise InvalidSpec; nothing is made.
+
+        The job is submitted and the transaction rolled back, so that what is valid here is what a post accepts. The
+        session is of no further use."""
+        job = self.submit(project_id, raw)
+        spec, waits = JobSpec.model_validate(job.spec), waiting(self.session, job)
+        self.session.rollback()
+        return spec, waits
+
     def get(self, project_id: str, id: str) -> Job:
         return self.jobs.get(project_id, id)
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from app.domain.preview import PreviewSpec
 from app.domain.spec import JobSpec
 from app.domain.unknown_fields import NAMES_ELSEWHERE, fields_of, say_unknown
+from app.jobs.schemas import RetryJob
 from app.openai.job_body import CreateJob
 
 
@@ -48,6 +49,7 @@ def test_a_name_that_stands_in_several_places_is_told_with_all_of_them() -> None
 
 def test_other_bodies_have_other_fields() -> None:
     assert say_unknown(PreviewSpec, ("max_length",)).endswith("did you mean 'max_seq_len'?")
+    assert say_unknown(RetryJob, ("form",)).endswith("did you mean 'from'?")
     assert say_unknown(PreviewSpec, ("lr",)).endswith("leave it out.")
     within: dict[str, type[BaseModel]] = {"tunewright": JobSpec}
     assert say_unknown(CreateJob, ("lora_r",), within).endswith("did you mean 'tunewright.adapter.rank'?")

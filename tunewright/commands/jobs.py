@@ -3,13 +3,13 @@
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from tunewright import Client, Job, TunewrightError
 from tunewright.commands.options import AsJson, Limit
-from tunewright.commands.spec import build_spec, changes, pairs, trackers
+from tunewright.commands.spec import build_spec, changes, pairs, show_validated, upload_for
 from tunewright.display import clean, console, instant, notes, print_facts, print_json, print_table
 from tunewright.follow import follow, spoken, time_left
 
@@ -56,36 +56,17 @@ def create(
     name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
     suffix: Annotated[str | None, typer.Option(help="Ends the fine-tuned model's name.")] = None,
     metadata: Metadata = None,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the spec; make nothing.")] = False,
     idempotency_key: Key = None,
     watch: WatchIt = False,
     as_json: AsJson = False,
 ) -> None:
     """Post a job. What is left out takes the server's default; everything else a spec can say fits into --spec."""
-    given: dict[str, Any] = {
-        "base_model": model,
-        "method": method,
-        "objective": objective,
-        "dpo": {"beta": beta},
-        "init_from": init_from,
-        "validation_split": validation_split,
-        "on_bad_rows": {"action": "skip", "max_share": skip_bad_rows} if skip_bad_rows is not None else None,
-        "resources": {"labels": pairs(label) or None},
-        "integrations": trackers(wandb, mlflow, tensorboard) or None,
-        "name": name,
-        "suffix": suffix,
-        "metadata": pairs(metadata) or None,
-        "training": {
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "max_seq_len": max_seq_len,
-            "seed": seed,
-        },
-        "adapter": {"rank": rank, "alpha": alpha},
-    }
+    wanted = build_spec(spec, dataset, locals())
     with Client() as client:
-        job = client.create_job(idempotency_key=idempotency_key, **build_spec(client, spec, dataset, given))
+        if validate_only:
+            return show_validated(client, wanted, dataset, as_json)
+        job = client.create_job(idempotency_key=idempotency_key, **upload_for(client, wanted, dataset))
         show_posted(client, job, watch, as_json)
 
 
