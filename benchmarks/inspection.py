@@ -87,7 +87,7 @@ def speed(scratch: Path, num_bytes: int, repeats: int) -> dict[str, Any]:
         rates = [size / each.cpu_seconds / MB for each, _ in spent]
         bare = [size / seconds / MB for _, seconds in spent]
         report = spent[0][0].report
-        assert not report["problem_counts"], report["problem_counts"]
+        assert report["problem_counts"].keys() <= {"unused_key"}, report["problem_counts"]
         found[kind] = {
             "rows": what,
             "num_rows": report["num_examples"],

@@ -89,9 +89,12 @@ class Client:
         """Until its inspection has ended, in `ready` or `invalid`."""
         return poll(lambda: self.get_dataset(id), lambda dataset: dataset.state in ("ready", "invalid"))
 
-    def dataset_problems(self, id: str, code: str | None = None, severity: str | None = None) -> Iterator[Problem]:
-        """What its inspection found wrong, by line: of each code the first thousand. `severity` is error or warning."""
-        params = {"code": code, "severity": severity, "limit": 1000}
+    def dataset_problems(
+        self, id: str, code: str | None = None, severity: str | None = None, *, each_row: bool = False
+    ) -> Iterator[Problem]:
+        """What its inspection found wrong, of each code the first thousand: problems that say the same are one, with
+        their count; `each_row` lists each by its line. `severity` is error or warning."""
+        params = {"code": code, "severity": severity, "each_row": "true" if each_row else None, "limit": 1000}
         return map(Problem.read, self._transport.pages("datasets", id, "problems", params=params))
 
     def clean_dataset(self, id: str, *, drop_duplicates: bool = False, idempotency_key: str | None = None) -> Dataset:

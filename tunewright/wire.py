@@ -47,14 +47,16 @@ class Dataset(Answer):
 
 @dataclass(frozen=True)
 class Problem(Answer):
-    """One thing wrong with a dataset. `pointer` is a JSON pointer into the row at `line`; `severity` is error, which
-    keeps the row from being trained on, or warning."""
+    """One thing wrong with a dataset, found `count` times, first on `lines`. `pointer` is a JSON pointer into the row
+    at `line`; `severity` is error, which keeps the row from being trained on, or warning."""
 
     line: int
     pointer: str
     code: str
     severity: str
     message: str
+    count: int
+    lines: list[int]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from app.domain.place import hashes_key, rows_key
 from app.domain.problem import Finding, Problem
 from app.storage import Storage
 from worker.folders import abandoned_inspections, held, inspection_folder
-from worker.inspection.protocol import HASHES, PROBLEMS, REPORT, ROWS, Request, Task
+from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, Request, Task
 from worker.inspection_process import Gone, InspectionFailed, run
 from worker.lease import Lease
 
@@ -157,10 +157,10 @@ class One:
         report = Report.model_validate_json((self.folder / Task.inspect / REPORT).read_bytes())
         rows = self._stored(rows_key(self.dataset.project_id, self.dataset.id), ROWS)
         hashes = self._stored(hashes_key(self.dataset.project_id, self.dataset.id), HASHES)
-        return Found(report, self._problems(), rows, hashes)
+        return Found(report, self._problems(PROBLEMS), self._problems(GROUPS), rows, hashes)
 
-    def _problems(self) -> Iterator[Problem]:
-        with (self.folder / Task.inspect / PROBLEMS).open("rb") as file:
+    def _problems(self, name: str) -> Iterator[Problem]:
+        with (self.folder / Task.inspect / name).open("rb") as file:
             yield from map(Problem.model_validate_json, file)
 
     def _stored(self, key: str, name: str) -> StoredFile | None:

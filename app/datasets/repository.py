@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.db.problem_tables import DatasetProblemGroup
 from app.db.project_tables import is_being_deleted
 from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeadObject
 from app.domain.dataset import DatasetState
@@ -64,7 +65,7 @@ class DatasetRepository:
 
     def delete(self, dataset: Dataset) -> None:
         """Remove the row, its problems and the uses that name it; its stored bytes are left to the collector."""
-        for table in (DatasetUse, DatasetProblem):
+        for table in (DatasetUse, DatasetProblem, DatasetProblemGroup):
             where = (table.project_id == dataset.project_id, table.dataset_id == dataset.id)
             self.session.execute(delete(table).where(*where))
         self.session.execute(delete(Dataset).where(Dataset.project_id == dataset.project_id, Dataset.id == dataset.id))
@@ -141,24 +142,52 @@ class DatasetRepository:
         return self.update_inspecting(project_id, id, inspecting_until=None, **values)
 
     def add_problems(self, project_id: str, id: str, problems: Iterable[Problem]) -> None:
+        self._add(DatasetProblem, project_id, id, problems, exclude={"count", "lines"})
+
+    def add_problem_groups(self, project_id: str, id: str, groups: Iterable[Problem]) -> None:
+        self._add(DatasetProblemGroup, project_id, id, groups)
+
+    def _add(
+        self,
+        table: type[DatasetProblem | DatasetProblemGroup],
+        project_id: str,
+        id: str,
+        problems: Iterable[Problem],
+        exclude: set[str] | None = None,
+    ) -> None:
         owner = {"project_id": project_id, "dataset_id": id}
         numbered = iter(enumerate(problems, start=1))
         while batch := list(islice(numbered, PROBLEMS_A_STATEMENT)):
-            rows = [owner | {"number": number} | problem.model_dump(mode="json") for number, problem in batch]
-            self.session.execute(insert(DatasetProblem), rows)
+            rows = [
+                owner | {"number": number} | each.model_dump(mode="json", exclude=exclude) for number, each in batch
+            ]
+            self.session.execute(insert(table), rows)
+
+    def has_problem_groups(self, project_id: str, id: str) -> bool:
+        table = DatasetProblemGroup
+        where = (table.project_id == project_id, table.dataset_id == id)
+        return self.session.scalars(select(exists().where(*where))).one()
 
     def problems(
         self, project_id: str, id: str, wanted: ProblemFilter, limit: int, after: int
     ) -> Sequence[DatasetProblem]:
         """One more than `limit`, by line."""
-        query = select(DatasetProblem).where(
-            DatasetProblem.project_id == project_id, DatasetProblem.dataset_id == id, DatasetProblem.number > after
-        )
-        if wanted.code is not None:
-            query = query.where(DatasetProblem.code == wanted.code)
-        if wanted.severity is not None:
-            query = query.where(DatasetProblem.severity == wanted.severity)
-        return self.session.scalars(query.order_by(DatasetProblem.number).limit(limit + 1)).all()
+        return self.session.scalars(_problems(DatasetProblem, project_id, id, wanted, limit, after)).all()
+
+    def problem_groups(
+        self, project_id: str, id: str, wanted: ProblemFilter, limit: int, after: int
+    ) -> Sequence[DatasetProblemGroup]:
+        """One more than `limit`, in their order."""
+        return self.session.scalars(_problems(DatasetProblemGroup, project_id, id, wanted, limit, after)).all()
+
+
+def _problems(table: Any, project_id: str, id: str, wanted: ProblemFilter, limit: int, after: int) -> Any:
+    query = select(table).where(table.project_id == project_id, table.dataset_id == id, table.number > after)
+    if wanted.code is not None:
+        query = query.where(table.code == wanted.code)
+    if wanted.severity is not None:
+        query = query.where(table.severity == wanted.severity)
+    return query.order_by(table.number).limit(limit + 1)
 
 
 def _lease_end(seconds: float) -> Any:

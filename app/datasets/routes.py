@@ -164,13 +164,19 @@ def list_problems(
     session: SessionDep,
     code: Annotated[str | None, Query(max_length=100, description="Only problems with this code.")] = None,
     severity: Annotated[Severity | None, Query(description="Only errors, or only warnings.")] = None,
+    each_row: Annotated[
+        bool, Query(description="List each by its line, instead of those that say the same as one.")
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=MAX_PROBLEMS, description="Items a page.")] = 100,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> ProblemPage:
-    """Everything that the inspection found wrong, by line. The first thousand of each code are kept, all counted."""
+    """Everything that the inspection found wrong. Problems that say the same are one, with their `count` and the first
+    `lines`: errors before warnings, and the most frequent first. `each_row` lists them one by one, by line. The first
+    thousand of each code are kept, all counted."""
     after = NumberCursor.decode(cursor).number if cursor else 0
     dataset = DatasetService(session).get(caller.project_id, id)
-    found = DatasetService(session).problems(dataset, ProblemFilter(code, severity), limit, after)
+    wanted = ProblemFilter(code, severity)
+    found = DatasetService(session).problems(dataset, wanted, limit, after, each_row=each_row)
     more = NumberCursor(found[limit - 1].number).encode() if len(found) > limit else None
     counts = DatasetOut.of(dataset).problem_counts
     return ProblemPage(items=[ProblemOut.of(each) for each in found[:limit]], problem_counts=counts, next_cursor=more)

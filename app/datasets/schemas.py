@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from app.db.problem_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem
 from app.domain.dataset import DatasetState, Problem, Report, Statistics
 from app.domain.problem import Severity
@@ -16,6 +17,8 @@ PROBLEM: dict[str, Any] = {
     "code": "nothing_to_learn",
     "severity": "error",
     "message": "No assistant turn with content and weight 1; add one.",
+    "count": 3,
+    "lines": [17, 20, 21],
 }
 EXAMPLE: dict[str, Any] = {
     "id": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
@@ -26,15 +29,15 @@ EXAMPLE: dict[str, Any] = {
     "format": "messages",
     "format_reason": "Line 1 has the keys messages.",
     "num_examples": 312,
-    "num_bad_rows": 1,
+    "num_bad_rows": 3,
     "problems": [PROBLEM],
-    "problem_counts": {"nothing_to_learn": 1, "same_role_twice": 4},
+    "problem_counts": {"nothing_to_learn": 3, "same_role_twice": 4},
     "statistics": {
         "container": "jsonl",
         "compression": "none",
         "container_reason": "The name ends in .jsonl, and the first line is a JSON object.",
         "num_blank_lines": 0,
-        "num_empty_rows": 1,
+        "num_empty_rows": 3,
         "num_long_rows": 0,
         "columns": {"messages": 312, "id": 312},
         "has_more_columns": False,
@@ -72,7 +75,8 @@ class DatasetOut(BaseModel):
     num_bad_rows: int | None
     """Rows with an error; null before the inspection."""
     problems: list[Problem]
-    """The first ten things wrong with it, errors before warnings; `/datasets/{id}/problems` has them all."""
+    """The first ten things wrong with it, those that say the same as one: errors before warnings, and the most frequent
+    first. `/datasets/{id}/problems` has them all."""
     problem_counts: dict[str, int]
     """How many things are wrong with it, by code; at most a hundred of one row are counted."""
     statistics: Statistics | None
@@ -118,10 +122,16 @@ class ProblemOut(BaseModel):
     severity: Severity
     message: str
     """What was found, and what to write instead."""
+    count: int
+    """How often it was found; 1 where each row is told."""
+    lines: list[int]
+    """The first ten lines that it was found on; `line` is the first of them."""
 
     @classmethod
-    def of(cls, problem: DatasetProblem) -> "ProblemOut":
+    def of(cls, problem: DatasetProblem | DatasetProblemGroup) -> "ProblemOut":
         return cls(
+            count=1 if isinstance(problem, DatasetProblem) else problem.count,
+            lines=[problem.line] if isinstance(problem, DatasetProblem) else problem.lines,
             line=problem.line,
             pointer=problem.pointer,
             code=problem.code,
@@ -131,7 +141,7 @@ class ProblemOut(BaseModel):
 
 
 class ProblemPage(BaseModel):
-    """Problems by line; of each code the first thousand are kept."""
+    """Problems, those that say the same as one, or each by line; of each code the first thousand are kept."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

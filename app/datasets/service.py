@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.datasets.repository import DatasetRepository, ProblemFilter
+from app.db.problem_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem, DatasetUse
 from app.domain.artifact import StoredFile
 from app.domain.dataset import DatasetState, Report, failed_report
@@ -123,9 +124,14 @@ class DatasetService:
     ) -> Sequence[Dataset]:
         return self.datasets.list(project_id, limit, after, states)
 
-    def problems(self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int) -> Sequence[DatasetProblem]:
-        """What the inspection found and kept, by line; one more than `limit`."""
-        return self.datasets.problems(dataset.project_id, dataset.id, wanted, limit, after)
+    def problems(
+        self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int, *, each_row: bool
+    ) -> Sequence[DatasetProblem | DatasetProblemGroup]:
+        """What the inspection found and kept: those that say the same as one, or each by line."""
+        where = (dataset.project_id, dataset.id)
+        if each_row or not self.datasets.has_problem_groups(*where):  # an earlier version inspected it
+            return self.datasets.problems(*where, wanted, limit, after)
+        return self.datasets.problem_groups(*where, wanted, limit, after)
 
     def clean(self, project_id: str, id: str, *, drop_duplicates: bool) -> Dataset:
         """Enter a dataset that a light worker is to make of the good rows of another."""
@@ -232,6 +238,7 @@ class DatasetService:
         )
         if concluded:
             self.datasets.add_problems(dataset.project_id, dataset.id, found.problems)
+            self.datasets.add_problem_groups(dataset.project_id, dataset.id, found.groups)
             ring(self.session, dataset.project_id, "training")
         else:
             self.datasets.bury(dataset.project_id, [file.key for file in (rows, hashes) if file is not None])
@@ -243,6 +250,8 @@ class Found(NamedTuple):
     report: Report
     problems: Iterable[Problem]
     """All that are kept, by line."""
+    groups: Iterable[Problem]
+    """The same, those that say the same as one."""
     rows: StoredFile | None
     """The rows as JSON Lines; None where the upload itself is that."""
     hashes: StoredFile | None
@@ -252,7 +261,7 @@ class Found(NamedTuple):
     def failed(cls, finding: Finding, format: RecordFormat | None) -> "Found":
         """The file was not read at all."""
         report = failed_report(finding, format)
-        return cls(report, report.problems, None, None)
+        return cls(report, report.problems, report.problems, None, None)
 
 
 class Unusable(NamedTuple):

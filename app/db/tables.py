@@ -15,6 +15,7 @@ from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
 from app.db.model_tables import BaseModel as BaseModel
 from app.db.model_tables import ModelPermission as ModelPermission
+from app.db.problem_tables import DatasetProblemGroup as DatasetProblemGroup
 from app.db.project_tables import ProjectDeletion as ProjectDeletion
 from app.db.study_tables import DatasetStudy as DatasetStudy
 from app.db.upload_tables import Upload as Upload

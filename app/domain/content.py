@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from app.domain.problem import Finding, brief, kind_of
+from app.domain.problem import Finding, brief, kind_of, pointer_to
+from app.domain.suggestion import meant_by
 
 BETWEEN_PARTS: Final = "\n"
 """As vLLM and llama.cpp join the parts of a message for a template that takes a text."""
@@ -52,6 +53,18 @@ def check_content(turn: Turn, at: str) -> Iterator[Finding]:
         yield _unsupported("audio_part_unsupported", "audio", f"{at}/audio")
 
 
+def check_keys(value: Turn, known: frozenset[str], at: str) -> Iterator[Finding]:
+    """Those that nobody reads, null apart: it says nothing."""
+    for key in sorted(key for key in value.keys() - known if value[key] is not None):
+        yield unused_key(key, known, at)
+
+
+def unused_key(key: str, known: frozenset[str], at: str = "") -> Finding:
+    meant = meant_by(key, known)
+    advice = f"did you mean {brief(meant)}?" if meant else "leave it out, if nothing in it is to be learned."
+    return Finding(at + pointer_to(key), "unused_key", f"The key {brief(key)} is not read; {advice}")
+
+
 def _check_parts(parts: list[Any], at: str) -> Iterator[Finding]:
     if not parts:
         yield Finding(at, "wrong_type", "content is an empty list; write a string, or parts of the type text.")
@@ -66,6 +79,8 @@ def _check_parts(parts: list[Any], at: str) -> Iterator[Finding]:
             key = TEXTS[type]
             message = f"{key} is a JSON {kind_of(part.get(key))}; write a string."
             yield Finding(f"{at}/{index}/{key}", "wrong_type", message)
+        else:
+            yield from check_keys(part, frozenset({"type", TEXTS[type]}), f"{at}/{index}")
 
 
 def _text_in(part: object) -> str | None:

@@ -99,7 +99,7 @@ class Report(Part):
     num_bad_rows: int = 0
     """Rows with an error."""
     problems: list[Problem]
-    """The first ten things wrong with it, errors before warnings."""
+    """The first ten things wrong with it, those that say the same as one; errors before warnings, the most first."""
     problem_counts: dict[str, int]
     """How many things are wrong, by code; at most a hundred of one row are counted."""
     statistics: Statistics = Statistics()

@@ -49,7 +49,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "windows_lines": (W, "The first line ends with a carriage return, which is not read as text; told once a file."),
     "text_lines_are_rows": (W, "The file is plain text, and each line of it is a row; told once a file."),
     "byte_order_mark": (W, "A line begins with a byte order mark, which is not read as text."),
-    "unknown_key": (W, "A turn has a key that training does not read."),
+    "unused_key": (W, "A row, or a turn, has a key that training does not read; told once a key, with its count."),
     "empty_content": (W, "A turn by a user, an assistant or a tool says nothing."),
     "assistant_first": (W, "A conversation begins with the assistant."),
     "same_role_twice": (W, "Two users or two assistants in a row."),
@@ -62,6 +62,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
 }
 """Each code, how bad it is, and what it means. `docs/datasets.md` shows this table. What keeps a container from being
 read has codes of its own, `app.domain.container.CONTAINER_CODES`, each an error."""
+
+
+ONCE_A_FILE: Final = frozenset({"unused_key"})
+"""Codes of which the same is told once, and counted."""
 
 
 def severity_of(code: str) -> Severity:
@@ -95,17 +99,21 @@ class Finding(NamedTuple):
 class Problem(BaseModel):
     """One thing wrong: where (line from 1, JSON pointer), a stable code, and what to write instead."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     line: int
     pointer: str
     code: str
     severity: Severity = Severity.error
     message: str
+    count: int = 1
+    """How often it was found: problems that say the same are one."""
+    lines: list[int] = []
+    """The first ten lines that it was found on."""
 
     @classmethod
     def of(cls, line: int, finding: Finding) -> "Problem":
-        return cls(line=line, severity=finding.severity, **finding._asdict())
+        return cls(line=line, severity=finding.severity, lines=[line], **finding._asdict())
 
 
 def pointer_to(*parts: str | int) -> str:

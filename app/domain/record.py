@@ -38,6 +38,13 @@ KEYS: Final[dict[RecordFormat, tuple[frozenset[str], ...]]] = {
 }
 """Keys that a record must have to be of a format, one set or the other; the first format that fits is the one."""
 
+READ_TOO: Final[dict[RecordFormat, frozenset[str]]] = {
+    RecordFormat.messages: frozenset({"tools", "functions"}),
+    RecordFormat.sharegpt: frozenset({"tools"}),
+    RecordFormat.alpaca: frozenset({"input", "system", "history"}),
+}
+"""Keys that rows of a format may have too, which are read or refused."""
+
 MAX_LINE_BYTES: Final = 8 * 2**20
 """Some two million tokens; parsed, a hostile line of this length takes 250 MB."""
 MAX_DEPTH: Final = 100
@@ -102,6 +109,12 @@ def fits(record: Record, format: RecordFormat) -> bool:
 def keys_of(record: Record, format: RecordFormat) -> list[str]:
     """The keys by which the record is of the format that it fits."""
     return sorted(next(keys for keys in KEYS[format] if keys <= record.keys()))
+
+
+def unused_keys(record: Record, format: RecordFormat) -> list[str]:
+    """Of a record that fits the format, the keys that training does not read."""
+    used = next(keys for keys in KEYS[format] if keys <= record.keys()) | READ_TOO.get(format, frozenset())
+    return [key for key in record if key not in used]
 
 
 class _Pairs:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from app.domain.content import check_content, text_of
+from app.domain.content import check_content, check_keys, text_of
 from app.domain.problem import Finding, brief, kind_of, pointer_to
 from app.domain.record import Record, RecordFormat
 
@@ -22,10 +22,12 @@ SHAREGPT_ROLES: Final = {
 }
 TURN_KEYS: Final = frozenset(
     {"role", "content", "weight", "name", "tool_calls", "tool_call_id", "reasoning_content", "refusal"}
+    | {"audio", "function_call"}  # which are refused
 )
-REFUSED_KEYS: Final = frozenset({"audio", "function_call"})
-"""Those of a turn that have codes of their own."""
+OF_ANSWERS: Final = frozenset({"weight", "refusal", "reasoning_content"})
+"""Keys that are read of an assistant's turn alone."""
 SAID_KEYS: Final = frozenset({"from", "value", "weight"})
+INPUT_KEYS: Final = frozenset({"messages", "tools"})
 SPEAKING: Final = ("user", "assistant", "tool")
 Turn = tuple[int, str, Record]
 """A turn's place, its role by ROLES, and itself."""
@@ -146,10 +148,10 @@ def _check_message(message: Record, at: str) -> Iterator[Finding]:
     if not calls and role in SPEAKING and text is not None and not text.strip():
         yield Finding(f"{at}/content", "empty_content", f"The {role} says nothing; write something or drop the turn.")
     yield from _check_calls(calls, at)
-    for key in ("name", "tool_call_id"):
+    for key in ("name", "tool_call_id", *(["reasoning_content"] if role == "assistant" else [])):
         if not isinstance(message.get(key), str | None):
             yield Finding(f"{at}/{key}", "wrong_type", f"{key} is a JSON {kind_of(message[key])}; write a string.")
-    yield from _check_keys(message, TURN_KEYS, at)
+    yield from check_keys(message, TURN_KEYS if role == "assistant" else TURN_KEYS - OF_ANSWERS, at)
 
 
 def weight_of(turn: Record) -> Any:
@@ -162,12 +164,6 @@ def _check_weight(turn: Record, at: str) -> Iterator[Finding]:
     weight = weight_of(turn)
     if type(weight) is not int or weight not in (0, 1):
         yield Finding(f"{at}/weight", "bad_weight", f"weight is {brief(weight)}; write 0 or 1.")
-
-
-def _check_keys(turn: Record, known: frozenset[str], at: str) -> Iterator[Finding]:
-    for key in sorted(turn.keys() - known - REFUSED_KEYS):
-        message = f"A turn's {brief(key)} is not read; leave it out, or correct it to one of {sorted(known)}."
-        yield Finding(at + pointer_to(key), "unknown_key", message)
 
 
 def _check_calls(calls: object, at: str) -> Iterator[Finding]:
@@ -264,7 +260,8 @@ def _check_said(turn: Record, at: str) -> Iterator[Finding]:
         yield Finding(f"{at}/value", "wrong_type", what)
     elif SHAREGPT_ROLES[by] in SPEAKING and not turn["value"].strip():
         yield Finding(f"{at}/value", "empty_content", f"{by} says nothing; write something or drop the turn.")
-    yield from _check_keys(turn, SAID_KEYS, at)
+    is_answer = SHAREGPT_ROLES[by] == "assistant"
+    yield from check_keys(turn, SAID_KEYS if is_answer else SAID_KEYS - OF_ANSWERS, at)
 
 
 def calls_in(value: str) -> list[Record]:
@@ -289,6 +286,7 @@ def _check_preference(record: Record) -> Iterator[Finding]:
     messages = record[asked]
     if isinstance(record[asked], dict):
         yield from _check_tools(record[asked])
+        yield from check_keys(record[asked], INPUT_KEYS, "/input")
         messages, at = messages.get("messages"), (asked, "messages")
     if by_openai or not isinstance(record[asked], str):
         yield from check_conversation(messages, *at, learned=False)

@@ -125,5 +125,6 @@ def _details(id: str, counts: dict[str, int] | None, first: dict[str, Any] | Non
     said = ""
     if first:
         place = f"Line {first['line']}" + (f", {first['pointer']}" if first["pointer"] else "")
-        said = f" {place}: {first['message']}"
+        times = f" ({first['count']:,} times)" if first.get("count", 1) > 1 else ""
+        said = f" {place}{times}: {first['message']}"
     return f"{sum(errors.values()):,} errors: {listed}.{said} GET /datasets/{id}/problems lists them all."

@@ -52,6 +52,8 @@ class Inspected(NamedTuple):
     report: Report
     problems: list[Problem]
     hashes: bytes
+    groups: list[Problem]
+    """Those that say the same as one."""
     rows: bytes
     """As they are kept where the file itself is no JSON Lines."""
 
@@ -172,7 +174,8 @@ def inspect(
     hashes = folder / "hashes"
     inspection.conclude(hashes)
     problems = inspection.problems.in_order()
-    return Inspected(inspection.report(rows), problems, hashes.read_bytes(), kept.getvalue())
+    groups = inspection.problems.grouped()
+    return Inspected(inspection.report(rows), problems, hashes.read_bytes(), groups, kept.getvalue())
 
 
 def check_file(seed: int, folder: Path) -> Report:
@@ -212,6 +215,8 @@ def check_report(found: Inspected) -> None:
         <= CODES.keys() | CONTAINER_CODES.keys()
     )
     assert all(problem.line >= 1 and problem.message for problem in found.problems)
+    assert sum(group.count for group in found.groups) <= sum(report.problem_counts.values())
+    assert all(group.lines[0] == group.line and len(group.lines) <= min(group.count, 10) for group in found.groups)
     errors = {problem.line for problem in found.problems if problem.severity == "error"}
     assert report.valid == (not errors)
 

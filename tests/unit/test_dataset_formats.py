@@ -52,7 +52,7 @@ GOOD: list[tuple[RecordFormat, dict[str, Any]]] = [
         RecordFormat.messages,
         {"messages": [user(), assistant(None, tool_calls=[CALL]), tool(), assistant("It is 4.")], "tools": [TOOL]},
     ),
-    (RecordFormat.messages, {"messages": [user(), assistant(name=None)], "text": "also here", "id": 7}),
+    (RecordFormat.messages, {"messages": [user(), assistant(name=None)], "tools": None}),
     (RecordFormat.prompt_completion, {"prompt": "", "completion": "4"}),
     (RecordFormat.alpaca, {"instruction": "add", "input": "2 2", "output": "4"}),
     (RecordFormat.alpaca, {"instruction": "add", "output": "4", "system": None, "history": [["a", "b"]]}),
@@ -163,8 +163,9 @@ def test_one_format_a_file() -> None:
 
 def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
     report = inspect(line({"text": ""}) for _ in range(1234))
-    assert len(report.problems) == SHOWN_PROBLEMS
+    assert [(each.count, len(each.lines)) for each in report.problems] == [(1234, 10)]
     assert report.problem_counts == {"nothing_to_learn": 1234}
+    assert len(inspect(line({"messages": [{"role": f"r{n}"}]}) for n in range(99)).problems) == SHOWN_PROBLEMS
     assert report.num_bad_rows == report.statistics.num_empty_rows == 1234
     assert not report.valid
 

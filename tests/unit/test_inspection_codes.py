@@ -43,8 +43,14 @@ ROWS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     (talk(USER, ASKED, TOOL | {"tool_call_id": "c2"}, ANSWER), [("/messages/1/tool_calls", "unanswered_tool_call")]),
     (talk(USER, TWICE, TOOL, ANSWER), [("/messages/1/tool_calls", "unanswered_tool_call")]),
     (talk(USER, ANSWER | {"weight": 2}), [("/messages", "nothing_to_learn"), ("/messages/1/weight", "bad_weight")]),
-    (talk(USER | {"contents": 1}, ANSWER), [("/messages/0/contents", "unknown_key")]),
-    (talk(USER | {"a/b~": 1}, ANSWER), [("/messages/0/a~1b~0", "unknown_key")]),
+    (talk(USER | {"contents": 1}, ANSWER), [("/messages/0/contents", "unused_key")]),
+    (talk(USER | {"a/b~": 1}, ANSWER), [("/messages/0/a~1b~0", "unused_key")]),
+    (talk(USER | {"weight": 1}, ANSWER), [("/messages/0/weight", "unused_key")]),
+    (talk(USER | {"annotations": None}, ANSWER | {"audio": None, "function_call": None, "refusal": None}), []),
+    (talk(USER | {"content": [PART | {"cache": 1}]}, ANSWER), [("/messages/0/content/0/cache", "unused_key")]),
+    (talk(USER, ANSWER, prompt="x"), [("/prompt", "unused_key")]),
+    ({"prompt": "a", "completion": "b", "a/b": None}, [("/a~1b", "unused_key")]),
+    (PAIR | {"input": "more"}, [("/input", "unused_key")]),
     (
         talk({"role": "User", "content": "hi"}, ANSWER),
         [("/messages/0/role", "unknown_role"), ("/messages/1", "assistant_first")],
@@ -210,7 +216,7 @@ def test_what_is_wrong_with_a_line(raw: bytes, pointer: str, code: str) -> None:
 def test_a_file_of_two_formats_is_one_of_the_first() -> None:
     report = inspect([line({"text": "a"}), line(PAIR), line({"text": "b", "id": 1})])
     assert (report.format, report.format_reason) == (RecordFormat.text, "Line 1 has the keys text.")
-    assert [(each.line, each.code) for each in report.problems] == [(2, "mixed_formats")]
+    assert [(each.line, each.code) for each in report.problems] == [(2, "mixed_formats"), (3, "unused_key")]
 
 
 def test_a_format_that_is_named_is_the_measure() -> None:
@@ -222,11 +228,17 @@ def test_a_format_that_is_named_is_the_measure() -> None:
     ]
     report = inspect(map(line, rows), RecordFormat.text)
     assert (report.format, report.format_reason) == (RecordFormat.text, "It was named at the upload.")
-    assert [(each.line, each.code) for each in report.problems] == [(3, "missing_key"), (4, "missing_key")]
+    missing, *unused = report.problems
+    assert (missing.code, missing.count, missing.lines) == ("missing_key", 2, [3, 4])
+    assert [(each.line, each.pointer) for each in unused] == [(1, "/prompt"), (1, "/completion")]
     assert "lacks text" in report.problems[0].message
     found = inspect(map(line, rows))
     assert found.format is RecordFormat.prompt_completion
-    assert [(each.line, each.code) for each in found.problems] == [(2, "mixed_formats"), (4, "unknown_format")]
+    assert [(each.line, each.code) for each in found.problems] == [
+        (2, "mixed_formats"),
+        (4, "unknown_format"),
+        (1, "unused_key"),
+    ]
 
 
 def test_rows_that_are_the_same_are_warned_of() -> None:
@@ -234,7 +246,10 @@ def test_rows_that_are_the_same_are_warned_of() -> None:
     found = inspect_lines(map(line, rows))
     assert found.report.valid
     assert found.report.statistics.duplicates.model_dump() == {"exact": 1, "normalised": 2}
-    shown = {(each.line, each.code, re.findall(r"line (\d+)", each.message)[0]) for each in found.problems}
+    [unused] = [each for each in found.problems if each.code == "unused_key"]
+    assert (unused.line, unused.pointer) == (3, "/id")
+    same = [each for each in found.problems if each is not unused]
+    shown = {(each.line, each.code, re.findall(r"line (\d+)", each.message)[0]) for each in same}
     assert {(line, code) for line, code, _ in shown} <= {
         (2, "near_duplicate_row"),
         (3, "duplicate_row"),
@@ -259,6 +274,49 @@ def test_windows_lines_and_a_mark_are_told_and_no_fault() -> None:
     report, problems, _ = inspect_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n\r\n{"text": "c"}')
     assert {(each.line, each.code) for each in problems} == {(1, "byte_order_mark"), (1, "windows_lines")}
     assert (report.num_examples, report.statistics.num_blank_lines, report.valid) == (3, 1, True)
+
+
+def test_a_key_that_is_not_read_is_told_once_with_its_count() -> None:
+    """Rows of which all but the first are cleared in a batch, and rows that are looked at one by one."""
+    plain = [{"text": f"row {number}", "id": number, "source": "desk"} for number in range(50)]
+    noted = [talk(USER | {"content": f"{n}", "note": "x"}, ANSWER | {"contents": 1}, id=n) for n in range(1, 50)]
+    found = inspect_lines(map(line, [{"text": "first"}, *plain])).report
+    assert [(each.pointer, each.count, each.line) for each in found.problems] == [("/id", 50, 2), ("/source", 50, 2)]
+    assert found.problem_counts == {"unused_key": 100}
+    inspected = inspect_lines(map(line, noted))
+    assert [(each.pointer, each.count, each.lines) for each in inspected.report.problems] == [
+        ("/messages/0/note", 49, [*range(1, 11)]),
+        ("/messages/1/contents", 49, [*range(1, 11)]),
+        ("/id", 49, [1]),
+    ]
+    assert len(inspected.problems) == 3, "each row adds no more to the list by line"
+    assert "did you mean 'content'?" in inspected.report.problems[1].message
+
+
+def test_what_is_wrong_with_every_row_comes_once_and_first() -> None:
+    rows = [{"prompt": f"{number}"} for number in range(10_000)]
+    rows[6] = {"prompt": "x", "completion": ""}
+    found = inspect_lines(map(line, rows), RecordFormat.prompt_completion)
+    first, second = found.report.problems
+    assert (first.code, first.count, first.line, first.lines) == (
+        "missing_key",
+        9999,
+        1,
+        [1, 2, 3, 4, 5, 6, 8, 9, 10, 11],
+    )
+    assert (second.code, second.count, second.lines) == ("nothing_to_learn", 1, [7])
+    assert [each.line for each in found.problems][:8] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert len(found.problems) == 1001
+
+
+def test_errors_come_before_warnings_however_many() -> None:
+    rows = [*({"text": "the same", "id": number} for number in range(30)), {"text": ""}]
+    problems = inspect(map(line, rows)).problems
+    assert [(each.code, each.count) for each in problems] == [
+        ("nothing_to_learn", 1),
+        ("unused_key", 30),
+        ("duplicate_row", 29),
+    ]
 
 
 def test_that_each_line_is_a_row_is_told(tmp_path: Path) -> None:

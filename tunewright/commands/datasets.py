@@ -2,7 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -15,6 +15,7 @@ from tunewright.display import console, instant, notes, print_facts, print_json,
 app = typer.Typer(no_args_is_help=True, help="Uploaded training data.")
 Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="ID")]
 SHOWN_PROBLEMS = 10
+SHOWN_LINES = 3
 
 
 @app.command()
@@ -100,16 +101,20 @@ def problems(
     id: Id,
     code: Annotated[str | None, typer.Option(metavar="CODE", help="Only those with this code.")] = None,
     severity: Annotated[str | None, typer.Option(metavar="SEVERITY", help="Only error, or only warning.")] = None,
+    each_row: Annotated[
+        bool, typer.Option("--each-row", help="List each by its line, instead of those that say the same as one.")
+    ] = False,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List everything that is wrong with a dataset, by line."""
+    """List everything that is wrong with a dataset; what is wrong with many rows comes once, with its count, first."""
     with Client() as client:
-        found = list(islice(client.dataset_problems(id, code, severity), limit))
+        found = list(islice(client.dataset_problems(id, code, severity, each_row=each_row), limit))
     if as_json:
         return print_json([problem.raw for problem in found])
     columns = {
-        "line": lambda p: f"{p.line:,}",
+        "times": lambda p: f"{p.count:,}",
+        "lines": lambda p: lines_of(p.count, p.lines),
         "severity": lambda p: p.severity,
         "code": lambda p: p.code,
         "at": lambda p: p.pointer,
@@ -140,14 +145,23 @@ def delete(id: Id) -> None:
     console.print(f"Deleted {id}")
 
 
+def told(problem: dict[str, Any]) -> str:
+    place = f"line {problem['line']:,}{problem['pointer']}"
+    where = place if problem["count"] == 1 else f"{problem['count']:,} times, first on {place}"
+    return f"{where}: {problem['message']}"
+
+
+def lines_of(count: int, lines: list[int]) -> str:
+    shown = ", ".join(map(str, lines[:SHOWN_LINES]))
+    return f"{shown}, …" if count > len(lines) or len(lines) > SHOWN_LINES else shown
+
+
 def show_dataset(dataset: Dataset, as_json: bool) -> None:
     if as_json:
         return print_json(dataset.raw)
-    problems = [
-        f"line {problem['line']}{problem['pointer']}: {problem['message']}"
-        for problem in dataset.problems[:SHOWN_PROBLEMS]
-    ]
-    more = sum(dataset.problem_counts.values()) - len(problems)
+    shown = dataset.problems[:SHOWN_PROBLEMS]
+    problems = [told(problem) for problem in shown]
+    more = sum(dataset.problem_counts.values()) - sum(problem["count"] for problem in shown)
     if more > 0:
         problems.append(f"and {more:,} more: tunewright datasets problems {dataset.id}")
     statistics = dataset.statistics or {}

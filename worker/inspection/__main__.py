@@ -14,6 +14,7 @@ from worker.inspection.inspect import Inspection, Kept
 from worker.inspection.protocol import (
     DISK_FULL,
     FILE_TOO_LARGE,
+    GROUPS,
     HASHES,
     OUT_OF_MEMORY,
     PROBLEMS,
@@ -65,8 +66,9 @@ def inspect(request: Request, source: BinaryIO) -> None:
             inspection.read(rows.blocks)
     inspection.note_file(rows, odd_filename=request.odd_filename)
     inspection.conclude(Path(HASHES))
-    with Path(PROBLEMS).open("w", encoding="utf-8") as problems:
-        problems.writelines(problem.model_dump_json() + "\n" for problem in inspection.problems.in_order())
+    for name, found in ((PROBLEMS, inspection.problems.in_order()), (GROUPS, inspection.problems.grouped())):
+        with Path(name).open("w", encoding="utf-8") as file:
+            file.writelines(problem.model_dump_json() + "\n" for problem in found)
     Path(REPORT).write_text(inspection.report(rows).model_dump_json(), encoding="utf-8")
 
 

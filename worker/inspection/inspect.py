@@ -80,6 +80,8 @@ class Inspection:
                 no_rows = Finding("", "no_rows", "The file has no rows; write one JSON object a line.")
                 self.problems.note(max(self._num_lines, 1), no_rows)
             self._was_read_whole = self._num_rows > 0
+        for unused in self._tally.unused():
+            self.problems.note(unused.lines[0], unused.finding, unused.count)
 
     def note_file(self, rows: Rows, *, odd_filename: bool) -> None:
         """What is to be said of the file as a whole."""
@@ -91,8 +93,16 @@ class Inspection:
     def conclude(self, hash_path: Path) -> None:
         """Write the sorted file of hashes, and note which rows it shows to be the same."""
         self._hashes.write(hash_path)
-        exact = Chosen("duplicate_row", "The row's texts are those of line {}; leave one of them out.")
-        near = Chosen("near_duplicate_row", "Capitals and white space apart, the row's texts are those of line {}.")
+        exact = Chosen(
+            "duplicate_row",
+            "The row's texts are those of line {}; leave one of them out.",
+            "The rows' texts are those of earlier rows; leave them out.",
+        )
+        near = Chosen(
+            "near_duplicate_row",
+            "Capitals and white space apart, the row's texts are those of line {}.",
+            "Capitals and white space apart, the rows' texts are those of earlier rows.",
+        )
         for same in duplicates(hash_path):
             exact.add(same.exact, same.exact_of)
             near.add(np.maximum(same.near, same.near_of), np.minimum(same.near, same.near_of))
@@ -172,7 +182,7 @@ class Inspection:
             self._format = close.format
             self._reason = f"Line {number} has the keys {' and '.join(keys_of(close.record, close.format))}."
             self._screen = Screen(close.format)
-        self._tally.add_close(close)
+        self._tally.add_close(number, close, self._format)
         if close.texts is not None and close.record is not None and self._screen is not None:
             self._screen.learn(close.record)
         return close

@@ -1,8 +1,9 @@
 """What the inspecting process is told, and what it leaves: files in the folder it works in.
 
 Its stdin is one line, a `Request`, and then the file itself to its end. It ends with 0 once all its files are written,
-and with another code where it could not: `REPORT`, `PROBLEMS` (a Problem a line) and `HASHES`; or, where it was to
-clean, `ROWS` alone. `ROWS` is there too where the file is no JSON Lines itself. What it prints is for the log.
+and with another code where it could not: `REPORT`, `PROBLEMS` and `GROUPS` (a Problem a line) and `HASHES`; or, where
+it was to clean, `ROWS` alone. `ROWS` is there too where the file is no JSON Lines itself. What it prints is for the
+log.
 """
 
 import errno
@@ -15,6 +16,7 @@ from app.domain.record import RecordFormat
 
 REPORT: Final = "report.json"
 PROBLEMS: Final = "problems.jsonl"
+GROUPS: Final = "problem_groups.jsonl"
 HASHES: Final = "rows.hashes"
 ROWS: Final = "rows.jsonl"
 

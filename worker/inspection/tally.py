@@ -1,15 +1,17 @@
 """What an inspection counts, bounded whatever the file holds."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.content import unused_key
 from app.domain.dataset import SHOWN_PROBLEMS, Bin
-from app.domain.problem import UNSTORABLE, Finding, Problem
+from app.domain.problem import ONCE_A_FILE, UNSTORABLE, Finding, Problem
+from app.domain.record import KEYS, READ_TOO, RecordFormat, unused_keys
 from app.domain.record_check import SHAREGPT_ROLES
 from worker.inspection.close import Close
 from worker.inspection.plain import PART, Shape
@@ -20,39 +22,75 @@ MAX_KEPT: Final = 1000
 MAX_COLUMNS: Final = 64
 MAX_NAME_CHARS: Final = 100
 MAX_SHAPES: Final = 2**12
+NAMED_LINES: Final = 10
+"""Of findings that say the same."""
 SMALL: Final = 16
 """Turns that have a bin of their own."""
+
+
+class Equal:
+    """Findings that say the same."""
+
+    __slots__ = ("count", "finding", "lines")
+
+    def __init__(self, finding: Finding) -> None:
+        self.finding, self.count, self.lines = finding, 0, list[int]()
+
+    def add(self, line: int, count: int = 1) -> None:
+        self.count += count
+        if len(self.lines) < NAMED_LINES and self.lines[-1:] != [line]:
+            self.lines.append(line)
+
+    def problem(self) -> Problem:
+        return Problem.of(self.lines[0], self.finding).model_copy(update={"count": self.count, "lines": self.lines})
 
 
 class Problems:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._kept: dict[str, list[Problem]] = {}
+        self._equal: dict[str, dict[str, Equal]] = {}
+        """By code and message."""
 
-    def note(self, line: int, finding: Finding) -> None:
-        self.counts[finding.code] += 1
+    def note(self, line: int, finding: Finding, count: int = 1) -> None:
+        self.counts[finding.code] += count
+        equal = self._equal.setdefault(finding.code, {})
+        same = equal.get(finding.message)
         kept = self._kept.setdefault(finding.code, [])
-        if len(kept) < MAX_KEPT:
+        if len(kept) < MAX_KEPT and (same is None or finding.code not in ONCE_A_FILE):
             kept.append(Problem.of(line, finding))
+        if same is None and len(equal) < MAX_KEPT:
+            same = equal[finding.message] = Equal(finding)
+        if same is not None:
+            same.add(line, count)
 
     def note_chosen(self, chosen: "Chosen") -> None:
         if chosen.count:
             self.counts[chosen.code] += chosen.count
             self._kept[chosen.code] = chosen.problems()
+            equal = self._equal[chosen.code] = {"": Equal(chosen.finding())}
+            for problem in reversed(self._kept[chosen.code][:NAMED_LINES]):
+                equal[""].lines.insert(0, problem.line)
+            equal[""].count = chosen.count
 
     def in_order(self) -> list[Problem]:
         return sorted((problem for kept in self._kept.values() for problem in kept), key=lambda each: each.line)
 
+    def grouped(self) -> list[Problem]:
+        """Those that say the same as one; errors first, which keep the file from being used, and then the most."""
+        found = [each.problem() for equal in self._equal.values() for each in equal.values()]
+        return sorted(found, key=lambda each: (each.severity, -each.count, each.line))
+
     def shown(self) -> list[Problem]:
-        """Errors first: they are what keeps the file from being used."""
-        return sorted(self.in_order(), key=lambda each: each.severity)[:SHOWN_PROBLEMS]
+        return self.grouped()[:SHOWN_PROBLEMS]
 
 
 class Chosen:
-    """Rows that are like others, which come in no order: all are counted, and the first lines are kept."""
+    """Rows that are like others, which come in no order: all are counted, and the first lines are kept. `message` tells
+    one of them, `together` several."""
 
-    def __init__(self, code: str, message: str) -> None:
-        self.code, self._message = code, message
+    def __init__(self, code: str, message: str, together: str) -> None:
+        self.code, self._message, self._together = code, message, together
         self.count = 0
         self._kept = np.empty((0, 2), np.uint64)
 
@@ -60,6 +98,9 @@ class Chosen:
         self.count += len(lines)
         kept = np.concatenate([self._kept, np.stack([lines, others], axis=1)])
         self._kept = kept[np.argsort(kept[:, 0], kind="stable")[:MAX_KEPT]]
+
+    def finding(self) -> Finding:
+        return Finding("", self.code, self._together if self.count > 1 else self.problems()[0].message)
 
     def problems(self) -> list[Problem]:
         return [
@@ -75,23 +116,32 @@ class Tally:
     def __init__(self) -> None:
         self.columns: dict[str, int] = {}
         self.has_more_columns = False
+        self._unused: dict[str, Equal] = {}
+        """Keys of good rows that training does not read."""
         self._shapes: Counter[Shape] = Counter()
         self._roles: Counter[str] = Counter()
         self._turns: Counter[tuple[int, int]] = Counter()
         self._lengths = np.zeros(64, np.int64)
 
     def add_cleared(self, cleared: Cleared) -> None:
+        """A key of theirs is known: the first row that had it was looked at closely."""
         self._add_columns(cleared.columns)
+        for key, count in cleared.columns.items():
+            if (unused := self._unused.get(_storable(key))) is not None:
+                unused.count += count
         self._add_shapes(cleared.shapes)
         self._add_lengths(cleared.num_chars)
 
-    def add_close(self, close: Close) -> None:
+    def add_close(self, line: int, close: Close, format: RecordFormat | None) -> None:
+        """`format` is the file's."""
         if close.record is not None:
             # A hostile row may have a million keys.
             self.has_more_columns |= len(close.record) > 2 * MAX_COLUMNS
             self._add_columns(dict.fromkeys(islice(close.record, 2 * MAX_COLUMNS), 1))
         if close.texts is not None:
             self._add_turns(close.shape, 1)
+            if close.record is not None and format is not None:
+                self._add_unused(line, unused_keys(close.record, format), format)
 
     def add_texts(self, texts: Iterable[str]) -> None:
         """Of rows that were looked at closely."""
@@ -99,11 +149,22 @@ class Tally:
 
     def _add_columns(self, counts: Mapping[str, int]) -> None:
         for key, count in counts.items():
-            name = key[:MAX_NAME_CHARS].translate(UNSTORABLE)
+            name = _storable(key)
             if name in self.columns or len(self.columns) < MAX_COLUMNS:
                 self.columns[name] = self.columns.get(name, 0) + count
             else:
                 self.has_more_columns = True
+
+    def _add_unused(self, line: int, keys: Sequence[str], format: RecordFormat) -> None:
+        known = frozenset().union(*KEYS[format], READ_TOO.get(format, ()))
+        for name in map(_storable, keys[: 2 * MAX_COLUMNS]):
+            if name not in self._unused and len(self._unused) < MAX_COLUMNS:
+                self._unused[name] = Equal(unused_key(name, known))
+            if name in self._unused:
+                self._unused[name].add(line)
+
+    def unused(self) -> Iterator[Equal]:
+        return iter(self._unused.values())
 
     def _add_shapes(self, shapes: Mapping[Shape, int]) -> None:
         self._shapes.update(shapes)
@@ -135,6 +196,10 @@ class Tally:
     def roles(self) -> dict[str, int]:
         self._settle()
         return dict(self._roles)
+
+
+def _storable(key: str) -> str:
+    return key[:MAX_NAME_CHARS].translate(UNSTORABLE)
 
 
 def _turn_bin(length: int) -> tuple[int, int]:

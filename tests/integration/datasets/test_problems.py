@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from app.db.session import Sessions, transaction
-from app.db.tables import DatasetProblem, DeadObject
+from app.db.tables import DatasetProblem, DatasetProblemGroup, DeadObject
 from app.storage import Storage
 from tests.integration.datasets.conftest import jsonl
 from worker.inspector import Place, inspect_next
@@ -36,8 +36,9 @@ def bad(upload: Upload, inspect_all: InspectAll) -> str:
     return id
 
 
-def pages(api: TestClient, id: str, **params: Any) -> list[list[dict[str, Any]]]:
+def pages(api: TestClient, id: str, *, each_row: bool = True, **params: Any) -> list[list[dict[str, Any]]]:
     found, cursor = [], None
+    params["each_row"] = each_row
     while True:
         page = api.get(f"/datasets/{id}/problems", params=params | ({"cursor": cursor} if cursor else {})).json()
         found.append(page["items"])
@@ -56,6 +57,7 @@ def test_what_is_found_is_shown(api: TestClient, bad: str) -> None:
         "mixed_formats": 1,
         "duplicate_row": 1,
         "near_duplicate_row": 1,
+        "unused_key": 1,
     }
     statistics = dataset["statistics"]
     assert statistics["columns"] == {"prompt": 5, "completion": 5, "id": 1, "text": 1}
@@ -63,13 +65,13 @@ def test_what_is_found_is_shown(api: TestClient, bad: str) -> None:
     assert (statistics["container"], statistics["compression"]) == ("jsonl", "none")
     assert statistics["num_empty_rows"] == 1
     assert sum(each["num_rows"] for each in statistics["lengths"]) == 3
-    assert [problem["severity"] for problem in dataset["problems"]] == ["error"] * 4 + ["warning"] * 2
+    assert [problem["severity"] for problem in dataset["problems"]] == ["error"] * 4 + ["warning"] * 3
 
 
 def test_pages_hold_every_problem_once_by_line(api: TestClient, bad: str) -> None:
     whole = pages(api, bad)
     assert len(whole) == 1
-    assert [len(page) for page in pages(api, bad, limit=2)] == [2, 2, 2]
+    assert [len(page) for page in pages(api, bad, limit=2)] == [2, 2, 2, 1]
     assert [each for page in pages(api, bad, limit=1) for each in page] == whole[0]
     assert [each["line"] for each in whole[0]] == sorted(each["line"] for each in whole[0])
     assert [(each["line"], each["pointer"]) for each in whole[0]][:3] == [
@@ -81,7 +83,7 @@ def test_pages_hold_every_problem_once_by_line(api: TestClient, bad: str) -> Non
 
 def test_problems_are_chosen_by_code_and_severity(api: TestClient, bad: str) -> None:
     [warnings] = pages(api, bad, severity="warning")
-    assert {each["code"] for each in warnings} == {"duplicate_row", "near_duplicate_row"}
+    assert {each["code"] for each in warnings} == {"duplicate_row", "near_duplicate_row", "unused_key"}
     [wrong] = pages(api, bad, severity="error", code="wrong_type")
     assert [each["line"] for each in wrong] == [3, 3]
     assert pages(api, bad, code="wrong_type", severity="warning") == [[]]
@@ -96,7 +98,8 @@ def test_problems_go_with_the_dataset(api: TestClient, bad: str, sessions: Sessi
     assert api.delete(f"/datasets/{bad}").status_code == 204
     assert api.get(f"/datasets/{bad}/problems").json()["code"] == "dataset_not_found"
     with transaction(sessions) as session:
-        assert session.scalars(select(func.count()).select_from(DatasetProblem)).one() == 0
+        for table in (DatasetProblem, DatasetProblemGroup):
+            assert session.scalars(select(func.count()).select_from(table)).one() == 0
         assert len(session.scalars(select(DeadObject.storage_key)).all()) == 2
 
 
@@ -110,6 +113,26 @@ def test_of_each_code_a_thousand_are_kept_and_all_counted(
     assert kept[-1] == kept[1000]
     assert kept[-1]["line"] == 1501
     assert api.get(f"/datasets/{id}/problems").json()["problem_counts"] == {"nothing_to_learn": 1500, "wrong_type": 1}
+
+
+def test_what_many_rows_have_is_told_once_and_first(
+    api: TestClient, upload: Upload, inspect_all: InspectAll, sessions: Sessions
+) -> None:
+    id = upload(b'{"text": 1}\n' + b'{"text": ""}\n' * 1500).json()["id"]
+    inspect_all()
+    [[first, second]] = pages(api, id, each_row=False)
+    assert (first["code"], first["count"], first["lines"]) == ("nothing_to_learn", 1500, [*range(2, 12)])
+    assert (second["code"], second["count"], second["lines"]) == ("wrong_type", 1, [1])
+    assert [page[0]["code"] for page in pages(api, id, each_row=False, limit=1)] == ["nothing_to_learn", "wrong_type"]
+    assert pages(api, id, each_row=False, code="wrong_type") == [[second]]
+    dataset = api.get(f"/datasets/{id}").json()
+    assert [(each["code"], each["count"]) for each in dataset["problems"]] == [
+        ("nothing_to_learn", 1500),
+        ("wrong_type", 1),
+    ]
+    with transaction(sessions) as session:
+        session.execute(delete(DatasetProblemGroup))
+    assert sum(map(len, pages(api, id, each_row=False))) == 1001, "what an earlier version inspected is told row by row"
 
 
 def test_a_named_format_is_the_measure(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from app.domain.spec import JobSpec
 from app.openai.job_body import CreateJob, spec_of
+from tests.fixtures.inspection import codes
 from tests.fixtures.tiny_models import TURN_TEMPLATE
 from worker.training.optim import learning_rate
 from worker.training.protocol import Request
@@ -29,7 +30,7 @@ def spec_for(num_bytes: int = 1000, **body: Any) -> JobSpec:
     asked = CreateJob.model_validate({"model": "tiny", "training_file": "file-" + "0" * 24} | body)
     spec, errors = spec_of(asked, num_bytes, seed=7, base_rate=BASE_RATE)
     assert not errors
-    return JobSpec.model_validate(spec).filled(4096)
+    return JobSpec.model_validate(spec).decided(4096)
 
 
 class Learning:
@@ -76,6 +77,9 @@ def weight(learning: Learning) -> None:
         assert learning.learned([USER, YES | given, USER, NO]) == ["yes<end>", "no<end>"]
     assert learning.learned([USER, YES | {"weight": 0}, USER, NO]) == ["no<end>"]
     assert learning.learned([USER, YES, USER, NO | {"weight": 0}]) == ["yes<end>"]
+    weighed = [USER | {"weight": 1}, YES]
+    assert learning.learned(weighed) == ["yes<end>"]
+    assert codes({"messages": weighed}) == [("/messages/0/weight", "unused_key")]
 
 
 def other_turns(learning: Learning) -> None:

@@ -1,0 +1,27 @@
+"""What is wrong with datasets, put together."""
+
+from sqlalchemy import ForeignKey, PrimaryKeyConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, project
+
+
+class DatasetProblemGroup(Base):
+    """Problems of a dataset that say the same, as one; `number` counts them in the order in which they are told."""
+
+    __tablename__ = "dataset_problem_groups"
+
+    project_id: Mapped[str] = project()
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    line: Mapped[int]
+    pointer: Mapped[str]
+    code: Mapped[str]
+    severity: Mapped[str]
+    message: Mapped[str]
+    count: Mapped[int]
+    lines: Mapped[list[int]] = mapped_column(JSONB(none_as_null=True))
+    """The first ones."""
+
+    __table_args__ = (PrimaryKeyConstraint("dataset_id", "number"),)

@@ -1,0 +1,35 @@
+"""Which key of a row was meant by one that nobody knows."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+MEANT: Final[dict[str, tuple[str, ...]]] = {
+    "prompt": ("input", "question", "query", "instruction", "request", "user", "q", "problem", "source"),
+    "completion": ("output", "answer", "response", "target", "reply", "assistant", "a", "solution", "label"),
+    "output": ("response", "answer", "completion", "target"),
+    "messages": ("conversation", "conversations", "chat", "dialog", "dialogue", "turns", "message", "history"),
+    "conversations": ("conversation", "messages"),
+    "text": ("content", "document", "body", "passage", "article"),
+    "chosen": ("preferred", "accepted", "better", "win", "positive", "chosen_response"),
+    "rejected": ("dispreferred", "refused", "worse", "lose", "negative", "rejected_response"),
+    "content": ("text", "value", "message"),
+    "role": ("from", "speaker", "author"),
+    "reasoning_content": ("reasoning", "thinking", "thought", "thoughts", "analysis"),
+    "tool_calls": ("tools", "calls", "functions"),
+    "weight": ("train", "loss", "loss_weight"),
+}
+"""By a key that is read, what others call it."""
+LEAST_LIKENESS: Final = 0.75
+
+
+def meant_by(key: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that was meant: another word for it, or a slip of the pen."""
+    names = sorted(known)
+    folded = key.lower().replace("-", "_").replace(" ", "_")
+    if folded in names:
+        return folded
+    for name in names:
+        if folded in MEANT.get(name, ()):
+            return name
+    return next(iter(get_close_matches(folded, names, 1, LEAST_LIKENESS)), None)
