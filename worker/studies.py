@@ -61,6 +61,7 @@ FAILED_ENDS = {
 REFUSALS = {
     FailureReason.dataset_invalid: StudyFailure.dataset_invalid,
     FailureReason.model_unusable: StudyFailure.model_unusable,
+    FailureReason.reasoning_not_rendered: StudyFailure.reasoning_not_rendered,
 }
 parse_answer: TypeAdapter[PreviewAnswer | PreviewRefused] = TypeAdapter(PreviewAnswer | PreviewRefused)
 

@@ -134,6 +134,7 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | None = None
     weight: Literal[0, 1] = 1
+    reasoning_content: str | None = None
     name: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
@@ -141,7 +142,10 @@ class Message(BaseModel):
 
 def read_message(turn: Record) -> Message:
     """A turn of a valid record."""
-    return Message.model_validate(turn | {"content": text_of(turn), "weight": weight_of(turn)})
+    answers = turn["role"] == "assistant"
+    reasoning = turn.get("reasoning_content") if answers else None
+    read = {"content": text_of(turn), "weight": weight_of(turn), "reasoning_content": reasoning or None}
+    return Message.model_validate(turn | read)
 
 
 def split_blocks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -74,6 +74,7 @@ class FailureReason(StrEnum):
     dataset_invalid = "dataset_invalid"
     too_many_bad_rows = "too_many_bad_rows"
     no_labelled_tokens = "no_labelled_tokens"
+    reasoning_not_rendered = "reasoning_not_rendered"
     model_unusable = "model_unusable"
     adapter_missing = "adapter_missing"
     out_of_memory = "out_of_memory"

@@ -7,7 +7,7 @@ from pydantic import Field
 from app.domain.dataset import Part
 from app.domain.job import FailureReason
 from app.domain.spec import BadRows, Objective, SpecPart
-from app.domain.train_on import TrainOn
+from app.domain.train_on import Reasoning, TrainOn
 
 MAX_ROWS: Final = 20
 SHOWN_TOKENS: Final = 8192
@@ -27,6 +27,7 @@ class PreviewSpec(SpecPart):
     """So many of the first rows; or the lines of the rows to show, as problems and `row_losses.csv` name them."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
     train_on: TrainOn = "auto"
+    reasoning: Reasoning = "train"
     batch_size: int = Field(default=8, ge=1, le=65_536)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     validation_split: float | None = Field(default=None, gt=0, lt=1)
@@ -41,7 +42,7 @@ class PreviewSpec(SpecPart):
 
 
 OF_JOBS: Final = ("base_model", "objective", "validation_split", "on_bad_rows")
-OF_TRAINING: Final = ("max_seq_len", "train_on", "batch_size", "seed", "memory")
+OF_TRAINING: Final = ("max_seq_len", "train_on", "reasoning", "batch_size", "seed", "memory")
 
 
 def job_fields(asked: dict[str, Any], dataset_id: str) -> dict[str, Any]:
@@ -100,6 +101,12 @@ class PreviewTotals(Part):
     """Answers that end without a special token, so that the model does not learn to stop after them."""
     num_typed_specials: int
     """Special tokens that are written in the rows' content, and are read as plain text."""
+    num_reasoning_turns: int = 0
+    """Answers with reasoning, unless it is dropped."""
+    num_unrendered_reasoning: int = 0
+    """Of these, those whose reasoning the chat template leaves out, as many do of earlier answers."""
+    num_unrendered_names: int = 0
+    """Turns whose name the chat template leaves out."""
     steps_per_epoch: int
     micro_batches_per_step: float
     """The mean over the first epoch."""

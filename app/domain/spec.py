@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from app.domain.integration import Integration
 from app.domain.resuming import OnInexactResume
-from app.domain.train_on import TrainOn
+from app.domain.train_on import Reasoning, TrainOn
 from app.labels import LABEL
 
 Method = Literal["qlora", "lora", "full"]
@@ -145,6 +145,10 @@ class Training(SpecPart):
     """Which tokens carry loss: the last answer, every assistant turn, or everything; an answer of weight 0 never does.
     `auto` is `assistant` for conversations (`messages`, `sharegpt`), `all` for `text`, and `completion` for the other
     formats. With `dpo` it is always the two answers of a row."""
+    reasoning: Reasoning = "train"
+    """What becomes of an answer's `reasoning_content`: `train` learns it with its answer, `context` shows it without
+    loss, `drop` leaves it out. Where the model's chat template does not render it, `train` and `context` end the job
+    (`reasoning_not_rendered`): nothing in a row is left out unasked."""
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations; null evaluates at the end of each epoch."""
     save_every: int = Field(default=100, ge=1)

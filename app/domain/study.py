@@ -31,6 +31,8 @@ class StudyFailure(StrEnum):
     """Its inspection, or the model's chat template, refuses the dataset."""
     too_many_bad_rows = "too_many_bad_rows"
     """More of its rows are bad than `on_bad_rows` lets be skipped."""
+    reasoning_not_rendered = "reasoning_not_rendered"
+    """Rows have reasoning, and the model's chat template does not render it."""
     bytes_lost = "bytes_lost"
     """Storage has lost the dataset, or it was altered there."""
     not_comparable = "not_comparable"

@@ -5,6 +5,7 @@ from typing import Final, Literal
 from app.domain.record import RecordFormat
 
 TrainOn = Literal["auto", "completion", "assistant", "all"]
+Reasoning = Literal["train", "context", "drop"]
 CONVERSATIONS: Final = (RecordFormat.messages, RecordFormat.sharegpt)
 
 

@@ -63,6 +63,7 @@ def test_every_default_is_in_sight() -> None:
             "max_seq_len": 1024,
             "seed": 0,
             "train_on": "auto",
+            "reasoning": "train",
             "eval_every": None,
             "save_every": 100,
             "keep_checkpoints": 3,

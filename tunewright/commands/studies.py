@@ -12,7 +12,15 @@ from tunewright.display import clean, console, notes, print_facts, print_json
 Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="FILE_ID")]
 LABELLED = "bold green reverse"
 SHOWN_PAIRS = 20
-UNUSUAL = ("num_validation_rows", "num_unstable_rows", "num_endless_answers", "num_typed_specials")
+UNUSUAL = (
+    "num_validation_rows",
+    "num_unstable_rows",
+    "num_endless_answers",
+    "num_typed_specials",
+    "num_reasoning_turns",
+    "num_unrendered_reasoning",
+    "num_unrendered_names",
+)
 """Counts that are told where there is something to count."""
 
 
@@ -26,6 +34,7 @@ def preview(
     max_seq_len: Annotated[int | None, typer.Option(metavar="N", help="Tokens a row is cut to.")] = None,
     objective: Annotated[str | None, typer.Option(metavar="WHAT", help="sft, or dpo for preferences.")] = None,
     train_on: Annotated[str | None, typer.Option(metavar="WHAT", help="auto, completion, assistant or all.")] = None,
+    reasoning: Annotated[str | None, typer.Option(metavar="WHAT", help="train, context or drop.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Rows a step.")] = None,
     validation_split: Annotated[float | None, typer.Option(metavar="SHARE", help="Rows held back.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Draws what is held back, and the steps.")] = None,
@@ -44,6 +53,7 @@ def preview(
         "max_seq_len": max_seq_len,
         "objective": objective,
         "train_on": train_on,
+        "reasoning": reasoning,
         "batch_size": batch_size,
         "validation_split": validation_split,
         "seed": seed,
@@ -105,6 +115,9 @@ def show_totals(preview: Preview, totals: dict[str, Any]) -> None:
         "rows of an unstable template": "num_unstable_rows",
         "answers without an end": "num_endless_answers",
         "special tokens in texts": "num_typed_specials",
+        "answers with reasoning": "num_reasoning_turns",
+        "of these rendered without it": "num_unrendered_reasoning",
+        "names that are not rendered": "num_unrendered_names",
         "steps an epoch": "steps_per_epoch",
     }
     facts = {

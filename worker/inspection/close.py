@@ -186,6 +186,8 @@ def _side_texts(side: Any) -> Iterator[str]:
 def _turn_texts(messages: list[Record]) -> Iterator[str]:
     for message in messages:
         yield text_of(message) or ""
+        if message["role"] == "assistant" and message.get("reasoning_content"):
+            yield message["reasoning_content"]
         if message.get("tool_calls"):
             yield msgspec.json.encode(message["tool_calls"]).decode()
 

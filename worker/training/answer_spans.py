@@ -10,7 +10,18 @@ from worker.training.tokens import Tokens
 
 MARK: Final = "\ue001"
 """Stands in an answer's place for a moment; no template writes it."""
+ANSWER: Final[dict[str, Any]] = {"content": MARK, "tool_calls": None}
+REASONING: Final[dict[str, Any]] = {"reasoning_content": MARK}
+"""Changes of a turn that put the mark in a place of it."""
 Span = tuple[int, int]
+
+
+class Thought(NamedTuple):
+    """An answer's reasoning, where the template renders it."""
+
+    start: int
+    end: int
+    """Where the answer itself begins."""
 
 
 class Found(NamedTuple):
@@ -46,8 +57,17 @@ def _by_prefix(tokens: Tokens, whole: str, messages: list[Message], tools: list[
 
 
 def _by_mark(tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int) -> Span | None:
-    """By rendering the whole with a mark in place of the answer; None where the two differ elsewhere too."""
-    marked = messages[index].model_copy(update={"content": MARK, "tool_calls": None})
+    """By a mark in place of the answer, up to the token that ends its turn."""
+    span = marked_span(tokens, whole, messages, tools, index, ANSWER)
+    return (span[0], tokens.end_of_turn(whole, span[1])) if span else None
+
+
+def marked_span(
+    tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int, change: dict[str, Any]
+) -> Span | None:
+    """Where that stands in the whole which a turn changed to hold MARK has in its place; None where the two differ
+    elsewhere too."""
+    marked = messages[index].model_copy(update=change)
     try:
         text = tokens.render([*messages[:index], marked, *messages[index + 1 :]], tools, ask=False)
     except (TemplateError, TypeError, ValueError):
@@ -57,7 +77,18 @@ def _by_mark(tokens: Tokens, whole: str, messages: list[Message], tools: list[An
     num_same = _num_same(whole[::-1][:rest], text[::-1][:rest])
     if text[start : len(text) - num_same].strip() != MARK:
         return None
-    return start, tokens.end_of_turn(whole, len(whole) - num_same)
+    return start, len(whole) - num_same
+
+
+def find_thought(
+    tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int
+) -> Thought | None:
+    """None where the template leaves it out."""
+    reasoning = marked_span(tokens, whole, messages, tools, index, REASONING)
+    if reasoning is None or reasoning[0] == reasoning[1]:
+        return None
+    answer = marked_span(tokens, whole, messages, tools, index, ANSWER)
+    return Thought(reasoning[0], answer[0] if answer and answer[0] >= reasoning[1] else reasoning[1])
 
 
 def _num_same(one: str, other: str) -> int:

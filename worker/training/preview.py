@@ -42,7 +42,7 @@ class Watching(Renderer):
     """Renders as the training does, and remembers the rows that are asked for as they were before they were cut."""
 
     def __init__(self, tokens: Tokens, request: PreviewRequest, max_seq_len: int) -> None:
-        super().__init__(tokens, request.job.train_on, max_seq_len, request.spec.objective)
+        super().__init__(tokens, request.job.train_on, max_seq_len, request.spec.objective, request.spec.reasoning)
         self.limit = max_seq_len
         self._wanted = request.spec.rows
         self.seen: dict[int, list[Piece]] = {}
@@ -147,6 +147,9 @@ def _totals(
         num_unstable_rows=tokenized.num_unstable if tokenized else 0,
         num_endless_answers=tokenized.num_endless if tokenized else 0,
         num_typed_specials=tokenized.num_typed_specials if tokenized else 0,
+        num_reasoning_turns=tokenized.num_reasoning if tokenized else 0,
+        num_unrendered_reasoning=tokenized.num_unrendered_reasoning if tokenized else 0,
+        num_unrendered_names=tokenized.num_unrendered_names if tokenized else 0,
         steps_per_epoch=passes.num_steps,
         micro_batches_per_step=round(passes.num_micro_batches / passes.num_steps, 3) if passes.num_steps else 0,
         most_micro_batches=passes.most_micro_batches,

@@ -199,6 +199,9 @@ class Tokenized(Line):
     num_unstable: int
     num_endless: int
     num_typed_specials: int
+    num_reasoning: int
+    num_unrendered_reasoning: int
+    num_unrendered_names: int
     chat_template: str | None
     """Where it came from; null when no row needed one."""
     turn_ends: list[int]

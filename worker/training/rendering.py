@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import TemplateError
@@ -27,8 +26,8 @@ from app.domain.dataset import (
 from app.domain.job import FailureReason
 from app.domain.preference import ChatPair, TextPair, to_preference
 from app.domain.record import fits
-from app.domain.train_on import TrainOn, resolve_train_on
-from worker.training.answer_spans import find_spans
+from app.domain.train_on import Reasoning, TrainOn, resolve_train_on
+from worker.training.answer_spans import MARK, Found, Thought, find_spans, find_thought, marked_span
 from worker.training.failure import TrainingFailed
 from worker.training.skipping import BadRow, Skipped
 from worker.training.tokens import Tokens
@@ -39,6 +38,10 @@ MISFITS = {
     "dpo": ("not_a_preference", 'it has no prompt with a chosen and a rejected answer, which "dpo" needs.'),
 }
 """By objective."""
+NO_REASONING = (
+    "Rows have reasoning_content, and the model's chat template does not render it, so that training.reasoning {!r} "
+    'cannot be done. Set it to "drop" to train without the reasoning, or write the reasoning into the content.'
+)
 Piece = tuple[list[int], list[bool]]
 """Tokens, and which of them carry loss."""
 
@@ -52,6 +55,14 @@ class Row:
     labelled: NDArray[np.bool_]
 
 
+class Part(NamedTuple):
+    """Of a rendered conversation, from where the one before it ends."""
+
+    end: int
+    loss: bool
+    is_answer: bool
+
+
 @dataclass
 class Rendered:
     """A file's rows, and what happened to the others."""
@@ -63,15 +74,27 @@ class Rendered:
     num_truncated: int = 0
     num_unstable: int = 0
     num_endless: int = 0
+    num_reasoning: int = 0
+    num_unrendered_reasoning: int = 0
+    num_unrendered_names: int = 0
     uses_template: bool = False
     turn_ends: set[int] = field(default_factory=set)
     """Special tokens that end an answer."""
 
 
 class Renderer:
-    def __init__(self, tokens: Tokens, train_on: TrainOn, max_seq_len: int, objective: str = "sft"):
+    def __init__(
+        self,
+        tokens: Tokens,
+        train_on: TrainOn,
+        max_seq_len: int,
+        objective: str = "sft",
+        reasoning: Reasoning = "train",
+    ):
         self._tokens, self._asked, self._max_seq_len = tokens, train_on, max_seq_len
-        self._train_on = train_on
+        self._train_on, self._reasoning = train_on, reasoning
+        self._shows_name: dict[str, bool] = {}
+        """Whether the template renders the names of turns, by their role."""
         self._objective = objective
 
     def render_file(
@@ -167,8 +190,9 @@ class Renderer:
     def _conversation(
         self, messages: list[Message], tools: list[Any] | None, result: Rendered, since: int | None
     ) -> Piece:
+        messages = self._with_reasoning(messages)
         for message in messages:
-            self._tokens.count_typed(message.content or "")
+            self._tokens.count_typed((message.content or "") + (message.reasoning_content or ""))
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
         if since is not None:
             answers = [index for index in answers if index >= since]
@@ -180,29 +204,72 @@ class Renderer:
         result.num_unstable += not found.is_stable
         if self._train_on == "all" and any(messages[index].weight == 0 for index in set(answers) - found.spans.keys()):
             return [], []  # nobody knows which of its tokens must not be learned
-        wanted = [messages[index].weight == 1 for index in found.spans]
-        return self._pieces(found.whole, [*found.spans.values()], wanted, result)
+        result.num_unrendered_names += self._count_unrendered_names(found.whole, messages, tools)
+        thoughts = self._thoughts(found.whole, messages, tools, result)
+        return self._pieces(found.whole, self._parts(found, messages, thoughts), result)
 
-    def _pieces(self, whole: str, spans: list[tuple[int, int]], wanted: list[bool], result: Rendered) -> Piece:
-        """Each prompt and each answer is a piece of its own. An answer's labels end with the special token that ends
-        its turn: what the template writes after it (a newline, say) is never generated."""
-        bounds = [0, *(bound for span in spans for bound in span), len(whole)]
+    def _with_reasoning(self, messages: list[Message]) -> list[Message]:
+        """The turns as the template may see them. TrainingFailed where it renders no reasoning, and some is there."""
+        if not any(message.reasoning_content for message in messages):
+            return messages
+        if self._reasoning == "drop":
+            return [message.model_copy(update={"reasoning_content": None}) for message in messages]
+        if self._tokens.reasoning_key is None:
+            raise TrainingFailed(FailureReason.reasoning_not_rendered, NO_REASONING.format(self._reasoning))
+        return messages
+
+    def _thoughts(
+        self, whole: str, messages: list[Message], tools: list[Any] | None, result: Rendered
+    ) -> dict[int, Thought]:
+        thoughts = dict[int, Thought]()
+        for index in (index for index, message in enumerate(messages) if message.reasoning_content):
+            thought = find_thought(self._tokens, whole, messages, tools, index)
+            result.num_reasoning += 1
+            result.num_unrendered_reasoning += thought is None
+            if thought is not None:
+                thoughts[index] = thought
+        return thoughts
+
+    def _count_unrendered_names(self, whole: str, messages: list[Message], tools: list[Any] | None) -> int:
+        named = [index for index, message in enumerate(messages) if message.name]
+        for index in named:
+            role = messages[index].role
+            if role not in self._shows_name:
+                span = marked_span(self._tokens, whole, messages, tools, index, {"name": MARK})
+                self._shows_name[role] = span is not None
+        return sum(not self._shows_name[messages[index].role] for index in named)
+
+    def _parts(self, found: Found, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
+        """The text as it is learned, and not: prompts, answers, and reasoning that is only to be seen."""
+        is_all, parts = self._train_on == "all", list[Part]()
+        for index, (start, end) in found.spans.items():
+            thought = thoughts.get(index)
+            begin = min(start, thought.start) if thought else start
+            parts.append(Part(begin, is_all, is_answer=False))
+            if thought and self._reasoning == "context":
+                parts.append(Part(max(thought.end, begin), loss=False, is_answer=False))
+            parts.append(Part(end, messages[index].weight == 1, is_answer=True))
+        return [*parts, Part(len(found.whole), is_all, is_answer=False)]
+
+    def _pieces(self, whole: str, parts: list[Part], result: Rendered) -> Piece:
+        """Each part's tokens are its own. An answer's labels end with the special token that ends its turn: what the
+        template writes after it (a newline, say) is never generated."""
         ids: list[int] = []
         labelled: list[bool] = []
-        for number, (start, end) in enumerate(pairwise(bounds)):
-            piece = self._tokens.rendered(whole[start:end], first=start == 0)
+        start = 0
+        for part in parts:
+            piece = self._tokens.rendered(whole[start : part.end], first=start == 0)
+            start = part.end
             ids += piece
-            if number % 2 == 0:
-                labelled += [self._train_on == "all"] * len(piece)
-                continue
-            last = self._tokens.last_special(piece)
-            if last is None:
-                result.num_endless += 1
-                cut = len(piece)
-            else:
-                result.turn_ends.add(piece[last])
-                cut = last + 1
-            labelled += [wanted[number // 2]] * cut + [self._train_on == "all"] * (len(piece) - cut)
+            cut = len(piece)
+            if part.is_answer:
+                last = self._tokens.last_special(piece)
+                if last is None:
+                    result.num_endless += 1
+                else:
+                    result.turn_ends.add(piece[last])
+                    cut = last + 1
+            labelled += [part.loss] * cut + [self._train_on == "all"] * (len(piece) - cut)
         return ids, labelled
 
 

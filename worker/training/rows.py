@@ -170,6 +170,14 @@ def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> N
             tokenized.num_endless,
             "answers end without a special token, so that the model does not learn to stop after them",
         ),
+        "reasoning_not_rendered": (
+            tokenized.num_unrendered_reasoning,
+            f"of {tokenized.num_reasoning:,} answers with reasoning are rendered without it by the chat template",
+        ),
+        "name_not_rendered": (
+            tokenized.num_unrendered_names,
+            "turns have a name that the chat template does not render",
+        ),
         "special_tokens_in_content": (
             tokenized.num_typed_specials,
             "special tokens are written in the rows' content; they are read as plain text",

@@ -42,7 +42,9 @@ def tokenize(
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
     _refuse_formats(request)
-    renderer = renderer or Renderer(tokens, request.train_on, training.max_seq_len, request.spec.objective)
+    renderer = renderer or Renderer(
+        tokens, request.train_on, training.max_seq_len, request.spec.objective, training.reasoning
+    )
     folder = request.tokens_dir
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -76,6 +78,9 @@ def tokenize(
         num_unstable=rendered.num_unstable,
         num_endless=rendered.num_endless,
         num_typed_specials=tokens.num_typed_specials,
+        num_reasoning=rendered.num_reasoning,
+        num_unrendered_reasoning=rendered.num_unrendered_reasoning,
+        num_unrendered_names=rendered.num_unrendered_names,
         chat_template=tokens.template_name if rendered.uses_template else None,
         turn_ends=sorted(rendered.turn_ends),
         eos=tokens.eos,

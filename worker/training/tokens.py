@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from app.domain.dataset import Message
@@ -16,6 +18,9 @@ from worker.training.failure import TrainingFailed
 BREAK = "\ue000"
 """Put inside a special token that a user typed, so that it survives the chat template as plain text."""
 ANCHOR = "\n"
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""What chat templates call it: Qwen, DeepSeek and GLM, then others, then gpt-oss."""
+PROBE = "\ue002"
 
 
 class Tokens:
@@ -71,6 +76,20 @@ class Tokens:
         )
         return rendered
 
+    @cached_property
+    def reasoning_key(self) -> str | None:
+        """What the chat template calls the reasoning of an answer; None if it renders none."""
+        asked = {"role": "user", "content": "a"}
+        for key in REASONING_KEYS:
+            turns = [asked, {"role": "assistant", "content": "b", key: PROBE}]
+            try:
+                text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            except (TemplateError, TypeError, ValueError):
+                continue
+            if PROBE in text:
+                return key
+        return None
+
     def decode(self, ids: Sequence[int]) -> str:
         """What they spell, special tokens included."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -97,7 +116,9 @@ class Tokens:
         return self.encode(ANCHOR + text, typed=typed)[len(self.encode(ANCHOR, typed=typed)) :]
 
     def _turn(self, message: Message) -> dict[str, Any]:
-        turn = message.model_dump(exclude={"weight"}, exclude_none=True)
+        turn = message.model_dump(exclude={"weight", "reasoning_content"}, exclude_none=True)
+        if message.reasoning_content and self.reasoning_key:
+            turn[self.reasoning_key] = self._broken_specials(message.reasoning_content)
         turn.setdefault("content", "")
         turn["content"] = self._broken_specials(turn["content"])
         if turn["role"] == "developer" and "developer" not in str(self.tokenizer.chat_template):

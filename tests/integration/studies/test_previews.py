@@ -188,11 +188,13 @@ def template(sessions: Sessions, model: str, tiny_model: Path, tmp_path: Path) -
 def test_a_template_that_refuses_the_rows_fails_it(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, template: Callable[[str], None]
 ) -> None:
-    template("{{ raise_exception('No system turns, please.') }}")
-    place = ask(send(CHAT))
+    template("{% if messages[0].content == 'a' %}{{ raise_exception('No system turns, please.') }}{% endif %}")
+    thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    place, other = ask(send(CHAT)), ask(send([{"messages": [{"role": "user", "content": "think"}, thought]}]))
     inspect_all()
     study_all()
     failure = api.get(place).json()["failure"]
+    assert api.get(other).json()["failure"]["code"] == "reasoning_not_rendered"
     assert failure["code"] == "dataset_invalid"
     assert "Row 1 of the dataset: the chat template refuses it: No system turns, please." in failure["message"]
 

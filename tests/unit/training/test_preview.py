@@ -191,6 +191,22 @@ def test_bad_rows_are_skipped_as_a_job_skips_them(make_request: MakeRequest, tmp
     assert refusal.reason is FailureReason.too_many_bad_rows
 
 
+def test_reasoning_that_no_template_renders_is_refused_by_a_code(make_request: MakeRequest, tmp_path: Path) -> None:
+    """As a job refuses it. Without the reasoning both go on."""
+    thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    path = write(
+        tmp_path / "rows.jsonl", [{"messages": [{"role": "user", "content": "a", "name": "Ann"}, thought]}] * 2
+    )
+    for reasoning in ("train", "context"):
+        request = ask(make_request, PreviewSpec(base_model="tiny", reasoning=reasoning), path)
+        for fails in (lambda request=request: answer(request), lambda request=request: train_rows(request.job)):
+            with pytest.raises(TrainingFailed, match=f"training.reasoning '{reasoning}' cannot") as failed:
+                fails()
+            assert failed.value.reason is FailureReason.reasoning_not_rendered
+    totals = answer(ask(make_request, PreviewSpec(base_model="tiny", reasoning="drop"), path)).totals
+    assert (totals.num_rows, totals.num_reasoning_turns, totals.num_unrendered_names) == (2, 0, 2)
+
+
 def test_the_settings_are_the_jobs_own() -> None:
     """What a preview leaves out is what a job leaves out."""
     spec, job = (
@@ -198,7 +214,7 @@ def test_the_settings_are_the_jobs_own() -> None:
         JobSpec(base_model="tiny", dataset_id="file-" + "0" * 24, training={"epochs": 1}),
     )
     assert JobSpec.model_validate(spec.as_job(job.dataset_id)) == job
-    for name in ("max_seq_len", "train_on", "batch_size", "seed", "memory"):
+    for name in ("max_seq_len", "train_on", "reasoning", "batch_size", "seed", "memory"):
         assert getattr(spec, name) == getattr(job.training, name)
     assert (spec.validation_split, spec.device) == (job.validation_split, job.resources.device)
     assert (spec.on_bad_rows, spec.objective) == (job.on_bad_rows, job.objective)

@@ -33,13 +33,14 @@ def render(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., tuple[R
         template: str | None = None,
         train_on: str = "completion",
         max_seq_len: int = 512,
+        reasoning: Any = "train",
     ) -> tuple[Rendered, Tokens]:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         tokenizer = AutoTokenizer.from_pretrained(tiny(family))
         tokenizer.chat_template = template
         tokens = Tokens(tokenizer)
-        return Renderer(tokens, train_on, max_seq_len).render_file(path), tokens
+        return Renderer(tokens, train_on, max_seq_len, reasoning=reasoning).render_file(path), tokens
 
     return render
 
@@ -129,6 +130,71 @@ def test_parts_are_joined_and_a_refusal_is_the_answer(render: Any) -> None:
     chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": None, "refusal": "no"}]
     rendered, tokens = render({"messages": chat}, template=TURN_TEMPLATE, train_on="auto")
     assert marked(rendered.rows[0], tokens) == "<bos><turn>user\nHi\nthere<end>\n<turn>assistant\n{no<end>}\n"
+
+
+THINKING = (
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}<turn>{{ m.role }} {% if m.KEY and loop.index0 > ns.last %}"
+    "<think>{{ m.KEY.strip() }}</think> {% endif %}{{ m.content }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<turn>assistant {% endif %}"
+)
+"""In the manner of Qwen 3: the reasoning of answers to the last question is rendered, and no other."""
+THOUGHT = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "yes", "reasoning_content": "one"},
+    {"role": "user", "content": "And?"},
+    {"role": "assistant", "content": "no", "reasoning_content": "two "},
+]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking"])
+@pytest.mark.parametrize(
+    ("reasoning", "train_on", "expected"),
+    [
+        (
+            "train",
+            "auto",
+            "<turn>user Hi<end>\n<turn>assistant {yes<end>}\n"
+            "<turn>user And?<end>\n<turn>assistant {<think>two</think> no<end>}\n",
+        ),
+        (
+            "context",
+            "auto",
+            "<turn>user Hi<end>\n<turn>assistant {yes<end>}\n"
+            "<turn>user And?<end>\n<turn>assistant <think>two</think> {no<end>}\n",
+        ),
+        (
+            "context",
+            "all",
+            "{<turn>user Hi<end>\n<turn>assistant yes<end>\n"
+            "<turn>user And?<end>\n<turn>assistant }<think>two</think> {no<end>\n}",
+        ),
+        (
+            "drop",
+            "completion",
+            "<turn>user Hi<end>\n<turn>assistant yes<end>\n<turn>user And?<end>\n<turn>assistant {no<end>}\n",
+        ),
+    ],
+)
+def test_reasoning_is_learned_shown_or_dropped(
+    render: Any, reasoning: str, train_on: str, expected: str, key: str
+) -> None:
+    template = THINKING.replace("KEY", key)
+    rendered, tokens = render({"messages": THOUGHT}, template=template, train_on=train_on, reasoning=reasoning)
+    assert marked(rendered.rows[0], tokens) == expected
+    counted = (0, 0) if reasoning == "drop" else (2, 1)
+    assert (rendered.num_reasoning, rendered.num_unrendered_reasoning) == counted
+
+
+def test_names_that_are_not_rendered_are_counted(render: Any) -> None:
+    chat = [{"role": "user", "content": "Hi", "name": "Ann"}, {"role": "assistant", "content": "yes", "name": "Bot"}]
+    assert render({"messages": chat}, template=TURN_TEMPLATE)[0].num_unrendered_names == 2
+    named = TURN_TEMPLATE.replace(
+        "{{ message.role }}", "{{ message.role }}{% if message.role == 'user' %} {{ message.name }}{% endif %}"
+    )
+    rendered, tokens = render({"messages": chat}, template=named)
+    assert rendered.num_unrendered_names == 1
+    assert "<turn>user Ann" in marked(rendered.rows[0], tokens)
 
 
 def test_turns_of_weight_0_are_context(render: Any) -> None:

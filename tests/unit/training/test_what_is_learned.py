@@ -88,6 +88,16 @@ def other_turns(learning: Learning) -> None:
     assert learning.learned([system, USER, call, tool, NO]) == ["c<end>", "no<end>"]
 
 
+def reasoning(learning: Learning) -> None:
+    chat = [USER, YES | {"reasoning_content": "hm"}]
+    learning.tokens.tokenizer.chat_template = TURN_TEMPLATE.replace(
+        "{{ message.content }}", "{{ message.reasoning_content }}|{{ message.content }}"
+    )
+    assert learning.learned(chat) == ["hm|yes<end>"]
+    for way, expected in (("context", "yes<end>"), ("drop", "|yes<end>")):
+        assert learning.learned(chat, tunewright={"training": {"reasoning": way}}) == [expected]
+
+
 def end_of_turn(learning: Learning) -> None:
     [(text, pieces)] = learning.texts([USER, YES])
     assert (text[-6:], pieces) == ("<end>\n", ["yes<end>"])
@@ -124,6 +134,7 @@ CLAIMS: dict[str, Callable[[Learning], None]] = {
     "answers": answers,
     "`weight`": weight,
     "other turns": other_turns,
+    "reasoning": reasoning,
     "end of turn": end_of_turn,
     "system text": system_text,
     "length": length,
