@@ -1,5 +1,6 @@
 """The one thing to import: a server, as an object."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -61,19 +62,24 @@ class Client:
         *,
         expires_after_seconds: int | None = None,
         format: str | None = None,
+        columns: Mapping[str, str] | None = None,
         resume: bool = False,
     ) -> Dataset:
         """Sends the file as it is read, a large one in parts. The dataset is inspected afterwards: see
-        `wait_for_dataset`. Its format is found by looking, unless it is named. It is deleted when it expires and no
+        `wait_for_dataset`. Its format is found by looking, unless it is named; `columns={"prompt": "input"}` has the
+        file's key `input` read as `prompt`. It is deleted when it expires and no
         unfinished job uses it; the server may have a time of its own for those that do not say.
 
         A part that gets no answer is sent again, for two minutes. What was interrupted for longer goes on with
         `resume`: parts of a file of this name and size that the server holds are not sent again."""
         path = Path(path)
-        wanted = {"expires_after_seconds": expires_after_seconds, "format": format}
+        mapped = dict(columns) if columns else None
+        wanted = {"expires_after_seconds": expires_after_seconds, "format": format, "columns": mapped}
         params = {name: value for name, value in wanted.items() if value is not None}
         if path.stat().st_size > upload.WHOLE_BYTES:
             return self.get_dataset(upload.send_in_parts(self._transport, path, progress, params, resume))
+        if mapped:
+            params["columns"] = json.dumps(mapped)
         with upload.Upload(path, progress) as file:
             sent = {"file": (file.filename, file)}
             return Dataset.read(self._transport.ask("POST", "datasets", params=params, files=sent))

@@ -40,6 +40,7 @@ class Dataset(Answer):
     problems: list[dict[str, Any]]
     problem_counts: dict[str, int]
     statistics: dict[str, Any] | None
+    columns: dict[str, str] | None
     cleaned_from: str | None
     created_at: datetime
     expires_at: datetime | None

@@ -140,6 +140,7 @@ class One:
             filename=filename,
             odd_filename=self.dataset.odd_filename,
             format=format_of(self.dataset),
+            columns=self.dataset.columns,
             drop_duplicates=self.dataset.drops_duplicates,
             memory_bytes=MEMORY_BYTES,
             cpu_seconds=LEAST_CPU_SECONDS + size // BYTES_A_CPU_SECOND,

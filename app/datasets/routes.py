@@ -3,11 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Json
 
 from app.datasets.repository import ProblemFilter
 from app.datasets.schemas import DatasetOut, ProblemOut, ProblemPage
 from app.datasets.service import DatasetService
 from app.datasets.upload import Upload, enter
+from app.domain.columns import Columns
 from app.domain.dataset import DatasetState
 from app.domain.identity import new_id
 from app.domain.label import clean_filename, is_odd_filename
@@ -35,6 +37,7 @@ from app.errors import (
 )
 from app.settings import CENTURY_SECONDS
 from app.web.auth import CallerDep
+from app.web.body import parsed
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.download import CONDITIONS, bytes_as, download
 from app.web.form import receive
@@ -59,7 +62,11 @@ FORM: dict[str, Any] = {
                             "type": "string",
                             "format": "binary",
                             "description": "JSON Lines in UTF-8: one JSON object a line, all of one format.",
-                        }
+                        },
+                        "columns": {
+                            "type": "string",
+                            "description": 'As the query has it; a JSON object: `{"prompt": "input"}`.',
+                        },
                     },
                 }
             }
@@ -79,7 +86,21 @@ FormatQuery = Annotated[
     RecordFormat | None,
     Query(description="How the rows are written; rows that are not are problems then. Found by looking unless given."),
 ]
+ColumnsQuery = Annotated[
+    str | None,
+    Query(
+        max_length=4000,
+        description="Which of the file's keys are read as which, as a JSON object by the field that is read: "
+        '`{"prompt": "input", "completion": "output"}`.',
+    ),
+]
 MAX_PROBLEMS = 1000
+
+
+class FormIn(BaseModel):
+    """What a form may say besides the file."""
+
+    columns: Json[Columns] | None = None
 
 
 @router.post(
@@ -97,15 +118,19 @@ async def upload_dataset(
     settings: SettingsDep,
     expires_after_seconds: ExpiryQuery = None,
     format: FormatQuery = None,
+    columns: ColumnsQuery = None,
 ) -> DatasetOut:
-    """Store a file of JSON Lines: one part named `file` and nothing else. The answer comes once it is safe.
+    """Store a file of JSON Lines: one part named `file`, and perhaps one named `columns`. The answer comes once it is
+    safe.
 
     It is then `inspecting`: a worker reads it and makes it `ready`, or `invalid` with the list of its problems.
     Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`, preferences. A job may be posted at once; it
     waits."""
     id = new_id("file")
-    form = await receive(request, storage, dataset_key(caller.project_id, id), settings.max_upload_bytes)
-    upload = Upload(form.filename, form.stored, form.odd_filename)
+    asked = _read({} if columns is None else {"columns": columns})
+    key, others = dataset_key(caller.project_id, id), ("columns",)
+    form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
+    upload = Upload(form.filename, form.stored, form.odd_filename, _read(form.values).columns or asked.columns)
     response.headers["Location"] = f"/datasets/{id}"
     return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
 
@@ -126,17 +151,23 @@ async def put_dataset(
     filename: FilenameQuery = "dataset",
     expires_after_seconds: ExpiryQuery = None,
     format: FormatQuery = None,
+    columns: ColumnsQuery = None,
 ) -> DatasetOut:
     """The same as a post, without a form around the file: `curl -T rows.jsonl "…/datasets?filename=rows.jsonl"`.
 
     Each request makes a dataset of its own."""
     id = new_id("file")
     refuse_forms(request)
+    asked = _read({} if columns is None else {"columns": columns})
     key = dataset_key(caller.project_id, id)
     stored = await store_body(request, storage, key, settings.max_upload_bytes)
-    upload = Upload(clean_filename(filename), stored, is_odd_filename(filename))
+    upload = Upload(clean_filename(filename), stored, is_odd_filename(filename), asked.columns)
     response.headers["Location"] = f"/datasets/{id}"
     return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
+
+
+def _read(values: dict[str, str]) -> FormIn:
+    return parsed(FormIn, values)
 
 
 @router.get("", summary="List datasets", responses=problems(BadCursor))

@@ -28,6 +28,7 @@ EXAMPLE: dict[str, Any] = {
     "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "format": "messages",
     "format_reason": "Line 1 has the keys messages.",
+    "columns": None,
     "num_examples": 312,
     "num_bad_rows": 3,
     "problems": [PROBLEM],
@@ -70,6 +71,8 @@ class DatasetOut(BaseModel):
     """How its records are written, named at the upload or found by looking; null before, or when no row fits any."""
     format_reason: str | None
     """Why it is this format; null before the inspection."""
+    columns: dict[str, str] | None
+    """By the field that is read, the file's own name of it, as it was given at the upload; null for none."""
     num_examples: int | None
     """Rows that are not blank; null before the inspection."""
     num_bad_rows: int | None
@@ -98,6 +101,7 @@ class DatasetOut(BaseModel):
             sha256=dataset.sha256 or None,
             format=RecordFormat(dataset.format) if dataset.format else None,
             format_reason=report.format_reason if report else None,
+            columns=dataset.columns,
             num_examples=dataset.num_examples,
             num_bad_rows=report.num_bad_rows if report else None,
             problems=report.problems if report else [],

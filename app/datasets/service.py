@@ -39,6 +39,7 @@ class DatasetService:
         expires_after_seconds: float | None = None,
         format: RecordFormat | None = None,
         *,
+        columns: dict[str, str] | None = None,
         odd_filename: bool = False,
     ) -> Dataset:
         """Enter bytes that storage holds, and ring for their inspection; without a format it is found by looking."""
@@ -50,6 +51,7 @@ class DatasetService:
             stored.size,
             expires_after_seconds,
             format,
+            columns=columns,
             odd_filename=odd_filename,
         )
         dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
@@ -66,6 +68,7 @@ class DatasetService:
         expires_after_seconds: float | None = None,
         format: RecordFormat | None = None,
         *,
+        columns: dict[str, str] | None = None,
         odd_filename: bool = False,
     ) -> Dataset:
         """Enter a dataset whose bytes are on their way, until `arrive` or `refuse`. Without a format it is found by
@@ -80,6 +83,7 @@ class DatasetService:
             size=size,
             sha256="",
             format=format,
+            columns=columns,
         )
         self.datasets.add(dataset)
         if expires_after_seconds is not None:

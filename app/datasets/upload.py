@@ -18,6 +18,8 @@ class Upload(NamedTuple):
     stored: StoredFile
     odd_filename: bool
     """Something that does not print was taken out of it."""
+    columns: dict[str, str] | None = None
+    """By the field that is read, the file's own name of it."""
 
 
 async def enter(
@@ -34,7 +36,14 @@ async def enter(
 
     def add(session: Session) -> Dataset:
         return DatasetService(session).add(
-            project_id, id, upload.filename, upload.stored, lasts, format, odd_filename=upload.odd_filename
+            project_id,
+            id,
+            upload.filename,
+            upload.stored,
+            lasts,
+            format,
+            columns=upload.columns,
+            odd_filename=upload.odd_filename,
         )
 
     def find(session: Session) -> object:

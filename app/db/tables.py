@@ -83,6 +83,8 @@ class Dataset(Base):
     drops_duplicates: Mapped[bool] = mapped_column(server_default=text("false"))
     format: Mapped[str | None]
     """As found by the inspection, or as named before it."""
+    columns: Mapped[dict[str, Any] | None]
+    """By the field that is read, the file's own name of it, as its sender said."""
     num_examples: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
     """What the inspection found: `app.domain.dataset.Report`."""

@@ -1,6 +1,7 @@
 """The tables of uploads by parts."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -24,6 +25,8 @@ class Upload(Base):
     state: Mapped[str]
     format: Mapped[str | None]
     """Of its rows, if its sender named it."""
+    columns: Mapped[dict[str, Any] | None]
+    """As the dataset is to have them."""
     dataset_expires_after_seconds: Mapped[float | None]
     part_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     """The parts of the file in their order, set when it is completed, and so are the next two."""

@@ -28,6 +28,7 @@ CONTAINER_CODES: Final[dict[str, str]] = {
     "duplicate_column": "The first row of CSV names a column twice.",
     "unclosed_quote": "A row of CSV opens a quote, and nobody can tell where it ends.",
     "line_too_long": "A row of CSV is longer than 8 MiB, and nobody can tell where the next one begins.",
+    "column_taken": "A row has a key that `columns` takes from another key.",
     "ragged_row": "A row of CSV has more or fewer cells than the header.",
     "bad_csv_row": "A row of CSV has a quote or a carriage return in the wrong place.",
     "cell_not_json": "A cell of CSV that must hold JSON does not.",

@@ -1,6 +1,6 @@
 """What a turn says: a text, parts of one, or a refusal. OpenAI's clients write all three."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from app.domain.problem import Finding, brief, kind_of, pointer_to
@@ -56,11 +56,12 @@ def check_content(turn: Turn, at: str) -> Iterator[Finding]:
 def check_keys(value: Turn, known: frozenset[str], at: str) -> Iterator[Finding]:
     """Those that nobody reads, null apart: it says nothing."""
     for key in sorted(key for key in value.keys() - known if value[key] is not None):
-        yield unused_key(key, known, at)
+        yield unused_key(key, known - value.keys(), at)
 
 
-def unused_key(key: str, known: frozenset[str], at: str = "") -> Finding:
-    meant = meant_by(key, known)
+def unused_key(key: str, missing: Collection[str], at: str = "") -> Finding:
+    """`missing` are keys that are read and are not there."""
+    meant = meant_by(key, missing)
     advice = f"did you mean {brief(meant)}?" if meant else "leave it out, if nothing in it is to be learned."
     return Finding(at + pointer_to(key), "unused_key", f"The key {brief(key)} is not read; {advice}")
 

@@ -21,6 +21,7 @@ MEANT: Final[dict[str, tuple[str, ...]]] = {
 }
 """By a key that is read, what others call it."""
 LEAST_LIKENESS: Final = 0.75
+MAX_SLIPS: Final = 2
 
 
 def meant_by(key: str, known: Iterable[str]) -> str | None:
@@ -32,4 +33,5 @@ def meant_by(key: str, known: Iterable[str]) -> str | None:
     for name in names:
         if folded in MEANT.get(name, ()):
             return name
-    return next(iter(get_close_matches(folded, names, 1, LEAST_LIKENESS)), None)
+    near = [name for name in names if name[0] == folded[:1] and abs(len(name) - len(folded)) <= MAX_SLIPS]
+    return next(iter(get_close_matches(folded, near, 1, LEAST_LIKENESS)), None)

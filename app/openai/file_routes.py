@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
 from app.datasets.upload import Upload, enter
+from app.domain.columns import TARGETS
 from app.domain.dataset import DatasetState
 from app.domain.identity import new_id
 from app.domain.place import dataset_key
@@ -40,6 +41,9 @@ MAX_LIMIT = 10_000
 ROWS = "application/jsonl"
 MEDIA_TYPES = {"csv": "text/csv", "tar": TAR}
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+COLUMNS = {f"columns[{target}]": target for target in sorted(TARGETS)}
+"""As OpenAI's client writes `extra_body={"columns": {"prompt": "input"}}` into a form."""
+COLUMN = "Which of the file's keys is read as this one."
 FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -54,6 +58,7 @@ FORM: dict[str, Any] = {
                         "purpose": {"type": "string", "enum": ["fine-tune"]},
                         ANCHOR: {"type": "string", "enum": ["created_at"]},
                         SECONDS: {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+                        **{name: {"type": "string", "description": COLUMN} for name in COLUMNS},
                     },
                 }
             }
@@ -72,11 +77,11 @@ async def create_file(request: Request, caller: CallerDep, storage: StorageDep, 
     """Store a file of rows to train on; it is safe once this is answered. A worker then inspects it: its status becomes
     `processed`, or `error` with what is wrong. A job may name it at once, and waits."""
     id = new_id("file")
-    key, others = dataset_key(caller.project_id, id), ("purpose", ANCHOR, SECONDS)
+    key, others = dataset_key(caller.project_id, id), ("purpose", ANCHOR, SECONDS, *COLUMNS)
     form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
     wanted = _read(form.values)
     lasts = wanted.expires_after.seconds if wanted.expires_after else None
-    upload = Upload(form.filename, form.stored, form.odd_filename)
+    upload = Upload(form.filename, form.stored, form.odd_filename, wanted.columns)
     dataset = await enter(request, caller.project_id, id, upload, lasts)
     return FileObject.of(File.fresh(dataset))
 
@@ -89,7 +94,8 @@ def _said(values: dict[str, str]) -> dict[str, Any]:
     """The form's fields as the objects that they stand for."""
     nested = {name: values[field] for name, field in (("anchor", ANCHOR), ("seconds", SECONDS)) if field in values}
     purpose = {"purpose": values["purpose"]} if "purpose" in values else {}
-    return purpose | ({"expires_after": nested} if nested else {})
+    columns = {target: values[field] for field, target in COLUMNS.items() if field in values}
+    return purpose | ({"expires_after": nested} if nested else {}) | ({"columns": columns} if columns else {})
 
 
 @router.get("", summary="List files", responses=refusals(BadCursor))

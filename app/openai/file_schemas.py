@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from app.domain.columns import Columns
 from app.domain.dataset import DatasetState
 from app.domain.problem import Severity, severity_of
 from app.openai.file_repository import File
@@ -46,6 +47,7 @@ class FileIn(Wire):
 
     purpose: FineTune
     expires_after: ExpiresAfter | None = None
+    columns: Columns | None = None
 
 
 class FileObject(Wire):

@@ -62,6 +62,7 @@ def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep,
         bytes=wanted.bytes,
         filename=wanted.filename,
         expires_after_seconds=wanted.expires_after.seconds if wanted.expires_after else None,
+        columns=wanted.columns,
     )
     return UploadObject.of(begin(UploadService(session), caller.project_id, settings, asked))
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from app.db.tables import Upload, UploadPart
+from app.domain.columns import Columns
 from app.domain.upload import MAX_PARTS, UploadState
 from app.openai.file_repository import File
 from app.openai.file_schemas import ExpiresAfter, FileObject, FineTune
@@ -34,6 +35,8 @@ class UploadIn(Wire):
     """Not looked at: what is in a file is found by reading it."""
     purpose: FineTune
     expires_after: ExpiresAfter | None = None
+    columns: Columns | None = None
+    """By the field that is read, the file's own name of it: `{"prompt": "input"}`."""
 
 
 class CompletionIn(Wire):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.tables import Upload, UploadPart
+from app.domain.columns import Columns
 from app.domain.record import RecordFormat
 from app.domain.upload import MAX_PARTS, UploadState
 from app.settings import CENTURY_SECONDS
@@ -30,6 +31,8 @@ class UploadIn(BaseModel):
     """Delete the dataset so long after the completion; the server's default."""
     format: Annotated[RecordFormat | None, Field(strict=False)] = None
     """Of its rows; found by looking unless it is named."""
+    columns: Columns | None = None
+    """By the field that is read, the file's own name of it: `{"prompt": "input"}`."""
 
 
 class CompletionIn(BaseModel):

@@ -34,6 +34,7 @@ class UploadService:
         lasts_seconds: float,
         dataset_expires_after_seconds: float | None = None,
         format: RecordFormat | None = None,
+        columns: dict[str, str] | None = None,
         odd_filename: bool = False,
     ) -> Upload:
         """`size` in bytes; the caller has cleaned `filename` and knows the largest size allowed."""
@@ -45,6 +46,7 @@ class UploadService:
             state=UploadState.pending,
             dataset_expires_after_seconds=dataset_expires_after_seconds,
             format=format,
+            columns=columns,
             odd_filename=odd_filename,
         )
         self.uploads.add(upload, timedelta(seconds=lasts_seconds))
@@ -108,6 +110,7 @@ class UploadService:
             upload.size,
             upload.dataset_expires_after_seconds,
             RecordFormat(upload.format) if upload.format else None,
+            columns=upload.columns,
             odd_filename=upload.odd_filename,
         )
         ring(self.session, project_id, "light")

@@ -159,6 +159,9 @@ def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp
     assert "invalid" in refused
     assert "line 2" in refused
     assert "\x1b" not in refused
+    (tmp_path / "other.csv").write_text("input,output\na,b\n")
+    words = ["--map", "prompt=input", "--map", "completion=output"]
+    assert "prompt is input, completion is output" in type_in("datasets", "upload", "other.csv", *words).stdout
     dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
     assert (dataset["state"], dataset["num_examples"]) == ("ready", 12)
     shown = type_in("datasets", "show", dataset["id"]).stdout

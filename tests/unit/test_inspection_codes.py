@@ -279,18 +279,18 @@ def test_windows_lines_and_a_mark_are_told_and_no_fault() -> None:
 def test_a_key_that_is_not_read_is_told_once_with_its_count() -> None:
     """Rows of which all but the first are cleared in a batch, and rows that are looked at one by one."""
     plain = [{"text": f"row {number}", "id": number, "source": "desk"} for number in range(50)]
-    noted = [talk(USER | {"content": f"{n}", "note": "x"}, ANSWER | {"contents": 1}, id=n) for n in range(1, 50)]
+    noted = [talk(USER | {"content": f"{n}", "note": "x"}, ANSWER | {"reasoning": "x"}, id=n) for n in range(1, 50)]
     found = inspect_lines(map(line, [{"text": "first"}, *plain])).report
     assert [(each.pointer, each.count, each.line) for each in found.problems] == [("/id", 50, 2), ("/source", 50, 2)]
     assert found.problem_counts == {"unused_key": 100}
     inspected = inspect_lines(map(line, noted))
     assert [(each.pointer, each.count, each.lines) for each in inspected.report.problems] == [
         ("/messages/0/note", 49, [*range(1, 11)]),
-        ("/messages/1/contents", 49, [*range(1, 11)]),
+        ("/messages/1/reasoning", 49, [*range(1, 11)]),
         ("/id", 49, [1]),
     ]
     assert len(inspected.problems) == 3, "each row adds no more to the list by line"
-    assert "did you mean 'content'?" in inspected.report.problems[1].message
+    assert "did you mean 'reasoning_content'?" in inspected.report.problems[1].message
 
 
 def test_what_is_wrong_with_every_row_comes_once_and_first() -> None:

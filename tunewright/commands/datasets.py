@@ -27,6 +27,10 @@ def upload(
     format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="How its rows are written; found by looking unless given.")
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=KEY", help="Read the file's KEY as FIELD, prompt=input; may be repeated."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an upload of this file that was interrupted.")
     ] = False,
@@ -35,15 +39,27 @@ def upload(
     """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on.
 
     A large file goes in parts; what was interrupted within the last day goes on with --resume."""
+    mapped = mapped_columns(columns or [])
     with Client() as client:
         try:
-            sent = send(client, file, expires_after, format, resume)
+            sent = send(client, file, expires_after, format, resume, mapped)
         except (KeyboardInterrupt, ConnectionFailed):
             if file.stat().st_size > sending.WHOLE_BYTES:
                 notes.print("What has arrived is kept for a day; the same command with --resume goes on.")
             raise
         dataset = client.wait_for_dataset(sent.id)
     conclude(dataset, as_json)
+
+
+def mapped_columns(given: list[str]) -> dict[str, str] | None:
+    mapped = dict[str, str]()
+    for each in given:
+        field, _, key = each.partition("=")
+        if not (field and key):
+            said = f"{each!r} is not of the form FIELD=KEY, such as prompt=input."
+            raise typer.BadParameter(said, param_hint="--map")
+        mapped[field] = key
+    return mapped or None
 
 
 def conclude(dataset: Dataset, as_json: bool) -> None:
@@ -53,7 +69,12 @@ def conclude(dataset: Dataset, as_json: bool) -> None:
 
 
 def send(
-    client: Client, file: Path, expires_after: int | None = None, format: str | None = None, resume: bool = False
+    client: Client,
+    file: Path,
+    expires_after: int | None = None,
+    format: str | None = None,
+    resume: bool = False,
+    mapped: dict[str, str] | None = None,
 ) -> Dataset:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
@@ -63,6 +84,7 @@ def send(
             lambda done, total: bar.update(task, completed=done, total=total),
             expires_after_seconds=expires_after,
             format=format,
+            columns=mapped,
             resume=resume,
         )
 
@@ -177,6 +199,7 @@ def show_dataset(dataset: Dataset, as_json: bool) -> None:
         "very long rows": statistics.get("num_long_rows") or None,
         "duplicates": same or None,
         "columns": ", ".join(statistics.get("columns", {})),
+        "mapped": ", ".join(f"{field} is {key}" for field, key in (dataset.columns or {}).items()),
         "cleaned from": dataset.cleaned_from,
         "size": size(dataset.bytes),
         "sha256": dataset.sha256,

@@ -54,7 +54,7 @@ def limit(request: Request) -> None:
 def inspect(request: Request, source: BinaryIO) -> None:
     here = Path()
     try:
-        rows = read_rows(source, request.filename, here, request.format)
+        rows = read_rows(source, request.filename, here, request.format, request.columns)
     except Unreadable as error:
         rows = unreadable(error)
     if rows.verbatim:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from app.domain.columns import advise, meant_columns
 from app.domain.content import text_of
 from app.domain.dataset import alpaca_question
 from app.domain.problem import Finding, brief, pointer_to
@@ -115,7 +116,8 @@ def _judge(record: Record, found: RecordFormat | None, format: RecordFormat | No
     elif format is None or (found is None and not named):
         ways = "; ".join(" + ".join(sorted(keys)) for sets in KEYS.values() for keys in sets)
         keys = ", ".join(brief(key) for key in list(record)[:8]) or "none"
-        yield Finding("", "unknown_format", f"The keys ({keys}) fit no format; write one of: {ways}.")
+        advice = advise(meant) if (meant := meant_columns(record)) else f"Write one of: {ways}."
+        yield Finding("", "unknown_format", f"The keys ({keys}) fit no format. {advice}")
     elif found is not format and not named:
         message = f"The row is {found} but the file began as {format}; keep one format a file."
         yield Finding("", "mixed_formats", message)
@@ -127,7 +129,9 @@ def _missing_keys(record: Record, format: RecordFormat) -> Finding:
     needed = min(KEYS[format], key=lambda keys: len(keys - record.keys()))
     missing = " and ".join(sorted(needed - record.keys()))
     ways = " or ".join(" + ".join(sorted(keys)) for keys in KEYS[format])
-    return Finding("", "missing_key", f"The row lacks {missing}; the format {format}, which was named, is {ways}.")
+    advice = f" {advise(meant)}" if (meant := meant_columns(record, [format])) else ""
+    said = f"The row lacks {missing}; the format {format}, which was named, is {ways}.{advice}"
+    return Finding("", "missing_key", said)
 
 
 def _look_at_texts(record: Record, texts: Sequence[str]) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 in gzip or zstd. Pure: bytes in, lines out, in memory that does not grow with the file."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 from app.domain.dataset import split_blocks, split_lines
 from app.domain.problem import Finding
 from app.domain.record import MAX_LINE_BYTES, RecordFormat
+from worker.inspection.columns import Renaming
 from worker.inspection.compression import Unpacked, find_compression
 from worker.inspection.csv_rows import read_csv
 from worker.inspection.flaws import Broken, Flawed, Unreadable
@@ -43,8 +44,14 @@ class Rows:
         return chain.from_iterable(self.blocks)
 
 
-def read_rows(source: BinaryIO, filename: str, scratch: Path, format: RecordFormat | None = None) -> Rows:
-    """`format` is the one that was named.
+def read_rows(
+    source: BinaryIO,
+    filename: str,
+    scratch: Path,
+    format: RecordFormat | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Rows:
+    """`format` is the one that was named, and `columns` say which keys are to be read as which.
 
     `source` is read once, forwards: it may be a pipe. `scratch` is a folder with room for the file, which Parquet
     needs whole."""
@@ -52,18 +59,23 @@ def read_rows(source: BinaryIO, filename: str, scratch: Path, format: RecordForm
     compression = find_compression(plain.head)
     if compression != "none":
         plain = Source(Unpacked(plain, compression))
-    found = _recognize(plain.head, filename, compression, format)
-    verbatim = found.container == "jsonl" and compression == "none"
+    renaming = Renaming(columns or {})
+    found = _recognize(plain.head, filename, compression, format, renaming)
+    verbatim = found.container == "jsonl" and compression == "none" and not columns
     blocks = split_blocks(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
+    if columns and found.container not in ("csv", "text"):  # a header's names are read so already
+        blocks = renaming.blocks(blocks)
     why = found.why if compression == "none" else f"It begins as {compression} does; unpacked: {found.why}"
     return Rows(found.container, compression, why, verbatim, blocks)
 
 
-def _recognize(head: bytes, filename: str, compression: str, format: RecordFormat | None) -> Recognized:
+def _recognize(
+    head: bytes, filename: str, compression: str, format: RecordFormat | None, renaming: Renaming
+) -> Recognized:
     if compression != "none" and find_compression(head) != "none":
         refusal = Finding("", "other_compression", f"The file is {PACKED_TWICE}.")
         return Recognized(UNKNOWN, "It is packed once more.", refusal)
-    return recognize(head, filename, format)
+    return recognize(head, filename, format, renaming)
 
 
 def _blocks(source: Source, found: Recognized, scratch: Path) -> Iterator[list[bytes]]:

@@ -5,8 +5,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from app.domain.columns import advise, meant_columns
 from app.domain.dataset import split_lines
 from app.domain.record import MAX_LINE_BYTES, find_format
+from worker.inspection.columns import Renaming
 from worker.inspection.flaws import Broken, Flawed
 
 DELIMITERS: Final = (",", ";", "\t")
@@ -20,15 +22,16 @@ class Header(NamedTuple):
     """Whether its names are those of a format."""
 
 
-def read_header(line: bytes) -> Header | None:
+def read_header(line: bytes, renaming: Renaming) -> Header | None:
     """As the first delimiter reads it whose names fit a format, or else the comma; None if it is no CSV at all."""
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     found: Header | None = None
     for delimiter in DELIMITERS:
         try:
-            [names] = csv.reader([text], delimiter=delimiter, strict=True)
+            [found_names] = csv.reader([text], delimiter=delimiter, strict=True)
         except (csv.Error, ValueError):
             continue
+        names = list(map(renaming.name, found_names))
         header = Header(names, delimiter, find_format(dict.fromkeys(names)) is not None)
         if header.fits:
             return header
@@ -39,7 +42,9 @@ def read_header(line: bytes) -> Header | None:
 def check_header(header: Header | None) -> Header:
     if header is None or not header.fits:
         names = ", ".join(brief(name) for name in (header.names if header else ())[:8]) or "none"
-        said = f"The first row ({names}) names no format's columns; write a header row, such as prompt,completion."
+        meant = meant_columns(header.names) if header else None
+        advice = advise(meant) if meant else "Write a header row, such as prompt,completion."
+        said = f"The first row ({names}) names no format's columns. {advice}"
         raise Broken("no_header", said)
     named = [name for name in header.names if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):

@@ -42,6 +42,8 @@ class Request(BaseModel):
     """Something that does not print was taken out of it."""
     format: RecordFormat | None
     """As it was named; null lets it be found."""
+    columns: dict[str, str] | None = None
+    """By the field that is read, the file's own name of it."""
     drop_duplicates: bool = False
     """Of rows whose texts are the same to the letter, clean all but the first away."""
     memory_bytes: int

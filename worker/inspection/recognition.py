@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from app.domain.problem import Finding
 from app.domain.record import RecordFormat
+from worker.inspection.columns import AS_IT_IS, Renaming
 from worker.inspection.csv_rows import Header, read_header
 
 BOM: Final = b"\xef\xbb\xbf"
@@ -51,7 +52,9 @@ class Recognized(NamedTuple):
     """Of CSV."""
 
 
-def recognize(head: bytes, filename: str, format: RecordFormat | None = None) -> Recognized:
+def recognize(
+    head: bytes, filename: str, format: RecordFormat | None = None, renaming: Renaming = AS_IT_IS
+) -> Recognized:
     """`format` is the one that was named."""
     if head.startswith(b"PAR1"):
         return Recognized("parquet", "It begins with Parquet's magic.")
@@ -70,12 +73,12 @@ def recognize(head: bytes, filename: str, format: RecordFormat | None = None) ->
     if b"\0" in text.partition(b"\n")[0]:
         said = "The file begins with NUL bytes: it is no text, or was never written to its end. Send text or Parquet."
         return Recognized(UNKNOWN, "It is nothing that rows can be read from.", Finding("", "nul_bytes", said))
-    return _recognize_lines(text, hint, format)
+    return _recognize_lines(text, hint, format, renaming)
 
 
-def _recognize_lines(text: bytes, hint: str, format: RecordFormat | None) -> Recognized:
+def _recognize_lines(text: bytes, hint: str, format: RecordFormat | None, renaming: Renaming) -> Recognized:
     first, newline, _ = text.partition(b"\n")
-    header = read_header(first) if newline or first else None
+    header = read_header(first, renaming) if newline or first else None
     if header and header.fits and hint not in TEXT_NAMES:
         return Recognized("csv", "Its first line names the columns of a format.", header=header)
     if hint in CSV_NAMES:

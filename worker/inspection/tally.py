@@ -1,7 +1,7 @@
 """What an inspection counts, bounded whatever the file holds."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.domain.content import unused_key
 from app.domain.dataset import SHOWN_PROBLEMS, Bin
 from app.domain.problem import ONCE_A_FILE, UNSTORABLE, Finding, Problem
-from app.domain.record import KEYS, READ_TOO, RecordFormat, unused_keys
+from app.domain.record import READ_TOO, Record, RecordFormat, unused_keys
 from app.domain.record_check import SHAREGPT_ROLES
 from worker.inspection.close import Close
 from worker.inspection.plain import PART, Shape
@@ -141,7 +141,7 @@ class Tally:
         if close.texts is not None:
             self._add_turns(close.shape, 1)
             if close.record is not None and format is not None:
-                self._add_unused(line, unused_keys(close.record, format), format)
+                self._add_unused(line, close.record, format)
 
     def add_texts(self, texts: Iterable[str]) -> None:
         """Of rows that were looked at closely."""
@@ -155,11 +155,11 @@ class Tally:
             else:
                 self.has_more_columns = True
 
-    def _add_unused(self, line: int, keys: Sequence[str], format: RecordFormat) -> None:
-        known = frozenset().union(*KEYS[format], READ_TOO.get(format, ()))
-        for name in map(_storable, keys[: 2 * MAX_COLUMNS]):
+    def _add_unused(self, line: int, record: Record, format: RecordFormat) -> None:
+        for name in map(_storable, islice(unused_keys(record, format), 2 * MAX_COLUMNS)):
             if name not in self._unused and len(self._unused) < MAX_COLUMNS:
-                self._unused[name] = Equal(unused_key(name, known))
+                missing = READ_TOO.get(format, frozenset()) - record.keys()
+                self._unused[name] = Equal(unused_key(name, missing))
             if name in self._unused:
                 self._unused[name].add(line)
 

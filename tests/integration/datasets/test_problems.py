@@ -11,8 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, func, select
 
+from app.datasets.service import rows_of
 from app.db.session import Sessions, transaction
-from app.db.tables import DatasetProblem, DatasetProblemGroup, DeadObject
+from app.db.tables import Dataset, DatasetProblem, DatasetProblemGroup, DeadObject
 from app.storage import Storage
 from tests.integration.datasets.conftest import jsonl
 from worker.inspector import Place, inspect_next
@@ -133,6 +134,53 @@ def test_what_many_rows_have_is_told_once_and_first(
     with transaction(sessions) as session:
         session.execute(delete(DatasetProblemGroup))
     assert sum(map(len, pages(api, id, each_row=False))) == 1001, "what an earlier version inspected is told row by row"
+
+
+@pytest.mark.parametrize("way", ["form", "query", "put"])
+def test_columns_are_given_at_the_upload_and_read_by_all(
+    api: TestClient, inspect_all: InspectAll, way: str, sessions: Sessions, place: Place
+) -> None:
+    data = b'{"input": "a", "output": "b"}\n{"input": "c", "output": ""}\n'
+    columns = {"prompt": "input", "completion": "output"}
+    form, query = {"files": {"file": ("rows.jsonl", data)}}, {"params": {"columns": json.dumps(columns)}}
+    answer = {
+        "form": lambda: api.post("/datasets", data={"columns": json.dumps(columns)}, **form),
+        "query": lambda: api.post("/datasets", **form, **query),
+        "put": lambda: api.put("/datasets", content=data, **query),
+    }[way]()
+    assert (answer.status_code, answer.json()["columns"]) == (201, columns)
+    inspect_all()
+    id = answer.json()["id"]
+    dataset = api.get(f"/datasets/{id}").json()
+    assert (dataset["format"], dataset["columns"]) == ("prompt_completion", columns)
+    assert dataset["problem_counts"] == {"nothing_to_learn": 1}
+    assert dataset["problems"][0]["pointer"] == "/completion"
+    assert dataset["statistics"]["columns"] == {"prompt": 2, "completion": 2}
+    assert api.get(f"/datasets/{id}/content").content == data
+    with transaction(sessions) as session:
+        rows = rows_of(session.get_one(Dataset, id))
+    assert json.loads(b"".join(place.storage.read(rows.key)).splitlines()[0]) == {"prompt": "a", "completion": "b"}
+
+
+def test_columns_that_nobody_reads_are_refused(api: TestClient) -> None:
+    for columns, message in (
+        ({"promt": "input"}, "There is no field 'promt'; did you mean 'prompt'?"),
+        ({"prompt": "x", "completion": "x"}, "it is there twice"),
+        ({"prompt": ""}, "at least 1 character"),
+        ("no json", "Invalid JSON"),
+    ):
+        given = columns if isinstance(columns, str) else json.dumps(columns)
+        file = {"file": ("rows.jsonl", b"{}")}
+        for answer in (
+            api.post("/datasets", params={"columns": given}, files=file),
+            api.post("/datasets", data={"columns": given}, files=file),
+            api.put("/datasets", params={"columns": given}, content=b"{}"),
+        ):
+            told = answer.json()
+            assert (answer.status_code, told["code"]) == (422, "invalid_request"), told
+            assert message in told["errors"][0]["message"], told
+            assert told["errors"][0]["pointer"].startswith("/columns")
+    assert api.get("/datasets").json()["items"] == []
 
 
 def test_a_named_format_is_the_measure(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:

@@ -62,6 +62,26 @@ def test_one_thing_on_both_faces(create: Create, sdk: OpenAI, native: httpx2.Cli
         sdk.files.retrieve(theirs.id)
 
 
+def test_columns_are_an_extension(
+    create: Create, sdk: OpenAI, native: httpx2.Client, inspect_all: Callable[[], int]
+) -> None:
+    columns = {"prompt": "input", "completion": "output"}
+    data = b'{"input": "a", "output": "b"}\n'
+    file = create(data, extra_body={"columns": columns})
+    assert inspect_all() == 1
+    assert sdk.files.retrieve(file.id).status == "processed"
+    shown = native.get(f"/datasets/{file.id}").json()
+    assert (shown["columns"], shown["format"]) == (columns, "prompt_completion")
+    sent = sdk.uploads.create(
+        bytes=9, filename="a.jsonl", purpose="fine-tune", mime_type="text/jsonl", extra_body={"columns": columns}
+    )
+    assert sent.status == "pending"
+    with pytest.raises(openai.BadRequestError, match="did you mean 'prompt'"):
+        sdk.uploads.create(
+            bytes=9, filename="a", purpose="fine-tune", mime_type="x", extra_body={"columns": {"promt": "input"}}
+        )
+
+
 def test_it_is_waited_for(create: Create, sdk: OpenAI, inspect_all: Callable[[], int], native: httpx2.Client) -> None:
     good, bad = create(), create(b'{"prompt": "a", "completion": "b"}\n{"prompt": 7, "completion": ""}\n')
     with pytest.raises(RuntimeError, match="Giving up on waiting"):

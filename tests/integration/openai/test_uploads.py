@@ -77,14 +77,15 @@ def test_parts_at_once_and_in_any_order(
     assert sdk.uploads.complete(upload.id, part_ids=part_ids, md5=MD5).file.id == file.id
 
 
-def test_the_order_is_the_completions(begin: Begin, sdk: OpenAI, join_all: Work) -> None:
-    upload = begin(bytes=6)
+def test_the_order_is_the_completions(begin: Begin, sdk: OpenAI, join_all: Work, native: httpx2.Client) -> None:
+    upload = begin(bytes=6, extra_body={"columns": {"prompt": "input"}})
     first, second, unused = (
         sdk.uploads.parts.create(upload.id, data=data).id for data in (b"def", b"abc", b"twice sent")
     )
     file = sdk.uploads.complete(upload.id, part_ids=[second, first]).file
     join_all()
     assert sdk.files.content(file.id).content == b"abcdef"
+    assert native.get(f"/datasets/{file.id}").json()["columns"] == {"prompt": "input"}
     assert unused not in (first, second)
 
 

@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -11,6 +12,7 @@ AT = "2026-01-05T10:12:13Z"
 DATASET = {"id": "file-0", "filename": "rows.jsonl", "state": "inspecting", "bytes": 9, "sha256": "0", "format": None}
 DATASET |= {"num_examples": None, "problems": [], "problem_counts": {}, "created_at": AT, "expires_at": None}
 DATASET |= {"format_reason": None, "num_bad_rows": None, "statistics": None, "cleaned_from": None}
+DATASET |= {"columns": None}
 
 
 def test_a_problem_becomes_an_error_with_every_bad_field(server: Any, client: Client) -> None:
@@ -73,6 +75,8 @@ def test_an_upload_tells_its_progress_and_sends_the_file_as_it_is(server: Any, c
     assert len(told) > 4
     assert client.upload_dataset(path, expires_after_seconds=3600).id == "file-0"
     assert server.asked == ["POST /datasets", "POST /datasets?expires_after_seconds=3600"]
+    client.upload_dataset(path, columns={"prompt": "input"})
+    assert parse_qs(server.asked[-1].partition("?")[2]) == {"columns": ['{"prompt": "input"}']}
 
 
 @pytest.fixture
