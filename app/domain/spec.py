@@ -151,8 +151,12 @@ class Training(SpecPart):
     (`reasoning_not_rendered`): nothing in a row is left out unasked."""
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations; null evaluates at the end of each epoch."""
-    save_every: int = Field(default=100, ge=1)
-    """Steps between checkpoints."""
+    save_every: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Steps between checkpoints. `auto` is a tenth of the job, or more where checkpoints would cost more than 1 % of
+    the time; what it came to is in `resolved`."""
+    save_every_seconds: float = Field(default=600, gt=0, le=10**9)
+    """Seconds between checkpoints, if these are over before `save_every` steps are; more where checkpoints would cost
+    more than 1 % of the time."""
     keep_checkpoints: int = Field(default=3, ge=1, le=100)
     """Newest checkpoints that stay in storage. Each also carries the best weights so far."""
     on_inexact_resume: OnInexactResume = "continue"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.domain.event import Warned
 from app.domain.job import JobPhase
+from app.domain.machine import machine_fingerprint
 from worker.training.channel import Channel, StopAsked, move_in
 from worker.training.failure import unforeseen
 from worker.training.manifest import digests, first_fault, sync, sync_folder
@@ -110,7 +111,8 @@ class Training:
         self.weights = link(self.weights, self.step)
         loss = expected_loss(self.seed, self.step)
         self.channel.say(Measured(step=self.step, values={"loss": loss, "num_tokens": 100.0 * self.step}))
-        if self.step % self.request.spec.training.save_every == 0:
+        every = self.request.spec.training.save_every
+        if self.step % (5 if every == "auto" else every) == 0:
             self.write_checkpoint()
 
     def write_checkpoint(self) -> None:
@@ -133,7 +135,9 @@ class Training:
         sync_folder(partial)
         partial.rename(final)
         sync(root)
-        self.channel.say(CheckpointWritten(step=self.step, path=final))
+        facts = self.request.machine_facts
+        machine = machine_fingerprint(facts) if facts else None
+        self.channel.say(CheckpointWritten(step=self.step, path=final, machine=machine))
 
     def resume(self, checkpoint: Path) -> None:
         fault = first_fault(checkpoint, json.loads((checkpoint / "manifest.json").read_text()))

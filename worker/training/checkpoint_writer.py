@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +19,12 @@ class CheckpointWriter:
     """A thread that writes snapshots below `root`, and says so when one is on disk. A disk that fails costs the
     checkpoint, and not the training. Leaving the `with` waits for the last one."""
 
-    def __init__(self, root: Path, channel: Channel, machine: str | None = None) -> None:
-        self._root, self._channel, self._machine = root, channel, machine
+    def __init__(
+        self, root: Path, channel: Channel, machine: str | None = None, spent: Callable[[float], None] | None = None
+    ) -> None:
+        """`spent` hears the seconds that a write took: the processor's for a copy, which is written beside the
+        training."""
+        self._root, self._channel, self._machine, self._spent = root, channel, machine, spent
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_give_way)
         self._writing: Future[None] | None = None
 
@@ -44,6 +50,8 @@ class CheckpointWriter:
             writing.result()
 
     def _write(self, snapshot: Snapshot) -> None:
+        clock = time.thread_time if snapshot.is_copy else time.monotonic
+        began = clock()
         try:
             path = write_checkpoint(self._root, snapshot)
         except (OSError, SafetensorError) as error:
@@ -53,6 +61,8 @@ class CheckpointWriter:
             )
             self._channel.say(Happened(event=Warned(code="checkpoint_failed", text=text)))
         else:
+            if self._spent is not None:
+                self._spent(clock() - began)
             self._channel.say(CheckpointWritten(step=snapshot.step, path=path, machine=self._machine))
 
 

@@ -30,6 +30,8 @@ class Plan:
     micro_batch_tokens: int
     fast_paths: tuple[str, ...] | None = None
     """Those that an earlier attempt took; null leaves it to the parity check, which all of them must pass here too."""
+    save_every: int | None = None
+    """What `auto` came to; it changes no number, and each attempt decides it."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -38,7 +40,9 @@ class Plan:
     def resolved(self, request: Request) -> dict[str, Any]:
         """Return everything that is decided, by the spec's field names; the spec and the model decide some of it."""
         decided, given = self.decided_here(request), request.spec.training
-        training = {"learning_rate": given.learning_rate, "max_seq_len": given.max_seq_len}
+        training: dict[str, Any] = {"learning_rate": given.learning_rate, "max_seq_len": given.max_seq_len}
+        if self.save_every is not None:
+            training["save_every"] = self.save_every
         adapter = request.spec.adapter
         of_adapter = {"adapter": {"alpha": adapter.lora_alpha}} if adapter else {}
         return decided | of_adapter | {"training": training | decided["training"]}

@@ -121,7 +121,7 @@ class Planned(Line):
 
 
 class Replanned(Line):
-    """Memory did not suffice; from here on this is the plan."""
+    """From here on this is the plan: memory did not suffice, or steps were timed to say how often they are saved."""
 
     kind: Literal["replanned"] = "replanned"
     resolved: dict[str, Any]

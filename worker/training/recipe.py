@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +50,7 @@ from worker.training.protocol import (
     Measured,
     PhaseEntered,
     Planned,
+    Replanned,
     Request,
     Started,
     Stopped,
@@ -59,6 +61,7 @@ from worker.training.resume import check_resumable, earlier_plan, fingerprint, m
 from worker.training.row_losses import NAME as ROW_LOSSES
 from worker.training.row_losses import unknown, write_row_losses
 from worker.training.rows import Rows, prepare_rows, warn
+from worker.training.saving import SaveTimes
 from worker.training.steps import Epochs
 from worker.training.tokenizer_process import Tokenizing
 from worker.training.tokenizing import TokenizingHere
@@ -158,7 +161,8 @@ class Run:
         )
         self.ladder = Ladder(request, model, rows, self.optimizer, channel)
         machine = machine_of(request, model.plan.device)
-        self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel, machine)
+        self.saving = SaveTimes(self.training, self.total_steps)
+        self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel, machine, self.saving.add_cost)
         if checkpoint is not None:
             self._resume(checkpoint)
 
@@ -187,8 +191,12 @@ class Run:
         if self._evaluation_due():  # the process before this one was stopped within it
             self._evaluate()
         self._say(Started(parity_seconds=round(self.parity_seconds, 3), canary_seconds=canary_seconds))
+        self.saving.start()
         while not self._is_done():
             self._step()
+            if self.saving.end_step():
+                self.model.plan = replace(self.model.plan, save_every=self.saving.every)
+                self._say(Replanned(resolved=self.resolved))
             if self._evaluation_due():
                 self._evaluate()
             self._save_or_stop()
@@ -265,8 +273,10 @@ class Run:
             self.state.position.step + 1,
             lambda: rehearse(self.model, rows.training, rows.validation, self.training.batch_size),
         )
+        began = time.thread_time()
         try:
             write_checkpoint(scratch, take_snapshot(self.state, fingerprint(self.request, self.plan)))
+            self.saving.add_cost(time.thread_time() - began)
         except (OSError, SafetensorError) as error:
             warn(self.channel, "checkpoint_failed", f"A checkpoint could not be written, and none will be: {error}.")
         shutil.rmtree(scratch, ignore_errors=True)
@@ -305,15 +315,18 @@ class Run:
         """The last step is neither saved nor drained: the result follows at once."""
         wish = self.channel.stop_wish
         last = self._is_done()
-        if not last and (wish == "drain" or self.state.position.step % self.training.save_every == 0):
+        if not last and (wish == "drain" or self.saving.is_due(self.state.position.step)):
             self._save()
         if wish == "cancel" or (wish == "drain" and not last):
             raise StopAsked
 
     def _save(self) -> None:
         self._say(Began(what=f"the checkpoint of step {self.state.position.step}"))
+        started = time.monotonic()
         self.writer.wait()
-        self.writer.write(take_snapshot(self.state, fingerprint(self.request, self.plan)))
+        snapshot = take_snapshot(self.state, fingerprint(self.request, self.plan))
+        self.saving.saved(time.monotonic() - started)
+        self.writer.write(snapshot)
 
     def _evaluation_due(self) -> bool:
         step, last = self.state.position.step, self.state.evaluations.last

@@ -31,7 +31,7 @@ WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
     "metadata": True,
     "priority": True,
     "integrations": True,
-    "training": {"save_every", "keep_checkpoints", "on_inexact_resume"},
+    "training": {"save_every", "save_every_seconds", "keep_checkpoints", "on_inexact_resume"},
 }
 """Fields of the spec that change no number of a training."""
 IDENTITY: Final = ("base_model.", "dataset_sha256", "validation_sha256")

@@ -1,0 +1,82 @@
+"""How often a checkpoint is written: by the steps, by the clock, and by what it costs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.unit.training.conftest import Recorder, make_spec
+from worker.training import saving
+from worker.training.protocol import Replanned, Request
+from worker.training.recipe import train
+from worker.training.saving import SaveTimes
+
+
+def saves(
+    steps: int, step_seconds: float, costs: Callable[[int], float], **training: object
+) -> tuple[list[int], int | None]:
+    """Steps after which a job saves, the last one apart, and the number taken for `save_every`."""
+    now = 0.0
+    times = SaveTimes(make_spec(training={"save_every": "auto"} | training).training, steps, lambda: now)
+    times.add_cost(costs(0))
+    times.start()
+    found = []
+    for step in range(1, steps):
+        now += step_seconds
+        times.end_step()
+        if times.is_due(step):
+            found.append(step)
+            now += costs(len(found))
+            times.saved(costs(len(found)) / 2)
+            times.add_cost(costs(len(found)) / 2)
+    return found, times.every
+
+
+def test_a_short_job_saves_ten_times_where_it_costs_nothing() -> None:
+    assert saves(40, 0.5, lambda _: 0.001) == (list(range(4, 40, 4)), 4)
+
+
+def test_it_saves_no_more_often_than_costs_a_hundredth_of_the_time() -> None:
+    assert saves(40, 0.5, lambda _: 0.058) == ([12, 24, 36], 12)
+    assert saves(40, 0.5, lambda _: 0.3) == ([], 60)
+
+
+def test_a_long_job_saves_by_the_clock() -> None:
+    found, every = saves(100_000, 1.0, lambda _: 0.001)
+    assert every == 10_000
+    assert found[:3] == [600, 1200, 1800]
+
+
+def test_a_cost_that_grows_makes_it_rarer() -> None:
+    steps = 20_000
+    found, _ = saves(steps, 1.0, lambda number: 2.0 * number)
+    spent = sum(2.0 * number for number in range(1, len(found)))
+    assert len(found) > 3
+    assert spent / steps < 0.011
+    assert found[-1] - found[-2] > found[1] - found[0]
+
+
+def test_steps_that_are_named_are_saved_whatever_it_costs() -> None:
+    assert saves(10, 1.0, lambda _: 5.0, save_every=3) == ([3, 6, 9], 3)
+    by_clock, _ = saves(30, 1.0, lambda _: 0.0, save_every=10, save_every_seconds=7)
+    assert by_clock == [7, 10, 17, 20, 27]
+
+
+def test_what_auto_comes_to_is_told_and_changes_no_number(
+    make_request: Callable[..., Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, which draws from the random state that a checkpoint holds."""
+    monkeypatch.setattr(saving, "SHARE", 1e6)
+    runs = {}
+    for name, every in (("auto", "auto"), ("never", 1000)):
+        spec = make_spec(adapter={"dropout": 0.1}, training={"save_every": every, "max_steps": 20})
+        runs[name] = Recorder()
+        train(make_request(spec=spec, work_dir=tmp_path / name), runs[name])
+    assert [line.step for line in runs["auto"].checkpoints()] == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+    [told] = [line for line in runs["auto"].lines if isinstance(line, Replanned)]
+    assert told.resolved["training"]["save_every"] == 2
+    assert runs["never"].checkpoints() == []
+    assert runs["auto"].losses() == runs["never"].losses()
+    results = [load_file(tmp_path / name / "result/adapter_model.safetensors") for name in runs]
+    assert all(results[0][key].equal(results[1][key]) for key in results[0])
