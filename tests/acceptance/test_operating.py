@@ -45,7 +45,7 @@ def test_every_error_is_found_in_the_log_of_up(stack: Stack, client: Client) -> 
     text = (stack.data / "logs" / "api.log").read_text()
     lines = {line["request_id"]: line for line in map(json.loads, re.findall(r"^\{.*\}$", text, re.M))}
     told = [lines[answer.headers["x-request-id"]] for answer in answers]
-    assert [(line["route"], line["status"]) for line in told] == [("/jobs/{id}", 404), (None, 404), ("/", 200)]
+    assert [(line["route"], line["status"]) for line in told] == [("/jobs/{id}", 422), (None, 404), ("/", 200)]
     assert told[0]["key"] == "key-" + key.split("_")[1]
     assert key not in text
     assert CANARY not in text
