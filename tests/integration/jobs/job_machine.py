@@ -232,7 +232,7 @@ class JobMachine(RuleBasedStateMachine):
         with transaction(self.world.sessions) as session:
             if found := DatasetService(session).find(dataset.project_id, dataset.id):
                 report = Report(format="text", num_examples=1, problems=[], problem_counts=counts)
-                DatasetService(session).conclude(found, Found(report, [], rows=None, hashes=None))
+                DatasetService(session).conclude(found, Found(report, [], [], rows=None, hashes=None))
         if dataset.state == "inspecting":
             dataset.state = "ready" if valid else "invalid"
 
