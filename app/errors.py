@@ -8,14 +8,12 @@ TunewrightError
 │       ProjectNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, NoCheckpoint, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult,
-│       NotInspected, NothingToKeep, ModelExists, ModelInUse, RequestInProgress, DatasetUploading, UploadNotPending,
-│       CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending, WebhookDisabled,
-│       ProjectExists, ProjectBeingDeleted, LastProject (these and ProjectNotFound: app/projects/errors.py)
+│       NotInspected, NothingToKeep, ModelExists, ModelInUse, ModelNotReady, RequestInProgress, DatasetUploading,
+│       UploadNotPending, CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending,
+│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject (the last three: app/projects/errors.py)
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
-├── TooLarge 413
-├── UnsupportedMediaType 415
-├── RangeNotSatisfiable 416
+├── TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416
 ├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidParts 422
 └── StorageFull 507
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
@@ -260,6 +258,14 @@ class ModelInUse(Conflict):
     def __init__(self, name: str, job_ids: Sequence[str]) -> None:
         self.name, self.job_ids = name, job_ids
         super().__init__(f"Model {name} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
+
+
+class ModelNotReady(Conflict):
+    code, passes = "model_not_ready", True
+
+    def __init__(self, name: str, state: str) -> None:
+        self.name, self.state = name, state
+        super().__init__(f"Model {name} is {state}, and not ready; GET /models/{name} tells how far it is.")
 
 
 class RequestInProgress(Conflict):

@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)
     """Time after which a dataset expires whose upload does not say; never unless given."""
 
+    model_roots: str | None = None
+    """Folders, with commas between, below which models may be added from over HTTP; none unless given."""
+    model_cache_gb: float | None = Field(default=None, gt=0)
+    """Largest size of the base models in `cache_dir`, in GB; as much as the disk has room for unless given."""
+
     webhook_allow: str | None = None
     """Hosts and networks, with commas between, that webhooks may lead to although they are not public."""
     webhook_timeout_seconds: float = Field(default=10, gt=0, le=600)
@@ -115,6 +120,10 @@ class Settings(BaseSettings):
     @property
     def webhook_allowed(self) -> Allowed:
         return Allowed.read(self.webhook_allow or "")
+
+    @property
+    def allowed_model_roots(self) -> tuple[Path, ...]:
+        return tuple(Path(word.strip()).absolute() for word in (self.model_roots or "").split(",") if word.strip())
 
     @property
     def storage(self) -> str:

@@ -12,7 +12,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -136,6 +136,39 @@ class Storage:
         with source.open("rb") as file:
             return self._put(key, iter(lambda: file.read(CHUNK_BYTES), b""), path, "store_file")
 
+    def keep_file(
+        self, key: str, source: Path, path: str, sha256: str, advance: Callable[[int], None]
+    ) -> StoredFile | None:
+        """Store a local file whose digest is known; None if it has another one by now. In a folder on the file's own
+        disk it takes no room: it gets a second name there."""
+        real = source.resolve()
+        if self.root is not None and self.links(real.parent) and real.stat().st_uid == os.geteuid():
+            target = self.root / _checked(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with around("link_model_file"):
+                linked = _linked(real, target)
+            if linked:
+                self._fsync(key)
+                return StoredFile(path=path, key=key, size=target.stat().st_size, sha256=sha256)
+        with source.open("rb") as file:
+            blocks = _counted(iter(lambda: file.read(CHUNK_BYTES), b""), advance)
+            stored = self._put(key, blocks, path, "store_model_file")
+        if stored.sha256 == sha256:
+            return stored
+        self.delete(key)
+        return None
+
+    def links(self, folder: Path) -> bool:
+        """Whether a file of that folder and an object can be the same bytes of a disk."""
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        return self.root is not None and self.root.exists() and self.root.stat().st_dev == there.stat().st_dev
+
+    def size_of(self, key: str) -> int | None:
+        """None if there is no such object."""
+        with suppress(FileNotFoundError):
+            return int(obstore.head(self._store, _checked(key))["size"])
+        return None
+
     def join(self, key: str, keys: Sequence[str], path: str, *, with_md5: bool = False) -> Joined:
         """Store under `key` what lies under `keys`, one after the other. FileNotFoundError if one of them is gone."""
         md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
@@ -171,14 +204,26 @@ class Storage:
         result = obstore.get(self._store, _checked(key), options=options)
         return (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
 
-    def fetch(self, file: StoredFile, target: Path) -> None:
+    def fetch(
+        self,
+        file: StoredFile,
+        target: Path,
+        *,
+        advance: Callable[[int], None] = lambda num_bytes: None,
+        link: bool = False,
+    ) -> None:
         """Copy an object to a local file and check its digest. FileNotFoundError if there is no such object,
-        DamagedObject if it is short or altered."""
+        DamagedObject if it is short or altered. `link` lets the file be the object itself, where a folder on the same
+        disk is the store: it must not be written to. `advance` is told of each block."""
         digest = hashlib.sha256()
-        with target.open("wb") as out:
-            for chunk in self.read(file.key):
-                out.write(chunk)
+        if link and self.root and self.links(target.parent) and _linked(self.root / _checked(file.key), target):
+            for chunk in _counted(self.read(file.key), advance):
                 digest.update(chunk)
+        else:
+            with target.open("wb") as out:
+                for chunk in _counted(self.read(file.key), advance):
+                    out.write(chunk)
+                    digest.update(chunk)
         if digest.hexdigest() != file.sha256:
             raise DamagedObject(
                 errno.EIO, f"stored object {file.key} has digest {digest.hexdigest()}, not {file.sha256}"
@@ -225,6 +270,23 @@ class Storage:
                 os.close(descriptor)
             if place == self.root:
                 break
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether the file has got a second name. Not every disk can, nor may everybody."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _counted(blocks: Iterator[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+    for block in blocks:
+        yield block
+        advance(len(block))
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from tunewright.wire import (
     Job,
     MetricPoint,
     Model,
+    ModelSummary,
     Overlap,
     OverlapSummary,
     Preview,
@@ -366,11 +367,37 @@ class Client:
     def delete_adapter(self, id: str) -> None:
         self._transport.ask("DELETE", "adapters", id)
 
+    def create_model(
+        self,
+        name: str,
+        *,
+        path: str | None = None,
+        hub: str | None = None,
+        revision: str | None = None,
+        projects: Sequence[str] = (),
+        idempotency_key: str | None = None,
+    ) -> Model:
+        """Have a base model fetched, from a folder that the server's workers see or from the hub; needs a key with the
+        scope `admin`. Without `projects` all of them may use it. See `wait_for_model`; one that failed is tried again
+        by creating it again."""
+        wanted = {"name": name, "path": path, "hub": hub, "revision": revision, "projects": list(projects)}
+        given = {field: value for field, value in wanted.items() if value is not None}
+        return Model.read(self._transport.ask("POST", "models", json=given, headers=once(idempotency_key)))
+
     def get_model(self, name: str) -> Model:
         return Model.read(self._transport.ask("GET", "models", name))
 
-    def models(self) -> Iterator[Model]:
-        return map(Model.read, self._transport.pages("models"))
+    def wait_for_model(self, name: str) -> Model:
+        """Until it is `ready` or `failed`."""
+        return poll(lambda: self.get_model(name), lambda model: model.state in ("ready", "failed"))
+
+    def models(self) -> Iterator[ModelSummary]:
+        """Those that the project may use, newest first."""
+        return map(ModelSummary.read, self._transport.pages("models"))
+
+    def delete_model(self, name: str) -> None:
+        """Needs a key with the scope `admin`."""
+        self._transport.ask("DELETE", "models", name)
 
     # The server
 

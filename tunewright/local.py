@@ -38,8 +38,8 @@ def find_key() -> str:
 
 
 def server_environment(folder: Path | None = None) -> dict[str, str]:
-    """What a program needs to reach the database that the server uses: nothing new where the environment names it. A
-    data folder that is given goes before the environment."""
+    """What a program needs to reach the database and the storage that the server uses: nothing new where the
+    environment names the database. A data folder that is given goes before the environment."""
     if folder is None and "DATABASE_URL" in os.environ:
         return {}
     folder = folder or data_dir()
@@ -51,6 +51,7 @@ def server_environment(folder: Path | None = None) -> dict[str, str]:
     return {
         "DATABASE_URL": server["database_url"],
         "REDIS_URL": server["redis_url"],
+        "STORAGE_URL": server["storage_url"],
         "TUNEWRIGHT_DATA_DIR": str(folder.absolute()),
     }
 

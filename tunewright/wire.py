@@ -240,16 +240,31 @@ class Adapter(AdapterSummary):
 
 
 @dataclass(frozen=True)
-class Model(Answer):
-    """A base model of the registry; rows may have `max_seq_len` tokens."""
+class ModelSummary(Answer):
+    """A base model of the registry. `state` is pending, fetching, ready or failed, and then `failure` says why; jobs
+    can be trained on one that is ready, with rows of up to `max_seq_len` tokens. `projects` may use it; None stands for
+    all."""
 
     name: str
+    state: str
+    hub: str | None
     revision: str | None
-    architecture: str
-    num_parameters: int
-    max_seq_len: int
+    num_bytes_done: int
+    num_bytes: int | None
+    failure: dict[str, str] | None
+    license: str | None
+    architecture: str | None
+    num_parameters: int | None
+    max_seq_len: int | None
     linear_modules: list[str]
+    projects: list[str] | None
     created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Model(ModelSummary):
+    license_text: str | None
 
 
 @dataclass(frozen=True)

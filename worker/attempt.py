@@ -30,7 +30,6 @@ from app.domain.spec import JobSpec
 from app.errors import AdapterNotFound, BadModelFolder, CheckpointNotFound, ModelNotFound, StaleAttempt
 from app.jobs.attempts import RUNNING, AttemptService
 from app.jobs.queue import Claim
-from app.models.hub import locate
 from app.models.service import ModelService
 from app.settings import Settings
 from app.storage import FAILURES, Storage
@@ -41,6 +40,7 @@ from worker.fetching import Fetching
 from worker.folders import attempt_folder, held
 from worker.limits import Limits, fault, verdict
 from worker.machine import find_training_machine
+from worker.model_cache import FetchStopped, ModelCache
 from worker.overlap import warn_of_overlap
 from worker.reporter import Heartbeat, Reporter
 from worker.results import Results
@@ -91,6 +91,7 @@ class Attempt:
         drain: threading.Event,
         spare: Spare,
         room: Room,
+        cache: ModelCache,
     ) -> None:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
         self.drain, self.spare, self.room = drain, spare, room
@@ -100,7 +101,7 @@ class Attempt:
         self.reporter = Reporter(self.fence, redis, claim)
         self.folder = attempt_folder(settings.work_dir, claim)
         self.words = Words(self.fence)
-        self.fetching = Fetching(storage, self.fence, claim, self.folder)
+        self.fetching = Fetching(storage, self.fence, claim, self.folder, cache, self._is_to_stop)
         self.results = Results(storage, self.fence, claim, self.folder)
         self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
         self.base_model_revision: str | None = None
@@ -114,6 +115,7 @@ class Attempt:
         with ExitStack() as folder:
             try:
                 folder.enter_context(held(self.folder))
+                folder.callback(self.fetching.close)
                 self.reporter.open(self.folder)
                 with self.heartbeat:
                     self._run()
@@ -133,6 +135,9 @@ class Attempt:
         checkpoint stands."""
         return self.heartbeat.stale or (self._is_draining() and time.monotonic() > self.drain_ends)
 
+    def _is_to_stop(self) -> bool:
+        return self.heartbeat.stale or self._wish() is not None
+
     def _is_draining(self) -> bool:
         if self.drain.is_set():
             self.drain_ends = min(self.drain_ends, time.monotonic() + self.settings.drain_seconds)
@@ -147,6 +152,9 @@ class Attempt:
     def _prepare_and_train(self) -> None:
         try:
             request = self.prepare()
+        except FetchStopped:
+            self.conclude(Stopped(step=0))
+            return
         except (ModelNotFound, BadModelFolder) as error:
             self.fail(Failed(reason=FailureReason.model_unusable, message=str(error)))
             return
@@ -182,7 +190,7 @@ class Attempt:
     def prepare(self) -> Request:
         """Fetch everything the child reads into the attempt's own folder."""
         self.words.enter(JobPhase.preparing)
-        inputs = self.write(self._inputs, "read_inputs")
+        inputs = self.fetching.inputs(self._inputs)
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self.fetching.checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:
@@ -201,7 +209,7 @@ class Attempt:
             attempt=self.claim.attempt,
             base_model=inputs.model.name,
             base_model_revision=inputs.model.revision,
-            base_model_path=locate(inputs.model.source, inputs.model.revision, self.settings.cache_dir.absolute()),
+            base_model_path=self.fetching.model(inputs.model),
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,
             dataset_format=format_of(inputs.dataset),
@@ -222,12 +230,9 @@ class Attempt:
         job = attempt.jobs.get(self.claim.project_id, self.claim.job_id)
         datasets = DatasetService(attempt.session)
         validation_id = job.spec["validation_dataset_id"]
-        model = ModelService(attempt.session).find(job.project_id, job.base_model)
-        if model is None:
-            raise ModelNotFound(job.base_model)
         return Inputs(
             job,
-            model,
+            ModelService(attempt.session).get_ready(job.project_id, job.base_model),
             datasets.get(job.project_id, job.spec["dataset_id"]),
             datasets.get(job.project_id, validation_id) if validation_id else None,
             attempt.resumable(job),

@@ -65,6 +65,8 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         if "light" in queues:
             args = ([tasks.study], tasks.studies_wanted)
             self.threads.append(threading.Thread(target=poll, args=args, name="studies", daemon=True))
+            args = ([tasks.fetch_models], tasks.models_wanted)
+            self.threads.append(threading.Thread(target=poll, args=args, name="models", daemon=True))
             args = ([tasks.deliver], tasks.deliveries_wanted)
             self.threads.append(threading.Thread(target=poll, args=args, name="webhooks", daemon=True))
         for thread in self.threads:
@@ -75,6 +77,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
         draining.set()
         tasks.studies_wanted.set()
+        tasks.models_wanted.set()
         tasks.deliveries_wanted.set()
         for thread in self.threads:
             thread.join()

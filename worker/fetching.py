@@ -1,31 +1,83 @@
 """What an attempt begins with, from storage into its own folder."""
 
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from app.adapters.service import AdapterService
 from app.datasets.service import rows_of
-from app.db.tables import Checkpoint, Dataset
+from app.db.tables import BaseModel, Checkpoint, Dataset
 from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.event import ModelFetched
 from app.domain.identity import is_id
-from app.errors import AdapterNotFound
+from app.domain.model import ModelState
+from app.errors import AdapterNotFound, BadModelFolder, ModelNotReady
 from app.jobs.attempts import AttemptService
 from app.jobs.checkpoints import adapter_of
 from app.jobs.queue import Claim
 from app.storage import DamagedObject, Storage
 from worker.archive import unpack_adapter
 from worker.fence import Fence
+from worker.model_cache import FetchStopped, ModelCache
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
+QUIET_SECONDS = 2.0
+"""A model that is here by then was no wait worth telling."""
+TOLD_EVERY_SECONDS = 15.0
+WAIT_SECONDS = 0.5
+
 
 class Fetching:
-    def __init__(self, storage: Storage, fence: Fence, claim: Claim, folder: Path) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        fence: Fence,
+        claim: Claim,
+        folder: Path,
+        cache: ModelCache,
+        is_over: Callable[[], bool],
+    ) -> None:
         self.storage, self.fence, self.claim, self.folder = storage, fence, claim, folder
+        self._cache, self._is_over, self._held = cache, is_over, ExitStack()
+
+    def close(self) -> None:
+        """The model may leave the cache."""
+        self._held.close()
+
+    def model(self, model: BaseModel) -> Path:
+        """The base model's folder, which stays until `close`. FetchStopped if the attempt is to end before it is there;
+        BadModelFolder if storage has it no more."""
+        told_at = time.monotonic() + QUIET_SECONDS
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told_at
+            if time.monotonic() >= told_at:
+                told = ModelFetched(num_bytes=done, total_bytes=total)
+                self.fence.tried(lambda attempt: attempt.tell(told), "tell")
+                told_at = time.monotonic() + TOLD_EVERY_SECONDS
+
+        return self._held.enter_context(self._cache.held(model, progress=progress, is_over=self._is_over))
+
+    def inputs(self, read: Callable[[AttemptService], T]) -> T:
+        """What the rows say, once the model is there: after an upgrade it may still be on its way into storage."""
+        while True:
+            try:
+                return self.fence.write(read, "read_inputs")
+            except ModelNotReady as error:
+                if error.state == ModelState.failed:
+                    raise BadModelFolder(str(error)) from error
+            if self._is_over():
+                raise FetchStopped
+            time.sleep(WAIT_SECONDS)
 
     def rows(self, name: str, dataset: Dataset) -> Path:
         self.storage.fetch(rows_of(dataset), self.folder / name)

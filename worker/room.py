@@ -1,10 +1,9 @@
 """Room on the disk that attempts work on: whether it suffices for another one, and what is told where it ran out."""
 
-import shutil
 import time
-from pathlib import Path
 from typing import Final
 
+from app.domain.disk import free_bytes
 from app.settings import Settings
 
 LEAST_FREE_BYTES: Final = 32 * 10**6
@@ -27,9 +26,3 @@ class Room:
         self._rests_until = time.monotonic() + self._rest_seconds
         left = ", ".join(f"{free_bytes(folder) / 1e6:,.1f} MB in {folder}" for folder in (self._work, self._cache))
         return f"There was no room for what the job writes. Free space, then retry it. Left now: {left}. {why}"
-
-
-def free_bytes(folder: Path) -> int:
-    """For what is to be written there, the folder itself included."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(there).free

@@ -23,7 +23,6 @@ from app.domain.preview import PreviewSpec
 from app.domain.spec import BadRows, JobSpec
 from app.domain.study import StudyFailure, StudyKind
 from app.errors import BadModelFolder
-from app.models.hub import locate
 from app.models.service import ModelService
 from app.storage import DamagedObject
 from app.studies.repository import StudyRepository
@@ -35,6 +34,7 @@ from worker.inspection.protocol import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 from worker.inspection_process import Gone, finish, how_it_ended
 from worker.inspector import Place
 from worker.lease import Lease
+from worker.model_cache import FetchStopped, ModelCache
 from worker.training.preview_protocol import ANSWER, PreviewAnswer, PreviewRefused, PreviewRequest
 from worker.training.preview_protocol import Machine as PlanMachine
 from worker.training.protocol import Request
@@ -79,7 +79,7 @@ class Inputs(NamedTuple):
     machine: PlanMachine
 
 
-def study_next(place: Place, cache_dir: Path, here: Machine, draining: threading.Event | None = None) -> bool:
+def study_next(place: Place, cache: ModelCache, here: Machine, draining: threading.Event | None = None) -> bool:
     """Do one study that waits for it, of whatever project; whether there was one. `here` is this worker's machine.
 
     What a store or Postgres raises goes up: the study's lease lapses, and it is done again."""
@@ -95,7 +95,7 @@ def study_next(place: Place, cache_dir: Path, here: Machine, draining: threading
     folder = inspection_folder(place.work, study.id)
     with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
         try:
-            One(place, cache_dir, here, study, folder, lease).run()
+            One(place, cache, here, study, folder, lease).run()
         except Gone:
             log.info("left a study", study=study.id, draining=lease.draining.is_set())
             with transaction(place.sessions, "give_back_study") as session:
@@ -109,9 +109,9 @@ class One:
     """One study."""
 
     def __init__(
-        self, place: Place, cache_dir: Path, here: Machine, study: DatasetStudy, folder: Path, lease: Lease
+        self, place: Place, cache: ModelCache, here: Machine, study: DatasetStudy, folder: Path, lease: Lease
     ) -> None:
-        self.place, self.cache_dir, self.here, self.study = place, cache_dir, here, study
+        self.place, self.cache, self.here, self.study = place, cache, here, study
         self.folder, self.lease = folder, lease
 
     def run(self) -> None:
@@ -164,7 +164,19 @@ class One:
         return fetch_hashes(self.place.storage, dataset.hashes_key, self.folder / dataset.id)
 
     def _preview(self, inputs: Inputs) -> Answer:
-        request = self._request(inputs)
+        spec = PreviewSpec.model_validate(self.study.asked)
+        if inputs.model is None:
+            said = f"The model {spec.base_model} was taken out of the registry, or from this project."
+            raise StudyFailed(StudyFailure.unknown_model, said)
+        try:
+            with self.cache.held(inputs.model, weights=False, is_over=lambda: self.lease.is_over) as path:
+                return self._preview_with(inputs, self._request(spec, inputs, inputs.model, path))
+        except BadModelFolder as error:
+            raise StudyFailed(StudyFailure.model_unusable, str(error)) from error
+        except FetchStopped as error:
+            raise Gone from error
+
+    def _preview_with(self, inputs: Inputs, request: PreviewRequest) -> Answer:
         self.place.storage.fetch(rows_of(inputs.dataset), request.job.dataset_path)
         code = finish(COMMAND, request, iter(()), self.folder, lambda: self.lease.is_over)
         if code != 0:
@@ -175,15 +187,8 @@ class One:
             raise StudyFailed(REFUSALS[answer.failed.reason], answer.failed.message)
         return Answer(answer.totals, answer.rows)
 
-    def _request(self, inputs: Inputs) -> PreviewRequest:
-        spec, model, dataset = PreviewSpec.model_validate(self.study.asked), inputs.model, inputs.dataset
-        if model is None:
-            said = f"The model {spec.base_model} was taken out of the registry, or from this project."
-            raise StudyFailed(StudyFailure.unknown_model, said)
-        try:
-            path = locate(model.source, model.revision, self.cache_dir.absolute(), weights=False)
-        except BadModelFolder as error:
-            raise StudyFailed(StudyFailure.model_unusable, str(error)) from error
+    def _request(self, spec: PreviewSpec, inputs: Inputs, model: BaseModel, path: Path) -> PreviewRequest:
+        dataset = inputs.dataset
         size = rows_of(dataset).size
         job = Request(
             spec=JobSpec.model_validate(spec.as_job(dataset.id)).decided(model.max_seq_len),
@@ -199,7 +204,7 @@ class One:
             validation_sha256=None,
             checkpoint_path=None,
             work_dir=self.folder,
-            cache_dir=self.cache_dir.absolute(),
+            cache_dir=self.cache.cache_dir,
         )
         return PreviewRequest(
             spec=spec,

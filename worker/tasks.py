@@ -12,6 +12,7 @@ from app import streams
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.machine import Machine
 from app.jobs.queue import Claim, QueueRepository
+from app.models.fetching import FetchPlace, fetch_next
 from app.settings import Settings, get_settings
 from app.storage import FAILURES, Storage
 from app.uploads.service import join_next
@@ -22,6 +23,7 @@ from worker.deleted_projects import clear_deleted_projects
 from worker.inspector import Place, clear_scratch, inspect_next
 from worker.leftovers import clear_leftovers
 from worker.machine import find_training_machine
+from worker.model_cache import ModelCache
 from worker.room import Room
 from worker.spare import Spare
 from worker.studies import study_next
@@ -36,6 +38,10 @@ studies_wanted = threading.Event()
 """Somebody rang the light worker, or an inspection has ended: there may be studies to do."""
 
 
+models_wanted = threading.Event()
+"""Somebody rang the light worker: there may be models to fetch."""
+
+
 deliveries_wanted = threading.Event()
 """Somebody rang for webhooks, or a sender has come free."""
 
@@ -48,19 +54,22 @@ class Surroundings(NamedTuple):
     machine: Machine
     spare: Spare
     room: Room
+    cache: ModelCache
 
 
 @cache
 def surroundings() -> Surroundings:
     settings = get_settings()
+    storage = Storage(settings.storage)
     return Surroundings(
         settings,
         open_sessions(connect(settings.database_url)),
-        Storage(settings.storage),
+        storage,
         streams.connect(settings.redis_url),
         find_training_machine(settings.training_threads)._replace(labels=settings.labels),
         Spare(wanted=settings.spare_child),
         Room(settings),
+        ModelCache(settings, storage),
     )
 
 
@@ -94,8 +103,8 @@ def train() -> None:
     try:
         clear_away()
         while not draining.is_set() and (claim := claim_job()):
-            settings, sessions, storage, redis, _, spare, room = surroundings()
-            Attempt(settings, sessions, storage, redis, claim, draining, spare, room).run()
+            settings, sessions, storage, redis, _, spare, room, cache = surroundings()
+            Attempt(settings, sessions, storage, redis, claim, draining, spare, room, cache).run()
         if not draining.is_set():
             surroundings().spare.start()
     finally:
@@ -104,6 +113,7 @@ def train() -> None:
 
 def inspect() -> None:
     studies_wanted.set()
+    models_wanted.set()
     if not slot.acquire(blocking=False):
         return
     around = surroundings()
@@ -126,14 +136,27 @@ def study() -> None:
     """Previews and overlaps, by one thread of a light worker alone: no upload waits behind a long one."""
     around = surroundings()
     try:
-        while not draining.is_set() and study_next(
-            inspecting_place(), around.settings.cache_dir, around.machine, draining
-        ):
+        while not draining.is_set() and study_next(inspecting_place(), around.cache, around.machine, draining):
             continue
     except DBAPIError as error:
         log.warning("a study waits for Postgres", error=str(error)[:300])
     except FAILURES as error:
         log.warning("a study failed for want of storage, will try again", error=str(error)[:300])
+
+
+def fetch_models() -> None:
+    """By one thread of a light worker alone: what takes minutes holds up neither an upload nor a preview."""
+    around = surroundings()
+    settings = around.settings
+    limits = settings.lease_seconds, settings.allowed_model_roots
+    place = FetchPlace(around.machine.worker_id, around.sessions, around.storage, settings.work_dir, *limits)
+    try:
+        while not draining.is_set() and fetch_next(place, draining):
+            continue
+    except DBAPIError as error:
+        log.warning("a model waits for Postgres", error=str(error)[:300])
+    except FAILURES as error:
+        log.warning("a model was not stored, will try again", error=str(error)[:300])
 
 
 def deliver() -> None:

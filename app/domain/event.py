@@ -122,6 +122,18 @@ class RowsSkipped(EventBody):
         return f"{self.num_skipped:,} of {self.num_rows:,} {self.role} rows ({share:.2%}) are left out: {why}."
 
 
+class ModelFetched(EventBody):
+    """So much of the base model has come from storage into the worker's cache. Told of one that takes a while."""
+
+    type: Literal["model_fetched"] = "model_fetched"
+    num_bytes: int
+    total_bytes: int
+
+    @property
+    def message(self) -> str:
+        return f"Fetching the model: {self.num_bytes / 1e9:.1f} of {self.total_bytes / 1e9:.1f} GB."
+
+
 class TrainingStarted(EventBody):
     """The attempt's first training forward comes next. Times are by the database's clock."""
 
@@ -289,6 +301,7 @@ JobEvent = Annotated[
     | DatasetPrepared
     | ValidationOverlap
     | RowsSkipped
+    | ModelFetched
     | ModelLoaded
     | MemoryReduced
     | Rehearsed

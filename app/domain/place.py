@@ -1,7 +1,7 @@
-"""Where things lie in storage: `{project}/datasets/{id}`, `{project}/uploads/{upload}/{part}` and
-`{project}/jobs/{job}/{attempt}/…`.
+"""Where things lie in storage: `{project}/datasets/{id}`, `{project}/uploads/{upload}/{part}`,
+`{project}/jobs/{job}/{attempt}/…` and, for all projects, `models/{sha256}`.
 
-Names are our own ids alone, so that what lies somewhere tells whose it is.
+Names are our own ids and digests alone, so that what lies somewhere tells whose it is.
 """
 
 
@@ -45,6 +45,14 @@ def job_folder(project_id: str, job_id: str) -> str:
 
 def attempt_folder(project_id: str, job_id: str, attempt: int) -> str:
     return f"{job_folder(project_id, job_id)}/{attempt}"
+
+
+MODELS_FOLDER = "models"
+
+
+def model_file_key(sha256: str) -> str:
+    """Of a base model's file, which models that hold the same bytes share."""
+    return f"{MODELS_FOLDER}/{sha256}"
 
 
 def find_job_id(key: str) -> str | None:

@@ -82,7 +82,11 @@ def run(supervisor: Supervisor, settings: Settings, listener: socket.socket) -> 
         supervisor.start(worker(queue, env))
     await_ready(supervisor, api, url)
     # For the command line, which creates keys and registers models beside a running server.
-    reached_by = {"database_url": env["DATABASE_URL"], "redis_url": env["REDIS_URL"]}
+    reached_by = {
+        "database_url": env["DATABASE_URL"],
+        "redis_url": env["REDIS_URL"],
+        "storage_url": settings.storage,
+    }
     write_private(data / "server.json", json.dumps({"url": url, "pid": os.getpid(), **reached_by}))
     greet(url, data)
     supervisor.watch()

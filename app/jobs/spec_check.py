@@ -12,7 +12,7 @@ from app.db.tables import BaseModel, Checkpoint
 from app.domain.integration import NEEDS
 from app.domain.spec import BadRows, JobSpec
 from app.domain.unknown_fields import NO_MODELS, Models, say_unknown
-from app.errors import FieldError, InvalidSpec
+from app.errors import FieldError, InvalidSpec, ModelNotFound, ModelNotReady
 from app.jobs.warm_start import WarmStart, shaped_as
 from app.labels import show_allowed_labels
 from app.models.service import ModelService, unmatched_targets
@@ -65,9 +65,13 @@ class SpecCheck:
         name = raw.get("base_model")
         if not isinstance(name, str):
             return None
-        model = self.models.find(self.project_id, name, lock=True) if name.isprintable() else None
-        if model is None:
+        try:
+            model = self.models.get_ready(self.project_id, name, lock=True)
+        except ModelNotFound:
             errors.append(_unknown_model(name))
+            return None
+        except ModelNotReady as error:
+            errors.append(FieldError("/base_model", error.code, str(error)))
             return None
         wanted = _at(raw, "training", "max_seq_len")
         if type(wanted) is int and wanted > model.max_seq_len:

@@ -1,17 +1,27 @@
-"""`python -m app.models add | list | remove`: the registry of base models."""
+"""`python -m app.models add | list | show | remove`: the registry of base models, on the server's machine."""
 
 import argparse
+import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from os import getpid
 from pathlib import Path
 
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import BaseModel
-from app.errors import TunewrightError
-from app.models import hub
+from app.domain.model import ModelState
+from app.errors import BadRequest, ModelExists, TunewrightError
+from app.models.fetch_repository import FetchRepository
+from app.models.fetching import FetchPlace, ModelFetch
 from app.models.folder import digest_folder, read_folder
-from app.models.service import ModelService
+from app.models.service import ModelService, Wanted, wanted_model
 from app.settings import get_settings
+from app.storage import FAILURES, Storage
+
+SHOW_SECONDS = 0.5
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -21,11 +31,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add.add_argument("name")
     place = add.add_mutually_exclusive_group(required=True)
     place.add_argument("--path", type=Path, help="folder with config.json, safetensors and tokenizer")
-    place.add_argument("--hub", metavar="ORG/NAME", help="model of a hub; needs --revision")
-    add.add_argument("--revision", default="", help="commit of the hub model (40 hex digits)")
+    place.add_argument("--hub", metavar="ORG/NAME", help="model of a hub")
+    add.add_argument(
+        "--revision", help="branch, tag or commit of the hub model, pinned to its commit; main unless given"
+    )
     add.add_argument("--projects", type=read_names, default=[], metavar="A,B", help="who may use it; all unless given")
-    remove = commands.add_parser("remove", help="take a model out of the registry; its files stay")
-    remove.add_argument("name")
+    for command, what in (("show", "show a model, and its licence"), ("remove", "take a model out of the registry")):
+        commands.add_parser(command, help=what).add_argument("name")
     commands.add_parser("list", help="show the registry")
     return parser.parse_args(arguments)
 
@@ -35,22 +47,90 @@ def read_names(words: str) -> list[str]:
 
 
 def add(sessions: Sessions, given: argparse.Namespace) -> str:
-    folder = given.path.absolute() if given.path else hub.fetch(given.hub, given.revision, get_settings().cache_dir)
-    facts = read_folder(folder)
-    source, revision = (str(folder), digest_folder(folder)) if given.path else (given.hub, given.revision)
-    with transaction(sessions, "add_model") as session:
+    """Fetched by this very process, which holds the model's lease: should it die, a light worker goes on."""
+    if given.path:
+        read_folder(given.path.absolute())
+    if given.path and given.revision:
+        raise BadRequest("A folder has no revision to choose; leave --revision out.")
+    path = str(given.path.absolute()) if given.path else None
+    wanted = wanted_model(given.name, path, given.hub, given.revision, given.projects, any_path=True)
+    settings = get_settings()
+    worker_id = f"{socket.gethostname()}-{getpid()}"
+    if not is_there(sessions, wanted):
+        with transaction(sessions, "add_model") as session:
+            model = ModelService(session).add(wanted)
+            claimed = FetchRepository(session).claim(worker_id, settings.lease_seconds, model.id)
+        if claimed is not None:
+            storage, stopped = Storage(settings.storage), threading.Event()
+            signal.signal(signal.SIGINT, lambda *_: stopped.set())
+            place = FetchPlace(worker_id, sessions, storage, settings.work_dir, settings.lease_seconds, ())
+            fetching = ModelFetch(place, claimed, stopped)
+            with shown(fetching):
+                fetching.run()
+    return settled(sessions, given.name)
+
+
+def is_there(sessions: Sessions, wanted: Wanted) -> bool:
+    """Whether the registry has these very files under the name, wherever they came from; then only who may use them
+    changes."""
+    with transaction(sessions, "find_model") as session:
+        found = ModelService(session).models.find(wanted.name)
+    if found is None or found.state != ModelState.ready or wanted.revision is not None:
+        return False
+    if found.revision != digest_folder(Path(wanted.source)):
+        raise ModelExists(wanted.name)
+    with transaction(sessions, "allow_model") as session:
         models = ModelService(session)
-        model = models.add(given.name, source, revision, facts, given.projects)
-        return describe(model, models.allowed([model]).get(model.id, []))
+        models.allow(models.get(None, wanted.name), wanted.projects)
+    return True
+
+
+class shown:  # noqa: N801 - reads as the statement it is
+    """On a terminal, how far it is."""
+
+    def __init__(self, fetching: ModelFetch) -> None:
+        self._fetching, self._ended = fetching, threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> None:
+        if sys.stderr.isatty():
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+            print(file=sys.stderr)
+
+    def _show(self) -> None:
+        while not self._ended.wait(SHOW_SECONDS):
+            done, total = self._fetching.num_done, self._fetching.num_bytes
+            print(
+                f"\rFetching the model: {done / 1e9:.2f} of {total / 1e9:.2f} GB ", end="", file=sys.stderr, flush=True
+            )
+
+
+def settled(sessions: Sessions, name: str) -> str:
+    """What came of it. One that a light worker has taken up is waited for."""
+    while True:
+        with transaction(sessions, "find_model") as session:
+            models = ModelService(session)
+            model = models.get(None, name)
+            projects = models.allowed([model]).get(model.id, [])
+        if model.state == ModelState.failed:
+            raise BadRequest(model.failure_message)
+        if model.state == ModelState.ready:
+            return describe(model, projects)
+        time.sleep(SHOW_SECONDS)
 
 
 def remove(sessions: Sessions, given: argparse.Namespace) -> str:
     with transaction(sessions, "remove_model") as session:
         ModelService(session).remove(given.name)
-    return f"{given.name} is out of the registry; its files are where they were."
+    return f"{given.name} is out of the registry; a folder that it came from is as it was."
 
 
-def show(sessions: Sessions, given: argparse.Namespace) -> str:
+def show_all(sessions: Sessions, given: argparse.Namespace) -> str:
     with transaction(sessions, "show_registry") as session:
         models = ModelService(session).all()
         allowed = ModelService(session).allowed(models)
@@ -58,8 +138,20 @@ def show(sessions: Sessions, given: argparse.Namespace) -> str:
     return told or "The registry is empty; `tunewright models add` fills it."
 
 
+def show(sessions: Sessions, given: argparse.Namespace) -> str:
+    with transaction(sessions, "show_model") as session:
+        models = ModelService(session)
+        model = models.get(None, given.name)
+        text = model.license_text
+        told = describe(model, models.allowed([model]).get(model.id, []))
+    return f"{told}\nLicence: {model.license or 'not told by the model'}" + (f"\n\n{text}" if text else "")
+
+
 def describe(model: BaseModel, projects: Sequence[str]) -> str:
     users = "" if model.for_all_projects else f", for {', '.join(projects) or 'no project'}"
+    if model.state != ModelState.ready:
+        why = f": {model.failure_message}" if model.state == ModelState.failed else ""
+        return f"{model.name}: {model.state}{why}, {model.source}{users}"
     return (
         f"{model.name}: {model.architecture}, {model.num_parameters:,} parameters, up to {model.max_seq_len:,} tokens, "
         f"{len(model.linear_modules)} linear layers, revision {(model.revision or 'none')[:12]}, {model.source}{users}"
@@ -68,11 +160,13 @@ def describe(model: BaseModel, projects: Sequence[str]) -> str:
 
 def main() -> None:
     given = parse()
-    command = {"add": add, "remove": remove, "list": show}[given.command]
+    command = {"add": add, "remove": remove, "list": show_all, "show": show}[given.command]
     try:
         print(command(open_sessions(connect(get_settings().database_url, pool_size=1)), given))
     except TunewrightError as error:
         sys.exit(str(error))
+    except FAILURES as error:
+        sys.exit(f"The storage {get_settings().storage} cannot be written: {error}. A light worker will try again.")
 
 
 if __name__ == "__main__":

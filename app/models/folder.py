@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.domain.artifact import StoredFile
 from app.errors import BadModelFolder
 from app.models.headers import Shapes, read_shapes
 from app.models.modules import is_buffer, linear_modules
@@ -53,13 +55,22 @@ def read_folder(folder: Path) -> ModelFacts:
 
 def digest_folder(folder: Path) -> str:
     """The folder's revision: SHA-256 over the names and digests of the files that a load reads."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    digests = {}
+    for path in folder.iterdir():
         if path.is_file() and path.suffix in LOADED:
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{digest}  {path.name}\n".encode())
-    return whole.hexdigest()
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _digest(digests)
+
+
+def revision_of(files: Iterable[StoredFile]) -> str:
+    """As `digest_folder` has it."""
+    return _digest({file.path: file.sha256 for file in files})
+
+
+def _digest(digests: dict[str, str]) -> str:
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _read_tokenizer(folder: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def read_shapes(folder: Path) -> Shapes:
 
 def _files(folder: Path) -> Iterator[Path]:
     if (folder / INDEX).is_file():
-        names = _indexed(folder / INDEX)
+        names = read_index(folder / INDEX)
     elif (folder / SINGLE).is_file():
         names = [SINGLE]
     elif any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
@@ -67,7 +67,8 @@ def _files(folder: Path) -> Iterator[Path]:
         yield folder / name
 
 
-def _indexed(index: Path) -> list[str]:
+def read_index(index: Path) -> list[str]:
+    """Names of the files that it spreads the tensors over."""
     try:
         files = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

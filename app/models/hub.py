@@ -1,52 +1,250 @@
-"""Models of a hub, pinned to a commit, in the cache folder."""
+"""Models of a hub: a branch is resolved to its commit, whose files are then fetched one by one.
 
+Where the hub is, who asks it, by which proxy and whether at all say the variables of its own tools, read once when the
+process starts: HF_ENDPOINT, HF_TOKEN, HTTPS_PROXY, HF_HUB_OFFLINE. The token goes to the hub alone, and into no log.
+"""
+
+import hashlib
 import logging
-import re
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
+from app.domain.artifact import StoredFile
+from app.domain.model import ModelFailure
 from app.errors import BadModelFolder
+from app.models.headers import INDEX, SINGLE, read_index
+from app.models.licence import is_licence
+from app.models.sources import Advance, FetchFailed, Resolved, SourceFile
+from app.storage import Storage
 
-HUB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-COMMIT = re.compile(r"[0-9a-f]{40}")
-TOKENIZER = ["*.json", "*.model", "*.txt", "*.jinja"]
-WANTED = [*TOKENIZER, "*.safetensors"]
+LOADED = (".json", ".model", ".txt", ".jinja")
+WEIGHTS = ".safetensors"
+REACH_SECONDS = 3.5
+"""Within which the hub must have answered the first question."""
+CONNECT_SECONDS = 3.0
+SILENT_SECONDS = 30.0
+TRIES = 5
+"""At one file, each going on where the last one broke off."""
+WAIT_SECONDS = 1.0
+BLOCK_BYTES = 2**20
+
+T = TypeVar("T")
 
 
-def locate(source: str, revision: str | None, cache_dir: Path, *, weights: bool = True) -> Path:
-    """The folder of a registered model; downloaded when its source is a hub's and the cache lacks it, without its
-    weights if they are not wanted."""
-    return Path(source) if Path(source).is_absolute() else fetch(source, revision or "", cache_dir, weights=weights)
+class HubSource:
+    """A repository at one revision. `folder` gets its small files, and of its weights the headers alone: each file of
+    weights leaves the disk once storage has it."""
+
+    def __init__(self, id: str, revision: str, folder: Path) -> None:
+        self.id, self.asked, self.folder = id, revision, folder
+        self.commit = ""
+        self._hub = import_hub()
+        self._local: Path | None = None
+        """A copy in the hub's own cache, where the hub may not be asked."""
+
+    def resolve(self) -> Resolved:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._hub.constants.is_offline_mode():
+            return self._resolve_offline()
+        info = within(REACH_SECONDS, self._ask_info, self._unreachable)
+        self.commit = info.sha
+        files = [
+            SourceFile(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None)
+            for each in info.siblings or []
+            if "/" not in each.rfilename
+        ]
+        licence = getattr(info.card_data, "license", None)
+        return Resolved(self._chosen(files), self.commit, licence if isinstance(licence, str) else None)
+
+    def _ask_info(self) -> Any:
+        with self._told_plainly():
+            timeout: Any = _timeout(CONNECT_SECONDS)
+            return self._hub.HfApi().model_info(self.id, revision=self.asked, timeout=timeout, files_metadata=True)
+
+    def _resolve_offline(self) -> Resolved:
+        """From the cache of the hub's own tools (HF_HOME), which an operator has filled."""
+        try:
+            found = self._hub.snapshot_download(self.id, revision=self.asked, local_files_only=True)
+        except Exception as error:
+            said = (
+                f"HF_HUB_OFFLINE is set, and the hub's cache on this machine lacks {self.id} at {self.asked}; "
+                f"fetch it into {self._hub.constants.HF_HUB_CACHE}, or let the worker ask the hub."
+            )
+            raise FetchFailed(ModelFailure.hub_offline, said) from error
+        self._local = Path(found)
+        self.commit = self._local.name
+        files = [SourceFile(path.name, path.stat().st_size) for path in sorted(self._local.iterdir()) if path.is_file()]
+        return Resolved(self._chosen(files), self.commit)
+
+    def _chosen(self, files: list[SourceFile]) -> list[SourceFile]:
+        """What a load reads, the small files first. Weights that the index does not name are another format's."""
+        names = {file.path for file in files}
+        small = [file for file in files if file.path.endswith(LOADED) or is_licence(file.path)]
+        weights = {SINGLE}
+        if index := next((file for file in small if file.path == INDEX), None):
+            self.provide(index, lambda _: None)
+            weights = set(read_index(self.folder / INDEX))
+        missing = weights - names
+        if missing:
+            raise BadModelFolder(
+                f"{self.id} has no {min(missing)}; only models with safetensors weights can be trained."
+            )
+        return small + sorted(file for file in files if file.path in weights)
+
+    def provide(self, file: SourceFile, advance: Advance) -> tuple[Path, str]:
+        target = self.folder / file.path
+        blocks = self._copied(file) if self._local else self._downloaded(file)
+        digest, size = hashlib.sha256(), 0
+        with target.open("wb") as out:
+            for block in blocks:
+                out.write(block)
+                digest.update(block)
+                size += len(block)
+                advance(len(block))
+        sha256 = digest.hexdigest()
+        if size != file.size or file.sha256 not in (None, sha256):
+            said = (
+                f"{file.path} of {self.id} arrived as {size:,} bytes with the SHA-256 {sha256}, not as the hub has it."
+            )
+            raise FetchFailed(ModelFailure.damaged_download, said)
+        return target, sha256
+
+    def _copied(self, file: SourceFile) -> Iterator[bytes]:
+        assert self._local is not None
+        with (self._local / file.path).open("rb") as source:
+            yield from iter(lambda: source.read(BLOCK_BYTES), b"")
+
+    def _downloaded(self, file: SourceFile) -> Iterator[bytes]:
+        """One that breaks off goes on where it was."""
+        start, tries = 0, 0
+        while True:
+            try:
+                for block in self._stream(file, start):
+                    start, tries = start + len(block), 0
+                    yield block
+                return
+            except FetchFailed as error:
+                tries += 1
+                if error.code is not ModelFailure.hub_unreachable or tries == TRIES:
+                    raise
+                threading.Event().wait(WAIT_SECONDS)
+
+    def _stream(self, file: SourceFile, start: int) -> Iterator[bytes]:
+        hub = self._hub
+        headers = hub.utils.build_hf_headers() | {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        url = hub.hf_hub_url(self.id, file.path, revision=self.commit, endpoint=hub.constants.ENDPOINT)
+        session = hub.utils.get_session()
+        with self._told_plainly(), session.stream("GET", url, headers=headers, timeout=_timeout(SILENT_SECONDS)) as got:
+            hub.utils.hf_raise_for_status(got)
+            if start and got.status_code != 206:
+                raise FetchFailed(ModelFailure.damaged_download, f"The hub cannot go on with {file.path} where it was.")
+            yield from got.iter_raw()
+
+    def adopt(self, file: SourceFile, stored: StoredFile, storage: Storage) -> None:
+        if file.path.endswith(WEIGHTS):
+            length = int.from_bytes(b"".join(storage.read(stored.key, 0, 8)), "little")
+            head = b"".join(storage.read(stored.key, 0, min(8 + length, stored.size)))
+            write_hollow(self.folder / file.path, head, stored.size)
+        else:
+            storage.fetch(stored, self.folder / file.path)
+
+    def settle(self, file: SourceFile) -> None:
+        path = self.folder / file.path
+        if file.path.endswith(WEIGHTS):
+            with path.open("rb") as whole:
+                start = whole.read(8)
+                head = start + whole.read(min(int.from_bytes(start, "little"), file.size))
+            write_hollow(path, head, file.size)
+
+    def _unreachable(self) -> FetchFailed:
+        said = f"The hub {self._hub.constants.ENDPOINT} did not answer in time; see HF_ENDPOINT and HTTPS_PROXY."
+        return FetchFailed(ModelFailure.hub_unreachable, said)
+
+    def _told_plainly(self) -> "_Plainly":
+        return _Plainly(self)
 
 
-def fetch(hub_id: str, revision: str, cache_dir: Path, *, weights: bool = True) -> Path:
-    """The folder with the model's files of one commit. Once they are in the cache, no network is needed."""
-    if not HUB_ID.fullmatch(hub_id):
-        raise BadModelFolder(f"{hub_id!r:.80} is no hub id; write ORG/NAME.")
-    if not COMMIT.fullmatch(revision):
-        raise BadModelFolder(
-            "Pin the model: give --revision with the 40 hex digits of a commit, not a branch or a tag."
-        )
+class _Plainly:
+    """Turn what the hub's client raises into one sentence and a code."""
+
+    def __init__(self, source: HubSource) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, FetchFailed) or not isinstance(error, Exception):
+            return
+        raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> FetchFailed:
+        import httpx2
+
+        errors, id = self.source._hub.errors, self.source.id
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(error, errors.GatedRepoError) or status == 403:
+            said = f"The hub lets only those in to {id} who accepted its terms; set HF_TOKEN of one who has."
+            return FetchFailed(ModelFailure.access_denied, said)
+        if isinstance(error, errors.RevisionNotFoundError):
+            said = f"{id} has no branch, tag or commit {self.source.asked!r:.100}."
+            return FetchFailed(ModelFailure.revision_not_on_hub, said)
+        if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
+            said = f"The hub has no model {id}, or hides it from the token of this machine (HF_TOKEN)."
+            return FetchFailed(ModelFailure.not_on_hub, said)
+        if status == 401:
+            return FetchFailed(ModelFailure.access_denied, f"The hub refuses the token of this machine for {id}.")
+        if isinstance(error, httpx2.TimeoutException):
+            return self.source._unreachable()
+        why = f"answered with status {status}" if status else f"cannot be reached ({type(error).__name__})"
+        said = f"The hub {self.source._hub.constants.ENDPOINT} {why}; see HF_ENDPOINT and HTTPS_PROXY."
+        return FetchFailed(ModelFailure.hub_unreachable, said)
+
+
+def import_hub() -> Any:
     try:
-        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError as error:
-        raise BadModelFolder(
-            "Hub models need the package huggingface_hub: pip install 'tunewright[worker]'."
-        ) from error
+        said = "Hub models need the package huggingface_hub: pip install 'tunewright[worker]'."
+        raise FetchFailed(ModelFailure.internal_error, said) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    # The hub's client alone cannot tell a whole copy from one that was cut off, without asking the hub.
-    complete = cache_dir / "hub" / f"{hub_id.replace('/', '--')}-{revision}.complete"
-    try:
-        folder = huggingface_hub.snapshot_download(
-            hub_id,
-            revision=revision,
-            cache_dir=cache_dir / "hub",
-            allow_patterns=WANTED if weights else TOKENIZER,
-            local_files_only=complete.exists(),
-        )
-    except Exception as error:
-        # It raises errors of its own, of its HTTP library and of the operating system alike.
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise BadModelFolder(f"{hub_id} at {revision[:12]} cannot be fetched: {why:.300}") from error
-    if weights:
-        complete.touch()
-    return Path(folder)
+    return huggingface_hub
+
+
+def within(seconds: float, ask: Callable[[], T], late: Callable[[], Exception]) -> T:
+    """An answer in time, or none: neither a name that cannot be resolved nor several addresses take longer."""
+    told: list[T | Exception] = []
+
+    def run() -> None:
+        try:
+            told.append(ask())
+        except Exception as error:
+            told.append(error)
+
+    thread = threading.Thread(target=run, name="hub", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    answer = told[0] if told else late()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def write_hollow(path: Path, head: bytes, size: int) -> None:
+    """A file that takes no room but for its beginning. Another name of the old one keeps what it was."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(size)
+
+
+def _timeout(seconds: float) -> Any:
+    import httpx2
+
+    return httpx2.Timeout(seconds, connect=CONNECT_SECONDS)

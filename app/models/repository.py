@@ -2,37 +2,43 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select, tuple_
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from app.db.tables import BaseModel, Job, ModelPermission, Project
 from app.domain.job import FINAL
+from app.domain.model import ModelState
 from app.domain.page import Cursor
+
+FILES_LOCK = 0x6D6F64656C73
+"""Key of the advisory lock under which files are named by a row, or removed because none names them."""
 
 
 class ModelRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add_unless_named(self, **values: object) -> None:
+    def add_unless_named(self, **values: object) -> bool:
         """Insert, or do nothing if there is a model of that name."""
-        self.session.execute(postgresql.insert(BaseModel).values(**values).on_conflict_do_nothing())
+        statement = postgresql.insert(BaseModel).values(**values).on_conflict_do_nothing().returning(BaseModel.id)
+        return self.session.scalars(statement).one_or_none() is not None
 
     def find(self, name: str, *, lock: bool = False) -> BaseModel | None:
         """Of whatever projects."""
-        query = select(BaseModel).where(BaseModel.name == name)
+        query = _there().where(BaseModel.name == name)
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
     def find_usable(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel | None:
         """With a lock, the model is not removed until the transaction ends."""
-        query = select(BaseModel).where(BaseModel.name == name, usable_by(project_id))
+        query = _there().where(BaseModel.name == name, usable_by(project_id))
         return self.session.scalars(query.with_for_update(read=True, key_share=True) if lock else query).one_or_none()
 
     def list(self, project_id: str | None, limit: int, after: Cursor | None) -> Sequence[BaseModel]:
         """Those that a project may use, or all; one more than `limit`, newest first."""
-        query = select(BaseModel)
+        query = _there()
         if project_id is not None:
             query = query.where(usable_by(project_id))
         if after:
@@ -42,10 +48,27 @@ class ModelRepository:
 
     def all(self, project_id: str | None = None) -> Sequence[BaseModel]:
         """Those that a project may use, or all, by name."""
-        query = select(BaseModel) if project_id is None else select(BaseModel).where(usable_by(project_id))
+        query = _there() if project_id is None else _there().where(usable_by(project_id))
         return self.session.scalars(query.order_by(BaseModel.name)).all()
 
-    def remove(self, model: BaseModel) -> None:
+    def removed(self, failed_for_seconds: float) -> Sequence[BaseModel]:
+        """Rows whose files nobody needs: of removed models, and of failed ones that nobody has tried again for so long.
+        Kept from others until the transaction ends."""
+        old = BaseModel.finished_at < func.clock_timestamp() - timedelta(seconds=failed_for_seconds)
+        failed = (BaseModel.state == ModelState.failed) & (func.jsonb_array_length(BaseModel.files) > 0) & old
+        query = select(BaseModel).where(or_(BaseModel.state == ModelState.removed, failed))
+        return self.session.scalars(query.with_for_update(skip_locked=True)).all()
+
+    def named_files(self, but: Collection[str] = ()) -> set[str]:
+        """Keys of the files that any model but these names."""
+        found = self.session.scalars(select(BaseModel.files).where(BaseModel.id.not_in(but)))
+        return {file["key"] for files in found for file in files}
+
+    def lock_files(self) -> None:
+        """Until the transaction ends no file is named, or removed."""
+        self.session.execute(select(func.pg_advisory_xact_lock(FILES_LOCK)))
+
+    def delete(self, model: BaseModel) -> None:
         self.session.execute(delete(BaseModel).where(BaseModel.id == model.id))
 
     def jobs_under_way(self, model: BaseModel, limit: int) -> Sequence[str]:
@@ -75,6 +98,10 @@ class ModelRepository:
         for model_id, name in self.session.execute(query):
             found[model_id].add(name)
         return {model_id: sorted(names) for model_id, names in found.items()}
+
+
+def _there() -> Select[BaseModel]:
+    return select(BaseModel).where(BaseModel.state != ModelState.removed)
 
 
 def usable_by(project_id: str) -> ColumnElement[bool]:

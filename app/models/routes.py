@@ -1,34 +1,96 @@
-"""`/models`: the base models that jobs can train. An operator adds them with `tunewright models add`."""
+"""`/models`: the base models that jobs can train. With the scope `admin` they are added and removed, for everybody."""
 
-from fastapi import APIRouter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
 
 from app.domain.caller import Caller
-from app.errors import BadCursor, ModelInUse, ModelNotFound
-from app.models.schemas import ModelOut
-from app.models.service import ModelService
+from app.domain.model import ModelState
+from app.errors import (
+    BadCursor,
+    BadRequest,
+    IdempotencyKeyReused,
+    ModelExists,
+    ModelInUse,
+    ModelNotFound,
+    NotJson,
+    RequestInProgress,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from app.models.schemas import ModelCreate, ModelOut, ModelSummary
+from app.models.service import ModelService, wanted_model
+from app.outbox import ring
 from app.web.auth import AdminDep, CallerDep
-from app.web.dependencies import PageDep, SessionDep
+from app.web.body import BodyDep, parsed, read_json
+from app.web.dependencies import PageDep, SessionDep, SettingsDep
+from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/models", tags=["models"])
 
+JsonDep = Annotated[object, Depends(read_json)]
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": ModelCreate.model_json_schema()}},
+    }
+}
+BODY_REFUSALS = (BadRequest, NotJson, TooLarge, UnsupportedMediaType)
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Add a base model",
+    response_model=ModelOut,
+    openapi_extra=BODY,
+    responses=problems(*BODY_REFUSALS, ModelExists, RequestInProgress, IdempotencyKeyReused),
+)
+def post_model(
+    caller: AdminDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
+    """Have a model fetched, from a folder or from the hub, into the storage that all workers share. Needs the scope
+    `admin`. A light worker does it: poll the answer's `Location` until it is `ready` or `failed`.
+
+    To post a failed one again tries again, with what has arrived already. The same model again only changes which
+    projects may use it; DELETE gives up one that is under way."""
+    given = parsed(ModelCreate, raw)
+    wanted = wanted_model(given.name, given.path, given.hub, given.revision, given.projects)
+    wanted.check_roots(settings.allowed_model_roots)
+
+    def make() -> Created:
+        models = ModelService(session)
+        model = models.add(wanted)
+        if model.state == ModelState.pending:
+            ring(session, caller.project_id, "light")
+        session.refresh(model)
+        shown = ModelOut.of(model, models.allowed([model]).get(model.id), for_admin=True)
+        return Created(f"/models/{model.name}", shown, 202)
+
+    return once.answer(make, body)
+
 
 @router.get("", summary="List base models", responses=problems(BadCursor))
-def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[ModelOut]:
-    """Those that the project may use, newest first; with the scope `admin`, all of them."""
+def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[ModelSummary]:
+    """Those that the project may use, newest first, without the texts of their licences; with the scope `admin`, all of
+    them."""
     models = ModelService(session)
     found = models.list(reach_of(caller), page.limit, page.after)
     allowed = models.allowed(found, reach_of(caller))
-    return page_of(found, page.limit, lambda model: ModelOut.of(model, allowed.get(model.id)))
+    admin = caller.is_admin
+    return page_of(found, page.limit, lambda model: ModelSummary.of(model, allowed.get(model.id), for_admin=admin))
 
 
 @router.get("/{name:path}", summary="Look at a base model", responses=problems(ModelNotFound))
 def get_model(name: str, caller: CallerDep, session: SessionDep) -> ModelOut:
-    """Its size, its length limit, and the layers that an adapter can be put on. A name may hold slashes."""
+    """Whether it has arrived, its licence, its size, its length limit, and the layers that an adapter can be put on. A
+    name may hold slashes."""
     models = ModelService(session)
     model = models.get(reach_of(caller), name)
-    return ModelOut.of(model, models.allowed([model], reach_of(caller)).get(model.id))
+    allowed = models.allowed([model], reach_of(caller))
+    return ModelOut.of(model, allowed.get(model.id), for_admin=caller.is_admin)
 
 
 @router.delete(
@@ -36,7 +98,7 @@ def get_model(name: str, caller: CallerDep, session: SessionDep) -> ModelOut:
 )
 def delete_base_model(name: str, caller: AdminDep, session: SessionDep) -> None:
     """Needs the scope `admin`. Refused while an unfinished job of any project trains it; adapters that were trained on
-    it stay."""
+    it stay. Its files go from storage within a minute, those apart that another model holds too."""
     ModelService(session).remove(name)
 
 

@@ -2,51 +2,147 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.db import tables
+from app.domain.model import ModelState
 
+CREATE_EXAMPLE: dict[str, Any] = {
+    "name": "gemma-3-270m",
+    "hub": "ORG/NAME",
+    "revision": "main",
+    "projects": ["research"],
+}
 EXAMPLE: dict[str, Any] = {
     "name": "gemma-3-270m",
-    "revision": "7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730",
+    "state": "ready",
+    "hub": "ORG/NAME",
+    "path": None,
+    "revision": "0123456789abcdef0123456789abcdef01234567",
+    "num_bytes_done": 575_000_000,
+    "num_bytes": 575_000_000,
+    "failure": None,
+    "license": "gemma",
     "architecture": "Gemma3ForCausalLM",
     "num_parameters": 268_098_176,
     "max_seq_len": 32_768,
     "linear_modules": ["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.q_proj"],
     "projects": None,
     "created_at": "2026-01-05T10:12:13.141593Z",
+    "finished_at": "2026-01-05T10:13:40.020117Z",
 }
+Text = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
-class ModelOut(BaseModel):
-    """A base model that jobs can name as `base_model`."""
+class ModelCreate(BaseModel):
+    """A base model to be fetched: from a folder that the light workers see, or from the hub."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": CREATE_EXAMPLE}
+    )
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """What jobs call it."""
+    path: Text | None = None
+    """A folder with config.json, safetensors and a tokenizer, below one of `TUNEWRIGHT_MODEL_ROOTS`."""
+    hub: Annotated[str, Field(min_length=3, max_length=200)] | None = None
+    """Its id on the hub: ORG/NAME."""
+    revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Branch, tag or commit of the hub's model, resolved to its commit at once; `main` unless given."""
+    projects: Annotated[list[str], Field(max_length=1000)] = []
+    """Names of the projects that may use it; all of them, if there are none."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of path and hub")
+        if self.path is not None and self.revision is not None:
+            raise ValueError("a folder has no revision to choose; leave it out")
+        if self.path is not None and not PurePosixPath(self.path).is_absolute():
+            raise ValueError("the path must be absolute")
+        return self
+
+
+class FailureOut(BaseModel):
+    """Why a model did not arrive."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    code: str
+    """Stable."""
+    message: str
+
+
+class ModelSummary(BaseModel):
+    """A base model that jobs can name as `base_model`, as lists show it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
     name: str
+    state: ModelState
+    """`pending`, then `fetching`, then `ready` or `failed`. Jobs can be trained on one that is `ready`."""
+    hub: str | None
+    """Its id on the hub, if it came from there."""
+    path: str | None
+    """The folder it came from, shown to a key with the scope `admin`."""
     revision: str | None
     """A hub's commit, or the SHA-256 over the files of a folder: the same revision means the same weights."""
-    architecture: str
-    num_parameters: int
-    max_seq_len: int
+    num_bytes_done: int
+    """What has been fetched."""
+    num_bytes: int | None
+    """Of all its files; null before they are known."""
+    failure: FailureOut | None
+    """Set while it is `failed`. To post the model again tries again, with what has arrived already."""
+    license: str | None
+    """Id of the licence that the weights come under, as the model's card names it."""
+    architecture: str | None
+    """This and the next three are null, or empty, before it is `ready`."""
+    num_parameters: int | None
+    max_seq_len: int | None
     """Most tokens a row may have."""
     linear_modules: list[str]
     """Full names of the linear layers but the head: what `target_modules` can name, whole or by their endings."""
     projects: list[str] | None
     """Projects that may use it; null stands for all. A key without the scope `admin` is shown its own project alone."""
     created_at: datetime
+    finished_at: datetime | None
 
     @classmethod
-    def of(cls, model: tables.BaseModel, projects: Sequence[str] | None) -> "ModelOut":
-        return cls(
-            name=model.name,
-            projects=None if model.for_all_projects else list(projects or ()),
-            revision=model.revision,
-            architecture=model.architecture,
-            num_parameters=model.num_parameters,
-            max_seq_len=model.max_seq_len,
-            linear_modules=model.linear_modules,
-            created_at=model.created_at,
-        )
+    def of(cls, model: tables.BaseModel, projects: Sequence[str] | None, *, for_admin: bool = False) -> Self:
+        return cls(**cls.fields(model, projects, for_admin=for_admin))
+
+    @classmethod
+    def fields(cls, model: tables.BaseModel, projects: Sequence[str] | None, *, for_admin: bool) -> dict[str, Any]:
+        ready, local = model.state == ModelState.ready, model.source.startswith("/")
+        return {
+            "name": model.name,
+            "state": model.state,
+            "hub": None if local else model.source,
+            "path": model.source if local and for_admin else None,
+            "revision": model.revision,
+            "num_bytes_done": model.num_bytes_done,
+            "num_bytes": model.num_bytes,
+            "failure": {"code": model.failure_code, "message": model.failure_message} if model.failure_code else None,
+            "license": model.license,
+            "architecture": model.architecture if ready else None,
+            "num_parameters": model.num_parameters if ready else None,
+            "max_seq_len": model.max_seq_len if ready else None,
+            "linear_modules": model.linear_modules,
+            "projects": None if model.for_all_projects else list(projects or ()),
+            "created_at": model.created_at,
+            "finished_at": model.finished_at,
+        }
+
+
+class ModelOut(ModelSummary):
+    """A base model that jobs can name as `base_model`."""
+
+    license_text: str | None
+    """Of the licence's files beside the weights."""
+
+    @classmethod
+    def fields(cls, model: tables.BaseModel, projects: Sequence[str] | None, *, for_admin: bool) -> dict[str, Any]:
+        return super().fields(model, projects, for_admin=for_admin) | {"license_text": model.license_text}

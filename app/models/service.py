@@ -2,23 +2,73 @@
 
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
 from app.db.projects import find_projects
 from app.db.tables import BaseModel
 from app.domain.identity import new_id
+from app.domain.model import ModelState
 from app.domain.page import Cursor
-from app.errors import BadRequest, ModelExists, ModelInUse, ModelNotFound
-from app.models.folder import ModelFacts
+from app.errors import BadModelFolder, BadRequest, ModelExists, ModelInUse, ModelNotFound, ModelNotReady
 from app.models.modules import unmatched_targets
 from app.models.repository import ModelRepository
+from app.models.sources import HUB_ID, not_allowed
 
-__all__ = ["ModelService", "unmatched_targets"]
+__all__ = ["ModelService", "Wanted", "unmatched_targets"]
 
 PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 NAME = re.compile(rf"(?=.{{1,200}}$){PART}(/{PART})*")
 JOBS_NAMED = 5
+UNFETCHED: dict[str, Any] = {
+    "state": ModelState.pending,
+    "revision": None,
+    "attempt": 0,
+    "num_bytes_done": 0,
+    "num_bytes": None,
+    "failure_code": None,
+    "failure_message": None,
+    "finished_at": None,
+}
+
+
+class Wanted(NamedTuple):
+    """A model as it was asked for."""
+
+    name: str
+    source: str
+    """Absolute path of a folder, or a hub id."""
+    revision: str | None = None
+    """Of the hub: a branch, a tag or a commit."""
+    projects: Collection[str] = ()
+    """Names of those that may use it; all, if there are none."""
+    any_path: bool = False
+    """The folder may lie anywhere on the machine."""
+
+    def check_roots(self, roots: Sequence[Path]) -> None:
+        """BadRequest for a folder that lies below none of them, as far as its name tells."""
+        folder = Path(self.source)
+        inside = any(folder.is_relative_to(root) for root in roots) and ".." not in folder.parts
+        if folder.is_absolute() and not inside:
+            raise BadRequest(not_allowed(folder, roots))
+
+
+def wanted_model(
+    name: str,
+    path: str | None,
+    hub: str | None,
+    revision: str | None,
+    projects: Collection[str],
+    *,
+    any_path: bool = False,
+) -> Wanted:
+    """From exactly one of `path` and `hub`."""
+    if hub is not None and not HUB_ID.fullmatch(hub):
+        raise BadModelFolder(f"{hub!r:.80} is no hub id; write ORG/NAME.")
+    source = hub or str(path)
+    return Wanted(name, source, (revision or "main") if hub else None, projects, any_path)
 
 
 class ModelService:
@@ -26,23 +76,29 @@ class ModelService:
         self.session = session
         self.models = ModelRepository(session)
 
-    def add(
-        self, name: str, source: str, revision: str, facts: ModelFacts, projects: Collection[str] = ()
-    ) -> BaseModel:
-        """Register a model for the projects of these names, or for all. The same one again, under the same name, only
-        updates where it lies and who may use it."""
+    def add(self, wanted: Wanted) -> BaseModel:
+        """Have a model fetched. The same one again only changes who may use it; one that failed is fetched again, from
+        wherever is said now. ModelExists if the name stands for another one."""
+        name = wanted.name
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name!r:.80} cannot name a model; use letters, digits, '.', '_', '-' and single '/'.")
-        project_ids = self._project_ids(projects)
-        self.models.add_unless_named(id=new_id("model"), name=name, source=source, revision=revision, **facts._asdict())
-        model = self.models.find(name, lock=True)
+        project_ids = self._project_ids(wanted.projects)
+        source = {"source": wanted.source, "wanted_revision": wanted.revision, "any_path": wanted.any_path}
+        self.models.add_unless_named(id=new_id("model"), name=name, state=ModelState.pending, **source)
+        model = self._find_any(name, lock=True)
         if model is None:
             raise ModelNotFound(name)
-        if model.revision != revision:
+        if model.state == ModelState.failed:
+            for field, value in (UNFETCHED | source).items():
+                setattr(model, field, value)
+        elif model.source != wanted.source or wanted.revision not in (model.wanted_revision, model.revision):
             raise ModelExists(name)
-        model.source = source
         self.models.allow(model, project_ids)
+        self.session.flush()
         return model
+
+    def allow(self, model: BaseModel, projects: Collection[str]) -> None:
+        self.models.allow(model, self._project_ids(projects))
 
     def _project_ids(self, names: Collection[str]) -> list[str]:
         known = find_projects(self.session, names)
@@ -51,15 +107,29 @@ class ModelService:
         return list(known.values())
 
     def find(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel | None:
-        """The model, if the project may use it. With a lock, it is not removed until the transaction ends."""
-        return self.models.find_usable(project_id, name, lock=lock) if NAME.fullmatch(name) else None
+        """The model, if it is ready and the project may use it. With a lock, it is not removed until the transaction
+        ends."""
+        found = self._find_usable(project_id, name, lock=lock)
+        return found if found is not None and found.state == ModelState.ready else None
+
+    def get_ready(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel:
+        """ModelNotFound, or ModelNotReady."""
+        found = self._find_usable(project_id, name, lock=lock)
+        if found is None:
+            raise ModelNotFound(name)
+        if found.state != ModelState.ready:
+            raise ModelNotReady(name, found.state)
+        return found
 
     def get(self, project_id: str | None, name: str) -> BaseModel:
-        """One that the project may use, or any."""
-        found = self.find(project_id, name) if project_id is not None else self._find_any(name)
+        """One that the project may use, or any; in whatever state."""
+        found = self._find_usable(project_id, name) if project_id is not None else self._find_any(name)
         if found is None:
             raise ModelNotFound(name)
         return found
+
+    def _find_usable(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel | None:
+        return self.models.find_usable(project_id, name, lock=lock) if NAME.fullmatch(name) else None
 
     def _find_any(self, name: str, *, lock: bool = False) -> BaseModel | None:
         return self.models.find(name, lock=lock) if NAME.fullmatch(name) else None
@@ -77,10 +147,11 @@ class ModelService:
         return self.models.allowed(models, project_id)
 
     def remove(self, name: str) -> None:
-        """ModelInUse while an unfinished job trains it."""
+        """The collector removes the files that no other model names. ModelInUse while an unfinished job trains it."""
         model = self._find_any(name, lock=True)
         if model is None:
             raise ModelNotFound(name)
         if jobs := self.models.jobs_under_way(model, JOBS_NAMED):
             raise ModelInUse(name, jobs)
-        self.models.remove(model)
+        model.state, model.leased_until = ModelState.removed, None
+        self.models.allow(model, ())

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.repository import AdapterRepository
 from app.adapters.service import AdapterService
+from app.domain.model import ModelState
 from app.errors import ModelNotFound, NotDeletable
 from app.jobs.names import Named, find_named, fine_tuned_name, fully_tuned
 from app.models.service import ModelService
@@ -30,7 +31,8 @@ class ModelDirectory:
         own = [NamedModel(each.name, each.created_at, False) for each in adapters]
         whole = fully_tuned(self.session, self.project_id)
         own += [NamedModel(fine_tuned_name(job), job.finished_at or job.created_at, False) for job in whole]
-        bases = [NamedModel(each.name, each.created_at, True) for each in self.bases.all(self.project_id)]
+        ready = [each for each in self.bases.all(self.project_id) if each.state == ModelState.ready]
+        bases = [NamedModel(each.name, each.created_at, True) for each in ready]
         return bases + sorted(own, key=lambda model: model.created_at, reverse=True)
 
     def get(self, name: str) -> NamedModel:

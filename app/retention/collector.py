@@ -14,7 +14,9 @@ import structlog
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.domain.identity import is_id
+from app.domain.model import ModelState
 from app.domain.place import (
+    MODELS_FOLDER,
     attempt_folder,
     datasets_folder,
     job_folder,
@@ -23,6 +25,7 @@ from app.domain.place import (
     uploads_folder,
 )
 from app.jobs.checkpoints import CheckpointRepository
+from app.models.repository import ModelRepository
 from app.retention.repository import RetentionRepository, Visit
 from app.settings import Settings
 from app.storage import FAILURES, Storage, StoredObject
@@ -78,6 +81,7 @@ class Collector:
             continue
         while self._forget_deliveries() == BATCH:
             continue
+        self._collect_models()
         self._visit_attempts()
         if time.monotonic() >= self.search_at:
             self.search()
@@ -109,6 +113,35 @@ class Collector:
     def _forget_deliveries(self) -> int:
         with transaction(self.sessions, "forget_deliveries") as session:
             return WebhookRepository(session).forget(BATCH)
+
+    def _collect_models(self) -> None:
+        """Remove the files of removed models, and of those that failed long ago, which no other model names. Nobody
+        begins to name one meanwhile."""
+        with transaction(self.sessions, "collect_models") as session:
+            models = ModelRepository(session)
+            removed = models.removed(self.settings.orphan_seconds)
+            if not removed:
+                return
+            models.lock_files()
+            named = models.named_files(but=[model.id for model in removed])
+            for model in removed:
+                keys = {file["key"] for file in model.files}
+                self.storage.delete(*sorted(keys - named))
+                if model.state == ModelState.removed:
+                    models.delete(model)
+                else:
+                    model.files = []
+        log.info("removed the files of models", models=[model.name for model in removed])
+
+    def _search_models(self, before: datetime) -> None:
+        """Files that no model came of: whoever was to name them died, or a row was lost."""
+        old = [each.key for some in self.storage.list(MODELS_FOLDER) for each in some if each.modified_at < before]
+        if not old:
+            return
+        with transaction(self.sessions, "search_models") as session:
+            models = ModelRepository(session)
+            models.lock_files()
+            self.storage.delete(*sorted(set(old) - models.named_files()))
 
     def _visit_attempts(self) -> None:
         with transaction(self.sessions, "find_ended_attempts") as session:
@@ -142,6 +175,8 @@ class Collector:
             for objects in self.storage.list(project_folder(project_id)):
                 self.storage.delete(*(each.key for each in objects))
             self.storage.tidy(project_folder(project_id), before)
+        self._search_models(before)
+        self.storage.tidy(MODELS_FOLDER, before)
         for project_id in project_ids:
             for folder in (datasets_folder(project_id), uploads_folder(project_id)):
                 for objects in self.storage.list(folder):

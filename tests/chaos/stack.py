@@ -33,11 +33,11 @@ from app.embedded.server import Server, start_server
 from app.embedded.stack import listen, local_url, python, readiness, worker
 from app.embedded.supervisor import PR_SET_CHILD_SUBREAPER, reap_adopted
 from app.keys.service import KeyService
-from app.models.folder import digest_folder, read_folder
-from app.models.service import ModelService
+from app.storage import Storage
 from tests.chaos import entry
 from tests.chaos.plan import Fatal
 from tests.chaos.proxy import FaultProxy
+from tests.fixtures.models import register_model
 
 ROOT = Path(__file__).parents[2]
 SCALE = 8
@@ -130,9 +130,7 @@ class Stack:
         return kept | times(self.scale) | names | off | (over or {})
 
     def register_model(self, name: str, folder: Path) -> None:
-        facts, revision = read_folder(folder), digest_folder(folder)
-        with transaction(self.sessions) as session:
-            ModelService(session).add(name, str(folder), revision, facts)
+        register_model(self.sessions, Storage(f"file://{self.data}/storage"), name, folder)
 
     def add_worker(self, name: str) -> None:
         """One that trains: `scripted-N` or `real-N`."""

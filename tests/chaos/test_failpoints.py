@@ -16,8 +16,17 @@ import redis
 
 from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
+from app.domain.caller import ADMIN
 from app.keys.service import KeyService
 from tests.chaos.kept_stack import KeptStack
+from tests.chaos.model_cases import (
+    collect_models,
+    fail_model,
+    fetch_model,
+    give_back_model,
+    keep_model_file,
+    post_model,
+)
 from tests.chaos.openai_cases import (
     create_fine_tuning_job,
     create_upload,
@@ -97,6 +106,10 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("claim_join", "join_parts", "conclude_join"), join),
     **dict.fromkeys(("claim_delivery", "send_delivery", "conclude_delivery"), deliver),
     **{case.__name__: case for case in (post_webhook, forget_deliveries)},
+    **{case.__name__: case for case in (post_model, fail_model, give_back_model, keep_model_file)},
+    **dict.fromkeys(("claim_model", "name_model_file", "renew_model", "conclude_model"), fetch_model),
+    **dict.fromkeys(("link_model_file", "store_model_file"), fetch_model),
+    **dict.fromkeys(("collect_models", "search_models"), collect_models),
     **{case.__name__: case for case in (post_job, pause_job, retry_job, cancel_job, note_key_use)},
     **{case.__name__: case for case in (delete_job, clean_dataset, delete_dataset, delete_adapter)},
     **{case.__name__: case for case in (create_fine_tuning_job, pause_fine_tuning_job, create_upload)},
@@ -135,7 +148,7 @@ def stage(
         engine = connect(url)
         sessions = open_sessions(engine)
         with transaction(sessions) as session:
-            key = KeyService(session).create(find_or_create_project(session, "default"), "test", ("read", "write"))
+            key = KeyService(session).create(find_or_create_project(session, "default"), "test", ADMIN)
         with KeptStack(folder / "data", url, redis_server, key) as stack, stack.client() as client:
             stage = Stage(stack, client, sessions, write_rows(folder / "rows.jsonl", num_rows=8))
             add = ("-m", "app.models", "add", "tiny", "--path", str(build_tiny_model(stack.folder / "tiny")))
@@ -154,6 +167,8 @@ ELSEWHERE = {
     "a reading, which leaves nothing half done": {
         "find_upload",
         "readyz",
+        "find_model",
+        "show_model",
         "show_registry",
         "show_projects",
         "export_metrics",
@@ -168,7 +183,8 @@ ELSEWHERE = {
     "needs a GPU": {"ask_gpu"},
     "the same write as remove_model": {"delete_base_model"},
     "needs a lack of memory": {"replan"},
-    "killed along with add_model and with pause_job": {"remove_model", "resume_job"},
+    "killed along with add_model and with pause_job": {"allow_model", "remove_model", "resume_job"},
+    "killed along with post_model": {"delete_base_model"},
     "killed along with limit_project": {"allow_labels"},
     "killed along with pause_fine_tuning_job": {"resume_fine_tuning_job", "cancel_fine_tuning_job"},
     "killed along with create_project": {"request_project_deletion"},

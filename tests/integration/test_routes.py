@@ -40,7 +40,7 @@ Ask = Callable[..., Any]
 KEYED = [route for route in ROUTES if route[1] not in HEALTH]
 OF_ALL_PROJECTS = {"/workers", "/queues"}
 """What every key may see: decision 8 says why."""
-OF_ADMINS = {("DELETE", "/models/{name}")}
+OF_ADMINS = {("POST", "/models"), ("DELETE", "/models/{name}")}
 """What the scope `admin` alone may do, whoever's it is: decision 25."""
 NOUNS = {
     **{"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"},
@@ -61,6 +61,7 @@ looked at it, or nothing was sent to it."""
 DIGITS = "5f0c1d2e3a4b5c6d7e8f9a0b"
 BODIES = {
     "/uploads/{id}/complete": {"part_ids": ["none"]},
+    "/models": {"name": "another", "hub": "org/name"},
     "/datasets/{id}/previews": {"base_model": "tiny"},
     "/webhooks/{id}": {"enabled": True},
     "/datasets/{id}/overlaps": {"validation_dataset_id": f"file-{DIGITS}"},
@@ -195,7 +196,7 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     job = {"state": "succeeded", "priority": 0, "base_model": "tiny", "method": "lora", "spec": spec}
     job |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto"}
     ours = {"project_id": project_id}
-    model |= {"for_all_projects": False, "max_seq_len": 8, "linear_modules": [], "config": {}}
+    model |= {"state": "ready", "for_all_projects": False, "max_seq_len": 8, "linear_modules": [], "config": {}}
     session.add(BaseModel(id=f"model-{DIGITS}", name="tiny", **model))
     session.flush()
     session.add(ModelPermission(model_id=f"model-{DIGITS}", **ours))

@@ -39,6 +39,8 @@ SETTINGS = {
 FOREIGN = {"PGPASSWORD", "PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 """Variables that libpq, the shell and Python read."""
 POSTGRES_IMAGE = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
+HUB = {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "NO_PROXY"}
+"""Passed on from the host to whoever fetches models."""
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -168,7 +170,7 @@ def test_server_image_gets_no_torch() -> None:
 
 def test_environment_names_are_settings() -> None:
     for name, service in SERVICES.items():
-        known = SETTINGS.keys() | FOREIGN if name in OURS else POSTGRES_IMAGE
+        known = SETTINGS.keys() | FOREIGN | HUB if name in OURS else POSTGRES_IMAGE
         assert service.get("environment", {}).keys() <= known, name
     for dockerfile in DOCKERFILES:
         for line in arguments(dockerfile, "ENV"):
@@ -182,7 +184,8 @@ def test_environment_names_are_settings() -> None:
 def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Settings]:
     """Each service's settings as its process reads them."""
     for name, value in OURS[request.param]["environment"].items():
-        monkeypatch.setenv(name, filled(value))
+        if value is not None:  # the host's own, where it is set
+            monkeypatch.setenv(name, filled(value))
     return request.param, Settings()
 
 
@@ -223,9 +226,16 @@ def test_volumes_are_declared_and_writable() -> None:
 
 
 def test_models_have_one_path_for_all() -> None:
-    """The registry keeps the path under which the API's container saw a model."""
-    for name in ("api", "worker", "worker-light"):
+    """A folder that is posted to the API is read by the light worker; those that train take models from storage."""
+    for name in ("api", "worker-light"):
         assert volumes(OURS[name])["/models"]
+        assert OURS[name]["environment"]["TUNEWRIGHT_MODEL_ROOTS"] == "/models"
+    assert "/models" not in volumes(OURS["worker"])
+
+
+def test_the_hub_is_asked_by_those_alone_who_fetch_models() -> None:
+    asking = {name for name, service in OURS.items() if "HF_TOKEN" in service.get("environment", {})}
+    assert asking == {"api", "worker-light"}
 
 
 def test_secrets_come_from_outside() -> None:

@@ -1,16 +1,26 @@
 """`tunewright models`"""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from tunewright import Client, local
+from tunewright import Client, Model, ModelSummary, TunewrightError, local
 from tunewright.commands.options import AsJson, DataDir
 from tunewright.commands.server import become, flags
-from tunewright.display import print_json, print_table
+from tunewright.display import console, notes, print_facts, print_json, print_table, size
+from tunewright.transport import poll
 
-app = typer.Typer(no_args_is_help=True, help="The registry of base models.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        "The registry of base models.\n\n"
+        "`add` and `remove` work on the server's machine, and from anywhere with TUNEWRIGHT_URL and the key of an "
+        "administrator (`tunewright keys create --scope admin`)."
+    ),
+)
 Name = Annotated[str, typer.Argument(help="Name that jobs call it by.")]
 Projects = Annotated[
     str | None, typer.Option(metavar="A,B", help="Projects that may use it; all of them unless given.")
@@ -21,22 +31,79 @@ Projects = Annotated[
 def add(
     name: Name,
     path: Annotated[Path | None, typer.Option(help="Folder of config, safetensors and tokenizer.")] = None,
-    hub: Annotated[str | None, typer.Option(help="Its id on the model hub.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit on the hub: 40 hex digits, which pin it.")] = None,
+    hub: Annotated[str | None, typer.Option(help="Its id on the model hub: ORG/NAME.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit on the hub, pinned to its commit [main].")
+    ] = None,
     projects: Projects = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Register a base model, from a folder or from the hub (on the server's machine)."""
+    """Fetch a base model into the server's storage, from a folder or from the hub, and wait until it is there."""
     if (path is None) == (hub is None):
         raise typer.BadParameter("give exactly one of --path and --hub")
-    where = flags(path=path and path.absolute(), hub=hub, revision=revision, projects=projects)
-    become("app.models", "add", name, *where, **local.server_environment(data_dir))
+    if is_local(data_dir):
+        where = flags(path=path and path.absolute(), hub=hub, revision=revision, projects=projects)
+        become("app.models", "add", name, *where, **local.server_environment(data_dir))
+    with Client() as client:
+        wanted = {"path": str(path) if path else None, "hub": hub, "revision": revision}
+        client.create_model(name, **wanted, projects=[each for each in (projects or "").split(",") if each])
+        model = wait(client, name)
+    if model.failure is not None:
+        raise TunewrightError(None, model.failure["code"], model.failure["message"])
+    notes.print(f"{model.name} is ready: {model.num_parameters:,} parameters, revision {(model.revision or '')[:12]}.")
+
+
+def is_local(data_dir: Path | None) -> bool:
+    """Whether this command acts on the server's own database, and not through its API."""
+    return data_dir is not None or "DATABASE_URL" in os.environ or "TUNEWRIGHT_URL" not in os.environ
+
+
+def wait(client: Client, name: str) -> Model:
+    """With a bar on a terminal."""
+    columns = TextColumn("Fetching the model"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[state]}")
+    with Progress(*columns, console=notes, disable=not notes.is_terminal, transient=True) as progress:
+        bar = progress.add_task("", total=None, state="")
+
+        def ask() -> Model:
+            model = client.get_model(name)
+            progress.update(bar, completed=model.num_bytes_done, total=model.num_bytes, state=model.state)
+            return model
+
+        return poll(ask, lambda model: model.state in ("ready", "failed"))
 
 
 @app.command()
 def remove(name: Name, data_dir: DataDir = None) -> None:
-    """Take a base model out of the registry; its files stay (on the server's machine)."""
-    become("app.models", "remove", name, **local.server_environment(data_dir))
+    """Take a base model out of the registry and out of storage; a folder that it came from stays as it is."""
+    if is_local(data_dir):
+        become("app.models", "remove", name, **local.server_environment(data_dir))
+    with Client() as client:
+        client.delete_model(name)
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show a base model, and the licence that its weights come under."""
+    with Client() as client:
+        model = client.get_model(name)
+    if as_json:
+        return print_json(model.raw)
+    print_facts(
+        {
+            "name": model.name,
+            "state": told(model),
+            "hub": model.hub,
+            "revision": model.revision,
+            "architecture": model.architecture,
+            "parameters": f"{model.num_parameters:,}" if model.num_parameters else None,
+            "most tokens": f"{model.max_seq_len:,}" if model.max_seq_len else None,
+            "size": size(model.num_bytes) if model.num_bytes else None,
+            "projects": "all" if model.projects is None else ", ".join(model.projects),
+            "license": model.license or "not told by the model",
+        }
+    )
+    if model.license_text:
+        console.print("\n" + model.license_text)
 
 
 @app.command("list")
@@ -48,9 +115,20 @@ def list_models(as_json: AsJson = False) -> None:
         return print_json([model.raw for model in models])
     columns = {
         "name": lambda m: m.name,
-        "architecture": lambda m: m.architecture,
-        "parameters": lambda m: f"{m.num_parameters:,}",
-        "most tokens": lambda m: f"{m.max_seq_len:,}",
+        "state": told,
+        "architecture": lambda m: m.architecture or "",
+        "parameters": lambda m: f"{m.num_parameters:,}" if m.num_parameters else "",
+        "most tokens": lambda m: f"{m.max_seq_len:,}" if m.max_seq_len else "",
         "revision": lambda m: (m.revision or "")[:12],
+        "license": lambda m: m.license or "",
     }
     print_table(models, columns)
+
+
+def told(model: ModelSummary) -> str:
+    """Its state, and how far or why."""
+    if model.failure is not None:
+        return f"failed: {model.failure['message']}"
+    if model.state == "fetching" and model.num_bytes:
+        return f"fetching, {size(model.num_bytes_done)} of {size(model.num_bytes)}"
+    return model.state

@@ -20,9 +20,11 @@ from app.jobs.queue import Claim, QueueRepository
 from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
+from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from worker.attempt import Attempt
 from worker.machine import find_training_machine
+from worker.model_cache import ModelCache
 from worker.room import Room
 from worker.spare import Spare
 
@@ -40,7 +42,9 @@ def attempt_of(
 ) -> Iterator[Callable[[Claim], Attempt]]:
     with redis.Redis.from_url(redis_url) as client:
         drain, spare, room = threading.Event(), Spare(wanted=False), Room(settings)
-        yield lambda claim: Attempt(settings, sessions, storage, client, claim, drain, spare, room)
+        yield lambda claim: Attempt(
+            settings, sessions, storage, client, claim, drain, spare, room, ModelCache(settings, storage)
+        )
 
 
 @pytest.fixture
@@ -50,6 +54,7 @@ def base_model(sessions: Sessions) -> str:
             BaseModel(
                 id=new_id("model"),
                 name="tiny",
+                state="ready",
                 source="/nowhere",
                 revision="1" * 64,
                 architecture="LlamaForCausalLM",
@@ -147,7 +152,8 @@ def hold(
             own = settings.model_copy(update={"training_threads": threads})
             held = claim(find_training_machine(threads))
             assert held is not None
-            attempt = Attempt(own, sessions, storage, client, held, threading.Event(), spare, Room(own))
+            parts = threading.Event(), spare, Room(own), ModelCache(own, storage)
+            attempt = Attempt(own, sessions, storage, client, held, *parts)
             attempt.folder.mkdir(parents=True)
             return attempt
 
@@ -158,10 +164,11 @@ def hold(
 def trainable(
     sessions: Sessions, storage: Storage, base_model: str, make_dataset: Callable[..., str], tmp_path: Path
 ) -> str:
-    """Gives the registered model a folder, and stores a dataset's bytes; the dataset's id."""
+    """Gives the registered model its files, and stores a dataset's bytes; the dataset's id."""
     id, rows, folder = make_dataset(), write_rows(tmp_path / "rows.jsonl"), build_tiny_model(tmp_path / "tiny")
+    files = register_model(sessions, storage, "whole", folder).files
     with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(source=str(folder)))
+        session.execute(update(BaseModel).values(files=files))
         dataset = session.get(Dataset, id)
         assert dataset is not None
         stored = storage.put_file(dataset.storage_key, rows, "rows.jsonl")

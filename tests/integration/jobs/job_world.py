@@ -77,6 +77,7 @@ def base_model() -> BaseModel:
     return BaseModel(
         id=new_id("model"),
         name="tiny",
+        state="ready",
         source="/nowhere",
         revision="1" * 64,
         architecture="LlamaForCausalLM",

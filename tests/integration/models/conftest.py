@@ -4,15 +4,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.settings import Settings
+from tests.fixtures.hub import Hub, serving_hub
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -63,7 +62,7 @@ def run_models(settings: Settings) -> Callable[..., subprocess.CompletedProcess[
         return subprocess.run(
             [sys.executable, "-m", "app.models", *arguments],
             env=os.environ
-            | {"DATABASE_URL": settings.database_url, "TUNEWRIGHT_CACHE_DIR": str(settings.cache_dir)}
+            | {"DATABASE_URL": settings.database_url, "TUNEWRIGHT_DATA_DIR": str(settings.data_dir)}
             | environment,
             capture_output=True,
             text=True,
@@ -74,45 +73,8 @@ def run_models(settings: Settings) -> Callable[..., subprocess.CompletedProcess[
     return run
 
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
 @pytest.fixture
-def hub_url(model_folder: Path) -> Iterator[str]:
-    """A hub with one model, `org/name`, at one commit: the two routes that a download asks for."""
-    files = {path.name: path.read_bytes() for path in model_folder.iterdir()}
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0]
-            name = path.removeprefix(f"/org/name/resolve/{COMMIT}/")
-            if path == f"/api/models/org/name/tree/{COMMIT}":
-                listed = [
-                    {"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()
-                ]
-                self.answer(200, json.dumps(listed).encode())
-            elif name in files:
-                self.answer(200, files[name], {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
-            else:
-                self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-
-        def answer(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
-        serving.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        serving.join()
+def hub(model_folder: Path) -> Iterator[Hub]:
+    """A hub with one model, `org/name`."""
+    with serving_hub({path.name: path.read_bytes() for path in model_folder.iterdir()}) as hub:
+        yield hub

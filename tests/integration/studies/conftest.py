@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.db.session import Sessions, transaction
+from app.db.session import Sessions
 from app.domain.machine import Machine
-from app.models.folder import read_folder
-from app.models.service import ModelService
 from app.settings import Settings
 from app.storage import Storage
+from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model
 from worker.inspector import Place, inspect_next
+from worker.model_cache import ModelCache
 from worker.studies import study_next
 
 HERE = Machine("here-1", "cpu", 16.0, "A processor")
@@ -28,10 +28,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(sessions: Sessions, tiny_model: Path) -> str:
-    with transaction(sessions) as session:
-        ModelService(session).add("tiny", str(tiny_model), "1" * 64, read_folder(tiny_model))
-    return "tiny"
+def model(sessions: Sessions, settings: Settings, tiny_model: Path) -> str:
+    return register_model(sessions, Storage(settings.storage), "tiny", tiny_model).name
+
+
+@pytest.fixture
+def cache(settings: Settings) -> ModelCache:
+    return ModelCache(settings, Storage(settings.storage))
 
 
 @pytest.fixture
@@ -58,6 +61,6 @@ def inspect_all(place: Place) -> Callable[[], int]:
 
 
 @pytest.fixture
-def study_all(place: Place, settings: Settings) -> Callable[[], int]:
+def study_all(place: Place, cache: ModelCache) -> Callable[[], int]:
     """Do what the light worker does; the number of studies."""
-    return lambda: sum(1 for _ in iter(lambda: study_next(place, settings.cache_dir, HERE), False))
+    return lambda: sum(1 for _ in iter(lambda: study_next(place, cache, HERE), False))

@@ -1,5 +1,6 @@
 """Previews through the API and the light worker."""
 
+import shutil
 import signal
 import threading
 import time
@@ -19,11 +20,14 @@ from app.db.tables import BaseModel, Dataset, DatasetStudy
 from app.dispatcher import light_work
 from app.domain.study import KEPT
 from app.settings import Settings
+from app.storage import Storage
+from tests.fixtures.models import register_model
 from tests.fixtures.processes import running
 from tests.integration.studies.conftest import HERE
 from worker import studies
 from worker.inspection_process import OF_ITS_OWN, PASSED_ON
 from worker.inspector import Place
+from worker.model_cache import ModelCache
 from worker.studies import study_next
 
 Send = Callable[[list[Any]], str]
@@ -170,7 +174,9 @@ def test_an_invalid_dataset_is_previewed_without_its_bad_rows(
 
 
 @pytest.fixture
-def template(sessions: Sessions, model: str, tiny_model: Path, tmp_path: Path) -> Callable[[str], None]:
+def template(
+    sessions: Sessions, settings: Settings, model: str, tiny_model: Path, tmp_path: Path
+) -> Callable[[str], None]:
     """Give the registered model another chat template."""
 
     def give(text: str) -> None:
@@ -179,8 +185,9 @@ def template(sessions: Sessions, model: str, tiny_model: Path, tmp_path: Path) -
         for file in tiny_model.iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
         (folder / "chat_template.jinja").write_text(text)
+        files = register_model(sessions, Storage(settings.storage), "templated", folder).files
         with transaction(sessions) as session:
-            session.execute(update(BaseModel).values(source=str(folder)))
+            session.execute(update(BaseModel).values(files=files))
 
     return give
 
@@ -215,7 +222,10 @@ def test_a_model_or_bytes_that_are_gone_fail_it(
     stored.write_bytes(kept)
     places.append(ask(id))
     with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(source="/nowhere"))
+        model = session.scalars(select(BaseModel)).one()
+        config = next(file for file in model.files if file["path"] == "tokenizer_config.json")
+        model.files = [file for file in model.files if file != config] + [config | {"key": "models/gone"}]
+    shutil.rmtree(settings.cache_dir / "models")
     study_all()
     places.append(ask(id))
     with transaction(sessions) as session:
@@ -267,14 +277,14 @@ def children() -> list[psutil.Process]:
 
 @pytest.fixture
 def under_way(
-    ask: Post, send: Send, inspect_all: Do, template: Callable[[str], None], place: Place, settings: Settings
+    ask: Post, send: Send, inspect_all: Do, template: Callable[[str], None], place: Place, cache: ModelCache
 ) -> Any:
     """Where a preview is that takes for ever, its process, and what asks the worker to stop."""
     template(SLEEPING)
     at = ask(send(CHAT))
     inspect_all()
     draining = threading.Event()
-    thread = threading.Thread(target=study_next, args=(place, settings.cache_dir, HERE, draining))
+    thread = threading.Thread(target=study_next, args=(place, cache, HERE, draining))
     thread.start()
     while not children():
         time.sleep(0.02)
@@ -321,7 +331,7 @@ def test_it_goes_with_its_dataset_and_is_let_go_of(api: TestClient, under_way: A
 
 
 def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_once(
-    under_way: Any, sessions: Sessions, place: Place, settings: Settings
+    under_way: Any, sessions: Sessions, place: Place, cache: ModelCache
 ) -> None:
     _, process, draining = under_way
 
@@ -338,15 +348,16 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
     first = lease_end()
     assert first is not None
     wait_until(lambda: (lease_end() or first) > first)
-    assert not study_next(place, settings.cache_dir, HERE), "it is leased"
+    assert not study_next(place, cache, HERE), "it is leased"
     draining.set()
     process.wait(10)
     wait_until(lambda: lease_end() is None)
     with transaction(sessions) as session:
         session.execute(update(DatasetStudy).values(leased_until=func.clock_timestamp()))
-        session.execute(update(BaseModel).values(source="/nowhere"))
+        gone = {"path": "tokenizer.json", "key": "models/gone", "size": 1, "sha256": "0" * 64}
+        session.execute(update(BaseModel).values(files=[gone]))
         assert session.scalars(select(Dataset.state)).one() == "ready"
-    assert study_next(place, settings.cache_dir, HERE)
+    assert study_next(place, cache, HERE)
 
 
 def test_an_online_worker_with_a_gpu_is_the_one_that_is_counted_for() -> None:

@@ -1,0 +1,48 @@
+"""How a base model arrives in the registry, and why one may not."""
+
+from enum import StrEnum
+from typing import Final
+
+MAX_ATTEMPTS: Final = 5
+"""Workers that may die over one model before it is given up."""
+
+
+class ModelState(StrEnum):
+    """pending → fetching → ready | failed. A light worker takes a pending one up; a crash of that leaves it fetching,
+    and another takes it up when the lease has lapsed. Posting a failed one again makes it pending. All of them end in
+    removed, a row that nobody is shown and that the collector deletes with the bytes that no other model names."""
+
+    pending = "pending"
+    fetching = "fetching"
+    ready = "ready"
+    failed = "failed"
+    removed = "removed"
+
+
+class ModelFailure(StrEnum):
+    """Why a model did not arrive: stable codes of the API."""
+
+    bad_model_folder = "bad_model_folder"
+    """The folder, or the repository on the hub, is no model that can be trained."""
+    path_not_allowed = "path_not_allowed"
+    """The folder lies outside the allowed roots once its links are followed."""
+    source_changed = "source_changed"
+    """A file was changed while it was read."""
+    hub_unreachable = "hub_unreachable"
+    """The hub did not answer, or broke off again and again."""
+    hub_offline = "hub_offline"
+    """The worker may not ask the hub, and its local cache lacks the model."""
+    not_on_hub = "not_on_hub"
+    """The hub has no such repository, or hides it from this token."""
+    revision_not_on_hub = "revision_not_on_hub"
+    """The repository has no such branch, tag or commit."""
+    access_denied = "access_denied"
+    """The repository is gated, and the worker's token was not let in."""
+    damaged_download = "damaged_download"
+    """What arrived is not what the hub promised."""
+    disk_full = "disk_full"
+    """There was no room on the worker's disk, or in a folder that is the storage."""
+    gave_up = "gave_up"
+    """Worker after worker died over it."""
+    internal_error = "internal_error"
+    """A fault of the server's."""

@@ -1,0 +1,102 @@
+"""The registry as whoever fetches a model writes it: fenced by the number of the attempt."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.db.tables import BaseModel
+from app.domain.artifact import StoredFile
+from app.domain.model import MAX_ATTEMPTS, ModelFailure, ModelState
+from app.errors import StaleAttempt
+from app.models.repository import ModelRepository
+
+GAVE_UP = f"{MAX_ATTEMPTS} workers ended while they fetched it; see their logs, then add it again."
+
+
+class Hold(NamedTuple):
+    """One attempt at fetching a model."""
+
+    model_id: str
+    attempt: int
+    lease_seconds: float
+
+
+class FetchRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def claim(self, worker_id: str, lease_seconds: float, id: str | None = None) -> BaseModel | None:
+        """The oldest model that waits, or the one of that id; it is leased to the caller."""
+        self._give_up_the_hopeless()
+        waiting = select(BaseModel.id).where(_waits()).order_by(BaseModel.created_at).limit(1)
+        if id is not None:
+            waiting = waiting.where(BaseModel.id == id)
+        statement = (
+            update(BaseModel)
+            .where(BaseModel.id == waiting.with_for_update(skip_locked=True).scalar_subquery())
+            .values(
+                state=ModelState.fetching,
+                attempt=BaseModel.attempt + 1,
+                leased_until=_lease_end(lease_seconds),
+                worker_id=worker_id,
+            )
+            .returning(BaseModel)
+        )
+        return self.session.scalars(statement).one_or_none()
+
+    def _give_up_the_hopeless(self) -> None:
+        self.session.execute(
+            update(BaseModel)
+            .where(_waits(), BaseModel.attempt >= MAX_ATTEMPTS)
+            .values(
+                state=ModelState.failed,
+                failure_code=ModelFailure.gave_up,
+                failure_message=GAVE_UP,
+                leased_until=None,
+                finished_at=func.clock_timestamp(),
+            )
+        )
+
+    def renew(self, hold: Hold, **values: Any) -> None:
+        """Prolong the lease, and write what is known by now."""
+        self._update(hold, leased_until=_lease_end(hold.lease_seconds), **values)
+
+    def give_back(self, hold: Hold) -> None:
+        """Let another worker begin at once; this attempt was none."""
+        self._update(hold, state=ModelState.pending, leased_until=None, attempt=hold.attempt - 1)
+
+    def conclude(self, hold: Hold, state: ModelState, **values: Any) -> None:
+        self._update(hold, state=state, leased_until=None, finished_at=func.clock_timestamp(), **values)
+
+    def name_files(self, hold: Hold, files: Sequence[StoredFile]) -> None:
+        """From now on nobody removes them. They may have been removed before, so that a look for them comes after the
+        commit."""
+        ModelRepository(self.session).lock_files()
+        self.renew(hold, files=[file.model_dump() for file in files])
+
+    def _update(self, hold: Hold, **values: Any) -> None:
+        """StaleAttempt if the model was removed, or another worker has it."""
+        statement = (
+            update(BaseModel)
+            .where(
+                BaseModel.id == hold.model_id,
+                BaseModel.attempt == hold.attempt,
+                BaseModel.state == ModelState.fetching,
+            )
+            .values(**values)
+            .returning(BaseModel.id)
+        )
+        if self.session.scalars(statement).one_or_none() is None:
+            raise StaleAttempt
+
+
+def _waits() -> Any:
+    lapsed = (BaseModel.state == ModelState.fetching) & (BaseModel.leased_until < func.clock_timestamp())
+    return or_(BaseModel.state == ModelState.pending, lapsed)
+
+
+def _lease_end(seconds: float) -> Any:
+    return func.clock_timestamp() + timedelta(seconds=seconds)

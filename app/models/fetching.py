@@ -1,0 +1,192 @@
+"""How a model's files come into storage: claim → resolve → store file by file → read the facts → conclude.
+
+By a light worker, or by `tunewright models add` on the server's machine. Bytes are copied outside any transaction. A
+crash leaves a lease that lapses; whoever takes the model up then finds the files that were stored already.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel
+from app.domain.artifact import StoredFile
+from app.domain.disk import free_bytes, is_full
+from app.domain.identity import new_id
+from app.domain.model import ModelFailure, ModelState
+from app.domain.place import model_file_key
+from app.errors import BadModelFolder, StaleAttempt, StorageFull
+from app.models.fetch_repository import FetchRepository, Hold
+from app.models.folder import read_folder, revision_of
+from app.models.hub import HubSource
+from app.models.licence import read_licence
+from app.models.sources import FetchFailed, FolderSource, Resolved, Source, SourceFile
+from app.storage import Storage
+
+log = structlog.get_logger()
+
+LEAST_FREE_BYTES = 32 * 10**6
+RENEWALS_A_LEASE = 6
+
+
+def open_source(source: str, revision: str | None, roots: Sequence[Path] | None, work: Path) -> Source:
+    """`roots` are where a folder may lie; anywhere, if None."""
+    return FolderSource(Path(source), roots) if source.startswith("/") else HubSource(source, revision or "main", work)
+
+
+class FetchPlace(NamedTuple):
+    """What fetching needs of its worker."""
+
+    worker_id: str
+    sessions: Sessions
+    storage: Storage
+    work: Path
+    lease_seconds: float
+    roots: tuple[Path, ...]
+    """Where folders that were asked for over HTTP may lie."""
+
+
+class Left(Exception):
+    """This process is to stop: another one goes on."""
+
+
+def fetch_next(place: FetchPlace, draining: threading.Event, id: str | None = None) -> bool:
+    """Fetch one model that waits, or the one of that id; whether there was one.
+
+    What a store or Postgres raises goes up: the lease lapses, and the model is fetched again."""
+    with transaction(place.sessions, "claim_model") as session:
+        model = FetchRepository(session).claim(place.worker_id, place.lease_seconds, id)
+    if model is None:
+        return False
+    ModelFetch(place, model, draining).run()
+    return True
+
+
+class ModelFetch:
+    """One attempt at one model."""
+
+    def __init__(self, place: FetchPlace, model: BaseModel, draining: threading.Event) -> None:
+        self.place, self.model, self.draining = place, model, draining
+        self.hold = Hold(model.id, model.attempt, place.lease_seconds)
+        self.folder = place.work / "models" / new_id("model")
+        self.files: list[StoredFile] = []
+        self.num_done, self.num_bytes = 0, 0
+        self.renewed_at = time.monotonic()
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Left:
+            log.info("left a model", model=self.model.name)
+            with transaction(self.place.sessions, "give_back_model") as session:
+                FetchRepository(session).give_back(self.hold)
+        except StaleAttempt:
+            log.info("a model was removed, or another worker has it", model=self.model.name)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self) -> None:
+        try:
+            values = self._fetch()
+        except FetchFailed as error:
+            self._fail(error.code, str(error))
+        except BadModelFolder as error:
+            self._fail(ModelFailure.bad_model_folder, str(error))
+        except (StorageFull, OSError) as error:
+            if not (isinstance(error, StorageFull) or is_full(error)):
+                raise
+            self._fail(
+                ModelFailure.disk_full, f"There was no room for the model. Free space, then add it again. {error}"
+            )
+        else:
+            with transaction(self.place.sessions, "conclude_model") as session:
+                FetchRepository(session).conclude(self.hold, ModelState.ready, **values)
+
+    def _fail(self, code: ModelFailure, message: str) -> None:
+        log.warning("a model failed", model=self.model.name, code=code, error=message)
+        with transaction(self.place.sessions, "fail_model") as session:
+            failure = {"failure_code": code, "failure_message": message[:2000].replace("\0", "\ufffd")}
+            FetchRepository(session).conclude(self.hold, ModelState.failed, **failure)
+
+    def _fetch(self) -> dict[str, Any]:
+        """What is then known of the model."""
+        roots = None if self.model.any_path else self.place.roots
+        source = open_source(self.model.source, self.model.revision or self.model.wanted_revision, roots, self.folder)
+        found = source.resolve()
+        self._check_room(source, found)
+        self.num_bytes = sum(file.size for file in found.files)
+        self._renew(num_bytes=self.num_bytes, **({"revision": found.revision} if found.revision else {}))
+        for file in found.files:
+            self.files.append(self._store(source, file))
+        facts = read_folder(source.folder)
+        licence = read_licence(source.folder, found.licence)
+        return {
+            "revision": found.revision or revision_of(self.files),
+            "files": [file.model_dump() for file in self.files],
+            "num_bytes_done": self.num_done,
+            **licence._asdict(),
+            **facts._asdict(),
+        }
+
+    def _check_room(self, source: Source, found: Resolved) -> None:
+        """Before a byte is moved. A folder on the storage's own disk takes none."""
+        stored = self.place.storage
+        sizes = [file.size for file in found.files]
+        needs = []
+        if stored.root is not None and not (isinstance(source, FolderSource) and stored.links(source.folder)):
+            needs.append((stored.root, sum(sizes)))
+        if not isinstance(source, FolderSource):
+            needs.append((self.folder, max(sizes, default=0)))
+        for folder, needed in needs:
+            if (free := free_bytes(folder)) < needed + LEAST_FREE_BYTES:
+                said = (
+                    f"It needs {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free in {folder}; free space there."
+                )
+                raise FetchFailed(ModelFailure.disk_full, said)
+
+    def _store(self, source: Source, file: SourceFile) -> StoredFile:
+        done = self.num_done
+        if file.sha256 is not None and (stored := self._find(file, file.sha256)):
+            source.adopt(file, stored, self.place.storage)
+        else:
+            path, sha256 = source.provide(file, self._advance)
+            stored = self._find(file, sha256) or self._put(file, path, sha256)
+            source.settle(file)
+        self.num_done = done + file.size
+        self._renew()
+        return stored
+
+    def _find(self, file: SourceFile, sha256: str) -> StoredFile | None:
+        """The file, if storage has it: named first, so that nobody removes it after the look."""
+        stored = StoredFile(path=file.path, key=model_file_key(sha256), size=file.size, sha256=sha256)
+        with transaction(self.place.sessions, "name_model_file") as session:
+            FetchRepository(session).name_files(self.hold, [*self.files, stored])
+        return stored if self.place.storage.size_of(stored.key) == file.size else None
+
+    def _put(self, file: SourceFile, path: Path, sha256: str) -> StoredFile:
+        stored = self.place.storage.keep_file(model_file_key(sha256), path, file.path, sha256, self._look)
+        if stored is None:
+            said = f"{file.path} was changed while it was read; leave the folder alone, then add the model again."
+            raise FetchFailed(ModelFailure.source_changed, said)
+        return stored
+
+    def _advance(self, num_bytes: int) -> None:
+        self.num_done += num_bytes
+        self._look(num_bytes)
+
+    def _look(self, _: int) -> None:
+        """Between two blocks: is it still ours, and are we to go on?"""
+        if self.draining.is_set():
+            raise Left
+        if time.monotonic() - self.renewed_at > min(self.place.lease_seconds / RENEWALS_A_LEASE, 1.0):
+            self._renew()
+
+    def _renew(self, **values: Any) -> None:
+        with transaction(self.place.sessions, "renew_model") as session:
+            FetchRepository(session).renew(self.hold, num_bytes_done=self.num_done, **values)
+        self.renewed_at = time.monotonic()

@@ -1,0 +1,89 @@
+"""Where a model's files come from: a folder, or the hub."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from app.domain.artifact import StoredFile
+from app.domain.model import ModelFailure
+from app.errors import BadModelFolder
+from app.models.folder import LOADED
+from app.storage import CHUNK_BYTES, Storage
+
+HUB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+Advance = Callable[[int], None]
+"""Told of each block's size."""
+
+
+class FetchFailed(Exception):
+    def __init__(self, code: ModelFailure, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SourceFile(NamedTuple):
+    path: str
+    size: int
+    sha256: str | None = None
+    """As the hub knows it already."""
+
+
+class Resolved(NamedTuple):
+    files: Sequence[SourceFile]
+    revision: str | None = None
+    """Commit of the hub; a folder's revision is that of its files."""
+    licence: str | None = None
+    """Its id, as the hub knows it."""
+
+
+class Source(Protocol):
+    folder: Path
+    """Where the model's facts can be read once all files were provided."""
+
+    def resolve(self) -> Resolved: ...
+
+    def provide(self, file: SourceFile, advance: Advance) -> tuple[Path, str]:
+        """The file on this machine, and its digest."""
+
+    def adopt(self, file: SourceFile, stored: StoredFile, storage: Storage) -> None:
+        """Do without the file: storage has it."""
+
+    def settle(self, file: SourceFile) -> None:
+        """Storage has the file that was provided."""
+
+
+class FolderSource:
+    """A folder of this machine, whose files are read where they are."""
+
+    def __init__(self, folder: Path, roots: Sequence[Path] | None) -> None:
+        self.folder, self._roots = folder, roots
+
+    def resolve(self) -> Resolved:
+        real = self.folder.resolve()
+        if self._roots is not None and not any(real.is_relative_to(root.resolve()) for root in self._roots):
+            raise FetchFailed(ModelFailure.path_not_allowed, not_allowed(self.folder, self._roots))
+        if not real.is_dir():
+            raise BadModelFolder(f"There is no folder {self.folder} on the worker's machine; give one that it sees.")
+        paths = [path for path in sorted(real.iterdir()) if path.suffix in LOADED and path.is_file()]
+        return Resolved([SourceFile(path.name, path.stat().st_size) for path in paths])
+
+    def provide(self, file: SourceFile, advance: Advance) -> tuple[Path, str]:
+        path, digest = self.folder / file.path, hashlib.sha256()
+        with path.open("rb") as opened:
+            while block := opened.read(CHUNK_BYTES):
+                digest.update(block)
+                advance(len(block))
+        return path, digest.hexdigest()
+
+    def adopt(self, file: SourceFile, stored: StoredFile, storage: Storage) -> None:
+        raise AssertionError("its digests are known once its files were read")
+
+    def settle(self, file: SourceFile) -> None:
+        """It stays where it is."""
+
+
+def not_allowed(folder: Path, roots: Sequence[Path]) -> str:
+    allowed = ", ".join(map(str, roots)) or "nowhere: TUNEWRIGHT_MODEL_ROOTS is not set"
+    return f"{folder} is outside the folders that models may be added from over HTTP ({allowed})."

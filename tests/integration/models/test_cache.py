@@ -1,0 +1,167 @@
+"""A worker's own copies of base models, fetched by digest from the storage that all share."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from app.db.session import Sessions
+from app.db.tables import BaseModel
+from app.errors import BadModelFolder
+from app.settings import Settings
+from app.storage import Storage
+from tests.fixtures.models import register_model
+from tests.integration.models.conftest import SHAPES, safetensors
+from worker import model_cache
+from worker.model_cache import FetchStopped, ModelCache
+
+Add = Callable[[str], BaseModel]
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return Storage(settings.storage)
+
+
+@pytest.fixture
+def add(sessions: Sessions, storage: Storage, model_folder: Path) -> Add:
+    """Models whose tokenizers differ; the folders that they came from are gone afterwards."""
+
+    def add(name: str) -> BaseModel:
+        folder = shutil.copytree(model_folder, model_folder.with_name(name))
+        (folder / "tokenizer.json").write_text(f'{{"of": "{name}"}}')
+        model = register_model(sessions, storage, name, folder)
+        shutil.rmtree(folder)
+        return model
+
+    return add
+
+
+class Apart(Storage):
+    """As on another machine: a file of the cache cannot be an object of the store."""
+
+    def links(self, folder: Path) -> bool:
+        return False
+
+
+@pytest.fixture
+def cache(settings: Settings) -> ModelCache:
+    return ModelCache(settings, Apart(settings.storage))
+
+
+def cached(settings: Settings) -> list[Path]:
+    return [path for path in (settings.cache_dir / "models").iterdir() if path.is_dir() and path.suffix == ""]
+
+
+def test_a_machine_without_the_folder_fetches_the_model_by_digest(
+    cache: ModelCache, add: Add, settings: Settings, model_folder: Path
+) -> None:
+    model, told = add("one"), []
+    with cache.held(model, progress=lambda done, total: told.append((done, total))) as folder:
+        assert folder.is_relative_to(settings.cache_dir)
+        assert sorted(path.name for path in folder.iterdir()) == sorted(file["path"] for file in model.files)
+        assert (folder / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
+    total = sum(file["size"] for file in model.files)
+    assert (told[-1], len(told)) == ((total, total), len(model.files))
+    with cache.held(model, progress=lambda *_: pytest.fail("it is there")) as again:
+        assert again == folder
+
+
+def test_a_preview_needs_no_weights(cache: ModelCache, add: Add) -> None:
+    model = add("one")
+    with cache.held(model, weights=False) as folder:
+        assert not (folder / "model.safetensors").exists()
+        assert (folder / "tokenizer.json").exists()
+    with cache.held(model) as folder:
+        assert (folder / "model.safetensors").exists()
+
+
+def test_on_the_storages_own_disk_it_takes_no_room(add: Add, settings: Settings, storage: Storage) -> None:
+    model = add("one")
+    with ModelCache(settings, storage).held(model) as folder:
+        for file in model.files:
+            assert (folder / file["path"]).samefile(settings.data_dir / "storage" / file["key"])
+
+
+def test_what_was_altered_or_cut_off_is_fetched_anew(cache: ModelCache, add: Add, model_folder: Path) -> None:
+    model = add("one")
+    with cache.held(model) as folder:
+        weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    for damage in (whole[:-1], whole[:-1] + b"x"):
+        weights.write_bytes(damage)
+        with cache.held(model):
+            assert weights.read_bytes() == whole
+
+
+def test_bytes_that_storage_lost_or_altered_are_no_model(
+    cache: ModelCache, add: Add, settings: Settings, storage: Storage
+) -> None:
+    model = add("one")
+    stored = settings.data_dir / "storage" / model.files[-1]["key"]
+    stored.write_bytes(b"altered")
+    for _ in range(2):
+        with pytest.raises(BadModelFolder, match=r"Storage has lost .* of the model one"), cache.held(model):
+            pass
+        stored.unlink(missing_ok=True)
+
+
+def test_the_least_recently_used_goes_first_and_none_in_use(
+    settings: Settings, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {name: add(name) for name in ("one", "two", "three")}
+    size = sum(file["size"] for file in models["one"].files)
+    limit = settings.model_copy(update={"model_cache_gb": (2.5 * size) / 1e9})
+    cache = ModelCache(limit, Apart(settings.storage))
+    with cache.held(models["one"]) as one, cache.held(models["two"]) as two:
+        pass
+    os.utime(one.with_name(f"{one.name}.lock"), (time.time() - 60,) * 2)
+    with ExitStack() as using:
+        using.enter_context(cache.held(models["one"]))
+        os.utime(one.with_name(f"{one.name}.lock"), (time.time() - 60,) * 2)
+        three = using.enter_context(cache.held(models["three"]))
+        assert set(cached(settings)) == {one, three}, "the oldest was in use"
+    with cache.held(models["two"]):
+        assert set(cached(settings)) == {two, three}
+    monkeypatch.setattr(model_cache, "LEAST_FREE_BYTES", 2**60)
+    with cache.held(models["two"]):
+        pass
+    with pytest.raises(OSError, match=r"the model takes 0\.0 GB, and .* GB are free in"), cache.held(models["one"]):
+        pass
+
+
+def test_a_fetch_ends_when_the_attempt_is_to_end(cache: ModelCache, add: Add) -> None:
+    with pytest.raises(FetchStopped), cache.held(add("one"), is_over=lambda: True):
+        pass
+
+
+def test_a_worker_that_dies_leaves_a_cache_that_the_next_one_uses(
+    cache: ModelCache, add: Add, settings: Settings, tmp_path: Path
+) -> None:
+    """Killed before and after it names a file."""
+    model = add("one")
+    script = """
+import json, sys
+from types import SimpleNamespace
+from app.settings import Settings
+from app.storage import Storage
+from worker.model_cache import ModelCache
+settings = Settings()
+with ModelCache(settings, Storage(settings.storage)).held(SimpleNamespace(name="one", files=json.load(sys.stdin))):
+    pass
+"""
+    given = str(model.files).replace("'", '"').encode()
+    places = {"TUNEWRIGHT_DATA_DIR": str(settings.data_dir), "TUNEWRIGHT_CACHE_DIR": str(settings.cache_dir)}
+    for when in ("before", "after"):
+        failing = os.environ | places | {"FAILPOINT": f"{when}_keep_model_file:kill@2"}
+        done = subprocess.run([sys.executable, "-c", script], input=given, env=failing, check=False)
+        assert done.returncode == -9
+    with cache.held(model) as folder:
+        assert (folder / "model.safetensors").read_bytes() == safetensors(SHAPES)
+        assert not list(folder.glob(".partial-*"))

@@ -1,0 +1,169 @@
+"""Models of a hub, against one that speaks as the real one does."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import huggingface_hub.constants
+import pytest
+from sqlalchemy import text
+
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel
+from app.models import hub as hub_module
+from app.models.fetching import fetch_next
+from app.models.service import ModelService, wanted_model
+from app.settings import Settings
+from app.storage import Storage
+from tests.fixtures.hub import COMMIT, OLDER, TOKEN, Hub
+from tests.fixtures.models import fetch_place
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Add = Callable[..., BaseModel]
+
+
+@pytest.fixture
+def asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The hub that this process asks, without a token."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", "/nowhere/token")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    huggingface_hub.close_session()
+    yield hub
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
+def add(asked: Hub, sessions: Sessions, settings: Settings) -> Add:
+    """Have `org/name` fetched; its row afterwards."""
+
+    def add(name: str = "tiny", revision: str | None = None, id: str = "org/name") -> BaseModel:
+        with transaction(sessions) as session:
+            ModelService(session).add(wanted_model(name, None, id, revision, ()))
+        storage = Storage(settings.storage)
+        assert fetch_next(fetch_place(sessions, storage, settings.work_dir), threading.Event())
+        with transaction(sessions) as session:
+            return ModelService(session).get(None, name)
+
+    return add
+
+
+def test_a_branch_is_pinned_to_its_commit(add: Add, asked: Hub, settings: Settings) -> None:
+    """And what is asked for afterwards is that commit's."""
+    asked.files["LICENSE"] = b"Mind the terms."
+    model = add(revision="main")
+    assert (model.state, model.revision, model.wanted_revision) == ("ready", COMMIT, "main")
+    assert (model.num_parameters, model.license) == (432, "gemma")
+    assert not asked.asked("/resolve/main/")
+    assert asked.asked(f"/resolve/{COMMIT}/config.json")
+    assert add("older", "v1").revision == OLDER
+    assert not list((settings.work_dir / "models").iterdir())
+
+
+def test_what_storage_has_is_not_fetched_twice(add: Add, asked: Hub) -> None:
+    asked.files["consolidated.safetensors"] = b"another format's weights"
+    asked.files["onnx/config.json"] = b"{}"
+    first = add()
+    assert len(asked.asked("/lfs/model.safetensors")) == 1
+    assert not asked.asked("consolidated") + asked.asked("onnx")
+    second = add("again", COMMIT)
+    assert len(asked.asked("/lfs/")) == 2, "the weights and the tokenizer, each once"
+    assert first.files == second.files
+
+
+def test_a_connection_that_breaks_goes_on_where_it_was(add: Add, asked: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "WAIT_SECONDS", 0.01)
+    asked.breaks_after = 700
+    model = add()
+    assert model.state == "ready", model.failure_message
+    ranges = [headers.get("range") for headers in asked.asked("/lfs/")]
+    assert ranges.count("bytes=700-") == 1
+
+
+def test_what_arrives_damaged_is_no_model(add: Add, asked: Hub) -> None:
+    kept = asked.files["model.safetensors"]
+
+    class Lying(dict[str, bytes]):
+        """The second look, which is the download, gets other bytes."""
+
+        def __getitem__(self, name: str) -> bytes:
+            return kept[:-1] + b"x" if name == "model.safetensors" else super().__getitem__(name)
+
+    asked.files = Lying(asked.files)
+    model = add()
+    assert (model.state, model.failure_code) == ("failed", "damaged_download")
+
+
+@pytest.mark.parametrize(
+    ("id", "revision", "code", "says"),
+    [
+        ("org/other", None, "not_on_hub", "The hub has no model org/other, or hides it from the token"),
+        ("org/name", "nope", "revision_not_on_hub", "org/name has no branch, tag or commit 'nope'"),
+    ],
+)
+def test_what_the_hub_lacks(add: Add, id: str, revision: str | None, code: str, says: str) -> None:
+    model = add(id=id, revision=revision)
+    assert (model.state, model.failure_code) == ("failed", code)
+    assert says in (model.failure_message or "")
+
+
+def test_a_gated_model_needs_a_token_that_goes_to_the_hub_alone(
+    asked: Hub, run_models: Run, hub: Hub, sessions: Sessions, api: Any
+) -> None:
+    """HF_ENDPOINT, HF_TOKEN and the proxy as an operator sets them. The large files lie on another host."""
+    hub.is_gated = True
+    proxied = {"HF_ENDPOINT": "http://hub.example", "HTTP_PROXY": hub.url, "NO_PROXY": "", "HF_HOME": "/nowhere"}
+    add = ("add", "tiny", "--hub", "org/name")
+    refused = run_models(*add, **proxied)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert refused.stderr.startswith("The hub lets only those in to org/name who accepted its terms; set HF_TOKEN")
+    assert api.get("/models/tiny").json()["failure"]["code"] == "access_denied"
+    added = run_models(*add, **proxied, HF_TOKEN=TOKEN)
+    assert (added.returncode, added.stderr) == (0, ""), added.stderr
+    assert f"revision {COMMIT[:12]}, org/name" in added.stdout
+    assert any("authorization" in headers for headers in hub.asked("http://hub.example/org/name/resolve/"))
+    assert hub.asked("/lfs/")
+    assert not any("authorization" in headers for headers in hub.asked("/lfs/"))
+    with transaction(sessions) as session:
+        rows = session.execute(text("SELECT row_to_json(base_models)::text FROM base_models")).scalars().all()
+    assert TOKEN not in "".join([*rows, added.stdout])
+    again = run_models(*add, HF_ENDPOINT="http://127.0.0.1:9")
+    assert again.returncode == 0, "it is here: nobody is asked"
+
+
+def test_without_the_hub_its_local_cache_is_looked_into(asked: Hub, run_models: Run, tmp_path: Path, api: Any) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    add = ("add", "tiny", "--hub", "org/name")
+    refused = run_models(*add, **offline)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert refused.stderr.startswith(
+        "HF_HUB_OFFLINE is set, and the hub's cache on this machine lacks org/name at main"
+    )
+    huggingface_hub.snapshot_download("org/name", cache_dir=tmp_path / "home" / "hub")
+    added = run_models(*add, **offline)
+    assert added.returncode == 0, added.stderr
+    assert api.get("/models/tiny").json()["revision"] == COMMIT
+
+
+def test_a_hub_out_of_reach_is_told_in_one_line_within_five_seconds(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens; something listens and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port, says in (
+            (9, "cannot be reached (ConnectError)"),
+            (silent.getsockname()[1], "did not answer in time"),
+        ):
+            monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+            began = time.monotonic()
+            model = add()
+            assert time.monotonic() - began < 5
+            assert (model.state, model.failure_code) == ("failed", "hub_unreachable")
+            assert says in (model.failure_message or "")
+            assert "\n" not in (model.failure_message or "")
