@@ -367,22 +367,12 @@ class Client:
     def delete_adapter(self, id: str) -> None:
         self._transport.ask("DELETE", "adapters", id)
 
-    def create_model(
-        self,
-        name: str,
-        *,
-        path: str | None = None,
-        hub: str | None = None,
-        revision: str | None = None,
-        projects: Sequence[str] = (),
-        idempotency_key: str | None = None,
-    ) -> Model:
-        """Have a base model fetched, from a folder that the server's workers see or from the hub; needs a key with the
-        scope `admin`. Without `projects` all of them may use it. See `wait_for_model`; one that failed is tried again
-        by creating it again."""
-        wanted = {"name": name, "path": path, "hub": hub, "revision": revision, "projects": list(projects)}
-        given = {field: value for field, value in wanted.items() if value is not None}
-        return Model.read(self._transport.ask("POST", "models", json=given, headers=once(idempotency_key)))
+    def create_model(self, name: str, *, idempotency_key: str | None = None, **wanted: Any) -> Model:
+        """Have a base model fetched: from a folder that the server's workers see (`path`) or from the hub (`hub`, and
+        `revision`), for `projects=["research"]` or for all. Needs a key with the scope `admin`. See `wait_for_model`;
+        one that failed is tried again by creating it again."""
+        json = {"name": name} | wanted
+        return Model.read(self._transport.ask("POST", "models", json=json, headers=once(idempotency_key)))
 
     def get_model(self, name: str) -> Model:
         return Model.read(self._transport.ask("GET", "models", name))

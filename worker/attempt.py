@@ -209,6 +209,7 @@ class Attempt:
             attempt=self.claim.attempt,
             base_model=inputs.model.name,
             base_model_revision=inputs.model.revision,
+            base_model_license=inputs.model.license,
             base_model_path=self.fetching.model(inputs.model),
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,

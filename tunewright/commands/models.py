@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
@@ -45,8 +45,9 @@ def add(
         where = flags(path=path and path.absolute(), hub=hub, revision=revision, projects=projects)
         become("app.models", "add", name, *where, **local.server_environment(data_dir))
     with Client() as client:
-        wanted = {"path": str(path) if path else None, "hub": hub, "revision": revision}
-        client.create_model(name, **wanted, projects=[each for each in (projects or "").split(",") if each])
+        wanted: dict[str, Any] = {"path": path and str(path), "hub": hub, "revision": revision}
+        wanted["projects"] = projects and projects.split(",")
+        client.create_model(name, **{field: value for field, value in wanted.items() if value is not None})
         model = wait(client, name)
     if model.failure is not None:
         raise TunewrightError(None, model.failure["code"], model.failure["message"])

@@ -44,6 +44,8 @@ class Request(Line):
     base_model: str
     """The registry's name, which goes into the adapter."""
     base_model_revision: str | None
+    base_model_license: str | None = None
+    """Id of the licence that the weights come under, for the model card; null where the model does not tell it."""
     base_model_path: Path
     """Folder of config, safetensors and tokenizer."""
     dataset_path: Path

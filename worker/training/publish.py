@@ -149,7 +149,9 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     request, position, training = outcome.request, outcome.position, outcome.request.spec.training
     adapter, validation = request.spec.adapter, outcome.validation
     revision = f" ({request.base_model_revision})" if request.base_model_revision else ""
-    rows = [("Base model", request.base_model + revision), ("Method", request.spec.method)]
+    licence = request.base_model_license or "not told by the model; see where it came from"
+    rows = [("Base model", request.base_model + revision), ("License of the base model", licence)]
+    rows.append(("Method", request.spec.method))
     if request.spec.dpo:
         rows.append(("Objective", f"dpo, beta {request.spec.dpo.beta:g}"))
     if adapter:

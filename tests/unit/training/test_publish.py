@@ -31,7 +31,7 @@ def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, t
 
     def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, Request]:
         channel = Recorder()
-        named = ("base_model_path", "dataset_path", "spec_as_sent")
+        named = ("base_model_path", "base_model_license", "dataset_path", "spec_as_sent")
         files = {name: changes.pop(name) for name in named if name in changes}
         spec = make_spec(method, validation_split=0.2, training={"result": "last"}, **changes)
         run = prepare(make_request(family=family, spec=spec, **files), channel)
@@ -183,13 +183,14 @@ def test_generation_is_told_where_the_chat_template_ends_a_turn(
 
 
 def test_the_model_card(trained: Callable) -> None:
-    folder, _, _ = trained("lora", name="Colours\nand more")
+    folder, _, _ = trained("lora", name="Colours\nand more", base_model_license="gemma")
     _, front, text = (folder / "README.md").read_text().split("---\n", 2)
     card = yaml.safe_load(front)
     assert card["base_model"] == "acme/tiny"
     assert card["library_name"] == "peft"
     assert card["tags"] == ["tunewright", "sft", "lora"]
     assert "# Colours and more\n" in text
+    assert "| License of the base model | gemma |\n" in text
     final_loss = json.loads((folder / "manifest.json").read_text())["final_loss"]
     assert f"| Final loss | {final_loss:.4f} |" in text
 

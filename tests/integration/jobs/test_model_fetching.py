@@ -1,0 +1,76 @@
+"""How an attempt comes by its base model."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import update
+
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel
+from app.settings import Settings
+from app.storage import Storage
+from worker import fetching
+from worker.attempt import Attempt
+from worker.model_cache import FetchStopped
+
+Spec = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def begun(trainable: str, api: TestClient, make_spec: Spec, hold: Callable[..., Attempt]) -> Attempt:
+    """An attempt at a job whose model no machine has but the storage."""
+    training = {"max_steps": 1}
+    answer = api.post("/jobs", json=make_spec(dataset_id=trainable, method="lora", training=training))
+    assert answer.status_code == 201, answer.text
+    return hold()
+
+
+def set_models(sessions: Sessions, **values: Any) -> None:
+    with transaction(sessions) as session:
+        session.execute(update(BaseModel).values(**values))
+
+
+def test_a_fetch_that_takes_a_while_is_told(
+    begun: Attempt,
+    api: TestClient,
+    sessions: Sessions,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    """On a machine that has never seen the model's folder."""
+    shutil.rmtree(tmp_path / "tiny")
+    set_models(sessions, license="gemma")
+    monkeypatch.setattr(Storage, "links", lambda *_: False)
+    monkeypatch.setattr(fetching, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(fetching, "TOLD_EVERY_SECONDS", 0.0)
+    request = begun.prepare()
+    assert request.base_model_path.is_relative_to(settings.cache_dir)
+    assert (request.base_model_path / "model.safetensors").exists()
+    assert request.base_model_license == "gemma"
+    events = api.get(f"/jobs/{begun.claim.job_id}/events").json()["items"]
+    told = [event["data"] for event in events if event["type"] == "model_fetched"]
+    assert told[-1]["num_bytes"] == told[-1]["total_bytes"] > told[0]["num_bytes"]
+    assert "Fetching the model: 0.0 of 0.0 GB." in [event["message"] for event in events]
+
+
+def test_a_model_that_is_on_its_way_is_waited_for(begun: Attempt, sessions: Sessions) -> None:
+    set_models(sessions, state="fetching")
+    arrival = threading.Timer(0.3, set_models, (sessions,), {"state": "ready"})
+    arrival.start()
+    before = time.monotonic()
+    assert begun.prepare().base_model == "tiny"
+    assert time.monotonic() - before > 0.25
+    arrival.join()
+
+
+def test_the_wait_ends_when_the_worker_is_to_stop(begun: Attempt, sessions: Sessions) -> None:
+    set_models(sessions, state="pending")
+    begun.drain.set()
+    with pytest.raises(FetchStopped):
+        begun.prepare()

@@ -1,0 +1,89 @@
+"""Models through the client and the command line, from a machine that has no shell on the server's."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.db.session import Sessions
+from app.domain.caller import ADMIN
+from app.models.fetching import fetch_next
+from app.settings import Settings
+from app.storage import Storage
+from tests.fixtures.models import fetch_place
+from tunewright import Client, TunewrightError
+from tunewright.command_line import app
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    return settings.model_copy(update={"model_roots": str(tmp_path)})
+
+
+@pytest.fixture
+def admin_key(make_key: Callable[..., str], project_id: str) -> str:
+    return make_key("default", *ADMIN)
+
+
+@pytest.fixture
+def light_worker(live_server: str, sessions: Sessions, settings: Settings, tmp_path: Path) -> Iterator[None]:
+    place, ended = fetch_place(sessions, Storage(settings.storage), settings.work_dir, tmp_path), threading.Event()
+
+    def work() -> None:
+        while not ended.wait(0.05):
+            fetch_next(place, ended)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+@pytest.fixture
+def run(live_server: str, admin_key: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`tunewright …` with an administrator's key; what it says."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("TUNEWRIGHT_URL", live_server)
+    monkeypatch.setenv("TUNEWRIGHT_API_KEY", admin_key)
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(app, words)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run
+
+
+@pytest.mark.usefixtures("light_worker")
+def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., str], model_folder: Path) -> None:
+    with Client(live_server, admin_key) as client:
+        posted = client.create_model("house/tiny", path=str(model_folder), projects=["default"])
+        assert posted.state in ("pending", "fetching", "ready")
+        model = client.wait_for_model("house/tiny")
+        assert (model.state, model.max_seq_len, model.projects) == ("ready", 128, ["default"])
+        assert [each.name for each in client.models()] == ["house/tiny"]
+        client.delete_model("house/tiny")
+        assert list(client.models()) == []
+    with Client(live_server, make_key()) as client, pytest.raises(TunewrightError, match="--scope admin"):
+        client.create_model("tiny", path=str(model_folder))
+
+
+@pytest.mark.usefixtures("light_worker")
+def test_the_command_line(run: Callable[..., str], model_folder: Path) -> None:
+    (model_folder / "LICENSE").write_text("Do as you please.")
+    added = run("models", "add", "tiny", "--path", str(model_folder), "--projects", "default")
+    assert "tiny is ready: 432 parameters" in added
+    assert "LlamaForCausalLM" in run("models", "list")
+    shown = run("models", "show", "tiny")
+    assert "Do as you please." in shown
+    assert "not told by the model" in shown
+    run("models", "remove", "tiny")
+    assert "(none)" in run("models", "list")
+    with pytest.raises(TunewrightError, match="There is no folder"):
+        run("models", "add", "gone", "--path", str(model_folder / "gone"))
+    assert "failed: There is no folder" in run("models", "list")
