@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from tunewright import download, local, upload
 from tunewright.errors import TunewrightError
+from tunewright.model_calls import ModelCalls
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.watch import Watch
 from tunewright.wire import (
@@ -21,8 +22,6 @@ from tunewright.wire import (
     Event,
     Job,
     MetricPoint,
-    Model,
-    ModelSummary,
     Overlap,
     OverlapSummary,
     Preview,
@@ -36,7 +35,7 @@ from tunewright.wire import (
 )
 
 
-class Client:
+class Client(ModelCalls):
     """`url` and `api_key` default to TUNEWRIGHT_URL and TUNEWRIGHT_API_KEY, then to this machine's `tunewright up`.
 
     Every method raises TunewrightError, and its child ConnectionFailed when no answer comes.
@@ -366,28 +365,6 @@ class Client:
 
     def delete_adapter(self, id: str) -> None:
         self._transport.ask("DELETE", "adapters", id)
-
-    def create_model(self, name: str, *, idempotency_key: str | None = None, **wanted: Any) -> Model:
-        """Have a base model fetched: from a folder that the server's workers see (`path`) or from the hub (`hub`, and
-        `revision`), for `projects=["research"]` or for all. Needs a key with the scope `admin`. See `wait_for_model`;
-        one that failed is tried again by creating it again."""
-        json = {"name": name} | wanted
-        return Model.read(self._transport.ask("POST", "models", json=json, headers=once(idempotency_key)))
-
-    def get_model(self, name: str) -> Model:
-        return Model.read(self._transport.ask("GET", "models", name))
-
-    def wait_for_model(self, name: str) -> Model:
-        """Until it is `ready` or `failed`."""
-        return poll(lambda: self.get_model(name), lambda model: model.state in ("ready", "failed"))
-
-    def models(self) -> Iterator[ModelSummary]:
-        """Those that the project may use, newest first."""
-        return map(ModelSummary.read, self._transport.pages("models"))
-
-    def delete_model(self, name: str) -> None:
-        """Needs a key with the scope `admin`."""
-        self._transport.ask("DELETE", "models", name)
 
     # The server
 
