@@ -87,9 +87,9 @@ class Client(ModelCalls):
     def get_dataset(self, id: str) -> Dataset:
         return Dataset.read(self._transport.ask("GET", "datasets", id))
 
-    def list_datasets(self, state: str | None = None) -> Iterator[Dataset]:
-        """Newest first."""
-        return map(Dataset.read, self._transport.pages("datasets", params={"state": state}))
+    def list_datasets(self, state: str | None = None, sha256: str | None = None) -> Iterator[Dataset]:
+        """Newest first. `sha256`, in hex, is that of the bytes as they were uploaded."""
+        return map(Dataset.read, self._transport.pages("datasets", params={"state": state, "sha256": sha256}))
 
     def wait_for_dataset(self, id: str) -> Dataset:
         """Until its inspection has ended, in `ready` or `invalid`."""
@@ -345,6 +345,7 @@ class Client(ModelCalls):
         return map(AdapterSummary.read, self._transport.pages("adapters"))
 
     def get_adapter(self, id: str) -> Adapter:
+        """By its id or its name (`ft:…`), as in all that follows."""
         return Adapter.read(self._transport.ask("GET", "adapters", id))
 
     def download_adapter(self, id: str, folder: str | Path) -> Path:

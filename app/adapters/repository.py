@@ -21,6 +21,10 @@ class AdapterRepository:
         query = select(Adapter).where(Adapter.project_id == project_id, Adapter.id == id)
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
+    def named(self, project_id: str, name: str) -> Sequence[Adapter]:
+        query = select(Adapter).where(Adapter.project_id == project_id, Adapter.name == name)
+        return self.session.scalars(query.order_by(Adapter.id)).all()
+
     def list(self, project_id: str, base_model: str | None, limit: int, after: Cursor | None) -> Sequence[Adapter]:
         """One more than `limit`, newest first."""
         query = select(Adapter).where(Adapter.project_id == project_id)

@@ -1,4 +1,7 @@
-"""`/adapters`: list, look at, download and delete trained adapters."""
+"""`/adapters`: list, look at, download and delete trained adapters.
+
+An adapter's name (`ft:…`) serves wherever its id does. A name may hold slashes, so the route that would match all of
+them comes last."""
 
 from typing import Annotated
 
@@ -6,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.adapters.schemas import AdapterOut, AdapterSummary
 from app.adapters.service import AdapterService
-from app.errors import AdapterNotFound, ArtifactNotFound, BadCursor, RangeNotSatisfiable
+from app.errors import AdapterNotFound, AmbiguousName, ArtifactNotFound, BadCursor, RangeNotSatisfiable
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, StorageDep
 from app.web.download import CONDITIONS, OCTETS, TAR, bytes_as, download, tar_of
@@ -32,20 +35,13 @@ def list_adapters(
     return page_of(adapters, page.limit, lambda adapter: AdapterSummary.of(adapter, sizes.get(adapter.id, 0)))
 
 
-@router.get("/{id}", summary="Look at an adapter", responses=problems(AdapterNotFound))
-def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
-    """What it was trained on and how, and where its files are."""
-    service = AdapterService(session)
-    return AdapterOut.of_parts(service.get(caller.project_id, id), service.parts(caller.project_id, id))
-
-
-@router.head("/{id}/files/{path:path}", include_in_schema=False)
+@router.head("/{id:path}/files/{path:path}", include_in_schema=False)
 @router.get(
-    "/{id}/files/{path:path}",
+    "/{id:path}/files/{path:path}",
     summary="Download a file of an adapter",
     response_class=Response,
     openapi_extra=CONDITIONS,
-    responses=bytes_as(OCTETS) | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
+    responses=bytes_as(OCTETS) | problems(AdapterNotFound, AmbiguousName, ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_file(
     id: str, path: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
@@ -63,13 +59,13 @@ def get_file(
     )
 
 
-@router.head("/{id}/archive", include_in_schema=False)
+@router.head("/{id:path}/archive", include_in_schema=False)
 @router.get(
-    "/{id}/archive",
+    "/{id:path}/archive",
     summary="Download an adapter",
     response_class=Response,
     openapi_extra=CONDITIONS,
-    responses=bytes_as(TAR) | problems(AdapterNotFound, ArtifactNotFound, RangeNotSatisfiable),
+    responses=bytes_as(TAR) | problems(AdapterNotFound, AmbiguousName, ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
     """The adapter's folder as one tar. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
@@ -87,7 +83,16 @@ def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDe
     )
 
 
-@router.delete("/{id}", status_code=204, summary="Delete an adapter", responses=problems(AdapterNotFound))
+@router.get("/{id:path}", summary="Look at an adapter", responses=problems(AdapterNotFound, AmbiguousName))
+def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
+    """What it was trained on and how, and where its files are. `id` may be its name (`ft:…`), here and below."""
+    service = AdapterService(session)
+    return AdapterOut.of_parts(service.get(caller.project_id, id), service.parts(caller.project_id, id))
+
+
+@router.delete(
+    "/{id:path}", status_code=204, summary="Delete an adapter", responses=problems(AdapterNotFound, AmbiguousName)
+)
 def delete_adapter(id: str, caller: CallerDep, session: SessionDep) -> None:
     """Remove an adapter and its files. The job that made it stays, without artifacts. There is no way back."""
     AdapterService(session).delete(caller.project_id, id)

@@ -11,7 +11,7 @@ from app.db.tables import Adapter, Artifact
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.identity import is_id, new_id
 from app.domain.page import Cursor
-from app.errors import AdapterNotFound, ArtifactNotFound
+from app.errors import AdapterNotFound, AmbiguousName, ArtifactNotFound
 
 
 class AdapterService:
@@ -51,11 +51,18 @@ class AdapterService:
         """Make stored files artifacts of a job that belong to no adapter."""
         self.artifacts.add(project_id, job_id, attempt, kind, files)
 
-    def get(self, project_id: str, id: str) -> Adapter:
-        adapter = self.adapters.find(project_id, id) if is_id(id, "adp") else None
-        if adapter is None:
+    def get(self, project_id: str, id: str, *, lock: bool = False) -> Adapter:
+        """By its id or its name. AmbiguousName where two have the name: which is meant is for the user to say."""
+        if is_id(id, "adp"):
+            found = self.adapters.find(project_id, id, lock=lock)
+        else:
+            named = self.adapters.named(project_id, id) if id.startswith("ft:") and id.isprintable() else ()
+            if len(named) > 1:
+                raise AmbiguousName(id, [adapter.job_id for adapter in named])
+            found = self.adapters.find(project_id, named[0].id, lock=lock) if named else None
+        if found is None:
             raise AdapterNotFound(id)
-        return adapter
+        return found
 
     def list(self, project_id: str, base_model: str | None, limit: int, after: Cursor | None) -> Sequence[Adapter]:
         return self.adapters.list(project_id, base_model, limit, after)
@@ -76,10 +83,8 @@ class AdapterService:
 
     def delete(self, project_id: str, id: str) -> None:
         """Remove an adapter with its artifacts; the job that made it stays."""
-        adapter = self.adapters.find(project_id, id, lock=True) if is_id(id, "adp") else None
-        if adapter is None:
-            raise AdapterNotFound(id)
-        self.artifacts.bury(project_id, id)
+        adapter = self.get(project_id, id, lock=True)
+        self.artifacts.bury(project_id, adapter.id)
         self.adapters.delete(adapter)
 
     def delete_model(self, project_id: str, job_id: str) -> None:

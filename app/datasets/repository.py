@@ -40,10 +40,17 @@ class DatasetRepository:
         return self.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
     def list(
-        self, project_id: str, limit: int, after: Cursor | None, states: Sequence[DatasetState] = ()
+        self,
+        project_id: str,
+        limit: int,
+        after: Cursor | None,
+        states: Sequence[DatasetState] = (),
+        sha256: str | None = None,
     ) -> Sequence[Dataset]:
-        """One more than `limit`, newest first; of any state unless some are named."""
+        """One more than `limit`, newest first; of any state and any bytes unless some are named."""
         query = select(Dataset).where(Dataset.project_id == project_id)
+        if sha256 is not None:
+            query = query.where(Dataset.sha256 == sha256)
         if states:
             query = query.where(Dataset.state.in_(states))
         if after:

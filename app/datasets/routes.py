@@ -176,9 +176,12 @@ def list_datasets(
     session: SessionDep,
     page: PageDep,
     states: Annotated[tuple[DatasetState, ...], Depends(states_of(DatasetState, "datasets"))],
+    sha256: Annotated[
+        str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only datasets of these bytes, as they were uploaded.")
+    ] = None,
 ) -> Page[DatasetOut]:
     """The project's datasets, newest first."""
-    datasets = DatasetService(session).list(caller.project_id, page.limit, page.after, states)
+    datasets = DatasetService(session).list(caller.project_id, page.limit, page.after, states, sha256)
     return page_of(datasets, page.limit, DatasetOut.of)
 
 

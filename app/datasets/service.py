@@ -124,9 +124,14 @@ class DatasetService:
         return dataset
 
     def list(
-        self, project_id: str, limit: int, after: Cursor | None, states: Sequence[DatasetState] = ()
+        self,
+        project_id: str,
+        limit: int,
+        after: Cursor | None,
+        states: Sequence[DatasetState] = (),
+        sha256: str | None = None,
     ) -> Sequence[Dataset]:
-        return self.datasets.list(project_id, limit, after, states)
+        return self.datasets.list(project_id, limit, after, states, sha256)
 
     def problems(
         self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int, *, each_row: bool
@@ -280,14 +285,15 @@ def why_unusable(dataset: Dataset, max_bad_share: float) -> Unusable | None:
         return None
     whole = f"GET /datasets/{dataset.id} lists its problems"
     if share is None:
-        return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {whole}.")
+        no_way_out = " Skipping bad rows does not help: what is wrong is not with single rows." if max_bad_share else ""
+        return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {whole}.{no_way_out}")
     num_bad = Report.model_validate(dataset.report).num_bad_rows
     bad = f"{num_bad:,} of its {dataset.num_examples:,} rows are bad ({share:.2%})"
     if max_bad_share == 0:
         way_out = f"{whole}. {bad[0].upper()}{bad[1:]}, and on_bad_rows can have them skipped."
         return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {way_out}")
-    allowed = f"on_bad_rows lets at most {max_bad_share:.2%} be skipped"
-    return Unusable("too_many_bad_rows", f"Dataset {dataset.id} is invalid: {bad}, and {allowed}. {whole}.")
+    allowed = f"more than the {max_bad_share:.2%} that on_bad_rows lets be skipped"
+    return Unusable("too_many_bad_rows", f"Dataset {dataset.id} is invalid: {bad}, {allowed}. {whole}.")
 
 
 class Mismatch(NamedTuple):

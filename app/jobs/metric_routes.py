@@ -65,6 +65,7 @@ def list_metrics(
     return MetricList(items=points[:size], next_after_step=points[size - 1].step if more else None, downsampled=False)
 
 
+@router.head("/{id}/metrics.csv", include_in_schema=False)
 @router.get(
     "/{id}/metrics.csv",
     summary="A job's metrics as CSV",
@@ -82,9 +83,11 @@ def get_metrics_csv(
     """Every value, a line each: `name,step,value,attempt,number,at`, curve by curve."""
     spans = find_spans(session, caller.project_id, id, names, all_attempts)
     lines = read_windows(request.app.state.sessions, caller.project_id, id, spans)
-    return StreamingResponse(as_csv(lines), media_type=CSV, headers=attachment(f"{id}-metrics.csv"))
+    body = () if request.method == "HEAD" else as_csv(lines)
+    return StreamingResponse(body, media_type=CSV, headers=attachment(f"{id}-metrics.csv"))
 
 
+@router.head("/{id}/metrics.parquet", include_in_schema=False)
 @router.get(
     "/{id}/metrics.parquet",
     summary="A job's metrics as Parquet",
@@ -104,7 +107,8 @@ def get_metrics_parquet(
 
     spans = find_spans(session, caller.project_id, id, names, all_attempts)
     lines = read_windows(request.app.state.sessions, caller.project_id, id, spans)
-    return StreamingResponse(as_parquet(lines), media_type=PARQUET, headers=attachment(f"{id}-metrics.parquet"))
+    body = () if request.method == "HEAD" else as_parquet(lines)
+    return StreamingResponse(body, media_type=PARQUET, headers=attachment(f"{id}-metrics.parquet"))
 
 
 def find_spans(session: SessionDep, project_id: str, id: str, names: tuple[str, ...], all_attempts: bool) -> list[Span]:

@@ -206,6 +206,7 @@ def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
     JobService(session).delete(caller.project_id, id)
 
 
+@router.head("/{id}/logs", include_in_schema=False, response_class=PlainTextResponse)
 @router.get(
     "/{id}/logs", summary="The training process's own words", response_class=PlainTextResponse,
     responses=problems(JobNotFound),

@@ -1,5 +1,6 @@
 """`tunewright` as a user types it, against the running stack."""
 
+import hashlib
 import json
 import re
 import time
@@ -34,8 +35,10 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
         ["loss", str(step)] for step in (1, 2, 3)
     ]
 
-    assert job["adapter_id"] in type_in("adapters", "list").stdout
-    assert type_in("adapters", "download", job["adapter_id"]).stdout.strip() == job["adapter_id"]
+    adapters = type_in("adapters", "list", COLUMNS="300").stdout
+    assert job["adapter_id"] in adapters
+    assert (named := f"ft:tiny::{job['id'][-8:]}") in adapters
+    assert type_in("adapters", "download", named).stdout.strip() == job["adapter_id"]
     type_in("jobs", "download", job["id"], "again")
     files = {path.name: path.read_bytes() for path in (tmp_path / job["adapter_id"]).iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} <= files.keys()
@@ -45,7 +48,8 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     steps = again.pop("step_metrics.csv").decode().splitlines()
     assert (steps[0].split(",")[:2], len(steps)) == (["step", "train_loss"], 4)
     assert files == again
-    type_in("jobs", "delete", job["id"])
+    assert "--yes" in type_in("jobs", "delete", job["id"], status=1).stderr
+    type_in("jobs", "delete", job["id"], "--yes")
     assert "[job_not_found]" in type_in("jobs", "show", job["id"], status=1).stderr
 
 
@@ -145,12 +149,34 @@ def test_options_go_before_the_file_of_a_spec(type_in: Type, rows: Path, tmp_pat
     assert "[job_cancelled]" in ended.stderr
 
 
-def test_every_bad_field_of_a_spec_is_told(type_in: Type, rows: Path) -> None:
+def test_every_bad_field_of_a_spec_is_told_before_an_upload(type_in: Type, client: Client, rows: Path) -> None:
+    rows.write_text(rows.read_text().replace("cat", "dog"))  # bytes that no other test uploads
+    digest = hashlib.sha256(rows.read_bytes()).hexdigest()
     words = ["--model", "nosuch", "--dataset", rows, "--rank", 0]
     told = type_in("jobs", "create", *words, status=1).stderr
     assert told.startswith("tunewright: ")
     assert "[invalid_spec]" in told.splitlines()[0]
     assert {"/adapter/rank", "/training"} <= {line.split(":")[0].strip() for line in told.splitlines()[1:]}
+    assert "/dataset_id" not in told
+    assert not list(client.list_datasets(sha256=digest)), "it is checked before the upload"
+
+
+def test_the_same_bytes_are_uploaded_once_and_a_refused_file_leads_to_its_problems(
+    type_in: Type, client: Client, rows: Path, tmp_path: Path
+) -> None:
+    words = ["jobs", "create", "--model", "tiny", "--max-steps", 100_000, "--json", "--dataset"]
+    uploaded = client.wait_for_dataset(client.upload_dataset(rows).id)
+    job = type_in(*words, rows)
+    assert f"Using dataset {uploaded.id}" in job.stderr
+    assert json.loads(job.stdout)["spec"]["dataset_id"] == uploaded.id
+    client.cancel_job(json.loads(job.stdout)["id"])
+
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnonsense\n')
+    told = type_in(*words[:-1], "--skip-bad-rows", 0.1, "--watch", "--dataset", "bad.jsonl", status=1).stderr
+    assert "1 of its 2 rows are bad (50.00%), more than the 10.00% that on_bad_rows lets be skipped" in told
+    assert "line 2" in told
+    assert re.search(r"too_many_bad_rows\): tunewright datasets problems file-[0-9a-f]{24} ", told)
+    assert "jobs logs" not in told
 
 
 def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp_path: Path) -> None:
@@ -167,7 +193,7 @@ def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp
     shown = type_in("datasets", "show", dataset["id"]).stdout
     assert dataset["sha256"] in shown
     assert dataset["format_reason"] in shown
-    type_in("datasets", "delete", dataset["id"])
+    type_in("datasets", "delete", dataset["id"], "--yes")
     assert dataset["id"] not in type_in("datasets", "list").stdout
 
 

@@ -32,8 +32,8 @@ def create_project(stage: Stage, step: str) -> None:
 
 
 def erase_project(stage: Stage, step: str) -> None:
-    id = furnish(stage)
     with stage.stack.paused("dispatcher"):
+        id = furnish(stage)
         for failpoint in both(step):
             assert stage.run("-c", ERASE, failpoint=failpoint) == -9
     stage.stack.wait(lambda: deletion_state(stage, id) == "finished", "the dispatcher has ended it")
@@ -42,8 +42,8 @@ def erase_project(stage: Stage, step: str) -> None:
 
 
 def report_work_folders(stage: Stage, step: str) -> None:
-    id = furnish(stage)
     with stage.stack.paused("dispatcher"), stage.stack.paused("light"), stage.stack.paused("training"):
+        id = furnish(stage)
         assert stage.run("-c", ERASE) == 0
         folder = stage.stack.folder / "work" / id / new_id("ftjob") / "1"
         folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def furnish(stage: Stage) -> str:
         session.add(Job(id=new_id("ftjob"), project_id=id, **job))
         key = KeyService(session).create(id, "chaos")
     with stage.stack.client(key) as client:
-        client.wait_for_dataset(client.upload_dataset(stage.rows).id)
+        client.upload_dataset(stage.rows)
     assert stage.run("-m", "app.projects", "delete", name, "--yes", "--no-wait") == 0
     return id
 

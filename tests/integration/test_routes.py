@@ -250,6 +250,23 @@ def test_an_admins_key_reaches_all_projects(ask: Ask, make_key: Callable[..., st
         assert ask(method, path, admin).status_code < 300, (method, path)
 
 
+def test_every_download_answers_head(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
+    """As a GET would, whose bytes are nowhere here; a stream of events has no end to say anything of."""
+    key = make_key("stranger")
+    kinds = {"application/json", "text/event-stream"}
+    downloads = [
+        path
+        for method, path, operation in KEYED
+        if method == "GET" and not kinds & operation["responses"]["200"]["content"].keys()
+    ]
+    assert {"/datasets/{id}/content", "/jobs/{id}/metrics.csv", "/jobs/{id}/logs"} <= set(downloads)
+    for path in downloads:
+        answer = ask("HEAD", path, key)
+        assert answer.status_code == ask("GET", path, key).status_code, path
+        assert not answer.content
+    assert ask("HEAD", f"/v1/files/file-{DIGITS}/content", key).status_code == 404
+
+
 def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[..., str]) -> None:
     """By every route, before it does anything, and with the closest one that the route has."""
     key = make_key("default", *ADMIN)

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from tunewright import Client
-from tunewright.commands.options import AsJson, Limit
+from tunewright.commands.options import AsJson, Limit, Yes, confirm
 from tunewright.display import console, instant, print_facts, print_json, print_table, size
 
 app = typer.Typer(no_args_is_help=True, help="Trained adapters, in PEFT's format.")
-Id = Annotated[str, typer.Argument(help="The adapter's id.", metavar="ID")]
+Id = Annotated[str, typer.Argument(help="The adapter's id, adp-…, or its name, ft:….", metavar="ID")]
 
 
 @app.command("list")
@@ -58,8 +58,8 @@ def download(
     archive: Annotated[bool, typer.Option("--archive", help="As one tar file, DIR.tar.")] = False,
 ) -> None:
     """Download an adapter, and check every file against its SHA-256."""
-    folder = folder or Path(id)
     with Client() as client:
+        folder = folder or Path(client.get_adapter(id).id)
         if archive:
             path = client.download_archive(id, folder.with_name(f"{folder.name}.tar"))
         else:
@@ -68,8 +68,9 @@ def download(
 
 
 @app.command()
-def delete(id: Id) -> None:
-    """Delete an adapter and its files."""
+def delete(id: Id, yes: Yes = False) -> None:
+    """Delete an adapter and its files. Asks first."""
     with Client() as client:
+        confirm(f"Delete adapter {client.get_adapter(id).name} and its files?", yes)
         client.delete_adapter(id)
     console.print(f"Deleted {id}")

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from tunewright import Client, ConnectionFailed, Dataset
 from tunewright import upload as sending
-from tunewright.commands.options import AsJson, Limit
+from tunewright.commands.options import AsJson, Limit, Yes, confirm
 from tunewright.display import console, instant, notes, print_facts, print_json, print_table, size
 
 app = typer.Typer(no_args_is_help=True, help="Uploaded training data.")
@@ -160,9 +160,11 @@ def clean(
 
 
 @app.command()
-def delete(id: Id) -> None:
-    """Delete a dataset that no unfinished job uses."""
+def delete(id: Id, yes: Yes = False) -> None:
+    """Delete a dataset that no unfinished job uses. Asks first."""
     with Client() as client:
+        dataset = client.get_dataset(id)
+        confirm(f"Delete dataset {id} ({dataset.filename}, {dataset.num_examples or 0:,} rows)?", yes)
         client.delete_dataset(id)
     console.print(f"Deleted {id}")
 
@@ -181,11 +183,6 @@ def lines_of(count: int, lines: list[int]) -> str:
 def show_dataset(dataset: Dataset, as_json: bool) -> None:
     if as_json:
         return print_json(dataset.raw)
-    shown = dataset.problems[:SHOWN_PROBLEMS]
-    problems = [told(problem) for problem in shown]
-    more = sum(dataset.problem_counts.values()) - sum(problem["count"] for problem in shown)
-    if more > 0:
-        problems.append(f"and {more:,} more: tunewright datasets problems {dataset.id}")
     statistics = dataset.statistics or {}
     same = statistics.get("duplicates", {}).get("normalised")
     facts = {
@@ -205,6 +202,14 @@ def show_dataset(dataset: Dataset, as_json: bool) -> None:
         "sha256": dataset.sha256,
         "created": instant(dataset.created_at),
         "expires": instant(dataset.expires_at),
-        "problems": "\n".join(problems),
+        "problems": "\n".join(problem_lines(dataset)),
     }
     print_facts(facts)
+
+
+def problem_lines(dataset: Dataset) -> list[str]:
+    """The first things wrong with it, and where the others are."""
+    shown = dataset.problems[:SHOWN_PROBLEMS]
+    lines = [told(problem) for problem in shown]
+    more = sum(dataset.problem_counts.values()) - sum(problem["count"] for problem in shown)
+    return [*lines, f"and {more:,} more: tunewright datasets problems {dataset.id}"] if more > 0 else lines

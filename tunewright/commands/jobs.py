@@ -3,13 +3,15 @@
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tunewright import Client, Job, TunewrightError
-from tunewright.commands.options import AsJson, Limit
-from tunewright.commands.spec import build_spec, changes, pairs, show_validated, upload_for
+from tunewright.commands.datasets import problem_lines
+from tunewright.commands.options import AsJson, Limit, Yes, confirm
+from tunewright.commands.spec import build_spec, changes, show_validated, supply_datasets, trackers
+from tunewright.commands.spec_options import read_pairs, with_spec_options
 from tunewright.display import clean, console, instant, notes, print_facts, print_json, print_table
 from tunewright.follow import follow, spoken, time_left
 
@@ -19,54 +21,39 @@ Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="Of your own: the same spec again makes no second job.")
 ]
 WatchIt = Annotated[bool, typer.Option("--watch", help="Watch it until its end.")]
-Label = Annotated[
-    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Label that the worker must carry; may be repeated.")
-]
 RetryFrom = Literal["start", "last_checkpoint"]
+OF_THE_DATASET = ("dataset_invalid", "too_many_bad_rows")
+"""Failure reasons that the dataset's problems explain."""
 Metadata = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
 
 
 @app.command()
+@with_spec_options
 def create(
     spec: Annotated[Path | None, typer.Option(help="JobSpec as a JSON file; options given here go before it.")] = None,
-    model: Annotated[str | None, typer.Option(help="Base model, as `tunewright models list` names it.")] = None,
     dataset: Annotated[str | None, typer.Option(help="File to upload, or the id of a dataset.")] = None,
-    method: Annotated[str | None, typer.Option(help="qlora, lora or full [qlora].")] = None,
-    objective: Annotated[str | None, typer.Option(help="sft, or dpo to learn from preferences [sft].")] = None,
-    init_from: Annotated[
-        str | None, typer.Option(help="Adapter or checkpoint to train on from, by id or name (ft:…).")
-    ] = None,
-    beta: Annotated[float | None, typer.Option(help="How strongly dpo holds the model to what it was [0.1].")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the dataset (or give --max-steps).")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Optimizer steps (or give --epochs).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step [8].")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate [auto].")] = None,
-    max_seq_len: Annotated[int | None, typer.Option(help="Tokens a row is cut to [auto].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides everything random [0].")] = None,
-    rank: Annotated[int | None, typer.Option(help="Rank of the adapter [16].")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the adapter, over its rank [twice the rank].")] = None,
-    validation_split: Annotated[float | None, typer.Option(help="Share of the rows held back to evaluate.")] = None,
-    skip_bad_rows: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Leave out bad rows, up to this share of them all.")
-    ] = None,
+    validation_dataset: Annotated[str | None, typer.Option(help="The same, of rows to evaluate on.")] = None,
     wandb: Annotated[str | None, typer.Option(metavar="PROJECT", help="Pass curves on to Weights & Biases.")] = None,
     mlflow: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Pass curves on to MLflow.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Make an event file for TensorBoard.")] = False,
-    label: Label = None,
-    name: Annotated[str | None, typer.Option(help="What you call the job.")] = None,
-    suffix: Annotated[str | None, typer.Option(help="Ends the fine-tuned model's name.")] = None,
-    metadata: Metadata = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the spec; make nothing.")] = False,
     idempotency_key: Key = None,
     watch: WatchIt = False,
     as_json: AsJson = False,
+    fields: dict[str, Any] = {},  # noqa: B006 - never written
 ) -> None:
-    """Post a job. What is left out takes the server's default; everything else a spec can say fits into --spec."""
-    wanted = build_spec(spec, dataset, locals())
+    """Post a job. What is left out takes the server's default; everything else a spec can say fits into --spec.
+
+    The server checks the spec before a file is uploaded, and a dataset of the same bytes is used again."""
+    asked = build_spec(spec, fields)
+    if tracked := trackers(wandb, mlflow, tensorboard):
+        asked["integrations"] = tracked
+    datasets = {"dataset_id": dataset, "validation_dataset_id": validation_dataset}
     with Client() as client:
         if validate_only:
-            return show_validated(client, wanted, dataset, as_json)
-        job = client.create_job(idempotency_key=idempotency_key, **upload_for(client, wanted, dataset))
+            return show_validated(client, asked, datasets, as_json)
+        supply_datasets(client, asked, datasets)
+        job = client.create_job(idempotency_key=idempotency_key, **asked)
         show_posted(client, job, watch, as_json)
 
 
@@ -80,7 +67,7 @@ def list_jobs(
 ) -> None:
     """List jobs."""
     with Client() as client:
-        jobs = list(islice(client.list_jobs(state, model, pairs(metadata)), limit))
+        jobs = list(islice(client.list_jobs(state, model, read_pairs(metadata or ())), limit))
     if as_json:
         return print_json([job.raw for job in jobs])
     columns = {
@@ -154,9 +141,11 @@ def retry(
 
 
 @app.command()
-def delete(id: Id) -> None:
-    """Delete a finished job with everything it made."""
+def delete(id: Id, yes: Yes = False) -> None:
+    """Delete a finished job with everything it made. Asks first."""
     with Client() as client:
+        job = client.get_job(id)
+        confirm(f"Delete job {id} ({job.name or job.base_model}, {job.state}) and everything that it made?", yes)
         client.delete_job(id)
     console.print(f"Deleted {id}")
 
@@ -209,8 +198,23 @@ def watch_until_end(client: Client, id: str) -> None:
         raise typer.Exit(130) from None
     if job.state != "succeeded":
         reason = f" ({job.failure['reason']})" if job.failure else ""
-        raise TunewrightError(None, f"job_{job.state}", f"Job {id} has {job.state}{reason}: tunewright jobs logs {id}")
+        raise TunewrightError(
+            None, f"job_{job.state}", f"Job {id} has {job.state}{reason}: {where_to_look(client, job)}"
+        )
     console.print(f"Download the result: tunewright jobs download {job.id}")
+
+
+def where_to_look(client: Client, job: Job) -> str:
+    """The command that tells more. A job whose dataset was refused has no log; the first problems are printed."""
+    if not job.failure or job.failure["reason"] not in OF_THE_DATASET:
+        return f"tunewright jobs logs {job.id}"
+    ids = [id for id in (job.spec["dataset_id"], job.spec.get("validation_dataset_id")) if id]
+    datasets = [client.get_dataset(id) for id in ids]
+    refused = next((dataset for dataset in datasets if dataset.state == "invalid"), datasets[0])
+    notes.print(clean(job.failure["message"]))
+    for line in problem_lines(refused):
+        notes.print(clean(f"  {line}"))
+    return f"tunewright datasets problems {refused.id}"
 
 
 def decided(job: Job) -> str:

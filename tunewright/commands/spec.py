@@ -1,5 +1,6 @@
-"""A JobSpec from a file and from options."""
+"""A JobSpec from a file and from options, checked before anything is uploaded."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -8,112 +9,29 @@ from typing import Any
 
 import typer
 
-from tunewright import Client, TunewrightError
+from tunewright import Client, Dataset, TunewrightError
 from tunewright.commands.datasets import send
-from tunewright.display import notes, print_json
+from tunewright.commands.spec_options import read_pairs
+from tunewright.display import instant, notes, print_json
 
 DATASET_ID = re.compile(r"file-[0-9a-f]{24}")
+NO_DATASET = "file-" + "0" * 24
+"""The id of no dataset: ids are random."""
 
 
-NOT_UPLOADED = "file-" + "0" * 24
-"""Stands for a dataset that is still a file here; no dataset has this id."""
-
-
-PLACES = {
-    "model": "base_model",
-    "method": "method",
-    "objective": "objective",
-    "beta": "dpo.beta",
-    "init_from": "init_from",
-    "validation_split": "validation_split",
-    "name": "name",
-    "suffix": "suffix",
-    "rank": "adapter.rank",
-    "alpha": "adapter.alpha",
-}
-PLACES |= {
-    name: f"training.{name}" for name in ("epochs", "max_steps", "batch_size", "learning_rate", "max_seq_len", "seed")
-}
-"""The field that each option of `jobs create` fills."""
-
-
-def build_spec(file: Path | None, dataset: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's spec with the options over it. A dataset that is a file is no part of it yet."""
-    spec = {"training": {}} | (read_spec(file) if file else {})
-    if file_to_upload(dataset) is None:
-        options = {**options, "dataset_id": dataset}
-    for place, value in places_of(options).items():
-        if value is not None:
-            set_field(spec, place, value)
+def build_spec(file: Path | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says, with the options' fields in place of its own. A field is named as in `training.epochs`."""
+    spec: dict[str, Any] = {"training": {}} | (read_spec(file) if file else {})
+    for field, value in fields.items():
+        *parents, last = field.split(".")
+        inner = spec
+        for parent in parents:
+            inner[parent] = inner.get(parent) or {}
+            inner = inner[parent]
+            if not isinstance(inner, dict):
+                raise typer.BadParameter(f"{parent} of the spec is no JSON object")
+        inner[last] = value
     return spec
-
-
-def places_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted field; None was not given."""
-    places = {place: options[name] for name, place in PLACES.items()}
-    places["dataset_id"] = options.get("dataset_id")
-    places["resources.labels"] = pairs(options["label"]) or None
-    places["metadata"] = pairs(options["metadata"]) or None
-    places["integrations"] = trackers(options["wandb"], options["mlflow"], options["tensorboard"]) or None
-    if (share := options["skip_bad_rows"]) is not None:
-        places |= {"on_bad_rows.action": "skip", "on_bad_rows.max_share": share}
-    return places
-
-
-def set_field(spec: dict[str, Any], place: str, value: Any) -> None:
-    part, dot, name = place.rpartition(".")
-    if not dot:
-        spec[name] = value
-        return
-    inner = spec.get(part) or {}
-    if not isinstance(inner, dict):
-        raise typer.BadParameter(f"{part} of the spec is no JSON object")
-    spec[part] = inner | {name: value}
-
-
-def file_to_upload(dataset: str | None) -> Path | None:
-    """The dataset, if it is a file and no id."""
-    return None if dataset is None or DATASET_ID.fullmatch(dataset) else Path(dataset)
-
-
-def upload_for(client: Client, spec: dict[str, Any], dataset: str | None) -> dict[str, Any]:
-    """Return the spec with the dataset in it, which is uploaded if it is a file and the rest of the spec is good."""
-    path = file_to_upload(dataset)
-    if path is None:
-        return spec
-    if path.is_file():
-        validate_without_dataset(client, spec)
-    return spec | {"dataset_id": send(client, path).id}
-
-
-def validate_without_dataset(client: Client, spec: dict[str, Any]) -> None:
-    """Raise what the server would refuse of the spec if the dataset were there."""
-    try:
-        client.validate_job(**spec | {"dataset_id": NOT_UPLOADED})
-    except TunewrightError as error:
-        left = [each for each in error.errors if each.pointer != "/dataset_id"]
-        if error.code != "invalid_spec":
-            raise
-        if left:
-            places = ", ".join(each.pointer or "the spec" for each in left[:5])
-            said = f"{len(left)} field{'s' * (len(left) != 1)} must be changed: {places}."
-            raise TunewrightError(error.status, error.code, said, left) from None
-
-
-def show_validated(client: Client, spec: dict[str, Any], dataset: str | None, as_json: bool) -> None:
-    """Print the filled spec; of one whose dataset is still a file, that the rest is good."""
-    path = file_to_upload(dataset)
-    if path is None:
-        found = client.validate_job(**spec)
-        print_json(found.raw if as_json else found.spec)
-        notes.print(f"The spec is valid; nothing was posted. The job would wait: {found.waiting_for}.")
-        return
-    if not path.is_file():
-        raise typer.BadParameter(f"{path} is no file, and no dataset's id")
-    validate_without_dataset(client, spec)
-    if as_json:
-        print_json({"valid": True})
-    notes.print("The spec is valid but for the dataset, which was not looked at; nothing was uploaded or posted.")
 
 
 def read_spec(file: Path) -> dict[str, Any]:
@@ -126,21 +44,76 @@ def read_spec(file: Path) -> dict[str, Any]:
     return spec
 
 
-def pairs(words: Sequence[str] | None) -> dict[str, str]:
-    """From KEY=VALUE."""
-    found = {}
-    for word in words or ():
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{word!r} is not KEY=VALUE")
-        found[key] = value
-    return found
+def supply_datasets(client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None]) -> None:
+    """Set the spec's datasets, each an id or a file. Before the first file is uploaded, the server has checked the
+    rest of the spec."""
+    files = set_ids(spec, datasets)
+    if files:
+        validate_without_datasets(client, spec, files)
+    for field, path in files.items():
+        spec[field] = find_or_upload(client, path).id
+
+
+def set_ids(spec: dict[str, Any], datasets: Mapping[str, str | None]) -> dict[str, Path]:
+    """Set those that are ids, and return those that are files, by field. OSError if one is not there."""
+    files = {field: Path(text) for field, text in datasets.items() if text and not DATASET_ID.fullmatch(text)}
+    for path in files.values():
+        path.stat()
+    spec |= {field: text for field, text in datasets.items() if text and field not in files}
+    return files
+
+
+def validate_without_datasets(client: Client, spec: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    """Raise what the server would refuse of the spec if the files were datasets already."""
+    try:
+        client.validate_job(**{**spec, **dict.fromkeys(files, NO_DATASET)})
+    except TunewrightError as error:
+        left = [each for each in error.errors if each.pointer.removeprefix("/") not in files]
+        if error.code != "invalid_spec":
+            raise
+        if left:
+            places = ", ".join(each.pointer or "the spec" for each in left[:5])
+            said = f"{len(left)} field{'s' * (len(left) != 1)} must be changed: {places}."
+            raise TunewrightError(error.status, error.code, said, left) from None
+
+
+def show_validated(client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None], as_json: bool) -> None:
+    """Print the filled spec; of one whose dataset is still a file, that the rest is good."""
+    files = set_ids(spec, datasets)
+    if not files:
+        found = client.validate_job(**spec)
+        print_json(found.raw if as_json else found.spec)
+        notes.print(f"The spec is valid; nothing was posted. The job would wait: {found.waiting_for}.")
+        return
+    validate_without_datasets(client, spec, files)
+    if as_json:
+        print_json({"valid": True})
+    notes.print("The spec is valid but for the dataset, which was not looked at; nothing was uploaded or posted.")
+
+
+def find_or_upload(client: Client, path: Path) -> Dataset:
+    """The newest good dataset of the same bytes and the same kind of name, whose format was found and not named; else
+    the file is uploaded."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    for dataset in client.list_datasets(state="ready", sha256=sha256):
+        is_alike = (
+            dataset.format_reason
+            and not dataset.raw.get("columns")
+            and Path(dataset.filename).suffixes == path.suffixes
+        )
+        if is_alike and not dataset.expires_at:
+            notes.print(
+                f"Using dataset {dataset.id} of {instant(dataset.created_at)}: it holds the same bytes as {path}."
+            )
+            return dataset
+    return send(client, path)
 
 
 def changes(words: Sequence[str] | None) -> dict[str, Any]:
     """From FIELD=VALUE, where dots lead into parts, and a value that is JSON is that."""
     found: dict[str, Any] = {}
-    for name, text in pairs(words).items():
+    for name, text in read_pairs(words or ()).items():
         *parts, field = name.split(".")
         place = found
         for part in parts:

@@ -1,5 +1,6 @@
 """`tunewright datasets preview` and `tunewright datasets overlap`"""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from tunewright.display import clean, console, notes, print_facts, print_json
 
 Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="FILE_ID")]
 LABELLED = "bold green reverse"
+OPENED, CLOSED = "[[", "]]"
+"""Around what carries loss, where there is no colour to show it."""
 SHOWN_PAIRS = 20
 UNUSUAL = (
     "num_validation_rows",
@@ -46,6 +49,8 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show what a model would see of a dataset: rows as text, what carries loss highlighted, and totals of the file.
+
+    In a pipe, and where NO_COLOR is set, [[ and ]] stand around what carries loss.
 
     Exits with 1 if a job by these settings would fail."""
     given: dict[str, Any] = {
@@ -90,16 +95,37 @@ def show_row(row: dict[str, Any]) -> None:
     facts += ["left out: nothing to learn from"] if row["dropped"] else []
     answer = f", {row['answer']}" if row.get("answer") else ""
     console.print(Text(f"line {row['line']}{answer}: {', '.join(facts)}", style="bold"))
+    console.print(coloured(row) if console.is_terminal and not console.no_color else bracketed(row), soft_wrap=True)
+    console.print()
+
+
+def coloured(row: dict[str, Any]) -> Text:
     shown = Text(overflow="fold")
+    for text, style in pieces(row):
+        shown.append(text, style=style)
+    return shown
+
+
+def bracketed(row: dict[str, Any]) -> Text:
+    """For a pipe, and where NO_COLOR is set."""
+    shown, is_open = "", False
+    for text, style in pieces(row):
+        if (style == LABELLED) != is_open:
+            is_open = style == LABELLED
+            shown += OPENED if is_open else CLOSED
+        shown += text
+    return Text(shown + (CLOSED if is_open else ""))
+
+
+def pieces(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The row's texts, each with its style."""
     middle = len(row["tokens"]) - len(row["tokens"]) // 2
     for number, token in enumerate(row["tokens"]):
         if number == middle and row["num_hidden_tokens"]:
-            shown.append(f" … {row['num_hidden_tokens']:,} tokens … ", style="dim")
-        shown.append(clean(token["text"]), style=LABELLED if token["labelled"] else "")
+            yield f" … {row['num_hidden_tokens']:,} tokens … ", "dim"
+        yield clean(token["text"]), LABELLED if token["labelled"] else ""
     if row["num_cut_tokens"]:
-        shown.append(clean(row["cut_text"]), style="dim strike")
-    console.print(shown)
-    console.print()
+        yield clean(row["cut_text"]), "dim strike"
 
 
 def show_totals(preview: Preview, totals: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import io
 import tarfile
 from base64 import b64decode
 from collections.abc import Callable
+from urllib.parse import quote
 
 from fastapi.testclient import TestClient
 from sqlalchemy import select
@@ -87,6 +88,23 @@ def test_a_deleted_adapter_leaves_its_job_and_its_bytes_to_the_collector(
     assert left == {other.job_id}
 
 
+def test_a_name_serves_where_an_id_does(api: TestClient, publish: Publish) -> None:
+    """A name may hold slashes: it is one part of the path to those who escape it, and several to those who do not."""
+    published = publish("org/tiny")
+    name = api.get(f"/adapters/{published.id}").json()["name"]
+    assert "/" in name
+    for written in (name, quote(name, safe="")):
+        assert api.get(f"/adapters/{written}").json()["id"] == published.id
+        assert api.get(f"/adapters/{written}/files/README.md").content == FILES["README.md"]
+        assert api.head(f"/adapters/{written}/archive").headers["Content-Length"] == str(len(published.tar))
+    second = publish("org/tiny")
+    answer = api.get(f"/adapters/{name}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "ambiguous_name")
+    assert api.delete(f"/adapters/{second.id}").status_code == 204
+    assert api.delete(f"/adapters/{quote(name, safe='')}").status_code == 204
+    assert api.get(f"/adapters/{published.id}").status_code == 404
+
+
 def test_what_names_nothing(api: TestClient, publish: Publish) -> None:
     for id in (UNKNOWN, "adp-1", "%00", "x"):
         for path in ("", "/archive", "/files/README.md"):
@@ -95,7 +113,7 @@ def test_what_names_nothing(api: TestClient, publish: Publish) -> None:
     known = publish().id
     for path in ("nothing", "adapter.tar", "../README.md", "%00", "%2Fetc%2Fpasswd", "README.md/x"):
         answer = api.get(f"/adapters/{known}/files/{path}")
-        assert (answer.status_code, answer.json()["code"]) in ((404, "artifact_not_found"), (404, "not_found"))
+        assert (answer.status_code, answer.json()["code"]) in ((404, "artifact_not_found"), (404, "adapter_not_found"))
 
 
 def test_another_project_sees_nothing(

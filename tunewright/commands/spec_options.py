@@ -1,0 +1,132 @@
+"""The options of `tunewright jobs create` that are fields of a JobSpec: one row of a table each."""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class SpecOption(NamedTuple):
+    """`field` says where in the spec its value belongs; `read` turns what was typed into that value."""
+
+    name: str
+    type: Any
+    field: str
+    help: str
+    metavar: str | None = None
+    read: Callable[[Any], Any] = lambda value: value
+
+
+def read_pairs(words: Sequence[str]) -> dict[str, str]:
+    """From KEY=VALUE."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{word!r} is not KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def read_duration(text: str) -> int:
+    """Seconds, from `90`, `90m`, `12h` or `2d`."""
+    match = re.fullmatch(r"(\d+)([smhd]?)", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no duration; write seconds, or 90m, 12h, 2d")
+    return int(match[1]) * SECONDS[match[2] or "s"]
+
+
+def read_modules(words: Sequence[str]) -> str | list[str]:
+    return "all-linear" if list(words) == ["all-linear"] else list(words)
+
+
+def read_share(share: float) -> dict[str, Any]:
+    return {"action": "skip", "max_share": share}
+
+
+OPTIONS = (
+    SpecOption("model", str, "base_model", "Base model, as `tunewright models list` names it."),
+    SpecOption("method", str, "method", "qlora, lora or full [qlora]."),
+    SpecOption("objective", str, "objective", "sft, or dpo to learn from preferences [sft]."),
+    SpecOption("init_from", str, "init_from", "Adapter or checkpoint to train on from, by id or name (ft:…)."),
+    SpecOption("beta", float, "dpo.beta", "How strongly dpo holds the model to what it was [0.1]."),
+    SpecOption("train_on", str, "training.train_on", "completion, assistant or all [auto]."),
+    SpecOption("epochs", float, "training.epochs", "Passes over the dataset (or give --max-steps)."),
+    SpecOption("max_steps", int, "training.max_steps", "Optimizer steps (or give --epochs)."),
+    SpecOption("batch_size", int, "training.batch_size", "Rows a step [8]."),
+    SpecOption("learning_rate", float, "training.learning_rate", "Highest learning rate [auto]."),
+    SpecOption("schedule", str, "training.schedule", "Of the learning rate: constant, linear or cosine [cosine]."),
+    SpecOption("warmup_ratio", float, "training.warmup_ratio", "Share of the steps in which the rate rises [0.03]."),
+    SpecOption("optimizer", str, "training.optimizer", "adamw, adamw_8bit, paged_adamw or paged_adamw_8bit [adamw]."),
+    SpecOption("weight_decay", float, "training.weight_decay", "Weight decay [0]."),
+    SpecOption("max_seq_len", int, "training.max_seq_len", "Tokens a row is cut to [auto]."),
+    SpecOption("seed", int, "training.seed", "Decides everything random [0]."),
+    SpecOption("eval_every", int, "training.eval_every", "Steps between evaluations [an epoch's].", "STEPS"),
+    SpecOption("save_every", int, "training.save_every", "Steps between checkpoints.", "STEPS"),
+    SpecOption("memory", str, "training.memory", "auto, or min to train in as little memory as possible."),
+    SpecOption("rank", int, "adapter.rank", "Rank of the adapter [16]."),
+    SpecOption("alpha", float, "adapter.alpha", "Weight of the adapter, over its rank [twice the rank]."),
+    SpecOption("dropout", float, "adapter.dropout", "Dropout in front of the adapter [0]."),
+    SpecOption(
+        *(
+            "target_modules",
+            list[str],
+            "adapter.target_modules",
+            "Layer with an adapter; may be repeated [all-linear].",
+        ),
+        metavar="MODULE",
+        read=read_modules,
+    ),
+    SpecOption("validation_split", float, "validation_split", "Share of the rows held back to evaluate."),
+    SpecOption(
+        *("skip_bad_rows", float, "on_bad_rows", "Leave out bad rows, up to this share of them all.", "SHARE"),
+        read=read_share,
+    ),
+    SpecOption("device", str, "resources.device", "auto, cuda or cpu [auto]."),
+    SpecOption("gpu", list[str], "resources.gpu", "GPU to train on, by a part of its name; may be repeated.", "NAME"),
+    SpecOption(
+        *("label", list[str], "resources.labels", "Label that the worker must carry; may be repeated.", "KEY=VALUE"),
+        read=read_pairs,
+    ),
+    SpecOption("min_memory_gb", float, "resources.min_memory_gb", "Memory that the device must have.", "GB"),
+    SpecOption("priority", int, "priority", "Higher goes first, -100 to 100 [0]."),
+    SpecOption("max_retries", int, "max_retries", "How often a failure of its own is tried again [0]."),
+    SpecOption(
+        *("max_duration", str, "max_duration_seconds", "Running time of all attempts: seconds, or 90m, 12h, 2d."),
+        metavar="TIME",
+        read=read_duration,
+    ),
+    SpecOption("name", str, "name", "What you call the job."),
+    SpecOption("suffix", str, "suffix", "Ends the fine-tuned model's name."),
+    SpecOption("metadata", list[str], "metadata", "May be repeated.", "KEY=VALUE", read=read_pairs),
+)
+
+
+def with_spec_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option of the table. It gets those that are used as `fields`, by their place in a spec."""
+    names = {option.name: option for option in OPTIONS}
+
+    def run(**values: Any) -> None:
+        given = {names[name]: values.pop(name) for name in names}
+        fields = {option.field: option.read(value) for option, value in given.items() if value not in (None, [])}
+        command(fields=fields, **values)
+
+    own = [each for each in inspect.signature(command).parameters.values() if each.name != "fields"]
+    ours = [
+        inspect.Parameter(
+            option.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[option.type | None, typer.Option(metavar=option.metavar, help=option.help)],
+        )
+        for option in OPTIONS
+    ]
+    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    run.__signature__ = inspect.Signature([keywords[0], *ours, *keywords[1:]])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (*keywords, *ours)}
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    return run
