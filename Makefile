@@ -6,10 +6,10 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak fuzz check up bench format clean
+.PHONY: help demo test chaos soak fuzz check up bench bench-api format clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Installed again whenever what is asked for has changed. pip, because it honours the machine's own settings.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -57,6 +57,9 @@ ALONE := inspection upload starts metrics_range
 bench: $(VENV)/bench-installed  ## measure against TRL and transformers, then the service (an hour; BENCH=--quick: ten minutes)
 	@$(BIN)/python -m benchmarks $(BENCH)
 	@$(if $(BENCH),,for name in $(ALONE); do $(BIN)/python -m benchmarks.$$name --output benchmarks/results/$$name.json || exit 1; done)
+
+bench-api: $(VENV)/installed  ## measure polls and posts against bare handlers (four minutes; needs wrk)
+	@$(BIN)/python -m benchmarks.api
 
 up: $(VENV)/installed  ## start the local stack in the foreground
 	@$(BIN)/tunewright up $(if $(DATA_DIR),--data-dir $(DATA_DIR))

@@ -13,12 +13,15 @@ from starlette.routing import Mount
 from app import logs, streams
 from app.adapters.routes import router as adapters
 from app.datasets.routes import router as datasets
-from app.db.session import Reads, connect, open_sessions, transaction
+from app.db.session import Reads, Sessions, connect, open_sessions, transaction
 from app.domain.caller import RecognizedKey
 from app.jobs.artifact_routes import router as artifacts
 from app.jobs.checkpoint_routes import router as checkpoints
 from app.jobs.metric_routes import router as metrics
+from app.jobs.read_routes import router as reading_jobs
 from app.jobs.routes import router as jobs
+from app.jobs.shown import find_versions
+from app.jobs.waits import JobWaits
 from app.jobs.watch_routes import router as watching
 from app.keys.service import KeyService
 from app.models.routes import router as models
@@ -33,15 +36,18 @@ from app.web import about, health, problems
 from app.web.key_cache import KeyCache
 from app.web.parameters import REFUSE_UNKNOWN
 from app.web.request_id import OPENAI_FACE, mark_answers
+from app.web.stopping import on_stop_signal
 from app.webhooks.routes import router as webhooks
 from app.workers.routes import router as workers
 
 ROUTERS = (
+    # Polls come first: the routes are gone through in this order.
+    reading_jobs,
+    jobs,
+    watching,
     datasets,
     studies,
     uploads,
-    jobs,
-    watching,
     metrics,
     artifacts,
     checkpoints,
@@ -68,33 +74,42 @@ def create_server() -> FastAPI:
     return app
 
 
+@asynccontextmanager
+async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """What the app has while it serves."""
+    engine = connect(settings.database_url)
+    app.state.settings = settings
+    app.state.sessions = sessions = open_sessions(engine)
+    app.state.reads = reads = Reads(settings.database_url)
+    app.state.storage = Storage(settings.storage)
+    app.state.redis = streams.connect_async(settings.redis_url)
+    app.state.keys = keys = open_key_cache(reads, sessions)
+    app.state.job_waits = waits = JobWaits(
+        lambda project_id, ids: reads.ask(lambda connection: find_versions(connection, project_id, ids))
+    )
+    with on_stop_signal(waits.close):
+        yield
+    waits.close()
+    await keys.close()
+    await app.state.redis.aclose()
+    reads.close()
+    engine.dispose()
+
+
+def open_key_cache(reads: Reads, sessions: Sessions) -> KeyCache:
+    def recognize(key: str) -> RecognizedKey | None:
+        return reads.ask(lambda connection: KeyService(Session(connection)).recognize(key))
+
+    def note_use(key_id: str) -> None:
+        with transaction(sessions, "note_key_use") as session:
+            KeyService(session).note_use(key_id)
+
+    return KeyCache(recognize, note_use)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
     logs.configure()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = connect(settings.database_url)
-        app.state.settings = settings
-        app.state.sessions = sessions = open_sessions(engine)
-        app.state.storage = Storage(settings.storage)
-        app.state.redis = streams.connect_async(settings.redis_url)
-
-        app.state.reads = reads = Reads(settings.database_url)
-
-        def note_key_use(key_id: str) -> None:
-            with transaction(sessions, "note_key_use") as session:
-                KeyService(session).note_use(key_id)
-
-        def recognize(key: str) -> RecognizedKey | None:
-            return reads.ask(lambda connection: KeyService(Session(connection)).recognize(key))
-
-        app.state.keys = keys = KeyCache(recognize, note_key_use)
-        yield
-        await keys.close()
-        await app.state.redis.aclose()
-        reads.close()
-        engine.dispose()
 
     # The reference at /docs brings its scripts along: it works where nothing but this server can be reached.
     app = FastAPIOffline(
@@ -103,7 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Tunewright",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda app: running(app, settings),
         separate_input_output_schemas=False,
     )
     mark_answers(app)
@@ -114,5 +129,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     face = Mount(OPENAI_FACE, create_face(app.state))
     face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # what is asked for may hold the end of a line
-    app.router.routes.append(face)
+    app.router.routes.insert(0, face)
     return app

@@ -106,7 +106,10 @@ def serving(database_url: str, folder: Path) -> Iterator[tuple[str, int]]:
             "REDIS_URL": "unix:///nowhere/redis.sock",  # only live streams ask for it
             "TUNEWRIGHT_DATA_DIR": str(folder),
         }
-        server = subprocess.Popen([sys.executable, "-m", "app.embedded.api", str(fd)], cwd=ROOT, env=env, pass_fds=[fd])
+        log = folder / "api.log"
+        with log.open("ab") as file:
+            command = [sys.executable, "-m", "app.embedded.api", str(fd), str(log)]
+            server = subprocess.Popen(command, cwd=ROOT, env=env, pass_fds=[fd], stdout=file, stderr=file)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}", server.pid
         finally:

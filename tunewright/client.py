@@ -10,6 +10,7 @@ from tunewright import download, local, upload
 from tunewright.errors import TunewrightError
 from tunewright.model_calls import ModelCalls
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
+from tunewright.waiting import wait_until_final
 from tunewright.watch import Watch
 from tunewright.wire import (
     About,
@@ -258,11 +259,12 @@ class Client(ModelCalls):
         """
         return Watch(self._transport, job_id).updates()
 
-    def wait(self, job_id: str) -> Job:
-        """The job, once it is final."""
-        for _ in self.watch(job_id):
-            pass
-        return self.get_job(job_id)
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """The job, once it is final. Raises TimeoutError if it is not after `timeout` seconds; the job goes on.
+
+        The server answers when something has changed, so that this asks seldom and learns of the end within a second.
+        """
+        return wait_until_final(self._transport, job_id, timeout)
 
     def logs(self, job_id: str) -> str:
         """The last that the training process has said."""

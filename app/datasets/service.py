@@ -204,12 +204,6 @@ class DatasetService:
         """A job has ended: its datasets may be deleted again."""
         self.datasets.end_uses(project_id, job_id)
 
-    def uses_are_ready(self, project_id: str, job_id: str) -> bool:
-        """Whether every dataset that a job uses has passed its inspection, or failed it by few enough bad rows."""
-        used = self.datasets.used(project_id, job_id)
-        inspected = (DatasetState.ready, DatasetState.invalid)
-        return all(each.state in inspected and why_unusable(each, share) is None for each, share in used)
-
     def why_refused(self, project_id: str, job_id: str, objective: str) -> "Unusable":
         """What keeps a job from ever using its datasets, one of which is unusable, or of no use to its objective."""
         used = self.datasets.used(project_id, job_id)

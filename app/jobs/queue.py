@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from app.datasets.service import DatasetService
@@ -203,31 +203,6 @@ class QueueRepository:
             .distinct()
         )
         return self.session.scalars(query).all()
-
-    def inspecting(self, project_id: str, ids: Sequence[str]) -> set[str]:
-        """Those of the jobs that wait for a dataset to arrive or to be inspected."""
-        of_these = (Job.project_id == project_id, Job.id.in_(ids), Job.state == JobState.queued)
-        unready = uses_dataset_in(DatasetState.uploading, DatasetState.inspecting)
-        return set(self.session.scalars(select(Job.id).where(*of_these, unready)))
-
-    def position(self, job: Job) -> int:
-        """Place of a queued job in the order of the claim, from 1, whatever those before it wait for."""
-        older = tuple_(Job.created_at, Job.id) < tuple_(job.created_at, job.id)
-        # The first condition says nothing new; it is what the index can look up.
-        before = (Job.priority >= job.priority, or_(Job.priority > job.priority, older))
-        query = select(func.count()).select_from(Job).where(Job.state == JobState.queued, *before)
-        return self.session.scalars(query).one() + 1
-
-    def has_waited_for_exact_resume(self, job: Job, seconds: float) -> bool:
-        """Whether any worker may have a queued job now."""
-        query = select(Job.id).where(Job.project_id == job.project_id, Job.id == job.id)
-        waited = query.where(has_waited_for_exact_resume(seconds))
-        return self.session.scalars(waited).one_or_none() is not None
-
-    def reached_limit(self, project_id: str) -> int | None:
-        """The limit of running jobs that keeps the project from another one; None if it may run more."""
-        query = select(Project.max_running_jobs).where(Project.id == project_id, Project.id.in_(full_projects()))
-        return self.session.scalars(query).one_or_none()
 
 
 def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:

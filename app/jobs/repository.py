@@ -1,19 +1,17 @@
 """Jobs in the database. `move` is the only writer of a job's state."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, delete, exists, func, insert, select, tuple_, update
-from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
-from app.db.tables import Adapter, Artifact, Attempt, Checkpoint, DeadObject, Job, JobEvent
+from app.db.tables import Artifact, Attempt, Checkpoint, DeadObject, Job, JobEvent
 from app.domain.event import EventBody
 from app.domain.identity import is_id
 from app.domain.job import FINAL, HELD, JobState
-from app.domain.page import Cursor
 from app.errors import JobNotFound, StaleAttempt
 from app.webhooks.service import WebhookService
 
@@ -25,6 +23,17 @@ class JobFilter(NamedTuple):
     created_before: datetime | None = None
     metadata: dict[str, str] = {}  # noqa: RUF012 - never written
     without_metadata: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """What is asked for by a value."""
+        values = {
+            "states": [str(state) for state in self.states],
+            "base_model": self.base_model,
+            "created_after": self.created_after,
+            "created_before": self.created_before,
+            "metadata": self.metadata,
+        }
+        return {name: value for name, value in values.items() if value is not None and value not in ([], {})}
 
 
 class JobDetails(NamedTuple):
@@ -43,9 +52,10 @@ class JobRepository:
         self.session = session
 
     def add(self, job: Job, event: EventBody) -> None:
+        job.last_event_number = 1
         self.session.add(job)
         self.session.flush()
-        self.append_events(job, [event])
+        self.session.execute(insert(JobEvent), _event_rows(job, [event], 1))
 
     def get(self, project_id: str, id: str, *, lock: bool = False) -> Job:
         if not is_id(id, "ftjob"):
@@ -57,38 +67,6 @@ class JobRepository:
         if job is None:
             raise JobNotFound(id)
         return job
-
-    def list(self, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
-        """One more than `limit`, newest first."""
-        query = select(Job).where(Job.project_id == project_id)
-        if wanted.states:
-            query = query.where(Job.state.in_(wanted.states))
-        if wanted.base_model is not None:
-            query = query.where(Job.base_model == wanted.base_model)
-        if wanted.created_after is not None:
-            query = query.where(Job.created_at > wanted.created_after)
-        if wanted.created_before is not None:
-            query = query.where(Job.created_at < wanted.created_before)
-        if wanted.metadata:
-            query = query.where(Job.metadata_.contains(wanted.metadata))
-        if wanted.without_metadata:
-            query = query.where(Job.metadata_ == {})
-        return self.session.scalars(newest_first(query, limit, after)).all()
-
-    def details(self, project_id: str, job_ids: Collection[str]) -> dict[str, JobDetails]:
-        """By job, in one statement."""
-        numbered = func.jsonb_build_object("attempt", Attempt.number).op("||")(Attempt.resolved)
-        resolved = (
-            select(func.jsonb_agg(aggregate_order_by(numbered, Attempt.number), type_=JSONB))
-            .where(Attempt.project_id == project_id, Attempt.job_id == Job.id, Attempt.resolved.is_not(None))
-            .scalar_subquery()
-        )
-        query = (
-            select(Job.id, Adapter.id, resolved)
-            .outerjoin(Adapter, (Adapter.project_id == project_id) & (Adapter.job_id == Job.id))
-            .where(Job.project_id == project_id, Job.id.in_(job_ids))
-        )
-        return {id: JobDetails(adapter, decided or ()) for id, adapter, decided in self.session.execute(query)}
 
     def resolved_before(self, project_id: str, id: str, attempt: int) -> dict[str, Any] | None:
         """Return what was decided for the newest attempt before this one that decided anything."""
@@ -158,19 +136,7 @@ class JobRepository:
             .values(last_event_number=Job.last_event_number + len(events))
             .returning(Job.last_event_number)
         ).one()
-        rows = [
-            {
-                "project_id": job.project_id,
-                "job_id": job.id,
-                "number": number,
-                "type": event.type,  # type: ignore[attr-defined]  # every member of the union has it
-                "level": event.level,
-                "message": event.message,
-                "data": event.model_dump(mode="json", exclude={"type"}),
-            }
-            for number, event in enumerate(events, start=last - len(events) + 1)
-        ]
-        self.session.execute(insert(JobEvent), rows)
+        self.session.execute(insert(JobEvent), _event_rows(job, events, last - len(events) + 1))
 
     def events(self, project_id: str, id: str, after: int, limit: int) -> Sequence[JobEvent]:
         query = (
@@ -211,7 +177,16 @@ class JobRepository:
         self.session.execute(delete(Job).where(Job.project_id == job.project_id, Job.id == job.id))
 
 
-def newest_first(query: Select[Job], limit: int, after: Cursor | None) -> Select[Job]:
-    if after:
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(after.created_at, after.id))
-    return query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+def _event_rows(job: Job, events: Sequence[EventBody], first: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "project_id": job.project_id,
+            "job_id": job.id,
+            "number": number,
+            "type": event.type,  # type: ignore[attr-defined]  # every member of the union has it
+            "level": event.level,
+            "message": event.message,
+            "data": event.model_dump(mode="json", exclude={"type"}),
+        }
+        for number, event in enumerate(events, start=first)
+    ]

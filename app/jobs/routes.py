@@ -1,20 +1,15 @@
-"""`/jobs`: post, list, look at, pause, resume, cancel, retry and delete fine-tuning jobs."""
+"""`/jobs`: post, pause, resume, cancel, retry and delete fine-tuning jobs."""
 
-import re
-from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import BeforeValidator
-from pydantic_core import PydanticCustomError
+from sqlalchemy.orm import Session
 
 from app.db.tables import Job
-from app.domain.job import JobState
 from app.errors import (
     AlreadyCancelling,
     AlreadyPaused,
-    BadCursor,
     CheckpointInUse,
     IdempotencyKeyReused,
     InvalidSpec,
@@ -28,21 +23,18 @@ from app.errors import (
     TooLarge,
 )
 from app.errors import UnsupportedMediaType as NotAsJson
-from app.jobs.repository import NO_DETAILS, JobFilter
 from app.jobs.schemas import EXAMPLE_SPEC, JobOut, RetryJob, ValidatedSpec
 from app.jobs.service import JobService
+from app.jobs.shown import find_shown
+from app.jobs.waiting import waiting
 from app.web.auth import CallerDep
 from app.web.body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
-from app.web.dependencies import PageDep, SessionDep
+from app.web.dependencies import SessionDep
 from app.web.idempotency import Created, OnceDep
-from app.web.page import Page, page_of
-from app.web.parameters import ANY_KEY, states_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-METADATA = re.compile(r"metadata\[(.{1,64})\]")
-INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 VALIDATED: dict[int | str, dict[str, Any]] = {
     200: {"model": ValidatedSpec, "description": "With `validate_only`: the spec is valid, and nothing was made."}
 }
@@ -55,41 +47,6 @@ SPEC_BODY: dict[str, Any] = {
 RETRY_BODY: dict[str, Any] = {
     "requestBody": {"required": False, "content": {"application/json": {"schema": RetryJob.model_json_schema()}}}
 }
-
-
-def _written_out(value: object) -> object:
-    """Not a bare number, which pydantic would take for seconds since 1970, nor a time of nobody's clock."""
-    if isinstance(value, str) and not INSTANT.fullmatch(value):
-        raise PydanticCustomError(
-            "not_rfc_3339", "Write the instant by RFC 3339, with its offset: 2026-01-05T10:12:13Z."
-        )
-    return value
-
-
-Instant = Annotated[datetime, BeforeValidator(_written_out)]
-MetadataQuery = Annotated[
-    str | None,
-    Query(
-        alias=f"metadata{ANY_KEY}",
-        description="Only jobs whose metadata has this value under the key; may be repeated with other keys.",
-    ),
-]
-
-
-async def get_filter(
-    request: Request,
-    states: Annotated[tuple[JobState, ...], Depends(states_of(JobState, "jobs"))],
-    model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,
-    created_after: Annotated[Instant | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
-    created_before: Annotated[Instant | None, Query(description="Only jobs posted earlier.")] = None,
-    metadata: MetadataQuery = None,
-) -> JobFilter:
-    return JobFilter(states, model, created_after, created_before, metadata_of(request))
-
-
-def metadata_of(request: Request) -> dict[str, str]:
-    pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
-    return {match[1]: value for match, value in pairs if match}
 
 
 @router.post(
@@ -118,32 +75,14 @@ def post_job(
         filled, waits = service.validate(caller.project_id, spec)
         checked = ValidatedSpec(spec=filled, waiting_for=waits.reason)
         return Response(checked.model_dump_json(), media_type="application/json")
-    return once.answer(lambda: _posted(service, service.submit(caller.project_id, spec)), body)
-
-
-@router.get("", summary="List jobs", responses=problems(BadCursor))
-def list_jobs(
-    caller: CallerDep, session: SessionDep, page: PageDep, wanted: Annotated[JobFilter, Depends(get_filter)]
-) -> Page[JobOut]:
-    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`."""
-    service = JobService(session)
-    jobs = service.list(caller.project_id, wanted, page.limit, page.after)
-    details = service.details(caller.project_id, jobs)
-    return page_of(jobs, page.limit, lambda job: JobOut.of(job, details.get(job.id, NO_DETAILS)))
-
-
-@router.get("/{id}", summary="Look at a job", responses=problems(JobNotFound))
-def get_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
-    """State, phase, progress, latest metrics, estimated finish, the spec, what was decided of it, and why it failed."""
-    return _shown(JobService(session), caller.project_id, id)
+    return once.answer(lambda: _posted(session, service.submit(caller.project_id, spec)), body)
 
 
 @router.post("/{id}/cancel", summary="Cancel a job", responses=problems(JobNotFound, JobFinal, AlreadyCancelling))
 def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """A queued job is cancelled at once; a running one is `cancelling` until its process is gone."""
-    service = JobService(session)
-    service.cancel(caller.project_id, id)
-    return _shown(service, caller.project_id, id)
+    JobService(session).cancel(caller.project_id, id)
+    return _shown(session, caller.project_id, id)
 
 
 @router.post(
@@ -151,9 +90,8 @@ def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
 )
 def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """A queued job is paused at once; a running one is `pausing` until its checkpoint is stored."""
-    service = JobService(session)
-    service.pause(caller.project_id, id)
-    return _shown(service, caller.project_id, id)
+    JobService(session).pause(caller.project_id, id)
+    return _shown(session, caller.project_id, id)
 
 
 @router.post(
@@ -161,9 +99,8 @@ def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
 )
 def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """The job is queued again and goes on from its last checkpoint, at its old place among jobs of its priority."""
-    service = JobService(session)
-    service.resume(caller.project_id, id)
-    return _shown(service, caller.project_id, id)
+    JobService(session).resume(caller.project_id, id)
+    return _shown(session, caller.project_id, id)
 
 
 @router.post(
@@ -193,7 +130,7 @@ def retry_job(
     asked, service = parsed(RetryJob, raw), JobService(session)
     from_checkpoint = asked.from_ == "last_checkpoint"
     return once.answer(
-        lambda: _posted(service, service.retry(caller.project_id, id, asked.changes, from_checkpoint=from_checkpoint)),
+        lambda: _posted(session, service.retry(caller.project_id, id, asked.changes, from_checkpoint=from_checkpoint)),
         body,
     )
 
@@ -216,10 +153,13 @@ def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:
     return JobService(session).log_tail(caller.project_id, id)
 
 
-def _posted(service: JobService, job: Job) -> Created:
-    return Created(f"/jobs/{job.id}", JobOut.of(job, waiting_for=service.waiting_for(job)))
+def _posted(session: Session, job: Job) -> Created:
+    return Created(f"/jobs/{job.id}", _shown(session, job.project_id, job.id))
 
 
-def _shown(service: JobService, project_id: str, id: str) -> JobOut:
-    job = service.get(project_id, id)
-    return JobOut.of(job, service.details(project_id, [job]).get(id, NO_DETAILS), service.waiting_for(job))
+def _shown(session: Session, project_id: str, id: str) -> JobOut:
+    session.flush()
+    connection = session.connection()
+    shown = find_shown(connection, project_id, id)
+    waits_for = waiting(connection, shown.job, shown.standing) if shown.standing else None
+    return JobOut.of(shown.job, shown.details, waits_for)

@@ -1,6 +1,5 @@
 """What a user may do with a job."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -18,7 +17,6 @@ from app.domain.event import (
 )
 from app.domain.identity import new_id
 from app.domain.job import FINAL, JobState
-from app.domain.page import Cursor
 from app.domain.spec import JobSpec
 from app.errors import (
     AlreadyCancelling,
@@ -30,8 +28,9 @@ from app.errors import (
     NotPaused,
 )
 from app.jobs.checkpoints import CheckpointRepository
-from app.jobs.repository import JobDetails, JobFilter, JobRepository
+from app.jobs.repository import JobRepository
 from app.jobs.retrying import changed, check_loadable
+from app.jobs.shown import find_shown
 from app.jobs.spec_check import SpecCheck
 from app.jobs.waiting import Waiting, waiting
 from app.outbox import ring
@@ -89,22 +88,16 @@ class JobService:
         The job is submitted and the transaction rolled back, so that what is valid here is what a post accepts. The
         session is of no further use."""
         job = self.submit(project_id, raw)
-        spec, waits = JobSpec.model_validate(job.spec), waiting(self.session, job)
+        self.session.flush()
+        connection = self.session.connection()
+        shown = find_shown(connection, project_id, job.id)
+        assert shown.standing
+        spec, waits = JobSpec.model_validate(job.spec), waiting(connection, shown.job, shown.standing)
         self.session.rollback()
         return spec, waits
 
     def get(self, project_id: str, id: str) -> Job:
         return self.jobs.get(project_id, id)
-
-    def list(self, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
-        return self.jobs.list(project_id, wanted, limit, after)
-
-    def details(self, project_id: str, jobs: Sequence[Job]) -> dict[str, JobDetails]:
-        return self.jobs.details(project_id, [job.id for job in jobs])
-
-    def waiting_for(self, job: Job) -> Waiting | None:
-        """Where a queued job stands, and what it waits for."""
-        return waiting(self.session, job) if job.state == JobState.queued else None
 
     def cancel(self, project_id: str, id: str) -> Job:
         """A job that nobody runs is cancelled at once; one that runs is asked to stop."""

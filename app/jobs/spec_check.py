@@ -110,8 +110,10 @@ class SpecCheck:
 
     def _check_labels(self, raw: dict[str, Any], errors: list[FieldError]) -> None:
         wanted = _at(raw, "resources", "labels")
+        if not isinstance(wanted, dict) or not wanted:
+            return
         allowed = allowed_labels_of(self.session, self.project_id)
-        for key, value in wanted.items() if isinstance(wanted, dict) else ():
+        for key, value in wanted.items():
             if key in allowed and value not in allowed[key]:
                 choices = show_allowed_labels({key: allowed[key]})
                 message = f"This project's jobs run on workers labelled {choices}; ask for that, or leave it out."

@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from app.datasets.service import DatasetService
 from app.db.tables import Job
-from app.jobs.queue import QueueRepository
+from app.jobs.queue import has_waited_for_exact_resume
+from app.jobs.shown import Standing
 from app.settings import get_settings
-from app.workers.reasons import NOT_ONE, ONLY_DRAINING_GPUS, WITHOUT_ROOM
-from app.workers.service import WorkerService
+from app.workers.reasons import NOT_ONE, ONLY_DRAINING_GPUS, WITHOUT_ROOM, describe_shortage
+from app.workers.service import has_machine
 
 EXACTLY = "a worker on which its checkpoint resumes exactly"
 PASSING = (None, NOT_ONE, WITHOUT_ROOM, ONLY_DRAINING_GPUS)
@@ -22,36 +22,35 @@ class Waiting(NamedTuple):
     reason: str
 
 
-def waiting(session: Session, job: Job) -> Waiting:
+def waiting(connection: Connection, job: Job, standing: Standing) -> Waiting:
     """What must change first for a queued job to start; its turn only when nothing else is in its way."""
-    queue = QueueRepository(session)
-    position = queue.position(job)
-    shortage = WorkerService(session).shortage(job)
+    shortage = describe_shortage(job, standing.placements)
     if job.lease_until is not None:
         reason = "its last attempt still writes a checkpoint"
-    elif not DatasetService(session).uses_are_ready(job.project_id, job.id):
+    elif not standing.is_inspected:
         # That passes; what no worker here has does not.
         reason = "its dataset is being inspected" + (f"; {shortage}" if shortage not in PASSING else "")
     elif shortage:
         reason = shortage
-    elif exact := exact_resume(session, job):
+    elif exact := exact_resume(connection, job):
         reason = exact
-    elif (limit := queue.reached_limit(job.project_id)) is not None:
+    elif (limit := standing.reached_limit) is not None:
         reason = f"the project's limit of {limit} running job{'s' * (limit != 1)} is reached"
     else:
-        reason = f"{ordinal(position)} in queue"
-    return Waiting(position, reason)
+        reason = f"{ordinal(standing.position)} in queue"
+    return Waiting(standing.position, reason)
 
 
-def exact_resume(session: Session, job: Job) -> str | None:
+def exact_resume(connection: Connection, job: Job) -> str | None:
     """That it waits for a worker on which its checkpoint resumes exactly, and how long at most."""
     if job.resume_machine is None:
         return None
     if job.spec["training"].get("on_inexact_resume") == "wait":
-        is_online = WorkerService(session).has_machine(job.resume_machine)
+        is_online = has_machine(connection, job.resume_machine)
         return None if is_online else f"{EXACTLY}, and none is online"
     wait_seconds = get_settings().exact_resume_wait_seconds
-    is_over = QueueRepository(session).has_waited_for_exact_resume(job, wait_seconds)
+    query = select(Job.id).where(Job.project_id == job.project_id, Job.id == job.id)
+    is_over = connection.execute(query.where(has_waited_for_exact_resume(wait_seconds))).one_or_none() is not None
     return None if is_over else f"{EXACTLY} (up to {wait_seconds:g} s)"
 
 

@@ -39,7 +39,7 @@ def create_face(state: State) -> FastAPI:
     face.state = state
     face.openapi = lambda: _described(face)  # type: ignore[method-assign]
     problems.install(face, envelope)
-    for router in (files, uploads, models, jobs, job_progress):
+    for router in (jobs, job_progress, files, uploads, models):
         face.include_router(router, dependencies=REFUSE_UNKNOWN)
     return face
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import ValidationError
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from app.adapters.artifact_repository import ArtifactRepository
 from app.datasets.service import DatasetService
 from app.db.answered_creates import find_created, keep_created
 from app.db.tables import Job
@@ -28,18 +28,20 @@ from app.errors import (
     TooLarge,
 )
 from app.errors import UnsupportedMediaType as NotAsJson
-from app.jobs.queue import QueueRepository
+from app.jobs.read_routes import MetadataQuery, metadata_of
 from app.jobs.repository import JobFilter
-from app.jobs.routes import MetadataQuery, metadata_of
 from app.jobs.service import JobService
+from app.jobs.shown import find_shown
 from app.jobs.spec_check import field_errors
 from app.openai.envelope import refusals
 from app.openai.job_body import CreateJob, spec_of, told_of_body, told_once
-from app.openai.job_schemas import SHOWN_FILES, FineTuningJob, FineTuningJobList, Surroundings, shown
+from app.openai.job_repository import ShownFineTune, find_fine_tune, list_fine_tunes
+from app.openai.job_schemas import FineTuningJob, FineTuningJobList, shown
 from app.openai.wire import json_of
 from app.web.auth import CallerDep
 from app.web.body import BodyDep, read_json
-from app.web.dependencies import SessionDep
+from app.web.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional
+from app.web.dependencies import SessionDep, reads_of
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
 
@@ -77,43 +79,53 @@ def create_fine_tuning_job(
     told = x_stainless_retry_count or "0"
     retries = int(told) if told.isdecimal() else 0
     sha256 = hashlib.sha256(f"{caller.key_id}\n".encode() + body).hexdigest()
-    service = JobService(session)
     found = find_created(session, caller.project_id, sha256, retries, time.monotonic() - arrived_at)
     if found is not None:
-        return _shown(session, [service.get(caller.project_id, found)])[0]
+        return _shown(session, caller.project_id, found)
     job = _submitted(session, caller.project_id, _parsed(raw))
     keep_created(session, caller.project_id, sha256, job.id, sent_again=retries > 0)
-    return _shown(session, [job])[0]
+    return _shown(session, caller.project_id, job.id)
 
 
-@router.get("", summary="List fine-tuning jobs", responses=refusals())
+@router.get(
+    "",
+    summary="List fine-tuning jobs",
+    response_model=FineTuningJobList,
+    openapi_extra=IF_NONE_MATCH,
+    responses=refusals() | NOT_MODIFIED,
+)
 def list_fine_tuning_jobs(
     request: Request,
     caller: CallerDep,
-    session: SessionDep,
     after: AfterDep = None,
     limit: LimitDep = 20,
     metadata: Annotated[Literal["null"] | None, Query(description="`null`: only jobs without metadata.")] = None,
     any_metadata: MetadataQuery = None,
-) -> FineTuningJobList:
+) -> Response:
     """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated;
     `metadata=null` finds those without."""
-    service, place = JobService(session), None
-    if after is not None:
-        try:
-            last = service.get(caller.project_id, after)
-        except JobNotFound as error:
-            raise InvalidSpec([FieldError("/after", error.code, str(error))]) from error
-        place = Cursor(last.created_at, last.id)
     wanted = JobFilter(metadata=metadata_of(request), without_metadata=metadata == "null")
-    jobs = service.list(caller.project_id, wanted, limit, place)
-    return FineTuningJobList(data=_shown(session, jobs[:limit]), has_more=len(jobs) > limit)
+
+    def ask(connection: Connection) -> Sequence[ShownFineTune]:
+        place = _place(connection, caller.project_id, after) if after is not None else None
+        return list_fine_tunes(connection, caller.project_id, wanted, limit, place)
+
+    found = reads_of(request).ask(ask)
+    listed = FineTuningJobList(data=[shown(job) for job in found[:limit]], has_more=len(found) > limit)
+    return conditional(request, listed.model_dump_json().encode())
 
 
-@router.get("/{fine_tuning_job_id}", summary="Retrieve a fine-tuning job", responses=refusals(JobNotFound))
-def retrieve_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
+@router.get(
+    "/{fine_tuning_job_id}",
+    summary="Retrieve a fine-tuning job",
+    response_model=FineTuningJob,
+    openapi_extra=IF_NONE_MATCH,
+    responses=refusals(JobNotFound) | NOT_MODIFIED,
+)
+def retrieve_fine_tuning_job(request: Request, fine_tuning_job_id: str, caller: CallerDep) -> Response:
     """How a job stands, and what it has made."""
-    return _shown(session, [JobService(session).get(caller.project_id, fine_tuning_job_id)])[0]
+    found = reads_of(request).ask(lambda connection: find_fine_tune(connection, caller.project_id, fine_tuning_job_id))
+    return conditional(request, shown(found).model_dump_json().encode())
 
 
 @router.post(
@@ -123,7 +135,8 @@ def retrieve_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session
 )
 def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """It is shown as `cancelled` at once; the process of a running one ends in a moment."""
-    return _shown(session, [JobService(session).cancel(caller.project_id, fine_tuning_job_id)])[0]
+    JobService(session).cancel(caller.project_id, fine_tuning_job_id)
+    return _shown(session, caller.project_id, fine_tuning_job_id)
 
 
 @router.post(
@@ -133,7 +146,8 @@ def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: 
 )
 def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """A running job is `pausing` until its checkpoint is stored."""
-    return _shown(session, [JobService(session).pause(caller.project_id, fine_tuning_job_id)])[0]
+    JobService(session).pause(caller.project_id, fine_tuning_job_id)
+    return _shown(session, caller.project_id, fine_tuning_job_id)
 
 
 @router.post(
@@ -143,7 +157,16 @@ def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: S
 )
 def resume_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """The job is queued again and goes on from its last checkpoint."""
-    return _shown(session, [JobService(session).resume(caller.project_id, fine_tuning_job_id)])[0]
+    JobService(session).resume(caller.project_id, fine_tuning_job_id)
+    return _shown(session, caller.project_id, fine_tuning_job_id)
+
+
+def _place(connection: Connection, project_id: str, after: str) -> Cursor:
+    try:
+        last = find_shown(connection, project_id, after).job
+    except JobNotFound as error:
+        raise InvalidSpec([FieldError("/after", error.code, str(error))]) from error
+    return Cursor(last.created_at, last.id)
 
 
 def _parsed(raw: object) -> CreateJob:
@@ -178,13 +201,6 @@ def _base_rate(body: CreateJob) -> float:
     return next((rate for key, rate in rates.items() if key == (objective, method)), 1.0)
 
 
-def _shown(session: Session, jobs: Sequence[Job]) -> list[FineTuningJob]:
-    if not jobs:
-        return []
-    project_id, ids = jobs[0].project_id, [job.id for job in jobs]
-    around = Surroundings(
-        QueueRepository(session).inspecting(project_id, ids),
-        JobService(session).details(project_id, jobs),
-        ArtifactRepository(session).of_kinds(project_id, ids, SHOWN_FILES),
-    )
-    return [shown(job, around) for job in jobs]
+def _shown(session: Session, project_id: str, id: str) -> FineTuningJob:
+    session.flush()
+    return shown(find_fine_tune(session.connection(), project_id, id))

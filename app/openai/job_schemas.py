@@ -1,17 +1,15 @@
 """Fine-tuning jobs as OpenAI's client reads them."""
 
-from collections.abc import Collection, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict
 
-from app.db.tables import Artifact, Job
-from app.domain.artifact import ArtifactKind
+from app.db.tables import Job
 from app.domain.job import FINAL, FailureReason, JobState
 from app.domain.spec import LEARNING_RATES, JobSpec
 from app.jobs.names import fine_tuned_name
-from app.jobs.repository import NO_DETAILS, JobDetails
 from app.jobs.schemas import JobOut
+from app.openai.job_repository import SHOWN_FILES, ShownFineTune
 from app.openai.wire import Wire, unix
 
 Status = Literal["validating_files", "queued", "running", "pausing", "paused", "succeeded", "failed", "cancelled"]
@@ -33,8 +31,6 @@ BLAMED: Final = {
     FailureReason.adapter_missing: "model",
 }
 """Reasons of a failure, and the field of the request that each comes from."""
-SHOWN_FILES: Final = (ArtifactKind.step_metrics, ArtifactKind.archive)
-"""Artifacts that are result files, in this order: what reads the first one expects the metrics."""
 EXAMPLE: Final[dict[str, Any]] = {
     "id": "ftjob-9c1f7b0e2d3a4c5b6a798801",
     "object": "fine_tuning.job",
@@ -132,18 +128,8 @@ class FineTuningJobList(Wire):
     has_more: bool
 
 
-class Surroundings(NamedTuple):
-    """What is shown of a job and is no part of its row."""
-
-    inspecting: Collection[str]
-    """Ids of jobs that wait for a dataset's inspection."""
-    details: dict[str, JobDetails]
-    artifacts: Sequence[Artifact]
-    """Of the kinds in `SHOWN_FILES`."""
-
-
-def shown(job: Job, around: Surroundings) -> FineTuningJob:
-    out = JobOut.of(job, around.details.get(job.id, NO_DETAILS))
+def shown(found: ShownFineTune) -> FineTuningJob:
+    job, out = found.job, JobOut.of(found.job, found.details)
     spec, state = out.spec, out.state
     tokens = out.last_metrics.get("num_tokens")
     start = spec.init_from or ""
@@ -155,10 +141,10 @@ def shown(job: Job, around: Surroundings) -> FineTuningJob:
         model=start if start.startswith("ft:") else job.base_model,
         fine_tuned_model=fine_tuned_name(job) if state is JobState.succeeded else None,
         organization_id=job.project_id,
-        status=_status(state, is_inspecting=job.id in around.inspecting),
+        status=_status(state, is_inspecting=found.is_inspecting),
         training_file=spec.dataset_id,
         validation_file=spec.validation_dataset_id,
-        result_files=_result_files(job.id, around.artifacts),
+        result_files=[found.files[kind] for kind in SHOWN_FILES if kind in found.files],
         seed=spec.training.seed,
         trained_tokens=int(tokens) if tokens is not None and state in FINAL else None,
         hyperparameters=_hyperparameters(spec),
@@ -182,11 +168,6 @@ def _status(state: JobState, *, is_inspecting: bool) -> Status:
     if state is JobState.queued and is_inspecting:
         return "validating_files"
     return STATUSES[state]
-
-
-def _result_files(job_id: str, artifacts: Sequence[Artifact]) -> list[str]:
-    own = {artifact.kind: artifact.id for artifact in artifacts if artifact.job_id == job_id}
-    return [own[kind] for kind in SHOWN_FILES if kind in own]
 
 
 def _hyperparameters(spec: JobSpec) -> Hyperparameters:

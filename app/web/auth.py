@@ -4,30 +4,34 @@ serves all projects is changed with `admin` alone."""
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from app.domain.caller import Caller
 from app.errors import Forbidden, Unauthorized
 from app.web.key_cache import KeyCache
 from app.web.request_id import CALLER
 
-bearer = HTTPBearer(auto_error=False, description="An API key; `tunewright keys create` makes one.")
+
+class KeyBearer(HTTPBearer):
+    """Of the key that a request shows, who is behind it. One dependency and not two: each costs every request."""
+
+    async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
+        keys: KeyCache = request.app.state.keys
+        scheme, key = get_authorization_scheme_param(request.headers.get("Authorization"))
+        caller = await keys.find_caller(key) if key and scheme.lower() == "bearer" else None
+        if caller is None:
+            raise Unauthorized
+        request.scope[CALLER] = caller
+        needed = "read" if request.method in ("GET", "HEAD") else "write"
+        if needed not in caller.scopes:
+            raise Forbidden(f"This API key lacks the scope {needed!r}; use one that has it.")
+        return caller
 
 
-async def authenticate(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> Caller:
-    keys: KeyCache = request.app.state.keys
-    caller = await keys.find_caller(credentials.credentials) if credentials else None
-    if caller is None:
-        raise Unauthorized
-    request.scope[CALLER] = caller
-    needed = "read" if request.method in ("GET", "HEAD") else "write"
-    if needed not in caller.scopes:
-        raise Forbidden(f"This API key lacks the scope {needed!r}; use one that has it.")
-    return caller
-
-
+authenticate = KeyBearer(
+    scheme_name="HTTPBearer", auto_error=False, description="An API key; `tunewright keys create` makes one."
+)
 CallerDep = Annotated[Caller, Depends(authenticate)]
 
 

@@ -31,12 +31,10 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
-async def get_reads(request: Request) -> Reads:
+def reads_of(request: Request) -> Reads:
+    """No dependency, of which each costs every request."""
     reads: Reads = request.app.state.reads
     return reads
-
-
-ReadsDep = Annotated[Reads, Depends(get_reads)]
 
 
 async def get_storage(request: Request) -> Storage:

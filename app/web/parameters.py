@@ -1,7 +1,7 @@
 """Query parameters: those that a route does not have are refused, on every route alike."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeVar
@@ -35,10 +35,10 @@ async def refuse_unknown_parameters(request: Request, caller: CallerDep) -> None
 REFUSE_UNKNOWN: Final = [Depends(refuse_unknown_parameters)]
 
 
-def states_of(kind: type[StateT], things: str) -> Callable[..., tuple[StateT, ...]]:
+def states_of(kind: type[StateT], things: str) -> Callable[..., Awaitable[tuple[StateT, ...]]]:
     """The dependency of a list that can be asked for some states only."""
 
-    def get_states(
+    async def get_states(
         state: Annotated[tuple[kind, ...], Query(description=f"Only {things} in this state; may be repeated.")] = (),  # type: ignore[valid-type]
         status: Annotated[tuple[kind, ...], Query(description="The same as `state`.")] = (),  # type: ignore[valid-type]
     ) -> tuple[StateT, ...]:

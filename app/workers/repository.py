@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.db.presence import is_online
@@ -101,22 +102,46 @@ class WorkerRepository:
         row = self.session.execute(query.where(Job.project_id == project_id, Job.id == id)).one_or_none()
         return (row[0], row[1]) if row else None
 
-    def placements(self, job: Job, *, taking_jobs: bool) -> Sequence[Placement]:
-        """What the registered workers are to a job: all of them, or those alone that take jobs."""
-        met = conditions(registered())
-        query = select(Worker.id, Worker.disk_full, Project.allowed_labels, *met.values()).select_from(Worker)
-        query = query.join(Job, (Job.project_id == job.project_id) & (Job.id == job.id))
-        query = query.join(Project, Project.id == Job.project_id)
-        rows = self.session.execute(query.where(*(takes_jobs() if taking_jobs else ())))
-        return [
-            Placement(id, disk_full, allowed, [name for name, holds in zip(met, holding, strict=True) if not holds])
-            for id, disk_full, allowed, *holding in rows
-        ]
-
     def taking_jobs(self) -> Sequence[Worker]:
         """Those that are online and claim jobs, or would if their disk had room."""
         query = select(Worker).where(*takes_jobs())
         return self.session.scalars(query).all()
+
+
+def find_placements(connection: Connection, project_id: str, job_id: str) -> Sequence[Placement]:
+    """What all registered workers are to a job; none if the project has no such job."""
+    query = select(placements(taking_jobs=False)).where(Job.project_id == project_id, Job.id == job_id)
+    return read_placements(connection.scalar(query))
+
+
+def placements(*, taking_jobs: bool) -> ColumnElement[Any]:
+    """What the registered workers are to the job of the query, for `read_placements`: all of them, or those alone that
+    take jobs."""
+    allowed = select(Project.allowed_labels).where(Project.id == Job.project_id).correlate_except(Project)
+    each = func.jsonb_build_array(
+        Worker.id, Worker.disk_full, allowed.scalar_subquery(), *conditions(registered()).values()
+    )
+    query = select(func.jsonb_agg(each, type_=JSONB)).select_from(Worker).correlate(Job)
+    return query.where(*(takes_jobs() if taking_jobs else ())).scalar_subquery()
+
+
+def read_placements(raw: Sequence[Any] | None) -> Sequence[Placement]:
+    names = condition_names()
+    return [
+        Placement(id, disk_full, allowed, [name for name, holds in zip(names, holding, strict=True) if not holds])
+        for id, disk_full, allowed, *holding in raw or ()
+    ]
+
+
+@cache
+def condition_names() -> Sequence[str]:
+    return list(conditions(registered()))
+
+
+def is_machine_online(connection: Connection, fingerprint: str) -> bool:
+    """Whether a worker that takes jobs has this fingerprint."""
+    query = select(exists().where(*takes_jobs(), Worker.machine_fingerprint == fingerprint))
+    return bool(connection.scalar(query))
 
 
 def takes_jobs() -> tuple[ColumnElement[bool], ...]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from app.db.tables import Job
 from app.domain.machine import Machine
 from app.errors import JobNotFound
-from app.workers.reasons import Reason, describe_shortage, explain
-from app.workers.repository import ShownWorker, WorkerRepository
+from app.workers.reasons import Reason, explain
+from app.workers.repository import ShownWorker, WorkerRepository, find_placements, is_machine_online
 
 UNSEEN_SECONDS = 24 * 3600.0
 """A worker silent for so long is listed no more."""
@@ -16,6 +16,7 @@ UNSEEN_SECONDS = 24 * 3600.0
 
 class WorkerService:
     def __init__(self, session: Session) -> None:
+        self.session = session
         self.workers = WorkerRepository(session)
 
     def register(
@@ -50,24 +51,22 @@ class WorkerService:
     def all(self) -> Sequence[ShownWorker]:
         return self.workers.all()
 
-    def shortage(self, job: Job) -> str | None:
-        """What keeps every worker from a job, in a few words; None where one that takes jobs fits."""
-        return describe_shortage(job, self.workers.placements(job, taking_jobs=True))
-
     def explain(self, project_id: str, job_id: str) -> Mapping[str, Sequence[Reason]]:
         """Why each worker would not take up the job now, by its id; JobNotFound if the project has no such job."""
         found = self.workers.find_job(project_id, job_id)
         if found is None:
             raise JobNotFound(job_id)
-        placements = {each.worker_id: each for each in self.workers.placements(found[0], taking_jobs=False)}
+        found_placements = find_placements(self.session.connection(), project_id, job_id)
+        placements = {each.worker_id: each for each in found_placements}
         shown = {each.worker.id: each for each in self.all()}
         return {id: explain(found[0], shown[id], placements[id]) for id in shown.keys() & placements.keys()}
-
-    def has_machine(self, fingerprint: str) -> bool:
-        """Whether one that takes jobs has this fingerprint."""
-        return any(worker.machine_fingerprint == fingerprint for worker in self.workers.taking_jobs())
 
     def integrations(self) -> set[str] | None:
         """What those that take jobs serve; None where none is online, since one may come that serves anything."""
         workers = self.workers.taking_jobs()
         return {type for worker in workers for type in worker.integrations} if workers else None
+
+
+def has_machine(connection: Connection, fingerprint: str) -> bool:
+    """Whether a worker that takes jobs has this fingerprint."""
+    return is_machine_online(connection, fingerprint)

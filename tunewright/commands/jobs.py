@@ -100,6 +100,20 @@ def watch(id: Id) -> None:
 
 
 @app.command()
+def wait(
+    id: Id,
+    timeout: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Give up after so long.")] = None,
+) -> None:
+    """Wait quietly for a job's end. Exits with 1 unless it succeeds; a timeout leaves the job alone."""
+    with Client() as client:
+        try:
+            job = client.wait(id, timeout)
+        except TimeoutError as error:
+            raise TunewrightError(None, "timeout", str(error)) from error
+        tell_end(client, job)
+
+
+@app.command()
 def cancel(id: Id) -> None:
     """Cancel a job."""
     with Client() as client:
@@ -196,11 +210,14 @@ def watch_until_end(client: Client, id: str) -> None:
     except KeyboardInterrupt:
         notes.print(f"The job goes on. Watch it again: tunewright jobs watch {id}")
         raise typer.Exit(130) from None
+    tell_end(client, job)
+
+
+def tell_end(client: Client, job: Job) -> None:
     if job.state != "succeeded":
         reason = f" ({job.failure['reason']})" if job.failure else ""
-        raise TunewrightError(
-            None, f"job_{job.state}", f"Job {id} has {job.state}{reason}: {where_to_look(client, job)}"
-        )
+        said = f"Job {job.id} has {job.state}{reason}: {where_to_look(client, job)}"
+        raise TunewrightError(None, f"job_{job.state}", said)
     console.print(f"Download the result: tunewright jobs download {job.id}")
 
 

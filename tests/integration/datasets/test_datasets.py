@@ -15,6 +15,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetUse, DeadObject, Job
 from app.domain.identity import new_id
 from app.errors import DatasetNotFound
+from app.jobs.shown import find_shown
 
 Upload = Callable[..., httpx.Response]
 UNKNOWN = "file-" + "0" * 24
@@ -179,11 +180,16 @@ def test_whether_a_jobs_datasets_are_ready(
     project_id: str,
 ) -> None:
     job_id = add_job(upload().json()["id"])
-    with transaction(sessions) as session:
-        assert not DatasetService(session).uses_are_ready(project_id, job_id)
+
+    def is_inspected() -> bool:
+        with transaction(sessions) as session:
+            standing = find_shown(session.connection(), project_id, job_id).standing
+            assert standing
+            return standing.is_inspected
+
+    assert not is_inspected()
     inspect_all()
-    with transaction(sessions) as session:
-        assert DatasetService(session).uses_are_ready(project_id, job_id)
+    assert is_inspected()
 
 
 def test_another_projects_dataset_cannot_be_used(upload: Upload, sessions: Sessions) -> None:

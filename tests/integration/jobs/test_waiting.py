@@ -13,7 +13,8 @@ from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
 from app.domain.machine import Machine
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.queue import Claim
+from app.jobs.shown import find_shown
 from app.jobs.waiting import ordinal
 from app.projects.service import ProjectService
 from app.workers.service import WorkerService
@@ -189,8 +190,10 @@ def test_a_position_is_read_from_the_queues_index(sessions: Sessions, engine: En
     event.listen(engine, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
     with transaction(sessions) as session:
         urgent = sum(number % 3 > 0 for number in range(1, 201))
-        assert QueueRepository(session).position(mine) == 1 + urgent
-        [(query, values)] = [each for each in asked if "count(*)" in each[0]]
+        standing = find_shown(session.connection(), project_id, mine.id).standing
+        assert standing
+        assert standing.position == 1 + urgent
+        [(query, values)] = asked
         plan = session.connection().exec_driver_sql(f"EXPLAIN {query}", values).scalars().all()
     assert "ix_jobs_queue" in "\n".join(plan)
 

@@ -1,0 +1,172 @@
+"""Reading jobs, which is what most requests do: a list, one job, and one job once it has changed."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+from sqlalchemy import Connection
+
+from app.domain.job import FINAL, JobState
+from app.errors import BadCursor, JobNotFound
+from app.jobs.repository import JobFilter
+from app.jobs.schemas import JobOut
+from app.jobs.shown import find_shown, list_shown
+from app.jobs.waiting import waiting
+from app.jobs.waits import JobWaits
+from app.web.auth import CallerDep
+from app.web.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional, is_known, tag_of
+from app.web.dependencies import PageDep, reads_of
+from app.web.errors import TooManyWaiting
+from app.web.page import Page, page_of
+from app.web.parameters import ANY_KEY, states_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+METADATA = re.compile(r"metadata\[(.{1,64})\]")
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+
+
+def _written_out(value: object) -> object:
+    """Not a bare number, which pydantic would take for seconds since 1970, nor a time of nobody's clock."""
+    if isinstance(value, str) and not INSTANT.fullmatch(value):
+        raise PydanticCustomError(
+            "not_rfc_3339", "Write the instant by RFC 3339, with its offset: 2026-01-05T10:12:13Z."
+        )
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_written_out)]
+MetadataQuery = Annotated[
+    str | None,
+    Query(
+        alias=f"metadata{ANY_KEY}",
+        description="Only jobs whose metadata has this value under the key; may be repeated with other keys.",
+    ),
+]
+
+
+async def get_filter(
+    request: Request,
+    states: Annotated[tuple[JobState, ...], Depends(states_of(JobState, "jobs"))],
+    model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,
+    created_after: Annotated[Instant | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
+    created_before: Annotated[Instant | None, Query(description="Only jobs posted earlier.")] = None,
+    metadata: MetadataQuery = None,
+) -> JobFilter:
+    return JobFilter(states, model, created_after, created_before, metadata_of(request))
+
+
+def metadata_of(request: Request) -> dict[str, str]:
+    pairs = [(METADATA.fullmatch(name), value) for name, value in request.query_params.multi_items()]
+    return {match[1]: value for match, value in pairs if match}
+
+
+@router.get(
+    "",
+    summary="List jobs",
+    response_model=Page[JobOut],
+    openapi_extra=IF_NONE_MATCH,
+    responses=problems(BadCursor) | NOT_MODIFIED,
+)
+def list_jobs(
+    request: Request,
+    caller: CallerDep,
+    page: PageDep,
+    wanted: Annotated[JobFilter, Depends(get_filter)],
+) -> Response:
+    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`."""
+    asked = caller.project_id, wanted, page.limit, page.after
+    found = reads_of(request).ask(lambda connection: list_shown(connection, *asked))
+    jobs = {each.job.id: JobOut.of(each.job, each.details) for each in found}
+    listed = page_of([each.job for each in found], page.limit, lambda job: jobs[job.id])
+    return conditional(request, listed.model_dump_json().encode())
+
+
+class SeenJob(NamedTuple):
+    """A job as one answer shows it."""
+
+    body: bytes
+    tag: str
+    version: str
+    state: str
+
+    @property
+    def is_queued(self) -> bool:
+        return self.state == JobState.queued
+
+
+@router.get(
+    "/{id}",
+    summary="Look at a job",
+    response_model=JobOut,
+    openapi_extra=IF_NONE_MATCH,
+    responses=problems(JobNotFound, TooManyWaiting) | NOT_MODIFIED,
+)
+@router.head("/{id}", include_in_schema=False)
+async def get_job(
+    request: Request,
+    id: str,
+    caller: CallerDep,
+    wait: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=60,
+            description="Answer only once the job differs from the answer that `If-None-Match` names, or from what it "
+            "is now; at the latest after so many seconds.",
+        ),
+    ] = None,
+) -> Response:
+    """State, phase, progress, latest metrics, estimated finish, the spec, what was decided of it, and why it failed.
+
+    To follow a job, send the `ETag` of the last answer as `If-None-Match`, with `wait=30`: the answer comes as soon as
+    anything has changed, else 304 when the time is up. Without `If-None-Match`, a final job is answered at once."""
+
+    reads = reads_of(request)
+
+    async def look() -> SeenJob:
+        return await run_in_threadpool(reads.ask, lambda connection: see(connection, caller.project_id, id))
+
+    seen = await look()
+    if wait is not None:
+        seen = await _changed(request, caller.project_id, id, seen, look, wait)
+    return conditional(request, seen.body, seen.tag)
+
+
+def see(connection: Connection, project_id: str, id: str) -> SeenJob:
+    shown = find_shown(connection, project_id, id)
+    waits_for = waiting(connection, shown.job, shown.standing) if shown.standing else None
+    body = JobOut.of(shown.job, shown.details, waits_for).model_dump_json().encode()
+    return SeenJob(body, tag_of(body), shown.version, shown.job.state)
+
+
+async def _changed(
+    request: Request, project_id: str, id: str, seen: SeenJob, look: Callable[[], Awaitable[SeenJob]], seconds: int
+) -> SeenJob:
+    has_tag = "if-none-match" in request.headers
+    if not has_tag and JobState(seen.state) in FINAL:
+        return seen
+    first = seen.tag
+    waits: JobWaits = request.app.state.job_waits
+    return await waits.until_changed(
+        project_id,
+        id,
+        seen,
+        look,
+        is_same=lambda now: is_known(request, now.tag) if has_tag else now.tag == first,
+        seconds=seconds,
+        gone=lambda: _until_gone(request),
+    )
+
+
+async def _until_gone(request: Request) -> None:
+    """Until the client has closed the connection."""
+    message: Any = {}
+    while message.get("type") != "http.disconnect":
+        message = await request.receive()

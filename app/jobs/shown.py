@@ -1,0 +1,172 @@
+"""Jobs with all that is shown of them, each answer read in one statement.
+
+The statements are built once: to build one of this size takes longer than to run it.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple, cast
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Label,
+    Row,
+    Select,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+from sqlalchemy.orm import aliased
+
+from app.db.tables import Adapter, Attempt, Job, Project
+from app.domain.dataset import DatasetState
+from app.domain.identity import is_id
+from app.domain.job import JobState
+from app.domain.page import Cursor
+from app.errors import JobNotFound
+from app.jobs.queue import full_projects, uses_dataset_in, uses_unusable_dataset
+from app.jobs.repository import JobDetails, JobFilter
+from app.workers.repository import Placement, placements, read_placements
+
+VERSION: Final[Label[str]] = literal_column("jobs.xmin::text").label("version")
+QUEUED: ColumnElement[str] = literal_column("'queued'")
+"""A word of the statement and no parameter, so that the planner knows that the queue's own index will do."""
+
+
+class Standing(NamedTuple):
+    """Where a queued job stands. `position` counts from 1, over all projects, in the order of the claim."""
+
+    position: int
+    is_inspected: bool
+    """Every dataset that it uses has passed its inspection, or failed it by few enough bad rows."""
+    reached_limit: int | None
+    """The limit of running jobs that keeps the project from another one; None if it may run more."""
+    placements: Sequence[Placement]
+    """What the workers that take jobs are to it."""
+
+
+class ShownJob(NamedTuple):
+    job: Job
+    """A row with a job's attributes."""
+    version: str
+    """Another one after every write of the job's row."""
+    details: JobDetails
+    standing: Standing | None
+    """None where it was not asked for, and of a job that is not queued."""
+
+
+def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
+    """JobNotFound if the project has no such job."""
+    rows = connection.execute(one_job(), {"project_id": project_id, "id": id}) if is_id(id, "ftjob") else None
+    row = rows.one_or_none() if rows else None
+    if row is None:
+        raise JobNotFound(id)
+    standing = None
+    if row.state == JobState.queued:
+        standing = Standing(row.position, row.is_inspected, row.reached_limit, read_placements(row.placements))
+    return shown(row, standing)
+
+
+def list_shown(
+    connection: Connection, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None
+) -> Sequence[ShownJob]:
+    """One more than `limit`, newest first."""
+    given = page_parameters(wanted, after)
+    statement = page_of_jobs(frozenset(given), wanted.without_metadata)
+    rows = connection.execute(statement, given | {"project_id": project_id, "limit": limit + 1})
+    return [shown(row) for row in rows]
+
+
+def page_parameters(wanted: JobFilter, after: Cursor | None) -> dict[str, Any]:
+    return wanted.given() | ({"after_at": after.created_at, "after_id": after.id} if after else {})
+
+
+def find_versions(connection: Connection, project_id: str, ids: Sequence[str]) -> dict[str, str]:
+    """The `version` of each job that is there, by id."""
+    rows = connection.execute(versions(), {"project_id": project_id, "ids": list(ids)})
+    return {row.id: row.version for row in rows}
+
+
+def shown(row: Row[Any], standing: Standing | None = None) -> ShownJob:
+    return ShownJob(cast(Job, row), row.version, JobDetails(row.adapter_id, row.decided or ()), standing)
+
+
+@cache
+def job_columns() -> tuple[ColumnElement[Any], ...]:
+    """A job's own, and what is shown of every job beside it; `from_jobs` has the tables."""
+    own = [
+        getattr(Job, each.key).label(each.key)
+        for each in Job.__mapper__.column_attrs
+        if not each.deferred and each.key != "claim_token"
+    ]
+    numbered = func.jsonb_build_object("attempt", Attempt.number).op("||")(Attempt.resolved)
+    decided = (
+        select(func.jsonb_agg(aggregate_order_by(numbered, Attempt.number), type_=JSONB))
+        .where(Attempt.project_id == Job.project_id, Attempt.job_id == Job.id, Attempt.resolved.is_not(None))
+        .scalar_subquery()
+    )
+    decided_if_tried = case((Job.attempt > 0, decided)).label("decided")
+    return (*own, VERSION, Adapter.id.label("adapter_id"), decided_if_tried)
+
+
+def from_jobs(*columns: ColumnElement[Any]) -> Select[Any]:
+    adapter = (Adapter.project_id == Job.project_id) & (Adapter.job_id == Job.id)
+    return (
+        select(*job_columns(), *columns)
+        .outerjoin_from(Job, Adapter, adapter)
+        .where(Job.project_id == bindparam("project_id"))
+    )
+
+
+@cache
+def one_job() -> Select[Any]:
+    return from_jobs(*standing_columns()).where(Job.id == bindparam("id"))
+
+
+@cache
+def versions() -> Select[Any]:
+    named = Job.id == func.any(bindparam("ids"))
+    columns: tuple[ColumnElement[Any], ...] = (Job.id.label("id"), VERSION)
+    return select(*columns).where(Job.project_id == bindparam("project_id"), named)
+
+
+@cache
+def standing_columns() -> tuple[ColumnElement[Any], ...]:
+    """Asked for where the job is queued alone: a CASE leaves the rest undone."""
+    ahead = aliased(Job)
+    older = tuple_(ahead.created_at, ahead.id) < tuple_(Job.created_at, Job.id)
+    # The second condition says nothing new; it is what the index can look up.
+    before = (ahead.state == QUEUED, ahead.priority >= Job.priority, or_(ahead.priority > Job.priority, older))
+    position = select(func.count() + 1).select_from(ahead).where(*before).correlate(Job).scalar_subquery()
+    is_inspected = ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting) & ~uses_unusable_dataset()
+    limits = select(Project.max_running_jobs).where(Project.id == Job.project_id, Project.id.in_(full_projects()))
+    asked = {
+        "position": position,
+        "is_inspected": is_inspected,
+        "reached_limit": limits.scalar_subquery(),
+        "placements": placements(taking_jobs=True),
+    }
+    return tuple(case((Job.state == QUEUED, told)).label(name) for name, told in asked.items())
+
+
+@cache
+def page_of_jobs(given: frozenset[str], without_metadata: bool, *columns: ColumnElement[Any]) -> Select[Any]:
+    """By the names of what is given, as `JobFilter.given` has them."""
+    conditions = {
+        "states": Job.state == func.any(bindparam("states")),
+        "base_model": Job.base_model == bindparam("base_model"),
+        "created_after": Job.created_at > bindparam("created_after"),
+        "created_before": Job.created_at < bindparam("created_before"),
+        "metadata": Job.metadata_.contains(bindparam("metadata", type_=JSONB())),
+        "after_id": tuple_(Job.created_at, Job.id) < tuple_(bindparam("after_at"), bindparam("after_id")),
+    }
+    query = from_jobs(*columns).where(*(conditions[name] for name in sorted(given & conditions.keys())))
+    if without_metadata:
+        query = query.where(Job.metadata_ == literal_column("'{}'::jsonb"))
+    return query.order_by(Job.created_at.desc(), Job.id.desc()).limit(bindparam("limit"))

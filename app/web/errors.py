@@ -1,0 +1,9 @@
+"""What can be wrong with how a request asks to be answered."""
+
+from app.errors import TunewrightError
+
+
+class TooManyWaiting(TunewrightError):
+    """As many requests wait for a change as one server lets; ask again without `wait`, or in a few seconds."""
+
+    status, code = 503, "too_many_waiting"

@@ -1,0 +1,89 @@
+"""The jobs that the API is asked for: posted over HTTP, half of them then written as a worker would have them run."""
+
+from typing import Any, NamedTuple
+
+import httpx
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from app.db.session import open_sessions, transaction
+from app.db.tables import BaseModel, Dataset
+from app.domain.identity import new_id
+
+MODEL = "gemma-3-270m"
+OF_EACH = 25
+MODULES = [f"model.layers.{layer}.{part}" for layer in range(18) for part in (
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+    "mlp.down_proj")]  # fmt: skip
+RUN = """
+UPDATE jobs SET state = 'running', phase = 'training', attempt = 1, worker_id = 'bench-1', claim_token = 'x',
+    lease_until = now() + interval '1 day', step = 120, total_steps = 400, started_at = now(),
+    estimated_finish_at = now() + interval '1 hour',
+    last_metrics = '{"loss": 1.8731, "grad_norm": 0.8125, "learning_rate": 0.00019, "tokens_per_second": 1204.5,
+        "num_tokens": 96310, "epoch": 0.6, "memory_bytes": 1204224000}'
+WHERE id = ANY(:ids)
+"""
+ATTEMPT = """
+INSERT INTO attempts (project_id, job_id, number, worker_id, start_step)
+SELECT project_id, id, 1, 'bench-1', 0 FROM jobs WHERE id = ANY(:ids)
+"""
+WORKER = """
+INSERT INTO workers (id, device, memory_gb, queues, online_until)
+VALUES ('bench-1', 'cpu', 16, '{training,light}', now() + interval '1 day')
+"""
+
+
+class Jobs(NamedTuple):
+    queued: list[str]
+    running: list[str]
+    answers: dict[str, httpx.Response]
+    spec: dict[str, Any]
+
+
+def make_jobs(engine: Engine, project_id: str, client: httpx.Client) -> Jobs:
+    with transaction(open_sessions(engine)) as session:
+        spec = _spec(session, project_id)
+        session.execute(text(WORKER))
+    ids = [_post(client, spec) for _ in range(2 * OF_EACH)]
+    running, queued = ids[::2], ids[1::2]
+    with transaction(open_sessions(engine)) as session:
+        session.execute(text(RUN), {"ids": running})
+        session.execute(text(ATTEMPT), {"ids": running})
+        session.execute(text("CREATE TABLE kept_jobs AS SELECT id FROM jobs"))
+        session.execute(text("DELETE FROM outbox"))
+    answers = {id: client.get(f"/jobs/{id}").raise_for_status() for id in ids}
+    client.close()
+    return Jobs(queued, running, answers, spec)
+
+
+def remove_posted(engine: Engine) -> None:
+    """What a turn of creates has made, so that the next one begins with as few."""
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM jobs WHERE id NOT IN (SELECT id FROM kept_jobs)"))
+        connection.execute(text("DELETE FROM outbox"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE jobs, job_events, dataset_uses, outbox"))
+
+
+def _post(client: httpx.Client, spec: dict[str, Any]) -> str:
+    return str(client.post("/jobs", json=spec).raise_for_status().json()["id"])
+
+
+def _spec(session: Session, project_id: str) -> dict[str, Any]:
+    id = new_id("file")
+    session.add(
+        BaseModel(
+            id=new_id("model"), name=MODEL, source="/nowhere", revision="1" * 64,
+            architecture="Gemma3ForCausalLM", num_parameters=268_098_176, max_seq_len=32768,
+            linear_modules=MODULES, config={},
+        )
+    )  # fmt: skip
+    session.add(
+        Dataset(
+            id=id, project_id=project_id, filename="rows.jsonl", state="ready", storage_key=f"{project_id}/{id}",
+            size=100_000, sha256="0" * 64, format="messages", num_examples=400,
+        )
+    )  # fmt: skip
+    training = {"epochs": 2, "batch_size": 8, "learning_rate": 0.001}
+    spec = {"base_model": MODEL, "dataset_id": id, "method": "qlora", "adapter": {"rank": 16, "alpha": 32}}
+    return spec | {"training": training, "suffix": "support", "metadata": {"team": "support"}}

@@ -1,0 +1,142 @@
+"""What polling costs, and what a client need not fetch again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, event, func, text, update
+
+from app.db.session import Sessions, transaction
+from app.db.tables import ApiKey
+from app.domain.machine import Machine
+from app.jobs.queue import Claim
+from app.main import create_app
+from app.settings import Settings
+from app.web import key_cache
+from app.workers.service import WorkerService
+
+Post = Callable[..., str]
+Take = Callable[..., Claim | None]
+PATHS = ("/jobs/{}", "/jobs", "/v1/fine_tuning/jobs/{}", "/v1/fine_tuning/jobs")
+
+
+@pytest.fixture
+def online(sessions: Sessions) -> None:
+    with transaction(sessions) as session:
+        machine = Machine("here-1", "cpu", 16.0)
+        WorkerService(session).register(machine, {}, ["training"], draining=False, disk_full=False, lease=60)
+
+
+@contextmanager
+def counted(api: TestClient) -> Iterator[dict[str, int]]:
+    """Statements of the app's two pools; whatever the second one does, it does in a transaction."""
+    app = api.app
+    assert isinstance(app, FastAPI)
+    engines = {"reads": app.state.reads._engine, "transactions": app.state.sessions.kw["bind"]}
+    counts = dict.fromkeys(engines, 0)
+
+    def count_for(name: str) -> Callable[..., None]:
+        def count(*_: object) -> None:
+            counts[name] += 1
+
+        return count
+
+    listeners = [(engine, count_for(name)) for name, engine in engines.items()]
+    for engine, listener in listeners:
+        event.listen(engine, "before_cursor_execute", listener)
+    try:
+        yield counts
+    finally:
+        for engine, listener in listeners:
+            event.remove(engine, "before_cursor_execute", listener)
+
+
+@pytest.mark.usefixtures("online")
+@pytest.mark.parametrize("path", PATHS)
+def test_a_poll_is_one_statement_and_no_transaction(
+    api: TestClient,
+    post: Post,
+    claim: Take,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    """With a key that was recognized a moment ago."""
+    monkeypatch.setattr(key_cache, "KEEP_SECONDS", 60)
+    with transaction(sessions) as session:
+        session.execute(update(ApiKey).values(last_used_at=func.now()))
+    running = post()
+    assert claim()
+    for id in (running, post()):
+        assert api.get(path.format(id)).status_code == 200
+        with counted(api) as counts:
+            assert api.get(path.format(id)).status_code == 200
+        assert counts == {"reads": 1, "transactions": 0}
+
+
+def test_reads_are_no_transactions(api: TestClient) -> None:
+    """In autocommit there is no BEGIN and no COMMIT to send."""
+    assert isinstance(api.app, FastAPI)
+    reads = api.app.state.reads
+    told = reads.ask(lambda connection: connection.connection.dbapi_connection.autocommit)
+    assert told is True
+    began = reads.ask(lambda connection: [connection.scalar(text("SELECT now()")) for _ in range(2)])
+    assert began[0] < began[1]
+
+
+def test_a_poll_survives_the_loss_of_every_connection(api: TestClient, post: Post, engine: Engine) -> None:
+    """PostgreSQL was started anew since the last one: nobody pings first, but a question is asked again."""
+    path = f"/jobs/{post()}"
+    assert api.get(path).status_code == 200
+    with engine.connect() as connection:
+        others = "pid <> pg_backend_pid() AND datname = current_database()"
+        assert connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).all()
+    assert api.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_answer_that_is_known_is_not_sent_again(api: TestClient, post: Post, path: str) -> None:
+    id = post()
+    path = path.format(id)
+    first = api.get(path)
+    tag = first.headers["etag"]
+    assert tag.startswith('"')
+    assert first.headers["cache-control"] == "private, no-cache"
+    for known in (tag, f'"other", {tag}', f"W/{tag}", "*"):
+        again = api.get(path, headers={"If-None-Match": known})
+        assert (again.status_code, again.content) == (304, b""), known
+        assert again.headers["etag"] == tag
+    for other in ('"other"', tag.strip('"')):
+        assert api.get(path, headers={"If-None-Match": other}).content == first.content
+    api.post(f"/jobs/{id}/cancel")
+    changed = api.get(path, headers={"If-None-Match": tag})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != tag
+
+
+@pytest.mark.usefixtures("online")
+def test_the_tag_covers_what_a_job_waits_for(api: TestClient, post: Post) -> None:
+    """Which changes without a write to the job."""
+    first, second = post(), post()
+    seen = api.get(f"/jobs/{second}")
+    assert seen.json()["queue_position"] == 2
+    api.post(f"/jobs/{first}/cancel")
+    moved = api.get(f"/jobs/{second}", headers={"If-None-Match": seen.headers["etag"]})
+    assert (moved.status_code, moved.json()["queue_position"]) == (200, 1)
+
+
+def test_head_tells_the_tag_alone(api: TestClient, post: Post) -> None:
+    path = f"/jobs/{post()}"
+    shown, told = api.get(path), api.head(path)
+    assert (told.status_code, told.content) == (200, b"")
+    assert told.headers["etag"] == shown.headers["etag"]
+    assert told.headers["content-length"] == str(len(shown.content))
+
+
+def test_tags_are_equal_on_every_server(api: TestClient, post: Post, settings: Settings) -> None:
+    """Behind a balancer the next poll may reach another process."""
+    path = f"/jobs/{post()}"
+    with TestClient(create_app(settings)) as other:
+        assert other.get(path, headers=api.headers).headers["etag"] == api.get(path).headers["etag"]

@@ -1,0 +1,248 @@
+"""`GET /jobs/{id}?wait=30`: long polling, on a real server."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.db.session import Sessions, transaction
+from app.jobs import waits
+from app.jobs.queue import Claim
+from app.settings import Settings
+from tunewright import Client
+from tunewright.command_line import app
+from tunewright.errors import TunewrightError
+from tunewright.transport import Transport
+
+ROOT = Path(__file__).parents[3]
+Post = Callable[..., str]
+Take = Callable[..., Claim | None]
+SOON = 5.0
+"""Seconds in which a change must arrive on a busy machine; on a quiet one it takes less than one."""
+
+
+@pytest.fixture
+def client(live_server: str, make_key: Callable[..., str], project_id: str) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {make_key()}"}
+    with httpx.Client(base_url=live_server, headers=headers, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def later(act: Callable[[], object], seconds: float = 0.3) -> threading.Thread:
+    def run() -> None:
+        time.sleep(seconds)
+        act()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def timed(client: httpx.Client, path: str, **headers: str) -> tuple[httpx.Response, float]:
+    began = time.monotonic()
+    answer = client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    return answer, time.monotonic() - began
+
+
+def test_a_change_ends_the_wait(client: httpx.Client, post: Post, claim: Take) -> None:
+    """With the tag of the last answer and without one."""
+    id = post()
+    tag = client.get(f"/jobs/{id}").headers["etag"]
+    changing = later(claim)
+    answer, seconds = timed(client, f"/jobs/{id}?wait=60", If_None_Match=tag)
+    changing.join()
+    assert (answer.status_code, answer.json()["state"]) == (200, "running")
+    assert 0.2 < seconds < SOON
+    changing = later(lambda: httpx.post(f"{client.base_url}/jobs/{id}/pause", headers=client.headers, trust_env=False))
+    answer, seconds = timed(client, f"/jobs/{id}?wait=60")
+    changing.join()
+    assert answer.json()["state"] == "pausing"
+    assert 0.2 < seconds < SOON
+
+
+def test_what_has_changed_already_is_told_at_once(client: httpx.Client, post: Post, claim: Take) -> None:
+    id = post()
+    tag = client.get(f"/jobs/{id}").headers["etag"]
+    claim()
+    answer, seconds = timed(client, f"/jobs/{id}?wait=60", If_None_Match=tag)
+    assert (answer.status_code, answer.json()["state"]) == (200, "running")
+    assert seconds < SOON
+
+
+def test_without_a_change_the_time_runs_out(client: httpx.Client, post: Post, claim: Take) -> None:
+    id = post()
+    claim()
+    tag = client.get(f"/jobs/{id}").headers["etag"]
+    answer, seconds = timed(client, f"/jobs/{id}?wait=1", If_None_Match=tag)
+    assert answer.status_code == 304
+    assert 1 <= seconds < 1 + SOON
+    answer, seconds = timed(client, f"/jobs/{id}?wait=1")
+    assert (answer.status_code, answer.headers["etag"]) == (200, tag)
+    assert seconds >= 1
+
+
+def test_a_final_job_is_not_waited_for(client: httpx.Client, post: Post) -> None:
+    """But one whose end is known already is, so that a loop that forgot to look does not run hot."""
+    id = post()
+    client.post(f"/jobs/{id}/cancel")
+    answer, seconds = timed(client, f"/jobs/{id}?wait=60")
+    assert (answer.json()["state"], answer.status_code) == ("cancelled", 200)
+    assert seconds < SOON
+    answer, seconds = timed(client, f"/jobs/{id}?wait=1", If_None_Match=answer.headers["etag"])
+    assert answer.status_code == 304
+    assert seconds >= 1
+
+
+def test_a_change_beside_the_row_ends_the_wait(
+    client: httpx.Client, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queued job moves up as another one goes."""
+    monkeypatch.setattr(waits, "QUEUE_SECONDS", 0.2)
+    first, second = post(), post()
+    url = f"{client.base_url}/jobs/{first}/cancel"
+    changing = later(lambda: httpx.post(url, headers=client.headers, trust_env=False))
+    answer, seconds = timed(client, f"/jobs/{second}?wait=60")
+    changing.join()
+    assert answer.json()["queue_position"] == 1
+    assert seconds < SOON
+
+
+def test_a_job_that_is_deleted_meanwhile_is_told(client: httpx.Client, sessions: Sessions, post: Post) -> None:
+    id = post()
+
+    def delete() -> None:
+        with transaction(sessions) as session:
+            session.execute(text("DELETE FROM jobs"))
+
+    changing = later(delete)
+    answer, seconds = timed(client, f"/jobs/{id}?wait=60")
+    changing.join()
+    assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
+    assert seconds < SOON
+
+
+def test_the_client_waits_for_the_end(
+    client: httpx.Client, post: Post, claim: Take, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of a change that is none yet, and asks no oftener than things change."""
+    id, url, key = post(), str(client.base_url), client.headers["Authorization"].removeprefix("Bearer ")
+    asked: list[Any] = []
+    send = Transport.send
+    monkeypatch.setattr(Transport, "send", lambda *told, **more: (asked.append(more), send(*told, **more))[1])
+
+    def end() -> None:
+        claim()
+        time.sleep(1)
+        with transaction(sessions) as session:
+            session.execute(text("UPDATE jobs SET state = 'cancelling'"))
+            session.execute(text("UPDATE jobs SET state = 'cancelled', finished_at = now(), lease_until = NULL"))
+
+    with Client(url, key) as ours:
+        with pytest.raises(TimeoutError, match="still queued after 1 seconds; it goes on"):
+            ours.wait(id, timeout=1)
+        assert len(asked) <= 2
+        changing = later(end)
+        assert ours.wait(id, timeout=60).state == "cancelled"
+        changing.join()
+    assert len(asked) <= 9
+    monkeypatch.setenv("TUNEWRIGHT_URL", url)
+    monkeypatch.setenv("TUNEWRIGHT_API_KEY", key)
+    with pytest.raises(TunewrightError, match="has cancelled"):
+        app(["jobs", "wait", id], standalone_mode=False)
+
+
+@pytest.mark.parametrize("seconds", ["0", "61", "x", "1.5"])
+def test_the_time_has_bounds(client: httpx.Client, post: Post, seconds: str) -> None:
+    assert client.get(f"/jobs/{post()}?wait={seconds}").status_code == 422
+
+
+def test_hundreds_wait_and_nobody_else_notices(
+    client: httpx.Client, post: Post, claim: Take, sessions: Sessions
+) -> None:
+    """They are five times as many as the server has threads, and twenty times its connections for reading."""
+    id, other = post(), post()
+    claim()
+    asyncio.run(_wait_by_hundreds(client, id, other, sessions))
+
+
+async def _wait_by_hundreds(client: httpx.Client, id: str, other: str, sessions: Sessions) -> None:
+    limits = httpx.Limits(max_connections=None)
+    asked: dict[str, Any] = {"base_url": client.base_url, "headers": client.headers, "trust_env": False}
+    async with httpx.AsyncClient(**asked, limits=limits, timeout=60) as many:
+        first = await many.get(f"/jobs/{id}")
+        tag = {"If-None-Match": first.headers["etag"]}
+        waiting = [asyncio.create_task(many.get(f"/jobs/{id}?wait=60", headers=tag)) for _ in range(200)]
+        await asyncio.sleep(1)
+        assert not any(task.done() for task in waiting)
+        began = time.monotonic()
+        for _ in range(20):
+            assert (await many.get(f"/jobs/{other}")).status_code == 200
+        assert time.monotonic() - began < 20 * 0.5
+        with transaction(sessions) as session:
+            session.execute(text("UPDATE jobs SET step = 7 WHERE id = :id"), {"id": id})
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 2 * SOON)
+        assert {(answer.status_code, answer.json()["step"]) for answer in answers} == {(200, 7)}
+
+
+def test_no_more_wait_than_may(client: httpx.Client, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that leaves makes room."""
+    monkeypatch.setattr(waits, "MOST_WAITING", 1)
+    path = f"/jobs/{post()}?wait="
+    with pytest.raises(httpx.ReadTimeout):
+        client.get(f"{path}60", timeout=0.5)
+    deadline = time.monotonic() + SOON
+    while (status := client.get(f"{path}1").status_code) != 200:
+        assert status == 503
+        assert time.monotonic() < deadline
+    with httpx.Client(base_url=client.base_url, headers=client.headers, trust_env=False) as other:
+        thread = threading.Thread(target=lambda: client.get(f"{path}2"))
+        thread.start()
+        time.sleep(0.5)
+        refused = other.get(f"{path}60")
+        thread.join()
+    assert (refused.status_code, refused.json()["code"]) == (503, "too_many_waiting")
+    assert refused.headers["retry-after"] == "5"
+
+
+def test_a_server_that_stops_lets_everyone_go(
+    settings: Settings, make_key: Callable[..., str], post: Post, claim: Take
+) -> None:
+    """uvicorn itself, as the container runs it: it would wait for them, and then cut them off."""
+    id = post()
+    claim()
+    settings.data_dir.mkdir(exist_ok=True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        port, fd = listener.getsockname()[1], listener.fileno()
+        env = os.environ | {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
+        env |= {"TUNEWRIGHT_DATA_DIR": str(settings.data_dir)}
+        options = ["--fd", str(fd), "--timeout-graceful-shutdown", "20", "--log-level", "warning"]
+        command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_server", *options]
+        server = subprocess.Popen(command, cwd=ROOT, env=env, pass_fds=[fd])
+        try:
+            headers = {"Authorization": f"Bearer {make_key()}"}
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60, trust_env=False
+            ) as http:
+                tag = http.get(f"/jobs/{id}").headers["etag"]
+                stopping = later(lambda: server.send_signal(signal.SIGTERM), 0.5)
+                answer, seconds = timed(http, f"/jobs/{id}?wait=60", If_None_Match=tag)
+                stopping.join()
+            assert answer.status_code == 304
+            assert 0.4 < seconds < 0.5 + SOON
+            server.wait(timeout=SOON)
+        finally:
+            server.kill()
+            server.wait()
