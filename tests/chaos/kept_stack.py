@@ -82,7 +82,7 @@ class KeptStack:
             "FAILPOINT_ONCE": str(self.fired_folder),
         }
         fd = self._listener.fileno()
-        self._keep("api", python("app.embedded.api", str(fd)), prey, (fd,))
+        self._keep("api", python("app.embedded.api", str(fd), str(self.folder / "logs" / "api.log")), prey, (fd,))
         self._keep("dispatcher", python("app.dispatcher"), prey)
         for queue in ("training", "light"):
             self._keep(queue, [*worker(queue, prey).command], prey)

@@ -99,7 +99,8 @@ class Stack:
         self.listener = listen("127.0.0.1", 0)
         self.url = local_url("127.0.0.1", self.listener)
         fd = self.listener.fileno()
-        self._add(ChildSpec("api", python("app.embedded.api", str(fd)), stage=3, env=self.environment(), fds=[fd]))
+        command = python("app.embedded.api", str(fd), str(self.data / "logs" / "api.log"))
+        self._add(ChildSpec("api", command, stage=3, env=self.environment(), fds=[fd]))
         for number in (1, 2):
             command = python("tests.chaos.entry", "app.dispatcher")
             self._add(ChildSpec(f"dispatcher-{number}", command, stage=2, env=self.environment()))
