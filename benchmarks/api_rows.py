@@ -73,7 +73,7 @@ def _spec(session: Session, project_id: str) -> dict[str, Any]:
     id = new_id("file")
     session.add(
         BaseModel(
-            id=new_id("model"), name=MODEL, source="/nowhere", revision="1" * 64,
+            id=new_id("model"), name=MODEL, state="ready", source="/nowhere", revision="1" * 64,
             architecture="Gemma3ForCausalLM", num_parameters=268_098_176, max_seq_len=32768,
             linear_modules=MODULES, config={},
         )
