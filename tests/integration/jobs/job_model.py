@@ -195,7 +195,7 @@ class ModelJob:
 
     def plan(self, start_step: int) -> None:
         self.step = self.start_step = start_step
-        if self.attempt > 1:
+        if self.attempt > 1 or start_step > 0:  # a retry may go on from an earlier job's checkpoint
             self.history.append("job_resumed")
 
     def record(self, step: int, value: int) -> None:
