@@ -39,9 +39,13 @@ SETTINGS = {
 FOREIGN = {"PGPASSWORD", "PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 """Variables that libpq, the shell and Python read."""
 POSTGRES_IMAGE = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
+STORE = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 HUB = {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "NO_PROXY"}
 """Passed on from the host to whoever fetches models."""
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+TWO_MACHINES = (ROOT / "docs/two-machines.md").read_text()
 
 
 def filled(text: str) -> str:
@@ -170,7 +174,7 @@ def test_server_image_gets_no_torch() -> None:
 
 def test_environment_names_are_settings() -> None:
     for name, service in SERVICES.items():
-        known = SETTINGS.keys() | FOREIGN | HUB if name in OURS else POSTGRES_IMAGE
+        known = SETTINGS.keys() | FOREIGN | STORE | HUB if name in OURS else POSTGRES_IMAGE
         assert service.get("environment", {}).keys() <= known, name
     for dockerfile in DOCKERFILES:
         for line in arguments(dockerfile, "ENV"):
@@ -315,8 +319,8 @@ def test_images_are_pinned() -> None:
 
 
 def documented() -> list[list[str]]:
-    """The words behind `docker compose run --rm SERVICE` in the guide."""
-    lines = (ROOT / "docs/deploy.md").read_text().splitlines()
+    """The words behind `docker compose run --rm SERVICE` in the guides."""
+    lines = (ROOT / "docs/deploy.md").read_text().splitlines() + TWO_MACHINES.splitlines()
     prefix = "docker compose run --rm "
     return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
 
@@ -342,3 +346,28 @@ def test_guide_names_every_volume() -> None:
     for name in COMPOSE["volumes"]:
         assert f"| `{name}` |" in guide
     assert PurePosixPath("/models").as_posix() in guide
+
+
+def test_settings_of_two_machines_reach_the_containers() -> None:
+    """Every line of the guide's .env is read by docker-compose.yml or by the guide's own override."""
+    (lines,) = re.findall(r"```sh\n(POSTGRES_PASSWORD=.*?)```", TWO_MACHINES, re.S)
+    overrides = "".join(re.findall(r"```yaml\n(.*?)```", TWO_MACHINES, re.S))
+    read = {match[1] for match in re.finditer(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text() + overrides)}
+    passed_on = {name for service in OURS.values() for name, value in service["environment"].items() if value is None}
+    written = {line.partition("=")[0] for line in lines.splitlines()}
+    assert written <= read | passed_on
+    assert {"DATABASE_URL", "REDIS_URL", "STORAGE_URL", "HF_TOKEN"} <= written
+
+
+def test_overrides_of_two_machines_fit_the_services() -> None:
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", TWO_MACHINES, re.S)]
+    first, second = (block["services"] for block in blocks)
+    assert OURS.keys() <= first.keys() <= SERVICES.keys()
+    assert second.keys() == {"worker"}
+    for name in ("postgres", "valkey"):
+        command = first[name]["command"]
+        assert command[0] == SERVICES[name].get("command", ["postgres"])[0]
+        assert any(word.endswith("/tls/server.crt") for word in command)
+        assert first[name]["ports"][0].startswith("${PRIVATE_ADDRESS:?"), "open to the private network alone"
+    for name in OURS:
+        assert first[name]["volumes"] == ["./tls/ca.crt:/tls/ca.crt:ro"]
