@@ -208,6 +208,7 @@ class Attempt:
             resolved=inputs.resolved,
             attempt=self.claim.attempt,
             base_model=inputs.model.name,
+            base_model_hub=inputs.model.hub,
             base_model_revision=inputs.model.revision,
             base_model_license=inputs.model.license,
             base_model_path=self.fetching.model(inputs.model),

@@ -58,6 +58,11 @@ class BaseModel(Base):
         Index("ix_base_models_waiting", "created_at", postgresql_where=text("state IN ('pending', 'fetching')")),
     )
 
+    @property
+    def hub(self) -> str | None:
+        """Its id on the hub, if it came from there; `revision` is the commit then."""
+        return None if self.source.startswith("/") else self.source
+
 
 class ModelPermission(Base):
     """A project that may use a model which is not for all projects."""

@@ -116,12 +116,12 @@ class ModelSummary(BaseModel):
 
     @classmethod
     def fields(cls, model: tables.BaseModel, projects: Sequence[str] | None, *, for_admin: bool) -> dict[str, Any]:
-        ready, local = model.state == ModelState.ready, model.source.startswith("/")
+        ready = model.state == ModelState.ready
         return {
             "name": model.name,
             "state": model.state,
-            "hub": None if local else model.source,
-            "path": model.source if local and for_admin else None,
+            "hub": model.hub,
+            "path": model.source if model.hub is None and for_admin else None,
             "revision": model.revision,
             "num_bytes_done": model.num_bytes_done,
             "num_bytes": model.num_bytes,

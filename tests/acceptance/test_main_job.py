@@ -75,6 +75,7 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     assert kinds[:2] == ["job_created", "job_claimed"]
     assert {"dataset_prepared", "model_loaded", "checkpoint_saved", "evaluated"} <= set(kinds)
     assert kinds[-1] == "job_succeeded"
+    assert [line for line in client.logs(done.id).splitlines() if "Warning" in line] == []
 
     assert done.adapter_id
     folder = client.download_adapter(done.adapter_id, tmp_path / "adapter")

@@ -29,13 +29,14 @@ class AdapterFile:
 
     @classmethod
     def of(cls, model: Model, request: Request) -> "AdapterFile | None":
-        """None where there is no adapter. The base goes by its registry name: a path would mean nothing on another
-        machine."""
+        """None where there is no adapter. The base goes by its name on the hub, or else in the registry: a path would
+        mean nothing on another machine."""
         if model.peft is None:
             return None
         assert request.spec.adapter is not None
         config, saved = copy.deepcopy(model.peft.peft_config["default"]), request.spec.adapter.as_saved()
-        config.base_model_name_or_path, config.revision = request.base_model, request.base_model_revision
+        config.base_model_name_or_path = request.base_model_hub or request.base_model
+        config.revision = request.base_model_revision
         config.inference_mode = True
         config.r, config.lora_alpha, config.use_rslora = saved.rank, saved.lora_alpha, saved.use_rslora
         if isinstance(config.target_modules, set):

@@ -62,8 +62,11 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed:
     config._register_custom_module({nn.Linear: DoraLinear if adapter.use_dora else AdaptedLinear})
     torch.manual_seed(seed)
     try:
-        with warnings.catch_warnings():  # of a tied head's adapter, which nothing here merges
+        with warnings.catch_warnings():
+            # Of a tied head's adapter, which nothing here merges.
             warnings.filterwarnings("ignore", ".*tie_word_embeddings", UserWarning)
+            # PEFT reads a property of transformers by its former name, and does so whatever it is given.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             peft_model = get_peft_model(model, config)
     except ValueError as error:
         raise TrainingFailed(FailureReason.model_unusable, f"The adapter does not fit the model: {error}") from error

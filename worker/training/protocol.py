@@ -42,8 +42,11 @@ class Request(Line):
     """What an earlier attempt decided for `auto` settings; null lets this one decide."""
     attempt: int
     base_model: str
-    """The registry's name, which goes into the adapter."""
+    """The registry's name."""
+    base_model_hub: str | None = None
+    """Its id on the hub, if it came from there."""
     base_model_revision: str | None
+    """Commit on the hub, or digest of the folder's files."""
     base_model_license: str | None = None
     """Id of the licence that the weights come under, for the model card; null where the model does not tell it."""
     base_model_path: Path

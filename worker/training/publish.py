@@ -21,6 +21,7 @@ from worker.training.manifest import digests, sync_folder
 from worker.training.model import Model
 from worker.training.plan import DTYPES
 from worker.training.protocol import Request
+from worker.training.usage import usage
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,11 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
     request, position = outcome.request, outcome.position
     manifest = {
         "manifest_version": 1,
-        "base_model": {"name": request.base_model, "revision": request.base_model_revision},
+        "base_model": {
+            "name": request.base_model,
+            "hub": request.base_model_hub,
+            "revision": request.base_model_revision,
+        },
         "dataset_sha256": request.dataset_sha256,
         "validation_sha256": request.validation_sha256,
         "spec": (request.spec_as_sent or request.spec).model_dump(mode="json"),
@@ -132,7 +137,7 @@ def _write_card(outcome: Outcome, folder: Path) -> None:
     method = request.spec.method
     tags = ["tunewright", request.spec.objective, *dict.fromkeys([method, "lora" if method == "qlora" else method])]
     front = [
-        f"base_model: {json.dumps(request.base_model)}",
+        f"base_model: {json.dumps(request.base_model_hub or request.base_model)}",
         f"library_name: {'transformers' if method == 'full' else 'peft'}",
         "pipeline_tag: text-generation",
         "tags:",
@@ -141,7 +146,21 @@ def _write_card(outcome: Outcome, folder: Path) -> None:
     title = " ".join((request.spec.name or request.spec.suffix or f"Fine-tuned {request.base_model}").split())
     table = [f"| {name} | {value} |" for name, value in _card_rows(outcome)]
     about = "Trained with Tunewright. `manifest.json` has every setting and digest."
-    lines = ["---", *front, "---", "", f"# {title}", "", about, "", "| | |", "| --- | --- |", *table, ""]
+    lines = [
+        "---",
+        *front,
+        "---",
+        "",
+        f"# {title}",
+        "",
+        about,
+        "",
+        "| | |",
+        "| --- | --- |",
+        *table,
+        "",
+        *usage(request),
+    ]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -150,7 +169,10 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     adapter, validation = request.spec.adapter, outcome.validation
     revision = f" ({request.base_model_revision})" if request.base_model_revision else ""
     licence = request.base_model_license or "not told by the model; see where it came from"
-    rows = [("Base model", request.base_model + revision), ("License of the base model", licence)]
+    rows = [("Base model", (request.base_model_hub or request.base_model) + revision)]
+    if request.base_model_hub:
+        rows.append(("Its name in Tunewright", request.base_model))
+    rows.append(("License of the base model", licence))
     rows.append(("Method", request.spec.method))
     if request.spec.dpo:
         rows.append(("Objective", f"dpo, beta {request.spec.dpo.beta:g}"))

@@ -45,14 +45,14 @@ def test_a_fetch_that_takes_a_while_is_told(
 ) -> None:
     """On a machine that has never seen the model's folder."""
     shutil.rmtree(tmp_path / "tiny")
-    set_models(sessions, license="gemma")
+    set_models(sessions, license="gemma", source="org/name")
     monkeypatch.setattr(Storage, "links", lambda *_: False)
     monkeypatch.setattr(fetching, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(fetching, "TOLD_EVERY_SECONDS", 0.0)
     request = begun.prepare()
     assert request.base_model_path.is_relative_to(settings.cache_dir)
     assert (request.base_model_path / "model.safetensors").exists()
-    assert request.base_model_license == "gemma"
+    assert (request.base_model_license, request.base_model_hub) == ("gemma", "org/name")
     events = api.get(f"/jobs/{begun.claim.job_id}/events").json()["items"]
     told = [event["data"] for event in events if event["type"] == "model_fetched"]
     assert told[-1]["num_bytes"] == told[-1]["total_bytes"] > told[0]["num_bytes"]
@@ -64,7 +64,8 @@ def test_a_model_that_is_on_its_way_is_waited_for(begun: Attempt, sessions: Sess
     arrival = threading.Timer(0.3, set_models, (sessions,), {"state": "ready"})
     arrival.start()
     before = time.monotonic()
-    assert begun.prepare().base_model == "tiny"
+    request = begun.prepare()
+    assert (request.base_model, request.base_model_hub) == ("tiny", None)
     assert time.monotonic() - before > 0.25
     arrival.join()
 

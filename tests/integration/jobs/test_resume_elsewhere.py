@@ -18,7 +18,6 @@ from worker.training.failure import TrainingFailed
 from worker.training.protocol import Failed, Finished, Planned, Stopped
 from worker.training.recipe import train
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 Hold = Callable[..., Attempt]
 TRAINING = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.01}
 

@@ -114,7 +114,6 @@ def test_an_adapter_that_is_not_there(
     assert "/init_from" in problem_codes(api.post("/jobs", json=nonsense))
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_a_job_goes_on_from_another_jobs_adapter(
     trainable: str, api: TestClient, make_spec: Spec, hold: Callable[[], Attempt]
 ) -> None:

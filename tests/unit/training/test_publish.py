@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,12 +17,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from app.models.folder import digest_folder
+from tests.fixtures.hub import OLDER, serving_hub
 from tests.fixtures.tiny_models import build_tiny_model
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.reference import dequantized_model
 from worker.training.protocol import Finished, Request
 from worker.training.quantization import quantize_linears
 from worker.training.recipe import prepare
+from worker.training.usage import PLACE
 
 IDS = torch.arange(3, 40)[None]
 
@@ -31,8 +36,7 @@ def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, t
 
     def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, Request]:
         channel = Recorder()
-        named = ("base_model_path", "base_model_license", "dataset_path", "spec_as_sent")
-        files = {name: changes.pop(name) for name in named if name in changes}
+        files = {name: changes.pop(name) for name in Request.model_fields if name != "spec" and name in changes}
         spec = make_spec(method, validation_split=0.2, training={"result": "last"}, **changes)
         run = prepare(make_request(family=family, spec=spec, **files), channel)
         run.loop()
@@ -151,7 +155,7 @@ def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
     sent = make_spec("lora").model_copy(update={"name": "as sent"})
     folder, _, request = trained("lora", spec_as_sent=sent)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["base_model"] == {"name": "acme/tiny", "revision": "r1"}
+    assert manifest["base_model"] == {"name": "acme/tiny", "hub": None, "revision": "r1"}
     assert manifest["spec"] == sent.model_dump(mode="json")
     assert manifest["resolved"]["training"]["learning_rate"] == request.spec.training.learning_rate
     assert manifest["resolved"]["resources"] == {"device": "cpu"}
@@ -193,6 +197,84 @@ def test_the_model_card(trained: Callable) -> None:
     assert "| License of the base model | gemma |\n" in text
     final_loss = json.loads((folder / "manifest.json").read_text())["final_loss"]
     assert f"| Final loss | {final_loss:.4f} |" in text
+
+
+AS_THE_README_SAYS = r"""
+import os, re, sys, torch
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import save_file
+ids, output, place, path = torch.arange(3, 40)[None], *sys.argv[1:4]
+logits = {}
+for folder in sys.argv[4:]:
+    os.chdir(folder)
+    (code,) = re.findall(r"```python\n(.+?)```", open("README.md").read(), re.DOTALL)
+    names = {}
+    exec(code.replace(place, path), names)
+    assert names["tokenizer"]("The cat").input_ids
+    logits[folder] = names["model"](ids).logits[0].detach().contiguous()
+by_config = AutoPeftModelForCausalLM.from_pretrained(sys.argv[4])
+logits["by its config"] = by_config(ids).logits[0].detach().contiguous()
+save_file(logits, output)
+"""
+
+
+def test_a_result_loads_by_the_lines_of_its_readme(
+    trained: Callable, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    base, output = tiny("llama"), tmp_path / "logits.safetensors"
+    revision = digest_folder(base)
+    sources = {
+        "hub": ("lora", {"base_model_hub": "org/name", "base_model_revision": OLDER}),
+        "folder": ("lora", {"base_model_revision": revision}),
+        "whole": ("full", {"base_model_hub": "org/name", "base_model_revision": OLDER}),
+    }
+    expected = {}
+    for name, (method, fields) in sources.items():
+        folder, logits, _ = trained(method, work_dir=tmp_path / name, **fields)
+        expected[str(folder)] = logits
+    folders = dict(zip(sources, map(Path, expected), strict=True))
+    with serving_hub({path.name: path.read_bytes() for path in base.iterdir()}) as hub:
+        changes = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub_cache"), "HF_HUB_OFFLINE": "0"}
+        words = [sys.executable, "-P", "-c", AS_THE_README_SAYS, str(output), PLACE, str(base), *expected]
+        subprocess.run(words, check=True, cwd=tmp_path, env=os.environ | changes)
+        assert hub.asked(f"/org/name/resolve/{OLDER}/config.json")
+        assert not hub.asked("/resolve/main/")
+    found = load_file(output)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["by its config"], found[str(folders["hub"])])
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    with torch.no_grad():
+        loaded = PeftModel.from_pretrained(plain, folders["hub"])(IDS).logits[0]
+    torch.testing.assert_close(found[str(folders["hub"])], loaded)
+
+    card = (folders["folder"] / "README.md").read_text()
+    assert PLACE not in (folders["hub"] / "README.md").read_text()
+    assert f"`{revision}`" in card
+    (check,) = re.findall(r"```sh\n(.+?)```", card, re.DOTALL)
+    told = subprocess.run(["sh", "-c", check.replace(PLACE, str(base))], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == [revision, "-"]
+
+
+def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
+    make_request: Callable[..., Request],
+) -> None:
+    channel = Recorder()
+    spec = make_spec("lora", training={"save_every": 3})
+    run = prepare(make_request(spec=spec, base_model_hub="org/name", base_model_revision=OLDER), channel)
+    run.loop()
+    run.publish()
+    finished = channel.lines[-1]
+    assert isinstance(finished, Finished)
+    for folder in (finished.path, *(checkpoint.path for checkpoint in channel.checkpoints())):
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", OLDER)
+    assert channel.checkpoints()
+    manifest = json.loads((finished.path / "manifest.json").read_text())
+    assert manifest["base_model"] == {"name": "acme/tiny", "hub": "org/name", "revision": OLDER}
+    card = (finished.path / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/name"
+    assert f"| Base model | org/name ({OLDER}) |\n| Its name in Tunewright | acme/tiny |\n" in card
 
 
 def test_a_full_fine_tune_is_a_model_folder(trained: Callable) -> None:
