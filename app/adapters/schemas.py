@@ -64,7 +64,7 @@ class AdapterSummary(Wire):
 
 
 class AdapterOut(AdapterSummary):
-    """An adapter with its files: what PEFT, vLLM and llama.cpp's converter load."""
+    """An adapter with its files: what PEFT loads, and what tells of it."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Stack, paused
+from tests.acceptance.conftest import ROOT, Stack, paused
 from tunewright import Client, Event, Job, MetricPoint, TunewrightError
 
+README = (ROOT / "README.md").read_text()
 LOAD_WITH_PEFT = """
 import sys, torch
 from peft import PeftModel
@@ -102,6 +104,18 @@ def test_qlora_from_upload_to_an_adapter_that_peft_loads(
     archive = client.download_archive(done.adapter_id, tmp_path / "adapter.tar")
     with tarfile.open(archive) as tar:
         assert sorted(tar.getnames()) == sorted(path.name for path in folder.iterdir())
+
+
+def test_the_readmes_python_works_as_it_stands(stack: Stack, rows: Path, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from tunewright import Client\n.*?)```", README, re.S)
+    assert "gemma-3-270m" in code
+    (tmp_path / "tickets.jsonl").write_bytes(rows.read_bytes())
+    reach = {"TUNEWRIGHT_URL": stack.reach["url"], "TUNEWRIGHT_API_KEY": (stack.data / "api_key").read_text().strip()}
+    command = [sys.executable, "-c", code.replace("gemma-3-270m", "tiny")]
+    env = stack.environment() | reach
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "PeftModel.from_pretrained" in (tmp_path / "adapter/README.md").read_text()
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -117,6 +117,19 @@ def test_a_killed_worker_leaves_no_spare() -> None:
     assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
+def test_the_training_process_is_given_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
+    for name in (*secrets, "TUNEWRIGHT_API_KEY"):
+        monkeypatch.setenv(name, "secret-word")
+    monkeypatch.setattr("worker.child.COMMAND", ("/bin/sh", "-c", "env >&2"))
+    child = Child.logging_to(tmp_path / "training.log")
+    wait_until(lambda: not child.is_alive())
+    child.end()
+    told = (tmp_path / "training.log").read_text()
+    assert "PYTHONPATH=" in told
+    assert "secret-word" not in told
+
+
 def test_the_first_words_of_a_process_for_a_job_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that cannot even import says why to the job's user."""
     monkeypatch.setattr("worker.child.COMMAND", ("/usr/bin/env", *COMMAND[1:]))

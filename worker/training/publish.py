@@ -1,4 +1,4 @@
-"""The result folder: files as PEFT, vLLM and llama.cpp's converter expect them, a manifest and a model card."""
+"""The result folder: files as PEFT expects them, a manifest and a model card."""
 
 import json
 import shutil
