@@ -46,8 +46,9 @@ def report_work_folders(stage: Stage, step: str) -> None:
         id = furnish(stage)
         assert stage.run("-c", ERASE) == 0
         folder = stage.stack.folder / "work" / id / new_id("ftjob") / "1"
-        folder.mkdir(parents=True)
         for failpoint in both(step):
+            # Each time, because the deletion may have ended without the workers that are held still.
+            folder.mkdir(parents=True)
             assert stage.run("-c", CLEAR, failpoint=failpoint) == -9
     stage.stack.wait(lambda: deletion_state(stage, id) == "finished", "the other workers have looked")
     assert not folder.parents[1].exists()
