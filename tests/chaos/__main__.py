@@ -18,9 +18,9 @@ from tests.chaos.books import Books, check_leftovers
 from tests.chaos.conductor import Conductor
 from tests.chaos.guards import SEEN, run_without
 from tests.chaos.paper_model import write_model
-from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs
+from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs, draw_releases
 from tests.chaos.report import describe, make_report
-from tests.chaos.stack import Stack, running_stack
+from tests.chaos.stack import THREADS, Stack, running_stack
 from tests.chaos.users import MODEL, Users
 
 FEW_JOBS = 50
@@ -43,12 +43,15 @@ def parse() -> argparse.Namespace:
 
 def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
     few = given.jobs < FEW_JOBS
+    # Two kinds of worker: a checkpoint of one does not resume bit for bit on the other.
+    other_kind = {f"{name}-{number}": {THREADS: "2"} for name in ("scripted", "real") for number in (2, 4, 6)}
     return Stack(
         folder,
         num_scripted=4 if few else 7,
         num_real=min(3 if few else 7, given.real),
         off=given.off,
         fatal=draw_failpoints(given.seed),
+        over=other_kind,
     )
 
 
@@ -61,7 +64,9 @@ def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
     # Workers to spare, while others are dead or held still: what is measured is the way, not the queue.
     spare = 1 if given.jobs < FEW_JOBS else 3
     in_flight = {False: max(stack.num_scripted - spare, 1), True: max(stack.num_real - spare, 1)}
-    conductor = Conductor(stack, users, plans, draw_disturbances(given.seed, kinds), in_flight)
+    disturbances = draw_disturbances(given.seed, kinds)
+    releases = draw_releases(given.seed, few=given.jobs < FEW_JOBS)
+    conductor = Conductor(stack, users, plans, disturbances, releases, in_flight)
     began = time.monotonic()
     conductor.run(given.limit)
     seconds = time.monotonic() - began

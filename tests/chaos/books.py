@@ -22,6 +22,7 @@ from app.domain.job import FINAL, JobState
 from app.jobs.stream import Place, look
 from tests.chaos.history import History, Told
 from tests.chaos.plan import JobPlan
+from tests.chaos.resumes import Resumes, check_resumes, read_resumes
 from tests.chaos.scripted_child import expected_loss, expected_weights
 from tests.chaos.sight import descendants
 from tests.chaos.stack import Stack
@@ -46,6 +47,7 @@ class Books:
     def check(self, accepted: Collection[str]) -> list[str]:
         with transaction(self.stack.sessions) as session:
             jobs = session.scalars(select(Job).order_by(Job.created_at)).all()
+            self.resumes = read_resumes(session, self.stack.threads)
             known = {job.id for job in jobs}
             found = [f"{id} {LOST}" for id in accepted if id not in known]
             for job in jobs:
@@ -58,6 +60,9 @@ class Books:
 
     def _plan(self, job: Job) -> JobPlan:
         return self.plans[int(job.metadata_[NUMBER])]
+
+    def _resumes(self, job: Job) -> Resumes:
+        return self.resumes.get(job.id) or Resumes([], {})
 
     def _check_job(self, session: Session, job: Job) -> Iterator[str]:
         try:
@@ -77,8 +82,12 @@ class Books:
 
     def _check_history(self, session: Session, job: Job) -> Iterator[str]:
         rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id).order_by(JobEvent.number)).all()
-        history = History([Told(row.number, row.type, row.data) for row in rows])
+        events = [Told(row.number, row.type, row.data) for row in rows]
+        history = History(events)
         yield from history.faults
+        told = self.client.get_job(job.id).raw
+        yield from self._resumes(job).faults
+        yield from check_resumes(events, self._resumes(job), told, "it")
         if history.state != job.state:
             yield f"is {job.state}, and its history leads to {history.state}"
         if len(rows) != job.last_event_number:
@@ -111,6 +120,7 @@ class Books:
             if (len(read[row.path]), sha256(read[row.path])) != (row.size, row.sha256):
                 yield f"artifact {row.path} is not what was stored"
         yield from check_set(read)
+        yield from check_resumes([], self._resumes(job), json.loads(read["manifest.json"]), "its manifest")
         plan = self._plan(job)
         if not plan.real and read[WEIGHTS] != expected_weights(plan.seed, plan.steps):
             yield "has other weights than an undisturbed training"
@@ -167,12 +177,18 @@ class Books:
             yield f"{left} bells were never relayed"
 
     def _check_alike(self, session: Session, jobs: Sequence[Job]) -> Iterator[str]:
-        """The real jobs all ask for the same: whatever befell them, their weights are the same, bit for bit."""
-        real = [job.id for job in jobs if self._plan(job).real and job.state == JobState.succeeded]
-        query = select(Artifact.sha256, func.count()).where(Artifact.job_id.in_(real), Artifact.path == WEIGHTS)
-        digests = session.execute(query.group_by(Artifact.sha256)).all()
-        if len(digests) > 1:
-            yield f"equal real jobs have different weights: {[count for _, count in digests]} of each"
+        """The real jobs all ask for the same: whatever befell them, the weights of those that are exact are the same on
+        each kind of worker, bit for bit."""
+        alike: dict[int, list[str]] = defaultdict(list)
+        for job in jobs:
+            if self._plan(job).real and job.state == JobState.succeeded and not self._resumes(job).inexact:
+                alike[self._resumes(job).threads].append(job.id)
+        for threads, ids in alike.items():
+            query = select(Artifact.sha256, func.count()).where(Artifact.job_id.in_(ids), Artifact.path == WEIGHTS)
+            digests = session.execute(query.group_by(Artifact.sha256)).all()
+            if len(digests) > 1:
+                counts = [count for _, count in digests]
+                yield f"equal real jobs have different weights on {threads} threads: {counts} of each"
 
 
 def fold(told: Sequence[tuple[int, int, int]], rewinds: Mapping[int, int]) -> list[int]:

@@ -11,10 +11,11 @@ import psutil
 
 from app.domain.job import JobState
 from tests.chaos.faults import Faults
-from tests.chaos.plan import Disturbance, JobPlan
+from tests.chaos.plan import Disturbance, JobPlan, Release
+from tests.chaos.releases import Releases
 from tests.chaos.scripted_child import hold
-from tests.chaos.sight import Sight, Work, count_free, descendants, find_work, is_gone, look
-from tests.chaos.stack import DRAIN_SECONDS, LEASE_SECONDS, Stack
+from tests.chaos.sight import Kind, Sight, Work, count_free, descendants, find_work, is_gone, look
+from tests.chaos.stack import DRAIN_SECONDS, EXACT_RESUME_WAIT_SECONDS, LEASE_SECONDS, Stack
 from tests.chaos.users import Users
 
 TICK_SECONDS = 0.1
@@ -26,7 +27,7 @@ PROGRESS_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
 WISHES = ("cancelled", "paused", "paused_and_resumed")
 """Hits that users deal."""
-LONGEST_STALL_SECONDS = 2 * LEASE_SECONDS
+LONGEST_STALL_SECONDS = 2 * LEASE_SECONDS + EXACT_RESUME_WAIT_SECONDS
 OVERLAP_SECONDS = 0.3
 """From another worker's claim to the moment when the one that was stalled wakes, in the middle of it."""
 BRIEF_STALL_SECONDS = LEASE_SECONDS
@@ -51,10 +52,12 @@ class Conductor:
         users: Users,
         plans: Sequence[JobPlan],
         disturbances: Sequence[Disturbance],
+        releases: Sequence[Release],
         in_flight: dict[bool, int],
     ) -> None:
         self.stack, self.users, self.in_flight = stack, users, in_flight
         self.faults = Faults(stack, self.later)
+        self.releases = Releases(stack, self.faults, releases)
         self.to_post = {real: [plan for plan in plans if plan.real is real] for real in (False, True)}
         self.plans = {plan.number: plan for plan in plans}
         self.disturbances = list(disturbances)
@@ -71,8 +74,8 @@ class Conductor:
         self.damage: list[str] = []
         """What was seen on the way and must not be."""
         self.cancel_seconds: list[float] = []
-        self.free: list[tuple[float, Counter[bool]]] = []
-        """How many workers were free, real ones and others, as time went on."""
+        self.free: list[tuple[float, Counter[Kind]]] = []
+        """How many workers were free, of each kind, as time went on."""
         self.flush_times: list[tuple[float, str]] = []
         """When Redis was flushed, and the number of the job that was posted next."""
         self.resuming: dict[str, Future[bool] | None] = {}
@@ -98,6 +101,7 @@ class Conductor:
                 self._hit(sights)
                 self._resume_paused(sights)
                 self._disturb(sights)
+                self._release(sights)
             self._run_timers()
             self.stack.revive()
             time.sleep(TICK_SECONDS)
@@ -119,12 +123,13 @@ class Conductor:
 
     def _count_free(self) -> None:
         awake = {name: each for name, each in self.stack.workers().items() if name not in self.faults.stalled}
-        self.free.append((time.time(), count_free(self.stack.sessions, awake)))
+        self.free.append((time.time(), count_free(self.stack.sessions, awake, self.stack.threads)))
 
     def _is_over(self, sights: Sequence[Sight]) -> bool:
         self.posting = [(real, future) for real, future in self.posting if not future.done()]
         all_ended = all(sight.is_final or sight.is_stuck_for_good for sight in sights)
-        return not any(self.to_post.values()) and not self.posting and all_ended
+        waits = any(self.to_post.values()) or self.posting or self.releases.release
+        return not waits and all_ended
 
     def _settle(self) -> None:
         """Let what was begun come to its end: stalls, outages, restarts."""
@@ -269,6 +274,16 @@ class Conductor:
                 self.done.append(Done(sight.id, sight.attempt, disturbance.kind, time.time()))
         if disturbance.kind == "redis_flushed":
             self._post_behind_a_flush(sights)
+
+    def _release(self, sights: Sequence[Sight]) -> None:
+        asked = self.releases.go_on(sum(sight.is_final for sight in sights) / len(self.plans))
+        self.counts["drained_by_release"] += len(asked)
+        for name in asked:
+            process = self.stack.workers().get(name)
+            if process:
+                self._watch_end([process], "a release", DRAIN_SECONDS + CHILD_OUTLIVES_SECONDS)
+                work = [sight for sight in sights if sight.trains and find_work({name: process}, sight)]
+                self.done += [Done(sight.id, sight.attempt, "drained_by_release", time.time()) for sight in work]
 
     def _post_behind_a_flush(self, sights: Sequence[Sight]) -> None:
         """Where a worker is free to take it: what is measured is not the queue."""

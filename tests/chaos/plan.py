@@ -86,6 +86,17 @@ class Fatal:
     dispatcher: str | None
 
 
+@dataclass(frozen=True)
+class Release:
+    """A rolling release of all workers that train."""
+
+    after_share: float
+    """Of the jobs is final."""
+    changes_numbers: bool
+    seed: int
+    """Of the order in which workers are drained."""
+
+
 def draw_jobs(seed: int, num_jobs: int, num_real: int) -> list[JobPlan]:
     chance = random.Random(f"{seed} jobs")
     real = set(chance.sample(range(num_jobs), num_real))
@@ -112,6 +123,16 @@ def draw_disturbances(seed: int, kinds: dict[str, int], count: int = 1000) -> li
     chance = random.Random(f"{seed} disturbances")
     drawn = chance.choices(list(kinds), list(kinds.values()), k=count)
     return [Disturbance(kind, round(chance.uniform(3, 9), 2), round(chance.uniform(0.5, 3), 2)) for kind in drawn]
+
+
+def draw_releases(seed: int, *, few: bool) -> list[Release]:
+    """Of few jobs only one has time for work to go on behind it."""
+    chance = random.Random(f"{seed} releases")
+    shares = {(0.05, 0.15): True} if few else {(0.1, 0.2): False, (0.4, 0.5): True, (0.7, 0.8): False}
+    return [
+        Release(round(chance.uniform(*share), 3), changes_numbers, chance.randrange(10**6))
+        for share, changes_numbers in shares.items()
+    ]
 
 
 def draw_failpoints(seed: int, count: int = 1000) -> list[Fatal]:

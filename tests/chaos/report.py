@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -15,7 +15,9 @@ from tests.chaos.bars import bars
 from tests.chaos.books import BY_KIND
 from tests.chaos.conductor import WISHES, Conductor, Done
 from tests.chaos.plan import HITS
-from tests.chaos.stack import LEASE_SECONDS
+from tests.chaos.resumes import Resumes, read_resumes
+from tests.chaos.sight import Kind
+from tests.chaos.stack import EXACT_RESUME_WAIT_SECONDS, LEASE_SECONDS
 from tests.chaos.users import NUMBER
 
 DEATHS = ("host_killed", "worker_killed")
@@ -41,8 +43,10 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
         "seed": seed,
         "seconds": round(seconds, 1),
         "lease_seconds": LEASE_SECONDS,
+        "exact_resume_wait_seconds": EXACT_RESUME_WAIT_SECONDS,
         **read_rows(conductor),
         "faults": dict(sorted(conductor.counts.items())),
+        "resumes": count_resumes(conductor),
         "failpoints": dict(sorted(Counter(conductor.stack.failpoints_fired()).items())),
         "hit_while_training": count_hit(conductor.done, len(conductor.users.accepted)),
         "commit_answers_lost": conductor.stack.postgres_proxy.num_answers_lost,
@@ -79,6 +83,26 @@ def read_rows(conductor: Conductor) -> dict[str, Any]:
     }
 
 
+def count_resumes(conductor: Conductor) -> dict[str, Any]:
+    """How attempts went on from checkpoints, and what rolling releases had to do with it."""
+    resumes = _resumes(conductor)
+    real = [resumes[id] for id, plan in conductor.users.accepted.items() if plan.real and id in resumes]
+    return {
+        "exact": sum(each.num_exact for each in resumes.values()),
+        "inexact": sum(each.num_inexact for each in resumes.values()),
+        "inexact_after_a_drain": sum(each.num_drained_across for each in resumes.values()),
+        "inexact_after_a_drain_of_real_jobs": sum(each.num_drained_across for each in real),
+        "jobs_that_are_not_exact": sum(bool(each.inexact) for each in resumes.values()),
+        "rolling_releases": conductor.releases.num_done,
+        "versions": sorted(conductor.releases.versions),
+    }
+
+
+def _resumes(conductor: Conductor) -> dict[str, Resumes]:
+    with transaction(conductor.stack.sessions) as session:
+        return read_resumes(session, conductor.stack.threads)
+
+
 def count_hit(done: Sequence[Done], num_jobs: int) -> dict[str, float]:
     """Jobs that met with something while they trained: a fault done to their own worker, training process or
     connection; one of Redis, Postgres or the disk that all share; a wish of their user, which is no fault."""
@@ -101,8 +125,12 @@ def measure(conductor: Conductor) -> dict[str, Any]:
     sessions = conductor.stack.sessions
     deaths = [done for done in conductor.done if done.kind in DEATHS]
     free = [done for done in deaths if not is_held_up(done, conductor.faults.held_up)]
+    resumes = _resumes(conductor)
+    waited = [done for done in free if waited_for_exact_resume(conductor, resumes, done)]
     times = {
-        "death_to_running_seconds": Times.of(until_claims(sessions, free)),
+        "death_to_running_seconds": Times.of(until_claims(sessions, [each for each in free if each not in waited])),
+        # Others were free meanwhile, and left it to a worker on which it resumes exactly.
+        "death_to_running_with_a_wait_for_exact_resume_seconds": Times.of(until_claims(sessions, waited)),
         "flush_to_running_seconds": Times.of(flushes_to_running(sessions, conductor)),
         "cancel_to_gone_seconds": Times.of(conductor.cancel_seconds),
         # Left out above: after a stop of Postgres the sweep waits a lease, as it must; workers without a disk rest.
@@ -120,10 +148,7 @@ def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any
     for done in conductor.done:
         if done.kind not in DEATHS or is_held_up(done, conductor.faults.held_up):
             continue
-        lost, claimed = (
-            _happened_at(conductor.stack.sessions, done.job_id, type, attempt)
-            for type, attempt in (("attempt_lost", done.attempt), ("job_claimed", done.attempt + 1))
-        )
+        lost, claimed = _loss_and_claim(conductor.stack.sessions, done)
         if lost and claimed:
             told = {
                 "kind": done.kind,
@@ -144,11 +169,28 @@ def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any
 def without_a_free_worker(conductor: Conductor, job_id: str, began: float, ended: float) -> float:
     """Seconds of a time in which none of the job's kind was free to take it."""
     is_real = conductor.users.accepted[job_id].real
-    looks = [*conductor.free, (ended, Counter[bool]())]
-    return sum(
-        max(min(until, ended) - max(at, began), 0)
-        for (at, free), (until, _) in itertools.pairwise(looks)
-        if not free[is_real]
+    looks = free_between(conductor, began, ended)
+    return sum(seconds for seconds, free in looks if not any(kind.is_real is is_real for kind in free))
+
+
+def free_between(conductor: Conductor, began: float, ended: float) -> Iterator[tuple[float, Counter[Kind]]]:
+    """Seconds in which so many workers were free."""
+    looks = [*conductor.free, (ended, Counter[Kind]())]
+    for (at, free), (until, _) in itertools.pairwise(looks):
+        if (seconds := min(until, ended) - max(at, began)) > 0:
+            yield seconds, free
+
+
+def waited_for_exact_resume(conductor: Conductor, resumes: Mapping[str, Resumes], done: Done) -> bool:
+    """Whether, once its loss was seen, there were workers that could have taken it, and none that resumes exactly."""
+    wanted = resumes[done.job_id].wanted.get(done.attempt + 1)
+    lost, claimed = _loss_and_claim(conductor.stack.sessions, done)
+    if wanted is None or not lost or not claimed:
+        return False
+    is_real = conductor.users.accepted[done.job_id].real
+    return any(
+        any(kind.is_real is is_real for kind in free) and not free[Kind(is_real, wanted)]
+        for _, free in free_between(conductor, lost, claimed)
     )
 
 
@@ -172,6 +214,11 @@ def until_claims(sessions: Sessions, deaths: Sequence[Done]) -> list[float]:
 def _until_claim(sessions: Sessions, done: Done) -> float | None:
     claimed_at = _happened_at(sessions, done.job_id, "job_claimed", done.attempt + 1)
     return claimed_at - done.at if claimed_at else None
+
+
+def _loss_and_claim(sessions: Sessions, done: Done) -> tuple[float | None, float | None]:
+    lost = _happened_at(sessions, done.job_id, "attempt_lost", done.attempt)
+    return lost, _happened_at(sessions, done.job_id, "job_claimed", done.attempt + 1)
 
 
 def _happened_at(sessions: Sessions, job_id: str, type: str, attempt: int) -> float | None:
@@ -203,6 +250,7 @@ def describe(report: dict[str, Any]) -> str:
         + ", ".join(f"{count} {state}" for state, count in report["states"].items()),
         "attempts: " + ", ".join(f"{count} {outcome}" for outcome, count in report["attempts"].items()),
         "faults: " + ", ".join(f"{count} {kind}" for kind, count in report["faults"].items()),
+        "resumes: " + ", ".join(f"{found} {name}" for name, found in report["resumes"].items()),
         f"failpoints that killed: {sum(report['failpoints'].values())} of {len(report['failpoints'])} names",
         *(f"  {count} times {failure}" for failure, count in report["failures"].items()),
         f"hit while training: {hit['by_own_faults']} by faults of their own, {hit['by_shared_faults_alone']} by shared "

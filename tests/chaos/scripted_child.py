@@ -15,6 +15,7 @@ from pathlib import Path
 from app.domain.event import Warned
 from app.domain.job import JobPhase
 from app.domain.machine import machine_fingerprint
+from app.domain.resuming import Difference, InexactResume
 from worker.training.channel import Channel, StopAsked, move_in
 from worker.training.failure import unforeseen
 from worker.training.manifest import digests, first_fault, sync, sync_folder
@@ -77,13 +78,15 @@ class Training:
         self.total = request.spec.training.max_steps or 30
         self.step_seconds = int(request.spec.metadata.get(STEP_MS, "5")) / 1000
         self.step, self.weights = 0, start(self.seed)
+        self.inexact_resumes: list[InexactResume] = []
         self.hold = hold(request.work_dir.parents[3], request.spec.metadata.get(NUMBER))
 
     def run(self) -> None:
         self.channel.say(PhaseEntered(phase=JobPhase.preparing))
         if self.request.checkpoint_path is not None:
             self.resume(self.request.checkpoint_path)
-        self.channel.say(Planned(resolved={}, total_steps=self.total, start_step=self.step))
+        plan = Planned(resolved={}, total_steps=self.total, start_step=self.step, inexact_resumes=self.inexact_resumes)
+        self.channel.say(plan)
         self.channel.say(PhaseEntered(phase=JobPhase.training))
         self.channel.say(Started(parity_seconds=0, canary_seconds=0))
         try:
@@ -130,7 +133,8 @@ class Training:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         (partial / "weights").write_bytes(stored(self.weights))
-        (partial / "state.json").write_text(json.dumps({"step": self.step, "weights": self.weights}))
+        state = {"step": self.step, "weights": self.weights, "facts": self.request.machine_facts, **self.exactness()}
+        (partial / "state.json").write_text(json.dumps(state))
         (partial / "manifest.json").write_text(json.dumps(digests(partial)))
         sync_folder(partial)
         partial.rename(final)
@@ -144,6 +148,21 @@ class Training:
         assert fault is None, fault
         state = json.loads((checkpoint / "state.json").read_text())
         self.step, self.weights = state["step"], state["weights"]
+        self.inexact_resumes = [InexactResume.model_validate(told) for told in state["inexact_resumes"]]
+        before, now = state["facts"] or {}, self.request.machine_facts or {}
+        differs = {
+            f"machine.{name}": Difference(before=before.get(name), now=now.get(name))
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        }
+        if differs:
+            self.inexact_resumes.append(InexactResume(step=self.step, differs=differs))
+            text = f"Training goes on after step {self.step}, but not bit for bit: {', '.join(differs)} differ."
+            self.channel.say(Happened(event=Warned(code="inexact_resume", text=text)))
+
+    def exactness(self) -> dict[str, object]:
+        told = [each.model_dump(mode="json") for each in self.inexact_resumes]
+        return {"exact": not told, "inexact_resumes": told}
 
     def write_result(self) -> Path:
         folder = self.request.work_dir / "result"
@@ -154,6 +173,7 @@ class Training:
             "manifest_version": 1,
             "base_model": {"name": self.request.base_model, "revision": self.request.base_model_revision},
             "num_steps": self.step,
+            **self.exactness(),
             "files": digests(folder),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest))

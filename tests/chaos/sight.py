@@ -70,9 +70,38 @@ def look(sessions: Sessions) -> list[Sight] | None:
         return None
 
 
-def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process]) -> Counter[bool]:
-    """How many of the workers would take a job, of those that train for real and of the others; none while Postgres is
-    away. They have registered, hold no attempt, and have room."""
+class Kind(NamedTuple):
+    """Of workers: each job can run on those that are as real, and goes on exactly on those with the same threads."""
+
+    is_real: bool
+    threads: int
+
+
+class Registered(NamedTuple):
+    """What a worker has told of itself."""
+
+    version: str
+    """Of the package."""
+    trains: bool
+    """It has a job that a drain takes from it after some steps."""
+
+
+def registered(sessions: Sessions) -> dict[int, Registered]:
+    """By process; none while Postgres is away."""
+    trains = exists().where(
+        Job.worker_id == Worker.id, Job.state == JobState.running, Job.phase == JobPhase.training, Job.step > 0
+    )
+    query = select(Worker.id, Worker.versions["tunewright"].astext, trains)
+    try:
+        with transaction(sessions) as session:
+            return {int(id.rpartition("-")[2]): Registered(*told) for id, *told in session.execute(query)}
+    except DBAPIError:
+        return {}
+
+
+def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process], threads: Mapping[int, int]) -> Counter[Kind]:
+    """How many of the workers would take a job, of each kind; none while Postgres is away. They have registered, hold
+    no attempt, and have room. `threads` are those of processes."""
     holds = exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None))
     try:
         with transaction(sessions) as session:
@@ -80,7 +109,9 @@ def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process]) -> Cou
     except DBAPIError:
         return Counter()
     pids = {int(id.rpartition("-")[2]) for id in free}
-    return Counter(name.startswith("real") for name, process in workers.items() if process.pid in pids)
+    return Counter(
+        Kind(name.startswith("real"), threads[process.pid]) for name, process in workers.items() if process.pid in pids
+    )
 
 
 def find_work(workers: dict[str, psutil.Process], sight: Sight) -> Work | None:

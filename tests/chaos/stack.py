@@ -43,9 +43,11 @@ ROOT = Path(__file__).parents[2]
 SCALE = 8
 LEASE_SECONDS = 60 / SCALE
 DRAIN_SECONDS = 30 / SCALE
+EXACT_RESUME_WAIT_SECONDS = 60 / SCALE
 SHORTEST_WAIT_SECONDS = 0.15
 RESTART_SECONDS = 0.5
 REAP_SECONDS = 1.0
+THREADS = "TUNEWRIGHT_TRAINING_THREADS"
 WORK_BYTES = 2**28
 """Of the disk that attempts work on, where we may give them one of their own."""
 
@@ -80,6 +82,8 @@ class Stack:
         self.postgres_proxy = FaultProxy(near / ".s.PGSQL.5432", sockets / "pg/.s.PGSQL.5432")
         self.redis_proxy = FaultProxy(near / "redis.sock", sockets / "redis.sock")
         self.programs: dict[str, Child] = {}
+        self.threads: dict[int, int] = {}
+        """By process, those that a training of each worker ever started has: all that its numbers differ by here."""
         self.back_at: dict[str, float] = {}
         self.reap_at = 0.0
         self.work_is_mounted = False
@@ -147,7 +151,12 @@ class Stack:
         assert spec.name not in self.programs
         spec = replace(spec, env={**spec.env, **self.over.get(spec.name, {})})
         child = self.programs[spec.name] = Child(spec, self.data / "logs")
+        self._start(child)
+
+    def _start(self, child: Child) -> None:
         child.start()
+        assert child.process
+        self.threads[child.process.pid] = int(child.spec.env[THREADS])
 
     # While it runs
 
@@ -162,7 +171,7 @@ class Stack:
             elif time.monotonic() >= self.back_at[name]:
                 del self.back_at[name]
                 self._arm(child)
-                child.start()
+                self._start(child)
 
     def _reap_orphans(self) -> None:
         """Now and then: every look goes through all the machine's processes."""
@@ -213,6 +222,11 @@ class Stack:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={WORK_BYTES}", "tmpfs", str(work)]
         self.work_is_mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
 
+    def change(self, name: str, env: Mapping[str, str]) -> None:
+        """The environment of a program's next starts."""
+        child = self.programs[name]
+        child.spec = replace(child.spec, env={**child.spec.env, **env})
+
     # The end
 
     def stop_programs(self) -> list[str]:
@@ -247,12 +261,12 @@ class Stack:
 
 
 def times(scale: float) -> dict[str, str]:
-    defaults = {"LEASE": 60, "HEARTBEAT": 10, "SWEEP": 5, "POLL": 5, "DRAIN": 30}
+    defaults = {"LEASE": 60, "HEARTBEAT": 10, "SWEEP": 5, "POLL": 5, "DRAIN": 30, "EXACT_RESUME_WAIT": 60}
     settings = {
         f"TUNEWRIGHT_{name}_SECONDS": str(max(seconds / scale, SHORTEST_WAIT_SECONDS))
         for name, seconds in defaults.items()
     }
-    return settings | {"TUNEWRIGHT_TRAINING_THREADS": "1", entry.SCALE: str(scale)}
+    return settings | {THREADS: "1", entry.SCALE: str(scale)}
 
 
 @contextmanager
