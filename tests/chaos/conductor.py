@@ -205,7 +205,10 @@ class Conductor:
         until = time.monotonic() + LONGEST_STALL_SECONDS
 
         def look_again() -> None:
-            if self.attempts[sight.id] > sight.attempt or time.monotonic() > until:
+            taken_over = self.attempts[sight.id] > sight.attempt
+            if taken_over or time.monotonic() > until:
+                if not taken_over:  # the attempt goes on, and what is planned next for its job must come in it
+                    self.hit_attempts.discard((sight.id, sight.attempt))
                 self.later(OVERLAP_SECONDS, lambda: self.faults.wake(work.worker))
             else:
                 self.later(TICK_SECONDS, look_again)
