@@ -39,7 +39,8 @@ def test_twelve_jobs_hurt_in_many_ways_leave_the_books_in_order(tmp_path: Path) 
     assert resumes["rolling_releases"] == 1
     assert len(resumes["versions"]) == 2
     assert resumes["exact"] > 0
-    assert resumes["inexact_after_a_drain"] > 0
+    assert resumes["inexact"] > 0
+    assert report["attempts"]["released"] > 0
     assert report["states"].keys() <= {"succeeded", "cancelled"}
     assert report["bars"]["stuck"] == {"at most": 0, "found": 0, "verdict": "kept"}
 
