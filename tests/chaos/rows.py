@@ -200,7 +200,7 @@ class Rows:
             child = self.stack.programs[f"scripted-{number}"]
             self.until(lambda child=child: not child.is_running(), "it is dead")  # type: ignore[misc]
             child.spec = replace(child.spec, env={**child.spec.env, "TUNEWRIGHT_POLL_SECONDS": str(5 / SCALE)})
-            child.start()
+            self.stack.start_program(child)
 
     # What is seen
 

@@ -151,9 +151,9 @@ class Stack:
         assert spec.name not in self.programs
         spec = replace(spec, env={**spec.env, **self.over.get(spec.name, {})})
         child = self.programs[spec.name] = Child(spec, self.data / "logs")
-        self._start(child)
+        self.start_program(child)
 
-    def _start(self, child: Child) -> None:
+    def start_program(self, child: Child) -> None:
         child.start()
         assert child.process
         self.threads[child.process.pid] = int(child.spec.env[THREADS])
@@ -171,7 +171,7 @@ class Stack:
             elif time.monotonic() >= self.back_at[name]:
                 del self.back_at[name]
                 self._arm(child)
-                self._start(child)
+                self.start_program(child)
 
     def _reap_orphans(self) -> None:
         """Now and then: every look goes through all the machine's processes."""
