@@ -74,15 +74,15 @@ def test_without_a_limit_nothing_is_left_over(sessions: Sessions, post: Post, cl
 
 
 def test_the_sweep_ends_what_waits_with_nothing_left(sessions: Sessions, post: Post, claim: Take) -> None:
-    spent, fresh = post(max_duration_seconds=100, priority=1), post(max_duration_seconds=100)
+    spent, fresh = post(max_duration_seconds=1000, priority=1), post(max_duration_seconds=1000)
     held = claim()
     assert held.job_id == spent
-    pass_time(sessions, spent, 99)
+    pass_time(sessions, spent, 900)
     release(sessions, held)
     sweep(sessions)
     assert read(sessions, spent) == ("queued", None)
     held = claim()
-    pass_time(sessions, spent, 2)
+    pass_time(sessions, spent, 101)
     release(sessions, held)
     sweep(sessions)
     assert read(sessions, spent) == ("failed", FailureReason.deadline_exceeded)

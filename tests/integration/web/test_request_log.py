@@ -73,8 +73,8 @@ def test_every_answer_is_found_by_its_id(
 def test_a_failure_of_the_server_is_told_with_its_cause_under_one_id(
     api: TestClient, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.service.JobService.get", lambda *_: 1 / 0)
-    answer = api.get("/jobs/ftjob-5f0c1d2e3a4b5c6d7e8f9a0b")
+    monkeypatch.setattr("app.jobs.service.JobService.cancel", lambda *_: 1 / 0)
+    answer = api.post("/jobs/ftjob-5f0c1d2e3a4b5c6d7e8f9a0b/cancel")
     failure, request = lines()
     assert (answer.status_code, request["status"], request["code"]) == (500, 500, "internal_error")
     assert "ZeroDivisionError" in failure["exception"]
