@@ -58,7 +58,7 @@ def start(data: Path, terms: list[str], fired: Path) -> Stack | int:
     until = time.monotonic() + 90
     while (code := process.poll()) is None:
         assert time.monotonic() < until, data.with_name("log").read_text()
-        if b"Tunewright is ready" in data.with_name("log").read_bytes()[begin:]:
+        if b" is ready at " in data.with_name("log").read_bytes()[begin:]:
             return Stack(data, process, json.loads((data / "server.json").read_text()))
         time.sleep(0.05)
     return code
