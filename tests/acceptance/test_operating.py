@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import time
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -42,9 +43,13 @@ def test_every_error_is_found_in_the_log_of_up(stack: Stack, client: Client) -> 
     headers = {"Authorization": f"Bearer {key}"}
     url = stack.reach["url"]
     answers = [httpx.get(f"{url}{path}?token={CANARY}", headers=headers) for path in ("/jobs/none", "/v1/none", "/")]
-    text = (stack.data / "logs" / "api.log").read_text()
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    log, end = stack.data / "logs" / "api.log", time.monotonic() + 10
+    while ids[-1] not in (text := log.read_text()):  # the line comes once the answer has ended
+        assert time.monotonic() < end, text
+        time.sleep(0.02)
     lines = {line["request_id"]: line for line in map(json.loads, re.findall(r"^\{.*\}$", text, re.M))}
-    told = [lines[answer.headers["x-request-id"]] for answer in answers]
+    told = [lines[id] for id in ids]
     assert [(line["route"], line["status"]) for line in told] == [("/jobs/{id}", 422), (None, 404), ("/", 200)]
     assert told[0]["key"] == "key-" + key.split("_")[1]
     assert key not in text
