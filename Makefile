@@ -23,7 +23,7 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 	@$(BIN)/python examples/demo.py
 
 # Two at a time: much of it waits for servers and leases. A file's tests share what they start; the longest come first.
-test: $(VENV)/installed  ## run the whole test suite (under 15 minutes)
+test: $(VENV)/installed  ## run the whole test suite (some 18 minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The seed is printed; CHAOS_SEED=… repeats it.
