@@ -91,7 +91,8 @@ class Releases:
 
     def _environment(self, name: str) -> dict[str, str]:
         assert self.release
-        environment = {"PYTHONPATH": f"{self.folder}:{ROOT}"}
+        # Without PYTHONSAFEPATH the current folder comes first, where an editable installation leaves its metadata.
+        environment = {"PYTHONPATH": f"{self.folder}:{ROOT}", "PYTHONSAFEPATH": "1"}
         if self.release.changes_numbers:
             threads = int(self.stack.programs[name].spec.env[THREADS])
             environment[THREADS] = str((threads + 1) % KINDS + 1)
