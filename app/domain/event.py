@@ -1,8 +1,8 @@
 """The closed union of job events: facts, in the past tense. `type` is a stable code of the API."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from app.domain.event_body import EventBody, Level
 from app.domain.job import FailureReason, JobPhase
@@ -45,17 +45,6 @@ class PhaseChanged(EventBody):
     @property
     def message(self) -> str:
         return f"The job is {self.phase}."
-
-
-class SpecResolved(EventBody):
-    type: Literal["spec_resolved"] = "spec_resolved"
-    resolved: dict[str, Any]
-    """What the worker decided, by the spec's field names."""
-    device: str
-
-    @property
-    def message(self) -> str:
-        return f"Automatic settings were decided for {self.device}."
 
 
 class DatasetPrepared(EventBody):
@@ -297,7 +286,6 @@ JobEvent = Annotated[
     JobCreated
     | JobClaimed
     | PhaseChanged
-    | SpecResolved
     | DatasetPrepared
     | ValidationOverlap
     | RowsSkipped
@@ -325,5 +313,3 @@ JobEvent = Annotated[
     | JobCancelled,
     Field(discriminator="type"),
 ]
-
-parse_event: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
