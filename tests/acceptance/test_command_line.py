@@ -179,6 +179,28 @@ def test_the_same_bytes_are_uploaded_once_and_a_refused_file_leads_to_its_proble
     assert "jobs logs" not in told
 
 
+def test_a_file_is_uploaded_mapped_and_used_again_with_the_same_mapping_alone(
+    type_in: Type, client: Client, rows: Path
+) -> None:
+    words = ["jobs", "create", "--model", "tiny", "--max-steps", 100_000, "--json", "--dataset"]
+    plain = client.wait_for_dataset(client.upload_dataset(rows).id)
+    swapped = ["--map", "prompt=completion", "--map", "completion=prompt"]
+    mapped = type_in(*words, rows, *swapped)
+    [id] = {json.loads(mapped.stdout)["spec"]["dataset_id"]} - {plain.id}
+    dataset = client.wait_for_dataset(id)
+    assert (dataset.state, dataset.columns) == ("ready", {"prompt": "completion", "completion": "prompt"})
+    assert dataset.sha256 == plain.sha256
+    again = type_in(*words, rows, *swapped)
+    assert f"Using dataset {id}" in again.stderr
+    unmapped = type_in(*words, rows)
+    assert f"Using dataset {plain.id}" in unmapped.stderr
+    for posted in (mapped, again, unmapped):
+        client.cancel_job(json.loads(posted.stdout)["id"])
+    for needless, says in (((plain.id, *swapped), "read as it was uploaded"), ((rows, "--map", "x"), "FIELD=KEY")):
+        refused = type_in(*words, *needless, status=2).stderr
+        assert says in " ".join(refused.replace("│", "").split())
+
+
 def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnonsense \x1b[31m\n')
     refused = type_in("datasets", "upload", "bad.jsonl", status=1).stdout

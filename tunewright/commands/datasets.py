@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from tunewright import Client, ConnectionFailed, Dataset
 from tunewright import upload as sending
-from tunewright.commands.options import AsJson, Limit, Yes, confirm
+from tunewright.commands.options import AsJson, Limit, Mapped, Yes, confirm, mapped_columns
 from tunewright.display import console, instant, notes, print_facts, print_json, print_table, size
 
 app = typer.Typer(no_args_is_help=True, help="Uploaded training data.")
@@ -27,10 +27,7 @@ def upload(
     format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="How its rows are written; found by looking unless given.")
     ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=KEY", help="Read the file's KEY as FIELD, prompt=input; may be repeated."),
-    ] = None,
+    columns: Mapped = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an upload of this file that was interrupted.")
     ] = False,
@@ -39,7 +36,7 @@ def upload(
     """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on.
 
     A large file goes in parts; what was interrupted within the last day goes on with --resume."""
-    mapped = mapped_columns(columns or [])
+    mapped = mapped_columns(columns)
     with Client() as client:
         try:
             sent = send(client, file, expires_after, format, resume, mapped)
@@ -49,17 +46,6 @@ def upload(
             raise
         dataset = client.wait_for_dataset(sent.id)
     conclude(dataset, as_json)
-
-
-def mapped_columns(given: list[str]) -> dict[str, str] | None:
-    mapped = dict[str, str]()
-    for each in given:
-        field, _, key = each.partition("=")
-        if not (field and key):
-            said = f"{each!r} is not of the form FIELD=KEY, such as prompt=input."
-            raise typer.BadParameter(said, param_hint="--map")
-        mapped[field] = key
-    return mapped or None
 
 
 def conclude(dataset: Dataset, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from tunewright import Client, Job, TunewrightError
 from tunewright.commands.datasets import problem_lines
-from tunewright.commands.options import AsJson, Limit, Yes, confirm
+from tunewright.commands.options import AsJson, Limit, Mapped, Yes, confirm, mapped_columns
 from tunewright.commands.spec import build_spec, changes, show_validated, supply_datasets, trackers
 from tunewright.commands.spec_options import read_pairs, with_spec_options
 from tunewright.display import clean, console, instant, notes, print_facts, print_json, print_table
@@ -33,6 +33,7 @@ def create(
     spec: Annotated[Path | None, typer.Option(help="JobSpec as a JSON file; options given here go before it.")] = None,
     dataset: Annotated[str | None, typer.Option(help="File to upload, or the id of a dataset.")] = None,
     validation_dataset: Annotated[str | None, typer.Option(help="The same, of rows to evaluate on.")] = None,
+    columns: Mapped = None,
     wandb: Annotated[str | None, typer.Option(metavar="PROJECT", help="Pass curves on to Weights & Biases.")] = None,
     mlflow: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Pass curves on to MLflow.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Make an event file for TensorBoard.")] = False,
@@ -44,15 +45,17 @@ def create(
 ) -> None:
     """Post a job. What is left out takes the server's default; everything else a spec can say fits into --spec.
 
-    The server checks the spec before a file is uploaded, and a dataset of the same bytes is used again."""
+    The server checks the spec before a file is uploaded, and a dataset of the same bytes that was read in the same way
+    is used again. --map holds for every file that is uploaded."""
     asked = build_spec(spec, fields)
     if tracked := trackers(wandb, mlflow, tensorboard):
         asked["integrations"] = tracked
     datasets = {"dataset_id": dataset, "validation_dataset_id": validation_dataset}
+    mapped = mapped_columns(columns)
     with Client() as client:
         if validate_only:
-            return show_validated(client, asked, datasets, as_json)
-        supply_datasets(client, asked, datasets)
+            return show_validated(client, asked, datasets, mapped, as_json)
+        supply_datasets(client, asked, datasets, mapped)
         job = client.create_job(idempotency_key=idempotency_key, **asked)
         show_posted(client, job, watch, as_json)
 

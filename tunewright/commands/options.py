@@ -14,7 +14,23 @@ Limit = Annotated[int, typer.Option(min=1, help="Print at most so many, newest f
 DataDir = Annotated[
     Path | None, typer.Option(help="Data folder of the server, if it is not the usual one (TUNEWRIGHT_DATA_DIR).")
 ]
+Mapped = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=KEY", help="Read the file's KEY as FIELD, prompt=input; may be repeated."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def mapped_columns(given: list[str] | None) -> dict[str, str] | None:
+    """The file's own keys by the fields that they stand for; None where nothing was given."""
+    mapped = dict[str, str]()
+    for each in given or ():
+        field, _, key = each.partition("=")
+        if not (field and key):
+            said = f"{each!r} is not of the form FIELD=KEY, such as prompt=input."
+            raise typer.BadParameter(said, param_hint="--map")
+        mapped[field] = key
+    return mapped or None
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -17,6 +17,8 @@ from tunewright.display import instant, notes, print_json
 DATASET_ID = re.compile(r"file-[0-9a-f]{24}")
 NO_DATASET = "file-" + "0" * 24
 """The id of no dataset: ids are random."""
+Columns = dict[str, str] | None
+"""A file's own keys by the fields that they stand for."""
 
 
 def build_spec(file: Path | None, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,19 +46,25 @@ def read_spec(file: Path) -> dict[str, Any]:
     return spec
 
 
-def supply_datasets(client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None]) -> None:
-    """Set the spec's datasets, each an id or a file. Before the first file is uploaded, the server has checked the
-    rest of the spec."""
-    files = set_ids(spec, datasets)
+def supply_datasets(
+    client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None], mapped: Columns = None
+) -> None:
+    """Set the spec's datasets, each an id or a file whose columns are mapped. Before the first file is uploaded, the
+    server has checked the rest of the spec."""
+    files = set_ids(spec, datasets, mapped)
     if files:
         validate_without_datasets(client, spec, files)
     for field, path in files.items():
-        spec[field] = find_or_upload(client, path).id
+        spec[field] = find_or_upload(client, path, mapped).id
 
 
-def set_ids(spec: dict[str, Any], datasets: Mapping[str, str | None]) -> dict[str, Path]:
-    """Set those that are ids, and return those that are files, by field. OSError if one is not there."""
+def set_ids(spec: dict[str, Any], datasets: Mapping[str, str | None], mapped: Columns) -> dict[str, Path]:
+    """Set those that are ids, and return those that are files, by field. OSError if one is not there; BadParameter if
+    there is a mapping, and no file."""
     files = {field: Path(text) for field, text in datasets.items() if text and not DATASET_ID.fullmatch(text)}
+    if mapped and not files:
+        said = "it says how a file is read when it is uploaded; a dataset that is there is read as it was uploaded."
+        raise typer.BadParameter(said, param_hint="--map")
     for path in files.values():
         path.stat()
     spec |= {field: text for field, text in datasets.items() if text and field not in files}
@@ -77,9 +85,11 @@ def validate_without_datasets(client: Client, spec: Mapping[str, Any], files: Ma
             raise TunewrightError(error.status, error.code, said, left) from None
 
 
-def show_validated(client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None], as_json: bool) -> None:
+def show_validated(
+    client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None], mapped: Columns, as_json: bool
+) -> None:
     """Print the filled spec; of one whose dataset is still a file, that the rest is good."""
-    files = set_ids(spec, datasets)
+    files = set_ids(spec, datasets, mapped)
     if not files:
         found = client.validate_job(**spec)
         print_json(found.raw if as_json else found.spec)
@@ -91,23 +101,21 @@ def show_validated(client: Client, spec: dict[str, Any], datasets: Mapping[str, 
     notes.print("The spec is valid but for the dataset, which was not looked at; nothing was uploaded or posted.")
 
 
-def find_or_upload(client: Client, path: Path) -> Dataset:
-    """The newest good dataset of the same bytes and the same kind of name, whose format was found and not named; else
-    the file is uploaded."""
+def find_or_upload(client: Client, path: Path, mapped: Columns = None) -> Dataset:
+    """The newest good dataset of the same bytes, the same kind of name and the same mapping, whose format was found and
+    not named; else the file is uploaded."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     for dataset in client.list_datasets(state="ready", sha256=sha256):
         is_alike = (
-            dataset.format_reason
-            and not dataset.raw.get("columns")
-            and Path(dataset.filename).suffixes == path.suffixes
+            dataset.format_reason and dataset.columns == mapped and Path(dataset.filename).suffixes == path.suffixes
         )
         if is_alike and not dataset.expires_at:
             notes.print(
                 f"Using dataset {dataset.id} of {instant(dataset.created_at)}: it holds the same bytes as {path}."
             )
             return dataset
-    return send(client, path)
+    return send(client, path, mapped=mapped)
 
 
 def changes(words: Sequence[str] | None) -> dict[str, Any]:
