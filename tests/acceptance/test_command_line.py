@@ -236,6 +236,26 @@ def test_a_project_is_created_used_by_its_own_key_alone_and_erased(type_in: Type
     assert "There is no project 'elsewhere'" in type_in("keys", "create", "--project", "elsewhere", status=1).stderr
 
 
+def test_a_data_folder_that_is_given_goes_before_the_environment(
+    type_in: Type, stack: Stack, client: Client, tiny_model: Path
+) -> None:
+    elsewhere = {"TUNEWRIGHT_DATA_DIR": "/nowhere", "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
+    where = "--data-dir", stack.data
+    assert (
+        "tiny2: LlamaForCausalLM" in type_in("models", "add", "tiny2", "--path", tiny_model, *where, **elsewhere).stdout
+    )
+    assert client.get_model("tiny2").state == "ready"
+    type_in("models", "remove", "tiny2", *where, **elsewhere)
+    assert "tiny2" not in [model.name for model in client.models()]
+    assert "default" in type_in("projects", "list", *where, **elsewhere).stdout
+    key = type_in("keys", "create", "--read-only", *where, **elsewhere).stdout.strip()
+    with Client(stack.reach["url"], key) as its_own:
+        assert its_own.get_model("tiny").state == "ready"
+    for command in (("models", "remove", "tiny2"), ("keys", "create"), ("projects", "list")):
+        told = type_in(*command, status=1, TUNEWRIGHT_DATA_DIR="/nowhere").stderr
+        assert "No server runs on /nowhere" in told
+
+
 def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:
     lines = [
         type_in("jobs", "show", "nonsense", status=1).stderr,
