@@ -18,6 +18,7 @@ from app.domain.caller import RecognizedKey
 from app.jobs.artifact_routes import router as artifacts
 from app.jobs.checkpoint_routes import router as checkpoints
 from app.jobs.metric_routes import router as metrics
+from app.jobs.read_routes import SeenJobs
 from app.jobs.read_routes import router as reading_jobs
 from app.jobs.routes import router as jobs
 from app.jobs.shown import find_versions
@@ -84,6 +85,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     app.state.storage = Storage(settings.storage)
     app.state.redis = streams.connect_async(settings.redis_url)
     app.state.keys = keys = open_key_cache(reads, sessions)
+    app.state.seen_jobs = SeenJobs()
     app.state.job_waits = waits = JobWaits(
         lambda project_id, ids: reads.ask(lambda connection: find_versions(connection, project_id, ids))
     )

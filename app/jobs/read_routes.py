@@ -1,9 +1,10 @@
 """Reading jobs, which is what most requests do: a list, one job, and one job once it has changed."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from app.domain.job import FINAL, JobState
 from app.errors import BadCursor, JobNotFound
 from app.jobs.repository import JobFilter
 from app.jobs.schemas import JobOut
-from app.jobs.shown import find_shown, list_shown
+from app.jobs.shown import find_basis, find_shown, list_shown
 from app.jobs.waiting import waiting
 from app.jobs.waits import JobWaits
 from app.web.auth import CallerDep
@@ -27,6 +28,7 @@ from app.web.parameters import ANY_KEY, states_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+MOST_KEPT: Final = 10_000
 
 METADATA = re.compile(r"metadata\[(.{1,64})\]")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
@@ -95,10 +97,31 @@ class SeenJob(NamedTuple):
     tag: str
     version: str
     state: str
+    basis: tuple[Any, ...] | None
 
     @property
     def is_queued(self) -> bool:
         return self.state == JobState.queued
+
+
+class SeenJobs:
+    """The last answers of this process, without their bodies: a poll that names one of them by its tag is spared all
+    that the answer would be made of. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], SeenJob] = OrderedDict()
+
+    def keep(self, project_id: str, id: str, seen: SeenJob) -> None:
+        if seen.basis is not None:
+            self._seen[project_id, id] = seen._replace(body=b"")
+            self._seen.move_to_end((project_id, id))
+            if len(self._seen) > MOST_KEPT:
+                self._seen.popitem(last=False)
+
+    def find_known(self, request: Request, project_id: str, id: str) -> SeenJob | None:
+        """The last answer about the job, if the client has it."""
+        seen = self._seen.get((project_id, id))
+        return seen if seen is not None and is_known(request, seen.tag) else None
 
 
 @router.get(
@@ -128,10 +151,13 @@ async def get_job(
     To follow a job, send the `ETag` of the last answer as `If-None-Match`, with `wait=30`: the answer comes as soon as
     anything has changed, else 304 when the time is up. Without `If-None-Match`, a final job is answered at once."""
 
-    reads = reads_of(request)
+    reads, seen_jobs = reads_of(request), cast(SeenJobs, request.app.state.seen_jobs)
 
     async def look() -> SeenJob:
-        return await run_in_threadpool(reads.ask, lambda connection: see(connection, caller.project_id, id))
+        known = seen_jobs.find_known(request, caller.project_id, id)
+        seen = await run_in_threadpool(reads.ask, lambda connection: see(connection, caller.project_id, id, known))
+        seen_jobs.keep(caller.project_id, id, seen)
+        return seen
 
     seen = await look()
     if wait is not None:
@@ -139,11 +165,14 @@ async def get_job(
     return conditional(request, seen.body, seen.tag)
 
 
-def see(connection: Connection, project_id: str, id: str) -> SeenJob:
+def see(connection: Connection, project_id: str, id: str, known: SeenJob | None = None) -> SeenJob:
+    """`known` itself, if that is still what is to be shown."""
+    if known and find_basis(connection, project_id, id, queued=known.is_queued) == known.basis:
+        return known
     shown = find_shown(connection, project_id, id)
     waits_for = waiting(connection, shown.job, shown.standing) if shown.standing else None
     body = JobOut.of(shown.job, shown.details, waits_for).model_dump_json().encode()
-    return SeenJob(body, tag_of(body), shown.version, shown.job.state)
+    return SeenJob(body, tag_of(body), shown.version, shown.job.state, shown.basis)
 
 
 async def _changed(

@@ -57,8 +57,10 @@ class ShownJob(NamedTuple):
     version: str
     """Another one after every write of the job's row."""
     details: JobDetails
-    standing: Standing | None
+    standing: Standing | None = None
     """None where it was not asked for, and of a job that is not queued."""
+    basis: tuple[Any, ...] | None = None
+    """What `find_basis` finds for as long as the same is shown; None where that cannot be told so."""
 
 
 def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
@@ -67,10 +69,18 @@ def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
     row = rows.one_or_none() if rows else None
     if row is None:
         raise JobNotFound(id)
-    standing = None
-    if row.state == JobState.queued:
-        standing = Standing(row.position, row.is_inspected, row.reached_limit, read_placements(row.placements))
-    return shown(row, standing)
+    if row.state != JobState.queued:
+        return shown(row)._replace(basis=(row.version, row.adapter_id))
+    standing = Standing(row.position, row.is_inspected, row.reached_limit, read_placements(row.placements))
+    basis = (row.version, row.adapter_id, row.position, row.is_inspected, row.reached_limit, row.placements)
+    # That a job waits for an exact resume ends by the clock, and by workers that are not among its placements.
+    return shown(row)._replace(standing=standing, basis=basis if row.resume_machine is None else None)
+
+
+def find_basis(connection: Connection, project_id: str, id: str, *, queued: bool) -> tuple[Any, ...] | None:
+    """The `basis` of a job that is shown as `queued` or not. Whatever else is shown is written with the job's row."""
+    row = connection.execute(basis_of_one(queued), {"project_id": project_id, "id": id}).one_or_none()
+    return tuple(row) if row else None
 
 
 def list_shown(
@@ -93,8 +103,8 @@ def find_versions(connection: Connection, project_id: str, ids: Sequence[str]) -
     return {row.id: row.version for row in rows}
 
 
-def shown(row: Row[Any], standing: Standing | None = None) -> ShownJob:
-    return ShownJob(cast(Job, row), row.version, JobDetails(row.adapter_id, row.decided or ()), standing)
+def shown(row: Row[Any]) -> ShownJob:
+    return ShownJob(cast(Job, row), row.version, JobDetails(row.adapter_id, row.decided or ()))
 
 
 @cache
@@ -117,16 +127,22 @@ def job_columns() -> tuple[ColumnElement[Any], ...]:
 
 def from_jobs(*columns: ColumnElement[Any]) -> Select[Any]:
     adapter = (Adapter.project_id == Job.project_id) & (Adapter.job_id == Job.id)
-    return (
-        select(*job_columns(), *columns)
-        .outerjoin_from(Job, Adapter, adapter)
-        .where(Job.project_id == bindparam("project_id"))
-    )
+    return select(*columns).outerjoin_from(Job, Adapter, adapter).where(Job.project_id == bindparam("project_id"))
 
 
 @cache
 def one_job() -> Select[Any]:
-    return from_jobs(*standing_columns()).where(Job.id == bindparam("id"))
+    return from_jobs(*job_columns(), *standing_columns()).where(Job.id == bindparam("id"))
+
+
+@cache
+def basis_of_one(queued: bool) -> Select[Any]:
+    columns: tuple[ColumnElement[Any], ...] = (
+        VERSION,
+        Adapter.id.label("adapter_id"),
+        *(standing_columns() if queued else ()),
+    )
+    return from_jobs(*columns).where(Job.id == bindparam("id"))
 
 
 @cache
@@ -166,7 +182,7 @@ def page_of_jobs(given: frozenset[str], without_metadata: bool, *columns: Column
         "metadata": Job.metadata_.contains(bindparam("metadata", type_=JSONB())),
         "after_id": tuple_(Job.created_at, Job.id) < tuple_(bindparam("after_at"), bindparam("after_id")),
     }
-    query = from_jobs(*columns).where(*(conditions[name] for name in sorted(given & conditions.keys())))
+    query = from_jobs(*job_columns(), *columns).where(*(conditions[name] for name in sorted(given & conditions.keys())))
     if without_metadata:
         query = query.where(Job.metadata_ == literal_column("'{}'::jsonb"))
     return query.order_by(Job.created_at.desc(), Job.id.desc()).limit(bindparam("limit"))

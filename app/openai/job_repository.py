@@ -14,7 +14,7 @@ from app.domain.page import Cursor
 from app.errors import JobNotFound
 from app.jobs.queue import uses_dataset_in
 from app.jobs.repository import JobDetails, JobFilter
-from app.jobs.shown import QUEUED, from_jobs, page_of_jobs, page_parameters, shown
+from app.jobs.shown import QUEUED, from_jobs, job_columns, page_of_jobs, page_parameters, shown
 
 SHOWN_FILES: Final = (ArtifactKind.step_metrics, ArtifactKind.archive)
 """Artifacts that are result files, in this order: what reads the first one expects the metrics."""
@@ -56,7 +56,7 @@ def _shown(row: Row[Any]) -> ShownFineTune:
 
 @cache
 def _one() -> Select[Any]:
-    return from_jobs(*_columns()).where(Job.id == bindparam("id"))
+    return from_jobs(*job_columns(), *_columns()).where(Job.id == bindparam("id"))
 
 
 @cache

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, event, func, text, update
+from sqlalchemy import Engine, delete, event, func, select, text, update
+from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
-from app.db.tables import ApiKey
+from app.db.tables import Adapter, ApiKey, Dataset, Job, Project, Worker
+from app.domain.identity import new_id
 from app.domain.machine import Machine
+from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim
 from app.main import create_app
 from app.settings import Settings
@@ -125,6 +128,66 @@ def test_the_tag_covers_what_a_job_waits_for(api: TestClient, post: Post) -> Non
     api.post(f"/jobs/{first}/cancel")
     moved = api.get(f"/jobs/{second}", headers={"If-None-Match": seen.headers["etag"]})
     assert (moved.status_code, moved.json()["queue_position"]) == (200, 1)
+
+
+@pytest.mark.usefixtures("online")
+def test_a_tag_is_never_known_once_something_else_is_shown(
+    api: TestClient, post: Post, claim: Take, sessions: Sessions, project_id: str
+) -> None:
+    """Neither of a queued job, of which much changes without its row, nor of one that runs."""
+    first, id = post(priority=1), post()
+    adapter = Adapter(id=new_id("model"), project_id=project_id, job_id=id, name="one", base_model="tiny", manifest={})
+    this_job = update(Job).where(Job.id == id)
+    dataset = update(Dataset).where(
+        Dataset.id == select(Job.spec["dataset_id"].astext).where(Job.id == id).scalar_subquery()
+    )
+
+    def plan(session: Session) -> None:
+        held = Claim(project_id, id, 1, session.scalars(select(Job.claim_token).where(Job.id == id)).one() or "")
+        AttemptService(session, held).plan({"training": {"batch_size": 3}}, 10, 0)
+
+    changes: dict[str, Callable[[Session], object]] = {
+        "nothing yet": lambda _: None,
+        "its turn has come": lambda _: api.post(f"/jobs/{first}/cancel"),
+        "the worker drains": lambda session: session.execute(update(Worker).values(draining=True)),
+        "the worker is back": lambda session: session.execute(update(Worker).values(draining=False)),
+        "the project may run none": lambda session: session.execute(update(Project).values(max_running_jobs=0)),
+        "the project may run all": lambda session: session.execute(update(Project).values(max_running_jobs=None)),
+        "its dataset is inspected": lambda session: session.execute(dataset.values(state="inspecting")),
+        "its dataset is ready": lambda session: session.execute(dataset.values(state="ready")),
+        "it waits for its machine": lambda session: session.execute(this_job.values(resume_machine="0" * 64)),
+        "it waits no more": lambda session: session.execute(this_job.values(resume_machine=None)),
+        "it runs": lambda _: claim(),
+        "it has decided": plan,
+        "it has learned": lambda session: session.execute(this_job.values(step=2)),
+        "it has an adapter": lambda session: session.add(adapter),
+        "it has none": lambda session: session.execute(delete(Adapter)),
+    }
+    tag, tags = "", set()
+    for name, change in changes.items():
+        with transaction(sessions) as session:
+            change(session)
+        polled = api.get(f"/jobs/{id}", headers={"If-None-Match": tag})
+        assert (polled.status_code, polled.content) == (200, api.get(f"/jobs/{id}").content), name
+        tag = polled.headers["etag"]
+        tags.add(tag)
+        assert api.get(f"/jobs/{id}", headers={"If-None-Match": tag}).status_code == 304, name
+    assert len(tags) == len(changes) - 5  # that many take the one before them back
+
+
+def test_a_known_tag_costs_less_than_its_answer(api: TestClient, post: Post, claim: Take) -> None:
+    """Of the row it takes the version alone."""
+    running = post()
+    assert claim()
+    assert isinstance(api.app, FastAPI)
+    asked: list[str] = []
+    event.listen(api.app.state.reads._engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    for id in (running, post()):
+        tag = api.get(f"/jobs/{id}").headers["etag"]
+        asked.clear()
+        assert api.get(f"/jobs/{id}", headers={"If-None-Match": tag}).status_code == 304
+        [asked_of_jobs] = [statement for statement in asked if "FROM jobs" in statement]
+        assert "jobs.spec" not in asked_of_jobs.split("FROM")[0]
 
 
 def test_head_tells_the_tag_alone(api: TestClient, post: Post) -> None:
