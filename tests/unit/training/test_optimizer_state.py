@@ -1,0 +1,112 @@
+"""AdamW's state goes from one kind of optimizer to another: torch's own, and bitsandbytes' with 8 and with 32 bits,
+whose real kernels run on a CPU too."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.functional import create_dynamic_map, dequantize_blockwise
+from bitsandbytes.optim import AdamW as AdamW32bit
+from bitsandbytes.optim import AdamW8bit
+from torch import Tensor, nn
+
+from worker.training.checkpoint import Position, Trainee, read_checkpoint, restore, take_snapshot, write_checkpoint
+from worker.training.evaluation import Evaluations
+from worker.training.optimizer_state import dequantized
+from worker.training.row_losses import unknown
+
+MAKE: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "torch": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, fused=True),
+    "8 bit": lambda parameters: AdamW8bit(parameters, lr=0.01),
+    "32 bit": lambda parameters: AdamW32bit(parameters, lr=0.01),
+}
+CHANGES = [(old, new) for old in MAKE for new in MAKE if old != new]
+ROWS, COLUMNS = 65, 67
+"""More than the 4,096 numbers from which on bitsandbytes keeps 8 bits, and no whole number of its blocks of 256."""
+
+
+def trainee(kind: str) -> Trainee:
+    """A matrix, and a vector that is too small for 8 bits."""
+    torch.manual_seed(0)
+    weights = {"matrix": nn.Parameter(torch.randn(ROWS, COLUMNS)), "vector": nn.Parameter(torch.randn(ROWS))}
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    return Trainee(weights, MAKE[kind](weights.values()), scaler, Position(), Evaluations(), unknown(2))
+
+
+def train(one: Trainee, *steps: int) -> list[float]:
+    """Losses of a linear regression, a batch a step."""
+    losses = []
+    matrix, vector = one.trainable.values()
+    generator = torch.Generator().manual_seed(1)
+    wanted = torch.randn(ROWS, COLUMNS, generator=generator)
+    for step in steps:
+        inputs = torch.randn(32, COLUMNS, generator=generator.manual_seed(1000 + step))
+        loss = (inputs @ (matrix - wanted).T + vector - 1).square().mean()
+        one.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        one.optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def carried(one: Trainee, kind: str, folder: Path) -> Trainee:
+    """What a checkpoint of it becomes with another optimizer."""
+    other = trainee(kind)
+    restore(read_checkpoint(write_checkpoint(folder, take_snapshot(one, {}))), other)
+    return other
+
+
+def kept(one: Trainee, name: str) -> dict[str, Any]:
+    return one.optimizer.state[one.trainable[name]]
+
+
+def coarseness(signed: bool) -> float:
+    """How far a number between -1 (or 0) and 1 may lie from the nearest code."""
+    codes = create_dynamic_map(signed=signed).sort().values
+    least, most = float(codes[0]), float(codes[-1])
+    return max(float(codes.diff().max()) / 2, least - (-1 if signed else 0), 1 - most)
+
+
+def test_to_8_bits_and_back_costs_no_more_than_the_quantization(tmp_path: Path) -> None:
+    before = trainee("torch")
+    train(before, *range(10))
+    after = carried(carried(before, "8 bit", tmp_path / "there"), "torch", tmp_path / "back")
+    for moment, signed in (("exp_avg", True), ("exp_avg_sq", False)):
+        old, new = kept(before, "matrix")[moment], kept(after, "matrix")[moment]
+        for old_block, new_block in zip(old.flatten().split(256), new.flatten().split(256), strict=True):
+            most = coarseness(signed) * float(old_block.abs().max())
+            assert 0 < float((new_block - old_block).abs().max()) <= most * 1.01
+        assert kept(after, "vector")[moment].equal(kept(before, "vector")[moment]), "it is never quantized"
+    assert kept(after, "matrix")["step"] == 10
+
+
+def test_8_bits_are_read_as_bitsandbytes_reads_them() -> None:
+    one = trainee("8 bit")
+    train(one, *range(10))
+    state = kept(one, "matrix")
+    for number in ("1", "2"):
+        codes: Tensor = state[f"state{number}"]
+        assert codes.dtype == torch.uint8
+        its_own = dequantize_blockwise(
+            codes, absmax=state[f"absmax{number}"], code=state[f"qmap{number}"], blocksize=256
+        )
+        assert dequantized(state, number).equal(its_own)
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES, ids=[f"{old} to {new}" for old, new in CHANGES])
+def test_a_training_goes_on_with_another_optimizer(old: str, new: str, tmp_path: Path) -> None:
+    """Close to one that never changed; one that forgot its moments is much farther from it."""
+    first = trainee(old)
+    train(first, *range(30))
+    changed = carried(first, new, tmp_path)
+    forgetful = trainee(new)
+    for name, parameter in forgetful.trainable.items():
+        parameter.data.copy_(first.trainable[name].data)
+    whole, carried_on, forgot = (train(each, *range(30, 60)) for each in (first, changed, forgetful))
+    assert kept(changed, "matrix")["step"] == 60
+    assert carried_on == pytest.approx(whole, rel=0.005)
+    far, near = (max(abs(a - b) for a, b in zip(losses, whole, strict=True)) for losses in (forgot, carried_on))
+    assert near < far / 10
+    assert whole[-1] < whole[0] * 0.9
