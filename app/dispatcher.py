@@ -22,6 +22,7 @@ from app.db.kept_answers import forget_answers
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.job import JobState
 from app.jobs.queue import QueueRepository
+from app.private_memory import keep_memory_private
 from app.retention.collector import Collector
 from app.retention.project_eraser import ProjectEraser
 from app.settings import Settings, get_settings
@@ -164,6 +165,7 @@ def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> N
 
 
 def main() -> None:
+    keep_memory_private()
     logs.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

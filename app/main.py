@@ -27,6 +27,7 @@ from app.jobs.watch_routes import router as watching
 from app.keys.service import KeyService
 from app.models.routes import router as models
 from app.openai.face import create_face
+from app.private_memory import keep_memory_private
 from app.queues.routes import router as queues
 from app.settings import Settings, get_settings
 from app.storage import Storage
@@ -69,6 +70,7 @@ OpenAI's client finds its own API under [/v1](/v1/docs), over the same things.""
 def create_server() -> FastAPI:
     """The app of a process that does nothing else. What has been imported stays as long as it does: a full collection
     need not walk it, which takes 100 ms."""
+    keep_memory_private()
     app = create_app()
     gc.collect()
     gc.freeze()

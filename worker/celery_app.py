@@ -12,6 +12,7 @@ from celery import Celery, bootsteps, signals
 
 from app import logs
 from app.outbox import TASKS
+from app.private_memory import keep_memory_private
 from app.settings import get_settings
 from worker.presence import Presence
 
@@ -33,6 +34,12 @@ app.conf.update(
     worker_send_task_events=False,
     timezone="UTC",
 )
+
+
+@signals.celeryd_init.connect
+def _keep_memory_private(**_: Any) -> None:
+    keep_memory_private()
+
 
 draining = threading.Event()
 """Set by SIGTERM: the attempt that runs checkpoints and gives its job back."""

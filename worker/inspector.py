@@ -1,8 +1,7 @@
 """Inspections: claim → make, if it is one to be made → inspect in a process of its own → store → conclude.
 
 Nothing is read inside a transaction. A worker that dies leaves a lease that lapses, and a folder that the next one
-removes. The process that reads has no credentials and cannot harm the worker: what it does beyond its limits is the
-dataset's finding.
+removes. The process that reads is given no credentials; what it does beyond its limits is the dataset's finding.
 """
 
 import shutil

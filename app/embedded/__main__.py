@@ -25,8 +25,10 @@ def run(flags: dict[str, Any]) -> int:
 
     from app.embedded.errors import StartError, StopRequested
     from app.embedded.stack import run_stack
+    from app.private_memory import keep_memory_private
     from app.settings import Settings
 
+    keep_memory_private()
     try:
         run_stack(Settings(**flags))
     except StopRequested:

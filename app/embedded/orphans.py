@@ -10,7 +10,8 @@ from app.embedded.child import Nap
 from app.embedded.errors import StartError
 
 MARK = "TUNEWRIGHT_STACK"
-"""Environment variable by which our own processes are known; the servers overwrite their environment."""
+"""By this word our own processes are known: it is an option of their command, since others cannot read the environment
+of a program that holds secrets, and a variable of what they start."""
 
 
 def processes() -> Iterator[int]:
@@ -32,16 +33,20 @@ def serving(folder: Path, *programs: str) -> list[int]:
 
 def marked(data: Path) -> list[int]:
     """Our own processes of an earlier stack on this data folder."""
-    words = f"{MARK}={data}".encode()
-    found = []
-    for pid in processes():
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # ended meanwhile, or not ours
-        if words in environment and pid != os.getpid():
-            found.append(pid)
-    return found
+    word = mark(data).encode()
+    marked = (pid for pid in processes() if word in words_of(pid, "cmdline") or word in words_of(pid, "environ"))
+    return [pid for pid in marked if pid != os.getpid()]
+
+
+def mark(data: Path) -> str:
+    return f"{MARK}={data}"
+
+
+def words_of(pid: int, file: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []  # ended meanwhile, or not for us
 
 
 def parent_of(pid: int) -> int | None:

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from signal import SIGTERM
 
 from app.embedded import orphans
@@ -65,21 +66,21 @@ def run(supervisor: Supervisor, settings: Settings, listener: socket.socket) -> 
         orphans.MARK: str(data),
         "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
-    supervisor.finish(ChildSpec("migrate", python("app.db.migrate"), stage=2, env=env))
+    supervisor.finish(ChildSpec("migrate", python(data, "app.db.migrate"), stage=2, env=env))
     ensure_key(supervisor, env)
     url = local_url(settings.host, listener)
     api = supervisor.start(
         ChildSpec(
             "api",
-            python("app.embedded.api", str(listener.fileno()), str(data / "logs" / "api.log")),
+            python(data, "app.embedded.api", str(listener.fileno()), str(data / "logs" / "api.log")),
             stage=3,
             env=env,
             fds=[listener.fileno()],
         )
     )
-    supervisor.start(ChildSpec("dispatcher", python("app.dispatcher"), stage=2, env=env))
+    supervisor.start(ChildSpec("dispatcher", python(data, "app.dispatcher"), stage=2, env=env))
     for queue in ("training", "light"):
-        supervisor.start(worker(queue, env))
+        supervisor.start(worker(queue, data, env))
     await_ready(supervisor, api, url)
     # For the command line, which creates keys and registers models beside a running server.
     reached_by = {
@@ -112,23 +113,24 @@ def ensure_key(supervisor: Supervisor, env: dict[str, str]) -> None:
     path = supervisor.data / "api_key"
     if path.exists():
         return
-    command = python("app.keys", "create", "--project", "default", "--name", "first")
+    command = python(supervisor.data, "app.keys", "create", "--project", "default", "--name", "first")
     with tempfile.TemporaryFile(dir=supervisor.data) as output:
         supervisor.finish(ChildSpec("first-key", command, stage=2, env=env, stdout=output))
         output.seek(0)
         write_private(path, output.read().decode())
 
 
-def python(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", module, *arguments]
+def python(data: Path, module: str, *arguments: str) -> list[str]:
+    """Python takes any word after `-X`; this one is for those that look for the process."""
+    return [sys.executable, "-X", orphans.mark(data), "-m", module, *arguments]
 
 
-def worker(queue: str, env: dict[str, str]) -> ChildSpec:
+def worker(queue: str, data: Path, env: dict[str, str]) -> ChildSpec:
     options = ["--pool", "solo", "--concurrency", "1", "--queues", queue, "--hostname", f"{queue}@%h"]
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     return ChildSpec(
         name=f"worker-{queue}",
-        command=python("celery", "-A", "worker.celery_app", "worker", *options, *quiet),
+        command=python(data, "celery", "-A", "worker.celery_app", "worker", *options, *quiet),
         stage=4,
         stop_seconds=CHECKPOINT_SECONDS,
         env=env,

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,14 +131,22 @@ def test_a_killed_supervisor_takes_its_children_along(
     eventually(lambda: not any(map(alive, pids(tmp_path / "steady"))), seconds=5)
 
 
+def wait_for(*processes: subprocess.Popen[bytes]) -> None:
+    for process in processes:
+        process.poll()
+
+
 def test_marked_processes_of_an_earlier_stack_are_found_and_ended(tmp_path: Path) -> None:
+    """By their environment, or by their command where that is for nobody to read."""
     command = ["sleep", "600"]
+    marked = [sys.executable, "-X", orphans.mark(tmp_path), "-c", "import time; time.sleep(600)"]
     with (
         subprocess.Popen(command, env={orphans.MARK: str(tmp_path), "PATH": os.defpath}) as ours,
+        subprocess.Popen(marked, env={}) as program,
         subprocess.Popen(command, env={orphans.MARK: f"{tmp_path}/other", "PATH": os.defpath}) as stranger,
     ):
-        assert orphans.marked(tmp_path) == [ours.pid]
-        orphans.end(lambda: orphans.marked(tmp_path), signal.SIGTERM, 5, lambda _: ours.poll() and None)
-        assert ours.wait(5) == -signal.SIGTERM
+        assert sorted(orphans.marked(tmp_path)) == sorted([ours.pid, program.pid])
+        orphans.end(lambda: orphans.marked(tmp_path), signal.SIGTERM, 5, nap=lambda _: wait_for(ours, program))
+        assert [ours.wait(5), program.wait(5)] == [-signal.SIGTERM] * 2
         assert stranger.poll() is None
         stranger.kill()

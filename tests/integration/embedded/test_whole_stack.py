@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,12 @@ import sqlalchemy as sa
 from app.embedded import orphans
 
 Eventually = Callable[..., None]
-Start = Callable[[], subprocess.Popen[str]]
+Start = Callable[..., subprocess.Popen[str]]
+PEEKING = "-sys_ptrace,-perfmon,-sys_admin,-checkpoint_restore"
+AS_PLAIN_USER = ("setpriv", f"--bounding-set={PEEKING}") if os.geteuid() == 0 else ()
+"""Words before a command. Without these capabilities root sees no more of another process than a plain user of his."""
+CANARY = "a-password-of-the-service"
+READ = "import sys; print(open(sys.argv[1], 'rb').read())"
 
 
 @pytest.fixture
@@ -28,8 +35,8 @@ def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: E
     """Starts the stack and returns when it is ready."""
     started: list[subprocess.Popen[str]] = []
 
-    def start() -> subprocess.Popen[str]:
-        supervisor = spawn("-m", "app.embedded", "--data-dir", str(data), "--port", "0")
+    def start(prefix: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+        supervisor = spawn("-m", "app.embedded", "--data-dir", str(data), "--port", "0", prefix=prefix, **environment)
         started.append(supervisor)
         assert supervisor.stdout
         greeting = "".join(supervisor.stdout.readline() for _ in range(6))
@@ -93,17 +100,35 @@ def test_it_starts_stops_and_starts_again(
 
 
 def test_a_killed_supervisor_leaves_nothing_in_the_way(data: Path, start: Start) -> None:
-    supervisor = start()
+    """Run by a plain user, of whom another program, a training say, gets at no secret of the service."""
+    supervisor = start(AS_PLAIN_USER, WANDB_API_KEY=CANARY)
     key = (data / "api_key").read_text()
+    keep_their_secrets([supervisor.pid, *orphans.marked(data)])
     supervisor.kill()
     supervisor.wait()
-    again = start()
+    again = start(AS_PLAIN_USER)
     assert (data / "api_key").read_text() == key
     assert jobs(data).status_code == 200
     again.terminate()
     again.communicate(timeout=60)
     assert again.returncode == 0
     assert left_alive(data) == []
+
+
+def keep_their_secrets(pids: list[int]) -> None:
+    commands = " ".join(map(words_of, pids))
+    programs = re.findall(r" (app\.embedded|app\.embedded\.api|app\.dispatcher|celery) ", commands)
+    assert sorted(programs) == ["app.dispatcher", "app.embedded", "app.embedded.api", "celery", "celery"]
+
+    def read(file: str) -> subprocess.CompletedProcess[str]:
+        reader = [*AS_PLAIN_USER, sys.executable, "-c", READ, file]
+        return subprocess.run(reader, env={"WANDB_API_KEY": CANARY}, capture_output=True, text=True)
+
+    assert CANARY in read("/proc/self/environ").stdout
+    for pid in pids:
+        for file in ("environ", "maps", "mem"):
+            refused = read(f"/proc/{pid}/{file}")
+            assert "PermissionError" in refused.stderr, (words_of(pid), file, refused.stdout)
 
 
 def words_of(pid: int) -> str:
