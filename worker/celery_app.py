@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, bootsteps, signals
+from kombu.transport import TRANSPORT_ALIASES
 
 from app import logs
 from app.outbox import TASKS
@@ -18,6 +19,9 @@ from worker.presence import Presence
 
 log = structlog.get_logger()
 logs.configure()
+
+# By every spelling of a URL: an own transport that is named by a setting is left aside for redis+socket://.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.wakeups:Transport"))
 
 app = Celery("tunewright", broker=get_settings().broker_url, include=["worker.tasks"])
 app.conf.update(
@@ -32,6 +36,7 @@ app.conf.update(
     worker_disable_prefetch=True,
     worker_hijack_root_logger=False,
     worker_send_task_events=False,
+    worker_enable_remote_control=False,  # whoever reaches Redis could end workers by it
     timezone="UTC",
 )
 

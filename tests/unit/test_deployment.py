@@ -38,24 +38,27 @@ SETTINGS = {
 }
 FOREIGN = {"PGPASSWORD", "PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 """Variables that libpq, the shell and Python read."""
-POSTGRES_IMAGE = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
+OTHERS = {"postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}, "valkey": {"REDISCLI_AUTH"}}
 STORE = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 HUB = {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "NO_PROXY"}
 """Passed on from the host to whoever fetches models."""
-VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+PASSWORDS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}]*))?\}")
 
 
 TWO_MACHINES = (ROOT / "docs/two-machines.md").read_text()
 
 
 def filled(text: str) -> str:
-    """As Compose fills it in when only the password is set."""
+    """As Compose fills it in when only the passwords are set."""
 
     def value(match: re.Match[str]) -> str:
-        assert match[2] == "-" or match[1] == "POSTGRES_PASSWORD", f"{match[0]} has no default"
+        assert match[2] == "-" or match[1] in PASSWORDS, f"{match[0]} has no default"
         return match[3] if match[2] == "-" else "s3cr3t"
 
-    return VARIABLE.sub(value, text)
+    while VARIABLE.search(text):  # the innermost first
+        text = VARIABLE.sub(value, text)
+    return text
 
 
 def instructions(name: str) -> list[tuple[str, str]]:
@@ -174,13 +177,13 @@ def test_server_image_gets_no_torch() -> None:
 
 def test_environment_names_are_settings() -> None:
     for name, service in SERVICES.items():
-        known = SETTINGS.keys() | FOREIGN | STORE | HUB if name in OURS else POSTGRES_IMAGE
+        known = SETTINGS.keys() | FOREIGN | STORE | HUB if name in OURS else OTHERS[name]
         assert service.get("environment", {}).keys() <= known, name
     for dockerfile in DOCKERFILES:
         for line in arguments(dockerfile, "ENV"):
             assert {word.split("=")[0] for word in shlex.split(line)} <= SETTINGS.keys() | FOREIGN
     guide = (ROOT / "docs/deploy.md").read_text()
-    for name in {match[1] for match in VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())}:
+    for name in set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text())):
         assert f"`{name}`" in guide or f"{name}=" in guide, f"{name} is not in docs/deploy.md"
 
 
@@ -198,7 +201,7 @@ def test_services_reach_each_other(settings: tuple[str, Settings]) -> None:
         parts = urlsplit(url)
         assert parts.hostname in SERVICES
         assert parts.port == port
-        assert parts.password is None, "a password in a file that is shared"
+        assert parts.password in (None, "s3cr3t"), "a password in a file that is shared"
     database = urlsplit(settings[1].database_url)
     image = SERVICES["postgres"]["environment"]
     assert (database.username, database.path[1:]) == (image["POSTGRES_USER"], image["POSTGRES_DB"])
@@ -245,8 +248,16 @@ def test_the_hub_is_asked_by_those_alone_who_fetch_models() -> None:
 def test_secrets_come_from_outside() -> None:
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if "PASSWORD" in name:
-                assert value.startswith("${POSTGRES_PASSWORD:?")
+            if "PASSWORD" in name or "AUTH" in name:
+                assert value.startswith(tuple(f"${{{password}:?" for password in PASSWORDS))
+
+
+def test_redis_wants_a_password() -> None:
+    """Whoever reaches it could end workers, and forge live metrics."""
+    command = [filled(word) for word in SERVICES["valkey"]["command"]]
+    assert command[command.index("--requirepass") + 1] == "s3cr3t"
+    for service in OURS.values():
+        assert filled(service["environment"]["REDIS_URL"]) == "redis://:s3cr3t@valkey:6379/0"
 
 
 def test_only_the_api_is_published_and_only_to_this_machine() -> None:

@@ -1,5 +1,7 @@
 """Workers as they show themselves, in the real process and thread."""
 
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from fastapi.testclient import TestClient
 
+from app.outbox import TASKS, make_bells
 from app.settings import Settings
 from worker.machine import find_machine, find_versions
 from worker.presence import Presence
@@ -111,8 +115,30 @@ def test_a_worker_that_was_forgotten_registers_again(presence: Presence, shown: 
     assert after["started_at"] > before["started_at"]
 
 
+def send_malformed(settings: Settings) -> None:
+    """1,000 entries of a queue: no JSON, JSON of another shape, and messages that Celery itself cannot read; then an
+    order to shut down, and a message as it should be."""
+    with redis.Redis.from_url(settings.redis_url) as client, make_bells(settings.broker_url) as bells:
+        bells.send_task(TASKS["light"].name, queue="aside")
+        message = json.loads(client.rpop("aside"))  # type: ignore[arg-type]
+        unread = [
+            message | {"body": "not base64"},
+            message | {"content-type": "application/x-python-serialize"},
+            message | {"headers": message["headers"] | {"task": "os.system"}},
+            message | {"properties": message["properties"] | {"delivery_info": None}},
+            message | {"properties": []},
+            {name: value for name, value in message.items() if name != "properties"},
+        ]
+        entries = ["garbage{", "", b"\xff", "null", "[]", "7", '"word"', "{}", *map(json.dumps, unread)]
+        client.lpush("light", *itertools.islice(itertools.cycle(entries), 1000))
+        bells.control.broadcast("shutdown")
+        until(lambda: client.llen("light") == 0)
+        bells.send_task(TASKS["light"].name, queue="light")
+        until(lambda: client.llen("light") == 0)
+
+
 def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Shown, tmp_path: Path) -> None:
-    """One that is killed instead goes offline when its lease has run out."""
+    """One that is killed instead goes offline when its lease has run out. No message by Redis ends it."""
     environment = os.environ | {
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,
@@ -131,6 +157,9 @@ def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Show
             [worker] = until(lambda: [each for each in shown() if each["online"]])
             assert worker["id"].endswith(f"-{process.pid}")
             assert (worker["queues"], worker["busy"]) == (["light"], False)
+            if end is signal.SIGTERM:
+                send_malformed(settings)
+                assert process.poll() is None, (tmp_path / "worker.log").read_text()[-2000:]
             process.send_signal(end)
             process.wait(timeout=30)
         finally:

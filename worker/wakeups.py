@@ -1,0 +1,23 @@
+"""Celery's messages over Redis, for a worker that a malformed one does not end."""
+
+from typing import Any
+
+import structlog
+from kombu.transport import redis
+
+log = structlog.get_logger()
+
+
+class Channel(redis.Channel):  # type: ignore[misc]  # kombu is untyped
+    def _brpop_read(self, **options: Any) -> bool | None:
+        try:
+            taken: bool | None = super()._brpop_read(**options)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # Not one of ours, and it is off the list by now. A wake-up that is lost is made up for by polling.
+            log.warning("Redis held what is no message; it is thrown away", error=type(error).__name__)
+            return None
+        return taken
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    Channel = Channel
