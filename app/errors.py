@@ -5,12 +5,12 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
 │       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound,
-│       ProjectNotFound
+│       ProjectNotFound, ProjectDeletionNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, NoCheckpoint, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult,
 │       NotInspected, NothingToKeep, ModelExists, ModelInUse, ModelNotReady, RequestInProgress, DatasetUploading,
 │       UploadNotPending, CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending,
-│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject (the last three: app/projects/errors.py)
+│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject, OwnProject (see app/projects/errors.py)
 ├── BadRequest 400
 │   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
 ├── TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416

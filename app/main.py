@@ -28,6 +28,7 @@ from app.keys.service import KeyService
 from app.models.routes import router as models
 from app.openai.face import create_face
 from app.private_memory import keep_memory_private
+from app.projects.routes import router as projects
 from app.queues.routes import router as queues
 from app.settings import Settings, get_settings
 from app.storage import Storage
@@ -58,6 +59,7 @@ ROUTERS = (
     workers,
     queues,
     webhooks,
+    projects,
 )
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from tunewright import download, local, upload
 from tunewright.errors import TunewrightError
 from tunewright.model_calls import ModelCalls
+from tunewright.project_calls import ProjectCalls
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.waiting import wait_until_final
 from tunewright.watch import Watch
@@ -35,7 +36,7 @@ from tunewright.wire import (
 )
 
 
-class Client(ModelCalls, WebhookCalls):
+class Client(ModelCalls, ProjectCalls, WebhookCalls):
     """`url` and `api_key` default to TUNEWRIGHT_URL and TUNEWRIGHT_API_KEY, then to this machine's `tunewright up`.
 
     Every method raises TunewrightError, and its child ConnectionFailed when no answer comes.

@@ -37,6 +37,11 @@ def find_key() -> str:
         raise TunewrightError(None, "no_api_key", said) from error
 
 
+def acts_on_database(folder: Path | None) -> bool:
+    """Whether a command of the operator acts on the server's own database, and not through its API."""
+    return folder is not None or "DATABASE_URL" in os.environ or "TUNEWRIGHT_URL" not in os.environ
+
+
 def server_environment(folder: Path | None = None) -> dict[str, str]:
     """What a program needs to reach the database and the storage that the server uses: nothing new where the
     environment names the database. A data folder that is given goes before the environment."""

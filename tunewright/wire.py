@@ -268,6 +268,36 @@ class Model(ModelSummary):
 
 
 @dataclass(frozen=True)
+class Project(Answer):
+    """`max_running_jobs` of its jobs may run at once, None for any number; of each key of `allowed_labels` a worker has
+    one value, or takes none of its jobs."""
+
+    id: str
+    name: str
+    max_running_jobs: int | None
+    allowed_labels: dict[str, list[str]]
+    being_deleted: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ProjectDeletion(Answer):
+    """What was erased of a project, whose id it has, so far: rows by table, stored objects and their bytes, streams of
+    live metrics, and folders by worker. `state` is stopping, erasing, clearing_workers or finished."""
+
+    id: str
+    name: str
+    state: str
+    num_rows: dict[str, int]
+    num_objects: int
+    num_bytes: int
+    num_live_streams: int
+    work_folders: dict[str, int]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
 class Webhook(Answer):
     """`old_secret_until` is the time until which the secret before the present one signs too. A secret itself is in
     `raw["secret"]` of what a creation or a rotation returns, and nowhere else."""

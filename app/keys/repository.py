@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, extract, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.db.project_tables import is_being_deleted
 from app.db.tables import ApiKey
 
 NOTE_EVERY = timedelta(minutes=1)
@@ -18,6 +19,8 @@ class UsableKey(NamedTuple):
     scopes: list[str]
     seconds_left: float | None
     is_use_due: bool
+    is_project_deleted: bool
+    """Its project is being deleted; such a key is no longer in force."""
 
 
 class KeyRepository:
@@ -28,13 +31,18 @@ class KeyRepository:
         self.session.add(key)
 
     def find_usable(self, id: str) -> UsableKey | None:
-        """Return the key unless it is revoked or has expired."""
+        """Return the key unless it has expired, or is revoked for another reason than its project's deletion."""
         now = func.clock_timestamp()
         query = select(
             *(ApiKey.id, ApiKey.project_id, ApiKey.sha256, ApiKey.scopes),
             extract("epoch", ApiKey.expires_at - now).label("seconds_left"),
             _is_use_due().label("is_use_due"),
-        ).where(ApiKey.id == id, ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now))
+            is_being_deleted(ApiKey.project_id).label("is_project_deleted"),
+        ).where(
+            ApiKey.id == id,
+            or_(ApiKey.revoked_at.is_(None), is_being_deleted(ApiKey.project_id)),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now),
+        )
         row = self.session.execute(query).one_or_none()
         return UsableKey(*row) if row else None
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.db.tables import ApiKey
 from app.domain.caller import SCOPES, Caller, RecognizedKey
 from app.domain.identity import new_id
+from app.errors import Unauthorized
 from app.keys.repository import KeyRepository
 
 FORM = re.compile(r"tw_([0-9a-f]{24})_[A-Za-z0-9_-]{43}")
@@ -28,11 +29,13 @@ class KeyService:
         return text
 
     def recognize(self, text: str) -> RecognizedKey | None:
-        """Return what is known of a key that is in force."""
+        """Return what is known of a key that is in force. Unauthorized tells of a project that is being deleted."""
         form = FORM.fullmatch(text)
         key = self.keys.find_usable(f"key-{form[1]}") if form else None
         if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
             return None
+        if key.is_project_deleted:
+            raise Unauthorized("The project of this API key is being deleted, and its keys work no more.")
         left = None if key.seconds_left is None else float(key.seconds_left)
         return RecognizedKey(Caller(key.id, key.project_id, frozenset(key.scopes)), left, key.is_use_due)
 

@@ -1,6 +1,7 @@
 """`python -m app.projects create | list | set-limit | set-labels | delete`: the projects of a server."""
 
 import argparse
+import json
 import sys
 import time
 
@@ -10,6 +11,7 @@ from app.db.tables import Project
 from app.domain.project import DeletionState
 from app.errors import TunewrightError
 from app.labels import read_allowed_labels, show_allowed_labels
+from app.projects.schemas import ProjectOut
 from app.projects.service import ProjectService
 from app.settings import get_settings
 
@@ -34,7 +36,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     labels.add_argument("labels", type=read_allowed, metavar="LABELS", help="pool=a,pool=b; `none` for every worker")
     remove.add_argument("--yes", action="store_true", help="do not ask")
     remove.add_argument("--no-wait", action="store_true", help="return at once; the server goes on")
-    commands.add_parser("list", help="show the projects, their limits and their labels")
+    listing = commands.add_parser("list", help="show the projects, their limits and their labels")
+    listing.add_argument("--json", action="store_true", help="as the API does")
     return parser.parse_args(arguments)
 
 
@@ -61,20 +64,24 @@ def create(sessions: Sessions, given: argparse.Namespace) -> None:
 
 def set_limit(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "limit_project") as session:
-        project = ProjectService(session).set_limit(given.name, given.jobs)
+        project = ProjectService(session).change(given.name, max_running_jobs=given.jobs)
         print(describe(project))
 
 
 def set_labels(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "allow_labels") as session:
-        print(describe(ProjectService(session).set_labels(given.name, given.labels)))
+        print(describe(ProjectService(session).change(given.name, allowed_labels=given.labels)))
 
 
 def show(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "show_projects") as session:
-        for project in ProjectService(session).list():
-            is_going = ProjectService(session).find_deletion(project.id) is not None
-            print(describe(project) + (" (being deleted)" if is_going else ""))
+        projects = ProjectService(session).all()
+        going = ProjectService(session).being_deleted(projects)
+    if given.json:
+        shown = [ProjectOut.of(project, project.id in going).model_dump(mode="json") for project in projects]
+        return print(json.dumps(shown, indent=2))
+    for project in projects:
+        print(describe(project) + (" (being deleted)" if project.id in going else ""))
 
 
 def describe(project: Project) -> str:

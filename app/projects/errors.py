@@ -21,6 +21,17 @@ class ProjectNotFound(NotFound):
         )
 
 
+class ProjectDeletionNotFound(NotFound):
+    """The project is not being deleted; DELETE the project to begin."""
+
+    code = "project_deletion_not_found"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__()
+        self.args = (f"Project {name!r} is not being deleted; `DELETE /projects/{name}` begins that.",)
+
+
 class ProjectExists(Conflict):
     """A project of that name exists; choose another name."""
 
@@ -49,3 +60,16 @@ class LastProject(Conflict):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"{name!r} is the only project, and a server needs one; create another one first.")
+
+
+class OwnProject(Conflict):
+    """The API key belongs to the very project, and would be revoked; use an administrator's key of another project."""
+
+    code = "own_project"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"This API key belongs to project {name!r} and would be revoked with it; use an administrator's key of "
+            "another project, or `tunewright projects delete` on the server's machine."
+        )

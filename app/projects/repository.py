@@ -3,12 +3,14 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, delete, func, literal_column, select, update
+from sqlalchemy import Select, Table, delete, func, literal_column, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from app.db.base import Base
 from app.db.project_tables import ProjectDeletion
 from app.db.tables import ApiKey, Project
+from app.domain.page import Cursor
 from app.domain.project import DeletionState
 
 
@@ -16,15 +18,25 @@ class ProjectRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add(self, project: Project) -> None:
-        self.session.add(project)
-        self.session.flush()
+    def add_unless_named(self, id: str, **values: object) -> Project | None:
+        """Insert, or do nothing if there is a project of that name."""
+        statement = postgresql.insert(Project).values(id=id, **values).on_conflict_do_nothing().returning(Project)
+        return self.session.scalars(statement).one_or_none()
 
     def find(self, name: str, *, lock: bool = False) -> Project | None:
-        query = select(Project).where(Project.name == name)
+        """By its name or its id. A name is never of an id's form."""
+        query = select(Project).where(or_(Project.name == name, Project.id == name))
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
-    def list(self, *, lock: bool = False) -> Sequence[Project]:
+    def list(self, limit: int, after: Cursor | None) -> Sequence[Project]:
+        """One more than `limit`, newest first."""
+        query = select(Project)
+        if after:
+            query = query.where(tuple_(Project.created_at, Project.id) < tuple_(after.created_at, after.id))
+        newest = query.order_by(Project.created_at.desc(), Project.id.desc())
+        return self.session.scalars(newest.limit(limit + 1)).all()
+
+    def all(self, *, lock: bool = False) -> Sequence[Project]:
         """By name."""
         query = select(Project).order_by(Project.name)
         return self.session.scalars(query.with_for_update() if lock else query).all()
@@ -38,6 +50,10 @@ class ProjectRepository:
     def find_deletion(self, id: str, *, lock: bool = False) -> ProjectDeletion | None:
         query = select(ProjectDeletion).where(ProjectDeletion.id == id).execution_options(populate_existing=True)
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+    def being_deleted(self, ids: Collection[str]) -> Collection[str]:
+        """Those of the projects that are."""
+        return self.session.scalars(select(ProjectDeletion.id).where(ProjectDeletion.id.in_(ids))).all()
 
     def deletions_under_way(self) -> Sequence[ProjectDeletion]:
         query = select(ProjectDeletion).where(ProjectDeletion.finished_at.is_(None))

@@ -1,16 +1,25 @@
 """Projects: named by the operator, deleted with everything that is theirs."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.db.project_tables import ProjectDeletion
 from app.db.tables import Project
-from app.domain.identity import new_id
+from app.domain.identity import is_id, new_id
+from app.domain.page import Cursor
 from app.domain.project import PROJECT_NAME
 from app.errors import BadRequest
-from app.projects.errors import LastProject, ProjectBeingDeleted, ProjectExists, ProjectNotFound
+from app.projects.errors import (
+    LastProject,
+    OwnProject,
+    ProjectBeingDeleted,
+    ProjectDeletionNotFound,
+    ProjectExists,
+    ProjectNotFound,
+)
 from app.projects.repository import ProjectRepository
 
 
@@ -18,62 +27,85 @@ class ProjectService:
     def __init__(self, session: Session) -> None:
         self.projects = ProjectRepository(session)
 
-    def create(self, name: str) -> Project:
-        if not PROJECT_NAME.fullmatch(name):
+    def create(self, name: str, **settings: Any) -> Project:
+        """`settings` as in `change`."""
+        if not PROJECT_NAME.fullmatch(name) or is_id(name, "proj"):
             raise BadRequest(
                 f"{name!r:.80} cannot name a project; use up to 64 letters, digits, '.', '_' and '-', "
-                "beginning with a letter or a digit."
+                "beginning with a letter or a digit, and no project's id."
             )
-        if found := self.projects.find(name):
-            raise ProjectBeingDeleted(name) if self.projects.find_deletion(found.id) else ProjectExists(name)
-        project = Project(id=new_id("proj"), name=name)
-        self.projects.add(project)
+        project = self.projects.add_unless_named(new_id("proj"), name=name, **settings)
+        if project is None:
+            found = self.projects.find(name)
+            is_going = found is None or self.projects.find_deletion(found.id)
+            raise ProjectBeingDeleted(name) if is_going else ProjectExists(name)
         return project
 
     def get(self, name: str, *, lock: bool = False) -> Project:
-        """One that is not being deleted. `lock` keeps it from being deleted until the transaction ends."""
+        """One that is not being deleted, by its name or its id. `lock` keeps it from being deleted until the
+        transaction ends."""
+        project = self.get_any(name, lock=lock)
+        if self.projects.find_deletion(project.id):
+            raise ProjectBeingDeleted(project.name)
+        return project
+
+    def get_any(self, name: str, *, lock: bool = False) -> Project:
+        """Also one that is being deleted."""
         project = self.projects.find(name, lock=lock)
         if project is None:
-            known = [each.name for each in self.projects.list()]
+            known = [each.name for each in self.projects.all()]
             closest = difflib.get_close_matches(name, known, n=1)
             raise ProjectNotFound(name, known, closest[0] if closest else None)
-        if self.projects.find_deletion(project.id):
-            raise ProjectBeingDeleted(name)
         return project
 
-    def list(self) -> Sequence[Project]:
-        return self.projects.list()
+    def list(self, limit: int, after: Cursor | None) -> Sequence[Project]:
+        """One more than `limit`, newest first."""
+        return self.projects.list(limit, after)
 
-    def set_limit(self, name: str, max_running_jobs: int | None) -> Project:
-        """Let so many of its jobs run at once, or any number."""
-        project = self.get(name, lock=True)
-        project.max_running_jobs = max_running_jobs
-        return project
+    def all(self) -> Sequence[Project]:
+        """By name."""
+        return self.projects.all()
 
-    def set_labels(self, name: str, allowed: Mapping[str, Sequence[str]]) -> Project:
-        """Let its jobs run only on workers that have one of the values of each key."""
+    def being_deleted(self, projects: Collection[Project]) -> Collection[str]:
+        """Ids of those that are."""
+        return self.projects.being_deleted([project.id for project in projects])
+
+    def change(self, name: str, **settings: Any) -> Project:
+        """`max_running_jobs`: how many of its jobs may run at once, None for any number. `allowed_labels`: its jobs run
+        only on workers that have one of the values of each key."""
         project = self.get(name, lock=True)
-        project.allowed_labels = dict(allowed)
+        for field, value in settings.items():
+            setattr(project, field, value)
         return project
 
     def get_for_deletion(self, name: str) -> Project:
         """One that may be deleted, or is being deleted."""
         # All are locked, so that of the last two only one can go.
-        projects = self.projects.list(lock=True)
-        project = next((each for each in projects if each.name == name), None) or self.get(name)
+        projects = self.projects.all(lock=True)
+        project = self.get_any(name)
         others = [each for each in projects if each is not project and not self.projects.find_deletion(each.id)]
         if not others and not self.projects.find_deletion(project.id):
-            raise LastProject(name)
+            raise LastProject(project.name)
         return project
 
-    def request_deletion(self, name: str) -> ProjectDeletion:
+    def request_deletion(self, name: str, by_project_id: str | None = None) -> ProjectDeletion:
         """Revoke the project's keys, and have the dispatcher erase everything that is the project's. Again is no
-        error."""
+        error. OwnProject if a key of the very project asks."""
         project = self.get_for_deletion(name)
+        if project.id == by_project_id:
+            raise OwnProject(project.name)
         if deletion := self.projects.find_deletion(project.id):
             return deletion
         self.projects.revoke_keys(project.id)
         return self.projects.add_deletion(project)
+
+    def get_deletion(self, name: str) -> ProjectDeletion:
+        """By the project's id, also once it is gone, or by its name until then."""
+        project = self.projects.find(name)
+        deletion = self.projects.find_deletion(project.id if project else name)
+        if deletion is None:
+            raise ProjectDeletionNotFound(self.get_any(name).name)
+        return deletion
 
     def find_deletion(self, id: str) -> ProjectDeletion | None:
         return self.projects.find_deletion(id)

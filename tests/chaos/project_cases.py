@@ -31,6 +31,29 @@ def create_project(stage: Stage, step: str) -> None:
     assert find_project(stage, name) is None
 
 
+def post_project(stage: Stage, step: str) -> None:
+    """Over HTTP, by a server that dies: what it answers holds once it is committed."""
+    name = f"project-{secrets.token_hex(4)}"
+
+    def limit() -> int | None:
+        return stage.client.get_project(name).max_running_jobs
+
+    stage.unanswered("before_post_project", lambda: stage.client.create_project(name))
+    assert find_project(stage, name) is None
+    stage.unanswered("after_post_project", lambda: stage.client.create_project(name))
+    id = find_project(stage, name)
+    assert id
+    stage.unanswered("before_change_project", lambda: stage.client.change_project(name, max_running_jobs=2))
+    assert limit() is None
+    stage.unanswered("after_change_project", lambda: stage.client.change_project(name, max_running_jobs=2))
+    assert limit() == 2
+    stage.unanswered("before_remove_project", lambda: stage.client.delete_project(name))
+    assert deletion_state(stage, id) is None
+    stage.unanswered("after_remove_project", lambda: stage.client.delete_project(name))
+    assert stage.client.wait_for_project_deletion(id).state == "finished"
+    assert find_project(stage, name) is None
+
+
 def erase_project(stage: Stage, step: str) -> None:
     with stage.stack.paused("dispatcher"):
         id = furnish(stage)

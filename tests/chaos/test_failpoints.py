@@ -34,7 +34,7 @@ from tests.chaos.openai_cases import (
     delete_model,
     pause_fine_tuning_job,
 )
-from tests.chaos.project_cases import create_project, erase_project, report_work_folders
+from tests.chaos.project_cases import create_project, erase_project, post_project, report_work_folders
 from tests.chaos.server_cases import (
     add_model,
     cancel_job,
@@ -120,7 +120,7 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("expire_datasets", "let_go_of_checkpoints", "find_ended_attempts", "visit_attempt"), retain),
     **dict.fromkeys(("search", "unknown_jobs", "suspect", "tidy_storage"), retain),
     **{case.__name__: case for case in (forget, limit_project, add_model)},
-    **{case.__name__: case for case in (create_project, report_work_folders)},
+    **{case.__name__: case for case in (create_project, post_project, report_work_folders)},
     **dict.fromkeys(("cancel_project_job", "take_inventory", "erase_rows"), erase_project),
     **dict.fromkeys(("delete_project", "finish_deletion"), erase_project),
 }
@@ -188,6 +188,7 @@ ELSEWHERE = {
     "killed along with limit_project": {"allow_labels"},
     "killed along with pause_fine_tuning_job": {"resume_fine_tuning_job", "cancel_fine_tuning_job"},
     "killed along with create_project": {"request_project_deletion"},
+    "killed along with post_project": {"change_project", "remove_project"},
     "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
     "by chance a heartbeat or another write comes first": {"take_up_again"},
 }

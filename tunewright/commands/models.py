@@ -1,6 +1,5 @@
 """`tunewright models`"""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +40,7 @@ def add(
     """Fetch a base model into the server's storage, from a folder or from the hub, and wait until it is there."""
     if (path is None) == (hub is None):
         raise typer.BadParameter("give exactly one of --path and --hub")
-    if is_local(data_dir):
+    if local.acts_on_database(data_dir):
         where = flags(path=path and path.absolute(), hub=hub, revision=revision, projects=projects)
         become("app.models", "add", name, *where, **local.server_environment(data_dir))
     with Client() as client:
@@ -52,11 +51,6 @@ def add(
     if model.failure is not None:
         raise TunewrightError(None, model.failure["code"], model.failure["message"])
     notes.print(f"{model.name} is ready: {model.num_parameters:,} parameters, revision {(model.revision or '')[:12]}.")
-
-
-def is_local(data_dir: Path | None) -> bool:
-    """Whether this command acts on the server's own database, and not through its API."""
-    return data_dir is not None or "DATABASE_URL" in os.environ or "TUNEWRIGHT_URL" not in os.environ
 
 
 def wait(client: Client, name: str) -> Model:
@@ -76,7 +70,7 @@ def wait(client: Client, name: str) -> Model:
 @app.command()
 def remove(name: Name, data_dir: DataDir = None) -> None:
     """Take a base model out of the registry and out of storage; a folder that it came from stays as it is."""
-    if is_local(data_dir):
+    if local.acts_on_database(data_dir):
         become("app.models", "remove", name, **local.server_environment(data_dir))
     with Client() as client:
         client.delete_model(name)

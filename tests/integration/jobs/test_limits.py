@@ -28,7 +28,7 @@ Limit = Callable[[int | None], None]
 def limit(sessions: Sessions, project_id: str) -> Limit:
     def set_limit(number: int | None) -> None:
         with transaction(sessions) as session:
-            ProjectService(session).set_limit("default", number)
+            ProjectService(session).change("default", max_running_jobs=number)
 
     return set_limit
 

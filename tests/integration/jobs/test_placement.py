@@ -144,7 +144,7 @@ def test_a_projects_jobs_run_only_where_its_labels_are(
     api: TestClient, sessions: Sessions, project_id: str, explain: Explain, make_spec: Callable[..., Any]
 ) -> None:
     with transaction(sessions) as session:
-        ProjectService(session).set_labels("default", {"pool": ["b", "c"]})
+        ProjectService(session).change("default", allowed_labels={"pool": ["b", "c"]})
     show(sessions, L4, CPU)
     id = add_job(sessions, project_id)
     told = "no worker online that the project may use: pool=b or pool=c"
@@ -165,7 +165,7 @@ def test_a_projects_jobs_run_only_where_its_labels_are(
 def test_another_projects_labels_change_nothing(sessions: Sessions, project_id: str) -> None:
     with transaction(sessions) as session:
         find_or_create_project(session, "other")
-        ProjectService(session).set_labels("other", {"pool": ["z"]})
+        ProjectService(session).change("other", allowed_labels={"pool": ["z"]})
     add_job(sessions, project_id)
     assert claims(sessions, L4)
 
@@ -247,7 +247,7 @@ def test_claim_waiting_and_explanation_follow_one_rule(
         with transaction(sessions) as session:
             session.execute(delete(Worker))
             session.execute(delete(Job))
-            ProjectService(session).set_labels("default", case.allowed)
+            ProjectService(session).change("default", allowed_labels=case.allowed)
         show(sessions, *case.workers)
         id = add_job(sessions, project_id, **case.needs)
         fitting = {worker.worker_id for worker in case.workers if suits(case, worker)}

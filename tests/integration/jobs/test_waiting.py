@@ -135,7 +135,7 @@ def test_a_reached_limit_is_told(
 ) -> None:
     online(BIG)
     with transaction(sessions) as session:
-        ProjectService(session).set_limit("default", limit)
+        ProjectService(session).change("default", max_running_jobs=limit)
     ids = [post() for _ in range(limit + 1)]
     for _ in range(limit):
         assert str(waits_for(ids[-1])).endswith(" in queue")

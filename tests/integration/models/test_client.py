@@ -5,26 +5,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from app.db.session import Sessions
-from app.domain.caller import ADMIN
 from app.models.fetching import fetch_next
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import fetch_place
 from tunewright import Client, TunewrightError
-from tunewright.command_line import app
 
 
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
     return settings.model_copy(update={"model_roots": str(tmp_path)})
-
-
-@pytest.fixture
-def admin_key(make_key: Callable[..., str], project_id: str) -> str:
-    return make_key("default", *ADMIN)
 
 
 @pytest.fixture
@@ -40,23 +32,6 @@ def light_worker(live_server: str, sessions: Sessions, settings: Settings, tmp_p
     yield
     ended.set()
     thread.join()
-
-
-@pytest.fixture
-def run(live_server: str, admin_key: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """`tunewright …` with an administrator's key; what it says."""
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    monkeypatch.setenv("TUNEWRIGHT_URL", live_server)
-    monkeypatch.setenv("TUNEWRIGHT_API_KEY", admin_key)
-
-    def run(*words: str) -> str:
-        done = CliRunner().invoke(app, words)
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    return run
 
 
 @pytest.mark.usefixtures("light_worker")

@@ -71,7 +71,7 @@ def test_a_project_is_created_once_and_by_its_own_verb(
         with pytest.raises(BadRequest, match="cannot name a project"), transaction(sessions) as session:
             ProjectService(session).create(name)
     with transaction(sessions) as session:
-        assert [each.name for each in ProjectService(session).list()] == ["default", "research"]
+        assert [each.name for each in ProjectService(session).all()] == ["default", "research"]
 
 
 def test_a_name_that_is_mistyped_makes_no_project(database_url: str, sessions: Sessions, project_id: str) -> None:
@@ -98,4 +98,4 @@ def test_a_new_database_has_one_project(sessions: Sessions) -> None:
 
 def test_the_database_refuses_a_limit_below_nothing(sessions: Sessions, project_id: str) -> None:
     with pytest.raises(IntegrityError, match="ck_projects_max_running_jobs"), transaction(sessions) as session:
-        ProjectService(session).set_limit("default", -1)
+        ProjectService(session).change("default", max_running_jobs=-1)

@@ -1,0 +1,121 @@
+"""`/projects`: created, limited and deleted by keys with the scope `admin`. A path takes a project's name or its id."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel
+
+from app.errors import (
+    BadCursor,
+    BadRequest,
+    IdempotencyKeyReused,
+    NotJson,
+    RequestInProgress,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from app.projects.errors import (
+    LastProject,
+    OwnProject,
+    ProjectBeingDeleted,
+    ProjectDeletionNotFound,
+    ProjectExists,
+    ProjectNotFound,
+)
+from app.projects.schemas import ProjectChange, ProjectDeletionOut, ProjectIn, ProjectOut
+from app.projects.service import ProjectService
+from app.web.auth import AdminDep
+from app.web.body import BodyDep, parsed, read_json
+from app.web.dependencies import PageDep, SessionDep
+from app.web.idempotency import Created, OnceDep
+from app.web.page import Page, page_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/projects", tags=["projects"])
+
+JsonDep = Annotated[object, Depends(read_json)]
+BODY_REFUSALS = (NotJson, TooLarge, UnsupportedMediaType)
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a project",
+    response_model=ProjectOut,
+    openapi_extra=_json(ProjectIn),
+    responses=problems(
+        BadRequest, *BODY_REFUSALS, ProjectExists, ProjectBeingDeleted, RequestInProgress, IdempotencyKeyReused
+    ),
+)
+def post_project(caller: AdminDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep) -> Response:
+    """Needs the scope `admin`, as all of `/projects`. The project has no key yet: keys are made on the server's
+    machine, by `tunewright keys create --project NAME`."""
+    wanted = parsed(ProjectIn, raw)
+
+    def make() -> Created:
+        project = ProjectService(session).create(**wanted.model_dump())
+        return Created(f"/projects/{project.id}", ProjectOut.of(project))
+
+    return once.answer(make, body)
+
+
+@router.get("", summary="List projects", responses=problems(BadCursor))
+def list_projects(caller: AdminDep, session: SessionDep, page: PageDep) -> Page[ProjectOut]:
+    """All of them, newest first, with those that are being deleted."""
+    projects = ProjectService(session)
+    found = projects.list(page.limit, page.after)
+    going = projects.being_deleted(found)
+    return page_of(found, page.limit, lambda project: ProjectOut.of(project, project.id in going))
+
+
+@router.get("/{id}", summary="Look at a project", responses=problems(ProjectNotFound))
+def get_project(id: str, caller: AdminDep, session: SessionDep) -> ProjectOut:
+    """By its id or its name: its limit and its labels, and whether it is being deleted."""
+    projects = ProjectService(session)
+    project = projects.get_any(id)
+    return ProjectOut.of(project, bool(projects.being_deleted([project])))
+
+
+@router.patch(
+    "/{id}",
+    summary="Change a project",
+    openapi_extra=_json(ProjectChange),
+    responses=problems(ProjectNotFound, ProjectBeingDeleted, *BODY_REFUSALS),
+)
+def change_project(id: str, caller: AdminDep, session: SessionDep, raw: JsonDep) -> ProjectOut:
+    """How many of its jobs may run at once, and on which workers. What runs already goes on."""
+    wanted = parsed(ProjectChange, raw).model_dump(exclude_unset=True)
+    return ProjectOut.of(ProjectService(session).change(id, **wanted))
+
+
+@router.delete(
+    "/{id}",
+    status_code=202,
+    summary="Delete a project",
+    responses=problems(ProjectNotFound, LastProject, OwnProject),
+)
+def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Response) -> ProjectDeletionOut:
+    """Revoke its keys at once, cancel its jobs, and erase its rows, stored files, live metrics and work folders. It
+    cannot be undone. Poll the answer's `Location` until `state` is `finished`: it lists what was erased.
+
+    The same request again is answered with how far it is, as long as the project is there. A key cannot delete its own
+    project (`own_project`)."""
+    deletion = ProjectService(session).request_deletion(id, caller.project_id)
+    session.refresh(deletion)
+    response.headers["Location"] = f"/projects/{deletion.id}/deletion"
+    return ProjectDeletionOut.of(deletion)
+
+
+@router.get(
+    "/{id}/deletion",
+    summary="Look at a project's deletion",
+    responses=problems(ProjectNotFound, ProjectDeletionNotFound),
+)
+def get_project_deletion(id: str, caller: AdminDep, session: SessionDep) -> ProjectDeletionOut:
+    """How far it is, and what was erased. By the project's id also once the project is gone; by its name until then,
+    since a name can be used again."""
+    return ProjectDeletionOut.of(ProjectService(session).get_deletion(id))

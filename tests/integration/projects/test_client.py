@@ -1,0 +1,109 @@
+"""Projects through the client and the command line, from a machine that has no shell on the server's."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunewright import Client, TunewrightError
+
+ROOT = Path(__file__).parents[3]
+Run = Callable[..., str]
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., str]) -> None:
+    with Client(live_server, admin_key) as client:
+        made = client.create_project("research", max_running_jobs=2, idempotency_key="once")
+        assert client.create_project("research", max_running_jobs=2, idempotency_key="once") == made
+        assert (made.name, made.max_running_jobs, made.allowed_labels, made.being_deleted) == ("research", 2, {}, False)
+        changed = client.change_project("research", allowed_labels={"pool": ["a"]})
+        assert (changed.max_running_jobs, changed.allowed_labels) == (2, {"pool": ["a"]})
+        assert client.get_project(made.id) == client.get_project("research") == changed
+        assert [each.name for each in client.list_projects()] == ["research", "default"]
+        assert client.delete_project("research").id == made.id
+        erased = client.wait_for_project_deletion(made.id)
+        assert (erased.name, erased.num_rows, erased.num_objects) == ("research", {}, 0)
+        assert erased.finished_at is not None
+        with pytest.raises(TunewrightError) as caught:
+            client.get_project("research")
+        assert (caught.value.status, caught.value.code) == (404, "project_not_found")
+    with Client(live_server, make_key()) as client, pytest.raises(TunewrightError, match="--scope admin"):
+        client.create_project("research")
+
+
+def test_the_command_line(run: Run) -> None:
+    assert "tunewright keys create --project research" in run("projects", "create", "research")
+    assert run("projects", "set-limit", "research", "2") == "research: at most 2 of its jobs at once\n"
+    labelled = run("projects", "set-labels", "research", "pool=b,pool=a,zone=x")
+    assert labelled == "research: at most 2 of its jobs at once, on workers labelled pool=a or pool=b, zone=x\n"
+    listed = run("projects", "list").split()
+    assert {id_of(run, "research"), "research", "2", "pool=b,", "zone=x", "default", "any"} <= set(listed)
+    assert run("projects", "set-limit", "research", "none").startswith("research: any number of jobs at once, on")
+    assert run("projects", "set-labels", "research", "none") == "research: any number of jobs at once\n"
+    listed = json.loads(run("projects", "list", "--json"))
+    assert [(each["name"], each["allowed_labels"]) for each in listed] == [("research", {}), ("default", {})]
+    for words, said in (
+        (("create", "research"), "There is a project named 'research' already"),
+        (("set-limit", "defualt", "1"), "Did you mean 'default'?"),
+        (("delete", "default", "--yes"), "belongs to project 'default'"),
+    ):
+        with pytest.raises(TunewrightError, match=said):
+            run("projects", *words)
+
+
+def id_of(run: Run, name: str) -> str:
+    (id,) = [each["id"] for each in json.loads(run("projects", "list", "--json")) if each["name"] == name]
+    return str(id)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("set-limit", "default", "many"), "'many' is neither a number nor `none`"),
+        (("set-labels", "default", "pool"), "'pool' is not a label; write pool=a,gpu=4090"),
+    ],
+)
+def test_what_is_no_limit_and_no_label_is_refused(run: Run, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        run("projects", *words)
+
+
+def test_a_data_folder_goes_before_the_server(run: Run, tmp_path: Path) -> None:
+    """The commands then act on the database of that folder, which has none here."""
+    for words in (("create", "x"), ("list",), ("set-limit", "x", "1"), ("set-labels", "x", "none"), ("delete", "x")):
+        with pytest.raises(TunewrightError, match=f"No server runs on {tmp_path}"):
+            run("projects", *words, "--data-dir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("dispatcher")
+def test_the_command_deletes_and_prints_what_was_erased(run: Run, make_key: Callable[..., str]) -> None:
+    run("projects", "create", "doomed")
+    make_key("doomed")
+    with pytest.raises(TunewrightError, match="say --yes"):
+        run("projects", "delete", "doomed")
+    lines = run("projects", "delete", "doomed", "--yes").splitlines()
+    (first,) = [line for line in lines if line.startswith("Erased project doomed (proj-")]
+    receipt = lines[lines.index(first) :]
+    assert [line.split() for line in receipt if line.startswith("  ")] == [["api_keys", "1"]]
+    assert receipt[-1] == "Left of it: 0 rows, 0 stored objects, 0 work folders of the workers online."
+    with pytest.raises(TunewrightError, match="There is no project 'doomed'"):
+        run("projects", "delete", "doomed", "--yes")
+
+
+def test_a_person_types_the_name_to_delete(run: Run) -> None:
+    run("projects", "create", "doomed")
+    command = [sys.executable, "-m", "tunewright", "projects", "delete", "doomed", "--no-wait"]
+    for typed, status, said in (("doomde", 1, "Nothing was deleted."), ("doomed", 0, ") is being deleted")):
+        ours, theirs = pty.openpty()
+        os.write(ours, f"{typed}\n".encode())
+        done = subprocess.run(command, cwd=ROOT, stdin=theirs, capture_output=True, text=True, timeout=60, check=False)
+        os.close(ours), os.close(theirs)
+        assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done
+    listed = json.loads(run("projects", "list", "--json"))
+    assert [(each["name"], each["being_deleted"]) for each in listed] == [("doomed", True), ("default", False)]
