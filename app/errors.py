@@ -12,7 +12,8 @@ TunewrightError
 │       UploadNotPending, CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending,
 │       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject, OwnProject (see app/projects/errors.py)
 ├── BadRequest 400
-│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch
+│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch, BadHubName
+│       (the last one: app/models/errors.py)
 ├── TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416
 ├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidParts 422
 └── StorageFull 507, TooManyWaiting 503 (app/web/errors.py)

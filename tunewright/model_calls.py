@@ -11,9 +11,9 @@ class ModelCalls:
     _transport: Transport
 
     def create_model(self, name: str, *, idempotency_key: str | None = None, **wanted: Any) -> Model:
-        """Have a base model fetched: from a folder that the server's workers see (`path`) or from the hub (`hub`, and
-        `revision`), for `projects=["research"]` or for all. Needs a key with the scope `admin`. See `wait_for_model`;
-        one that failed is tried again by creating it again."""
+        """Have a base model fetched: from a folder that the server's workers see (`path`; `hub_name` and `revision` say
+        what it is on the hub) or from the hub (`hub`, and `revision`), for `projects=["research"]` or for all. Needs a
+        key with the scope `admin`. See `wait_for_model`; one that failed is tried again by creating it again."""
         json = {"name": name} | wanted
         return Model.read(self._transport.ask("POST", "models", json=json, headers=once(idempotency_key)))
 

@@ -243,12 +243,14 @@ class Adapter(AdapterSummary):
 class ModelSummary(Answer):
     """A base model of the registry. `state` is pending, fetching, ready or failed, and then `failure` says why; jobs
     can be trained on one that is ready, with rows of up to `max_seq_len` tokens. `projects` may use it; None stands for
-    all."""
+    all. `hub_name` and `hub_revision` are what a folder's model is said to be on the hub, unchecked."""
 
     name: str
     state: str
     hub: str | None
     revision: str | None
+    hub_name: str | None
+    hub_revision: str | None
     num_bytes_done: int
     num_bytes: int | None
     failure: dict[str, str] | None

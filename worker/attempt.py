@@ -195,8 +195,7 @@ class Attempt:
         checkpoint_path = self.fetching.checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:
             raise CheckpointNotFound(inputs.job.resume_from)
-        start = inputs.job.start_id if checkpoint_path is None else None
-        init_from_path = self.fetching.start(start) if start else None
+        init_from_path = self.fetching.start(inputs.job.start_id if checkpoint_path is None else None)
         self.base_model_revision = inputs.model.revision
         dataset = self.fetching.rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:
@@ -210,6 +209,8 @@ class Attempt:
             base_model=inputs.model.name,
             base_model_hub=inputs.model.hub,
             base_model_revision=inputs.model.revision,
+            base_model_hub_name=inputs.model.hub_name,
+            base_model_hub_revision=inputs.model.hub_revision,
             base_model_license=inputs.model.license,
             base_model_path=self.fetching.model(inputs.model),
             dataset_path=dataset,

@@ -104,9 +104,11 @@ class Fetching:
                 return folder
         return None
 
-    def start(self, id: str) -> Path:
-        """The files of the adapter or of the checkpoint that the job's own adapter starts with. AdapterNotFound if it
-        is gone."""
+    def start(self, id: str | None) -> Path | None:
+        """The files of the adapter or of the checkpoint that the job's own adapter starts with, if it starts with one.
+        AdapterNotFound if it is gone."""
+        if id is None:
+            return None
         folder = self.folder / "init_from"
         folder.mkdir()
         try:

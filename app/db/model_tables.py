@@ -29,6 +29,10 @@ class BaseModel(Base):
     """Branch, tag or commit of a hub that was asked for."""
     revision: Mapped[str | None]
     """Commit of a hub, known once it has answered; of a folder the digest of its files, known once all were read."""
+    hub_name: Mapped[str | None]
+    """Id on the hub that a folder's model is said to have. Nobody has checked it."""
+    hub_revision: Mapped[str | None]
+    """Commit there, said likewise."""
     files: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     """`app.domain.artifact.StoredFile` each: those that storage has, or is about to get."""
     num_bytes_done: Mapped[int] = mapped_column(server_default=text("0"))

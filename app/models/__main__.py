@@ -35,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add.add_argument(
         "--revision", help="branch, tag or commit of the hub model, pinned to its commit; main unless given"
     )
+    add.add_argument("--hub-name", metavar="ORG/NAME", help="what the folder's model is on a hub, at commit --revision")
     add.add_argument("--projects", type=read_names, default=[], metavar="A,B", help="who may use it; all unless given")
     for command, what in (("show", "show a model, and its licence"), ("remove", "take a model out of the registry")):
         commands.add_parser(command, help=what).add_argument("name")
@@ -50,10 +51,14 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
     """Fetched by this very process, which holds the model's lease: should it die, a light worker goes on."""
     if given.path:
         read_folder(given.path.absolute())
-    if given.path and given.revision:
-        raise BadRequest("A folder has no revision to choose; leave --revision out.")
+    if given.path and given.revision and not given.hub_name:
+        raise BadRequest("A folder has no revision to choose; leave --revision out, or give --hub-name.")
+    if given.hub and given.hub_name:
+        raise BadRequest("--hub-name says what a folder's model is; leave it out beside --hub.")
     path = str(given.path.absolute()) if given.path else None
-    wanted = wanted_model(given.name, path, given.hub, given.revision, given.projects, any_path=True)
+    wanted = wanted_model(
+        given.name, path, given.hub, given.revision, given.projects, any_path=True, hub_name=given.hub_name
+    )
     settings = get_settings()
     worker_id = f"{socket.gethostname()}-{getpid()}"
     if not is_there(sessions, wanted):
@@ -72,16 +77,16 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
 
 def is_there(sessions: Sessions, wanted: Wanted) -> bool:
     """Whether the registry has these very files under the name, wherever they came from; then only who may use them
-    changes."""
+    changes, and what they are said to be on the hub."""
     with transaction(sessions, "find_model") as session:
         found = ModelService(session).models.find(wanted.name)
     if found is None or found.state != ModelState.ready or wanted.revision is not None:
         return False
     if found.revision != digest_folder(Path(wanted.source)):
         raise ModelExists(wanted.name)
-    with transaction(sessions, "allow_model") as session:
+    with transaction(sessions, "change_model") as session:
         models = ModelService(session)
-        models.allow(models.get(None, wanted.name), wanted.projects)
+        models.change(models.get(None, wanted.name), wanted)
     return True
 
 
@@ -152,9 +157,11 @@ def describe(model: BaseModel, projects: Sequence[str]) -> str:
     if model.state != ModelState.ready:
         why = f": {model.failure_message}" if model.state == ModelState.failed else ""
         return f"{model.name}: {model.state}{why}, {model.source}{users}"
+    revision = (model.revision or "none")[:12]
+    stated = f", said to be {model.hub_name} at {model.hub_revision or 'an unknown commit'}" if model.hub_name else ""
     return (
         f"{model.name}: {model.architecture}, {model.num_parameters:,} parameters, up to {model.max_seq_len:,} tokens, "
-        f"{len(model.linear_modules)} linear layers, revision {(model.revision or 'none')[:12]}, {model.source}{users}"
+        f"{len(model.linear_modules)} linear layers, revision {revision}, {model.source}{stated}{users}"
     )
 
 

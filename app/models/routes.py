@@ -8,6 +8,7 @@ from app.domain.caller import Caller
 from app.domain.model import ModelState
 from app.errors import (
     BadCursor,
+    BadModelFolder,
     BadRequest,
     IdempotencyKeyReused,
     ModelExists,
@@ -18,6 +19,7 @@ from app.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
+from app.models.errors import BadHubName
 from app.models.schemas import ModelCreate, ModelOut, ModelSummary
 from app.models.service import ModelService, wanted_model
 from app.outbox import ring
@@ -37,7 +39,7 @@ BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": ModelCreate.model_json_schema()}},
     }
 }
-BODY_REFUSALS = (BadRequest, NotJson, TooLarge, UnsupportedMediaType)
+BODY_REFUSALS = (BadRequest, BadHubName, BadModelFolder, NotJson, TooLarge, UnsupportedMediaType)
 
 
 @router.post(
@@ -55,9 +57,9 @@ def post_model(
     `admin`. A light worker does it: poll the answer's `Location` until it is `ready` or `failed`.
 
     To post a failed one again tries again, with what has arrived already. The same model again only changes which
-    projects may use it; DELETE gives up one that is under way."""
+    projects may use it, and its `hub_name`; DELETE gives up one that is under way."""
     given = parsed(ModelCreate, raw)
-    wanted = wanted_model(given.name, given.path, given.hub, given.revision, given.projects)
+    wanted = wanted_model(given.name, given.path, given.hub, given.revision, given.projects, hub_name=given.hub_name)
     wanted.check_roots(settings.allowed_model_roots)
 
     def make() -> Created:

@@ -22,6 +22,8 @@ EXAMPLE: dict[str, Any] = {
     "hub": "ORG/NAME",
     "path": None,
     "revision": "0123456789abcdef0123456789abcdef01234567",
+    "hub_name": None,
+    "hub_revision": None,
     "num_bytes_done": 575_000_000,
     "num_bytes": 575_000_000,
     "failure": None,
@@ -51,7 +53,11 @@ class ModelCreate(BaseModel):
     hub: Annotated[str, Field(min_length=3, max_length=200)] | None = None
     """Its id on the hub: ORG/NAME."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Branch, tag or commit of the hub's model, resolved to its commit at once; `main` unless given."""
+    """Branch, tag or commit of the hub's model, resolved to its commit at once; `main` unless given. Beside `hub_name`
+    the commit that the folder was copied from."""
+    hub_name: Annotated[str, Field(max_length=200)] | None = None
+    """What a folder's model is on the hub: ORG/NAME. Adapters name their base so. Nobody checks it: the hub is not
+    asked."""
     projects: Annotated[list[str], Field(max_length=1000)] = []
     """Names of the projects that may use it; all of them, if there are none."""
 
@@ -59,8 +65,10 @@ class ModelCreate(BaseModel):
     def _has_one_source(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of path and hub")
-        if self.path is not None and self.revision is not None:
-            raise ValueError("a folder has no revision to choose; leave it out")
+        if self.hub is not None and self.hub_name is not None:
+            raise ValueError("hub_name says what a folder's model is; leave it out beside hub")
+        if self.path is not None and self.revision is not None and self.hub_name is None:
+            raise ValueError("a folder has no revision to choose; leave it out, or give hub_name")
         if self.path is not None and not PurePosixPath(self.path).is_absolute():
             raise ValueError("the path must be absolute")
         return self
@@ -90,6 +98,10 @@ class ModelSummary(BaseModel):
     """The folder it came from, shown to a key with the scope `admin`."""
     revision: str | None
     """A hub's commit, or the SHA-256 over the files of a folder: the same revision means the same weights."""
+    hub_name: str | None
+    """Its id on the hub, as whoever added it from a folder says; nobody has checked it."""
+    hub_revision: str | None
+    """The commit there, said likewise."""
     num_bytes_done: int
     """What has been fetched."""
     num_bytes: int | None
@@ -123,6 +135,8 @@ class ModelSummary(BaseModel):
             "hub": model.hub,
             "path": model.source if model.hub is None and for_admin else None,
             "revision": model.revision,
+            "hub_name": model.hub_name,
+            "hub_revision": model.hub_revision,
             "num_bytes_done": model.num_bytes_done,
             "num_bytes": model.num_bytes,
             "failure": {"code": model.failure_code, "message": model.failure_message} if model.failure_code else None,

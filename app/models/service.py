@@ -13,9 +13,10 @@ from app.domain.identity import new_id
 from app.domain.model import ModelState
 from app.domain.page import Cursor
 from app.errors import BadModelFolder, BadRequest, ModelExists, ModelInUse, ModelNotFound, ModelNotReady
+from app.models.errors import BadHubName
 from app.models.modules import unmatched_targets
 from app.models.repository import ModelRepository
-from app.models.sources import HUB_ID, not_allowed
+from app.models.sources import COMMIT, HUB_ID, not_allowed
 
 __all__ = ["ModelService", "Wanted", "unmatched_targets"]
 
@@ -46,6 +47,10 @@ class Wanted(NamedTuple):
     """Names of those that may use it; all, if there are none."""
     any_path: bool = False
     """The folder may lie anywhere on the machine."""
+    hub_name: str | None = None
+    """Id on the hub that a folder's model is said to have."""
+    hub_revision: str | None = None
+    """Commit there, said likewise."""
 
     def check_roots(self, roots: Sequence[Path]) -> None:
         """BadRequest for a folder that lies below none of them, as far as its name tells."""
@@ -63,12 +68,25 @@ def wanted_model(
     projects: Collection[str],
     *,
     any_path: bool = False,
+    hub_name: str | None = None,
 ) -> Wanted:
-    """From exactly one of `path` and `hub`."""
+    """From exactly one of `path` and `hub`. With a `hub_name`, `revision` is the commit that a folder is said to be
+    of."""
+    if hub_name is not None:
+        _check_hub_name(hub_name, revision)
+        return Wanted(name, str(path), None, projects, any_path, hub_name, revision)
     if hub is not None and not HUB_ID.fullmatch(hub):
         raise BadModelFolder(f"{hub!r:.80} is no hub id; write ORG/NAME.")
     source = hub or str(path)
     return Wanted(name, source, (revision or "main") if hub else None, projects, any_path)
+
+
+def _check_hub_name(name: str, commit: str | None) -> None:
+    if not HUB_ID.fullmatch(name):
+        raise BadHubName(f"{name!r:.120} is no name on a hub; write ORG/NAME.")
+    if commit is not None and not COMMIT.fullmatch(commit):
+        said = f"{commit!r:.80} is no commit of {name}; write its 40 hexadecimal digits, or leave the revision out."
+        raise BadHubName(said)
 
 
 class ModelService:
@@ -77,13 +95,13 @@ class ModelService:
         self.models = ModelRepository(session)
 
     def add(self, wanted: Wanted) -> BaseModel:
-        """Have a model fetched. The same one again only changes who may use it; one that failed is fetched again, from
-        wherever is said now. ModelExists if the name stands for another one."""
+        """Have a model fetched. The same one again only changes who may use it, and what it is said to be on the hub;
+        one that failed is fetched again, from wherever is said now. ModelExists if the name stands for another one."""
         name = wanted.name
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name!r:.80} cannot name a model; use letters, digits, '.', '_', '-' and single '/'.")
-        project_ids = self._project_ids(wanted.projects)
         source = {"source": wanted.source, "wanted_revision": wanted.revision, "any_path": wanted.any_path}
+        source |= {"hub_name": wanted.hub_name, "hub_revision": wanted.hub_revision}
         self.models.add_unless_named(id=new_id("model"), name=name, state=ModelState.pending, **source)
         model = self._find_any(name, lock=True)
         if model is None:
@@ -93,12 +111,15 @@ class ModelService:
                 setattr(model, field, value)
         elif model.source != wanted.source or wanted.revision not in (model.wanted_revision, model.revision):
             raise ModelExists(name)
-        self.models.allow(model, project_ids)
+        self.change(model, wanted)
         self.session.flush()
         return model
 
-    def allow(self, model: BaseModel, projects: Collection[str]) -> None:
-        self.models.allow(model, self._project_ids(projects))
+    def change(self, model: BaseModel, wanted: Wanted) -> None:
+        """Who may use it, and what it is said to be on the hub, if that is said."""
+        if wanted.hub_name is not None:
+            model.hub_name, model.hub_revision = wanted.hub_name, wanted.hub_revision
+        self.models.allow(model, self._project_ids(wanted.projects))
 
     def _project_ids(self, names: Collection[str]) -> list[str]:
         known = find_projects(self.session, names)

@@ -12,7 +12,9 @@ from app.errors import BadModelFolder
 from app.models.folder import LOADED
 from app.storage import CHUNK_BYTES, Storage
 
-HUB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
+"""As the hub's own client has it."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 Advance = Callable[[int], None]
 """Told of each block's size."""
 

@@ -248,9 +248,9 @@ def add_model(stage: Stage, step: str) -> None:
     assert stage.run(*add, failpoint="after_add_model") == -9
     assert {model.name for model in stage.client.models()} == {"tiny", "second"}
     assert stage.client.wait_for_model("second").state == "ready", "a light worker goes on with it"
-    assert stage.run(*add, "--projects", "default", failpoint="before_allow_model") == -9
+    assert stage.run(*add, "--projects", "default", failpoint="before_change_model") == -9
     assert stage.client.get_model("second").projects is None
-    assert stage.run(*add, "--projects", "default", failpoint="after_allow_model") == -9
+    assert stage.run(*add, "--projects", "default", failpoint="after_change_model") == -9
     assert stage.client.get_model("second").projects == ["default"]
     remove = ("-m", "app.models", "remove", "second")
     assert stage.run(*remove, failpoint="before_remove_model") == -9

@@ -183,7 +183,7 @@ ELSEWHERE = {
     "needs a GPU": {"ask_gpu"},
     "the same write as remove_model": {"delete_base_model"},
     "needs a lack of memory": {"replan"},
-    "killed along with add_model and with pause_job": {"allow_model", "remove_model", "resume_job"},
+    "killed along with add_model and with pause_job": {"change_model", "remove_model", "resume_job"},
     "killed along with post_model": {"delete_base_model"},
     "killed along with limit_project": {"allow_labels"},
     "killed along with pause_fine_tuning_job": {"resume_fine_tuning_job", "cancel_fine_tuning_job"},

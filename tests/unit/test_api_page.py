@@ -3,7 +3,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import app.projects.errors  # noqa: F401 - errors of the one resource that has its own module
+import app.models.errors
+import app.projects.errors  # noqa: F401 - errors of the two resources that have their own module
 from app import errors
 from app.errors import TunewrightError
 from app.jobs.schemas import Resolved

@@ -34,6 +34,12 @@ def add(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit on the hub, pinned to its commit [main].")
     ] = None,
+    hub_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME", help="What the folder's model is on the hub, at the commit --revision; not checked."
+        ),
+    ] = None,
     projects: Projects = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -41,10 +47,11 @@ def add(
     if (path is None) == (hub is None):
         raise typer.BadParameter("give exactly one of --path and --hub")
     if local.acts_on_database(data_dir):
-        where = flags(path=path and path.absolute(), hub=hub, revision=revision, projects=projects)
+        where = flags(path=path and path.absolute(), hub=hub, revision=revision, hub_name=hub_name, projects=projects)
         become("app.models", "add", name, *where, **local.server_environment(data_dir))
     with Client() as client:
         wanted: dict[str, Any] = {"path": path and str(path), "hub": hub, "revision": revision}
+        wanted |= {"hub_name": hub_name}
         wanted["projects"] = projects and projects.split(",")
         client.create_model(name, **{field: value for field, value in wanted.items() if value is not None})
         model = wait(client, name)
@@ -89,6 +96,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
             "state": told(model),
             "hub": model.hub,
             "revision": model.revision,
+            "said to be": model.hub_name and f"{model.hub_name} at {model.hub_revision or 'an unknown commit'}",
             "architecture": model.architecture,
             "parameters": f"{model.num_parameters:,}" if model.num_parameters else None,
             "most tokens": f"{model.max_seq_len:,}" if model.max_seq_len else None,

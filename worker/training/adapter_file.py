@@ -35,8 +35,8 @@ class AdapterFile:
             return None
         assert request.spec.adapter is not None
         config, saved = copy.deepcopy(model.peft.peft_config["default"]), request.spec.adapter.as_saved()
-        config.base_model_name_or_path = request.base_model_hub or request.base_model
-        config.revision = request.base_model_revision
+        address = request.base_address or (request.base_model, request.base_model_revision)
+        config.base_model_name_or_path, config.revision = address
         config.inference_mode = True
         config.r, config.lora_alpha, config.use_rslora = saved.rank, saved.lora_alpha, saved.use_rslora
         if isinstance(config.target_modules, set):

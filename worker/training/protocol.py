@@ -47,6 +47,10 @@ class Request(Line):
     """Its id on the hub, if it came from there."""
     base_model_revision: str | None
     """Commit on the hub, or digest of the folder's files."""
+    base_model_hub_name: str | None = None
+    """What a folder's model is said to be on the hub; nobody has checked it."""
+    base_model_hub_revision: str | None = None
+    """Commit there, said likewise."""
     base_model_license: str | None = None
     """Id of the licence that the weights come under, for the model card; null where the model does not tell it."""
     base_model_path: Path
@@ -77,6 +81,13 @@ class Request(Line):
     def train_on(self) -> TrainOn:
         """As the spec has it, `auto` decided by the training dataset; it holds for the validation rows too."""
         return resolve_train_on(self.spec.training.train_on, self.dataset_format)
+
+    @property
+    def base_address(self) -> tuple[str, str | None] | None:
+        """Id on the hub and commit by which others find the base model; None for a folder of which nobody said it."""
+        if self.base_model_hub is not None:
+            return self.base_model_hub, self.base_model_revision
+        return (self.base_model_hub_name, self.base_model_hub_revision) if self.base_model_hub_name else None
 
     @property
     def tokens_dir(self) -> Path:

@@ -111,6 +111,8 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
             "name": request.base_model,
             "hub": request.base_model_hub,
             "revision": request.base_model_revision,
+            "hub_name": request.base_model_hub_name,
+            "hub_revision": request.base_model_hub_revision,
         },
         "dataset_sha256": request.dataset_sha256,
         "validation_sha256": request.validation_sha256,
@@ -137,7 +139,7 @@ def _write_card(outcome: Outcome, folder: Path) -> None:
     method = request.spec.method
     tags = ["tunewright", request.spec.objective, *dict.fromkeys([method, "lora" if method == "qlora" else method])]
     front = [
-        f"base_model: {json.dumps(request.base_model_hub or request.base_model)}",
+        f"base_model: {json.dumps(request.base_address[0] if request.base_address else request.base_model)}",
         f"library_name: {'transformers' if method == 'full' else 'peft'}",
         "pipeline_tag: text-generation",
         "tags:",
@@ -167,10 +169,11 @@ def _write_card(outcome: Outcome, folder: Path) -> None:
 def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     request, position, training = outcome.request, outcome.position, outcome.request.spec.training
     adapter, validation = request.spec.adapter, outcome.validation
-    revision = f" ({request.base_model_revision})" if request.base_model_revision else ""
+    base, revision = request.base_address or (request.base_model, request.base_model_revision)
+    told = f"{base} ({revision})" if revision else base
     licence = request.base_model_license or "not told by the model; see where it came from"
-    rows = [("Base model", (request.base_model_hub or request.base_model) + revision)]
-    if request.base_model_hub:
+    rows = [("Base model", told + (", as it is said to be" if request.base_model_hub_name else ""))]
+    if request.base_address:
         rows.append(("Its name in Tunewright", request.base_model))
     rows.append(("License of the base model", licence))
     rows.append(("Method", request.spec.method))

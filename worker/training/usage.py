@@ -16,21 +16,35 @@ def usage(request: Request) -> list[str]:
         about: list[str] = []
     else:
         packages, load = "`transformers` and `peft`", _load_adapter(request)
-        about = [] if request.base_model_hub else _about_folder(request)
+        about = _about_base(request)
     code = [*load, 'tokenizer = AutoTokenizer.from_pretrained(".")']
     return ["## Load it", "", *about, f"In this folder, with {packages}:", "", *_block("python", code), ""]
 
 
 def _load_adapter(request: Request) -> list[str]:
     base = f'"{PLACE}"'
-    if request.base_model_hub:
-        base = f'"{request.base_model_hub}", revision="{request.base_model_revision}"'
+    if request.base_address:
+        hub, revision = request.base_address
+        base = f'"{hub}"' + (f', revision="{revision}"' if revision else "")
     return [
         "from peft import PeftModel",
         IMPORTS,
         "",
         f"base = AutoModelForCausalLM.from_pretrained({base})",
         'model = PeftModel.from_pretrained(base, ".")',
+    ]
+
+
+def _about_base(request: Request) -> list[str]:
+    if request.base_model_hub:
+        return []
+    if request.base_model_hub_name is None:
+        return _about_folder(request)
+    commit = f"at commit `{request.base_model_hub_revision}`" if request.base_model_hub_revision else "at some commit"
+    return [
+        f"The base model was added to Tunewright from a folder, and is said to be `{request.base_model_hub_name}` "
+        f"{commit}. Nobody has checked that.",
+        "",
     ]
 
 

@@ -60,12 +60,13 @@ def test_a_fetch_that_takes_a_while_is_told(
 
 
 def test_a_model_that_is_on_its_way_is_waited_for(begun: Attempt, sessions: Sessions) -> None:
-    set_models(sessions, state="fetching")
+    set_models(sessions, state="fetching", hub_name="org/name", hub_revision="c0ffee")
     arrival = threading.Timer(0.3, set_models, (sessions,), {"state": "ready"})
     arrival.start()
     before = time.monotonic()
     request = begun.prepare()
     assert (request.base_model, request.base_model_hub) == ("tiny", None)
+    assert request.base_address == ("org/name", "c0ffee")
     assert time.monotonic() - before > 0.25
     arrival.join()
 

@@ -10,6 +10,7 @@ from app.db.session import Sessions
 from app.models.fetching import fetch_next
 from app.settings import Settings
 from app.storage import Storage
+from tests.fixtures.hub import COMMIT
 from tests.fixtures.models import fetch_place
 from tunewright import Client, TunewrightError
 
@@ -37,10 +38,12 @@ def light_worker(live_server: str, sessions: Sessions, settings: Settings, tmp_p
 @pytest.mark.usefixtures("light_worker")
 def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., str], model_folder: Path) -> None:
     with Client(live_server, admin_key) as client:
-        posted = client.create_model("house/tiny", path=str(model_folder), projects=["default"])
+        stated = {"hub_name": "org/name", "revision": COMMIT}
+        posted = client.create_model("house/tiny", path=str(model_folder), projects=["default"], **stated)
         assert posted.state in ("pending", "fetching", "ready")
         model = client.wait_for_model("house/tiny")
         assert (model.state, model.max_seq_len, model.projects) == ("ready", 128, ["default"])
+        assert (model.hub_name, model.hub_revision) == ("org/name", COMMIT)
         assert [each.name for each in client.models()] == ["house/tiny"]
         client.delete_model("house/tiny")
         assert list(client.models()) == []
@@ -51,12 +54,14 @@ def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., st
 @pytest.mark.usefixtures("light_worker")
 def test_the_command_line(run: Callable[..., str], model_folder: Path) -> None:
     (model_folder / "LICENSE").write_text("Do as you please.")
-    added = run("models", "add", "tiny", "--path", str(model_folder), "--projects", "default")
+    stated = ("--hub-name", "org/name", "--revision", COMMIT)
+    added = run("models", "add", "tiny", "--path", str(model_folder), "--projects", "default", *stated)
     assert "tiny is ready: 432 parameters" in added
     assert "LlamaForCausalLM" in run("models", "list")
     shown = run("models", "show", "tiny")
     assert "Do as you please." in shown
     assert "not told by the model" in shown
+    assert f"org/name at {COMMIT}" in shown
     run("models", "remove", "tiny")
     assert "(none)" in run("models", "list")
     with pytest.raises(TunewrightError, match="There is no folder"):

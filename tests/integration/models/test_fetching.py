@@ -16,9 +16,11 @@ from app.domain.caller import ADMIN
 from app.domain.model import MAX_ATTEMPTS
 from app.models.fetch_repository import FetchRepository
 from app.models.fetching import FetchPlace, ModelFetch, fetch_next
+from app.models.folder import digest_folder
 from app.retention.collector import Collector
 from app.settings import Settings
 from app.storage import Storage
+from tests.fixtures.hub import COMMIT
 from tests.fixtures.models import fetch_place
 
 Headers = dict[str, str]
@@ -149,11 +151,49 @@ def test_only_allowed_folders_are_taken_over_http(
         {"name": "a", "path": "relative"},
         {"name": "a", "path": "/a", "revision": "main"},
         {"name": "a", "hub": "a/b", "more": 1},
+        {"name": "a", "hub": "a/b", "hub_name": "a/b"},
     ],
 )
 def test_bodies_that_name_no_model(server: TestClient, admin: Headers, body: dict[str, Any]) -> None:
     refused = server.post("/models", json=body, headers=admin)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_folder_may_be_said_to_be_of_the_hub(
+    server: TestClient, admin: Headers, post: Any, look: Any, fetch: Fetch, model_folder: Path
+) -> None:
+    """Its revision stays that of its files; what is said later takes the place of what was said before."""
+    posted = post(hub_name="org/name", revision=COMMIT)
+    assert (posted["hub"], posted["hub_name"], posted["hub_revision"]) == (None, "org/name", COMMIT)
+    assert fetch()
+    ready = look()
+    assert (ready["state"], ready["hub_name"], ready["hub_revision"]) == ("ready", "org/name", COMMIT)
+    assert ready["revision"] == digest_folder(model_folder)
+    assert post(projects=["default"])["hub_name"] == "org/name", "it is said once"
+    again = post(hub_name="org/other")
+    assert (again["state"], again["hub_name"], again["hub_revision"]) == ("ready", "org/other", None)
+
+
+@pytest.mark.parametrize(
+    ("hub_name", "revision", "says"),
+    [
+        ("name", None, "no name on a hub; write ORG/NAME"),
+        ("org/name/more", None, "no name on a hub"),
+        ("org/a..b", None, "no name on a hub"),
+        ("", None, "no name on a hub"),
+        ("org/name", "main", "'main' is no commit of org/name; write its 40 hexadecimal digits"),
+        ("org/name", COMMIT[:12], "no commit"),
+        ("org/name", COMMIT.upper(), "no commit"),
+    ],
+)
+def test_what_is_no_name_on_a_hub_is_refused(
+    server: TestClient, admin: Headers, model_folder: Path, hub_name: str, revision: str | None, says: str
+) -> None:
+    body = {"name": "tiny", "path": str(model_folder), "hub_name": hub_name, "revision": revision}
+    refused = server.post("/models", json=body, headers=admin)
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_hub_name")
+    assert says in refused.json()["detail"]
+    assert server.get("/models", headers=admin).json()["items"] == []
 
 
 def test_what_fails_says_why_and_is_tried_again(

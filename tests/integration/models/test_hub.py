@@ -11,6 +11,8 @@ from typing import Any
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from sqlalchemy import text
 
 from app.db.session import Sessions, transaction
@@ -18,6 +20,7 @@ from app.db.tables import BaseModel
 from app.models import hub as hub_module
 from app.models.fetching import fetch_next
 from app.models.service import ModelService, wanted_model
+from app.models.sources import HUB_ID
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.hub import COMMIT, OLDER, TOKEN, Hub
@@ -66,6 +69,22 @@ def test_a_branch_is_pinned_to_its_commit(add: Add, asked: Hub, settings: Settin
     assert asked.asked(f"/resolve/{COMMIT}/config.json")
     assert add("older", "v1").revision == OLDER
     assert not list((settings.work_dir / "models").iterdir())
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        *("org/name", "0rg_1/n.a-m_e", "a/b", "no-org", "a/b/c", "-a/b", "a/b.", "a/.b", "a--b/c", "a/b..c", "a/b.git"),
+        *("/b", "a/é", "a/b\n", "a/" + "b" * 96, "a/" + "b" * 97, ""),
+    ],
+)
+def test_a_name_is_one_to_us_where_it_is_one_to_the_hubs_client(id: str) -> None:
+    try:
+        validate_repo_id(id)
+        is_name = "/" in id  # without an organization it is one of the hub's oldest, which we do not take
+    except HFValidationError:
+        is_name = False
+    assert bool(HUB_ID.fullmatch(id)) == is_name
 
 
 def test_what_storage_has_is_not_fetched_twice(add: Add, asked: Hub) -> None:

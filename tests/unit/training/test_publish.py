@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.models.folder import digest_folder
-from tests.fixtures.hub import OLDER, serving_hub
+from tests.fixtures.hub import COMMIT, OLDER, serving_hub
 from tests.fixtures.tiny_models import build_tiny_model
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.reference import dequantized_model
@@ -27,6 +27,7 @@ from worker.training.quantization import quantize_linears
 from worker.training.recipe import prepare
 from worker.training.usage import PLACE
 
+UNSTATED = {"hub_name": None, "hub_revision": None}
 IDS = torch.arange(3, 40)[None]
 
 
@@ -155,7 +156,7 @@ def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
     sent = make_spec("lora").model_copy(update={"name": "as sent"})
     folder, _, request = trained("lora", spec_as_sent=sent)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["base_model"] == {"name": "acme/tiny", "hub": None, "revision": "r1"}
+    assert manifest["base_model"] == UNSTATED | {"name": "acme/tiny", "hub": None, "revision": "r1"}
     assert manifest["spec"] == sent.model_dump(mode="json")
     assert manifest["resolved"]["training"]["learning_rate"] == request.spec.training.learning_rate
     assert manifest["resolved"]["resources"] == {"device": "cpu"}
@@ -218,6 +219,9 @@ save_file(logits, output)
 """
 
 
+STATED = {"base_model_hub_name": "org/name", "base_model_hub_revision": COMMIT}
+
+
 def test_a_result_loads_by_the_lines_of_its_readme(
     trained: Callable, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -226,6 +230,8 @@ def test_a_result_loads_by_the_lines_of_its_readme(
     sources = {
         "hub": ("lora", {"base_model_hub": "org/name", "base_model_revision": OLDER}),
         "folder": ("lora", {"base_model_revision": revision}),
+        "stated": ("lora", {"base_model_revision": revision} | STATED),
+        "loosely": ("lora", {"base_model_revision": revision, "base_model_hub_name": "org/name"}),
         "whole": ("full", {"base_model_hub": "org/name", "base_model_revision": OLDER}),
     }
     expected = {}
@@ -238,6 +244,7 @@ def test_a_result_loads_by_the_lines_of_its_readme(
         words = [sys.executable, "-P", "-c", AS_THE_README_SAYS, str(output), PLACE, str(base), *expected]
         subprocess.run(words, check=True, cwd=tmp_path, env=os.environ | changes)
         assert hub.asked(f"/org/name/resolve/{OLDER}/config.json")
+        assert hub.asked(f"/org/name/resolve/{COMMIT}/"), "the stated one"
         assert not hub.asked("/resolve/main/")
     found = load_file(output)
     for name in expected:
@@ -248,8 +255,11 @@ def test_a_result_loads_by_the_lines_of_its_readme(
         loaded = PeftModel.from_pretrained(plain, folders["hub"])(IDS).logits[0]
     torch.testing.assert_close(found[str(folders["hub"])], loaded)
 
+    assert f'from_pretrained("org/name", revision="{COMMIT}")\n' in (folders["stated"] / "README.md").read_text()
+    assert 'from_pretrained("org/name")\n' in (folders["loosely"] / "README.md").read_text()
     card = (folders["folder"] / "README.md").read_text()
-    assert PLACE not in (folders["hub"] / "README.md").read_text()
+    for name in ("hub", "stated", "loosely"):
+        assert PLACE not in (folders[name] / "README.md").read_text()
     assert f"`{revision}`" in card
     (check,) = re.findall(r"```sh\n(.+?)```", card, re.DOTALL)
     told = subprocess.run(["sh", "-c", check.replace(PLACE, str(base))], check=True, capture_output=True, text=True)
@@ -271,10 +281,35 @@ def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
         assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", OLDER)
     assert channel.checkpoints()
     manifest = json.loads((finished.path / "manifest.json").read_text())
-    assert manifest["base_model"] == {"name": "acme/tiny", "hub": "org/name", "revision": OLDER}
+    assert manifest["base_model"] == UNSTATED | {"name": "acme/tiny", "hub": "org/name", "revision": OLDER}
     card = (finished.path / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/name"
     assert f"| Base model | org/name ({OLDER}) |\n| Its name in Tunewright | acme/tiny |\n" in card
+
+
+@pytest.mark.parametrize("commit", [COMMIT, None])
+def test_a_folder_that_is_said_to_be_of_the_hub_is_named_so_and_as_unchecked(
+    commit: str | None, make_request: Callable[..., Request]
+) -> None:
+    channel = Recorder()
+    stated = {"base_model_hub_name": "org/name", "base_model_hub_revision": commit}
+    run = prepare(make_request(spec=make_spec("lora", training={"save_every": 3}), **stated), channel)
+    run.loop()
+    run.publish()
+    finished = channel.lines[-1]
+    assert isinstance(finished, Finished)
+    for folder in (finished.path, *(checkpoint.path for checkpoint in channel.checkpoints())):
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", commit)
+    base = json.loads((finished.path / "manifest.json").read_text())["base_model"]
+    said = {"hub_name": "org/name", "hub_revision": commit}
+    assert base == {"name": "acme/tiny", "hub": None, "revision": "r1"} | said
+    card = (finished.path / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/name"
+    told = f"org/name ({commit})" if commit else "org/name"
+    assert f"| Base model | {told}, as it is said to be |\n| Its name in Tunewright | acme/tiny |\n" in card
+    assert "is said to be `org/name` at " in card
+    assert "Nobody has checked that." in card
 
 
 def test_a_full_fine_tune_is_a_model_folder(trained: Callable) -> None:

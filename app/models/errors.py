@@ -1,0 +1,9 @@
+"""What can be wrong with a request about base models, beyond what `app.errors` has."""
+
+from app.errors import BadRequest
+
+
+class BadHubName(BadRequest):
+    """What a folder's model is said to be on the hub is no name there, or no commit."""
+
+    code = "bad_hub_name"
