@@ -43,6 +43,11 @@ NATIVE: Final[Rules] = (
     (r"DELETE /webhooks/{id}", {"path.id": "spare_webhooks"}),
     (r"\w+ .*/deliveries/{delivery_id}", {"path.id": "first_webhooks", "path.delivery_id": "deliveries"}),
 )
+PROJECTS: Final[Rules] = (
+    (r"\w+ /projects/{id}", {"path.id": "projects"}),
+    (r"DELETE /projects/{id}", {"path.id": "spare_projects"}),
+    (r"GET /projects/{id}/deletion", {"path.id": "deleted_projects"}),
+)
 OPENAI: Final[Rules] = (
     (r"GET /files$", {"query.after": "files"}),
     (r"GET /files/{file_id}", {"path.file_id": "files"}),

@@ -107,6 +107,15 @@ def make_webhooks(http: httpx.Client, receiver: str, num: int, num_spare: int) -
     }
 
 
+def make_projects(http: httpx.Client, num: int, num_spare: int) -> Supply:
+    """By their ids; the key must be an administrator's."""
+    names = [f"fuzz-{number}" for number in range(2 * num + num_spare)]
+    ids = [ask(http, "POST", "/projects", json={"name": name})["id"] for name in names]
+    for id in ids[:num]:
+        ask(http, "DELETE", f"/projects/{id}")
+    return {"deleted_projects": ids[:num], "projects": ids[num : 2 * num], "spare_projects": ids[2 * num :]}
+
+
 def upload(http: httpx.Client, data: bytes) -> str:
     id: str = ask(http, "POST", "/datasets", files={"file": ("rows.jsonl", data)})["id"]
     return id
