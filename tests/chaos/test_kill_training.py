@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +17,9 @@ import pytest
 
 from app.domain.spec import JobSpec
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
+from tests.fixtures.training_processes import TrainingProcess
 from worker.training.protocol import Finished, PhaseEntered, Request, Said, parse_said
 
-ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("TUNEWRIGHT_KILLS", "2"))
 SEED = int(os.environ.get("TUNEWRIGHT_KILL_SEED", str(time.time_ns() % 10**6)))
 MORE_LIVES = 20
@@ -85,20 +83,11 @@ class Life:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.log = (request.work_dir / "log").open("a")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker.training"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        assert self.process.stdin is not None
+        self.process = TrainingProcess(self.log)
         self.process.stdin.write(request.model_dump_json() + "\n")
         self.process.stdin.flush()
 
     def said(self) -> Iterator[Said]:
-        assert self.process.stdout is not None
         return (parse_said.validate_json(line) for line in self.process.stdout)
 
     def wait_for_training(self) -> None:
@@ -110,7 +99,6 @@ class Life:
         self.process.wait()
         self.log.close()
         for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
             pipe.close()
 
 
