@@ -8,13 +8,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from redis import Redis
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
 from app.domain.job import JobState
@@ -29,6 +32,8 @@ from worker.training.protocol import Measured
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 FLUSH_SECONDS = 1.0
 PACE_STEPS = 50
 """Steps over which the speed is averaged to estimate the finish."""
@@ -40,6 +45,8 @@ class Heartbeat:
     def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, every_seconds: float) -> None:
         self.state = JobState.running
         self.stale = False
+        self.num_failed = 0
+        """Faults so far, outages of Postgres apart."""
         self.ends_at: float | None = None
         """When the job's running time is spent, by this machine's monotonic clock; None without a limit."""
         self.log_tail: Callable[[], str] = str
@@ -60,27 +67,44 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self.stale:
             try:
-                with transaction(self._sessions, "heartbeat") as session:
-                    self.state = QueueRepository(session).renew(self._claim, self._lease)
-                    attempt = AttemptService(session, self._claim)
-                    self._see_time_left(attempt)
-                    self._keep_log(attempt)
+                self._renew()
             except StaleAttempt:
                 self.stale = True
             except DBAPIError as error:
                 log.warning("heartbeat failed, will try again", job=self._claim.job_id, error=str(error)[:300])
+            except Exception:
+                # Whatever kept this beat back, the next one must come.
+                self.num_failed += 1
+                log.exception("a heartbeat failed, will try again", job=self._claim.job_id, count=self.num_failed)
             if self._stop.wait(self._every):
                 return
+
+    def _renew(self) -> None:
+        """Prolong the lease. What else is done here undoes none of that, whatever it raises."""
+        tail = self._try(self.log_tail)
+        with transaction(self._sessions, "heartbeat") as session:
+            self.state = QueueRepository(session).renew(self._claim, self._lease)
+            attempt = AttemptService(session, self._claim)
+            self._try(lambda: self._see_time_left(attempt), session)
+            if tail is not None and tail != self._kept_log:
+                self._try(lambda: attempt.keep_log(tail), session)
+        self._kept_log = tail if tail is not None else self._kept_log
+
+    def _try(self, act: Callable[[], T], session: Session | None = None) -> T | None:
+        """`act`, in a savepoint of the session's transaction; None where it failed."""
+        try:
+            with session.begin_nested() if session else nullcontext():
+                return act()
+        except Exception as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
+            self.num_failed += 1
+            log.exception("a part of a heartbeat failed", job=self._claim.job_id, count=self.num_failed)
+            return None
 
     def _see_time_left(self, attempt: AttemptService) -> None:
         left = attempt.seconds_left()
         self.ends_at = None if left is None else time.monotonic() + left
-
-    def _keep_log(self, attempt: AttemptService) -> None:
-        tail = self.log_tail()
-        if tail != self._kept_log:
-            attempt.keep_log(tail)
-            self._kept_log = tail
 
 
 class Reporter:

@@ -46,6 +46,7 @@ GOOD = {
     "around": "def f(path):\n    with around('x'):\n        path.rename(other)",
     "around, then open": "def f():\n    with around('x'), subprocess.Popen(['true']) as p:\n        pass",
     "reached": "def f(s):\n    with s.begin():\n        work()\n        reach('before_x')\n    reach('after_x')",
+    "a savepoint, which commits nothing": "def f(session):\n    with session.begin_nested():\n        pass",
     "no path": "def f(text):\n    text.replace('a', 'b')",
     "a reading": "def f(store):\n    obstore.get(store, 'key')",
     "no transaction": "def f(child, request):\n    child.begin(request)",
