@@ -7,10 +7,19 @@ from pydantic import Field
 from app.domain.event_body import EventBody, Level
 from app.domain.job import FailureReason, JobPhase
 from app.domain.overlap import Pair
-from app.domain.training_event import EarlyStopped, Evaluated, MemoryReduced, ModelLoaded, ReferenceAdvanced, Rehearsed
+from app.domain.training_event import (
+    EarlyStopped,
+    Evaluated,
+    MemoryReduced,
+    ModelLoaded,
+    ReferenceAdvanced,
+    Rehearsed,
+    StepSkipped,
+)
 
 __all__ = [
     "EarlyStopped", "Evaluated", "EventBody", "Level", "MemoryReduced", "ModelLoaded", "ReferenceAdvanced", "Rehearsed",
+    "StepSkipped",
 ]  # fmt: skip
 """Defined elsewhere, and had from here like the others."""
 
@@ -292,6 +301,7 @@ JobEvent = Annotated[
     | ModelFetched
     | ModelLoaded
     | MemoryReduced
+    | StepSkipped
     | Rehearsed
     | ReferenceAdvanced
     | TrainingStarted

@@ -36,6 +36,23 @@ class MemoryReduced(EventBody):
         )
 
 
+class StepSkipped(EventBody):
+    """The step's float16 gradients overflowed: its weights are what they were, and the loss is scaled by less."""
+
+    type: Literal["step_skipped"] = "step_skipped"
+    level: ClassVar[Level] = "warn"
+    step: int
+    loss_scale: float
+    """What the loss is multiplied by from the next step on."""
+
+    @property
+    def message(self) -> str:
+        return (
+            f"Skipped step {self.step}: its float16 gradients overflowed. The loss is scaled by {self.loss_scale:,.0f} "
+            "from here on."
+        )
+
+
 class Rehearsed(EventBody):
     """A dry run of the largest micro-batch, an evaluation and a checkpoint went well; no step was taken."""
 

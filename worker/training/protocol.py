@@ -6,10 +6,11 @@ closes, its parent is gone and it exits within ten seconds. What it prints other
 module knows no torch, so that the parent can import it.
 """
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from app.domain.event import JobEvent, RowsSkipped
 from app.domain.job import FailureReason, JobPhase
@@ -165,6 +166,12 @@ class Measured(Line):
     kind: Literal["measured"] = "measured"
     step: int
     values: dict[str, float]
+    """What is not a finite number is left out: JSON has no word for it."""
+
+    @field_validator("values")
+    @classmethod
+    def _finite(cls, values: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in values.items() if isfinite(value)}
 
 
 class CheckpointWritten(Line):

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from app.domain.event import EarlyStopped, Evaluated, JobEvent, ModelLoaded, Rehearsed
 from app.domain.job import JobPhase
@@ -32,14 +31,13 @@ from worker.training.checkpoint import (
 )
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.evaluation import Evaluation, Evaluations, evaluate
-from worker.training.failure import named, not_finite
-from worker.training.gradients import accumulate
+from worker.training.failure import named
 from worker.training.ladder import Ladder
 from worker.training.machine import peak_memory
 from worker.training.model import Model, load_config, load_model
 from worker.training.objective import objective_of
-from worker.training.optim import learning_rate, make_optimizer, set_learning_rate, uses_bitsandbytes
-from worker.training.packing import AnyRow, MicroBatch
+from worker.training.optim import make_optimizer, uses_bitsandbytes
+from worker.training.packing import MicroBatch
 from worker.training.plan import is_out_of_memory, make_plan
 from worker.training.preparing import choose_paths, quantize_meanwhile
 from worker.training.protocol import (
@@ -62,6 +60,7 @@ from worker.training.row_losses import NAME as ROW_LOSSES
 from worker.training.row_losses import unknown, write_row_losses
 from worker.training.rows import Rows, prepare_rows, warn
 from worker.training.saving import SaveTimes
+from worker.training.stepping import Stepping
 from worker.training.steps import Epochs
 from worker.training.tokenizer_process import Tokenizing
 from worker.training.tokenizing import TokenizingHere
@@ -160,6 +159,9 @@ class Run:
             references=rows.references,
         )
         self.ladder = Ladder(request, model, rows, self.optimizer, channel)
+        self.stepping = Stepping(
+            model, self.objective, self.optimizer, self.scaler, self.ladder, self.training, self.total_steps
+        )
         machine = machine_of(request, model.plan.device)
         self.saving = SaveTimes(self.training, self.total_steps)
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel, machine, self.saving.add_cost)
@@ -236,18 +238,10 @@ class Run:
         rows = self.epochs.rows(step)
         examples = [self.rows.training[row] for row in rows]
         watch = partial(self._begin, f"step {step}")
-        found = self.ladder.within(
-            step, lambda: accumulate(self.model, self.objective, self.scaler, step, examples, watch)
-        )
+        found, of_step = self.stepping.take(step, examples, watch, self._tell)
         means = found.means()
         loss = means["loss"]
         self.state.row_losses[rows] = torch.tensor([found.by_line[example.line] for example in examples])
-        grad_norm = self._clip(step, examples)
-        rate = learning_rate(step, self.total_steps, self.training)
-        set_learning_rate(self.optimizer, rate)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
 
         num_tokens = sum(example.num_tokens for example in examples)
         position = self.state.position
@@ -255,8 +249,7 @@ class Run:
         position.first_loss = loss if position.first_loss is None else position.first_loss
         values = {
             **means,
-            "learning_rate": rate,
-            "grad_norm": grad_norm,
+            **of_step,
             "tokens_per_second": num_tokens / (time.monotonic() - started),
             "epoch": step / self.epochs.steps_per_epoch,
             "num_tokens": float(position.num_tokens),
@@ -302,14 +295,6 @@ class Run:
     def _watch_reference(self, batch: MicroBatch) -> None:
         self.channel.raise_if_stopped()
         self._begin("the reference's log-probabilities", batch)
-
-    def _clip(self, step: int, examples: list[AnyRow]) -> float:
-        self.scaler.unscale_(self.optimizer)
-        limit = self.training.max_grad_norm or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.trainable.values(), limit)
-        if not torch.isfinite(norm) and not self.scaler.is_enabled():  # an enabled scaler skips such a step
-            raise not_finite("gradient", step, [example.line for example in examples])
-        return float(norm)
 
     def _save_or_stop(self) -> None:
         """The last step is neither saved nor drained: the result follows at once."""

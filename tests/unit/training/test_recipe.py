@@ -19,7 +19,7 @@ from worker.training import loss
 from worker.training.failure import TrainingFailed
 from worker.training.model import load_config, load_model, paths_of
 from worker.training.plan import Plan
-from worker.training.protocol import Finished, Measured, PhaseEntered, Planned, Request, Stopped
+from worker.training.protocol import Finished, Measured, PhaseEntered, Planned, Request, Stopped, parse_said
 from worker.training.recipe import prepare, train
 
 MakeRequest = Callable[..., Request]
@@ -138,6 +138,25 @@ def test_float16_trains_with_a_scaled_loss(make_request: MakeRequest) -> None:
     assert run.scaler.is_enabled()
     run.loop()
     assert channel.losses()[-1] < 0.8 * channel.losses()[0]
+
+
+def test_a_float16_step_that_overflows_is_skipped_and_told(make_request: MakeRequest) -> None:
+    """Its gradient has no finite norm, which no line of the protocol could carry: the parent reads them all."""
+    channel = Recorder()
+    resolved = FP32 | {"engine": {"compute_dtype": "float16", "micro_batch_tokens": 64}}
+    run = prepare(make_request("lora", resolved=resolved), channel)
+    run.scaler._init_scale = 2.0**20  # type: ignore[attr-defined]  # far more than float16 holds
+    run.loop()
+    heard = [parse_said.validate_json(line.model_dump_json()) for line in channel.lines]
+    measured = {line.step: line.values for line in heard if isinstance(line, Measured)}
+    skipped = [event.step for event in channel.events("step_skipped")]
+    assert 1 in skipped
+    assert len(skipped) < len(measured)
+    for step, values in measured.items():
+        assert ("grad_norm" in values) == (step not in skipped)
+        assert "loss" in values
+    assert measured[1]["loss"] == pytest.approx(channel.losses()[0])
+    assert channel.events("step_skipped")[0].loss_scale == 2.0**19
 
 
 def test_cancel_stops_after_the_step_and_writes_nothing(make_request: MakeRequest) -> None:
