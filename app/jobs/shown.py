@@ -22,6 +22,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import aliased
 
 from app.db.tables import Adapter, Attempt, Job, Project
@@ -79,7 +80,8 @@ def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
 
 def find_basis(connection: Connection, project_id: str, id: str, *, queued: bool) -> tuple[Any, ...] | None:
     """The `basis` of a job that is shown as `queued` or not. Whatever else is shown is written with the job's row."""
-    row = connection.execute(basis_of_one(queued), {"project_id": project_id, "id": id}).one_or_none()
+    statement, parameters = basis_of_one(queued)
+    row = connection.exec_driver_sql(statement, parameters | {"project_id": project_id, "id": id}).one_or_none()
     return tuple(row) if row else None
 
 
@@ -136,13 +138,15 @@ def one_job() -> Select[Any]:
 
 
 @cache
-def basis_of_one(queued: bool) -> Select[Any]:
-    columns: tuple[ColumnElement[Any], ...] = (
-        VERSION,
-        Adapter.id.label("adapter_id"),
-        *(standing_columns() if queued else ()),
-    )
-    return from_jobs(*columns).where(Job.id == bindparam("id"))
+def basis_of_one(queued: bool) -> tuple[str, dict[str, Any]]:
+    """Written out with its constants, for psycopg: to look a statement of this size up in SQLAlchemy's cache takes as
+    long as PostgreSQL takes to answer it."""
+    columns: tuple[ColumnElement[Any], ...] = (VERSION, Adapter.id.label("adapter_id"))
+    job = {"project_id": "", "id": ""}
+    query = from_jobs(*columns, *(standing_columns() if queued else ())).where(Job.id == bindparam("id"))
+    written = query.params(job).compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+    expanded = written.construct_expanded_state(job)
+    return expanded.statement, dict(expanded.parameters)
 
 
 @cache

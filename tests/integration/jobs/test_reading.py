@@ -175,6 +175,7 @@ def test_a_tag_is_never_known_once_something_else_is_shown(
     assert len(tags) == len(changes) - 5  # that many take the one before them back
 
 
+@pytest.mark.usefixtures("online")
 def test_a_known_tag_costs_less_than_its_answer(api: TestClient, post: Post, claim: Take) -> None:
     """Of the row it takes the version alone."""
     running = post()
