@@ -39,7 +39,7 @@ from worker.fence import Fence
 from worker.fetching import Fetching
 from worker.folders import attempt_folder, held
 from worker.limits import Limits, fault, verdict
-from worker.machine import find_training_machine
+from worker.machine import find_training_machine, training_device
 from worker.model_cache import FetchStopped, ModelCache
 from worker.overlap import warn_of_overlap
 from worker.reporter import Heartbeat, Reporter
@@ -224,7 +224,7 @@ class Attempt:
             work_dir=self.folder,
             log_path=self.folder / "training.log",
             cache_dir=self.settings.cache_dir.absolute(),
-            device=spec.resources.device,
+            device=training_device(spec.resources.device),
             threads=self.settings.training_threads,
             machine_facts=dict(find_training_machine(self.settings.training_threads).facts or {}),
         )

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from app.domain.failpoint import around
 from app.domain.integration import NEEDS, IntegrationType, served
@@ -41,6 +41,14 @@ def find_training_machine(threads: int | None) -> Machine:
     """With what a training of so many threads computes here, in the environment that its process gets."""
     machine = find_machine()
     return machine._replace(facts=machine_facts(machine.device, threads, machine.device_name, environment()))
+
+
+def training_device(asked: str) -> Literal["auto", "cuda", "cpu"]:
+    """What the training process is told where the spec asks for a device: a worker that announces a GPU trains on it,
+    and fails where torch cannot, instead of training on the CPU unnoticed."""
+    if asked == "auto" and find_machine().device == "cuda":
+        return "cuda"
+    return cast(Literal["auto", "cuda", "cpu"], asked)
 
 
 def find_gpu() -> Gpu | None:

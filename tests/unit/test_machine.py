@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from worker.child import environment
 from worker.free_memory import FreeMemory
-from worker.machine import Gpu, find_gpu, find_gpus
+from worker.machine import Gpu, find_gpu, find_gpus, find_machine, training_device
 
 SMI = """#!/bin/sh
 case "$1" in
@@ -112,3 +113,25 @@ def test_free_memory_beside_a_cpu_is_the_kernels() -> None:
 def test_without_a_driver_there_is_none(smi: Path) -> None:
     smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert find_gpu() is None
+
+
+def test_a_worker_that_tells_of_a_gpu_has_its_jobs_trained_there(smi: Path) -> None:
+    """And not on the CPU where torch finds none; a spec that asks for the CPU gets it."""
+    find_machine.cache_clear()
+    try:
+        assert find_machine().device == "cuda"
+        assert [training_device(asked) for asked in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+        smi.write_text("#!/bin/sh\nexit 1\n")
+        find_machine.cache_clear()
+        assert training_device("auto") == "auto"
+    finally:
+        find_machine.cache_clear()
+
+
+def test_a_training_on_a_gpu_is_told_of_its_memory_and_triton_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = {"PYTORCH_ALLOC_CONF": "x:1", "CUDA_MPS_PIPE_DIRECTORY": "/mps", "TRITON_CACHE_DIR": "/triton"}
+    for name, value in passed.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SECRET", "s")
+    assert passed.items() <= environment().items()
+    assert "SECRET" not in environment()

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import MutableMapping
 
 from app.domain.disk import print_trace
 from worker.training.channel import Channel, move_in
@@ -23,14 +24,15 @@ KERNELS = "96"
 """Kernels that oneDNN keeps, each made for one shape of a product and half a megabyte large. A micro-batch takes about
 60, and the next one others; the default, 1,024, held 100 MB of what did not come again."""
 
+ALLOCATOR = "expandable_segments:True"
+"""How torch holds a GPU's memory: every micro-batch has other sizes, and blocks of a fixed size would leave gaps."""
+
 
 def main() -> int:
     """Imports come before the request is read, so that a process can be kept ready for one."""
     channel = Channel()
     tokenizing: TokenizingProcess | None = None
-    os.environ.update(OFFLINE)
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    set_up(os.environ)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels it does without
     try:
         tokenizing = TokenizingProcess()  # its imports and ours at the same time
@@ -61,6 +63,15 @@ def main() -> int:
         if tokenizing is not None:
             tokenizing.close()
     return 0
+
+
+def set_up(environ: MutableMapping[str, str]) -> None:
+    """Before torch is imported, which reads it once. What a user has set of the allocator's is left alone."""
+    environ.update(OFFLINE)
+    environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    if "PYTORCH_CUDA_ALLOC_CONF" not in environ:  # its former name
+        environ.setdefault("PYTORCH_ALLOC_CONF", ALLOCATOR)
 
 
 def _failure(error: Exception) -> Failed:

@@ -37,7 +37,7 @@ def start_adapter(model: Model, request: Request, rows: Iterable[Example]) -> No
     if adapter is None or peft is None:
         return
     resumes = request.checkpoint_path is not None
-    with _drawing_from(request.spec.training.seed), torch.no_grad():
+    with _drawing_from(request.spec.training.seed, model.plan.device), torch.no_grad():
         if adapter.init in REWRITING:
             _refuse_rank(peft, adapter)
             rewrite_base(peft, _pissa if adapter.init == "pissa" else _olora)
@@ -124,8 +124,7 @@ def _refuse_rank(peft: PeftModel, adapter: Adapter) -> None:
 
 
 @contextmanager
-def _drawing_from(seed: int) -> Iterator[None]:
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+def _drawing_from(seed: int, device: str) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[device] if device == "cuda" else []):
         torch.manual_seed(seed)
         yield

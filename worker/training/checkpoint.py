@@ -77,6 +77,10 @@ class Trainee:
     """Of the rows' `Examples.references`, whose own memory they are; see `reference`."""
     inexact_resumes: list[InexactResume] = field(default_factory=list)
 
+    @property
+    def device(self) -> str:
+        return next(iter(self.trainable.values())).device.type
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -118,7 +122,7 @@ def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
     tensors = {
         **({"trainable": weights} if adapter is None else {ADAPTER: adapter.to_file(weights)}),
         "optimizer": on_cpu(moments, copy=is_copy),
-        "random": random_states(),
+        "random": random_states(trainee.device),
         "rows": on_cpu({"losses": trainee.row_losses}, copy=is_copy),
     }
     if trainee.references:
@@ -199,7 +203,7 @@ def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
     if losses is not None and losses.shape == trainee.row_losses.shape:
         trainee.row_losses = losses.clone()
     _restore_references(checkpoint, trainee.references)
-    restore_random_states(checkpoint.tensors["random"])
+    restore_random_states(checkpoint.tensors["random"], trainee.device)
 
 
 def _weights(checkpoint: Checkpoint, trainee: Trainee) -> Weights:
@@ -277,16 +281,17 @@ def _restore_optimizer(checkpoint: Checkpoint, trainee: Trainee) -> None:
     trainee.optimizer.load_state_dict({"state": dict(enumerate(kept)), "param_groups": groups})
 
 
-def random_states() -> Weights:
+def random_states(device: str) -> Weights:
+    """Of the generators that a training on `device` draws from."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if device == "cuda":
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def restore_random_states(states: Weights) -> None:
+def restore_random_states(states: Weights, device: str) -> None:
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
+    if "cuda" in states and device == "cuda":
         torch.cuda.set_rng_state(states["cuda"])
 
 

@@ -32,7 +32,7 @@ class Ladder:
 
     def within(self, step: int, work: Callable[[], T]) -> T:
         """Do `work`; where memory does not suffice, again under a smaller plan and from the same random state."""
-        before = random_states()
+        before = random_states(self._model.plan.device)
         while True:
             try:
                 return work()
@@ -41,7 +41,7 @@ class Ladder:
                     raise
             # Not in the handler: there the error's traceback still holds the step's tensors.
             self._step_down(step)
-            restore_random_states(before)
+            restore_random_states(before, self._model.plan.device)
 
     def exhausted(self) -> TrainingFailed:
         self._reserve = None

@@ -35,9 +35,20 @@ def _cpu_instructions() -> str:
     return " ".join(name for name, is_supported in probes.items() if is_supported())
 
 
-def peak_memory() -> int:
-    """Bytes: the device's on CUDA, else the process's resident set."""
+def why_no_cuda() -> str | None:
+    """Why torch finds no GPU, in the driver's or its own words; None where it finds one."""
     if torch.cuda.is_available():
+        return None
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return str(error)
+    return "CUDA counts no GPU"
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: the device's on CUDA, else the process's resident set."""
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024

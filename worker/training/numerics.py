@@ -31,12 +31,14 @@ INSTRUCTIONS: Final = frozenset(
 def machine_facts(
     device: str, threads: int | None, gpu: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """By name. `threads` are a training's, None for torch's own choice; `environ` is the training process's."""
+    """By name. `threads` are a training's on the CPU, None for torch's own choice; `environ` is the training
+    process's."""
     facts: dict[str, Any] = {"engine": ENGINE_NUMERICS_VERSION} | _versions(LIBRARIES)
     cpus = _cpus()
-    facts |= {"device": device, "threads": threads or f"all of {len(cpus)} CPUs, {_num_cores(cpus)} cores"}
-    if device == "cuda":
+    facts["device"] = device
+    if device == "cuda":  # whose numbers depend on no thread of the CPU
         return facts | {"gpu": gpu} | _versions(GPU_LIBRARIES)
+    facts["threads"] = threads or f"all of {len(cpus)} CPUs, {_num_cores(cpus)} cores"
     first = cpus[0] if cpus else {}
     flags = INSTRUCTIONS & set((first.get("flags") or first.get("Features") or "").split())
     facts |= {"cpu": first.get("model name"), "instructions": " ".join(sorted(flags))}

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 
 from app.domain.job import FailureReason
 from worker.training.failure import TrainingFailed
+from worker.training.machine import why_no_cuda
 from worker.training.protocol import Request
 from worker.training.steps import sides_of, token_budget
 
@@ -211,8 +212,11 @@ def count_parameters(folder: Path) -> int:
 def _device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise TrainingFailed(FailureReason.internal_error, "A CUDA device was asked for, and this machine has none.")
+    if asked == "cuda" and (why := why_no_cuda()) is not None:
+        raise TrainingFailed(
+            FailureReason.internal_error,
+            f"The job is to train on a GPU, and torch {torch.__version__} cannot use one on this worker: {why}",
+        )
     return asked
 
 

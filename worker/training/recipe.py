@@ -253,7 +253,7 @@ class Run:
             "tokens_per_second": num_tokens / (time.monotonic() - started),
             "epoch": step / self.epochs.steps_per_epoch,
             "num_tokens": float(position.num_tokens),
-            "memory_bytes": float(peak_memory()),
+            "memory_bytes": float(peak_memory(self.model.plan.device)),
         }
         self._say(Measured(step=step, values=values))
 
@@ -274,7 +274,8 @@ class Run:
             warn(self.channel, "checkpoint_failed", f"A checkpoint could not be written, and none will be: {error}.")
         shutil.rmtree(scratch, ignore_errors=True)
         seconds = round(time.monotonic() - started, 3)
-        self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=peak_memory(), seconds=seconds))
+        memory = peak_memory(self.model.plan.device)
+        self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=memory, seconds=seconds))
         return seconds
 
     def _take_reference(self) -> None:

@@ -1,5 +1,6 @@
 """Decisions on `auto` settings."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from tests.unit.training.conftest import FP32, make_spec
 from worker.training import plan
+from worker.training.failure import TrainingFailed
 from worker.training.model import load_config
 from worker.training.plan import Plan, Sizes, count_parameters, make_plan
 from worker.training.protocol import Request
@@ -119,3 +121,17 @@ def test_methods_need_memory_in_the_known_order(make_request: MakeRequest) -> No
     assert needs[0] == pytest.approx(5, abs=1.2)
     assert needs[1] == pytest.approx(15, abs=1.5)
     assert needs[2] == pytest.approx(108, abs=3)
+
+
+def test_a_gpu_that_torch_cannot_use_fails_with_the_reason(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "The NVIDIA driver on your system is too old (found version 12080)."
+
+    def init() -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    with pytest.raises(TrainingFailed, match=re.escape(words)):
+        decide(make_request(device="cuda", resolved=None))

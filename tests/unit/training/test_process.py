@@ -16,7 +16,7 @@ from app.domain.job import FailureReason
 from tests.fixtures.tiny_models import write_rows
 from tests.fixtures.training_processes import TrainingProcess
 from tests.unit.training.conftest import make_spec
-from worker.training.__main__ import _failure
+from worker.training.__main__ import _failure, set_up
 from worker.training.channel import PARENT_GONE
 from worker.training.protocol import (
     Began,
@@ -247,3 +247,19 @@ def test_an_idle_process_ends_when_its_parent_does(start: Start) -> None:
     child.stdin.close()
     assert child.wait(timeout=10) == 0
     tokenizing.wait(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_ALLOC_CONF": "backend:native"}, {"PYTORCH_ALLOC_CONF": "backend:native"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}),
+    ],
+)
+def test_a_gpus_memory_is_held_in_segments_that_grow_unless_the_user_says_otherwise(
+    given: dict[str, str], expected: dict[str, str]
+) -> None:
+    environ = dict(given)
+    set_up(environ)
+    assert {name: value for name, value in environ.items() if "ALLOC_CONF" in name} == expected

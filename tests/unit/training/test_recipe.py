@@ -159,6 +159,17 @@ def test_a_float16_step_that_overflows_is_skipped_and_told(make_request: MakeReq
     assert channel.events("step_skipped")[0].loss_scale == 2.0**19
 
 
+def test_a_job_on_the_cpu_leaves_a_gpu_alone(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is the process's own, and its random state the CPU's: CUDA is not so much as initialised."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # here a call of CUDA's raises
+    channel = Recorder(stop_at=2)
+    spec = make_spec("lora", adapter={"init": "gaussian"})
+    train(make_request(device="cpu", spec=spec), channel)
+    measured = next(line for line in channel.lines if isinstance(line, Measured))
+    assert measured.values["memory_bytes"] > 50e6
+    assert load_file(channel.checkpoints()[0].path / "random.safetensors").keys() == {"cpu"}
+
+
 def test_cancel_stops_after_the_step_and_writes_nothing(make_request: MakeRequest) -> None:
     channel = Recorder(stop_at=3, why="cancel")
     request = make_request()

@@ -201,6 +201,13 @@ def first_machine(checkpoint: Path) -> str:
     return machine_fingerprint(facts)
 
 
+def test_threads_of_the_cpu_are_no_part_of_a_gpus_numbers() -> None:
+    facts = [machine_fingerprint(numerics.machine_facts("cuda", threads, "NVIDIA L4")) for threads in (None, 1, 8)]
+    assert len(set(facts)) == 1
+    on_cpu = [machine_fingerprint(numerics.machine_facts("cpu", threads)) for threads in (1, 8)]
+    assert len(set(on_cpu)) == 2
+
+
 def test_what_a_retry_has_changed_is_told_and_never_refused(interrupted: Path, make_request: MakeRequest) -> None:
     """Where the plan hangs on it, a new one is made."""
     changes = {"learning_rate": 0.02, "max_steps": 5, "gradient_checkpointing": True, "on_inexact_resume": "fail"}
