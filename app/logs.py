@@ -1,9 +1,14 @@
-"""Logs: one JSON object a line on stderr, so that no user's words can forge a line."""
+"""Logs: one JSON object a line on stderr, so that no user's words can forge a line; no secret is in them."""
 
 import logging
 import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
+
+from app.redaction import redact_text
 
 
 def configure() -> None:
@@ -13,8 +18,36 @@ def configure() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            redact_values,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+    logging.setLogRecordFactory(RedactedRecord)
+
+
+def redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: redact_value(value) for name, value in event.items()}
+
+
+def redact_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, list | tuple):
+        return [redact_value(each) for each in value]
+    if isinstance(value, dict):
+        return {name: redact_value(each) for name, each in value.items()}
+    return value
+
+
+class RedactedRecord(logging.LogRecord):
+    """What a library logs: uvicorn and Celery write the exceptions that they meet."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.exc_info and self.exc_info[1] is not None:
+            self.exc_text = redact_text("".join(traceback.format_exception(*self.exc_info)).rstrip())
+
+    def getMessage(self) -> str:  # noqa: N802 - the library's name
+        return redact_text(super().getMessage())

@@ -31,6 +31,7 @@ from app.errors import AdapterNotFound, BadModelFolder, CheckpointNotFound, Mode
 from app.jobs.attempts import RUNNING, AttemptService
 from app.jobs.queue import Claim
 from app.models.service import ModelService
+from app.redaction import redact_error
 from app.settings import Settings
 from app.storage import FAILURES, Storage
 from worker.archive import pack_adapter
@@ -340,8 +341,8 @@ class Attempt:
             files = self.results.folder(said.path, f"checkpoints/{said.step}")
         except FAILURES as error:
             text = (
-                f"The checkpoint of step {said.step} could not be stored ({error}). The training goes on; a crash now "
-                "would take it back to the checkpoint before."
+                f"The checkpoint of step {said.step} could not be stored ({redact_error(error)}). The training goes "
+                "on; a crash now would take it back to the checkpoint before."
             )
             self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)), "tell")
         else:

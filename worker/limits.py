@@ -8,6 +8,7 @@ from app.domain.disk import is_full
 from app.domain.job import FailureReason
 from app.errors import StorageFull
 from app.jobs.deadline import SPENT
+from app.redaction import redact_error
 from worker.child import Child
 from worker.reporter import Heartbeat
 from worker.training.protocol import Failed
@@ -59,8 +60,8 @@ def fault(error: Exception) -> Failed:
     if isinstance(error, StorageFull):
         return Failed(reason=FailureReason.disk_full, message="It is storage that is full.")
     if isinstance(error, OSError) and is_full(error):
-        return Failed(reason=FailureReason.disk_full, message=f"{type(error).__name__}: {error}")
-    why = f"The worker failed ({type(error).__name__}: {error}); its log tells more."
+        return Failed(reason=FailureReason.disk_full, message=redact_error(error))
+    why = f"The worker failed ({redact_error(error)}); its log tells more."
     return Failed(reason=FailureReason.internal_error, message=why)
 
 

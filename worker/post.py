@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from app.redaction import redact_error
 from app.webhooks.target import Address, Target
 
 MAX_READ_BYTES = 2**16
@@ -40,7 +41,7 @@ def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Map
                 return response.status
     except (OSError, http.client.HTTPException) as error:
         late = cut.is_set() or isinstance(error, TimeoutError)
-        raise NoAnswer(f"No answer within {seconds:g} s." if late else f"{type(error).__name__}: {error}") from error
+        raise NoAnswer(f"No answer within {seconds:g} s." if late else redact_error(error)) from error
     finally:
         connection.close()
 

@@ -24,7 +24,12 @@ longer than that, and not for the hours that TCP gives it. Ours wait for nothing
 
 def connect(database_url: str, pool_size: int = 10) -> Engine:
     return create_engine(
-        database_url, pool_size=pool_size, max_overflow=20, pool_pre_ping=True, connect_args=connect_args()
+        database_url,
+        pool_size=pool_size,
+        max_overflow=20,
+        pool_pre_ping=True,
+        hide_parameters=True,  # errors tell the statement, and no secret that was to be stored
+        connect_args=connect_args(),
     )
 
 
@@ -58,6 +63,7 @@ class Reads:
             pool_size=pool_size,
             max_overflow=pool_size,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
             skip_autocommit_rollback=True,
             pool_reset_on_return=None,  # nothing is left open that a reset could end
             connect_args=connect_args(),

@@ -26,6 +26,7 @@ from app.models.folder import read_folder, revision_of
 from app.models.hub import HubSource
 from app.models.licence import read_licence
 from app.models.sources import FetchFailed, FolderSource, Resolved, Source, SourceFile
+from app.redaction import redact_error
 from app.storage import Storage
 
 log = structlog.get_logger()
@@ -100,9 +101,8 @@ class ModelFetch:
         except (StorageFull, OSError) as error:
             if not (isinstance(error, StorageFull) or is_full(error)):
                 raise
-            self._fail(
-                ModelFailure.disk_full, f"There was no room for the model. Free space, then add it again. {error}"
-            )
+            text = f"There was no room for the model. Free space, then add it again. {redact_error(error)}"
+            self._fail(ModelFailure.disk_full, text)
         else:
             with transaction(self.place.sessions, "conclude_model") as session:
                 FetchRepository(session).conclude(self.hold, ModelState.ready, **values)
