@@ -152,8 +152,8 @@ class Training(SpecPart):
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations; null evaluates at the end of each epoch."""
     save_every: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Steps between checkpoints. `auto` is a tenth of the job, or more where checkpoints would cost more than 1 % of
-    the time; what it came to is in `resolved`."""
+    """Steps between checkpoints. `auto` is a tenth of the job, which is in `resolved`; a checkpoint comes later where
+    it would cost more than 1 % of the time since the last one."""
     save_every_seconds: float = Field(default=600, gt=0, le=10**9)
     """Seconds between checkpoints, if these are over before `save_every` steps are; more where checkpoints would cost
     more than 1 % of the time."""

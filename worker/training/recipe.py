@@ -48,7 +48,6 @@ from worker.training.protocol import (
     Measured,
     PhaseEntered,
     Planned,
-    Replanned,
     Request,
     Started,
     Stopped,
@@ -164,6 +163,8 @@ class Run:
         )
         machine = machine_of(request, model.plan.device)
         self.saving = SaveTimes(self.training, self.total_steps)
+        if self.training.save_every == "auto":
+            model.plan = replace(model.plan, save_every=self.saving.every)
         self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel, machine, self.saving.add_cost)
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -193,12 +194,9 @@ class Run:
         if self._evaluation_due():  # the process before this one was stopped within it
             self._evaluate()
         self._say(Started(parity_seconds=round(self.parity_seconds, 3), canary_seconds=canary_seconds))
-        self.saving.start()
+        self.saving.start(self.state.position.step)
         while not self._is_done():
             self._step()
-            if self.saving.end_step():
-                self.model.plan = replace(self.model.plan, save_every=self.saving.every)
-                self._say(Replanned(resolved=self.resolved))
             if self._evaluation_due():
                 self._evaluate()
             self._save_or_stop()
@@ -311,7 +309,7 @@ class Run:
         started = time.monotonic()
         self.writer.wait()
         snapshot = take_snapshot(self.state, fingerprint(self.request, self.plan))
-        self.saving.saved(time.monotonic() - started)
+        self.saving.saved(self.state.position.step, time.monotonic() - started)
         self.writer.write(snapshot)
 
     def _evaluation_due(self) -> bool:

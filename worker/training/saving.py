@@ -10,8 +10,7 @@ from app.domain.spec import Training
 SHARE: Final = 0.01
 """Most of the time that checkpoints may cost, unless the spec names the steps between them."""
 PER_JOB: Final = 10
-"""As many as a short job gets, where they cost no more than that."""
-TIMED_STEPS: Final = 5
+"""As many as a job gets by `auto`, where they cost no more than that."""
 
 
 class SaveTimes:
@@ -19,45 +18,29 @@ class SaveTimes:
     training stood still, and the processor's seconds that writing it took. The dry run's comes first."""
 
     def __init__(self, training: Training, total_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.every = training.save_every if isinstance(training.save_every, int) else None
-        """Steps between two; null until so many are timed as to say."""
-        self._is_bound = self.every is None
-        self._every_seconds, self._total_steps, self._clock = training.save_every_seconds, total_steps, clock
-        self._cost = 0.0
-        self._began = self._saved_at = clock()
-        self._num_steps = self._num_unsaved = 0
+        self._is_auto = not isinstance(training.save_every, int)
+        self.every = training.save_every if isinstance(training.save_every, int) else math.ceil(total_steps / PER_JOB)
+        """Steps between two; at least, for `auto`."""
+        self._every_seconds, self._clock, self._cost = training.save_every_seconds, clock, 0.0
+        self.start(0)
 
-    def start(self) -> None:
-        """The first step comes next."""
-        self._began = self._saved_at = self._clock()
+    def start(self, step: int) -> None:
+        """The step after this one comes next."""
+        self._saved_step, self._saved_at = step, self._clock()
 
-    def saved(self, seconds: float) -> None:
-        """A step is saved, for which training stood still so long."""
-        self._saved_at, self._num_unsaved, self._cost = self._clock(), 0, seconds
+    def saved(self, step: int, seconds: float) -> None:
+        """The step is saved, for which training stood still so long."""
+        self.start(step)
+        self._cost = seconds
 
     def add_cost(self, seconds: float) -> None:
         """Of the checkpoint that was saved last."""
         self._cost += seconds
 
-    def end_step(self) -> bool:
-        """Count a step; whether `every` is decided by it."""
-        self._num_steps, self._num_unsaved = self._num_steps + 1, self._num_unsaved + 1
-        if self.every is not None or self._num_steps < min(TIMED_STEPS, math.ceil(self._total_steps / PER_JOB)):
-            return False
-        step_seconds = max((self._clock() - self._began) / self._num_steps, 1e-6)
-        least = math.ceil(self._least_seconds() / step_seconds)
-        self.every = max(least, math.ceil(self._total_steps / PER_JOB))
-        return True
-
     def is_due(self, step: int) -> bool:
-        seconds = self._clock() - self._saved_at
-        if seconds >= max(self._every_seconds, self._least_seconds()):
+        seconds, least_seconds = self._clock() - self._saved_at, self._cost / SHARE
+        if seconds >= max(self._every_seconds, least_seconds):
             return True
-        if self.every is None:
-            return False
-        if self._is_bound:
-            return self._num_unsaved >= self.every and seconds >= self._least_seconds()
+        if self._is_auto:
+            return step - self._saved_step >= self.every and seconds >= least_seconds
         return step % self.every == 0
-
-    def _least_seconds(self) -> float:
-        return self._cost / SHARE

@@ -8,27 +8,26 @@ from safetensors.torch import load_file
 
 from tests.unit.training.conftest import Recorder, make_spec
 from worker.training import saving
-from worker.training.protocol import Replanned, Request
+from worker.training.protocol import Planned, Request
 from worker.training.recipe import train
 from worker.training.saving import SaveTimes
 
 
 def saves(
-    steps: int, step_seconds: float, costs: Callable[[int], float], **training: object
-) -> tuple[list[int], int | None]:
+    steps: int, step_seconds: float | Callable[[int], float], costs: Callable[[int], float], **training: object
+) -> tuple[list[int], int]:
     """Steps after which a job saves, the last one apart, and the number taken for `save_every`."""
     now = 0.0
     times = SaveTimes(make_spec(training={"save_every": "auto"} | training).training, steps, lambda: now)
     times.add_cost(costs(0))
-    times.start()
+    times.start(0)
     found = []
     for step in range(1, steps):
-        now += step_seconds
-        times.end_step()
+        now += step_seconds(step) if callable(step_seconds) else step_seconds
         if times.is_due(step):
             found.append(step)
             now += costs(len(found))
-            times.saved(costs(len(found)) / 2)
+            times.saved(step, costs(len(found)) / 2)
             times.add_cost(costs(len(found)) / 2)
     return found, times.every
 
@@ -38,8 +37,17 @@ def test_a_short_job_saves_ten_times_where_it_costs_nothing() -> None:
 
 
 def test_it_saves_no_more_often_than_costs_a_hundredth_of_the_time() -> None:
-    assert saves(40, 0.5, lambda _: 0.058) == ([12, 24, 36], 12)
-    assert saves(40, 0.5, lambda _: 0.3) == ([], 60)
+    assert saves(40, 0.5, lambda _: 0.058) == ([12, 24, 36], 4)
+    assert saves(40, 0.5, lambda _: 0.3) == ([], 4)
+
+
+def test_a_first_step_that_is_quicker_than_the_others_costs_no_checkpoint() -> None:
+    """Nor one whose dry run was slow to save: what the last one cost decides when the next is due, and no guess of the
+    seconds a step takes."""
+    found, every = saves(10, lambda step: 0.2 if step == 1 else 3.0, lambda number: 0.08 if number else 0.03)
+    assert (found, every) == ([2, 5, 8], 1)
+    late, _ = saves(10, lambda step: 3.0, lambda number: 0.02 if number else 0.2)
+    assert late == [7, 8, 9]
 
 
 def test_a_long_job_saves_by_the_clock() -> None:
@@ -74,7 +82,7 @@ def test_what_auto_comes_to_is_told_and_changes_no_number(
         runs[name] = Recorder()
         train(make_request(spec=spec, work_dir=tmp_path / name), runs[name])
     assert [line.step for line in runs["auto"].checkpoints()] == [2, 4, 6, 8, 10, 12, 14, 16, 18]
-    [told] = [line for line in runs["auto"].lines if isinstance(line, Replanned)]
+    [told] = [line for line in runs["auto"].lines if isinstance(line, Planned)]
     assert told.resolved["training"]["save_every"] == 2
     assert runs["never"].checkpoints() == []
     assert runs["auto"].losses() == runs["never"].losses()
