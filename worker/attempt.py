@@ -378,8 +378,7 @@ class Attempt:
         manifest = json.loads((result / "manifest.json").read_text())
         files = self.results.folder(result, "result")
         archive = self.results.archive(result) if (result / "adapter_config.json").exists() else None
-        told = self.results.folder(reports, "reports") if reports else []
-        told.append(self.results.step_metrics())
+        told = [*(self.results.folder(reports, "reports") if reports else ()), self.results.step_metrics()]
         if events := self.trackers.events_file():
             told.append(self.results.file(events))
         try:
