@@ -5,15 +5,15 @@ TunewrightError
 ├── NotFound 404
 │   └── DatasetNotFound, PreviewNotFound, OverlapNotFound, UploadNotFound, JobNotFound, CheckpointNotFound,
 │       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound,
-│       ProjectNotFound, ProjectDeletionNotFound
+│       ProjectNotFound, ProjectDeletionNotFound, KeyNotFound
 ├── Conflict 409
 │   └── JobFinal, JobNotFinal, NoCheckpoint, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult,
 │       NotInspected, NothingToKeep, ModelExists, ModelInUse, ModelNotReady, RequestInProgress, DatasetUploading,
 │       UploadNotPending, CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending,
-│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject, OwnProject (see app/projects/errors.py)
+│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject, OwnProject, KeyNotActive, KeyReplaced,
+│       OwnKey (see app/projects/errors.py, app/keys/errors.py)
 ├── BadRequest 400
-│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch, BadHubName
-│       (the last one: app/models/errors.py)
+│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch, BadHubName (models)
 ├── TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416
 ├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidParts 422
 └── StorageFull 507, TooManyWaiting 503 (app/web/errors.py)

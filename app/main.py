@@ -24,6 +24,7 @@ from app.jobs.routes import router as jobs
 from app.jobs.shown import find_versions
 from app.jobs.waits import JobWaits
 from app.jobs.watch_routes import router as watching
+from app.keys.routes import router as keys
 from app.keys.service import KeyService
 from app.models.routes import router as models
 from app.openai.face import create_face
@@ -60,6 +61,7 @@ ROUTERS = (
     queues,
     webhooks,
     projects,
+    keys,
 )
 DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
 

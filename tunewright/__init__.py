@@ -11,6 +11,7 @@ with Client() as client:
 
 from tunewright.client import Client
 from tunewright.errors import ConnectionFailed, FieldError, TunewrightError
+from tunewright.key_calls import Key
 from tunewright.wire import (
     Adapter,
     AdapterFile,
@@ -49,6 +50,7 @@ __all__ = [
     "Event",
     "FieldError",
     "Job",
+    "Key",
     "MetricPoint",
     "Model",
     "ModelSummary",

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from tunewright import download, local, upload
 from tunewright.errors import TunewrightError
+from tunewright.key_calls import KeyCalls
 from tunewright.model_calls import ModelCalls
 from tunewright.project_calls import ProjectCalls
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
@@ -36,7 +37,7 @@ from tunewright.wire import (
 )
 
 
-class Client(ModelCalls, ProjectCalls, WebhookCalls):
+class Client(KeyCalls, ModelCalls, ProjectCalls, WebhookCalls):
     """`url` and `api_key` default to TUNEWRIGHT_URL and TUNEWRIGHT_API_KEY, then to this machine's `tunewright up`.
 
     Every method raises TunewrightError, and its child ConnectionFailed when no answer comes.

@@ -11,6 +11,7 @@ from tunewright.commands import (
     checkpoints,
     datasets,
     jobs,
+    keys,
     models,
     projects,
     server,
@@ -36,7 +37,7 @@ app = typer.Typer(
 app.command("up")(server.up)
 app.command("status")(status.status)
 app.command("support-bundle")(status.support_bundle)
-app.add_typer(server.keys, name="keys")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 datasets.app.command("preview")(studies.preview)
 datasets.app.command("overlap")(studies.overlap)

@@ -11,8 +11,8 @@ class ProjectCalls:
     _transport: Transport
 
     def create_project(self, name: str, *, idempotency_key: str | None = None, **settings: Any) -> Project:
-        """Its settings are those of `change_project`. Its first key is made on the server's machine
-        (`tunewright keys create --project NAME`). For the idempotency key see `create_job`."""
+        """Its settings are those of `change_project`. It has no key until `create_key` makes one. For the idempotency
+        key see `create_job`."""
         json = {"name": name} | settings
         return Project.read(self._transport.ask("POST", "projects", json=json, headers=once(idempotency_key)))
 

@@ -53,6 +53,8 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    replaced_by: Mapped[str | None]
+    """The id of the key that a rotation has made in its place."""
 
 
 class Dataset(Base):

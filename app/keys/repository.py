@@ -1,13 +1,15 @@
 """API keys in the database. What has expired or is due is so by the database's clock."""
 
-from datetime import timedelta
-from typing import NamedTuple
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, extract, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, extract, func, literal, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.project_tables import is_being_deleted
-from app.db.tables import ApiKey
+from app.db.tables import ApiKey, Project
+from app.domain.page import Cursor
 
 NOTE_EVERY = timedelta(minutes=1)
 
@@ -23,12 +25,57 @@ class UsableKey(NamedTuple):
     """Its project is being deleted; such a key is no longer in force."""
 
 
+class ShownKey(NamedTuple):
+    key: ApiKey
+    project: str
+    """Its name."""
+    state: str
+    """active, expired or revoked."""
+
+    @property
+    def id(self) -> str:
+        return self.key.id
+
+    @property
+    def created_at(self) -> datetime:
+        return self.key.created_at
+
+
 class KeyRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add(self, key: ApiKey) -> None:
+    def add(self, key: ApiKey, life: timedelta | None) -> None:
+        if life is not None:
+            key.expires_at = func.clock_timestamp() + life
         self.session.add(key)
+
+    def find(self, id: str, *, lock: bool = False) -> ShownKey | None:
+        """As it is in the database, and not as it was read before."""
+        query = _shown().where(ApiKey.id == id).execution_options(populate_existing=True)
+        row = self.session.execute(query.with_for_update(of=ApiKey) if lock else query).one_or_none()
+        return ShownKey(*row) if row else None
+
+    def list(self, limit: int | None, after: Cursor | None, project: str | None) -> Sequence[ShownKey]:
+        """One more than `limit`, newest first."""
+        query = _shown()
+        if project is not None:
+            query = query.where(or_(Project.id == project, Project.name == project))
+        if after:
+            query = query.where(tuple_(ApiKey.created_at, ApiKey.id) < tuple_(after.created_at, after.id))
+        newest = query.order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+        rows = self.session.execute(newest.limit(None if limit is None else limit + 1))
+        return [ShownKey(*row) for row in rows]
+
+    def revoke(self, id: str) -> None:
+        """One that is revoked stays as it is."""
+        valid = ApiKey.id == id, ApiKey.revoked_at.is_(None)
+        self.session.execute(update(ApiKey).where(*valid).values(revoked_at=func.clock_timestamp()))
+
+    def replace(self, id: str, by: str, overlap: timedelta) -> None:
+        """It expires after `overlap`, unless it does sooner."""
+        ending = func.least(ApiKey.expires_at, func.clock_timestamp() + overlap)
+        self.session.execute(update(ApiKey).where(ApiKey.id == id).values(replaced_by=by, expires_at=ending))
 
     def find_usable(self, id: str) -> UsableKey | None:
         """Return the key unless it has expired, or is revoked for another reason than its project's deletion."""
@@ -50,6 +97,13 @@ class KeyRepository:
         """Store that the key is in use, at most once a minute."""
         noted = update(ApiKey).where(ApiKey.id == id, _is_use_due()).values(last_used_at=func.clock_timestamp())
         self.session.execute(noted)
+
+
+def _shown() -> Select[Any]:
+    """Rows of ShownKey."""
+    is_expired = ApiKey.expires_at <= func.clock_timestamp()
+    state = case((ApiKey.revoked_at.is_not(None), "revoked"), (is_expired, "expired"), else_=literal("active"))
+    return select(ApiKey, Project.name, state).join(Project, Project.id == ApiKey.project_id)
 
 
 def _is_use_due() -> ColumnElement[bool]:

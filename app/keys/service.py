@@ -4,34 +4,86 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
 
 from sqlalchemy.orm import Session
 
 from app.db.tables import ApiKey
-from app.domain.caller import SCOPES, Caller, RecognizedKey
-from app.domain.identity import new_id
+from app.domain.caller import ADMIN, SCOPES, Caller, RecognizedKey
+from app.domain.identity import is_id, new_id
+from app.domain.page import Cursor
 from app.errors import Unauthorized
-from app.keys.repository import KeyRepository
+from app.keys.errors import KeyNotActive, KeyNotFound, KeyReplaced, OwnKey
+from app.keys.repository import KeyRepository, ShownKey
 
 FORM = re.compile(r"tw_([0-9a-f]{24})_[A-Za-z0-9_-]{43}")
+DAY_SECONDS: Final = 86_400
+MAX_OVERLAP_SECONDS: Final = 30 * DAY_SECONDS
+MAX_LIFE_SECONDS: Final = 3650 * DAY_SECONDS
+OWN_OVERLAP_SECONDS: Final = 60
+"""The least of a key that rotates itself: the request can be sent again if its answer is lost."""
 
 
 class KeyService:
     def __init__(self, session: Session) -> None:
         self.keys = KeyRepository(session)
 
-    def create(self, project_id: str, name: str, scopes: Iterable[str] = SCOPES) -> str:
-        """A new key, which nobody can be shown again."""
+    def create(
+        self,
+        project_id: str,
+        name: str,
+        scopes: Iterable[str] = SCOPES,
+        *,
+        life: timedelta | None = None,
+    ) -> str:
+        """A new key, which nobody can be shown again. `life` None is for ever; `admin` brings the other scopes."""
         id = new_id("key")
         text = f"tw_{id.removeprefix('key-')}_{secrets.token_urlsafe(32)}"
-        self.keys.add(ApiKey(id=id, project_id=project_id, name=name, sha256=_digest(text), scopes=sorted(set(scopes))))
+        given = set(scopes) | (set(ADMIN) if "admin" in scopes else set())
+        self.keys.add(ApiKey(id=id, project_id=project_id, name=name, sha256=_digest(text), scopes=sorted(given)), life)
+        return text
+
+    def get(self, id: str, *, lock: bool = False) -> ShownKey:
+        """Of any project, in force or not."""
+        key = self.keys.find(id, lock=lock) if is_id(id, "key") else None
+        if key is None:
+            raise KeyNotFound(id)
+        return key
+
+    def list(
+        self, limit: int | None = None, after: Cursor | None = None, project: str | None = None
+    ) -> Sequence[ShownKey]:
+        """Of all projects, or of one by its name or id; one more than `limit`, newest first."""
+        return self.keys.list(limit, after, project)
+
+    def revoke(self, id: str, by_key_id: str | None = None) -> ShownKey:
+        """Again is no error. OwnKey if the very key asks."""
+        if id == by_key_id:
+            raise OwnKey("rotate it")
+        self.get(id, lock=True)
+        self.keys.revoke(id)
+        return self.get(id)
+
+    def rotate(self, id: str, overlap: timedelta, by_key_id: str | None = None) -> str:
+        """A new key in place of another: of its project, name and scopes, and to live as long as that one was to when
+        it was new. The old one expires after `overlap`, unless it does sooner."""
+        old = self.get(id, lock=True)
+        if old.state != "active":
+            raise KeyNotActive(id, old.state)
+        if old.key.replaced_by:
+            raise KeyReplaced(id, old.key.replaced_by)
+        if id == by_key_id and overlap.total_seconds() < OWN_OVERLAP_SECONDS:
+            raise OwnKey(f"let it overlap for {OWN_OVERLAP_SECONDS} seconds, in case the answer is lost")
+        life = old.key.expires_at - old.key.created_at if old.key.expires_at else None
+        text = self.create(old.key.project_id, old.key.name, old.key.scopes, life=life)
+        self.keys.replace(id, id_of(text), overlap)
         return text
 
     def recognize(self, text: str) -> RecognizedKey | None:
         """Return what is known of a key that is in force. Unauthorized tells of a project that is being deleted."""
-        form = FORM.fullmatch(text)
-        key = self.keys.find_usable(f"key-{form[1]}") if form else None
+        key = self.keys.find_usable(id_of(text)) if FORM.fullmatch(text) else None
         if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
             return None
         if key.is_project_deleted:
@@ -41,6 +93,11 @@ class KeyService:
 
     def note_use(self, key_id: str) -> None:
         self.keys.note_use(key_id)
+
+
+def id_of(text: str) -> str:
+    """Of a key of the right form."""
+    return f"key-{text[3:27]}"
 
 
 def _digest(text: str) -> str:

@@ -52,8 +52,7 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
     ),
 )
 def post_project(caller: AdminDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep) -> Response:
-    """Needs the scope `admin`, as all of `/projects`. The project has no key yet: keys are made on the server's
-    machine, by `tunewright keys create --project NAME`."""
+    """Needs the scope `admin`, as all of `/projects`. The project has no key yet: `POST /keys` makes one."""
     wanted = parsed(ProjectIn, raw)
 
     def make() -> Created:

@@ -1,10 +1,17 @@
-"""`Idempotency-Key`: a POST that is sent again makes nothing again, and is answered as it was before."""
+"""`Idempotency-Key`: a POST that is sent again makes nothing again, and is answered as it was before.
 
+An answer that shows a secret is kept sealed by the API key that asked, of which the server has only the digest: neither
+the database nor another API key opens it.
+"""
+
+import base64
 import hashlib
+import secrets
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
+from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
@@ -12,6 +19,8 @@ from app.db.kept_answers import find_answer, keep_answer, lock_key
 from app.errors import IdempotencyKeyReused, RequestInProgress
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
+
+NONCE_BYTES: Final = 16
 
 
 class Created(NamedTuple):
@@ -26,25 +35,46 @@ class Once(NamedTuple):
     key: str | None
     route: str
     """Method and path."""
+    api_key: str
 
-    def answer(self, make: Callable[[], Created], body: bytes = b"") -> Response:
-        """What `make` made, in the request's own transaction; or the answer that the key has had already."""
+    def answer(self, make: Callable[[], Created], body: bytes = b"", *, sealed: bool = False) -> Response:
+        """What `make` made, in the request's own transaction; or the answer that the key has had already. `sealed`:
+        the answer shows a secret, and only the same API key is answered so again."""
         if self.key is None:
             location, shown, status = make()
             return _created(location, shown.model_dump_json(), status)
         if not lock_key(self.session, self.project_id, self.key):
             raise RequestInProgress
-        sha256 = hashlib.sha256(f"{self.route}\n".encode() + body).hexdigest()
+        asker = self.api_key if sealed else ""
+        sha256 = hashlib.sha256(f"{self.route}\n{asker}".encode() + body).hexdigest()
         kept = find_answer(self.session, self.project_id, self.key)
         if kept is None:
             location, shown, status = make()
             text = shown.model_dump_json()
             own = self.session, self.project_id, self.key
-            keep_answer(*own, sha256, status=status, body=text, location=location)
+            kept_text = seal(text, self.api_key) if sealed else text
+            keep_answer(*own, sha256, status=status, body=kept_text, location=location)
             return _created(location, text, status)
         if kept.request_sha256 != sha256:
             raise IdempotencyKeyReused
-        return _created(kept.location, kept.body, kept.status)
+        text = unseal(kept.body, self.api_key) if sealed else kept.body
+        return _created(kept.location, text, kept.status)
+
+
+def seal(text: str, key: str) -> str:
+    """Base64 of a nonce and the text, which a pad of the key and the nonce hides. `key` holds 256 random bits."""
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return base64.b64encode(nonce + _pad(text.encode(), key, nonce)).decode()
+
+
+def unseal(text: str, key: str) -> str:
+    sealed = base64.b64decode(text)
+    return _pad(sealed[NONCE_BYTES:], key, sealed[:NONCE_BYTES]).decode()
+
+
+def _pad(data: bytes, key: str, nonce: bytes) -> bytes:
+    pad = hashlib.shake_256(nonce + key.encode()).digest(len(data))
+    return bytes(one ^ other for one, other in zip(data, pad, strict=True))
 
 
 def _created(location: str, body: str, status: int) -> Response:
@@ -65,7 +95,8 @@ async def get_once(
         ),
     ] = None,
 ) -> Once:
-    return Once(session, caller.project_id, idempotency_key, f"{request.method} {request.url.path}")
+    _, api_key = get_authorization_scheme_param(request.headers.get("Authorization"))
+    return Once(session, caller.project_id, idempotency_key, f"{request.method} {request.url.path}", api_key)
 
 
 OnceDep = Annotated[Once, Depends(get_once)]

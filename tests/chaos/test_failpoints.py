@@ -19,6 +19,7 @@ from app.db.session import connect, open_sessions, transaction
 from app.domain.caller import ADMIN
 from app.keys.service import KeyService
 from tests.chaos.kept_stack import KeptStack
+from tests.chaos.key_cases import post_key, revoke_key
 from tests.chaos.model_cases import (
     collect_models,
     fail_model,
@@ -121,6 +122,7 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("search", "unknown_jobs", "suspect", "tidy_storage"), retain),
     **{case.__name__: case for case in (forget, limit_project, add_model)},
     **{case.__name__: case for case in (create_project, post_project, report_work_folders)},
+    **{case.__name__: case for case in (post_key, revoke_key)},
     **dict.fromkeys(("cancel_project_job", "take_inventory", "erase_rows"), erase_project),
     **dict.fromkeys(("delete_project", "finish_deletion"), erase_project),
 }
@@ -171,6 +173,7 @@ ELSEWHERE = {
         "show_model",
         "show_registry",
         "show_projects",
+        "show_keys",
         "export_metrics",
         *("find_project", "follow_deletion", "find_deletions", "find_project_work", "find_project_leases"),
         *("find_project_jobs", "find_deleted_projects"),
@@ -189,6 +192,8 @@ ELSEWHERE = {
     "killed along with pause_fine_tuning_job": {"resume_fine_tuning_job", "cancel_fine_tuning_job"},
     "killed along with create_project": {"request_project_deletion"},
     "killed along with post_project": {"change_project", "remove_project"},
+    "killed along with post_key": {"replace_key", "withdraw_key"},
+    "killed along with revoke_key": {"rotate_key"},
     "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
     "by chance a heartbeat or another write comes first": {"take_up_again"},
 }

@@ -47,6 +47,10 @@ PROJECTS: Final[Rules] = (
     (r"\w+ /projects/{id}", {"path.id": "projects"}),
     (r"DELETE /projects/{id}", {"path.id": "spare_projects"}),
     (r"GET /projects/{id}/deletion", {"path.id": "deleted_projects"}),
+    (r"POST /keys$", {"body.project": "projects"}),
+    (r"GET /keys$", {"query.project": "projects"}),
+    (r"\w+ /keys/{id}", {"path.id": "keys"}),
+    (r"POST /keys/{id}/rotate", {"path.id": "spare_keys"}),
 )
 OPENAI: Final[Rules] = (
     (r"GET /files$", {"query.after": "files"}),

@@ -25,7 +25,7 @@ from tests.fixtures.receiver import Receiver
 from tests.fixtures.tiny_models import build_tiny_model
 from tests.fuzz import hooks
 from tests.fuzz.bindings import NATIVE, OPENAI, PROJECTS, Rules, configure
-from tests.fuzz.supply import Supply, cancel_all, make_projects, make_supply
+from tests.fuzz.supply import Supply, cancel_all, make_keys, make_projects, make_supply
 
 UNCHECKED: Final = "positive_data_acceptance"
 """Of all that it can check: a document cannot tell which ids are there and what fits together."""
@@ -36,7 +36,7 @@ SLOW: Final = "/jobs/{id}/stream"
 """Answers for as long as a job lives."""
 NEVER: Final = ("POST /fine_tuning/alpha/graders/run", "POST /fine_tuning/alpha/graders/validate")
 """Not offered: what they answer is always that."""
-OF_ADMINS: Final = re.compile(r"\w+ /projects|(POST|DELETE) /models")
+OF_ADMINS: Final = re.compile(r"\w+ /(projects|keys)|(POST|DELETE) /models")
 """Refused to a key without the scope `admin`."""
 NUM: Final = 3
 """Of each noun, and of its spares."""
@@ -55,8 +55,8 @@ class Face(NamedTuple):
 FACES: Final = (Face("native", "/openapi.json", NATIVE), Face("openai", "/v1/openapi.json", OPENAI))
 DELETIONS: Final = ("use_after_free", "ensure_resource_availability")
 """A project that has just been made has no deletion, and one that was deleted has it for good."""
-PROJECTS_FACE: Final = Face("projects", "/openapi.json", PROJECTS, "^/projects", DELETIONS)
-"""Of an administrator's key. It changes and deletes whatever projects it finds, so that it comes last."""
+PROJECTS_FACE: Final = Face("projects", "/openapi.json", PROJECTS, "^/(projects|keys)", DELETIONS)
+"""Of an administrator's key. It changes and deletes whatever projects and keys it finds, so that it comes last."""
 ALL: Final = (*FACES, PROJECTS_FACE)
 
 
@@ -181,7 +181,7 @@ def find_key(stack: Stack, face: Face) -> str:
 
 def supply_face(http: httpx.Client, face: Face, receiver: str) -> Supply:
     if face is PROJECTS_FACE:
-        return make_projects(http, NUM, NUM)
+        return make_projects(http, NUM, NUM) | make_keys(http, NUM, 10 * NUM)
     cancel_all(http)
     return make_supply(http, receiver, NUM, NUM)
 

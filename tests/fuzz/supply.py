@@ -116,6 +116,12 @@ def make_projects(http: httpx.Client, num: int, num_spare: int) -> Supply:
     return {"deleted_projects": ids[:num], "projects": ids[num : 2 * num], "spare_projects": ids[2 * num :]}
 
 
+def make_keys(http: httpx.Client, num: int, num_spare: int) -> Supply:
+    """Of the project of the key that asks, which must be an administrator's."""
+    ids = [ask(http, "POST", "/keys", json={"name": f"fuzz-{number}"})["id"] for number in range(num + num_spare)]
+    return {"keys": ids[:num], "spare_keys": ids[num:]}
+
+
 def upload(http: httpx.Client, data: bytes) -> str:
     id: str = ask(http, "POST", "/datasets", files={"file": ("rows.jsonl", data)})["id"]
     return id

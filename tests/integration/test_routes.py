@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db.session import Sessions, transaction
 from app.db.tables import (
     Adapter,
+    ApiKey,
     Artifact,
     BaseModel,
     Checkpoint,
@@ -49,11 +50,16 @@ OF_ADMINS = (
     ("PATCH", "/projects/{id}"),
     ("DELETE", "/projects/{id}"),
     ("GET", "/projects/{id}/deletion"),
+    ("POST", "/keys"),
+    ("GET", "/keys"),
+    ("GET", "/keys/{id}"),
+    ("POST", "/keys/{id}/rotate"),
+    ("POST", "/keys/{id}/revoke"),
 )
 """What the scope `admin` alone may do, whoever's it is: decision 25. In an order in which each finds its thing."""
 NOUNS = {
     **{"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"},
-    **{"webhooks": "webhook-", "projects": "proj-"},
+    **{"webhooks": "webhook-", "projects": "proj-", "keys": "key-"},
 }
 MANIFEST = {"base_model": {"name": "tiny", "revision": "1"}}
 OF_THE_OWNER = (
@@ -72,6 +78,7 @@ BODIES = {
     "/uploads/{id}/complete": {"part_ids": ["none"]},
     "/models": {"name": "another", "hub": "org/name"},
     "/projects": {"name": "another"},
+    "/keys": {"name": "another"},
     "/projects/{id}": {"max_running_jobs": 1},
     "/datasets/{id}/previews": {"base_model": "tiny"},
     "/webhooks/{id}": {"enabled": True},
@@ -198,6 +205,8 @@ def strangers_things(sessions: Sessions) -> None:
     with transaction(sessions) as session:
         session.add(Project(id=f"proj-{DIGITS}", name="stranger"))
         session.flush()
+        kept = {"name": "strange", "sha256": "0" * 64, "scopes": ["read"]}
+        session.add(ApiKey(id=f"key-{DIGITS}", project_id=f"proj-{DIGITS}", **kept))
         add_one_of_each(session, f"proj-{DIGITS}")
 
 
@@ -256,7 +265,7 @@ def test_an_admins_key_reaches_all_projects(ask: Ask, make_key: Callable[..., st
     """By the routes that serve all of them, and by no other."""
     admin = make_key("default", *ADMIN)
     for method, path, _ in KEYED:
-        if "{" in path and path.split("/")[1] not in ("models", "projects"):
+        if "{" in path and path.split("/")[1] not in ("models", "projects", "keys"):
             assert ask(method, path, admin).status_code == 404, (method, path)
     assert ask("GET", "/models/{name}", admin).status_code == 200
     for method, path in OF_ADMINS:
@@ -302,7 +311,7 @@ def name_of(cut: str, parameters: list[str]) -> str:
 
 def test_lists_hold_the_callers_things_alone(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:
     ours, theirs = make_key("default"), make_key("stranger")
-    lists = {path for method, path, _ in KEYED if method == "GET" and "{" not in path} - {"/projects"}
+    lists = {path for method, path, _ in KEYED if method == "GET" and "{" not in path} - {"/projects", "/keys"}
     for path in lists - OF_ALL_PROJECTS:
         assert ask("GET", path, ours).json()["items"] == [], path
         assert len(ask("GET", path, theirs).json()["items"]) == 1, path

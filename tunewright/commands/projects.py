@@ -34,10 +34,7 @@ def create(name: Name, data_dir: DataDir = None) -> None:
         become("app.projects", "create", name, **local.server_environment(data_dir))
     with Client() as client:
         client.create_project(name)
-    console.print(
-        f"Created {name}. Its first key, on the server's machine: tunewright keys create --project {name}",
-        soft_wrap=True,
-    )
+    console.print(f"Created {name}. Its first key: tunewright keys create --project {name}", soft_wrap=True)
 
 
 @app.command("list")

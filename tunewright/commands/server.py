@@ -1,4 +1,4 @@
-"""`tunewright up` and `tunewright keys`: what must work before a server answers, so the server's own programs do it."""
+"""`tunewright up`, and how a command becomes one of the server's own programs."""
 
 import importlib.util
 import os
@@ -8,11 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tunewright import local
-from tunewright.commands.options import DataDir
 from tunewright.errors import TunewrightError
-
-keys = typer.Typer(no_args_is_help=True, help="API keys.")
 
 
 def become(module: str, *arguments: str, **environment: str) -> NoReturn:
@@ -44,21 +40,3 @@ def up(
     Without DATABASE_URL and REDIS_URL it brings PostgreSQL and Redis of its own.
     """
     become("app.embedded", *flags(data_dir=data_dir, host=host, port=port))
-
-
-@keys.callback()
-def explain() -> None:
-    """API keys, made on the server's machine: it needs DATABASE_URL or the data folder of `tunewright up`."""
-
-
-@keys.command()
-def create(
-    project: Annotated[str, typer.Option(help="Project it belongs to, which must exist.")] = "default",
-    name: Annotated[str, typer.Option(help="What it is for.")] = "unnamed",
-    read_only: Annotated[bool, typer.Option("--read-only", help="Without the right to change anything.")] = False,
-    scope: Annotated[str | None, typer.Option(metavar="admin", help="Also changes what serves all projects.")] = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Make an API key and print it, once."""
-    options = flags(project=project, name=name, read_only=read_only, scope=scope)
-    become("app.keys", "create", *options, **local.server_environment(data_dir))

@@ -1,0 +1,39 @@
+"""What can be wrong with a request about API keys."""
+
+from app.errors import Conflict, NotFound
+
+
+class KeyNotFound(NotFound):
+    code, noun, listing = "key_not_found", "API key", "/keys"
+
+
+class KeyNotActive(Conflict):
+    """The key is expired or revoked; create another one."""
+
+    code = "key_not_active"
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id, self.state = id, state
+        super().__init__(f"Key {id} is {state}; create another one.")
+
+
+class KeyReplaced(Conflict):
+    """The key was rotated before; rotate the one that replaces it."""
+
+    code = "key_replaced"
+
+    def __init__(self, id: str, by: str) -> None:
+        self.id, self.by = id, by
+        super().__init__(f"Key {id} was rotated before; rotate {by}, which replaces it.")
+
+
+class OwnKey(Conflict):
+    """The API key that asks would be shut out; ask with another key of the scope `admin`."""
+
+    code = "own_key"
+
+    def __init__(self, advice: str) -> None:
+        super().__init__(
+            f"This is the very API key that asks; {advice}, or use another key of the scope 'admin', or `tunewright "
+            "keys` on the server's machine."
+        )

@@ -1,0 +1,113 @@
+"""`/keys`: those of all projects, made and taken back by keys with the scope `admin`."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.errors import (
+    BadCursor,
+    IdempotencyKeyReused,
+    NotJson,
+    RequestInProgress,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from app.keys.errors import KeyNotActive, KeyNotFound, KeyReplaced, OwnKey
+from app.keys.schemas import KeyIn, KeyOut, KeyRotation, KeyWithSecret
+from app.keys.service import KeyService, id_of
+from app.projects.errors import ProjectBeingDeleted, ProjectNotFound
+from app.projects.service import ProjectService
+from app.web.auth import AdminDep
+from app.web.body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
+from app.web.dependencies import PageDep, SessionDep
+from app.web.idempotency import Created, OnceDep
+from app.web.page import Page, page_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/keys", tags=["keys"])
+
+JsonDep = Annotated[object, Depends(read_json)]
+OptionalJsonDep = Annotated[object, Depends(read_optional_json)]
+BODY_REFUSALS = (NotJson, TooLarge, UnsupportedMediaType)
+AGAIN = (RequestInProgress, IdempotencyKeyReused)
+
+
+def _json(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    schema = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": required, "content": schema}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create an API key",
+    response_model=KeyWithSecret,
+    openapi_extra=_json(KeyIn),
+    responses=problems(*BODY_REFUSALS, ProjectNotFound, ProjectBeingDeleted, *AGAIN),
+)
+def post_key(caller: AdminDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep) -> Response:
+    """Needs the scope `admin`, as all of `/keys`. The answer holds the key itself (`secret`), once; only its SHA-256 is
+    kept."""
+    wanted = parsed(KeyIn, raw)
+
+    def make() -> Created:
+        project = ProjectService(session).get(wanted.project or caller.project_id, lock=True)
+        life = timedelta(seconds=wanted.expires_after_seconds) if wanted.expires_after_seconds else None
+        return _created(session, KeyService(session).create(project.id, wanted.name, wanted.scopes, life=life))
+
+    return once.answer(make, body, sealed=True)
+
+
+@router.get("", summary="List API keys", responses=problems(BadCursor))
+def list_keys(
+    caller: AdminDep,
+    session: SessionDep,
+    page: PageDep,
+    project: Annotated[
+        str | None, Query(max_length=64, description="Only keys of this project, by name or id.")
+    ] = None,
+) -> Page[KeyOut]:
+    """Those of all projects, newest first, with those that are expired or revoked."""
+    return page_of(KeyService(session).list(page.limit, page.after, project), page.limit, KeyOut.of)
+
+
+@router.get("/{id}", summary="Look at an API key", responses=problems(KeyNotFound))
+def get_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
+    """Its project and scopes, when it was last used, and when it stops."""
+    return KeyOut.of(KeyService(session).get(id))
+
+
+@router.post("/{id}/revoke", summary="Revoke an API key", responses=problems(KeyNotFound, OwnKey))
+def withdraw_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
+    """Every server refuses it within a second. Sent again, it changes nothing. A key cannot revoke itself (`own_key`),
+    so that the last one of the scope `admin` stays."""
+    return KeyOut.of(KeyService(session).revoke(id, caller.key_id))
+
+
+@router.post(
+    "/{id}/rotate",
+    status_code=201,
+    summary="Replace an API key",
+    response_model=KeyWithSecret,
+    openapi_extra=_json(KeyRotation, required=False),
+    responses=problems(*BODY_REFUSALS, KeyNotFound, KeyNotActive, KeyReplaced, OwnKey, *AGAIN),
+)
+def replace_key(
+    id: str, caller: AdminDep, session: SessionDep, once: OnceDep, body: OptionalBodyDep, raw: OptionalJsonDep
+) -> Response:
+    """A new key of the same project, name and scopes, to live as long as the old one was to; `secret` is shown once.
+    The old one works for `overlap_seconds` more (a day, unless given), or until it is revoked."""
+    overlap = timedelta(seconds=parsed(KeyRotation, raw).overlap_seconds)
+
+    def make() -> Created:
+        return _created(session, KeyService(session).rotate(id, overlap, caller.key_id))
+
+    return once.answer(make, body, sealed=True)
+
+
+def _created(session: Session, secret: str) -> Created:
+    shown = KeyService(session).get(id_of(secret))
+    return Created(f"/keys/{shown.id}", KeyWithSecret(**KeyOut.fields(shown), secret=secret))
