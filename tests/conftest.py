@@ -1,22 +1,19 @@
-"""Real servers for every test: one embedded PostgreSQL and Redis a run, one database a test."""
+"""Real servers for every test: one embedded PostgreSQL and Redis a run, one database whose rows go with each test."""
 
 import os
-import secrets
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
 import redis
 import uvicorn
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db.migrate import migrate
@@ -27,6 +24,7 @@ from app.embedded.redis import embedded_redis
 from app.keys.service import KeyService
 from app.main import create_app
 from app.settings import Settings
+from tests.fixtures.databases import KeptDatabase
 from tests.fixtures.signals import let_children_hear
 from worker.training.__main__ import SPINS
 
@@ -68,23 +66,18 @@ def redis_url(redis_server: str) -> str:
     return redis_server
 
 
-@contextmanager
-def own_database(migrated_url: str) -> Iterator[str]:
-    """A copy of a migrated database, dropped at the end."""
-    url = make_url(migrated_url)
-    name = f"test_{secrets.token_hex(6)}"
-    server = {"host": url.query["host"], "user": "postgres", "dbname": "postgres", "autocommit": True}
-    with psycopg.connect(**server) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {url.database} OWNER {url.username}")
-        yield url.set(database=name).render_as_string(hide_password=False)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+@pytest.fixture(scope="session")
+def kept_database(migrated_url: str) -> Iterator[KeptDatabase]:
+    kept = KeptDatabase(migrated_url)
+    yield kept
+    kept.drop()
 
 
 @pytest.fixture
-def database_url(migrated_url: str) -> Iterator[str]:
-    """A migrated database of the test's own."""
-    with own_database(migrated_url) as url:
-        yield url
+def database_url(kept_database: KeptDatabase) -> Iterator[str]:
+    """A migrated database without rows, which no other test uses meanwhile."""
+    yield kept_database.url
+    kept_database.clean()
 
 
 @pytest.fixture

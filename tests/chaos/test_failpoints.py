@@ -78,7 +78,7 @@ from tests.chaos.worker_cases import (
     sign_of_life,
     track,
 )
-from tests.conftest import own_database
+from tests.fixtures.databases import own_database
 from tests.fixtures.failpoints import failpoints, request_steps, sources
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 

@@ -94,7 +94,7 @@ def test_a_poll_survives_the_loss_of_every_connection(api: TestClient, post: Pos
     path = f"/jobs/{post()}"
     assert api.get(path).status_code == 200
     with engine.connect() as connection:
-        others = "pid <> pg_backend_pid() AND datname = current_database()"
+        others = "pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user"
         assert connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).all()
     assert api.get(path).status_code == 200
 
