@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface
 
-from worker.training.remaking import Maker
+from worker.training.remaking import Maker, keep, kept_by, made_again
 
 try:
     from torch.nn.attention import varlen
@@ -153,17 +153,16 @@ class _Folded(torch.autograd.Function):
             mixed = _product(weights, v).view(kv_heads, wide - start, groups, dim)
             output[start:end].transpose(0, 1).copy_(mixed[:, : end - start])
             kept.append(weights)
-        ctx.lengths, ctx.scale, ctx.makers = lengths, scale, makers
+        ctx.lengths, ctx.scale = lengths, scale
         query_kept, key_kept = (None if maker else it for it, maker in zip((query, key), makers, strict=True))
-        ctx.save_for_backward(query_kept, key_kept, value, *kept)
+        keep(ctx, [query_kept, key_kept, value, *kept], *makers)
         return output.view(tokens, kv_heads * groups, dim)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *kept = ctx.saved_tensors
-        make_query, make_key = ctx.makers
-        query = make_query().to(value.dtype) if make_query else query
-        key = make_key()[:, :, 0].to(value.dtype) if make_key else key
+        (query, key, value, *kept), (query_maker, key_maker) = kept_by(ctx)
+        query = made_again(query_maker).to(value.dtype) if query_maker else query
+        key = made_again(key_maker)[:, :, 0].to(value.dtype) if key_maker else key
         kv_heads, tokens, groups, dim = query.shape
         grads = grad.reshape(tokens, kv_heads, groups, dim).transpose(0, 1)
         grad_query = query.new_empty(query.shape)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worker.training.activation import ACTIVATIONS
 from worker.training.products import Kept, Products
-from worker.training.remaking import Maker
+from worker.training.remaking import Maker, keep, kept_by
 
 
 class _GatedMlp(torch.autograd.Function):
@@ -26,15 +26,15 @@ class _GatedMlp(torch.autograd.Function):
         (gate, up), kept_inner = inner.forward(x, parameters[:split])
         hidden = ACTIVATIONS[activation].of(gate).mul_(up)
         (output,), kept_outer = outer.forward(hidden, parameters[split:])
-        ctx.activation, ctx.inner, ctx.outer, ctx.maker = activation, inner, outer, maker
+        ctx.activation, ctx.inner, ctx.outer = activation, inner, outer
         tensors = kept_inner.tensors(maker)
         ctx.num_inner = len(tensors)
-        ctx.save_for_backward(gate, up, *tensors, *kept_outer.tensors()[1:])
+        keep(ctx, [gate, up, *tensors, *kept_outer.tensors()[1:]], maker)
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gate, up, *tensors = ctx.saved_tensors
+        (gate, up, *tensors), (maker,) = kept_by(ctx)
         active, derivative = ACTIVATIONS[ctx.activation].with_derivative(gate)
         kept_outer = Kept.of((active * up, *tensors[ctx.num_inner :]))
         grad_hidden, grad_outer = ctx.outer.backward([grad], kept_outer, wants_input=True)
@@ -42,7 +42,7 @@ class _GatedMlp(torch.autograd.Function):
         del kept_outer
         grad_up = active.mul_(grad_hidden)
         grad_gate = grad_hidden.mul_(up).mul_(derivative)
-        kept_inner = Kept.of(tensors[: ctx.num_inner], ctx.maker)
+        kept_inner = Kept.of(tensors[: ctx.num_inner], maker)
         grad_x, grad_inner = ctx.inner.backward([grad_gate, grad_up], kept_inner, wants_input=ctx.needs_input_grad[0])
         return grad_x, None, None, None, None, None, *grad_inner, *grad_outer
 

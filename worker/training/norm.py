@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.training.pieces import in_pieces
-from worker.training.remaking import set_maker
+from worker.training.remaking import Maker, set_maker
 
 
 def wide_dtype(x: Tensor) -> torch.dtype:
@@ -72,8 +72,7 @@ def _rows(x: Tensor) -> Tensor:
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [..., dim] and an fp32 weight [dim] → x's type."""
     result: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
-    source = x.detach()
-    set_maker(result, lambda: _forward(source, weight, eps)[0])
+    set_maker(result, Maker(lambda source: _forward(source, weight, eps)[0], (x.detach(),)))
     return result
 
 

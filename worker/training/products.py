@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worker.training.norm import at_least_fp32
 from worker.training.quantization import dense_weight
-from worker.training.remaking import Maker
+from worker.training.remaking import Maker, keep, kept_by, made_again
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Kept:
     def of(cls, tensors: Sequence[Any], maker: Maker | None = None) -> "Kept":
         rows, low, a, *b = tensors
         if maker is not None:
-            rows = maker()
+            rows = made_again(maker)
         return cls(rows.view(-1, rows.shape[-1]), low, a, tuple(b))
 
 
@@ -112,13 +112,14 @@ class _Product(torch.autograd.Function):
         ctx: Any, rows: Tensor, products: Products, maker: Maker | None, *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         outputs, kept = products.forward(rows, parameters)
-        ctx.products, ctx.maker = products, maker
-        ctx.save_for_backward(*kept.tensors(maker))
+        ctx.products = products
+        keep(ctx, kept.tensors(maker), maker)
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kept = Kept.of(ctx.saved_tensors, ctx.maker)
+        tensors, (maker,) = kept_by(ctx)
+        kept = Kept.of(tensors, maker)
         grad_rows, grad_parameters = ctx.products.backward(list(grads), kept, wants_input=ctx.needs_input_grad[0])
         return grad_rows, None, None, *grad_parameters
 

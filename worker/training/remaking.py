@@ -5,16 +5,22 @@ product that reads it; instead, that product makes it again: a fifth of the acti
 hundredth of the time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-Maker = Callable[[], Tensor]
-"""Gives the tensor again, bit for bit."""
+
+class Maker(NamedTuple):
+    """Makes a tensor again, bit for bit: `make(*sources)`. `make` itself holds no activation: gradient checkpointing
+    sees what `save_for_backward` is given, and would keep what is hidden in a closure."""
+
+    make: Callable[..., Tensor]
+    sources: tuple[Tensor, ...]
 
 
 def set_maker(made: Tensor, maker: Maker) -> None:
-    """`maker` holds no more than what is kept anyway, and not `made` itself."""
+    """Its sources are kept anyway, and `made` is none of them."""
     vars(made)["maker"] = maker
 
 
@@ -22,3 +28,23 @@ def maker_of(tensor: Tensor) -> Maker | None:
     """None for any other tensor than the one that was made, its views as well."""
     maker: Maker | None = vars(tensor).get("maker")
     return maker
+
+
+def keep(ctx: Any, tensors: Sequence[Tensor | None], *makers: Maker | None) -> None:
+    """For backward: the tensors, and what the makers make others of."""
+    ctx.num_kept = len(tensors)
+    ctx.makes = [None if maker is None else (maker.make, len(maker.sources)) for maker in makers]
+    sources = [source for maker in makers if maker is not None for source in maker.sources]
+    ctx.save_for_backward(*tensors, *sources)
+
+
+def kept_by(ctx: Any) -> tuple[list[Any], list[Maker | None]]:
+    """What `keep` was given."""
+    saved = list(ctx.saved_tensors)
+    tensors, sources = saved[: ctx.num_kept], iter(saved[ctx.num_kept :])
+    makers = [None if it is None else Maker(it[0], tuple(next(sources) for _ in range(it[1]))) for it in ctx.makes]
+    return tensors, makers
+
+
+def made_again(maker: Maker) -> Tensor:
+    return maker.make(*maker.sources)

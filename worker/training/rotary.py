@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worker.training.norm import at_least_fp32, normalized, normalized_backward, wide_dtype
 from worker.training.pieces import in_pieces
-from worker.training.remaking import set_maker
+from worker.training.remaking import Maker, set_maker
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,5 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> Tensor:
     result: Tensor = _Rotated.apply(x, cos, sin, heads)  # type: ignore[no-untyped-call]
     if heads.norm is not None:
         source = x.detach().view(-1, heads.kv_heads, heads.groups, heads.dim)
-        set_maker(result, lambda: _forward(source, cos, sin, heads)[0])
+        set_maker(result, Maker(lambda x, cos, sin: _forward(x, cos, sin, heads)[0], (source, cos, sin)))
     return result
