@@ -1,17 +1,16 @@
 """The process beside the server: relays the outbox, sweeps what was lost, ends what is kept no longer.
 
-Each duty has a thread of its own, so that one that is stuck (on a stopped Redis, say) holds up no other.
+Each duty has a thread of its own, so that one that is stuck (on a stopped Redis, say) holds up no other. A fault ends
+no more than a duty's turn, and the row that it came from is set aside for a while.
 """
 
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -19,14 +18,14 @@ from app import logs, outbox, streams
 from app.datasets.service import DatasetService
 from app.db.answered_creates import forget_created
 from app.db.kept_answers import forget_answers
-from app.db.session import Sessions, connect, open_sessions, transaction
+from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
 from app.domain.job import JobState
-from app.jobs.queue import QueueRepository
+from app.jobs.queue import SWEEP_PARTS, QueueRepository, SweepPart
 from app.private_memory import keep_memory_private
 from app.retention.collector import Collector
 from app.retention.project_eraser import ProjectEraser
+from app.set_aside import OUTAGES, SetAside, fault_of, take_all
 from app.settings import Settings, get_settings
-from app.storage import FAILURES as STORAGE_FAILURES
 from app.storage import Storage
 from app.studies.service import StudyService
 from app.uploads.service import UploadService
@@ -46,22 +45,28 @@ class Dispatcher:
         self.settings, self.sessions = settings, sessions
         self.bells = outbox.make_bells(settings.broker_url)
         storage = Storage(settings.storage)
-        self.collector = Collector(settings, sessions, storage)
-        self.eraser = ProjectEraser(sessions, storage, streams.connect(settings.redis_url))
+        self.aside = SetAside()
+        self.collector = Collector(settings, sessions, storage, self.aside)
+        self.eraser = ProjectEraser(sessions, storage, streams.connect(settings.redis_url), self.aside)
         # Healthy workers speak first: after any loss of Postgres, and at the start, the sweep waits a full lease.
         self.sweep_from = time.monotonic() + settings.lease_seconds
         self.reminded_at = 0.0
 
     def relay(self) -> None:
+        take_all(relay=self._relay, remind=self._remind_if_due)
+
+    def _relay(self) -> None:
         while self._relay_batch() == outbox.BATCH:
             continue
-        if time.monotonic() - self.reminded_at > REMIND_SECONDS:
-            self.reminded_at = time.monotonic()
-            self.remind()
 
     def _relay_batch(self) -> int:
         with transaction(self.sessions, "relay") as session:
-            return outbox.relay(session, self.bells)
+            return outbox.relay(session, self.bells, self.aside)
+
+    def _remind_if_due(self) -> None:
+        if time.monotonic() - self.reminded_at > REMIND_SECONDS:
+            self.reminded_at = time.monotonic()
+            self.remind()
 
     def remind(self) -> None:
         """Ring again for work that waits although its queue is empty: its bells were lost with Redis."""
@@ -83,7 +88,7 @@ class Dispatcher:
             if time.monotonic() < self.sweep_from:
                 self._see_postgres()
             else:
-                self._move_on_the_lost()
+                take_all(**{part: partial(self._move_on, part) for part in SWEEP_PARTS})
         except DBAPIError:
             if self._is_postgres_away():
                 self.sweep_from = time.monotonic() + self.settings.lease_seconds
@@ -102,21 +107,25 @@ class Dispatcher:
             return True
         return False
 
-    def _move_on_the_lost(self) -> None:
+    def _move_on(self, part: SweepPart) -> None:
         with transaction(self.sessions, "sweep") as session:
-            for job in QueueRepository(session).sweep():
+            for job in QueueRepository(session).sweep([part], self.aside):
                 log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
                 if job.state == JobState.queued:
                     outbox.ring(session, job.project_id, "training")
 
     def collect(self) -> None:
         """Remove dead bytes, answers kept for a day, and workers that have long been silent."""
-        self.collector.collect()
+        take_all(
+            collect=self.collector.collect,
+            forget_answers=partial(self._forget, forget_answers),
+            forget_created=partial(self._forget, forget_created),
+            forget_workers=partial(self._forget, forget_workers),
+        )
+
+    def _forget(self, forget: Callable[[Session], None]) -> None:
         with transaction(self.sessions, "forget") as session:
-            forget_answers(session)
-            forget_created(session)
-            for id in WorkerService(session).forget_unseen():
-                log.info("forgot a worker unseen for a day", worker=id)
+            forget(session)
 
     def retain(self) -> None:
         self.collector.retain()
@@ -124,6 +133,11 @@ class Dispatcher:
     def erase(self) -> None:
         """Take the deletion of projects further."""
         self.eraser.erase()
+
+
+def forget_workers(session: Session) -> None:
+    for id in WorkerService(session).forget_unseen():
+        log.info("forgot a worker unseen for a day", worker=id)
 
 
 def light_work(session: Session) -> set[str]:
@@ -153,15 +167,17 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> None:
+    """A turn that fails is over; the next one comes."""
+    num_broken = 0
     while not stop.wait(seconds):
         try:
             duty()
-        except (DBAPIError, RedisError, BrokerError, *STORAGE_FAILURES) as error:
-            log.warning("duty failed, will try again", duty=duty.__name__, error=str(error)[:300])
-        except Exception:
-            # A fault of ours: end the process, loudly, rather than go on without this duty.
-            log.exception("duty broke", duty=duty.__name__)
-            os._exit(1)
+        except Exception as error:
+            if isinstance(error, OUTAGES) or (isinstance(error, DBAPIError) and is_outage(error)):
+                log.warning("duty failed, will try again", duty=duty.__name__, error=str(error)[:300])
+                continue
+            num_broken += 1
+            log.error("duty broke, will try again", duty=duty.__name__, count=num_broken, **fault_of(error))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -55,3 +56,9 @@ class RedactedRecord(logging.LogRecord):
 
     def getMessage(self) -> str:  # noqa: N802 - the library's name
         return redact_text(super().getMessage())
+
+
+def frames_of(error: BaseException) -> list[str]:
+    """Where an error came from, the innermost last, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]

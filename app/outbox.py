@@ -10,9 +10,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import OutboxRow
+from app.set_aside import STRICT, SetAside
 
 Queue = Literal["training", "light"]
 Bell = Literal["training", "light", "webhooks"]
+
+
+class UnknownBell(Exception):
+    """A row of the outbox that names no task of ours: Redis might keep something else under the name of its queue."""
 
 
 class Task(NamedTuple):
@@ -46,14 +51,20 @@ def make_bells(broker_url: str) -> Celery:
     return celery
 
 
-def relay(session: Session, bells: Celery) -> int:
-    """Publish waiting bells and delete their rows in one transaction; how many there were.
+def relay(session: Session, bells: Celery, aside: SetAside = STRICT) -> int:
+    """Publish waiting bells and delete their rows in one transaction; how many there were. A row that is no bell is
+    set aside.
 
     Published but not committed rings twice, which is harmless; the other way round would lose a bell.
     """
-    query = select(OutboxRow).order_by(OutboxRow.id).limit(BATCH).with_for_update(skip_locked=True)
-    rows = session.scalars(query).all()
+    query = select(OutboxRow).where(OutboxRow.id.not_in(aside.ids("outbox"))).order_by(OutboxRow.id)
+    rows = session.scalars(query.limit(BATCH).with_for_update(skip_locked=True)).all()
+    sent = []
     for row in rows:
-        bells.send_task(row.task, queue=row.queue)
-    session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
+        with aside.guard("outbox", row.id):
+            if (row.task, row.queue) not in TASKS.values():
+                raise UnknownBell
+            bells.send_task(row.task, queue=row.queue)
+            sent.append(row.id)
+    session.execute(delete(OutboxRow).where(OutboxRow.id.in_(sent)))
     return len(rows)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
-from app.db.session import Sessions, transaction
+from app.db.session import Sessions, is_outage, transaction
 from app.errors import StaleAttempt
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
@@ -69,7 +69,3 @@ class Fence:
             if self._is_given_up():
                 raise StaleAttempt from error
             time.sleep(TICK_SECONDS)
-
-
-def is_outage(error: DBAPIError) -> bool:
-    return error.connection_invalidated or isinstance(error, OperationalError)

@@ -12,10 +12,10 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from app.db.session import is_outage
 from app.domain.job import JobState
 from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
-from worker.fence import is_outage
 from worker.tracking.protocol import Close, Open, Step, Steps
 from worker.tracking_process import TrackerFailed, TrackingProcess
 

@@ -57,13 +57,13 @@ class DatasetRepository:
             query = query.where(tuple_(Dataset.created_at, Dataset.id) < tuple_(after.created_at, after.id))
         return self.session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(limit + 1)).all()
 
-    def expired(self, limit: int) -> Sequence[Dataset]:
+    def expired(self, limit: int, but: Sequence[str] = ()) -> Sequence[Dataset]:
         """Datasets of any project whose time is over and that no unfinished job seems to use, locked. Those that
         are being taken into use right now are left out."""
         in_use = exists().where(DatasetUse.dataset_id == Dataset.id, DatasetUse.active)
         query = (
             select(Dataset)
-            .where(Dataset.expires_at <= func.clock_timestamp(), ~in_use)
+            .where(Dataset.expires_at <= func.clock_timestamp(), ~in_use, Dataset.id.not_in(but))
             .order_by(Dataset.expires_at)
             .limit(limit)
             .with_for_update(skip_locked=True)

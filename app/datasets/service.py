@@ -20,6 +20,7 @@ from app.domain.problem import Finding, Problem
 from app.domain.record import RecordFormat
 from app.errors import DatasetInUse, DatasetNotFound, DatasetUploading, NothingToKeep, NotInspected
 from app.outbox import ring
+from app.set_aside import STRICT, SetAside
 
 JOBS_NAMED = 10
 MAX_STEM_CHARS = 200
@@ -175,14 +176,17 @@ class DatasetService:
             raise DatasetInUse(id, list(job_ids))
         self.datasets.delete(dataset)
 
-    def delete_expired(self, limit: int) -> Sequence[str]:
-        """Delete datasets of any project whose time is over, but none that an unfinished job uses; their ids."""
+    def delete_expired(self, limit: int, aside: SetAside = STRICT) -> Sequence[str]:
+        """Delete datasets of any project whose time is over, but none that an unfinished job uses; their ids. One that
+        cannot be deleted is set aside."""
         deleted = []
-        for dataset in self.datasets.expired(limit):
-            # Looked for again under the lock: the job may have been posted a moment before it was taken.
-            if not self.datasets.active_job_ids(dataset.project_id, dataset.id, limit=1):
-                self.datasets.delete(dataset)
-                deleted.append(dataset.id)
+        for dataset in self.datasets.expired(limit, aside.ids("datasets")):
+            with aside.guard("datasets", dataset.id, self.session):
+                # Looked for again under the lock: the job may have been posted a moment before it was taken.
+                if not self.datasets.active_job_ids(dataset.project_id, dataset.id, limit=1):
+                    self.datasets.delete(dataset)
+                    self.session.flush()
+                    deleted.append(dataset.id)
         return deleted
 
     def use(

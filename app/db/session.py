@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.domain.failpoint import reach
@@ -50,6 +50,11 @@ def transaction(sessions: Sessions, step: str = "commit") -> Iterator[Session]:
             yield session
             reach(f"before_{step}")
         reach(f"after_{step}")
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether PostgreSQL is away, busy or out of resources, and not the statement at fault."""
+    return error.connection_invalidated or isinstance(error, OperationalError)
 
 
 class Reads:

@@ -67,12 +67,13 @@ class CheckpointRepository:
             raise CheckpointNotFound(id)
         return found
 
-    def outlived(self, seconds: float, limit: int) -> Sequence[Checkpoint]:
+    def outlived(self, seconds: float, limit: int, but: Sequence[str] = ()) -> Sequence[Checkpoint]:
         """Those of jobs, of any project, that have been final for so long, and that no unfinished job starts from."""
         query = (
             select(Checkpoint)
             .join(Job, Job.id == Checkpoint.job_id)
             .where(
+                Checkpoint.id.not_in(but),
                 Job.state.in_(FINAL),
                 Job.finished_at <= func.clock_timestamp() - timedelta(seconds=seconds),
                 ~exists().where(_starts_from_it()).correlate(Checkpoint),

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
@@ -19,10 +19,15 @@ from app.domain.record import RecordFormat
 from app.errors import StaleAttempt
 from app.jobs.deadline import SPENT, seconds_left
 from app.jobs.repository import JobRepository
+from app.set_aside import STRICT, SetAside
 from app.workers.placement import claiming, conditions, values_of
 
 CLAIM_LOCK = 7_411_902_557
 """Advisory lock: claims take turns, so that limits across jobs hold."""
+
+
+SweepPart = Literal["lapsed", "yielding", "doomed", "late"]
+SWEEP_PARTS: Final[tuple[SweepPart, ...]] = ("lapsed", "yielding", "doomed", "late")
 
 
 class Claim(NamedTuple):
@@ -119,17 +124,26 @@ class QueueRepository:
         )
         return JobState(job.state)
 
-    def sweep(self) -> list[Job]:
-        """Move on every job whose lease has lapsed, and fail queued ones whose dataset turned out unusable or whose
-        running time is spent."""
-        lapsed = select(Job).where(Job.state.in_(HELD), Job.lease_until < func.clock_timestamp())
-        yielding = select(Job).where(Job.state.not_in(HELD), Job.lease_until < func.clock_timestamp())
-        doomed = select(Job).where(Job.state == JobState.queued, uses_unusable_dataset() | uses_misfit_dataset())
-        moved = [self._lose(job) for job in self.session.scalars(lapsed.with_for_update(skip_locked=True))]
-        moved += [self._free(job) for job in self.session.scalars(yielding.with_for_update(skip_locked=True))]
-        moved += [self._refuse(job) for job in self.session.scalars(doomed.with_for_update(skip_locked=True))]
-        late = select(Job).where(Job.state == JobState.queued, Job.lease_until.is_(None), seconds_left() <= 0)
-        return moved + [self._end_late(job) for job in self.session.scalars(late.with_for_update(skip_locked=True))]
+    def sweep(self, parts: Sequence[SweepPart] = SWEEP_PARTS, aside: SetAside = STRICT) -> list[Job]:
+        """Move on every job whose lease has lapsed, whether it is held or its attempt yields, and fail queued ones
+        whose dataset turned out unusable or whose running time is spent. One that cannot be moved is set aside."""
+        lapsed = Job.lease_until < func.clock_timestamp()
+        queued = Job.state == JobState.queued
+        found = {
+            "lapsed": ((Job.state.in_(HELD), lapsed), self._lose),
+            "yielding": ((Job.state.not_in(HELD), lapsed), self._free),
+            "doomed": ((queued, uses_unusable_dataset() | uses_misfit_dataset()), self._refuse),
+            "late": ((queued, Job.lease_until.is_(None), seconds_left() <= 0), self._end_late),
+        }
+        moved: list[Job] = []
+        for where, move in (found[part] for part in parts):
+            query = select(Job).where(*where, Job.id.not_in(aside.ids("jobs"))).with_for_update(skip_locked=True)
+            for job in self.session.scalars(query).all():
+                with aside.guard("jobs", job.id, self.session):
+                    done = move(job)
+                    self.session.flush()
+                    moved.append(done)
+        return moved
 
     def _lose(self, job: Job) -> Job:
         start = self.session.scalars(

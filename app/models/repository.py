@@ -51,12 +51,12 @@ class ModelRepository:
         query = _there() if project_id is None else _there().where(usable_by(project_id))
         return self.session.scalars(query.order_by(BaseModel.name)).all()
 
-    def removed(self, failed_for_seconds: float) -> Sequence[BaseModel]:
+    def removed(self, failed_for_seconds: float, but: Collection[str] = ()) -> Sequence[BaseModel]:
         """Rows whose files nobody needs: of removed models, and of failed ones that nobody has tried again for so long.
         Kept from others until the transaction ends."""
         old = BaseModel.finished_at < func.clock_timestamp() - timedelta(seconds=failed_for_seconds)
         failed = (BaseModel.state == ModelState.failed) & (func.jsonb_array_length(BaseModel.files) > 0) & old
-        query = select(BaseModel).where(or_(BaseModel.state == ModelState.removed, failed))
+        query = select(BaseModel).where(or_(BaseModel.state == ModelState.removed, failed), BaseModel.id.not_in(but))
         return self.session.scalars(query.with_for_update(skip_locked=True)).all()
 
     def named_files(self, but: Collection[str] = ()) -> set[str]:

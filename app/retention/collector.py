@@ -6,13 +6,15 @@ anywhere means doing a step again, and removing what is gone already is no error
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
+from app.db.tables import DeadObject
 from app.domain.identity import is_id
 from app.domain.model import ModelState
 from app.domain.place import (
@@ -27,6 +29,7 @@ from app.domain.place import (
 from app.jobs.checkpoints import CheckpointRepository
 from app.models.repository import ModelRepository
 from app.retention.repository import RetentionRepository, Visit
+from app.set_aside import STRICT, SetAside, take_all
 from app.settings import Settings
 from app.storage import FAILURES, Storage, StoredObject
 from app.uploads.service import UploadService
@@ -43,8 +46,9 @@ dates a large object by the beginning of its upload, while its row comes after t
 
 
 class Collector:
-    def __init__(self, settings: Settings, sessions: Sessions, storage: Storage) -> None:
+    def __init__(self, settings: Settings, sessions: Sessions, storage: Storage, aside: SetAside = STRICT) -> None:
         self.settings, self.sessions, self.storage = settings, sessions, storage
+        self.aside = aside
         self.search_at = time.monotonic()
 
     def collect(self) -> None:
@@ -56,59 +60,72 @@ class Collector:
         """How many are settled; fewer than a batch when there are no more, or when one cannot be removed now."""
         with transaction(self.sessions, "collect") as session:
             retention = RetentionRepository(session)
-            dead = retention.take_due(BATCH)
-            named = retention.named([each.storage_key for each in dead])
+            dead = retention.take_due(BATCH, self.aside.ids("dead_objects"))
+            is_named = names_of(retention, dead)
             settled = []
             for each in dead:
-                try:
-                    if each.storage_key not in named:
-                        self.storage.delete(each.storage_key)
-                except FAILURES as error:
-                    log.warning("cannot remove, will try again", key=each.storage_key, error=str(error)[:300])
-                    retention.postpone(each.id)
-                    break
-                settled.append(each.id)
+                with self.aside.guard("dead_objects", each.id):
+                    try:
+                        if not is_named(each.storage_key):
+                            self.storage.delete(each.storage_key)
+                    except FAILURES as error:
+                        log.warning("cannot remove, will try again", key=each.storage_key, error=str(error)[:300])
+                        retention.postpone(each.id)
+                        break
+                    settled.append(each.id)
             retention.forget(settled)
             return len(settled)
 
     def retain(self) -> None:
         """Let go of what was kept long enough; find what attempts left behind; now and then search the whole store."""
-        while self._expire_datasets() == BATCH:
-            continue
-        while self._expire_uploads() == BATCH:
-            continue
-        while self._let_go_of_checkpoints() == BATCH:
-            continue
-        while self._forget_deliveries() == BATCH:
-            continue
-        self._collect_models()
-        self._visit_attempts()
+        take_all(
+            expire_datasets=partial(in_batches, self._expire_datasets),
+            expire_uploads=partial(in_batches, self._expire_uploads),
+            forget_uploads=self._forget_uploads,
+            let_go_of_checkpoints=partial(in_batches, self._let_go_of_checkpoints),
+            forget_deliveries=partial(in_batches, self._forget_deliveries),
+            collect_models=self._collect_models,
+            visit_attempts=self._visit_attempts,
+            search=self._search_if_due,
+        )
+
+    def _search_if_due(self) -> None:
         if time.monotonic() >= self.search_at:
-            self.search()
             self.search_at = time.monotonic() + SEARCH_SECONDS
+            self.search()
 
     def _expire_datasets(self) -> int:
         with transaction(self.sessions, "expire_datasets") as session:
-            expired = DatasetService(session).delete_expired(BATCH)
+            expired = DatasetService(session).delete_expired(BATCH, self.aside)
         if expired:
             log.info("deleted expired datasets", ids=expired)
         return len(expired)
 
     def _expire_uploads(self) -> int:
         with transaction(self.sessions, "expire_uploads") as session:
-            expired = UploadService(session).expire(BATCH)
+            expired = UploadService(session).expire(BATCH, self.aside)
         if expired:
             log.info("gave up expired uploads", ids=expired)
         return len(expired)
 
+    def _forget_uploads(self) -> None:
+        with transaction(self.sessions, "expire_uploads") as session:
+            UploadService(session).forget_ended()
+
     def _let_go_of_checkpoints(self) -> int:
         with transaction(self.sessions, "let_go_of_checkpoints") as session:
             stored = CheckpointRepository(session)
-            outlived = stored.outlived(self.settings.keep_checkpoints_seconds, BATCH)
-            stored.bury(outlived)
-        if outlived:
-            log.info("let go of checkpoints", num_checkpoints=len(outlived), jobs=sorted({c.job_id for c in outlived}))
-        return len(outlived)
+            kept = self.aside.ids("checkpoints")
+            outlived = stored.outlived(self.settings.keep_checkpoints_seconds, BATCH, kept)
+            buried = []
+            for checkpoint in outlived:
+                with self.aside.guard("checkpoints", checkpoint.id, session):
+                    stored.bury([checkpoint])
+                    session.flush()
+                    buried.append(checkpoint.job_id)
+        if buried:
+            log.info("let go of checkpoints", num_checkpoints=len(buried), jobs=sorted(set(buried)))
+        return len(buried)
 
     def _forget_deliveries(self) -> int:
         with transaction(self.sessions, "forget_deliveries") as session:
@@ -119,22 +136,24 @@ class Collector:
         begins to name one meanwhile."""
         with transaction(self.sessions, "collect_models") as session:
             models = ModelRepository(session)
-            removed = models.removed(self.settings.orphan_seconds)
+            removed = models.removed(self.settings.orphan_seconds, self.aside.ids("base_models"))
             if not removed:
                 return
             models.lock_files()
             named = models.named_files(but=[model.id for model in removed])
             for model in removed:
-                keys = {file["key"] for file in model.files}
-                self.storage.delete(*sorted(keys - named))
-                if model.state == ModelState.removed:
-                    models.delete(model)
-                else:
-                    model.files = []
+                with self.aside.guard("base_models", model.id, session):
+                    keys = {file["key"] for file in model.files}
+                    self.storage.delete(*sorted(keys - named))
+                    if model.state == ModelState.removed:
+                        models.delete(model)
+                    else:
+                        model.files = []
         log.info("removed the files of models", models=[model.name for model in removed])
 
     def _search_models(self, before: datetime) -> None:
         """Files that no model came of: whoever was to name them died, or a row was lost."""
+        self.storage.tidy(MODELS_FOLDER, before)
         old = [each.key for some in self.storage.list(MODELS_FOLDER) for each in some if each.modified_at < before]
         if not old:
             return
@@ -145,9 +164,11 @@ class Collector:
 
     def _visit_attempts(self) -> None:
         with transaction(self.sessions, "find_ended_attempts") as session:
-            over = RetentionRepository(session).attempts_over(self.settings.orphan_seconds, BATCH)
+            visited = self.aside.ids("attempts")
+            over = RetentionRepository(session).attempts_over(self.settings.orphan_seconds, BATCH, visited)
         for visit in over:
-            self._visit(visit)
+            with self.aside.guard("attempts", visit):
+                self._visit(visit)
 
     def _visit(self, visit: Visit) -> None:
         """Bury what an attempt stored and no row came to name. None will: it is over."""
@@ -171,21 +192,32 @@ class Collector:
             project_ids = retention.project_ids()
             before = retention.now() - timedelta(seconds=self.settings.orphan_seconds)
             deleted = retention.recently_deleted(self.settings.orphan_seconds + SEARCH_SECONDS)
-        for project_id in deleted:
+        take_all(
+            search_deleted=partial(self._search_deleted, deleted, before),
+            search_models=partial(self._search_models, before),
+            search_projects=partial(self._search_projects, project_ids, before),
+        )
+
+    def _search_deleted(self, project_ids: Sequence[str], before: datetime) -> None:
+        for project_id in project_ids:
             for objects in self.storage.list(project_folder(project_id)):
                 self.storage.delete(*(each.key for each in objects))
             self.storage.tidy(project_folder(project_id), before)
-        self._search_models(before)
-        self.storage.tidy(MODELS_FOLDER, before)
-        for project_id in project_ids:
-            for folder in (datasets_folder(project_id), uploads_folder(project_id)):
-                for objects in self.storage.list(folder):
-                    self._suspect(project_id, objects, before)
-            for job_id in self._unknown_jobs(project_id):
-                for objects in self.storage.list(job_folder(project_id, job_id)):
-                    self._suspect(project_id, objects, before)
-            if tidied := self.storage.tidy(project_id, before):
-                log.info("removed half-written files and empty folders", project=project_id, count=tidied)
+
+    def _search_projects(self, project_ids: Sequence[str], before: datetime) -> None:
+        for project_id in set(project_ids) - set(self.aside.ids("projects")):
+            with self.aside.guard("projects", project_id):
+                self._search_project(project_id, before)
+
+    def _search_project(self, project_id: str, before: datetime) -> None:
+        for folder in (datasets_folder(project_id), uploads_folder(project_id)):
+            for objects in self.storage.list(folder):
+                self._suspect(project_id, objects, before)
+        for job_id in self._unknown_jobs(project_id):
+            for objects in self.storage.list(job_folder(project_id, job_id)):
+                self._suspect(project_id, objects, before)
+        if tidied := self.storage.tidy(project_id, before):
+            log.info("removed half-written files and empty folders", project=project_id, count=tidied)
 
     def _unknown_jobs(self, project_id: str) -> Sequence[str]:
         found = [name for name in self.storage.folders(jobs_folder(project_id)) if is_id(name, "ftjob")]
@@ -214,3 +246,17 @@ def unnamed(retention: RetentionRepository, objects: Sequence[StoredObject]) -> 
     keys = [each.key for each in objects]
     kept = retention.named(keys) | retention.dead(keys)
     return [each for each in objects if each.key not in kept]
+
+
+def names_of(retention: RetentionRepository, dead: Sequence[DeadObject]) -> Callable[[str], bool]:
+    """Whether a row names a key: asked at once for all, or one by one where a row that is at fault keeps the others
+    from being told."""
+    try:
+        return retention.named([each.storage_key for each in dead]).__contains__
+    except (KeyError, TypeError):
+        return lambda key: key in retention.named([key])
+
+
+def in_batches(step: Callable[[], int]) -> None:
+    while step() == BATCH:
+        continue

@@ -23,6 +23,7 @@ from app.errors import AlreadyCancelling, JobFinal, JobNotFound
 from app.jobs.service import JobService
 from app.projects.repository import ProjectRepository, tables_of_projects
 from app.retention.repository import RetentionRepository
+from app.set_aside import STRICT, SetAside
 from app.storage import Storage
 
 log = structlog.get_logger()
@@ -32,15 +33,19 @@ ROWS_A_STEP = 5_000
 
 
 class ProjectEraser:
-    def __init__(self, sessions: Sessions, storage: Storage, redis: Redis) -> None:
+    def __init__(self, sessions: Sessions, storage: Storage, redis: Redis, aside: SetAside = STRICT) -> None:
         self.sessions, self.storage, self.redis = sessions, storage, redis
+        self.aside = aside
 
     def erase(self) -> None:
         """Take every deletion as far as it gets now."""
         with transaction(self.sessions, "find_deletions") as session:
             under_way = ProjectRepository(session).deletions_under_way()
+        left_out = self.aside.ids("project_deletions")
         for deletion in under_way:
-            self._advance(deletion.id, DeletionState(deletion.state))
+            if deletion.id not in left_out:
+                with self.aside.guard("project_deletions", deletion.id):
+                    self._advance(deletion.id, DeletionState(deletion.state))
 
     def _advance(self, id: str, state: DeletionState) -> None:
         if state is DeletionState.stopping:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, or_, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.presence import is_online
@@ -84,7 +84,7 @@ class RetentionRepository:
         now: datetime = self.session.scalars(select(func.clock_timestamp())).one()
         return now
 
-    def attempts_over(self, seconds: float, limit: int) -> Sequence[Visit]:
+    def attempts_over(self, seconds: float, limit: int, but: Sequence[Visit] = ()) -> Sequence[Visit]:
         """Attempts that ended so long ago and were not visited yet. One that its worker may still take up again is not
         over, however long ago its lease lapsed."""
         may_come_back = Job.lapsed & (Job.attempt == Attempt.number) & Job.state.not_in(FINAL)
@@ -95,6 +95,7 @@ class RetentionRepository:
                 Attempt.collected_at.is_(None),
                 Attempt.ended_at < func.clock_timestamp() - timedelta(seconds=seconds),
                 ~may_come_back,
+                tuple_(Attempt.project_id, Attempt.job_id, Attempt.number).not_in(but),
             )
             .order_by(Attempt.ended_at)
             .limit(limit)
@@ -139,11 +140,11 @@ class RetentionRepository:
         if rows:
             self.session.execute(insert(DeadObject), rows)
 
-    def take_due(self, limit: int) -> Sequence[DeadObject]:
+    def take_due(self, limit: int, but: Sequence[int] = ()) -> Sequence[DeadObject]:
         """Dead objects that are due, kept from other dispatchers until the transaction ends."""
         query = (
             select(DeadObject)
-            .where(DeadObject.due_at <= func.clock_timestamp())
+            .where(DeadObject.due_at <= func.clock_timestamp(), DeadObject.id.not_in(but))
             .order_by(DeadObject.due_at, DeadObject.id)
             .limit(limit)
             .with_for_update(skip_locked=True)

@@ -85,11 +85,15 @@ class UploadRepository:
     def bury(self, project_id: str, key: str) -> None:
         self.session.add(DeadObject(project_id=project_id, storage_key=key))
 
-    def expired(self, limit: int) -> Sequence[Upload]:
+    def expired(self, limit: int, but: Sequence[str] = ()) -> Sequence[Upload]:
         """Pending uploads of any project whose time is over, locked. Those in other hands are left out."""
         query = (
             select(Upload)
-            .where(Upload.state == UploadState.pending, Upload.expires_at <= func.clock_timestamp())
+            .where(
+                Upload.state == UploadState.pending,
+                Upload.expires_at <= func.clock_timestamp(),
+                Upload.id.not_in(but),
+            )
             .order_by(Upload.expires_at)
             .limit(limit)
             .with_for_update(skip_locked=True)

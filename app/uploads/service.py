@@ -16,6 +16,7 @@ from app.domain.record import RecordFormat
 from app.domain.upload import MAX_PART_BYTES, MAX_PARTS, UploadState
 from app.errors import InvalidParts, TooLarge, UploadNotFound, UploadNotPending
 from app.outbox import ring
+from app.set_aside import STRICT, SetAside
 from app.storage import Joined, Storage
 from app.uploads.repository import LEASE_SECONDS, UploadRepository
 
@@ -134,13 +135,18 @@ class UploadService:
             self._give_up(upload, UploadState.cancelled)
         return upload
 
-    def expire(self, limit: int) -> Sequence[str]:
-        """Give up pending uploads of any project whose time is over; their ids."""
-        expired = self.uploads.expired(limit)
-        for upload in expired:
-            self._give_up(upload, UploadState.expired)
+    def expire(self, limit: int, aside: SetAside = STRICT) -> Sequence[str]:
+        """Give up pending uploads of any project whose time is over; their ids. One that cannot be is set aside."""
+        expired = []
+        for upload in self.uploads.expired(limit, aside.ids("uploads")):
+            with aside.guard("uploads", upload.id, self.session):
+                self._give_up(upload, UploadState.expired)
+                expired.append(upload.id)
+        return expired
+
+    def forget_ended(self) -> None:
+        """Delete the rows of those that ended a day ago and have no parts left."""
         self.uploads.forget_ended()
-        return [upload.id for upload in expired]
 
     def _give_up(self, upload: Upload, state: UploadState) -> None:
         self.uploads.bury_parts(upload)

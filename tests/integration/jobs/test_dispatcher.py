@@ -10,13 +10,12 @@ from sqlalchemy import func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app import outbox
-from app.db.session import Sessions, connect, open_sessions, transaction
+from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
 from app.db.tables import Job, OutboxRow
 from app.dispatcher import Dispatcher
 from app.domain.job import JobState
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings
-from worker.fence import is_outage
 
 LEASE_SECONDS = 3.0
 
@@ -104,7 +103,7 @@ def test_a_broken_connection_is_no_outage(
     id = post()
     claim(lease_seconds=0)
 
-    def sweep_as_it_breaks(self: QueueRepository) -> list[Job]:
+    def sweep_as_it_breaks(self: QueueRepository, *_: object) -> list[Job]:
         self.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         raise AssertionError
 
