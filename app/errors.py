@@ -16,7 +16,7 @@ TunewrightError
 │   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch, BadHubName (models)
 ├── TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416
 ├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidParts 422
-└── StorageFull 507, TooManyWaiting 503 (app/web/errors.py)
+└── StorageFull 507, TooManyWaiting 503 and HeadersTooLarge 431 (app/web/errors.py)
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
 """
 

@@ -12,7 +12,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -194,15 +194,19 @@ class Storage:
             self._fsync(key)
         return StoredFile(path=path, key=key, size=size, sha256=digest.hexdigest())
 
-    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Chunks of the bytes from `start` up to `end` (exclusive). FileNotFoundError if there is no such object."""
+    def read(
+        self, key: str, start: int = 0, end: int | None = None, *, chunk_bytes: int = CHUNK_BYTES
+    ) -> Generator[bytes, None, None]:
+        """Chunks of the bytes from `start` up to `end` (exclusive). FileNotFoundError if there is no such object.
+        Closing it closes the object at once."""
         if end == start:
-            return iter(())
+            nothing: Sequence[bytes] = ()
+            return (chunk for chunk in nothing)
         options: Any = {}
         if start or end is not None:
             options["range"] = (start, end) if end is not None else {"offset": start}
         result = obstore.get(self._store, _checked(key), options=options)
-        return (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
+        return (bytes(chunk) for chunk in result.stream(min_chunk_size=chunk_bytes))
 
     def fetch(
         self,

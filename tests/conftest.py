@@ -6,7 +6,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -24,6 +26,7 @@ from app.embedded.redis import embedded_redis
 from app.keys.service import KeyService
 from app.main import create_app
 from app.settings import Settings
+from app.web.guarded_protocol import GuardedProtocol
 from tests.fixtures.databases import KeptDatabase
 from tests.fixtures.signals import let_children_hear
 from worker.training.__main__ import SPINS
@@ -151,11 +154,10 @@ def as_project(make_key: Callable[..., str]) -> Callable[[str], dict[str, str]]:
     return lambda project: {"Authorization": f"Bearer {make_key(project)}"}
 
 
-@pytest.fixture
-def live_server(settings: Settings) -> Iterator[str]:
-    """The API behind a real socket; its URL."""
-    settings.data_dir.mkdir(exist_ok=True)
-    config = uvicorn.Config(create_app(settings), port=0, log_level="warning", timeout_graceful_shutdown=1)
+@contextmanager
+def serving(app: Any, protocol: type[GuardedProtocol] = GuardedProtocol) -> Iterator[str]:
+    """An ASGI application behind a real socket, as uvicorn is configured in production; its URL."""
+    config = uvicorn.Config(app, port=0, http=protocol, ws="none", log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -169,3 +171,11 @@ def live_server(settings: Settings) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@pytest.fixture
+def live_server(settings: Settings) -> Iterator[str]:
+    """The API behind a real socket; its URL."""
+    settings.data_dir.mkdir(exist_ok=True)
+    with serving(create_app(settings)) as url:
+        yield url

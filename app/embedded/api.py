@@ -21,14 +21,19 @@ STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 
 def main() -> None:
-    config = uvicorn.Config(
+    threading.Thread(target=keep_log_short, args=(Path(sys.argv[2]),), name="log", daemon=True).start()
+    uvicorn.Server(configure()).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+
+
+def configure() -> uvicorn.Config:
+    return uvicorn.Config(
         "app.main:create_server",
         factory=True,
+        http="app.web.guarded_protocol:GuardedProtocol",
+        ws="none",
         access_log=False,
         timeout_graceful_shutdown=STREAMS_END_SECONDS,
     )
-    threading.Thread(target=keep_log_short, args=(Path(sys.argv[2]),), name="log", daemon=True).start()
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
 def keep_log_short(log: Path) -> None:

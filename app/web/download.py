@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Any, Final
@@ -10,11 +10,14 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app.errors import NotFound, RangeNotSatisfiable
 from app.storage import Storage
 
 RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+CHUNK_BYTES: Final = 128 * 1024
+"""A client that does not read costs up to three times as much memory."""
 OCTETS: Final = "application/octet-stream"
 TAR: Final = "application/x-tar"
 CONDITIONS: Final[dict[str, Any]] = {
@@ -27,6 +30,27 @@ CONDITIONS: Final[dict[str, Any]] = {
     ]
 }
 """What OpenAPI is told of the headers of a request for bytes."""
+
+
+class StoredBytes(StreamingResponse):
+    """Closes the stored object as soon as it ends, however it ends. A client that has gone would otherwise leave it
+    open until Python's garbage collector comes by."""
+
+    def __init__(
+        self,
+        chunks: Generator[bytes, None, None],
+        status_code: int,
+        headers: Mapping[str, str],
+        media_type: str,
+    ) -> None:
+        super().__init__(chunks, status_code, headers, media_type)
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._chunks.close()
 
 
 def bytes_as(*media_types: str) -> dict[int | str, dict[str, Any]]:
@@ -79,7 +103,7 @@ def download(
     if is_head:
         _opened(storage, key, 0, min(size, 1))
         return Response(status_code=status, headers=headers, media_type=media_type)
-    return StreamingResponse(_opened(storage, key, start, end), status, headers, media_type)
+    return StoredBytes(_opened(storage, key, start, end), status, headers, media_type)
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
@@ -106,9 +130,9 @@ def _listed(header: str) -> set[str]:
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}
 
 
-def _opened(storage: Storage, key: str, start: int, end: int) -> Iterator[bytes]:
+def _opened(storage: Storage, key: str, start: int, end: int) -> Generator[bytes, None, None]:
     # Opened here, not in the response, so that a lost object is a 404 and no broken 200.
     try:
-        return storage.read(key, start, end)
+        return storage.read(key, start, end, chunk_bytes=CHUNK_BYTES)
     except FileNotFoundError as error:
         raise NotFound("the stored bytes") from error

@@ -7,3 +7,9 @@ class TooManyWaiting(TunewrightError):
     """As many requests wait for a change as one server lets; ask again without `wait`, or in a few seconds."""
 
     status, code = 503, "too_many_waiting"
+
+
+class HeadersTooLarge(TunewrightError):
+    """The request's URL, headers and trailers exceed 64 KiB or 256 lines."""
+
+    status, code = 431, "headers_too_large"

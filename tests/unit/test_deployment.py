@@ -21,6 +21,7 @@ from celery import Celery
 from celery.bin.worker import worker as celery_worker
 
 from app import outbox
+from app.embedded.api import configure
 from app.main import create_app
 from app.models.__main__ import parse as parse_models
 from app.settings import Settings
@@ -110,6 +111,8 @@ def test_commands_exist(place: str, command: list[str]) -> None:
         module, _, factory = app.partition(":")
         assert options["factory"]
         assert callable(getattr(importlib.import_module(module), factory))
+        embedded = configure()
+        assert (options["http"], options["ws"]) == (embedded.http, embedded.ws)
     else:
         assert words[0] == "-A"
         assert isinstance(importlib.import_module(words[1]).app, Celery)

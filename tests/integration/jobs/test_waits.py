@@ -229,6 +229,7 @@ def test_a_server_that_stops_lets_everyone_go(
         env = os.environ | {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
         env |= {"TUNEWRIGHT_DATA_DIR": str(settings.data_dir)}
         options = ["--fd", str(fd), "--timeout-graceful-shutdown", "20", "--log-level", "warning"]
+        options += ["--http", "app.web.guarded_protocol:GuardedProtocol", "--ws", "none"]
         command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_server", *options]
         server = subprocess.Popen(command, cwd=ROOT, env=env, pass_fds=[fd])
         try:
