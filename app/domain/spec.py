@@ -130,7 +130,8 @@ class Training(SpecPart):
     batch_size: int = Field(default=8, ge=1, le=65_536)
     """Rows a step (for `dpo` a row is a pair of answers), whatever fits the device at once."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
-    """AdamW; its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU all of them are `adamw`."""
+    """AdamW; its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU, and for adapters, whose state
+    is small, all of them are `adamw`."""
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=10)] = "auto"
     """`auto` is 2e-4 for adapters and 1e-5 for full fine-tuning; a tenth of that for the objective `dpo`."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"

@@ -77,7 +77,7 @@ def set_up(environ: MutableMapping[str, str]) -> None:
 def _failure(error: Exception) -> Failed:
     from app.domain.job import FailureReason
     from worker.training.failure import TrainingFailed, unforeseen
-    from worker.training.plan import is_out_of_memory
+    from worker.training.out_of_memory import is_out_of_memory
 
     if isinstance(error, TrainingFailed):
         return Failed(reason=error.reason, message=error.message)

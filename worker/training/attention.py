@@ -112,17 +112,16 @@ def _attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | Non
     """One document, through torch's own functions → [tokens, heads, dim]."""
     kv_heads, tokens, groups, dim = q.shape
     heads = q.transpose(1, 2).reshape(1, kv_heads * groups, tokens, dim)
-    hidden = _hidden(tokens, window, q.device)
     if softcap is None:
         banded = window is not None and tokens > window
+        mask = ~_hidden(tokens, window, q.device) if banded else None  # [tokens, tokens]: none that nobody reads
         output = F.scaled_dot_product_attention(
-            heads, k[None], v[None], attn_mask=~hidden if banded else None, is_causal=not banded, scale=scale,
-            enable_gqa=True,
-        )  # fmt: skip
+            heads, k[None], v[None], attn_mask=mask, is_causal=not banded, scale=scale, enable_gqa=True
+        )
     else:
         keys, values = (tensor.repeat_interleave(groups, dim=0)[None] for tensor in (k, v))
         scores = softcap * torch.tanh(heads @ keys.transpose(2, 3) * (scale / softcap))
-        scores = scores.masked_fill(hidden, float("-inf"))
+        scores = scores.masked_fill(_hidden(tokens, window, q.device), float("-inf"))
         output = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype) @ values
     return output[0].transpose(0, 1)
 

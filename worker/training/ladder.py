@@ -12,7 +12,8 @@ from worker.training.channel import Channel
 from worker.training.checkpoint import random_states, restore_random_states
 from worker.training.failure import TrainingFailed
 from worker.training.model import Model
-from worker.training.plan import is_out_of_memory, smaller, what_would_fit
+from worker.training.out_of_memory import give_back_memory, is_out_of_memory
+from worker.training.plan import smaller, what_would_fit
 from worker.training.protocol import Happened, Replanned, Request
 from worker.training.rows import Rows
 
@@ -62,9 +63,7 @@ class Ladder:
         if less is None:
             raise self.exhausted()
         self._model.follow(less)
-        gc.collect()
-        if less.device == "cuda":
-            torch.cuda.empty_cache()
+        give_back_memory(less.device)
         reduced = MemoryReduced(
             step=step,
             gradient_checkpointing=less.gradient_checkpointing,

@@ -7,15 +7,16 @@ import bitsandbytes
 import torch
 from torch import nn
 
-from app.domain.spec import Training
+from app.domain.spec import Adapter, Training
 
 
 def make_optimizer(
-    trainable: dict[str, nn.Parameter], training: Training, lora_plus_ratio: float = 1.0
+    trainable: dict[str, nn.Parameter], training: Training, adapter: Adapter | None = None
 ) -> torch.optim.Optimizer:
     """Biases and norms do not decay. A group's rate is the schedule's times its `lr_factor`: LoRA+ (arXiv 2402.12354)
     learns B faster than A, and, as PEFT has it, vectors with B. torch's fused kernel is four times quicker for an
     adapter's many small tensors."""
+    lora_plus_ratio = adapter.lora_plus_ratio if adapter else 1.0
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
         is_matrix = parameter.ndim >= 2
@@ -27,15 +28,25 @@ def make_optimizer(
         for (decay, factor), parameters in members.items()
     ]
     device = next(iter(trainable.values())).device
-    if uses_bitsandbytes(training, device.type):
+    if training.optimizer != "adamw" and why_plain(training, device.type, adapter) is None:
         return cast(torch.optim.Optimizer, EightBitOrPaged(groups, training.optimizer))
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def uses_bitsandbytes(training: Training, device: str) -> bool:
-    """On a CPU its paged optimizers fall back to plain ones, and there is no memory of a GPU's to save: torch's own
-    is taken for all of them."""
-    return training.optimizer != "adamw" and device == "cuda"
+def why_plain(training: Training, device: str, adapter: Adapter | None) -> str | None:
+    """Why torch's own AdamW is taken where the spec asks for one of bitsandbytes'; None where it is not. These save a
+    GPU's memory, which an adapter takes little of, and wait for the GPU after each tensor, of which it has many."""
+    asked = training.optimizer
+    if asked == "adamw":
+        return None
+    if device != "cuda":
+        return f'The optimizer "{asked}" needs CUDA; the job goes on with "adamw".'
+    if adapter is not None:
+        return (
+            f'The optimizer "{asked}" would wait for the GPU after each of an adapter\'s many small tensors; the job '
+            'goes on with "adamw", whose state is small here.'
+        )
+    return None
 
 
 class EightBitOrPaged(bitsandbytes.optim.AdamW):  # type: ignore[misc]

@@ -33,8 +33,9 @@ from worker.training.lora import add_lora
 from worker.training.machine import kernel_facts, library_versions
 from worker.training.model import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
 from worker.training.numerics import machine_facts
+from worker.training.out_of_memory import give_back_memory, is_out_of_memory
 from worker.training.packing import Example, MicroBatch, lay_out
-from worker.training.plan import Plan, is_out_of_memory
+from worker.training.plan import Plan
 from worker.training.quantization import dense_weight
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ WINDOW = 16
 LENGTHS = (41, 24)
 LAYERS = 2
 WORDS = 2048
+NARROW = 1024
+"""Widths of a layer where memory does not suffice for all of it."""
 TOLERATED = 1.5
 """Times the plain code's own error, which is none in fp32."""
 FLOOR = 2e-5
@@ -69,7 +72,7 @@ def check_parity(model: Model, spec: JobSpec, cache_dir: Path) -> Verdict:
     if (kept := _find(place)) is not None:
         return kept
     with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
-        verdict = _judge(model, spec)
+        verdict = _judge_as_fits(model, spec)
     _keep(place, verdict)
     return verdict
 
@@ -96,10 +99,23 @@ def _keep(place: Path, verdict: Verdict) -> None:
         log.warning("The parity check's verdict could not be kept: %s", error)
 
 
-def _judge(model: Model, spec: JobSpec) -> Verdict:
+def _judge_as_fits(model: Model, spec: JobSpec) -> Verdict:
+    """On narrower layers, the corners of the model's own, where whole ones in fp32 do not fit beside it: a training
+    that would fit is not to end here."""
+    try:
+        return _judge(model, spec)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    give_back_memory(model.plan.device)
+    log.warning("The parity check runs out of memory; it is done on narrower layers")
+    return _judge(model, spec, narrow=True)
+
+
+def _judge(model: Model, spec: JobSpec, *, narrow: bool = False) -> Verdict:
     """In fp32 first, where rounding hides nothing, and then in the compute type, where precision can be lost."""
     batch = _documents(min(WORDS, model.causal.config.get_text_config().vocab_size))
-    sample = _sample(model, spec, "float32")
+    sample = _sample(model, spec, "float32", narrow=narrow)
     exact = _gradients(sample, batch, ())
     if not exact.isfinite().all():
         raise TrainingFailed(FailureReason.model_unusable, "The base model's gradients are not finite numbers.")
@@ -107,7 +123,7 @@ def _judge(model: Model, spec: JobSpec) -> Verdict:
     if model.plan.compute_dtype == "float32":
         return judged
     del sample  # not two at once
-    sample = _sample(model, spec, model.plan.compute_dtype)
+    sample = _sample(model, spec, model.plan.compute_dtype, narrow=narrow)
     again = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in judged.paths])
     return Verdict(again.paths, judged.refused | again.refused)
 
@@ -171,11 +187,13 @@ def _documents(words: int) -> MicroBatch:
     return lay_out(examples)
 
 
-def _sample(model: Model, spec: JobSpec, dtype: str) -> Model:
+def _sample(model: Model, spec: JobSpec, dtype: str, *, narrow: bool = False) -> Model:
     """The first layers in dense weights of `dtype`, with an adapter that is not zero on every linear layer."""
     plan = Plan(model.plan.device, dtype, False, sum(LENGTHS))
     weights = torch.float32 if spec.method == "full" else plan.dtype
     config = _small(model.causal.config.get_text_config())
+    if narrow:
+        _narrow(config)
     torch.manual_seed(0)
     causal = AutoModelForCausalLM.from_config(config, dtype=weights, attn_implementation="eager").to(plan.device)
     _copy_weights(model.causal, causal)
@@ -205,6 +223,14 @@ def _small(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
+def _narrow(config: PretrainedConfig) -> None:
+    """The hidden size as well, where the heads' size does not follow from it."""
+    widths = ["intermediate_size", *(["hidden_size"] if getattr(config, "head_dim", None) else [])]
+    for name in widths:
+        if isinstance(width := getattr(config, name, None), int):
+            setattr(config, name, min(NARROW, width))
+
+
 def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
     pairs = [(source.get_decoder(), target.get_decoder())]
     pairs.append((source.get_output_embeddings(), target.get_output_embeddings()))
@@ -214,7 +240,7 @@ def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
                 value = _weight(giver, name)
                 if value.ndim == 2 and value.shape[0] != value.shape[1] and value.T.shape == parameter.shape:
                     value = value.T  # GPT-2's own layers hold [in, out]
-                parameter.copy_(value[: len(parameter)])
+                parameter.copy_(value[tuple(slice(length) for length in parameter.shape)])
 
 
 def _weight(module: nn.Module, name: str) -> Tensor:

@@ -97,15 +97,6 @@ def smaller(plan: Plan, wish: bool | Literal["auto"], longest_row: int) -> Plan 
     return None
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it; the CPU's allocators say it in words."""
-    import torch  # not above: the tokenizing process has none
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("can't allocate memory", "Cannot allocate memory")
-    )
-
-
 def what_would_fit(request: Request, config: PretrainedConfig, plan: Plan, longest_row: int) -> str:
     """Advice for a job that no plan makes small enough, from the estimate and the memory that is free now or held by
     this process. Rows of at most half the longest one's length: the estimate may be too low, and that length failed."""

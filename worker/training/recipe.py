@@ -36,9 +36,10 @@ from worker.training.ladder import Ladder
 from worker.training.machine import peak_memory
 from worker.training.model import Model, load_config, load_model
 from worker.training.objective import objective_of
-from worker.training.optim import make_optimizer, uses_bitsandbytes
+from worker.training.optim import make_optimizer, why_plain
+from worker.training.out_of_memory import is_out_of_memory
 from worker.training.packing import MicroBatch
-from worker.training.plan import is_out_of_memory, make_plan
+from worker.training.plan import make_plan
 from worker.training.preparing import choose_paths, quantize_meanwhile
 from worker.training.protocol import (
     Began,
@@ -118,9 +119,8 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
         seconds=round(loaded_at - started, 3),
     )
     channel.say(Happened(event=loaded))
-    asked = request.spec.training.optimizer
-    if asked != "adamw" and not uses_bitsandbytes(request.spec.training, plan.device):
-        warn(channel, "optimizer_fallback", f'The optimizer "{asked}" needs CUDA; the job goes on with "adamw".')
+    if (why := why_plain(request.spec.training, plan.device, request.spec.adapter)) is not None:
+        warn(channel, "optimizer_fallback", why)
     return Run(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
 
 
@@ -144,8 +144,7 @@ class Run:
         self.objective = objective_of(request.spec)
         self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
-        adapter = request.spec.adapter
-        self.optimizer = make_optimizer(model.trainable, self.training, adapter.lora_plus_ratio if adapter else 1.0)
+        self.optimizer = make_optimizer(model.trainable, self.training, request.spec.adapter)
         self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
         self.state = Trainee(
             model.trainable,

@@ -47,3 +47,12 @@ def test_packed_documents_do_not_see_each_other(
     torch.testing.assert_close(found, expected)
     for grad, expected_grad in zip(found_grads, expected_grads, strict=True):
         torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-5)
+
+
+def test_torchs_own_attention_makes_no_mask_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be [tokens, tokens] of each document in each layer."""
+    query, key, value = torch.randn(1, 40, 2, 8), torch.randn(1, 40, 8), torch.randn(1, 40, 8)
+    monkeypatch.setattr(attention, "FOLDED_MAX_TOKENS", 0)
+    expected = attention.attend(query, key, value, [24, 16], 0.3, 1000)
+    monkeypatch.setattr(attention, "_hidden", None)
+    assert attention.attend(query, key, value, [24, 16], 0.3).equal(expected)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from app.domain.job import FailureReason
+from app.domain.spec import Adapter
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from tests.unit.training.reference import (
     dequantized_model,
@@ -335,7 +336,7 @@ def test_lora_plus_has_pefts_rates(use_dora: bool, make_request: MakeRequest) ->
     spec = make_spec(adapter={"use_dora": use_dora, "lora_plus_ratio": 16})
     model = prepare(make_request(spec=spec), Recorder()).model
     assert model.peft is not None
-    optimizer = make_optimizer(model.trainable, spec.training, 16)
+    optimizer = make_optimizer(model.trainable, spec.training, spec.adapter)
     set_learning_rate(optimizer, 0.25)
     expected = create_loraplus_optimizer(model.peft, torch.optim.AdamW, lr=0.25, loraplus_lr_ratio=16)
 
@@ -369,13 +370,21 @@ def test_on_a_cpu_an_optimizer_for_cuda_is_plain_adamw_and_says_so(optimizer: st
     assert losses[0] == losses[1]
 
 
+def test_on_a_gpu_an_optimizer_of_bitsandbytes_is_for_full_fine_tuning() -> None:
+    """It waits for the GPU after each of an adapter's many tensors."""
+    training = make_spec(training={"optimizer": "paged_adamw_8bit"}).training
+    assert optim.why_plain(training, "cuda", None) is None
+    assert "wait for the GPU" in (optim.why_plain(training, "cuda", Adapter()) or "")
+    assert optim.why_plain(make_spec().training, "cuda", Adapter()) is None
+
+
 @pytest.mark.parametrize("asked", ["adamw_8bit", "paged_adamw"])
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
 def test_what_bitsandbytes_remembers_goes_through_a_checkpoint(
     asked: str, make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its kernels run on a CPU too, which the service does not use but a test can."""
-    monkeypatch.setattr(optim, "uses_bitsandbytes", lambda training, device: True)
+    monkeypatch.setattr(optim, "why_plain", lambda training, device, adapter: None)
     spec = make_spec(adapter={"rank": 64}, training={"optimizer": asked})
     whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()
     run = prepare(make_request(spec=spec, work_dir=tmp_path / "whole"), whole)

@@ -342,3 +342,27 @@ def test_memory_that_does_not_suffice_is_no_verdict(
     with pytest.raises(RuntimeError, match="allocate memory"):
         check_parity(load(), make_spec(), tmp_path)
     assert not (tmp_path / "parity").exists()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "phi", "gpt2"])
+@pytest.mark.parametrize("method", ["qlora", "full"])
+def test_where_whole_layers_do_not_fit_narrower_ones_are_judged(
+    family: str, method: str, load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    sample, widths = parity._sample, list[int]()
+
+    def sample_within(*args: Any, narrow: bool) -> Model:
+        if not narrow:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        found = sample(*args, narrow=narrow)
+        widths.append(sum(parameter.numel() for parameter in found.causal.parameters()))
+        return found
+
+    monkeypatch.setattr(parity, "NARROW", 16)
+    monkeypatch.setattr(parity, "_sample", sample_within)
+    model, spec = load(family, method, "bfloat16"), make_spec(method)
+    verdict = check_parity(model, spec, tmp_path)
+    assert verdict.refused == {}
+    assert verdict.paths == applicable(family, method)
+    whole = sum(parameter.numel() for parameter in sample(model, spec, "bfloat16").causal.parameters())
+    assert all(width < whole for width in widths) == (family != "gpt2")  # whose sizes hang together

@@ -106,6 +106,15 @@ def test_running_out_of_memory_is_told_apart() -> None:
         failed = _failure(caught.value)
         assert failed.reason is FailureReason.out_of_memory
         assert "gradient_checkpointing" in failed.message
+    for words in (
+        "CUDA error: out of memory\nCUDA kernel errors might be reported at some other call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ):
+        assert _failure(RuntimeError(words)).reason is FailureReason.out_of_memory
+    assert _failure(RuntimeError("CUDA error: an illegal memory access was encountered")).reason is (
+        FailureReason.internal_error
+    )
     assert _failure(RuntimeError("other")).reason is FailureReason.internal_error
 
 
