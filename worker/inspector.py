@@ -18,7 +18,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Dataset
 from app.domain.artifact import StoredFile
 from app.domain.dataset import Report
-from app.domain.place import hashes_key, rows_key
+from app.domain.place import hashes_key, inspection_key, rows_key
 from app.domain.problem import Finding, Problem
 from app.storage import Storage
 from worker.folders import abandoned_inspections, held, inspection_folder
@@ -60,7 +60,7 @@ def inspect_next(place: Place, draining: threading.Event | None = None) -> bool:
 
     def renew() -> bool:
         with transaction(place.sessions, "renew_inspection") as session:
-            return DatasetRepository(session).renew(dataset.project_id, dataset.id, place.lease_seconds)
+            return DatasetRepository(session).renew(dataset, place.lease_seconds)
 
     with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
         try:
@@ -83,7 +83,7 @@ def clear_scratch(work: Path) -> None:
 def give_back(place: Place, dataset: Dataset) -> None:
     """Let another worker begin at once."""
     with transaction(place.sessions, "give_back_inspection") as session:
-        DatasetRepository(session).update_inspecting(dataset.project_id, dataset.id, inspecting_until=None)
+        DatasetRepository(session).give_back(dataset)
 
 
 class One:
@@ -91,6 +91,8 @@ class One:
 
     def __init__(self, place: Place, dataset: Dataset, folder: Path, lease: Lease) -> None:
         self.place, self.dataset, self.folder, self.lease = place, dataset, folder, lease
+        self.own = dataset.project_id, dataset.id, dataset.attempt
+        """Whose keys it writes under: an inspection that is slow overwrites nothing of a later one."""
 
     def run(self) -> None:
         if (
@@ -124,12 +126,12 @@ class One:
         except InspectionFailed as error:
             self._conclude(self._failed("unreadable_file", str(error)))
             return False
-        stored = self.place.storage.put_file(self.dataset.storage_key, self.folder / Task.clean / ROWS, ROWS)
+        stored = self.place.storage.put_file(inspection_key(*self.own), self.folder / Task.clean / ROWS, ROWS)
         with transaction(self.place.sessions, "keep_made") as session:
             if not DatasetService(session).keep_made(self.dataset, stored):
                 DatasetRepository(session).bury(self.dataset.project_id, [stored.key])
                 raise Gone
-        self.dataset.size, self.dataset.sha256 = stored.size, stored.sha256
+        self.dataset.storage_key, self.dataset.size, self.dataset.sha256 = stored.key, stored.size, stored.sha256
         shutil.rmtree(self.folder / Task.clean)
         return True
 
@@ -155,8 +157,8 @@ class One:
     def _found(self) -> Found:
         """What the process left, its files stored."""
         report = Report.model_validate_json((self.folder / Task.inspect / REPORT).read_bytes())
-        rows = self._stored(rows_key(self.dataset.project_id, self.dataset.id), ROWS)
-        hashes = self._stored(hashes_key(self.dataset.project_id, self.dataset.id), HASHES)
+        rows = self._stored(rows_key(*self.own), ROWS)
+        hashes = self._stored(hashes_key(*self.own), HASHES)
         return Found(report, self._problems(PROBLEMS), self._problems(GROUPS), rows, hashes)
 
     def _problems(self, name: str) -> Iterator[Problem]:

@@ -39,6 +39,9 @@ class Lease:
                 held = self._renew_once()
             except DBAPIError as error:
                 log.warning("cannot renew a lease", error=str(error)[:300])
+            except Exception:
+                # Whatever kept this renewal back, the next one must come.
+                log.exception("a lease was not renewed, will try again")
             else:
                 if not held:
                     self.lost.set()

@@ -90,7 +90,7 @@ def study_next(place: Place, cache: ModelCache, here: Machine, draining: threadi
 
     def renew() -> bool:
         with transaction(place.sessions, "renew_study") as session:
-            return StudyRepository(session).renew(study.project_id, study.id, place.lease_seconds)
+            return StudyRepository(session).renew(study, place.lease_seconds)
 
     folder = inspection_folder(place.work, study.id)
     with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
@@ -99,7 +99,7 @@ def study_next(place: Place, cache: ModelCache, here: Machine, draining: threadi
         except Gone:
             log.info("left a study", study=study.id, draining=lease.draining.is_set())
             with transaction(place.sessions, "give_back_study") as session:
-                StudyRepository(session).update_pending(study.project_id, study.id, leased_until=None)
+                StudyRepository(session).give_back(study)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return True

@@ -127,26 +127,37 @@ class DatasetRepository:
         statement = (
             update(Dataset)
             .where(Dataset.id == oldest)
-            .values(inspecting_until=_lease_end(lease_seconds), worker_id=worker_id)
+            .values(inspecting_until=_lease_end(lease_seconds), worker_id=worker_id, attempt=Dataset.attempt + 1)
             .returning(Dataset)
         )
         return self.session.scalars(statement).one_or_none()
 
-    def update_inspecting(self, project_id: str, id: str, **values: Any) -> bool:
-        """Write of a dataset that is under inspection; False if it is gone, or another inspection was faster."""
+    def update_inspecting(self, claimed: Dataset, **values: Any) -> bool:
+        """Write of a dataset that is under inspection, as it was claimed; False if it is gone, has been inspected, or
+        another worker has it."""
         statement = (
             update(Dataset)
-            .where(Dataset.project_id == project_id, Dataset.id == id, Dataset.state == DatasetState.inspecting)
+            .where(
+                Dataset.project_id == claimed.project_id,
+                Dataset.id == claimed.id,
+                Dataset.state == DatasetState.inspecting,
+                Dataset.attempt == claimed.attempt,
+                Dataset.worker_id.is_not_distinct_from(claimed.worker_id),
+            )
             .values(**values)
             .returning(Dataset.id)
         )
         return self.session.scalars(statement).one_or_none() is not None
 
-    def renew(self, project_id: str, id: str, lease_seconds: float) -> bool:
-        return self.update_inspecting(project_id, id, inspecting_until=_lease_end(lease_seconds))
+    def renew(self, claimed: Dataset, lease_seconds: float) -> bool:
+        return self.update_inspecting(claimed, inspecting_until=_lease_end(lease_seconds))
 
-    def conclude(self, project_id: str, id: str, **values: Any) -> bool:
-        return self.update_inspecting(project_id, id, inspecting_until=None, **values)
+    def give_back(self, claimed: Dataset) -> bool:
+        """Let another worker begin at once."""
+        return self.update_inspecting(claimed, inspecting_until=None)
+
+    def conclude(self, claimed: Dataset, **values: Any) -> bool:
+        return self.update_inspecting(claimed, inspecting_until=None, **values)
 
     def add_problems(self, project_id: str, id: str, problems: Iterable[Problem]) -> None:
         self._add(DatasetProblem, project_id, id, problems, exclude={"count", "lines"})

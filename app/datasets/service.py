@@ -222,15 +222,17 @@ class DatasetService:
         return self.datasets.projects_to_inspect()
 
     def keep_made(self, dataset: Dataset, stored: StoredFile) -> bool:
-        """The bytes of a dataset that was to be made lie in storage; its inspection is next. False if it is gone."""
-        return self.datasets.update_inspecting(dataset.project_id, dataset.id, size=stored.size, sha256=stored.sha256)
+        """The bytes of a dataset that was to be made lie in storage; its inspection is next. False if it is gone,
+        or in other hands."""
+        values = {"storage_key": stored.key, "size": stored.size, "sha256": stored.sha256}
+        return self.datasets.update_inspecting(dataset, **values)
 
     def conclude(self, dataset: Dataset, found: "Found") -> None:
-        """Keep what an inspection found, and ring for the jobs that waited for it."""
+        """Keep what an inspection found, and ring for the jobs that waited for it. `dataset` is as it was claimed: nothing
+        is kept of one that is gone, or in other hands."""
         report, rows, hashes = found.report, found.rows, found.hashes
         concluded = self.datasets.conclude(
-            dataset.project_id,
-            dataset.id,
+            dataset,
             state=DatasetState.ready if report.valid else DatasetState.invalid,
             format=report.format,
             num_examples=report.num_examples,

@@ -28,6 +28,8 @@ class DatasetStudy(Base):
     """Rows of a preview, pairs of an overlap: some hundred kilobytes at most."""
     failure_code: Mapped[str | None]
     failure_message: Mapped[str | None]
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    """The fence: number of the latest attempt at it."""
     leased_until: Mapped[datetime | None]
     """Lease of the light worker that is at it."""
     worker_id: Mapped[str | None]

@@ -92,6 +92,8 @@ class Dataset(Base):
     """What the inspection found: `app.domain.dataset.Report`."""
     bad_share: Mapped[float | None]
     """Share of its rows that a job must leave out; null before the inspection, and where that is no way out."""
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    """The fence: number of the latest inspection."""
     inspecting_until: Mapped[datetime | None]
     """Lease of the light worker that inspects it, or did when `worker_id` was written."""
     worker_id: Mapped[str | None]

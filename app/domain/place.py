@@ -1,4 +1,5 @@
-"""Where things lie in storage: `{project}/datasets/{id}`, `{project}/uploads/{upload}/{part}`,
+"""Where things lie in storage: `{project}/datasets/{id}`, what inspection n makes of it behind
+`{project}/datasets/{id}.{n}`, `{project}/uploads/{upload}/{part}`,
 `{project}/jobs/{job}/{attempt}/…` and, for all projects, `models/{sha256}`.
 
 Names are our own ids and digests alone, so that what lies somewhere tells whose it is.
@@ -18,13 +19,18 @@ def dataset_key(project_id: str, id: str) -> str:
     return f"{datasets_folder(project_id)}/{id}"
 
 
-def rows_key(project_id: str, id: str) -> str:
+def inspection_key(project_id: str, id: str, attempt: int) -> str:
+    """Where an inspection writes, and no other one."""
+    return f"{dataset_key(project_id, id)}.{attempt}"
+
+
+def rows_key(project_id: str, id: str, attempt: int) -> str:
     """Of a dataset's rows as JSON Lines, where the upload itself is something else."""
-    return f"{dataset_key(project_id, id)}.rows"
+    return f"{inspection_key(project_id, id, attempt)}.rows"
 
 
-def hashes_key(project_id: str, id: str) -> str:
-    return f"{dataset_key(project_id, id)}.hashes"
+def hashes_key(project_id: str, id: str, attempt: int) -> str:
+    return f"{inspection_key(project_id, id, attempt)}.hashes"
 
 
 def uploads_folder(project_id: str) -> str:

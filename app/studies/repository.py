@@ -68,28 +68,36 @@ class StudyRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        lease = {"leased_until": _lease_end(lease_seconds), "worker_id": worker_id}
+        lease = {"leased_until": _lease_end(lease_seconds), "worker_id": worker_id, "attempt": DatasetStudy.attempt + 1}
         statement = update(DatasetStudy).where(DatasetStudy.id == oldest).values(lease).returning(DatasetStudy)
         return self.session.scalars(statement).one_or_none()
 
-    def update_pending(self, project_id: str, id: str, **values: Any) -> bool:
-        """False if it is gone, or another worker was faster."""
+    def update_pending(self, claimed: DatasetStudy, **values: Any) -> bool:
+        """Write of a study, as it was claimed; False if it is gone, has ended, or another worker has it."""
         statement = (
             update(DatasetStudy)
             .where(
-                DatasetStudy.project_id == project_id, DatasetStudy.id == id, DatasetStudy.state == StudyState.pending
+                DatasetStudy.project_id == claimed.project_id,
+                DatasetStudy.id == claimed.id,
+                DatasetStudy.state == StudyState.pending,
+                DatasetStudy.attempt == claimed.attempt,
+                DatasetStudy.worker_id.is_not_distinct_from(claimed.worker_id),
             )
             .values(**values)
             .returning(DatasetStudy.id)
         )
         return self.session.scalars(statement).one_or_none() is not None
 
-    def renew(self, project_id: str, id: str, lease_seconds: float) -> bool:
-        return self.update_pending(project_id, id, leased_until=_lease_end(lease_seconds))
+    def renew(self, claimed: DatasetStudy, lease_seconds: float) -> bool:
+        return self.update_pending(claimed, leased_until=_lease_end(lease_seconds))
 
-    def conclude(self, project_id: str, id: str, state: StudyState, **values: Any) -> bool:
+    def give_back(self, claimed: DatasetStudy) -> bool:
+        """Let another worker begin at once."""
+        return self.update_pending(claimed, leased_until=None)
+
+    def conclude(self, claimed: DatasetStudy, state: StudyState, **values: Any) -> bool:
         ended = {"state": state, "leased_until": None, "finished_at": func.clock_timestamp()}
-        return self.update_pending(project_id, id, **ended, **values)
+        return self.update_pending(claimed, **ended, **values)
 
 
 def _of(project_id: str, dataset_id: str, kind: StudyKind) -> tuple[Any, ...]:

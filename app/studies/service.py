@@ -129,14 +129,14 @@ class StudyService:
         return self.studies.projects_to_serve()
 
     def answer(self, study: DatasetStudy, answer: Answer) -> bool:
-        """False if it is gone, or another worker was faster."""
+        """False if it is gone, or in other hands."""
         totals = answer.totals.model_dump(mode="json")
         shown = [each.model_dump(mode="json") for each in answer.shown]
-        return self.studies.conclude(study.project_id, study.id, StudyState.ready, totals=totals, shown=shown)
+        return self.studies.conclude(study, StudyState.ready, totals=totals, shown=shown)
 
     def fail(self, study: DatasetStudy, code: StudyFailure, message: str) -> bool:
         values = {"failure_code": code, "failure_message": message.replace("\0", "\ufffd")}
-        return self.studies.conclude(study.project_id, study.id, StudyState.failed, **values)
+        return self.studies.conclude(study, StudyState.failed, **values)
 
 
 def _as_previews(error: InvalidSpec, known: set[str]) -> list[FieldError]:

@@ -204,6 +204,6 @@ def test_hashes_lie_beside_the_dataset_and_go_with_it(
 ) -> None:
     id = upload(LINE * 3).json()["id"]
     inspect_all()
-    path = settings.data_dir / "storage" / hashes_key(project_id, id)
+    path = settings.data_dir / "storage" / hashes_key(project_id, id, 1)
     assert path.stat().st_size == 3 * 24
     assert api.delete(f"/datasets/{id}").status_code == 204

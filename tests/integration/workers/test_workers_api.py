@@ -81,15 +81,14 @@ def test_a_light_worker_is_busy_while_it_inspects_and_while_it_joins(
         return [each["id"] for each in api.get("/workers").json()["items"] if each["busy"]]
 
     register(sessions, BIG, SMALL)
-    dataset_id = api.put("/datasets", content=b'{"text": "a"}\n').json()["id"]
+    assert api.put("/datasets", content=b'{"text": "a"}\n').is_success
     assert busy() == []
     with transaction(sessions) as session:
         dataset = DatasetRepository(session).claim_for_inspection(SMALL.worker_id, 60)
         assert dataset is not None
-        project_id = dataset.project_id
     assert busy() == [SMALL.worker_id]
     with transaction(sessions) as session:
-        assert DatasetRepository(session).conclude(project_id, dataset_id, state="ready")
+        assert DatasetRepository(session).conclude(dataset, state="ready")
     assert busy() == []
 
     upload_id = api.post("/uploads", json={"filename": "rows.jsonl", "bytes": 14}).json()["id"]

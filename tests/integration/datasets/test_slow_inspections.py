@@ -1,0 +1,164 @@
+"""An inspection whose lease has lapsed, and that goes on all the same: another worker has its dataset by then."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select, update
+
+from app.datasets.repository import DatasetRepository
+from app.datasets.service import rows_of
+from app.db.session import Sessions, transaction
+from app.db.tables import Dataset, DatasetStudy, DeadObject
+from app.domain.artifact import StoredFile
+from app.domain.dataset import DatasetState
+from app.domain.study import StudyFailure
+from app.retention.collector import Collector
+from app.settings import Settings
+from app.storage import Storage
+from app.studies.repository import StudyRepository
+from app.studies.service import StudyService
+from worker.inspector import Place, inspect_next
+
+CSV = b"prompt,completion\none,1\ntwo,2\n"
+Upload = Callable[..., httpx.Response]
+Files = Callable[[], list[Path]]
+
+
+class Slow(Storage):
+    """Of a worker that stands still before it stores its first file, and whose release writes rows otherwise."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def put_file(self, key: str, source: Path, path: str) -> StoredFile:
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self.go_on.wait(30)
+        source.write_bytes(b'{"prompt": "three", "completion": "3"}\n' + source.read_bytes())
+        return super().put_file(key, source, path)
+
+
+@contextmanager
+def slow_inspection(place: Place, settings: Settings, sessions: Sessions) -> Iterator[None]:
+    """Begun before, its lease lapsed; it ends afterwards."""
+    storage = Slow(settings.storage)
+    thread = threading.Thread(target=inspect_next, args=(place._replace(storage=storage, worker_id="slow-1"),))
+    thread.start()
+    assert storage.reached.wait(30)
+    with transaction(sessions) as session:
+        session.execute(update(Dataset).values(inspecting_until=func.clock_timestamp()))
+    yield
+    storage.go_on.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_slow_inspection_overwrites_nothing_and_leaves_nothing(
+    api: TestClient,
+    upload: Upload,
+    place: Place,
+    settings: Settings,
+    sessions: Sessions,
+    stored_files: Files,
+    tmp_path: Path,
+) -> None:
+    id = upload(CSV, "rows.csv").json()["id"]
+    with slow_inspection(place, settings, sessions):
+        assert inspect_next(place)
+        before = {path: path.read_bytes() for path in stored_files()}
+    assert api.get(f"/datasets/{id}").json()["num_examples"] == 2
+    with transaction(sessions) as session:
+        dataset = session.get_one(Dataset, id)
+    place.storage.fetch(rows_of(dataset), tmp_path / "rows")
+    assert len((tmp_path / "rows").read_bytes().splitlines()) == 2
+    assert len(stored_files()) > len(before)
+    Collector(settings, sessions, place.storage).collect()
+    assert {path: path.read_bytes() for path in stored_files()} == before
+
+
+def test_what_a_slow_inspection_leaves_without_a_word_is_found(
+    upload: Upload, place: Place, settings: Settings, sessions: Sessions, stored_files: Files
+) -> None:
+    """It dies between storing its files and concluding."""
+    upload(CSV, "rows.csv")
+    with slow_inspection(place, settings, sessions):
+        assert inspect_next(place)
+        before = set(stored_files())
+    hasty = Collector(settings.model_copy(update={"orphan_seconds": 0}), sessions, place.storage)
+    with transaction(sessions) as session:
+        for dead in session.scalars(select(DeadObject)):
+            session.delete(dead)
+    hasty.search()
+    with transaction(sessions) as session:
+        session.execute(update(DeadObject).values(due_at=func.clock_timestamp()))
+    hasty.collect()
+    assert set(stored_files()) == before
+
+
+def test_a_slow_inspection_takes_nothing_from_the_one_that_has_its_place(
+    api: TestClient, upload: Upload, place: Place, settings: Settings, sessions: Sessions
+) -> None:
+    """Not the dataset itself, by what it found, and not the lease."""
+    id = upload(CSV, "rows.csv").json()["id"]
+    with slow_inspection(place, settings, sessions), transaction(sessions) as session:
+        claimed = DatasetRepository(session).claim_for_inspection("slow-1", 60)
+        assert claimed is not None
+    with transaction(sessions) as session:
+        dataset = session.get_one(Dataset, id)
+        assert (dataset.state, dataset.inspecting_until) == ("inspecting", claimed.inspecting_until)
+        assert DatasetRepository(session).renew(claimed, 60)
+
+
+def test_a_dataset_that_is_made_by_two_is_the_later_ones(
+    api: TestClient, upload: Upload, place: Place, settings: Settings, sessions: Sessions, stored_files: Files
+) -> None:
+    source = upload(b'{"text": "a"}\n{"text": 1}\n').json()["id"]
+    assert inspect_next(place)
+    id = api.post(f"/datasets/{source}/clean", json={}).json()["id"]
+    with slow_inspection(place, settings, sessions):
+        assert inspect_next(place)
+    dataset = api.get(f"/datasets/{id}").json()
+    assert (dataset["state"], dataset["num_examples"]) == ("ready", 1)
+    assert api.get(f"/datasets/{id}/content").content == b'{"text": "a"}\n'
+    Collector(settings, sessions, place.storage).collect()
+    assert api.get(f"/datasets/{id}/content").content == b'{"text": "a"}\n'
+
+
+@pytest.mark.parametrize("second", ["here-2", "here-1"])
+def test_a_slow_inspections_words_and_a_slow_studys_change_nothing(
+    second: str, api: TestClient, upload: Upload, sessions: Sessions
+) -> None:
+    ids = [upload(b'{"text": "a"}\n').json()["id"] for _ in range(2)]
+    with transaction(sessions) as session:
+        datasets = DatasetRepository(session)
+        slow = datasets.claim_for_inspection("here-1", 0)
+        assert slow is not None
+        session.expunge(slow)
+        later = datasets.claim_for_inspection(second, 60)
+        assert later is not None
+        assert slow.id == later.id == ids[0]
+        assert not datasets.renew(slow, 60)
+        assert not datasets.give_back(slow)
+        assert not datasets.conclude(slow, state=DatasetState.invalid)
+        assert datasets.conclude(later, state=DatasetState.ready)
+        session.execute(update(Dataset).values(state=DatasetState.ready))
+    answer = api.post(f"/datasets/{ids[0]}/overlaps", json={"validation_dataset_id": ids[1]})
+    assert answer.is_success, answer.text
+    with transaction(sessions) as session:
+        studies = StudyRepository(session)
+        study = studies.claim("here-1", 0)
+        assert study is not None
+        session.expunge(study)
+        now = studies.claim(second, 60)
+        assert now is not None
+        assert not studies.renew(study, 60)
+        assert not studies.give_back(study)
+        assert not StudyService(session).fail(study, StudyFailure.internal_error, "")
+        assert StudyService(session).fail(now, StudyFailure.internal_error, "")
+        assert session.scalars(select(DatasetStudy.state)).one() == "failed"
