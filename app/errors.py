@@ -10,13 +10,15 @@ TunewrightError
 │   └── JobFinal, JobNotFinal, NoCheckpoint, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult,
 │       NotInspected, NothingToKeep, ModelExists, ModelInUse, ModelNotReady, RequestInProgress, DatasetUploading,
 │       UploadNotPending, CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending,
-│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject, OwnProject, KeyNotActive, KeyReplaced,
-│       OwnKey (see app/projects/errors.py, app/keys/errors.py)
+│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject, OwnProject, KeyNotActive, KeyReplaced, OwnKey
 ├── BadRequest 400
-│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch, BadHubName (models)
+│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch, BadHubName
 ├── TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416
 ├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidParts 422
-└── StorageFull 507, TooManyWaiting 503 and HeadersTooLarge 431 (app/web/errors.py)
+├── Busy 503
+│   └── TooManyWaiting, TooManyLookups
+└── StorageFull 507, HeadersTooLarge 431
+Those of models, projects, keys, webhooks and of the web's own stand in the `errors` of their folders.
 StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
 """
 
@@ -106,14 +108,6 @@ class ModelNotFound(NotFound):
 
 class FileNotFound(NotFound):
     code, noun, listing = "file_not_found", "file", "/v1/files"
-
-
-class WebhookNotFound(NotFound):
-    code, noun, listing = "webhook_not_found", "webhook", "/webhooks"
-
-
-class DeliveryNotFound(NotFound):
-    code, noun, listing = "delivery_not_found", "delivery", "/webhooks/{id}/deliveries"
 
 
 class Conflict(TunewrightError):
@@ -275,30 +269,6 @@ class RequestInProgress(Conflict):
     code, passes = "request_in_progress", True
 
 
-class TooManyWebhooks(Conflict):
-    code = "too_many_webhooks"
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        super().__init__(f"The project has {most} webhooks, which is as many as it may have; remove one first.")
-
-
-class DeliveryPending(Conflict):
-    code = "delivery_pending"
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        super().__init__(f"Delivery {id} is still being tried; wait for its end.")
-
-
-class WebhookDisabled(Conflict):
-    code = "webhook_disabled"
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        super().__init__(f"Webhook {id} is not enabled, and told nothing; enable it first.")
-
-
 class BadRequest(TunewrightError):
     status, code = 400, "bad_request"
 
@@ -368,14 +338,6 @@ class InvalidSpec(TunewrightError):
         super().__init__(f"{len(errors)} field{'s' * (len(errors) != 1)} must be changed: {places}.")
 
 
-class InvalidWebhook(TunewrightError):
-    status, code = 422, "invalid_webhook"
-
-    def __init__(self, errors: list[FieldError]) -> None:
-        self.errors = tuple(errors)
-        super().__init__(" ".join(error.message for error in errors))
-
-
 class IdempotencyKeyReused(TunewrightError):
     """This Idempotency-Key was used for another request; take a new key for each thing to make."""
 
@@ -388,6 +350,12 @@ class InvalidParts(TunewrightError):
     def __init__(self, message: str) -> None:
         self.errors = (FieldError("/part_ids", self.code, message),)
         super().__init__(message)
+
+
+class Busy(TunewrightError):
+    """As much of this is under way as one server takes; send the request again in a few seconds."""
+
+    status, code, retry_after = 503, "busy", 5
 
 
 class StorageFull(TunewrightError):

@@ -42,6 +42,7 @@ from app.web.parameters import REFUSE_UNKNOWN
 from app.web.request_id import OPENAI_FACE, mark_answers
 from app.web.stopping import on_stop_signal
 from app.webhooks.routes import router as webhooks
+from app.webhooks.service import open_lookups
 from app.workers.routes import router as workers
 
 ROUTERS = (
@@ -92,6 +93,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     app.state.redis = streams.connect_async(settings.redis_url)
     app.state.keys = keys = open_key_cache(reads, sessions)
     app.state.seen_jobs = SeenJobs()
+    app.state.lookups = open_lookups()
     app.state.job_waits = waits = JobWaits(
         lambda project_id, ids: reads.ask(lambda connection: find_versions(connection, project_id, ids))
     )

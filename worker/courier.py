@@ -4,7 +4,9 @@ At least once: whoever dies in between leaves a lease that lapses, and the next 
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -12,7 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from app.db.session import Sessions, transaction
 from app.domain.failpoint import around
 from app.settings import Settings
-from app.webhooks.repository import Taken, WebhookRepository
+from app.webhooks.errors import TooManyLookups
+from app.webhooks.lookups import Lookups
+from app.webhooks.repository import AT_ONCE_OF_A_PROJECT, Taken, WebhookRepository
 from app.webhooks.signature import signed_headers
 from app.webhooks.target import BadTarget, parse, resolve
 from worker.post import NoAnswer, post
@@ -20,6 +24,9 @@ from worker.post import NoAnswer, post
 log = structlog.get_logger()
 
 SENDERS = 8
+LOOKUPS_AT_ONCE = 2 * SENDERS
+"""Those that nobody waits for any more are among them."""
+SHORTEST_SECONDS = 0.01
 FIRST_WAIT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 2 * 3600.0
 MAX_ERROR_CHARS = 500
@@ -32,6 +39,7 @@ class Courier:
         self._settings, self._sessions, self._news = settings, sessions, news
         self._free = threading.Semaphore(SENDERS)
         self._pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="courier")
+        self._lookups = open_lookups()
 
     def send_due(self, draining: threading.Event) -> None:
         """Begin whatever can be begun. Each sender that ends is news: its webhook may be told the next thing."""
@@ -58,7 +66,7 @@ class Courier:
 
     def _send(self, taken: Taken) -> None:
         try:
-            deliver(self._settings, self._sessions, taken)
+            deliver(self._settings, self._sessions, self._lookups, taken)
         except DBAPIError as error:
             log.warning("a delivery waits for Postgres", delivery=taken.delivery.id, error=str(error)[:300])
         except Exception:
@@ -68,9 +76,13 @@ class Courier:
             self._news.set()
 
 
-def deliver(settings: Settings, sessions: Sessions, taken: Taken) -> None:
+def open_lookups() -> Lookups:
+    return Lookups(LOOKUPS_AT_ONCE, AT_ONCE_OF_A_PROJECT)
+
+
+def deliver(settings: Settings, sessions: Sessions, lookups: Lookups, taken: Taken) -> None:
     """Try it once, and write down what came of that."""
-    status, error = attempt(settings, taken)
+    status, error = attempt(settings, lookups, taken)
     delivered = error is None
     if not delivered:
         log.warning("webhook not delivered", webhook=taken.delivery.webhook_id, tries=taken.delivery.tries, error=error)
@@ -80,17 +92,21 @@ def deliver(settings: Settings, sessions: Sessions, taken: Taken) -> None:
         )
 
 
-def attempt(settings: Settings, taken: Taken) -> tuple[int | None, str | None]:
-    """The status, if one came, and what went wrong, if anything."""
+def attempt(settings: Settings, lookups: Lookups, taken: Taken) -> tuple[int | None, str | None]:
+    """The status, if one came, and what went wrong, if anything. The look-up is a part of the time that there is."""
+    until = time.monotonic() + settings.webhook_timeout_seconds
+    project_id = taken.delivery.project_id
     body = taken.delivery.body
     headers = {"Content-Type": "application/json", "User-Agent": "Tunewright-Webhooks/1"}
     headers |= signed_headers(taken.delivery.event_id, int(taken.at.timestamp()), body, taken.secrets)
     try:
         target = parse(taken.url)
-        addresses = resolve(target, settings.webhook_allowed)
+        look_up = partial(lookups.look_up, project_id, seconds=settings.webhook_timeout_seconds)
+        addresses = resolve(target, settings.webhook_allowed, look_up)
         with around("send_delivery"):
-            status = post(target, addresses, body.encode(), headers, settings.webhook_timeout_seconds)
-    except (BadTarget, NoAnswer) as error:
+            left = max(until - time.monotonic(), SHORTEST_SECONDS)
+            status = post(target, addresses, body.encode(), headers, left)
+    except (BadTarget, NoAnswer, TooManyLookups) as error:
         return None, str(error).replace("\0", "\ufffd")[:MAX_ERROR_CHARS]
     if 200 <= status < 300:
         return status, None

@@ -41,7 +41,7 @@ def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Map
                 return response.status
     except (OSError, http.client.HTTPException) as error:
         late = cut.is_set() or isinstance(error, TimeoutError)
-        raise NoAnswer(f"No answer within {seconds:g} s." if late else redact_error(error)) from error
+        raise NoAnswer(f"No answer within {round(seconds, 1):g} s." if late else redact_error(error)) from error
     finally:
         connection.close()
 

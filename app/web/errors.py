@@ -1,12 +1,12 @@
 """What can be wrong with how a request asks to be answered."""
 
-from app.errors import TunewrightError
+from app.errors import Busy, TunewrightError
 
 
-class TooManyWaiting(TunewrightError):
+class TooManyWaiting(Busy):
     """As many requests wait for a change as one server lets; ask again without `wait`, or in a few seconds."""
 
-    status, code = 503, "too_many_waiting"
+    code = "too_many_waiting"
 
 
 class HeadersTooLarge(TunewrightError):

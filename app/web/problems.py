@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.errors import (
+    Busy,
     Conflict,
     FieldError,
     NotFound,
@@ -22,7 +23,6 @@ from app.errors import (
     TunewrightError,
     Unauthorized,
 )
-from app.web.errors import TooManyWaiting
 from app.web.request_id import ERROR_CODE
 
 log = structlog.get_logger()
@@ -132,8 +132,8 @@ def _ours(request: Request, error: TunewrightError) -> Problem:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    if isinstance(error, TooManyWaiting):
-        headers["Retry-After"] = "5"
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Conflict) and error.passes:
         headers["Retry-After"] = "1"
     return Problem(error.status, error.code, str(error), error.errors, headers)

@@ -2,23 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from app.domain.webhook import DeliveryState
 from app.errors import (
     BadCursor,
-    DeliveryNotFound,
-    DeliveryPending,
     IdempotencyKeyReused,
-    InvalidWebhook,
     NotJson,
     RequestInProgress,
     TooLarge,
-    TooManyWebhooks,
     UnsupportedMediaType,
-    WebhookDisabled,
-    WebhookNotFound,
 )
 from app.web.auth import CallerDep
 from app.web.body import BodyDep, parsed, read_json
@@ -27,13 +21,30 @@ from app.web.idempotency import Created, OnceDep
 from app.web.page import Page, page_of
 from app.web.parameters import states_of
 from app.web.problems import problems
+from app.webhooks.errors import (
+    DeliveryNotFound,
+    DeliveryPending,
+    InvalidWebhook,
+    TooManyLookups,
+    TooManyWebhooks,
+    WebhookDisabled,
+    WebhookNotFound,
+)
+from app.webhooks.lookups import Lookups
 from app.webhooks.schemas import DeliveryOut, WebhookChange, WebhookIn, WebhookOut, WebhookWithSecret
 from app.webhooks.service import WebhookService, check_url
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
+
+async def get_lookups(request: Request) -> Lookups:
+    lookups: Lookups = request.app.state.lookups
+    return lookups
+
+
+LookupsDep = Annotated[Lookups, Depends(get_lookups)]
 JsonDep = Annotated[object, Depends(read_json)]
-BODY_REFUSALS = (InvalidWebhook, NotJson, TooLarge, UnsupportedMediaType)
+BODY_REFUSALS = (InvalidWebhook, TooManyLookups, NotJson, TooLarge, UnsupportedMediaType)
 AGAIN = (RequestInProgress, IdempotencyKeyReused)
 
 
@@ -50,12 +61,18 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
     responses=problems(*BODY_REFUSALS, TooManyWebhooks, *AGAIN),
 )
 def post_webhook(
-    caller: CallerDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
+    caller: CallerDep,
+    session: SessionDep,
+    settings: SettingsDep,
+    lookups: LookupsDep,
+    once: OnceDep,
+    body: BodyDep,
+    raw: JsonDep,
 ) -> Response:
     """Be told when a job of the project has succeeded, failed or been cancelled, or is paused. The answer holds the
     secret that verifies what is sent, once."""
     wanted = parsed(WebhookIn, raw)
-    check_url(wanted.url, settings.webhook_allowed)
+    check_url(wanted.url, settings.webhook_allowed, lookups, caller.project_id)
 
     def make() -> Created:
         webhook = WebhookService(session).create(caller.project_id, **wanted.model_dump())
@@ -83,11 +100,13 @@ def get_webhook(id: str, caller: CallerDep, session: SessionDep) -> WebhookOut:
     openapi_extra=_json(WebhookChange),
     responses=problems(WebhookNotFound, *BODY_REFUSALS),
 )
-def change_webhook(id: str, caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep) -> WebhookOut:
+def change_webhook(
+    id: str, caller: CallerDep, session: SessionDep, settings: SettingsDep, lookups: LookupsDep, raw: JsonDep
+) -> WebhookOut:
     """Its URL, events or name, or whether it is enabled. What waits to be delivered goes to the new URL."""
     wanted = parsed(WebhookChange, raw).model_dump(exclude_unset=True)
     if "url" in wanted:
-        check_url(wanted["url"], settings.webhook_allowed)
+        check_url(wanted["url"], settings.webhook_allowed, lookups, caller.project_id)
     return WebhookOut.of(WebhookService(session).change(caller.project_id, id, **wanted))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
@@ -12,16 +12,19 @@ from app.domain.job import JobState
 from app.domain.page import Cursor
 from app.domain.webhook import TEST_TYPE, TOLD, DeliveryState, event_body
 from app.errors import (
+    FieldError,
+)
+from app.outbox import ring
+from app.settings import Allowed
+from app.webhooks.errors import (
     DeliveryNotFound,
     DeliveryPending,
-    FieldError,
     InvalidWebhook,
     TooManyWebhooks,
     WebhookDisabled,
     WebhookNotFound,
 )
-from app.outbox import ring
-from app.settings import Allowed
+from app.webhooks.lookups import Lookups
 from app.webhooks.repository import WebhookRepository
 from app.webhooks.signature import new_secret
 from app.webhooks.target import BadTarget, parse, resolve
@@ -29,10 +32,21 @@ from app.webhooks.target import BadTarget, parse, resolve
 MOST_OF_A_PROJECT = 50
 
 
-def check_url(url: str, allowed: Allowed) -> None:
-    """InvalidWebhook unless events may be sent there as things are. It asks a name server, so not in a transaction."""
+LOOKUPS_AT_ONCE: Final = 8
+LOOKUPS_OF_A_PROJECT: Final = 2
+LOOKUP_SECONDS: Final = 2.0
+
+
+def open_lookups() -> Lookups:
+    """Those of one server's requests."""
+    return Lookups(LOOKUPS_AT_ONCE, LOOKUPS_OF_A_PROJECT)
+
+
+def check_url(url: str, allowed: Allowed, lookups: Lookups, project_id: str) -> None:
+    """InvalidWebhook unless events may be sent there as things are. It asks a name server, so not in a transaction.
+    TooManyLookups if others ask as well."""
     try:
-        resolve(parse(url), allowed)
+        resolve(parse(url), allowed, lambda host: lookups.look_up(project_id, host, LOOKUP_SECONDS))
     except BadTarget as error:
         raise InvalidWebhook([FieldError("/url", error.code, str(error))]) from error
 

@@ -6,7 +6,7 @@ made to the addresses that were checked, so that no second answer of a name serv
 
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -83,7 +83,7 @@ def parse(url: str) -> Target:
     return Target(parts.scheme, host, port or PORTS[parts.scheme], path)
 
 
-def resolve(target: Target, allowed: Allowed) -> Sequence[Address]:
+def resolve(target: Target, allowed: Allowed, look_up: Callable[[str], Sequence[Address]]) -> Sequence[Address]:
     """The addresses to connect to. BadTarget if it has none, or if any of them is one that must not be reached."""
     literal = find_address(target.host)
     addresses = [literal] if literal else look_up(target.host)
@@ -95,6 +95,7 @@ def resolve(target: Target, allowed: Allowed) -> Sequence[Address]:
 
 
 def look_up(host: str) -> list[Address]:
+    """By the system's resolver, which may take as long as it likes."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

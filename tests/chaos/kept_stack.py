@@ -82,10 +82,11 @@ class KeptStack:
             "FAILPOINT_ONCE": str(self.fired_folder),
         }
         fd = self._listener.fileno()
-        self._keep("api", python("app.embedded.api", str(fd), str(self.folder / "logs" / "api.log")), prey, (fd,))
-        self._keep("dispatcher", python("app.dispatcher"), prey)
+        log = str(self.folder / "logs" / "api.log")
+        self._keep("api", python(self.folder, "app.embedded.api", str(fd), log), prey, (fd,))
+        self._keep("dispatcher", python(self.folder, "app.dispatcher"), prey)
         for queue in ("training", "light"):
-            self._keep(queue, [*worker(queue, prey).command], prey)
+            self._keep(queue, [*worker(queue, self.folder, prey).command], prey)
         self._tender.start()
         return self
 

@@ -3,8 +3,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import app.keys.errors
 import app.models.errors
-import app.projects.errors  # noqa: F401 - errors of the two resources that have their own module
+import app.projects.errors
+import app.webhooks.errors  # noqa: F401 - errors of the resources that have their own module
 from app import errors
 from app.errors import TunewrightError
 from app.jobs.schemas import Resolved

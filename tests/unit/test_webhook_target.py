@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.settings import Allowed, Settings
-from app.webhooks.target import BadTarget, is_public, parse, resolve
+from app.webhooks.target import BadTarget, is_public, look_up, parse, resolve
 
 NONE = Allowed.read("")
 
@@ -28,7 +28,7 @@ OUTER = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700:4700::111
 def test_what_is_not_public_is_refused(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with pytest.raises(BadTarget) as caught:
-        resolve(parse(f"https://{host}/hook"), NONE)
+        resolve(parse(f"https://{host}/hook"), NONE, look_up)
     assert caught.value.code == "address_refused"
 
 
@@ -36,7 +36,7 @@ def test_what_is_not_public_is_refused(address: str) -> None:
 def test_what_is_public_is_taken(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     assert is_public(ip_address(address))
-    assert resolve(parse(f"https://{host}/hook"), NONE) == [ip_address(address)]
+    assert resolve(parse(f"https://{host}/hook"), NONE, look_up) == [ip_address(address)]
 
 
 @pytest.mark.parametrize(
@@ -99,24 +99,24 @@ def answering(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
 def test_a_name_is_refused_if_any_of_its_addresses_is(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answering(monkeypatch, "8.8.8.8", "127.0.0.1")
     with pytest.raises(BadTarget) as caught:
-        resolve(parse("https://rebind.example.com/"), NONE)
+        resolve(parse("https://rebind.example.com/"), NONE, look_up)
     assert (caught.value.code, asked) == ("address_refused", ["rebind.example.com"])
 
 
 def test_localhost_is_refused_and_a_name_without_an_address_too() -> None:
     for url, code in (("http://localhost:8400/", "address_refused"), ("http://no.such.invalid/", "host_not_found")):
         with pytest.raises(BadTarget) as caught:
-            resolve(parse(url), NONE)
+            resolve(parse(url), NONE, look_up)
         assert caught.value.code == code
 
 
 def test_the_operator_allows_hosts_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, "10.1.2.3")
     for text in ("10.0.0.0/8", "hooks.internal", " 127.0.0.1 , Hooks.Internal ", "10.1.2.3"):
-        assert resolve(parse("http://hooks.internal./"), Allowed.read(text)) == [ip_address("10.1.2.3")]
+        assert resolve(parse("http://hooks.internal./"), Allowed.read(text), look_up) == [ip_address("10.1.2.3")]
     for text in ("", "10.0.0.0/16", "internal", "127.0.0.1,::1"):
         with pytest.raises(BadTarget):
-            resolve(parse("http://hooks.internal/"), Allowed.read(text))
+            resolve(parse("http://hooks.internal/"), Allowed.read(text), look_up)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0", "hooks internal", "http://x", "*"])

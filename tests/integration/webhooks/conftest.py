@@ -10,7 +10,7 @@ from app.settings import Settings
 from app.webhooks.repository import WebhookRepository
 from tests.fixtures.receiver import Receiver
 from tests.integration.jobs.conftest import queued_job
-from worker.courier import deliver
+from worker.courier import deliver, open_lookups
 
 
 @pytest.fixture
@@ -28,6 +28,8 @@ def receiver() -> Iterator[Receiver]:
 def deliver_all(settings: Settings, sessions: Sessions) -> Callable[[], int]:
     """Try everything that is due, once; how much there was."""
 
+    lookups = open_lookups()
+
     def run() -> int:
         count = 0
         while True:
@@ -35,7 +37,7 @@ def deliver_all(settings: Settings, sessions: Sessions) -> Callable[[], int]:
                 taken = WebhookRepository(session).claim(10)
             if taken is None:
                 return count
-            deliver(settings, sessions, taken)
+            deliver(settings, sessions, lookups, taken)
             count += 1
 
     return run

@@ -1,0 +1,59 @@
+"""Look-ups of hosts' names: each in a thread of its own, so many at once, and waited for so long.
+
+What asks the name server cannot be stopped: a look-up keeps its place until it ends, also when nobody waits for it.
+"""
+
+import threading
+from collections import Counter
+from concurrent.futures import Future
+
+from app.webhooks.errors import TooManyLookups
+from app.webhooks.target import Address, BadTarget, look_up
+
+
+class Lookups:
+    def __init__(self, most: int, most_of_a_project: int) -> None:
+        self._most, self._most_of_a_project = most, most_of_a_project
+        self._lock = threading.Lock()
+        self._running = Counter[str]()
+        """How many, by project."""
+
+    def look_up(self, project_id: str, host: str, seconds: float) -> list[Address]:
+        """The addresses of the name. BadTarget if it has none, or is not answered for within `seconds`;
+        TooManyLookups, at once, if there is no place."""
+        self._take_place(project_id)
+        found = Future[list[Address]]()
+        # A daemon, so that a process whose look-up is stuck can end.
+        thread = threading.Thread(target=self._run, args=(project_id, host, found), name="look-up", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the process may have no more threads
+            self._leave_place(project_id)
+            raise
+        try:
+            return found.result(seconds)
+        except TimeoutError as error:
+            said = f"No name server has answered for {host} within {seconds:g} s; try again, or check the name."
+            raise BadTarget("host_timeout", said) from error
+
+    def _run(self, project_id: str, host: str, found: Future[list[Address]]) -> None:
+        try:
+            addresses = look_up(host)
+        except BaseException as error:
+            self._leave_place(project_id)
+            found.set_exception(error)
+        else:
+            self._leave_place(project_id)
+            found.set_result(addresses)
+
+    def _take_place(self, project_id: str) -> None:
+        with self._lock:
+            if self._running.total() >= self._most or self._running[project_id] >= self._most_of_a_project:
+                raise TooManyLookups
+            self._running[project_id] += 1
+
+    def _leave_place(self, project_id: str) -> None:
+        with self._lock:
+            self._running[project_id] -= 1
+            if not self._running[project_id]:
+                del self._running[project_id]
