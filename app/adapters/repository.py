@@ -1,9 +1,10 @@
 """Adapters in the database."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import delete, select, tuple_
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session
 
 from app.db.tables import Adapter
 from app.domain.page import Cursor
@@ -34,10 +35,13 @@ class AdapterRepository:
             query = query.where(tuple_(Adapter.created_at, Adapter.id) < tuple_(after.created_at, after.id))
         return self.session.scalars(query.order_by(Adapter.created_at.desc(), Adapter.id.desc()).limit(limit + 1)).all()
 
-    def all(self, project_id: str) -> Sequence[Adapter]:
-        """Newest first, without their manifests."""
-        query = select(Adapter).where(Adapter.project_id == project_id).options(defer(Adapter.manifest))
-        return self.session.scalars(query.order_by(Adapter.created_at.desc(), Adapter.id.desc())).all()
+    def newest_names(self, project_id: str, until: datetime | None, limit: int) -> Sequence[tuple[str, datetime]]:
+        """Each with its time, newest first; none later than `until`."""
+        query = select(Adapter.name, Adapter.created_at).where(Adapter.project_id == project_id)
+        if until:
+            query = query.where(Adapter.created_at <= until)
+        ordered = query.order_by(Adapter.created_at.desc(), Adapter.id.desc()).limit(limit)
+        return [(name, created_at) for name, created_at in self.session.execute(ordered)]
 
     def delete(self, adapter: Adapter) -> None:
         self.session.execute(delete(Adapter).where(Adapter.project_id == adapter.project_id, Adapter.id == adapter.id))

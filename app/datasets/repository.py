@@ -63,7 +63,7 @@ class DatasetRepository:
         in_use = exists().where(DatasetUse.dataset_id == Dataset.id, DatasetUse.active)
         query = (
             select(Dataset)
-            .where(Dataset.expires_at <= func.clock_timestamp(), ~in_use, Dataset.id.not_in(but))
+            .where(Dataset.expires_at <= func.statement_timestamp(), ~in_use, Dataset.id.not_in(but))
             .order_by(Dataset.expires_at)
             .limit(limit)
             .with_for_update(skip_locked=True)

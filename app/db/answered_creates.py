@@ -52,4 +52,4 @@ def keep_created(session: Session, project_id: str, request_sha256: str, job_id:
 
 
 def forget_created(session: Session) -> None:
-    session.execute(delete(AnsweredCreate).where(AnsweredCreate.created_at <= func.clock_timestamp() - KEPT))
+    session.execute(delete(AnsweredCreate).where(AnsweredCreate.created_at <= func.statement_timestamp() - KEPT))

@@ -37,4 +37,4 @@ def keep_answer(
 
 
 def forget_answers(session: Session) -> None:
-    session.execute(delete(KeptAnswer).where(KeptAnswer.created_at <= func.clock_timestamp() - KEPT))
+    session.execute(delete(KeptAnswer).where(KeptAnswer.created_at <= func.statement_timestamp() - KEPT))

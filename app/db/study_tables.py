@@ -40,5 +40,6 @@ class DatasetStudy(Base):
     __table_args__ = (
         Index("ix_dataset_studies_page", "dataset_id", "kind", "created_at", "id"),
         Index(None, "other_dataset_id", postgresql_where=text("other_dataset_id IS NOT NULL")),
+        Index("ix_dataset_studies_worker", "worker_id", postgresql_where=text("leased_until IS NOT NULL")),
         Index("ix_dataset_studies_pending", "created_at", postgresql_where=text("state = 'pending'")),
     )

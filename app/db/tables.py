@@ -22,6 +22,7 @@ from app.db.upload_tables import Upload as Upload
 from app.db.upload_tables import UploadPart as UploadPart
 from app.db.webhook_tables import Webhook as Webhook
 from app.db.webhook_tables import WebhookDelivery as WebhookDelivery
+from app.db.worker_tables import Worker as Worker
 from app.domain.identity import new_id
 
 
@@ -106,6 +107,8 @@ class Dataset(Base):
         Index(None, "storage_key"),
         Index(None, "rows_key", postgresql_where=text("rows_key IS NOT NULL")),
         Index(None, "hashes_key", postgresql_where=text("hashes_key IS NOT NULL")),
+        Index("ix_datasets_inspecting", "created_at", postgresql_where=text("state = 'inspecting'")),
+        Index("ix_datasets_worker", "worker_id", postgresql_where=text("inspecting_until IS NOT NULL")),
         Index("ix_datasets_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 
@@ -206,6 +209,10 @@ class Job(Base):
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
+        Index("ix_jobs_state", "project_id", "state", "created_at", "id"),
+        Index("ix_jobs_base_model", "project_id", "base_model", "created_at", "id"),
+        Index("ix_jobs_whole_models", "project_id", "finished_at", "id", postgresql_where=text("method = 'full'")),
+        Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_queue", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
@@ -292,7 +299,10 @@ class Adapter(Base):
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = created()
 
-    __table_args__ = (Index("ix_adapters_page", "project_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_adapters_page", "project_id", "created_at", "id"),
+        Index("ix_adapters_base_model", "project_id", "base_model", "created_at", "id"),
+    )
 
 
 class Artifact(Base):
@@ -360,36 +370,3 @@ class DeadObject(Base):
     """Not removed before then."""
 
     __table_args__ = (Index(None, "due_at"), Index(None, "storage_key"))
-
-
-class Worker(Base):
-    """A worker process that has registered; `seen_at` is its last sign of life."""
-
-    __tablename__ = "workers"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    device: Mapped[str]
-    device_name: Mapped[str | None]
-    num_gpus: Mapped[int] = mapped_column(server_default=text("0"))
-    """That it may use; it trains on the first."""
-    memory_gb: Mapped[float]
-    free_memory_gb: Mapped[float | None]
-    """Of the device at its last sign of life; null where the driver does not say."""
-    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    versions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    """Of Python, Tunewright and what it trains with, by name."""
-    queues: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
-    """`training`, `light` or both."""
-    integrations: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
-    """Types of `app.domain.integration` that it serves."""
-    draining: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Asked to stop: it takes no more work."""
-    disk_full: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Too little room where attempts work: it takes no more work until there is more."""
-    machine_fingerprint: Mapped[str | None]
-    machine_facts: Mapped[dict[str, Any] | None]
-    """As `app.domain.machine.Machine` has both."""
-    started_at: Mapped[datetime] = created()
-    seen_at: Mapped[datetime] = created()
-    online_until: Mapped[datetime] = created()
-    """Lease of its last sign of life."""

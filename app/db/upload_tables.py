@@ -46,6 +46,8 @@ class Upload(Base):
     __table_args__ = (
         Index("ix_uploads_page", "project_id", "created_at", "id"),
         Index("ix_uploads_expiry", "expires_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_uploads_joining", "ended_at", postgresql_where=text("state = 'completed' AND joined_at IS NULL")),
+        Index("ix_uploads_worker", "worker_id", postgresql_where=text("joining_until IS NOT NULL")),
         Index("ix_uploads_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
 

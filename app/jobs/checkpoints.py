@@ -75,7 +75,7 @@ class CheckpointRepository:
             .where(
                 Checkpoint.id.not_in(but),
                 Job.state.in_(FINAL),
-                Job.finished_at <= func.clock_timestamp() - timedelta(seconds=seconds),
+                Job.finished_at <= func.statement_timestamp() - timedelta(seconds=seconds),
                 ~exists().where(_starts_from_it()).correlate(Checkpoint),
             )
             .limit(limit)

@@ -3,9 +3,10 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Adapter, Artifact, Checkpoint, Job
@@ -16,6 +17,8 @@ from app.jobs.checkpoints import CheckpointRepository
 
 END: Final = 8
 """Characters of the job's id."""
+FULL: Final = Job.method == literal_column("'full'")
+"""A word of the statement and no parameter, so that the planner knows that the index of whole models will do."""
 FORM: Final = re.compile(r"(ft:[^:]+:[^:]*:([0-9a-f]{8}))(?::ckpt-step-(\d{1,9}))?")
 
 
@@ -50,11 +53,16 @@ def find_named(session: Session, project_id: str, name: str) -> Named | None:
     return things[0] if things else None
 
 
-def fully_tuned(session: Session, project_id: str) -> Sequence[Job]:
-    """Jobs whose results are whole models, newest first."""
-    made = select(Artifact.job_id).where(Artifact.project_id == project_id, Artifact.kind == ArtifactKind.model)
-    query = select(Job).where(Job.project_id == project_id, Job.method == "full", Job.id.in_(made))
-    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc())).all()
+def newest_whole_models(
+    session: Session, project_id: str, until: datetime | None, limit: int
+) -> Sequence[tuple[str, datetime]]:
+    """Names of what full fine-tuning has made, each with its time, newest first; none later than `until`."""
+    made = exists().where(Artifact.job_id == Job.id, Artifact.kind == ArtifactKind.model)
+    query = select(Job).where(Job.project_id == project_id, FULL, Job.finished_at.is_not(None), made)
+    if until:
+        query = query.where(Job.finished_at <= until)
+    jobs = session.scalars(query.order_by(Job.finished_at.desc(), Job.id.desc()).limit(limit))
+    return [(fine_tuned_name(job), job.finished_at or job.created_at) for job in jobs]
 
 
 def _ending_in(session: Session, project_id: str, end: str) -> Sequence[Job]:

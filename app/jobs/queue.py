@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, exists, func, insert, literal, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from app.datasets.service import DatasetService
@@ -264,8 +264,10 @@ def lease_end(seconds: float) -> ColumnElement[Any]:
     return func.clock_timestamp() + timedelta(seconds=seconds)
 
 
-def uses_dataset_in(*states: DatasetState) -> ColumnElement[bool]:
-    return exists().where(*uses_dataset(), Dataset.state.in_(states))
+def uses_dataset_in(*states: DatasetState, of_few_jobs: bool = False) -> ColumnElement[bool]:
+    """`of_few_jobs` has the answer looked up for each, where the planner would rather read all datasets first."""
+    found = select(literal(1)).where(*uses_dataset(), Dataset.state.in_(states))
+    return exists(found.offset(0) if of_few_jobs else found)
 
 
 def uses_unusable_dataset() -> ColumnElement[bool]:

@@ -61,7 +61,7 @@ def _one() -> Select[Any]:
 
 @cache
 def _columns() -> tuple[ColumnElement[Any], ...]:
-    unready = uses_dataset_in(DatasetState.uploading, DatasetState.inspecting)
+    unready = uses_dataset_in(DatasetState.uploading, DatasetState.inspecting, of_few_jobs=True)
     of_job = (Artifact.project_id == Job.project_id, Artifact.job_id == Job.id, Artifact.kind.in_(SHOWN_FILES))
     files = select(func.jsonb_object_agg(Artifact.kind, Artifact.id)).where(*of_job).scalar_subquery()
     return (

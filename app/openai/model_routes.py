@@ -1,8 +1,8 @@
 """`/v1/models`: base models, and those that jobs have made."""
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import ConfigDict
 
 from app.domain.caller import Caller
@@ -12,6 +12,8 @@ from app.openai.models import ModelDirectory, NamedModel
 from app.openai.wire import Wire, unix
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
+
+MOST_OWN: Final = 1000
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -45,6 +47,8 @@ class ModelObject(Wire):
 class ModelList(Wire):
     object: Literal["list"] = "list"
     data: list[ModelObject]
+    has_more: bool = False
+    """Whether the project has older ones; OpenAI's API has no such field."""
 
 
 class ModelDeleted(Wire):
@@ -53,10 +57,21 @@ class ModelDeleted(Wire):
     deleted: Literal[True] = True
 
 
-@router.get("", summary="List models", responses=refusals())
-def list_models(caller: CallerDep, session: SessionDep) -> ModelList:
-    """All base models, by name, then all that the project's jobs have made (`ft:…`), newest first."""
-    return ModelList(data=[ModelObject.of(model, caller) for model in ModelDirectory(session, caller.project_id).all()])
+@router.get("", summary="List models", responses=refusals(ModelNotFound, AmbiguousName))
+def list_models(
+    caller: CallerDep,
+    session: SessionDep,
+    limit: Annotated[int, Query(ge=1, le=MOST_OWN, description="Most `ft:…` models in the answer.")] = MOST_OWN,
+    after: Annotated[
+        str | None, Query(max_length=300, description="Only `ft:…` models that are older than this one.")
+    ] = None,
+) -> ModelList:
+    """All base models, by name, then the newest that the project's jobs have made (`ft:…`). OpenAI's clients ask for no
+    second page; `limit` and `after` are ours."""
+    found = ModelDirectory(session, caller.project_id).list(limit, after)
+    num_bases = sum(model.is_base for model in found)
+    listed = [ModelObject.of(model, caller) for model in found[: num_bases + limit]]
+    return ModelList(data=listed, has_more=len(found) > len(listed))
 
 
 @router.get("/{model:path}", summary="Retrieve a model", responses=refusals(ModelNotFound, AmbiguousName))

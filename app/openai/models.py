@@ -10,7 +10,7 @@ from app.adapters.repository import AdapterRepository
 from app.adapters.service import AdapterService
 from app.domain.model import ModelState
 from app.errors import ModelNotFound, NotDeletable
-from app.jobs.names import Named, find_named, fine_tuned_name, fully_tuned
+from app.jobs.names import Named, find_named, newest_whole_models
 from app.models.service import ModelService
 
 
@@ -20,20 +20,27 @@ class NamedModel(NamedTuple):
     is_base: bool
 
 
+def _age(model: NamedModel) -> tuple[datetime, str]:
+    return model.created_at, model.name
+
+
 class ModelDirectory:
     def __init__(self, session: Session, project_id: str) -> None:
         self.session, self.project_id = session, project_id
         self.bases = ModelService(session)
 
-    def all(self) -> Sequence[NamedModel]:
-        """Base models by name, then the project's own, newest first. Checkpoints are not listed."""
-        adapters = AdapterRepository(self.session).all(self.project_id)
-        own = [NamedModel(each.name, each.created_at, False) for each in adapters]
-        whole = fully_tuned(self.session, self.project_id)
-        own += [NamedModel(fine_tuned_name(job), job.finished_at or job.created_at, False) for job in whole]
+    def list(self, limit: int, after: str | None = None) -> Sequence[NamedModel]:
+        """Base models by name, then the newest of the project's own, one more than `limit` of them. Checkpoints are not
+        listed. `after` names one of the project's own: those that are older, and no base models."""
+        last = self.get(after) if after else None
+        asked = self.project_id, last.created_at if last else None, limit + 2  # `after` itself, and one more
+        found = AdapterRepository(self.session).newest_names(*asked)
+        found = [*found, *newest_whole_models(self.session, *asked)]
+        own = sorted((NamedModel(name, created_at, False) for name, created_at in found), key=_age, reverse=True)
+        if last:
+            return [model for model in own if _age(model) < _age(last)][: limit + 1]
         ready = [each for each in self.bases.all(self.project_id) if each.state == ModelState.ready]
-        bases = [NamedModel(each.name, each.created_at, True) for each in ready]
-        return bases + sorted(own, key=lambda model: model.created_at, reverse=True)
+        return [NamedModel(each.name, each.created_at, True) for each in ready] + own[: limit + 1]
 
     def get(self, name: str) -> NamedModel:
         """AmbiguousName where two jobs have made one of the name."""

@@ -93,7 +93,7 @@ class RetentionRepository:
             .join(Job, Job.id == Attempt.job_id)
             .where(
                 Attempt.collected_at.is_(None),
-                Attempt.ended_at < func.clock_timestamp() - timedelta(seconds=seconds),
+                Attempt.ended_at < func.statement_timestamp() - timedelta(seconds=seconds),
                 ~may_come_back,
                 tuple_(Attempt.project_id, Attempt.job_id, Attempt.number).not_in(but),
             )
@@ -144,7 +144,7 @@ class RetentionRepository:
         """Dead objects that are due, kept from other dispatchers until the transaction ends."""
         query = (
             select(DeadObject)
-            .where(DeadObject.due_at <= func.clock_timestamp(), DeadObject.id.not_in(but))
+            .where(DeadObject.due_at <= func.statement_timestamp(), DeadObject.id.not_in(but))
             .order_by(DeadObject.due_at, DeadObject.id)
             .limit(limit)
             .with_for_update(skip_locked=True)

@@ -91,7 +91,7 @@ class UploadRepository:
             select(Upload)
             .where(
                 Upload.state == UploadState.pending,
-                Upload.expires_at <= func.clock_timestamp(),
+                Upload.expires_at <= func.statement_timestamp(),
                 Upload.id.not_in(but),
             )
             .order_by(Upload.expires_at)
@@ -103,7 +103,7 @@ class UploadRepository:
     def forget_ended(self) -> None:
         """Delete the rows of those that ended a day ago and have no parts left."""
         has_parts = select(UploadPart.id).where(UploadPart.upload_id == Upload.id).exists()
-        self.session.execute(delete(Upload).where(Upload.ended_at < func.clock_timestamp() - KEPT, ~has_parts))
+        self.session.execute(delete(Upload).where(Upload.ended_at < func.statement_timestamp() - KEPT, ~has_parts))
 
     def projects_to_join(self) -> Sequence[str]:
         return self.session.scalars(select(Upload.project_id).where(*_waiting()).distinct()).all()

@@ -157,7 +157,7 @@ class WebhookRepository:
 
     def forget(self, limit: int) -> int:
         """Delete deliveries of any project that are a week old; how many there were."""
-        old = select(WebhookDelivery.id).where(WebhookDelivery.created_at < func.clock_timestamp() - KEPT)
+        old = select(WebhookDelivery.id).where(WebhookDelivery.created_at < func.statement_timestamp() - KEPT)
         gone = delete(WebhookDelivery).where(WebhookDelivery.id.in_(old.limit(limit))).returning(WebhookDelivery.id)
         return len(self.session.scalars(gone).all())
 
@@ -167,7 +167,7 @@ def _of(project_id: str, webhook_id: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _due() -> tuple[ColumnElement[bool], ...]:
-    return WebhookDelivery.state == DeliveryState.pending, WebhookDelivery.next_try_at <= func.clock_timestamp()
+    return WebhookDelivery.state == DeliveryState.pending, WebhookDelivery.next_try_at <= func.statement_timestamp()
 
 
 def _next_webhook() -> Any:

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import httpx2
 import openai
 import pytest
+from fastapi.testclient import TestClient
 from openai import OpenAI
 from sqlalchemy import update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, Job
+from app.domain.identity import new_id
+from app.jobs.names import fine_tuned_name
 from tests.fixtures.openai_client import async_openai_client, openai_client
+from tests.integration.jobs.conftest import queued_job
 from tests.integration.openai.conftest import Finished
 
 Finish = Callable[..., Finished]
@@ -141,3 +146,31 @@ def test_the_asynchronous_client(live_server: str, key: str, finish: Finish) -> 
             assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
     asyncio.run(life())
+
+
+def test_of_many_models_the_newest_are_listed_and_the_rest_by_page(
+    api: TestClient, sessions: Sessions, project_id: str
+) -> None:
+    """OpenAI's clients ask for no second page; ours may."""
+    names = []
+    with transaction(sessions) as session:
+        for number in range(5):
+            job = queued_job(project_id)
+            job.state = "succeeded"
+            session.add(job)
+            session.flush()
+            made = {"id": new_id("model"), "name": fine_tuned_name(job), "created_at": at_minute(number)}
+            session.add(Adapter(project_id=project_id, job_id=job.id, base_model="tiny", manifest={}, **made))
+            names.append(made["name"])
+    seen: list[str] = []
+    for size in (2, 2, 1):
+        page = api.get("/v1/models", params={"limit": 2} | ({"after": seen[-1]} if seen else {})).json()
+        seen += [model["id"] for model in page["data"]]
+        assert (len(page["data"]), page["has_more"]) == (size, size == 2)
+    assert seen == names[::-1]
+    assert len(api.get("/v1/models").json()["data"]) == 5
+    assert api.get("/v1/models?after=ft:tiny::ffffffff").json()["error"]["code"] == "model_not_found"
+
+
+def at_minute(number: int) -> datetime:
+    return datetime(2026, 1, 1, minute=number, tzinfo=UTC)
