@@ -4,31 +4,28 @@ A name that transformers does not know gets no mask from it: the document's boun
 the scaling are honoured here. On the CPU, documents of up to about a thousand tokens are multiplied out plainly, with
 the heads that share a key-value head folded into rows and the backward by hand: there `scaled_dot_product_attention`
 is slow in backward. Longer ones go to it. On CUDA all
-documents go through one call of `varlen_attn`, where the GPU and the heads allow it.
+documents go through one call of FlashAttention (`flash`), where the GPU and the heads allow it.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import accumulate
-from typing import Any, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface
 
+from worker.training.flash import attend_flash
 from worker.training.remaking import Maker, keep, kept_by, made_again
-
-try:
-    from torch.nn.attention import varlen
-except ImportError:  # torch before 2.10
-    varlen = None  # type: ignore[assignment]
 
 NAME = "tunewright"
 FOLDED_MAX_TOKENS = 1024
 PIECE_TOKENS = 128
 ROUND_TOKENS = 32
 """Tokens of a piece come in multiples of this, save at the end."""
+SMALL_CHIPS: Final = ((8, 6), (8, 9), (12, 0), (12, 1))
+"""Compute capabilities of the GPUs with less shared memory."""
 
 
 def document_attention(
@@ -72,40 +69,22 @@ def attend(
             output: Tensor = _Folded.apply(query, key, value, lengths, scale, window, makers)  # type: ignore[no-untyped-call]
         return output
     if _is_varlen(query, softcap):
-        return _attend_varlen(query, key, value, lengths, scale, window)
+        return attend_flash(query, key, value, lengths, scale, window)
     parts = zip(*(torch.split(tensor, lengths, dim=1) for tensor in (query, key, value)), strict=True)
     return torch.cat([_attend_one(q, k, v, scale, window, softcap) for q, k, v in parts])
 
 
 def _is_varlen(query: Tensor, softcap: float | None) -> bool:
-    """Whether torch's own variable-length attention (FlashAttention 2) takes it: Ampere or newer, 16 bits, heads of at
-    most 256, no soft cap."""
-    if varlen is None or softcap is not None or query.device.type != "cuda":
+    return query.device.type == "cuda" and takes_flash(query.dtype, query.shape[-1], softcap)
+
+
+def takes_flash(dtype: torch.dtype, dim: int, softcap: float | None) -> bool:
+    """Whether torch's FlashAttention 2 takes it on this GPU: Ampere or newer, 16 bits, heads of at most 256 and a
+    multiple of 8, no soft cap. For heads of 193 to 224, its backward needs the shared memory of the larger chips."""
+    capability = torch.cuda.get_device_capability()
+    if softcap is not None or capability < (8, 0) or dtype not in (torch.bfloat16, torch.float16):
         return False
-    narrow = query.shape[-1] <= 256 and query.dtype in (torch.bfloat16, torch.float16)
-    return narrow and torch.cuda.get_device_capability(query.device) >= (8, 0)
-
-
-def _attend_varlen(
-    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, window: int | None
-) -> Tensor:
-    """All documents in one call. The window counts the tokens before a token, and not the token itself."""
-    kv_heads, tokens, groups, dim = query.shape
-    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
-    longest = max(lengths)
-    output = varlen.varlen_attn(
-        query.transpose(0, 1).reshape(tokens, kv_heads * groups, dim),
-        key.transpose(0, 1).contiguous(),
-        value.transpose(0, 1).contiguous(),
-        bounds,
-        bounds,
-        longest,
-        longest,
-        scale=scale,
-        window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=groups > 1,
-    )
-    return cast(Tensor, output)
+    return dim <= 256 and dim % 8 == 0 and not (192 < dim <= 224 and capability in SMALL_CHIPS)
 
 
 def _attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:

@@ -75,10 +75,11 @@ def evaluate(
         for batch in pack(rows, model.micro_batch_tokens):
             watch(batch)
             losses, hits = model.losses(batch, judge=objective.counts_hits)
+            losses, hits = losses.cpu(), hits.cpu()
             finite = torch.isfinite(losses)
             if not finite.all():
                 raise not_finite("validation loss", step, batch.lines_of(~finite))
-            sums.update(objective.judge(batch, losses, hits).sums)
+            sums.update(objective.tell(batch, losses, hits).sums)
             num_terms += objective.num_terms(batch.rows)
     finally:
         model.causal.train()

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
+from worker.training.checkpoint import random_states, restore_random_states
 from worker.training.failure import not_finite
 from worker.training.model import Model
 from worker.training.objective import Objective
@@ -35,22 +37,48 @@ def accumulate(
     watch: Callable[[MicroBatch], None],
 ) -> Found:
     """Gradients of the objective's mean over the step, whatever micro-batches it takes."""
+    before = random_states(model.plan.device)
+    learned = _learn(model, objective, scaler, rows, watch)
+    if not model.careful and not all(losses.isfinite().all() for _, losses in learned):
+        model.careful = True  # from here on: it costs little, and what overflowed once will again
+        for parameter in model.trainable.values():
+            parameter.grad = None
+        restore_random_states(before, model.plan.device)
+        learned = _learn(model, objective, scaler, rows, watch)
+    bad = [line for batch, losses in learned for line in batch.lines_of(~losses.isfinite())]
+    if bad:
+        raise not_finite("loss", step, bad)
     found = Found(objective.num_terms(rows))
-    for batch in pack(rows, model.micro_batch_tokens):
-        watch(batch)
-        _learn(model, objective, scaler, step, batch, found)
+    for batch, losses in learned:
+        told = objective.tell(batch, losses)
+        found.sums.update(told.sums)
+        found.by_line |= told.by_line
     return found
 
 
 def _learn(
-    model: Model, objective: Objective, scaler: torch.amp.GradScaler, step: int, batch: MicroBatch, found: Found
-) -> None:
+    model: Model,
+    objective: Objective,
+    scaler: torch.amp.GradScaler,
+    rows: Sequence[AnyRow],
+    watch: Callable[[MicroBatch], None],
+) -> list[tuple[MicroBatch, Tensor]]:
+    """Each micro-batch and its losses, on the CPU. These come at the end, all at once: on a GPU the host waits once a
+    step, and runs ahead till then."""
+    num_terms = objective.num_terms(rows)
+    batches = pack(rows, model.micro_batch_tokens)
+    kept = []
+    for batch in batches:
+        watch(batch)
+        kept.append(_go_backward(model, objective, scaler, batch, num_terms))
+    on_cpu = torch.split(torch.cat(kept).cpu(), [len(losses) for losses in kept])
+    return list(zip(batches, on_cpu, strict=True))
+
+
+def _go_backward(
+    model: Model, objective: Objective, scaler: torch.amp.GradScaler, batch: MicroBatch, num_terms: int
+) -> Tensor:
     """When it returns the graph is gone, before the next one is built."""
     losses, _ = model.losses(batch)
-    finite = torch.isfinite(losses)
-    if not finite.all():
-        raise not_finite("loss", step, batch.lines_of(~finite))
-    judged = objective.judge(batch, losses)
-    scaler.scale(judged.loss / found.num_terms).backward()  # type: ignore[no-untyped-call]
-    found.sums.update(judged.sums)
-    found.by_line |= judged.by_line
+    scaler.scale(objective.sum(batch, losses) / num_terms).backward()  # type: ignore[no-untyped-call]
+    return losses.detach()

@@ -31,6 +31,9 @@ class Head:
     dtype: torch.dtype
     scale: float = 1.0
     softcap: float | None = None
+    watches: bool = True
+    """Whether it looks for sums that overflowed and does these again, for which the host waits for a GPU; else their
+    losses are not finite."""
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         for start in range(0, self.weight.shape[0], BLOCK):
@@ -94,7 +97,9 @@ class _StreamedLoss(torch.autograd.Function):
         rows = hidden.to(head.dtype)
         one_pass = ctx.needs_input_grad[0] and not ctx.head_trains
         # A second pass takes the logits as they are, and so must the sum that it divides by: rounded alike.
-        shifted = head.is_plain and not ctx.head_trains
+        # On a GPU in float16, where a loss of 11 would overflow, the exponents are taken in fp32.
+        narrow = head.dtype is torch.float16 and hidden.device.type == "cuda"
+        shifted = head.is_plain and not ctx.head_trains and not narrow
         losses, normalizer, grad = _stream(rows, targets, head, with_grad=one_pass, shifted=shifted)
         hits = _hits(rows, targets, head) if judge else torch.zeros_like(targets, dtype=torch.bool)
         ctx.input_dtype = hidden.dtype
@@ -122,7 +127,7 @@ def _stream(
     Only a logit 88 above it (a loss of 88) overflows; then the rows' highest logits are looked for after all."""
     target_logits, slopes = _target_logits(hidden, targets, head)
     total, grad, reference = _sums(hidden, target_logits, head, with_grad=with_grad, shifted=shifted)
-    if not torch.isfinite(total).all():
+    if head.watches and not torch.isfinite(total).all():
         total, grad, reference = _sums(hidden, _highest(hidden, head), head, with_grad=with_grad, shifted=shifted)
     normalizer = reference + torch.log(total)
     if grad is not None:

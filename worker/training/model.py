@@ -18,6 +18,7 @@ from app.domain.spec import JobSpec, Quantization
 from worker.training import attention, fast_paths
 from worker.training.dora import DoraLinear
 from worker.training.failure import TrainingFailed
+from worker.training.flash import DocumentLengths, to_device
 from worker.training.lora import AdaptedLinear, add_lora
 from worker.training.loss import Head, adapted_losses, token_losses
 from worker.training.nf4_cache import NF4Cache
@@ -46,6 +47,8 @@ class Model:
     num_base_parameters: int
     paths: frozenset[str] = frozenset()
     """What is computed by our own code and not by transformers and PEFT; see `use`."""
+    careful: bool = True
+    """Whether each micro-batch's losses are watched for overflow, see `loss.Head`; else a step is, and done again."""
     initial_adapter: dict[str, Tensor] = field(default_factory=dict)
     """A and B as they began, by the names of PEFT's file, where the init took them out of the base weights."""
 
@@ -78,14 +81,26 @@ class Model:
         self.paths = frozenset(taken | wanted & set(ALWAYS_TAKEN))
 
     @property
+    def repeats_bits(self) -> bool:
+        """Whether a training gives the same bits each time. On a GPU where attention goes through neither
+        FlashAttention nor plain products, torch's kernels add up in any order."""
+        text = self.causal.config.get_text_config()
+        softcap = getattr(text, "attn_logit_softcapping", None)
+        if self.plan.device == "cpu" or "packing" not in self.paths or softcap is not None:
+            return True
+        dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return attention.takes_flash(self.plan.dtype, dim, softcap)
+
+    @property
     def num_trainable(self) -> int:
         return sum(parameter.numel() for parameter in self.trainable.values())
 
     def losses(self, batch: MicroBatch, *, judge: bool = False) -> tuple[Tensor, Tensor]:
         """Loss of each labelled position, and with `judge` whether the model's first choice was right."""
         device = torch.device(self.plan.device)
-        inputs = batch.input_ids.to(device), batch.position_ids.to(device), batch.document_lengths
-        positions, targets = batch.positions.to(device), batch.targets.to(device)
+        lengths = DocumentLengths.on(device, batch.document_lengths)
+        inputs = to_device(batch.input_ids, device), to_device(batch.position_ids, device), lengths
+        positions, targets = to_device(batch.positions, device), to_device(batch.targets, device)
         if "loss" in self.paths:
             rows = self.hidden_states(*inputs)[0].index_select(0, positions)
             layer = self.causal.get_output_embeddings()
@@ -111,7 +126,8 @@ class Model:
         config = self.causal.config.get_text_config()
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
         softcap = getattr(config, "final_logit_softcapping", None)
-        return Head(layer.weight, getattr(layer, "bias", None), self.plan.dtype, scale, softcap)
+        watches = self.careful or not torch.is_grad_enabled()
+        return Head(layer.weight, getattr(layer, "bias", None), self.plan.dtype, scale, softcap, watches)
 
     def _autocast(self) -> torch.autocast:
         """Full fine-tuning keeps fp32 weights and multiplies in the compute type."""
@@ -149,7 +165,7 @@ def load_model(
     if plan.gradient_checkpointing:
         _enable_checkpointing(causal)
     causal.train()
-    return Model(causal, peft, trainable, plan, num_parameters)
+    return Model(causal, peft, trainable, plan, num_parameters, careful=plan.device == "cpu")
 
 
 def paths_of(method: str) -> frozenset[str]:

@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-ENGINE_NUMERICS_VERSION: Final = 1
-"""Raise it with each change of this folder that changes a number of any training, in its last bit or further. The
-package's own version says nothing about that: a release that changes no number goes on with every job exactly."""
+ENGINE_NUMERICS_VERSION: Final = {"cpu": 1, "cuda": 2}
+"""By device. Raise it with each change of this folder that changes a number of any training there, in its last bit or
+further. The package's own version says nothing about that: a release that changes no number goes on with every job
+exactly."""
 LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 GPU_LIBRARIES: Final = (
     *("nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
@@ -33,7 +34,7 @@ def machine_facts(
 ) -> dict[str, Any]:
     """By name. `threads` are a training's on the CPU, None for torch's own choice; `environ` is the training
     process's."""
-    facts: dict[str, Any] = {"engine": ENGINE_NUMERICS_VERSION} | _versions(LIBRARIES)
+    facts: dict[str, Any] = {"engine": ENGINE_NUMERICS_VERSION[device]} | _versions(LIBRARIES)
     cpus = _cpus()
     facts["device"] = device
     if device == "cuda":  # whose numbers depend on no thread of the CPU

@@ -9,15 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from app.domain.spec import JobSpec
+from worker.training.flash import to_device
 from worker.training.packing import AnyRow, MicroBatch, Pair
 from worker.training.row_losses import mean_losses
 
 
-class Judged(NamedTuple):
+class Told(NamedTuple):
     """Of one micro-batch. Sums are over its terms, of which a step's mean has many more."""
 
-    loss: Tensor
-    """Sum, to go backward from."""
     by_line: dict[int, float]
     """Each row's own loss."""
     sums: dict[str, float]
@@ -25,14 +24,19 @@ class Judged(NamedTuple):
 
 
 class Objective(Protocol):
+    """`losses` are those of the batch's targets."""
+
     counts_hits: bool
     """Whether an evaluation asks which tokens the model would have chosen."""
 
     def num_terms(self, rows: Sequence[AnyRow]) -> int:
         """How many terms a mean over these rows has."""
 
-    def judge(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Judged:
-        """`losses`, and what `hits` says of them, are those of the batch's targets."""
+    def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        """What to go backward from, where the losses are: the host does not wait for it."""
+
+    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+        """From losses on the CPU, and what `hits` says of them."""
 
 
 class Sft:
@@ -43,12 +47,15 @@ class Sft:
     def num_terms(self, rows: Sequence[AnyRow]) -> int:
         return sum(row.num_labelled for row in rows)
 
-    def judge(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Judged:
-        told = losses.detach().double().cpu()
+    def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        return losses.sum()
+
+    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+        told = losses.double()
         sums = {"loss": float(told.sum())}
         if hits is not None:
             sums["token_accuracy"] = float(hits.sum())
-        return Judged(losses.sum(), mean_losses(told, batch), sums)
+        return Told(mean_losses(told, batch), sums)
 
 
 @dataclass(frozen=True)
@@ -63,27 +70,36 @@ class PreferenceLoss:
     def num_terms(self, rows: Sequence[AnyRow]) -> int:
         return len(rows)
 
-    def judge(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Judged:
-        references = torch.tensor([pair.reference for pair in _pairs(batch)], dtype=torch.float64)
-        rewards = self.beta * (log_probs(batch, losses) - references.to(losses.device))
-        margins = rewards[:, 0] - rewards[:, 1]
-        by_pair = -F.logsigmoid(margins)
-        told, own, ahead = by_pair.detach().cpu(), rewards.detach().cpu(), margins.detach().cpu()
+    def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        return self._by_pair(self._rewards(batch, losses)).sum()
+
+    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+        rewards = self._rewards(batch, losses)
+        by_pair, margins = self._by_pair(rewards), rewards[:, 0] - rewards[:, 1]
         sums = {
-            "loss": float(told.sum()),
-            "reward_accuracy": float((ahead > 0).sum()),
-            "reward_margin": float(ahead.sum()),
-            "chosen_reward": float(own[:, 0].sum()),
-            "rejected_reward": float(own[:, 1].sum()),
+            "loss": float(by_pair.sum()),
+            "reward_accuracy": float((margins > 0).sum()),
+            "reward_margin": float(margins.sum()),
+            "chosen_reward": float(rewards[:, 0].sum()),
+            "rejected_reward": float(rewards[:, 1].sum()),
         }
         lines = (pair.line for pair in _pairs(batch))
-        return Judged(by_pair.sum(), dict(zip(lines, told.tolist(), strict=True)), sums)
+        return Told(dict(zip(lines, by_pair.tolist(), strict=True)), sums)
+
+    def _rewards(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        """Of each pair's chosen and rejected answer, [pairs, 2], fp64."""
+        references = torch.tensor([pair.reference for pair in _pairs(batch)], dtype=torch.float64)
+        return self.beta * (log_probs(batch, losses) - to_device(references, losses.device))
+
+    @staticmethod
+    def _by_pair(rewards: Tensor) -> Tensor:
+        return -F.logsigmoid(rewards[:, 0] - rewards[:, 1])
 
 
 def log_probs(batch: MicroBatch, losses: Tensor) -> Tensor:
     """Of each pair's chosen and rejected answer, [pairs, 2], fp64."""
     sums = torch.zeros(len(batch.examples), dtype=torch.float64, device=losses.device)
-    return -sums.index_add(0, batch.owners.to(losses.device), losses.double()).view(-1, 2)
+    return -sums.index_add(0, to_device(batch.owners, losses.device), losses.double()).view(-1, 2)
 
 
 def objective_of(spec: JobSpec) -> Objective:

@@ -33,6 +33,8 @@ class Plan:
     """Those that an earlier attempt took; null leaves it to the parity check, which all of them must pass here too."""
     save_every: int | None = None
     """What `auto` came to; it changes no number, and each attempt decides it."""
+    repeats_bits: bool = True
+    """Whether it gives the same bits each time on this machine."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,9 +54,11 @@ class Plan:
         """Return the part that this process decides, for its machine and by the rows; a fingerprint has it.
 
         What the spec has no field for is under `engine`."""
-        engine = {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens}
+        engine: dict[str, Any] = {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens}
         if self.fast_paths is not None:
             engine["fast_paths"] = list(self.fast_paths)
+        if not self.repeats_bits:  # so that no other attempt is taken for its exact sequel
+            engine["attention"] = f"not deterministic (attempt {request.attempt})"
         decided: dict[str, Any] = {
             "resources": {"device": self.device},
             "training": {"gradient_checkpointing": self.gradient_checkpointing} | decided_by_rows(request),

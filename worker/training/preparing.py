@@ -1,7 +1,7 @@
 """What is done about a model before it is trained: quantized while the rows are read, and its fast paths chosen."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from transformers import PretrainedConfig
 
@@ -13,6 +13,11 @@ from worker.training.plan import make_plan
 from worker.training.protocol import Request
 from worker.training.rows import warn
 
+NOT_DETERMINISTIC: Final = (
+    "Attention is not deterministic here: this GPU, the precision or the size of the heads keeps the training from "
+    "FlashAttention. A resumed training is not, bit for bit, the uninterrupted one."
+)
+
 
 def choose_paths(model: Model, request: Request, channel: Channel) -> None:
     """The fast paths that hold here; of these, where an earlier attempt has taken some, only its own."""
@@ -22,7 +27,9 @@ def choose_paths(model: Model, request: Request, channel: Channel) -> None:
         warn(channel, "fast_path_off", f"The fast path {path!r} is off for {name}: {why}.")
     earlier = model.plan.fast_paths
     model.use(verdict.paths if earlier is None else verdict.paths & set(earlier))
-    model.plan = replace(model.plan, fast_paths=tuple(sorted(model.paths)))
+    model.plan = replace(model.plan, fast_paths=tuple(sorted(model.paths)), repeats_bits=model.repeats_bits)
+    if not model.plan.repeats_bits:
+        warn(channel, "not_deterministic", NOT_DETERMINISTIC)
 
 
 def quantize_meanwhile(

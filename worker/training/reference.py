@@ -75,10 +75,11 @@ class ReferencePass:
         for batch in pack([part[place] for place in group], self._model.micro_batch_tokens):
             watch(batch)
             losses, _ = self._model.losses(batch)
+            losses = losses.cpu()
             finite = torch.isfinite(losses)
             if not finite.all():
                 raise not_finite("reference's loss", 1, batch.lines_of(~finite))
-            found = log_probs(batch, losses).cpu()
+            found = log_probs(batch, losses)
             part.references[[places[row.line] for row in batch.rows]] = found
 
     def _progress(self, seconds: float) -> ReferenceAdvanced:

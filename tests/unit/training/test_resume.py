@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tests.unit.training.conftest import FP32, Recorder, make_spec
 from worker.training import machine, numerics
 from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests
+from worker.training.model import Model, load_config, load_model
+from worker.training.plan import Plan
 from worker.training.protocol import Finished, Planned, Request, Stopped
 from worker.training.recipe import train
 
@@ -199,6 +202,53 @@ def first_machine(checkpoint: Path) -> str:
     written = json.loads((checkpoint / "state.json").read_text())["fingerprint"]
     assert facts.items() <= {name.removeprefix("machine."): value for name, value in written.items()}.items()
     return machine_fingerprint(facts)
+
+
+def test_attention_that_is_not_deterministic_makes_no_exact_sequel(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Model, "repeats_bits", False)
+    first, second = Recorder(stop_at=2), Recorder()
+    train(make_request(), first)
+    assert "not_deterministic" in first.warnings()
+    train(make_request(checkpoint_path=first.checkpoints()[0].path, attempt=2), second)
+    (planned,) = [line for line in second.lines if isinstance(line, Planned)]
+    assert planned.resolved["engine"]["attention"] == "not deterministic (attempt 2)"
+    (inexact,) = planned.inexact_resumes
+    assert inexact.step == 2
+    assert list(inexact.differs) == ["resolved.engine.attention"]
+
+
+@pytest.mark.parametrize(
+    ("family", "capability", "dtype", "paths", "expected"),
+    [
+        ("llama", (9, 0), "bfloat16", ["packing"], True),
+        ("llama", (7, 5), "float16", ["packing"], False),
+        ("llama", (9, 0), "float32", ["packing"], False),
+        ("llama", (7, 5), "float16", [], True),  # by plain products
+        ("gemma2", (7, 5), "float16", ["packing"], True),  # whose soft cap takes it there too
+    ],
+)
+def test_which_attention_is_deterministic_on_a_gpu(
+    family: str,
+    capability: tuple[int, int],
+    dtype: str,
+    paths: list[str],
+    expected: bool,
+    tiny: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    model = load_model(tiny(family), load_config(tiny(family)), make_spec(), Plan("cpu", dtype, False, 64))
+    model.use(paths)
+    assert model.repeats_bits
+    model.plan = replace(model.plan, device="cuda")
+    assert model.repeats_bits == expected
+
+
+def test_a_change_of_numbers_is_a_devices_own() -> None:
+    engines = {device: numerics.machine_facts(device, 1)["engine"] for device in ("cpu", "cuda")}
+    assert engines == {"cpu": 1, "cuda": 2}
 
 
 def test_threads_of_the_cpu_are_no_part_of_a_gpus_numbers() -> None:
