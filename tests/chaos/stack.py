@@ -103,10 +103,10 @@ class Stack:
         self.listener = listen("127.0.0.1", 0)
         self.url = local_url("127.0.0.1", self.listener)
         fd = self.listener.fileno()
-        command = python("app.embedded.api", str(fd), str(self.data / "logs" / "api.log"))
+        command = python(self.data, "app.embedded.api", str(fd), str(self.data / "logs" / "api.log"))
         self._add(ChildSpec("api", command, stage=3, env=self.environment(), fds=[fd]))
         for number in (1, 2):
-            command = python("tests.chaos.entry", "app.dispatcher")
+            command = python(self.data, "tests.chaos.entry", "app.dispatcher")
             self._add(ChildSpec(f"dispatcher-{number}", command, stage=2, env=self.environment()))
         self._add(self._worker("light", "light"))
         for kind, count in (("scripted", self.num_scripted), ("real", self.num_real)):
@@ -142,9 +142,10 @@ class Stack:
         self._add(self._worker(name, "training", {entry.CHILD: name.partition("-")[0]}))
 
     def _worker(self, name: str, queue: str, over: dict[str, str] | None = None) -> ChildSpec:
-        spec = worker(queue, self.environment(over))
-        options = [word.replace(f"{queue}@%h", f"{name}@%h") for word in spec.command[3:]]
-        command = [sys.executable, "-m", "tests.chaos.entry", "celery", *options]
+        spec = worker(queue, self.data, self.environment(over))
+        options = spec.command[spec.command.index("celery") + 1 :]
+        named = [word.replace(f"{queue}@%h", f"{name}@%h") for word in options]
+        command = python(self.data, "tests.chaos.entry", "celery", *named)
         return ChildSpec(name, command, stage=4, stop_seconds=20, env=spec.env)
 
     def _add(self, spec: ChildSpec) -> None:
