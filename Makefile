@@ -22,9 +22,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the result (under 8 minutes)
 	@$(BIN)/python examples/demo.py
 
-# Two at a time: much of it waits for servers and leases. A file's tests share what they start; the longest come first.
-test: $(VENV)/installed  ## run the whole test suite (some 18 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three at a time on two cores: much of it waits for servers and leases. A file's tests share what they start; the
+# longest come first (tests/budgets.py).
+test: $(VENV)/installed  ## run the whole test suite (some 12 minutes on two cores)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The seed is printed; CHAOS_SEED=… repeats it.
 chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint

@@ -27,6 +27,7 @@ from app.keys.service import KeyService
 from app.main import create_app
 from app.settings import Settings
 from app.web.guarded_protocol import GuardedProtocol
+from tests.budgets import Budgets
 from tests.fixtures.databases import KeptDatabase
 from tests.fixtures.signals import let_children_hear
 from worker.training.__main__ import SPINS
@@ -38,6 +39,10 @@ hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile("nightly", max_examples=2_400, stateful_step_count=50, deadline=None)
 if "HYPOTHESIS_PROFILE" in os.environ:
     hypothesis.settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Budgets())
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,39 @@ from tests.acceptance.conftest import ROOT, Stack, start_stack, stop_stack
 from tunewright import Client, Event, Job
 
 
-@pytest.fixture
-def own_stack(tiny_model: Path) -> Iterator[Stack]:
-    """A stack that a test may hurt."""
+@pytest.fixture(scope="module")
+def hurt_stacks(tiny_model: Path) -> Iterator[list[Stack]]:
+    """The starts of one stack that tests may hurt."""
     folder = Path(tempfile.mkdtemp(prefix="tunewright-survival-"))
     folder.chmod(0o755)
-    started = start_stack(folder / "data")
+    started = [start_stack(folder / "data")]
     add = [sys.executable, "-m", "app.models", "add", "tiny", "--path", str(tiny_model)]
-    subprocess.run(add, cwd=ROOT, env=started.environment(), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(add, cwd=ROOT, env=started[0].environment(), check=True, stdout=subprocess.DEVNULL)
     yield started
-    if started.process.poll() is None:
-        stop_stack(started)
+    if started[-1].process.poll() is None:
+        stop_stack(started[-1])
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def start_again(hurt_stacks: list[Stack]) -> Callable[[], Stack]:
+    def start_again() -> Stack:
+        hurt_stacks.append(start_stack(hurt_stacks[-1].data))
+        return hurt_stacks[-1]
+
+    return start_again
+
+
+@pytest.fixture
+def own_stack(hurt_stacks: list[Stack], start_again: Callable[[], Stack]) -> Stack:
+    """It runs, and has nothing to do."""
+    stack = hurt_stacks[-1] if hurt_stacks[-1].process.poll() is None else start_again()
+    with stack.client() as client:
+        for job in client.list_jobs():
+            if not job.is_final:
+                client.cancel_job(job.id)
+                client.wait(job.id)
+    return stack
 
 
 def upload(client: Client, folder: Path) -> str:
@@ -91,37 +112,31 @@ def wait_until_resumed(client: Client, job_id: str) -> None:
 
 
 def test_a_stopped_stack_drains_and_the_next_start_finds_and_finishes_everything(
-    own_stack: Stack, tmp_path: Path
+    own_stack: Stack, start_again: Callable[[], Stack], tmp_path: Path
 ) -> None:
     with own_stack.client() as client:
         job = submit(client, tmp_path, steps=1000)
         wait_for_checkpoint(client, job.id)
     stop_stack(own_stack)
     assert not psutil.pid_exists(own_stack.process.pid)
-    again = start_stack(own_stack.data)
-    try:
-        with again.client() as client:
-            assert len(list(client.list_datasets())) == 1
-            done = client.wait(job.id)
-            assert done.state == "succeeded", client.logs(job.id)
-            kinds = [event.type for event in happened(client, job.id)]
-            # Drained: given back with a checkpoint of its last step, and neither lost nor failed.
-            assert "attempt_released" in kinds
-            assert "attempt_lost" not in kinds
-            steps = [point.step for point in client.metrics(job.id, names=["loss"])]
-            assert steps == list(range(1, 1001))
-    finally:
-        stop_stack(again)
+    with start_again().client() as client:
+        assert job.spec["dataset_id"] in {dataset.id for dataset in client.list_datasets()}
+        done = client.wait(job.id)
+        assert done.state == "succeeded", client.logs(job.id)
+        kinds = [event.type for event in happened(client, job.id)]
+        # Drained: given back with a checkpoint of its last step, and neither lost nor failed.
+        assert "attempt_released" in kinds
+        assert "attempt_lost" not in kinds
+        steps = [point.step for point in client.metrics(job.id, names=["loss"])]
+        assert steps == list(range(1, 1001))
 
 
-def test_a_killed_supervisor_costs_nothing_that_was_accepted(own_stack: Stack, tmp_path: Path) -> None:
+def test_a_killed_supervisor_costs_nothing_that_was_accepted(
+    own_stack: Stack, start_again: Callable[[], Stack], tmp_path: Path
+) -> None:
     with own_stack.client() as client:
         job = submit(client, tmp_path, steps=200)
     os.kill(own_stack.process.pid, signal.SIGKILL)
     own_stack.process.wait()
-    again = start_stack(own_stack.data)
-    try:
-        with again.client() as client:
-            assert client.wait(job.id).state == "succeeded", client.logs(job.id)
-    finally:
-        stop_stack(again)
+    with start_again().client() as client:
+        assert client.wait(job.id).state == "succeeded", client.logs(job.id)

@@ -1,0 +1,84 @@
+"""A run of its own tells what takes long, and fails for a file that takes too long."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import budgets
+from tests.budgets import BUDGETS, SHARED_STACK, scope_of
+
+ROOT = Path(__file__).parents[2]
+CONFTEST = """
+import time
+import pytest
+from tests import budgets
+
+budgets.slowness = lambda: 1.0
+
+def pytest_configure(config):
+    given = {"test_stated.py": budgets.Budget(3, "it sleeps")}
+    config.pluginmanager.register(budgets.Budgets(given, file_seconds=0.2))
+
+@pytest.fixture(scope="session")
+def server():
+    time.sleep(1)
+"""
+SLEEPING = "import time\n\ndef test_it():\n    time.sleep(0.8)\n"
+SHARING = "def test_it(server):\n    pass\n"
+
+
+def run(folder: Path, *options: str) -> tuple[int, str]:
+    """Exit status and output of pytest on the folder's tests, which know nothing of ours."""
+    (folder / "conftest.py").write_text(CONFTEST)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(folder),
+        *options,
+        str(folder),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("options", [("-p", "no:xdist"), ("-n", "2", "--dist", "loadfile")], ids=["alone", "in two"])
+def test_a_file_that_takes_too_long_without_a_budget_fails_the_run(options: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "test_stated.py").write_text(SLEEPING.replace("0.8", "1.1"))
+    (tmp_path / "test_sharing.py").write_text(SHARING)
+    status, told = run(tmp_path, *options)
+    assert status == 0, told
+    assert told.index("the 20 slowest files") < told.index("s  test_stated.py\n"), told
+    (tmp_path / "test_sleeping.py").write_text(SLEEPING)
+    status, told = run(tmp_path, *options)
+    assert status == 1
+    assert "3 passed" in told
+    assert "test_sleeping.py took 1 s and may take 1 s here: make it quicker, or give it a budget" in told
+    assert told.count("and may take") == 1
+
+
+def test_the_longest_come_first(tmp_path: Path) -> None:
+    for name in ("test_a.py", "test_stated.py"):
+        (tmp_path / name).write_text(SHARING)
+    told = run(tmp_path, "-v", "-p", "no:xdist")[1]
+    assert told.index("test_stated.py::") < told.index("test_a.py::")
+
+
+def test_budgets_are_of_files_that_are_there() -> None:
+    for file, budget in BUDGETS.items():
+        assert (ROOT / file).exists(), file
+        assert budget.seconds > budgets.FILE_SECONDS, f"{file} needs none"
+
+
+def test_who_shares_a_stack_runs_in_one_process() -> None:
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / SHARED_STACK).rglob("test_*.py")}
+    alone = {file for file in files if scope_of(f"{file}::test_it") == file}
+    with_their_own = {
+        file for file in files if "make_stack" in (text := (ROOT / file).read_text()) or "own_stack" in text
+    }
+    assert alone == with_their_own
