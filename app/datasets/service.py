@@ -228,8 +228,8 @@ class DatasetService:
         return self.datasets.update_inspecting(dataset, **values)
 
     def conclude(self, dataset: Dataset, found: "Found") -> None:
-        """Keep what an inspection found, and ring for the jobs that waited for it. `dataset` is as it was claimed: nothing
-        is kept of one that is gone, or in other hands."""
+        """Keep what an inspection found, and ring for the jobs that waited for it. `dataset` is as it was claimed:
+        nothing is kept of one that is gone, or in other hands."""
         report, rows, hashes = found.report, found.rows, found.hashes
         concluded = self.datasets.conclude(
             dataset,
