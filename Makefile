@@ -54,7 +54,7 @@ $(VENV)/bench-installed: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 
-ALONE := inspection upload starts metrics_range
+ALONE := inspection upload starts metrics_range hostile
 bench: $(VENV)/bench-installed  ## measure against TRL and transformers, then the service (an hour; BENCH=--quick: ten minutes)
 	@$(BIN)/python -m benchmarks $(BENCH)
 	@$(if $(BENCH),,for name in $(ALONE); do $(BIN)/python -m benchmarks.$$name --output benchmarks/results/$$name.json || exit 1; done)

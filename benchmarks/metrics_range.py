@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,8 +95,10 @@ def write(
 
 
 @contextmanager
-def serving(database_url: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """The API in a process of its own: its URL and process id."""
+def serving(
+    database_url: str, folder: Path, module: Sequence[str] = ("-m", "app.embedded.api")
+) -> Iterator[tuple[str, int]]:
+    """The API in a process of its own: its URL and process id. `module` is started like `app.embedded.api`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -108,7 +110,7 @@ def serving(database_url: str, folder: Path) -> Iterator[tuple[str, int]]:
         }
         log = folder / "api.log"
         with log.open("ab") as file:
-            command = [sys.executable, "-m", "app.embedded.api", str(fd), str(log)]
+            command = [sys.executable, *module, str(fd), str(log)]
             server = subprocess.Popen(command, cwd=ROOT, env=env, pass_fds=[fd], stdout=file, stderr=file)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}", server.pid

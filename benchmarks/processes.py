@@ -16,11 +16,20 @@ class ProcessFailed(Exception):
 
 def peak_memory(pid: int) -> int:
     """VmHWM in bytes; 0 once the process has ended."""
+    return _memory(pid, "VmHWM:")
+
+
+def resident_memory(pid: int) -> int:
+    """VmRSS in bytes; 0 once the process has ended."""
+    return _memory(pid, "VmRSS:")
+
+
+def _memory(pid: int, name: str) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 if "VmHWM:" in status else 0
+    return int(status.split(name)[1].split()[0]) * 1024 if name in status else 0
 
 
 class MemoryWatch:
