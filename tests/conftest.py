@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app.db.migrate import migrate
 from app.db.projects import find_or_create_project
 from app.db.session import Sessions, connect, open_sessions, transaction
+from app.domain.caller import SCOPES
 from app.embedded.postgres import embedded_postgres
 from app.embedded.redis import embedded_redis
 from app.keys.service import KeyService
@@ -139,9 +140,7 @@ def server(settings: Settings) -> Iterator[TestClient]:
 def make_key(sessions: Sessions) -> Callable[..., str]:
     def make(project: str = "default", *scopes: str) -> str:
         with transaction(sessions) as session:
-            return KeyService(session).create(
-                find_or_create_project(session, project), "test", scopes or ("read", "write")
-            )
+            return KeyService(session).create(find_or_create_project(session, project), "test", scopes or SCOPES)
 
     return make
 

@@ -40,8 +40,10 @@ def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Map
                     response.read(MAX_READ_BYTES)
                 return response.status
     except (OSError, http.client.HTTPException) as error:
-        late = cut.is_set() or isinstance(error, TimeoutError)
-        raise NoAnswer(f"No answer within {round(seconds, 1):g} s." if late else redact_error(error)) from error
+        if cut.is_set() or isinstance(error, TimeoutError):
+            raise NoAnswer(f"No answer within {round(seconds, 1):g} s.") from error
+        # What a receiver said may repeat the URL, in which some have a secret.
+        raise NoAnswer(redact_error(error) if isinstance(error, OSError) else type(error).__name__) from error
     finally:
         connection.close()
 

@@ -2,8 +2,8 @@
 
 from typing import Final, Literal, NamedTuple
 
-Scope = Literal["read", "write", "admin"]
-SCOPES: Final[tuple[Scope, ...]] = ("read", "write")
+Scope = Literal["read", "write", "webhooks", "admin"]
+SCOPES: Final[tuple[Scope, ...]] = ("read", "write", "webhooks")
 """Of an ordinary key."""
 ADMIN: Final[tuple[Scope, ...]] = (*SCOPES, "admin")
 """Of a key that also changes what serves all projects."""
@@ -17,6 +17,11 @@ class Caller(NamedTuple):
     @property
     def is_admin(self) -> bool:
         return "admin" in self.scopes
+
+    @property
+    def sees_webhook_urls(self) -> bool:
+        """Whole, with the path in which some receivers have a secret."""
+        return "webhooks" in self.scopes
 
 
 class RecognizedKey(NamedTuple):

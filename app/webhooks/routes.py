@@ -76,22 +76,22 @@ def post_webhook(
 
     def make() -> Created:
         webhook = WebhookService(session).create(caller.project_id, **wanted.model_dump())
-        return Created(f"/webhooks/{webhook.id}", WebhookWithSecret.of(webhook))
+        return Created(f"/webhooks/{webhook.id}", WebhookWithSecret.of(webhook, caller))
 
-    return once.answer(make, body)
+    return once.answer(make, body, sealed=True)
 
 
 @router.get("", summary="List webhooks", responses=problems(BadCursor))
 def list_webhooks(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[WebhookOut]:
     """The project's webhooks, newest first, without their secrets."""
     found = WebhookService(session).list(caller.project_id, page.limit, page.after)
-    return page_of(found, page.limit, WebhookOut.of)
+    return page_of(found, page.limit, lambda webhook: WebhookOut.of(webhook, caller))
 
 
 @router.get("/{id}", summary="Look at a webhook", responses=problems(WebhookNotFound))
 def get_webhook(id: str, caller: CallerDep, session: SessionDep) -> WebhookOut:
     """All but its secret."""
-    return WebhookOut.of(WebhookService(session).get(caller.project_id, id))
+    return WebhookOut.of(WebhookService(session).get(caller.project_id, id), caller)
 
 
 @router.patch(
@@ -107,7 +107,7 @@ def change_webhook(
     wanted = parsed(WebhookChange, raw).model_dump(exclude_unset=True)
     if "url" in wanted:
         check_url(wanted["url"], settings.webhook_allowed, lookups, caller.project_id)
-    return WebhookOut.of(WebhookService(session).change(caller.project_id, id, **wanted))
+    return WebhookOut.of(WebhookService(session).change(caller.project_id, id, **wanted), caller)
 
 
 @router.delete("/{id}", status_code=204, summary="Remove a webhook", responses=problems(WebhookNotFound))
@@ -134,9 +134,9 @@ def rotate_webhook(
 
     def make() -> Created:
         webhook = WebhookService(session).rotate(caller.project_id, id, grace_seconds)
-        return Created(f"/webhooks/{id}", WebhookWithSecret.of(webhook), 200)
+        return Created(f"/webhooks/{id}", WebhookWithSecret.of(webhook, caller), 200)
 
-    return once.answer(make, str(grace_seconds).encode())
+    return once.answer(make, str(grace_seconds).encode(), sealed=True)
 
 
 @router.post(

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.tables import Webhook, WebhookDelivery
+from app.domain.caller import Caller
 from app.domain.webhook import TOLD, DeliveryState, JobEventType
-from app.webhooks.target import MAX_URL_CHARS
+from app.webhooks.target import MAX_URL_CHARS, parse
 
 EXAMPLE: dict[str, Any] = {"url": "https://hooks.example.com/tunewright", "name": "deploys"}
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARS)]
@@ -53,6 +54,7 @@ class WebhookOut(BaseModel):
     id: str
     name: str | None
     url: str
+    """Without its path, `https://host/…`, for a key without the scope `webhooks`: the path may hold a secret."""
     events: list[str]
     enabled: bool
     old_secret_until: datetime | None
@@ -60,12 +62,10 @@ class WebhookOut(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, webhook: Webhook) -> Self:
-        return cls(**cls.fields(webhook))
-
-    @classmethod
-    def fields(cls, webhook: Webhook) -> dict[str, Any]:
-        return {name: getattr(webhook, name) for name in cls.model_fields}
+    def of(cls, webhook: Webhook, caller: Caller) -> Self:
+        """As the caller may see it."""
+        url = webhook.url if caller.sees_webhook_urls else parse(webhook.url).masked
+        return cls(**{name: getattr(webhook, name) for name in cls.model_fields} | {"url": url})
 
 
 class WebhookWithSecret(WebhookOut):

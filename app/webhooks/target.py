@@ -59,6 +59,11 @@ class Target(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def masked(self) -> str:
+        """The URL without its path and query."""
+        return f"{self.scheme}://{self.authority}/…"
+
 
 def parse(url: str) -> Target:
     """BadTarget unless it is a plain http or https URL without credentials."""

@@ -90,6 +90,23 @@ def add_model(connection: Connection, project: str, name: str, revision: str) ->
     )
 
 
+def test_keys_that_write_keep_the_sight_of_webhooks(config: Config, engine: Engine) -> None:
+    command.downgrade(config, "0028")
+    scopes = {"a": ["read", "write"], "b": ["read"], "c": ["admin", "read", "write"]}
+    with engine.begin() as connection:
+        insert(connection, "projects", id="p", name="p")
+        for id, given in scopes.items():
+            insert(connection, "api_keys", id=id, project_id="p", name=id, sha256="0", scopes=given)
+    command.upgrade(config, "head")
+    query = text("SELECT id, scopes FROM api_keys ORDER BY id")
+    with engine.connect() as connection:
+        found = {row.id: row.scopes for row in connection.execute(query)}
+    assert found == {"a": ["read", "webhooks", "write"], "b": ["read"], "c": ["admin", "read", "webhooks", "write"]}
+    command.downgrade(config, "0028")
+    with engine.connect() as connection:
+        assert {row.id: row.scopes for row in connection.execute(query)} == scopes
+
+
 def test_models_of_several_projects_become_one_registry(config: Config, engine: Engine) -> None:
     """One revision, one model; another one keeps its project and gets another name, in unfinished jobs too."""
     command.downgrade(config, "0017")

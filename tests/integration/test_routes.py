@@ -44,17 +44,17 @@ OF_ALL_PROJECTS = {"/workers", "/queues"}
 OF_ADMINS = (
     ("POST", "/models"),
     ("DELETE", "/models/{name}"),
+    ("POST", "/keys"),
+    ("GET", "/keys"),
+    ("GET", "/keys/{id}"),
+    ("POST", "/keys/{id}/rotate"),
+    ("POST", "/keys/{id}/revoke"),
     ("POST", "/projects"),
     ("GET", "/projects"),
     ("GET", "/projects/{id}"),
     ("PATCH", "/projects/{id}"),
     ("DELETE", "/projects/{id}"),
     ("GET", "/projects/{id}/deletion"),
-    ("POST", "/keys"),
-    ("GET", "/keys"),
-    ("GET", "/keys/{id}"),
-    ("POST", "/keys/{id}/rotate"),
-    ("POST", "/keys/{id}/revoke"),
 )
 """What the scope `admin` alone may do, whoever's it is: decision 25. In an order in which each finds its thing."""
 NOUNS = {

@@ -210,6 +210,6 @@ def test_the_command_alone_makes_an_admins_key(database_url: str, keys: KeyServi
     done = subprocess.run(create, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
     known = keys.recognize(done.stdout.strip())
     assert known
-    assert (known.caller.is_admin, known.caller.scopes) == (True, {"read", "write", "admin"})
+    assert (known.caller.is_admin, known.caller.scopes) == (True, {"read", "write", "webhooks", "admin"})
     refused = subprocess.run([*create, "--read-only"], env=environment, cwd=ROOT, capture_output=True, text=True)
     assert (refused.returncode, "not allowed with" in refused.stderr) == (2, True)

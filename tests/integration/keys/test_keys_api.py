@@ -89,9 +89,9 @@ def test_a_key_is_created_works_and_is_shown_without_its_secret(admin: TestClien
 
 def test_usual_scopes_and_those_of_an_administrator(admin: TestClient) -> None:
     usual = admin.post("/keys", json={"name": "usual"}).json()
-    assert (usual["project"], usual["scopes"]) == ("default", ["read", "write"])
+    assert (usual["project"], usual["scopes"]) == ("default", ["read", "webhooks", "write"])
     made = admin.post("/keys", json={"name": "operator", "scopes": ["admin"]}).json()
-    assert made["scopes"] == ["admin", "read", "write"]
+    assert made["scopes"] == ["admin", "read", "webhooks", "write"]
     assert admin.get("/keys", headers=bearer(made["secret"])).status_code == 200
 
 
