@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from app.domain.failpoint import around
@@ -35,13 +35,14 @@ from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
 from worker.training.manifest import digests, first_fault, sync, sync_folder
 from worker.training.optimizer_state import as_kept_by
+from worker.training.tensor_file import write_tensors
 
 VERSION: Final = 3
 READABLE: Final = (2, 3)
 """Format 2 holds an adapter's weights as `trainable` too."""
 COPIED_BYTES: Final = 2**30
-"""State of this size or less is copied before it is written. More is a full fine-tune's on a CPU, where a copy might
-not fit beside it: training waits for the disk instead."""
+"""State of this size or less is copied before it is written. More is a full fine-tune's, of which a copy might not fit
+into the host's memory: it is written tensor by tensor, from a GPU as well, and training waits for the disk."""
 SPARED_BYTES: Final = 2 * 2**20
 """Of the disk's room, beside the tensors: for their names, for the log and for metric points that wait."""
 
@@ -114,14 +115,16 @@ class Checkpoint:
 
 
 def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
-    """Copies in memory, so that training can go on while they are written; what lies on a GPU is always copied."""
+    """Copies in memory, so that training can go on while they are written, unless they are too large."""
     moments, values = _optimizer_state(trainee)
-    held = [tensor for tensor in (*trainee.trainable.values(), *moments.values()) if tensor.device.type == "cpu"]
-    is_copy = sum(tensor.nbytes for tensor in held) <= COPIED_BYTES
-    weights, adapter = on_cpu(trainee.trainable, copy=is_copy), trainee.adapter
+    is_copy = sum(tensor.nbytes for tensor in (*trainee.trainable.values(), *moments.values())) <= COPIED_BYTES
+    adapter = trainee.adapter
+    weights: Weights = {**trainee.trainable}
+    if is_copy or adapter is not None:
+        weights = on_cpu(trainee.trainable)
     tensors = {
         **({"trainable": weights} if adapter is None else {ADAPTER: adapter.to_file(weights)}),
-        "optimizer": on_cpu(moments, copy=is_copy),
+        "optimizer": on_cpu(moments) if is_copy else moments,
         "random": random_states(trainee.device),
         "rows": on_cpu({"losses": trainee.row_losses}, copy=is_copy),
     }
@@ -152,7 +155,7 @@ def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
         partial.mkdir(parents=True)
         require_room(root, snapshot.num_bytes + SPARED_BYTES)
         for name, tensors in snapshot.tensors.items():
-            save_file(tensors, partial / f"{name}.safetensors", metadata={"format": "pt"})
+            write_tensors(partial / f"{name}.safetensors", tensors)
         if snapshot.adapter is not None:
             snapshot.adapter.write_config(partial)
         _write_json(partial / "state.json", snapshot.state)
@@ -273,7 +276,9 @@ def _restore_optimizer(checkpoint: Checkpoint, trainee: Trainee) -> None:
     state: dict[str, dict[str, Any]] = {name: {} for name in trainee.trainable}
     for key, value in (checkpoint.tensors["optimizer"] | checkpoint.state["optimizer"]).items():
         name, _, part = key.rpartition(":")
-        state[name][part] = value.clone() if isinstance(value, Tensor) else value  # not the file's own memory
+        if isinstance(value, Tensor) and trainee.device == "cpu":
+            value = value.clone()  # not the file's own memory
+        state[name][part] = value
     names = {id(parameter): name for name, parameter in trainee.trainable.items()}
     parameters = [parameter for group in trainee.optimizer.param_groups for parameter in group["params"]]
     kept = [as_kept_by(trainee.optimizer, state[names[id(parameter)]]) for parameter in parameters]

@@ -15,6 +15,7 @@ from app.domain.job import JobPhase
 from app.domain.spec import Training
 from worker.training.adapter_file import AdapterFile
 from worker.training.adapter_init import start_adapter
+from worker.training.best_weights import hold_weights
 from worker.training.canary import rehearse
 from worker.training.channel import Channel, StopAsked
 from worker.training.checkpoint import (
@@ -22,7 +23,6 @@ from worker.training.checkpoint import (
     Position,
     Trainee,
     load_weights,
-    on_cpu,
     read_checkpoint,
     read_position,
     restore,
@@ -333,7 +333,7 @@ class Run:
         stopping = self.training.early_stopping
         is_best = self.state.evaluations.add(result, stopping.min_delta if stopping else 0.0)
         if is_best and self.training.result == "best":
-            self.state.best_weights = on_cpu(self.model.trainable)
+            self.state.best_weights = hold_weights(self.model.trainable, self.request.work_dir)
         values = {f"validation_{name}": value for name, value in result.values().items()}
         self._say(Measured(step=step, values=values))
         self._tell(Evaluated(step=step, **values))

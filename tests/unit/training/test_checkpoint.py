@@ -20,6 +20,7 @@ from torch import nn
 from app.domain.job import FailureReason
 from tests.unit.training.conftest import Recorder, make_spec
 from worker.training import checkpoint
+from worker.training.best_weights import hold_weights
 from worker.training.checkpoint import Position, Trainee, read_checkpoint, restore, take_snapshot, write_checkpoint
 from worker.training.evaluation import Evaluations
 from worker.training.failure import TrainingFailed
@@ -162,6 +163,42 @@ def test_state_too_large_to_copy_is_written_before_the_next_step(
     for one, other in zip(copied.checkpoints(), held.checkpoints(), strict=True):
         for name in ("trainable.safetensors", "optimizer.safetensors", "random.safetensors"):
             assert (one.path / name).read_bytes() == (other.path / name).read_bytes()
+
+
+def test_large_state_of_a_gpu_is_not_copied_into_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without numbers stand for a GPU's: a copy of one raises."""
+    monkeypatch.setattr(checkpoint, "COPIED_BYTES", 10_000)
+    parameter = nn.Parameter(torch.empty(64, 64, device="meta"))
+    optimizer = torch.optim.AdamW([parameter])
+    optimizer.state[parameter] = {name: torch.empty(64, 64, device="meta") for name in ("exp_avg", "exp_avg_sq")}
+    trainee = Trainee({"w": parameter}, optimizer, torch.amp.GradScaler("cpu"), Position(), Evaluations(), unknown(1))
+    snapshot = take_snapshot(trainee, {})
+    assert not snapshot.is_copy
+    assert snapshot.tensors["trainable"]["w"] is parameter
+    assert snapshot.tensors["optimizer"]["w:exp_avg"] is optimizer.state[parameter]["exp_avg"]
+    assert snapshot.num_bytes > 3 * parameter.nbytes
+
+
+def test_best_weights_too_large_for_memory_are_mapped_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainable = {"w": nn.Parameter(torch.randn(300, 300)), "b": nn.Parameter(torch.randn(3))}
+    expected = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+    copied = hold_weights(trainable, tmp_path)
+    monkeypatch.setattr(checkpoint, "COPIED_BYTES", 10_000)
+    mapped = hold_weights(trainable, tmp_path)
+    with files_limited_to(64 * 1024):
+        fallen_back = hold_weights(trainable, tmp_path)
+    with torch.no_grad():
+        trainable["w"].zero_()
+    for held in (copied, mapped, fallen_back):
+        assert held.keys() == expected.keys()
+        assert all(held[name].equal(expected[name]) for name in expected)
+    assert list(tmp_path.iterdir()) == []
+    is_mapped = f"{tmp_path}/best.safetensors (deleted)" in Path("/proc/self/maps").read_text()
+    assert is_mapped
+    del mapped, held
+    assert f"{tmp_path}/best.safetensors" not in Path("/proc/self/maps").read_text()
 
 
 @contextmanager
