@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -134,7 +134,11 @@ class Storage:
     def put_file(self, key: str, source: Path, path: str) -> StoredFile:
         """Store a local file under `key`; `path` is its name in its set."""
         with source.open("rb") as file:
-            return self._put(key, iter(lambda: file.read(CHUNK_BYTES), b""), path, "store_file")
+            return self.put_open(key, file, path)
+
+    def put_open(self, key: str, file: IO[bytes], path: str) -> StoredFile:
+        """The same of a file that is open already."""
+        return self._put(key, iter(lambda: file.read(CHUNK_BYTES), b""), path, "store_file")
 
     def keep_file(
         self, key: str, source: Path, path: str, sha256: str, advance: Callable[[int], None]

@@ -4,7 +4,6 @@ However it ends, the child and the local folder are gone afterwards. If the work
 next attempt goes on from the last checkpoint, and a worker of this machine removes the folder.
 """
 
-import json
 import math
 import queue
 import shutil
@@ -34,12 +33,12 @@ from app.models.service import ModelService
 from app.redaction import redact_error
 from app.settings import Settings
 from app.storage import FAILURES, Storage
-from worker.archive import pack_adapter
 from worker.child import Child
+from worker.child_words import ProtocolBroken
 from worker.fence import Fence
 from worker.fetching import Fetching
 from worker.folders import attempt_folder, held
-from worker.limits import Limits, fault, verdict
+from worker.limits import Limits, broke_protocol, fault, verdict
 from worker.machine import find_training_machine, training_device
 from worker.model_cache import FetchStopped, ModelCache
 from worker.overlap import warn_of_overlap
@@ -122,6 +121,8 @@ class Attempt:
                     self._run()
             except StaleAttempt:
                 self._let_go()
+            except ProtocolBroken as error:
+                self._give_up(broke_protocol(str(error)))
             except Exception as error:
                 # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
                 log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
@@ -222,7 +223,7 @@ class Attempt:
             validation_format=format_of(validation) if validation else None,
             checkpoint_path=checkpoint_path,
             init_from_path=init_from_path,
-            work_dir=self.folder,
+            work_dir=self.results.make_folder(),
             log_path=self.folder / "training.log",
             cache_dir=self.settings.cache_dir.absolute(),
             device=training_device(spec.resources.device),
@@ -265,7 +266,7 @@ class Attempt:
         finally:
             code = child.end()
             self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
-        return verdict(last, child, code) if isinstance(last, Failed | None) else last
+        return verdict(last, child, code)
 
     def _listen(self, child: Child) -> Said | None:
         patience_ends: float | None = None
@@ -330,15 +331,14 @@ class Attempt:
     def _upload(self, said: CheckpointWritten) -> None:
         """Beside the training, one at a time. What waits gives way to a newer one, so that no outage fills the disk."""
         if self.uploaded and self.uploaded[-1][0].cancel():
-            shutil.rmtree(self.uploaded.pop()[1], ignore_errors=True)
+            self.results.written.remove(self.uploaded.pop()[1])
         self.uploaded.append((self.uploads.submit(self._keep_checkpoint, said), said.path))
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
         """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
         first: whoever goes on from it measures none of them again."""
         try:
-            pack_adapter(said.path)
-            files = self.results.folder(said.path, f"checkpoints/{said.step}")
+            files = self.results.checkpoint(said.path, said.step)
         except FAILURES as error:
             text = (
                 f"The checkpoint of step {said.step} could not be stored ({redact_error(error)}). The training goes "
@@ -349,7 +349,7 @@ class Attempt:
             self.flush()
             of = self.base_model_revision, said.machine
             self.write(lambda attempt: attempt.save_checkpoint(said.step, files, *of), "save_checkpoint")
-        shutil.rmtree(said.path, ignore_errors=True)
+        self.results.written.remove(said.path)
 
     def conclude(self, last: Said) -> None:
         """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
@@ -375,9 +375,9 @@ class Attempt:
     def publish(self, result: Path, reports: Path | None = None) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
         self.words.enter(JobPhase.publishing)
-        manifest = json.loads((result / "manifest.json").read_text())
+        manifest = self.results.manifest(result)
         files = self.results.folder(result, "result")
-        archive = self.results.archive(result) if (result / "adapter_config.json").exists() else None
+        archive = self.results.archive(result)
         told = [*(self.results.folder(reports, "reports") if reports else ()), self.results.step_metrics()]
         if events := self.trackers.events_file():
             told.append(self.results.file(events))

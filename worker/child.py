@@ -6,7 +6,6 @@ started before there is a job for it (see `spare`); what it writes to stderr unt
 """
 
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from pydantic import ValidationError
 import worker
 from app.domain.failpoint import around
 from worker.cgroup import OutOfMemoryKills
+from worker.child_files import open_plain
+from worker.child_words import Checks, ProtocolBroken, WordQueue, read_lines
 from worker.training.protocol import Began, Line, Measured, Ready, Request, Said, Stop, Warm, parse_said
 
 log = structlog.get_logger()
@@ -46,12 +47,14 @@ FIRST_TO_GO: Final = "500"
 
 class Child:
     def __init__(self, stderr: IO[bytes] | None = None) -> None:
-        self.said: queue.Queue[Said | None] = queue.Queue()
+        self.said = WordQueue()
         """What the child said of its job, measurements apart; None is its end."""
         self.ready: Ready | None = None
         """Its word that it waits for a job."""
         self.begun = False
         """Whether it has said anything of its job."""
+        self.broken: str | None = None
+        """What it did against the protocol, for which it was killed."""
         self.num_said = 0
         self.doing = "its start"
         """The part of the work that it began last."""
@@ -59,6 +62,7 @@ class Child:
         """Whether we have sent it a SIGKILL."""
         self.log_path: Path | None = None
         self._measured: Callable[[Measured], None] | None = None
+        self._checks: Checks | None = None
         with around("start_training"):
             self._process = subprocess.Popen(
                 COMMAND,
@@ -88,7 +92,7 @@ class Child:
     def begin(self, request: Request, measured: Callable[[Measured], None]) -> None:
         """`measured` hears each measurement, from the thread that drains the pipe: it must neither wait nor fail."""
         assert request.log_path is not None
-        self._measured = measured
+        self._measured, self._checks = measured, Checks(request.work_dir)
         request.log_path.touch()
         self.log_path = request.log_path
         self._tell(request)
@@ -96,16 +100,18 @@ class Child:
     def _read(self) -> None:
         assert self._process.stdout is not None
         try:
-            for line in self._process.stdout:
-                try:
-                    self._heard(parse_said.validate_json(line))
-                except ValidationError as error:
-                    log.error("training process broke the protocol", line=line[:500], error=str(error))
-                    self.kill()
+            for line in read_lines(self._process.stdout):
+                self._heard(parse_said.validate_json(line), len(line))
+        except (ValidationError, ProtocolBroken) as error:
+            self.broken = str(error) if isinstance(error, ProtocolBroken) else "it said what no training says"
+            log.error("training process broke the protocol", pid=self.pid, error=str(error)[:500])
+            self.kill()
         finally:
             self.said.put(None)
 
-    def _heard(self, said: Said) -> None:
+    def _heard(self, said: Said, num_bytes: int) -> None:
+        if self._checks is not None:
+            self._checks.check(said)
         self.num_said += 1
         if isinstance(said, Ready):
             self.ready = said
@@ -116,7 +122,7 @@ class Child:
         elif isinstance(said, Measured) and self._measured is not None:
             self._measured(said)
         else:
-            self.said.put(said)
+            self.said.put(said, num_bytes)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
@@ -163,10 +169,12 @@ class Child:
     def log_tail(self) -> str:
         if self.log_path is None:
             return ""
-        with self.log_path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(file.tell() - LOG_TAIL_BYTES, 0))
-            return file.read().decode(errors="replace")
+        try:
+            with open_plain(self.log_path) as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
+                return file.read(LOG_TAIL_BYTES).decode(errors="replace")
+        except FileNotFoundError:
+            return ""  # The process has removed it.
 
 
 def let_go_first(pid: int, score: str) -> None:

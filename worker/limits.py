@@ -11,7 +11,7 @@ from app.jobs.deadline import SPENT
 from app.redaction import redact_error
 from worker.child import Child
 from worker.reporter import Heartbeat
-from worker.training.protocol import Failed
+from worker.training.protocol import Failed, Said
 
 AWAKE_SECONDS: Final = 1.0
 """Most that counts between two looks: a worker that was stopped, or waited, knows nothing of the time between."""
@@ -40,9 +40,12 @@ def stalled(doing: str, seconds: float) -> Failed:
     return Failed(reason=FailureReason.stalled, message=text)
 
 
-def verdict(last: Failed | None, child: Child, code: int) -> Failed:
-    """Of a failed training process: its own last word, unless it knew only of a death; or what its death looks like."""
-    if last is not None and last.reason is not FailureReason.child_died:
+def verdict(last: Said | None, child: Child, code: int) -> Said:
+    """What became of a training process that is gone: its own last word, unless it broke the protocol or knew only of
+    a death; or what its death looks like."""
+    if child.broken is not None:
+        return broke_protocol(child.broken)
+    if last is not None and not (isinstance(last, Failed) and last.reason is FailureReason.child_died):
         return last
     died = last or Failed(reason=FailureReason.child_died, message=how_it_died(code, child.log_tail()))
     killed = last is not None or (code == -signal.SIGKILL and not child.killed)
@@ -53,6 +56,11 @@ def verdict(last: Failed | None, child: Child, code: int) -> Failed:
         'more, or a smaller batch: training.memory "min", a smaller max_seq_len, gradient_checkpointing true. '
     )
     return Failed(reason=FailureReason.out_of_memory, message=text + died.message)
+
+
+def broke_protocol(how: str) -> Failed:
+    text = f"The training process did what no training of this release does: {how}. It was ended."
+    return Failed(reason=FailureReason.protocol_broken, message=text)
 
 
 def fault(error: Exception) -> Failed:

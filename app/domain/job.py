@@ -85,6 +85,7 @@ class FailureReason(StrEnum):
     inexact_resume = "inexact_resume"
     checkpoint_unusable = "checkpoint_unusable"
     child_died = "child_died"
+    protocol_broken = "protocol_broken"
     crash_loop = "crash_loop"
     internal_error = "internal_error"
 

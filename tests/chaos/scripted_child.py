@@ -79,7 +79,7 @@ class Training:
         self.step_seconds = int(request.spec.metadata.get(STEP_MS, "5")) / 1000
         self.step, self.weights = 0, start(self.seed)
         self.inexact_resumes: list[InexactResume] = []
-        self.hold = hold(request.work_dir.parents[3], request.spec.metadata.get(NUMBER))
+        self.hold = hold(request.work_dir.parents[4], request.spec.metadata.get(NUMBER))
 
     def run(self) -> None:
         self.channel.say(PhaseEntered(phase=JobPhase.preparing))

@@ -36,7 +36,9 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 def ended(child: Child) -> Failed:
     assert child.said.get(timeout=20) is None
     child.let_end()
-    return verdict(None, child, child.end())
+    found = verdict(None, child, child.end())
+    assert isinstance(found, Failed)
+    return found
 
 
 def test_one_that_was_killed_is_told_with_the_signal_and_the_logs_tail(child: Child) -> None:

@@ -40,7 +40,7 @@ class Source:
 
     def write(self, step: int, files: dict[str, bytes] = FILES) -> dict[str, Any]:
         """A checkpoint; as it is shown."""
-        path = self.attempt.folder / f"checkpoints/step-{step:08d}"
+        path = self.attempt.results.make_folder() / f"checkpoints/step-{step:08d}"
         path.mkdir(parents=True)
         for name, content in files.items():
             (path / name).write_bytes(content)
@@ -52,10 +52,10 @@ class Source:
         return items
 
     def succeed(self) -> None:
-        bytes_ = self.attempt.folder / "bytes"
-        bytes_.write_bytes(b"bytes")
-        results = self.attempt.results
-        stored = [results._stored(name, bytes_, name) for name in ("adapter_model.safetensors", "adapter.tar")]
+        paths = [self.attempt.folder / name for name in ("adapter_model.safetensors", "adapter.tar")]
+        for path in paths:
+            path.write_bytes(b"bytes")
+        stored = [self.attempt.results.file(path) for path in paths]
         spec = self.api.get(f"/jobs/{self.id}").json()["spec"]
         manifest = {"base_model": {"name": "tiny", "revision": REVISION}, "spec": {"adapter": spec["adapter"]}}
         self.attempt.write(lambda own: own.publish(manifest, stored[:1], stored[1]), "publish")

@@ -173,7 +173,7 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
     attempt.folder.mkdir(parents=True)
     attempt.reporter.open(attempt.folder)
     attempt.words.hear(JobPhase.training)
-    folders = [attempt.folder / f"step-{step}" for step in range(1, 6)]
+    folders = [attempt.results.make_folder() / f"step-{step}" for step in range(1, 6)]
     with no_connections(database_url):
         for step, folder in enumerate(folders, start=1):
             folder.mkdir()

@@ -271,7 +271,7 @@ def test_a_worker_that_was_replaced_writes_nothing(
 
 
 def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
-    path = attempt.folder / f"checkpoints/step-{step:08d}"
+    path = attempt.results.make_folder() / f"checkpoints/step-{step:08d}"
     path.mkdir(parents=True)
     (path / "state.json").write_text("{}")
     return CheckpointWritten(step=step, path=path)
@@ -323,6 +323,7 @@ def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
     monkeypatch.setattr("worker.fence.PATIENCE_SECONDS", 0.2)
     post()
     attempt = attempt_of(claim())
+    attempt.folder.mkdir(parents=True)
     with without_postgres(engine):
         written = [write_checkpoint(attempt, step) for step in (5, 10, 15, 20)]
         attempt._upload(written[0])

@@ -11,9 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from app.domain.artifact import ADAPTER_ARCHIVE
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.test_checkpoint import rewrite
-from worker.archive import pack_adapter, unpack_adapter
+from worker.archive import ADAPTER_FILES, unpack_adapter, write_archive
+from worker.child_files import ChildFiles
 from worker.training.checkpoint import read_checkpoint, restore, take_snapshot, write_checkpoint
 from worker.training.protocol import Request
 from worker.training.recipe import Run, prepare, train
@@ -49,8 +51,9 @@ def test_it_loads_in_plain_peft(
     run = after_steps(make_request(spec=make_spec(adapter=adapter)))
     folder = write_checkpoint(tmp_path / "checkpoints", take_snapshot(run.state, {}))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    pack_adapter(folder)
-    assert not (folder / "adapter_model.safetensors").exists(), "it is stored once"
+    write_archive(folder / ADAPTER_ARCHIVE, ChildFiles(tmp_path), folder, ADAPTER_FILES)
+    for name in ADAPTER_FILES:
+        (folder / name).unlink()
     unpack_adapter(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -92,6 +95,5 @@ def test_a_full_fine_tune_has_none(make_request: MakeRequest, tmp_path: Path) ->
     run = after_steps(make_request(spec=make_spec("full")), 1)
     folder = write_checkpoint(tmp_path / "checkpoints", take_snapshot(run.state, {}))
     names = {path.name for path in folder.iterdir()}
-    pack_adapter(folder)
-    assert {path.name for path in folder.iterdir()} == names
+    assert not names & {*ADAPTER_FILES}
     assert "trainable.safetensors" in names
