@@ -6,10 +6,10 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak fuzz check up bench bench-api format clean
+.PHONY: help demo test chaos soak fuzz cuda-dry-run check up bench bench-api format clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Installed again whenever what is asked for has changed. pip, because it honours the machine's own settings.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -41,6 +41,10 @@ fuzz: $(VENV)/installed  ## 100,000 random steps through the life of jobs, 100,0
 	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.fuzz.faces --output benchmarks/results/faces.json
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py
+
+# With a C++ compiler (CXX) and without a GPU; the suite runs a few of its cases.
+cuda-dry-run: $(VENV)/installed  ## run forward and backward of 1,728 trainings on a CUDA device that is not there
+	$(BIN)/python -m tests.cuda_dry_run --all --processes $(shell nproc)
 
 check: $(VENV)/installed  ## formatting, lint, types and architecture
 	$(BIN)/ruff format --check .

@@ -110,22 +110,23 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(method: str, dtype: 
     assert all(results[0][key].equal(results[1][key]) for key in results[0])
 
 
-@pytest.mark.skipif(
+AMPERE = pytest.mark.skipif(
     torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0), reason="older than Ampere"
 )
+LONG = [1200, 61, 1000]
+"""In tokens. A kernel cuts documents of more than some hundred into pieces, and adds these up."""
+
+
+@AMPERE
+@pytest.mark.parametrize("lengths", [[41, 7, 16], LONG])
 @pytest.mark.parametrize("window", [None, 16])
 @pytest.mark.parametrize(("kv_heads", "groups"), [(1, 4), (2, 2), (4, 1)])
-def test_variable_length_attention_equals_the_plain_one(window: int | None, kv_heads: int, groups: int) -> None:
-    torch.manual_seed(0)
-    lengths = [41, 7, 16]
-    tokens, dim = sum(lengths), 64
-    query = torch.randn(kv_heads, tokens, groups, dim, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
-    key, value = (
-        torch.randn(kv_heads, tokens, dim, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for _ in range(2)
-    )
-    leaves = [query, key, value]
-    assert attention._is_varlen(query, None)
-    found = attention.attend(query, key, value, lengths, dim**-0.5, window)
+def test_variable_length_attention_equals_the_plain_one(
+    lengths: list[int], window: int | None, kv_heads: int, groups: int
+) -> None:
+    leaves, dim = attention_inputs(lengths, kv_heads, groups)
+    assert attention._is_varlen(leaves[0], None)
+    found = attention.attend(*leaves, lengths, dim**-0.5, window)
     exact = [leaf.detach().float().requires_grad_() for leaf in leaves]
     expected = attention.attend(*exact, lengths, dim**-0.5, window)
     torch.testing.assert_close(found.float(), expected, atol=2e-2, rtol=2e-2)
@@ -133,3 +134,43 @@ def test_variable_length_attention_equals_the_plain_one(window: int | None, kv_h
     grads = torch.autograd.grad(found, leaves, pull.to(found.dtype))
     for grad, wanted in zip(grads, torch.autograd.grad(expected, exact, pull), strict=True):
         assert (grad.float() - wanted).norm() < 0.02 * wanted.norm()
+
+
+@AMPERE
+@pytest.mark.parametrize("window", [None, 16])
+def test_long_documents_give_the_same_bits_each_time(window: int | None) -> None:
+    leaves, dim = attention_inputs(LONG, kv_heads=2, groups=2)
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as a training has it
+    try:
+        pull = torch.randn(sum(LONG), 4, dim, device=DEVICE, dtype=torch.bfloat16)
+        first, *others = [
+            torch.autograd.grad(attention.attend(*leaves, LONG, dim**-0.5, window), leaves, pull) for _ in range(4)
+        ]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(grad.equal(wanted) for grads in others for grad, wanted in zip(grads, first, strict=True))
+
+
+@AMPERE
+@pytest.mark.parametrize("method", ["qlora", "lora", "full"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_no_layer_waits_for_the_device(family: str, method: str, tmp_path: Path) -> None:
+    """What `tests.cuda_dry_run` finds without a GPU, by the driver's own word."""
+    run = prepare(request_for(tmp_path, family, method, resolved=plan("bfloat16", 4096)), Recorder())
+    token_ids = torch.arange(sum(LONG), device=DEVICE)[None] % 500
+    positions = torch.cat([torch.arange(length, device=DEVICE) for length in LONG])[None]
+    run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()  # what is built once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def attention_inputs(lengths: list[int], kv_heads: int, groups: int) -> tuple[list[torch.Tensor], int]:
+    """Query, key and value, and the size of a head."""
+    torch.manual_seed(0)
+    tokens, dim = sum(lengths), 64
+    shapes = [(kv_heads, tokens, groups, dim), (kv_heads, tokens, dim), (kv_heads, tokens, dim)]
+    made = [torch.randn(shape, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for shape in shapes]
+    return made, dim

@@ -1,0 +1,87 @@
+"""Runs the engine's forward and backward on a CUDA device that is not there: `python -m tests.cuda_dry_run`.
+
+It needs a C++ compiler and no GPU. It sees shapes, types, devices, memory, launches and waits; it computes no numbers
+and takes no times of a GPU.
+"""
+
+import argparse
+import gc
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.cuda_dry_run.cases import Case, all_cases, pairwise
+from tests.cuda_dry_run.guard import CannotBuild, build_guard, load_guard
+
+CANNOT_BUILD = 77
+"""The exit status that test harnesses take for a skipped test."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.cuda_dry_run", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="every combination of settings, not each pair of them")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="cases to run at a time")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write what was found there, as JSON")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            load_guard(build_guard(Path(folder)))
+        except CannotBuild as error:
+            print(f"The CUDA dry run cannot run here: {error}", file=sys.stderr)
+            return CANNOT_BUILD
+    return run(all_cases() if asked.all else pairwise(), asked.processes, asked.out)
+
+
+def run(cases: list[Case], processes: int, out: Path | None) -> int:
+    """0 if nothing is wrong, else 1."""
+    import torch  # not above: the guard comes before it
+
+    from tests.cuda_dry_run.bars import BARS
+    from tests.cuda_dry_run.judge import judge_bar, judge_case, planted_waits
+
+    started = time.monotonic()
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # else each look at the memory goes through all modules
+    faults = []
+    with map_in(processes) as map_cases:  # before this process has a backward, after which autograd refuses to fork
+        for number, found in enumerate(map_cases(judge_case, cases), 1):
+            faults += found
+            if number % 100 == 0:
+                print(f"{number} of {len(cases)} cases, {len(faults)} faults", flush=True)
+    costs = []
+    for bar in BARS:
+        cost, found = judge_bar(bar)
+        faults += found
+        if cost is not None:
+            costs.append(cost)
+            print(cost)
+    for fault in faults:
+        print(f"{fault.kind}: {fault.case}: {fault.told}")
+    seconds = time.monotonic() - started
+    print(f"{len(cases)} cases, {len(costs)} costs, {len(faults)} faults, {seconds:.0f} seconds")
+    if out is not None:
+        told = {"num_cases": len(cases), "planted_waits": planted_waits()}
+        told |= {"costs": list(map(asdict, costs)), "faults": list(map(asdict, faults))}
+        out.write_text(json.dumps(told))
+    return int(bool(faults))
+
+
+@contextmanager
+def map_in(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    if processes == 1:
+        yield map
+    else:
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            yield pool.imap_unordered
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Builds the device guard against the headers of the installed torch, and loads it. Imports no torch: the guard comes
+before it."""
+
+import ctypes
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("guard.cpp")
+SECONDS = 120
+"""For the compiler: two seconds on a quiet machine."""
+
+
+class CannotBuild(Exception):
+    """The guard does not compile here."""
+
+
+def build_guard(folder: Path) -> Path:
+    """Return the shared library, built in `folder` by `CXX` (g++ unless set)."""
+    torch, library = _torch_folder(), folder / "guard.so"
+    command = [os.environ.get("CXX", "g++"), "-O1", "-shared", "-fPIC", "-std=c++20", str(SOURCE), "-o", str(library)]
+    command += [f"-I{torch}/include", f"-L{torch}/lib", "-lc10", "-ltorch_cpu"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except OSError as error:
+        raise CannotBuild(f"the C++ compiler does not start: {error}") from error
+    if run.returncode != 0:
+        first = next((line for line in run.stderr.splitlines() if "error" in line), run.stderr)
+        raise CannotBuild(f"the headers of the installed torch do not compile: {first.strip()}")
+    return library
+
+
+def load_guard(library: Path) -> None:
+    """Register the guard with torch's core, which must not have been imported."""
+    for name in ("libc10.so", "libtorch_cpu.so"):
+        ctypes.CDLL(str(_torch_folder() / "lib" / name), ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(str(library))
+
+
+def _torch_folder() -> Path:
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
