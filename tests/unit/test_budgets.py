@@ -1,5 +1,6 @@
 """A run of its own tells what takes long, and fails for a file that takes too long."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,11 +44,14 @@ def run(folder: Path, *options: str) -> tuple[int, str]:
         *options,
         str(folder),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("options", [("-p", "no:xdist"), ("-n", "2", "--dist", "loadfile")], ids=["alone", "in two"])
+@pytest.mark.parametrize(
+    "options", [(), ("-p", "xdist.plugin", "-n", "2", "--dist", "loadfile")], ids=["alone", "in two"]
+)
 def test_a_file_that_takes_too_long_without_a_budget_fails_the_run(options: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "test_stated.py").write_text(SLEEPING.replace("0.8", "1.1"))
     (tmp_path / "test_sharing.py").write_text(SHARING)
@@ -65,7 +69,7 @@ def test_a_file_that_takes_too_long_without_a_budget_fails_the_run(options: tupl
 def test_the_longest_come_first(tmp_path: Path) -> None:
     for name in ("test_a.py", "test_stated.py"):
         (tmp_path / name).write_text(SHARING)
-    told = run(tmp_path, "-v", "-p", "no:xdist")[1]
+    told = run(tmp_path, "-v")[1]
     assert told.index("test_stated.py::") < told.index("test_a.py::")
 
 

@@ -132,7 +132,7 @@ def test_uploads_by_parts_take_a_key_too(api: TestClient) -> None:
 def test_every_post_that_makes_something_of_a_small_body_takes_a_key() -> None:
     """Those that stream bytes do not, and those that only change a state need not."""
     streams = {"/datasets", "/uploads/{id}/parts"}
-    verbs = {"cancel", "pause", "resume"}
+    verbs = {"cancel", "pause", "resume", "revoke"}
     for path, operations in create_app(Settings()).openapi()["paths"].items():
         if "post" in operations:
             headers = {each["name"].lower() for each in operations["post"]["parameters"] if each["in"] == "header"}
