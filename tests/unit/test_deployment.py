@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ import uvicorn
 import yaml
 from celery import Celery
 from celery.bin.worker import worker as celery_worker
+from packaging.requirements import Requirement
 
 from app import outbox
 from app.embedded.api import configure
@@ -153,7 +154,8 @@ def test_copied_paths_exist_and_are_not_ignored(dockerfile: str) -> None:
     for source in sources:
         assert (ROOT / source).exists(), source
         assert source in allowed, source
-    assert allowed == set(sources)
+    everything = {source for file in DOCKERFILES for copy in arguments(file, "COPY") for source in copy.split()[:-1]}
+    assert allowed == everything
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
@@ -301,11 +303,37 @@ def test_dependencies_exist_and_are_what_is_waited_for() -> None:
 
 def test_training_worker_has_a_gpu() -> None:
     (device,) = OURS["worker"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert device == {"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}
     assert queues(OURS["worker"]["command"]) == {"training"}
     assert OURS["worker"]["build"]["dockerfile"] == "Dockerfile.gpu"
-    assert re.fullmatch(r"nvidia/cuda:\d+\.\d+\.\d+-runtime-ubuntu\d+\.\d+", arguments("Dockerfile.gpu", "FROM")[0])
     assert not [name for name in OURS if name != "worker" and "deploy" in OURS[name]]
+
+
+def test_the_guides_second_worker_is_the_first_on_another_gpu() -> None:
+    """`count` gives every container the same GPUs, from the first on."""
+    (block,) = re.findall(r"```yaml\n(  worker-1:\n.*?)```", (ROOT / "docs/deploy.md").read_text(), re.S)
+    text = (ROOT / "docker-compose.yml").read_text().replace("\n  worker-light:\n", f"\n{block}\n  worker-light:\n")
+    first, second = (yaml.safe_load(text)["services"][name] for name in ("worker", "worker-1"))
+    devices = [service.pop("deploy")["resources"]["reservations"]["devices"] for service in (first, second)]
+    assert devices[1] == [devices[0][0] | {"device_ids": ["1"]}]
+    assert second == first
+
+
+def test_the_gpu_image_has_what_was_tested_and_a_compiler() -> None:
+    """torch's CUDA is the base image's, whose check of the driver at the start would let an older one pass else."""
+    assert re.fullmatch(r"nvidia/cuda:13\.0\.\d+-base-ubuntu24\.04", arguments("Dockerfile.gpu", "FROM")[0])
+    runs = " ".join(arguments("Dockerfile.gpu", "RUN"))
+    assert {"gcc", "libc6-dev", "python3-dev"} <= set(runs.split())
+    (install,) = [run for run in arguments("Dockerfile.gpu", "RUN") if "pip install" in run]
+    assert "--constraint constraints-gpu.txt" in install
+    pinned = dict(line.split("==") for line in (ROOT / "constraints-gpu.txt").read_text().split())
+    assert pinned.keys() == {"torch", "triton"}
+    assert pinned["torch"].split(".")[:2] == version("torch").split(".")[:2]
+    worker = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["worker"]
+    (torch,) = [Requirement(need) for need in worker if Requirement(need).name == "torch"]
+    assert pinned["torch"] in torch.specifier
+    assert "2.11.0" in torch.specifier
+    assert "2.14.0" not in torch.specifier
 
 
 def test_stopping_leaves_time_to_drain() -> None:
