@@ -23,7 +23,7 @@ from app.db.session import Sessions, transaction
 from app.domain.job import JobState
 from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
-from app.jobs.attempts import AttemptService
+from app.jobs.attempts import AttemptService, proof_of
 from app.jobs.queue import Claim, QueueRepository
 from worker.fence import Fence
 from worker.live import LivePoints
@@ -121,7 +121,7 @@ class Reporter:
         self.total_steps = 0
 
     def open(self, folder: Path) -> None:
-        self._spool = Spool.create(folder)
+        self._spool = Spool.create(folder, proof_of(self._claim))
         self._live.start()
 
     def close(self) -> bool:

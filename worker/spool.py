@@ -6,6 +6,7 @@ a dead worker has left, and can be stored by whoever finds it.
 
 import fcntl
 import os
+import stat
 import threading
 from collections import deque
 from itertools import islice
@@ -21,6 +22,8 @@ from app.domain.metric import MetricPoint
 log = structlog.get_logger()
 
 FILE_NAME: Final = "points.jsonl"
+PROOF_NAME: Final = "points.proof"
+MAX_PROOF_CHARS: Final = 100
 BATCH: Final = 500
 CHUNK_BYTES: Final = 64 * 1024
 LONGEST_BATCH_BYTES: Final = BATCH * 4096
@@ -44,8 +47,12 @@ class Spool:
         self._lock = threading.Lock()
 
     @classmethod
-    def create(cls, folder: Path) -> Self:
-        """Under a temporary name until it is locked, so that nobody takes it for a dead one's."""
+    def create(cls, folder: Path, proof: str = "") -> Self:
+        """Under a temporary name until it is locked, so that nobody takes it for a dead one's. `proof` says whose it
+        is, see `AttemptService.record_late`; it lies beside it, for this user alone."""
+        written = os.open(folder / PROOF_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(written, "w") as file_of_proof:
+            file_of_proof.write(proof)
         partial = folder / f".{FILE_NAME}"
         file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -57,8 +64,11 @@ class Spool:
     def find_abandoned(cls, folder: Path) -> Self | None:
         """The folder's spool, if there is one and its writer is dead."""
         try:
-            file = os.open(folder / FILE_NAME, os.O_RDWR | os.O_APPEND)
-        except FileNotFoundError:
+            file = os.open(folder / FILE_NAME, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None  # There is none, or something else bears its name.
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,6 +76,15 @@ class Spool:
             os.close(file)
             return None
         return cls(file)
+
+    @staticmethod
+    def read_proof(folder: Path) -> str:
+        """Empty if there is none."""
+        try:
+            with os.fdopen(os.open(folder / PROOF_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+                return file.read(MAX_PROOF_CHARS).decode("ascii", "replace")
+        except OSError:
+            return ""
 
     @property
     def is_empty(self) -> bool:

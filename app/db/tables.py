@@ -232,6 +232,8 @@ class Attempt(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     number: Mapped[int]
     worker_id: Mapped[str]
+    claim_token: Mapped[str | None] = mapped_column(deferred=True)
+    """Its worker's, which what it left on a disk is known by; null of one that an earlier release claimed."""
     started_at: Mapped[datetime] = created()
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]

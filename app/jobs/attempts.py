@@ -1,5 +1,6 @@
 """What a worker may say of the attempt it holds. Every word is fenced: StaleAttempt tells it to stop and let go."""
 
+import hmac
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -40,6 +41,12 @@ from app.outbox import ring
 
 RUNNING = (JobState.running, JobState.pausing)
 """States in which an attempt may still succeed or fail."""
+
+
+def proof_of(claim: Claim) -> str:
+    """That points on a disk are those of a claim, without the token that would let one write in its name."""
+    words = f"points {claim.project_id}/{claim.job_id}/{claim.attempt}"
+    return hmac.new(claim.token.encode(), words.encode(), "sha256").hexdigest()
 
 
 class AttemptService:
@@ -121,12 +128,18 @@ class AttemptService:
         )
         self.metrics.add(self.claim.project_id, self.claim.job_id, points)
 
-    def record_late(self, points: Sequence[MetricPoint]) -> None:
-        """Store points of an attempt whose worker is dead. Not fenced: they are the attempt's own, whoever runs the job
-        now, and the job itself shows nothing of them. Nothing if the job was deleted."""
-        query = select(Attempt.number).where(*self._own_attempt()).with_for_update(read=True, key_share=True)
-        if self.session.scalars(query).one_or_none() is not None:
-            self.metrics.add(self.claim.project_id, self.claim.job_id, points)
+    def record_late(self, points: Sequence[MetricPoint], proof: str) -> bool:
+        """Store points of an attempt whose worker is dead. Not fenced by the job: they are the attempt's own, whoever
+        runs the job now, and the job itself shows nothing of them. False, and nothing is stored, if the job was
+        deleted or `proof` is not `proof_of` the attempt's claim; points of another attempt are left out."""
+        query = select(Attempt.claim_token).where(*self._own_attempt()).with_for_update(read=True, key_share=True)
+        token = self.session.scalars(query).one_or_none()
+        if token is None or not hmac.compare_digest(proof_of(self.claim._replace(token=token)), proof):
+            return False
+        own = [point for point in points if point.attempt == self.claim.attempt]
+        if own:
+            self.metrics.add(self.claim.project_id, self.claim.job_id, own)
+        return True
 
     def seconds_left(self) -> float | None:
         """Of the job's running time; None without a limit."""

@@ -67,9 +67,9 @@ class QueueRepository:
         job = self.session.scalars(query, values_of(machine)).one_or_none()
         if job is None:
             return None
-        number = job.attempt + 1
+        number, token = job.attempt + 1, secrets.token_hex(16)
         row = {"project_id": job.project_id, "job_id": job.id, "number": number, "worker_id": machine.worker_id}
-        self.session.execute(insert(Attempt).values(row))
+        self.session.execute(insert(Attempt).values(row | {"claim_token": token}))
         return self.jobs.move(
             job.project_id,
             job.id,
@@ -78,7 +78,7 @@ class QueueRepository:
             target=JobState.running,
             events=[JobClaimed(attempt=number, worker=machine.worker_id)],
             attempt=number,
-            claim_token=secrets.token_hex(16),
+            claim_token=token,
             worker_id=machine.worker_id,
             lease_until=lease_end(lease_seconds),
             lapsed=False,

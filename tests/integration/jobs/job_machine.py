@@ -24,7 +24,7 @@ from app.db.tables import Job
 from app.domain.dataset import Report
 from app.domain.machine import Machine
 from app.errors import DatasetInUse, DatasetNotFound, InvalidSpec, JobNotFinal, JobNotFound, StaleAttempt
-from app.jobs.attempts import AttemptService
+from app.jobs.attempts import AttemptService, proof_of
 from app.jobs.queue import Claim, QueueRepository
 from app.jobs.service import JobService
 from tests.integration.jobs.job_model import FINAL, ModelDataset, ModelJob
@@ -297,7 +297,9 @@ class JobMachine(RuleBasedStateMachine):
     def record_late(self, number: int, step: int) -> None:
         """Of an attempt whose worker is dead: its points are its own, whoever runs the job now."""
         claim, _ = self.claims[number]
-        self.granted(lambda session: AttemptService(session, claim).record_late(points(claim, step, 1)), None)
+        self.granted(
+            lambda session: AttemptService(session, claim).record_late(points(claim, step, 1), proof_of(claim)), None
+        )
         for job in self.jobs:
             if job.id == claim.job_id:
                 job.points.setdefault((claim.attempt, "loss", step), 1)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -22,7 +22,7 @@ from app.db.tables import Checkpoint, Job, JobEvent, MetricValue
 from app.domain.metric import MetricPoint
 from app.embedded.redis import embedded_redis
 from app.errors import StaleAttempt
-from app.jobs.attempts import AttemptService
+from app.jobs.attempts import AttemptService, proof_of
 from app.jobs.queue import Claim, QueueRepository
 from app.settings import Settings
 from app.storage import Storage
@@ -32,7 +32,7 @@ from worker.fence import Fence
 from worker.folders import attempt_folder
 from worker.leftovers import clear_leftovers
 from worker.reporter import Reporter
-from worker.spool import FILE_NAME
+from worker.spool import FILE_NAME, PROOF_NAME
 from worker.training.protocol import CheckpointWritten, Measured
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +44,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from app.domain.metric import MetricPoint
 from worker.spool import Spool
-spool = Spool.create(Path(sys.argv[1]))
+spool = Spool.create(Path(sys.argv[1]), sys.argv[5])
 for step in range(int(sys.argv[2]), int(sys.argv[3]) + 1):
     values = {"loss": float(step)}
     spool.append(MetricPoint(attempt=int(sys.argv[4]), number=step, step=step, at=datetime.now(UTC), values=values))
@@ -186,7 +186,7 @@ def test_a_stopped_redis_holds_up_no_point(
 def write_and_die(settings: Settings, held: Claim, first: int, last: int) -> Path:
     folder = attempt_folder(settings.work_dir, held)
     folder.mkdir(parents=True)
-    steps = [str(number) for number in (first, last, held.attempt)]
+    steps = [*(str(number) for number in (first, last, held.attempt)), proof_of(held)]
     command = [sys.executable, "-c", WRITER, str(folder), *steps]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
@@ -230,6 +230,39 @@ def test_a_living_workers_folder_is_left_alone(
     clear_leftovers(sessions, settings.work_dir)
     assert len(stored(sessions, id)) == 5
     assert not attempt.folder.exists()
+
+
+@pytest.mark.parametrize("lie", ["token", "job", "attempt", "points", "number", "none", "link"])
+def test_a_folders_name_is_not_believed(
+    lie: str, settings: Settings, sessions: Sessions, post: Post, claim: Take, tmp_path: Path
+) -> None:
+    """Somebody of the same user writes points for another's job; and one who knows a claim's proof, for another
+    attempt of his own job."""
+    id, held = post(), claim()
+    other, other_claim = post(), claim()
+    forged = {
+        "token": held._replace(token="0" * 32),
+        "job": held._replace(job_id=other),
+        "attempt": held._replace(attempt=2),
+    }.get(lie, held)
+    folder = attempt_folder(settings.work_dir, held._replace(attempt=10**30) if lie == "number" else held)
+    folder.mkdir(parents=True)
+    number = 2 if lie == "points" else 1
+    target = tmp_path / "outside" if lie == "link" else folder / FILE_NAME
+    point = MetricPoint(attempt=number, number=1, step=1, at=datetime.now(UTC), values={"loss": 0.0001})
+    target.write_text(point.model_dump_json() + "\n")
+    if lie == "link":
+        (folder / FILE_NAME).symlink_to(target)
+    if lie != "none":
+        (folder / PROOF_NAME).write_text(proof_of(forged))
+    honest = write_and_die(settings, other_claim, 1, 3)
+    before = target.read_bytes()
+    clear_leftovers(sessions, settings.work_dir)
+    assert stored(sessions, id) == []
+    assert stored(sessions, other) == [(1, 1), (1, 2), (1, 3)], "what is honest is held up by no lie"
+    assert not folder.exists()
+    assert not honest.exists()
+    assert lie != "link" or target.read_bytes() == before
 
 
 def test_what_was_left_of_a_deleted_job_goes(settings: Settings, sessions: Sessions, post: Post, claim: Take) -> None:
