@@ -6,7 +6,7 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak fuzz cuda-dry-run check up bench bench-api format clean
+.PHONY: help demo test extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kil
 	$(BIN)/python -m tests.chaos --guards --out benchmarks/results/chaos.json
 	$(BIN)/python -m tests.chaos.readers
 	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all TUNEWRIGHT_FULL_DISK=1 $(BIN)/python -m pytest -rP -n 2 --dist loadfile tests/chaos tests/acceptance/test_full_disk.py
+
+extras: $(VENV)/installed  ## install each extra alone into a clean environment and start what it is for (some minutes)
+	$(BIN)/python -m tests.extras
 
 SOAK_MINUTES ?= 30
 soak: $(VENV)/installed  ## train through half an hour without PostgreSQL, while Redis starts anew all the time
