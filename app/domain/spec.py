@@ -81,7 +81,8 @@ class Adapter(SpecPart):
         "all-linear"
     )
     """Names (or name endings) of the linear layers that get an adapter; `all-linear` is all but the head,
-    which `lm_head` names."""
+    which `lm_head` names, and but layers that none can be trained on (routers, parts of Mamba blocks): `resolved` tells
+    what it came to then."""
     use_rslora: bool = False
     use_dora: bool = False
     """DoRA: the adapter turns each row of a weight matrix, and a magnitude of its own scales it."""

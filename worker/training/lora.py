@@ -20,6 +20,7 @@ from app.domain.spec import Adapter
 from worker.training.dora import DoraLinear
 from worker.training.failure import TrainingFailed
 from worker.training.products import Products, products_of
+from worker.training.targets import target_modules
 
 
 class AdaptedLinear(LoraLinear):  # type: ignore[misc]
@@ -53,7 +54,7 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed:
         r=adapter.rank,
         lora_alpha=adapter.lora_alpha,
         lora_dropout=adapter.dropout,
-        target_modules=adapter.target_modules,
+        target_modules=target_modules(model, adapter),
         use_rslora=adapter.use_rslora,
         use_dora=adapter.use_dora,
         fan_in_fan_out=transposed,

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from worker.training.nf4_cache import NF4Cache
 from worker.training.packing import MicroBatch
 from worker.training.plan import Plan
 from worker.training.quantization import quantize_linears
+from worker.training.targets import layers_read, target_modules
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +161,8 @@ def load_model(
         num_parameters, transposed = _count(causal), _is_transposed(causal)
     causal.requires_grad_(spec.method == "full")
     causal.to(torch.device(plan.device))
+    if spec.adapter is not None and (targets := target_modules(causal, spec.adapter)) != spec.adapter.target_modules:
+        plan = replace(plan, target_modules=tuple(targets))
     peft = add_lora(causal, spec.adapter, spec.training.seed, transposed=transposed) if spec.adapter else None
     trainable = {name: parameter for name, parameter in causal.named_parameters() if parameter.requires_grad}
     if plan.gradient_checkpointing:
@@ -211,6 +214,7 @@ def _load_quantized(
         device=device,
         stored=stored,
         watch=watch,
+        skip=layers_read(causal),
     )
     if not layers:
         raise TrainingFailed(

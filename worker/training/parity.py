@@ -14,6 +14,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,8 @@ def _small(config: PretrainedConfig) -> PretrainedConfig:
     config.vocab_size = min(WORDS, config.vocab_size)
     config.pad_token_id = None
     if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:LAYERS]
+        with suppress(AttributeError):  # where it follows from the number of layers
+            config.layer_types = config.layer_types[:LAYERS]
     if getattr(config, "sliding_window", None):
         config.sliding_window = WINDOW
     return config

@@ -33,6 +33,8 @@ class Plan:
     """Those that an earlier attempt took; null leaves it to the parity check, which all of them must pass here too."""
     save_every: int | None = None
     """What `auto` came to; it changes no number, and each attempt decides it."""
+    target_modules: tuple[str, ...] | None = None
+    """What `all-linear` came to, where it leaves layers out; the model decides it."""
     repeats_bits: bool = True
     """Whether it gives the same bits each time on this machine."""
 
@@ -47,8 +49,10 @@ class Plan:
         if self.save_every is not None:
             training["save_every"] = self.save_every
         adapter = request.spec.adapter
-        of_adapter = {"adapter": {"alpha": adapter.lora_alpha}} if adapter else {}
-        return decided | of_adapter | {"training": training | decided["training"]}
+        of_adapter: dict[str, Any] = {"alpha": adapter.lora_alpha} if adapter else {}
+        if self.target_modules is not None:
+            of_adapter["target_modules"] = list(self.target_modules)
+        return decided | ({"adapter": of_adapter} if adapter else {}) | {"training": training | decided["training"]}
 
     def decided_here(self, request: Request) -> dict[str, Any]:
         """Return the part that this process decides, for its machine and by the rows; a fingerprint has it.

@@ -5,7 +5,7 @@ CPUs with AVX512-BF16 one forward in eval mode repacks its weights for good, and
 gradient.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -140,15 +140,16 @@ def quantize_linears(
     device: torch.device,
     stored: Mapping[str, Packed] | None = None,
     watch: Callable[[], None] = lambda: None,
+    skip: Collection[str] = (),
 ) -> dict[str, NF4Linear]:
-    """Quantize each linear layer but `keep` (the head) on `device`, one by one, so that one dense layer at most is in
-    memory beside the file's own pages. A matrix that is `stored` by its layer's name is not read at all. `watch` is
-    called before each and may raise."""
+    """Quantize each linear layer but `keep` (the head) and those named in `skip` on `device`, one by one, so that one
+    dense layer at most is in memory beside the file's own pages. A matrix that is `stored` by its layer's name is not
+    read at all. `watch` is called before each and may raise."""
     found = [
         (parent, name, f"{path}.{name}".lstrip("."), cast(nn.Linear, child))
         for path, parent in model.named_modules()
         for name, child in parent.named_children()
-        if type(child) in (nn.Linear, Conv1D) and child is not keep
+        if type(child) in (nn.Linear, Conv1D) and child is not keep and f"{path}.{name}".lstrip(".") not in skip
     ]
     layers: dict[str, NF4Linear] = {}
     for parent, name, path, child in found:
