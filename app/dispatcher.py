@@ -20,6 +20,7 @@ from app.db.answered_creates import forget_created
 from app.db.kept_answers import forget_answers
 from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
 from app.domain.job import JobState
+from app.jitter import jittered
 from app.jobs.queue import SWEEP_PARTS, QueueRepository, SweepPart
 from app.private_memory import keep_memory_private
 from app.retention.collector import Collector
@@ -169,7 +170,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> None:
     """A turn that fails is over; the next one comes."""
     num_broken = 0
-    while not stop.wait(seconds):
+    while not stop.wait(jittered(seconds)):
         try:
             duty()
         except Exception as error:

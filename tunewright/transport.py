@@ -1,5 +1,6 @@
 """HTTP as the client uses it: paths by parts, the key, and every failure a TunewrightError."""
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -106,7 +107,12 @@ def once(key: str | None) -> dict[str, str]:
     return {"Idempotency-Key": key} if key is not None else {}
 
 
+def jittered(seconds: float) -> float:
+    """`seconds`, by up to a fifth more or less, so that many who wait do not ask together."""
+    return seconds * random.uniform(0.8, 1.2)
+
+
 def poll(ask: Callable[[], T], is_done: Callable[[T], bool]) -> T:
     while not is_done(answer := ask()):
-        time.sleep(POLL_SECONDS)
+        time.sleep(jittered(POLL_SECONDS))
     return answer

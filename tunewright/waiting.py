@@ -4,7 +4,7 @@ import math
 import time
 
 from tunewright.errors import TunewrightError
-from tunewright.transport import Transport
+from tunewright.transport import Transport, jittered
 from tunewright.watch import Outage
 from tunewright.wire import Job
 
@@ -28,7 +28,7 @@ def wait_until_final(transport: Transport, job_id: str, timeout: float | None) -
                 raise
             if error.code == "too_many_waiting":
                 asked.tag = None
-                time.sleep(CROWDED_SECONDS)
+                time.sleep(jittered(CROWDED_SECONDS))
             else:
                 outage.wait(error)
             continue

@@ -9,7 +9,7 @@ import httpx
 
 from tunewright.errors import ConnectionFailed, TunewrightError
 from tunewright.sse import Message, read_messages
-from tunewright.transport import EVENTS, METRICS, Transport
+from tunewright.transport import EVENTS, METRICS, Transport, jittered
 from tunewright.wire import Event, Job, MetricPoint
 
 Update = Event | MetricPoint
@@ -45,7 +45,7 @@ class Outage:
         self.since = self.since or time.monotonic()
         if error and time.monotonic() - self.since > PATIENCE_SECONDS:
             raise error
-        time.sleep(self.delay)
+        time.sleep(jittered(self.delay))
         self.delay = min(self.delay * 2, 5.0)
 
 
@@ -115,7 +115,7 @@ class Watch:
             self.outage.over()
             if job.is_final:
                 return
-            time.sleep(POLL_SECONDS)
+            time.sleep(jittered(POLL_SECONDS))
 
     def new_events(self) -> Iterator[Event]:
         path = ("jobs", self.job_id, "events")

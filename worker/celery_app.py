@@ -12,6 +12,7 @@ from celery import Celery, bootsteps, signals
 from kombu.transport import TRANSPORT_ALIASES
 
 from app import logs
+from app.jitter import jittered
 from app.outbox import TASKS
 from app.private_memory import keep_memory_private
 from app.settings import get_settings
@@ -111,7 +112,7 @@ def poll(looks: list[Any], bell: threading.Event = draining) -> None:
                 # It starts what no bell announced: whatever a look meets, the next one must come.
                 log.exception("a look for work failed, will look again")
         if not draining.is_set():
-            bell.wait(get_settings().poll_seconds)
+            bell.wait(jittered(get_settings().poll_seconds))
 
 
 app.steps["worker"].add(Poll)

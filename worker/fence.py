@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Sessions, is_outage, transaction
 from app.errors import StaleAttempt
+from app.jitter import jittered
 from app.jobs.attempts import AttemptService
 from app.jobs.queue import Claim, QueueRepository
 
@@ -64,7 +65,7 @@ class Fence:
 
     def endure(self, error: DBAPIError) -> None:
         log.warning("waiting for Postgres", job=self._claim.job_id, error=str(error)[:300])
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + jittered(PATIENCE_SECONDS)
         while time.monotonic() < until:
             if self._is_given_up():
                 raise StaleAttempt from error

@@ -18,6 +18,7 @@ from app.domain.event import ModelFetched
 from app.domain.identity import is_id
 from app.domain.model import ModelState
 from app.errors import AdapterNotFound, BadModelFolder, ModelNotReady
+from app.jitter import jittered
 from app.jobs.attempts import AttemptService
 from app.jobs.checkpoints import adapter_of
 from app.jobs.queue import Claim
@@ -77,7 +78,7 @@ class Fetching:
                     raise BadModelFolder(str(error)) from error
             if self._is_over():
                 raise FetchStopped
-            time.sleep(WAIT_SECONDS)
+            time.sleep(jittered(WAIT_SECONDS))
 
     def rows(self, name: str, dataset: Dataset) -> Path:
         self.storage.fetch(rows_of(dataset), self.folder / name)

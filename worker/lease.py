@@ -6,6 +6,8 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from app.jitter import jittered
+
 log = structlog.get_logger()
 
 RENEWALS_A_LEASE = 6
@@ -34,7 +36,7 @@ class Lease:
         return self.lost.is_set() or self.draining.is_set()
 
     def _renew(self) -> None:
-        while not self._ended.wait(self._seconds / RENEWALS_A_LEASE):
+        while not self._ended.wait(jittered(self._seconds / RENEWALS_A_LEASE)):
             try:
                 held = self._renew_once()
             except DBAPIError as error:

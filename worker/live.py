@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from app import streams
 from app.domain.metric import MetricPoint
+from app.jitter import jittered
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class LivePoints:
                     self._forget(batch[-1])
             except RedisError as error:
                 log.warning("live metrics wait for Redis", job=self._job_id, error=str(error)[:200])
-                self._stopped.wait(RETRY_SECONDS)
+                self._stopped.wait(jittered(RETRY_SECONDS))
                 self._news.set()
 
     def _oldest(self) -> list[MetricPoint]:

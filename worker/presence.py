@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.db.session import connect, open_sessions, transaction
+from app.jitter import jittered
 from app.settings import Settings
 from app.workers.service import WorkerService
 from worker.free_memory import FreeMemory
@@ -46,7 +47,7 @@ class Presence:
         while not self._ended.is_set():
             self._try(self._sign)
             # A worker that begins to drain says so at once.
-            (self._ended if self._draining.is_set() else self._draining).wait(self._every)
+            (self._ended if self._draining.is_set() else self._draining).wait(jittered(self._every))
         self._try(self._leave)
         self._engine.dispose()
 

@@ -23,6 +23,7 @@ from app.db.session import Sessions, transaction
 from app.domain.job import JobState
 from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
+from app.jitter import jittered
 from app.jobs.attempts import AttemptService, proof_of
 from app.jobs.queue import Claim, QueueRepository
 from worker.fence import Fence
@@ -76,7 +77,7 @@ class Heartbeat:
                 # Whatever kept this beat back, the next one must come.
                 self.num_failed += 1
                 log.exception("a heartbeat failed, will try again", job=self._claim.job_id, count=self.num_failed)
-            if self._stop.wait(self._every):
+            if self._stop.wait(jittered(self._every)):
                 return
 
     def _renew(self) -> None:

@@ -16,6 +16,7 @@ from app.db.session import is_outage
 from app.domain.job import JobState
 from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
+from app.jitter import jittered
 from worker.tracking.protocol import Close, Open, Step, Steps
 from worker.tracking_process import TrackerFailed, TrackingProcess
 
@@ -91,7 +92,7 @@ class Tracker:
                     self.failed = self.failed or is_last
                     self._tell(error)
                 if not self._settling.is_set():
-                    self._news.wait(wait)
+                    self._news.wait(jittered(wait))
                 wait = min(2 * wait, LONGEST_RETRY_SECONDS)
         except StaleAttempt:
             self.failed = True

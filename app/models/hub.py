@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from app.domain.artifact import StoredFile
 from app.domain.model import ModelFailure
 from app.errors import BadModelFolder
+from app.jitter import jittered
 from app.models.headers import INDEX, SINGLE, read_index
 from app.models.licence import is_licence
 from app.models.sources import Advance, FetchFailed, Resolved, SourceFile
@@ -129,7 +130,7 @@ class HubSource:
                 tries += 1
                 if error.code is not ModelFailure.hub_unreachable or tries == TRIES:
                     raise
-                threading.Event().wait(WAIT_SECONDS)
+                threading.Event().wait(jittered(WAIT_SECONDS))
 
     def _stream(self, file: SourceFile, start: int) -> Iterator[bytes]:
         hub = self._hub

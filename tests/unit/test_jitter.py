@@ -1,0 +1,74 @@
+"""Polls, heartbeats and retries of many processes do not keep step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.dispatcher import repeat
+from app.jitter import jittered as of_the_server
+from app.jobs.queue import Claim
+from tunewright.transport import jittered as of_the_client
+from tunewright.watch import Outage
+from worker.lease import RENEWALS_A_LEASE, Lease
+from worker.reporter import Heartbeat
+
+COUNT = 100
+
+
+class Waits:
+    """An event that notes what is waited for, and is set after so many waits."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        return len(self.seconds) == COUNT
+
+    def is_set(self) -> bool:
+        return len(self.seconds) == COUNT
+
+
+def assert_jittered(waits: list[float], seconds: float) -> None:
+    shares = [each / seconds for each in waits]
+    assert 0.8 <= min(shares) < 0.9 < 1.1 < max(shares) <= 1.2
+
+
+@pytest.mark.parametrize("jittered", [of_the_server, of_the_client])
+def test_a_fifth_more_or_less(jittered: Callable[[float], float]) -> None:
+    assert_jittered([jittered(10) for _ in range(COUNT)], 10)
+
+
+def test_the_dispatchers_duties() -> None:
+    waits: Any = Waits()
+    repeat(lambda: None, 5, waits)
+    assert_jittered(waits.seconds, 5)
+
+
+def test_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: Any = Waits()
+    sessions: Any = None
+    heartbeat = Heartbeat(sessions, Claim("proj-1", "ftjob-1", 1, ""), 60, 10)
+    monkeypatch.setattr(heartbeat, "_renew", lambda: None)
+    monkeypatch.setattr(heartbeat, "_stop", waits)
+    heartbeat._beat()
+    assert_jittered(waits.seconds, 10)
+
+
+def test_a_light_workers_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: Any = Waits()
+    lease = Lease(lambda: True, 60, waits)
+    monkeypatch.setattr(lease, "_ended", waits)
+    lease._renew()
+    assert_jittered(waits.seconds, 60 / RENEWALS_A_LEASE)
+
+
+def test_a_client_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    outage = Outage()
+    for _ in range(COUNT):
+        outage.wait()
+        outage.over()
+    assert_jittered(waits, outage.delay)
