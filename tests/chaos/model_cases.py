@@ -75,8 +75,15 @@ def give_back_model(stage: Stage, step: str) -> None:
     with (path / "ballast.txt").open("wb") as ballast:
         ballast.truncate(BALLAST_BYTES)
     post(stage, path)
+
+    def is_under_way() -> bool:
+        """In the hands of the worker that runs now, and not of the one before it."""
+        with transaction(stage.sessions) as session:
+            model = session.scalars(select(BaseModel).where(BaseModel.name == NAME)).one()
+            return f"{model.worker_id}".endswith(f"-{stage.stack.kept['light'].process.pid}")
+
     for failpoint in both(step):
-        stage.stack.wait(lambda: stage.client.get_model(NAME).state == "fetching", "it is under way")
+        stage.stack.wait(is_under_way, "it is under way")
         stage.stack.arm(failpoint)
         stage.stack.kept["light"].process.terminate()
         stage.wait_until_fired(failpoint)
