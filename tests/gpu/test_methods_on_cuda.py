@@ -24,7 +24,7 @@ def request_for(folder: Path, method: str, **fields: Any) -> Request:
         attempt=1,
         base_model="tiny",
         base_model_revision=None,
-        base_model_path=build_tiny_model(folder / "model"),
+        base_model_path=build_tiny_model(folder / "model", **fields.pop("sizes", {})),
         dataset_path=write_rows(folder / "rows.jsonl"),
         dataset_sha256="0" * 64,
         validation_path=None,
@@ -54,18 +54,19 @@ def test_every_kind_of_adapter_learns(method: str, adapter: dict[str, Any], tmp_
 
 @pytest.mark.parametrize("asked", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
 def test_bitsandbytes_optimizers_learn_and_resume(asked: str, tmp_path: Path) -> None:
-    """The rank makes A and B large enough for 8 bits, and some of them for paging, which begins at 100,000 numbers."""
-    adapter, training = {"rank": 1024, "alpha": 32}, {"max_steps": 8, "optimizer": asked, "learning_rate": 1e-3}
+    """Of all weights: adapters have plain AdamW instead. Some are large enough for 8 bits, and for paging, which begins
+    at 100,000 numbers."""
+    asking: dict[str, Any] = {
+        "sizes": {"hidden_size": 512, "intermediate_size": 1024},
+        "training": {"max_steps": 8, "optimizer": asked, "learning_rate": 1e-4},
+    }
     whole, first, second = Recorder(), Recorder(stop_at=4), Recorder()
-    run = prepare(request_for(tmp_path, "lora", adapter=adapter, training=training, name="whole"), whole)
+    run = prepare(request_for(tmp_path, "full", **asking, name="whole"), whole)
     assert isinstance(run.optimizer, optim.EightBitOrPaged)
     run.loop()
-    train(request_for(tmp_path, "lora", adapter=adapter, training=training, name="first"), first)
+    train(request_for(tmp_path, "full", **asking, name="first"), first)
     checkpoint = first.checkpoints()[0].path
-    request = request_for(
-        tmp_path, "lora", adapter=adapter, training=training, name="second", checkpoint_path=checkpoint
-    )
-    resumed = prepare(request, second)
+    resumed = prepare(request_for(tmp_path, "full", **asking, name="second", checkpoint_path=checkpoint), second)
     if asked.startswith("paged"):
         states = [*run.optimizer.state.values(), *resumed.optimizer.state.values()]
         assert all(getattr(state["state1"], "is_paged", False) == (state["state1"].numel() >= 1e5) for state in states)
