@@ -128,9 +128,11 @@ class One:
             return False
         stored = self.place.storage.put_file(inspection_key(*self.own), self.folder / Task.clean / ROWS, ROWS)
         with transaction(self.place.sessions, "keep_made") as session:
-            if not DatasetService(session).keep_made(self.dataset, stored):
+            is_kept = DatasetService(session).keep_made(self.dataset, stored)
+            if not is_kept:
                 DatasetRepository(session).bury(self.dataset.project_id, [stored.key])
-                raise Gone
+        if not is_kept:
+            raise Gone
         self.dataset.storage_key, self.dataset.size, self.dataset.sha256 = stored.key, stored.size, stored.sha256
         shutil.rmtree(self.folder / Task.clean)
         return True

@@ -70,6 +70,9 @@ def train_by_script() -> None:
     worker.child.COMMAND = (sys.executable, "-P", "-m", "tests.chaos.scripted_child")
     find_machine = worker.machine.find_machine
     worker.machine.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
+    # By its threads the two kinds of worker differ; a real GPU's training has none in its facts.
+    facts = worker.machine.machine_facts
+    worker.machine.machine_facts = lambda device, threads, *of: facts(device, threads, *of) | {"threads": threads}
 
 
 def train_behind_the_others() -> None:

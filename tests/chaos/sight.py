@@ -116,7 +116,7 @@ def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process], thread
 
 def find_work(workers: dict[str, psutil.Process], sight: Sight) -> Work | None:
     """A training process moves into its attempt's folder, and is known by that."""
-    folder = f"/{sight.id}/{sight.attempt}"
+    folder = f"/{sight.id}/{sight.attempt}/training"
     for name, process in workers.items():
         for child in descendants(process):
             try:

@@ -72,7 +72,7 @@ def test_parts_in_any_order_become_a_dataset(
     assert api.get(f"/uploads/{id}").json()["parts"] == []
     Dispatcher(settings, sessions).collect()
     dataset_id = completed["dataset_id"]
-    assert sorted(path.name for path in stored_files()) == [dataset_id, f"{dataset_id}.hashes"]
+    assert sorted(path.name for path in stored_files()) == [dataset_id, f"{dataset_id}.1.hashes"]
     assert join_all() == 0
 
 

@@ -83,6 +83,9 @@ def one_of(names: str) -> st.SearchStrategy[int]:
     return st.runner().flatmap(lambda machine: st.sampled_from(getattr(machine, names)()))
 
 
+FORGED = "0" * 32
+
+
 class JobMachine(RuleBasedStateMachine):
     steps = 0
     """Of all histories."""
@@ -295,20 +298,21 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(1, when=lambda self: self.claims, number=one_of("some_claim"), step=st.integers(0, 9))
     def record_late(self, number: int, step: int) -> None:
-        """Of an attempt whose worker is dead: its points are its own, whoever runs the job now."""
+        """Of an attempt whose worker is dead: its points are its own, whoever runs the job now. Without the secret none
+        are taken."""
         claim, _ = self.claims[number]
         self.granted(
             lambda session: AttemptService(session, claim).record_late(points(claim, step, 1), proof_of(claim)), None
         )
         for job in self.jobs:
-            if job.id == claim.job_id:
+            if job.id == claim.job_id and claim.token != FORGED:
                 job.points.setdefault((claim.attempt, "loss", step), 1)
 
     @act(1, when=lambda self: self.claims, number=one_of("some_claim"))
     def forge(self, number: int) -> None:
         """Somebody knows the job and the attempt, and not the secret."""
         claim, machine = self.claims[number]
-        self.claims.append((claim._replace(token="0" * 32), machine))
+        self.claims.append((claim._replace(token=FORGED), machine))
 
     # What time and the dispatcher do
 
