@@ -24,7 +24,7 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 
 # Three at a time on two cores: much of it waits for servers and leases. A file's tests share what they start; the
 # longest come first (tests/budgets.py).
-test: $(VENV)/installed  ## run the whole test suite (some 12 minutes on two cores)
+test: $(VENV)/installed  ## run the whole test suite (some 15 minutes on two cores)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The seed is printed; CHAOS_SEED=… repeats it.
