@@ -171,7 +171,7 @@ def is_at_work(process: psutil.Process) -> bool:
 def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
     moment: str, start: Start, make_request: Callable[..., Request], tmp_path: Path
 ) -> None:
-    child = start(begin_long_work(make_request, tmp_path))
+    child = start(begin_long_work(make_request, tmp_path), by_command=True)  # a forked one meets other moments
     next(line for line in said(child) if is_doing(moment)(line))
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
     if moment == "the rendering":
@@ -181,9 +181,8 @@ def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
         pipe.close()
     closed = time.monotonic()
     child.wait(timeout=10)
-    # The tokenizing process writes its last files at the lowest priority: a busy machine lets it wait.
     while any(is_at_work(process) for process in family[1:]):
-        assert time.monotonic() < closed + (10 if moment == "the rendering" else 60)
+        assert time.monotonic() < closed + 10
         time.sleep(0.1)
     print(f"{moment}: gone after {time.monotonic() - closed:.2f} s")
 
