@@ -36,9 +36,9 @@ def main() -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels it does without
     try:
         tokenizing = TokenizingProcess()  # its imports and ours at the same time
-        from worker.training.uncompiled import import_bitsandbytes
+        from worker.training.library_imports import import_libraries
 
-        import_bitsandbytes()  # before anything else does
+        import_libraries()  # before anything else does
         from transformers.utils import logging as transformers_logging
 
         from worker.training.recipe import train

@@ -1,7 +1,5 @@
 """What is made again in backward, against keeping it: the same gradients to the last bit, and less kept."""
 
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -93,11 +91,3 @@ def test_checkpointing_keeps_one_tensor_a_layer(family: str, tiny: Tiny) -> None
 
 NOT_OF_A_LAYER = 2
 """The last layer's output and the last norm's."""
-
-
-def test_training_does_without_the_compiler() -> None:
-    script = "from worker.training.uncompiled import import_bitsandbytes\nimport_bitsandbytes()\n"
-    script += "import worker.training.recipe, sys, torch\nassert torch.compile.__module__ == 'torch'\n"
-    script += "print('torch._inductor.compile_fx' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
