@@ -6,7 +6,7 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
+.PHONY: help demo test test-ops extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +24,12 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 
 # Three at a time on two cores: much of it waits for servers and leases. A file's tests share what they start; the
 # longest come first (tests/budgets.py).
-test: $(VENV)/installed  ## run the whole test suite (some 15 minutes on two cores)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/installed  ## run the test suite, but for test-ops (12 minutes on two cores)
+	$(PYTEST) -m "not ops"
+
+test-ops: $(VENV)/installed  ## run the tests that start whole stacks and hurt them (4 minutes on two cores)
+	$(PYTEST) -m ops
 
 # The seed is printed; CHAOS_SEED=… repeats it.
 chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint

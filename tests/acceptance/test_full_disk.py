@@ -15,7 +15,7 @@ from tests.acceptance.test_sturdiness import told, wait_for_step, wait_until
 from tests.acceptance.test_survival import submit, upload
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.ops,
     pytest.mark.skipif("TUNEWRIGHT_FULL_DISK" not in os.environ, reason="make chaos runs it"),
 ]
 

@@ -18,7 +18,7 @@ from tests.acceptance.conftest import ROOT, Stack
 from tests.acceptance.test_survival import find_worker, happened, submit
 from tunewright import Client, Job
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ops
 
 STALL_SECONDS = 40
 """Longer than a busy machine takes for a child's imports, during which it says nothing."""

@@ -18,6 +18,8 @@ import pytest
 from tests.acceptance.conftest import ROOT, Stack, start_stack, stop_stack
 from tunewright import Client, Event, Job
 
+pytestmark = pytest.mark.ops
+
 
 @pytest.fixture(scope="module")
 def hurt_stacks(tiny_model: Path) -> Iterator[list[Stack]]:

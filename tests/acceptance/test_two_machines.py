@@ -21,6 +21,8 @@ from tests.acceptance.test_survival import find_worker, happened, upload
 from tests.fixtures.hub import COMMIT, TOKEN, serving_hub
 from tunewright import Client, Job
 
+pytestmark = pytest.mark.ops
+
 BUCKET = "bytes"
 STEPS = 600
 

@@ -23,6 +23,11 @@ from tests.chaos.report import describe, make_report
 from tests.chaos.stack import THREADS, Stack, running_stack
 from tests.chaos.users import MODEL, Users
 
+SPARE_CHILD = "TUNEWRIGHT_SPARE_CHILD"
+OTHER_KIND = (2, 4, 6)
+"""Numbers of workers whose checkpoints do not resume bit for bit on the others, nor theirs on these."""
+WITHOUT_SPARE = (3, 4, 7)
+"""Numbers of workers that start a training process when they need it; the others keep one ready."""
 FEW_JOBS = 50
 """Fewer of them are for a look; with more, times are measured."""
 
@@ -43,16 +48,20 @@ def parse() -> argparse.Namespace:
 
 def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
     few = given.jobs < FEW_JOBS
-    # Two kinds of worker: a checkpoint of one does not resume bit for bit on the other.
-    other_kind = {f"{name}-{number}": {THREADS: "2"} for name in ("scripted", "real") for number in (2, 4, 6)}
     return Stack(
         folder,
         num_scripted=4 if few else 7,
         num_real=min(3 if few else 7, given.real),
         off=given.off,
         fatal=draw_failpoints(given.seed),
-        over=other_kind,
+        over={f"{name}-{number}": of_worker(number) for name in ("scripted", "real") for number in range(1, 8)},
     )
+
+
+def of_worker(number: int) -> dict[str, str]:
+    """Its environment, beside what all have."""
+    threads = {THREADS: "2"} if number in OTHER_KIND else {}
+    return threads | ({SPARE_CHILD: "false"} if number in WITHOUT_SPARE else {})
 
 
 def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:

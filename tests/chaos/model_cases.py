@@ -79,7 +79,8 @@ def give_back_model(stage: Stage, step: str) -> None:
     def is_under_way() -> bool:
         """In the hands of the worker that runs now, and not of the one before it."""
         with transaction(stage.sessions) as session:
-            model = session.scalars(select(BaseModel).where(BaseModel.name == NAME)).one()
+            named = select(BaseModel).where(BaseModel.name == NAME, BaseModel.state != "removed")
+            model = session.scalars(named).one()
             return f"{model.worker_id}".endswith(f"-{stage.stack.kept['light'].process.pid}")
 
     for failpoint in both(step):

@@ -45,14 +45,14 @@ def test_twelve_jobs_hurt_in_many_ways_leave_the_books_in_order(tmp_path: Path) 
     assert report["bars"]["stuck"] == {"at most": 0, "found": 0, "verdict": "kept"}
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_without_the_fence_the_same_run_shows_the_damage(tmp_path: Path) -> None:
     options = ["--jobs", "12", "--real", "0", "--off", "fence", "--limit", "90"]
     report = run("tests.chaos", tmp_path / "report.json", *options)
     assert [damage for damage in report["damage"] if SEEN["fence"] in damage], report["damage"]
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_readers_cut_off_every_few_seconds_miss_nothing_and_hear_nothing_twice(tmp_path: Path) -> None:
     readers = os.environ.get("CHAOS_READERS", "40")
     report = run("tests.chaos.readers", tmp_path / "report.json", "--readers", readers, "--seconds", "8")

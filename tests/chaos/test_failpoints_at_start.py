@@ -75,7 +75,7 @@ def finish(data: Path, terms: list[str]) -> tuple[Stack, list[int]]:
     return stack, ends
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_a_first_start_killed_at_each_step_is_finished_by_the_next(data: Path) -> None:
     print(f"TUNEWRIGHT_FAILPOINT_SEED={SEED}: {CHOSEN}")
     stack, ends = finish(data, CHOSEN)

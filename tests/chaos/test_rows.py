@@ -30,7 +30,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return rows
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_a_job_that_outlives_the_visibility_timeout_is_claimed_once(found: dict[str, dict[str, Any]]) -> None:
     row = found["visibility"]
     assert "fault" not in row, row["fault"]
@@ -39,14 +39,14 @@ def test_a_job_that_outlives_the_visibility_timeout_is_claimed_once(found: dict[
     assert row["claims"] == [1, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_leases_go_by_the_databases_clock_alone(found: dict[str, dict[str, Any]]) -> None:
     row = found["clocks"]
     assert "fault" not in row, row["fault"]
     assert row["leases_run_undisturbed"] > 3
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_an_outage_of_postgres_and_restarts_of_redis_cost_no_attempt_and_no_point(
     found: dict[str, dict[str, Any]],
 ) -> None:
@@ -57,13 +57,13 @@ def test_an_outage_of_postgres_and_restarts_of_redis_cost_no_attempt_and_no_poin
     assert row["live_points_after_the_last_fault"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_a_worker_told_to_stop_does_not_wait_for_postgres(found: dict[str, dict[str, Any]]) -> None:
     row = found["drain"]
     assert "fault" not in row, row["fault"]
 
 
-@pytest.mark.slow
+@pytest.mark.ops
 def test_the_books_are_in_order_after_all_of_it(found: dict[str, dict[str, Any]]) -> None:
     assert found["books"] == {}
 

@@ -16,6 +16,8 @@ import sqlalchemy as sa
 
 from app.embedded import orphans
 
+pytestmark = pytest.mark.ops
+
 Eventually = Callable[..., None]
 Start = Callable[..., subprocess.Popen[str]]
 PEEKING = "-sys_ptrace,-perfmon,-sys_admin,-checkpoint_restore"
