@@ -26,7 +26,7 @@ from tests.chaos.users import MODEL, Users
 SPARE_CHILD = "TUNEWRIGHT_SPARE_CHILD"
 OTHER_KIND = (2, 4, 6)
 """Numbers of workers whose checkpoints do not resume bit for bit on the others, nor theirs on these."""
-WITHOUT_SPARE = (3, 4, 7)
+WITHOUT_SPARE = (3, 4, 5, 6, 7)
 """Numbers of workers that start a training process when they need it; the others keep one ready."""
 FEW_JOBS = 50
 """Fewer of them are for a look; with more, times are measured."""

@@ -19,6 +19,7 @@ from tests.chaos.stack import DRAIN_SECONDS, EXACT_RESUME_WAIT_SECONDS, LEASE_SE
 from tests.chaos.users import Users
 
 TICK_SECONDS = 0.1
+COUNT_SECONDS = 0.3
 CHILD_OUTLIVES_SECONDS = 10.0
 """At most, its worker; and by this much a worker its drain."""
 NEAR_END_SECONDS = 0.02
@@ -61,7 +62,7 @@ class Conductor:
         self.to_post = {real: [plan for plan in plans if plan.real is real] for real in (False, True)}
         self.plans = {plan.number: plan for plan in plans}
         self.disturbances = list(disturbances)
-        self.began = self.tell_at = time.monotonic()
+        self.began = self.tell_at = self.count_at = time.monotonic()
         self.began_at = time.time()
         self.disturb_at = self.began + 3
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -122,6 +123,10 @@ class Conductor:
         )
 
     def _count_free(self) -> None:
+        now = time.monotonic()
+        if now < self.count_at:
+            return
+        self.count_at = now + COUNT_SECONDS
         awake = {name: each for name, each in self.stack.workers().items() if name not in self.faults.stalled}
         self.free.append((time.time(), count_free(self.stack.sessions, awake, self.stack.threads)))
 

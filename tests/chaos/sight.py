@@ -117,13 +117,16 @@ def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process], thread
 def find_work(workers: dict[str, psutil.Process], sight: Sight) -> Work | None:
     """A training process moves into its attempt's folder, and is known by that."""
     folder = f"/{sight.id}/{sight.attempt}/training"
-    for name, process in workers.items():
-        for child in descendants(process):
-            try:
-                if child.cwd().endswith(folder):
-                    return Work(name, process, child)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
+    names = {process.pid: name for name, process in workers.items()}
+    for child in psutil.process_iter():
+        try:
+            if not child.cwd().endswith(folder):
                 continue
+            for parent in child.parents():
+                if name := names.get(parent.pid):
+                    return Work(name, workers[name], child)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
     return None
 
 

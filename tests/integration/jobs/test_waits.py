@@ -1,15 +1,10 @@
 """`GET /jobs/{id}?wait=30`: long polling, on a real server."""
 
 import asyncio
-import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,12 +15,12 @@ from app.db.session import Sessions, transaction
 from app.jobs import waits
 from app.jobs.queue import Claim
 from app.settings import Settings
+from tests.fixtures.api_process import serving_api
 from tunewright import Client
 from tunewright.command_line import app
 from tunewright.errors import TunewrightError
 from tunewright.transport import Transport
 
-ROOT = Path(__file__).parents[3]
 Post = Callable[..., str]
 Take = Callable[..., Claim | None]
 SOON = 5.0
@@ -221,29 +216,15 @@ def test_a_server_that_stops_lets_everyone_go(
     """uvicorn itself, as the container runs it: it would wait for them, and then cut them off."""
     id = post()
     claim()
-    settings.data_dir.mkdir(exist_ok=True)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        port, fd = listener.getsockname()[1], listener.fileno()
-        env = os.environ | {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
-        env |= {"TUNEWRIGHT_DATA_DIR": str(settings.data_dir)}
-        options = ["--fd", str(fd), "--timeout-graceful-shutdown", "20", "--log-level", "warning"]
-        options += ["--http", "app.web.guarded_protocol:GuardedProtocol", "--ws", "none"]
-        command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_server", *options]
-        server = subprocess.Popen(command, cwd=ROOT, env=env, pass_fds=[fd])
-        try:
-            headers = {"Authorization": f"Bearer {make_key()}"}
-            with httpx.Client(
-                base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60, trust_env=False
-            ) as http:
-                tag = http.get(f"/jobs/{id}").headers["etag"]
-                stopping = later(lambda: server.send_signal(signal.SIGTERM), 0.5)
-                answer, seconds = timed(http, f"/jobs/{id}?wait=60", If_None_Match=tag)
-                stopping.join()
-            assert answer.status_code == 304
-            assert 0.4 < seconds < 0.5 + SOON
-            server.wait(timeout=SOON)
-        finally:
-            server.kill()
-            server.wait()
+    headers = {"Authorization": f"Bearer {make_key()}"}
+    with (
+        serving_api(settings) as (url, server),
+        httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http,
+    ):
+        tag = http.get(f"/jobs/{id}").headers["etag"]
+        stopping = later(lambda: server.send_signal(signal.SIGTERM), 0.5)
+        answer, seconds = timed(http, f"/jobs/{id}?wait=60", If_None_Match=tag)
+        stopping.join()
+        assert answer.status_code == 304
+        assert 0.4 < seconds < 0.5 + SOON
+        server.wait(timeout=SOON)
