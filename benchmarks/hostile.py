@@ -1,5 +1,5 @@
-"""What hostile clients cost the API: endless headers and trailers, silent connections, downloads that nobody reads; and
-what the guard against them costs an upload.
+"""What hostile clients cost the API: endless headers and trailers, silent connections, downloads that nobody reads,
+webhooks whose names nobody resolves; and what the guard against them costs an upload.
 
 The API runs in a process of its own and is asked over 127.0.0.1. Uploads go in turn to it and to the same API under
 uvicorn's own protocol."""
@@ -15,7 +15,9 @@ import socket
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ HOSTILE_BYTES = 200 * 10**6
 LINES = (b"x-filler: " + b"a" * 1000 + b"\r\n") * 1000
 NUM_SILENT, DESCRIPTORS, SILENT_SECONDS = 2000, 1024, 20
 NUM_STALLED, DOWNLOAD_MEGABYTES, STALLED_SECONDS = 200, 64, 90
+NUM_NAMES = 80
 UPLOAD_MEGABYTES = 256
 PLAIN = """
 import socket, sys, uvicorn
@@ -168,6 +171,33 @@ def stall(api: Api) -> dict[str, Any]:
     }
 
 
+def post_stuck_names(api: Api, other_key: str) -> dict[str, Any]:
+    """Webhooks of one project at hosts that no name server answers for, all at once, beside another's `GET /jobs`."""
+    limits = httpx.Limits(max_connections=NUM_NAMES)
+    theirs = {"Authorization": f"Bearer {other_key}"}
+    with (
+        httpx.Client(base_url=api.http.base_url, headers=theirs, timeout=60, trust_env=False, limits=limits) as client,
+        ThreadPoolExecutor(NUM_NAMES) as pool,
+    ):
+
+        def post(number: int) -> int:
+            return client.post("/webhooks", json={"url": f"https://{number}.stuck.test/"}).status_code
+
+        seconds: list[float] = []
+        posted = [pool.submit(post, number) for number in range(NUM_NAMES)]
+        while not all(each.done() for each in posted):
+            began = time.perf_counter()
+            api.http.get("/jobs").raise_for_status()
+            seconds.append(time.perf_counter() - began)
+    return {
+        "num_posts": NUM_NAMES,
+        "answers": dict(Counter(each.result() for each in posted)),
+        "num_requests": len(seconds),
+        "median_seconds": round(statistics.median(seconds), 3),
+        "max_seconds": round(max(seconds), 3),
+    }
+
+
 def await_true(holds: Callable[[], bool], seconds: float) -> float | None:
     """Seconds until it did; None if it never did."""
     began = time.monotonic()
@@ -221,7 +251,10 @@ def measure(folder: Path, repeats: int) -> dict[str, Any]:
         migrate(url)
         engine = connect(url, pool_size=1)
         with transaction(open_sessions(engine)) as session:
-            key = KeyService(session).create(find_or_create_project(session, "default"), "benchmark")
+            key, other_key = (
+                KeyService(session).create(find_or_create_project(session, project), "benchmark")
+                for project in ("default", "other")
+            )
         engine.dispose()
         with starting(url, folder, key) as api:
             headers = flood(api, "GET /healthz HTTP/1.1\nHost: a\n")
@@ -232,9 +265,18 @@ def measure(folder: Path, repeats: int) -> dict[str, Any]:
             silent = stay_silent(api)
         with starting(url, folder, key) as api:
             stalled = stall(api)
+        with serving(url, folder, ["-m", "tests.fixtures.stuck_names"]) as (address, pid):
+            names = post_stuck_names(Api(address, pid, key), other_key)
         with starting(url, folder, key) as guarded, starting(url, folder, key, PLAIN) as plain:
             uploads = upload_in_turn({"guarded": guarded, "plain": plain}, folder, repeats)
-    found = {"headers": headers, "trailers": trailers, "silent": silent, "stalled": stalled, "uploads": uploads}
+    found = {
+        "headers": headers,
+        "trailers": trailers,
+        "silent": silent,
+        "stalled": stalled,
+        "names": names,
+        "uploads": uploads,
+    }
     return {"machine": described, "repeats": repeats, **found, "bars": [bar.as_json() for bar in judge(found)]}
 
 
@@ -251,6 +293,7 @@ def judge(found: dict[str, Any]) -> list[Bar]:
         Bar("MB that 200 stalled downloads cost", stalled["memory_bytes"] / mega, "at most", 100),
         Bar("s until files of clients that left are closed", stalled["closed_after_client_left_seconds"], "at most", 1),
         Bar("s until stalled downloads are cut", stalled["cut_after_seconds"], "at most", 75),
+        Bar("longest GET /jobs beside webhooks with stuck names, s", found["names"]["max_seconds"], "at most", 0.5),
         Bar("uploads' rate over uvicorn's own protocol", uploads["rate_over_plain"], "at least", 0.95),
         Bar("the same by CPU seconds", uploads["rate_over_plain_by_cpu"], "at least", 0.95),
     ]
