@@ -21,4 +21,4 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER tunewright
 EXPOSE 8400
-CMD ["uvicorn", "--factory", "app.main:create_server", "--http", "app.web.guarded_protocol:GuardedProtocol", "--ws", "none", "--host", "0.0.0.0", "--port", "8400", "--no-access-log"]
+CMD ["uvicorn", "--factory", "app.main:create_server", "--http", "app.web.server.guarded_protocol:GuardedProtocol", "--ws", "none", "--host", "0.0.0.0", "--port", "8400", "--no-access-log"]

@@ -14,22 +14,22 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import logs, outbox, streams
+from app import live_metrics, logs, outbox
+from app.dataset_checks.service import StudyService
 from app.datasets.service import DatasetService
-from app.db.answered_creates import forget_created
-from app.db.kept_answers import forget_answers
+from app.db.openai_tables import forget_created
 from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 from app.jitter import jittered
-from app.jobs.queue import SWEEP_PARTS, QueueRepository, SweepPart
-from app.private_memory import keep_memory_private
+from app.jobs.queue.repository import SWEEP_PARTS, QueueRepository, SweepPart
 from app.retention.collector import Collector
 from app.retention.project_eraser import ProjectEraser
+from app.secrets.private_memory import keep_memory_private
 from app.set_aside import OUTAGES, SetAside, fault_of, take_all
 from app.settings import Settings, get_settings
 from app.storage import Storage
-from app.studies.service import StudyService
 from app.uploads.service import UploadService
+from app.web.idempotency_repository import forget_answers
 from app.workers.service import WorkerService
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class Dispatcher:
         storage = Storage(settings.storage)
         self.aside = SetAside()
         self.collector = Collector(settings, sessions, storage, self.aside)
-        self.eraser = ProjectEraser(sessions, storage, streams.connect(settings.redis_url), self.aside)
+        self.eraser = ProjectEraser(sessions, storage, live_metrics.connect(settings.redis_url), self.aside)
         # Healthy workers speak first: after any loss of Postgres, and at the start, the sweep waits a full lease.
         self.sweep_from = time.monotonic() + settings.lease_seconds
         self.reminded_at = 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from app.redaction import redact_text
+from app.secrets.redaction import redact_text
 
 
 def configure() -> None:

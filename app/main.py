@@ -10,37 +10,38 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy.orm import Session
 from starlette.routing import Mount
 
-from app import logs, streams
+from app import health, live_metrics, logs
 from app.adapters.routes import router as adapters
+from app.dataset_checks.routes import router as studies
 from app.datasets.routes import router as datasets
 from app.db.session import Reads, Sessions, connect, open_sessions, transaction
 from app.domain.caller import RecognizedKey
-from app.jobs.artifact_routes import router as artifacts
-from app.jobs.checkpoint_routes import router as checkpoints
-from app.jobs.metric_routes import router as metrics
+from app.jobs.artifacts.routes import router as artifacts
+from app.jobs.checkpoints.routes import router as checkpoints
+from app.jobs.events.routes import router as watching
+from app.jobs.metrics.routes import router as metrics
 from app.jobs.read_routes import SeenJobs
 from app.jobs.read_routes import router as reading_jobs
 from app.jobs.routes import router as jobs
 from app.jobs.shown import find_versions
 from app.jobs.waits import JobWaits
-from app.jobs.watch_routes import router as watching
 from app.keys.routes import router as keys
 from app.keys.service import KeyService
 from app.models.routes import router as models
-from app.openai.face import create_face
-from app.private_memory import keep_memory_private
+from app.openai.app import create_face
+from app.page import about
 from app.projects.routes import router as projects
 from app.queues.routes import router as queues
+from app.secrets.private_memory import keep_memory_private
 from app.settings import Settings, get_settings
 from app.storage import Storage
-from app.studies.routes import router as studies
 from app.uploads.routes import router as uploads
-from app.version import VERSION
-from app.web import about, health, problems
+from app.web import problems
 from app.web.key_cache import KeyCache
 from app.web.parameters import REFUSE_UNKNOWN
 from app.web.request_id import OPENAI_FACE, mark_answers
-from app.web.stopping import on_stop_signal
+from app.web.server.stopping import on_stop_signal
+from app.web.version import VERSION
 from app.webhooks.routes import router as webhooks
 from app.webhooks.service import open_lookups
 from app.workers.routes import router as workers
@@ -90,7 +91,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     app.state.sessions = sessions = open_sessions(engine)
     app.state.reads = reads = Reads(settings.database_url)
     app.state.storage = Storage(settings.storage)
-    app.state.redis = streams.connect_async(settings.redis_url)
+    app.state.redis = live_metrics.connect_async(settings.redis_url)
     app.state.keys = keys = open_key_cache(reads, sessions)
     app.state.seen_jobs = SeenJobs()
     app.state.lookups = open_lookups()

@@ -24,9 +24,9 @@ from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from app.domain.artifact import StoredFile
-from app.domain.disk import is_full
-from app.domain.failpoint import around
 from app.errors import StorageFull
+from app.failpoints import around
+from app.files import is_full
 
 CHUNK_BYTES = 2**20
 LEAST_PART_BYTES = 8 * 2**20

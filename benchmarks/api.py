@@ -21,10 +21,10 @@ import httpx
 from sqlalchemy import Engine, text
 
 from app.db.migrate import migrate
-from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
-from app.embedded.postgres import embedded_postgres
 from app.keys.service import KeyService
+from app.local.postgres import embedded_postgres
+from app.projects.lookup import find_or_create_project
 from benchmarks import api_rows, machine
 from benchmarks.api_load import Case, Found, Load, Request, Server
 from benchmarks.bare_api import BareJob, Base

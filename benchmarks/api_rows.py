@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.db.session import open_sessions, transaction
 from app.db.tables import BaseModel, Dataset
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 
 MODEL = "gemma-3-270m"
 OF_EACH = 25

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from app.db.tables import DatasetUse, Job, JobEvent, OutboxRow
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 from app.outbox import TASKS
 
 PAGE = 20

@@ -14,12 +14,12 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from benchmarks import ours
 from benchmarks.machine import describe
 from benchmarks.processes import ProcessFailed
 from tests.fixtures.tiny_models import build_tokenizer
-from worker.training.protocol import Request
+from worker.training.runtime.messages import Request
 
 RESULT = Path(__file__).parent / "results" / "gpu_7b.json"
 METHODS = ("qlora", "lora", "full")

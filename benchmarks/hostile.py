@@ -25,10 +25,10 @@ from typing import Any
 import httpx
 
 from app.db.migrate import migrate
-from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
-from app.embedded.postgres import embedded_postgres
 from app.keys.service import KeyService
+from app.local.postgres import embedded_postgres
+from app.projects.lookup import find_or_create_project
 from benchmarks import machine
 from benchmarks.bars import Bar
 from benchmarks.metrics_range import serving
@@ -43,7 +43,7 @@ NUM_NAMES = 80
 UPLOAD_MEGABYTES = 256
 PLAIN = """
 import socket, sys, uvicorn
-from app.embedded.api import configure
+from app.local.api import configure
 
 config = configure()
 config.http = "httptools"
@@ -241,7 +241,7 @@ def ratio(seconds: dict[str, list[float]], middle: Callable[[list[float]], float
 
 @contextmanager
 def starting(database_url: str, folder: Path, key: str, code: str | None = None) -> Iterator[Api]:
-    with serving(database_url, folder, ["-c", code] if code else ["-m", "app.embedded.api"]) as (url, pid):
+    with serving(database_url, folder, ["-c", code] if code else ["-m", "app.local.api"]) as (url, pid):
         yield Api(url, pid, key)
 
 

@@ -23,7 +23,7 @@ from benchmarks import machine
 from benchmarks.chat_rows import KINDS, write_chat, write_wrong
 from benchmarks.processes import MemoryWatch
 from worker.inspection.protocol import REPORT, Request, Task
-from worker.inspection_process import COMMAND, environment
+from worker.processes.inspection import COMMAND, environment
 
 MB, GB = 10**6, 10**9
 LEAST_RATE: Final = 150.0

@@ -27,14 +27,14 @@ import httpx
 import psycopg
 from sqlalchemy import make_url
 
-from app.db.buckets import bucket_statements
 from app.db.migrate import migrate
-from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
 from app.domain.metric import MetricPoint
-from app.embedded.postgres import embedded_postgres
-from app.jobs.metrics import MetricRepository
+from app.jobs.metrics.buckets import bucket_statements
+from app.jobs.metrics.repository import MetricRepository
 from app.keys.service import KeyService
+from app.local.postgres import embedded_postgres
+from app.projects.lookup import find_or_create_project
 from benchmarks import machine
 from benchmarks.processes import ROOT, peak_memory
 
@@ -96,9 +96,9 @@ def write(
 
 @contextmanager
 def serving(
-    database_url: str, folder: Path, module: Sequence[str] = ("-m", "app.embedded.api")
+    database_url: str, folder: Path, module: Sequence[str] = ("-m", "app.local.api")
 ) -> Iterator[tuple[str, int]]:
-    """The API in a process of its own: its URL and process id. `module` is started like `app.embedded.api`."""
+    """The API in a process of its own: its URL and process id. `module` is started like `app.local.api`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)

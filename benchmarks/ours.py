@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.domain.job import JobPhase
-from app.domain.spec import JobSpec, Training
+from app.domain.jobs.spec import JobSpec, Training
+from app.domain.jobs.state import JobPhase
 from benchmarks.engines import Engine, Work
 from benchmarks.processes import MemoryWatch, ProcessFailed, cpu_seconds, environment
-from worker.training.protocol import Request, Said, parse_said
-from worker.training.steps import Epochs
+from worker.training.rows.sampler import Epochs
+from worker.training.runtime.messages import Request, Said, parse_said
 
 
 def unsupported(engine: Engine) -> str | None:

@@ -25,15 +25,15 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 import torch
 from torch import Tensor, nn
 
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from benchmarks import machine
 from benchmarks.rows import make_rows, write_rows
-from worker.training.channel import Channel
-from worker.training.loss import BLOCK
-from worker.training.packing import MicroBatch, pack
-from worker.training.protocol import Line, Request
-from worker.training.quantization import dense_weight
-from worker.training.recipe import Run, prepare
+from worker.training.data.packing import MicroBatch, pack
+from worker.training.loop.training_loop import Run, prepare
+from worker.training.ops.cross_entropy import BLOCK
+from worker.training.ops.nf4 import dense_weight
+from worker.training.runtime.channel import Channel
+from worker.training.runtime.messages import Line, Request
 
 NUM_ROWS = 96
 ROWS_A_STEP = 10

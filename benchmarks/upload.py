@@ -26,10 +26,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.db.migrate import migrate
-from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
-from app.embedded.postgres import embedded_postgres
 from app.keys.service import KeyService
+from app.local.postgres import embedded_postgres
+from app.projects.lookup import find_or_create_project
 from app.storage import Storage
 from app.uploads.service import join_next
 from benchmarks import machine

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from app.db.base import Base
 from app.db.session import connect
 from app.db.tables import Job
-from app.domain.failpoint import reach
+from app.failpoints import reach
 from app.settings import get_settings
 
 MIGRATION_LOCK = 7_411_902_556

@@ -19,15 +19,15 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db.migrate import migrate
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.caller import SCOPES
-from app.embedded.postgres import embedded_postgres
-from app.embedded.redis import embedded_redis
 from app.keys.service import KeyService
+from app.local.postgres import embedded_postgres
+from app.local.redis import embedded_redis
 from app.main import create_app
+from app.projects.lookup import find_or_create_project
 from app.settings import Settings
-from app.web.guarded_protocol import GuardedProtocol
+from app.web.server.guarded_protocol import GuardedProtocol
 from tests.budgets import Budgets
 from tests.fixtures.databases import KeptDatabase
 from tests.fixtures.signals import let_children_hear

@@ -9,9 +9,9 @@ with Client() as client:
         print(update)
 """
 
+from tunewright.calls.keys import Key
 from tunewright.client import Client
 from tunewright.errors import ConnectionFailed, FieldError, TunewrightError
-from tunewright.key_calls import Key
 from tunewright.wire import (
     Adapter,
     AdapterFile,

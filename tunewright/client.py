@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from tunewright import download, local, upload
+from tunewright.calls.keys import KeyCalls
+from tunewright.calls.models import ModelCalls
+from tunewright.calls.projects import ProjectCalls
+from tunewright.calls.webhooks import WebhookCalls
 from tunewright.errors import TunewrightError
-from tunewright.key_calls import KeyCalls
-from tunewright.model_calls import ModelCalls
-from tunewright.project_calls import ProjectCalls
 from tunewright.transport import EVENTS, METRICS, Transport, once, poll
 from tunewright.waiting import wait_until_final
 from tunewright.watch import Watch
-from tunewright.webhook_calls import WebhookCalls
 from tunewright.wire import (
     About,
     Adapter,

@@ -14,9 +14,9 @@ from kombu.transport import TRANSPORT_ALIASES
 from app import logs
 from app.jitter import jittered
 from app.outbox import TASKS
-from app.private_memory import keep_memory_private
+from app.secrets.private_memory import keep_memory_private
 from app.settings import get_settings
-from worker.presence import Presence
+from worker.host.registration import Presence
 
 log = structlog.get_logger()
 logs.configure()

@@ -8,25 +8,25 @@ import structlog
 from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
-from app import streams
+from app import live_metrics
 from app.db.session import Sessions, connect, open_sessions, transaction
-from app.domain.machine import Machine
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.hardware import Machine
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.models.fetching import FetchPlace, fetch_next
 from app.settings import Settings, get_settings
 from app.storage import FAILURES, Storage
 from app.uploads.service import join_next
-from worker.attempt import Attempt
+from worker.attempt.cleanup import clear_leftovers
+from worker.attempt.runner import Attempt
 from worker.celery_app import app, draining
-from worker.courier import Courier
-from worker.deleted_projects import clear_deleted_projects
-from worker.inspector import Place, clear_scratch, inspect_next
-from worker.leftovers import clear_leftovers
-from worker.machine import find_training_machine
-from worker.model_cache import ModelCache
-from worker.room import Room
-from worker.spare import Spare
-from worker.studies import study_next
+from worker.host.deleted_projects import clear_deleted_projects
+from worker.host.disk_space import Room
+from worker.host.hardware import find_training_machine
+from worker.host.model_cache import ModelCache
+from worker.light.dataset_checks import study_next
+from worker.light.inspections import Place, clear_scratch, inspect_next
+from worker.light.webhook_sender import Courier
+from worker.processes.standby import Spare
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ def surroundings() -> Surroundings:
         settings,
         open_sessions(connect(settings.database_url)),
         storage,
-        streams.connect(settings.redis_url),
+        live_metrics.connect(settings.redis_url),
         find_training_machine(settings.training_threads)._replace(labels=settings.labels),
         Spare(wanted=settings.spare_child),
         Room(settings),

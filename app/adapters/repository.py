@@ -7,7 +7,7 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db.tables import Adapter
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
 
 
 class AdapterRepository:

@@ -13,7 +13,7 @@ from app.errors import AdapterNotFound, AmbiguousName, ArtifactNotFound, BadCurs
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, StorageDep
 from app.web.download import CONDITIONS, OCTETS, TAR, bytes_as, download, tar_of
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])

@@ -5,12 +5,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.adapters.artifact_repository import ArtifactRepository
 from app.adapters.repository import AdapterRepository
+from app.artifacts.repository import ArtifactRepository
 from app.db.tables import Adapter, Artifact
 from app.domain.artifact import ArtifactKind, StoredFile
-from app.domain.identity import is_id, new_id
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
+from app.domain.ids import is_id, new_id
 from app.errors import AdapterNotFound, AmbiguousName, ArtifactNotFound
 
 

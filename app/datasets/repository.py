@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from app.db.problem_tables import DatasetProblemGroup
 from app.db.project_tables import is_being_deleted
 from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeadObject
-from app.domain.dataset import DatasetState
-from app.domain.page import Cursor
-from app.domain.problem import Problem, Severity
+from app.domain.cursor import Cursor
+from app.domain.datasets.problem import Problem, Severity
+from app.domain.datasets.report import DatasetState
 
 PROBLEMS_A_STATEMENT = 1000
 

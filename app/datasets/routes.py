@@ -5,18 +5,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Json
 
+from app.datasets.intake import Upload, enter
 from app.datasets.repository import ProblemFilter
 from app.datasets.schemas import DatasetOut, ProblemOut, ProblemPage
 from app.datasets.service import DatasetService
-from app.datasets.upload import Upload, enter
-from app.domain.columns import Columns
-from app.domain.dataset import DatasetState
-from app.domain.identity import new_id
-from app.domain.label import clean_filename, is_odd_filename
-from app.domain.page import NumberCursor
-from app.domain.place import dataset_key
-from app.domain.problem import Severity
-from app.domain.record import RecordFormat
+from app.domain.cursor import NumberCursor
+from app.domain.datasets.columns import Columns
+from app.domain.datasets.formats import RecordFormat
+from app.domain.datasets.problem import Severity
+from app.domain.datasets.report import DatasetState
+from app.domain.file_name import clean_filename, is_odd_filename
+from app.domain.ids import new_id
+from app.domain.storage_keys import dataset_key
 from app.errors import (
     BadCursor,
     BadDigest,
@@ -37,13 +37,13 @@ from app.errors import (
 )
 from app.settings import CENTURY_SECONDS
 from app.web.auth import CallerDep
-from app.web.body import parsed
+from app.web.bodies.json_body import parsed
+from app.web.bodies.multipart import receive
+from app.web.bodies.upload_body import BODY, refuse_forms, store_body
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.download import CONDITIONS, bytes_as, download
-from app.web.form import receive
 from app.web.idempotency import Created, OnceDep
-from app.web.incoming import BODY, refuse_forms, store_body
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.parameters import states_of
 from app.web.problems import problems
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from app.db.problem_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem
-from app.domain.dataset import DatasetState, Problem, Report, Statistics
-from app.domain.problem import Severity
-from app.domain.record import RecordFormat
+from app.domain.datasets.formats import RecordFormat
+from app.domain.datasets.problem import Severity
+from app.domain.datasets.report import DatasetState, Problem, Report, Statistics
 
 PROBLEM: dict[str, Any] = {
     "line": 17,

@@ -12,12 +12,12 @@ from app.datasets.repository import DatasetRepository, ProblemFilter
 from app.db.problem_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem, DatasetUse
 from app.domain.artifact import StoredFile
-from app.domain.dataset import DatasetState, Report, failed_report
-from app.domain.identity import is_id, new_id
-from app.domain.page import Cursor
-from app.domain.place import dataset_key
-from app.domain.problem import Finding, Problem
-from app.domain.record import RecordFormat
+from app.domain.cursor import Cursor
+from app.domain.datasets.formats import RecordFormat
+from app.domain.datasets.problem import Finding, Problem
+from app.domain.datasets.report import DatasetState, Report, failed_report
+from app.domain.ids import is_id, new_id
+from app.domain.storage_keys import dataset_key
 from app.errors import DatasetInUse, DatasetNotFound, DatasetUploading, NothingToKeep, NotInspected
 from app.outbox import ring
 from app.set_aside import STRICT, SetAside

@@ -39,7 +39,7 @@ class MetricBucket(Base):
     attempt: Mapped[int]
     name: Mapped[str]
     width: Mapped[int]
-    """One of `app.db.buckets.WIDTHS`."""
+    """One of `app.jobs.metrics.buckets.WIDTHS`."""
     start: Mapped[int]
     """A multiple of the width."""
     num_values: Mapped[int]

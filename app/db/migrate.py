@@ -5,8 +5,8 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from app.db.projects import ensure_first_project
 from app.db.session import connect, open_sessions, transaction
+from app.projects.lookup import ensure_first_project
 from app.settings import get_settings
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.domain.failpoint import reach
+from app.failpoints import reach
 
 Sessions = sessionmaker[Session]
 T = TypeVar("T")

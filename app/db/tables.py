@@ -9,12 +9,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from app.db.answered_creates import AnsweredCreate as AnsweredCreate
 from app.db.base import Base, created, project
 from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
 from app.db.model_tables import BaseModel as BaseModel
 from app.db.model_tables import ModelPermission as ModelPermission
+from app.db.openai_tables import AnsweredCreate as AnsweredCreate
 from app.db.problem_tables import DatasetProblemGroup as DatasetProblemGroup
 from app.db.project_tables import ProjectDeletion as ProjectDeletion
 from app.db.study_tables import DatasetStudy as DatasetStudy
@@ -23,7 +23,7 @@ from app.db.upload_tables import UploadPart as UploadPart
 from app.db.webhook_tables import Webhook as Webhook
 from app.db.webhook_tables import WebhookDelivery as WebhookDelivery
 from app.db.worker_tables import Worker as Worker
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 
 
 class Project(Base):
@@ -74,13 +74,13 @@ class Dataset(Base):
     """Empty while the dataset is `uploading`: nobody has read it from end to end yet."""
     container: Mapped[str | None]
     compression: Mapped[str | None]
-    """As `app.domain.dataset.Statistics` has both; null before the inspection."""
+    """As `app.domain.datasets.report.Statistics` has both; null before the inspection."""
     rows_key: Mapped[str | None]
     """Its rows as JSON Lines; null where the upload is that, and then so are size and digest."""
     rows_size: Mapped[int | None]
     rows_sha256: Mapped[str | None]
     hashes_key: Mapped[str | None]
-    """What its rows are known by: a file as `worker/inspection/hashes.py` lays it out."""
+    """What its rows are known by: a file as `worker/inspection/duplicates.py` lays it out."""
     cleaned_from: Mapped[str | None]
     """Id of the dataset whose good rows it holds, or will hold; that one may have been deleted since."""
     drops_duplicates: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -90,7 +90,7 @@ class Dataset(Base):
     """By the field that is read, the file's own name of it, as its sender said."""
     num_examples: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
-    """What the inspection found: `app.domain.dataset.Report`."""
+    """What the inspection found: `app.domain.datasets.report.Report`."""
     bad_share: Mapped[float | None]
     """Share of its rows that a job must leave out; null before the inspection, and where that is no way out."""
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
@@ -205,7 +205,7 @@ class Job(Base):
     resume_machine: Mapped[str | None]
     """Fingerprint of the machine on which the next attempt resumes exactly; null where it makes no difference."""
     inexact_resumes: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
-    """`app.domain.resuming.InexactResume` each, of the way that the training has come."""
+    """`app.domain.jobs.resuming.InexactResume` each, of the way that the training has come."""
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),

@@ -1,6 +1,6 @@
-"""The database's own guard of the state machine, made from the table in `app.domain.job`."""
+"""The database's own guard of the state machine, made from the table in `app.domain.jobs.state`."""
 
-from app.domain.job import TRANSITIONS
+from app.domain.jobs.state import TRANSITIONS
 
 
 def job_transition_statements() -> tuple[str, str]:

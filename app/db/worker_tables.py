@@ -37,7 +37,7 @@ class Worker(Base):
     """Too little room where attempts work: it takes no more work until there is more."""
     machine_fingerprint: Mapped[str | None]
     machine_facts: Mapped[dict[str, Any] | None]
-    """As `app.domain.machine.Machine` has both."""
+    """As `app.domain.hardware.Machine` has both."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
     online_until: Mapped[datetime] = created()

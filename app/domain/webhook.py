@@ -4,7 +4,7 @@ import json
 from enum import StrEnum
 from typing import Final, Literal
 
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 
 JobEventType = Literal[
     "fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled", "fine_tuning.job.paused"

@@ -12,18 +12,18 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
-from app.domain.job import FINAL, JobState
+from app.domain.jobs.state import FINAL, JobState
 from app.errors import BadCursor, JobNotFound
 from app.jobs.repository import JobFilter
 from app.jobs.schemas import JobOut
 from app.jobs.shown import find_basis, find_shown, list_shown
-from app.jobs.waiting import waiting
+from app.jobs.wait_reason import waiting
 from app.jobs.waits import JobWaits
 from app.web.auth import CallerDep
 from app.web.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional, is_known, tag_of
 from app.web.dependencies import PageDep, reads_of
 from app.web.errors import TooManyWaiting
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.parameters import ANY_KEY, states_of
 from app.web.problems import problems
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
 from app.db.tables import Artifact, Attempt, Checkpoint, DeadObject, Job, JobEvent
-from app.domain.event import EventBody
-from app.domain.identity import is_id
-from app.domain.job import FINAL, HELD, JobState
+from app.domain.events.job_events import EventBody
+from app.domain.ids import is_id
+from app.domain.jobs.state import FINAL, HELD, JobState
 from app.errors import JobNotFound, StaleAttempt
 from app.webhooks.service import WebhookService
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from app.db.tables import Checkpoint
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from app.errors import FieldError
 
 FIXED: Final = (

@@ -26,9 +26,9 @@ from app.errors import UnsupportedMediaType as NotAsJson
 from app.jobs.schemas import EXAMPLE_SPEC, JobOut, RetryJob, ValidatedSpec
 from app.jobs.service import JobService
 from app.jobs.shown import find_shown
-from app.jobs.waiting import waiting
+from app.jobs.wait_reason import waiting
 from app.web.auth import CallerDep
-from app.web.body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
+from app.web.bodies.json_body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
 from app.web.dependencies import SessionDep
 from app.web.idempotency import Created, OnceDep
 from app.web.problems import problems

@@ -6,12 +6,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.tables import Job, JobEvent
-from app.domain.job import HELD, FailureReason, JobPhase, JobState
+from app.domain.jobs.resuming import InexactResume
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.state import HELD, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
-from app.domain.resuming import InexactResume
-from app.domain.spec import JobSpec
 from app.jobs.repository import NO_DETAILS, JobDetails
-from app.jobs.waiting import Waiting
+from app.jobs.wait_reason import Waiting
 
 EXAMPLE_SPEC = {
     "base_model": "gemma-3-270m",

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
 from app.db.tables import Checkpoint, Job
-from app.domain.event import (
+from app.domain.events.job_events import (
     CancelRequested,
     EventBody,
     JobCancelled,
@@ -15,9 +15,9 @@ from app.domain.event import (
     PauseRequested,
     ResumeRequested,
 )
-from app.domain.identity import new_id
-from app.domain.job import FINAL, JobState
-from app.domain.spec import JobSpec
+from app.domain.ids import new_id
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.state import FINAL, JobState
 from app.errors import (
     AlreadyCancelling,
     AlreadyPaused,
@@ -27,12 +27,12 @@ from app.errors import (
     NoCheckpoint,
     NotPaused,
 )
-from app.jobs.checkpoints import CheckpointRepository
+from app.jobs.checkpoints.repository import CheckpointRepository
 from app.jobs.repository import JobRepository
 from app.jobs.retrying import changed, check_loadable
 from app.jobs.shown import find_shown
-from app.jobs.spec_check import SpecCheck
-from app.jobs.waiting import Waiting, waiting
+from app.jobs.spec_validation import SpecCheck
+from app.jobs.wait_reason import Waiting, waiting
 from app.outbox import ring
 
 

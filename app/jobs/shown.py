@@ -26,12 +26,12 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import aliased
 
 from app.db.tables import Adapter, Attempt, Job, Project
-from app.domain.dataset import DatasetState
-from app.domain.identity import is_id
-from app.domain.job import JobState
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
+from app.domain.datasets.report import DatasetState
+from app.domain.ids import is_id
+from app.domain.jobs.state import JobState
 from app.errors import JobNotFound
-from app.jobs.queue import full_projects, uses_dataset_in, uses_unusable_dataset
+from app.jobs.queue.repository import full_projects, uses_dataset_in, uses_unusable_dataset
 from app.jobs.repository import JobDetails, JobFilter
 from app.workers.repository import Placement, placements, read_placements
 

@@ -6,11 +6,11 @@ from sqlalchemy.orm import Session
 
 from app.adapters.service import AdapterService
 from app.db.tables import Adapter, BaseModel, Checkpoint, Job
-from app.domain import spec as domain
-from app.domain.identity import is_id
+from app.domain.ids import is_id
+from app.domain.jobs import spec as domain
 from app.errors import AdapterNotFound, AmbiguousName, CheckpointWithoutAdapter, FieldError
-from app.jobs.checkpoints import CheckpointRepository, adapter_of
-from app.jobs.names import find_named
+from app.jobs.checkpoints.repository import CheckpointRepository, adapter_of
+from app.jobs.model_names import find_named
 from app.jobs.repository import JobRepository
 
 SHAPE = ("rank", "alpha", "target_modules", "use_rslora", "use_dora")

@@ -21,10 +21,10 @@ from app.keys.service import KeyService, id_of
 from app.projects.errors import ProjectBeingDeleted, ProjectNotFound
 from app.projects.service import ProjectService
 from app.web.auth import AdminDep
-from app.web.body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
+from app.web.bodies.json_body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
 from app.web.dependencies import PageDep, SessionDep
 from app.web.idempotency import Created, OnceDep
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/keys", tags=["keys"])

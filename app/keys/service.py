@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import ApiKey
 from app.domain.caller import ADMIN, SCOPES, Caller, RecognizedKey
-from app.domain.identity import is_id, new_id
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
+from app.domain.ids import is_id, new_id
 from app.errors import Unauthorized
 from app.keys.errors import KeyNotActive, KeyNotFound, KeyReplaced, OwnKey
 from app.keys.repository import KeyRepository, ShownKey

@@ -16,17 +16,17 @@ import structlog
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel
 from app.domain.artifact import StoredFile
-from app.domain.disk import free_bytes, is_full
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 from app.domain.model import ModelFailure, ModelState
-from app.domain.place import model_file_key
+from app.domain.storage_keys import model_file_key
 from app.errors import BadModelFolder, StaleAttempt, StorageFull
+from app.files import free_bytes, is_full
 from app.models.fetch_repository import FetchRepository, Hold
 from app.models.folder import read_folder, revision_of
 from app.models.hub import HubSource
 from app.models.licence import read_licence
 from app.models.sources import FetchFailed, FolderSource, Resolved, Source, SourceFile
-from app.redaction import redact_error
+from app.secrets.redaction import redact_error
 from app.storage import Storage
 
 log = structlog.get_logger()

@@ -9,9 +9,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from app.db.tables import BaseModel, Job, ModelPermission, Project
-from app.domain.job import FINAL
+from app.domain.cursor import Cursor
+from app.domain.jobs.state import FINAL
 from app.domain.model import ModelState
-from app.domain.page import Cursor
 
 FILES_LOCK = 0x6D6F64656C73
 """Key of the advisory lock under which files are named by a row, or removed because none names them."""

@@ -24,10 +24,10 @@ from app.models.schemas import ModelCreate, ModelOut, ModelSummary
 from app.models.service import ModelService, wanted_model
 from app.outbox import ring
 from app.web.auth import AdminDep, CallerDep
-from app.web.body import BodyDep, parsed, read_json
+from app.web.bodies.json_body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep, SettingsDep
 from app.web.idempotency import Created, OnceDep
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/models", tags=["models"])

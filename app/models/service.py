@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app.db.projects import find_projects
 from app.db.tables import BaseModel
-from app.domain.identity import new_id
+from app.domain.cursor import Cursor
+from app.domain.ids import new_id
 from app.domain.model import ModelState
-from app.domain.page import Cursor
 from app.errors import BadModelFolder, BadRequest, ModelExists, ModelInUse, ModelNotFound, ModelNotReady
 from app.models.errors import BadHubName
 from app.models.modules import unmatched_targets
 from app.models.repository import ModelRepository
 from app.models.sources import COMMIT, HUB_ID, not_allowed
+from app.projects.lookup import find_projects
 
 __all__ = ["ModelService", "Wanted", "unmatched_targets"]
 

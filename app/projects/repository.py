@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.db.base import Base
 from app.db.project_tables import ProjectDeletion
 from app.db.tables import ApiKey, Project
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
 from app.domain.project import DeletionState
 
 

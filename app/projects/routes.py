@@ -25,10 +25,10 @@ from app.projects.errors import (
 from app.projects.schemas import ProjectChange, ProjectDeletionOut, ProjectIn, ProjectOut
 from app.projects.service import ProjectService
 from app.web.auth import AdminDep
-from app.web.body import BodyDep, parsed, read_json
+from app.web.bodies.json_body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep
 from app.web.idempotency import Created, OnceDep
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/projects", tags=["projects"])

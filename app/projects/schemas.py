@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.db.tables import Project, ProjectDeletion
+from app.domain.jobs.spec import Label
 from app.domain.project import DeletionState
-from app.domain.spec import Label
 
 MAX_LIMIT = 1_000_000
 SETTINGS_EXAMPLE: dict[str, Any] = {"max_running_jobs": 2, "allowed_labels": {"pool": ["a", "b"]}}

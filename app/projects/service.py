@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from app.db.project_tables import ProjectDeletion
 from app.db.tables import Project
-from app.domain.identity import is_id, new_id
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
+from app.domain.ids import is_id, new_id
 from app.domain.project import PROJECT_NAME
 from app.errors import BadRequest
 from app.projects.errors import (

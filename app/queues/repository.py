@@ -6,9 +6,9 @@ from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, DatasetStudy, Job, OutboxRow, Upload, WebhookDelivery
-from app.domain.dataset import DatasetState
-from app.domain.job import JobState
-from app.domain.study import StudyState
+from app.domain.dataset_checks.state import StudyState
+from app.domain.datasets.report import DatasetState
+from app.domain.jobs.state import JobState
 from app.domain.upload import UploadState
 from app.domain.webhook import DeliveryState
 

@@ -15,9 +15,9 @@ import structlog
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import DeadObject
-from app.domain.identity import is_id
+from app.domain.ids import is_id
 from app.domain.model import ModelState
-from app.domain.place import (
+from app.domain.storage_keys import (
     MODELS_FOLDER,
     attempt_folder,
     datasets_folder,
@@ -26,7 +26,7 @@ from app.domain.place import (
     project_folder,
     uploads_folder,
 )
-from app.jobs.checkpoints import CheckpointRepository
+from app.jobs.checkpoints.repository import CheckpointRepository
 from app.models.repository import ModelRepository
 from app.retention.repository import RetentionRepository, Visit
 from app.set_aside import STRICT, SetAside, take_all

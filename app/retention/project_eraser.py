@@ -14,11 +14,11 @@ from redis import Redis
 from sqlalchemy import Table, func
 from sqlalchemy.orm import Session
 
-from app import streams
+from app import live_metrics
 from app.db.project_tables import ProjectDeletion
 from app.db.session import Sessions, transaction
-from app.domain.place import project_folder
 from app.domain.project import DeletionState
+from app.domain.storage_keys import project_folder
 from app.errors import AlreadyCancelling, JobFinal, JobNotFound
 from app.jobs.service import JobService
 from app.projects.repository import ProjectRepository, tables_of_projects
@@ -56,7 +56,7 @@ class ProjectEraser:
         if state is DeletionState.erasing:
             self._erase_objects(id)
             # While the jobs' rows still name them.
-            streams.delete(self.redis, self._job_ids(id))
+            live_metrics.delete(self.redis, self._job_ids(id))
             self._erase_rows(id)
         self._finish(id)
 
@@ -77,7 +77,7 @@ class ProjectEraser:
     def _take_inventory(self, id: str) -> None:
         """Count what the database does not, while all of it is there."""
         found = [each.size for objects in self.storage.list(project_folder(id)) for each in objects]
-        num_streams = streams.count(self.redis, self._job_ids(id))
+        num_streams = live_metrics.count(self.redis, self._job_ids(id))
         with transaction(self.sessions, "take_inventory") as session:
             deletion = _locked(session, id, DeletionState.stopping)
             if deletion:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from sqlalchemy import delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.db.presence import is_online
 from app.db.tables import (
     Artifact,
     Attempt,
@@ -22,8 +21,9 @@ from app.db.tables import (
     UploadPart,
     Worker,
 )
-from app.domain.job import FINAL, JobState
-from app.domain.place import find_job_id
+from app.domain.jobs.state import FINAL, JobState
+from app.domain.storage_keys import find_job_id
+from app.workers.presence import is_online
 
 KEEPERS = (
     Artifact.storage_key,

@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 from app.db.session import Sessions, transaction
 from app.db.tables import Upload, UploadPart
 from app.domain.artifact import StoredFile
-from app.domain.identity import new_id
-from app.domain.label import clean_filename, is_odd_filename
-from app.domain.place import part_key
+from app.domain.file_name import clean_filename, is_odd_filename
+from app.domain.ids import new_id
+from app.domain.storage_keys import part_key
 from app.errors import FieldError, TooLarge
 from app.settings import Settings
 from app.uploads.schemas import UploadIn
 from app.uploads.service import UploadService
-from app.web.incoming import entered
+from app.web.bodies.upload_body import entered
 
 
 def begin(service: UploadService, project_id: str, settings: Settings, wanted: UploadIn) -> Upload:

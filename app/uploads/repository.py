@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db.project_tables import is_being_deleted
 from app.db.tables import DeadObject, Upload, UploadPart
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
 from app.domain.upload import UploadState
 
 LEASE_SECONDS = 60.0

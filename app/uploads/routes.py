@@ -26,11 +26,11 @@ from app.uploads.intake import begin, enter_part
 from app.uploads.schemas import CompletionIn, PartOut, UploadIn, UploadOut, UploadSummary
 from app.uploads.service import UploadService
 from app.web.auth import CallerDep
-from app.web.body import BodyDep, parsed, read_json
+from app.web.bodies.json_body import BodyDep, parsed, read_json
+from app.web.bodies.upload_body import BODY, refuse_forms, store_body
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.idempotency import Created, OnceDep
-from app.web.incoming import BODY, refuse_forms, store_body
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.tables import Upload, UploadPart
-from app.domain.columns import Columns
-from app.domain.record import RecordFormat
+from app.domain.datasets.columns import Columns
+from app.domain.datasets.formats import RecordFormat
 from app.domain.upload import MAX_PARTS, UploadState
 from app.settings import CENTURY_SECONDS
 

@@ -9,10 +9,10 @@ from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Upload, UploadPart
 from app.domain.artifact import StoredFile
-from app.domain.identity import is_id, new_id
-from app.domain.page import Cursor
-from app.domain.place import dataset_key
-from app.domain.record import RecordFormat
+from app.domain.cursor import Cursor
+from app.domain.datasets.formats import RecordFormat
+from app.domain.ids import is_id, new_id
+from app.domain.storage_keys import dataset_key
 from app.domain.upload import MAX_PART_BYTES, MAX_PARTS, UploadState
 from app.errors import InvalidParts, TooLarge, UploadNotFound, UploadNotPending
 from app.outbox import ring

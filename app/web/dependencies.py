@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from app.db.session import Reads, transaction
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
 from app.settings import Settings
 from app.storage import Storage
 

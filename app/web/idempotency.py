@@ -15,10 +15,10 @@ from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.db.kept_answers import find_answer, keep_answer, lock_key
 from app.errors import IdempotencyKeyReused, RequestInProgress
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
+from app.web.idempotency_repository import find_answer, keep_answer, lock_key
 
 NONCE_BYTES: Final = 16
 

@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
-from app.domain.closest import advise, find_closest
+from app.domain.suggestions.closest import advise, find_closest
 from app.web.auth import CallerDep
 
 StateT = TypeVar("StateT", bound=StrEnum)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, case, delete, exists, func, insert, litera
 from sqlalchemy.orm import Session, aliased
 
 from app.db.tables import Webhook, WebhookDelivery
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
 from app.domain.webhook import DeliveryState
 
 AT_ONCE_OF_A_PROJECT = 4

@@ -15,10 +15,10 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.web.auth import CallerDep
-from app.web.body import BodyDep, parsed, read_json
+from app.web.bodies.json_body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep, SettingsDep
 from app.web.idempotency import Created, OnceDep
-from app.web.page import Page, page_of
+from app.web.page_schema import Page, page_of
 from app.web.parameters import states_of
 from app.web.problems import problems
 from app.webhooks.errors import (

@@ -7,9 +7,9 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from app.db.tables import Webhook, WebhookDelivery
-from app.domain.identity import is_id, new_id
-from app.domain.job import JobState
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
+from app.domain.ids import is_id, new_id
+from app.domain.jobs.state import JobState
 from app.domain.webhook import TEST_TYPE, TOLD, DeliveryState, event_body
 from app.errors import (
     FieldError,

@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, Double, Text, bindparam, cast, column, exi
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
-from app.db.presence import is_online
 from app.db.tables import Job, Project, Worker
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
+from app.workers.presence import is_online
 
 
 class Offer(NamedTuple):

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, sel
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
-from app.db.presence import is_online
 from app.db.tables import Dataset, DatasetStudy, Job, Project, Upload, Worker
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
 from app.workers.placement import conditions, registered
+from app.workers.presence import is_online
 
 MOST_SHOWN = 1000
 

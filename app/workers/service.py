@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
 from app.errors import JobNotFound
 from app.workers.reasons import Reason, explain
 from app.workers.repository import ShownWorker, WorkerRepository, find_placements, is_machine_online

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from app.db.buckets import bucket_statements
+from app.jobs.metrics.buckets import bucket_statements
 
 revision = "0004"
 down_revision = "0003"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from app.domain.job import FINAL
+from app.domain.jobs.state import FINAL
 from tests.fixtures.tiny_models import build_tiny_model
 from tunewright import Client, TunewrightError
 
@@ -58,7 +58,7 @@ def environment(data: Path, **more: str) -> dict[str, str]:
 def start_stack(data: Path, **more: str) -> Stack:
     log = data.with_name(data.name + ".log").open("ab")
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.embedded", "--data-dir", str(data), "--port", "0"],
+        [sys.executable, "-m", "app.local", "--data-dir", str(data), "--port", "0"],
         cwd=ROOT,
         env=environment(data, **more),
         stdout=log,

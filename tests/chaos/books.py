@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from app.db.session import transaction
 from app.db.tables import Adapter, Artifact, Attempt, Job, JobEvent, MetricValue, OutboxRow
-from app.domain.job import FINAL, JobState
-from app.jobs.stream import Place, look
+from app.domain.jobs.state import FINAL, JobState
+from app.jobs.events.stream import Place, look
 from tests.chaos.history import History, Told
 from tests.chaos.plan import JobPlan
 from tests.chaos.resumes import Resumes, check_resumes, read_resumes

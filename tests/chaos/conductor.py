@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psutil
 
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 from tests.chaos.faults import Faults
 from tests.chaos.plan import Disturbance, JobPlan, Release
 from tests.chaos.releases import Releases

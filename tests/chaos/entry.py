@@ -58,30 +58,30 @@ def hear_bells(visibility_seconds: float) -> None:
 
 
 def shorten_waits() -> None:
-    import worker.fence
+    import worker.attempt.fenced_writer
 
-    worker.fence.PATIENCE_SECONDS /= float(os.environ[SCALE])
+    worker.attempt.fenced_writer.PATIENCE_SECONDS /= float(os.environ[SCALE])
 
 
 def train_by_script() -> None:
-    import worker.child
-    import worker.machine  # before those that take its function by name
+    import worker.host.hardware  # before those that take its function by name
+    import worker.processes.training
 
-    worker.child.COMMAND = (sys.executable, "-P", "-m", "tests.chaos.scripted_child")
-    find_machine = worker.machine.find_machine
-    worker.machine.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
+    worker.processes.training.COMMAND = (sys.executable, "-P", "-m", "tests.chaos.scripted_child")
+    find_machine = worker.host.hardware.find_machine
+    worker.host.hardware.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
     # By its threads the two kinds of worker differ; a real GPU's training has none in its facts.
-    facts = worker.machine.machine_facts
-    worker.machine.machine_facts = lambda device, threads, *of: facts(device, threads, *of) | {"threads": threads}
+    facts = worker.host.hardware.machine_facts
+    worker.host.hardware.machine_facts = lambda device, threads, *of: facts(device, threads, *of) | {"threads": threads}
 
 
 def train_behind_the_others() -> None:
     """On a machine of its own a training takes no core from those that must see to it when its worker dies. Here it
     shares theirs, and gives way. Linux weighs sessions before processes, and a training has its own."""
-    import worker.child
+    import worker.processes.training
 
     give_way = 'echo 10 >/proc/self/autogroup; exec nice -n 10 "$0" "$@"'
-    worker.child.COMMAND = ("sh", "-c", give_way, *worker.child.COMMAND)
+    worker.processes.training.COMMAND = ("sh", "-c", give_way, *worker.processes.training.COMMAND)
 
 
 def leave_out_fence() -> None:
@@ -89,7 +89,8 @@ def leave_out_fence() -> None:
     from sqlalchemy import select
 
     from app.db.tables import Job
-    from app.jobs import attempts, queue
+    from app.jobs.attempts import service as attempts
+    from app.jobs.queue import repository as queue
     from app.jobs.repository import JobRepository
 
     def anybodys(claim: queue.Claim) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from app.domain.job import LAPSE, JobState
+from app.domain.jobs.state import LAPSE, JobState
 
 S = JobState
 

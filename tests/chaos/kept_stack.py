@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.embedded.stack import python, worker
+from app.local.stack import python, worker
 from tests.acceptance.conftest import ROOT
 from tests.fixtures.failpoints import failpoints
 from tunewright import Client
@@ -83,7 +83,7 @@ class KeptStack:
         }
         fd = self._listener.fileno()
         log = str(self.folder / "logs" / "api.log")
-        self._keep("api", python(self.folder, "app.embedded.api", str(fd), log), prey, (fd,))
+        self._keep("api", python(self.folder, "app.local.api", str(fd), log), prey, (fd,))
         self._keep("dispatcher", python(self.folder, "app.dispatcher"), prey)
         for queue in ("training", "light"):
             self._keep(queue, [*worker(queue, self.folder, prey).command], prey)

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from app.db.session import transaction
 from app.db.tables import Job, Project, ProjectDeletion
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 from app.keys.service import KeyService
 from tests.chaos.server_cases import DUTY
 from tests.chaos.stage import Stage, both

@@ -20,7 +20,7 @@ from typing import Any
 import redis
 from sqlalchemy import func, select
 
-from app import outbox, streams
+from app import live_metrics, outbox
 from app.db.session import transaction
 from app.db.tables import Attempt, Job, JobEvent, MetricValue
 from tests.chaos import entry
@@ -255,7 +255,7 @@ class Rows:
 
     def newest_live(self, id: str) -> int:
         """Number of the newest point in Redis, 0 for none."""
-        newest = self.redis(lambda client: client.xrevrange(streams.metrics_key(id), count=1))
+        newest = self.redis(lambda client: client.xrevrange(live_metrics.metrics_key(id), count=1))
         return int(json.loads(newest[0][1][b"point"])["number"]) if newest else 0
 
     def count(self, id: str, type: str) -> int:

@@ -12,14 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-from app.domain.event import Warned
-from app.domain.job import JobPhase
-from app.domain.machine import machine_fingerprint
-from app.domain.resuming import Difference, InexactResume
-from worker.training.channel import Channel, StopAsked, move_in
-from worker.training.failure import unforeseen
-from worker.training.manifest import digests, first_fault, sync, sync_folder
-from worker.training.protocol import (
+from app.domain.events.job_events import Warned
+from app.domain.hardware import machine_fingerprint
+from app.domain.jobs.resuming import Difference, InexactResume
+from app.domain.jobs.state import JobPhase
+from worker.training.checkpoint.manifest import digests, first_fault, sync, sync_folder
+from worker.training.runtime.channel import Channel, StopAsked, move_in
+from worker.training.runtime.errors import unforeseen
+from worker.training.runtime.messages import (
     CheckpointWritten,
     Finished,
     Happened,

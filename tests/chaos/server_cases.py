@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from app.db.session import transaction
 from app.db.tables import ApiKey, DeadObject
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 from tests.chaos.stage import STEPS, Stage, both
 from tunewright.errors import ConnectionFailed
 

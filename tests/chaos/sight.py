@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
-from app.domain.job import FINAL, JobPhase, JobState
+from app.domain.jobs.state import FINAL, JobPhase, JobState
 from tests.chaos.stack import LEASE_SECONDS
 from tests.chaos.users import NUMBER
 

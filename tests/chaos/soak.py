@@ -21,7 +21,7 @@ from sqlalchemy import func, select
 
 from app.db.session import transaction
 from app.db.tables import Job, MetricValue
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 from tests.chaos.books import Books, check_leftovers
 from tests.chaos.faults import Faults
 from tests.chaos.paper_model import write_model

@@ -23,16 +23,16 @@ import psutil
 import redis
 
 from app.db.migrate import migrate
-from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
-from app.embedded.child import Child, ChildSpec, stop_children
-from app.embedded.folder import open_folder
-from app.embedded.postgres import prepare_postgres
-from app.embedded.redis import prepare_redis
-from app.embedded.server import Server, start_server
-from app.embedded.stack import listen, local_url, python, readiness, worker
-from app.embedded.supervisor import PR_SET_CHILD_SUBREAPER, reap_adopted
 from app.keys.service import KeyService
+from app.local.child import Child, ChildSpec, stop_children
+from app.local.folder import open_folder
+from app.local.postgres import prepare_postgres
+from app.local.redis import prepare_redis
+from app.local.server import Server, start_server
+from app.local.stack import listen, local_url, python, readiness, worker
+from app.local.supervisor import PR_SET_CHILD_SUBREAPER, reap_adopted
+from app.projects.lookup import find_or_create_project
 from app.storage import Storage
 from tests.chaos import entry
 from tests.chaos.plan import Fatal
@@ -103,7 +103,7 @@ class Stack:
         self.listener = listen("127.0.0.1", 0)
         self.url = local_url("127.0.0.1", self.listener)
         fd = self.listener.fileno()
-        command = python(self.data, "app.embedded.api", str(fd), str(self.data / "logs" / "api.log"))
+        command = python(self.data, "app.local.api", str(fd), str(self.data / "logs" / "api.log"))
         self._add(ChildSpec("api", command, stage=3, env=self.environment(), fds=[fd]))
         for number in (1, 2):
             command = python(self.data, "tests.chaos.entry", "app.dispatcher")

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.db.projects import find_or_create_project
 from app.db.session import connect, open_sessions, transaction
 from app.domain.caller import ADMIN
 from app.keys.service import KeyService
+from app.projects.lookup import find_or_create_project
 from tests.chaos.kept_stack import KeptStack
 from tests.chaos.key_cases import post_key, revoke_key
 from tests.chaos.model_cases import (

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.embedded.child import LOG_BYTES
+from app.local.child import LOG_BYTES
 from tests.acceptance.conftest import ROOT, Stack, environment, stop_stack
 from tests.chaos.test_failpoints import SEED, chosen
 
@@ -52,7 +52,7 @@ def start(data: Path, terms: list[str], fired: Path) -> Stack | int:
     with data.with_name("log").open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.embedded", "--data-dir", str(data), "--port", "0"],
+            [sys.executable, "-m", "app.local", "--data-dir", str(data), "--port", "0"],
             cwd=ROOT, env=environment(data) | asked, stdout=log, stderr=log,
         )  # fmt: skip
     until = time.monotonic() + 90

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.fixtures.training_processes import TrainingProcess
-from worker.training.protocol import Finished, PhaseEntered, Request, Said, parse_said
+from worker.training.runtime.messages import Finished, PhaseEntered, Request, Said, parse_said
 
 KILLS = int(os.environ.get("TUNEWRIGHT_KILLS", "2"))
 SEED = int(os.environ.get("TUNEWRIGHT_KILL_SEED", str(time.time_ns() % 10**6)))

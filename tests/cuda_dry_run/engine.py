@@ -14,11 +14,12 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from tests.cuda_dry_run.cases import Case
 from tests.cuda_dry_run.device import FakeCuda, Held, fake_cuda
 from tests.unit.training.conftest import make_spec
-from worker.training import attention, model
-from worker.training.gradients import accumulate
-from worker.training.objective import Sft
-from worker.training.packing import Example
-from worker.training.plan import Plan
+from worker.training.data.packing import Example
+from worker.training.loop.gradients import accumulate
+from worker.training.loop.objectives import Sft
+from worker.training.model import loading
+from worker.training.model.memory_plan import Plan
+from worker.training.ops import attention
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def trace(case: Case, config: PretrainedConfig, lengths: list[int], rank: int = 
     examples = [_example(line, length) for line, length in enumerate(lengths, 1)]
     with fake_cuda(case.capability):
         trained = load(case, config, rank)
-        trained.use([] if case.plain else model.paths_of(case.method))
+        trained.use([] if case.plain else loading.paths_of(case.method))
     with fake_cuda(case.capability) as device:
         scaler = WatchedScaler(device, case.dtype)
         accumulate(trained, Sft(), scaler, 1, examples, lambda batch: None)
@@ -64,13 +65,13 @@ def trace(case: Case, config: PretrainedConfig, lengths: list[int], rank: int = 
     return Trace(device.launches, device.waits, scaler.kept, wrong)
 
 
-def load(case: Case, config: PretrainedConfig, rank: int) -> model.Model:
+def load(case: Case, config: PretrainedConfig, rank: int) -> loading.Model:
     """The model as a job loads it, but for its weights, which no file holds."""
     plan = Plan("cuda", case.dtype, case.checkpointing, micro_batch_tokens=8192)
     adapter = {"rank": rank, "dropout": 0.1 if case.dropout else 0.0, "use_dora": case.dora}
     spec = make_spec(case.method, adapter=None if case.method == "full" else adapter)
-    with patch.object(model, "_load_dense", _make_dense), patch.object(nn.Module, "_apply", _convert):
-        return model.load_model(Path("no folder"), config, spec, plan)
+    with patch.object(loading, "_load_dense", _make_dense), patch.object(nn.Module, "_apply", _convert):
+        return loading.load_model(Path("no folder"), config, spec, plan)
 
 
 def _make_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

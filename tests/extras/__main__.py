@@ -30,9 +30,9 @@ for _ in range(300):
 else:
     sys.exit(f"no worker of each kind: {found}")
 """
-TOKENIZER = "import worker.training.preview_main, jinja2, transformers; transformers.AutoTokenizer"
+TOKENIZER = "import worker.training.preview.__main__, jinja2, transformers; transformers.AutoTokenizer"
 TRAINING = """
-import torch, bitsandbytes, peft, worker.training.__main__, worker.training.recipe
+import torch, bitsandbytes, peft, worker.training.__main__, worker.training.loop.training_loop
 weights = torch.randn(64, 64)
 packed, state = bitsandbytes.functional.quantize_4bit(weights, quant_type="nf4", compress_statistics=True)
 assert (bitsandbytes.functional.dequantize_4bit(packed, state) - weights).abs().mean() < 0.2
@@ -78,7 +78,7 @@ def check(extras: str, folder: Path) -> None:
 def start_stack(python: Path, folder: Path) -> None:
     """It is ready, with a worker of each kind."""
     data = folder / "data"
-    up = subprocess.Popen([python, "-m", "app.embedded", "--data-dir", data, "--port", "0"], cwd=folder, env=own())
+    up = subprocess.Popen([python, "-m", "app.local", "--data-dir", data, "--port", "0"], cwd=folder, env=own())
     try:
         ends = time.monotonic() + PATIENCE_SECONDS
         while not (data / "server.json").exists():

@@ -11,12 +11,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from app.domain.dataset import Report
+from app.domain.datasets.report import Report
 from benchmarks import machine
 from tests.fuzz.datasets import check_file, inspect, make_file
 from tests.fuzz.server import check_uploads
 from worker.inspection.protocol import REPORT, Request, Task
-from worker.inspection_process import InspectionFailed, run
+from worker.processes.inspection import InspectionFailed, run
 
 GB = 10**9
 

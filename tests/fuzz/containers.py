@@ -12,7 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from worker.inspection.compression import zstd
+from worker.inspection.formats.compression import zstd
 
 Row = dict[str, Any]
 SPELLINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (

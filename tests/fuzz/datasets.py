@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
-from app.domain.container import CONTAINER_CODES
-from app.domain.dataset import Report
-from app.domain.problem import CODES, Problem
-from app.domain.record import RecordFormat, fits, is_blank, parse_line
-from app.domain.record_check import check_record
+from app.domain.datasets.container import CONTAINER_CODES
+from app.domain.datasets.formats import RecordFormat, fits, is_blank, parse_line
+from app.domain.datasets.problem import CODES, Problem
+from app.domain.datasets.report import Report
+from app.domain.datasets.validation import check_record
 from tests.fuzz.containers import CONTAINERS, PACKINGS, WRAPPINGS
-from worker.inspection.containers import Rows, Unreadable, read_rows
-from worker.inspection.inspect import Inspection, Kept
-from worker.inspection.screen import NOTHING, Screen
+from worker.inspection.fast_check import NOTHING, Screen
+from worker.inspection.formats.containers import Rows, Unreadable, read_rows
+from worker.inspection.inspection import Inspection, Kept
 
 MOST_SECONDS: Final = 1.0
 """For a file, on a machine that has other things to do."""
@@ -239,7 +239,7 @@ def check_bad_rows(found: Inspected) -> None:
 
 
 def is_good(row: bytes, format: RecordFormat | None) -> bool:
-    """By the words of `worker.training.rendering`."""
+    """By the words of `worker.training.rows.rendering`."""
     record = parse_line(row)
     if format is None or not isinstance(record, dict) or not fits(record, format):
         return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from app.domain.label import is_odd_filename
+from app.domain.file_name import is_odd_filename
 from tests.acceptance.conftest import start_stack, stop_stack
 from tests.fuzz.datasets import inspect, make_file
 

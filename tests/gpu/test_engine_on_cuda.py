@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from tests.fixtures.tiny_models import WINDOW, build_tiny_model
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.reference import plain_adapter, plain_model, reference_run
-from worker.training import attention
-from worker.training.protocol import Planned, Request
-from worker.training.recipe import prepare, train
+from worker.training.loop.training_loop import prepare, train
+from worker.training.ops import attention
+from worker.training.runtime.messages import Planned, Request
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -8,9 +8,9 @@ import torch
 
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training import optim
-from worker.training.protocol import Request
-from worker.training.recipe import prepare, train
+from worker.training.loop import optimizer
+from worker.training.loop.training_loop import prepare, train
+from worker.training.runtime.messages import Request
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -62,7 +62,7 @@ def test_bitsandbytes_optimizers_learn_and_resume(asked: str, tmp_path: Path) ->
     }
     whole, first, second = Recorder(), Recorder(stop_at=4), Recorder()
     run = prepare(request_for(tmp_path, "full", **asking, name="whole"), whole)
-    assert isinstance(run.optimizer, optim.EightBitOrPaged)
+    assert isinstance(run.optimizer, optimizer.EightBitOrPaged)
     run.loop()
     train(request_for(tmp_path, "full", **asking, name="first"), first)
     checkpoint = first.checkpoints()[0].path

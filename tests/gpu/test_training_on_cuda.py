@@ -7,8 +7,8 @@ import torch
 
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training.protocol import Planned, Request
-from worker.training.recipe import train
+from worker.training.loop.training_loop import train
+from worker.training.runtime.messages import Planned, Request
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from app.db.projects import find_or_create_project
 from app.db.session import open_sessions, transaction
 from app.outbox import ring
+from app.projects.lookup import find_or_create_project
 from tests.fixtures.databases import KeptDatabase, as_owner, name_of
 
 Change = Callable[..., None]

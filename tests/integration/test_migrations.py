@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from app.db.base import Base
 from app.db.migrate import MIGRATIONS, migrate
 from app.db.tables import Job
-from app.domain.job import TRANSITIONS
+from app.domain.jobs.state import TRANSITIONS
 
 assert Job.metadata is Base.metadata
 

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel
 from app.main import create_app
-from app.openai.face import create_face
+from app.openai.app import create_face
 from app.settings import Settings
 from app.web.request_id import OPENAI_FACE
 from tests.fixtures.openai_client import check_answered, check_error

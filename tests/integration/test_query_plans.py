@@ -14,17 +14,17 @@ from sqlalchemy import Engine, Table, event, make_url, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from app.dataset_checks.repository import StudyRepository
 from app.datasets.repository import DatasetRepository
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import Base
 from app.dispatcher import Dispatcher
-from app.domain.machine import Machine
-from app.jobs.queue import QueueRepository
+from app.domain.hardware import Machine
+from app.jobs.queue.repository import QueueRepository
 from app.keys.service import KeyService
 from app.main import create_app
 from app.models.fetch_repository import FetchRepository
 from app.settings import Settings
-from app.studies.repository import StudyRepository
 from app.uploads.repository import UploadRepository
 from app.webhooks.repository import WebhookRepository
 from tests.fixtures.databases import own_database

@@ -17,10 +17,10 @@ from sqlalchemy import Engine, text
 
 from app.db.session import Sessions, transaction
 from app.keys.service import KeyService
-from app.redaction import redact_error
+from app.secrets.redaction import redact_error
 from app.settings import Settings
 from app.storage import Storage
-from worker.limits import fault
+from worker.attempt.watchdog import fault
 
 ROOT = Path(__file__).parents[2]
 CANARY = "c4n4ryS3cr3tValue0123456789"
@@ -48,7 +48,7 @@ def log(settings: Settings, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     environment |= {"TUNEWRIGHT_DATA_DIR": str(tmp_path)}
     log = tmp_path / "api.log"
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
-        command = [sys.executable, "-m", "app.embedded.api", str(listener.fileno()), str(log)]
+        command = [sys.executable, "-m", "app.local.api", str(listener.fileno()), str(log)]
         process = subprocess.Popen(
             command, env=environment, cwd=ROOT, pass_fds=[listener.fileno()], stdout=output, stderr=output
         )

@@ -5,10 +5,10 @@ from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db.projects import find_or_create_project
 from app.db.tables import Job
-from app.domain.identity import new_id
-from app.domain.job import TRANSITIONS, JobState
+from app.domain.ids import new_id
+from app.domain.jobs.state import TRANSITIONS, JobState
+from app.projects.lookup import find_or_create_project
 
 
 def insert_job(session: Session, state: JobState) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroup import OutOfMemoryKills, find_counter
+from worker.processes.cgroup import OutOfMemoryKills, find_counter
 
 ROOT = Path(__file__).parents[2]
 V1_MOUNTS = """\
@@ -24,8 +24,8 @@ HUNGRY = """
 import os, sys
 from pathlib import Path
 (Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
-from worker.child import Child
-from worker.limits import verdict
+from worker.processes.training import Child
+from worker.attempt.watchdog import verdict
 child = Child.logging_to(Path(sys.argv[2]))
 child.log_path = Path(sys.argv[2])
 assert child.said.get(timeout=120) is None

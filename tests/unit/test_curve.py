@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.db.buckets import WIDTHS
-from app.jobs.curve import Span, clip, curve_spans, grid_over, pieces_of, windows
+from app.jobs.metrics.buckets import WIDTHS
+from app.jobs.metrics.curve import Span, clip, curve_spans, grid_over, pieces_of, windows
 
 STEPS = st.integers(0, 300_000)
 UNHURRIED = settings(deadline=None)

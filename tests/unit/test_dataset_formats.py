@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.domain.dataset import (
+from app.domain.datasets.formats import MAX_DEPTH, MAX_LINE_BYTES, is_blank
+from app.domain.datasets.report import (
     KEYS,
     SHOWN_PROBLEMS,
     Finding,
@@ -19,7 +20,6 @@ from app.domain.dataset import (
     split_lines,
     to_messages,
 )
-from app.domain.record import MAX_DEPTH, MAX_LINE_BYTES, is_blank
 from tests.fixtures.inspection import inspect, line
 
 UNHURRIED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])

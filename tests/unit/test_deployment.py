@@ -22,7 +22,7 @@ from celery.bin.worker import worker as celery_worker
 from packaging.requirements import Requirement
 
 from app import outbox
-from app.embedded.api import configure
+from app.local.api import configure
 from app.main import create_app
 from app.models.__main__ import parse as parse_models
 from app.settings import Settings

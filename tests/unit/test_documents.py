@@ -7,7 +7,7 @@ import pytest
 from starlette.datastructures import State
 
 from app.main import create_app
-from app.openai.face import create_face
+from app.openai.app import create_face
 from app.settings import Settings
 
 

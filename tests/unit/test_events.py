@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 from typing import get_args
 
-from app.domain.event import JobEvent
+from app.domain.events.job_events import JobEvent
 
 ROOT = Path(__file__).parents[2]
 

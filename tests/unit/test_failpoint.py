@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from app.domain import failpoint
+from app import failpoints
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    code = f"from app.domain.failpoint import around, reach\n{script}"
+    code = f"from app.failpoints import around, reach\n{script}"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60
     )
@@ -43,7 +43,7 @@ def test_the_other_actions() -> None:
 
 
 def test_stop_stands_still_until_told_to_go_on() -> None:
-    script = "from app.domain.failpoint import reach\nprint('by', flush=True); reach('a'); print('on')"
+    script = "from app.failpoints import reach\nprint('by', flush=True); reach('a'); print('on')"
     asked = os.environ | {"FAILPOINT": "a:stop"}
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=asked, stdout=subprocess.PIPE, text=True)
     stat = Path(f"/proc/{process.pid}/stat")
@@ -74,5 +74,5 @@ def test_around_says_nothing_after_what_failed() -> None:
 @pytest.mark.parametrize("words", ["after_claim", "after_claim:die", "a:kill@0", "a:sleep"])
 def test_what_cannot_be_read_is_refused(words: str) -> None:
     with pytest.raises(ValueError, match="is not name:action"):
-        failpoint.arm({"FAILPOINT": words})
-    failpoint.arm({})
+        failpoints.arm({"FAILPOINT": words})
+    failpoints.arm({})

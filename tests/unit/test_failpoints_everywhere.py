@@ -1,7 +1,7 @@
 """A failpoint stands before and after every commit, storage write, rename and process start of `app` and `worker`.
 
 What cannot be killed at its worst moment is not tested there: the loss is then found by a user. A new transaction needs
-a name (`transaction(sessions, "claim")`), anything else the function `around("claim")` of `app.domain.failpoint`.
+a name (`transaction(sessions, "claim")`), anything else the function `around("claim")` of `app.failpoints`.
 """
 
 import re
@@ -28,7 +28,7 @@ from tests.fixtures.failpoints import (
 )
 
 EXEMPT = {
-    "app/embedded/launch.py": "runs without our imports; it is the second half of the supervisor's start_process",
+    "app/local/launch.py": "runs without our imports; it is the second half of the supervisor's start_process",
 }
 BAD = {
     "a commit": "def f(session):\n    session.commit()",

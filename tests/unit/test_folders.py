@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from worker.folders import abandoned, held
+from worker.host.work_folders import abandoned, held
 
 ROOT = Path(__file__).parents[2]
 WORK = """
 import pathlib, shutil, sys
-from worker.folders import held
+from worker.host.work_folders import held
 folder = pathlib.Path(sys.argv[1])
 with held(folder):
     (folder / "state.bin").write_bytes(bytes(1000))

@@ -10,8 +10,8 @@ import pytest
 import xxhash
 
 from tests.fixtures.inspection import inspect_lines, line
-from worker.inspection import hashes
-from worker.inspection.hashes import ENTRY_BYTES, Entries, Hashes, duplicates, entries, normalise, normalise_any
+from worker.inspection import duplicates as hashes
+from worker.inspection.duplicates import ENTRY_BYTES, Entries, Hashes, duplicates, entries, normalise, normalise_any
 
 
 def read(data: bytes) -> list[tuple[int, int, int]]:

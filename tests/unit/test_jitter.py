@@ -7,11 +7,11 @@ import pytest
 
 from app.dispatcher import repeat
 from app.jitter import jittered as of_the_server
-from app.jobs.queue import Claim
+from app.jobs.queue.repository import Claim
 from tunewright.transport import jittered as of_the_client
 from tunewright.watch import Outage
-from worker.lease import RENEWALS_A_LEASE, Lease
-from worker.reporter import Heartbeat
+from worker.attempt.metrics.reporter import Heartbeat
+from worker.light.lease import RENEWALS_A_LEASE, Lease
 
 COUNT = 100
 

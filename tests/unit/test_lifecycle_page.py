@@ -1,8 +1,8 @@
 import re
 from pathlib import Path
 
-from app.domain.diagram import diagram
-from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.jobs.state import FailureReason, JobPhase, JobState
+from app.domain.jobs.state_diagram import diagram
 
 PAGE = (Path(__file__).parents[2] / "docs/lifecycle.md").read_text()
 
@@ -15,7 +15,7 @@ def rows(heading: str) -> list[str]:
 
 def test_diagram_is_the_tables() -> None:
     (shown,) = re.findall(r"```mermaid\n(.*?)\n```", PAGE, re.S)
-    assert shown == diagram(), "put the output of `python -m app.domain.diagram` into docs/lifecycle.md"
+    assert shown == diagram(), "put the output of `python -m app.domain.jobs.state_diagram` into docs/lifecycle.md"
 
 
 def test_every_state_is_told() -> None:

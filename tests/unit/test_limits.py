@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.job import FailureReason
-from worker.cgroup import OutOfMemoryKills
-from worker.child import Child
-from worker.limits import verdict
-from worker.training.protocol import Failed
+from app.domain.jobs.state import FailureReason
+from worker.attempt.watchdog import verdict
+from worker.processes.cgroup import OutOfMemoryKills
+from worker.processes.training import Child
+from worker.training.runtime.messages import Failed
 
 DYING = "import sys, time; print('its last line', file=sys.stderr, flush=True); time.sleep(60)"
 
@@ -20,7 +20,7 @@ DYING = "import sys, time; print('its last line', file=sys.stderr, flush=True); 
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
     """One that has said its last line, in a control group whose count stands at 2."""
-    monkeypatch.setattr("worker.child.COMMAND", (sys.executable, "-S", "-c", DYING))
+    monkeypatch.setattr("worker.processes.training.COMMAND", (sys.executable, "-S", "-c", DYING))
     (tmp_path / "memory.events").write_text("oom 2\noom_kill 2\n")
     child = Child.logging_to(tmp_path / "training.log")
     child.log_path = tmp_path / "training.log"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.child import environment
-from worker.free_memory import FreeMemory
-from worker.machine import Gpu, find_gpu, find_gpus, find_machine, training_device
+from worker.host.free_memory import FreeMemory
+from worker.host.hardware import Gpu, find_gpu, find_gpus, find_machine, training_device
+from worker.processes.training import environment
 
 SMI = """#!/bin/sh
 case "$1" in

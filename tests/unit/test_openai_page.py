@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import State
 
-from app.domain.job import JobState
-from app.domain.spec import LEARNING_RATES
-from app.openai.face import create_face
-from app.openai.job_body import AUTO_BETA, MIB, auto_batch_size, auto_epochs
-from app.openai.job_schemas import STATUSES
+from app.domain.jobs.spec import LEARNING_RATES
+from app.domain.jobs.state import JobState
+from app.openai.app import create_face
+from app.openai.jobs.schemas import STATUSES
+from app.openai.jobs.spec import AUTO_BETA, MIB, auto_batch_size, auto_epochs
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/openai.md").read_text()

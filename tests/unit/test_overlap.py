@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.domain.event import ValidationOverlap
+from app.domain.events.job_events import ValidationOverlap
 from tests.fixtures.inspection import inspect_lines, line
-from worker.inspection import hashes
-from worker.inspection.hashes import Entries
+from worker.inspection import duplicates
+from worker.inspection.duplicates import Entries
 from worker.inspection.overlap import DamagedHashes, Overlap, fetch_hashes, find_overlap
 
 
@@ -67,7 +67,7 @@ def some(rng: random.Random, count: int, num_keys: int) -> Entries:
 
 @pytest.mark.parametrize("num_keys", [1, 30, 10**9])
 def test_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_keys: int) -> None:
-    monkeypatch.setattr(hashes, "SPILL_ENTRIES", 7)
+    monkeypatch.setattr(duplicates, "SPILL_ENTRIES", 7)
     rng = random.Random(num_keys)
     ours, theirs = some(rng, 400, num_keys), some(rng, 150, num_keys)
     (tmp_path / "t").write_bytes(ours.tobytes())
@@ -89,7 +89,7 @@ def test_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashes, "SPILL_ENTRIES", 2**12)
+    monkeypatch.setattr(duplicates, "SPILL_ENTRIES", 2**12)
     peaks = []
     for count in (2**13, 2**18):
         entries = np.zeros((count, 3), "<u8")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.identity import is_id, new_id
-from app.domain.page import Cursor
+from app.domain.cursor import Cursor
+from app.domain.ids import is_id, new_id
 from app.errors import BadCursor
 
 instants = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1)).map(

@@ -15,8 +15,8 @@ import pytest
 
 from app.webhooks.target import Target, parse
 from tests.fixtures.receiver import Receiver
-from worker import post as module
-from worker.post import NoAnswer, post
+from worker.light import webhook_request as module
+from worker.light.webhook_request import NoAnswer, post
 
 HERE = [ip_address("127.0.0.1")]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from app.main import create_app
 from app.settings import Settings
 from tunewright.command_line import app as command_line

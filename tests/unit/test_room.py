@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pytest
 
 from app.settings import Settings
-from worker import room
-from worker.room import Room
+from worker.host import disk_space
+from worker.host.disk_space import Room
 
 
 class Usage(NamedTuple):
@@ -25,7 +25,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def show(seconds: float) -> None:
-        monkeypatch.setattr(room.time, "monotonic", lambda: seconds)
+        monkeypatch.setattr(disk_space.time, "monotonic", lambda: seconds)
 
     return show
 
@@ -35,9 +35,9 @@ def test_room_is_short_below_a_limit_and_for_a_lease_after_it_ran_out(
 ) -> None:
     of_worker = Room(Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", lease_seconds=60))
     clock(1000)
-    free(room.LEAST_FREE_BYTES - 1)
+    free(disk_space.LEAST_FREE_BYTES - 1)
     assert of_worker.is_short()
-    free(room.LEAST_FREE_BYTES)
+    free(disk_space.LEAST_FREE_BYTES)
     assert not of_worker.is_short()
     told = of_worker.ran_out("OSError: no room")
     assert f"32.0 MB in {tmp_path / 'data/work'}, 32.0 MB in {tmp_path / 'cache'}. OSError: no room" in told

@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 from tests.fixtures.tiny_models import build_tiny_model
-from worker.child import COMMAND, Child
-from worker.spare import Spare
+from worker.processes.standby import Spare
+from worker.processes.training import COMMAND, Child
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
 import time
-from worker.spare import Spare
+from worker.processes.standby import Spare
 spare = Spare(wanted=True)
 spare.start()
 time.sleep(600)
@@ -121,7 +121,7 @@ def test_the_training_process_is_given_no_credentials(tmp_path: Path, monkeypatc
     secrets = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
     for name in (*secrets, "TUNEWRIGHT_API_KEY"):
         monkeypatch.setenv(name, "secret-word")
-    monkeypatch.setattr("worker.child.COMMAND", ("/bin/sh", "-c", "env >&2"))
+    monkeypatch.setattr("worker.processes.training.COMMAND", ("/bin/sh", "-c", "env >&2"))
     child = Child.logging_to(tmp_path / "training.log")
     wait_until(lambda: not child.is_alive())
     child.end()
@@ -132,7 +132,7 @@ def test_the_training_process_is_given_no_credentials(tmp_path: Path, monkeypatc
 
 def test_the_first_words_of_a_process_for_a_job_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that cannot even import says why to the job's user."""
-    monkeypatch.setattr("worker.child.COMMAND", ("/usr/bin/env", *COMMAND[1:]))
+    monkeypatch.setattr("worker.processes.training.COMMAND", ("/usr/bin/env", *COMMAND[1:]))
     child = Child.logging_to(tmp_path / "training.log")
     wait_until(lambda: not child.is_alive())
     child.end()

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.domain.spec import Adapter, Dpo, JobSpec
+from app.domain.jobs.spec import Adapter, Dpo, JobSpec
 
 DATASET = "file-" + "0" * 24
 ADAPTER = "adp-" + "0" * 24

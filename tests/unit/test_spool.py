@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.metric import MetricPoint
-from worker.spool import BATCH, CHUNK_BYTES, FILE_NAME, Spool
+from worker.attempt.metrics.spool import BATCH, CHUNK_BYTES, FILE_NAME, Spool
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -21,7 +21,7 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from app.domain.metric import MetricPoint
-from worker.spool import Spool
+from worker.attempt.metrics.spool import Spool
 spool = Spool.create(Path(sys.argv[1]))
 for number in range(1, 8):
     spool.append(MetricPoint(attempt=1, number=number, step=number, at=datetime.now(UTC), values={"loss": 1.0}))

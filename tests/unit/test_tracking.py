@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from worker.processes.tracking import environment
 from worker.tracking.__main__ import without_secrets
-from worker.tracking_process import environment
 
 GIVEN = {
     "DATABASE_URL": "postgresql://x",

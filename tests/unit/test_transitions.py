@@ -1,4 +1,4 @@
-from app.domain.job import FINAL, HELD, LAPSE, TRANSITIONS, JobState
+from app.domain.jobs.state import FINAL, HELD, LAPSE, TRANSITIONS, JobState
 
 DESIGNED = {
     "queued": "running paused cancelled failed",

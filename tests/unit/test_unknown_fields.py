@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from app.domain.preview import PreviewSpec
-from app.domain.spec import JobSpec
-from app.domain.unknown_fields import NAMES_ELSEWHERE, fields_of, say_unknown
+from app.domain.dataset_checks.preview import PreviewSpec
+from app.domain.jobs.spec import JobSpec
+from app.domain.suggestions.unknown_fields import NAMES_ELSEWHERE, fields_of, say_unknown
 from app.jobs.schemas import RetryJob
-from app.openai.job_body import CreateJob
+from app.openai.jobs.spec import CreateJob
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.domain.label import clean_filename, is_odd_filename
+from app.domain.file_name import clean_filename, is_odd_filename
 from app.errors import BadMultipart
-from app.web.form import FileForm
+from app.web.bodies.multipart import FileForm
 
 BOUNDARY = "a-boundary"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"

@@ -10,8 +10,8 @@ import typer
 from tunewright import Client, Job, TunewrightError
 from tunewright.commands.datasets import problem_lines
 from tunewright.commands.options import AsJson, Limit, Mapped, Yes, confirm, mapped_columns
-from tunewright.commands.spec import build_spec, changes, show_validated, supply_datasets, trackers
-from tunewright.commands.spec_options import read_pairs, with_spec_options
+from tunewright.commands.spec.builder import build_spec, changes, show_validated, supply_datasets, trackers
+from tunewright.commands.spec.options import read_pairs, with_spec_options
 from tunewright.display import clean, console, instant, notes, print_facts, print_json, print_table
 from tunewright.follow import follow, spoken, time_left
 

@@ -7,7 +7,7 @@ import typer
 from tunewright import Client, Key, local
 from tunewright.commands.options import AsJson, DataDir
 from tunewright.commands.server import become, flags
-from tunewright.commands.spec_options import read_duration
+from tunewright.commands.spec.options import read_duration
 from tunewright.display import console, instant, notes, print_json, print_table
 
 app = typer.Typer(

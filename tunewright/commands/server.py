@@ -39,4 +39,4 @@ def up(
 
     Without DATABASE_URL and REDIS_URL it brings PostgreSQL and Redis of its own.
     """
-    become("app.embedded", *flags(data_dir=data_dir, host=host, port=port))
+    become("app.local", *flags(data_dir=data_dir, host=host, port=port))

@@ -7,8 +7,8 @@ import typer
 
 from tunewright import Client, Worker
 from tunewright.commands.options import AsJson
+from tunewright.commands.support_bundle import write_support_bundle
 from tunewright.display import console, print_facts, print_json
-from tunewright.support_bundle import write_support_bundle
 from tunewright.wire import Queues, Readiness
 
 LATE_SECONDS = 10.0

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from app.domain.disk import print_trace
-from worker.inspection.clean import clean
-from worker.inspection.containers import Rows, Unreadable, read_rows
-from worker.inspection.inspect import Inspection, Kept
+from app.files import print_trace
+from worker.inspection.cleaning import clean
+from worker.inspection.formats.containers import Rows, Unreadable, read_rows
+from worker.inspection.inspection import Inspection, Kept
 from worker.inspection.protocol import (
     DISK_FULL,
     FILE_TOO_LARGE,
@@ -23,7 +23,7 @@ from worker.inspection.protocol import (
     Request,
     Task,
 )
-from worker.process_limits import limit_self
+from worker.rlimits import limit_self
 
 SELDOM: Final = 200_000
 """Objects between two looks for garbage: rows hold no cycles, and a batch makes thousands of objects."""

@@ -1,4 +1,4 @@
-"""Rows of one dataset that another holds too, from the sorted files of what their rows are known by (see `hashes`).
+"""Rows of one dataset that another holds too, from the sorted files of what their rows are known by (see `duplicates`).
 
 The validation file is read block by block; the training file is mapped, and each row of a block is looked for in it by
 halving. So memory does not grow with either.
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.overlap import OverlapTotals, Pair
-from worker.inspection.hashes import ENTRY_BYTES, EXACT, LINE, NORMALISED, Entries, entries
+from app.domain.dataset_checks.overlap import OverlapTotals, Pair
+from worker.inspection.duplicates import ENTRY_BYTES, EXACT, LINE, NORMALISED, Entries, entries
 
 
 class Overlap(NamedTuple):

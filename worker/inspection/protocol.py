@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.record import RecordFormat
+from app.domain.datasets.formats import RecordFormat
 
 REPORT: Final = "report.json"
 PROBLEMS: Final = "problems.jsonl"

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Mapping
 from typing import Final
 
-from app.domain.disk import print_trace
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
+from app.files import print_trace
 from worker.tracking.protocol import Answer, Close, Done, Failed, Heard, Open, Steps, parse_heard
 from worker.tracking.run import Run
 

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from app.domain.integration import Mlflow
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 from worker.tracking.protocol import Open, Step
 from worker.tracking.run import flat
 

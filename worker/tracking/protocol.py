@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.domain.integration import Integration
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 
 
 class Part(BaseModel):

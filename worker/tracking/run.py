@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 from worker.tracking.protocol import Step
 
 

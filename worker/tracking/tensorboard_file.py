@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 from worker.tracking.protocol import Open, Step
 
 

@@ -6,7 +6,7 @@ from typing import Final
 import wandb
 
 from app.domain.integration import Wandb
-from app.domain.job import JobState
+from app.domain.jobs.state import JobState
 from worker.tracking.protocol import Open, Step
 
 INIT_SECONDS: Final = 40

@@ -1,14 +1,14 @@
-"""The training process: `python -m worker.training`. See `protocol` for what it hears and says."""
+"""The training process: `python -m worker.training`. See `runtime.messages` for what it hears and says."""
 
 import logging
 import os
 import sys
 from collections.abc import MutableMapping
 
-from app.domain.disk import print_trace
-from worker.training.channel import Channel, move_in
-from worker.training.protocol import Failed, Ready, Request, Warm
-from worker.training.tokenizer_process import TokenizingProcess
+from app.files import print_trace
+from worker.training.rows.tokenizer_process import TokenizingProcess
+from worker.training.runtime.channel import Channel, move_in
+from worker.training.runtime.messages import Failed, Ready, Request, Warm
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -41,8 +41,8 @@ def main() -> int:
         import_libraries()  # before anything else does
         from transformers.utils import logging as transformers_logging
 
-        from worker.training.recipe import train
-        from worker.training.warm_up import import_architecture
+        from worker.training.loop.training_loop import train
+        from worker.training.preload import import_architecture
 
         transformers_logging.disable_progress_bar()
         while isinstance(heard := channel.hear(), Warm):
@@ -75,9 +75,9 @@ def set_up(environ: MutableMapping[str, str]) -> None:
 
 
 def _failure(error: Exception) -> Failed:
-    from app.domain.job import FailureReason
-    from worker.training.failure import TrainingFailed, unforeseen
-    from worker.training.out_of_memory import is_out_of_memory
+    from app.domain.jobs.state import FailureReason
+    from worker.training.model.out_of_memory import is_out_of_memory
+    from worker.training.runtime.errors import TrainingFailed, unforeseen
 
     if isinstance(error, TrainingFailed):
         return Failed(reason=error.reason, message=error.message)

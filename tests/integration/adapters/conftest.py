@@ -11,7 +11,7 @@ import pytest
 from app.adapters.service import AdapterService
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 from app.settings import Settings
 from app.storage import Storage
 

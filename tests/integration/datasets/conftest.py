@@ -13,7 +13,7 @@ from app.db.session import Sessions
 from app.settings import Settings
 from app.storage import Storage
 from app.uploads.service import join_next
-from worker.inspector import Place, inspect_next
+from worker.light.inspections import Place, inspect_next
 
 ROWS = [{"prompt": f"{n}+{n}=", "completion": str(2 * n)} for n in range(5)]
 

@@ -17,7 +17,7 @@ from app.uploads.service import join_next
 from tests.integration.datasets.conftest import jsonl
 from tunewright import Client, ConnectionFailed, TunewrightError, upload, watch
 from tunewright.command_line import app
-from worker.inspector import Place, inspect_next
+from worker.light.inspections import Place, inspect_next
 
 PART = 1000
 ROWS = [{"text": os.urandom(30).hex()} for _ in range(200)]

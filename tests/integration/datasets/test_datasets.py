@@ -13,7 +13,7 @@ from sqlalchemy import select
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetUse, DeadObject, Job
-from app.domain.identity import new_id
+from app.domain.ids import new_id
 from app.errors import DatasetNotFound
 from app.jobs.shown import find_shown
 

@@ -16,8 +16,8 @@ from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DeadObject, Job
 from app.dispatcher import Dispatcher
-from app.domain.identity import new_id
-from app.domain.place import dataset_key
+from app.domain.ids import new_id
+from app.domain.storage_keys import dataset_key
 from app.main import create_app
 from app.settings import Settings
 from app.storage import Storage

@@ -16,16 +16,16 @@ from sqlalchemy import select
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset
-from app.domain.place import hashes_key
+from app.domain.storage_keys import hashes_key
 from app.errors import StorageFull
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.processes import running
 from tests.integration.datasets.conftest import jsonl
-from worker import inspector
 from worker.inspection.protocol import REPORT, Request, Task
-from worker.inspection_process import LOG, OF_ITS_OWN, PASSED_ON, run
-from worker.inspector import Place, clear_scratch, inspect_next
+from worker.light import inspections
+from worker.light.inspections import Place, clear_scratch, inspect_next
+from worker.processes.inspection import LOG, OF_ITS_OWN, PASSED_ON, run
 
 Upload = Callable[..., httpx.Response]
 LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
@@ -88,8 +88,8 @@ def test_it_has_no_credentials(monkeypatch: pytest.MonkeyPatch, request: pytest.
     assert seen.keys() <= {*PASSED_ON, *OF_ITS_OWN, "PYTHONPATH", "LC_CTYPE"}
     while process.rlimit(psutil.RLIMIT_FSIZE)[0] == psutil.RLIM_INFINITY:  # its imports come first
         time.sleep(0.02)
-    assert process.rlimit(psutil.RLIMIT_AS)[0] == inspector.MEMORY_BYTES
-    assert process.rlimit(psutil.RLIMIT_CPU)[0] >= inspector.LEAST_CPU_SECONDS
+    assert process.rlimit(psutil.RLIMIT_AS)[0] == inspections.MEMORY_BYTES
+    assert process.rlimit(psutil.RLIMIT_CPU)[0] >= inspections.LEAST_CPU_SECONDS
 
 
 def test_its_death_is_the_datasets_finding(api: TestClient, under_way: tuple[str, psutil.Process], slow: Slow) -> None:
@@ -115,8 +115,8 @@ def test_a_limit_that_is_broken_is_the_datasets_finding(
     api: TestClient, upload: Upload, place: Place, monkeypatch: pytest.MonkeyPatch, name: str, value: int, says: str
 ) -> None:
     """A row of eight megabytes that explodes when it is parsed; rows that are all wrong; hashes that need room."""
-    monkeypatch.setattr(inspector, name, value)
-    monkeypatch.setattr(inspector, "BYTES_A_CPU_SECOND", 10**12)
+    monkeypatch.setattr(inspections, name, value)
+    monkeypatch.setattr(inspections, "BYTES_A_CPU_SECOND", 10**12)
     bomb = b'{"text": "x", "a": [' + b"{}," * (2_700_000) + b"{}]}"
     data = {"MEMORY_BYTES": bomb, "LEAST_CPU_SECONDS": b'{"text": 1}\n' * 300_000, "LEAST_FILE_BYTES": LINE * 1000}[
         name
@@ -132,7 +132,7 @@ def test_a_limit_that_is_broken_is_the_datasets_finding(
 def test_a_full_disk_is_no_finding_even_where_the_log_lies_on_it(tmp_path: Path) -> None:
     for name in (LOG, REPORT):
         (tmp_path / name).symlink_to("/dev/full")
-    limits = {"memory_bytes": inspector.MEMORY_BYTES, "cpu_seconds": 20, "max_file_bytes": 2**20}
+    limits = {"memory_bytes": inspections.MEMORY_BYTES, "cpu_seconds": 20, "max_file_bytes": 2**20}
     request = Request(task=Task.inspect, filename="rows.jsonl", format=None, **limits)
     with pytest.raises(StorageFull):
         run(request, iter([LINE]), tmp_path, lambda: False)

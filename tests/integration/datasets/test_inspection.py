@@ -17,7 +17,7 @@ from app.db.tables import Dataset, OutboxRow
 from app.settings import Settings
 from app.storage import Storage
 from app.uploads.service import join_next
-from worker.inspector import Place, inspect_next
+from worker.light.inspections import Place, inspect_next
 
 Upload = Callable[..., httpx.Response]
 InspectAll = Callable[[], int]

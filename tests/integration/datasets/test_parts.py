@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app.db.session import Sessions, transaction
 from app.db.tables import OutboxRow
 from app.dispatcher import Dispatcher
-from app.domain.identity import is_id
+from app.domain.ids import is_id
 from app.settings import Settings
 from tests.integration.datasets.conftest import DATA, Begin, Files, Send, cut, refusal
 from tests.integration.datasets.test_put import digest_of

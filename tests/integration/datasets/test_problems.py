@@ -16,7 +16,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetProblem, DatasetProblemGroup, DeadObject
 from app.storage import Storage
 from tests.integration.datasets.conftest import jsonl
-from worker.inspector import Place, inspect_next
+from worker.light.inspections import Place, inspect_next
 
 Upload = Callable[..., httpx.Response]
 InspectAll = Callable[[], int]

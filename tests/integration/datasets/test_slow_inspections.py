@@ -10,19 +10,19 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
+from app.dataset_checks.repository import StudyRepository
+from app.dataset_checks.service import StudyService
 from app.datasets.repository import DatasetRepository
 from app.datasets.service import rows_of
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetStudy, DeadObject
 from app.domain.artifact import StoredFile
-from app.domain.dataset import DatasetState
-from app.domain.study import StudyFailure
+from app.domain.dataset_checks.state import StudyFailure
+from app.domain.datasets.report import DatasetState
 from app.retention.collector import Collector
 from app.settings import Settings
 from app.storage import Storage
-from app.studies.repository import StudyRepository
-from app.studies.service import StudyService
-from worker.inspector import Place, inspect_next
+from worker.light.inspections import Place, inspect_next
 
 CSV = b"prompt,completion\none,1\ntwo,2\n"
 Upload = Callable[..., httpx.Response]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.postgres import embedded_postgres
+from app.local.postgres import embedded_postgres
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,7 +45,7 @@ def open_temporary_folder() -> Iterator[Path]:
 @pytest.fixture
 def deep(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A path too long for a socket, and with characters that a connection URL gives a meaning."""
-    monkeypatch.setattr("app.embedded.folder.short_temporary_folder", lambda: place)
+    monkeypatch.setattr("app.local.folder.short_temporary_folder", lambda: place)
     return place / ("deep/" * 20) / "it's, a 100% two"
 
 

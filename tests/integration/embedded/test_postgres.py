@@ -9,14 +9,14 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from app.embedded import orphans
-from app.embedded.errors import StartError
-from app.embedded.postgres import embedded_postgres
+from app.local import orphans
+from app.local.errors import StartError
+from app.local.postgres import embedded_postgres
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from app.embedded.postgres import embedded_postgres
+from app.local.postgres import embedded_postgres
 with embedded_postgres(Path(sys.argv[1]), durable=False) as url:
     print(url, flush=True)
     time.sleep(600)
@@ -115,7 +115,7 @@ def test_a_stopped_orphan_that_holds_the_cluster_is_ended(
     holder.kill()
     holder.wait()
     assert postmaster in orphans.serving(cluster / "postgres", "postgres")
-    monkeypatch.setattr("app.embedded.postgres.ORPHAN_SECONDS", 0.5)
+    monkeypatch.setattr("app.local.postgres.ORPHAN_SECONDS", 0.5)
     with embedded_postgres(cluster, durable=False) as url:
         assert count(url) == 0
         assert postmaster not in orphans.serving(cluster / "postgres", "postgres")

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.embedded import orphans
-from app.embedded.errors import StartError
-from app.embedded.redis import embedded_redis
+from app.local import orphans
+from app.local.errors import StartError
+from app.local.redis import embedded_redis
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from app.embedded.redis import embedded_redis
+from app.local.redis import embedded_redis
 with embedded_redis(Path(sys.argv[1])) as url:
     print(url, flush=True)
     time.sleep(600)

@@ -1,4 +1,4 @@
-"""The local stack as its operator meets it: `python -m app.embedded`."""
+"""The local stack as its operator meets it: `python -m app.local`."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ Spawn = Callable[..., subprocess.Popen[str]]
 
 def refusal(spawn: Spawn, *flags: str, **environment: str) -> str:
     """What a start that must fail says: one line, and nothing else."""
-    process = spawn("-m", "app.embedded", *flags, **environment)
+    process = spawn("-m", "app.local", *flags, **environment)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err.count("\n")) == (1, "", 1)
     return err.rstrip()
@@ -66,7 +66,7 @@ def test_servers_that_are_given_are_used_and_not_started(place: Path, spawn: Spa
         "DATABASE_URL": f"postgresql+psycopg://nobody@/nothing?host={place}",
         "REDIS_URL": f"unix://{place}/none.sock?db=0",
     }
-    process = spawn("-m", "app.embedded", "--data-dir", str(place), "--port", "0", **given)
+    process = spawn("-m", "app.local", "--data-dir", str(place), "--port", "0", **given)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "migrate failed (exit code 1)" in err

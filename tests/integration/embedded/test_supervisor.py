@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import orphans
+from app.local import orphans
 
 Spawn = Callable[..., subprocess.Popen[str]]
 
 SUPERVISE = """
 import sys
 from pathlib import Path
-from app.embedded.signals import block_signals, Waits
+from app.local.signals import block_signals, Waits
 block_signals()
-from app.embedded.child import ChildSpec
-from app.embedded.errors import StopRequested
-from app.embedded.supervisor import Supervisor
+from app.local.child import ChildSpec
+from app.local.errors import StopRequested
+from app.local.supervisor import Supervisor
 data = Path(sys.argv[1])
 (data / "logs").mkdir()
 supervisor = Supervisor(data, Waits())

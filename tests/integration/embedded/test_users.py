@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.account import SERVER_USER
-from app.embedded.errors import StartError
-from app.embedded.postgres import embedded_postgres
+from app.local.account import SERVER_USER
+from app.local.errors import StartError
+from app.local.postgres import embedded_postgres
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from app.embedded.postgres import embedded_postgres
+from app.local.postgres import embedded_postgres
 try:
     with embedded_postgres(Path(sys.argv[1]), durable=False) as url:
         print(url, flush=True)
@@ -104,7 +104,7 @@ def test_another_user_is_told_whose_folder_it_is(
     (data / "something").mkdir(parents=True)
     data.chmod(mode)
     os.chown(data, owner, owner)
-    refused = spawn("-B", "-m", "app.embedded", "--data-dir", str(data), "--port", "0", prefix=AS_NOBODY)
+    refused = spawn("-B", "-m", "app.local", "--data-dir", str(data), "--port", "0", prefix=AS_NOBODY)
     out, err = refused.communicate(timeout=30)
     assert (refused.returncode, out, err.count("\n")) == (1, "", 1)
     assert f"cannot use the data folder {data}" in err
@@ -112,7 +112,7 @@ def test_another_user_is_told_whose_folder_it_is(
 
 
 def test_root_leaves_another_users_folder_alone(nobodys: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
-    refused = spawn("-m", "app.embedded", "--data-dir", str(nobodys), "--port", "0")
+    refused = spawn("-m", "app.local", "--data-dir", str(nobodys), "--port", "0")
     _, err = refused.communicate(timeout=30)
     assert err == (
         f"tunewright: cannot use the data folder {nobodys} ({nobodys} belongs to nobody); "
@@ -142,7 +142,7 @@ def test_a_disk_that_fills_up_while_the_cluster_is_made_gives_one_line(small_dis
 def test_too_small_a_disk_is_known_before_anything_starts(
     small_disk: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    refused = spawn("-m", "app.embedded", "--data-dir", str(small_disk / "data"), "--port", "0")
+    refused = spawn("-m", "app.local", "--data-dir", str(small_disk / "data"), "--port", "0")
     out, err = refused.communicate(timeout=30)
     assert (refused.returncode, out, err.count("\n")) == (1, "", 1)
     assert "MB free, and 300 MB are needed" in err
@@ -151,7 +151,7 @@ def test_too_small_a_disk_is_known_before_anything_starts(
 
 def test_a_read_only_disk_gives_one_line(small_disk: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    refused = spawn("-m", "app.embedded", "--data-dir", str(small_disk / "data"), "--port", "0")
+    refused = spawn("-m", "app.local", "--data-dir", str(small_disk / "data"), "--port", "0")
     _, err = refused.communicate(timeout=30)
     assert refused.returncode == 1
     assert err == (

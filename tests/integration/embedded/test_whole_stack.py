@@ -14,7 +14,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from app.embedded import orphans
+from app.local import orphans
 
 pytestmark = pytest.mark.ops
 
@@ -38,7 +38,7 @@ def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: E
     started: list[subprocess.Popen[str]] = []
 
     def start(prefix: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
-        supervisor = spawn("-m", "app.embedded", "--data-dir", str(data), "--port", "0", prefix=prefix, **environment)
+        supervisor = spawn("-m", "app.local", "--data-dir", str(data), "--port", "0", prefix=prefix, **environment)
         started.append(supervisor)
         assert supervisor.stdout
         greeting = "".join(supervisor.stdout.readline() for _ in range(6))
@@ -84,12 +84,12 @@ def test_it_starts_stops_and_starts_again(
     with sa.create_engine(server["database_url"], poolclass=sa.NullPool).connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM api_keys")).scalar() == 1
 
-    second = spawn("-m", "app.embedded", "--data-dir", str(data), "--port", "0")
+    second = spawn("-m", "app.local", "--data-dir", str(data), "--port", "0")
     _, err = second.communicate(timeout=30)
     assert second.returncode == 1
     assert f"already running on the data folder {data}: {url_of(data)}, process {supervisor.pid};" in err
 
-    (api,) = [pid for pid in orphans.marked(data) if "app.embedded.api" in words_of(pid)]
+    (api,) = [pid for pid in orphans.marked(data) if "app.local.api" in words_of(pid)]
     os.kill(api, signal.SIGKILL)
     assert jobs(data).status_code == 200, "the port was kept while the API was started again"
 
@@ -120,7 +120,7 @@ def test_a_killed_supervisor_leaves_nothing_in_the_way(data: Path, start: Start)
 def keep_their_secrets(pids: list[int]) -> None:
     commands = " ".join(map(words_of, pids))
     programs = re.findall(r" (app\.embedded|app\.embedded\.api|app\.dispatcher|celery) ", commands)
-    assert sorted(programs) == ["app.dispatcher", "app.embedded", "app.embedded.api", "celery", "celery"]
+    assert sorted(programs) == ["app.dispatcher", "app.local", "app.local.api", "celery", "celery"]
 
     def read(file: str) -> subprocess.CompletedProcess[str]:
         reader = [*AS_PLAIN_USER, sys.executable, "-c", READ, file]

@@ -13,20 +13,20 @@ from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Dataset, Job
-from app.domain.identity import new_id
-from app.domain.job import JobState
-from app.domain.machine import Machine
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.hardware import Machine
+from app.domain.ids import new_id
+from app.domain.jobs.state import JobState
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
-from worker.attempt import Attempt
-from worker.machine import find_training_machine
-from worker.model_cache import ModelCache
-from worker.room import Room
-from worker.spare import Spare
+from worker.attempt.runner import Attempt
+from worker.host.disk_space import Room
+from worker.host.hardware import find_training_machine
+from worker.host.model_cache import ModelCache
+from worker.processes.standby import Spare
 
 MACHINE = Machine("here-1", "cpu", 16.0)
 

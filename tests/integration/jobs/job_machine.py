@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session
 from app.datasets.service import DatasetService, Found
 from app.db.session import transaction
 from app.db.tables import Job
-from app.domain.dataset import Report
-from app.domain.machine import Machine
+from app.domain.datasets.report import Report
+from app.domain.hardware import Machine
 from app.errors import DatasetInUse, DatasetNotFound, InvalidSpec, JobNotFinal, JobNotFound, StaleAttempt
-from app.jobs.attempts import AttemptService, proof_of
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService, proof_of
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
 from tests.integration.jobs.job_model import FINAL, ModelDataset, ModelJob
 from tests.integration.jobs.job_words import NOT_FINAL, WISHES, WORDS, points

@@ -6,9 +6,9 @@ The numbers stand here once more on purpose: a model that asked the code for the
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.domain.job import TRANSITIONS, JobState
-from app.domain.machine import Machine
-from app.jobs.queue import Claim
+from app.domain.hardware import Machine
+from app.domain.jobs.state import TRANSITIONS, JobState
+from app.jobs.queue.repository import Claim
 
 LOSSES_SURVIVED = 20
 LOSSES_WITHOUT_A_STEP = 3

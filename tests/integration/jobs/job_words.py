@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from app.domain.artifact import StoredFile
-from app.domain.event import Warned
-from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.events.job_events import Warned
+from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from tests.integration.jobs.job_model import FINAL, MAY_FAIL, MAY_SUCCEED, ModelJob
 

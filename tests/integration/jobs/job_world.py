@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import create_engine, delete, func, text, update
 
-from app.db.projects import find_or_create_project
 from app.db.session import open_sessions, transaction
 from app.db.tables import BaseModel, Dataset, DeadObject, Job, OutboxRow, Project
-from app.domain.identity import new_id
+from app.domain.ids import new_id
+from app.projects.lookup import find_or_create_project
 
 SHOWN = text("""
     SELECT id, retry_of, state, attempt, worker_id,

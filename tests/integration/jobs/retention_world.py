@@ -10,10 +10,10 @@ from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Checkpoint, Dataset
 from app.domain.artifact import StoredFile
-from app.domain.identity import new_id
-from app.domain.place import attempt_folder, dataset_key
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.ids import new_id
+from app.domain.storage_keys import attempt_folder, dataset_key
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.retention.collector import Collector
 from app.settings import Settings
 from app.storage import HALF_WRITTEN, Storage

@@ -12,15 +12,15 @@ from sqlalchemy import delete, select
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, Checkpoint, Job
 from app.errors import AmbiguousName
-from app.jobs.attempts import AttemptService
-from app.jobs.names import find_named, fine_tuned_name
-from app.jobs.queue import Claim
+from app.jobs.attempts.service import AttemptService
+from app.jobs.model_names import find_named, fine_tuned_name
+from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from app.storage import Storage
 from tests.integration.jobs.retention_world import DAY, World
 from tests.integration.jobs.test_points import measure
-from worker.attempt import Attempt
-from worker.training.protocol import CheckpointWritten
+from worker.attempt.runner import Attempt
+from worker.training.runtime.messages import CheckpointWritten
 
 Spec = Callable[..., dict[str, Any]]
 Take = Callable[..., Claim]

@@ -13,17 +13,17 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Checkpoint, DeadObject
 from app.dispatcher import Dispatcher
 from app.domain.artifact import StoredFile
-from app.domain.event import Evaluated
-from app.domain.job import JobPhase
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.domain.events.job_events import Evaluated
+from app.domain.jobs.state import JobPhase
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
 from tests.integration.jobs.conftest import events_of
-from worker import fence
-from worker.attempt import Attempt
-from worker.training.protocol import CheckpointWritten, Happened, PhaseEntered
+from worker.attempt import fenced_writer
+from worker.attempt.runner import Attempt
+from worker.training.runtime.messages import CheckpointWritten, Happened, PhaseEntered
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]
@@ -167,7 +167,7 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
     attempt_of: Callable[[Claim], Attempt],
 ) -> None:
     """Checkpoints do not queue up on the disk behind words that cannot be told; and those are not lost."""
-    monkeypatch.setattr(fence, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(fenced_writer, "PATIENCE_SECONDS", 0.1)
     id, held = post(), claim()
     attempt = attempt_of(held)
     attempt.folder.mkdir(parents=True)

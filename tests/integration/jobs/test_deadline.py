@@ -8,9 +8,9 @@ from sqlalchemy import update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Job
-from app.domain.job import FailureReason
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.jobs.state import FailureReason
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]

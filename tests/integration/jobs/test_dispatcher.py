@@ -13,8 +13,8 @@ from app import outbox
 from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
 from app.db.tables import Job, OutboxRow
 from app.dispatcher import Dispatcher
-from app.domain.job import JobState
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.jobs.state import JobState
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.settings import Settings
 
 LEASE_SECONDS = 3.0

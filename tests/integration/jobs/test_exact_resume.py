@@ -9,10 +9,10 @@ from sqlalchemy import func, text, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
-from app.domain.machine import Machine
-from app.domain.resuming import Difference, InexactResume
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.hardware import Machine
+from app.domain.jobs.resuming import Difference, InexactResume
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
 from app.workers.service import WorkerService
 

@@ -8,17 +8,17 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from app import failpoints
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, JobEvent, OutboxRow
-from app.domain import failpoint
 
 Arm = Callable[[str], None]
 
 
 @pytest.fixture
 def arm() -> Iterator[Arm]:
-    yield lambda words: failpoint.arm({"FAILPOINT": words})
-    failpoint.arm(os.environ)
+    yield lambda words: failpoints.arm({"FAILPOINT": words})
+    failpoints.arm(os.environ)
 
 
 def counts(sessions: Sessions) -> list[int]:

@@ -11,11 +11,11 @@ from sqlalchemy import update
 
 from app.db.session import Sessions
 from app.db.tables import Job
-from app.domain.job import JobState
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.jobs.state import JobState
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
-from worker.reporter import Heartbeat
+from worker.attempt.metrics.reporter import Heartbeat
 
 LEASE_SECONDS = 30
 BEAT_SECONDS = 0.02

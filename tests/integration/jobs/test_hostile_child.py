@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Attempt, Checkpoint, Job
-from app.domain.job import JobPhase
+from app.domain.jobs.state import JobPhase
 from app.settings import Settings
-from worker.attempt import Attempt as Run
-from worker.child_words import MAX_WAITING_BYTES, ProtocolBroken, WordQueue
-from worker.training.protocol import PhaseEntered
+from worker.attempt.runner import Attempt as Run
+from worker.processes.child_messages import MAX_WAITING_BYTES, ProtocolBroken, WordQueue
+from worker.training.runtime.messages import PhaseEntered
 
 CANARY = "s3cret-of-another-project"
 PRELUDE = """
@@ -88,7 +88,7 @@ def test_each_lie_fails_the_job_by_name_and_reaches_nothing_outside(
     found = {}
     for name, lie in LIES.items():
         script = PRELUDE.format(victim=str(victim)) + lie
-        monkeypatch.setattr("worker.child.COMMAND", (sys.executable, "-S", "-c", script))
+        monkeypatch.setattr("worker.processes.training.COMMAND", (sys.executable, "-S", "-c", script))
         id = post(dataset_id=trainable)
         run = hold()
         if name == "a line without an end":

@@ -9,12 +9,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
-from app.db.kept_answers import KEPT, keep_answer, lock_key
 from app.db.session import Sessions, transaction
 from app.db.tables import DatasetStudy, Job, KeptAnswer
 from app.dispatcher import Dispatcher
 from app.main import create_app
 from app.settings import Settings
+from app.web.idempotency_repository import KEPT, keep_answer, lock_key
 
 Spec = Callable[..., dict[str, Any]]
 KEY = {"Idempotency-Key": "nightly-1"}

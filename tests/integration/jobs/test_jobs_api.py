@@ -5,9 +5,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.db.session import Sessions, transaction
-from app.domain.job import FailureReason
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.domain.jobs.state import FailureReason
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 
 Spec = Callable[..., dict[str, Any]]
 NO_DATASET = "file-" + "0" * 24

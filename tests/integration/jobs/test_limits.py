@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
-from app.domain.job import HELD, JobState
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
+from app.domain.jobs.state import HELD, JobState
 from app.errors import StaleAttempt
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
+from app.projects.lookup import find_or_create_project
 from app.projects.service import ProjectService
 from tests.integration.jobs.conftest import queued_job
 from tests.integration.jobs.test_queue import lapse

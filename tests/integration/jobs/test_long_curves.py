@@ -14,15 +14,15 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from app.db.buckets import WIDTHS, bucket_statements
 from app.db.session import Sessions, transaction
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from app.domain.metric import MetricPoint
 from app.errors import JobNotFound
-from app.jobs import metric_export
-from app.jobs.attempts import AttemptService
-from app.jobs.metrics import MetricRepository
-from app.jobs.queue import Claim
+from app.jobs.attempts.service import AttemptService
+from app.jobs.metrics import csv_export
+from app.jobs.metrics.buckets import WIDTHS, bucket_statements
+from app.jobs.metrics.repository import MetricRepository
+from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from tunewright import Client, TunewrightError
 
@@ -176,7 +176,7 @@ def test_the_migration_builds_the_buckets_that_arriving_values_build(
 def test_exports_hold_every_value(
     api: TestClient, train: Callable[[Attempts], Long], sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metric_export, "WINDOW_STEPS", 1_000)
+    monkeypatch.setattr(csv_export, "WINDOW_STEPS", 1_000)
     long = train(SHORT)
     path = f"/jobs/{long.job_id}/metrics"
     wanted = [
@@ -231,13 +231,13 @@ def test_an_export_that_loses_its_job_breaks_off(
     claim: Callable[..., Claim],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(metric_export, "WINDOW_STEPS", 10)
+    monkeypatch.setattr(csv_export, "WINDOW_STEPS", 10)
     id, held = post(), claim()
     points = [MetricPoint(attempt=1, number=n, step=n, at=at(1), values={"loss": 1.0}) for n in range(1, 31)]
     with transaction(sessions) as session:
         AttemptService(session, held).record(points, None)
         spans = MetricRepository(session).spans(project_id, id)
-    lines = metric_export.read_windows(sessions, project_id, id, spans)
+    lines = csv_export.read_windows(sessions, project_id, id, spans)
     assert next(lines).count(b"\n") == 10
     with transaction(sessions) as session:
         AttemptService(session, held).fail(FailureReason.nan_loss, "NaN")

@@ -16,11 +16,11 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Attempt, Job, JobEvent, OutboxRow
 from app.dispatcher import Dispatcher
 from app.domain.artifact import StoredFile
-from app.domain.job import FINAL, FailureReason, JobState
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
+from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.errors import Conflict, StaleAttempt
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
 from app.settings import Settings
 

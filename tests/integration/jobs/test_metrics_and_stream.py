@@ -10,13 +10,13 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 
-from app import streams
+from app import live_metrics
 from app.db.session import Sessions, transaction
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from app.domain.metric import MetricPoint
-from app.jobs.attempts import AttemptService
-from app.jobs.metrics import MetricRepository
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.metrics.repository import MetricRepository
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.main import create_app
 from app.settings import Settings
 
@@ -146,7 +146,7 @@ def publishing(redis_url: str, id: str, points: list[MetricPoint]) -> Iterator[N
     def publish() -> None:
         with redis.Redis.from_url(redis_url) as client:
             while not heard.wait(0.2):
-                streams.publish(client, id, points)
+                live_metrics.publish(client, id, points)
 
     thread = threading.Thread(target=publish)
     thread.start()

@@ -14,9 +14,9 @@ from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel
 from app.settings import Settings
 from app.storage import Storage
-from worker import fetching
-from worker.attempt import Attempt
-from worker.model_cache import FetchStopped
+from worker.attempt import inputs
+from worker.attempt.runner import Attempt
+from worker.host.model_cache import FetchStopped
 
 Spec = Callable[..., dict[str, Any]]
 
@@ -47,8 +47,8 @@ def test_a_fetch_that_takes_a_while_is_told(
     shutil.rmtree(tmp_path / "tiny")
     set_models(sessions, license="gemma", source="org/name")
     monkeypatch.setattr(Storage, "links", lambda *_: False)
-    monkeypatch.setattr(fetching, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(fetching, "TOLD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(inputs, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(inputs, "TOLD_EVERY_SECONDS", 0.0)
     request = begun.prepare()
     assert request.base_model_path.is_relative_to(settings.cache_dir)
     assert (request.base_model_path / "model.safetensors").exists()

@@ -8,11 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, update
 
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
-from app.domain.machine import Machine
-from app.jobs.queue import QueueRepository
+from app.domain.hardware import Machine
+from app.jobs.queue.repository import QueueRepository
+from app.projects.lookup import find_or_create_project
 from app.projects.service import ProjectService
 from app.workers.service import WorkerService
 from tests.integration.jobs.conftest import queued_job

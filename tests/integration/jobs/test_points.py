@@ -16,24 +16,24 @@ import redis
 from sqlalchemy import Engine, make_url, select, update
 from sqlalchemy.exc import OperationalError
 
-from app import streams
+from app import live_metrics
 from app.db.session import Sessions, transaction
 from app.db.tables import Checkpoint, Job, JobEvent, MetricValue
 from app.domain.metric import MetricPoint
-from app.embedded.redis import embedded_redis
 from app.errors import StaleAttempt
-from app.jobs.attempts import AttemptService, proof_of
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService, proof_of
+from app.jobs.queue.repository import Claim, QueueRepository
+from app.local.redis import embedded_redis
 from app.settings import Settings
 from app.storage import Storage
-from worker import folders
-from worker.attempt import Attempt
-from worker.fence import Fence
-from worker.folders import attempt_folder
-from worker.leftovers import clear_leftovers
-from worker.reporter import Reporter
-from worker.spool import FILE_NAME, PROOF_NAME
-from worker.training.protocol import CheckpointWritten, Measured
+from worker.attempt.cleanup import clear_leftovers
+from worker.attempt.fenced_writer import Fence
+from worker.attempt.metrics.reporter import Reporter
+from worker.attempt.metrics.spool import FILE_NAME, PROOF_NAME
+from worker.attempt.runner import Attempt
+from worker.host import work_folders
+from worker.host.work_folders import attempt_folder
+from worker.training.runtime.messages import CheckpointWritten, Measured
 
 ROOT = Path(__file__).parents[3]
 Post = Callable[..., str]
@@ -43,7 +43,7 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from app.domain.metric import MetricPoint
-from worker.spool import Spool
+from worker.attempt.metrics.spool import Spool
 spool = Spool.create(Path(sys.argv[1]), sys.argv[5])
 for step in range(int(sys.argv[2]), int(sys.argv[3]) + 1):
     values = {"loss": float(step)}
@@ -92,7 +92,7 @@ def reporter_of(sessions: Sessions, redis_url: str, tmp_path: Path) -> Iterator[
     def open_reporter(claim: Claim, url: str = redis_url) -> Reporter:
         folder = tmp_path / secrets.token_hex(4)
         folder.mkdir()
-        reporter = Reporter(Fence(sessions, claim, 60, lambda: False), streams.connect(url), claim)
+        reporter = Reporter(Fence(sessions, claim, 60, lambda: False), live_metrics.connect(url), claim)
         reporter.open(folder)
         reporter.total_steps = 10**6
         opened.append(reporter)
@@ -139,7 +139,7 @@ def test_points_wait_on_disk_while_postgres_is_away_and_none_is_missing_then(
 def live(url: str, id: str) -> list[int]:
     """Numbers of the points in the job's stream."""
     with redis.Redis.from_url(url) as client:
-        entries = client.xrange(streams.metrics_key(id))
+        entries = client.xrange(live_metrics.metrics_key(id))
     assert isinstance(entries, list)
     return [MetricPoint.model_validate_json(fields[b"point"]).number for _, fields in entries]
 
@@ -220,7 +220,7 @@ def test_a_living_workers_folder_is_left_alone(
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
-    with folders.held(attempt.folder):
+    with work_folders.held(attempt.folder):
         attempt.reporter.open(attempt.folder)
         measure(attempt.reporter, 1, 5)
         clear_leftovers(sessions, settings.work_dir)
@@ -353,7 +353,7 @@ def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
     attempt_of: Callable[[Claim], Attempt],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.fence.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("worker.attempt.fenced_writer.PATIENCE_SECONDS", 0.2)
     post()
     attempt = attempt_of(claim())
     attempt.folder.mkdir(parents=True)

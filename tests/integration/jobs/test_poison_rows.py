@@ -28,8 +28,8 @@ from app.db.tables import (
     Upload,
     Worker,
 )
-from app.domain.identity import new_id
-from app.jobs.queue import Claim
+from app.domain.ids import new_id
+from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from app.uploads.service import UploadService
 from tests.integration.jobs.retention_world import World

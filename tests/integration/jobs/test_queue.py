@@ -7,12 +7,12 @@ from sqlalchemy import func, select, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, OutboxRow
-from app.domain.dataset import RecordFormat, Report
-from app.domain.job import FailureReason, JobPhase, JobState
-from app.domain.machine import Machine
+from app.domain.datasets.report import RecordFormat, Report
+from app.domain.hardware import Machine
+from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import StaleAttempt
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import JobOut
 from app.jobs.service import JobService

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, ApiKey, Dataset, Job, Project, Worker
-from app.domain.identity import new_id
-from app.domain.machine import Machine
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.domain.hardware import Machine
+from app.domain.ids import new_id
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 from app.main import create_app
 from app.settings import Settings
 from app.web import key_cache

@@ -11,13 +11,13 @@ from sqlalchemy import Engine, text
 
 from app.db.migrate import MIGRATIONS
 from app.db.session import Sessions, transaction
-from app.domain.event import MemoryReduced
+from app.domain.events.job_events import MemoryReduced
 from app.errors import StaleAttempt
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
-from worker.attempt import Attempt
-from worker.training.protocol import Happened, Planned, Replanned
+from worker.attempt.runner import Attempt
+from worker.training.runtime.messages import Happened, Planned, Replanned
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]

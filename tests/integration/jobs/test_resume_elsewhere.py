@@ -13,10 +13,10 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Checkpoint, Job
 from app.storage import Storage
 from tests.unit.training.conftest import Recorder
-from worker.attempt import Attempt
-from worker.training.failure import TrainingFailed
-from worker.training.protocol import Failed, Finished, Planned, Stopped
-from worker.training.recipe import train
+from worker.attempt.runner import Attempt
+from worker.training.loop.training_loop import train
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Failed, Finished, Planned, Stopped
 
 Hold = Callable[..., Attempt]
 TRAINING = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.01}

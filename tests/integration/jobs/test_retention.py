@@ -10,9 +10,9 @@ from app.db.base import Base
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Checkpoint, DeadObject
 from app.dispatcher import Dispatcher
-from app.domain.identity import new_id
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.ids import new_id
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
 from app.retention.collector import Collector
 from app.retention.repository import KEEPERS, RetentionRepository

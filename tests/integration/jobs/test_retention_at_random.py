@@ -11,10 +11,10 @@ from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, Dataset, Job
 from app.domain.artifact import StoredFile
-from app.domain.job import FINAL, FailureReason, JobState
+from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.errors import DatasetInUse, JobNotFound, StaleAttempt
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
 from app.settings import Settings
 from tests.integration.jobs.retention_world import DAY, HOUR, World

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.db.session import Sessions
-from app.jobs.queue import Claim
+from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from tests.integration.jobs.retention_world import DAY, HOUR, World
 

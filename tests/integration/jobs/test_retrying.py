@@ -9,10 +9,10 @@ from sqlalchemy import func, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Job
-from app.domain.machine import Machine
-from app.jobs.attempts import AttemptService
-from app.jobs.checkpoints import CheckpointRepository
-from app.jobs.queue import Claim
+from app.domain.hardware import Machine
+from app.jobs.attempts.service import AttemptService
+from app.jobs.checkpoints.repository import CheckpointRepository
+from app.jobs.queue.repository import Claim
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]

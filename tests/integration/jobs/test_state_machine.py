@@ -9,9 +9,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy.exc import IntegrityError
 
 from app.db.tables import Job
-from app.domain.job import LAPSE, JobState
-from app.jobs import attempts, queue
-from app.jobs.queue import Claim
+from app.domain.jobs.state import LAPSE, JobState
+from app.jobs.attempts import service as attempts
+from app.jobs.queue import repository as queue
+from app.jobs.queue.repository import Claim
 from tests.integration.jobs.job_machine import JobMachine
 from tests.integration.jobs.job_world import World, opened
 

@@ -8,11 +8,11 @@ import pytest
 
 from app.db.session import Sessions, transaction
 from app.domain.metric import MetricPoint
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
-from worker import step_metrics
-from worker.fence import Fence
-from worker.step_metrics import write_step_metrics
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
+from worker.attempt.fenced_writer import Fence
+from worker.attempt.metrics import step_metrics
+from worker.attempt.metrics.step_metrics import write_step_metrics
 
 Take = Callable[..., Claim]
 

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from app.db.session import Sessions, transaction
+from app.domain.jobs.spec import JobSpec
 from app.domain.metric import MetricPoint
-from app.domain.spec import JobSpec
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from tests.fixtures.tracked import read_events, read_mlflow, read_wandb
-from worker import tracker, trackers, tracking_process
-from worker.fence import Fence
-from worker.trackers import Trackers
+from worker.attempt.fenced_writer import Fence
+from worker.attempt.trackers import feed, feeds
+from worker.attempt.trackers.feeds import Trackers
+from worker.processes import tracking
 
 Take = Callable[..., Claim]
 Post = Callable[..., str]
@@ -44,9 +45,9 @@ def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trackers, "END_SECONDS", 1.0)
-    monkeypatch.setattr(tracker, "RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(tracker, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(feeds, "END_SECONDS", 1.0)
+    monkeypatch.setattr(feed, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(feed, "EVERY_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_tensorboard_gets_the_curve(
     sessions: Sessions, post: Post, claim: Take, begin: Callable[[Claim], Trackers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an attempt measured beyond the step that the next one went on from does not count."""
-    monkeypatch.setattr(tracker, "PAGE_STEPS", 2)
+    monkeypatch.setattr(feed, "PAGE_STEPS", 2)
     post(integrations=[BOARD])
     first = claim()
     record(sessions, first, 0, FIRST)
@@ -163,7 +164,7 @@ def test_a_tracking_process_that_dies_is_begun_anew(
     credentials: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trackers, "END_SECONDS", 30.0)
+    monkeypatch.setattr(feeds, "END_SECONDS", 30.0)
     post(integrations=[MLFLOW])
     held = claim()
     record(sessions, held, 0, FIRST)
@@ -238,7 +239,7 @@ def test_one_that_does_not_answer_while_the_job_trains_is_told_of_at_once(
     begin: Callable[[Claim], Trackers],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracking_process, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(tracking, "ANSWER_SECONDS", 0.5)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_server}")
     post(integrations=[MLFLOW])
     held = claim()

@@ -10,10 +10,10 @@ from sqlalchemy import func, select, update
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Checkpoint, Job, OutboxRow
 from app.domain.artifact import StoredFile
-from app.domain.job import FailureReason, JobPhase, JobState
+from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import StaleAttempt
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
 from tests.integration.jobs.conftest import events_of
 

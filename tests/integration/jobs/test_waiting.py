@@ -9,13 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, func, text, update
 
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
-from app.domain.machine import Machine
-from app.jobs.queue import Claim
+from app.domain.hardware import Machine
+from app.jobs.queue.repository import Claim
 from app.jobs.shown import find_shown
-from app.jobs.waiting import ordinal
+from app.jobs.wait_reason import ordinal
+from app.projects.lookup import find_or_create_project
 from app.projects.service import ProjectService
 from app.workers.service import WorkerService
 from tests.integration.jobs.conftest import queued_job

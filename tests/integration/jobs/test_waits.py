@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app.db.session import Sessions, transaction
 from app.jobs import waits
-from app.jobs.queue import Claim
+from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from tests.fixtures.api_process import serving_api
 from tunewright import Client

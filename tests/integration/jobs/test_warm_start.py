@@ -8,17 +8,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.adapters.service import AdapterService
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
-from app.domain.identity import new_id
-from app.domain.job import FailureReason, JobState
+from app.domain.ids import new_id
+from app.domain.jobs.state import FailureReason, JobState
+from app.projects.lookup import find_or_create_project
 from app.storage import Storage
 from tests.integration.adapters.conftest import add_job
 from tests.unit.training.conftest import Recorder
-from worker.attempt import Attempt
-from worker.training.protocol import Finished
-from worker.training.recipe import train
+from worker.attempt.runner import Attempt
+from worker.training.loop.training_loop import train
+from worker.training.runtime.messages import Finished
 
 Spec = Callable[..., dict[str, Any]]
 AdapterMaker = Callable[..., str]

@@ -18,8 +18,8 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.integration.models.conftest import SHAPES, safetensors
-from worker import model_cache
-from worker.model_cache import FetchStopped, ModelCache
+from worker.host import model_cache
+from worker.host.model_cache import FetchStopped, ModelCache
 
 Add = Callable[[str], BaseModel]
 
@@ -151,7 +151,7 @@ import json, sys
 from types import SimpleNamespace
 from app.settings import Settings
 from app.storage import Storage
-from worker.model_cache import ModelCache
+from worker.host.model_cache import ModelCache
 settings = Settings()
 with ModelCache(settings, Storage(settings.storage)).held(SimpleNamespace(name="one", files=json.load(sys.stdin))):
     pass

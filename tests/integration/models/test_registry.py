@@ -8,11 +8,11 @@ from typing import Any
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
 from app.domain.caller import ADMIN
-from app.domain.identity import new_id
+from app.domain.ids import new_id
+from app.projects.lookup import find_or_create_project
 from tests.fixtures.hub import COMMIT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,8 +10,8 @@ import pytest
 from openai import OpenAI
 
 from app.db.session import Sessions, transaction
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from app.storage import Storage
 from app.uploads.service import join_next

@@ -13,28 +13,28 @@ from fastapi.testclient import TestClient
 from sqlalchemy import BigInteger, Boolean, DateTime, Double, Table, insert, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from app import failpoints
 from app.db.base import Base
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Project, ProjectDeletion, Worker
-from app.domain import failpoint
-from app.domain.identity import new_id
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
+from app.domain.ids import new_id
 from app.domain.metric import MetricPoint
 from app.domain.project import DeletionState
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
+from app.live_metrics import metrics_key, publish
 from app.projects.__main__ import delete, parse, show
 from app.projects.errors import LastProject, ProjectBeingDeleted, ProjectNotFound
+from app.projects.lookup import find_or_create_project
 from app.projects.repository import tables_of_projects
 from app.projects.service import ProjectService
 from app.retention.project_eraser import ProjectEraser
 from app.settings import Settings
 from app.storage import Storage
-from app.streams import metrics_key, publish
 from app.web import key_cache
 from app.workers.service import WorkerService
-from worker.deleted_projects import clear_deleted_projects
+from worker.host.deleted_projects import clear_deleted_projects
 
 WORKER = Machine("here-1", "cpu", 16.0)
 STEPS = (
@@ -168,12 +168,12 @@ def test_killed_at_any_step_the_next_turn_ends_it(world: World) -> None:
     world.request()
     places = [f"{when}_{step}" for step in STEPS for when in ("before", "after")]
     for place in places:
-        failpoint.arm({"FAILPOINT": f"{place}:raise"})
+        failpoints.arm({"FAILPOINT": f"{place}:raise"})
         try:
             with pytest.raises(OSError, match=place):
                 world.turns()
         finally:
-            failpoint.arm({})
+            failpoints.arm({})
     deletion = world.turns()
     assert deletion.state == DeletionState.finished
     assert not any(world.left(world.doomed).values())

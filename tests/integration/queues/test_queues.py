@@ -8,8 +8,8 @@ from sqlalchemy import func, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import OutboxRow
-from app.domain.machine import Machine
-from app.jobs.queue import QueueRepository
+from app.domain.hardware import Machine
+from app.jobs.queue.repository import QueueRepository
 from tests.integration.jobs.conftest import queued_job
 
 NOTHING = {

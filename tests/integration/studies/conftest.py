@@ -9,14 +9,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.db.session import Sessions
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model
-from worker.inspector import Place, inspect_next
-from worker.model_cache import ModelCache
-from worker.studies import study_next
+from worker.host.model_cache import ModelCache
+from worker.light.dataset_checks import study_next
+from worker.light.inspections import Place, inspect_next
 
 HERE = Machine("here-1", "cpu", 16.0, "A processor")
 CHAT = "{% for message in messages %}<turn>{{ message.role }}\n{{ message.content }}<end>\n{% endfor %}"

@@ -10,12 +10,12 @@ from sqlalchemy import func, select, update
 from app.datasets.repository import DatasetRepository
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetStudy, JobEvent
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.settings import Settings
 from app.storage import Storage
 from tests.integration.studies.conftest import HERE
-from worker.overlap import warn_of_overlap
+from worker.attempt.overlap_check import warn_of_overlap
 
 Send = Callable[[list[Any]], str]
 Do = Callable[[], int]

@@ -18,17 +18,17 @@ from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Dataset, DatasetStudy
 from app.dispatcher import light_work
-from app.domain.study import KEPT
+from app.domain.dataset_checks.state import KEPT
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.processes import running
 from tests.integration.studies.conftest import HERE
-from worker import studies
-from worker.inspection_process import OF_ITS_OWN, PASSED_ON
-from worker.inspector import Place
-from worker.model_cache import ModelCache
-from worker.studies import study_next
+from worker.host.model_cache import ModelCache
+from worker.light import dataset_checks
+from worker.light.dataset_checks import study_next
+from worker.light.inspections import Place
+from worker.processes.inspection import OF_ITS_OWN, PASSED_ON
 
 Send = Callable[[list[Any]], str]
 Do = Callable[[], int]
@@ -251,7 +251,7 @@ def test_a_limit_that_is_broken_fails_it(
     code: str,
 ) -> None:
     template(SLEEPING if code == "too_slow" else "{{ 'x' * 10**9 }}")
-    monkeypatch.setattr(studies, name, value)
+    monkeypatch.setattr(dataset_checks, name, value)
     place = ask(send(CHAT))
     inspect_all()
     assert study_all() == 1
@@ -272,7 +272,7 @@ def test_the_newest_are_kept(api: TestClient, ask: Post, send: Send, sessions: S
 
 
 def children() -> list[psutil.Process]:
-    return running("worker.training.preview_main")
+    return running("worker.training.preview")
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def test_its_process_has_no_credentials_and_no_torch(
     assert seen.keys() <= {*PASSED_ON, *OF_ITS_OWN, "PYTHONPATH", "LC_CTYPE"}
     while process.rlimit(psutil.RLIMIT_AS)[0] == psutil.RLIM_INFINITY:  # its imports come first
         time.sleep(0.02)
-    assert process.rlimit(psutil.RLIMIT_CPU)[0] >= studies.LEAST_CPU_SECONDS
+    assert process.rlimit(psutil.RLIMIT_CPU)[0] >= dataset_checks.LEAST_CPU_SECONDS
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
 
 
@@ -361,8 +361,12 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
 
 
 def test_an_online_worker_with_a_gpu_is_the_one_that_is_counted_for() -> None:
-    cpu, gpu = (studies.PlanMachine(worker=device, device=device, device_name=None) for device in ("cpu", "cuda"))
-    assert studies._choose([cpu, gpu], "auto", HERE) == gpu
-    assert studies._choose([cpu, gpu], "cpu", HERE) == cpu
-    assert studies._choose([cpu], "cuda", HERE) == studies.PlanMachine(worker="here-1", device="cuda", device_name=None)
-    assert studies._choose([], "auto", HERE).device_name == "A processor"
+    cpu, gpu = (
+        dataset_checks.PlanMachine(worker=device, device=device, device_name=None) for device in ("cpu", "cuda")
+    )
+    assert dataset_checks._choose([cpu, gpu], "auto", HERE) == gpu
+    assert dataset_checks._choose([cpu, gpu], "cpu", HERE) == cpu
+    assert dataset_checks._choose([cpu], "cuda", HERE) == dataset_checks.PlanMachine(
+        worker="here-1", device="cuda", device_name=None
+    )
+    assert dataset_checks._choose([], "auto", HERE).device_name == "A processor"

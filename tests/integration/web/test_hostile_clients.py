@@ -18,7 +18,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
-from app.web.guarded_protocol import GuardedProtocol
+from app.web.server.guarded_protocol import GuardedProtocol
 from tests.conftest import serving
 from tests.fixtures.asgi_app import answer
 
@@ -254,7 +254,14 @@ def test_silent_connections_leave_descriptors_for_others(connect: Connect) -> No
         listener.bind(("127.0.0.1", 0))
         listener.listen(256)
         fd = listener.fileno()
-        options = ["--http", "app.web.guarded_protocol:GuardedProtocol", "--ws", "none", "--log-level", "warning"]
+        options = [
+            "--http",
+            "app.web.server.guarded_protocol:GuardedProtocol",
+            "--ws",
+            "none",
+            "--log-level",
+            "warning",
+        ]
         command = [sys.executable, "-m", "uvicorn", "tests.fixtures.asgi_app:answer", *options, "--fd", str(fd)]
         server = subprocess.Popen(
             command, cwd=ROOT, pass_fds=[fd], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))

@@ -10,7 +10,7 @@ from app.settings import Settings
 from app.webhooks.repository import WebhookRepository
 from tests.fixtures.receiver import Receiver
 from tests.integration.jobs.conftest import queued_job
-from worker.courier import deliver, open_lookups
+from worker.light.webhook_sender import deliver, open_lookups
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Webhook
 from app.settings import Settings
 from tests.fixtures.receiver import Receiver
-from worker.courier import Courier
+from worker.light.webhook_sender import Courier
 
 ROOT = Path(__file__).parents[3]
 POSTS = 80

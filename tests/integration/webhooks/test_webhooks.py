@@ -14,11 +14,11 @@ from sqlalchemy import func, select, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, OutboxRow, Webhook, WebhookDelivery
-from app.domain.event import JobFailed
-from app.domain.job import FailureReason
-from app.domain.machine import Machine
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim, QueueRepository
+from app.domain.events.job_events import JobFailed
+from app.domain.hardware import Machine
+from app.domain.jobs.state import FailureReason
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.repository import JobRepository
 from app.jobs.service import JobService
 from app.retention.collector import Collector
@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.storage import Storage
 from app.webhooks.repository import WebhookRepository
 from tests.fixtures.receiver import Heard, Receiver
-from worker.courier import LONGEST_WAIT_SECONDS, Courier, wait_after
+from worker.light.webhook_sender import LONGEST_WAIT_SECONDS, Courier, wait_after
 
 Do = Callable[[], int]
 AddJob = Callable[[], Job]

@@ -19,9 +19,9 @@ from fastapi.testclient import TestClient
 
 from app.outbox import TASKS, make_bells
 from app.settings import Settings
-from worker.machine import find_machine, find_versions
-from worker.presence import Presence
-from worker.room import Room
+from worker.host.disk_space import Room
+from worker.host.hardware import find_machine, find_versions
+from worker.host.registration import Presence
 
 ROOT = Path(__file__).parents[3]
 Shown = Callable[[], list[dict[str, Any]]]

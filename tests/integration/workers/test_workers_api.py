@@ -7,12 +7,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 
 from app.datasets.repository import DatasetRepository
-from app.db.projects import find_or_create_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Upload, Worker
 from app.dispatcher import Dispatcher
-from app.domain.machine import Machine
-from app.jobs.queue import QueueRepository
+from app.domain.hardware import Machine
+from app.jobs.queue.repository import QueueRepository
+from app.projects.lookup import find_or_create_project
 from app.settings import Settings
 from app.storage import Storage
 from app.uploads.repository import UploadRepository

@@ -43,7 +43,7 @@ def test_a_secret_is_removed(text: str) -> None:
         "eos_token: </s> pad_token='<pad>' token = 'cat'",
         "Worker gpu-1-4711 claimed the job ftjob-5f0c1d2e3a4b5c6d7e8f9a0b (attempt 1).",
         "http://127.0.0.1:8400/jobs/ftjob-1 sha256 5f0c1d2e3a4b5c6d7e8f9a0b5f0c1d2e",
-        '  File "/srv/worker/training/recipe.py", line 12, in train',
+        '  File "/srv/worker/training/loop/training_loop.py", line 12, in train',
         "the key of the row at line 3, secrets apart",
     ],
 )

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from tests.unit.client.conftest import Request, Server
 from tunewright.command_line import app
-from tunewright.commands.spec_options import OPTIONS, SpecOption, read_duration
+from tunewright.commands.spec.options import OPTIONS, SpecOption, read_duration
 
 TYPED = {str: "auto", int: "3", float: "0.5"}
 WORDS = {"label": "pool=a", "metadata": "team=cats", "max_duration": "90m", "method": "lora"}

@@ -7,11 +7,11 @@ from pathlib import Path
 WRITE_MUCH = """
 import os, sys
 from pathlib import Path
-import app.embedded.child
-from app.embedded import api
+import app.local.child
+from app.local import api
 
 print("first", file=sys.stderr)
-os.write(2, b"x" * (app.embedded.child.LOG_BYTES + 1) + b"\\n")
+os.write(2, b"x" * (app.local.child.LOG_BYTES + 1) + b"\\n")
 api.begin_log(Path(sys.argv[1]))
 print("second", file=sys.stderr, flush=True)
 print("third", flush=True)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import folder
-from app.embedded.errors import StartError
-from app.embedded.folder import LONGEST_SOCKET, locked, open_folder, socket_folder, write_private
+from app.local import folder
+from app.local.errors import StartError
+from app.local.folder import LONGEST_SOCKET, locked, open_folder, socket_folder, write_private
 
 
 def mode(path: Path) -> int:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.embedded.greeting import lines
+from app.local.greeting import lines
 from app.settings import default_data_dir
 
 URL = "http://127.0.0.1:8400"

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from app.embedded.child import LOG_BYTES, rotated
-from app.embedded.stack import listen, local_url
-from app.embedded.supervisor import STEADY_SECONDS, Restarts
+from app.local.child import LOG_BYTES, rotated
+from app.local.stack import listen, local_url
+from app.local.supervisor import STEADY_SECONDS, Restarts
 
 
 def test_a_child_that_keeps_dying_waits_longer_up_to_thirty_seconds() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tests.unit.inspection.files import Dribble, Open
-from worker.inspection.containers import Rows, read_rows
+from worker.inspection.formats.containers import Rows, read_rows
 
 
 @pytest.fixture

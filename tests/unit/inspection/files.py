@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.record import is_blank
-from worker.inspection.compression import zstd
-from worker.inspection.containers import Rows, Unreadable
+from app.domain.datasets.formats import is_blank
+from worker.inspection.formats.compression import zstd
+from worker.inspection.formats.containers import Rows, Unreadable
 
 ROWS = [{"prompt": f"{n}+{n}=", "completion": f'={2 * n}, ü\n"quoted"'} for n in range(20)]
 CHAT = [

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.record import RecordFormat
+from app.domain.datasets.formats import RecordFormat
 from tests.fixtures.inspection import inspect, line
 from tests.unit.inspection.files import CONTAINERS, PACKERS, ROWS, Open, csv_of, jsonl, parquet, read, refused
-from worker.inspection.containers import Flawed
+from worker.inspection.formats.containers import Flawed
 
 OURS = {"prompt": "input", "completion": "output"}
 THEIRS = [{"input": row["prompt"], "output": row["completion"]} for row in ROWS]

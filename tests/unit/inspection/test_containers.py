@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.record import Finding, RecordFormat, parse_line
+from app.domain.datasets.formats import Finding, RecordFormat, parse_line
 from tests.unit.inspection.files import CHAT, CONTAINERS, PACKERS, ROWS, Open, csv_of, jsonl, parquet, read, refused
-from worker.inspection.containers import Flawed
+from worker.inspection.formats.containers import Flawed
 
 
 @pytest.mark.parametrize("step", [1, 1000, 10**9])
@@ -226,7 +226,7 @@ def test_damaged_pages(open_rows: Open) -> None:
 
 
 def test_a_row_group_that_is_too_large(open_rows: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.inspection import parquet_rows
+    from worker.inspection.formats import parquet_rows
 
     monkeypatch.setattr(parquet_rows, "MAX_ROW_GROUP_BYTES", 1000)
     line, code = refused(open_rows(parquet([{"text": os.urandom(30).hex()} for _ in range(300)], row_group_size=30)))

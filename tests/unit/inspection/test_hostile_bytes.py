@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.unit.inspection.files import CHAT, CONTAINERS, NO_DATASET, PACKERS, csv_of, jsonl, parquet
-from worker.inspection.containers import Unreadable, read_rows
+from worker.inspection.formats.containers import Unreadable, read_rows
 
 NUM_FILES = int(os.environ.get("TUNEWRIGHT_FUZZ_FILES", "1500"))
 SEED = int(os.environ.get("TUNEWRIGHT_FUZZ_SEED", str(time.time_ns() % 10**6)))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.problem import Problem, Severity
+from app.domain.datasets.problem import Problem, Severity
 from tests.unit.inspection.files import ROWS, parquet, zipped
 from worker.inspection.__main__ import inspect
-from worker.inspection.compression import zstd
+from worker.inspection.formats.compression import zstd
 from worker.inspection.protocol import PROBLEMS, Request, Task
 
 USER = {"role": "user", "content": "hi"}

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.container import CONTAINER_CODES
-from app.domain.record import MAX_LINE_BYTES
+from app.domain.datasets.container import CONTAINER_CODES
+from app.domain.datasets.formats import MAX_LINE_BYTES
 from tests.unit.inspection.files import NO_DATASET, PACKERS, ROWS, Open, jsonl, read, refused
-from worker.inspection import compression
-from worker.inspection.compression import zstd
+from worker.inspection.formats import compression
+from worker.inspection.formats.compression import zstd
 
 
 @pytest.mark.parametrize("packing", PACKERS)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
-from worker.training.channel import Channel
-from worker.training.protocol import CheckpointWritten, Happened, Line, Measured, Request
+from worker.training.runtime.channel import Channel
+from worker.training.runtime.messages import CheckpointWritten, Happened, Line, Measured, Request
 
 FP32 = {
     "resources": {"device": "cpu"},

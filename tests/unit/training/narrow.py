@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from worker.training import __main__ as training
-from worker.training.channel import Channel
-from worker.training.protocol import Happened, Line, Measured
+from worker.training.runtime.channel import Channel
+from worker.training.runtime.messages import Happened, Line, Measured
 
 MOMENT, ROOM = sys.argv[1], int(sys.argv[2])
 

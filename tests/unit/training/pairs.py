@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.domain.spec import JobSpec
+from app.domain.jobs.spec import JobSpec
 from tests.unit.training.conftest import make_spec
 
 COLOURS = ("red", "green", "blue")

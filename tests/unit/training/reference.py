@@ -11,10 +11,10 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.spec import Adapter
-from worker.training.optim import learning_rate
-from worker.training.packing import Example
-from worker.training.quantization import NF4Linear, quantize_linears
+from app.domain.jobs.spec import Adapter
+from worker.training.data.packing import Example
+from worker.training.loop.optimizer import learning_rate
+from worker.training.ops.nf4 import NF4Linear, quantize_linears
 
 IGNORED = -100
 

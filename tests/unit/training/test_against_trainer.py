@@ -13,8 +13,8 @@ from transformers import Trainer, TrainingArguments
 from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.reference import assert_moved_alike, padded, plain_adapter, plain_model
-from worker.training.protocol import Request
-from worker.training.recipe import Run, prepare
+from worker.training.loop.training_loop import Run, prepare
+from worker.training.runtime.messages import Request
 
 
 class Remembering(Trainer):

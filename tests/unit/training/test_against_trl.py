@@ -15,10 +15,10 @@ from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import Recorder
 from tests.unit.training.pairs import make_dpo, write_pairs
 from tests.unit.training.reference import assert_moved_alike, plain_adapter, plain_model, trainable_of
-from worker.training.packing import Pair
-from worker.training.protocol import Measured, Request
-from worker.training.recipe import Run, prepare, train
-from worker.training.tokens import load_tokens
+from worker.training.data.packing import Pair
+from worker.training.loop.training_loop import Run, prepare, train
+from worker.training.rows.tokenizer import load_tokens
+from worker.training.runtime.messages import Measured, Request
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.training import attention
+from worker.training.ops import attention
 
 HEADS, KV_HEADS, DIM, SCALE = 4, 2, 16, 0.3
 LENGTHS = [11, 1, 20]

@@ -17,17 +17,24 @@ import torch
 from bitsandbytes.optim import AdamW8bit
 from torch import nn
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training import checkpoint
-from worker.training.best_weights import hold_weights
-from worker.training.checkpoint import Position, Trainee, read_checkpoint, restore, take_snapshot, write_checkpoint
-from worker.training.evaluation import Evaluations
-from worker.training.failure import TrainingFailed
-from worker.training.manifest import digests
-from worker.training.protocol import CheckpointWritten, Finished, Happened, Line, Measured, Request, Stopped
-from worker.training.recipe import prepare, train
-from worker.training.row_losses import unknown
+from worker.training.checkpoint import checkpoint
+from worker.training.checkpoint.best_weights import hold_weights
+from worker.training.checkpoint.checkpoint import (
+    Position,
+    Trainee,
+    read_checkpoint,
+    restore,
+    take_snapshot,
+    write_checkpoint,
+)
+from worker.training.checkpoint.manifest import digests
+from worker.training.data.row_losses import unknown
+from worker.training.loop.evaluation import Evaluations
+from worker.training.loop.training_loop import prepare, train
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import CheckpointWritten, Finished, Happened, Line, Measured, Request, Stopped
 
 MakeRequest = Callable[..., Request]
 

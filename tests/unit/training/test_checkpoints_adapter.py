@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM
 from app.domain.artifact import ADAPTER_ARCHIVE
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.test_checkpoint import rewrite
-from worker.archive import ADAPTER_FILES, unpack_adapter, write_archive
-from worker.child_files import ChildFiles
-from worker.training.checkpoint import read_checkpoint, restore, take_snapshot, write_checkpoint
-from worker.training.protocol import Request
-from worker.training.recipe import Run, prepare, train
+from worker.attempt.archive import ADAPTER_FILES, unpack_adapter, write_archive
+from worker.processes.child_files import ChildFiles
+from worker.training.checkpoint.checkpoint import read_checkpoint, restore, take_snapshot, write_checkpoint
+from worker.training.loop.training_loop import Run, prepare, train
+from worker.training.runtime.messages import Request
 
 MakeRequest = Callable[..., Request]
 KINDS: dict[str, dict[str, Any]] = {

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from tests.unit.training.conftest import FP32, Recorder
 from tests.unit.training.pairs import make_dpo, write_pairs
-from worker.training import reference
-from worker.training.packing import Pair, lay_out, pack
-from worker.training.protocol import Began, Finished, Line, Measured, PhaseEntered, Planned, Request, Stopped
-from worker.training.recipe import Run, prepare, train
-from worker.training.reference import taken
-from worker.training.steps import Epochs
+from worker.training.data.packing import Pair, lay_out, pack
+from worker.training.loop import dpo_reference
+from worker.training.loop.dpo_reference import taken
+from worker.training.loop.training_loop import Run, prepare, train
+from worker.training.rows.sampler import Epochs
+from worker.training.runtime.messages import Began, Finished, Line, Measured, PhaseEntered, Planned, Request, Stopped
 
 MakeRequest = Callable[..., Request]
 REWARDS = {"reward_accuracy", "reward_margin", "chosen_reward", "rejected_reward"}
@@ -111,7 +111,7 @@ def test_a_reference_that_is_broken_off_goes_on(
     make_request: MakeRequest, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is known is saved before the first step; a group that was begun is done again, to the same bits."""
-    monkeypatch.setattr(reference, "GROUP", 5)
+    monkeypatch.setattr(dpo_reference, "GROUP", 5)
     fields: dict[str, Any] = {
         "spec": make_dpo("full", validation_split=0.2, training={"learning_rate": 1e-3}),
         "dataset_path": pairs,

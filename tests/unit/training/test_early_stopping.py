@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.domain.job import FailureReason, JobPhase
-from app.domain.spec import EarlyStopping
+from app.domain.jobs.spec import EarlyStopping
+from app.domain.jobs.state import FailureReason, JobPhase
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training.evaluation import Evaluation, Evaluations
-from worker.training.failure import TrainingFailed
-from worker.training.packing import pack
-from worker.training.protocol import Line, Measured, PhaseEntered, Request, Stopped
-from worker.training.recipe import prepare, train
+from worker.training.data.packing import pack
+from worker.training.loop.evaluation import Evaluation, Evaluations
+from worker.training.loop.training_loop import prepare, train
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Line, Measured, PhaseEntered, Request, Stopped
 
 MakeRequest = Callable[..., Request]
 STEADY = {"learning_rate": 0.02, "schedule": "constant", "warmup_ratio": 0.0, "eval_every": 3}

@@ -15,19 +15,20 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, Lla
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from tests.unit.training.conftest import make_spec
-from worker.training import attention, fast_paths
-from worker.training.activation import ACTIVATIONS
-from worker.training.attention import attend
-from worker.training.fast_paths import fast_norm
-from worker.training.gated_mlp import gated_mlp
-from worker.training.lora import AdaptedLinear
-from worker.training.model import Model, load_config, load_model
-from worker.training.norm import norm_eps, norm_weight, rms_norm
-from worker.training.packing import Example, lay_out
-from worker.training.parity import _fill_b
-from worker.training.plan import Plan
-from worker.training.products import Products, products_of
-from worker.training.rotary import Heads, rotated
+from worker.training.data.packing import Example, lay_out
+from worker.training.model import patching
+from worker.training.model.loading import Model, load_config, load_model
+from worker.training.model.lora import AdaptedLinear
+from worker.training.model.memory_plan import Plan
+from worker.training.model.parity import _fill_b
+from worker.training.model.patching import fast_norm
+from worker.training.ops import attention
+from worker.training.ops.activation import ACTIVATIONS
+from worker.training.ops.attention import attend
+from worker.training.ops.gated_mlp import gated_mlp
+from worker.training.ops.lora_linear import Products, products_of
+from worker.training.ops.rms_norm import norm_eps, norm_weight, rms_norm
+from worker.training.ops.rope import Heads, rotated
 
 Tiny = Callable[[str], Path]
 TOKENS, DIM = 7, 16
@@ -230,7 +231,7 @@ def test_a_model_by_each_path_equals_the_plain_one(
 def test_a_path_that_is_taken_back_leaves_nothing_behind(tiny: Tiny) -> None:
     model = load_model(tiny("llama"), load_config(tiny("llama")), make_spec(), Plan("cpu", "float32", False, 64))
     before = list(model.causal.state_dict())
-    model.use(["packing", *fast_paths.PATHS])
+    model.use(["packing", *patching.PATHS])
     assert any("forward" in vars(module) for module in model.causal.modules())
     assert list(model.causal.state_dict()) == before
     assert model.peft is not None
@@ -249,10 +250,10 @@ def test_kin_of_a_family_that_computes_otherwise_is_left_alone() -> None:
 
 def test_an_activation_that_is_not_known_stays_the_modules_own() -> None:
     sizes = {"hidden_size": DIM, "intermediate_size": 20, "num_attention_heads": 2}
-    assert not fast_paths.fast_mlp(LlamaMLP(LlamaConfig(**sizes, hidden_act="relu")).requires_grad_(False))
+    assert not patching.fast_mlp(LlamaMLP(LlamaConfig(**sizes, hidden_act="relu")).requires_grad_(False))
     silu = LlamaMLP(LlamaConfig(**sizes)).requires_grad_(False)
-    assert fast_paths.fast_mlp(silu)
-    assert not fast_paths.fast_mlp(silu.requires_grad_(True)), "its own weights are trained"
+    assert patching.fast_mlp(silu)
+    assert not patching.fast_mlp(silu.requires_grad_(True)), "its own weights are trained"
 
 
 def double(*shape: int) -> Tensor:
@@ -321,4 +322,4 @@ def test_gemma_config_names_its_activation_otherwise() -> None:
     """`hidden_activation`, where Llama's kin have `hidden_act`."""
     config = Gemma3TextConfig(hidden_size=DIM, intermediate_size=20, hidden_activation="silu")
     mlp = Gemma3MLP(config).requires_grad_(False)
-    assert fast_paths._activation(mlp) == "silu"
+    assert patching._activation(mlp) == "silu"

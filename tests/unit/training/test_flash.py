@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.training import attention
-from worker.training.attention import attend, takes_flash
-from worker.training.flash import DocumentLengths, attend_flash, bounds_of
+from worker.training.ops import attention
+from worker.training.ops.attention import attend, takes_flash
+from worker.training.ops.flash import DocumentLengths, attend_flash, bounds_of
 
 LENGTHS = [24, 16]
 SCALE = 0.3

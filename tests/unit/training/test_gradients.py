@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training.failure import TrainingFailed
-from worker.training.gradients import accumulate
-from worker.training.objective import Sft
-from worker.training.protocol import Request
-from worker.training.recipe import Run, prepare
+from worker.training.loop.gradients import accumulate
+from worker.training.loop.objectives import Sft
+from worker.training.loop.training_loop import Run, prepare
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request
 
 MakeRequest = Callable[..., Request]
 FACTOR = 3000.0

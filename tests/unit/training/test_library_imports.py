@@ -15,8 +15,8 @@ import_libraries()
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import worker.training.recipe
-from worker.training import attention
+import worker.training.loop.training_loop
+from worker.training.ops import attention
 
 ABSENT = ["sympy", "torch._inductor", "torch._dynamo.eval_frame", "torch.distributed.tensor", "botocore"]
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from worker.training import loss
-from worker.training.loss import Head, token_losses
+from worker.training.ops import cross_entropy
+from worker.training.ops.cross_entropy import Head, token_losses
 
 ROWS, DIM, WORDS = 13, 24, 350
 
@@ -19,7 +19,7 @@ def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, sof
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four blocks, the last of them not full."""
-    monkeypatch.setattr(loss, "BLOCK", 100)
+    monkeypatch.setattr(cross_entropy, "BLOCK", 100)
 
 
 @pytest.mark.parametrize("head_trains", [False, True])

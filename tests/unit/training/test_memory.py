@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.fixtures.tiny_models import ENDS
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training import plan as planning
-from worker.training import recipe
-from worker.training.failure import TrainingFailed
-from worker.training.model import Model, load_config
-from worker.training.plan import LEAST_TOKENS, Plan, smaller, what_would_fit
-from worker.training.protocol import Failed, Finished, Happened, Planned, Replanned, Request, parse_said
-from worker.training.recipe import prepare, train
+from worker.training.loop import training_loop
+from worker.training.loop.training_loop import prepare, train
+from worker.training.model import memory_plan as planning
+from worker.training.model.loading import Model, load_config
+from worker.training.model.memory_plan import LEAST_TOKENS, Plan, smaller, what_would_fit
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Failed, Finished, Happened, Planned, Replanned, Request, parse_said
 
 ROOT = Path(__file__).parents[3]
 MIB = 2**20
@@ -187,7 +187,7 @@ def test_what_is_no_lack_of_memory_is_not_tried_again(
         calls.append(args)
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(recipe, "rehearse", fail)
+    monkeypatch.setattr(training_loop, "rehearse", fail)
     with pytest.raises(RuntimeError, match="something else"):
         run._rehearse()
     assert len(calls) == 1
@@ -197,7 +197,7 @@ def test_rows_of_validation_can_be_the_longest(ask: Callable[..., Request], monk
     """Below the longest row's length there is nothing to give: it goes alone anyway."""
     request = ask(30, validation_path=ask(1100).dataset_path, validation_sha256="1" * 64)
     run = prepare(request.model_copy(update={"resolved": ROOMY}), Recorder())
-    monkeypatch.setattr(recipe, "rehearse", exhaust)
+    monkeypatch.setattr(training_loop, "rehearse", exhaust)
     with pytest.raises(TrainingFailed, match="longest row has 1,1") as caught:
         run._rehearse()
     assert caught.value.reason is FailureReason.out_of_memory

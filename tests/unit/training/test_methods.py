@@ -14,8 +14,8 @@ from peft.tuners.lora.eva import get_eva_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.domain.job import FailureReason
-from app.domain.spec import Adapter
+from app.domain.jobs.spec import Adapter
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from tests.unit.training.reference import (
     dequantized_model,
@@ -24,16 +24,17 @@ from tests.unit.training.reference import (
     reference_run,
     trainable_of,
 )
-from worker.training import dora, eva, optim
-from worker.training.adapter_init import lora_layers
-from worker.training.dora import row_norms
-from worker.training.failure import TrainingFailed
-from worker.training.model import Model, load_config, load_model
-from worker.training.optim import make_optimizer, set_learning_rate
-from worker.training.plan import Plan
-from worker.training.protocol import Request
-from worker.training.quantization import dense_weight
-from worker.training.recipe import prepare, train
+from worker.training.loop import optimizer as optim
+from worker.training.loop.optimizer import make_optimizer, set_learning_rate
+from worker.training.loop.training_loop import prepare, train
+from worker.training.model import dora, eva
+from worker.training.model.adapter_init import lora_layers
+from worker.training.model.dora import row_norms
+from worker.training.model.loading import Model, load_config, load_model
+from worker.training.model.memory_plan import Plan
+from worker.training.ops.nf4 import dense_weight
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request
 
 MakeRequest = Callable[..., Request]
 FAMILIES = ["llama", "gemma3", "gpt2"]

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tests.fixtures.tiny_models import build_tiny_model
 from tests.unit.training.conftest import make_spec
-from worker.training.model import load_config, load_model
-from worker.training.nf4_cache import NF4Cache
-from worker.training.plan import Plan
-from worker.training.quantization import NF4Linear, Packed
+from worker.training.model.loading import load_config, load_model
+from worker.training.model.memory_plan import Plan
+from worker.training.model.nf4_cache import NF4Cache
+from worker.training.ops.nf4 import NF4Linear, Packed
 
 CPU = torch.device("cpu")
 

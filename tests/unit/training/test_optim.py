@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from app.domain.spec import Training
-from worker.training.optim import learning_rate, make_optimizer
+from app.domain.jobs.spec import Training
+from worker.training.loop.optimizer import learning_rate, make_optimizer
 
 
 def training(**fields: object) -> Training:

@@ -12,10 +12,17 @@ from bitsandbytes.optim import AdamW as AdamW32bit
 from bitsandbytes.optim import AdamW8bit
 from torch import Tensor, nn
 
-from worker.training.checkpoint import Position, Trainee, read_checkpoint, restore, take_snapshot, write_checkpoint
-from worker.training.evaluation import Evaluations
-from worker.training.optimizer_state import dequantized
-from worker.training.row_losses import unknown
+from worker.training.checkpoint.checkpoint import (
+    Position,
+    Trainee,
+    read_checkpoint,
+    restore,
+    take_snapshot,
+    write_checkpoint,
+)
+from worker.training.checkpoint.optimizer_state import dequantized
+from worker.training.data.row_losses import unknown
+from worker.training.loop.evaluation import Evaluations
 
 MAKE: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "torch": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, fused=True),

@@ -11,17 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import FP32, Recorder, make_spec
-from worker.training import attention, fast_paths, lora, loss, norm, parity, rotary
-from worker.training.activation import Activation
-from worker.training.failure import TrainingFailed
-from worker.training.model import ALL_PATHS, Model, load_config, load_model, paths_of
-from worker.training.parity import Verdict, check_parity
-from worker.training.plan import Plan
-from worker.training.protocol import Finished, Planned, Request
-from worker.training.quantization import NF4Linear
-from worker.training.recipe import train
+from worker.training.loop.training_loop import train
+from worker.training.model import lora, parity, patching
+from worker.training.model.loading import ALL_PATHS, Model, load_config, load_model, paths_of
+from worker.training.model.memory_plan import Plan
+from worker.training.model.parity import Verdict, check_parity
+from worker.training.ops import attention, cross_entropy, rms_norm, rope
+from worker.training.ops.activation import Activation
+from worker.training.ops.nf4 import NF4Linear
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Finished, Planned, Request
 
 Patch = pytest.MonkeyPatch
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
@@ -40,7 +41,7 @@ def load(tiny: Callable[[str], Path]) -> Callable[..., Model]:
 
 
 def applicable(family: str, method: str) -> frozenset[str]:
-    return paths_of(method) - (fast_paths.PATHS.keys() if family in OWN_CODE else set())
+    return paths_of(method) - (patching.PATHS.keys() if family in OWN_CODE else set())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -77,11 +78,11 @@ def _lose_the_layers_input_gradient(patch: Patch) -> None:
 
 
 def _leave_the_mean_out_of_the_norms_gradient(patch: Patch) -> None:
-    patch.setattr(norm, "normalized_backward", lambda grad, x, weight, inverse: grad * weight * inverse)
+    patch.setattr(rms_norm, "normalized_backward", lambda grad, x, weight, inverse: grad * weight * inverse)
 
 
 def _forget_that_gemma_stores_weights_less_one(patch: Patch) -> None:
-    patch.setattr(fast_paths, "norm_weight", lambda module: module.weight.detach().float())
+    patch.setattr(patching, "norm_weight", lambda module: module.weight.detach().float())
 
 
 def _take_a_sigmoid_for_silus_derivative(patch: Patch) -> None:
@@ -89,49 +90,47 @@ def _take_a_sigmoid_for_silus_derivative(patch: Patch) -> None:
 
 
 def _scale_attention_wrongly(patch: Patch) -> None:
-    real = fast_paths.attend
-    patch.setattr(
-        fast_paths, "attend", lambda q, k, v, lengths, scale, *rest: real(q, k, v, lengths, 1.2 * scale, *rest)
-    )
+    real = patching.attend
+    patch.setattr(patching, "attend", lambda q, k, v, lengths, scale, *rest: real(q, k, v, lengths, 1.2 * scale, *rest))
 
 
 def _forget_the_window(patch: Patch) -> None:
-    real = fast_paths.attend
+    real = patching.attend
     patch.setattr(
-        fast_paths, "attend", lambda q, k, v, lengths, scale, window, cap: real(q, k, v, lengths, scale, None, cap)
+        patching, "attend", lambda q, k, v, lengths, scale, window, cap: real(q, k, v, lengths, scale, None, cap)
     )
 
 
 def _rotate_the_other_way(patch: Patch) -> None:
-    real = rotary._rotate
-    patch.setattr(rotary, "_rotate", lambda x, cos, sin, into, *, backward: real(x, cos, -sin, into, backward=backward))
+    real = rope._rotate
+    patch.setattr(rope, "_rotate", lambda x, cos, sin, into, *, backward: real(x, cos, -sin, into, backward=backward))
 
 
 def _forget_to_turn_back(patch: Patch) -> None:
-    real = rotary._rotate
-    patch.setattr(rotary, "_rotate", lambda x, cos, sin, into, *, backward: real(x, cos, sin, into, backward=False))
+    real = rope._rotate
+    patch.setattr(rope, "_rotate", lambda x, cos, sin, into, *, backward: real(x, cos, sin, into, backward=False))
 
 
 def _forget_the_heads_soft_cap(patch: Patch) -> None:
-    patch.setattr(loss.Head, "finished", lambda self, logits, bias: (logits, None))
-    patch.setattr(loss.Head, "is_plain", True)
+    patch.setattr(cross_entropy.Head, "finished", lambda self, logits, bias: (logits, None))
+    patch.setattr(cross_entropy.Head, "is_plain", True)
 
 
 def _leave_the_target_out_of_the_losss_gradient(patch: Patch) -> None:
-    real = loss._stream
+    real = cross_entropy._stream
 
-    def wrong(hidden: Tensor, targets: Tensor, head: loss.Head, **how: bool) -> Any:
+    def wrong(hidden: Tensor, targets: Tensor, head: cross_entropy.Head, **how: bool) -> Any:
         losses, normalizer, grad = real(hidden, targets, head, **how)
         return losses, normalizer, None if grad is None else grad + head.weight[targets] * head.scale
 
-    patch.setattr(loss, "_stream", wrong)
+    patch.setattr(cross_entropy, "_stream", wrong)
 
 
 def _raise(patch: Patch) -> None:
     def broken(*args: Any) -> Tensor:
         raise AttributeError("a name that another release of transformers has no more")
 
-    patch.setattr(fast_paths, "rms_norm", broken)
+    patch.setattr(patching, "rms_norm", broken)
 
 
 BREAKS: list[tuple[str, str, Callable[[Patch], None]]] = [
@@ -338,7 +337,7 @@ def test_a_refusal_is_remembered(load: Callable[..., Model], tmp_path: Path) -> 
 def test_memory_that_does_not_suffice_is_no_verdict(
     load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(fast_paths, "rms_norm", lambda *args: torch.empty(10**15))
+    monkeypatch.setattr(patching, "rms_norm", lambda *args: torch.empty(10**15))
     with pytest.raises(RuntimeError, match="allocate memory"):
         check_parity(load(), make_spec(), tmp_path)
     assert not (tmp_path / "parity").exists()

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.unit.training.conftest import FP32, make_spec
-from worker.training import plan
-from worker.training.failure import TrainingFailed
-from worker.training.model import load_config
-from worker.training.plan import Plan, Sizes, count_parameters, make_plan
-from worker.training.protocol import Request
+from worker.training.model import memory_plan
+from worker.training.model.loading import load_config
+from worker.training.model.memory_plan import Plan, Sizes, count_parameters, make_plan
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request
 
 MakeRequest = Callable[..., Request]
 
@@ -64,7 +64,7 @@ def test_little_memory_first_costs_time_then_tokens(make_request: MakeRequest, m
     sizes = Sizes.of(request, load_config(request.base_model_path))
 
     def plan_within(needed: float) -> Plan:
-        monkeypatch.setattr(plan, "_free_memory", lambda device: needed / plan.USABLE_SHARE + 1)
+        monkeypatch.setattr(memory_plan, "_free_memory", lambda device: needed / memory_plan.USABLE_SHARE + 1)
         return decide(request)
 
     dtype = decide(request).compute_dtype
@@ -92,7 +92,7 @@ def test_least_memory_costs_time_and_not_what_the_spec_says(
     assert decided() == (True, 512)
     assert decided(gradient_checkpointing=False) == (False, 512)
     assert decided(gradient_checkpointing=True) == (True, 512)
-    monkeypatch.setattr(plan, "_free_memory", lambda device: 1)
+    monkeypatch.setattr(memory_plan, "_free_memory", lambda device: 1)
     assert decided() == (True, 256)
 
 

@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from app.domain.job import FailureReason
-from app.domain.preview import SHOWN_TOKENS, PreviewSpec
-from app.domain.spec import JobSpec
+from app.domain.dataset_checks.preview import SHOWN_TOKENS, PreviewSpec
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import Recorder
-from worker.training.failure import TrainingFailed
-from worker.training.model import load_config
-from worker.training.packing import pack
-from worker.training.plan import make_plan
-from worker.training.preview import preview
-from worker.training.preview_protocol import Machine, PreviewAnswer, PreviewRequest
-from worker.training.protocol import Request
-from worker.training.rows import Rows, prepare_rows
-from worker.training.steps import Epochs
-from worker.training.tokenizing import TokenizingHere
-from worker.training.tokens import load_tokens
+from worker.training.data.dataset import Rows, prepare_rows
+from worker.training.data.packing import pack
+from worker.training.model.loading import load_config
+from worker.training.model.memory_plan import make_plan
+from worker.training.preview.messages import Machine, PreviewAnswer, PreviewRequest
+from worker.training.preview.preview import preview
+from worker.training.rows.sampler import Epochs
+from worker.training.rows.tokenize import TokenizingHere
+from worker.training.rows.tokenizer import load_tokens
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request
 
 MakeRequest = Callable[..., Request]
 ROOM = {"memory_bytes": 2**40, "cpu_seconds": 2**20, "max_file_bytes": 2**40}

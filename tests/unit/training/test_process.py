@@ -12,13 +12,13 @@ import psutil
 import pytest
 import torch
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.fixtures.tiny_models import write_rows
 from tests.fixtures.training_processes import TrainingProcess
 from tests.unit.training.conftest import make_spec
 from worker.training.__main__ import _failure, set_up
-from worker.training.channel import PARENT_GONE
-from worker.training.protocol import (
+from worker.training.runtime.channel import PARENT_GONE
+from worker.training.runtime.messages import (
     Began,
     Failed,
     Finished,

@@ -22,10 +22,10 @@ from tests.fixtures.hub import COMMIT, OLDER, serving_hub
 from tests.fixtures.tiny_models import build_tiny_model
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.reference import dequantized_model
-from worker.training.protocol import Finished, Request
-from worker.training.quantization import quantize_linears
-from worker.training.recipe import prepare
-from worker.training.usage import PLACE
+from worker.training.loop.training_loop import prepare
+from worker.training.loop.usage import PLACE
+from worker.training.ops.nf4 import quantize_linears
+from worker.training.runtime.messages import Finished, Request
 
 UNSTATED = {"hub_name": None, "hub_revision": None}
 IDS = torch.arange(3, 40)[None]

@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from tests.unit.training.conftest import make_spec
-from worker.training.model import Model, load_config, load_model, paths_of
-from worker.training.packing import Example, MicroBatch, lay_out
-from worker.training.parity import check_parity
-from worker.training.plan import Plan
-from worker.training.quantization import NF4Linear, quantize_linears
+from worker.training.data.packing import Example, MicroBatch, lay_out
+from worker.training.model.loading import Model, load_config, load_model, paths_of
+from worker.training.model.memory_plan import Plan
+from worker.training.model.parity import check_parity
+from worker.training.ops.nf4 import NF4Linear, quantize_linears
 
 
 def make_layer(double_quant: bool, dtype: torch.dtype) -> tuple[nn.Linear, NF4Linear]:

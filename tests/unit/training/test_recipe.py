@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.domain.job import FailureReason, JobPhase
+from app.domain.jobs.state import FailureReason, JobPhase
 from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from tests.unit.training.reference import assert_moved_alike, plain_adapter, plain_model, reference_run
-from worker.training import loss
-from worker.training.failure import TrainingFailed
-from worker.training.model import load_config, load_model, paths_of
-from worker.training.plan import Plan
-from worker.training.protocol import Finished, Measured, PhaseEntered, Planned, Request, Stopped, parse_said
-from worker.training.recipe import prepare, train
+from worker.training.loop.training_loop import prepare, train
+from worker.training.model.loading import load_config, load_model, paths_of
+from worker.training.model.memory_plan import Plan
+from worker.training.ops import cross_entropy
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Finished, Measured, PhaseEntered, Planned, Request, Stopped, parse_said
 
 MakeRequest = Callable[..., Request]
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
@@ -292,7 +292,7 @@ def test_an_adapter_on_the_head_equals_plain_peft(
     family: str, make_request: MakeRequest, long_rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tied and untied, with a bias and with a soft cap; several chunks of rows."""
-    monkeypatch.setattr(loss, "ADAPTED_LOGITS", 4096)
+    monkeypatch.setattr(cross_entropy, "ADAPTED_LOGITS", 4096)
     targets = ["lm_head", "q_proj", "v_proj"]
     spec = make_spec("lora", training={"max_steps": 8, "learning_rate": 1e-3}, adapter={"target_modules": targets})
     channel = Recorder()

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from app.domain.job import JobPhase
+from app.domain.jobs.state import JobPhase
 from tests.unit.training.conftest import FP32, Recorder, make_spec
-from worker.training.canary import largest, rehearse
-from worker.training.packing import MicroBatch, pack
-from worker.training.protocol import Finished, Happened, Line, Measured, PhaseEntered, Planned, Request
-from worker.training.recipe import Run, prepare, train
-from worker.training.rows import Examples
+from worker.training.data.dataset import Examples
+from worker.training.data.packing import MicroBatch, pack
+from worker.training.loop.dry_run import largest, rehearse
+from worker.training.loop.training_loop import Run, prepare, train
+from worker.training.runtime.messages import Finished, Happened, Line, Measured, PhaseEntered, Planned, Request
 
 MakeRequest = Callable[..., Request]
 

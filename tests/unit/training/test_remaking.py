@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.unit.training.conftest import make_spec
-from worker.training import fast_paths
-from worker.training.model import Model, load_config, load_model
-from worker.training.packing import Example, lay_out
-from worker.training.parity import _fill_b
-from worker.training.plan import Plan
+from worker.training.data.packing import Example, lay_out
+from worker.training.model import patching
+from worker.training.model.loading import Model, load_config, load_model
+from worker.training.model.memory_plan import Plan
+from worker.training.model.parity import _fill_b
 
 Tiny = Callable[[str], Path]
 
@@ -45,9 +45,9 @@ def test_made_again_is_as_good_as_kept(family: str, tiny: Tiny, monkeypatch: pyt
     folder = tiny(family)
     model = load_model(folder, load_config(folder), make_spec("lora"), Plan("cpu", "bfloat16", False, 64))
     _fill_b(model.causal)
-    model.use(["packing", *fast_paths.PATHS])
+    model.use(["packing", *patching.PATHS])
     found, kept = step(model)
-    monkeypatch.setattr(fast_paths, "maker_of", lambda _: None)
+    monkeypatch.setattr(patching, "maker_of", lambda _: None)
     expected, kept_before = step(model)
     assert all(found[name].equal(expected[name]) for name in expected)
     assert kept < 0.96 * kept_before
@@ -79,7 +79,7 @@ def test_checkpointing_keeps_one_tensor_a_layer(family: str, tiny: Tiny) -> None
     """The layer's input, and nothing that a maker holds."""
     folder = tiny(family)
     model = load_model(folder, load_config(folder), make_spec("lora"), Plan("cpu", "float32", True, 512))
-    model.use(["packing", "products", *fast_paths.PATHS])
+    model.use(["packing", "products", *patching.PATHS])
     tokens, text = 352, model.causal.config.get_text_config()
     rows = [Example(0, torch.arange(tokens + 1, dtype=torch.int32) % 90 + 3, torch.ones(tokens + 1) > 0)]
     with Living(tokens * text.hidden_size * 4) as living:

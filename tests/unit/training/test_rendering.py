@@ -10,11 +10,11 @@ import pytest
 from tokenizers import decoders, pre_tokenizers
 from transformers import AutoTokenizer
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.fixtures.tiny_models import TURN_TEMPLATE, build_tiny_model
-from worker.training.failure import TrainingFailed
-from worker.training.rendering import Rendered, Renderer, Row
-from worker.training.tokens import Tokens
+from worker.training.rows.rendering import Rendered, Renderer, Row
+from worker.training.rows.tokenizer import Tokens
+from worker.training.runtime.errors import TrainingFailed
 
 CHAT = [
     {"role": "system", "content": "Be brief."},

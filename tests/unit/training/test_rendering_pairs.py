@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.fixtures.tiny_models import TURN_TEMPLATE
 from tests.unit.training.conftest import Recorder
 from tests.unit.training.pairs import make_dpo, write
-from worker.training.failure import TrainingFailed
-from worker.training.protocol import Request
-from worker.training.recipe import train
-from worker.training.rendering import Rendered, Renderer
-from worker.training.skipping import Skipped
-from worker.training.tokens import Tokens, load_tokens
+from worker.training.loop.training_loop import train
+from worker.training.rows.bad_rows import Skipped
+from worker.training.rows.rendering import Rendered, Renderer
+from worker.training.rows.tokenizer import Tokens, load_tokens
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request
 
 USER = {"role": "user", "content": "Is it late?"}
 GOOD = {"role": "assistant", "content": "yes"}

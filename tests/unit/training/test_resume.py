@@ -11,16 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.domain.job import FailureReason
-from app.domain.machine import machine_fingerprint
+from app.domain.hardware import machine_fingerprint
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import FP32, Recorder, make_spec
-from worker.training import machine, numerics
-from worker.training.failure import TrainingFailed
-from worker.training.manifest import digests
-from worker.training.model import Model, load_config, load_model
-from worker.training.plan import Plan
-from worker.training.protocol import Finished, Planned, Request, Stopped
-from worker.training.recipe import train
+from worker.training.checkpoint.manifest import digests
+from worker.training.loop.training_loop import train
+from worker.training.model import device as machine
+from worker.training.model.loading import Model, load_config, load_model
+from worker.training.model.memory_plan import Plan
+from worker.training.runtime import numerics
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Finished, Planned, Request, Stopped
 
 MakeRequest = Callable[..., Request]
 
@@ -118,7 +119,7 @@ DIFFERENT_MACHINES = [
 def test_what_differs_on_another_machine_is_named_where_the_spec_refuses_it(
     policy: str, interrupted: Path, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it at once. A worker lets nobody wait for this: see `app.jobs.queue`."""
+    """All of it at once. A worker lets nobody wait for this: see `app.jobs.queue.repository`."""
 
     def differ(written: dict[str, Any]) -> None:
         assert all(name in written for name in DIFFERENT_MACHINES)

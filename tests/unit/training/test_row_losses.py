@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training.manifest import digests
-from worker.training.protocol import Finished, Request
-from worker.training.recipe import train
-from worker.training.row_losses import UNKNOWN, write_row_losses
-from worker.training.rows import Examples
-from worker.training.steps import Epochs
+from worker.training.checkpoint.manifest import digests
+from worker.training.data.dataset import Examples
+from worker.training.data.row_losses import UNKNOWN, write_row_losses
+from worker.training.loop.training_loop import train
+from worker.training.rows.sampler import Epochs
+from worker.training.runtime.messages import Finished, Request
 
 MakeRequest = Callable[..., Request]
 Row = dict[str, float]

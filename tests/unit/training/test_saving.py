@@ -7,10 +7,10 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training import saving
-from worker.training.protocol import Planned, Request
-from worker.training.recipe import train
-from worker.training.saving import SaveTimes
+from worker.training.checkpoint import saving
+from worker.training.checkpoint.saving import SaveTimes
+from worker.training.loop.training_loop import train
+from worker.training.runtime.messages import Planned, Request
 
 
 def saves(

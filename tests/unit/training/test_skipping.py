@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from app.domain.container import flawed_line
-from app.domain.event import RowsSkipped
-from app.domain.job import FailureReason
-from app.domain.record import MAX_LINE_BYTES
+from app.domain.datasets.container import flawed_line
+from app.domain.datasets.formats import MAX_LINE_BYTES
+from app.domain.events.job_events import RowsSkipped
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training.failure import TrainingFailed
-from worker.training.protocol import Planned, Request, Tokenized
-from worker.training.recipe import train
-from worker.training.rows import Examples
-from worker.training.tokenizing import TokenizingHere
+from worker.training.data.dataset import Examples
+from worker.training.loop.training_loop import train
+from worker.training.rows.tokenize import TokenizingHere
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Planned, Request, Tokenized
 
 MakeRequest = Callable[..., Request]
 GOOD = json.dumps({"prompt": "Ticket: ", "completion": "red"}).encode()

@@ -10,10 +10,10 @@ from transformers import FalconH1Config, Llama4TextConfig, MambaConfig
 from tests.fixtures import tiny_models
 from tests.fixtures.tiny_models import ENDS, build_tiny_model
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training.model import load_config, load_model
-from worker.training.plan import Plan
-from worker.training.protocol import Planned, Request
-from worker.training.recipe import train
+from worker.training.loop.training_loop import train
+from worker.training.model.loading import load_config, load_model
+from worker.training.model.memory_plan import Plan
+from worker.training.runtime.messages import Planned, Request
 
 MLP = ["down_proj", "gate_proj", "up_proj"]
 ATTENTION = ["k_proj", "o_proj", "q_proj", "v_proj"]

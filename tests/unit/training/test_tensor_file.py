@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from worker.training.tensor_file import DTYPES, write_tensors
+from worker.training.checkpoint.tensor_file import DTYPES, write_tensors
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import psutil
 import pytest
 from transformers import AutoTokenizer
 
-from app.domain.job import FailureReason
+from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import make_spec
-from worker.training.channel import StopAsked
-from worker.training.failure import TrainingFailed
-from worker.training.protocol import Request
-from worker.training.rows import Examples
-from worker.training.tokenizer_process import TokenizingProcess
-from worker.training.tokenizing import TokenizingHere
+from worker.training.data.dataset import Examples
+from worker.training.rows.tokenize import TokenizingHere
+from worker.training.rows.tokenizer_process import TokenizingProcess
+from worker.training.runtime.channel import StopAsked
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request
 
 MakeRequest = Callable[..., Request]
 

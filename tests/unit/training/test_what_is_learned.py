@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from app.domain.spec import JobSpec
-from app.openai.job_body import CreateJob, spec_of
+from app.domain.jobs.spec import JobSpec
+from app.openai.jobs.spec import CreateJob, spec_of
 from tests.fixtures.inspection import codes
 from tests.fixtures.tiny_models import TURN_TEMPLATE
-from worker.training.optim import learning_rate
-from worker.training.protocol import Request
-from worker.training.rows import Examples
-from worker.training.tokenizing import tokenize
-from worker.training.tokens import Tokens
+from worker.training.data.dataset import Examples
+from worker.training.loop.optimizer import learning_rate
+from worker.training.rows.tokenize import tokenize
+from worker.training.rows.tokenizer import Tokens
+from worker.training.runtime.messages import Request
 
 PAGE = Path(__file__).parents[3] / "docs" / "openai.md"
 BASE_RATE = 2e-4

@@ -12,10 +12,10 @@ from sqlalchemy import text, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset
-from app.domain.event import Warned
-from app.domain.job import FailureReason
-from app.jobs.attempts import AttemptService
-from app.jobs.queue import Claim
+from app.domain.events.job_events import Warned
+from app.domain.jobs.state import FailureReason
+from app.jobs.attempts.service import AttemptService
+from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from tests.fixtures.openai_client import async_openai_client
 from tests.integration.jobs.openai.conftest import as_json

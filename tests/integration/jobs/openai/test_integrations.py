@@ -8,7 +8,7 @@ import pytest
 from openai import OpenAI
 
 from app.db.session import Sessions, transaction
-from app.domain.machine import Machine
+from app.domain.hardware import Machine
 from app.workers.service import WorkerService
 from tests.integration.jobs.openai.conftest import as_json
 

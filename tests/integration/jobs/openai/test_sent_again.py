@@ -9,7 +9,7 @@ import httpx2
 from openai import OpenAI
 from sqlalchemy import select, text
 
-from app.db.answered_creates import find_created, forget_created
+from app.db.openai_tables import find_created, forget_created
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
 from tests.fixtures.openai_client import openai_client

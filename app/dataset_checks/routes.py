@@ -1,0 +1,135 @@
+"""`/datasets/{id}/previews` and `/datasets/{id}/overlaps`: questions that a light worker answers."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+
+from app.dataset_checks.schemas import (
+    OVERLAP_EXAMPLE,
+    PREVIEW_EXAMPLE,
+    OverlapOut,
+    OverlapSummary,
+    PreviewOut,
+    PreviewSummary,
+)
+from app.dataset_checks.service import StudyService
+from app.domain.dataset_checks.overlap import OverlapSpec
+from app.domain.dataset_checks.state import StudyKind, StudyState
+from app.errors import (
+    BadCursor,
+    DatasetNotFound,
+    IdempotencyKeyReused,
+    InvalidSpec,
+    NotJson,
+    OverlapNotFound,
+    PreviewNotFound,
+    RequestInProgress,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from app.web.auth import CallerDep
+from app.web.bodies.json_body import BodyDep, read_json
+from app.web.dependencies import PageDep, SessionDep
+from app.web.idempotency import Created, OnceDep
+from app.web.page_schema import Page, page_of
+from app.web.parameters import states_of
+from app.web.problems import problems
+
+router = APIRouter(prefix="/datasets/{id}", tags=["datasets"])
+
+JsonDep = Annotated[object, Depends(read_json)]
+REFUSALS = problems(
+    DatasetNotFound, InvalidSpec, NotJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused
+)
+
+
+def _json(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    "/previews",
+    status_code=202,
+    summary="Ask what a model would see",
+    response_model=PreviewOut,
+    openapi_extra=_json({"$ref": "#/components/schemas/PreviewSpec"}, PREVIEW_EXAMPLE),
+    responses=REFUSALS,
+)
+def post_preview(
+    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
+    """Some rows as text and tokens, each with whether it carries loss, and what the whole file comes to: by the code
+    that trains, without a GPU. Poll the answer's `Location` until it is `ready` or `failed`.
+
+    A bad spec is answered as `POST /jobs` answers it. A dataset under inspection makes the preview wait. The newest
+    twenty of a dataset are kept; they go with it."""
+
+    def make() -> Created:
+        study = StudyService(session).preview(caller.project_id, id, raw)
+        return Created(f"/datasets/{id}/previews/{study.id}", PreviewOut.of(study), 202)
+
+    return once.answer(make, body)
+
+
+@router.get("/previews", summary="List previews", responses=problems(DatasetNotFound, BadCursor))
+def list_previews(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    page: PageDep,
+    states: Annotated[tuple[StudyState, ...], Depends(states_of(StudyState, "previews"))],
+) -> Page[PreviewSummary]:
+    """The dataset's previews, newest first, without their rows."""
+    found = StudyService(session).list(caller.project_id, id, StudyKind.preview, page.limit, page.after, states)
+    return page_of(found, page.limit, PreviewSummary.of)
+
+
+@router.get("/previews/{preview_id}", summary="Look at a preview", responses=problems(DatasetNotFound, PreviewNotFound))
+def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep) -> PreviewOut:
+    """Its state; once it is `ready`, the rows and the totals."""
+    return PreviewOut.of(StudyService(session).get(caller.project_id, id, StudyKind.preview, preview_id))
+
+
+@router.post(
+    "/overlaps",
+    status_code=202,
+    summary="Ask which validation rows it holds",
+    response_model=OverlapOut,
+    openapi_extra=_json(OverlapSpec.model_json_schema(), OVERLAP_EXAMPLE),
+    responses=REFUSALS,
+)
+def post_overlap(
+    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+) -> Response:
+    """Rows of a validation dataset that stand in this one too, to the letter or but for white space and capitals. Poll
+    the answer's `Location` until it is `ready` or `failed`.
+
+    A dataset under inspection makes it wait. The newest twenty of a dataset are kept; they go with either dataset."""
+
+    def make() -> Created:
+        study = StudyService(session).overlap(caller.project_id, id, raw)
+        return Created(f"/datasets/{id}/overlaps/{study.id}", OverlapOut.of(study), 202)
+
+    return once.answer(make, body)
+
+
+@router.get("/overlaps", summary="List overlaps", responses=problems(DatasetNotFound, BadCursor))
+def list_overlaps(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    page: PageDep,
+    states: Annotated[tuple[StudyState, ...], Depends(states_of(StudyState, "overlaps"))],
+) -> Page[OverlapSummary]:
+    """The dataset's overlaps, newest first, without their pairs."""
+    found = StudyService(session).list(caller.project_id, id, StudyKind.overlap, page.limit, page.after, states)
+    return page_of(found, page.limit, OverlapSummary.of)
+
+
+@router.get(
+    "/overlaps/{overlap_id}", summary="Look at an overlap", responses=problems(DatasetNotFound, OverlapNotFound)
+)
+def get_overlap(id: str, overlap_id: str, caller: CallerDep, session: SessionDep) -> OverlapOut:
+    """Its state; once it is `ready`, how many rows are the same and which."""
+    return OverlapOut.of(StudyService(session).get(caller.project_id, id, StudyKind.overlap, overlap_id))

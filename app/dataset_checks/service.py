@@ -1,0 +1,149 @@
+"""What may be asked about a dataset, and what the light worker's answer leaves."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.orm import Session
+
+from app.dataset_checks.repository import StudyRepository
+from app.datasets.service import DatasetService
+from app.db.tables import DatasetStudy
+from app.domain.cursor import Cursor
+from app.domain.dataset_checks.overlap import OverlapSpec
+from app.domain.dataset_checks.preview import PreviewSpec, job_fields
+from app.domain.dataset_checks.state import KEPT, StudyFailure, StudyKind, StudyState
+from app.domain.datasets.report import DatasetState
+from app.domain.ids import is_id, new_id
+from app.errors import DatasetNotFound, FieldError, InvalidSpec, NotFound, OverlapNotFound, PreviewNotFound
+from app.jobs.spec_validation import SpecCheck, field_errors
+from app.outbox import ring
+
+NOT_FOUND: dict[StudyKind, type[NotFound]] = {
+    StudyKind.preview: PreviewNotFound,
+    StudyKind.overlap: OverlapNotFound,
+}
+
+
+class Answer(NamedTuple):
+    """What a study has found."""
+
+    totals: BaseModel
+    shown: Sequence[BaseModel]
+
+
+class StudyService:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.studies = StudyRepository(session)
+        self.datasets = DatasetService(session)
+
+    def preview(self, project_id: str, dataset_id: str, raw: object) -> DatasetStudy:
+        """Accept a PreviewSpec as JSON, or raise InvalidSpec with every bad field, as a job with it would."""
+        self._lock(project_id, dataset_id)
+        if not isinstance(raw, dict):
+            raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object; send a PreviewSpec.")])
+        errors: list[FieldError] = []
+        spec = None
+        try:
+            spec = PreviewSpec.model_validate(raw)
+        except ValidationError as error:
+            errors += field_errors(error, PreviewSpec)
+        known = {error.pointer.split("/")[1] for error in errors if error.pointer}
+        try:
+            fields = {name: value for name, value in raw.items() if name not in known}
+            SpecCheck(self.session, project_id).check(job_fields(fields, dataset_id))
+        except InvalidSpec as error:
+            errors += _as_previews(error, known)
+        if errors or spec is None:
+            raise InvalidSpec(errors)
+        return self._add(project_id, dataset_id, StudyKind.preview, spec)
+
+    def overlap(self, project_id: str, dataset_id: str, raw: object) -> DatasetStudy:
+        """Accept an OverlapSpec as JSON, or raise InvalidSpec."""
+        self._lock(project_id, dataset_id)
+        try:
+            spec = OverlapSpec.model_validate(raw)
+        except ValidationError as error:
+            raise InvalidSpec(field_errors(error, OverlapSpec)) from error
+        field, other = "/validation_dataset_id", spec.validation_dataset_id
+        errors = [*self._unusable("", project_id, dataset_id), *self._unusable(field, project_id, other)]
+        if errors:
+            raise InvalidSpec(errors)
+        return self._add(project_id, dataset_id, StudyKind.overlap, spec, other)
+
+    def _lock(self, project_id: str, dataset_id: str) -> None:
+        """It is not deleted until its study is entered."""
+        dataset = self.datasets.get(project_id, dataset_id)
+        if self.datasets.datasets.find_locked(project_id, dataset.id, shared=True) is None:
+            raise DatasetNotFound(dataset_id)
+
+    def _unusable(self, pointer: str, project_id: str, id: str) -> list[FieldError]:
+        dataset = self.datasets.datasets.find_locked(project_id, id, shared=True)
+        if dataset is None:
+            said = f"No dataset has the id {id!r:.80}; upload one with POST /datasets."
+            return [FieldError(pointer, "dataset_not_found", said)]
+        if dataset.state == DatasetState.invalid:
+            said = f"Dataset {id} is invalid; GET /datasets/{id} lists its problems."
+            return [FieldError(pointer, "dataset_invalid", said)]
+        return []
+
+    def _add(
+        self, project_id: str, dataset_id: str, kind: StudyKind, spec: BaseModel, other: str | None = None
+    ) -> DatasetStudy:
+        study = DatasetStudy(
+            id=new_id(kind.value),
+            project_id=project_id,
+            dataset_id=dataset_id,
+            other_dataset_id=other,
+            kind=kind,
+            state=StudyState.pending,
+            asked=spec.model_dump(mode="json"),
+        )
+        self.studies.add(study)
+        self.studies.keep_newest(project_id, dataset_id, kind, KEPT)
+        ring(self.session, project_id, "light")
+        return study
+
+    def get(self, project_id: str, dataset_id: str, kind: StudyKind, id: str) -> DatasetStudy:
+        self.datasets.get(project_id, dataset_id)
+        study = self.studies.find(project_id, dataset_id, kind, id) if is_id(id, kind.value) else None
+        if study is None:
+            raise NOT_FOUND[kind](id)
+        return study
+
+    def list(
+        self,
+        project_id: str,
+        dataset_id: str,
+        kind: StudyKind,
+        limit: int,
+        after: Cursor | None,
+        states: Sequence[StudyState] = (),
+    ) -> Sequence[DatasetStudy]:
+        self.datasets.get(project_id, dataset_id)
+        return self.studies.list(project_id, dataset_id, kind, limit, after, states)
+
+    def projects_with_work(self) -> Sequence[str]:
+        """Ids of projects with studies that a light worker could take up."""
+        return self.studies.projects_to_serve()
+
+    def answer(self, study: DatasetStudy, answer: Answer) -> bool:
+        """False if it is gone, or in other hands."""
+        totals = answer.totals.model_dump(mode="json")
+        shown = [each.model_dump(mode="json") for each in answer.shown]
+        return self.studies.conclude(study, StudyState.ready, totals=totals, shown=shown)
+
+    def fail(self, study: DatasetStudy, code: StudyFailure, message: str) -> bool:
+        values = {"failure_code": code, "failure_message": message.replace("\0", "\ufffd")}
+        return self.studies.conclude(study, StudyState.failed, **values)
+
+
+def _as_previews(error: InvalidSpec, known: set[str]) -> list[FieldError]:
+    """Fields of a JobSpec by their place in a preview's; without those that are told already."""
+    found = []
+    for each in error.errors:
+        name = each.pointer.rsplit("/", 1)[-1]
+        if name not in known:
+            found.append(each._replace(pointer="" if name in ("", "dataset_id") else f"/{name}"))
+    return found

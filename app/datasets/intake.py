@@ -1,0 +1,54 @@
+"""A dataset of bytes that have just been stored."""
+
+from typing import NamedTuple
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
+
+from app.datasets.service import DatasetService
+from app.db.tables import Dataset
+from app.domain.artifact import StoredFile
+from app.domain.datasets.formats import RecordFormat
+from app.web.bodies.upload_body import entered
+
+
+class Upload(NamedTuple):
+    filename: str
+    stored: StoredFile
+    odd_filename: bool
+    """Something that does not print was taken out of it."""
+    columns: dict[str, str] | None = None
+    """By the field that is read, the file's own name of it."""
+
+
+async def enter(
+    request: Request,
+    project_id: str,
+    id: str,
+    upload: Upload,
+    expires_after_seconds: float | None,
+    format: RecordFormat | None = None,
+) -> Dataset:
+    """Enter it, in a transaction that is over when this returns; without a time to live it gets the server's."""
+    state = request.app.state
+    lasts = state.settings.dataset_ttl_seconds if expires_after_seconds is None else expires_after_seconds
+
+    def add(session: Session) -> Dataset:
+        return DatasetService(session).add(
+            project_id,
+            id,
+            upload.filename,
+            upload.stored,
+            lasts,
+            format,
+            columns=upload.columns,
+            odd_filename=upload.odd_filename,
+        )
+
+    def find(session: Session) -> object:
+        return DatasetService(session).find(project_id, id)
+
+    return await run_in_threadpool(
+        lambda: entered(state.sessions, state.storage, upload.stored, add, find, "upload_dataset")
+    )

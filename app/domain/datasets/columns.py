@@ -1,0 +1,72 @@
+"""Which keys of a file's rows stand for those that training reads: `{"prompt": "input"}`."""
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from app.domain.datasets.formats import KEYS, READ_TOO, RecordFormat
+from app.domain.suggestions.row_keys import meant_by
+
+TARGETS: Final = frozenset().union(*(keys for sets in KEYS.values() for keys in sets), *READ_TOO.values()) - {
+    "functions"
+}
+MAX_COLUMNS: Final = 16
+MAX_KEYS: Final = 16
+MAX_KEY_CHARS: Final = 40
+
+
+def _check(columns: dict[str, str]) -> dict[str, str]:
+    for target, source in columns.items():
+        if target not in TARGETS:
+            meant = meant_by(target, TARGETS)
+            advice = f"did you mean {meant!r}?" if meant else f"write one of {sorted(TARGETS)}."
+            raise PydanticCustomError(
+                "unknown_field", "{said}", {"said": f"There is no field {target!r:.80}; {advice}"}
+            )
+        if not source.isprintable():
+            raise PydanticCustomError("unprintable", "A column's name has characters that do not print.")
+    if len(set(columns.values())) < len(columns):
+        raise PydanticCustomError("given_twice", "A column stands for one field; it is there twice.")
+    return columns
+
+
+Columns = Annotated[
+    dict[str, Annotated[str, StringConstraints(min_length=1, max_length=100)]],
+    Field(min_length=1, max_length=MAX_COLUMNS),
+    AfterValidator(_check),
+]
+"""By the field that is read, the file's own name of it."""
+
+
+def meant_columns(keys: Iterable[str], formats: Iterable[RecordFormat] = tuple(KEYS)) -> dict[str, str] | None:
+    """What a row's keys may have been meant as, by the format that needs the fewest of them renamed."""
+    some = tuple(key for key in islice(keys, MAX_KEYS) if len(key) <= MAX_KEY_CHARS)
+    found = (_meant_as(some, needed) for format in formats for needed in KEYS[format])
+    return min((columns for columns in found if columns), key=len, default=None)
+
+
+@lru_cache(maxsize=1024)
+def _meant_as(keys: tuple[str, ...], needed: frozenset[str]) -> dict[str, str] | None:
+    """For each needed key that a row lacks, the one of its keys that was meant; None if there is one that none of them
+    can have meant."""
+    others = [key for key in keys[:MAX_KEYS] if key not in needed]
+    found = dict[str, str]()
+    for target in sorted(needed.difference(keys)):
+        source = next((key for key in others if key not in found.values() and meant_by(key, (target,))), None)
+        if source is None:
+            return None
+        found[target] = source
+    return found
+
+
+def advise(columns: Mapping[str, str]) -> str:
+    """In words, how keys are to be renamed or mapped."""
+    asked = " ".join(f"There is no field {source!a}; did you mean {target!a}?" for target, source in columns.items())
+    mapped = json.dumps(dict(columns))
+    options = " ".join(f"--map {target}={source}" for target, source in columns.items())
+    return f"{asked} Rename it in the file, or map it: columns {mapped}, or {options} in the command line."

@@ -1,0 +1,205 @@
+"""One record of a dataset: parsing a line, and finding its format. What is wrong with it: `validation`."""
+
+import codecs
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, Final
+
+from app.domain.datasets.problem import Finding, brief, kind_of, pointer_to
+
+__all__ = [
+    "KEYS", "MAX_DEPTH", "MAX_DIGITS", "MAX_LINE_BYTES", "Finding", "Record", "RecordFormat",
+    "find_format", "fits", "is_blank", "keys_of", "parse_line", "read_line",
+]  # fmt: skip
+
+
+class RecordFormat(StrEnum):
+    preference = "preference"
+    messages = "messages"
+    prompt_completion = "prompt_completion"
+    alpaca = "alpaca"
+    sharegpt = "sharegpt"
+    text = "text"
+
+
+KEYS: Final[dict[RecordFormat, tuple[frozenset[str], ...]]] = {
+    RecordFormat.preference: (
+        frozenset({"prompt", "chosen", "rejected"}),
+        frozenset({"input", "preferred_output", "non_preferred_output"}),
+    ),
+    RecordFormat.messages: (frozenset({"messages"}),),
+    RecordFormat.prompt_completion: (frozenset({"prompt", "completion"}),),
+    RecordFormat.alpaca: (frozenset({"instruction", "output"}),),
+    RecordFormat.sharegpt: (frozenset({"conversations"}),),
+    RecordFormat.text: (frozenset({"text"}),),
+}
+"""Keys that a record must have to be of a format, one set or the other; the first format that fits is the one."""
+
+READ_TOO: Final[dict[RecordFormat, frozenset[str]]] = {
+    RecordFormat.messages: frozenset({"tools", "functions"}),
+    RecordFormat.sharegpt: frozenset({"tools"}),
+    RecordFormat.alpaca: frozenset({"input", "system", "history"}),
+}
+"""Keys that rows of a format may have too, which are read or refused."""
+
+MAX_LINE_BYTES: Final = 8 * 2**20
+"""Some two million tokens; parsed, a hostile line of this length takes 250 MB."""
+MAX_DEPTH: Final = 100
+MAX_DIGITS: Final = 1000
+MAX_DOUBLED: Final = 100
+"""Keys that come twice of which one row tells."""
+ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
+
+Record = dict[str, Any]
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether the line holds only white space, perhaps behind the byte order mark that some editors write first."""
+    return not line.removeprefix(codecs.BOM_UTF8).strip()
+
+
+def parse_line(line: bytes) -> Record | Finding:
+    """A JSON object, or what keeps the line from being one. A byte order mark before it is no fault."""
+    record, findings = read_line(line)
+    error = next((finding for finding in findings if finding.is_error), None)
+    if error is not None:
+        return error
+    assert record is not None
+    return record
+
+
+def read_line(line: bytes) -> tuple[Record | None, list[Finding]]:
+    """A JSON object, and what is wrong with the line. It is None where the line holds none that could be used."""
+    if len(line) > MAX_LINE_BYTES:
+        message = f"The line is longer than {MAX_LINE_BYTES:,} bytes; split the record."
+        return None, [Finding("", "line_too_long", message)]
+    text = line.removeprefix(codecs.BOM_UTF8)
+    findings = []
+    if len(text) < len(line):
+        message = "A byte order mark stands before the row; save the file as UTF-8 without one."
+        findings.append(Finding("", "byte_order_mark", message))
+    pairs = _Pairs()
+    try:
+        record = json.loads(
+            text.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_read_int, object_pairs_hook=pairs.read
+        )
+    except (ValueError, RecursionError) as error:
+        return None, [*findings, _unparsable(line, error)]
+    if not isinstance(record, dict):
+        message = f"The line holds a JSON {kind_of(record)}; write one JSON object a line."
+        return None, [*findings, Finding("", "not_an_object", message)]
+    unusable = _unusable(text, record)
+    if unusable is not None:
+        return None, [*findings, unusable]
+    return record, [*findings, *pairs.findings(record)]
+
+
+def find_format(record: Record) -> RecordFormat | None:
+    return next((format for format in KEYS if fits(record, format)), None)
+
+
+def fits(record: Record, format: RecordFormat) -> bool:
+    """Whether the record has the format's keys, whatever else it has."""
+    return any(keys <= record.keys() for keys in KEYS[format])
+
+
+def keys_of(record: Record, format: RecordFormat) -> list[str]:
+    """The keys by which the record is of the format that it fits."""
+    return sorted(next(keys for keys in KEYS[format] if keys <= record.keys()))
+
+
+def unused_keys(record: Record, format: RecordFormat) -> list[str]:
+    """Of a record that fits the format, the keys that training does not read."""
+    used = next(keys for keys in KEYS[format] if keys <= record.keys()) | READ_TOO.get(format, frozenset())
+    return [key for key in record if key not in used]
+
+
+class _Pairs:
+    """Objects as they are read, and the first of those in which a key comes twice. Its last value counts."""
+
+    def __init__(self) -> None:
+        self._doubled: list[tuple[Record, str]] = []
+
+    def read(self, pairs: list[tuple[str, Any]]) -> Record:
+        record = dict(pairs)
+        if len(record) < len(pairs) and len(self._doubled) < MAX_DOUBLED:
+            counts = Counter(key for key, _ in pairs)
+            self._doubled += [(record, key) for key, count in counts.items() if count > 1]
+        return record
+
+    def findings(self, whole: Record) -> Iterator[Finding]:
+        pointers = _pointers(whole, {id(record) for record, _ in self._doubled}) if self._doubled else {}
+        for record, key in self._doubled[:MAX_DOUBLED]:
+            message = f"The key {brief(key)} comes twice in one object; keep one of the two."
+            yield Finding(pointers.get(id(record), "") + pointer_to(key), "duplicate_key", message)
+
+
+def _pointers(whole: Record, wanted: set[int]) -> dict[int, str]:
+    """Where objects lie, by their `id`. One that a later value of its key has replaced lies nowhere."""
+    found: dict[int, str] = {}
+    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(whole, ())]
+    while waiting and len(found) < len(wanted):
+        value, at = waiting.pop()
+        if id(value) in wanted:
+            found[id(value)] = pointer_to(*at)
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        waiting += [(each, (*at, key)) for key, each in inner if isinstance(each, dict | list)]
+    return found
+
+
+def _unparsable(line: bytes, error: ValueError | RecursionError) -> Finding:
+    match error:
+        case UnicodeDecodeError():
+            mark = len(codecs.BOM_UTF8) if line.startswith(codecs.BOM_UTF8) else 0
+            message = f"Byte {mark + error.start + 1} of the line is not UTF-8; save the file as UTF-8."
+            return Finding("", "not_utf8", message)
+        case json.JSONDecodeError() if b"\0" in line:
+            return Finding("", "nul_bytes", "The line holds a NUL byte; take it out, or write the file anew.")
+        case json.JSONDecodeError():
+            where = f"{error.msg} at character {error.pos + 1}"
+            return Finding("", "not_json", f"The line is not JSON ({where}); write one JSON object a line.")
+        case RecursionError():
+            return _too_deep()
+        case _:
+            return Finding("", "bad_number", str(error))
+
+
+def _unusable(line: bytes, record: Record) -> Finding | None:
+    """What JSON allows and no tokenizer or template can take. Most lines are cleared by a look at their bytes."""
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(record) > MAX_DEPTH:
+        return _too_deep()
+    if ESCAPED_SURROGATE.search(line):
+        try:
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return Finding("", "half_a_character", "A \\ud8…\\udf escape stands alone; write both halves of the pair.")
+    return None
+
+
+def _depth(value: object) -> int:
+    """Levels of nesting, counted until there are more than MAX_DEPTH."""
+    level = [value]
+    depth = 0
+    while level and depth <= MAX_DEPTH:
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [value for values in inner for value in values]
+        depth += bool(inner)
+    return depth
+
+
+def _too_deep() -> Finding:
+    return Finding("", "too_deep", f"The line nests deeper than {MAX_DEPTH} levels; flatten the record.")
+
+
+def _read_int(digits: str) -> int:
+    # Python refuses beyond 4,300 digits in words of its own.
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"A number has {len(digits):,} digits; write it as a string, or with at most {MAX_DIGITS:,}.")
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value; write a number, a string or null.")

@@ -1,0 +1,53 @@
+"""What a row of the format `preference` holds: a prompt and two answers to it, however it is written."""
+
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from app.domain.datasets.formats import Record
+from app.domain.datasets.report import Message, read_message, tools_of
+from app.domain.datasets.validation import sides_of
+
+
+class TextPair(NamedTuple):
+    """Plain texts: no template is asked."""
+
+    prompt: str
+    answers: tuple[str, str]
+    """The better one first, as in a ChatPair."""
+
+
+class ChatPair(NamedTuple):
+    conversations: tuple[list[Message], list[Message]]
+    """Each is the prompt's turns and an answer's."""
+    num_shared: int
+    """Turns of both that are context: the prompt, and what the two answers begin with alike."""
+    tools: list[Any] | None
+
+
+def to_preference(record: Record) -> TextPair | ChatPair:
+    """Of a valid record. A text among turns is a turn itself: the user's as the prompt, else the assistant's. Where the
+    answers begin with a user's turn they repeat the question, and a prompt that is a text is not put before them."""
+    asked, better, worse = (record[key] for key in sides_of(record))
+    if all(isinstance(side, str) for side in (asked, better, worse)):
+        return TextPair(asked, (better, worse))
+    answers = _turns(better, "assistant"), _turns(worse, "assistant")
+    repeated = isinstance(asked, str) and all(_first_speaker(turns) == "user" for turns in answers)
+    prompt = [] if repeated else _turns(asked["messages"] if isinstance(asked, dict) else asked, "user")
+    first, second = ([*prompt, *answer] for answer in answers)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    num_shared = max(len(prompt), min(alike, _last_lesson(first), _last_lesson(second)))
+    return ChatPair((first, second), num_shared, tools_of(asked) if isinstance(asked, dict) else None)
+
+
+def _turns(side: Any, role: Any) -> list[Message]:
+    if isinstance(side, str):
+        return [Message(role=role, content=side)] if side else []
+    return [read_message(turn) for turn in side]
+
+
+def _first_speaker(turns: list[Message]) -> str:
+    return next(turn.role for turn in turns if turn.role not in ("system", "developer"))
+
+
+def _last_lesson(turns: list[Message]) -> int:
+    return max(index for index, turn in enumerate(turns) if turn.role == "assistant" and turn.weight == 1)

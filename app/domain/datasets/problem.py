@@ -1,0 +1,132 @@
+"""What can be wrong with a dataset: a closed list of codes, each an error or a warning, and where one was found."""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.datasets.container import CONTAINER_CODES
+
+
+class Severity(StrEnum):
+    error = "error"
+    """The row (or the file) cannot be trained on."""
+    warning = "warning"
+    """It can, but is more likely a mistake than meant."""
+
+
+E, W = Severity.error, Severity.warning
+CODES: Final[dict[str, tuple[Severity, str]]] = {
+    "no_rows": (E, "The file has no rows."),
+    "bytes_lost": (E, "Storage has lost the file."),
+    "source_deleted": (E, "The dataset that this one was to be made from was deleted before it was."),
+    "md5_mismatch": (E, "A file in parts arrived with another MD5 than the one that was given."),
+    "unreadable_file": (E, "The file cannot be read, or not to its end."),
+    "line_too_long": (E, "A line is longer than 8 MiB."),
+    "not_utf8": (E, "A line is not UTF-8."),
+    "not_json": (E, "A line is not JSON."),
+    "not_an_object": (E, "A line is JSON, but not an object."),
+    "bad_number": (E, "NaN, Infinity, or a number of more than a thousand digits."),
+    "duplicate_key": (E, "An object has a key twice, and readers disagree on which one counts."),
+    "half_a_character": (E, "One half of a surrogate pair stands alone."),
+    "too_deep": (E, "A line nests deeper than 100 levels."),
+    "unknown_format": (E, "A row's keys fit no format."),
+    "mixed_formats": (E, "A row is of another format than the file."),
+    "missing_key": (E, "A row lacks a key of the format that was named."),
+    "wrong_type": (E, "A value is not of the type that the format asks for."),
+    "unknown_role": (E, "A turn is by nobody known."),
+    "image_part_unsupported": (E, "A turn has an image; training reads text alone."),
+    "audio_part_unsupported": (E, "A turn has audio; training reads text alone."),
+    "video_part_unsupported": (E, "A turn has a video; training reads text alone."),
+    "file_part_unsupported": (E, "A turn has a file; training reads text alone."),
+    "unknown_part": (E, "A part of a turn's content is of no known type."),
+    "refusal_beside_content": (E, "An assistant's turn has both content and a refusal."),
+    "legacy_functions": (E, "A row has OpenAI's old `functions`, `function_call` or role `function`."),
+    "bad_weight": (E, "A turn's weight is neither 0 nor 1."),
+    "only_system_turns": (E, "A conversation in which nobody speaks."),
+    "nothing_to_learn": (E, "A row has no text to learn from."),
+    "odd_filename": (W, "The file's name had characters that do not print, such as one that turns its direction."),
+    "windows_lines": (W, "The first line ends with a carriage return, which is not read as text; told once a file."),
+    "text_lines_are_rows": (W, "The file is plain text, and each line of it is a row; told once a file."),
+    "byte_order_mark": (W, "A line begins with a byte order mark, which is not read as text."),
+    "unused_key": (W, "A row, or a turn, has a key that training does not read; told once a key, with its count."),
+    "empty_content": (W, "A turn by a user, an assistant or a tool says nothing."),
+    "assistant_first": (W, "A conversation begins with the assistant."),
+    "same_role_twice": (W, "Two users or two assistants in a row."),
+    "unanswered_tool_call": (W, "A tool is called, and the conversation goes on without its answer."),
+    "same_answers": (W, "The chosen and the rejected answer are the same."),
+    "control_character": (W, "A text has control characters, such as NUL."),
+    "long_row": (W, "A row's texts are longer than 131,072 characters."),
+    "duplicate_row": (W, "A row's texts are those of an earlier row."),
+    "near_duplicate_row": (W, "They are but for white space, and the case of the letters A to Z."),
+}
+"""Each code, how bad it is, and what it means. `docs/datasets.md` shows this table. What keeps a container from being
+read has codes of its own, `app.domain.datasets.container.CONTAINER_CODES`, each an error."""
+
+
+ONCE_A_FILE: Final = frozenset({"unused_key"})
+"""Codes of which the same is told once, and counted."""
+
+
+def severity_of(code: str) -> Severity:
+    if code in CODES:
+        return CODES[code][0]
+    assert code in CONTAINER_CODES
+    return Severity.error
+
+
+MAX_POINTER_CHARS: Final = 300
+UNSTORABLE: Final = {0: "\ufffd", **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
+"""What PostgreSQL's text cannot hold."""
+
+
+class Finding(NamedTuple):
+    """Something wrong with a record: JSON pointer, stable code, and what was found and what to write instead."""
+
+    pointer: str
+    code: str
+    message: str
+
+    @property
+    def severity(self) -> Severity:
+        return severity_of(self.code)
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity is Severity.error
+
+
+class Problem(BaseModel):
+    """One thing wrong: where (line from 1, JSON pointer), a stable code, and what to write instead."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    line: int
+    pointer: str
+    code: str
+    severity: Severity = Severity.error
+    message: str
+    count: int = 1
+    """How often it was found: problems that say the same are one."""
+    lines: list[int] = []
+    """The first ten lines that it was found on."""
+
+    @classmethod
+    def of(cls, line: int, finding: Finding) -> "Problem":
+        return cls(line=line, severity=finding.severity, lines=[line], **finding._asdict())
+
+
+def pointer_to(*parts: str | int) -> str:
+    """RFC 6901; cut where a key is long, and without what cannot be stored."""
+    steps = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join("/" + step[:MAX_POINTER_CHARS] for step in steps)[:MAX_POINTER_CHARS].translate(UNSTORABLE)
+
+
+def brief(value: object) -> str:
+    """The value as a message shows it: short, and without a character that could break a line or a log."""
+    return ascii(value[:60] if isinstance(value, str) else value)[:60]
+
+
+def kind_of(value: object) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")

@@ -1,0 +1,302 @@
+"""Everything that can be wrong with a record of a format. Nothing that is an error: then it can be rendered."""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+from app.domain.datasets.content import check_content, check_keys, text_of
+from app.domain.datasets.formats import Record, RecordFormat
+from app.domain.datasets.problem import Finding, brief, kind_of, pointer_to
+
+ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
+SHAREGPT_ROLES: Final = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
+TURN_KEYS: Final = frozenset(
+    {"role", "content", "weight", "name", "tool_calls", "tool_call_id", "reasoning_content", "refusal"}
+    | {"audio", "function_call"}  # which are refused
+)
+OF_ANSWERS: Final = frozenset({"weight", "refusal", "reasoning_content"})
+"""Keys that are read of an assistant's turn alone."""
+SAID_KEYS: Final = frozenset({"from", "value", "weight"})
+INPUT_KEYS: Final = frozenset({"messages", "tools"})
+SPEAKING: Final = ("user", "assistant", "tool")
+Turn = tuple[int, str, Record]
+"""A turn's place, its role by ROLES, and itself."""
+
+
+def check_record(record: Record, format: RecordFormat) -> Iterator[Finding]:
+    match format:
+        case RecordFormat.messages:
+            yield from _check_tools(record)
+            yield from _check_functions(record)
+            yield from check_conversation(record["messages"], "messages")
+        case RecordFormat.sharegpt:
+            yield from _check_tools(record)
+            yield from _check_sharegpt(record["conversations"])
+        case RecordFormat.prompt_completion:
+            yield from _check_texts(record, required=("prompt", "completion"), filled="completion")
+        case RecordFormat.alpaca:
+            optional = ("input", "system")
+            yield from _check_texts(record, required=("instruction", "output"), optional=optional, filled="output")
+            yield from _check_history(record.get("history"))
+        case RecordFormat.text:
+            yield from _check_texts(record, required=("text",), filled="text")
+        case RecordFormat.preference:
+            yield from _check_preference(record)
+
+
+def _check_texts(
+    record: Record, required: tuple[str, ...], filled: str, optional: tuple[str, ...] = ()
+) -> Iterator[Finding]:
+    for key in (*required, *(key for key in optional if record.get(key) is not None)):
+        value = record[key]
+        if not isinstance(value, str):
+            yield Finding(f"/{key}", "wrong_type", f"{key} is a JSON {kind_of(value)}; write a string.")
+        elif key == filled and not value.strip():
+            yield Finding(f"/{key}", "nothing_to_learn", f"{key} is empty; write the text to learn.")
+
+
+def _check_history(history: object) -> Iterator[Finding]:
+    pairs = [] if history is None else history
+    well_formed = isinstance(pairs, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs
+    )
+    if not well_formed:
+        yield Finding("/history", "wrong_type", "history is not a list of [question, answer] pairs of strings.")
+
+
+def _check_tools(record: Record) -> Iterator[Finding]:
+    """Tools are a list of objects, or the same as a string of JSON: tables cannot hold lists of unlike objects."""
+    tools = record.get("tools")
+    if isinstance(tools, str) and tools.strip():
+        tools = _parsed(tools)
+    if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        yield Finding("/tools", "wrong_type", "tools is not a list of objects; write one object for each tool.")
+
+
+def _check_functions(record: Record) -> Iterator[Finding]:
+    if record.get("functions") is not None:
+        what = 'functions is OpenAI\'s old form of tools; write tools: [{"type": "function", "function": {…}}].'
+        yield Finding("/functions", "legacy_functions", what)
+
+
+def _parsed(text: str) -> Any:
+    """What a string of JSON holds; the string itself if it holds none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def check_conversation(
+    messages: object, *at: str, learned: bool = True, context: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Of turns by role and content. `learned`: one of them must be an answer to learn. `context` are the roles of the
+    turns that come before these."""
+    place = pointer_to(*at)
+    if not isinstance(messages, list) or not messages:
+        yield Finding(place, "wrong_type", f"{at[-1]} is not a filled list; write a list of turns.")
+        return
+    turns: list[Turn] = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            what = f"The turn is a JSON {kind_of(message)}; write an object."
+            yield Finding(f"{place}/{index}", "wrong_type", what)
+            continue
+        yield from _check_message(message, f"{place}/{index}")
+        turns.append((index, _known(message.get("role")), message))
+    yield from _check_sequence(turns, place, context)
+    if learned and not any(_teaches(message) for _, _, message in turns):
+        yield _no_lesson(turns, place, len(messages))
+
+
+def _known(role: object) -> str:
+    return role if isinstance(role, str) and role in ROLES else ""
+
+
+def _no_lesson(turns: Sequence[Turn], place: str, num_turns: int) -> Finding:
+    if len(turns) == num_turns and all(role in ("system", "developer") for _, role, _ in turns):
+        message = "Only system turns; add what a user asks and the assistant answers."
+        return Finding(place, "only_system_turns", message)
+    return Finding(place, "nothing_to_learn", "No assistant turn with content and weight 1; add one.")
+
+
+def _teaches(message: Record) -> bool:
+    has_words = bool((text_of(message) or "").strip()) or bool(message.get("tool_calls"))
+    return message.get("role") == "assistant" and has_words and weight_of(message) == 1
+
+
+def _check_message(message: Record, at: str) -> Iterator[Finding]:
+    role = message.get("role")
+    if role == "function" or message.get("function_call") is not None:
+        what = "The turn has OpenAI's old function calls; write tool_calls, and answer each by a turn of the role tool."
+        yield Finding(f"{at}/{'role' if role == 'function' else 'function_call'}", "legacy_functions", what)
+    elif not isinstance(role, str) or role not in ROLES:
+        yield Finding(f"{at}/role", "unknown_role", f"role is {brief(role)}; write one of {sorted(ROLES)}.")
+    yield from _check_weight(message, at)
+    calls, text = message.get("tool_calls"), text_of(message)
+    yield from check_content(message, at)
+    if not calls and role in SPEAKING and text is not None and not text.strip():
+        yield Finding(f"{at}/content", "empty_content", f"The {role} says nothing; write something or drop the turn.")
+    yield from _check_calls(calls, at)
+    for key in ("name", "tool_call_id", *(["reasoning_content"] if role == "assistant" else [])):
+        if not isinstance(message.get(key), str | None):
+            yield Finding(f"{at}/{key}", "wrong_type", f"{key} is a JSON {kind_of(message[key])}; write a string.")
+    yield from check_keys(message, TURN_KEYS if role == "assistant" else TURN_KEYS - OF_ANSWERS, at)
+
+
+def weight_of(turn: Record) -> Any:
+    """A null is no weight, as clients write what they leave out."""
+    weight = turn.get("weight")
+    return 1 if weight is None else weight
+
+
+def _check_weight(turn: Record, at: str) -> Iterator[Finding]:
+    weight = weight_of(turn)
+    if type(weight) is not int or weight not in (0, 1):
+        yield Finding(f"{at}/weight", "bad_weight", f"weight is {brief(weight)}; write 0 or 1.")
+
+
+def _check_calls(calls: object, at: str) -> Iterator[Finding]:
+    if calls is None:
+        return
+    if not isinstance(calls, list):
+        yield Finding(f"{at}/tool_calls", "wrong_type", "tool_calls is not a list of objects.")
+        return
+    for index, call in enumerate(calls):
+        yield from _check_call(call, f"{at}/tool_calls/{index}")
+
+
+def _check_call(call: object, at: str) -> Iterator[Finding]:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        what = 'The call names no function; write {"function": {"name": "…", "arguments": "…"}}.'
+        yield Finding(at, "wrong_type", what)
+        return
+    inside = f"{at}/function" if "function" in call else at
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str | dict | None):
+        what = f"arguments is a JSON {kind_of(arguments)}; write an object, or its JSON as a string."
+        yield Finding(f"{inside}/arguments", "wrong_type", what)
+    if not isinstance(call.get("id"), str | None):
+        yield Finding(f"{at}/id", "wrong_type", f"id is a JSON {kind_of(call['id'])}; write a string.")
+
+
+def _check_sequence(turns: Sequence[Turn], place: str, context: Sequence[str]) -> Iterator[Finding]:
+    spoken = [turn for turn in turns if turn[1] in SPEAKING]
+    if spoken and spoken[0][1] == "assistant" and not any(role in SPEAKING for role in context):
+        message = "The assistant speaks first; begin with a user's turn."
+        yield Finding(f"{place}/{spoken[0][0]}", "assistant_first", message)
+    for (_, before, said), (index, role, _) in pairwise(spoken):
+        if before == "assistant" and role != "tool" and said.get("tool_calls"):
+            continue  # said below
+        if role == before and role != "tool":
+            message = f"Two turns in a row are the {role}'s; join them, or add what was said between."
+            yield Finding(f"{place}/{index}", "same_role_twice", message)
+    yield from _check_answers(spoken, place)
+
+
+def _check_answers(spoken: Sequence[Turn], place: str) -> Iterator[Finding]:
+    """The last turn may be a call: that is what is to be learned."""
+    for number, (index, role, message) in enumerate(spoken[:-1]):
+        calls = message.get("tool_calls")
+        if role != "assistant" or not isinstance(calls, list) or not calls:
+            continue
+        answers = []
+        for _, next_role, answer in spoken[number + 1 :]:
+            if next_role != "tool":
+                break
+            answers.append(answer.get("tool_call_id"))
+        asked = [call.get("id") if isinstance(call, dict) else None for call in calls]
+        known = [id for id in answers if id is not None]
+        missing = [id for id in asked if id is not None and known and id not in known]
+        if missing or len(answers) < len(calls):
+            what = f"The call {brief(missing[0])} has" if missing else f"{len(calls) - len(answers)} call(s) have"
+            advice = f"{what} no answer; put a tool turn for each call behind it."
+            yield Finding(f"{place}/{index}/tool_calls", "unanswered_tool_call", advice)
+
+
+def _check_sharegpt(said: object) -> Iterator[Finding]:
+    place = "/conversations"
+    if not isinstance(said, list) or not said:
+        yield Finding(place, "wrong_type", "conversations is not a filled list; write a list of turns.")
+        return
+    turns: list[Turn] = []
+    learnable = False
+    for index, turn in enumerate(said):
+        at = f"{place}/{index}"
+        if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+            yield Finding(at, "wrong_type", 'The turn is not an object with "from" and a string "value".')
+            continue
+        yield from _check_said(turn, at)
+        by = turn.get("from")
+        role = SHAREGPT_ROLES.get(by, "") if isinstance(by, str) else ""
+        turns.append((index, role, {"tool_calls": [{}]} if by == "function_call" else {}))
+        learnable |= role == "assistant" and bool(turn["value"].strip()) and weight_of(turn) == 1
+    yield from _check_sequence(turns, place, ())
+    if not learnable:
+        finding = _no_lesson(turns, place, len(said))
+        unlearned = Finding(place, "nothing_to_learn", "No gpt turn with text; add one.")
+        yield finding if finding.code == "only_system_turns" else unlearned
+
+
+def _check_said(turn: Record, at: str) -> Iterator[Finding]:
+    by = turn.get("from")
+    if not isinstance(by, str) or by not in SHAREGPT_ROLES:
+        yield Finding(f"{at}/from", "unknown_role", f"from is {brief(by)}; write one of {sorted(SHAREGPT_ROLES)}.")
+        return
+    yield from _check_weight(turn, at)
+    if by == "function_call" and not calls_in(turn["value"]):
+        what = 'The value is no call; write the JSON {"name": "…", "arguments": {…}} as a string.'
+        yield Finding(f"{at}/value", "wrong_type", what)
+    elif SHAREGPT_ROLES[by] in SPEAKING and not turn["value"].strip():
+        yield Finding(f"{at}/value", "empty_content", f"{by} says nothing; write something or drop the turn.")
+    is_answer = SHAREGPT_ROLES[by] == "assistant"
+    yield from check_keys(turn, SAID_KEYS if is_answer else SAID_KEYS - OF_ANSWERS, at)
+
+
+def calls_in(value: str) -> list[Record]:
+    """The calls that a ShareGPT turn by `function_call` makes: one object, or a list of them; [] if it makes none."""
+    parsed = _parsed(value)
+    calls = parsed if isinstance(parsed, list) else [parsed]
+    good = all(not list(_check_call(call, "")) for call in calls)
+    return [{"type": "function", "function": call.get("function", call)} for call in calls] if good else []
+
+
+def sides_of(record: Record) -> tuple[str, str, str]:
+    """The keys of a preference: what is asked, the better answer, the worse one."""
+    ours = ("prompt", "chosen", "rejected")
+    return ours if record.keys() >= set(ours) else ("input", "preferred_output", "non_preferred_output")
+
+
+def _check_preference(record: Record) -> Iterator[Finding]:
+    asked, better, worse = sides_of(record)
+    by_openai = asked == "input"
+    context: Sequence[str] = ()
+    at: tuple[str, ...] = (asked,)
+    messages = record[asked]
+    if isinstance(record[asked], dict):
+        yield from _check_tools(record[asked])
+        yield from check_keys(record[asked], INPUT_KEYS, "/input")
+        messages, at = messages.get("messages"), (asked, "messages")
+    if by_openai or not isinstance(record[asked], str):
+        yield from check_conversation(messages, *at, learned=False)
+        turns = messages if isinstance(messages, list) else []
+        context = [_known(turn.get("role")) for turn in turns if isinstance(turn, dict)]
+    for key in (better, worse):
+        if isinstance(record[key], str) and not by_openai:
+            yield from _check_texts(record, required=(key,), filled=key)
+        else:
+            yield from check_conversation(record[key], key, context=context)
+    if record[better] == record[worse]:
+        message = f"{better} and {worse} are the same; there is nothing to prefer. Leave the row out."
+        yield Finding(f"/{worse}", "same_answers", message)

@@ -1,0 +1,325 @@
+"""The closed union of job events: facts, in the past tense. `type` is a stable code of the API."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from app.domain.dataset_checks.overlap import Pair
+from app.domain.events.base import EventBody, Level
+from app.domain.events.training_events import (
+    EarlyStopped,
+    Evaluated,
+    MemoryReduced,
+    ModelLoaded,
+    ReferenceAdvanced,
+    Rehearsed,
+    StepSkipped,
+)
+from app.domain.jobs.state import FailureReason, JobPhase
+
+__all__ = [
+    "EarlyStopped", "Evaluated", "EventBody", "Level", "MemoryReduced", "ModelLoaded", "ReferenceAdvanced", "Rehearsed",
+    "StepSkipped",
+]  # fmt: skip
+"""Defined elsewhere, and had from here like the others."""
+
+
+class JobCreated(EventBody):
+    type: Literal["job_created"] = "job_created"
+    retry_of: str | None = None
+    resume_step: int | None = None
+    """Step of the earlier job's checkpoint that it goes on from."""
+
+    @property
+    def message(self) -> str:
+        retry = f" as a retry of {self.retry_of}" if self.retry_of else ""
+        start = f", from its checkpoint of step {self.resume_step}" if self.resume_step is not None else ""
+        return f"The job was accepted and queued{retry}{start}."
+
+
+class JobClaimed(EventBody):
+    type: Literal["job_claimed"] = "job_claimed"
+    attempt: int
+    worker: str
+
+    @property
+    def message(self) -> str:
+        return f"Worker {self.worker} took the job up (attempt {self.attempt})."
+
+
+class PhaseChanged(EventBody):
+    type: Literal["phase_changed"] = "phase_changed"
+    phase: JobPhase
+
+    @property
+    def message(self) -> str:
+        return f"The job is {self.phase}."
+
+
+class DatasetPrepared(EventBody):
+    """Counts of one epoch of the training rows after rendering and truncation."""
+
+    type: Literal["dataset_prepared"] = "dataset_prepared"
+    num_rows: int
+    num_validation_rows: int
+    num_dropped_rows: int
+    num_truncated_rows: int
+    num_tokens: int
+    num_labelled_tokens: int
+    chat_template: str | None
+    """Where the chat template came from; null when no row needed one."""
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.num_rows:,} rows with {self.num_tokens:,} tokens ({self.num_labelled_tokens:,} labelled); "
+            f"{self.num_truncated_rows:,} truncated, {self.num_dropped_rows:,} dropped."
+        )
+
+
+class ValidationOverlap(EventBody):
+    """Rows of the validation dataset are in the training dataset too: as `dataset_checks.overlap` has them."""
+
+    type: Literal["validation_overlap"] = "validation_overlap"
+    level: ClassVar[Level] = "warn"
+    num_rows: int
+    num_validation_rows: int
+    num_exact: int
+    num_normalised: int
+    pairs: list[Pair]
+    """The first ten by the validation row's line."""
+
+    @property
+    def message(self) -> str:
+        lines = ", ".join(f"{pair.validation_line:,} is {pair.line:,}" for pair in self.pairs)
+        more = " …" if self.num_normalised > len(self.pairs) else ""
+        return (
+            f"{self.num_normalised:,} of {self.num_validation_rows:,} validation rows are training rows too, "
+            f"{self.num_exact:,} of them to the letter (lines: {lines}{more}); the validation loss shows them too low."
+        )
+
+
+class RowsSkipped(EventBody):
+    """Rows that cannot be trained on were left out, as the spec's `on_bad_rows` allows; `skipped_rows.jsonl` lists
+    them."""
+
+    type: Literal["rows_skipped"] = "rows_skipped"
+    level: ClassVar[Level] = "warn"
+    role: Literal["training", "validation"]
+    """Which of the job's datasets they are of."""
+    num_skipped: int
+    num_rows: int
+    """All that the dataset has."""
+    codes: dict[str, int]
+    """How many were left out for what."""
+
+    @property
+    def message(self) -> str:
+        why = ", ".join(f"{count:,} {code}" for code, count in sorted(self.codes.items()))
+        share = self.num_skipped / self.num_rows
+        return f"{self.num_skipped:,} of {self.num_rows:,} {self.role} rows ({share:.2%}) are left out: {why}."
+
+
+class ModelFetched(EventBody):
+    """So much of the base model has come from storage into the worker's cache. Told of one that takes a while."""
+
+    type: Literal["model_fetched"] = "model_fetched"
+    num_bytes: int
+    total_bytes: int
+
+    @property
+    def message(self) -> str:
+        return f"Fetching the model: {self.num_bytes / 1e9:.1f} of {self.total_bytes / 1e9:.1f} GB."
+
+
+class TrainingStarted(EventBody):
+    """The attempt's first training forward comes next. Times are by the database's clock."""
+
+    type: Literal["training_started"] = "training_started"
+    attempt: int
+    seconds_since_created: float
+    seconds_since_claimed: float
+    parity_seconds: float
+    """Of these, the time that the parity check took."""
+    canary_seconds: float
+    """Of these, the time that the dry run of the largest micro-batch took."""
+    warm: bool
+    """Whether a training process that had the model's tokenizer loaded was waiting for the job."""
+
+    @property
+    def message(self) -> str:
+        return f"Training starts {self.seconds_since_claimed:.1f} s after the job was taken up."
+
+
+class JobResumed(EventBody):
+    """Readers of a curve rewind to `step`: what an earlier attempt measured beyond it is measured again."""
+
+    type: Literal["job_resumed"] = "job_resumed"
+    attempt: int
+    step: int
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} continues after step {self.step}."
+
+
+class CheckpointSaved(EventBody):
+    type: Literal["checkpoint_saved"] = "checkpoint_saved"
+    step: int
+
+    @property
+    def message(self) -> str:
+        return f"A checkpoint of step {self.step} is safe in storage."
+
+
+class Warned(EventBody):
+    """Something the user should know that stops nothing; `code` is stable."""
+
+    type: Literal["warned"] = "warned"
+    level: ClassVar[Level] = "warn"
+    code: str
+    text: str
+
+    @property
+    def message(self) -> str:
+        return self.text
+
+
+class CancelRequested(EventBody):
+    type: Literal["cancel_requested"] = "cancel_requested"
+
+    @property
+    def message(self) -> str:
+        return "Cancellation was requested; the training process is being stopped."
+
+
+class PauseRequested(EventBody):
+    type: Literal["pause_requested"] = "pause_requested"
+
+    @property
+    def message(self) -> str:
+        return "A pause was requested; the training process writes a checkpoint and stops."
+
+
+class JobPaused(EventBody):
+    type: Literal["job_paused"] = "job_paused"
+
+    @property
+    def message(self) -> str:
+        return "The job is paused until it is resumed."
+
+
+class ResumeRequested(EventBody):
+    """The job is queued again. `job_resumed` follows once an attempt goes on."""
+
+    type: Literal["resume_requested"] = "resume_requested"
+
+    @property
+    def message(self) -> str:
+        return "The job was resumed; it is queued again and will go on from its last checkpoint."
+
+
+class AttemptLost(EventBody):
+    type: Literal["attempt_lost"] = "attempt_lost"
+    level: ClassVar[Level] = "warn"
+    attempt: int
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} stopped answering; its lease has lapsed."
+
+
+class AttemptRecovered(EventBody):
+    """The worker came back before anybody else took the job, and kept its attempt."""
+
+    type: Literal["attempt_recovered"] = "attempt_recovered"
+    attempt: int
+
+    @property
+    def message(self) -> str:
+        return f"The worker of attempt {self.attempt} answers again and goes on."
+
+
+class AttemptReleased(EventBody):
+    """The worker gave the job back of its own will, for instance because it was asked to stop."""
+
+    type: Literal["attempt_released"] = "attempt_released"
+    attempt: int
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} was given back by its worker."
+
+
+class AttemptFailed(EventBody):
+    type: Literal["attempt_failed"] = "attempt_failed"
+    level: ClassVar[Level] = "warn"
+    attempt: int
+    reason: FailureReason
+    text: str
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} failed and will be retried: {self.text}"
+
+
+class JobSucceeded(EventBody):
+    type: Literal["job_succeeded"] = "job_succeeded"
+    num_artifacts: int
+
+    @property
+    def message(self) -> str:
+        return f"The job succeeded; {self.num_artifacts} files are ready."
+
+
+class JobFailed(EventBody):
+    type: Literal["job_failed"] = "job_failed"
+    level: ClassVar[Level] = "error"
+    reason: FailureReason
+    text: str
+
+    @property
+    def message(self) -> str:
+        return self.text
+
+
+class JobCancelled(EventBody):
+    type: Literal["job_cancelled"] = "job_cancelled"
+
+    @property
+    def message(self) -> str:
+        return "The job was cancelled."
+
+
+JobEvent = Annotated[
+    JobCreated
+    | JobClaimed
+    | PhaseChanged
+    | DatasetPrepared
+    | ValidationOverlap
+    | RowsSkipped
+    | ModelFetched
+    | ModelLoaded
+    | MemoryReduced
+    | StepSkipped
+    | Rehearsed
+    | ReferenceAdvanced
+    | TrainingStarted
+    | JobResumed
+    | Evaluated
+    | EarlyStopped
+    | CheckpointSaved
+    | Warned
+    | CancelRequested
+    | PauseRequested
+    | JobPaused
+    | ResumeRequested
+    | AttemptLost
+    | AttemptRecovered
+    | AttemptReleased
+    | AttemptFailed
+    | JobSucceeded
+    | JobFailed
+    | JobCancelled,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,354 @@
+"""JobSpec: what a user asks for. Frozen, closed, and with every default in sight."""
+
+import math
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.domain.integration import Integration
+from app.domain.jobs.resuming import OnInexactResume
+from app.domain.jobs.train_on import Reasoning, TrainOn
+from app.labels import LABEL
+
+Method = Literal["qlora", "lora", "full"]
+Objective = Literal["sft", "dpo"]
+LEARNING_RATES: Final[dict[Objective, dict[Method, float]]] = {
+    "sft": {"qlora": 2e-4, "lora": 2e-4, "full": 1e-5},
+    "dpo": {"qlora": 2e-5, "lora": 2e-5, "full": 1e-6},
+}
+"""What `auto` stands for. Preferences move a model that can answer already: a tenth of what answers take."""
+ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
+MAX_RANK, MAX_ALPHA = 1024, 8192
+DatasetId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{24}$")]
+Start = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:adp-[0-9a-f]{24}|ftckpt_[0-9a-f]{24}|"
+        r"ft:[A-Za-z0-9._/-]{1,200}:[A-Za-z0-9_.-]{0,64}:[0-9a-f]{8}(?::ckpt-step-[0-9]{1,9})?)$"
+    ),
+]
+AdapterInit = Literal["default", "gaussian", "eva", "pissa", "olora"]
+REWRITING: frozenset[AdapterInit] = frozenset({"pissa", "olora"})
+"""Inits that take what the adapter starts with out of the base weights."""
+GpuName = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,100}$", strip_whitespace=True)]
+Label = Annotated[str, StringConstraints(pattern=f"^{LABEL}$")]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
+
+
+class SpecPart(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Resources(SpecPart):
+    """What a worker must have before it may claim the job."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Kind of device; `auto` takes a CPU only while no GPU worker that fits is registered."""
+    gpu: list[GpuName] = Field(default_factory=list, max_length=16)
+    """GPUs, one of which the worker must train on. A name matches as a part of the maker's, in any case: `RTX 4090` and
+    `4090` match `NVIDIA GeForce RTX 4090`. Empty takes any device."""
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=16)
+    """Labels that the worker must carry, all of them, with these values."""
+    min_memory_gb: float = Field(default=0, ge=0, le=10_000)
+    """Least memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
+
+    @model_validator(mode="after")
+    def _gpu_goes_with_cuda(self) -> Self:
+        if self.gpu and self.device == "cpu":
+            raise PydanticCustomError("gpu_with_cpu", 'gpu names GPUs; leave it out for device "cpu".')
+        return self
+
+
+class Quantization(SpecPart):
+    """How the frozen base weights are held during QLoRA."""
+
+    type: Literal["nf4"] = "nf4"
+    double_quant: bool = True
+    """Quantize the quantization constants too (0.37 bits a parameter less)."""
+    compute_dtype: ComputeDtype = "auto"
+    """Precision of the matrix products; `auto` takes bfloat16 where the device multiplies it fast."""
+
+
+class Adapter(SpecPart):
+    """LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
+
+    rank: int = Field(default=16, ge=1, le=MAX_RANK)
+    alpha: Literal["auto"] | Annotated[float, Field(gt=0, le=MAX_ALPHA)] = "auto"
+    """`auto` is twice the rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=500)] = (
+        "all-linear"
+    )
+    """Names (or name endings) of the linear layers that get an adapter; `all-linear` is all but the head,
+    which `lm_head` names, and but layers that none can be trained on (routers, parts of Mamba blocks): `resolved` tells
+    what it came to then."""
+    use_rslora: bool = False
+    use_dora: bool = False
+    """DoRA: the adapter turns each row of a weight matrix, and a magnitude of its own scales it."""
+    init: AdapterInit = "default"
+    """First values of A and B. B is zero for `default`, `gaussian` and `eva` (A from the activations of training rows).
+    `pissa` and `olora` start from the base weights' main part, for the method `lora` alone; such an adapter is saved
+    with twice its rank, so that it fits the untouched base."""
+    lora_plus_ratio: float = Field(default=1.0, ge=1, le=1000)
+    """LoRA+: learning rate of B over that of A."""
+
+    @property
+    def lora_alpha(self) -> float:
+        """Alpha as a number."""
+        return 2.0 * self.rank if self.alpha == "auto" else self.alpha
+
+    def as_saved(self) -> "Adapter":
+        """What the adapter's files hold. A rewriting init leaves s(B·A - B0·A0): twice the rank, the same scaling s."""
+        if self.init not in REWRITING:
+            return self.model_copy(update={"alpha": self.lora_alpha, "init": "default"})
+        scaling = self.lora_alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
+        rank = 2 * self.rank
+        return self.model_copy(update={"rank": rank, "alpha": scaling * rank, "use_rslora": False, "init": "default"})
+
+
+class Dpo(SpecPart):
+    """Direct preference optimization (arXiv 2305.18290)."""
+
+    beta: float = Field(default=0.1, gt=0, le=2)
+    """How strongly the model is held to what it was when the job began; less lets it move further."""
+
+
+class EarlyStopping(SpecPart):
+    """End the training once the validation loss no longer falls."""
+
+    patience: int = Field(ge=1, le=10_000)
+    """Evaluations in a row without improvement that end it."""
+    min_delta: float = Field(default=0.0, ge=0, le=1e6)
+    """The loss must fall by more than this to have improved."""
+
+
+class Training(SpecPart):
+    """The optimization itself. Exactly one of `epochs` and `max_steps` says how long."""
+
+    epochs: float | None = Field(default=None, gt=0, le=1000)
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    batch_size: int = Field(default=8, ge=1, le=65_536)
+    """Rows a step (for `dpo` a row is a pair of answers), whatever fits the device at once."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
+    """AdamW; its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU, and for adapters, whose state
+    is small, all of them are `adamw`."""
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=10)] = "auto"
+    """`auto` is 2e-4 for adapters and 1e-5 for full fine-tuning; a tenth of that for the objective `dpo`."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, ge=0, le=1e6)
+    """Gradients are scaled down to this norm; 0 leaves them alone."""
+    max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
+    """Tokens a row is cut to; `auto` is 2048 or the model's limit, whichever is less."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    train_on: TrainOn = "auto"
+    """Which tokens carry loss: the last answer, every assistant turn, or everything; an answer of weight 0 never does.
+    `auto` is `assistant` for conversations (`messages`, `sharegpt`), `all` for `text`, and `completion` for the other
+    formats. With `dpo` it is always the two answers of a row."""
+    reasoning: Reasoning = "train"
+    """What becomes of an answer's `reasoning_content`: `train` learns it with its answer, `context` shows it without
+    loss, `drop` leaves it out. Where the model's chat template does not render it, `train` and `context` end the job
+    (`reasoning_not_rendered`): nothing in a row is left out unasked."""
+    eval_every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations; null evaluates at the end of each epoch."""
+    save_every: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Steps between checkpoints. `auto` is a tenth of the job, which is in `resolved`; a checkpoint comes later where
+    it would cost more than 1 % of the time since the last one."""
+    save_every_seconds: float = Field(default=600, gt=0, le=10**9)
+    """Seconds between checkpoints, if these are over before `save_every` steps are; more where checkpoints would cost
+    more than 1 % of the time."""
+    keep_checkpoints: int = Field(default=3, ge=1, le=100)
+    """Newest checkpoints that stay in storage. Each also carries the best weights so far."""
+    on_inexact_resume: OnInexactResume = "continue"
+    """What happens when no worker is free on which the checkpoint resumes exactly: another kind of machine may give
+    other last bits. `continue` goes on there and says what differs; `wait` waits for such a worker, however long;
+    `fail` fails the job and says what differs."""
+    early_stopping: EarlyStopping | None = None
+    """Needs validation rows; null trains to the end."""
+    result: Literal["best", "last"] = "best"
+    """Which weights become the result: those of the lowest validation loss, or the last step's. Without validation rows
+    it is the last step's."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Recompute activations in backward: a third slower, much smaller."""
+    memory: Literal["auto", "min"] = "auto"
+    """`min` trains in as little memory as it can, more slowly; `auto` as fast as the free memory allows."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            found = "neither" if self.epochs is None else "both"
+            raise PydanticCustomError(
+                "one_of_epochs_max_steps",
+                "Give exactly one of epochs and max_steps; found {found}.",
+                {"found": found},
+            )
+        return self
+
+
+class BadRows(SpecPart):
+    """What is done about rows that cannot be trained on."""
+
+    action: Literal["fail", "skip"] = "fail"
+    """`fail` trains on no dataset with such a row; `skip` leaves them out and lists them in `skipped_rows.jsonl`."""
+    max_share: float | None = Field(default=None, gt=0, lt=1)
+    """Largest share of a dataset's rows that `skip` may leave out, which must be named with it. Beyond it the job fails
+    as `too_many_bad_rows`. It holds for the dataset and for the validation dataset, each on its own."""
+
+    @model_validator(mode="after")
+    def _share_goes_with_skip(self) -> Self:
+        if self.action == "skip" and self.max_share is None:
+            raise PydanticCustomError(
+                "max_share_missing", 'Name the share of rows that "skip" may leave out: max_share, 0.05 say.'
+            )
+        if self.action == "fail" and self.max_share is not None:
+            raise PydanticCustomError(
+                "max_share_without_skip", 'max_share belongs to the action "skip"; leave it out, or name that action.'
+            )
+        return self
+
+    @property
+    def tolerated(self) -> float:
+        """The share of rows that may be left out."""
+        return self.max_share or 0.0
+
+
+class JobSpec(SpecPart):
+    """A fine-tuning job as its user wrote it, every default filled in."""
+
+    base_model: str = Field(min_length=1, max_length=200)
+    """Name of a base model in the registry (`GET /models`)."""
+    dataset_id: DatasetId
+    validation_dataset_id: DatasetId | None = None
+    validation_split: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the dataset's rows held back for evaluation, drawn by the seed."""
+    on_bad_rows: BadRows = BadRows()
+    method: Method = "qlora"
+    objective: Objective = "sft"
+    """`sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of the format `preference`."""
+    dpo: Dpo | None = None
+    """For the objective `dpo` only, which fills it in."""
+    resources: Resources = Resources()
+    max_retries: int = Field(default=0, ge=0, le=10)
+    """Times the job is tried again after a failure of its own (bad luck with memory, say)."""
+    max_duration_seconds: int | None = Field(default=None, ge=1, le=10**9)
+    """Running time of all attempts together after which the job fails, lost ones too; time in the queue does not count.
+    Null sets no limit."""
+    quantization: Quantization | None = None
+    """For `qlora` only, which fills it in."""
+    adapter: Adapter | None = None
+    """For `qlora` and `lora`, which fill it in."""
+    init_from: Start | None = None
+    """What the new adapter's weights start with: an adapter or a checkpoint of this project, by its id (`adp-…`,
+    `ftckpt_…`) or its name (`ft:…`, `ft:…:ckpt-step-88`). It must be of the same base model; what `adapter` leaves out
+    is taken from it."""
+    training: Training
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """Ends the fine-tuned model's name."""
+    metadata: dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ] = Field(default_factory=dict, max_length=16)
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Higher is claimed first."""
+    integrations: list[Integration] = Field(default_factory=list, max_length=5)
+    """Experiment trackers that the job's curves are passed on to; one of a type."""
+
+    @field_validator("integrations")
+    @classmethod
+    def _one_of_a_type(cls, found: list[Integration]) -> list[Integration]:
+        types = [each.type for each in found]
+        for type in types:
+            if types.count(type) > 1:
+                raise PydanticCustomError(
+                    "integration_twice", 'Give one integration of a type; "{type}" is there twice.', {"type": type}
+                )
+        return found
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        if self.validation_dataset_id and self.validation_split:
+            raise PydanticCustomError(
+                "one_validation_source", "Give validation_dataset_id or validation_split, not both."
+            )
+        if self.training.early_stopping and not (self.validation_dataset_id or self.validation_split):
+            raise PydanticCustomError(
+                "early_stopping_without_validation",
+                "early_stopping goes by the validation loss; give validation_dataset_id or validation_split too.",
+            )
+        self._objective_fits()
+        if self.quantization and self.method != "qlora":
+            raise PydanticCustomError(
+                "quantization_without_qlora",
+                'quantization belongs to method "qlora"; leave it out for "{method}".',
+                {"method": self.method},
+            )
+        if self.adapter and self.method == "full":
+            raise PydanticCustomError(
+                "adapter_with_full", 'method "full" trains every weight and has no adapter; leave adapter out.'
+            )
+        self._inits_fit_together()
+        return self
+
+    def _objective_fits(self) -> None:
+        if self.objective == "dpo" and self.training.train_on not in ("auto", "completion"):
+            raise PydanticCustomError(
+                "train_on_with_dpo",
+                'objective "dpo" always learns from the two answers of a row; leave training.train_on out.',
+            )
+        if self.dpo and self.objective != "dpo":
+            raise PydanticCustomError(
+                "dpo_without_objective",
+                'dpo belongs to objective "dpo"; leave it out for "{objective}", or name that objective.',
+                {"objective": self.objective},
+            )
+
+    def _inits_fit_together(self) -> None:
+        init = self.adapter.init if self.adapter else "default"
+        if init in REWRITING and self.method != "lora":
+            raise PydanticCustomError(
+                "init_without_lora",
+                'init "{init}" rewrites the base weights, which NF4 would quantize again; use it with method "lora", '
+                'or take the init "default", "gaussian" or "eva".',
+                {"init": init},
+            )
+        if self.init_from and self.method == "full":
+            raise PydanticCustomError(
+                "init_from_with_full",
+                'init_from starts an adapter, and method "full" trains none; leave init_from out.',
+            )
+        if self.init_from and init != "default":
+            raise PydanticCustomError(
+                "init_with_init_from",
+                'init_from already says what the adapter starts with; leave init out instead of "{init}".',
+                {"init": init},
+            )
+
+    def filled(self) -> "JobSpec":
+        """Return the spec with the parts that its method and objective have. What is `auto` stays `auto`."""
+        return self.model_copy(
+            update={
+                "dpo": (self.dpo or Dpo()) if self.objective == "dpo" else None,
+                "adapter": None if self.method == "full" else self.adapter or Adapter(),
+                "quantization": (self.quantization or Quantization()) if self.method == "qlora" else None,
+            }
+        )
+
+    def decided(self, model_max_seq_len: int) -> "JobSpec":
+        """Return the filled spec with everything decided that the spec and the model's length limit alone decide. The
+        rest of what is `auto` is decided where the job is trained."""
+        training = self.training.model_copy(
+            update={
+                "learning_rate": LEARNING_RATES[self.objective][self.method]
+                if self.training.learning_rate == "auto"
+                else self.training.learning_rate,
+                "max_seq_len": min(2048, model_max_seq_len)
+                if self.training.max_seq_len == "auto"
+                else self.training.max_seq_len,
+            }
+        )
+        filled = self.filled()
+        adapter = filled.adapter.model_copy(update={"alpha": filled.adapter.lora_alpha}) if filled.adapter else None
+        return filled.model_copy(update={"training": training, "adapter": adapter})

@@ -1,0 +1,107 @@
+"""Named places in the real code where a test makes a process die, stop or fail: `FAILPOINT=after_claim:kill`.
+
+A failpoint stands before and after every commit, storage write, rename and process start. It does nothing unless the
+environment that the process was born with names it, and costs one dictionary lookup then.
+
+    FAILPOINT       name:action[@n], several separated by commas. Actions: kill (SIGKILL to itself), stop (SIGSTOP to
+                    itself), raise (an OSError), exit (at once, with code 1), sleep=SECONDS. With @n only the n-th time
+                    that this process comes by; without, each time.
+    FAILPOINT_ONCE  a folder that remembers by a file what has fired, across processes: a worker that is started again
+                    with the same environment after its kill goes on.
+
+Stdlib only: the training child has failpoints too.
+"""
+
+import errno
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ASKED: Final = re.compile(r"(?P<name>\w+):(?P<action>kill|stop|raise|exit|sleep=\d+(?:\.\d+)?)(?:@(?P<nth>[1-9]\d*))?")
+
+
+class Asked(NamedTuple):
+    """One term of FAILPOINT."""
+
+    words: str
+    action: str
+    nth: int | None
+
+
+_asked: dict[str, list[Asked]] = {}
+_passed: dict[str, int] = {}
+_once: Path | None = None
+_lock = threading.Lock()
+
+
+def reach(name: str) -> None:
+    """Go on, unless FAILPOINT asks for something else here."""
+    if name in _asked:
+        _act(name)
+
+
+@contextmanager
+def around(step: str) -> Iterator[None]:
+    """`before_{step}` and, unless it failed, `after_{step}`."""
+    reach(f"before_{step}")
+    yield
+    reach(f"after_{step}")
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Take FAILPOINT and FAILPOINT_ONCE as they are in `environment`. ValueError if they cannot be read."""
+    global _once
+    _asked.clear()
+    _passed.clear()
+    for words in filter(None, environment.get("FAILPOINT", "").split(",")):
+        match = ASKED.fullmatch(words.strip())
+        if match is None:
+            raise ValueError(f"FAILPOINT: {words!r} is not name:action[@n], see app/failpoints.py")
+        nth = int(match["nth"]) if match["nth"] else None
+        _asked.setdefault(match["name"], []).append(Asked(words.strip(), match["action"], nth))
+    folder = environment.get("FAILPOINT_ONCE")
+    _once = Path(folder) if folder else None
+
+
+def _act(name: str) -> None:
+    with _lock:
+        _passed[name] = passed = _passed.get(name, 0) + 1
+    for asked in _asked[name]:
+        if asked.nth in (None, passed) and _is_first(asked):
+            print(f"failpoint {asked.words} in process {os.getpid()}", file=sys.stderr, flush=True)
+            _do(name, asked.action)
+
+
+def _is_first(asked: Asked) -> bool:
+    if _once is None:
+        return True
+    try:
+        with (_once / asked.words).open("x") as mark:
+            mark.write(f"{os.getpid()} {time.time()}\n")
+    except FileExistsError:
+        return False
+    return True
+
+
+def _do(name: str, action: str) -> None:
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "stop":
+        # To this thread, so that it is this thread that stands here; the others stop with it.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+    elif action == "raise":
+        raise OSError(errno.EIO, f"failpoint {name}")
+    elif action == "exit":
+        os._exit(1)
+    else:
+        time.sleep(float(action.removeprefix("sleep=")))
+
+
+arm(os.environ)

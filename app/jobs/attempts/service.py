@@ -1,0 +1,308 @@
+"""What a worker may say of the attempt it holds. Every word is fenced: StaleAttempt tells it to stop and let go."""
+
+import hmac
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from app.adapters.service import AdapterService
+from app.db.tables import Attempt, Checkpoint, Job
+from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.events.job_events import (
+    AttemptFailed,
+    AttemptReleased,
+    CheckpointSaved,
+    EventBody,
+    JobCancelled,
+    JobFailed,
+    JobPaused,
+    JobResumed,
+    JobSucceeded,
+    PhaseChanged,
+    TrainingStarted,
+    Warned,
+)
+from app.domain.jobs.resuming import InexactResume
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.state import HELD, NEVER_RETRIED, FailureReason, JobPhase, JobState
+from app.domain.metric import MetricPoint
+from app.errors import StaleAttempt
+from app.jobs.checkpoints.repository import CheckpointRepository
+from app.jobs.metrics.repository import MetricRepository
+from app.jobs.model_names import fine_tuned_name
+from app.jobs.queue.deadline import seconds_left
+from app.jobs.queue.repository import Claim, QueueRepository, held, owned
+from app.jobs.repository import JobRepository
+from app.outbox import ring
+
+RUNNING = (JobState.running, JobState.pausing)
+"""States in which an attempt may still succeed or fail."""
+
+
+def proof_of(claim: Claim) -> str:
+    """That points on a disk are those of a claim, without the token that would let one write in its name."""
+    words = f"points {claim.project_id}/{claim.job_id}/{claim.attempt}"
+    return hmac.new(claim.token.encode(), words.encode(), "sha256").hexdigest()
+
+
+class AttemptService:
+    def __init__(self, session: Session, claim: Claim) -> None:
+        self.session = session
+        self.claim = claim
+        self.jobs = JobRepository(session)
+        self.queue = QueueRepository(session)
+        self.stored = CheckpointRepository(session)
+        self.metrics = MetricRepository(session)
+
+    def state(self) -> JobState | None:
+        """The job's state while the attempt is still its own, else None."""
+        found = self.session.scalars(select(Job.state).where(*owned(self.claim))).one_or_none()
+        return JobState(found) if found else None
+
+    def enter(self, phase: JobPhase) -> None:
+        self._note([PhaseChanged(phase=phase)], phase=case((Job.state.in_(HELD), phase)))
+
+    def tell(self, *events: EventBody) -> None:
+        self._note(events)
+
+    def tell_once(self, event: EventBody) -> None:
+        """Unless it was told before, by an earlier attempt perhaps."""
+        if not self.jobs.has_told(self.claim.project_id, self.claim.job_id, event):
+            self._note([event])
+
+    def plan(
+        self,
+        resolved: dict[str, Any],
+        total_steps: int,
+        start_step: int,
+        inexact_resumes: Sequence[InexactResume] = (),
+    ) -> None:
+        """Keep what the attempt has decided; one that goes on from a checkpoint says where, and how exactly."""
+        is_first = self.claim.attempt == 1 and start_step == 0
+        resumed = [] if is_first else [JobResumed(attempt=self.claim.attempt, step=start_step)]
+        inexact = [each.model_dump(mode="json") for each in inexact_resumes]
+        self._note(resumed, total_steps=total_steps, step=start_step, inexact_resumes=inexact)
+        self._update_attempt(start_step=start_step, resolved=resolved)
+
+    def replan(self, resolved: dict[str, Any]) -> None:
+        """What holds instead, now that memory did not suffice for the first decisions."""
+        self._note([])
+        self._update_attempt(resolved=resolved)
+
+    def training_started(self, parity_seconds: float, canary_seconds: float, warm: bool) -> None:
+        """Tell how long the job waited for its first training forward, all in all and on this worker."""
+        now = func.clock_timestamp()
+        query = select(now - Job.created_at, now - Attempt.started_at).join(
+            Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
+        )
+        found = self.session.execute(query.where(*owned(self.claim))).one_or_none()
+        if found is None:
+            raise StaleAttempt
+        since_created, since_claimed = found
+        self.tell(
+            TrainingStarted(
+                attempt=self.claim.attempt,
+                seconds_since_created=round(since_created.total_seconds(), 3),
+                seconds_since_claimed=round(since_claimed.total_seconds(), 3),
+                parity_seconds=parity_seconds,
+                canary_seconds=canary_seconds,
+                warm=warm,
+            )
+        )
+
+    def record(self, points: Sequence[MetricPoint], estimated_finish_at: datetime | None) -> None:
+        """Store metric points, and show the latest of each name on the job."""
+        latest: dict[str, float] = {}
+        for point in points:
+            latest |= point.values
+        step = max(point.step for point in points)
+        self._note(
+            [],
+            step=func.greatest(Job.step, step),
+            last_metrics=func.coalesce(Job.last_metrics, cast({}, JSONB)).op("||")(cast(latest, JSONB)),
+            estimated_finish_at=estimated_finish_at,
+        )
+        self.metrics.add(self.claim.project_id, self.claim.job_id, points)
+
+    def record_late(self, points: Sequence[MetricPoint], proof: str) -> bool:
+        """Store points of an attempt whose worker is dead. Not fenced by the job: they are the attempt's own, whoever
+        runs the job now, and the job itself shows nothing of them. False, and nothing is stored, if the job was
+        deleted or `proof` is not `proof_of` the attempt's claim; points of another attempt are left out."""
+        query = select(Attempt.claim_token).where(*self._own_attempt()).with_for_update(read=True, key_share=True)
+        token = self.session.scalars(query).one_or_none()
+        if token is None or not hmac.compare_digest(proof_of(self.claim._replace(token=token)), proof):
+            return False
+        own = [point for point in points if point.attempt == self.claim.attempt]
+        if own:
+            self.metrics.add(self.claim.project_id, self.claim.job_id, own)
+        return True
+
+    def seconds_left(self) -> float | None:
+        """Of the job's running time; None without a limit."""
+        left = self.session.scalars(select(seconds_left()).where(*owned(self.claim))).one_or_none()
+        return None if left is None else float(left)
+
+    def keep_log(self, tail: str) -> None:
+        """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
+        self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
+
+    def look_again(self) -> None:
+        """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
+        self._update_attempt(collected_at=None)
+
+    def save_checkpoint(
+        self, step: int, files: Sequence[StoredFile], revision: str | None = None, machine: str | None = None
+    ) -> None:
+        """Add it, and let go of those that are older than the spec wants kept, unless a job starts from them. Another
+        time is harmless. `revision` is the base model's, `machine` the fingerprint of where it resumes exactly."""
+        job = self._note([CheckpointSaved(step=step)], resume_machine=machine)
+        self.stored.add(job.project_id, job.id, self.claim.attempt, step, files, revision, machine)
+        keep = JobSpec.model_validate(job.spec).training.keep_checkpoints
+        self.stored.let_go(self.checkpoints()[keep:])
+
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """The furthest first, of whatever attempt."""
+        return self.stored.of_job(self.claim.project_id, self.claim.job_id)
+
+    def resumable(self, job: Job) -> Sequence[Checkpoint]:
+        """Its own, the furthest first; then the one of an earlier job that a retry goes on from."""
+        earlier = self.stored.find(job.project_id, job.resume_from) if job.resume_from else None
+        return [*self.checkpoints(), *([earlier] if earlier else [])]
+
+    def give_up_checkpoint(self, number: int, step: int) -> None:
+        """The one of attempt `number` is not to be found again: storage no longer has it as it was written."""
+        text = f"The checkpoint of step {step} is gone from storage or was altered there; an earlier one is looked for."
+        self._note([Warned(code="checkpoint_lost", text=text)])
+        checkpoints = self.checkpoints()
+        lost = [found for found in checkpoints if (found.attempt, found.step) == (number, step)]
+        self.stored.bury(lost)
+        left = [found for found in checkpoints if found not in lost]
+        self._note([], resume_machine=left[0].machine_fingerprint if left else None)
+
+    def publish(
+        self,
+        manifest: dict[str, Any],
+        files: Sequence[StoredFile],
+        archive: StoredFile | None,
+        reports: Sequence[StoredFile] = (),
+    ) -> None:
+        """Make the stored files the job's result, and the job a success: one transaction, won by whoever is first.
+
+        An adapter comes with its archive; a fully fine-tuned model has none. A report's name is its kind."""
+        count = len(files) + (archive is not None) + len(reports)
+        job = self._end(JobState.succeeded, "succeeded", [JobSucceeded(num_artifacts=count)])
+        adapters = AdapterService(self.session)
+        owner = (self.claim.project_id, self.claim.job_id, self.claim.attempt)
+        for report in reports:
+            adapters.publish_files(*owner, kind=ArtifactKind(report.path.partition(".")[0]), files=[report])
+        if archive is None:
+            adapters.publish_files(*owner, kind=ArtifactKind.model, files=files)
+        else:
+            name = fine_tuned_name(job)
+            adapters.publish(
+                *owner, name=name, base_model=job.base_model, manifest=manifest, files=files, archive=archive
+            )
+
+    def fail(self, reason: FailureReason, message: str) -> None:
+        """End the attempt. While the budget of failures lasts, the job goes where it was last wished to, and else it
+        has failed: also one that a user has meanwhile queued or paused, whose attempt yields."""
+        job = self._locked()
+        again = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
+        failures = job.failures + 1
+        state = JobState(job.state)
+        if reason in NEVER_RETRIED or failures > job.spec["max_retries"]:
+            self._fail_for_good(state, reason, message, failures)
+        elif state not in HELD:
+            job.failures = failures
+            self._let_go(job, "failed", again)
+        elif state is JobState.pausing:
+            self._end(JobState.paused, "failed", [again, JobPaused()], failures=failures)
+        else:
+            self._end(JobState.queued, "failed", [again], failures=failures)
+            ring(self.session, self.claim.project_id, "training")
+
+    def _fail_for_good(self, state: JobState, reason: FailureReason, message: str, failures: int) -> None:
+        if state is JobState.paused:
+            # What is paused does not fail; it is queued for that, within this transaction.
+            self._move(JobState.queued, [], sources=[state])
+        self._end(
+            JobState.failed,
+            "failed",
+            [JobFailed(reason=reason, text=message)],
+            sources=[*RUNNING, JobState.queued],
+            failures=failures,
+            failure_reason=reason,
+            failure_message=message,
+        )
+
+    def release(self) -> None:
+        """Let go of the job without a loss or a failure. It goes where it was last wished to."""
+        job = self._locked()
+        released = AttemptReleased(attempt=self.claim.attempt)
+        match JobState(job.state):
+            case JobState.running:
+                self._end(JobState.queued, "released", [released])
+                ring(self.session, self.claim.project_id, "training")
+            case JobState.pausing:
+                self._end(JobState.paused, "paused", [JobPaused()])
+            case JobState.cancelling:
+                self._end(JobState.cancelled, "cancelled", [JobCancelled()], sources=[JobState.cancelling])
+            case _:
+                self._let_go(job, "released", released)
+
+    def _locked(self) -> Job:
+        """The job while the attempt holds it, and nobody else may write it."""
+        query = select(Job).where(*held(self.claim)).with_for_update().execution_options(populate_existing=True)
+        job = self.session.scalars(query).one_or_none()
+        if job is None:
+            raise StaleAttempt
+        return job
+
+    def _let_go(self, job: Job, outcome: str, event: EventBody) -> None:
+        self.jobs.let_go(job, [event])
+        self.queue.end_attempt(self.claim, outcome)
+        ring(self.session, self.claim.project_id, "training")
+
+    def _end(
+        self,
+        target: JobState,
+        outcome: str,
+        events: Sequence[EventBody],
+        sources: Sequence[JobState] = RUNNING,
+        **values: Any,
+    ) -> Job:
+        job = self._move(target, events, sources, phase=None, **values)
+        self.queue.end_attempt(self.claim, outcome)
+        return job
+
+    def _move(self, target: JobState, events: Sequence[EventBody], sources: Sequence[JobState], **values: Any) -> Job:
+        project_id, job_id, attempt, token = self.claim
+        job = self.jobs.move(project_id, job_id, fence=attempt, sources=sources, target=target, events=events, **values)
+        if job.claim_token != token:
+            raise StaleAttempt
+        return job
+
+    def _note(self, events: Sequence[EventBody], **values: Any) -> Job:
+        statement = (
+            update(Job)
+            .where(*held(self.claim))
+            .values(**values or {"attempt": Job.attempt})
+            .returning(Job)
+            .execution_options(populate_existing=True)
+        )
+        job = self.session.scalars(statement).one_or_none()
+        if job is None:
+            raise StaleAttempt
+        self.jobs.append_events(job, events)
+        return job
+
+    def _update_attempt(self, **values: Any) -> None:
+        self.session.execute(update(Attempt).where(*self._own_attempt()).values(**values))
+
+    def _own_attempt(self) -> tuple[ColumnElement[bool], ...]:
+        project_id, job_id, number, _ = self.claim
+        return Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number

@@ -1,0 +1,133 @@
+"""Checkpoints in the database; their bytes are in storage."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from functools import cache
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db.tables import Checkpoint, DeadObject, Job
+from app.domain.artifact import ADAPTER_ARCHIVE, StoredFile
+from app.domain.ids import is_id
+from app.domain.jobs.state import FINAL
+from app.errors import CheckpointInUse, CheckpointNotFound, CheckpointWithoutAdapter
+
+
+class CheckpointRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add(
+        self,
+        project_id: str,
+        job_id: str,
+        attempt: int,
+        step: int,
+        files: Sequence[StoredFile],
+        revision: str | None,
+        machine: str | None,
+    ) -> None:
+        """Again is no error."""
+        row = {
+            "project_id": project_id,
+            "job_id": job_id,
+            "attempt": attempt,
+            "step": step,
+            "files": [file.model_dump() for file in files],
+            "base_model_revision": revision,
+            "machine_fingerprint": machine,
+        }
+        self.session.execute(insert(Checkpoint).values(row).on_conflict_do_nothing())
+
+    def of_job(self, project_id: str, job_id: str) -> Sequence[Checkpoint]:
+        """The furthest first, of whatever attempt."""
+        query = (
+            select(Checkpoint)
+            .where(Checkpoint.project_id == project_id, Checkpoint.job_id == job_id)
+            .order_by(Checkpoint.step.desc(), Checkpoint.attempt.desc())
+        )
+        return self.session.scalars(query).all()
+
+    def at_step(self, project_id: str, job_id: str, step: int) -> Checkpoint | None:
+        """The latest attempt's."""
+        return next((each for each in self.of_job(project_id, job_id) if each.step == step), None)
+
+    def find(self, project_id: str, id: str, *, lock: bool = False) -> Checkpoint | None:
+        """`lock` keeps it from being let go of until the transaction ends."""
+        if not is_id(id, "ftckpt"):
+            return None
+        query = select(Checkpoint).where(Checkpoint.project_id == project_id, Checkpoint.id == id)
+        return self.session.scalars(query.with_for_update(read=True, key_share=True) if lock else query).one_or_none()
+
+    def get_of_job(self, project_id: str, job_id: str, id: str) -> Checkpoint:
+        found = self.find(project_id, id)
+        if found is None or found.job_id != job_id:
+            raise CheckpointNotFound(id)
+        return found
+
+    def outlived(self, seconds: float, limit: int, but: Sequence[str] = ()) -> Sequence[Checkpoint]:
+        """Those of jobs, of any project, that have been final for so long, and that no unfinished job starts from."""
+        query = (
+            select(Checkpoint)
+            .join(Job, Job.id == Checkpoint.job_id)
+            .where(
+                Checkpoint.id.not_in(but),
+                Job.state.in_(FINAL),
+                Job.finished_at <= func.statement_timestamp() - timedelta(seconds=seconds),
+                ~exists().where(_starts_from_it()).correlate(Checkpoint),
+            )
+            .limit(limit)
+            .with_for_update(of=Checkpoint, skip_locked=True)
+        )
+        return self._unused(self.session.scalars(query).all())
+
+    def let_go(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Remove those that no unfinished job starts from."""
+        ids = [each.id for each in checkpoints]
+        query = select(Checkpoint).where(Checkpoint.id.in_(ids)).order_by(Checkpoint.id).with_for_update()
+        self.bury(self._unused(self.session.scalars(query).all()))
+
+    def check_unused(self, project_id: str, job_id: str) -> None:
+        """CheckpointInUse if an unfinished job starts from one of the job's; they are locked."""
+        query = select(Checkpoint).where(Checkpoint.project_id == project_id, Checkpoint.job_id == job_id)
+        for checkpoint in self.session.scalars(query.with_for_update()).all():
+            if users := self.users(checkpoint.project_id, [checkpoint.id]):
+                raise CheckpointInUse(checkpoint.id, users[checkpoint.id])
+
+    def users(self, project_id: str, ids: Collection[str]) -> dict[str, str]:
+        """By checkpoint, an unfinished job that starts from it."""
+        of_project = (Job.project_id == project_id, Job.state.not_in(FINAL))
+        starts = select(Job.start_id, Job.id).where(*of_project, Job.start_id.in_(ids))
+        resumes = select(Job.resume_from, Job.id).where(*of_project, Job.resume_from.in_(ids))
+        found = self.session.execute(starts.union_all(resumes))
+        return {start: job_id for start, job_id in found if start is not None}
+
+    def _unused(self, locked: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+        """Looked for again under the lock: a job may have been posted a moment before it was taken."""
+        used = {id for each in locked for id in self.users(each.project_id, [each.id])}
+        return [each for each in locked if each.id not in used]
+
+    def bury(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Remove them; their stored bytes are left to the collector."""
+        for checkpoint in checkpoints:
+            keys = [file["key"] for file in checkpoint.files]
+            self.session.add_all(DeadObject(project_id=checkpoint.project_id, storage_key=key) for key in keys)
+            self.session.delete(checkpoint)
+
+
+def adapter_of(checkpoint: Checkpoint) -> StoredFile:
+    """Its adapter as one tar; CheckpointWithoutAdapter if it holds none, or an earlier release has stored it."""
+    for file in map(StoredFile.model_validate, checkpoint.files):
+        if file.path == ADAPTER_ARCHIVE:
+            return file
+    raise CheckpointWithoutAdapter(checkpoint.id)
+
+
+@cache
+def _starts_from_it() -> ColumnElement[bool]:
+    """Made once: see `app.jobs.queue.repository.full_projects`."""
+    user = Job.__table__.alias("user_job")
+    starts = (user.c.start_id == Checkpoint.id) | (user.c.resume_from == Checkpoint.id)
+    return starts & (user.c.state.not_in(FINAL))

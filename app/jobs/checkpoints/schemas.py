@@ -1,0 +1,70 @@
+"""Checkpoints on the wire."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from app.db.tables import Checkpoint, Job
+from app.domain.artifact import ADAPTER_ARCHIVE
+from app.jobs.model_names import checkpoint_name
+
+
+class CheckpointOut(BaseModel):
+    """State of a job at a step, stored so that the job can go on from there."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True,
+        json_schema_extra={
+            "example": {
+                "id": "ftckpt_7a6b5c4d3e2f10293847566a",
+                "job_id": "ftjob-9c1f7b0e2d3a4c5b6a798801",
+                "attempt": 1,
+                "step": 88,
+                "name": "ft:gemma-3-270m:support:6a798801:ckpt-step-88",
+                "metrics": {"loss": 0.4142, "learning_rate": 0.0002},
+                "size": 60_893_792,
+                "url": "/jobs/ftjob-9c1f7b0e2d3a4c5b6a798801/checkpoints/ftckpt_7a6b5c4d3e2f10293847566a/archive",
+                "machine_fingerprint": "5d1c0f2e7b9a4860",
+                "created_at": "2026-01-05T10:15:02.182818Z",
+            }
+        },
+    )
+
+    id: str
+    job_id: str
+    attempt: int
+    """The job's attempt that wrote it."""
+    step: int
+    name: str
+    """By which `init_from` takes it, as by its id."""
+    metrics: dict[str, float]
+    """What was measured at its step."""
+    size: int
+    """Bytes of everything in it: weights, the optimizer's state, the best weights so far."""
+    url: str | None
+    """Its adapter as one tar; null where it holds none, as those of full fine-tunes."""
+    machine_fingerprint: str | None
+    """Of the workers on which it resumes exactly (`GET /workers`); null of one that an earlier release stored."""
+    created_at: datetime
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, job: Job, metrics: dict[str, float]) -> "CheckpointOut":
+        has_adapter = any(file["path"] == ADAPTER_ARCHIVE for file in checkpoint.files)
+        return cls(
+            id=checkpoint.id,
+            job_id=checkpoint.job_id,
+            attempt=checkpoint.attempt,
+            step=checkpoint.step,
+            name=checkpoint_name(job, checkpoint.step),
+            metrics=metrics,
+            size=sum(file["size"] for file in checkpoint.files),
+            url=f"/jobs/{job.id}/checkpoints/{checkpoint.id}/archive" if has_adapter else None,
+            machine_fingerprint=checkpoint.machine_fingerprint,
+            created_at=checkpoint.created_at,
+        )
+
+
+class CheckpointList(BaseModel):
+    """The furthest first."""
+
+    items: list[CheckpointOut]

@@ -1,0 +1,76 @@
+"""Watching a job: its events, and with its metric points live as server-sent events."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from fastapi.sse import EventSourceResponse
+
+from app.db.session import transaction
+from app.errors import BadCursor, JobNotFound
+from app.jobs.events.stream import Look, Place, follow, look
+from app.jobs.repository import JobRepository
+from app.jobs.schemas import EventList, EventOut
+from app.web.auth import CallerDep
+from app.web.dependencies import SessionDep
+from app.web.problems import problems
+
+router = APIRouter(prefix="/jobs", tags=["watching"])
+
+
+@router.get("/{id}/events", summary="What happened to a job", responses=problems(JobNotFound))
+def list_events(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    after: Annotated[int, Query(ge=0, le=2**62, description="Only events with a higher number.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> EventList:
+    """Events, oldest first, numbered from 1 without gaps."""
+    jobs = JobRepository(session)
+    jobs.get(caller.project_id, id)
+    events = jobs.events(caller.project_id, id, after, limit + 1)
+    items = [EventOut.of(event) for event in events[:limit]]
+    return EventList(items=items, next_after=items[-1].number if len(events) > limit else None)
+
+
+async def get_place(
+    last_event_id: Annotated[
+        str | None, Header(description="The `id` of the last thing received; the stream goes on behind it.")
+    ] = None,
+) -> Place | None:
+    return Place.decode(last_event_id) if last_event_id else None
+
+
+@router.get(
+    "/{id}/stream",
+    summary="Watch a job live",
+    # Not EventSourceResponse: FastAPI would take the handler itself for the generator of events.
+    response_class=Response,
+    responses=problems(JobNotFound, BadCursor)
+    | {
+        200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The job is final and everything was sent: do not reconnect."},
+    },
+)
+async def stream_job(
+    request: Request, id: str, caller: CallerDep, place: Annotated[Place | None, Depends(get_place)]
+) -> Response:
+    """Server-sent events: `job_event` (an event), `metrics` (a metric point) and at last `end` (the final state).
+
+    Everything from the job's beginning, then live. A client that reconnects with `Last-Event-ID` misses nothing and
+    sees nothing twice; once all was sent, it is answered with 204."""
+    state, begin = request.app.state, place or Place()
+
+    def first_look() -> Look:
+        with transaction(state.sessions, "stream_job") as session:
+            return look(session, caller.project_id, id, begin)
+
+    # Whoever has gone already costs no look: many readers that come back too soon would leave none for the others.
+    gone = await request.is_disconnected()
+    found = None if gone else await run_in_threadpool(first_look)
+    if found is None or (place and found.is_over):
+        return Response(status_code=204)
+    stream = follow(state.sessions, state.redis, caller.project_id, id, begin, found)
+    return EventSourceResponse(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

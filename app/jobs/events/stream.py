@@ -1,0 +1,154 @@
+"""A job's events and metric points, live, without gap or repeat.
+
+Postgres is read first and whenever in doubt; Redis only makes it quick. A point from Redis is passed on only if it
+is the very next one of the attempt; anything else waits for the next look into Postgres, which holds them all.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NamedTuple, Self
+
+import redis.asyncio
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import format_sse_event
+from redis.exceptions import RedisError
+from sqlalchemy.orm import Session
+
+from app.db.session import Sessions, transaction
+from app.domain.jobs.state import FINAL, JobState
+from app.domain.metric import MetricPoint
+from app.errors import BadCursor, JobNotFound
+from app.jobs.metrics.repository import MetricRepository
+from app.jobs.repository import JobRepository
+from app.jobs.schemas import EventOut
+from app.live_metrics import newest_live, read_live
+
+BATCH = 500
+LOOK_SECONDS = 1.0
+PING_SECONDS = 15.0
+FORM = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,18})")
+
+
+class Place(NamedTuple):
+    """A reader's place: the last event's number, and the last point's attempt and number."""
+
+    event: int = 0
+    attempt: int = 0
+    point: int = 0
+
+    def encode(self) -> str:
+        return f"{self.event}.{self.attempt}.{self.point}"
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        match = FORM.fullmatch(text)
+        if not match:
+            raise BadCursor
+        return cls(*(int(group) for group in match.groups()))
+
+    def past(self, point: MetricPoint) -> "Place":
+        return self._replace(attempt=point.attempt, point=point.number)
+
+
+class Look(NamedTuple):
+    state: JobState
+    events: Sequence[EventOut]
+    points: Sequence[MetricPoint]
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in FINAL and not self.events and not self.points
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing more is known to be there: the job runs, and no batch was full."""
+        return self.state not in FINAL and max(len(self.events), len(self.points)) < BATCH
+
+
+def look(session: Session, project_id: str, job_id: str, place: Place) -> Look:
+    """What Postgres holds beyond `place`. The state is read first: if it is final, nothing can come later."""
+    jobs = JobRepository(session)
+    state = JobState(jobs.get(project_id, job_id).state)
+    events = jobs.events(project_id, job_id, place.event, BATCH)
+    points = MetricRepository(session).after(project_id, job_id, place.attempt, place.point, BATCH)
+    return Look(state, [EventOut.of(event) for event in events], points)
+
+
+async def follow(
+    sessions: Sessions, client: redis.asyncio.Redis, project_id: str, job_id: str, place: Place, first: Look
+) -> AsyncIterator[bytes]:
+    """The stream's bytes, until the job is final and everything was sent, or the job is deleted. `first` is what was
+    beyond `place` already."""
+
+    def look_now() -> Look:
+        with transaction(sessions, "follow") as session:
+            return look(session, project_id, job_id, place)
+
+    yield format_sse_event(retry=2000)
+    for reached, line in _told(first, place):
+        place = reached
+        yield line
+    said_at = time.monotonic()
+    while True:
+        position = await _newest(client, job_id)
+        try:
+            found = await run_in_threadpool(look_now)
+        except JobNotFound:
+            return
+        for reached, line in _told(found, place):
+            place, said_at = reached, time.monotonic()
+            yield line
+        if found.is_over:
+            yield format_sse_event(event="end", data_str=f'{{"state":"{found.state}"}}', id=place.encode())
+            return
+        if not found.is_all:
+            continue
+        async for point in _live(client, job_id, position, place):
+            place = place.past(point)
+            said_at = time.monotonic()
+            yield _metrics(point, place)
+        if time.monotonic() - said_at > PING_SECONDS:
+            said_at = time.monotonic()
+            yield format_sse_event(comment="still here")
+
+
+def _told(found: Look, place: Place) -> Iterator[tuple[Place, bytes]]:
+    for event in found.events:
+        place = place._replace(event=event.number)
+        yield place, format_sse_event(event="job_event", data_str=event.model_dump_json(), id=place.encode())
+    for point in found.points:
+        place = place.past(point)
+        yield place, _metrics(point, place)
+
+
+def _metrics(point: MetricPoint, place: Place) -> bytes:
+    return format_sse_event(event="metrics", data_str=point.model_dump_json(), id=place.encode())
+
+
+async def _newest(client: redis.asyncio.Redis, job_id: str) -> str | None:
+    try:
+        return await newest_live(client, job_id)
+    except RedisError:
+        return None
+
+
+async def _live(
+    client: redis.asyncio.Redis, job_id: str, position: str | None, place: Place
+) -> AsyncIterator[MetricPoint]:
+    """Points that follow `place` without a gap, as Redis brings them, until it is time to look into Postgres again."""
+    until = time.monotonic() + LOOK_SECONDS
+    while (left := until - time.monotonic()) > 0:
+        if position is None:
+            await asyncio.sleep(left)
+            return
+        try:
+            position, points = await read_live(client, job_id, position, left)
+        except RedisError:
+            position = None
+            continue
+        for point in points:
+            if (point.attempt, point.number) == (place.attempt, place.point + 1):
+                place = place.past(point)
+                yield point

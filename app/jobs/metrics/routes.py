@@ -1,0 +1,121 @@
+"""What a job measured: its curves, in as many points as a plot can show or page by page, and all of it as files."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from app.errors import BadRequest, JobNotFound
+from app.jobs.metrics.csv_export import as_csv, read_windows
+from app.jobs.metrics.curve import ENDLESS, Span
+from app.jobs.metrics.repository import MetricRepository
+from app.jobs.repository import JobRepository
+from app.jobs.schemas import MetricList
+from app.web.auth import CallerDep
+from app.web.dependencies import SessionDep
+from app.web.download import content_disposition
+from app.web.problems import problems
+
+router = APIRouter(prefix="/jobs", tags=["watching"])
+
+MOST_POINTS = 2000
+CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
+CSV_FILE: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {"schema": {"type": "string"}}}}}
+PARQUET_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
+}
+Names = Annotated[tuple[str, ...], Query(description="Only these metrics; may be repeated.")]
+AllAttempts = Annotated[
+    bool, Query(description="Also what an attempt measured beyond the step that a later one went on from.")
+]
+
+
+@router.get("/{id}/metrics", summary="The curves of a job", responses=problems(JobNotFound, BadRequest))
+def list_metrics(
+    id: str,
+    caller: CallerDep,
+    session: SessionDep,
+    names: Names = (),
+    from_step: Annotated[int | None, Query(ge=0, le=ENDLESS, description="First step of the range.")] = None,
+    to_step: Annotated[int | None, Query(ge=0, le=ENDLESS, description="Last step of the range.")] = None,
+    max_points: Annotated[int | None, Query(ge=20, le=MOST_POINTS, description="2000 unless given.")] = None,
+    after_step: Annotated[int | None, Query(ge=-1, le=ENDLESS, description="Every point, of later steps.")] = None,
+    limit: Annotated[int | None, Query(ge=1, le=MOST_POINTS, description="Points a page, with `after_step`.")] = None,
+) -> MetricList:
+    """For each step the values that count: those of the latest attempt that measured it.
+
+    A range of any length comes in at most `max_points` points. Where it holds more, they are `downsampled`: the names
+    share them evenly, and of each of equal groups of steps a name shows its lowest and its highest value, as they
+    were measured. With `after_step` or `limit`, every point comes, page by page."""
+    JobRepository(session).get(caller.project_id, id)
+    metrics = MetricRepository(session)
+    by_page, by_range = (after_step, limit), (from_step, to_step, max_points)
+    if by_page == (None, None):
+        bounds = (from_step or 0, ENDLESS if to_step is None else to_step)
+        found = metrics.overview(caller.project_id, id, names, *bounds, max_points or MOST_POINTS)
+        return MetricList(items=found.points, next_after_step=None, downsampled=found.downsampled)
+    if by_range != (None, None, None):
+        raise BadRequest(
+            "after_step and limit ask for every point, page by page; from_step, to_step and max_points for a range in "
+            "few points. Leave out the ones or the others."
+        )
+    size = limit or MOST_POINTS
+    points = metrics.curve(caller.project_id, id, names, -1 if after_step is None else after_step, size + 1)
+    more = len(points) > size
+    return MetricList(items=points[:size], next_after_step=points[size - 1].step if more else None, downsampled=False)
+
+
+@router.head("/{id}/metrics.csv", include_in_schema=False)
+@router.get(
+    "/{id}/metrics.csv",
+    summary="A job's metrics as CSV",
+    response_class=StreamingResponse,
+    responses=CSV_FILE | problems(JobNotFound),
+)
+def get_metrics_csv(
+    id: str,
+    request: Request,
+    caller: CallerDep,
+    session: SessionDep,
+    names: Names = (),
+    all_attempts: AllAttempts = False,
+) -> StreamingResponse:
+    """Every value, a line each: `name,step,value,attempt,number,at`, curve by curve."""
+    spans = find_spans(session, caller.project_id, id, names, all_attempts)
+    lines = read_windows(request.app.state.sessions, caller.project_id, id, spans)
+    body = () if request.method == "HEAD" else as_csv(lines)
+    return StreamingResponse(body, media_type=CSV, headers=attachment(f"{id}-metrics.csv"))
+
+
+@router.head("/{id}/metrics.parquet", include_in_schema=False)
+@router.get(
+    "/{id}/metrics.parquet",
+    summary="A job's metrics as Parquet",
+    response_class=StreamingResponse,
+    responses=PARQUET_FILE | problems(JobNotFound),
+)
+def get_metrics_parquet(
+    id: str,
+    request: Request,
+    caller: CallerDep,
+    session: SessionDep,
+    names: Names = (),
+    all_attempts: AllAttempts = False,
+) -> StreamingResponse:
+    """Every value, a row each: `name`, `step`, `value`, `attempt`, `number`, `at`, curve by curve."""
+    from app.jobs.metrics.parquet_export import as_parquet  # few servers ever write one, and pyarrow is slow to import
+
+    spans = find_spans(session, caller.project_id, id, names, all_attempts)
+    lines = read_windows(request.app.state.sessions, caller.project_id, id, spans)
+    body = () if request.method == "HEAD" else as_parquet(lines)
+    return StreamingResponse(body, media_type=PARQUET, headers=attachment(f"{id}-metrics.parquet"))
+
+
+def find_spans(session: SessionDep, project_id: str, id: str, names: tuple[str, ...], all_attempts: bool) -> list[Span]:
+    JobRepository(session).get(project_id, id)
+    spans = MetricRepository(session).spans(project_id, id, names, rewound_too=all_attempts)
+    return sorted(spans, key=lambda span: (span.name, span.attempt))
+
+
+def attachment(filename: str) -> dict[str, str]:
+    return {"Content-Disposition": content_disposition(filename), "X-Content-Type-Options": "nosniff"}

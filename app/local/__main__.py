@@ -1,0 +1,53 @@
+"""`python -m app.local`: the local stack in the foreground, until ctrl-C."""
+
+import argparse
+import errno
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.local.signals import block_signals
+
+
+def main() -> int:
+    block_signals()
+    parser = argparse.ArgumentParser(prog="tunewright up", description="Runs the local stack until ctrl-C.")
+    parser.add_argument("--data-dir", type=Path, help="where everything is kept (TUNEWRIGHT_DATA_DIR)")
+    parser.add_argument("--host", help="address to listen on (TUNEWRIGHT_HOST)")
+    parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (TUNEWRIGHT_PORT)")
+    flags = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    return run(flags)
+
+
+def run(flags: dict[str, Any]) -> int:
+    # Imported after the signals are blocked, so that an early ctrl-C ends it in order, too.
+    from pydantic import ValidationError
+
+    from app.local.errors import StartError, StopRequested
+    from app.local.stack import run_stack
+    from app.secrets.private_memory import keep_memory_private
+    from app.settings import Settings
+
+    keep_memory_private()
+    try:
+        run_stack(Settings(**flags))
+    except StopRequested:
+        return 0
+    except StartError as error:
+        return refuse(str(error))
+    except ValidationError as error:
+        return refuse("; ".join(f"setting {problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return refuse(f"the disk is full: {error}")
+    return 0
+
+
+def refuse(line: str) -> int:
+    print(f"tunewright: {line}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The data folder of a local stack: its checks, its locks, its short paths for sockets."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.failpoints import around
+from app.local.errors import StartError
+
+FREE_BYTES = 300 * 10**6
+"""PostgreSQL's empty cluster, its write-ahead log and the first logs; datasets come on top."""
+SOCKET_PATH_BYTES = 103
+"""107 on Linux, less some for the names a server puts beside its socket."""
+LONGEST_SOCKET = "pg/.s.PGSQL.5432"
+
+
+def open_folder(data: Path) -> Path:
+    """Creates the data folder if it is missing, and makes sure that it is ours and can be written to."""
+    data = data.expanduser().resolve()
+    try:
+        if data.exists() and data.stat().st_uid != os.geteuid():
+            raise StartError(f"cannot use the data folder {data}{owner_note(data)}")
+        if not data.exists() or not any(data.iterdir()):
+            data.mkdir(parents=True, exist_ok=True)
+            # Root's can be entered, because PostgreSQL runs as a user of its own there.
+            data.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        (data / "logs").mkdir(mode=0o700, exist_ok=True)
+        tempfile.TemporaryFile(dir=data).close()
+    except OSError as error:
+        raise StartError(f"cannot use the data folder {data}: {error.strerror}{owner_note(data)}") from error
+    return data
+
+
+def owner_note(data: Path) -> str:
+    """Whose the folder is, where that explains why it cannot be used."""
+    with_parents = next((path for path in (data, *data.parents) if os.path.lexists(path)), data)
+    owner = with_parents.lstat().st_uid
+    if owner == os.geteuid():
+        return "; choose another with --data-dir"
+    return f" ({with_parents} belongs to {user_name(owner)}); choose another with --data-dir"
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user id {uid}"
+
+
+def check_space(data: Path) -> None:
+    free = shutil.disk_usage(data).free
+    if free < FREE_BYTES:
+        raise StartError(
+            f"the disk of the data folder {data} has {free / 1e6:.0f} MB free, and {FREE_BYTES / 1e6:.0f} MB "
+            "are needed; make room or choose another with --data-dir"
+        )
+
+
+def space_note(data: Path) -> str:
+    """Words for the end of a failure's line, where a full disk is its likely reason."""
+    free = shutil.disk_usage(data).free
+    return f"; the disk of {data} is full ({free / 1e6:.0f} MB free)" if free < 32 * 10**6 else ""
+
+
+@contextmanager
+def locked(path: Path, refusal: Callable[[], str]) -> Iterator[None]:
+    """Holds a lock that ends with this process, however it ends."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise StartError(refusal()) from error
+        yield
+
+
+def socket_folder(data: Path) -> Path:
+    """A folder for sockets that others cannot enter: `run` in the data folder, or one in the system's temporary
+    folder where that path is too long for a socket or holds characters that connection URLs give a meaning."""
+    here = data / "run"
+    long = len(os.fsencode(here / LONGEST_SOCKET)) > SOCKET_PATH_BYTES
+    if long or not re.fullmatch(r"[\w./+-]+", str(here), re.ASCII):
+        digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+        here = short_temporary_folder() / f"tunewright-{os.geteuid()}-{digest}"
+    here.mkdir(mode=0o700, exist_ok=True)
+    found = here.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise StartError(f"{here} is not a folder of {user_name(os.geteuid())}: remove it")
+    here.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    return here
+
+
+def short_temporary_folder() -> Path:
+    chosen = Path(tempfile.gettempdir())
+    return chosen if re.fullmatch(r"[\w./+-]{1,40}", str(chosen), re.ASCII) else Path("/tmp")  # noqa: S108 - its owner is verified
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner reads, whole or not at all, and durably."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with around("write_private"):
+            Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink()
+        raise
+
+
+def already_running(data: Path) -> str:
+    """The line for a second stack on the same data folder."""
+    try:
+        server = json.loads((data / "server.json").read_text())
+    except FileNotFoundError:
+        return f"a stack is already starting on the data folder {data}; choose another with --data-dir"
+    return (
+        f"a stack is already running on the data folder {data}: {server['url']}, process {server['pid']}; "
+        "stop it, or choose another with --data-dir"
+    )

@@ -1,0 +1,90 @@
+"""What a stack left behind when its supervisor was killed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from app.local.child import Nap
+from app.local.errors import StartError
+
+MARK = "TUNEWRIGHT_STACK"
+"""By this word our own processes are known: it is an option of their command, since others cannot read the environment
+of a program that holds secrets, and a variable of what they start."""
+
+
+def processes() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def serving(folder: Path, *programs: str) -> list[int]:
+    """Processes of these programs that work in this folder; ids from a file may name a stranger by now."""
+    found = []
+    for pid in processes():
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            if name in programs and Path(f"/proc/{pid}/cwd").readlink() == folder:
+                found.append(pid)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended meanwhile, or not ours
+    return found
+
+
+def marked(data: Path) -> list[int]:
+    """Our own processes of an earlier stack on this data folder."""
+    word = mark(data).encode()
+    marked = (pid for pid in processes() if word in words_of(pid, "cmdline") or word in words_of(pid, "environ"))
+    return [pid for pid in marked if pid != os.getpid()]
+
+
+def mark(data: Path) -> str:
+    return f"{MARK}={data}"
+
+
+def words_of(pid: int, file: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []  # ended meanwhile, or not for us
+
+
+def parent_of(pid: int) -> int | None:
+    """None where the process has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[1])
+
+
+def children_of(parent: int) -> list[int]:
+    return [pid for pid in processes() if parent_of(pid) == parent]
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # ended by itself meanwhile
+
+
+def end(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: float, nap: Nap) -> None:
+    """Asks the topmost of the processes found to end, waits, and then kills all that are left."""
+    found = find()
+    for pid in found:
+        # PostgreSQL's own helpers take the same signal for something else.
+        if parent_of(pid) not in found:
+            send(pid, first)
+    wait_for_end(find, patience_seconds, nap)
+    for pid in find():
+        send(pid, signal.SIGKILL)
+    wait_for_end(find, 10, nap)
+    if left := find():
+        raise StartError(f"processes {left} of an earlier start do not end")
+
+
+def wait_for_end(find: Callable[[], list[int]], seconds: float, nap: Nap) -> None:
+    deadline = time.monotonic() + seconds
+    while find() and time.monotonic() < deadline:
+        nap(0.1)

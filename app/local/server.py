@@ -1,0 +1,50 @@
+"""An embedded server as its holder sees it: one child, a URL, and how to tell that it answers."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.local.child import Child, ChildSpec, Nap, stop_children
+from app.local.errors import StartError
+from app.local.folder import space_note
+
+
+@dataclass(frozen=True)
+class Server:
+    title: str
+    spec: ChildSpec
+    url: str
+    is_ready: Callable[[int], bool]
+    """Given the process id."""
+    complete: Callable[[], None]
+    """Creates what its users expect to find; called at the first start."""
+
+
+def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:
+    """Waits for as long as the process lives: recovery after a crash takes the time it takes."""
+    child.start()
+    note_at = time.monotonic() + 10
+    while not (child.process and server.is_ready(child.process.pid)):
+        if not child.is_running():
+            raise StartError(
+                f"{server.title} does not start ({child.why_ended()}): {child.complaint()}"
+                f"{space_note(data)}; its log is {child.log}"
+            )
+        if time.monotonic() > note_at:
+            note_at = float("inf")
+            print(f"{server.title} is still starting (recovering?); its log is {child.log}", file=sys.stderr)
+        nap(0.02)
+    server.complete()
+
+
+@contextmanager
+def running(server: Server, data: Path) -> Iterator[str]:
+    child = Child(server.spec, data / "logs")
+    try:
+        start_server(server, child, data, time.sleep)
+        yield server.url
+    finally:
+        stop_children([child], time.sleep)

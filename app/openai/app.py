@@ -1,0 +1,57 @@
+"""The second face of the API: an application of its own below `/v1`, so that every error there is an envelope."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.datastructures import State
+
+from app.openai.envelope import envelope
+from app.openai.files.routes import router as files
+from app.openai.jobs.progress_routes import router as job_progress
+from app.openai.jobs.routes import router as jobs
+from app.openai.models.routes import router as models
+from app.openai.uploads.routes import router as uploads
+from app.web import problems
+from app.web.parameters import REFUSE_UNKNOWN
+from app.web.version import VERSION
+
+DESCRIPTION = """OpenAI's API for files, uploads, models and fine-tuning, over the same things as Tunewright's own API
+at [/docs](/docs): every id is the same on both sides. Point OpenAI's client at it by `base_url` and `api_key`.
+
+Errors are OpenAI's envelope; `code` is stable, `param` names the first field that is wrong."""
+FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
+
+
+def create_face(state: State) -> FastAPI:
+    """The application to mount at `/v1`; it shares the state of the one it is mounted in."""
+    face = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs-assets",
+        title="Tunewright for OpenAI's client",
+        version=VERSION,
+        description=DESCRIPTION,
+        servers=[{"url": "/v1"}],
+        root_path_in_servers=False,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    face.state = state
+    face.openapi = lambda: _described(face)  # type: ignore[method-assign]
+    problems.install(face, envelope)
+    for router in (jobs, job_progress, files, uploads, models):
+        face.include_router(router, dependencies=REFUSE_UNKNOWN)
+    return face
+
+
+def _described(face: FastAPI) -> dict[str, Any]:
+    """Without the 422 that FastAPI writes to each operation: bad parameters are a 400 here."""
+    if face.openapi_schema is None:
+        document = FastAPI.openapi(face)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in FASTAPIS_OWN:
+            document.get("components", {}).get("schemas", {}).pop(name, None)
+    assert face.openapi_schema is not None
+    return face.openapi_schema

@@ -1,0 +1,169 @@
+"""`/v1/files`: what jobs train on, and what they have made."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app.datasets.intake import Upload, enter
+from app.datasets.service import DatasetService
+from app.domain.datasets.columns import TARGETS
+from app.domain.datasets.report import DatasetState
+from app.domain.ids import new_id
+from app.domain.storage_keys import dataset_key
+from app.errors import (
+    BadCursor,
+    BadDigest,
+    BadMultipart,
+    DatasetInUse,
+    DatasetUploading,
+    DigestMismatch,
+    FieldError,
+    FileNotFound,
+    FileOfResult,
+    RangeNotSatisfiable,
+    StorageFull,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from app.openai.envelope import refusals
+from app.openai.files.repository import File, FileRepository
+from app.openai.files.schemas import FileDeleted, FileIn, FileList, FileObject
+from app.web.auth import CallerDep
+from app.web.bodies.json_body import parsed
+from app.web.bodies.multipart import receive
+from app.web.dependencies import SessionDep, SettingsDep, StorageDep
+from app.web.download import CONDITIONS, TAR, bytes_as, download
+
+router = APIRouter(prefix="/files", tags=["files"])
+
+MAX_LIMIT = 10_000
+ROWS = "application/jsonl"
+MEDIA_TYPES = {"csv": "text/csv", "tar": TAR}
+ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+COLUMNS = {f"columns[{target}]": target for target in sorted(TARGETS)}
+"""As OpenAI's client writes `extra_body={"columns": {"prompt": "input"}}` into a form."""
+COLUMN = "Which of the file's keys is read as this one."
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "dependentRequired": {ANCHOR: [SECONDS], SECONDS: [ANCHOR]},
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "The rows, as JSON Lines."},
+                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        ANCHOR: {"type": "string", "enum": ["created_at"]},
+                        SECONDS: {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+                        **{name: {"type": "string", "description": COLUMN} for name in COLUMNS},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    summary="Upload a file",
+    openapi_extra=FORM,
+    responses=refusals(BadMultipart, BadDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
+)
+async def create_file(request: Request, caller: CallerDep, storage: StorageDep, settings: SettingsDep) -> FileObject:
+    """Store a file of rows to train on; it is safe once this is answered. A worker then inspects it: its status becomes
+    `processed`, or `error` with what is wrong. A job may name it at once, and waits."""
+    id = new_id("file")
+    key, others = dataset_key(caller.project_id, id), ("purpose", ANCHOR, SECONDS, *COLUMNS)
+    form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
+    wanted = _read(form.values)
+    lasts = wanted.expires_after.seconds if wanted.expires_after else None
+    upload = Upload(form.filename, form.stored, form.odd_filename, wanted.columns)
+    dataset = await enter(request, caller.project_id, id, upload, lasts)
+    return FileObject.of(File.fresh(dataset))
+
+
+def _read(values: dict[str, str]) -> FileIn:
+    return parsed(FileIn, _said(values))
+
+
+def _said(values: dict[str, str]) -> dict[str, Any]:
+    """The form's fields as the objects that they stand for."""
+    nested = {name: values[field] for name, field in (("anchor", ANCHOR), ("seconds", SECONDS)) if field in values}
+    purpose = {"purpose": values["purpose"]} if "purpose" in values else {}
+    columns = {target: values[field] for field, target in COLUMNS.items() if field in values}
+    return purpose | ({"expires_after": nested} if nested else {}) | ({"columns": columns} if columns else {})
+
+
+@router.get("", summary="List files", responses=refusals(BadCursor))
+def list_files(
+    caller: CallerDep,
+    session: SessionDep,
+    purpose: Annotated[str | None, Query(max_length=100, description="Only files of this purpose.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Files a page.")] = MAX_LIMIT,
+    order: Annotated[Literal["asc", "desc"], Query(description="By age: `desc` has the newest first.")] = "desc",
+    after: Annotated[str | None, Query(max_length=100, description="`last_id` of the page before.")] = None,
+) -> FileList:
+    """Datasets (`fine-tune`), and the adapters' archives and metrics of jobs (`fine-tune-results`)."""
+    files = FileRepository(session)
+    last = files.find(caller.project_id, after) if after is not None else None
+    if after is not None and last is None:
+        error = BadCursor()
+        error.errors = (FieldError("/after", error.code, "No file has this id; begin at the first page again."),)
+        raise error
+    found = files.list(caller.project_id, purpose, limit, last, ascending=order == "asc")
+    return FileList.of(found, limit)
+
+
+@router.get("/{file_id}", summary="Retrieve a file", responses=refusals(FileNotFound))
+def retrieve_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileObject:
+    """Its size and purpose, and how far its inspection is."""
+    return FileObject.of(_get(session, caller.project_id, file_id))
+
+
+@router.delete("/{file_id}", summary="Delete a file", responses=refusals(FileNotFound, DatasetInUse, FileOfResult))
+def delete_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileDeleted:
+    """Remove a dataset that no unfinished job uses. Results go with their model or their job."""
+    file = _get(session, caller.project_id, file_id)
+    if file.job_id is not None:
+        raise FileOfResult(file.id, file.job_id)
+    DatasetService(session).delete(caller.project_id, file.id)
+    return FileDeleted(id=file.id)
+
+
+@router.head("/{file_id}/content", include_in_schema=False)
+@router.get(
+    "/{file_id}/content",
+    summary="Download a file",
+    response_class=Response,
+    openapi_extra=CONDITIONS,
+    responses=bytes_as(ROWS, *MEDIA_TYPES.values()) | refusals(FileNotFound, DatasetUploading, RangeNotSatisfiable),
+)
+def download_file(
+    file_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
+) -> Response:
+    """The bytes: of a dataset as they were sent. Takes `Range`."""
+    file = _get(session, caller.project_id, file_id)
+    if file.state is DatasetState.uploading:
+        raise DatasetUploading(file.id)
+    ending = file.filename.rpartition(".")[2]
+    return download(
+        request,
+        storage,
+        key=file.storage_key,
+        size=file.bytes,
+        sha256=file.sha256,
+        filename=file.filename,
+        at=file.created_at,
+        media_type=ROWS if file.job_id is None else MEDIA_TYPES[ending],
+    )
+
+
+def _get(session: Session, project_id: str, id: str) -> File:
+    file = FileRepository(session).find(project_id, id)
+    if file is None:
+        raise FileNotFound(id)
+    return file

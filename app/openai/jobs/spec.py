@@ -1,0 +1,236 @@
+"""What OpenAI's client sends to create a job, as our own JobSpec; and whose fault a bad spec is, in its words."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.domain.integration import WandbRun
+from app.errors import FieldError
+from app.jobs.model_names import FORM
+from app.jobs.service import merged
+
+MIB: Final = 2**20
+AUTO_EPOCHS: Final = ((16 * MIB, 3), (64 * MIB, 2))
+"""Up to so large a training file so many epochs; one beyond."""
+AUTO_BATCH_SIZES: Final = ((4 * MIB, 8), (16 * MIB, 16), (64 * MIB, 32))
+"""Up to so large a training file so many rows a step; 64 beyond."""
+AUTO_BETA: Final = 0.1
+OFFERED: Final = 'This server offers "supervised" and "dpo".'
+EXAMPLE: Final[dict[str, Any]] = {
+    "model": "gemma-3-270m",
+    "training_file": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
+    "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": "auto"}}},
+}
+
+Auto = Literal["auto"]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class SupervisedHyperparameters(Part):
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """Times the base rate: 2e-4 for adapters, 1e-5 for full fine-tuning; `auto` is 1."""
+
+
+class DpoHyperparameters(SupervisedHyperparameters):
+    beta: Auto | Annotated[float, Field(gt=0, le=2)] = "auto"
+
+
+class Supervised(Part):
+    hyperparameters: SupervisedHyperparameters | None = None
+
+
+class Dpo(Part):
+    hyperparameters: DpoHyperparameters | None = None
+
+
+class Method(Part):
+    type: Literal["supervised", "dpo"]
+    supervised: Supervised | None = None
+    dpo: Dpo | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_is_offered(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(asked := raw.get("type"), str) and asked not in ("supervised", "dpo"):
+            raise PydanticCustomError(
+                "unsupported_method", 'The method "{asked}" is not offered. ' + OFFERED, {"asked": asked[:80]}
+            )
+        return raw
+
+    @model_validator(mode="after")
+    def _of_one_type(self) -> Self:
+        other = self.dpo if self.type == "supervised" else self.supervised
+        if other is not None:
+            raise PydanticCustomError(
+                "other_method", "The settings of another method than the type's are there; leave them out."
+            )
+        return self
+
+
+class WandbIntegration(Part):
+    """Curves go to Weights & Biases; other trackers are asked for in `tunewright`."""
+
+    type: Literal["wandb"]
+    wandb: WandbRun
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _only_wandb(cls, asked: Any) -> Any:
+        if asked != "wandb":
+            raise PydanticCustomError(
+                "unsupported_integration",
+                'Only "wandb" is given here; "mlflow" and "tensorboard" are given in tunewright.integrations.',
+            )
+        return asked
+
+
+class CreateJob(Part):
+    """As OpenAI's API has it, and `tunewright`, which takes any field of a JobSpec."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
+
+    model: str = Field(min_length=1, max_length=400)
+    """A base model of the registry, or the name of a fine-tuned model (`ft:…`) or of a checkpoint
+    (`ft:…:ckpt-step-88`), to train on from there."""
+    training_file: str
+    validation_file: str | None = None
+    suffix: str | None = Field(default=None, min_length=1, max_length=64)
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    """One is drawn and shown if none is given."""
+    metadata: dict[str, str] | None = None
+    integrations: list[WandbIntegration] | None = Field(default=None, max_length=5)
+    hyperparameters: SupervisedHyperparameters | None = None
+    """Deprecated: they belong to `method`."""
+    method: Method | None = None
+    tunewright: dict[str, Any] = {}
+    """Fields of a JobSpec, for what OpenAI's API has no word for."""
+
+    @property
+    def type(self) -> Literal["supervised", "dpo"]:
+        return self.method.type if self.method else "supervised"
+
+    def chosen(self) -> DpoHyperparameters:
+        """Those of the method, over the deprecated ones."""
+        old = self.hyperparameters.model_dump(exclude_unset=True) if self.hyperparameters else {}
+        part = (self.method.dpo if self.type == "dpo" else self.method.supervised) if self.method else None
+        new = part.hyperparameters.model_dump(exclude_unset=True) if part and part.hyperparameters else {}
+        return DpoHyperparameters.model_validate(old | new)
+
+    def place_of(self, field: str) -> str:
+        """Where a hyperparameter stands in the body, or belongs."""
+        in_method = self.method is not None and getattr(self.method, self.type) is not None
+        return f"/method/{self.type}/hyperparameters/{field}" if in_method else f"/hyperparameters/{field}"
+
+
+def auto_epochs(num_bytes: int) -> int:
+    return next((epochs for limit, epochs in AUTO_EPOCHS if num_bytes <= limit), 1)
+
+
+def auto_batch_size(num_bytes: int) -> int:
+    return next((size for limit, size in AUTO_BATCH_SIZES if num_bytes <= limit), 64)
+
+
+def spec_of(body: CreateJob, num_bytes: int, seed: int, base_rate: float) -> tuple[dict[str, Any], list[FieldError]]:
+    """A JobSpec's JSON: what was given, `tunewright` over it, and last what nobody has said. An error for each field
+    that the two give differently. `num_bytes` is the training file's size."""
+    given, chosen = _given(body, base_rate), body.chosen()
+    errors = [
+        FieldError(
+            f"/tunewright{place}", "given_twice", f"The body says {one!r:.80} of this, and tunewright {two!r:.80}."
+        )
+        for place, one, two in _differences(given, body.tunewright)
+    ]
+    spec = merged(given, body.tunewright)
+    training = spec.setdefault("training", {})
+    if isinstance(training, dict):
+        if "max_steps" not in training:
+            training.setdefault("epochs", auto_epochs(num_bytes))
+        training.setdefault("batch_size", auto_batch_size(num_bytes))
+        training.setdefault("seed", seed)
+    if body.type == "dpo" and isinstance(spec.setdefault("dpo", {}), dict):
+        spec["dpo"].setdefault("beta", AUTO_BETA if chosen.beta == "auto" else chosen.beta)
+    return spec, errors
+
+
+def _given(body: CreateJob, base_rate: float) -> dict[str, Any]:
+    chosen, training = body.chosen(), dict[str, Any]()
+    if chosen.n_epochs != "auto":
+        training["epochs"] = chosen.n_epochs
+    if chosen.batch_size != "auto":
+        training["batch_size"] = chosen.batch_size
+    if chosen.learning_rate_multiplier != "auto":
+        training["learning_rate"] = chosen.learning_rate_multiplier * base_rate
+    if body.seed is not None:
+        training["seed"] = body.seed
+    start = FORM.fullmatch(body.model)
+    spec = {
+        "base_model": start[1].split(":")[1] if start else body.model,
+        "init_from": body.model if start else None,
+        "dataset_id": body.training_file,
+        "validation_dataset_id": body.validation_file,
+        "suffix": body.suffix,
+        "metadata": body.metadata,
+        "integrations": [each.model_dump(exclude_unset=True) for each in body.integrations or ()] or None,
+        "objective": "dpo" if body.type == "dpo" else None,
+    }
+    return {name: value for name, value in spec.items() if value is not None} | (
+        {"training": training} if training else {}
+    )
+
+
+def _differences(given: Mapping[str, Any], over: Mapping[str, Any], place: str = "") -> list[tuple[str, Any, Any]]:
+    found = []
+    for name in given.keys() & over.keys():
+        one, two = given[name], over[name]
+        if name == "metadata" and place == "":
+            one, two = {k: v for k, v in one.items() if isinstance(two, dict) and k in two}, two
+        if isinstance(one, dict) and isinstance(two, dict):
+            found += _differences(one, two, f"{place}/{name}")
+        elif one != two:
+            found.append((f"{place}/{name}", one, two))
+    return found
+
+
+def told_of_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
+    """Errors of the spec by the places of the body that they come from."""
+    places = {
+        "/base_model": "/model",
+        "/init_from": "/model" if FORM.fullmatch(body.model) else "/tunewright/init_from",
+        "/dataset_id": "/training_file",
+        "/validation_dataset_id": "/validation_file",
+        "/training/epochs": body.place_of("n_epochs"),
+        "/training/batch_size": body.place_of("batch_size"),
+        "/training/learning_rate": body.place_of("learning_rate_multiplier"),
+        "/training/seed": "/seed",
+        "/dpo/beta": body.place_of("beta"),
+        "/suffix": "/suffix",
+    }
+    same = ("/metadata", *(["/integrations"] if body.integrations else []))
+    return [
+        error
+        if error.pointer.startswith((*same, "/tunewright"))
+        else error._replace(pointer=_place(error.pointer, places, body))
+        for error in errors
+    ]
+
+
+def told_once(errors: list[FieldError]) -> list[FieldError]:
+    """Of a field that takes a word or a number both are told wrong; the number's error says more."""
+    others = {error.pointer for error in errors if error.code != "literal_error"}
+    return [error for error in errors if error.code != "literal_error" or error.pointer not in others]
+
+
+def _place(pointer: str, places: Mapping[str, str], body: CreateJob) -> str:
+    node: Any = body.tunewright
+    for part in pointer.split("/")[1:]:
+        node = node.get(part) if isinstance(node, dict) else None
+    if node is not None or pointer not in places:
+        return f"/tunewright{pointer}"
+    return places[pointer]

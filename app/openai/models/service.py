@@ -1,0 +1,71 @@
+"""Models as OpenAI lists them: base models, and what the project's jobs have made of them, by name."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from app.adapters.repository import AdapterRepository
+from app.adapters.service import AdapterService
+from app.domain.model import ModelState
+from app.errors import ModelNotFound, NotDeletable
+from app.jobs.model_names import Named, find_named, newest_whole_models
+from app.models.service import ModelService
+
+
+class NamedModel(NamedTuple):
+    name: str
+    created_at: datetime
+    is_base: bool
+
+
+def _age(model: NamedModel) -> tuple[datetime, str]:
+    return model.created_at, model.name
+
+
+class ModelDirectory:
+    def __init__(self, session: Session, project_id: str) -> None:
+        self.session, self.project_id = session, project_id
+        self.bases = ModelService(session)
+
+    def list(self, limit: int, after: str | None = None) -> Sequence[NamedModel]:
+        """Base models by name, then the newest of the project's own, one more than `limit` of them. Checkpoints are not
+        listed. `after` names one of the project's own: those that are older, and no base models."""
+        last = self.get(after) if after else None
+        asked = self.project_id, last.created_at if last else None, limit + 2  # `after` itself, and one more
+        found = AdapterRepository(self.session).newest_names(*asked)
+        found = [*found, *newest_whole_models(self.session, *asked)]
+        own = sorted((NamedModel(name, created_at, False) for name, created_at in found), key=_age, reverse=True)
+        if last:
+            return [model for model in own if _age(model) < _age(last)][: limit + 1]
+        ready = [each for each in self.bases.all(self.project_id) if each.state == ModelState.ready]
+        return [NamedModel(each.name, each.created_at, True) for each in ready] + own[: limit + 1]
+
+    def get(self, name: str) -> NamedModel:
+        """AmbiguousName where two jobs have made one of the name."""
+        if base := self.bases.find(self.project_id, name):
+            return NamedModel(name, base.created_at, True)
+        found = self._get_named(name)
+        made = found.checkpoint or found.adapter
+        created_at = made.created_at if made else found.job.finished_at or found.job.created_at
+        return NamedModel(name, created_at, False)
+
+    def delete(self, name: str) -> None:
+        """Remove an adapter, or the files of a fully fine-tuned model; the job that made it stays."""
+        if self.bases.find(self.project_id, name):
+            raise NotDeletable(name, "it is a base model; DELETE /models/{name} removes it, with an admin's key")
+        found = self._get_named(name)
+        if found.checkpoint is not None:
+            raise NotDeletable(name, f"a checkpoint is kept as long as its job {found.job.id} says, and goes with it")
+        adapters = AdapterService(self.session)
+        if found.adapter is not None:
+            adapters.delete(self.project_id, found.adapter.id)
+        else:
+            adapters.delete_model(self.project_id, found.job.id)
+
+    def _get_named(self, name: str) -> Named:
+        found = find_named(self.session, self.project_id, name)
+        if found is None:
+            raise ModelNotFound(name)
+        return found

@@ -1,0 +1,135 @@
+"""What an attempt begins with, from storage into its own folder."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from app.adapters.service import AdapterService
+from app.datasets.service import rows_of
+from app.db.tables import BaseModel, Checkpoint, Dataset
+from app.domain.artifact import ArtifactKind, StoredFile
+from app.domain.events.job_events import ModelFetched
+from app.domain.ids import is_id
+from app.domain.model import ModelState
+from app.errors import AdapterNotFound, BadModelFolder, ModelNotReady
+from app.jitter import jittered
+from app.jobs.attempts.service import AttemptService
+from app.jobs.checkpoints.repository import adapter_of
+from app.jobs.queue.repository import Claim
+from app.storage import DamagedObject, Storage
+from worker.attempt.archive import unpack_adapter
+from worker.attempt.fenced_writer import Fence
+from worker.host.model_cache import FetchStopped, ModelCache
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+QUIET_SECONDS = 2.0
+"""A model that is here by then was no wait worth telling."""
+TOLD_EVERY_SECONDS = 15.0
+WAIT_SECONDS = 0.5
+
+
+class Fetching:
+    def __init__(
+        self,
+        storage: Storage,
+        fence: Fence,
+        claim: Claim,
+        folder: Path,
+        cache: ModelCache,
+        is_over: Callable[[], bool],
+    ) -> None:
+        self.storage, self.fence, self.claim, self.folder = storage, fence, claim, folder
+        self._cache, self._is_over, self._held = cache, is_over, ExitStack()
+
+    def close(self) -> None:
+        """The model may leave the cache."""
+        self._held.close()
+
+    def model(self, model: BaseModel) -> Path:
+        """The base model's folder, which stays until `close`. FetchStopped if the attempt is to end before it is there;
+        BadModelFolder if storage has it no more."""
+        told_at = time.monotonic() + QUIET_SECONDS
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told_at
+            if time.monotonic() >= told_at:
+                told = ModelFetched(num_bytes=done, total_bytes=total)
+                self.fence.tried(lambda attempt: attempt.tell(told), "tell")
+                told_at = time.monotonic() + TOLD_EVERY_SECONDS
+
+        return self._held.enter_context(self._cache.held(model, progress=progress, is_over=self._is_over))
+
+    def inputs(self, read: Callable[[AttemptService], T]) -> T:
+        """What the rows say, once the model is there: after an upgrade it may still be on its way into storage."""
+        while True:
+            try:
+                return self.fence.write(read, "read_inputs")
+            except ModelNotReady as error:
+                if error.state == ModelState.failed:
+                    raise BadModelFolder(str(error)) from error
+            if self._is_over():
+                raise FetchStopped
+            time.sleep(jittered(WAIT_SECONDS))
+
+    def rows(self, name: str, dataset: Dataset) -> Path:
+        self.storage.fetch(rows_of(dataset), self.folder / name)
+        return self.folder / name
+
+    def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:
+        """The furthest one that storage still has as it was written; the lost ones are told and given up."""
+        for checkpoint in checkpoints:
+            folder = self.folder / "resumed" / f"step-{checkpoint.step:08d}"
+            folder.mkdir(parents=True)
+            try:
+                for file in map(StoredFile.model_validate, checkpoint.files):
+                    self.storage.fetch(file, folder / file.path)
+            except (FileNotFoundError, DamagedObject) as error:
+                log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
+                shutil.rmtree(folder)
+                if checkpoint.job_id == self.claim.job_id:
+                    give_up = partial(
+                        AttemptService.give_up_checkpoint, number=checkpoint.attempt, step=checkpoint.step
+                    )
+                    self.fence.write(give_up, "give_up_checkpoint")
+            else:
+                unpack_adapter(folder)
+                return folder
+        return None
+
+    def start(self, id: str | None) -> Path | None:
+        """The files of the adapter or of the checkpoint that the job's own adapter starts with, if it starts with one.
+        AdapterNotFound if it is gone."""
+        if id is None:
+            return None
+        folder = self.folder / "init_from"
+        folder.mkdir()
+        try:
+            for file in self.fence.write(partial(self._start_files, id=id), "read_adapter"):
+                self.storage.fetch(file, folder / file.path)
+        except FileNotFoundError as error:
+            raise AdapterNotFound(id) from error
+        unpack_adapter(folder)
+        return folder
+
+    def _start_files(self, own: AttemptService, id: str) -> list[StoredFile]:
+        project_id = self.claim.project_id
+        if is_id(id, "ftckpt"):
+            checkpoint = own.stored.find(project_id, id)
+            if checkpoint is None:
+                raise AdapterNotFound(id)
+            return [adapter_of(checkpoint)]
+        parts = AdapterService(own.session).parts(project_id, id)
+        return [
+            StoredFile(path=part.path, key=part.storage_key, size=part.size, sha256=part.sha256)
+            for part in parts
+            if part.kind == ArtifactKind.adapter
+        ]

@@ -1,0 +1,72 @@
+"""Metric points shown live, in Redis, by a thread of their own: whatever Redis does, it holds up nothing."""
+
+import threading
+from collections import deque
+from itertools import islice
+from typing import Final
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app import live_metrics
+from app.domain.metric import MetricPoint
+from app.jitter import jittered
+
+log = structlog.get_logger()
+
+BATCH: Final = 500
+RETRY_SECONDS: Final = 1.0
+END_SECONDS: Final = 1.0
+
+
+class LivePoints:
+    """While Redis is away, the newest points wait here, as many as a stream holds, and are told when it returns. One
+    that is told twice, because an answer was lost, is passed on by its readers once."""
+
+    def __init__(self, redis: Redis, job_id: str) -> None:
+        self._redis, self._job_id = redis, job_id
+        self._untold: deque[MetricPoint] = deque()
+        self._lock = threading.Lock()
+        self._news, self._stopped = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._tell, name="live-points", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """What is untold then can be read from Postgres. A publication under way may outlast this."""
+        self._stopped.set()
+        self._news.set()
+        if self._thread.is_alive():
+            self._thread.join(END_SECONDS)
+
+    def show(self, point: MetricPoint) -> None:
+        """Returns at once."""
+        with self._lock:
+            self._untold.append(point)
+            if len(self._untold) > live_metrics.MAX_LIVE_POINTS:
+                self._untold.popleft()
+        self._news.set()
+
+    def _tell(self) -> None:
+        while not self._stopped.is_set():
+            self._news.wait()
+            self._news.clear()
+            try:
+                while not self._stopped.is_set() and (batch := self._oldest()):
+                    live_metrics.publish(self._redis, self._job_id, batch)
+                    self._forget(batch[-1])
+            except RedisError as error:
+                log.warning("live metrics wait for Redis", job=self._job_id, error=str(error)[:200])
+                self._stopped.wait(jittered(RETRY_SECONDS))
+                self._news.set()
+
+    def _oldest(self) -> list[MetricPoint]:
+        with self._lock:
+            return list(islice(self._untold, BATCH))
+
+    def _forget(self, told: MetricPoint) -> None:
+        with self._lock:
+            while self._untold and self._untold[0].number <= told.number:
+                self._untold.popleft()

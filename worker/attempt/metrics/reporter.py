@@ -1,0 +1,179 @@
+"""The child's words carried on: metrics to Redis at once and to Postgres in batches, a heartbeat, and back the wish
+that a user has put into the job's state.
+
+Postgres may be away: points wait on disk, the lease runs out if it must, and training goes on.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from redis import Redis
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.db.session import Sessions, transaction
+from app.domain.jobs.state import JobState
+from app.domain.metric import MetricPoint
+from app.errors import StaleAttempt
+from app.jitter import jittered
+from app.jobs.attempts.service import AttemptService, proof_of
+from app.jobs.queue.repository import Claim, QueueRepository
+from worker.attempt.fenced_writer import Fence
+from worker.attempt.metrics.live import LivePoints
+from worker.attempt.metrics.spool import Spool
+from worker.training.runtime.messages import Measured
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+FLUSH_SECONDS = 1.0
+PACE_STEPS = 50
+"""Steps over which the speed is averaged to estimate the finish."""
+
+
+class Heartbeat:
+    """A thread that keeps the lease. `state` is the job's as last seen; `stale` means that the attempt is lost."""
+
+    def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, every_seconds: float) -> None:
+        self.state = JobState.running
+        self.stale = False
+        self.num_failed = 0
+        """Faults so far, outages of Postgres apart."""
+        self.ends_at: float | None = None
+        """When the job's running time is spent, by this machine's monotonic clock; None without a limit."""
+        self.log_tail: Callable[[], str] = str
+        self._kept_log = ""
+        self._sessions, self._claim = sessions, claim
+        self._lease, self._every = lease_seconds, every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self.stale:
+            try:
+                self._renew()
+            except StaleAttempt:
+                self.stale = True
+            except DBAPIError as error:
+                log.warning("heartbeat failed, will try again", job=self._claim.job_id, error=str(error)[:300])
+            except Exception:
+                # Whatever kept this beat back, the next one must come.
+                self.num_failed += 1
+                log.exception("a heartbeat failed, will try again", job=self._claim.job_id, count=self.num_failed)
+            if self._stop.wait(jittered(self._every)):
+                return
+
+    def _renew(self) -> None:
+        """Prolong the lease. What else is done here undoes none of that, whatever it raises."""
+        tail = self._try(self.log_tail)
+        with transaction(self._sessions, "heartbeat") as session:
+            self.state = QueueRepository(session).renew(self._claim, self._lease)
+            attempt = AttemptService(session, self._claim)
+            self._try(lambda: self._see_time_left(attempt), session)
+            if tail is not None and tail != self._kept_log:
+                self._try(lambda: attempt.keep_log(tail), session)
+        self._kept_log = tail if tail is not None else self._kept_log
+
+    def _try(self, act: Callable[[], T], session: Session | None = None) -> T | None:
+        """`act`, in a savepoint of the session's transaction; None where it failed."""
+        try:
+            with session.begin_nested() if session else nullcontext():
+                return act()
+        except Exception as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
+            self.num_failed += 1
+            log.exception("a part of a heartbeat failed", job=self._claim.job_id, count=self.num_failed)
+            return None
+
+    def _see_time_left(self, attempt: AttemptService) -> None:
+        left = attempt.seconds_left()
+        self.ends_at = None if left is None else time.monotonic() + left
+
+
+class Reporter:
+    """Points come in by `measured`, from the thread that drains the child's pipe, and leave by `flush`."""
+
+    def __init__(self, fence: Fence, redis: Redis, claim: Claim) -> None:
+        self._fence, self._claim = fence, claim
+        self._live = LivePoints(redis, claim.job_id)
+        self._spool: Spool | None = None
+        self._flushing = threading.Lock()
+        self._number = 0
+        self._flushed_at = time.monotonic()
+        self._pace: deque[tuple[int, float]] = deque(maxlen=PACE_STEPS)
+        self.total_steps = 0
+
+    def open(self, folder: Path) -> None:
+        self._spool = Spool.create(folder, proof_of(self._claim))
+        self._live.start()
+
+    def close(self) -> bool:
+        """Whether every point is stored; the others lie in the spool, for `cleanup`."""
+        self._live.stop()
+        if self._spool is None:
+            return True
+        self._spool.close()
+        return self._spool.is_empty
+
+    def measured(self, said: Measured) -> None:
+        assert self._spool is not None
+        self._number += 1
+        now = datetime.now(UTC)
+        point = MetricPoint(
+            attempt=self._claim.attempt, number=self._number, step=said.step, at=now, values=said.values
+        )
+        self._spool.append(point)
+        self._live.show(point)
+        if "loss" in said.values:
+            self._pace.append((said.step, time.monotonic()))
+
+    def flush_if_due(self) -> bool:
+        """Store what waits, once a second at most and not before the plan that it belongs to; an unreachable Postgres
+        leaves it waiting. Whether it was due, and Postgres is not known to be away."""
+        if not self.total_steps or time.monotonic() - self._flushed_at < FLUSH_SECONDS:
+            return False
+        try:
+            self.flush()
+        except DBAPIError as error:
+            log.warning("metrics wait for Postgres", job=self._claim.job_id, error=str(error)[:300])
+            return False
+        finally:
+            self._flushed_at = time.monotonic()
+        return True
+
+    def flush(self) -> None:
+        """Store all that waits. DBAPIError if Postgres is away, StaleAttempt if the attempt is lost."""
+        with self._flushing:
+            while self._spool is not None and not self._spool.is_empty:
+                batch = self._spool.peek()
+                if batch.points:
+                    finish = self._estimated_finish()
+                    store = partial(AttemptService.record, points=batch.points, estimated_finish_at=finish)
+                    self._fence.once(store, "record")
+                self._spool.drop(batch)
+
+    def _estimated_finish(self) -> datetime | None:
+        pace = tuple(self._pace)
+        if len(pace) < 2 or not self.total_steps:
+            return None
+        (first, began), (last, ended) = pace[0], pace[-1]
+        left = (self.total_steps - last) * (ended - began) / max(last - first, 1)
+        return datetime.now(UTC) + timedelta(seconds=left)

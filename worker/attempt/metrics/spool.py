@@ -1,0 +1,172 @@
+"""Metric points on their way to Postgres: JSON lines in a file of the attempt's folder, the oldest first.
+
+Whoever writes it holds a lock on it, which ends with the process, however that ends: a spool that nobody holds is what
+a dead worker has left, and can be stored by whoever finds it.
+"""
+
+import fcntl
+import os
+import stat
+import threading
+from collections import deque
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import structlog
+from pydantic import ValidationError
+
+from app.domain.metric import MetricPoint
+from app.failpoints import around
+
+log = structlog.get_logger()
+
+FILE_NAME: Final = "points.jsonl"
+PROOF_NAME: Final = "points.proof"
+MAX_PROOF_CHARS: Final = 100
+BATCH: Final = 500
+CHUNK_BYTES: Final = 64 * 1024
+LONGEST_BATCH_BYTES: Final = BATCH * 4096
+MAX_HELD: Final = 100_000
+"""Points that wait in memory, some tens of megabytes, while the disk takes none."""
+
+
+class Batch(NamedTuple):
+    points: list[MetricPoint]
+    num_bytes: int
+
+
+class Spool:
+    """One thread reads and drops, any may append."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._read, self._end = 0, os.fstat(file).st_size
+        self._held: deque[bytes] = deque()
+        self._peeked: Batch | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, folder: Path, proof: str = "") -> Self:
+        """Under a temporary name until it is locked, so that nobody takes it for a dead one's. `proof` says whose it
+        is, see `AttemptService.record_late`; it lies beside it, for this user alone."""
+        written = os.open(folder / PROOF_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(written, "w") as file_of_proof:
+            file_of_proof.write(proof)
+        partial = folder / f".{FILE_NAME}"
+        file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with around("open_spool"):
+            partial.rename(folder / FILE_NAME)
+        return cls(file)
+
+    @classmethod
+    def find_abandoned(cls, folder: Path) -> Self | None:
+        """The folder's spool, if there is one and its writer is dead."""
+        try:
+            file = os.open(folder / FILE_NAME, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None  # There is none, or something else bears its name.
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        return cls(file)
+
+    @staticmethod
+    def read_proof(folder: Path) -> str:
+        """Empty if there is none."""
+        try:
+            with os.fdopen(os.open(folder / PROOF_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+                return file.read(MAX_PROOF_CHARS).decode("ascii", "replace")
+        except OSError:
+            return ""
+
+    @property
+    def is_empty(self) -> bool:
+        with self._lock:
+            return self._read == self._end and not self._held
+
+    def append(self, point: MetricPoint) -> None:
+        """On a full disk it waits in memory."""
+        with self._lock:
+            if len(self._held) == MAX_HELD:
+                log.error("a metric point is lost: disk and memory for them are full", step=point.step)
+                return
+            self._held.append(point.model_dump_json().encode() + b"\n")
+            self._write_held()
+
+    def _write_held(self) -> None:
+        while self._held:
+            line = self._held[0]
+            try:
+                whole = os.write(self._file, line) == len(line)
+            except OSError as error:
+                log.warning("metric points wait in memory", error=str(error))
+                whole = False
+            if not whole:
+                os.ftruncate(self._file, self._end)
+                return
+            self._end += len(line)
+            self._held.popleft()
+
+    def peek(self) -> Batch:
+        """The oldest points, `BATCH` at most; to be dropped when they are stored.
+
+        Until then they are the same, and read once: a try to store them that fails leaves them in the frames of an
+        exception, for the garbage collector to free some day."""
+        if self._peeked is None:
+            with self._lock:
+                lines = self._lines_of_file()
+                if len(lines) < BATCH and self._read + sum(map(len, lines)) == self._end:
+                    lines += islice(self._held, BATCH - len(lines))
+            points = [point for line in lines if (point := parse(line))]
+            self._peeked = Batch(points, sum(map(len, lines)))
+        return self._peeked
+
+    def _lines_of_file(self) -> list[bytes]:
+        """What a writer that was killed had not finished is no line: it ends there. A long file is not read beyond what
+        a batch needs."""
+        content = bytearray()
+        while content.count(b"\n") < BATCH and len(content) < LONGEST_BATCH_BYTES:
+            chunk = os.pread(self._file, CHUNK_BYTES, self._read + len(content))
+            if not chunk:
+                break
+            content += chunk
+        found = bytes(content).splitlines(keepends=True)[:BATCH]
+        if found and not found[-1].endswith(b"\n"):
+            torn = found.pop()
+            if not found:
+                self._end = self._read
+                log.warning("a metric point was cut short", line=torn[:200])
+        return found
+
+    def drop(self, batch: Batch) -> None:
+        """Some of it may have gone from memory to the file since it was peeked at; the order is the same."""
+        self._peeked = None
+        with self._lock:
+            of_file = min(batch.num_bytes, self._end - self._read)
+            self._read += of_file
+            rest = batch.num_bytes - of_file
+            while rest > 0:
+                rest -= len(self._held.popleft())
+            if self._read == self._end:
+                os.ftruncate(self._file, 0)
+                self._read = self._end = 0
+            self._write_held()
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def parse(line: bytes) -> MetricPoint | None:
+    """None for what a machine that lost its power left in a file."""
+    try:
+        return MetricPoint.model_validate_json(line)
+    except ValidationError:
+        log.warning("a metric point is unreadable", line=line[:200])
+        return None

@@ -1,0 +1,80 @@
+"""What an attempt stores, under keys of its own."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from app.domain import storage_keys
+from app.domain.artifact import ADAPTER_ARCHIVE, StoredFile
+from app.jobs.queue.repository import Claim
+from app.storage import Storage
+from worker.attempt.archive import ADAPTER_FILES, write_archive
+from worker.attempt.fenced_writer import Fence
+from worker.attempt.metrics.step_metrics import STEP_METRICS, write_step_metrics
+from worker.processes.child_files import ChildFiles
+from worker.processes.child_messages import ProtocolBroken
+
+MAX_MANIFEST_BYTES: Final = 2**24
+
+
+class Results:
+    """`folder` is the attempt's; the training process writes into one below it, and only there."""
+
+    def __init__(self, storage: Storage, fence: Fence, claim: Claim, folder: Path) -> None:
+        self._storage, self._fence, self._claim, self._folder = storage, fence, claim, folder
+        self._place = storage_keys.attempt_folder(claim.project_id, claim.job_id, claim.attempt)
+        self.written = ChildFiles(folder / "training")
+
+    def make_folder(self) -> Path:
+        """For the training process."""
+        self.written.root.mkdir(exist_ok=True)
+        return self.written.root
+
+    def folder(self, folder: Path, under: str) -> list[StoredFile]:
+        return [self._written(f"{under}/{name}", folder / name, name) for name in self.written.names(folder)]
+
+    def checkpoint(self, folder: Path, step: int) -> list[StoredFile]:
+        """Its adapter as one file, if it has one."""
+        names, under = self.written.names(folder), f"checkpoints/{step}"
+        if not {*ADAPTER_FILES} <= {*names}:
+            return self.folder(folder, under)
+        path = self._folder / f"checkpoint-{step}.tar"
+        try:
+            write_archive(path, self.written, folder, ADAPTER_FILES)
+            adapter = self._storage.put_file(f"{self._place}/{under}/{ADAPTER_ARCHIVE}", path, ADAPTER_ARCHIVE)
+        finally:
+            path.unlink(missing_ok=True)
+        others = [name for name in names if name not in (*ADAPTER_FILES, ADAPTER_ARCHIVE)]
+        return [adapter, *(self._written(f"{under}/{name}", folder / name, name) for name in others)]
+
+    def manifest(self, result: Path) -> dict[str, Any]:
+        with self.written.opened(result / "manifest.json") as file:
+            content = file.read(MAX_MANIFEST_BYTES + 1)
+        try:
+            manifest = json.loads(content) if len(content) <= MAX_MANIFEST_BYTES else None
+        except ValueError:
+            manifest = None
+        if not isinstance(manifest, dict):
+            raise ProtocolBroken("its result has a manifest that cannot be read")
+        return manifest
+
+    def archive(self, result: Path) -> StoredFile | None:
+        """The result as one file; None if it is no adapter."""
+        if not self.written.exists(result / "adapter_config.json"):
+            return None
+        path = self._folder / ADAPTER_ARCHIVE
+        write_archive(path, self.written, result, self.written.names(result))
+        return self.file(path)
+
+    def file(self, path: Path) -> StoredFile:
+        """Of the worker's own."""
+        return self._storage.put_file(f"{self._place}/{path.name}", path, path.name)
+
+    def step_metrics(self) -> StoredFile:
+        path = self._folder / STEP_METRICS
+        write_step_metrics(path, self._fence, self._claim)
+        return self.file(path)
+
+    def _written(self, key: str, path: Path, name: str) -> StoredFile:
+        with self.written.opened(path) as file:
+            return self._storage.put_open(f"{self._place}/{key}", file, name)

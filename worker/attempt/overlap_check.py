@@ -1,0 +1,37 @@
+"""A job's two datasets compared, before its training and beside it: rows that are validated on and trained on alike.
+
+It is a warning and no more: whatever keeps the comparison from being made is left to the worker's log.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from app.db.tables import Dataset
+from app.domain.events.job_events import ValidationOverlap
+from app.jobs.attempts.service import AttemptService
+from app.storage import FAILURES, Storage
+from worker.inspection.overlap import fetch_hashes, find_overlap
+
+log = structlog.get_logger()
+
+SHOWN_PAIRS = 10
+Write = Callable[[Callable[[AttemptService], None], str], Any]
+
+
+def warn_of_overlap(storage: Storage, folder: Path, training: Dataset, validation: Dataset, write: Write) -> None:
+    """`folder`, which is there, is a place for files of its own; `write` carries the event on."""
+    if training.hashes_key is None or validation.hashes_key is None:
+        return  # inspected by a version that left nothing to compare by
+    try:
+        ours = fetch_hashes(storage, training.hashes_key, folder / "training.hashes")
+        theirs = fetch_hashes(storage, validation.hashes_key, folder / "validation.hashes")
+        totals, pairs = find_overlap(ours, theirs, SHOWN_PAIRS)
+    except FAILURES as error:
+        log.warning("cannot compare a job's datasets", dataset=training.id, error=str(error)[:300])
+        return
+    if totals.num_normalised:
+        event = ValidationOverlap(**totals.model_dump(), pairs=pairs)
+        write(lambda attempt: attempt.tell_once(event), "tell")

@@ -1,0 +1,400 @@
+"""One attempt at a job, as named steps: prepare → train → publish. The claim comes from `worker.tasks`.
+
+However it ends, the child and the local folder are gone afterwards. If the worker dies instead, the lease lapses, the
+next attempt goes on from the last checkpoint, and a worker of this machine removes the folder.
+"""
+
+import math
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
+from redis import Redis
+from sqlalchemy.exc import DBAPIError
+
+from app.datasets.service import DatasetService, format_of
+from app.db.session import Sessions, transaction
+from app.db.tables import BaseModel, Checkpoint, Dataset, Job
+from app.domain.events.job_events import Warned
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.state import FailureReason, JobPhase, JobState
+from app.errors import AdapterNotFound, BadModelFolder, CheckpointNotFound, ModelNotFound, StaleAttempt
+from app.jobs.attempts.service import RUNNING, AttemptService
+from app.jobs.queue.repository import Claim
+from app.models.service import ModelService
+from app.secrets.redaction import redact_error
+from app.settings import Settings
+from app.storage import FAILURES, Storage
+from worker.attempt.event_reporter import Words
+from worker.attempt.fenced_writer import Fence
+from worker.attempt.inputs import Fetching
+from worker.attempt.metrics.reporter import Heartbeat, Reporter
+from worker.attempt.outputs import Results
+from worker.attempt.overlap_check import warn_of_overlap
+from worker.attempt.trackers.feeds import Trackers
+from worker.attempt.watchdog import Limits, broke_protocol, fault, verdict
+from worker.host.disk_space import Room
+from worker.host.hardware import find_training_machine, training_device
+from worker.host.model_cache import FetchStopped, ModelCache
+from worker.host.work_folders import attempt_folder, held
+from worker.processes.child_messages import ProtocolBroken
+from worker.processes.standby import Spare
+from worker.processes.training import Child
+from worker.training.runtime.messages import (
+    CheckpointWritten,
+    Failed,
+    Finished,
+    Happened,
+    PhaseEntered,
+    Planned,
+    Replanned,
+    Request,
+    Said,
+    Started,
+    Stop,
+    Stopped,
+)
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+TICK_SECONDS = 0.2
+
+
+class Inputs(NamedTuple):
+    job: Job
+    model: BaseModel
+    dataset: Dataset
+    validation: Dataset | None
+    checkpoints: Sequence[Checkpoint]
+    """The furthest first."""
+    resolved: dict[str, Any] | None
+    """What an earlier attempt decided."""
+
+
+class Attempt:
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        storage: Storage,
+        redis: Redis,
+        claim: Claim,
+        drain: threading.Event,
+        spare: Spare,
+        room: Room,
+        cache: ModelCache,
+    ) -> None:
+        self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
+        self.drain, self.spare, self.room = drain, spare, room
+        self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
+        self.drain_ends = math.inf
+        self.fence = Fence(sessions, claim, settings.lease_seconds, self._is_given_up)
+        self.reporter = Reporter(self.fence, redis, claim)
+        self.folder = attempt_folder(settings.work_dir, claim)
+        self.words = Words(self.fence)
+        self.fetching = Fetching(storage, self.fence, claim, self.folder, cache, self._is_to_stop)
+        self.results = Results(storage, self.fence, claim, self.folder)
+        self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
+        self.base_model_revision: str | None = None
+        self.warm = False
+        """Whether the training process had the model's tokenizer loaded when it heard the job."""
+        self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self.uploaded: list[tuple[Future[None], Path]] = []
+        """Checkpoints that are stored, or wait for it; before them the comparison of the datasets."""
+
+    def run(self) -> None:
+        with ExitStack() as folder:
+            try:
+                folder.enter_context(held(self.folder))
+                folder.callback(self.fetching.close)
+                self.reporter.open(self.folder)
+                with self.heartbeat:
+                    self._run()
+            except StaleAttempt:
+                self._let_go()
+            except ProtocolBroken as error:
+                self._give_up(broke_protocol(str(error)))
+            except Exception as error:
+                # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
+                log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
+                self._give_up(fault(error))
+            finally:
+                self.trackers.end(draining=self.drain.is_set())
+                if self.reporter.close():
+                    shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_given_up(self) -> bool:
+        """Lost for good; or Postgres is away for longer than a drain may take: then the lease lapses, and the last
+        checkpoint stands."""
+        return self.heartbeat.stale or (self._is_draining() and time.monotonic() > self.drain_ends)
+
+    def _is_to_stop(self) -> bool:
+        return self.heartbeat.stale or self._wish() is not None
+
+    def _is_draining(self) -> bool:
+        if self.drain.is_set():
+            self.drain_ends = min(self.drain_ends, time.monotonic() + self.settings.drain_seconds)
+        return self.drain.is_set()
+
+    def _run(self) -> None:
+        try:
+            self._prepare_and_train()
+        finally:
+            self.uploads.shutdown(cancel_futures=True)
+
+    def _prepare_and_train(self) -> None:
+        try:
+            request = self.prepare()
+        except FetchStopped:
+            self.conclude(Stopped(step=0))
+            return
+        except (ModelNotFound, BadModelFolder) as error:
+            self.fail(Failed(reason=FailureReason.model_unusable, message=str(error)))
+            return
+        except AdapterNotFound as error:
+            gone = f"What init_from names was deleted meanwhile. {error}"
+            self.fail(Failed(reason=FailureReason.adapter_missing, message=gone))
+            return
+        except CheckpointNotFound as error:
+            gone = f'What the retry goes on from is gone. {error} Retry the job from "start".'
+            self.fail(Failed(reason=FailureReason.checkpoint_unusable, message=gone))
+            return
+        self.trackers.start(request.spec)
+        last = self.train(request)
+        for upload, _ in self.uploaded:
+            upload.result()
+        self.conclude(last)
+
+    def _give_up(self, failed: Failed) -> None:
+        try:
+            self.flush()
+            self.fail(failed)
+        except StaleAttempt:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+        try:
+            with transaction(self.sessions, "let_go") as session:
+                AttemptService(session, self.claim).look_again()
+        except DBAPIError as error:
+            log.warning("what it stored last may stay for ever", job=self.claim.job_id, error=str(error)[:300])
+
+    def prepare(self) -> Request:
+        """Fetch everything the child reads into the attempt's own folder."""
+        self.words.enter(JobPhase.preparing)
+        inputs = self.fetching.inputs(self._inputs)
+        spec = JobSpec.model_validate(inputs.job.spec)
+        checkpoint_path = self.fetching.checkpoint(inputs.checkpoints)
+        if checkpoint_path is None and inputs.job.resume_from:
+            raise CheckpointNotFound(inputs.job.resume_from)
+        init_from_path = self.fetching.start(inputs.job.start_id if checkpoint_path is None else None)
+        self.base_model_revision = inputs.model.revision
+        dataset = self.fetching.rows("training.jsonl", inputs.dataset)
+        if validation := inputs.validation:
+            compare = partial(warn_of_overlap, self.storage, self.folder, inputs.dataset, validation, self.write)
+            self.uploaded.append((self.uploads.submit(compare), self.folder / "compared"))
+        return Request(
+            spec=spec.decided(inputs.model.max_seq_len),
+            spec_as_sent=spec,
+            resolved=inputs.resolved,
+            attempt=self.claim.attempt,
+            base_model=inputs.model.name,
+            base_model_hub=inputs.model.hub,
+            base_model_revision=inputs.model.revision,
+            base_model_hub_name=inputs.model.hub_name,
+            base_model_hub_revision=inputs.model.hub_revision,
+            base_model_license=inputs.model.license,
+            base_model_path=self.fetching.model(inputs.model),
+            dataset_path=dataset,
+            dataset_sha256=inputs.dataset.sha256,
+            dataset_format=format_of(inputs.dataset),
+            validation_path=self.fetching.rows("validation.jsonl", validation) if validation else None,
+            validation_sha256=validation.sha256 if validation else None,
+            validation_format=format_of(validation) if validation else None,
+            checkpoint_path=checkpoint_path,
+            init_from_path=init_from_path,
+            work_dir=self.results.make_folder(),
+            log_path=self.folder / "training.log",
+            cache_dir=self.settings.cache_dir.absolute(),
+            device=training_device(spec.resources.device),
+            threads=self.settings.training_threads,
+            machine_facts=dict(find_training_machine(self.settings.training_threads).facts or {}),
+        )
+
+    def _inputs(self, attempt: AttemptService) -> Inputs:
+        job = attempt.jobs.get(self.claim.project_id, self.claim.job_id)
+        datasets = DatasetService(attempt.session)
+        validation_id = job.spec["validation_dataset_id"]
+        return Inputs(
+            job,
+            ModelService(attempt.session).get_ready(job.project_id, job.base_model),
+            datasets.get(job.project_id, job.spec["dataset_id"]),
+            datasets.get(job.project_id, validation_id) if validation_id else None,
+            attempt.resumable(job),
+            attempt.jobs.resolved_before(job.project_id, job.id, self.claim.attempt),
+        )
+
+    def train(self, request: Request) -> Said:
+        """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
+        spare = self.spare.take(request.base_model_path)
+        if spare is not None:
+            last = self._train_in(spare, request)
+            if spare.begun or not isinstance(last, Failed):
+                return last
+            log.warning("the spare training process died before its job began", job=self.claim.job_id)
+        return self._train_in(Child.logging_to(self.folder / "training.log"), request)
+
+    def _train_in(self, child: Child, request: Request) -> Said:
+        ready = child.ready
+        self.warm = ready is not None and ready.base_model_path == request.base_model_path
+        child.begin(request, self.reporter.measured)
+        self.heartbeat.log_tail = child.log_tail
+        try:
+            last = self._listen(child)
+            if last is None:
+                child.let_end()
+        finally:
+            code = child.end()
+            self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
+        return verdict(last, child, code)
+
+    def _listen(self, child: Child) -> Said | None:
+        patience_ends: float | None = None
+        asked: Stop | None = None
+        last: Said | None = None
+        limits = Limits(child, self.heartbeat, self.settings.stall_seconds)
+        while True:
+            if self.heartbeat.stale:
+                raise StaleAttempt
+            stop = self._wish()
+            if stop and stop != asked:
+                child.ask_to_stop(stop)
+                asked = stop
+                allowed = self.settings.drain_seconds if stop.why == "drain" else self.settings.stop_seconds
+                patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
+            if patience_ends and time.monotonic() > patience_ends:
+                child.kill()
+            if last is None and (broken := limits.broken()):
+                return broken
+            if self.reporter.flush_if_due():
+                self.words.follow()
+            try:
+                said = child.said.get(timeout=TICK_SECONDS)
+            except queue.Empty:
+                continue
+            if said is None:
+                return last or (Stopped(step=0) if patience_ends else None)
+            if isinstance(said, Finished | Failed | Stopped):
+                last = said
+            self._carry_on(said)
+
+    def _wish(self) -> Stop | None:
+        if self.heartbeat.state is JobState.cancelling:
+            return Stop(why="cancel")
+        wanted = self.heartbeat.state is JobState.running and not self._is_draining()
+        return None if wanted else Stop(why="drain")
+
+    def _carry_on(self, said: Said) -> None:
+        match said:
+            case PhaseEntered():
+                self.words.hear(said.phase)
+            case Happened():
+                self.words.hear(said.event)
+            case CheckpointWritten():
+                self._upload(said)
+            case Planned() | Replanned() | Started():
+                self.words.settle()
+                self._tell(said)
+
+    def _tell(self, said: Planned | Replanned | Started) -> None:
+        match said:
+            case Planned():
+                self.reporter.total_steps = said.total_steps
+                plan = said.resolved, said.total_steps, said.start_step, said.inexact_resumes
+                self.write(lambda attempt: attempt.plan(*plan), "plan")
+            case Replanned():
+                self.write(lambda attempt: attempt.replan(said.resolved), "replan")
+            case Started():
+                took = said.parity_seconds, said.canary_seconds, self.warm
+                self.write(lambda attempt: attempt.training_started(*took), "start")
+
+    def _upload(self, said: CheckpointWritten) -> None:
+        """Beside the training, one at a time. What waits gives way to a newer one, so that no outage fills the disk."""
+        if self.uploaded and self.uploaded[-1][0].cancel():
+            self.results.written.remove(self.uploaded.pop()[1])
+        self.uploaded.append((self.uploads.submit(self._keep_checkpoint, said), said.path))
+
+    def _keep_checkpoint(self, said: CheckpointWritten) -> None:
+        """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
+        first: whoever goes on from it measures none of them again."""
+        try:
+            files = self.results.checkpoint(said.path, said.step)
+        except FAILURES as error:
+            text = (
+                f"The checkpoint of step {said.step} could not be stored ({redact_error(error)}). The training goes "
+                "on; a crash now would take it back to the checkpoint before."
+            )
+            self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)), "tell")
+        else:
+            self.flush()
+            of = self.base_model_revision, said.machine
+            self.write(lambda attempt: attempt.save_checkpoint(said.step, files, *of), "save_checkpoint")
+        self.results.written.remove(said.path)
+
+    def conclude(self, last: Said) -> None:
+        """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
+        and has queued the job already, both leave the attempt nothing but to let go."""
+        self.flush()
+        if isinstance(last, Finished | Failed):
+            self.trackers.settle(finished=isinstance(last, Finished))
+        self.words.settle()
+        state = self.write(lambda attempt: attempt.state(), "read_state")
+        match last:
+            case Finished() if state in RUNNING:
+                self.publish(last.path, last.reports)
+            case Failed() if state is not JobState.cancelling:
+                self.fail(last)
+            case _:
+                self.write(AttemptService.release, "release")
+
+    def fail(self, failed: Failed) -> None:
+        no_room = failed.reason is FailureReason.disk_full
+        message = self.room.ran_out(failed.message) if no_room else failed.message
+        self.write(lambda attempt: attempt.fail(failed.reason, message), "fail")
+
+    def publish(self, result: Path, reports: Path | None = None) -> None:
+        """Store the result under the attempt's own keys, then make it the job's in one transaction."""
+        self.words.enter(JobPhase.publishing)
+        manifest = self.results.manifest(result)
+        files = self.results.folder(result, "result")
+        archive = self.results.archive(result)
+        told = [*(self.results.folder(reports, "reports") if reports else ()), self.results.step_metrics()]
+        if events := self.trackers.events_file():
+            told.append(self.results.file(events))
+        try:
+            self.write(lambda attempt: attempt.publish(manifest, files, archive, told), "publish")
+        except StaleAttempt:
+            # A cancel or a resume was first; or the attempt is lost, or this very publish was committed and its answer
+            # lost: then there is nothing left to let go of.
+            self.write(AttemptService.release, "release")
+
+    def flush(self) -> None:
+        """Store the last metric points, however long Postgres is away."""
+        while True:
+            try:
+                return self.reporter.flush()
+            except DBAPIError as error:
+                self.fence.endure(error)
+
+    def write(self, change: Callable[[AttemptService], T], step: str) -> T:
+        return self.fence.write(change, step)

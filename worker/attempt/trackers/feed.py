@@ -1,0 +1,145 @@
+"""A tracker fed by a thread: from the curve in Postgres, step by step, to a process of its own.
+
+The tracker tells what it has, so that a process that dies, an outage or another attempt costs neither a gap nor a
+repeat. A step counts as whole once a later one is there, or the training has ended.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.db.session import is_outage
+from app.domain.jobs.state import JobState
+from app.domain.metric import MetricPoint
+from app.errors import StaleAttempt
+from app.jitter import jittered
+from worker.processes.tracking import TrackerFailed, TrackingProcess
+from worker.tracking.protocol import Close, Open, Step, Steps
+
+log = structlog.get_logger()
+
+EVERY_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 30.0
+LONGEST_RETRY_SECONDS: Final = 600.0
+PAGE_STEPS: Final = 200
+
+
+class Tracker:
+    def __init__(
+        self,
+        asked: Open,
+        folder: Path,
+        kept: Path,
+        read: Callable[[int, int], Sequence[MetricPoint]],
+        warn: Callable[[str], None],
+    ) -> None:
+        """`read` gives the curve's points after a step, so many at most; `warn` tells the job's user."""
+        self.type = asked.integration.type
+        self.failed = False
+        """Whether it has given up."""
+        self.muted = False
+        """Whether the job has ended, so that its user is told nothing more."""
+        self._asked, self._folder, self._kept = asked, folder, kept
+        self._read, self._warn = read, warn
+        self._process: TrackingProcess | None = None
+        self._news, self._settling, self._settled = threading.Event(), threading.Event(), threading.Event()
+        self._state: JobState | None = None
+        self._warned = False
+        self._thread = threading.Thread(target=self._run, name=f"tracker-{self.type}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def settle(self) -> None:
+        """No point will follow: the last step is whole too."""
+        self._settling.set()
+        self._news.set()
+
+    def has_settled(self, seconds: float) -> bool:
+        """Whether everything is taken, or it has failed, within so many seconds."""
+        return self._settled.wait(seconds)
+
+    def close(self, state: JobState) -> None:
+        """Its last words, behind everything."""
+        self._state = state
+        self.settle()
+
+    def has_ended(self, seconds: float | None = None) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def give_up(self) -> None:
+        """Whatever it does at the moment."""
+        self.failed = True
+        self.settle()
+        if self._process is not None:
+            self._process.kill()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        wait = RETRY_SECONDS
+        try:
+            while not self.failed:
+                is_last = self._settling.is_set()
+                try:
+                    return self._track()
+                except (TrackerFailed, OSError) as error:
+                    self.failed = self.failed or is_last
+                    self._tell(error)
+                if not self._settling.is_set():
+                    self._news.wait(jittered(wait))
+                wait = min(2 * wait, LONGEST_RETRY_SECONDS)
+        except StaleAttempt:
+            self.failed = True
+        except Exception:
+            log.exception("a tracker broke", job=self._asked.job_id, tracker=self.type)
+            self.failed = True
+        finally:
+            self._settled.set()
+
+    def _track(self) -> None:
+        self._process = process = TrackingProcess(self.type, self._folder, self._kept)
+        try:
+            if self.failed:
+                return
+            last = process.ask(self._asked).last_step
+            self._feed(process, -1 if last is None else last)
+        finally:
+            process.end()
+
+    def _feed(self, process: TrackingProcess, last: int) -> None:
+        while not self.failed:
+            state, whole = self._state, self._settling.is_set()
+            points = self._points(last, whole=whole)
+            if points:
+                process.ask(Steps(steps=[Step(step=p.step, at=p.at.timestamp(), values=p.values) for p in points]))
+                last = points[-1].step
+                continue
+            if points is not None and state is not None:
+                process.ask(Close(state=state))
+                return
+            if points is not None and whole:
+                self._settled.set()
+            self._news.wait(EVERY_SECONDS)
+            self._news.clear()
+
+    def _points(self, last: int, *, whole: bool) -> Sequence[MetricPoint] | None:
+        """None while Postgres is away."""
+        try:
+            points = self._read(last, PAGE_STEPS + 1)
+        except DBAPIError as error:
+            if not is_outage(error):
+                raise
+            return None
+        return points if whole and len(points) <= PAGE_STEPS else points[:-1]
+
+    def _tell(self, error: Exception) -> None:
+        log.warning("a tracker takes nothing", job=self._asked.job_id, tracker=self.type, why=str(error))
+        if not self._warned and not self.muted:
+            self._warned = True
+            self._warn(str(error))

@@ -1,0 +1,115 @@
+"""The trackers of an attempt. Whatever they do, they cost its training nothing, and its end a bounded time."""
+
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.domain.events.job_events import Warned
+from app.domain.integration import NEEDS, Integration, Tensorboard
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.state import JobState
+from app.jobs.queue.repository import Claim
+from worker.attempt.fenced_writer import Fence
+from worker.attempt.trackers.feed import Tracker
+from worker.host.hardware import find_integrations
+from worker.tracking.protocol import Open
+
+log = structlog.get_logger()
+
+EVENTS_FILE: Final = "tensorboard.tfevents"
+END_SECONDS: Final = 30.0
+"""For what a tracker has yet to take when the training has ended, and again for its last words."""
+DRAIN_SECONDS: Final = 5.0
+"""For the latter, of a worker that is asked to stop."""
+
+
+LEFT: Final = "The training does not depend on it, and GET /jobs/{id}/metrics has everything."
+
+
+class Trackers:
+    def __init__(self, fence: Fence, claim: Claim, folder: Path, kept: Path) -> None:
+        """`kept` is for what outlasts the attempt: `wandb`, with the folders of offline runs."""
+        self._fence, self._claim = fence, claim
+        self._folder, self._kept = folder / "trackers", kept
+        self._live: list[Tracker] = []
+        self._board: Tracker | None = None
+
+    def start(self, spec: JobSpec) -> None:
+        """Those that this worker serves. TensorBoard's file is written at the end."""
+        served = find_integrations()
+        for integration in spec.integrations:
+            if integration.type not in served:
+                self._warn("integration_unavailable", self._unavailable(integration))
+            elif isinstance(integration, Tensorboard):
+                self._board = self._tracker(integration, spec)
+            else:
+                self._live.append(self._tracker(integration, spec))
+                self._live[-1].start()
+
+    def settle(self, *, finished: bool) -> None:
+        """Every point is stored: let the trackers take what they have not yet, and give up those that do not."""
+        if self._board is not None and finished:
+            self._board.close(JobState.succeeded)
+            self._board.start()
+        for tracker in self._live:
+            tracker.settle()
+        until = time.monotonic() + END_SECONDS
+        for tracker in self._live:
+            if not tracker.has_settled(max(until - time.monotonic(), 0)):
+                tracker.give_up()
+
+    def events_file(self) -> Path | None:
+        """TensorBoard's, if it was asked for and could be written. It has as long as it makes progress."""
+        if self._board is None or not self._board.has_ended() or self._board.failed:
+            return None
+        return self._folder / EVENTS_FILE
+
+    def end(self, *, draining: bool) -> None:
+        """Tell them how the job stands. Nothing of them is left."""
+        if self._board is not None:
+            self._board.give_up()
+        state = self._state() if self._live else None
+        for tracker in self._live:
+            tracker.muted = True
+            if state is not None:
+                tracker.close(state)
+        until = time.monotonic() + (DRAIN_SECONDS if draining else END_SECONDS)
+        for tracker in self._live:
+            if state is None or not tracker.has_ended(max(until - time.monotonic(), 0)):
+                tracker.give_up()
+
+    def _state(self) -> JobState | None:
+        """None of a job that another attempt has; it goes on with the run."""
+        try:
+            return self._fence.once(lambda own: own.state(), "read_state")
+        except DBAPIError:
+            return None
+
+    def _tracker(self, integration: Integration, spec: JobSpec) -> Tracker:
+        project_id, job_id = self._claim[:2]
+        asked = Open(
+            integration=integration,
+            job_id=job_id,
+            name=spec.name or job_id,
+            config=spec.model_dump(mode="json", exclude={"integrations"}),
+            file=self._folder / EVENTS_FILE,
+        )
+        return Tracker(
+            asked,
+            self._folder / integration.type,
+            self._kept,
+            lambda after, limit: self._fence.once(
+                lambda own: own.metrics.curve(project_id, job_id, [], after, limit), "feed_tracker"
+            ),
+            lambda why: self._warn("tracker_failed", f"{integration.type} takes no curve of this job: {why}. {LEFT}"),
+        )
+
+    def _unavailable(self, integration: Integration) -> str:
+        type = integration.type
+        return f"This worker does not serve {type}, so that it gets no curve of this attempt. {NEEDS[type].remedy}"
+
+    def _warn(self, code: str, text: str) -> None:
+        self._fence.write(lambda own: own.tell(Warned(code=code, text=text)), "tell")

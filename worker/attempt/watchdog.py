@@ -1,0 +1,79 @@
+"""When a training process is ended against its will, and what is told of one that died."""
+
+import signal
+import time
+from typing import Final
+
+from app.domain.jobs.state import FailureReason
+from app.errors import StorageFull
+from app.files import is_full
+from app.jobs.queue.deadline import SPENT
+from app.secrets.redaction import redact_error
+from worker.attempt.metrics.reporter import Heartbeat
+from worker.processes.training import Child
+from worker.training.runtime.messages import Failed, Said
+
+AWAKE_SECONDS: Final = 1.0
+"""Most that counts between two looks: a worker that was stopped, or waited, knows nothing of the time between."""
+LAST_LINES: Final = 5
+
+
+class Limits:
+    """Time without progress and running time, looked at again and again."""
+
+    def __init__(self, child: Child, heartbeat: Heartbeat, stall_seconds: float) -> None:
+        self._child, self._heartbeat, self._stall_seconds = child, heartbeat, stall_seconds
+        self._looked_at, self._num_said, self._silent = time.monotonic(), child.num_said, 0.0
+
+    def broken(self) -> Failed | None:
+        now = time.monotonic()
+        silent = self._child.num_said == self._num_said
+        self._silent = self._silent + min(now - self._looked_at, AWAKE_SECONDS) if silent else 0.0
+        self._looked_at, self._num_said = now, self._child.num_said
+        if self._heartbeat.ends_at is not None and now > self._heartbeat.ends_at:
+            return Failed(reason=FailureReason.deadline_exceeded, message=SPENT)
+        return stalled(self._child.doing, self._silent) if self._silent > self._stall_seconds else None
+
+
+def stalled(doing: str, seconds: float) -> Failed:
+    text = f"The training process made no progress for {seconds:,.0f} s and was ended; it hung in {doing}."
+    return Failed(reason=FailureReason.stalled, message=text)
+
+
+def verdict(last: Said | None, child: Child, code: int) -> Said:
+    """What became of a training process that is gone: its own last word, unless it broke the protocol or knew only of
+    a death; or what its death looks like."""
+    if child.broken is not None:
+        return broke_protocol(child.broken)
+    if last is not None and not (isinstance(last, Failed) and last.reason is FailureReason.child_died):
+        return last
+    died = last or Failed(reason=FailureReason.child_died, message=how_it_died(code, child.log_tail()))
+    killed = last is not None or (code == -signal.SIGKILL and not child.killed)
+    if not (killed and child.memory.have_risen()):
+        return died
+    text = (
+        "The kernel ended the training because the memory of its machine or container was out. Take a machine with "
+        'more, or a smaller batch: training.memory "min", a smaller max_seq_len, gradient_checkpointing true. '
+    )
+    return Failed(reason=FailureReason.out_of_memory, message=text + died.message)
+
+
+def broke_protocol(how: str) -> Failed:
+    text = f"The training process did what no training of this release does: {how}. It was ended."
+    return Failed(reason=FailureReason.protocol_broken, message=text)
+
+
+def fault(error: Exception) -> Failed:
+    """Of the worker itself."""
+    if isinstance(error, StorageFull):
+        return Failed(reason=FailureReason.disk_full, message="It is storage that is full.")
+    if isinstance(error, OSError) and is_full(error):
+        return Failed(reason=FailureReason.disk_full, message=redact_error(error))
+    why = f"The worker failed ({redact_error(error)}); its log tells more."
+    return Failed(reason=FailureReason.internal_error, message=why)
+
+
+def how_it_died(code: int, tail: str) -> str:
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+    last_lines = "\n".join(tail.strip().splitlines()[-LAST_LINES:])
+    return f"The training process {how}. Its last words:\n{last_lines}"

@@ -1,0 +1,41 @@
+"""The end of what attempts of a deleted project left on this machine. Each worker looks, and says what it removed."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from app.db.session import Sessions, transaction
+from app.domain.ids import is_id
+from app.projects.service import ProjectService
+from worker.host.work_folders import abandoned_of_project
+
+log = structlog.get_logger()
+
+
+def clear_deleted_projects(sessions: Sessions, work: Path, worker_id: str) -> None:
+    """Remove the folders of deleted projects, and report them. A folder in which an attempt still lives is left to
+    the next call, and so is the report."""
+    present = [path.name for path in work.glob("proj-*") if is_id(path.name, "proj")]
+    with transaction(sessions, "find_deleted_projects") as session:
+        ids = ProjectService(session).deletions_to_clear(worker_id, present)
+    for id in ids:
+        num_folders = remove_folders(work, id)
+        if (work / id).exists():
+            continue
+        if num_folders:
+            log.info("removed the folders of a deleted project", project=id, num_folders=num_folders)
+        with transaction(sessions, "report_work_folders") as session:
+            ProjectService(session).report_work_folders(id, worker_id, num_folders)
+
+
+def remove_folders(work: Path, project_id: str) -> int:
+    """How many attempts had left one."""
+    num_folders = 0
+    for folder in abandoned_of_project(work, project_id):
+        shutil.rmtree(folder, ignore_errors=True)
+        num_folders += 1
+    with suppress(OSError):
+        (work / project_id).rmdir()
+    return num_folders

@@ -1,0 +1,216 @@
+"""Base models on this machine's disk, `models/{digest of its files}` in the cache folder: fetched from storage by
+digest, kept as long as there is room, the least recently used removed first.
+
+Whoever reads a model holds a shared lock on `{digest}.lock`, which the kernel drops with the process; only a model
+whose lock can be had alone is removed. A file gets its name once it is whole and its digest is right, and a mark beside
+the folder says which file that was: one that was altered since is fetched anew.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from app.db.tables import BaseModel
+from app.domain.artifact import StoredFile
+from app.errors import BadModelFolder
+from app.failpoints import around
+from app.files import free_bytes
+from app.settings import Settings
+from app.storage import DamagedObject, Storage
+
+log = structlog.get_logger()
+
+LEAST_FREE_BYTES: Final = 32 * 10**6
+WEIGHTS: Final = ".safetensors"
+TICK_SECONDS: Final = 0.2
+GB: Final = 10**9
+
+Progress = Callable[[int, int], None]
+"""Bytes that are here, and all of them."""
+
+
+class FetchStopped(Exception):
+    """The fetching was to end before it was done."""
+
+
+class ModelCache:
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        self.cache_dir = settings.cache_dir.absolute()
+        self._place = self.cache_dir / "models"
+        limit = settings.model_cache_gb
+        self._storage, self._limit = storage, None if limit is None else int(limit * GB)
+
+    @contextmanager
+    def held(
+        self,
+        model: BaseModel,
+        *,
+        weights: bool = True,
+        progress: Progress = lambda done, total: None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Path]:
+        """The model's folder, which stays as it is meanwhile; without its weights, if they are not wanted.
+
+        BadModelFolder if storage has lost a file, or has an altered one. FetchStopped if `is_over` says so."""
+        files = [StoredFile.model_validate(file) for file in model.files]
+        cached = CachedModel(self._place, digest_of(files))
+        wanted = [file for file in files if weights or not file.path.endswith(WEIGHTS)]
+        with locked(cached.lock, fcntl.LOCK_SH, is_over):
+            os.utime(cached.lock)
+            if cached.missing(wanted):
+                with locked(cached.fetch_lock, fcntl.LOCK_EX, is_over):
+                    self._fetch(model.name, cached, wanted, progress, is_over)
+            yield cached.folder
+
+    def _fetch(
+        self,
+        name: str,
+        cached: "CachedModel",
+        wanted: Sequence[StoredFile],
+        progress: Progress,
+        is_over: Callable[[], bool],
+    ) -> None:
+        missing = cached.missing(wanted)
+        total = sum(file.size for file in wanted)
+        done = total - sum(file.size for file in missing)
+        self._make_room(cached, sum(file.size for file in missing))
+
+        def advance(num_bytes: int) -> None:
+            nonlocal done
+            done += num_bytes
+            progress(done, total)
+            if is_over():
+                raise FetchStopped
+
+        for file in missing:
+            try:
+                cached.keep(file, self._storage, advance)
+            except (FileNotFoundError, DamagedObject) as error:
+                said = f"Storage has lost {file.path} of the model {name}, or it was altered there"
+                raise BadModelFolder(f"{said}; remove the model, and add it again.") from error
+
+    def _make_room(self, wanted: "CachedModel", needed: int) -> None:
+        """Remove what was used least recently, until the rest is within bounds. OSError (ENOSPC) if room is short even
+        then."""
+        self._place.mkdir(parents=True, exist_ok=True)
+        needed = 0 if self._storage.links(self._place) else needed
+        others = [
+            CachedModel(self._place, path.stem) for path in self._place.glob("*.lock") if path.stem != wanted.digest
+        ]
+        for other in sorted(others, key=lambda other: other.used_at):
+            if not self._is_short(needed):
+                return
+            if other.remove():
+                log.info("removed a model from the cache", model=other.digest)
+        if (free := free_bytes(self._place)) < needed + LEAST_FREE_BYTES:
+            said = f"the model takes {needed / GB:,.1f} GB, and {free / GB:,.1f} GB are free in {self._place}"
+            raise OSError(errno.ENOSPC, said)
+
+    def _is_short(self, needed: int) -> bool:
+        used = sum(size_of(path) for path in self._place.glob("*/*"))
+        too_much = self._limit is not None and used + needed > self._limit
+        return too_much or free_bytes(self._place) < needed + LEAST_FREE_BYTES
+
+
+class CachedModel:
+    """One model's folder and what stands beside it."""
+
+    def __init__(self, place: Path, digest: str) -> None:
+        self.digest, self.folder = digest, place / digest
+        self.lock, self.fetch_lock, self.marks = (place / f"{digest}.{end}" for end in ("lock", "fetching", "marks"))
+
+    @property
+    def used_at(self) -> float:
+        try:
+            return self.lock.stat().st_mtime
+        except FileNotFoundError:
+            return 0
+
+    def missing(self, files: Sequence[StoredFile]) -> list[StoredFile]:
+        return [file for file in files if not self._is_kept(file)]
+
+    def _is_kept(self, file: StoredFile) -> bool:
+        try:
+            return (self.marks / file.path).read_text() == mark_of(self.folder / file.path)
+        except FileNotFoundError:
+            return False
+
+    def keep(self, file: StoredFile, storage: Storage, advance: Callable[[int], None]) -> None:
+        for folder in (self.folder, self.marks):
+            folder.mkdir(exist_ok=True)
+        partial = self.folder / f".partial-{file.path}"
+        partial.unlink(missing_ok=True)
+        storage.fetch(file, partial, advance=advance, link=True)
+        with around("keep_model_file"):
+            partial.replace(self.folder / file.path)
+        (self.marks / file.path).write_text(mark_of(self.folder / file.path))
+
+    def remove(self) -> bool:
+        """False if somebody reads it."""
+        with suppress(FetchStopped), locked(self.lock, fcntl.LOCK_EX, lambda: True):
+            for folder in (self.marks, self.folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            self.fetch_lock.unlink(missing_ok=True)
+            self.lock.unlink()
+            return True
+        return False
+
+
+def size_of(path: Path) -> int:
+    """Bytes that its removal would free: none of a file that is an object of the store as well."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if found.st_nlink == 1 else 0
+
+
+def digest_of(files: Sequence[StoredFile]) -> str:
+    """The same files have one folder, whatever the model is called."""
+    lines = sorted(f"{file.sha256}  {file.path}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
+
+
+def mark_of(path: Path) -> str:
+    """What a change of the file changes."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+
+
+@contextmanager
+def locked(path: Path, how: int, is_over: Callable[[], bool]) -> Iterator[None]:
+    """FetchStopped if it cannot be had and the work is to end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            if is_over():
+                raise FetchStopped from None
+            time.sleep(TICK_SECONDS)
+            continue
+        if _is_at(file, path):
+            break
+        os.close(file)  # Whoever had it alone removed it.
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,76 @@
+"""The worker shows itself: it registers, gives signs of life whether busy or idle, and says that it leaves."""
+
+import threading
+from collections.abc import Callable, Collection
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.db.session import connect, open_sessions, transaction
+from app.jitter import jittered
+from app.settings import Settings
+from app.workers.service import WorkerService
+from worker.host.disk_space import Room
+from worker.host.free_memory import FreeMemory
+from worker.host.hardware import find_integrations, find_training_machine, find_versions
+
+log = structlog.get_logger()
+
+END_SECONDS = 5.0
+
+
+class Presence:
+    """A thread with a connection of its own, so that nothing the worker does can hold up its signs of life."""
+
+    def __init__(self, settings: Settings, queues: Collection[str], draining: threading.Event, room: Room) -> None:
+        self._engine = connect(settings.database_url, pool_size=1)
+        self._sessions = open_sessions(self._engine)
+        self._lease, self._every = settings.lease_seconds, settings.heartbeat_seconds
+        self._queues, self._draining, self._room = queues, draining, room
+        self._integrations = find_integrations() if "training" in queues else []
+        self._machine = find_training_machine(settings.training_threads)._replace(labels=settings.labels)
+        self._free_memory = FreeMemory(self._machine.device)
+        self._registered = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        """Of a worker that is draining: it leaves. One that is killed instead goes offline with its lease."""
+        assert self._draining.is_set()
+        self._ended.set()
+        self._thread.join(END_SECONDS)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._try(self._sign)
+            # A worker that begins to drain says so at once.
+            (self._ended if self._draining.is_set() else self._draining).wait(jittered(self._every))
+        self._try(self._leave)
+        self._engine.dispose()
+
+    def _try(self, act: Callable[[WorkerService], None]) -> None:
+        try:
+            with transaction(self._sessions, "sign_of_life") as session:
+                act(WorkerService(session))
+        except DBAPIError as error:
+            log.warning("no sign of life while Postgres is away", error=str(error)[:300])
+        except Exception:
+            # Whatever kept this sign back, the next one must come.
+            log.exception("a sign of life failed, will try again")
+
+    def _sign(self, workers: WorkerService) -> None:
+        id, draining, full = self._machine.worker_id, self._draining.is_set(), self._room.is_short()
+        free = self._free_memory.read_gb()
+        if self._registered and workers.sign(
+            id, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease
+        ):
+            return
+        told = self._machine, find_versions(), self._queues, self._integrations
+        workers.register(*told, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease)
+        self._registered = True
+
+    def _leave(self, workers: WorkerService) -> None:
+        workers.leave(self._machine.worker_id)

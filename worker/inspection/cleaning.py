@@ -1,0 +1,50 @@
+"""The good rows of a dataset, written out."""
+
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.datasets.formats import RecordFormat
+from app.domain.datasets.report import split_blocks
+from worker.inspection.duplicates import duplicates
+from worker.inspection.formats.containers import CHUNK_BYTES
+from worker.inspection.inspection import Inspection, Kept
+
+BITS: Final = 8
+
+
+def clean(
+    source: BinaryIO, target: BinaryIO, scratch: Path, format: RecordFormat | None, *, drop_duplicates: bool
+) -> None:
+    """`source` holds JSON Lines of this format. Rows without an error go into `target`; `drop_duplicates` leaves out
+    those whose texts are, to the letter, an earlier row's."""
+    if not drop_duplicates:
+        _keep_good(source, target, scratch, format)
+        return
+    good = scratch / "good"
+    with good.open("wb") as file:
+        inspection = _keep_good(source, file, scratch, format)
+    hashes = scratch / "good.hashes"
+    inspection.conclude(hashes)
+    dropped = marked(hashes, inspection.num_good)
+    with good.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not dropped[number // BITS] >> number % BITS & 1:
+                target.write(line)
+
+
+def _keep_good(source: BinaryIO, target: BinaryIO, scratch: Path, format: RecordFormat | None) -> Inspection:
+    inspection = Inspection(scratch, format, Kept(target, good_only=True))
+    inspection.read(split_blocks(iter(lambda: source.read(CHUNK_BYTES), b"")))
+    return inspection
+
+
+def marked(hashes: Path, num_lines: int) -> NDArray[np.uint8]:
+    """A bit for each line, from 1 on: whether it repeats an earlier one."""
+    bits = np.zeros(num_lines // BITS + 1, np.uint8)
+    for same in duplicates(hashes):
+        lines = same.exact
+        np.bitwise_or.at(bits, lines // BITS, np.left_shift(1, lines % BITS).astype(np.uint8))
+    return bits

@@ -1,0 +1,79 @@
+"""gzip and zstd, unpacked as they are read, within bounds that no honest file meets."""
+
+import gzip
+import sys
+import zlib
+from typing import Final, Protocol
+
+from worker.inspection.errors import Broken
+from worker.inspection.formats.source import Source
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAX_UNPACKED_BYTES: Final = 40 * 10**9
+"""Four times the largest upload that the server takes unless told otherwise."""
+MAX_RATIO: Final = 200
+"""Text shrinks to a fifth; a bomb to a thousandth (gzip) or a ten-thousandth (zstd)."""
+FREE_BYTES: Final = 64 * 2**20
+"""So much may come of any file, whatever the ratio."""
+WINDOW_LOG_MAX: Final = 27
+"""zstd's window may take 128 MiB, as its own command line allows."""
+
+GZIP: Final = b"\x1f\x8b"
+ZSTD: Final = b"\x28\xb5\x2f\xfd"
+SKIPPABLE: Final = b"\x2a\x4d\x18"
+"""Of a zstd frame that holds no data, behind a byte from 0x50 to 0x5f."""
+
+
+def find_compression(head: bytes) -> str:
+    if head.startswith(GZIP):
+        return "gzip"
+    is_skippable = head[1:4] == SKIPPABLE and 0x50 <= head[0] <= 0x5F
+    return "zstd" if head.startswith(ZSTD) or is_skippable else "none"
+
+
+def check_growth(unpacked: int, packed: int) -> None:
+    """Broken, when `unpacked` bytes are more than may come of `packed`."""
+    if unpacked > MAX_UNPACKED_BYTES:
+        limit = f"{MAX_UNPACKED_BYTES:,} bytes"
+    elif unpacked > FREE_BYTES and unpacked > MAX_RATIO * packed:
+        limit = f"{MAX_RATIO} times its size"
+    else:
+        return
+    raise Broken(
+        "unpacks_too_large", f"The file unpacks to more than {limit}; send its rows in smaller or plain files."
+    )
+
+
+class Reader(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
+
+
+class Unpacked:
+    """All members or frames, one after the other."""
+
+    def __init__(self, packed: Source, compression: str) -> None:
+        self._packed, self._compression, self._num_bytes = packed, compression, 0
+        self._file: Reader
+        if compression == "gzip":
+            self._file = gzip.GzipFile(fileobj=packed, mode="rb")  # type: ignore[call-overload]
+        else:
+            bounds = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX}
+            self._file = zstd.ZstdFile(packed, options=bounds)  # type: ignore[call-overload]
+
+    def read(self, size: int) -> bytes:
+        try:
+            # A single step, so that what comes before a damaged place is still read.
+            chunk = self._file.read1(size)
+        except EOFError as error:
+            said = f"The file ends in the middle of its {self._compression} data; send the whole of it."
+            raise Broken("cut_off", said) from error
+        except (gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
+            said = f"The {self._compression} data is damaged ({str(error)[:100]}); pack it again."
+            raise Broken("damaged_compression", said) from error
+        self._num_bytes += len(chunk)
+        check_growth(self._num_bytes, self._packed.num_read)
+        return chunk

@@ -1,0 +1,145 @@
+"""An upload as rows of JSON Lines, whatever it came as: JSON Lines, a JSON array, CSV, Parquet or plain text, each also
+in gzip or zstd. Pure: bytes in, lines out, in memory that does not grow with the file."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from app.domain.datasets.formats import MAX_LINE_BYTES, RecordFormat
+from app.domain.datasets.problem import Finding
+from app.domain.datasets.report import split_blocks, split_lines
+from worker.inspection.errors import Broken, Flawed, Unreadable
+from worker.inspection.formats.columns import Renaming
+from worker.inspection.formats.compression import Unpacked, find_compression
+from worker.inspection.formats.csv_rows import read_csv
+from worker.inspection.formats.detection import BOM, PACKED_TWICE, UNKNOWN, Recognized, recognize
+from worker.inspection.formats.json_array import read_array
+from worker.inspection.formats.source import CHUNK_BYTES, Source
+
+__all__ = ["CHUNK_BYTES", "Flawed", "Rows", "Unreadable", "in_blocks", "read_rows"]
+
+BLOCK_LINES: Final = 2**12
+
+
+@dataclass
+class Rows:
+    """`blocks` are JSON Lines without their newline, some at a time: CHUNK_BYTES of them, and one more however long it
+    is. Reading them may raise Unreadable, and a line may be Flawed."""
+
+    container: str
+    """jsonl, json, csv, parquet or text; unknown for what no rows can be read from."""
+    compression: str
+    """none, gzip or zstd."""
+    why: str
+    """A sentence: by what the two were recognized."""
+    verbatim: bool
+    """Whether the upload itself is these lines."""
+    blocks: Iterator[list[bytes]]
+
+    @property
+    def lines(self) -> Iterator[bytes]:
+        return chain.from_iterable(self.blocks)
+
+
+def read_rows(
+    source: BinaryIO,
+    filename: str,
+    scratch: Path,
+    format: RecordFormat | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Rows:
+    """`format` is the one that was named, and `columns` say which keys are to be read as which.
+
+    `source` is read once, forwards: it may be a pipe. `scratch` is a folder with room for the file, which Parquet
+    needs whole."""
+    plain = Source(source)
+    compression = find_compression(plain.head)
+    if compression != "none":
+        plain = Source(Unpacked(plain, compression))
+    renaming = Renaming(columns or {})
+    found = _recognize(plain.head, filename, compression, format, renaming)
+    verbatim = found.container == "jsonl" and compression == "none" and not columns
+    blocks = split_blocks(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
+    if columns and found.container not in ("csv", "text"):  # a header's names are read so already
+        blocks = renaming.blocks(blocks)
+    why = found.why if compression == "none" else f"It begins as {compression} does; unpacked: {found.why}"
+    return Rows(found.container, compression, why, verbatim, blocks)
+
+
+def _recognize(
+    head: bytes, filename: str, compression: str, format: RecordFormat | None, renaming: Renaming
+) -> Recognized:
+    if compression != "none" and find_compression(head) != "none":
+        refusal = Finding("", "other_compression", f"The file is {PACKED_TWICE}.")
+        return Recognized(UNKNOWN, "It is packed once more.", refusal)
+    return recognize(head, filename, format, renaming)
+
+
+def _blocks(source: Source, found: Recognized, scratch: Path) -> Iterator[list[bytes]]:
+    if found.refusal:
+        raise Broken(found.refusal.code, found.refusal.message)
+    if found.container == "parquet":
+        from worker.inspection.formats.parquet_rows import read_parquet
+
+        return in_blocks(read_parquet(source, scratch))
+    chunks = source.chunks() if found.container == "jsonl" else _without_mark(source.chunks())
+    match found.container:
+        case "jsonl":
+            return split_blocks(chunks)
+        case "json":
+            return in_blocks(read_array(chunks))
+        case "csv":
+            return in_blocks(read_csv(chunks, found.header))
+    return in_blocks(map(_text_line, split_lines(chunks)))
+
+
+def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for first in chunks:
+        yield first.removeprefix(BOM)
+        break
+    yield from chunks
+
+
+def _text_line(line: bytes) -> bytes:
+    """Blank lines stay blank, so that numbers are an editor's."""
+    line = line.removesuffix(b"\r")
+    if not line.strip() or len(line) > MAX_LINE_BYTES:
+        return line[: MAX_LINE_BYTES + 1] if line.strip() else b""
+    if b"\0" in line:
+        return Flawed.of(line, "nul_bytes", "The line holds a NUL byte; take it out.")
+    try:
+        return json.dumps({"text": line.decode()}, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        said = f"Byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8."
+        return Flawed.of(line, "not_utf8", said)
+
+
+def _numbered(source: Source, found: Recognized, scratch: Path) -> Iterator[list[bytes]]:
+    number = 0
+    try:
+        for block in _blocks(source, found, scratch):
+            number += len(block)
+            yield block
+    except Broken as broken:
+        raise Unreadable(number + 1, broken.finding) from broken
+
+
+def in_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lines that come one by one. Those before the end of what can be read are given before it is told."""
+    held, size = list[bytes](), 0
+    try:
+        for line in lines:
+            held.append(line)
+            size += len(line)
+            if size >= CHUNK_BYTES or len(held) == BLOCK_LINES:
+                yield held
+                held, size = [], 0
+    except (Broken, Unreadable):
+        if held:
+            yield held
+        raise
+    if held:
+        yield held

@@ -1,0 +1,105 @@
+"""The elements of a JSON array, cut apart without being parsed: each keeps its own bytes, so that whatever is wrong in
+it (a repeated key, NaN) is seen by whoever parses it. No library streams elements so: those that there are build
+objects, in which such things are gone, and take several times as long."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from app.domain.datasets.formats import MAX_LINE_BYTES
+from worker.inspection.errors import Broken, Flawed
+
+STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+BETWEEN: Final = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % STRING, re.DOTALL)
+"""Everything up to the next bracket or comma that is in no string."""
+WITHIN: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % STRING, re.DOTALL)
+"""The same up to the next bracket."""
+IN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+QUOTE, COMMA = ord('"'), ord(",")
+WHITE: Final = b" \t\r\n"
+
+
+def read_array(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Each element as a line. Of one that is too long only the beginning is kept, a byte more than is allowed."""
+    array = _Array()
+    for chunk in chunks:
+        yield from array.feed(chunk)
+    array.end()
+
+
+class _Array:
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = self._is_escaped = False
+        self._kept = bytearray()
+        self._num_elements = 0
+        self._is_over = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        at = start = 0
+        if self._depth == 0 and not self._is_over and (bracket := chunk.find(b"[")) >= 0:
+            at = start = bracket + 1
+            self._depth = 1
+        while at < len(chunk) and self._depth:
+            if self._in_string:
+                at = self._through_string(chunk, at)
+                continue
+            at = (BETWEEN if self._depth == 1 else WITHIN).match(chunk, at).end()  # type: ignore[union-attr]
+            if at == len(chunk):
+                break
+            mark, at = chunk[at], at + 1
+            if mark == QUOTE:
+                self._in_string = True  # it ends in a later chunk
+            elif mark == COMMA:
+                yield self._take(chunk[start : at - 1])
+                start = at
+            elif mark in b"[{":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                if self._depth == 0:
+                    yield from self._close(mark, chunk[start : at - 1])
+                    start = at
+        self._keep(chunk[start:])
+
+    def _through_string(self, chunk: bytes, at: int) -> int:
+        at = IN_STRING.match(chunk, at + self._is_escaped).end()  # type: ignore[union-attr]
+        self._is_escaped = False
+        if at >= len(chunk):
+            return at
+        self._in_string = chunk[at] != QUOTE
+        self._is_escaped = self._in_string  # a backslash ends the chunk
+        return at + 1
+
+    def _keep(self, piece: bytes) -> None:
+        if self._is_over:
+            if piece.strip(WHITE):
+                said = "Something follows the array's closing bracket; write one array and nothing else."
+                raise Broken("text_after_array", said)
+            return
+        piece = piece if self._kept else piece.lstrip(WHITE)
+        self._kept += piece[: max(MAX_LINE_BYTES + 1 - len(self._kept), 0)]
+
+    def _take(self, piece: bytes) -> bytes:
+        self._keep(piece)
+        element, self._num_elements = bytes(self._kept), self._num_elements + 1
+        self._kept.clear()
+        if len(element) > MAX_LINE_BYTES:
+            return element
+        # A carriage return is white space between values and forbidden within strings, as the newline is.
+        element = element.rstrip(WHITE).replace(b"\n", b"\r")
+        said = "There is no row between two commas, or behind the last one; take a comma out."
+        return element or Flawed.of(b",", "not_json", said)
+
+    def _close(self, mark: int, piece: bytes) -> Iterator[bytes]:
+        if mark != ord("]"):
+            said = "The array is closed by a brace; check that every bracket has its pair."
+            raise Broken("not_json", said)
+        if self._num_elements or self._kept or piece.strip(WHITE):
+            yield self._take(piece)
+        self._is_over = True
+
+    def end(self) -> None:
+        if not self._is_over:
+            said = "The file ends before the array's closing bracket; send the whole of it."
+            raise Broken("unterminated_array", said)

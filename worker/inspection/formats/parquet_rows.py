@@ -1,0 +1,139 @@
+"""Parquet: rows by row group, in batches. Imported where it is needed: pyarrow takes half a second and 60 MB."""
+
+import json
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from app.domain.datasets.formats import MAX_LINE_BYTES
+from worker.inspection.errors import Broken, Flawed
+from worker.inspection.formats.compression import check_growth
+from worker.inspection.formats.source import CHUNK_BYTES, Source
+
+MAGIC: Final = b"PAR1"
+MAX_FOOTER_BYTES: Final = 64 * 2**20
+MAX_ROW_GROUP_BYTES: Final = 4 * 2**30
+"""Unpacked. What a writer of a million rows of chat a row group makes, and some more."""
+MAX_DEPTH: Final = 100
+BATCH_BYTES: Final = 4 * 2**20
+MAX_BATCH_ROWS: Final = 1000
+LEAST_ROW_BYTES: Final = 64
+"""Even a row of nothing counts as so much: a few bytes can hold a billion of them."""
+
+
+def read_parquet(source: Source, scratch: Path) -> Iterator[bytes]:
+    """Each row as a line. Nulls are left out, other than those in lists."""
+    path = scratch / "rows.parquet"
+    with path.open("wb") as spool:
+        for chunk in source.chunks():
+            spool.write(chunk)
+    try:
+        with path.open("rb") as file:
+            yield from _rows(file, _checked_size(file))
+    finally:
+        path.unlink()
+
+
+def _checked_size(file: Any) -> int:
+    """Of the file, whose last eight bytes must be the footer's length and the magic."""
+    size: int = file.seek(0, 2)
+    file.seek(max(size - 8, 0))
+    length, magic = struct.unpack("<I4s", file.read(8).rjust(8))
+    if magic != MAGIC or size < 12:
+        raise Broken("cut_off", "The file begins as Parquet and does not end so; send the whole of it.")
+    if length > min(size - 12, MAX_FOOTER_BYTES):
+        raise Broken("damaged_parquet", f"Its footer claims {length:,} of {size:,} bytes; write the file again.")
+    return size
+
+
+@contextmanager
+def _faults_named() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise _too_large("needs more memory than there is") from error
+    except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
+        said = f"The file cannot be read as Parquet ({str(error)[:200]}); write it again."
+        raise Broken("damaged_parquet", said) from error
+
+
+def _too_large(what: str) -> Broken:
+    said = f"A row group of the Parquet file {what}; write it with fewer rows a group (row_group_size=10000)."
+    return Broken("row_group_too_large", said)
+
+
+def _rows(file: Any, size: int) -> Iterator[bytes]:
+    unpacked = 0
+    for line in _lines(_open(file)):
+        unpacked += len(line) + LEAST_ROW_BYTES
+        check_growth(unpacked, size)
+        yield line
+
+
+def _open(file: Any) -> Any:
+    with _faults_named():
+        # Read column by column through small buffers, and never a column of a row group at once.
+        return pa.parquet.ParquetFile(
+            file,
+            pre_buffer=False,
+            buffer_size=CHUNK_BYTES,
+            thrift_string_size_limit=MAX_FOOTER_BYTES,
+            thrift_container_size_limit=1_000_000,
+            schema_depth_limit=MAX_DEPTH,
+        )
+
+
+def _lines(parquet: Any) -> Iterator[bytes]:
+    if not parquet.schema_arrow.names:
+        raise Broken("damaged_parquet", "The Parquet file has no column; write the rows' keys as columns.")
+    for index in range(parquet.num_row_groups):
+        with _faults_named():
+            group = parquet.metadata.row_group(index)
+            unpacked, num_rows = group.total_byte_size, group.num_rows
+        if unpacked > MAX_ROW_GROUP_BYTES:
+            raise _too_large(f"unpacks to {unpacked:,} bytes")
+        a_row = max(unpacked // max(num_rows, 1), 1)
+        batch_size = min(max(BATCH_BYTES // a_row, 1), MAX_BATCH_ROWS)
+        with _faults_named():
+            batches = parquet.iter_batches(batch_size, row_groups=[index], use_threads=False)
+        while True:
+            with _faults_named():
+                batch = next(batches, None)
+                lines = [] if batch is None else _batch_lines(batch)
+            if batch is None:
+                break
+            yield from lines
+
+
+def _batch_lines(batch: Any) -> list[bytes]:
+    try:
+        return [_line(row) for row in batch.to_pylist(maps_as_pydicts="strict")]
+    except UnicodeDecodeError:
+        return [_line_alone(batch.slice(place, 1)) for place in range(batch.num_rows)]
+
+
+def _line_alone(batch: Any) -> bytes:
+    try:
+        return _line(batch.to_pylist(maps_as_pydicts="strict")[0])
+    except UnicodeDecodeError:
+        return Flawed.of(b"[]", "not_utf8", "A value of the row is not UTF-8; write text as strings.")
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(_plain(row), ensure_ascii=False).encode()[: MAX_LINE_BYTES + 1]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it. Instants, decimals and the like become strings, bytes the text that they are."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, str | int | float | None) else str(value)

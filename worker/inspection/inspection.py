@@ -1,0 +1,225 @@
+"""The reading of a whole dataset: what it is, and everything that is wrong with it. Pure: rows in, facts out.
+
+Memory does not grow with the file. A batch of lines is screened at once; what is not cleared there is looked at
+closely, row by row.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+
+from app.domain.datasets.container import flawed_line
+from app.domain.datasets.formats import RecordFormat, is_blank, keys_of
+from app.domain.datasets.problem import Finding
+from app.domain.datasets.report import Duplicates, Report, Statistics
+from worker.inspection.counts import Chosen, Problems, Tally
+from worker.inspection.duplicates import Hashes, duplicates, make_entries, normalise_any
+from worker.inspection.errors import Flawed, Unreadable
+from worker.inspection.fast_check import NOTHING, Screen
+from worker.inspection.formats.containers import Rows
+from worker.inspection.row_check import LONG_CHARS, Close, look
+
+WINDOWS_LINES: Final = Finding(
+    "", "windows_lines", "The line ends with a carriage return, as on Windows; save the file with line feeds alone."
+)
+ODD_FILENAME: Final = Finding(
+    "",
+    "odd_filename",
+    "The file's name had characters that do not print; they are left out. Rename the file if its name matters.",
+)
+TEXT_LINES: Final = Finding(
+    "",
+    "text_lines_are_rows",
+    "The file is plain text: each line of it is a row. Write JSON Lines if that is not meant.",
+)
+EMPTY: Final = frozenset({"nothing_to_learn", "only_system_turns"})
+
+
+class Batch(NamedTuple):
+    first: int
+    """Line number of the first one."""
+    lines: list[bytes]
+
+
+class Kept(NamedTuple):
+    """Where lines are written as they are read."""
+
+    file: BinaryIO
+    good_only: bool
+    """Without blank lines and rows that have an error; hashes then number the lines that are written."""
+
+
+class Inspection:
+    """`read` takes the rows, once; `conclude` compares them. `folder` is a place for files of its own."""
+
+    def __init__(self, folder: Path, named: RecordFormat | None = None, kept: Kept | None = None) -> None:
+        self._named, self._kept = named, kept
+        self._format = named
+        self._reason = "It was named at the upload." if named else "No row fits any."
+        self._screen = Screen(named) if named else None
+        self._hashes = Hashes(folder)
+        self._tally = Tally()
+        self.problems = Problems()
+        self._num_lines = self._num_rows = self.num_good = self._num_empty = self._num_long = 0
+        self._duplicates = Duplicates()
+        self._was_read_whole = False
+
+    def read(self, blocks: Iterable[list[bytes]]) -> None:
+        """`blocks` are those of Rows."""
+        try:
+            for batch in batches(blocks):
+                self._take(batch)
+        except Unreadable as error:
+            self.problems.note(error.line, error.finding)
+        else:
+            if self._num_rows == 0:
+                no_rows = Finding("", "no_rows", "The file has no rows; write one JSON object a line.")
+                self.problems.note(max(self._num_lines, 1), no_rows)
+            self._was_read_whole = self._num_rows > 0
+        for unused in self._tally.unused():
+            self.problems.note(unused.lines[0], unused.finding, unused.count)
+
+    def note_file(self, rows: Rows, *, odd_filename: bool) -> None:
+        """What is to be said of the file as a whole."""
+        if odd_filename:
+            self.problems.note(1, ODD_FILENAME)
+        if rows.container == "text":
+            self.problems.note(1, TEXT_LINES)
+
+    def conclude(self, hash_path: Path) -> None:
+        """Write the sorted file of hashes, and note which rows it shows to be the same."""
+        self._hashes.write(hash_path)
+        exact = Chosen(
+            "duplicate_row",
+            "The row's texts are those of line {}; leave one of them out.",
+            "The rows' texts are those of earlier rows; leave them out.",
+        )
+        near = Chosen(
+            "near_duplicate_row",
+            "Capitals and white space apart, the row's texts are those of line {}.",
+            "Capitals and white space apart, the rows' texts are those of earlier rows.",
+        )
+        for same in duplicates(hash_path):
+            exact.add(same.exact, same.exact_of)
+            near.add(np.maximum(same.near, same.near_of), np.minimum(same.near, same.near_of))
+        self._duplicates = Duplicates(exact=exact.count, normalised=exact.count + near.count)
+        self.problems.note_chosen(exact)
+        self.problems.note_chosen(near)
+
+    def report(self, rows: Rows) -> Report:
+        statistics = Statistics(
+            container=rows.container,
+            compression=rows.compression,
+            container_reason=rows.why,
+            num_blank_lines=self._num_lines - self._num_rows,
+            num_empty_rows=self._num_empty,
+            num_long_rows=self._num_long,
+            columns=self._tally.columns,
+            has_more_columns=self._tally.has_more_columns,
+            duplicates=self._duplicates,
+            roles=self._tally.roles(),
+            turns=self._tally.turns(),
+            lengths=self._tally.lengths(),
+        )
+        return Report(
+            format=self._format,
+            format_reason=self._reason,
+            num_examples=self._num_rows,
+            num_bad_rows=self._num_rows - self.num_good,
+            problems=self.problems.shown(),
+            problem_counts=dict(self.problems.counts),
+            statistics=statistics,
+            was_read_whole=self._was_read_whole,
+        )
+
+    def _take(self, batch: Batch) -> None:
+        lines = batch.lines
+        if batch.first == 1 and lines[0].endswith(b"\r") and not isinstance(lines[0], Flawed):
+            self.problems.note(1, WINDOWS_LINES)
+        cleared = NOTHING if self._screen is None or is_alone(lines[0]) else self._screen.clear(lines)
+        self._tally.add_cleared(cleared)
+        self._num_lines += len(lines)
+        self._num_rows += len(cleared.places)
+        places, texts, normalised = cleared.places, cleared.texts, cleared.normalised
+        if len(places) < len(lines):
+            good = [*zip(places, texts, normalised, strict=True), *self._look_at_rest(batch, set(places))]
+            good.sort(key=itemgetter(0))
+            places, texts, normalised = ([row[part] for row in good] for part in range(3))  # type: ignore[assignment]
+        if self._kept is not None and self._kept.good_only:
+            numbers = np.arange(self.num_good + 1, self.num_good + 1 + len(places))
+        else:
+            numbers = np.fromiter(places, np.int64, len(places)) + batch.first
+        self._hashes.add(make_entries(numbers, texts, normalised))
+        self.num_good += len(places)
+        self._keep(lines, places)
+
+    def _look_at_rest(self, batch: Batch, cleared: set[int]) -> Iterator[tuple[int, bytes, bytes]]:
+        """Place, texts and normalised texts of the good ones among the rows that were not cleared."""
+        texts: dict[int, str] = {}
+        for place, line in enumerate(batch.lines):
+            if place in cleared or (is_blank(line) and not isinstance(line, Flawed)):
+                continue
+            close = self._look(batch.first + place, line)
+            if close.texts is not None:
+                texts[place] = close.texts
+        self._tally.add_texts(texts.values())
+        encoded = list(map(str.encode, texts.values()))
+        return zip(texts, encoded, normalise_any(encoded), strict=True)
+
+    def _look(self, number: int, line: bytes) -> Close:
+        self._num_rows += 1
+        close = look(line, self._format, self._named is not None)
+        for finding in close.findings:
+            self.problems.note(number, finding)
+        codes = {finding.code for finding in close.findings}
+        self._num_empty += not EMPTY.isdisjoint(codes)
+        self._num_long += "long_row" in codes
+        if self._format is None and close.format is not None and close.record is not None:
+            self._format = close.format
+            self._reason = f"Line {number} has the keys {' and '.join(keys_of(close.record, close.format))}."
+            self._screen = Screen(close.format)
+        self._tally.add_close(number, close, self._format)
+        if close.texts is not None and close.record is not None and self._screen is not None:
+            self._screen.learn(close.record)
+        return close
+
+    def _keep(self, lines: Sequence[bytes], good: Sequence[int]) -> None:
+        if self._kept is not None:
+            kept = [lines[place] for place in good] if self._kept.good_only else lines
+            self._kept.file.write(b"".join(map(as_kept, kept)))
+
+
+def as_kept(line: bytes) -> bytes:
+    """A row of the rows' own file. What the container says of a flawed one goes with it."""
+    if isinstance(line, Flawed):
+        line = flawed_line(line.finding.code, line.finding.message)
+    return line.replace(b"\n", b" ").rstrip(b"\r") + b"\n"
+
+
+def is_alone(line: bytes) -> bool:
+    """Whether a line is looked at closely in any case."""
+    return len(line) >= LONG_CHARS or isinstance(line, Flawed)
+
+
+def batches(blocks: Iterable[list[bytes]]) -> Iterator[Batch]:
+    """The first line comes alone, since it shows the format, and so does a long or a flawed one."""
+    number = 1
+    for block in blocks:
+        for lines in [block[:1], *pieces(block[1:])] if number == 1 else pieces(block):
+            yield Batch(number, lines)
+            number += len(lines)
+
+
+def pieces(block: list[bytes]) -> Iterator[list[bytes]]:
+    if not block:
+        return
+    if max(map(len, block)) < LONG_CHARS and Flawed not in set(map(type, block)):
+        yield block
+        return
+    for alone, lines in groupby(block, is_alone):
+        held = list(lines)
+        yield from ([line] for line in held) if alone else [held]

@@ -1,0 +1,108 @@
+"""Rows as most are: the format's own keys, strings, and nothing odd. They are read a batch at a time, typed.
+
+Whatever does not fit these types is looked at more closely, so they may be strict, and need not explain anything.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from app.domain.datasets.formats import RecordFormat
+from app.domain.datasets.report import alpaca_question
+
+PART: Final = "\x1f"
+"""Between the texts of a row, when they are joined."""
+Shape = tuple[str, ...]
+"""Who speaks, turn by turn, in the format's own words; () where there are no turns."""
+
+
+class Read(NamedTuple):
+    """A batch of rows, item by item."""
+
+    texts: list[str]
+    """Of all rows, in their order."""
+    num_texts: list[int]
+    """Of each row."""
+    num_keys: list[int]
+    """Of the row's objects together, learned columns apart."""
+    shapes: list[Shape]
+    odd: set[int]
+    """Places of rows that need a closer look."""
+
+
+class Plain(NamedTuple):
+    fields: list[tuple[Any, ...]]
+    """Of the rows' struct, for `msgspec.defstruct`."""
+    read: Callable[[Sequence[Any]], Read]
+
+
+class Turn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
+
+
+class Said(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"by": "from"}):
+    by: Literal["system", "human", "user", "gpt", "assistant", "observation", "tool"]
+    value: str
+
+
+def _read_turns(turns: str, by: str, text: str) -> Callable[[Sequence[Any]], Read]:
+    turns_of, role_of, text_of = attrgetter(turns), attrgetter(by), attrgetter(text)
+
+    def read(rows: Sequence[Any]) -> Read:
+        conversations = list(map(turns_of, rows))
+        lengths = list(map(len, conversations))
+        turns = list(chain.from_iterable(conversations))
+        shapes = _divided(tuple(map(role_of, turns)), lengths)
+        return Read(list(map(text_of, turns)), lengths, [1 + 2 * length for length in lengths], shapes, set())
+
+    return read
+
+
+def _read_strings(*names: str, differing: bool = False) -> Callable[[Sequence[Any]], Read]:
+    values_of = attrgetter(*names)
+    num = len(names)
+
+    def read(rows: Sequence[Any]) -> Read:
+        values: list[Any] = list(map(values_of, rows))
+        texts: list[str] = values if num == 1 else list(chain.from_iterable(values))
+        odd = {index for index, each in enumerate(values) if each[-1] == each[-2]} if differing else set()
+        return Read(texts, [num] * len(rows), [num] * len(rows), [()] * len(rows), odd)
+
+    return read
+
+
+def _read_alpaca(rows: Sequence[Any]) -> Read:
+    values = list(map(attrgetter("instruction", "input", "output"), rows))
+    texts = [text for asked, more, answered in values for text in (alpaca_question(asked, more or None), answered)]
+    num_keys = [2 + (more is not UNSET) for _, more, _ in values]
+    return Read(texts, [2] * len(rows), num_keys, [("user", "assistant")] * len(rows), set())
+
+
+def _divided(roles: tuple[str, ...], lengths: list[int]) -> list[Shape]:
+    """Each conversation's own; sooner where all are as long."""
+    length = lengths[0]
+    if length and lengths.count(length) == len(lengths):
+        return list(zip(*[iter(roles)] * length, strict=True))
+    return list(map(roles.__getitem__, map(slice, accumulate(lengths[:-1], initial=0), accumulate(lengths))))
+
+
+PLAIN: Final[dict[RecordFormat, Plain]] = {
+    RecordFormat.messages: Plain([("messages", list[Turn])], _read_turns("messages", "role", "content")),
+    RecordFormat.sharegpt: Plain([("conversations", list[Said])], _read_turns("conversations", "by", "value")),
+    RecordFormat.prompt_completion: Plain(
+        [("prompt", str), ("completion", str)], _read_strings("prompt", "completion")
+    ),
+    RecordFormat.alpaca: Plain(
+        [("instruction", str), ("output", str), ("input", str | UnsetType, UNSET)], _read_alpaca
+    ),
+    RecordFormat.text: Plain([("text", str)], _read_strings("text")),
+    RecordFormat.preference: Plain(
+        [("prompt", str), ("chosen", str), ("rejected", str)],
+        _read_strings("prompt", "chosen", "rejected", differing=True),
+    ),
+}

@@ -1,0 +1,227 @@
+"""Studies of datasets: claim → fetch → find out → conclude. A preview is made by a process of its own, an overlap here.
+
+As with inspections, nothing is read inside a transaction, a worker that dies leaves a lease that lapses, and whatever
+keeps an answer from being found is the study's failure.
+"""
+
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+from pydantic import TypeAdapter
+
+from app.dataset_checks.repository import StudyRepository
+from app.dataset_checks.service import Answer, StudyService
+from app.datasets.service import DatasetService, format_of, rows_of, why_unusable
+from app.db.session import transaction
+from app.db.tables import BaseModel, Dataset, DatasetStudy
+from app.domain.dataset_checks.overlap import MAX_PAIRS
+from app.domain.dataset_checks.preview import PreviewSpec
+from app.domain.dataset_checks.state import StudyFailure, StudyKind
+from app.domain.hardware import Machine
+from app.domain.jobs.spec import BadRows, JobSpec
+from app.domain.jobs.state import FailureReason
+from app.errors import BadModelFolder
+from app.models.service import ModelService
+from app.storage import DamagedObject
+from app.workers.repository import WorkerRepository
+from worker.host.model_cache import FetchStopped, ModelCache
+from worker.host.work_folders import held, inspection_folder
+from worker.inspection.overlap import DamagedHashes, fetch_hashes, find_overlap
+from worker.inspection.protocol import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
+from worker.light.inspections import Place
+from worker.light.lease import Lease
+from worker.processes.inspection import Gone, finish, how_it_ended
+from worker.training.preview.messages import ANSWER, PreviewAnswer, PreviewRefused, PreviewRequest
+from worker.training.preview.messages import Machine as PlanMachine
+from worker.training.runtime.messages import Request
+
+log = structlog.get_logger()
+
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training.preview")
+LEAST_MEMORY_BYTES = 3 * 2**30
+MOST_MEMORY_BYTES = 16 * 2**30
+TIMES_THE_FILE = 8
+"""Tokens take five bytes a token and are held three times over at the end; there is a token for some four bytes."""
+LEAST_CPU_SECONDS = 300
+BYTES_A_CPU_SECOND = 20_000
+"""Slowest rendering expected: conversations, each of whose turns has the template render all before it."""
+LEAST_FILE_BYTES = 2**30
+FAILED_ENDS = {
+    OUT_OF_MEMORY: (StudyFailure.out_of_memory, "The rows need more memory than a preview may use; split the dataset."),
+    FILE_TOO_LARGE: (StudyFailure.disk_full, "Its tokens take more room than a preview may use; split the dataset."),
+    DISK_FULL: (StudyFailure.disk_full, "The disk of the worker's work folder is full."),
+    -24: (StudyFailure.too_slow, "Rendering the rows took more time than a preview of a file of this size may take."),
+    -9: (StudyFailure.out_of_memory, "The kernel ended the preview's process, most likely for want of memory."),
+}
+"""By exit code; 24 is SIGXCPU, 9 SIGKILL."""
+REFUSALS = {
+    FailureReason.dataset_invalid: StudyFailure.dataset_invalid,
+    FailureReason.model_unusable: StudyFailure.model_unusable,
+    FailureReason.reasoning_not_rendered: StudyFailure.reasoning_not_rendered,
+}
+parse_answer: TypeAdapter[PreviewAnswer | PreviewRefused] = TypeAdapter(PreviewAnswer | PreviewRefused)
+
+
+class StudyFailed(Exception):
+    def __init__(self, code: StudyFailure, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Inputs(NamedTuple):
+    dataset: Dataset
+    other: Dataset | None
+    model: BaseModel | None
+    machine: PlanMachine
+
+
+def study_next(place: Place, cache: ModelCache, here: Machine, draining: threading.Event | None = None) -> bool:
+    """Do one study that waits for it, of whatever project; whether there was one. `here` is this worker's machine.
+
+    What a store or Postgres raises goes up: the study's lease lapses, and it is done again."""
+    with transaction(place.sessions, "claim_study") as session:
+        study = StudyRepository(session).claim(place.worker_id, place.lease_seconds)
+    if study is None:
+        return False
+
+    def renew() -> bool:
+        with transaction(place.sessions, "renew_study") as session:
+            return StudyRepository(session).renew(study, place.lease_seconds)
+
+    folder = inspection_folder(place.work, study.id)
+    with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
+        try:
+            One(place, cache, here, study, folder, lease).run()
+        except Gone:
+            log.info("left a study", study=study.id, draining=lease.draining.is_set())
+            with transaction(place.sessions, "give_back_study") as session:
+                StudyRepository(session).give_back(study)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+class One:
+    """One study."""
+
+    def __init__(
+        self, place: Place, cache: ModelCache, here: Machine, study: DatasetStudy, folder: Path, lease: Lease
+    ) -> None:
+        self.place, self.cache, self.here, self.study = place, cache, here, study
+        self.folder, self.lease = folder, lease
+
+    def run(self) -> None:
+        inputs = self._inputs()
+        failed: StudyFailed | None = None
+        try:
+            answer = self._answer(inputs)
+        except StudyFailed as error:
+            failed = error
+        except (FileNotFoundError, DamagedObject, DamagedHashes) as error:
+            lost = f"Storage no longer has the dataset as it was ({type(error).__name__}); upload it again."
+            failed = StudyFailed(StudyFailure.bytes_lost, lost)
+        with transaction(self.place.sessions, "conclude_study") as session:
+            service = StudyService(session)
+            if failed is not None:
+                service.fail(self.study, failed.code, str(failed))
+            else:
+                service.answer(self.study, answer)
+
+    def _inputs(self) -> Inputs:
+        """Gone if a dataset was deleted."""
+        project_id, asked = self.study.project_id, self.study.asked
+        with transaction(self.place.sessions, "read_study") as session:
+            datasets = DatasetService(session)
+            dataset = datasets.find(project_id, self.study.dataset_id)
+            other_id = self.study.other_dataset_id
+            other = datasets.find(project_id, other_id) if other_id else None
+            if dataset is None or (other_id and other is None):
+                raise Gone
+            model = ModelService(session).find(project_id, asked["base_model"]) if "base_model" in asked else None
+            workers = WorkerRepository(session).taking_jobs()
+        machines = [PlanMachine(worker=w.id, device=w.device, device_name=w.device_name) for w in workers]
+        return Inputs(dataset, other, model, _choose(machines, asked.get("device", "auto"), self.here))
+
+    def _answer(self, inputs: Inputs) -> Answer:
+        tolerated = BadRows.model_validate(self.study.asked.get("on_bad_rows", {})).tolerated
+        for dataset in filter(None, (inputs.dataset, inputs.other)):
+            if (unusable := why_unusable(dataset, tolerated)) is not None:
+                raise StudyFailed(StudyFailure(unusable.reason), unusable.message)
+        return self._overlap(inputs) if self.study.kind == StudyKind.overlap else self._preview(inputs)
+
+    def _overlap(self, inputs: Inputs) -> Answer:
+        assert inputs.other is not None
+        return Answer(*find_overlap(self._hashes(inputs.dataset), self._hashes(inputs.other), MAX_PAIRS))
+
+    def _hashes(self, dataset: Dataset) -> Path:
+        if dataset.hashes_key is None:
+            said = f"Dataset {dataset.id} was inspected by an earlier version; upload it again to compare its rows."
+            raise StudyFailed(StudyFailure.not_comparable, said)
+        return fetch_hashes(self.place.storage, dataset.hashes_key, self.folder / dataset.id)
+
+    def _preview(self, inputs: Inputs) -> Answer:
+        spec = PreviewSpec.model_validate(self.study.asked)
+        if inputs.model is None:
+            said = f"The model {spec.base_model} was taken out of the registry, or from this project."
+            raise StudyFailed(StudyFailure.unknown_model, said)
+        try:
+            with self.cache.held(inputs.model, weights=False, is_over=lambda: self.lease.is_over) as path:
+                return self._preview_with(inputs, self._request(spec, inputs, inputs.model, path))
+        except BadModelFolder as error:
+            raise StudyFailed(StudyFailure.model_unusable, str(error)) from error
+        except FetchStopped as error:
+            raise Gone from error
+
+    def _preview_with(self, inputs: Inputs, request: PreviewRequest) -> Answer:
+        self.place.storage.fetch(rows_of(inputs.dataset), request.job.dataset_path)
+        code = finish(COMMAND, request, iter(()), self.folder, lambda: self.lease.is_over)
+        if code != 0:
+            other = f"The previewing process {how_it_ended(code, self.folder)}."
+            raise StudyFailed(*FAILED_ENDS.get(code, (StudyFailure.internal_error, other)))
+        answer = parse_answer.validate_json((self.folder / ANSWER).read_bytes())
+        if isinstance(answer, PreviewRefused):
+            raise StudyFailed(REFUSALS[answer.failed.reason], answer.failed.message)
+        return Answer(answer.totals, answer.rows)
+
+    def _request(self, spec: PreviewSpec, inputs: Inputs, model: BaseModel, path: Path) -> PreviewRequest:
+        dataset = inputs.dataset
+        size = rows_of(dataset).size
+        job = Request(
+            spec=JobSpec.model_validate(spec.as_job(dataset.id)).decided(model.max_seq_len),
+            resolved=None,
+            attempt=0,
+            base_model=model.name,
+            base_model_revision=model.revision,
+            base_model_path=path,
+            dataset_path=self.folder / "training.jsonl",
+            dataset_sha256=dataset.sha256,
+            dataset_format=format_of(dataset),
+            validation_path=None,
+            validation_sha256=None,
+            checkpoint_path=None,
+            work_dir=self.folder,
+            cache_dir=self.cache.cache_dir,
+        )
+        return PreviewRequest(
+            spec=spec,
+            job=job,
+            machine=inputs.machine,
+            memory_bytes=min(LEAST_MEMORY_BYTES + TIMES_THE_FILE * size, MOST_MEMORY_BYTES),
+            cpu_seconds=LEAST_CPU_SECONDS + size // BYTES_A_CPU_SECOND,
+            max_file_bytes=LEAST_FILE_BYTES + TIMES_THE_FILE * size,
+        )
+
+
+def _choose(online: list[PlanMachine], wanted: str, here: Machine) -> PlanMachine:
+    """A machine that would take such a job: one that is online, with a GPU rather than without; or else this one, taken
+    for such a machine."""
+    fitting = [machine for machine in online if wanted in ("auto", machine.device)]
+    if fitting:
+        return max(fitting, key=lambda machine: machine.device == "cuda")
+    device = here.device if wanted == "auto" else wanted
+    name = here.device_name if device == here.device else None
+    return PlanMachine(worker=here.worker_id, device=device, device_name=name)

@@ -1,0 +1,94 @@
+"""One POST to a webhook's receiver: to addresses that were checked, in bounded time, without redirects or a proxy."""
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+
+from app.secrets.redaction import redact_error
+from app.webhooks.target import Address, Target
+
+MAX_READ_BYTES = 2**16
+"""Of the answer's body, which nobody looks at: a receiver that has been heard out closes in peace."""
+
+
+class NoAnswer(Exception):
+    """The message says why."""
+
+
+@cache
+def trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str], seconds: float) -> int:
+    """The status of the answer. Within `seconds` it has come, or NoAnswer is raised, however slowly it drips."""
+    until = time.monotonic() + seconds
+    cut = threading.Event()
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=seconds)
+    try:
+        with open_socket(target, addresses, until, cut) as connection.sock:
+            connection.request("POST", target.path, body, {"Host": target.authority, **headers})
+            with connection.getresponse() as response:
+                if cut.is_set():  # to the parser, headers that break off are whole
+                    raise TimeoutError
+                with suppress(OSError, http.client.HTTPException, ValueError):
+                    response.read(MAX_READ_BYTES)
+                return response.status
+    except (OSError, http.client.HTTPException) as error:
+        if cut.is_set() or isinstance(error, TimeoutError):
+            raise NoAnswer(f"No answer within {round(seconds, 1):g} s.") from error
+        # What a receiver said may repeat the URL, in which some have a secret.
+        raise NoAnswer(redact_error(error) if isinstance(error, OSError) else type(error).__name__) from error
+    finally:
+        connection.close()
+
+
+@contextmanager
+def open_socket(
+    target: Target, addresses: Sequence[Address], until: float, cut: threading.Event
+) -> Iterator[socket.socket]:
+    """To the first address that takes it. When the time is over the connection is cut, whatever it is at."""
+    raw = first_open(target, addresses, until)
+    handle = raw.dup()  # TLS takes the number of the first one over
+    timer = threading.Timer(max(until - time.monotonic(), 0), shut, (handle, cut))
+    timer.daemon = True
+    timer.start()
+    try:
+        if target.scheme == "https":
+            with trust().wrap_socket(raw, server_hostname=target.host) as encrypted:
+                yield encrypted
+        else:
+            yield raw
+    finally:
+        timer.cancel()
+        timer.join()
+        handle.close()
+        raw.close()
+
+
+def first_open(target: Target, addresses: Sequence[Address], until: float) -> socket.socket:
+    """Of several addresses, each but the last has half of the time that is left."""
+    failure: OSError | None = None
+    for number, address in enumerate(addresses, start=1):
+        left = max(until - time.monotonic(), 0.001)
+        try:
+            place = str(address), target.port
+            raw = socket.create_connection(place, timeout=left if number == len(addresses) else left / 2)
+        except OSError as error:
+            failure = error
+        else:
+            raw.settimeout(max(until - time.monotonic(), 0.001))
+            return raw
+    assert failure is not None
+    raise failure
+
+
+def shut(handle: socket.socket, cut: threading.Event) -> None:
+    cut.set()
+    with suppress(OSError):
+        handle.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,100 @@
+"""What is believed of a training process: lines have a length, metrics a number, and files lie in its folder."""
+
+import os
+import queue
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from worker.training.runtime.messages import CheckpointWritten, Finished, Measured, Planned, Said, Stopped
+
+MAX_LINE_BYTES: Final = 2**20
+MAX_WAITING_BYTES: Final = 8 * 2**20
+"""Of words that its attempt has yet to hear."""
+MAX_METRICS: Final = 64
+"""Names of an attempt's metrics."""
+METRIC_NAME: Final = re.compile(r"\w[\w./-]{0,99}", re.ASCII)
+MAX_STEP: Final = 2**53
+
+
+class ProtocolBroken(Exception):
+    """The training process said or wrote what it must not; the message goes to the job's user."""
+
+
+def read_lines(pipe: IO[bytes]) -> Iterator[bytes]:
+    while line := pipe.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ProtocolBroken("it said more than 1 MiB in one line")
+        yield line
+
+
+class WordQueue:
+    """Words that wait for their attempt, up to so many bytes; None is their end."""
+
+    def __init__(self) -> None:
+        self._words: queue.Queue[tuple[Said | None, int]] = queue.Queue()
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+
+    def put(self, said: Said | None, num_bytes: int = 0) -> None:
+        with self._lock:
+            if self._num_bytes + num_bytes > MAX_WAITING_BYTES:
+                raise ProtocolBroken("it said more than its worker could hear")
+            self._num_bytes += num_bytes
+        self._words.put((said, num_bytes))
+
+    def get(self, timeout: float | None = None) -> Said | None:
+        """queue.Empty after `timeout` seconds."""
+        said, num_bytes = self._words.get(timeout=timeout)
+        with self._lock:
+            self._num_bytes -= num_bytes
+        return said
+
+
+class Checks:
+    """Of one job's words."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._metrics: set[str] = set()
+
+    def check(self, said: Said) -> None:
+        """ProtocolBroken, of what no honest training says."""
+        match said:
+            case Measured():
+                self._check_step(said.step)
+                self._check_values(said.values)
+            case CheckpointWritten():
+                self._check_step(said.step)
+                self._check_path(said.path)
+            case Finished():
+                self._check_path(said.path)
+                if said.reports is not None:
+                    self._check_path(said.reports)
+            case Planned():
+                self._check_step(said.total_steps)
+                self._check_step(said.start_step)
+            case Stopped():
+                self._check_step(said.step)
+
+    def _check_step(self, step: int) -> None:
+        if not 0 <= step <= MAX_STEP:
+            raise ProtocolBroken("it named a step that is none")
+
+    def _check_values(self, values: dict[str, float]) -> None:
+        self._metrics |= values.keys()
+        if len(self._metrics) > MAX_METRICS:
+            raise ProtocolBroken(f"it named more than {MAX_METRICS} metrics")
+        if not all(METRIC_NAME.fullmatch(name) for name in values):
+            raise ProtocolBroken("it named a metric with characters that no metric's name has")
+
+    def _check_path(self, path: Path) -> None:
+        if not is_beneath(self._folder, path):
+            raise ProtocolBroken("it named a file outside of its folder")
+
+
+def is_beneath(folder: Path, path: Path) -> bool:
+    """By their names alone: links are looked for where files are opened."""
+    return path.is_relative_to(folder) and path != folder and os.pardir not in path.parts

@@ -1,0 +1,131 @@
+"""The inspecting process as its parent sees it: fed, watched, and ended. See `worker.inspection.protocol`."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+import worker
+from app.errors import StorageFull
+from app.failpoints import around
+from worker.inspection.protocol import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, Request
+
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.inspection")
+PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "FAILPOINT", "FAILPOINT_ONCE")
+"""Environment the process may see."""
+OF_ITS_OWN: Final = {
+    # The C library gives large blocks back at once, and gets each anew from the kernel, which took half of the time.
+    "MALLOC_MMAP_THRESHOLD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**28),
+    # A pool of threads, each with a stack and a heap, counts against the limit of memory.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+LOG: Final = "log"
+TICK_SECONDS: Final = 0.1
+LAST_CHARS: Final = 500
+
+
+class InspectionFailed(Exception):
+    """The process died, or broke a limit; the message says so to the dataset's user."""
+
+
+class Gone(Exception):
+    """The inspection was left: nobody waits for it any more, or the worker is to stop."""
+
+
+def run(request: Request, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]) -> None:
+    """Let a process read `chunks` and leave its files in `folder`. InspectionFailed if it does not, Gone if `is_over`
+    says so meanwhile; what `chunks` raises goes up. Nothing of the process is left in any case."""
+    _judge(finish(COMMAND, request, chunks, folder, is_over), folder)
+
+
+def finish(
+    command: Sequence[str], request: BaseModel, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]
+) -> int:
+    """Its exit code; its stdin is the request in a line, and then `chunks`."""
+    with (folder / LOG).open("wb") as log, around("start_inspection"):
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment(),
+            start_new_session=True,
+        )
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(process, is_over, ended), name="inspection-watch", daemon=True)
+    watch.start()
+    try:
+        _feed(process, request, chunks)
+        code = process.wait()
+    finally:
+        ended.set()
+        watch.join()
+        _kill(process)
+        process.wait()
+    if is_over():
+        raise Gone
+    return code
+
+
+def environment() -> dict[str, str]:
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return passed | OF_ITS_OWN | {"PYTHONPATH": str(Path(worker.__file__).parents[1])}
+
+
+def _feed(process: subprocess.Popen[bytes], request: BaseModel, chunks: Iterator[bytes]) -> None:
+    assert process.stdin is not None
+    try:
+        with process.stdin as pipe:
+            pipe.write(request.model_dump_json().encode() + b"\n")
+            pipe.flush()  # its limits hold from then on, however slowly the file comes
+            for chunk in chunks:
+                pipe.write(chunk)
+    except BrokenPipeError:
+        return  # It has seen enough, or is dead: its exit tells.
+
+
+def _watch(process: subprocess.Popen[bytes], is_over: Callable[[], bool], ended: threading.Event) -> None:
+    """Beside the feeding, which waits for as long as the process does not read."""
+    while not ended.wait(TICK_SECONDS):
+        if is_over():
+            _kill(process)
+            return
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The whole group at once."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _judge(code: int, folder: Path) -> None:
+    if code == 0:
+        return
+    if code == DISK_FULL:
+        raise StorageFull("The disk of the worker's work folder is full.")
+    words = {
+        OUT_OF_MEMORY: "it needed more memory than an inspection may use",
+        FILE_TOO_LARGE: "its rows, written out, take more room than an upload may",
+        -signal.SIGXCPU: "it needed more time than an inspection of its size may take",
+        -signal.SIGKILL: "the kernel ended the process that read it, most likely for want of memory",
+    }
+    why = words.get(code, f"the process that read it {how_it_ended(code, folder)}")
+    raise InspectionFailed(f"The file could not be read to its end: {why}. Split it, or look for damage in it.")
+
+
+def how_it_ended(code: int, folder: Path) -> str:
+    """With the last line that it printed, where it ended by itself."""
+    with (folder / LOG).open("rb") as log:
+        log.seek(max(log.seek(0, os.SEEK_END) - LAST_CHARS, 0))
+        last = log.read(LAST_CHARS).decode(errors="replace").strip().rpartition("\n")[2]
+    return f"ended with signal {-code}" if code < 0 else f"failed: {last}"

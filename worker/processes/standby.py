@@ -1,0 +1,70 @@
+"""A training process kept ready: its imports done, the last model's tokenizer loaded, nothing on the GPU.
+
+It serves one job and ends with it, as any training process does; the next spare is started when no job waits, so that
+nothing is imported beside a training. When the worker ends, however it ends, the spare's pipe closes and it exits.
+"""
+
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from worker.processes.training import Child
+
+log = structlog.get_logger()
+
+PATIENCE_SECONDS = 120.0
+"""A spare that is not ready by then is taken for stuck."""
+
+
+class Spare:
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+        self._last_model: Path | None = None
+        self._child: Child | None = None
+        self._retry_at = 0.0
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Keep a process ready for a job on the last job's model; nothing if there is one already."""
+        with self._lock:
+            if self._child is not None and not is_healthy(self._child):
+                self._drop()
+            if not self._wanted or self._child is not None or time.monotonic() < self._retry_at:
+                return
+            try:
+                self._child = Child()
+            except OSError as error:
+                log.warning("no spare training process, jobs start without", error=str(error))
+                return
+            self._child.warm(self._last_model)
+
+    def take(self, base_model_path: Path) -> Child | None:
+        """The spare for a job on that model, to be used and ended by the caller; None if there is no healthy one."""
+        with self._lock:
+            self._last_model = base_model_path
+            if self._child is not None and not is_healthy(self._child):
+                self._drop()
+            child, self._child = self._child, None
+            return child
+
+    def close(self) -> None:
+        """End it, and start none any more."""
+        with self._lock:
+            child, self._child, self._wanted = self._child, None, False
+        if child is not None:
+            child.end()
+
+    def _drop(self) -> None:
+        """One that cannot even start is not tried again at once."""
+        assert self._child is not None
+        child, self._child = self._child, None
+        if child.ready is None:
+            self._retry_at = time.monotonic() + PATIENCE_SECONDS
+        log.warning("the spare training process is not usable", pid=child.pid, code=child.end())
+
+
+def is_healthy(child: Child) -> bool:
+    waited = time.monotonic() - child.started_at
+    return child.is_alive() and (child.ready is not None or waited < PATIENCE_SECONDS)

@@ -1,0 +1,153 @@
+"""What must be the same for a resumed run to be, bit for bit, the uninterrupted one, and what is done where it differs.
+
+A fingerprint has three parts: which weights and rows (`base_model`, the digests), where no difference is accepted; what
+is computed (`spec`, `resolved`); and on what (`machine`).
+"""
+
+from typing import Any, Final, NoReturn
+
+from pydantic.main import IncEx
+
+from app.domain.hardware import machine_fingerprint
+from app.domain.jobs.resuming import Difference, InexactResume
+from app.domain.jobs.spec import JobSpec
+from app.domain.jobs.state import FailureReason
+from worker.training.checkpoint.checkpoint import Checkpoint
+from worker.training.data.dataset import warn
+from worker.training.model.device import kernel_facts
+from worker.training.runtime.channel import Channel
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request
+from worker.training.runtime.numerics import machine_facts
+
+WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
+    "dataset_id": True,  # the digest counts
+    "validation_dataset_id": True,
+    "resources": True,  # what they came to is in the plan
+    "max_retries": True,
+    "max_duration_seconds": True,
+    "name": True,
+    "suffix": True,
+    "metadata": True,
+    "priority": True,
+    "integrations": True,
+    "training": {"save_every", "save_every_seconds", "keep_checkpoints", "on_inexact_resume"},
+}
+"""Fields of the spec that change no number of a training."""
+IDENTITY: Final = ("base_model.", "dataset_sha256", "validation_sha256")
+"""Of what a checkpoint of another training differs in."""
+PLANNED: Final = ("spec.training.gradient_checkpointing", "spec.training.memory")
+"""Fields of the spec that decide the plan: a retry that changes one wants another plan than the checkpoint's."""
+MAX_NAMED: Final = 20
+MAX_SHOWN: Final = 80
+
+
+def fingerprint(request: Request, resolved: dict[str, Any]) -> dict[str, Any]:
+    """By dotted name, so that a difference can be named. `resolved` is the plan in force."""
+    device = resolved["resources"]["device"]
+    facts = {
+        "base_model": {"name": request.base_model, "revision": request.base_model_revision},
+        "dataset_sha256": request.dataset_sha256,
+        "validation_sha256": request.validation_sha256,
+        "spec": effective(request.spec),
+        "resolved": resolved,
+        "machine": facts_of(request, device) | kernel_facts(device),
+    }
+    return _flat(facts)
+
+
+def effective(spec: JobSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+
+
+def facts_of(request: Request, device: str) -> dict[str, Any]:
+    """As the worker has published them, unless the training runs on another device than the worker told of."""
+    told = request.machine_facts
+    return told if told is not None and told["device"] == device else machine_facts(device, request.threads)
+
+
+def machine_of(request: Request, device: str) -> str:
+    return machine_fingerprint(facts_of(request, device))
+
+
+def check_resumable(
+    request: Request, resolved: dict[str, Any], checkpoint: Checkpoint, channel: Channel
+) -> list[InexactResume]:
+    """How exactly the training has come this far: nothing while it is, bit for bit, the uninterrupted one.
+    TrainingFailed if the checkpoint is another training's, or the spec takes nothing but an exact one."""
+    earlier = [InexactResume.model_validate(told) for told in checkpoint.state.get("inexact_resumes", [])]
+    differs = differences(fingerprint(request, resolved), checkpoint.fingerprint, request.spec)
+    if not differs:
+        return earlier
+    if any(name.startswith(IDENTITY) for name in differs):
+        raise TrainingFailed(
+            FailureReason.checkpoint_unusable,
+            f"The checkpoint was written by a training of other weights or other rows: {named(differs)}. Start the job "
+            'again from "start".',
+        )
+    if request.spec.training.on_inexact_resume != "continue" and not is_asked_for(differs):
+        _refuse(differs)
+    step = checkpoint.state["position"]["step"]
+    warn(channel, "inexact_resume", f"Training goes on after step {step}, but not bit for bit: {named(differs)}.")
+    return [*earlier, InexactResume(step=step, differs=differs)]
+
+
+def _refuse(differs: dict[str, Difference]) -> NoReturn:
+    raise TrainingFailed(
+        FailureReason.inexact_resume,
+        f"Going on from the checkpoint would not give what an uninterrupted training gives: {named(differs)}. Retry it "
+        'from "last_checkpoint", on a machine like the first one or with training.on_inexact_resume "continue".',
+    )
+
+
+def differences(now: dict[str, Any], written: dict[str, Any], spec: JobSpec) -> dict[str, Difference]:
+    """By name. A field of the spec that the writer did not know yet, at its default, is none."""
+    known = now.keys() | written.keys()
+    new = {name for name in now.keys() - written.keys() if name in _defaults(spec)}
+    return {
+        name: Difference(before=_shown(written.get(name)), now=_shown(now.get(name)))
+        for name in sorted(known - new)
+        if now.get(name) != written.get(name)
+    }
+
+
+def is_asked_for(differs: dict[str, Difference]) -> bool:
+    """Whether it all comes from what a retry has changed, and nothing from the machine."""
+    replanned = any(name in differs for name in PLANNED)
+    return all(name.startswith("spec.") or (replanned and name.startswith("resolved.")) for name in differs)
+
+
+def named(differs: dict[str, Difference]) -> str:
+    told = [f"{name} was {each.before!r:.80} and is {each.now!r:.80}" for name, each in differs.items()]
+    more = [f"and {len(told) - MAX_NAMED} more"] if len(told) > MAX_NAMED else []
+    return "; ".join(told[:MAX_NAMED] + more)
+
+
+def earlier_plan(request: Request, written: dict[str, Any]) -> dict[str, Any] | None:
+    """The plan in force when a fingerprint was taken, as `resolved` has it; None where the spec now wants another."""
+    wanted = _flat({"spec": effective(request.spec)})
+    if any(name in written and wanted.get(name) != written[name] for name in PLANNED):
+        return None
+    plan: dict[str, Any] = {}
+    for name, value in written.items():
+        top, *path = name.split(".")
+        if top == "resolved":
+            plan.setdefault(path[0], {})[path[1]] = value
+    return plan
+
+
+def _defaults(spec: JobSpec) -> set[str]:
+    """Names of fields that are at their default."""
+    given = spec.model_dump(mode="json", exclude=WITHOUT_EFFECT, exclude_defaults=True)
+    return _flat({"spec": effective(spec)}).keys() - _flat({"spec": given}).keys()
+
+
+def _shown(value: Any) -> Any:
+    return value if len(repr(value)) <= MAX_SHOWN or not isinstance(value, str | list) else f"{value!r:.{MAX_SHOWN}}"
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,192 @@
+"""The rows of a training: mapped from the tokenizer's files, split, and what happened to them told as events."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from app.domain.events.job_events import DatasetPrepared, Warned
+from worker.training.data.packing import AnyRow, Example, Pair
+from worker.training.rows.sampler import divide, sides_of
+from worker.training.runtime.channel import Channel
+from worker.training.runtime.messages import Happened, Request, Tokenized
+
+
+class Examples(Sequence[AnyRow]):
+    """Rows of `tokenize.pack_rows`, made as they are asked for: views on the mapped file, which takes memory only for
+    what is read. A row is `sides` documents: one Example, or a Pair of two."""
+
+    def __init__(
+        self, tensors: dict[str, Tensor], chosen: Sequence[int], sides: int = 1, references: Tensor | None = None
+    ):
+        """`references` are of the chosen rows."""
+        self._tensors, self._chosen, self.sides = tensors, chosen, sides
+        empty = torch.full((len(chosen) if sides == 2 else 0, 2), math.nan, dtype=torch.float64)
+        self.references = empty if references is None else references
+        """Of pairs: log-probabilities of their two answers when the job began, to be filled in; NaN until then."""
+
+    @classmethod
+    def of(cls, path: Path, sides: int = 1) -> "Examples":
+        tensors = load_file(path)
+        return cls(tensors, range(len(tensors["lines"]) // sides), sides)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> AnyRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Examples": ...
+    def __getitem__(self, index: int | slice) -> "AnyRow | Examples":
+        if isinstance(index, slice):
+            return self.choose(range(len(self))[index])
+        row = self._chosen[index]
+        if self.sides == 1:
+            return self._document(row)
+        chosen, rejected = self._document(2 * row), self._document(2 * row + 1)
+        first, second = self.references[index].tolist()
+        return Pair(chosen.line, chosen, rejected, (first, second))
+
+    def _document(self, place: int) -> Example:
+        tensors = self._tensors
+        start, end = tensors["starts"][place : place + 2].tolist()
+        return Example(int(tensors["lines"][place]), tensors["ids"][start:end], tensors["labelled"][start:end])
+
+    def choose(self, indices: Sequence[int]) -> "Examples":
+        references = self.references[list(indices)] if self.sides == 2 else None
+        return Examples(self._tensors, [self._chosen[index] for index in indices], self.sides, references)
+
+    def documents(self) -> Iterator[Example]:
+        """What the model reads: the rows themselves, or the two answers of each."""
+        for row in self:
+            yield from row.documents
+
+    def longest_first(self) -> "Examples":
+        inputs = self._column(self._tensors["num_inputs"])
+        return self.choose(inputs.argsort(descending=True, stable=True).tolist())
+
+    @property
+    def longest(self) -> int:
+        """Inputs of the longest row."""
+        return int(self._column(self._tensors["num_inputs"]).max())
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self._column(self._tensors["starts"].diff()).sum())
+
+    @property
+    def num_labelled(self) -> int:
+        return int(self.labelled_counts.sum())
+
+    @property
+    def lines(self) -> Tensor:
+        return self._tensors["lines"][:: self.sides][torch.tensor(list(self._chosen))]
+
+    @property
+    def labelled_counts(self) -> Tensor:
+        """Labelled tokens of each row."""
+        return self._column(self._tensors["num_labelled"])
+
+    def _column(self, of_documents: Tensor) -> Tensor:
+        """Each row's sum over its documents."""
+        return of_documents.view(-1, self.sides).sum(1)[torch.tensor(list(self._chosen))]
+
+
+@dataclass
+class Rows:
+    training: Examples
+    validation: Examples
+    chat_template: str | None
+    turn_ends: frozenset[int]
+    """Special tokens that end an answer."""
+    eos: int
+    skipped_path: Path | None
+    """Lists the rows that were left out, if any were."""
+
+    @property
+    def references(self) -> dict[str, Tensor]:
+        """What `Examples.references` hold, by the part; nothing where rows are no pairs."""
+        parts = {"training": self.training.references, "validation": self.validation.references}
+        return {name: tensor for name, tensor in parts.items() if self.training.sides == 2}
+
+
+def prepare_rows(request: Request, tokenized: Tokenized, channel: Channel) -> Rows:
+    training = request.spec.training
+    assert not isinstance(training.max_seq_len, str)
+    sides = sides_of(request.spec.objective)
+    kept, held_back = split(Examples.of(tokenized.training_path, sides), request.spec.validation_split, training.seed)
+    if tokenized.validation_path:
+        held_back = Examples.of(tokenized.validation_path, sides)
+    rows = Rows(
+        training=kept,
+        validation=held_back,
+        chat_template=tokenized.chat_template,
+        turn_ends=frozenset(tokenized.turn_ends),
+        eos=tokenized.eos,
+        skipped_path=tokenized.skipped_path,
+    )
+    _tell_rows(rows, tokenized, channel)
+    _warn_of_rows(tokenized, training.max_seq_len, channel)
+    return rows
+
+
+def split(examples: Examples, share: float | None, seed: int) -> tuple[Examples, Examples]:
+    """Training rows and the validation rows that the seed draws from them: at least one, and never all."""
+    if share is None:
+        return examples, examples[:0]
+    kept, drawn = divide(len(examples), share, seed)
+    return examples.choose(kept), examples.choose(drawn)
+
+
+def _tell_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:
+    prepared = DatasetPrepared(
+        num_rows=len(rows.training),
+        num_validation_rows=len(rows.validation),
+        num_dropped_rows=tokenized.num_dropped,
+        num_truncated_rows=tokenized.num_truncated,
+        num_tokens=rows.training.num_tokens,
+        num_labelled_tokens=rows.training.num_labelled,
+        chat_template=rows.chat_template,
+    )
+    channel.say(Happened(event=prepared))
+    for skipped in tokenized.skipped:
+        channel.say(Happened(event=skipped))
+
+
+def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> None:
+    facts = {
+        "rows_dropped": (tokenized.num_dropped, "rows have no token to learn from and are left out"),
+        "rows_truncated": (tokenized.num_truncated, f"rows are longer than {max_seq_len:,} tokens and are cut"),
+        "unstable_template": (
+            tokenized.num_unstable,
+            "rows render otherwise turn by turn than as a whole; answers that the whole leaves out are not learned",
+        ),
+        "no_end_of_turn": (
+            tokenized.num_endless,
+            "answers end without a special token, so that the model does not learn to stop after them",
+        ),
+        "reasoning_not_rendered": (
+            tokenized.num_unrendered_reasoning,
+            f"of {tokenized.num_reasoning:,} answers with reasoning are rendered without it by the chat template",
+        ),
+        "name_not_rendered": (
+            tokenized.num_unrendered_names,
+            "turns have a name that the chat template does not render",
+        ),
+        "special_tokens_in_content": (
+            tokenized.num_typed_specials,
+            "special tokens are written in the rows' content; they are read as plain text",
+        ),
+    }
+    for code, (count, text) in facts.items():
+        if count:
+            warn(channel, code, f"{count:,} {text}.")
+
+
+def warn(channel: Channel, code: str, text: str) -> None:
+    channel.say(Happened(event=Warned(code=code, text=text)))

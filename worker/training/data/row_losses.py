@@ -1,0 +1,43 @@
+"""What each training row's loss was when it was last trained on, as its own step computed it: no pass is added."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.training.data.dataset import Examples
+from worker.training.data.packing import MicroBatch
+from worker.training.rows.sampler import Epochs
+
+NAME = "row_losses.csv"
+COLUMNS = "line,num_labelled_tokens,loss,step"
+UNKNOWN = -1.0
+"""No loss is below 0."""
+
+
+def unknown(num_rows: int) -> Tensor:
+    return torch.full((num_rows,), UNKNOWN)
+
+
+def mean_losses(losses: Tensor, batch: MicroBatch) -> dict[int, float]:
+    """Over each row's labelled tokens, by its line. `losses` are those of the batch's targets, on the CPU."""
+    sums = torch.zeros(len(batch.examples), dtype=torch.float64).index_add_(0, batch.owners, losses)
+    counts = torch.bincount(batch.owners, minlength=len(batch.examples))
+    return {example.line: mean for example, mean in zip(batch.examples, (sums / counts).tolist(), strict=True)}
+
+
+def write_row_losses(path: Path, rows: Examples, losses: Tensor, epochs: Epochs, last_step: int) -> None:
+    """The rows of as many steps as an epoch has, up to the last one: the highest loss first, of equals by line. A row
+    whose loss is unknown, because a checkpoint of an earlier release does not tell it, is left out."""
+    steps = np.zeros(len(rows), np.int64)
+    for step in range(max(1, last_step - epochs.steps_per_epoch + 1), last_step + 1):
+        steps[epochs.rows(step)] = step
+    means = losses.numpy()
+    known = np.flatnonzero((steps > 0) & (means != UNKNOWN))
+    lines, num_labelled = rows.lines.numpy(), rows.labelled_counts.numpy()
+    order = known[np.lexsort((lines[known], -means[known]))]
+    with path.open("w", encoding="ascii") as file:
+        file.write(COLUMNS + "\n")
+        for row in order.tolist():
+            file.write(f"{lines[row]},{num_labelled[row]},{means[row]:.6g},{steps[row]}\n")

@@ -1,0 +1,94 @@
+"""What the model thought of each answer when the job began: the reference that DPO holds it to.
+
+It is the policy itself, before its first step and without dropout: the base model where the adapter is fresh (its B is
+zero, or what it holds was taken out of the base), the frozen starting adapter where it goes on from one, the untouched
+weights where all are trained. So one pass before the first step is enough, and no second model. What it found is in
+every checkpoint: once steps are taken, that policy is gone.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from app.domain.events.job_events import ReferenceAdvanced
+from worker.training.data.dataset import Examples, Rows
+from worker.training.data.packing import MicroBatch, pack
+from worker.training.loop.objectives import log_probs
+from worker.training.model.loading import Model
+from worker.training.rows.sampler import Epochs
+from worker.training.runtime.errors import not_finite
+
+GROUP = 64
+"""Rows that are packed together. The groups do not depend on where a pass was broken off, so that one which goes on
+gives the same bits."""
+TOLD_SECONDS = 60.0
+
+Tell = Callable[[ReferenceAdvanced], None]
+
+
+class ReferencePass:
+    """Fills in `references` of a run's rows: those of validation, and those that its steps will take."""
+
+    def __init__(self, model: Model, rows: Rows, epochs: Epochs, total_steps: int):
+        self._model = model
+        self._parts = [
+            (rows.training, taken(epochs, total_steps)),
+            (rows.validation, list(range(len(rows.validation)))),
+        ]
+        self._groups = [
+            (part, wanted[start : start + GROUP])
+            for part, wanted in self._parts
+            for start in range(0, len(wanted), GROUP)
+        ]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(len(wanted) for _, wanted in self._parts)
+
+    @property
+    def num_done(self) -> int:
+        return sum(int(part.references[wanted].isfinite().all(1).sum()) for part, wanted in self._parts)
+
+    @torch.no_grad()
+    def go_on(self, watch: Callable[[MicroBatch], None], tell: Tell) -> None:
+        """From where it was broken off. `watch` is shown each micro-batch beforehand and may raise."""
+        started = told = time.monotonic()
+        self._model.causal.eval()
+        try:
+            for part, group in self._missing():
+                self._fill(part, group, watch)
+                if time.monotonic() - told > TOLD_SECONDS:
+                    told = time.monotonic()
+                    tell(self._progress(told - started))
+        finally:
+            self._model.causal.train()
+        tell(self._progress(time.monotonic() - started))
+
+    def _missing(self) -> Iterator[tuple[Examples, list[int]]]:
+        for part, group in self._groups:
+            if not part.references[group].isfinite().all():
+                yield part, group
+
+    def _fill(self, part: Examples, group: list[int], watch: Callable[[MicroBatch], None]) -> None:
+        places = {part[place].line: place for place in group}
+        for batch in pack([part[place] for place in group], self._model.micro_batch_tokens):
+            watch(batch)
+            losses, _ = self._model.losses(batch)
+            losses = losses.cpu()
+            finite = torch.isfinite(losses)
+            if not finite.all():
+                raise not_finite("reference's loss", 1, batch.lines_of(~finite))
+            found = log_probs(batch, losses)
+            part.references[[places[row.line] for row in batch.rows]] = found
+
+    def _progress(self, seconds: float) -> ReferenceAdvanced:
+        return ReferenceAdvanced(num_done=self.num_done, num_rows=self.num_rows, seconds=round(seconds, 3))
+
+
+def taken(epochs: Epochs, total_steps: int) -> list[int]:
+    """Rows that a run of so many steps takes, in their order."""
+    rows: set[int] = set()
+    for step in range(1, min(total_steps, epochs.steps_per_epoch) + 1):
+        rows.update(epochs.rows(step))
+    return sorted(rows)

@@ -1,0 +1,49 @@
+"""A dry run before the first step, so that trouble shows in the first minute and not after hours."""
+
+import torch
+
+from worker.training.data.dataset import Examples
+from worker.training.data.packing import AnyRow, MicroBatch, lay_out
+from worker.training.model.loading import Model
+
+
+def rehearse(
+    model: Model,
+    rows: Examples,
+    validation: Examples,
+    batch_size: int,
+) -> MicroBatch:
+    """Forward and backward of the largest micro-batch that the rows can make, and one evaluation. No step is taken, and
+    the random state is what it was. What fails here would have failed later."""
+    batch = largest(rows, batch_size, model.micro_batch_tokens)
+    with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
+        losses, _ = model.losses(batch)
+        losses.mean().backward()  # type: ignore[no-untyped-call]
+        del losses
+        for parameter in model.trainable.values():
+            parameter.grad = None
+        if validation:
+            _evaluate(model, largest(validation, len(validation), model.micro_batch_tokens))
+    return batch
+
+
+@torch.no_grad()
+def _evaluate(model: Model, batch: MicroBatch) -> None:
+    model.causal.eval()
+    try:
+        model.losses(batch, judge=True)
+    finally:
+        model.causal.train()
+
+
+def largest(rows: Examples, batch_size: int, max_tokens: int) -> MicroBatch:
+    """The longest row, and as many of the longest others as fit beside it."""
+    held: list[AnyRow] = []
+    room = max_tokens
+    for row in rows.longest_first():
+        if len(held) == batch_size:
+            break
+        if not held or row.num_inputs <= room:
+            held.append(row)
+            room -= row.num_inputs
+    return lay_out(held)

@@ -1,0 +1,112 @@
+"""What a training makes smaller: the mean of a loss over labelled tokens (`sft`) or over pairs of answers (`dpo`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from app.domain.jobs.spec import JobSpec
+from worker.training.data.packing import AnyRow, MicroBatch, Pair
+from worker.training.data.row_losses import mean_losses
+from worker.training.ops.flash import to_device
+
+
+class Told(NamedTuple):
+    """Of one micro-batch. Sums are over its terms, of which a step's mean has many more."""
+
+    by_line: dict[int, float]
+    """Each row's own loss."""
+    sums: dict[str, float]
+    """What is told of it, by the metric's name: `loss`, and the objective's own."""
+
+
+class Objective(Protocol):
+    """`losses` are those of the batch's targets."""
+
+    counts_hits: bool
+    """Whether an evaluation asks which tokens the model would have chosen."""
+
+    def num_terms(self, rows: Sequence[AnyRow]) -> int:
+        """How many terms a mean over these rows has."""
+
+    def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        """What to go backward from, where the losses are: the host does not wait for it."""
+
+    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+        """From losses on the CPU, and what `hits` says of them."""
+
+
+class Sft:
+    """Cross-entropy of the labelled tokens."""
+
+    counts_hits = True
+
+    def num_terms(self, rows: Sequence[AnyRow]) -> int:
+        return sum(row.num_labelled for row in rows)
+
+    def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        return losses.sum()
+
+    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+        told = losses.double()
+        sums = {"loss": float(told.sum())}
+        if hits is not None:
+            sums["token_accuracy"] = float(hits.sum())
+        return Told(mean_losses(told, batch), sums)
+
+
+@dataclass(frozen=True)
+class PreferenceLoss:
+    """DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7): -logsigmoid(chosen - rejected reward). An answer's
+    reward is beta times what its log-probability has gained since the job began; a log-probability is the sum over the
+    answer's labelled tokens. Differences of such sums are taken in fp64."""
+
+    beta: float
+    counts_hits = False
+
+    def num_terms(self, rows: Sequence[AnyRow]) -> int:
+        return len(rows)
+
+    def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        return self._by_pair(self._rewards(batch, losses)).sum()
+
+    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+        rewards = self._rewards(batch, losses)
+        by_pair, margins = self._by_pair(rewards), rewards[:, 0] - rewards[:, 1]
+        sums = {
+            "loss": float(by_pair.sum()),
+            "reward_accuracy": float((margins > 0).sum()),
+            "reward_margin": float(margins.sum()),
+            "chosen_reward": float(rewards[:, 0].sum()),
+            "rejected_reward": float(rewards[:, 1].sum()),
+        }
+        lines = (pair.line for pair in _pairs(batch))
+        return Told(dict(zip(lines, by_pair.tolist(), strict=True)), sums)
+
+    def _rewards(self, batch: MicroBatch, losses: Tensor) -> Tensor:
+        """Of each pair's chosen and rejected answer, [pairs, 2], fp64."""
+        references = torch.tensor([pair.reference for pair in _pairs(batch)], dtype=torch.float64)
+        return self.beta * (log_probs(batch, losses) - to_device(references, losses.device))
+
+    @staticmethod
+    def _by_pair(rewards: Tensor) -> Tensor:
+        return -F.logsigmoid(rewards[:, 0] - rewards[:, 1])
+
+
+def log_probs(batch: MicroBatch, losses: Tensor) -> Tensor:
+    """Of each pair's chosen and rejected answer, [pairs, 2], fp64."""
+    sums = torch.zeros(len(batch.examples), dtype=torch.float64, device=losses.device)
+    return -sums.index_add(0, to_device(batch.owners, losses.device), losses.double()).view(-1, 2)
+
+
+def objective_of(spec: JobSpec) -> Objective:
+    return PreferenceLoss(spec.dpo.beta) if spec.dpo else Sft()
+
+
+def _pairs(batch: MicroBatch) -> list[Pair]:
+    pairs = [row for row in batch.rows if isinstance(row, Pair)]
+    assert len(pairs) == len(batch.rows)
+    return pairs

@@ -1,0 +1,73 @@
+"""What is done when memory does not suffice: gradient checkpointing first, then half the micro-batch, rung by rung."""
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from app.domain.events.job_events import MemoryReduced
+from app.domain.jobs.state import FailureReason
+from worker.training.checkpoint.checkpoint import random_states, restore_random_states
+from worker.training.data.dataset import Rows
+from worker.training.model.loading import Model
+from worker.training.model.memory_plan import smaller, what_would_fit
+from worker.training.model.out_of_memory import give_back_memory, is_out_of_memory
+from worker.training.runtime.channel import Channel
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Happened, Replanned, Request
+
+T = TypeVar("T")
+
+RESERVE_BYTES = 2 * 2**20
+"""Given back when nothing else is left, so that there is memory to say so."""
+
+
+class Ladder:
+    def __init__(
+        self, request: Request, model: Model, rows: Rows, optimizer: torch.optim.Optimizer, channel: Channel
+    ) -> None:
+        self._request, self._model, self._optimizer, self._channel = request, model, optimizer, channel
+        self._reserve: bytearray | None = bytearray(RESERVE_BYTES)
+        self._longest_row = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
+
+    def within(self, step: int, work: Callable[[], T]) -> T:
+        """Do `work`; where memory does not suffice, again under a smaller plan and from the same random state."""
+        before = random_states(self._model.plan.device)
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the handler: there the error's traceback still holds the step's tensors.
+            self._step_down(step)
+            restore_random_states(before, self._model.plan.device)
+
+    def exhausted(self) -> TrainingFailed:
+        self._reserve = None
+        gc.collect()
+        plan = self._model.plan
+        how = "with" if plan.gradient_checkpointing else "without"
+        advice = what_would_fit(self._request, self._model.causal.config, plan, self._longest_row)
+        return TrainingFailed(
+            FailureReason.out_of_memory,
+            f"The training runs out of memory with {plan.micro_batch_tokens:,} tokens a micro-batch and {how} gradient "
+            f"checkpointing. What would fit: {advice}.",
+        )
+
+    def _step_down(self, step: int) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        wish = self._request.spec.training.gradient_checkpointing
+        less = smaller(self._model.plan, wish, self._longest_row)
+        if less is None:
+            raise self.exhausted()
+        self._model.follow(less)
+        give_back_memory(less.device)
+        reduced = MemoryReduced(
+            step=step,
+            gradient_checkpointing=less.gradient_checkpointing,
+            micro_batch_tokens=less.micro_batch_tokens,
+        )
+        self._channel.say(Happened(event=reduced))
+        self._channel.say(Replanned(resolved=less.resolved(self._request)))

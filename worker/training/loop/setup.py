@@ -1,0 +1,47 @@
+"""What is done about a model before it is trained: quantized while the rows are read, and its fast paths chosen."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from transformers import PretrainedConfig
+
+from worker.training.data.dataset import warn
+from worker.training.model.loading import Model, quantize_ahead
+from worker.training.model.memory_plan import make_plan
+from worker.training.model.nf4_cache import NF4Cache
+from worker.training.model.parity import check_parity
+from worker.training.runtime.channel import Channel
+from worker.training.runtime.messages import Request
+
+NOT_DETERMINISTIC: Final = (
+    "Attention is not deterministic here: this GPU, the precision or the size of the heads keeps the training from "
+    "FlashAttention. A resumed training is not, bit for bit, the uninterrupted one."
+)
+
+
+def choose_paths(model: Model, request: Request, channel: Channel) -> None:
+    """The fast paths that hold here; of these, where an earlier attempt has taken some, only its own."""
+    verdict = check_parity(model, request.spec, request.cache_dir)
+    for path in sorted(verdict.refused):
+        name, why = type(model.causal).__name__, verdict.why_refused(path)
+        warn(channel, "fast_path_off", f"The fast path {path!r} is off for {name}: {why}.")
+    earlier = model.plan.fast_paths
+    model.use(verdict.paths if earlier is None else verdict.paths & set(earlier))
+    model.plan = replace(model.plan, fast_paths=tuple(sorted(model.paths)), repeats_bits=model.repeats_bits)
+    if not model.plan.repeats_bits:
+        warn(channel, "not_deterministic", NOT_DETERMINISTIC)
+
+
+def quantize_meanwhile(
+    request: Request, config: PretrainedConfig, earlier: dict[str, Any] | None, channel: Channel
+) -> NF4Cache | None:
+    """Neither the device nor the weights' precision waits for the rows."""
+    quantization = request.spec.quantization
+    if quantization is None:
+        return None
+    plan = make_plan(request, config, 0, earlier)
+    folder, revision = request.base_model_path, request.base_model_revision
+    double_quant = quantization.double_quant
+    cache = NF4Cache.of(request.cache_dir, folder, revision, double_quant=double_quant, device=plan.device)
+    quantize_ahead(folder, config, quantization, plan, cache, channel.pulse("the quantization of the model"))
+    return cache

@@ -1,0 +1,382 @@
+"""Fine-tuning on answers or on preferences, from a request to a result folder. Reads top to bottom."""
+
+import shutil
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+
+from app.domain.events.job_events import EarlyStopped, Evaluated, JobEvent, ModelLoaded, Rehearsed
+from app.domain.jobs.spec import Training
+from app.domain.jobs.state import JobPhase
+from worker.training.checkpoint.best_weights import hold_weights
+from worker.training.checkpoint.checkpoint import (
+    Checkpoint,
+    Position,
+    Trainee,
+    load_weights,
+    read_checkpoint,
+    read_position,
+    restore,
+    take_snapshot,
+    write_checkpoint,
+)
+from worker.training.checkpoint.fingerprint import check_resumable, earlier_plan, fingerprint, machine_of
+from worker.training.checkpoint.saving import SaveTimes
+from worker.training.checkpoint.writer import CheckpointWriter
+from worker.training.data.dataset import Rows, prepare_rows, warn
+from worker.training.data.packing import MicroBatch
+from worker.training.data.row_losses import NAME as ROW_LOSSES
+from worker.training.data.row_losses import unknown, write_row_losses
+from worker.training.loop.dpo_reference import ReferencePass
+from worker.training.loop.dry_run import rehearse
+from worker.training.loop.evaluation import Evaluation, Evaluations, evaluate
+from worker.training.loop.export import Outcome, publish, publish_reports
+from worker.training.loop.objectives import objective_of
+from worker.training.loop.oom_fallback import Ladder
+from worker.training.loop.optimizer import make_optimizer, why_plain
+from worker.training.loop.setup import choose_paths, quantize_meanwhile
+from worker.training.loop.stepping import Stepping
+from worker.training.model.adapter_file import AdapterFile
+from worker.training.model.adapter_init import start_adapter
+from worker.training.model.device import peak_memory
+from worker.training.model.loading import Model, load_config, load_model
+from worker.training.model.memory_plan import make_plan
+from worker.training.model.out_of_memory import is_out_of_memory
+from worker.training.rows.sampler import Epochs
+from worker.training.rows.tokenize import TokenizingHere
+from worker.training.rows.tokenizer_process import Tokenizing
+from worker.training.runtime.channel import Channel, StopAsked
+from worker.training.runtime.errors import named
+from worker.training.runtime.messages import (
+    Began,
+    Finished,
+    Happened,
+    Line,
+    Measured,
+    PhaseEntered,
+    Planned,
+    Request,
+    Started,
+    Stopped,
+)
+
+T = TypeVar("T")
+
+
+def train(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> None:
+    """Ends with Finished or Stopped said; raises TrainingFailed."""
+    run: Run | None = None
+    try:
+        run = prepare(request, channel, tokenizing)
+        with run.writer:
+            run.loop()
+            run.publish()
+    except StopAsked:
+        if run is not None:
+            position = run.state.position
+        else:
+            position = read_position(request.checkpoint_path) if request.checkpoint_path else Position()
+        channel.say(Stopped(step=position.step))
+    except Exception as error:
+        if run is None or not is_out_of_memory(error):
+            raise
+        raise run.ladder.exhausted() from error  # where a smaller micro-batch is no help: in the optimizer, say
+    finally:
+        shutil.rmtree(request.tokens_dir, ignore_errors=True)
+
+
+def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> "Run":
+    """Rows first: they are quick to read, and what is wrong with them needs no model to be said."""
+    channel.say(PhaseEntered(phase=JobPhase.preparing))
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it cost 6 % of a step
+    config = load_config(request.base_model_path)
+    tokenizing = tokenizing or TokenizingHere()
+    tokenizing.begin(request)
+    checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
+    earlier = earlier_plan(request, checkpoint.fingerprint) if checkpoint else request.resolved
+    cache = quantize_meanwhile(request, config, earlier, channel)
+    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.say), channel)
+    plan = make_plan(request, config, rows.training.longest, earlier)
+    channel.say(Began(what="the loading of the model"))
+    started = time.monotonic()
+    model = load_model(request.base_model_path, config, request.spec, plan, cache)
+    start_adapter(model, request, rows.training.documents())
+    loaded_at = time.monotonic()
+    channel.say(Began(what="the parity check of the fast paths"))
+    choose_paths(model, request, channel)
+    parity_seconds = time.monotonic() - loaded_at
+    loaded = ModelLoaded(
+        num_parameters=model.num_parameters,
+        num_trainable_parameters=model.num_trainable,
+        seconds=round(loaded_at - started, 3),
+    )
+    channel.say(Happened(event=loaded))
+    if (why := why_plain(request.spec.training, plan.device, request.spec.adapter)) is not None:
+        warn(channel, "optimizer_fallback", why)
+    return Run(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
+
+
+class Run:
+    """One training, from its first step or a checkpoint's to its result."""
+
+    def __init__(
+        self,
+        request: Request,
+        channel: Channel,
+        tokenizing: Tokenizing,
+        rows: Rows,
+        model: Model,
+        checkpoint: Checkpoint | None,
+        *,
+        parity_seconds: float,
+    ):
+        self.request, self.channel, self.tokenizing, self.rows, self.model = request, channel, tokenizing, rows, model
+        self.parity_seconds = parity_seconds
+        self.training: Training = request.spec.training
+        self.objective = objective_of(request.spec)
+        self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
+        self.total_steps = self._total_steps()
+        self.optimizer = make_optimizer(model.trainable, self.training, request.spec.adapter)
+        self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
+        self.state = Trainee(
+            model.trainable,
+            self.optimizer,
+            self.scaler,
+            Position(),
+            Evaluations(),
+            unknown(len(rows.training)),
+            adapter=AdapterFile.of(model, request),
+            references=rows.references,
+        )
+        self.ladder = Ladder(request, model, rows, self.optimizer, channel)
+        self.stepping = Stepping(
+            model, self.objective, self.optimizer, self.scaler, self.ladder, self.training, self.total_steps
+        )
+        machine = machine_of(request, model.plan.device)
+        self.saving = SaveTimes(self.training, self.total_steps)
+        if self.training.save_every == "auto":
+            model.plan = replace(model.plan, save_every=self.saving.every)
+        self.writer = CheckpointWriter(request.work_dir / "checkpoints", channel, machine, self.saving.add_cost)
+        if checkpoint is not None:
+            self._resume(checkpoint)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        return self.model.plan.resolved(self.request)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The part of it that a fingerprint has."""
+        return self.model.plan.decided_here(self.request)
+
+    def loop(self) -> None:
+        self._say(
+            Planned(
+                resolved=self.resolved,
+                total_steps=self.total_steps,
+                start_step=self.state.position.step,
+                inexact_resumes=self.state.inexact_resumes,
+            )
+        )
+        canary_seconds = self._rehearse()
+        self._take_reference()
+        self._say(PhaseEntered(phase=JobPhase.training))
+        self.channel.raise_if_stopped()
+        if self._evaluation_due():  # the process before this one was stopped within it
+            self._evaluate()
+        self._say(Started(parity_seconds=round(self.parity_seconds, 3), canary_seconds=canary_seconds))
+        self.saving.start(self.state.position.step)
+        while not self._is_done():
+            self._step()
+            if self._evaluation_due():
+                self._evaluate()
+            self._save_or_stop()
+        self._tell_early_stop()
+
+    def publish(self) -> None:
+        self._say(PhaseEntered(phase=JobPhase.publishing))
+        self._say(Began(what="the writing of the result"))
+        step, validation = self._promote()
+        rows = self.rows
+        outcome = Outcome(
+            request=self.request,
+            resolved=self.resolved,
+            position=self.state.position,
+            inexact_resumes=self.state.inexact_resumes,
+            result_step=step,
+            validation=validation,
+            chat_template=rows.chat_template,
+            turn_ends=rows.turn_ends,
+            eos=rows.eos,
+            tokenizer=self.tokenizing.tokenizer(),
+        )
+        path = publish(self.model, outcome)
+        reports = publish_reports(self.request.work_dir, self._write_reports)
+        self.writer.wait()
+        self._say(Finished(path=path, reports=reports))
+
+    def _write_reports(self, folder: Path) -> None:
+        last = self.state.position.step
+        write_row_losses(folder / ROW_LOSSES, self.rows.training, self.state.row_losses, self.epochs, last)
+        if self.rows.skipped_path is not None:
+            shutil.copy(self.rows.skipped_path, folder)
+
+    def _step(self) -> None:
+        step = self.state.position.step + 1
+        started = time.monotonic()
+        rows = self.epochs.rows(step)
+        examples = [self.rows.training[row] for row in rows]
+        watch = partial(self._begin, f"step {step}")
+        found, of_step = self.stepping.take(step, examples, watch, self._tell)
+        means = found.means()
+        loss = means["loss"]
+        self.state.row_losses[rows] = torch.tensor([found.by_line[example.line] for example in examples])
+
+        num_tokens = sum(example.num_tokens for example in examples)
+        position = self.state.position
+        position.step, position.num_tokens, position.last_loss = step, position.num_tokens + num_tokens, loss
+        position.first_loss = loss if position.first_loss is None else position.first_loss
+        values = {
+            **means,
+            **of_step,
+            "tokens_per_second": num_tokens / (time.monotonic() - started),
+            "epoch": step / self.epochs.steps_per_epoch,
+            "num_tokens": float(position.num_tokens),
+            "memory_bytes": float(peak_memory(self.model.plan.device)),
+        }
+        self._say(Measured(step=step, values=values))
+
+    def _rehearse(self) -> float:
+        """Seconds."""
+        self._say(Began(what="the dry run"))
+        started = time.monotonic()
+        rows, scratch = self.rows, self.request.work_dir / "rehearsal"
+        batch = self.ladder.within(
+            self.state.position.step + 1,
+            lambda: rehearse(self.model, rows.training, rows.validation, self.training.batch_size),
+        )
+        began = time.thread_time()
+        try:
+            write_checkpoint(scratch, take_snapshot(self.state, fingerprint(self.request, self.plan)))
+            self.saving.add_cost(time.thread_time() - began)
+        except (OSError, SafetensorError) as error:
+            warn(self.channel, "checkpoint_failed", f"A checkpoint could not be written, and none will be: {error}.")
+        shutil.rmtree(scratch, ignore_errors=True)
+        seconds = round(time.monotonic() - started, 3)
+        memory = peak_memory(self.model.plan.device)
+        self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=memory, seconds=seconds))
+        return seconds
+
+    def _take_reference(self) -> None:
+        """Told to drain meanwhile, what is known is saved as step 0, and whoever resumes goes on from there."""
+        if self.request.spec.objective != "dpo":
+            return
+        reference = ReferencePass(self.model, self.rows, self.epochs, self.total_steps)
+        if reference.num_done == reference.num_rows:
+            return
+        assert self.state.position.step == 0  # a checkpoint of any later step has all of it
+        try:
+            self.ladder.within(1, lambda: reference.go_on(self._watch_reference, self._tell))
+        except StopAsked:
+            if self.channel.stop_wish == "drain" and reference.num_done:
+                self._save()
+            raise
+
+    def _watch_reference(self, batch: MicroBatch) -> None:
+        self.channel.raise_if_stopped()
+        self._begin("the reference's log-probabilities", batch)
+
+    def _save_or_stop(self) -> None:
+        """The last step is neither saved nor drained: the result follows at once."""
+        wish = self.channel.stop_wish
+        last = self._is_done()
+        if not last and (wish == "drain" or self.saving.is_due(self.state.position.step)):
+            self._save()
+        if wish == "cancel" or (wish == "drain" and not last):
+            raise StopAsked
+
+    def _save(self) -> None:
+        self._say(Began(what=f"the checkpoint of step {self.state.position.step}"))
+        started = time.monotonic()
+        self.writer.wait()
+        snapshot = take_snapshot(self.state, fingerprint(self.request, self.plan))
+        self.saving.saved(self.state.position.step, time.monotonic() - started)
+        self.writer.write(snapshot)
+
+    def _evaluation_due(self) -> bool:
+        step, last = self.state.position.step, self.state.evaluations.last
+        every = self.training.eval_every or self.epochs.steps_per_epoch
+        due = step > 0 and (step % every == 0 or step == self.total_steps)
+        return due and bool(self.rows.validation) and (last is None or last.step != step)
+
+    def _evaluate(self) -> None:
+        """Told to drain meanwhile, the step is saved as it is, and whoever resumes it evaluates first."""
+        self._say(PhaseEntered(phase=JobPhase.evaluating))
+        step = self.state.position.step
+        try:
+            result = self.ladder.within(
+                self.state.position.step + 1,
+                lambda: evaluate(self.model, self.objective, self.rows.validation, step, self._watch_evaluation),
+            )
+        except StopAsked:
+            if self.channel.stop_wish == "drain":
+                self._save()
+            raise
+        stopping = self.training.early_stopping
+        is_best = self.state.evaluations.add(result, stopping.min_delta if stopping else 0.0)
+        if is_best and self.training.result == "best":
+            self.state.best_weights = hold_weights(self.model.trainable, self.request.work_dir)
+        values = {f"validation_{name}": value for name, value in result.values().items()}
+        self._say(Measured(step=step, values=values))
+        self._tell(Evaluated(step=step, **values))
+        self._say(PhaseEntered(phase=JobPhase.training))
+
+    def _watch_evaluation(self, batch: MicroBatch) -> None:
+        self.channel.raise_if_stopped()
+        self._begin(f"the evaluation after step {self.state.position.step}", batch)
+
+    def _begin(self, what: str, batch: MicroBatch) -> None:
+        self._say(Began(what=f"{what} ({named(row.line for row in batch.rows)})"))
+
+    def _is_done(self) -> bool:
+        return self.state.position.step >= self.total_steps or self._is_stopped_early()
+
+    def _is_stopped_early(self) -> bool:
+        return self.state.evaluations.exhaust(self.training.early_stopping)
+
+    def _tell_early_stop(self) -> None:
+        step, best = self.state.position.step, self.state.evaluations.best
+        if self._is_stopped_early() and step < self.total_steps and best is not None:
+            self._tell(EarlyStopped(step=step, best_step=best.step, best_validation_loss=best.loss))
+
+    def _promote(self) -> tuple[int, Evaluation | None]:
+        """Put the weights that become the result into the model; their step and its evaluation."""
+        state = self.state
+        if state.best_weights is None or state.evaluations.best is None:
+            return state.position.step, state.evaluations.last
+        load_weights(state.trainable, state.best_weights)
+        return state.evaluations.best.step, state.evaluations.best
+
+    def _total_steps(self) -> int:
+        if self.training.max_steps is not None:
+            return self.training.max_steps
+        assert self.training.epochs is not None
+        return self.epochs.num_steps(self.training.epochs)
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        self.state.inexact_resumes = check_resumable(self.request, self.plan, checkpoint, self.channel)
+        restore(checkpoint, self.state)
+
+    def _say(self, line: Line) -> None:
+        self.channel.say(line)
+
+    def _tell(self, event: JobEvent) -> None:
+        self.channel.say(Happened(event=event))

@@ -1,0 +1,134 @@
+"""EVA (arXiv 2410.07170): A starts with the main components of what its layer reads, found on training rows.
+
+Every layer keeps its rank: the paper's redistribution of ranks (rho > 1) is left out. The components come from an
+incremental SVD with a moving mean (Ross et al. 2008, doi 10.1007/s11263-007-0075-7), as in PEFT's implementation, which
+computes in fp64 and hashes every input as a list of numbers. The forward passes go through the model's own plain
+attention, row by row, which any architecture has.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from worker.training.data.packing import Example
+from worker.training.ops import attention
+
+MAX_TOKENS = 4096
+"""Tokens read at most; fewer where all components have settled."""
+ROW_TOKENS = 1024
+"""Tokens of a row: plain attention's memory grows with their square."""
+POOLED_TOKENS = 512
+"""Tokens that a layer's components are brought up to date with at once."""
+SIMILARITY = 0.99
+"""A component has settled when its cosine with the one before is this much: PEFT's tau."""
+SEED = 42
+"""Of the randomized SVD, whatever the job's: PEFT's own, so that the same rows give its components."""
+
+
+class Components:
+    """The main components [rank, in] of the rows seen so far."""
+
+    def __init__(self, rank: int, num_features: int):
+        self._rank = rank
+        self._least = max(POOLED_TOKENS, 2 * rank)
+        self._pooled: list[Tensor] = []
+        self._num_seen = 0
+        self._mean = self._values = torch.empty(0)
+        self._found = torch.empty(0, num_features)
+        self.settled = False
+
+    def take(self, rows: Tensor) -> None:
+        if self.settled:
+            return
+        self._pooled.append(rows)
+        if sum(map(len, self._pooled)) >= self._least:
+            self._update()
+
+    def found(self) -> Tensor:
+        """Fewer than rank when fewer rows were seen."""
+        if not self._num_seen and self._pooled:
+            self._update()
+        return self._found
+
+    def _update(self) -> None:
+        """The components so far, scaled by their singular values, stand for all rows before."""
+        rows = torch.cat(self._pooled).float()
+        self._pooled.clear()
+        count, mean = len(rows), rows.mean(0)
+        stacked = rows - mean
+        total = self._num_seen + count
+        if self._num_seen:
+            shift = (self._num_seen / total * count) ** 0.5 * (self._mean - mean)
+            stacked = torch.cat([self._values[:, None] * self._found, stacked, shift[None]])
+            mean = mean + self._num_seen / total * (self._mean - mean)
+        torch.manual_seed(SEED)
+        _, values, components = torch.svd_lowrank(stacked, q=min(2 * self._rank, *stacked.shape), niter=4)
+        before, self._found = self._found, components.T[: self._rank].contiguous()
+        if self._num_seen:
+            self.settled = bool((torch.cosine_similarity(before, self._found).abs() >= SIMILARITY).all())
+        self._num_seen, self._mean, self._values = total, mean, values[: self._rank]
+
+
+class Listener:
+    """Hears what each layer reads. Layers that read the same tensor (q, k and v) share their components."""
+
+    def __init__(self, layers: Sequence[LoraLayer], rank: int):
+        self.components = {layer: Components(rank, layer.in_features) for layer in layers}
+        self._input: Tensor | None = None
+        self._first: LoraLayer | None = None
+
+    def hear(self, layer: LoraLayer, args: tuple[Tensor, ...]) -> None:
+        if args[0] is self._input:
+            assert self._first is not None
+            self.components[layer] = self.components[self._first]
+            return
+        self._input, self._first = args[0], layer
+        self.components[layer].take(args[0].detach().flatten(0, -2))
+
+    @property
+    def settled(self) -> bool:
+        return all(components.settled for components in self.components.values())
+
+
+@torch.no_grad()
+def main_components(
+    causal: PreTrainedModel, layers: Sequence[LoraLayer], rank: int, rows: Iterable[Example]
+) -> dict[LoraLayer, Tensor]:
+    """Each layer's components [≤ rank, in], fp32. The rows are read in their own order, until all have settled. Sets
+    torch's seed: to be called where the random state is put back afterwards."""
+    listener = Listener(layers, rank)
+    hooks = [layer.register_forward_pre_hook(listener.hear) for layer in layers]
+    left = MAX_TOKENS
+    try:
+        with _plain(causal) as forward:
+            for row in rows:
+                ids = row.ids[: min(row.num_inputs, ROW_TOKENS)]
+                forward(ids)
+                left -= len(ids)
+                if left <= 0 or listener.settled:
+                    break
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {layer: components.found() for layer, components in listener.components.items()}
+
+
+@contextmanager
+def _plain(causal: PreTrainedModel) -> Iterator[Callable[[Tensor], None]]:
+    """The model in eval mode with its own attention, as a function of one row's ids."""
+    decoder: nn.Module = causal.get_decoder()
+
+    def forward(ids: Tensor) -> None:
+        decoder(input_ids=ids[None].long().to(causal.device), use_cache=False)
+
+    causal.eval()
+    causal.set_attn_implementation("eager")
+    try:
+        yield forward
+    finally:
+        causal.set_attn_implementation(attention.NAME)
+        causal.train()

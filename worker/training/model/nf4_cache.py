@@ -1,0 +1,111 @@
+"""Quantized matrices on disk, made once a model and mapped from then on: the dense ones are not read again.
+
+A file is named after all that its content depends on. It appears under its name only when it is whole and on disk, so
+that processes at the same model at the same time harm nobody, and it is never changed: whoever has it mapped keeps it,
+even when the folder is removed, which is the way to clear the cache.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from app.failpoints import around
+from worker.training.ops.nf4 import NF4Linear, Packed
+
+FORMAT = 1
+TENSORS = ("weight", "absmax", "code", "nested_absmax", "nested_code", "offset")
+SIZES = ("block_size", "nested_block_size")
+DTYPES = {torch.uint8: "U8", torch.float32: "F32"}
+
+
+class NF4Cache:
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def of(cls, cache_dir: Path, model: Path, revision: str | None, *, double_quant: bool, device: str) -> "NF4Cache":
+        """The revision is a digest of what the folder held when it was registered; files changed since then show by
+        their size or time."""
+        files = [(path.name, path.stat()) for path in sorted(model.glob("*.safetensors"))]
+        key = {
+            "format": FORMAT,
+            "model": [str(model.absolute()), revision],
+            "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files],
+            "double_quant": double_quant,
+            "device": device,
+            "libraries": [version(name) for name in ("bitsandbytes", "torch", "transformers")],
+        }
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+        return cls(cache_dir / "nf4" / f"{digest[:32]}.safetensors")
+
+    def read(self, device: torch.device) -> dict[str, Packed] | None:
+        """By layer name, on the CPU as views on the mapped file; None if there is no whole file."""
+        try:
+            with safe_open(self.path, "pt", device=str(device)) as file:
+                sizes: dict[str, Any] = {name: int(text) for name, text in file.metadata().items()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return None
+        layers: dict[str, dict[str, Any]] = {}
+        for name, tensor in tensors.items():
+            layer, _, part = name.rpartition(".")
+            layers.setdefault(layer, {})[part] = tensor
+        return {name: Packed(**parts, **sizes) for name, parts in layers.items()}
+
+    def write(self, layers: Mapping[str, NF4Linear]) -> bool:
+        """False where the disk does not take it: a cache is no need."""
+        packed = {name: layer.packed for name, layer in layers.items()}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".partial-")
+        except OSError:
+            return False
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _write(file, packed)
+                file.flush()
+                os.fsync(file.fileno())
+            with around("keep_nf4"):
+                Path(name).rename(self.path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            return False
+        return True
+
+
+def _write(file: BinaryIO, packed: Mapping[str, Packed]) -> None:
+    """The safetensors format, tensor by tensor: its library would hold all of them in memory a second time."""
+    tensors = sorted(_named(packed), key=lambda named: (-named[1].element_size(), named[0]))
+    header: dict[str, Any] = {"__metadata__": _metadata(packed)}
+    end = 0
+    for name, tensor in tensors:
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, tensor in tensors:
+        file.write(tensor.detach().cpu().contiguous().numpy().tobytes())
+
+
+def _named(packed: Mapping[str, Packed]) -> Iterator[tuple[str, Tensor]]:
+    for layer, matrix in packed.items():
+        for part in TENSORS:
+            tensor = getattr(matrix, part)
+            if tensor is not None:
+                yield f"{layer}.{part}", tensor
+
+
+def _metadata(packed: Mapping[str, Packed]) -> dict[str, str]:
+    """bitsandbytes takes the same block sizes for every matrix."""
+    sizes = {name: {getattr(matrix, name) for matrix in packed.values()} - {None} for name in SIZES}
+    return {name: str(*found) for name, found in sizes.items() if found}

@@ -1,0 +1,286 @@
+"""Do our fast paths compute what transformers and PEFT compute? Asked before the first step, once a machine.
+
+A model of the base's first two layers, its norm and a part of its head is trained on two documents for no step: the
+gradients by each path are compared with those of the plain code in fp32. In the compute type they may be half as far
+away again as the plain code's own, for rounding differs from one order of operations to the next. That would hide a
+soft cap which is missing where logits are small, and so they are compared in fp32 too. A path whose code raises an
+error does not hold either. The verdict is kept in the cache folder.
+"""
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from app.domain.jobs.spec import Adapter, JobSpec
+from app.domain.jobs.state import FailureReason
+from app.failpoints import around
+from worker.training.data.packing import Example, MicroBatch, lay_out
+from worker.training.model.device import kernel_facts, library_versions
+from worker.training.model.loading import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
+from worker.training.model.lora import add_lora
+from worker.training.model.memory_plan import Plan
+from worker.training.model.out_of_memory import give_back_memory, is_out_of_memory
+from worker.training.ops.nf4 import dense_weight
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.numerics import machine_facts
+
+log = logging.getLogger(__name__)
+
+WINDOW = 16
+"""The sliding window is made this small, so that a short document is longer than it."""
+LENGTHS = (41, 24)
+LAYERS = 2
+WORDS = 2048
+NARROW = 1024
+"""Widths of a layer where memory does not suffice for all of it."""
+TOLERATED = 1.5
+"""Times the plain code's own error, which is none in fp32."""
+FLOOR = 2e-5
+"""Relative error that is rounding in any type."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    paths: frozenset[str]
+    refused: dict[str, tuple[float, float]]
+    """Each with its relative gradient error and what is allowed; the error is infinite where the code raised."""
+
+    def why_refused(self, path: str) -> str:
+        error, allowed = self.refused[path]
+        if not math.isfinite(error):
+            return "its code fails there"
+        return f"its gradients are off by {error:.2g} of their size, and {allowed:.2g} is allowed"
+
+
+def check_parity(model: Model, spec: JobSpec, cache_dir: Path) -> Verdict:
+    """The fast paths that hold for this architecture; `model` itself is not touched."""
+    place = cache_dir / "parity" / f"{_key(model, spec)}.json"
+    if (kept := _find(place)) is not None:
+        return kept
+    with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
+        verdict = _judge_as_fits(model, spec)
+    _keep(place, verdict)
+    return verdict
+
+
+def _find(place: Path) -> Verdict | None:
+    """A file that is not whole counts for none: the check is done again and replaces it."""
+    try:
+        found = json.loads(place.read_text())
+        refused = {path: (error, allowed) for path, (error, allowed) in found["refused"].items()}
+        return Verdict(frozenset(found["paths"]), refused)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _keep(place: Path, verdict: Verdict) -> None:
+    """Where the folder cannot be written, the next job does the check again."""
+    partial = place.with_suffix(f".{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"paths": sorted(verdict.paths), "refused": verdict.refused}))
+        with around("keep_parity"):
+            partial.replace(place)
+    except OSError as error:
+        log.warning("The parity check's verdict could not be kept: %s", error)
+
+
+def _judge_as_fits(model: Model, spec: JobSpec) -> Verdict:
+    """On narrower layers, the corners of the model's own, where whole ones in fp32 do not fit beside it: a training
+    that would fit is not to end here."""
+    try:
+        return _judge(model, spec)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    give_back_memory(model.plan.device)
+    log.warning("The parity check runs out of memory; it is done on narrower layers")
+    return _judge(model, spec, narrow=True)
+
+
+def _judge(model: Model, spec: JobSpec, *, narrow: bool = False) -> Verdict:
+    """In fp32 first, where rounding hides nothing, and then in the compute type, where precision can be lost."""
+    batch = _documents(min(WORDS, model.causal.config.get_text_config().vocab_size))
+    sample = _sample(model, spec, "float32", narrow=narrow)
+    exact = _gradients(sample, batch, ())
+    if not exact.isfinite().all():
+        raise TrainingFailed(FailureReason.model_unusable, "The base model's gradients are not finite numbers.")
+    judged = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in paths_of(spec.method)])
+    if model.plan.compute_dtype == "float32":
+        return judged
+    del sample  # not two at once
+    sample = _sample(model, spec, model.plan.compute_dtype, narrow=narrow)
+    again = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in judged.paths])
+    return Verdict(again.paths, judged.refused | again.refused)
+
+
+def _sift(sample: Model, batch: MicroBatch, exact: Tensor, wanted: list[str]) -> Verdict:
+    """All at once, and only where that fails one by one. Our attention covers up what packing does alone, and an
+    adapter with dropout goes without it: hence those that are always taken also without the others."""
+    allowed = TOLERATED * _error(sample, batch, exact, ()) + FLOOR
+    alone = [path for path in wanted if path in ALWAYS_TAKEN]
+    if all(_error_by_hand(sample, batch, exact, paths) <= allowed for paths in (alone, wanted)):
+        return Verdict(sample.paths, {})
+    taken: list[str] = []
+    refused: dict[str, tuple[float, float]] = {}
+    for path in wanted:
+        found = _error_by_hand(sample, batch, exact, [*taken, path])
+        if found <= allowed:
+            taken.append(path)
+        else:
+            refused[path] = (found, allowed)
+    sample.use(taken)
+    return Verdict(sample.paths, refused)
+
+
+def _error_by_hand(sample: Model, batch: MicroBatch, exact: Tensor, paths: Iterable[str]) -> float:
+    """Infinite where the code raises: a release of transformers may name its parts anew."""
+    try:
+        return _error(sample, batch, exact, paths)
+    except Exception as raised:
+        if is_out_of_memory(raised):
+            raise
+        log.warning("A fast path fails", exc_info=True)
+        return math.inf
+
+
+def _error(sample: Model, batch: MicroBatch, exact: Tensor, paths: Iterable[str]) -> float:
+    return float((_gradients(sample, batch, paths) - exact).norm() / exact.norm())
+
+
+def _gradients(sample: Model, batch: MicroBatch, paths: Iterable[str]) -> Tensor:
+    """Of the mean loss by all trained weights, end to end, fp32."""
+    sample.use(paths)
+    for parameter in sample.trainable.values():
+        parameter.grad = None
+    batches = [batch] if "packing" in sample.paths else [lay_out([example]) for example in batch.examples]
+    for part in batches:
+        losses, _ = sample.losses(part)
+        (losses.sum() / len(batch.targets)).backward()  # type: ignore[no-untyped-call]
+    return torch.cat([_gradient(parameter).flatten() for parameter in sample.trainable.values()])
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.float()
+
+
+def _documents(words: int) -> MicroBatch:
+    draw = torch.Generator().manual_seed(0)
+    examples = [
+        Example(line, torch.randint(3, words, (length,), generator=draw, dtype=torch.int32), torch.arange(length) > 2)
+        for line, length in enumerate(LENGTHS)
+    ]
+    return lay_out(examples)
+
+
+def _sample(model: Model, spec: JobSpec, dtype: str, *, narrow: bool = False) -> Model:
+    """The first layers in dense weights of `dtype`, with an adapter that is not zero on every linear layer."""
+    plan = Plan(model.plan.device, dtype, False, sum(LENGTHS))
+    weights = torch.float32 if spec.method == "full" else plan.dtype
+    config = _small(model.causal.config.get_text_config())
+    if narrow:
+        _narrow(config)
+    torch.manual_seed(0)
+    causal = AutoModelForCausalLM.from_config(config, dtype=weights, attn_implementation="eager").to(plan.device)
+    _copy_weights(model.causal, causal)
+    causal.requires_grad_(spec.method == "full")
+    peft: PeftModel | None = None
+    if spec.adapter is not None:
+        rank = min(spec.adapter.rank, 16)
+        alpha = spec.adapter.lora_alpha * rank / spec.adapter.rank
+        adapter = Adapter(rank=rank, alpha=alpha, use_dora=spec.adapter.use_dora)
+        transposed = any(isinstance(module, Conv1D) for module in causal.modules())
+        peft = add_lora(causal, adapter, seed=0, transposed=transposed)
+        _fill_b(causal)
+    trainable = {name: parameter for name, parameter in causal.named_parameters() if parameter.requires_grad}
+    causal.train()
+    return Model(causal, peft, trainable, plan, 0)
+
+
+def _small(config: PretrainedConfig) -> PretrainedConfig:
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = LAYERS
+    config.vocab_size = min(WORDS, config.vocab_size)
+    config.pad_token_id = None
+    if getattr(config, "layer_types", None):
+        with suppress(AttributeError):  # where it follows from the number of layers
+            config.layer_types = config.layer_types[:LAYERS]
+    if getattr(config, "sliding_window", None):
+        config.sliding_window = WINDOW
+    return config
+
+
+def _narrow(config: PretrainedConfig) -> None:
+    """The hidden size as well, where the heads' size does not follow from it."""
+    widths = ["intermediate_size", *(["hidden_size"] if getattr(config, "head_dim", None) else [])]
+    for name in widths:
+        if isinstance(width := getattr(config, name, None), int):
+            setattr(config, name, min(NARROW, width))
+
+
+def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
+    pairs = [(source.get_decoder(), target.get_decoder())]
+    pairs.append((source.get_output_embeddings(), target.get_output_embeddings()))
+    with torch.no_grad():
+        for giver, taker in pairs:
+            for name, parameter in taker.named_parameters():
+                value = _weight(giver, name)
+                if value.ndim == 2 and value.shape[0] != value.shape[1] and value.T.shape == parameter.shape:
+                    value = value.T  # GPT-2's own layers hold [in, out]
+                parameter.copy_(value[tuple(slice(length) for length in parameter.shape)])
+
+
+def _weight(module: nn.Module, name: str) -> Tensor:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    if isinstance(owner, LoraLayer):
+        owner = owner.get_base_layer()
+    if leaf == "weight" and isinstance(owner, nn.Linear):
+        return dense_weight(owner).detach()
+    value: Tensor = getattr(owner, leaf)
+    return value.detach()
+
+
+def _fill_b(causal: PreTrainedModel) -> None:
+    """B starts at zero, and would let no error of A's gradient show."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in causal.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) / parameter.shape[1] * 0.1)
+
+
+def _key(model: Model, spec: JobSpec) -> str:
+    """Architecture, versions, machine and our own code; not where the model's folder lies."""
+    facts: dict[str, Any] = {
+        "config": model.causal.config.to_dict() | {"_name_or_path": None},
+        "method": spec.method,
+        "adapter": spec.adapter.model_dump(mode="json") if spec.adapter else None,
+        "dtype": model.plan.compute_dtype,
+        "libraries": library_versions(),
+        "machine": machine_facts(model.plan.device, torch.get_num_threads()) | kernel_facts(model.plan.device),
+        "code": _code_digest(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,50 @@
+"""Which linear layers `all-linear` puts an adapter on: all but the head, and but those that none can be trained on."""
+
+from typing import Final
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from app.domain.jobs.spec import Adapter
+
+REFUSED: Final = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
+"""Model types of which PEFT refuses each `out_proj`."""
+MAMBA: Final = ("Mamba", "BambaMixer", "FalconH1Mixer")
+"""In the names of blocks that read the weight of a layer and do not call it, on the CPU or in a kernel of CUDA's."""
+READ: Final = ("out_proj", "dt_proj")
+"""The names of these layers."""
+
+
+def target_modules(model: PreTrainedModel, adapter: Adapter) -> str | list[str]:
+    """The adapter's own, for PEFT; in the place of `all-linear` a list where it leaves layers out, of name endings
+    where these tell the layers apart from all other modules."""
+    if adapter.target_modules != "all-linear":
+        return adapter.target_modules
+    head = model.get_output_embeddings()
+    modules = dict(model.named_modules())
+    linear = {name for name, each in modules.items() if isinstance(each, nn.Linear | Conv1D) and each is not head}
+    # A router returns more than a product: Llama 4's.
+    routers = {name for name in linear if type(modules[name]).__name__.endswith("Router")}
+    left_out = linear & (routers | layers_read(model))
+    return _shortened(linear - left_out, modules) if left_out else "all-linear"
+
+
+def layers_read(model: nn.Module) -> set[str]:
+    """Layers whose weights the model reads by itself: an adapter there learns nothing, and NF4 would be misread."""
+    modules = dict(model.named_modules())
+    config = getattr(model, "config", None)
+    found = set()
+    for name in modules:
+        parent, _, last = name.rpartition(".")
+        in_mamba = any(part in type(modules[parent]).__name__ for part in MAMBA)
+        is_refused = last == "out_proj" and getattr(config, "model_type", None) in REFUSED
+        if is_refused or (in_mamba and last in READ):
+            found.add(name)
+    return found
+
+
+def _shortened(taken: set[str], modules: dict[str, nn.Module]) -> list[str]:
+    others = {name.rpartition(".")[2] for name in modules.keys() - taken}
+    endings = ((name, name.rpartition(".")[2]) for name in taken)
+    return sorted({name if last in others else last for name, last in endings})

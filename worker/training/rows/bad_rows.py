@@ -1,0 +1,53 @@
+"""Rows that cannot be trained on, and what a spec's `on_bad_rows` makes of them. Knows no torch: see `tokenize`."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from app.domain.events.job_events import RowsSkipped
+from app.domain.jobs.state import FailureReason
+from worker.training.runtime.errors import TrainingFailed
+
+NAME: Final = "skipped_rows.jsonl"
+Role = Literal["training", "validation"]
+
+
+class BadRow(Exception):
+    """A stable code, and what is wrong with the row."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class Skipped:
+    """Rows of one dataset that are left out, written down as they are met, since they may be very many."""
+
+    def __init__(self, path: Path, role: Role, max_share: float):
+        self.codes: Counter[str] = Counter()
+        self._role, self._max_share = role, max_share
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def note(self, line: int, bad: BadRow) -> None:
+        self.codes[bad.code] += 1
+        told = {"role": self._role, "line": line, "code": bad.code, "message": bad.message}
+        self._file.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+    def end(self, num_rows: int) -> RowsSkipped | None:
+        """What to tell of them; None if there are none. `num_rows` are all that the dataset has. TrainingFailed if more
+        were left out than may be."""
+        if not self.codes:
+            return None
+        num_skipped = self.codes.total()
+        told = RowsSkipped(role=self._role, num_skipped=num_skipped, num_rows=num_rows, codes=dict(self.codes))
+        if num_skipped / num_rows > self._max_share:
+            allowed = f"on_bad_rows lets at most {self._max_share:.2%} be"
+            raise TrainingFailed(FailureReason.too_many_bad_rows, f"{told.message.rstrip('.')}; {allowed}.")
+        return told

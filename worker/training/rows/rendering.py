@@ -1,0 +1,289 @@
+"""Rows of a dataset file to tokens and label masks. Knows no torch: see `tokenize`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import TemplateError
+from numpy.typing import NDArray
+
+from app.domain.datasets.container import flaw_in
+from app.domain.datasets.formats import fits
+from app.domain.datasets.preference import ChatPair, TextPair, to_preference
+from app.domain.datasets.report import (
+    Finding,
+    Message,
+    Record,
+    RecordFormat,
+    check_record,
+    find_format,
+    is_blank,
+    parse_line,
+    split_lines,
+    to_messages,
+    tools_of,
+)
+from app.domain.jobs.state import FailureReason
+from app.domain.jobs.train_on import Reasoning, TrainOn, resolve_train_on
+from worker.training.rows.answer_spans import MARK, Found, Thought, find_spans, find_thought, marked_span
+from worker.training.rows.bad_rows import BadRow, Skipped
+from worker.training.rows.tokenizer import Tokens
+from worker.training.runtime.errors import TrainingFailed
+
+CHUNK_BYTES = 2**18
+MISFITS = {
+    "sft": ("preference_row", 'it is a preference (a chosen and a rejected answer), which "sft" does not train on.'),
+    "dpo": ("not_a_preference", 'it has no prompt with a chosen and a rejected answer, which "dpo" needs.'),
+}
+"""By objective."""
+NO_REASONING = (
+    "Rows have reasoning_content, and the model's chat template does not render it, so that training.reasoning {!r} "
+    'cannot be done. Set it to "drop" to train without the reasoning, or write the reasoning into the content.'
+)
+Piece = tuple[list[int], list[bool]]
+"""Tokens, and which of them carry loss."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """`labelled[i]` says whether token i carries loss. `line` is the row's line in its file."""
+
+    line: int
+    ids: NDArray[np.int32]
+    labelled: NDArray[np.bool_]
+
+
+class Part(NamedTuple):
+    """Of a rendered conversation, from where the one before it ends."""
+
+    end: int
+    loss: bool
+    is_answer: bool
+
+
+@dataclass
+class Rendered:
+    """A file's rows, and what happened to the others."""
+
+    rows: list[Row] = field(default_factory=list)
+    num_rows: int = 0
+    """All that are not blank."""
+    num_dropped: int = 0
+    num_truncated: int = 0
+    num_unstable: int = 0
+    num_endless: int = 0
+    num_reasoning: int = 0
+    num_unrendered_reasoning: int = 0
+    num_unrendered_names: int = 0
+    uses_template: bool = False
+    turn_ends: set[int] = field(default_factory=set)
+    """Special tokens that end an answer."""
+
+
+class Renderer:
+    def __init__(
+        self,
+        tokens: Tokens,
+        train_on: TrainOn,
+        max_seq_len: int,
+        objective: str = "sft",
+        reasoning: Reasoning = "train",
+    ):
+        self._tokens, self._asked, self._max_seq_len = tokens, train_on, max_seq_len
+        self._train_on, self._reasoning = train_on, reasoning
+        self._shows_name: dict[str, bool] = {}
+        """Whether the template renders the names of turns, by their role."""
+        self._objective = objective
+
+    def render_file(
+        self,
+        path: Path,
+        *,
+        format: RecordFormat | None = None,
+        watch: Callable[[], None] = lambda: None,
+        skipped: Skipped | None = None,
+    ) -> Rendered:
+        """`format` is the dataset's; without it each row shows its own. `watch` is called before each row and may
+        raise. Bad rows go to `skipped`; without it the first of them is the end, and rows with nothing to learn from
+        are dropped."""
+        result = Rendered()
+        for number, line in _numbered_rows(path):
+            watch()
+            result.num_rows += 1
+            try:
+                self._take(number, self._row(line, format, result), result, strict=skipped is not None)
+            except BadRow as bad:
+                if skipped is None:
+                    said = f"Row {number} of the dataset: {bad.message}"
+                    raise TrainingFailed(FailureReason.dataset_invalid, said) from bad
+                skipped.note(number, bad)
+        return result
+
+    def _take(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
+        """Of a pair, each answer is cut at its own end; where nothing is left of one, there is nothing to compare."""
+        limit = self._max_seq_len
+        result.num_truncated += any(len(ids) > limit for ids, _ in pieces)
+        cut = [(ids[:limit], labelled[:limit]) for ids, labelled in pieces]
+        if all(any(labelled[1:]) for _, labelled in cut):
+            result.rows += [Row(number, np.array(ids, np.int32), np.array(labels, np.bool_)) for ids, labels in cut]
+        elif strict:
+            said = f"It has no token to learn from within {self._max_seq_len:,} tokens."
+            raise BadRow("no_labelled_tokens", said)
+        else:
+            result.num_dropped += 1
+
+    def _row(self, line: bytes, wanted: RecordFormat | None, result: Rendered) -> list[Piece]:
+        """One piece, or the two of a pair."""
+        record = _record(line)
+        format = wanted or find_format(record)
+        if format is None or not fits(record, format):
+            code = "missing_key" if format else "unknown_format"
+            raise BadRow(code, f"its keys do not fit {format or 'any format'}.")
+        self._train_on = resolve_train_on(self._asked, format)
+        if (format is RecordFormat.preference) != (self._objective == "dpo"):
+            raise BadRow(*MISFITS[self._objective])
+        for finding in check_record(record, format):
+            if finding.is_error:
+                raise BadRow(finding.code, finding.message)
+        if format is RecordFormat.preference:
+            return self._pair(to_preference(record), result)
+        if format is RecordFormat.text:
+            return [self._text(record["text"])]
+        if format is RecordFormat.prompt_completion:
+            return [self._completion(record["prompt"], record["completion"])]
+        return [self._templated(to_messages(record, format), tools_of(record), result)]
+
+    def _pair(self, pair: TextPair | ChatPair, result: Rendered) -> list[Piece]:
+        """The chosen answer first, each behind the prompt."""
+        if isinstance(pair, TextPair):
+            return [self._completion(pair.prompt, answer) for answer in pair.answers]
+        unstable = result.num_unstable
+        pieces = [self._templated(turns, pair.tools, result, since=pair.num_shared) for turns in pair.conversations]
+        result.num_unstable = min(result.num_unstable, unstable + 1)  # it counts rows
+        return pieces
+
+    def _templated(
+        self, messages: list[Message], tools: list[Any] | None, result: Rendered, *, since: int | None = None
+    ) -> Piece:
+        """`since` that turn, each answer is labelled; without it they are chosen by what is trained on."""
+        result.uses_template = True
+        try:
+            return self._conversation(messages, tools, result, since)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise BadRow("template_refused", f"the chat template refuses it: {error}") from error
+
+    def _text(self, text: str) -> Piece:
+        self._tokens.count_typed(text)
+        ids = [*self._tokens.bos, *self._tokens.encode(text, typed=True), self._tokens.eos]
+        return ids, [True] * len(ids)
+
+    def _completion(self, prompt: str, completion: str) -> Piece:
+        """Apart, as inference meets them: the tokens of a prompt do not depend on its answer."""
+        self._tokens.count_typed(prompt + completion)
+        asked = self._tokens.bos + self._tokens.encode(prompt, typed=True)
+        answer = (self._tokens.continuation if prompt else self._tokens.encode)(completion, typed=True)
+        answer = [*answer, self._tokens.eos]
+        return asked + answer, [self._train_on == "all"] * len(asked) + [True] * len(answer)
+
+    def _conversation(
+        self, messages: list[Message], tools: list[Any] | None, result: Rendered, since: int | None
+    ) -> Piece:
+        messages = self._with_reasoning(messages)
+        for message in messages:
+            self._tokens.count_typed((message.content or "") + (message.reasoning_content or ""))
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        if since is not None:
+            answers = [index for index in answers if index >= since]
+        elif self._train_on == "completion":
+            answers = [index for index in answers if messages[index].weight == 1][-1:]
+        if self._train_on != "all":
+            messages = messages[: answers[-1] + 1]
+        found = find_spans(self._tokens, messages, tools, answers)
+        result.num_unstable += not found.is_stable
+        if self._train_on == "all" and any(messages[index].weight == 0 for index in set(answers) - found.spans.keys()):
+            return [], []  # nobody knows which of its tokens must not be learned
+        result.num_unrendered_names += self._count_unrendered_names(found.whole, messages, tools)
+        thoughts = self._thoughts(found.whole, messages, tools, result)
+        return self._pieces(found.whole, self._parts(found, messages, thoughts), result)
+
+    def _with_reasoning(self, messages: list[Message]) -> list[Message]:
+        """The turns as the template may see them. TrainingFailed where it renders no reasoning, and some is there."""
+        if not any(message.reasoning_content for message in messages):
+            return messages
+        if self._reasoning == "drop":
+            return [message.model_copy(update={"reasoning_content": None}) for message in messages]
+        if self._tokens.reasoning_key is None:
+            raise TrainingFailed(FailureReason.reasoning_not_rendered, NO_REASONING.format(self._reasoning))
+        return messages
+
+    def _thoughts(
+        self, whole: str, messages: list[Message], tools: list[Any] | None, result: Rendered
+    ) -> dict[int, Thought]:
+        thoughts = dict[int, Thought]()
+        for index in (index for index, message in enumerate(messages) if message.reasoning_content):
+            thought = find_thought(self._tokens, whole, messages, tools, index)
+            result.num_reasoning += 1
+            result.num_unrendered_reasoning += thought is None
+            if thought is not None:
+                thoughts[index] = thought
+        return thoughts
+
+    def _count_unrendered_names(self, whole: str, messages: list[Message], tools: list[Any] | None) -> int:
+        named = [index for index, message in enumerate(messages) if message.name]
+        for index in named:
+            role = messages[index].role
+            if role not in self._shows_name:
+                span = marked_span(self._tokens, whole, messages, tools, index, {"name": MARK})
+                self._shows_name[role] = span is not None
+        return sum(not self._shows_name[messages[index].role] for index in named)
+
+    def _parts(self, found: Found, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
+        """The text as it is learned, and not: prompts, answers, and reasoning that is only to be seen."""
+        is_all, parts = self._train_on == "all", list[Part]()
+        for index, (start, end) in found.spans.items():
+            thought = thoughts.get(index)
+            begin = min(start, thought.start) if thought else start
+            parts.append(Part(begin, is_all, is_answer=False))
+            if thought and self._reasoning == "context":
+                parts.append(Part(max(thought.end, begin), loss=False, is_answer=False))
+            parts.append(Part(end, messages[index].weight == 1, is_answer=True))
+        return [*parts, Part(len(found.whole), is_all, is_answer=False)]
+
+    def _pieces(self, whole: str, parts: list[Part], result: Rendered) -> Piece:
+        """Each part's tokens are its own. An answer's labels end with the special token that ends its turn: what the
+        template writes after it (a newline, say) is never generated."""
+        ids: list[int] = []
+        labelled: list[bool] = []
+        start = 0
+        for part in parts:
+            piece = self._tokens.rendered(whole[start : part.end], first=start == 0)
+            start = part.end
+            ids += piece
+            cut = len(piece)
+            if part.is_answer:
+                last = self._tokens.last_special(piece)
+                if last is None:
+                    result.num_endless += 1
+                else:
+                    result.turn_ends.add(piece[last])
+                    cut = last + 1
+            labelled += [part.loss] * cut + [self._train_on == "all"] * (len(piece) - cut)
+        return ids, labelled
+
+
+def _numbered_rows(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(split_lines(iter(lambda: file.read(CHUNK_BYTES), b"")), start=1):
+            if not is_blank(line):
+                yield number, line
+
+
+def _record(line: bytes) -> Record:
+    if flaw := flaw_in(line):
+        raise BadRow(*flaw)
+    record = parse_line(line)
+    if isinstance(record, Finding):
+        raise BadRow(record.code, record.message)
+    return record

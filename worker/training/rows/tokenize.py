@@ -1,0 +1,138 @@
+"""A dataset's rows to files of tokens, which the training process maps. Knows no torch: see `tokenizer_process`."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from app.domain.datasets.formats import RecordFormat
+from app.domain.events.job_events import RowsSkipped
+from app.domain.jobs.state import FailureReason
+from worker.training.rows.bad_rows import NAME as SKIPPED
+from worker.training.rows.bad_rows import Role, Skipped
+from worker.training.rows.rendering import Rendered, Renderer, Row
+from worker.training.rows.tokenizer import Tokens, load_tokens
+from worker.training.rows.tokenizer_process import Tell, Watch, ignore
+from worker.training.runtime.errors import TrainingFailed
+from worker.training.runtime.messages import Request, Tokenized
+
+
+class TokenizingHere:
+    """In the process that asks: what `tokenizer_process.TokenizingProcess` does in one of its own."""
+
+    def begin(self, request: Request) -> None:
+        self._request = request
+
+    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
+        self._tokens = load_tokens(self._request.base_model_path)
+        return tokenize(self._request, self._tokens, watch)
+
+    def tokenizer(self) -> Path:
+        return save_tokenizer(self._request, self._tokens)
+
+
+def tokenize(
+    request: Request, tokens: Tokens, watch: Watch = lambda: None, renderer: Renderer | None = None
+) -> Tokenized:
+    """Write the rows as `pack_rows` lays them out. `watch` is called before each row and may raise."""
+    training = request.spec.training
+    assert not isinstance(training.max_seq_len, str)
+    _refuse_formats(request)
+    renderer = renderer or Renderer(
+        tokens, request.train_on, training.max_seq_len, request.spec.objective, training.reasoning
+    )
+    folder = request.tokens_dir
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    training_path, validation_path = folder / "training.safetensors", None
+
+    told: list[RowsSkipped] = []
+    render = partial(_render, renderer, request, watch, told)
+    rendered = render("training", request.dataset_path, request.dataset_format)
+    if not rendered.rows:
+        raise TrainingFailed(
+            FailureReason.no_labelled_tokens,
+            f"None of the {rendered.num_dropped:,} rows has a token to learn from within {training.max_seq_len:,} "
+            "tokens; raise max_seq_len or shorten the prompts.",
+        )
+    save_file(pack_rows(rendered.rows), training_path)
+    if request.validation_path:
+        held_back = render("validation", request.validation_path, request.validation_format).rows
+        if not held_back:
+            raise TrainingFailed(
+                FailureReason.dataset_invalid, "No row of the validation dataset has a token to judge."
+            )
+        validation_path = folder / "validation.safetensors"
+        save_file(pack_rows(held_back), validation_path)
+    return Tokenized(
+        training_path=training_path,
+        validation_path=validation_path,
+        skipped_path=folder / SKIPPED if told else None,
+        skipped=told,
+        num_dropped=rendered.num_dropped,
+        num_truncated=rendered.num_truncated,
+        num_unstable=rendered.num_unstable,
+        num_endless=rendered.num_endless,
+        num_typed_specials=tokens.num_typed_specials,
+        num_reasoning=rendered.num_reasoning,
+        num_unrendered_reasoning=rendered.num_unrendered_reasoning,
+        num_unrendered_names=rendered.num_unrendered_names,
+        chat_template=tokens.template_name if rendered.uses_template else None,
+        turn_ends=sorted(rendered.turn_ends),
+        eos=tokens.eos,
+    )
+
+
+def _refuse_formats(request: Request) -> None:
+    """A job may be posted before its dataset's format is known."""
+    wants_pairs = request.spec.objective == "dpo"
+    for what, format in (("dataset", request.dataset_format), ("validation dataset", request.validation_format)):
+        if format is not None and (format is RecordFormat.preference) != wants_pairs:
+            needs = "needs the format preference" if wants_pairs else "takes any other format"
+            said = f'The {what} is of the format {format}, and the objective "{request.spec.objective}" {needs}.'
+            raise TrainingFailed(FailureReason.dataset_invalid, said)
+
+
+def _render(
+    renderer: Renderer,
+    request: Request,
+    watch: Watch,
+    told: list[RowsSkipped],
+    role: Role,
+    path: Path,
+    format: RecordFormat | None,
+) -> Rendered:
+    """The file's rows; those that are left out are written down, and `told` gets what to tell of them."""
+    wish = request.spec.on_bad_rows
+    if wish.action == "fail":
+        return renderer.render_file(path, format=format, watch=watch)
+    with Skipped(request.tokens_dir / SKIPPED, role, wish.tolerated) as skipped:
+        rendered = renderer.render_file(path, format=format, watch=watch, skipped=skipped)
+        if (event := skipped.end(rendered.num_rows)) is not None:
+            told.append(event)
+    return rendered
+
+
+def pack_rows(rows: list[Row]) -> dict[str, NDArray[Any]]:
+    """All rows end to end: row i is `ids[starts[i]:starts[i + 1]]`, and so are its labels. The counts are those of
+    `packing.Example`, for sums over many rows."""
+    lengths = [len(row.ids) for row in rows]
+    return {
+        "ids": np.concatenate([row.ids for row in rows]),
+        "labelled": np.concatenate([row.labelled for row in rows]),
+        "starts": np.cumsum([0, *lengths], dtype=np.int64),
+        "lines": np.array([row.line for row in rows], np.int64),
+        "num_inputs": np.array([row.labelled.nonzero()[0][-1] for row in rows], np.int64),
+        "num_labelled": np.array([row.labelled[1:].sum() for row in rows], np.int64),
+    }
+
+
+def save_tokenizer(request: Request, tokens: Tokens) -> Path:
+    """The result's tokenizer, with the chat template that the rows were rendered by."""
+    folder = request.tokens_dir / "tokenizer"
+    tokens.tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,153 @@
+"""Text to tokens: the tokenizer with the care that training data needs."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from app.domain.datasets.report import Message
+from app.domain.jobs.state import FailureReason
+from worker.training.rows import chat_template
+from worker.training.runtime.errors import TrainingFailed
+
+BREAK = "\ue000"
+"""Put inside a special token that a user typed, so that it survives the chat template as plain text."""
+ANCHOR = "\n"
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""What chat templates call it: Qwen, DeepSeek and GLM, then others, then gpt-oss."""
+PROBE = "\ue002"
+
+
+class Tokens:
+    """A tokenizer that encodes pieces as inference will meet them: no second BOS, no word boundary invented between
+    prompt and completion, and no special token made of what a user typed."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        if tokenizer.eos_token_id is None:
+            raise TrainingFailed(
+                FailureReason.model_unusable, "The model's tokenizer has no EOS token; without one no answer ends."
+            )
+        self.tokenizer = tokenizer
+        self.eos: int = tokenizer.eos_token_id
+        plain, special = self.encode("a", typed=True), tokenizer("a")["input_ids"]
+        self.bos: list[int] = special[: special.index(plain[0])] if plain[0] in special else []
+        self.template_name = "the base model's tokenizer"
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = chat_template.text(with_bos=bool(self.bos))
+            self.template_name = chat_template.NAME
+        self._invents_boundary = self.encode("a", typed=True) != self._after_anchor("a")
+        specials = {id: str(token) for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special_ids = specials.keys()
+        longest_first = sorted(specials.values(), key=len, reverse=True)
+        self._typed = re.compile("|".join(re.escape(token) for token in longest_first))
+        self._ends_turn = re.compile(rf"\s*(?:{self._typed.pattern})")
+        self._broken = re.compile("|".join(re.escape(token[0] + BREAK + token[1:]) for token in longest_first))
+        self.num_typed_specials = 0
+
+    def encode(self, text: str, *, typed: bool) -> list[int]:
+        """`typed` text is a user's own, in which no special token counts."""
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=typed)
+        return list(encoded["input_ids"])
+
+    def continuation(self, text: str, *, typed: bool) -> list[int]:
+        """Tokens of text that goes on after other tokens."""
+        return self._after_anchor(text, typed=typed) if self._invents_boundary else self.encode(text, typed=typed)
+
+    def rendered(self, text: str, *, first: bool) -> list[int]:
+        """Tokens of a template's output, in which the special tokens users typed are broken."""
+        ids: list[int] = []
+        done = 0
+        for match in self._broken.finditer(text):
+            ids += self._piece(text[done : match.start()], first=first and not ids)
+            ids += self.continuation(match.group().replace(BREAK, ""), typed=True)
+            done = match.end()
+        return ids + self._piece(text[done:], first=first and not ids)
+
+    def render(self, messages: list[Message], tools: list[Any] | None, *, ask: bool) -> str:
+        """The template's text for these turns; `ask` adds the beginning of the assistant's next one."""
+        turns = [self._turn(message) for message in messages]
+        rendered: str = self.tokenizer.apply_chat_template(
+            turns, tools=tools, tokenize=False, add_generation_prompt=ask
+        )
+        return rendered
+
+    @cached_property
+    def reasoning_key(self) -> str | None:
+        """What the chat template calls the reasoning of an answer; None if it renders none."""
+        asked = {"role": "user", "content": "a"}
+        for key in REASONING_KEYS:
+            turns = [asked, {"role": "assistant", "content": "b", key: PROBE}]
+            try:
+                text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            except (TemplateError, TypeError, ValueError):
+                continue
+            if PROBE in text:
+                return key
+        return None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """What they spell, special tokens included."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+    def end_of_turn(self, text: str, at: int) -> int:
+        """Behind the special token that ends a turn whose words end there, if one does."""
+        match = self._ends_turn.match(text, at)
+        return match.end() if match else at
+
+    def count_typed(self, text: str) -> None:
+        self.num_typed_specials += len(self._typed.findall(text))
+
+    def last_special(self, ids: list[int]) -> int | None:
+        """Index of the last special token: the one that ends a turn."""
+        return next((index for index in reversed(range(len(ids))) if ids[index] in self._special_ids), None)
+
+    def _piece(self, text: str, *, first: bool) -> list[int]:
+        if not text:
+            return []
+        return self.encode(text, typed=False) if first else self.continuation(text, typed=False)
+
+    def _after_anchor(self, text: str, *, typed: bool = True) -> list[int]:
+        return self.encode(ANCHOR + text, typed=typed)[len(self.encode(ANCHOR, typed=typed)) :]
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        turn = message.model_dump(exclude={"weight", "reasoning_content"}, exclude_none=True)
+        if message.reasoning_content and self.reasoning_key:
+            turn[self.reasoning_key] = self._broken_specials(message.reasoning_content)
+        turn.setdefault("content", "")
+        turn["content"] = self._broken_specials(turn["content"])
+        if turn["role"] == "developer" and "developer" not in str(self.tokenizer.chat_template):
+            turn["role"] = "system"
+        if message.tool_calls:
+            turn["tool_calls"] = [_with_parsed_arguments(call) for call in message.tool_calls]
+        return turn
+
+    def _broken_specials(self, text: str) -> str:
+        return self._typed.sub(lambda match: match.group()[0] + BREAK + match.group()[1:], text)
+
+
+def _with_parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's arguments are JSON in a string; chat templates expect the object itself."""
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"])
+    except ValueError:
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def load_tokens(folder: Path) -> Tokens:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingFailed(
+            FailureReason.model_unusable, f"The model's tokenizer cannot be loaded: {error}"
+        ) from error
+    return Tokens(tokenizer)

@@ -1,0 +1,72 @@
+"""The tokenizing process: `python -m worker.training.rows.tokenizer_main`, a child of the training process.
+
+It hears the training process's own lines, writes what it made into files below the attempt's folder, says `Tokenized`,
+writes the tokenizer's files for the result, and ends. A stop is not asked of it: it is killed.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+# None in the table of modules is Python's way to say that there is none: transformers then does without torch, which
+# would take longer to import than all the rest, and 200 MB.
+sys.modules["torch"] = None  # type: ignore[assignment]
+os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+
+from app.domain.jobs.state import FailureReason  # noqa: E402
+from app.files import print_trace  # noqa: E402
+from worker.training.rows.tokenize import save_tokenizer, tokenize  # noqa: E402
+from worker.training.rows.tokenizer import Tokens, load_tokens  # noqa: E402
+from worker.training.runtime.channel import Channel, move_in  # noqa: E402
+from worker.training.runtime.errors import TrainingFailed, unforeseen  # noqa: E402
+from worker.training.runtime.messages import Failed, Ready, Request, Warm  # noqa: E402
+
+LEAST_PRIORITY = 19
+
+
+def main() -> int:
+    channel = Channel()
+    folder: Path | None = None
+    tokens: Tokens | None = None
+    try:
+        while isinstance(heard := channel.hear(), Warm):
+            folder, tokens = heard.base_model_path, _find_tokens(heard.base_model_path)
+            channel.say(Ready(base_model_path=folder if tokens else None))
+        if isinstance(heard, Request):
+            move_in(heard)
+            if tokens is None or folder != heard.base_model_path:
+                tokens = load_tokens(heard.base_model_path)
+            channel.say(tokenize(heard, tokens, channel.pulse("the rendering of the dataset's rows")))
+            os.nice(LEAST_PRIORITY)  # the first steps of the training go before
+            save_tokenizer(heard, tokens)
+    except Exception as error:
+        print_trace()
+        channel.say(_failure(error))
+        return 1
+    return 0
+
+
+def _find_tokens(folder: Path | None) -> Tokens | None:
+    """None where it cannot be loaded: a job on it will say why, if one comes."""
+    if folder is None:
+        return None
+    try:
+        return load_tokens(folder)
+    except Exception:
+        print_trace()
+        return None
+
+
+def _failure(error: Exception) -> Failed:
+    if isinstance(error, TrainingFailed):
+        return Failed(reason=error.reason, message=error.message)
+    if isinstance(error, MemoryError):
+        return Failed(
+            reason=FailureReason.out_of_memory,
+            message="The tokenizing ran out of memory; the dataset's rows are too many.",
+        )
+    return unforeseen(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

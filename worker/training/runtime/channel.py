@@ -1,0 +1,86 @@
+"""What the training process hears and says: JSON lines from its parent, JSON lines to it."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from worker.training.runtime.messages import Began, Failed, Finished, Heard, Line, Request, Stop, Stopped, parse_heard
+
+PARENT_GONE = 3
+"""Exit status when the parent went away first."""
+PULSE_SECONDS = 1.0
+
+
+class StopAsked(Exception):
+    """The parent wants the process to end; raised where nothing is half done."""
+
+
+class Channel:
+    """Owns the process's stdin and stdout. Whatever else prints to stdout lands in stderr, the job's log."""
+
+    def __init__(self) -> None:
+        self._said = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        # Unbuffered: a buffered reader's lock, held by the listening thread, aborts the interpreter's shutdown.
+        self._heard = os.fdopen(os.dup(0), "rb", buffering=0)
+        self._saying = threading.Lock()
+        self._ended = False
+        self.stop_wish: Literal["drain", "cancel"] | None = None
+
+    def hear(self) -> Heard | None:
+        """None when the parent closed the pipe. From a request on a thread keeps listening, and nothing else may."""
+        line = self._heard.readline()
+        if not line:
+            return None
+        heard = parse_heard.validate_json(line)
+        if isinstance(heard, Request):
+            threading.Thread(target=self._listen, daemon=True).start()
+        return heard
+
+    def say(self, line: Line) -> None:
+        """From any thread."""
+        with self._saying:
+            self._ended = isinstance(line, Finished | Failed | Stopped)
+            self._said.write(line.model_dump_json() + "\n")
+            self._said.flush()
+
+    def raise_if_stopped(self) -> None:
+        if self.stop_wish:
+            raise StopAsked
+
+    def pulse(self, what: str) -> Callable[[], None]:
+        """To be called at each turn of a work of many quick turns: it is said now and then, and a stop is obeyed."""
+        said_at = 0.0
+
+        def turn() -> None:
+            nonlocal said_at
+            self.raise_if_stopped()
+            if time.monotonic() - said_at > PULSE_SECONDS:
+                said_at = time.monotonic()
+                self.say(Began(what=what))
+
+        return turn
+
+    def _listen(self) -> None:
+        stop = TypeAdapter(Stop)
+        try:
+            for line in self._heard:
+                self.stop_wish = stop.validate_json(line).why
+        finally:  # also behind half a line, the last words of a parent that was killed
+            if not self._ended:
+                os._exit(PARENT_GONE)  # at once and from any step: nobody is left to hear the end
+
+
+def move_in(request: Request) -> None:
+    """Work in the attempt's folder and write to its log: the process may have been started before either was there."""
+    os.chdir(request.work_dir)
+    if request.log_path is None:
+        return
+    log = os.open(request.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)

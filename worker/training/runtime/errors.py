@@ -1,0 +1,38 @@
+"""Why a training ends without a result, in the words its user reads."""
+
+from collections.abc import Iterable
+
+from app.domain.jobs.state import FailureReason
+from app.files import is_full
+from worker.training.runtime.messages import Failed
+
+MAX_NAMED = 20
+
+
+class TrainingFailed(Exception):
+    """Ends the training as a failure of the job: `message` says what was wrong and what to do."""
+
+    def __init__(self, reason: FailureReason, message: str):
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
+    """`rows` are lines of the dataset."""
+    return TrainingFailed(
+        FailureReason.nan_loss,
+        f"The {what} of step {step} is not a finite number ({named(rows)}); lower learning_rate or look at these rows.",
+    )
+
+
+def unforeseen(error: Exception) -> Failed:
+    """A full disk, or a fault of ours."""
+    reason = FailureReason.disk_full if is_full(error) else FailureReason.internal_error
+    return Failed(reason=reason, message=f"{type(error).__name__}: {error}")
+
+
+def named(rows: Iterable[int]) -> str:
+    """Lines of the dataset, the first of them at least."""
+    lines = sorted(rows)
+    return f"dataset rows {', '.join(map(str, lines[:MAX_NAMED]))}" + (" …" if len(lines) > MAX_NAMED else "")
