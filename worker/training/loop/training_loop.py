@@ -49,7 +49,6 @@ from worker.training.model.memory_plan import make_plan
 from worker.training.model.out_of_memory import is_out_of_memory
 from worker.training.rows.sampler import Epochs
 from worker.training.rows.tokenize import TokenizingHere
-from worker.training.rows.tokenizer_process import Tokenizing
 from worker.training.runtime.channel import Channel, StopAsked
 from worker.training.runtime.errors import named
 from worker.training.runtime.messages import (
@@ -64,6 +63,7 @@ from worker.training.runtime.messages import (
     Started,
     Stopped,
 )
+from worker.training.runtime.tokenizing import Tokenizing
 
 T = TypeVar("T")
 

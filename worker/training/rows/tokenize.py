@@ -16,9 +16,9 @@ from worker.training.rows.bad_rows import NAME as SKIPPED
 from worker.training.rows.bad_rows import Role, Skipped
 from worker.training.rows.rendering import Rendered, Renderer, Row
 from worker.training.rows.tokenizer import Tokens, load_tokens
-from worker.training.rows.tokenizer_process import Tell, Watch, ignore
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Request, Tokenized
+from worker.training.runtime.tokenizing import Tell, Watch, ignore
 
 
 class TokenizingHere:

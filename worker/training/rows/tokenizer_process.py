@@ -9,10 +9,9 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -21,29 +20,11 @@ from app.domain.jobs.state import FailureReason
 from app.failpoints import around
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Began, Failed, Line, Ready, Request, Tokenized, Warm
+from worker.training.runtime.tokenizing import Tell, Watch, ignore
 
 WATCH_SECONDS = 0.05
-Watch = Callable[[], None]
-"""Called again and again while something is awaited; may raise."""
-Tell = Callable[[Line], None]
 Word = Annotated[Ready | Began | Tokenized | Failed, Field(discriminator="kind")]
 parse_word: TypeAdapter[Word] = TypeAdapter(Word)
-
-
-def ignore(line: Line) -> None:
-    return
-
-
-class Tokenizing(Protocol):
-    """One request's rows, then the result's tokenizer; TrainingFailed says what was wrong with them."""
-
-    def begin(self, request: Request) -> None: ...
-
-    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
-        """`tell` hears how it goes on."""
-
-    def tokenizer(self) -> Path:
-        """Folder of the tokenizer's files."""
 
 
 class TokenizingProcess:
