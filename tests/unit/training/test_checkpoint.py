@@ -30,8 +30,8 @@ from worker.training.checkpoint.checkpoint import (
     write_checkpoint,
 )
 from worker.training.checkpoint.manifest import digests
+from worker.training.checkpoint.train_state import Evaluations
 from worker.training.data.row_losses import unknown
-from worker.training.loop.evaluation import Evaluations
 from worker.training.loop.training_loop import prepare, train
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import CheckpointWritten, Finished, Happened, Line, Measured, Request, Stopped

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from app.domain.jobs.spec import EarlyStopping
 from app.domain.jobs.state import FailureReason, JobPhase
 from tests.unit.training.conftest import Recorder, make_spec
+from worker.training.checkpoint.train_state import Evaluation, Evaluations
 from worker.training.data.packing import pack
-from worker.training.loop.evaluation import Evaluation, Evaluations
 from worker.training.loop.training_loop import prepare, train
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Line, Measured, PhaseEntered, Request, Stopped

@@ -21,8 +21,8 @@ from worker.training.checkpoint.checkpoint import (
     write_checkpoint,
 )
 from worker.training.checkpoint.optimizer_state import dequantized
+from worker.training.checkpoint.train_state import Evaluations
 from worker.training.data.row_losses import unknown
-from worker.training.loop.evaluation import Evaluations
 
 MAKE: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "torch": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, fused=True),

@@ -32,7 +32,7 @@ from app.failpoints import around
 from worker.training.checkpoint.manifest import digests, first_fault, sync, sync_folder
 from worker.training.checkpoint.optimizer_state import as_kept_by
 from worker.training.checkpoint.tensor_file import write_tensors
-from worker.training.loop.evaluation import Evaluations
+from worker.training.checkpoint.train_state import Evaluations
 from worker.training.model.adapter_file import WEIGHTS as ADAPTER
 from worker.training.model.adapter_file import AdapterFile
 from worker.training.runtime.errors import TrainingFailed

@@ -14,7 +14,7 @@ from app.domain.jobs.resuming import InexactResume
 from app.failpoints import around
 from worker.training.checkpoint.checkpoint import Position, on_cpu
 from worker.training.checkpoint.manifest import digests, sync_folder
-from worker.training.loop.evaluation import Evaluation
+from worker.training.checkpoint.train_state import Evaluation
 from worker.training.loop.usage import usage
 from worker.training.model.adapter_file import WEIGHTS as ADAPTER
 from worker.training.model.adapter_file import AdapterFile

@@ -27,6 +27,7 @@ from worker.training.checkpoint.checkpoint import (
 )
 from worker.training.checkpoint.fingerprint import check_resumable, earlier_plan, fingerprint, machine_of
 from worker.training.checkpoint.saving import SaveTimes
+from worker.training.checkpoint.train_state import Evaluation, Evaluations
 from worker.training.checkpoint.writer import CheckpointWriter
 from worker.training.data.dataset import Rows, prepare_rows, warn
 from worker.training.data.packing import MicroBatch
@@ -34,7 +35,7 @@ from worker.training.data.row_losses import NAME as ROW_LOSSES
 from worker.training.data.row_losses import unknown, write_row_losses
 from worker.training.loop.dpo_reference import ReferencePass
 from worker.training.loop.dry_run import rehearse
-from worker.training.loop.evaluation import Evaluation, Evaluations, evaluate
+from worker.training.loop.evaluation import evaluate
 from worker.training.loop.export import Outcome, publish, publish_reports
 from worker.training.loop.objectives import objective_of
 from worker.training.loop.oom_fallback import Ladder
