@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.training.data.packing import ALIGNED, Example, lay_out, pack
+from worker.training.data.packing import Example, lay_out, pack
 from worker.training.rows.sampler import Epochs, best_fit, held_back
+from worker.training.runtime.alignment import ALIGNED
 
 
 def example(length: int, first_label: int, line: int = 1) -> Example:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from worker.training.rows.sampler import ALIGNED as ALIGNED
 from worker.training.rows.sampler import best_fit
+from worker.training.runtime.alignment import ALIGNED
 
 
 @dataclass(frozen=True)

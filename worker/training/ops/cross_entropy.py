@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from worker.training.data.packing import ALIGNED
+from worker.training.runtime.alignment import ALIGNED
 
 BLOCK = 4096
 ADAPTED_LOGITS = 2**24

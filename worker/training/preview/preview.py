@@ -22,9 +22,10 @@ from app.domain.datasets.problem import UNSTORABLE
 from app.domain.jobs.state import FailureReason
 from worker.training.preview.messages import PreviewAnswer, PreviewRequest
 from worker.training.rows.rendering import Piece, Rendered, Renderer
-from worker.training.rows.sampler import ALIGNED, Epochs, best_fit, divide, sides_of, token_budget
+from worker.training.rows.sampler import Epochs, best_fit, divide, sides_of, token_budget
 from worker.training.rows.tokenize import tokenize
 from worker.training.rows.tokenizer import Tokens
+from worker.training.runtime.alignment import ALIGNED
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Tokenized
 

@@ -12,8 +12,6 @@ from heapq import heappop, heappush
 from app.domain.jobs.state import FailureReason
 from worker.training.runtime.errors import TrainingFailed
 
-ALIGNED = 16
-"""Tokens of a micro-batch come in multiples of this."""
 MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 MIN_MEMORY_TOKENS = {"cpu": 512, "cuda": 1024}
 """Tokens a micro-batch under `memory: min`."""
