@@ -130,7 +130,7 @@ def worker(queue: str, data: Path, env: dict[str, str]) -> ChildSpec:
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     return ChildSpec(
         name=f"worker-{queue}",
-        command=python(data, "celery", "-A", "worker.celery_app", "worker", *options, *quiet),
+        command=python(data, "celery", "-A", "worker.main", "worker", *options, *quiet),
         stage=4,
         stop_seconds=CHECKPOINT_SECONDS,
         env=env,

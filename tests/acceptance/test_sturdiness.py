@@ -139,7 +139,7 @@ def test_a_stalled_worker_that_wakes_after_another_took_over_lets_go_at_once(
     wait_for_step(client, job)
     worker = find_worker(hurt_stack)
     trainer = find_trainer(worker)
-    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", "--pool", "solo", "-Q", "training"]
+    command = [sys.executable, "-m", "celery", "-A", "worker.main", "worker", "--pool", "solo", "-Q", "training"]
     worker.suspend()
     second = subprocess.Popen([*command, "-n", "second@%h"], cwd=ROOT, env=hurt_stack.environment())
     try:

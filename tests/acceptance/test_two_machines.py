@@ -52,7 +52,7 @@ def second_worker(stack: Stack, folder: Path, store: dict[str, str]) -> Iterator
     own = {"TUNEWRIGHT_DATA_DIR": str(folder / "data"), "TUNEWRIGHT_CACHE_DIR": str(folder / "cache")}
     kind = {"TUNEWRIGHT_TRAINING_THREADS": "1", "TUNEWRIGHT_WORKER_LABELS": "machine=second"}
     options = ["--pool", "solo", "--queues", "training", "--hostname", "second@%h", "--loglevel", "WARNING"]
-    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", *options]
+    command = [sys.executable, "-m", "celery", "-A", "worker.main", "worker", *options]
     quiet = ["--without-gossip", "--without-mingle"]
     folder.mkdir()
     with (folder / "log").open("wb") as log:

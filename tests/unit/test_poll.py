@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 POLL = """
-from worker.celery_app import draining, poll
+from worker.celery_app import draining
+from worker.poller import poll
 
 looks = []
 

@@ -149,7 +149,7 @@ def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Show
         "TUNEWRIGHT_HEARTBEAT_SECONDS": "0.3",
     }
     options = ["--pool", "solo", "--queues", "light", "--without-gossip", "--without-mingle"]
-    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", *options]
+    command = [sys.executable, "-m", "celery", "-A", "worker.main", "worker", *options]
     for end in (signal.SIGTERM, signal.SIGKILL):
         with (tmp_path / "worker.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

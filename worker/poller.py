@@ -1,0 +1,74 @@
+"""The worker's own look for work: a job starts even if no bell ever rings.
+
+A thread of each worker asks Postgres every few seconds, under the same lock as the tasks. It is a step of the worker
+and not of the consumer: that one waits for Redis.
+"""
+
+import threading
+from typing import Any
+
+import structlog
+from celery import bootsteps
+
+from app.jitter import jittered
+from app.settings import get_settings
+from worker import tasks
+from worker.celery_app import draining
+from worker.host.registration import Presence
+
+log = structlog.get_logger()
+
+
+class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
+    """Looks for work every `poll_seconds`, bell or no bell, and shows meanwhile that the worker lives."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.threads: list[threading.Thread] = []
+        self.presence: Presence | None = None
+
+    def start(self, worker: Any) -> None:
+        queues = {str(name) for name in worker.app.amqp.queues.consume_from}
+        self.presence = Presence(get_settings(), queues, draining, tasks.surroundings().room)
+        self.presence.start()
+        looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
+        self.threads = [threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)]
+        self.threads.append(threading.Thread(target=poll, args=([tasks.clear_projects],), name="projects", daemon=True))
+        if "light" in queues:
+            args = ([tasks.study], tasks.studies_wanted)
+            self.threads.append(threading.Thread(target=poll, args=args, name="studies", daemon=True))
+            args = ([tasks.fetch_models], tasks.models_wanted)
+            self.threads.append(threading.Thread(target=poll, args=args, name="models", daemon=True))
+            args = ([tasks.deliver], tasks.deliveries_wanted)
+            self.threads.append(threading.Thread(target=poll, args=args, name="webhooks", daemon=True))
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self, worker: Any) -> None:
+        draining.set()
+        tasks.studies_wanted.set()
+        tasks.models_wanted.set()
+        tasks.deliveries_wanted.set()
+        for thread in self.threads:
+            thread.join()
+        tasks.courier().close()
+        if self.presence:
+            self.presence.end()
+        tasks.surroundings().spare.close()
+
+
+def poll(looks: list[Any], bell: threading.Event = draining) -> None:
+    """Every `poll_seconds`, and whenever a bell of its own is set; `draining` ends it, and then so must the bell."""
+    while not draining.is_set():
+        if bell is not draining:
+            bell.clear()
+        for look in looks:
+            try:
+                look()
+            except Exception:
+                # It starts what no bell announced: whatever a look meets, the next one must come.
+                log.exception("a look for work failed, will look again")
+        if not draining.is_set():
+            bell.wait(jittered(get_settings().poll_seconds))
