@@ -1,7 +1,5 @@
-"""Names of what jobs have made: `ft:<base model>:<suffix>:<end of the job's id>`, and a checkpoint's with
-`:ckpt-step-<step>` behind it. A name is made from its job alone, and holds for one project."""
+"""Finds what a job has made by its name. How names are made: `app.domain.jobs.model_names`."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -11,15 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Adapter, Artifact, Checkpoint, Job
 from app.domain.artifact import ArtifactKind
+from app.domain.jobs.model_names import END, FORM, fine_tuned_name
 from app.domain.jobs.state import JobState
 from app.errors import AmbiguousName
 from app.jobs.checkpoints.repository import CheckpointRepository
 
-END: Final = 8
-"""Characters of the job's id."""
 FULL: Final = Job.method == literal_column("'full'")
 """A word of the statement and no parameter, so that the planner knows that the index of whole models will do."""
-FORM: Final = re.compile(r"(ft:[^:]+:[^:]*:([0-9a-f]{8}))(?::ckpt-step-(\d{1,9}))?")
 
 
 class Named(NamedTuple):
@@ -29,14 +25,6 @@ class Named(NamedTuple):
     checkpoint: Checkpoint | None
     adapter: Adapter | None
     """Null where a checkpoint is named, and of a fully fine-tuned model."""
-
-
-def fine_tuned_name(job: Job) -> str:
-    return f"ft:{job.base_model}:{job.spec.get('suffix') or ''}:{job.id[-END:]}"
-
-
-def checkpoint_name(job: Job, step: int) -> str:
-    return f"{fine_tuned_name(job)}:ckpt-step-{step}"
 
 
 def find_named(session: Session, project_id: str, name: str) -> Named | None:

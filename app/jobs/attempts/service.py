@@ -26,6 +26,7 @@ from app.domain.events.job_events import (
     TrainingStarted,
     Warned,
 )
+from app.domain.jobs.model_names import fine_tuned_name
 from app.domain.jobs.resuming import InexactResume
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import HELD, NEVER_RETRIED, FailureReason, JobPhase, JobState
@@ -33,7 +34,6 @@ from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
 from app.jobs.checkpoints.repository import CheckpointRepository
 from app.jobs.metrics.repository import MetricRepository
-from app.jobs.model_names import fine_tuned_name
 from app.jobs.queue.deadline import seconds_left
 from app.jobs.queue.repository import Claim, QueueRepository, held, owned
 from app.jobs.repository import JobRepository

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
+from app.domain.jobs.model_names import checkpoint_name
 from app.errors import CheckpointNotFound, CheckpointWithoutAdapter, JobNotFound, RangeNotSatisfiable
 from app.jobs.checkpoints.repository import CheckpointRepository, adapter_of
 from app.jobs.checkpoints.schemas import CheckpointList, CheckpointOut
 from app.jobs.metrics.repository import MetricRepository
-from app.jobs.model_names import checkpoint_name
 from app.jobs.service import JobService
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep, StorageDep

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.db.tables import Checkpoint, Job
 from app.domain.artifact import ADAPTER_ARCHIVE
-from app.jobs.model_names import checkpoint_name
+from app.domain.jobs.model_names import checkpoint_name
 
 
 class CheckpointOut(BaseModel):

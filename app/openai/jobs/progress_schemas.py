@@ -4,9 +4,9 @@ import re
 from typing import Any, Final, Literal
 
 from app.db.tables import Checkpoint, Job, JobEvent
+from app.domain.jobs.model_names import checkpoint_name
 from app.domain.metric import MetricPoint
 from app.jobs.events.history import EventPlace, PointPlace
-from app.jobs.model_names import checkpoint_name
 from app.openai.base_schema import Wire, unix
 
 EVENT_ID: Final = re.compile(r"ftevent-([0-9a-f]{24})-(\d{1,18})(?:-(\d{1,18}))?")

@@ -5,9 +5,9 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict
 
 from app.db.tables import Job
+from app.domain.jobs.model_names import fine_tuned_name
 from app.domain.jobs.spec import LEARNING_RATES, JobSpec
 from app.domain.jobs.state import FINAL, FailureReason, JobState
-from app.jobs.model_names import fine_tuned_name
 from app.jobs.schemas import JobOut
 from app.openai.base_schema import Wire, unix
 from app.openai.jobs.repository import SHOWN_FILES, ShownFineTune

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from app.domain.integration import WandbRun
+from app.domain.jobs.model_names import FORM
 from app.errors import FieldError
-from app.jobs.model_names import FORM
 from app.jobs.service import merged
 
 MIB: Final = 2**20

@@ -11,9 +11,10 @@ from sqlalchemy import delete, select
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, Checkpoint, Job
+from app.domain.jobs.model_names import fine_tuned_name
 from app.errors import AmbiguousName
 from app.jobs.attempts.service import AttemptService
-from app.jobs.model_names import find_named, fine_tuned_name
+from app.jobs.model_names import find_named
 from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from app.storage import Storage

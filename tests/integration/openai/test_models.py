@@ -14,7 +14,7 @@ from sqlalchemy import update
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, Job
 from app.domain.ids import new_id
-from app.jobs.model_names import fine_tuned_name
+from app.domain.jobs.model_names import fine_tuned_name
 from tests.fixtures.openai_client import async_openai_client, openai_client
 from tests.integration.jobs.conftest import queued_job
 from tests.integration.openai.conftest import Finished
