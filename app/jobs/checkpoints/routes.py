@@ -7,7 +7,7 @@ from app.errors import CheckpointNotFound, CheckpointWithoutAdapter, JobNotFound
 from app.jobs.checkpoints.repository import CheckpointRepository, adapter_of
 from app.jobs.checkpoints.schemas import CheckpointList, CheckpointOut
 from app.jobs.metrics.repository import MetricRepository
-from app.jobs.service import JobService
+from app.jobs.repository import JobRepository
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep, StorageDep
 from app.web.download import CONDITIONS, TAR, bytes_as, download, tar_of
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"])
 @router.get("/{id}/checkpoints", summary="List a job's checkpoints", responses=problems(JobNotFound))
 def list_checkpoints(id: str, caller: CallerDep, session: SessionDep) -> CheckpointList:
     """The newest `training.keep_checkpoints` of them, the furthest first. They go a week after the job's end."""
-    job = JobService(session).get(caller.project_id, id)
+    job = JobRepository(session).get(caller.project_id, id)
     checkpoints = CheckpointRepository(session).of_job(caller.project_id, id)
     points = MetricRepository(session).at(caller.project_id, id, [each.step for each in checkpoints])
     values = {step: point.values for step, point in points.items()}
@@ -39,7 +39,7 @@ def get_checkpoint_archive(
 ) -> Response:
     """The adapter as it was at that step, one tar of what PEFT loads. Takes `Range`; `Repr-Digest` carries the SHA-256
     of the whole."""
-    job = JobService(session).get(caller.project_id, id)
+    job = JobRepository(session).get(caller.project_id, id)
     checkpoint = CheckpointRepository(session).get_of_job(caller.project_id, id, checkpoint_id)
     archive = adapter_of(checkpoint)
     return download(
