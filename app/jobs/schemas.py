@@ -9,7 +9,6 @@ from app.db.tables import Job, JobEvent
 from app.domain.jobs.resuming import InexactResume
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import HELD, FailureReason, JobPhase, JobState
-from app.domain.metric import MetricPoint
 from app.jobs.repository import NO_DETAILS, JobDetails
 from app.jobs.wait_reason import Waiting
 
@@ -189,13 +188,3 @@ class EventList(Wire):
     """Oldest first."""
     next_after: int | None
     """Send it as `after` for what follows; null when nothing more is there yet."""
-
-
-class MetricList(Wire):
-    """A job's curves: for each step the point that counts, by step."""
-
-    items: list[MetricPoint]
-    next_after_step: int | None
-    """Send it as `after_step` for what follows; null when nothing more is there yet, or a range was asked for."""
-    downsampled: bool
-    """Whether the range holds more points; those shown are the extremes."""

@@ -9,8 +9,8 @@ from app.errors import BadRequest, JobNotFound
 from app.jobs.metrics.csv_export import as_csv, read_windows
 from app.jobs.metrics.curve import ENDLESS, Span
 from app.jobs.metrics.repository import MetricRepository
+from app.jobs.metrics.schemas import MetricList
 from app.jobs.repository import JobRepository
-from app.jobs.schemas import MetricList
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
 from app.web.download import content_disposition
