@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.db.tables import Job, JobEvent
+from app.db.tables import Job
 from app.domain.jobs.resuming import InexactResume
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import HELD, FailureReason, JobPhase, JobState
@@ -146,45 +146,3 @@ class ValidatedSpec(Wire):
     """As it was sent, with every default filled in."""
     waiting_for: str
     """What the job would wait for now, as `waiting_for` of a job."""
-
-
-class EventOut(Wire):
-    """A fact about a job. `type` is a stable code, `data` its particulars, `message` the sentence to read."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "number": 7,
-                "type": "checkpoint_saved",
-                "level": "info",
-                "message": "A checkpoint of step 100 is safe in storage.",
-                "data": {"step": 100},
-                "created_at": "2026-01-05T10:12:13Z",
-            }
-        }
-    )
-
-    number: int
-    type: str
-    level: str
-    message: str
-    data: dict[str, Any]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, event: JobEvent) -> "EventOut":
-        return cls(
-            number=event.number,
-            type=event.type,
-            level=event.level,
-            message=event.message,
-            data=event.data,
-            created_at=event.created_at,
-        )
-
-
-class EventList(Wire):
-    items: list[EventOut]
-    """Oldest first."""
-    next_after: int | None
-    """Send it as `after` for what follows; null when nothing more is there yet."""

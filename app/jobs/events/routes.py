@@ -9,9 +9,9 @@ from fastapi.sse import EventSourceResponse
 
 from app.db.session import transaction
 from app.errors import BadCursor, JobNotFound
+from app.jobs.events.schemas import EventList, EventOut
 from app.jobs.events.stream import Look, Place, follow, look
 from app.jobs.repository import JobRepository
-from app.jobs.schemas import EventList, EventOut
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
 from app.web.problems import problems

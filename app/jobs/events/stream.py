@@ -20,9 +20,9 @@ from app.db.session import Sessions, transaction
 from app.domain.jobs.state import FINAL, JobState
 from app.domain.metric import MetricPoint
 from app.errors import BadCursor, JobNotFound
+from app.jobs.events.schemas import EventOut
 from app.jobs.metrics.repository import MetricRepository
 from app.jobs.repository import JobRepository
-from app.jobs.schemas import EventOut
 from app.live_metrics import newest_live, read_live
 
 BATCH = 500

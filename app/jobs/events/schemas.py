@@ -1,0 +1,53 @@
+"""A job's events on the wire."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from app.db.tables import JobEvent
+
+
+class EventOut(BaseModel):
+    """A fact about a job. `type` is a stable code, `data` its particulars, `message` the sentence to read."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True,
+        json_schema_extra={
+            "example": {
+                "number": 7,
+                "type": "checkpoint_saved",
+                "level": "info",
+                "message": "A checkpoint of step 100 is safe in storage.",
+                "data": {"step": 100},
+                "created_at": "2026-01-05T10:12:13Z",
+            }
+        },
+    )
+
+    number: int
+    type: str
+    level: str
+    message: str
+    data: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, event: JobEvent) -> "EventOut":
+        return cls(
+            number=event.number,
+            type=event.type,
+            level=event.level,
+            message=event.message,
+            data=event.data,
+            created_at=event.created_at,
+        )
+
+
+class EventList(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    items: list[EventOut]
+    """Oldest first."""
+    next_after: int | None
+    """Send it as `after` for what follows; null when nothing more is there yet."""
