@@ -1,6 +1,13 @@
-"""What a process that reads users' files may take; it says so of itself."""
+"""What a process that reads users' files may take, and with which code it ends at a limit; it says so of itself."""
 
+import errno
 import resource
+from typing import Final
+
+OUT_OF_MEMORY: Final = errno.ENOMEM
+FILE_TOO_LARGE: Final = errno.EFBIG
+DISK_FULL: Final = errno.ENOSPC
+"""Exit codes of its own."""
 
 
 def limit_self(memory_bytes: int, cpu_seconds: int, max_file_bytes: int) -> None:

@@ -11,19 +11,8 @@ from app.files import print_trace
 from worker.inspection.cleaning import clean
 from worker.inspection.formats.containers import Rows, Unreadable, read_rows
 from worker.inspection.inspection import Inspection, Kept
-from worker.inspection.protocol import (
-    DISK_FULL,
-    FILE_TOO_LARGE,
-    GROUPS,
-    HASHES,
-    OUT_OF_MEMORY,
-    PROBLEMS,
-    REPORT,
-    ROWS,
-    Request,
-    Task,
-)
-from worker.rlimits import limit_self
+from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, Request, Task
+from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, limit_self
 
 SELDOM: Final = 200_000
 """Objects between two looks for garbage: rows hold no cycles, and a batch makes thousands of objects."""

@@ -6,7 +6,6 @@ it was to clean, `ROWS` alone. `ROWS` is there too where the file is no JSON Lin
 log.
 """
 
-import errno
 from enum import StrEnum
 from typing import Final
 
@@ -19,11 +18,6 @@ PROBLEMS: Final = "problems.jsonl"
 GROUPS: Final = "problem_groups.jsonl"
 HASHES: Final = "rows.hashes"
 ROWS: Final = "rows.jsonl"
-
-OUT_OF_MEMORY: Final = errno.ENOMEM
-FILE_TOO_LARGE: Final = errno.EFBIG
-DISK_FULL: Final = errno.ENOSPC
-"""Exit codes of its own."""
 
 
 class Task(StrEnum):

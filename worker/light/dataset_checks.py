@@ -31,10 +31,10 @@ from app.workers.repository import WorkerRepository
 from worker.host.model_cache import FetchStopped, ModelCache
 from worker.host.work_folders import held, inspection_folder
 from worker.inspection.overlap import DamagedHashes, fetch_hashes, find_overlap
-from worker.inspection.protocol import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 from worker.light.inspections import Place
 from worker.light.lease import Lease
 from worker.processes.inspection import Gone, finish, how_it_ended
+from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 from worker.training.preview.messages import ANSWER, PreviewAnswer, PreviewRefused, PreviewRequest
 from worker.training.preview.messages import Machine as PlanMachine
 from worker.training.runtime.messages import Request

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 import worker
 from app.errors import StorageFull
 from app.failpoints import around
-from worker.inspection.protocol import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, Request
+from worker.inspection.protocol import Request
+from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.inspection")
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "FAILPOINT", "FAILPOINT_ONCE")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import worker
 from app.domain.integration import IntegrationType
 from app.failpoints import around
-from worker.processes.training import let_go_first
+from worker.child_process import let_go_first
 from worker.tracking.protocol import Done, Failed, Heard, parse_answer
 
 COMMAND: Final = (sys.executable, "-P", "-m", "worker.tracking")

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 import worker
 from app.failpoints import around
+from worker.child_process import let_go_first
 from worker.processes.cgroup import OutOfMemoryKills
 from worker.processes.child_files import open_plain
 from worker.processes.child_messages import Checks, ProtocolBroken, WordQueue, read_lines
@@ -176,13 +177,6 @@ class Child:
                 return file.read(LOG_TAIL_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return ""  # The process has removed it.
-
-
-def let_go_first(pid: int, score: str) -> None:
-    try:
-        Path(f"/proc/{pid}/oom_score_adj").write_text(score)
-    except OSError as error:
-        log.warning("the kernel will choose by itself when memory is out", error=str(error))
 
 
 def environment() -> dict[str, str]:

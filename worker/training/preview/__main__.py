@@ -20,8 +20,7 @@ os.environ |= {
 }
 
 from app.files import print_trace  # noqa: E402
-from worker.inspection.protocol import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY  # noqa: E402
-from worker.rlimits import limit_self  # noqa: E402
+from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, limit_self  # noqa: E402
 from worker.training.preview.messages import ANSWER, PreviewAnswer, PreviewRefused, PreviewRequest  # noqa: E402
 from worker.training.preview.preview import preview  # noqa: E402
 from worker.training.rows.tokenizer import load_tokens  # noqa: E402
