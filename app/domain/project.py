@@ -4,6 +4,8 @@ import re
 from enum import StrEnum
 from typing import Final
 
+FIRST_PROJECT: Final = "default"
+"""The project that a new installation begins with."""
 PROJECT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

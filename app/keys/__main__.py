@@ -11,11 +11,11 @@ from typing import Final
 
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.caller import ADMIN, SCOPES, Scope
+from app.domain.project import FIRST_PROJECT
 from app.errors import TunewrightError
 from app.keys.repository import ShownKey
 from app.keys.schemas import KeyOut
 from app.keys.service import DAY_SECONDS, MAX_LIFE_SECONDS, MAX_OVERLAP_SECONDS, KeyService
-from app.projects.lookup import FIRST_PROJECT
 from app.projects.service import ProjectService
 from app.settings import get_settings
 

@@ -1,15 +1,13 @@
-"""The project that a new installation begins with, `default`."""
+"""Look-ups of projects for those that hold a name or an id."""
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import Project
 from app.domain.ids import new_id
-
-FIRST_PROJECT = "default"
 
 
 def find_or_create_project(session: Session, name: str) -> str:
@@ -27,9 +25,3 @@ def find_projects(session: Session, names: Collection[str]) -> dict[str, str]:
 def allowed_labels_of(session: Session, id: str) -> Mapping[str, Sequence[str]]:
     allowed: Mapping[str, Sequence[str]] = session.scalars(select(Project.allowed_labels).where(Project.id == id)).one()
     return allowed
-
-
-def ensure_first_project(session: Session) -> None:
-    """Create the first project of a database that has none. A name that a user mistypes never creates one."""
-    if not session.scalar(select(exists().where(Project.id.is_not(None)))):
-        find_or_create_project(session, FIRST_PROJECT)

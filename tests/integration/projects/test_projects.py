@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
+from app.db.migrate import ensure_first_project
 from app.db.session import Sessions, transaction
 from app.db.tables import Project
 from app.errors import BadRequest
 from app.projects.__main__ import create, parse, set_labels, set_limit, show
 from app.projects.errors import ProjectExists, ProjectNotFound
-from app.projects.lookup import ensure_first_project
 from app.projects.service import ProjectService
 
 ROOT = Path(__file__).parents[3]
