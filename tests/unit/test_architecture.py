@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ CODE = sorted(path for room in ("app", "worker", "tunewright") for path in (ROOT
 ROOMS = ("app", "worker", "tunewright", "migrations", "tests", "docs", "examples", "benchmarks", ".ci")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_FOLDER_MODULES = 14
 
 FOREIGN_PLACES = {
     "a registry's or a hub's host": re.compile(
@@ -62,6 +64,14 @@ def test_no_module_is_a_drawer() -> None:
     """Names like these say nothing of what is inside, so everything ends up in there."""
     drawers = {"utils", "helpers", "common", "misc", "manager"}
     assert not [path for path in CODE if drawers & {path.stem, path.parent.name}]
+
+
+def test_folders_are_small() -> None:
+    """Six of them held 18 to 65 modules, and a name was all that told where to look. `__init__` and `__main__` are not
+    counted."""
+    modules = [path for path in CODE if path.stem not in ("__init__", "__main__")]
+    numbers = Counter(str(path.parent.relative_to(ROOT)) for path in modules)
+    assert not {folder: number for folder, number in numbers.items() if number > MAX_FOLDER_MODULES}
 
 
 def test_rows_name_their_project() -> None:
