@@ -6,7 +6,7 @@ DATA_DIR ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ops extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
+.PHONY: help demo test test-ops test-cuda extras chaos soak fuzz cuda-dry-run check up bench bench-api format clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,11 +25,14 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 # Three at a time on two cores: much of it waits for servers and leases. A file's tests share what they start; the
 # longest come first (tests/budgets.py).
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-test: $(VENV)/installed  ## run the test suite, but for test-ops (12 minutes on two cores)
-	$(PYTEST) -m "not ops"
+test: $(VENV)/installed  ## run the test suite, but for test-ops and test-cuda (12 minutes on two cores)
+	$(PYTEST) -m "not ops and not cuda"
 
 test-ops: $(VENV)/installed  ## run the tests that start whole stacks and hurt them (4 minutes on two cores)
 	$(PYTEST) -m ops
+
+test-cuda: $(VENV)/installed  ## run a few trainings on a CUDA device that is not there (a minute; needs g++)
+	$(BIN)/python -m pytest -m cuda
 
 # The seed is printed; CHAOS_SEED=… repeats it.
 chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
@@ -49,7 +52,7 @@ fuzz: $(VENV)/installed  ## 100,000 random steps through the life of jobs, 100,0
 	$(BIN)/python -m tests.fuzz.faces --output benchmarks/results/faces.json
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py
 
-# With a C++ compiler (CXX) and without a GPU; the suite runs a few of its cases.
+# With a C++ compiler (CXX) and without a GPU; test-cuda runs a few of its cases.
 cuda-dry-run: $(VENV)/installed  ## run forward and backward of 1,728 trainings on a CUDA device that is not there (15 minutes on two cores)
 	$(BIN)/python -m tests.cuda_dry_run --all --processes $(shell nproc)
 

@@ -54,6 +54,7 @@ def test_anything_at_all(sdk: OpenAI, key: str, known: dict[str, str]) -> None:
     @settings(max_examples=NUM_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @example(Request("GET", "/models/", {}, b""))
     @example(Request("GET", "/%0A", {}, b""))
+    @example(Request("POST", "/fine_tuning/jobs", {"Content-Type": b"text/plain"}, b"{}"))
     @given(requests(known))
     def try_one(asked: Request) -> None:
         note(repr(asked))

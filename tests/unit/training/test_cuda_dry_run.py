@@ -50,6 +50,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.cuda
 def test_every_case_and_every_bar_is_run(report: dict[str, Any]) -> None:
     assert report["num_cases"] == len(pairwise()) <= 60
     assert [cost["bar"] for cost in report["costs"]] == list(map(str, BARS))
@@ -57,6 +58,7 @@ def test_every_case_and_every_bar_is_run(report: dict[str, Any]) -> None:
     assert report["planted_waits"] == planted
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize("kind", ["error", "gradient", "kept", "waits", "launches", "bytes_kept"])
 def test_the_engine_has_no_fault_on_cuda(kind: str, report: dict[str, Any]) -> None:
     """The kinds are explained in `tests/cuda_dry_run/judge.py`."""
@@ -120,6 +122,7 @@ def test_a_layer_over_its_bar_is_a_fault() -> None:
     assert [kind for kind, _ in dearer] == ["launches", "bytes_kept"]
 
 
+@pytest.mark.cuda
 def test_a_machine_without_a_compiler_skips_and_fails_in_ci() -> None:
     run = dry_run(CXX="no-such-compiler")
     assert run.returncode == CANNOT_BUILD
