@@ -119,7 +119,7 @@ def test_a_killed_supervisor_leaves_nothing_in_the_way(data: Path, start: Start)
 
 def keep_their_secrets(pids: list[int]) -> None:
     commands = " ".join(map(words_of, pids))
-    programs = re.findall(r" (app\.embedded|app\.embedded\.api|app\.dispatcher|celery) ", commands)
+    programs = re.findall(r" (app\.local|app\.local\.api|app\.dispatcher|celery) ", commands)
     assert sorted(programs) == ["app.dispatcher", "app.local", "app.local.api", "celery", "celery"]
 
     def read(file: str) -> subprocess.CompletedProcess[str]:
