@@ -53,7 +53,7 @@ JOB = """
 """
 ATTEMPT = "INSERT INTO attempts (project_id, job_id, number, worker_id, start_step) VALUES (%s, %s, %s, 'w', %s)"
 VALUES = """
-    INSERT INTO metric_values (project_id, job_id, attempt, name, step, number, value, at)
+    INSERT INTO metric_values (project_id, job_id, attempt, name, step, number, value, measured_at)
     SELECT %(project_id)s, %(job_id)s, %(attempt)s, name, step, step - %(start)s,
            exp(-step / 3e6) + random() * (CASE WHEN random() < 1e-4 THEN 50 ELSE 1 END),
            timestamptz '2026-01-05' + step * interval '0.1 s'
@@ -213,7 +213,7 @@ def measure_adding(database_url: str, project_id: str) -> dict[str, Any]:
                 attempt=1,
                 number=10**7 + number,
                 step=10**7 + number,
-                at=datetime.now(UTC),
+                measured_at=datetime.now(UTC),
                 values=dict.fromkeys(NAMES[:7], random.random()),
             )
             for number in range(batch * 500, batch * 500 + 500)

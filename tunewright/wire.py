@@ -17,8 +17,8 @@ class Answer:
 
 
 def read_value(name: str, value: Any) -> Any:
-    """Names tell instants: `at`, `*_at` and `*_until`."""
-    is_instant = name == "at" or name.endswith(("_at", "_until"))
+    """Names tell instants: `*_at` and `*_until`."""
+    is_instant = name.endswith(("_at", "_until"))
     return datetime.fromisoformat(value) if is_instant and value is not None else value
 
 
@@ -172,7 +172,7 @@ class MetricPoint(Answer):
     attempt: int
     number: int
     step: int
-    at: datetime
+    measured_at: datetime
     values: dict[str, float]
 
 
@@ -301,15 +301,15 @@ class ProjectDeletion(Answer):
 
 @dataclass(frozen=True)
 class Webhook(Answer):
-    """`old_secret_until` is the time until which the secret before the present one signs too. A secret itself is in
-    `raw["secret"]` of what a creation or a rotation returns, and nowhere else."""
+    """`previous_secret_expires_at` is the time until which the secret before the present one signs too. A secret itself
+    is in `raw["secret"]` of what a creation or a rotation returns, and nowhere else."""
 
     id: str
     name: str | None
     url: str
     events: list[str]
     enabled: bool
-    old_secret_until: datetime | None
+    previous_secret_expires_at: datetime | None
     created_at: datetime
 
 
@@ -322,8 +322,8 @@ class Delivery(Answer):
     event_id: str
     type: str
     state: str
-    tries: int
-    last_status: int | None
+    num_tries: int
+    last_status_code: int | None
     last_error: str | None
     next_try_at: datetime | None
     created_at: datetime

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import Artifact, DeadObject
+from app.db.tables import Artifact, DeletedObject
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.ids import new_id
 
@@ -80,7 +80,7 @@ class ArtifactRepository:
     def _bury(self, *where: ColumnElement[bool]) -> None:
         buried = delete(Artifact).where(*where).returning(Artifact.project_id, Artifact.storage_key)
         rows = self.session.execute(buried).all()
-        self.session.add_all(DeadObject(project_id=project_id, storage_key=key) for project_id, key in rows)
+        self.session.add_all(DeletedObject(project_id=project_id, storage_key=key) for project_id, key in rows)
 
     def _listed(self, *where: ColumnElement[bool]) -> Sequence[Artifact]:
         return self.session.scalars(select(Artifact).where(*where).order_by(Artifact.path)).all()

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from app.db.tables import DatasetStudy
+from app.db.tables import DatasetCheck
 from app.domain.dataset_checks.overlap import OverlapTotals, Pair
 from app.domain.dataset_checks.preview import PreviewSpec, PreviewTotals, ShownRow
 from app.domain.dataset_checks.state import StudyFailure, StudyState
@@ -34,11 +34,11 @@ class Study(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, study: DatasetStudy) -> Self:
+    def of(cls, study: DatasetCheck) -> Self:
         return cls(**cls.fields(study))
 
     @classmethod
-    def fields(cls, study: DatasetStudy) -> dict[str, Any]:
+    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
         failed = study.failure_code is not None
         return {
             "id": study.id,
@@ -59,7 +59,7 @@ class PreviewSummary(Study):
     """Of the whole file; set once it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetStudy) -> dict[str, Any]:
+    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
         return super().fields(study) | {"spec": study.asked, "totals": study.totals}
 
 
@@ -70,7 +70,7 @@ class PreviewOut(PreviewSummary):
     """Those that were asked for; empty until it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetStudy) -> dict[str, Any]:
+    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
         return super().fields(study) | {"rows": study.shown or []}
 
 
@@ -82,7 +82,7 @@ class OverlapSummary(Study):
     """Set once it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetStudy) -> dict[str, Any]:
+    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
         return super().fields(study) | {"totals": study.totals, "validation_dataset_id": study.other_dataset_id}
 
 
@@ -93,5 +93,5 @@ class OverlapOut(OverlapSummary):
     """The first thousand by the validation row's line; `totals` counts them all. Empty until it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetStudy) -> dict[str, Any]:
+    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
         return super().fields(study) | {"pairs": study.shown or []}

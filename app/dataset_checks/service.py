@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.dataset_checks.repository import StudyRepository
 from app.datasets.service import DatasetService
-from app.db.tables import DatasetStudy
+from app.db.tables import DatasetCheck
 from app.domain.cursor import Cursor
 from app.domain.dataset_checks.overlap import OverlapSpec
 from app.domain.dataset_checks.preview import PreviewSpec, job_fields
@@ -38,7 +38,7 @@ class StudyService:
         self.studies = StudyRepository(session)
         self.datasets = DatasetService(session)
 
-    def preview(self, project_id: str, dataset_id: str, raw: object) -> DatasetStudy:
+    def preview(self, project_id: str, dataset_id: str, raw: object) -> DatasetCheck:
         """Accept a PreviewSpec as JSON, or raise InvalidSpec with every bad field, as a job with it would."""
         self._lock(project_id, dataset_id)
         if not isinstance(raw, dict):
@@ -59,7 +59,7 @@ class StudyService:
             raise InvalidSpec(errors)
         return self._add(project_id, dataset_id, StudyKind.preview, spec)
 
-    def overlap(self, project_id: str, dataset_id: str, raw: object) -> DatasetStudy:
+    def overlap(self, project_id: str, dataset_id: str, raw: object) -> DatasetCheck:
         """Accept an OverlapSpec as JSON, or raise InvalidSpec."""
         self._lock(project_id, dataset_id)
         try:
@@ -90,8 +90,8 @@ class StudyService:
 
     def _add(
         self, project_id: str, dataset_id: str, kind: StudyKind, spec: BaseModel, other: str | None = None
-    ) -> DatasetStudy:
-        study = DatasetStudy(
+    ) -> DatasetCheck:
+        study = DatasetCheck(
             id=new_id(kind.value),
             project_id=project_id,
             dataset_id=dataset_id,
@@ -105,7 +105,7 @@ class StudyService:
         ring(self.session, project_id, "light")
         return study
 
-    def get(self, project_id: str, dataset_id: str, kind: StudyKind, id: str) -> DatasetStudy:
+    def get(self, project_id: str, dataset_id: str, kind: StudyKind, id: str) -> DatasetCheck:
         self.datasets.get(project_id, dataset_id)
         study = self.studies.find(project_id, dataset_id, kind, id) if is_id(id, kind.value) else None
         if study is None:
@@ -120,7 +120,7 @@ class StudyService:
         limit: int,
         after: Cursor | None,
         states: Sequence[StudyState] = (),
-    ) -> Sequence[DatasetStudy]:
+    ) -> Sequence[DatasetCheck]:
         self.datasets.get(project_id, dataset_id)
         return self.studies.list(project_id, dataset_id, kind, limit, after, states)
 
@@ -128,13 +128,13 @@ class StudyService:
         """Ids of projects with studies that a light worker could take up."""
         return self.studies.projects_to_serve()
 
-    def answer(self, study: DatasetStudy, answer: Answer) -> bool:
+    def answer(self, study: DatasetCheck, answer: Answer) -> bool:
         """False if it is gone, or in other hands."""
         totals = answer.totals.model_dump(mode="json")
         shown = [each.model_dump(mode="json") for each in answer.shown]
         return self.studies.conclude(study, StudyState.ready, totals=totals, shown=shown)
 
-    def fail(self, study: DatasetStudy, code: StudyFailure, message: str) -> bool:
+    def fail(self, study: DatasetCheck, code: StudyFailure, message: str) -> bool:
         values = {"failure_code": code, "failure_message": message.replace("\0", "\ufffd")}
         return self.studies.conclude(study, StudyState.failed, **values)
 

@@ -16,7 +16,7 @@ from app.web.bodies.upload_body import entered
 class Upload(NamedTuple):
     filename: str
     stored: StoredFile
-    odd_filename: bool
+    unsafe_filename: bool
     """Something that does not print was taken out of it."""
     columns: dict[str, str] | None = None
     """By the field that is read, the file's own name of it."""
@@ -43,7 +43,7 @@ async def enter(
             lasts,
             format,
             columns=upload.columns,
-            odd_filename=upload.odd_filename,
+            unsafe_filename=upload.unsafe_filename,
         )
 
     def find(session: Session) -> object:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db.problem_tables import DatasetProblemGroup
 from app.db.project_tables import is_being_deleted
-from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeadObject
+from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeletedObject
 from app.domain.cursor import Cursor
 from app.domain.datasets.problem import Problem, Severity
 from app.domain.datasets.report import DatasetState
@@ -81,7 +81,7 @@ class DatasetRepository:
 
     def bury(self, project_id: str, keys: Iterable[str]) -> None:
         """Leave bytes to the collector, which spares those that a row names."""
-        self.session.add_all(DeadObject(project_id=project_id, storage_key=key) for key in keys)
+        self.session.add_all(DeletedObject(project_id=project_id, storage_key=key) for key in keys)
 
     def add_use(self, use: DatasetUse) -> None:
         self.session.add(use)

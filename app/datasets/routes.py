@@ -130,7 +130,7 @@ async def upload_dataset(
     asked = _read({} if columns is None else {"columns": columns})
     key, others = dataset_key(caller.project_id, id), ("columns",)
     form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
-    upload = Upload(form.filename, form.stored, form.odd_filename, _read(form.values).columns or asked.columns)
+    upload = Upload(form.filename, form.stored, form.unsafe_filename, _read(form.values).columns or asked.columns)
     response.headers["Location"] = f"/datasets/{id}"
     return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
 

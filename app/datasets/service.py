@@ -41,7 +41,7 @@ class DatasetService:
         format: RecordFormat | None = None,
         *,
         columns: dict[str, str] | None = None,
-        odd_filename: bool = False,
+        unsafe_filename: bool = False,
     ) -> Dataset:
         """Enter bytes that storage holds, and ring for their inspection; without a format it is found by looking."""
         dataset = self.expect(
@@ -53,7 +53,7 @@ class DatasetService:
             expires_after_seconds,
             format,
             columns=columns,
-            odd_filename=odd_filename,
+            unsafe_filename=unsafe_filename,
         )
         dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
         ring(self.session, project_id, "light")
@@ -70,7 +70,7 @@ class DatasetService:
         format: RecordFormat | None = None,
         *,
         columns: dict[str, str] | None = None,
-        odd_filename: bool = False,
+        unsafe_filename: bool = False,
     ) -> Dataset:
         """Enter a dataset whose bytes are on their way, until `arrive` or `refuse`. Without a format it is found by
         looking."""
@@ -78,7 +78,7 @@ class DatasetService:
             id=id,
             project_id=project_id,
             filename=filename,
-            odd_filename=odd_filename,
+            unsafe_filename=unsafe_filename,
             state=DatasetState.uploading,
             storage_key=storage_key,
             size=size,

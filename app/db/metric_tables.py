@@ -20,7 +20,7 @@ class MetricValue(Base):
     step: Mapped[int]
     number: Mapped[int]
     value: Mapped[float]
-    at: Mapped[datetime]
+    measured_at: Mapped[datetime]
 
     __table_args__ = (
         PrimaryKeyConstraint("job_id", "attempt", "name", "step"),

@@ -14,8 +14,8 @@ from app.db.base import Base, created, project
 KEPT = timedelta(minutes=30)
 
 
-class AnsweredCreate(Base):
-    __tablename__ = "answered_creates"
+class OpenAICreateResponse(Base):
+    __tablename__ = "openai_create_responses"
 
     project_id: Mapped[str] = project()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
@@ -33,23 +33,27 @@ def find_created(session: Session, project_id: str, request_sha256: str, retries
     arrived: one that its own retry has overtaken is found by that."""
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"create {request_sha256}", 0))))
     now = func.clock_timestamp()
-    query = select(AnsweredCreate.job_id).where(
-        AnsweredCreate.project_id == project_id,
-        AnsweredCreate.request_sha256 == request_sha256,
-        AnsweredCreate.created_at > now - KEPT,
+    query = select(OpenAICreateResponse.job_id).where(
+        OpenAICreateResponse.project_id == project_id,
+        OpenAICreateResponse.request_sha256 == request_sha256,
+        OpenAICreateResponse.created_at > now - KEPT,
     )
     if retries == 0:
         arrived = now - timedelta(seconds=waited)
-        query = query.where(AnsweredCreate.sent_again, AnsweredCreate.created_at >= arrived)
-    return session.scalars(query.order_by(AnsweredCreate.created_at.desc()).limit(1)).one_or_none()
+        query = query.where(OpenAICreateResponse.sent_again, OpenAICreateResponse.created_at >= arrived)
+    return session.scalars(query.order_by(OpenAICreateResponse.created_at.desc()).limit(1)).one_or_none()
 
 
 def keep_created(session: Session, project_id: str, request_sha256: str, job_id: str, *, sent_again: bool) -> None:
     """In the transaction that makes the job."""
-    row = AnsweredCreate(project_id=project_id, job_id=job_id, request_sha256=request_sha256, sent_again=sent_again)
+    row = OpenAICreateResponse(
+        project_id=project_id, job_id=job_id, request_sha256=request_sha256, sent_again=sent_again
+    )
     session.add(row)
     session.flush()
 
 
 def forget_created(session: Session) -> None:
-    session.execute(delete(AnsweredCreate).where(AnsweredCreate.created_at <= func.statement_timestamp() - KEPT))
+    session.execute(
+        delete(OpenAICreateResponse).where(OpenAICreateResponse.created_at <= func.statement_timestamp() - KEPT)
+    )

@@ -10,14 +10,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from app.db.base import Base, created, project
+from app.db.dataset_check_tables import DatasetCheck as DatasetCheck
 from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
 from app.db.model_tables import BaseModel as BaseModel
 from app.db.model_tables import ModelPermission as ModelPermission
-from app.db.openai_tables import AnsweredCreate as AnsweredCreate
+from app.db.openai_tables import OpenAICreateResponse as OpenAICreateResponse
 from app.db.problem_tables import DatasetProblemGroup as DatasetProblemGroup
 from app.db.project_tables import ProjectDeletion as ProjectDeletion
-from app.db.study_tables import DatasetStudy as DatasetStudy
 from app.db.upload_tables import Upload as Upload
 from app.db.upload_tables import UploadPart as UploadPart
 from app.db.webhook_tables import Webhook as Webhook
@@ -64,7 +64,7 @@ class Dataset(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = project()
     filename: Mapped[str]
-    odd_filename: Mapped[bool] = mapped_column(server_default=text("false"))
+    unsafe_filename: Mapped[bool] = mapped_column(server_default=text("false"))
     """Something that does not print was taken out of it."""
     state: Mapped[str]
     storage_key: Mapped[str]
@@ -178,11 +178,11 @@ class Job(Base):
     worker_id: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     """Set while an attempt holds the job: in the held states, and in others while it yields."""
-    lapsed: Mapped[bool] = mapped_column(server_default=text("false"))
+    lease_expired: Mapped[bool] = mapped_column(server_default=text("false"))
     """Queued by a lapsed lease, so that the claim's token may take the attempt up again."""
-    failures: Mapped[int] = mapped_column(server_default=text("0"))
-    losses: Mapped[int] = mapped_column(server_default=text("0"))
-    losses_without_progress: Mapped[int] = mapped_column(server_default=text("0"))
+    failed_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    lost_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    lost_attempts_without_progress: Mapped[int] = mapped_column(server_default=text("0"))
 
     step: Mapped[int] = mapped_column(server_default=text("0"))
     total_steps: Mapped[int | None]
@@ -197,7 +197,7 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
-    start_id: Mapped[str | None]
+    init_from_id: Mapped[str | None]
     """Id of the adapter or checkpoint that `init_from` names. Such a checkpoint stays until the job is final."""
     resume_from: Mapped[str | None]
     """Id of the checkpoint of an earlier job that a retry goes on from, until it has one. It stays until the job is
@@ -217,7 +217,7 @@ class Job(Base):
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index(None, "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
         Index("ix_jobs_metadata", "metadata", postgresql_using="gin"),
-        Index(None, "start_id", postgresql_where=text("start_id IS NOT NULL")),
+        Index(None, "init_from_id", postgresql_where=text("init_from_id IS NOT NULL")),
         Index(None, "resume_from", postgresql_where=text("resume_from IS NOT NULL")),
         Index("ix_jobs_id_end", "project_id", func.right(text("id"), 8)),
     )
@@ -243,7 +243,7 @@ class Attempt(Base):
     resolved: Mapped[dict[str, Any] | None]
     """What `auto` came to for it, and what else was decided; null until its process has said so."""
     log_tail: Mapped[str] = mapped_column(server_default=text("''"))
-    collected_at: Mapped[datetime | None]
+    orphans_collected_at: Mapped[datetime | None]
     """When its folder in storage was searched for bytes that no row names; once is enough, since it has ended."""
 
     __table_args__ = (
@@ -251,7 +251,7 @@ class Attempt(Base):
         Index(
             "ix_attempts_uncollected",
             "ended_at",
-            postgresql_where=text("collected_at IS NULL AND ended_at IS NOT NULL"),
+            postgresql_where=text("orphans_collected_at IS NULL AND ended_at IS NOT NULL"),
         ),
     )
 
@@ -359,10 +359,10 @@ class KeptAnswer(Base):
     __table_args__ = (PrimaryKeyConstraint("project_id", "key"), Index(None, "created_at"))
 
 
-class DeadObject(Base):
+class DeletedObject(Base):
     """Bytes that no row names any more, or never did; the collector removes them from storage."""
 
-    __tablename__ = "dead_objects"
+    __tablename__ = "deleted_objects"
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     project_id: Mapped[str] = project()

@@ -19,7 +19,7 @@ class Upload(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = project()
     filename: Mapped[str]
-    odd_filename: Mapped[bool] = mapped_column(server_default=text("false"))
+    unsafe_filename: Mapped[bool] = mapped_column(server_default=text("false"))
     size: Mapped[int]
     """Bytes of the whole file, as promised when it began."""
     state: Mapped[str]

@@ -24,12 +24,12 @@ class Webhook(Base):
     enabled: Mapped[bool]
     secret: Mapped[str]
     """In clear: what signs must be readable."""
-    old_secret: Mapped[str | None]
-    old_secret_until: Mapped[datetime | None]
+    previous_secret: Mapped[str | None]
+    previous_secret_expires_at: Mapped[datetime | None]
     """Until then the old secret signs too."""
     leased_until: Mapped[datetime | None]
     """Lease of the light worker that is telling it something."""
-    tried_at: Mapped[datetime | None]
+    last_tried_at: Mapped[datetime | None]
     """When it was last told something: whoever waits longest comes next."""
     created_at: Mapped[datetime] = created()
 
@@ -49,15 +49,15 @@ class WebhookDelivery(Base):
     type: Mapped[str]
     body: Mapped[str]
     state: Mapped[str]
-    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    num_tries: Mapped[int] = mapped_column(server_default=text("0"))
     """Begun so far; the number is the fence of the one that is under way."""
-    last_status: Mapped[int | None]
+    last_status_code: Mapped[int | None]
     last_error: Mapped[str | None]
     next_try_at: Mapped[datetime | None]
     """Null once it has ended."""
     give_up_at: Mapped[datetime]
     created_at: Mapped[datetime] = created()
-    tried_at: Mapped[datetime | None]
+    last_tried_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
     __table_args__ = (

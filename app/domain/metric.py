@@ -13,5 +13,5 @@ class MetricPoint(BaseModel):
     attempt: int
     number: int
     step: int
-    at: datetime
+    measured_at: datetime
     values: dict[str, float]

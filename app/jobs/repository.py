@@ -8,7 +8,7 @@ from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
-from app.db.tables import Artifact, Attempt, Checkpoint, DeadObject, Job, JobEvent
+from app.db.tables import Artifact, Attempt, Checkpoint, DeletedObject, Job, JobEvent
 from app.domain.events.job_events import EventBody
 from app.domain.ids import is_id
 from app.domain.jobs.state import FINAL, HELD, JobState
@@ -173,7 +173,7 @@ class JobRepository:
             select(Checkpoint.files).where(Checkpoint.project_id == job.project_id, Checkpoint.job_id == job.id)
         )
         keys += [file["key"] for files in checkpoints for file in files]
-        self.session.add_all(DeadObject(project_id=job.project_id, storage_key=key) for key in keys)
+        self.session.add_all(DeletedObject(project_id=job.project_id, storage_key=key) for key in keys)
         self.session.execute(delete(Job).where(Job.project_id == job.project_id, Job.id == job.id))
 
 

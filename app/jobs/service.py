@@ -44,13 +44,13 @@ class JobService:
     def submit(self, project_id: str, raw: object) -> Job:
         """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and bell are one write."""
         check = SpecCheck(self.session, project_id)
-        return self._queue(project_id, check.check(raw), check.start_id)
+        return self._queue(project_id, check.check(raw), check.init_from_id)
 
     def _queue(
         self,
         project_id: str,
         spec: JobSpec,
-        start_id: str | None,
+        init_from_id: str | None,
         retry_of: str | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Job:
@@ -69,7 +69,7 @@ class JobService:
             gpu=list(spec.resources.gpu),
             labels=dict(spec.resources.labels),
             retry_of=retry_of,
-            start_id=start_id,
+            init_from_id=init_from_id,
             resume_from=checkpoint.id if checkpoint else None,
             resume_machine=checkpoint.machine_fingerprint if checkpoint else None,
         )
@@ -117,7 +117,7 @@ class JobService:
         if state is JobState.running:
             return self._move(job, JobState.pausing, PauseRequested())
         # Only a queued job may be taken up again by the worker that lost it.
-        return self._move(job, JobState.paused, JobPaused(), lapsed=False, **hold_of(job))
+        return self._move(job, JobState.paused, JobPaused(), lease_expired=False, **hold_of(job))
 
     def resume(self, project_id: str, id: str) -> Job:
         """Queue a paused job again. The attempt of one that is still pausing yields: it keeps its hold until its
@@ -145,7 +145,7 @@ class JobService:
         except InvalidSpec as error:
             below = "/changes" if changes else ""
             raise InvalidSpec([each._replace(pointer=below + each.pointer) for each in error.errors]) from error
-        return self._queue(project_id, spec, check.start_id, id, checkpoint)
+        return self._queue(project_id, spec, check.init_from_id, id, checkpoint)
 
     def _last_checkpoint(self, job: Job) -> Checkpoint:
         """The furthest, which nobody lets go of until the transaction ends; of a job that has saved none yet, the one

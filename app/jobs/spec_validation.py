@@ -30,7 +30,7 @@ class SpecCheck:
         self.workers = WorkerService(session)
         self.starts = WarmStart(session, project_id)
         self.project_id = project_id
-        self.start_id: str | None = None
+        self.init_from_id: str | None = None
         """What `init_from` of the checked spec stands for."""
 
     def check(self, raw: object, checkpoint: Checkpoint | None = None) -> JobSpec:
@@ -58,7 +58,7 @@ class SpecCheck:
             spec = shaped_as(spec, start, errors)
         if errors or spec is None or model is None:
             raise InvalidSpec(errors)
-        self.start_id = start.id if start else None
+        self.init_from_id = start.id if start else None
         return spec.filled()
 
     def _check_model(self, raw: dict[str, Any], errors: list[FieldError]) -> BaseModel | None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import Dataset, DatasetStudy, Job, OutboxRow, Upload, WebhookDelivery
+from app.db.tables import Dataset, DatasetCheck, Job, OutboxRow, Upload, WebhookDelivery
 from app.domain.dataset_checks.state import StudyState
 from app.domain.datasets.report import DatasetState
 from app.domain.jobs.state import JobState
@@ -36,7 +36,7 @@ class QueueLengthRepository:
             count(Job.lease_until.is_not(None)),
             count(Upload.state == UploadState.completed, Upload.joined_at.is_(None)),
             count(Dataset.state == DatasetState.inspecting),
-            count(DatasetStudy.state == StudyState.pending),
+            count(DatasetCheck.state == StudyState.pending),
             count(WebhookDelivery.state == DeliveryState.pending),
             select(func.count()).select_from(OutboxRow).scalar_subquery(),
             select(age).scalar_subquery(),

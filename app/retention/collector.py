@@ -1,8 +1,8 @@
 """What is kept no longer, and the end of its bytes. The dispatcher's duty; `docs/retention.md` tells it to users.
 
 Bytes go one way alone: a transaction that lets go of them, or finds that nothing names them, enters their keys in
-`dead_objects`; `collect` removes the bytes and then the row, after one more look for a row that names them. So a crash
-anywhere means doing a step again, and removing what is gone already is no error.
+`deleted_objects`; `collect` removes the bytes and then the row, after one more look for a row that names them. So a
+crash anywhere means doing a step again, and removing what is gone already is no error.
 """
 
 import time
@@ -14,7 +14,7 @@ import structlog
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
-from app.db.tables import DeadObject
+from app.db.tables import DeletedObject
 from app.domain.ids import is_id
 from app.domain.model import ModelState
 from app.domain.storage_keys import (
@@ -60,11 +60,11 @@ class Collector:
         """How many are settled; fewer than a batch when there are no more, or when one cannot be removed now."""
         with transaction(self.sessions, "collect") as session:
             retention = RetentionRepository(session)
-            dead = retention.take_due(BATCH, self.aside.ids("dead_objects"))
+            dead = retention.take_due(BATCH, self.aside.ids("deleted_objects"))
             is_named = names_of(retention, dead)
             settled = []
             for each in dead:
-                with self.aside.guard("dead_objects", each.id):
+                with self.aside.guard("deleted_objects", each.id):
                     try:
                         if not is_named(each.storage_key):
                             self.storage.delete(each.storage_key)
@@ -248,7 +248,7 @@ def unnamed(retention: RetentionRepository, objects: Sequence[StoredObject]) -> 
     return [each for each in objects if each.key not in kept]
 
 
-def names_of(retention: RetentionRepository, dead: Sequence[DeadObject]) -> Callable[[str], bool]:
+def names_of(retention: RetentionRepository, dead: Sequence[DeletedObject]) -> Callable[[str], bool]:
     """Whether a row names a key: asked at once for all, or one by one where a row that is at fault keeps the others
     from being told."""
     try:

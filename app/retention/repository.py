@@ -12,8 +12,8 @@ from app.db.tables import (
     Attempt,
     Checkpoint,
     Dataset,
-    DatasetStudy,
-    DeadObject,
+    DatasetCheck,
+    DeletedObject,
     Job,
     Project,
     ProjectDeletion,
@@ -69,7 +69,7 @@ class RetentionRepository:
             exists().where(Job.project_id == project_id, Job.state.not_in(FINAL) | Job.lease_until.is_not(None)),
             exists().where(Dataset.project_id == project_id, Dataset.inspecting_until > now),
             exists().where(Upload.project_id == project_id, Upload.joining_until > now, Upload.joined_at.is_(None)),
-            exists().where(DatasetStudy.project_id == project_id, DatasetStudy.leased_until > now),
+            exists().where(DatasetCheck.project_id == project_id, DatasetCheck.leased_until > now),
         )
         return bool(self.session.scalar(select(or_(*conditions))))
 
@@ -87,12 +87,12 @@ class RetentionRepository:
     def attempts_over(self, seconds: float, limit: int, but: Sequence[Visit] = ()) -> Sequence[Visit]:
         """Attempts that ended so long ago and were not visited yet. One that its worker may still take up again is not
         over, however long ago its lease lapsed."""
-        may_come_back = Job.lapsed & (Job.attempt == Attempt.number) & Job.state.not_in(FINAL)
+        may_come_back = Job.lease_expired & (Job.attempt == Attempt.number) & Job.state.not_in(FINAL)
         query = (
             select(Attempt.project_id, Attempt.job_id, Attempt.number)
             .join(Job, Job.id == Attempt.job_id)
             .where(
-                Attempt.collected_at.is_(None),
+                Attempt.orphans_collected_at.is_(None),
                 Attempt.ended_at < func.statement_timestamp() - timedelta(seconds=seconds),
                 ~may_come_back,
                 tuple_(Attempt.project_id, Attempt.job_id, Attempt.number).not_in(but),
@@ -110,9 +110,9 @@ class RetentionRepository:
                 Attempt.project_id == visit.project_id,
                 Attempt.job_id == visit.job_id,
                 Attempt.number == visit.number,
-                Attempt.collected_at.is_(None),
+                Attempt.orphans_collected_at.is_(None),
             )
-            .values(collected_at=func.clock_timestamp())
+            .values(orphans_collected_at=func.clock_timestamp())
             .returning(Attempt.number)
         )
         return self.session.scalars(statement).one_or_none() is not None
@@ -132,29 +132,29 @@ class RetentionRepository:
 
     def dead(self, keys: Collection[str]) -> set[str]:
         """Those whose end is settled already."""
-        return set(self.session.scalars(select(DeadObject.storage_key).where(DeadObject.storage_key.in_(keys))))
+        return set(self.session.scalars(select(DeletedObject.storage_key).where(DeletedObject.storage_key.in_(keys))))
 
     def bury(self, project_id: str, due: Iterable[tuple[str, datetime]]) -> None:
         """Have objects removed, each when it is due."""
         rows = [{"project_id": project_id, "storage_key": key, "due_at": due_at} for key, due_at in due]
         if rows:
-            self.session.execute(insert(DeadObject), rows)
+            self.session.execute(insert(DeletedObject), rows)
 
-    def take_due(self, limit: int, but: Sequence[int] = ()) -> Sequence[DeadObject]:
+    def take_due(self, limit: int, but: Sequence[int] = ()) -> Sequence[DeletedObject]:
         """Dead objects that are due, kept from other dispatchers until the transaction ends."""
         query = (
-            select(DeadObject)
-            .where(DeadObject.due_at <= func.statement_timestamp(), DeadObject.id.not_in(but))
-            .order_by(DeadObject.due_at, DeadObject.id)
+            select(DeletedObject)
+            .where(DeletedObject.due_at <= func.statement_timestamp(), DeletedObject.id.not_in(but))
+            .order_by(DeletedObject.due_at, DeletedObject.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         return self.session.scalars(query).all()
 
     def forget(self, ids: Collection[int]) -> None:
-        self.session.execute(delete(DeadObject).where(DeadObject.id.in_(ids)))
+        self.session.execute(delete(DeletedObject).where(DeletedObject.id.in_(ids)))
 
     def postpone(self, id: int) -> None:
         """Let an object that cannot be removed now hold up no other."""
         later = func.clock_timestamp() + POSTPONED
-        self.session.execute(update(DeadObject).where(DeadObject.id == id).values(due_at=later))
+        self.session.execute(update(DeletedObject).where(DeletedObject.id == id).values(due_at=later))

@@ -33,7 +33,7 @@ def begin(service: UploadService, project_id: str, settings: Settings, wanted: U
         dataset_expires_after_seconds=settings.dataset_ttl_seconds if lasts is None else lasts,
         format=wanted.format,
         columns=wanted.columns,
-        odd_filename=is_odd_filename(wanted.filename),
+        unsafe_filename=is_odd_filename(wanted.filename),
     )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, insert, literal, or_, select, tuple_, updat
 from sqlalchemy.orm import Session
 
 from app.db.project_tables import is_being_deleted
-from app.db.tables import DeadObject, Upload, UploadPart
+from app.db.tables import DeletedObject, Upload, UploadPart
 from app.domain.cursor import Cursor
 from app.domain.upload import UploadState
 
@@ -79,11 +79,11 @@ class UploadRepository:
     def bury_parts(self, upload: Upload) -> None:
         """Leave the parts' bytes to the collector, and forget the parts."""
         dead = select(UploadPart.project_id, UploadPart.storage_key).where(*_parts_of(upload))
-        self.session.execute(insert(DeadObject).from_select(["project_id", "storage_key"], dead))
+        self.session.execute(insert(DeletedObject).from_select(["project_id", "storage_key"], dead))
         self.session.execute(delete(UploadPart).where(*_parts_of(upload)))
 
     def bury(self, project_id: str, key: str) -> None:
-        self.session.add(DeadObject(project_id=project_id, storage_key=key))
+        self.session.add(DeletedObject(project_id=project_id, storage_key=key))
 
     def expired(self, limit: int, but: Sequence[str] = ()) -> Sequence[Upload]:
         """Pending uploads of any project whose time is over, locked. Those in other hands are left out."""

@@ -36,7 +36,7 @@ class UploadService:
         dataset_expires_after_seconds: float | None = None,
         format: RecordFormat | None = None,
         columns: dict[str, str] | None = None,
-        odd_filename: bool = False,
+        unsafe_filename: bool = False,
     ) -> Upload:
         """`size` in bytes; the caller has cleaned `filename` and knows the largest size allowed."""
         upload = Upload(
@@ -48,7 +48,7 @@ class UploadService:
             dataset_expires_after_seconds=dataset_expires_after_seconds,
             format=format,
             columns=columns,
-            odd_filename=odd_filename,
+            unsafe_filename=unsafe_filename,
         )
         self.uploads.add(upload, timedelta(seconds=lasts_seconds))
         return upload
@@ -112,7 +112,7 @@ class UploadService:
             upload.dataset_expires_after_seconds,
             RecordFormat(upload.format) if upload.format else None,
             columns=upload.columns,
-            odd_filename=upload.odd_filename,
+            unsafe_filename=upload.unsafe_filename,
         )
         ring(self.session, project_id, "light")
         return upload

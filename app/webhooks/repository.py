@@ -18,7 +18,7 @@ KEPT = timedelta(days=7)
 
 
 class Taken(NamedTuple):
-    """A delivery that its taker is to try, once. `tries` and `leased_until` are its fences."""
+    """A delivery that its taker is to try, once. `num_tries` and `leased_until` are its fences."""
 
     delivery: WebhookDelivery
     url: str
@@ -66,8 +66,8 @@ class WebhookRepository:
 
     def keep_secret(self, webhook: Webhook, secret: str, grace: timedelta) -> None:
         """The one before it signs too while the grace lasts."""
-        webhook.old_secret, webhook.secret = webhook.secret, secret
-        webhook.old_secret_until = func.clock_timestamp() + grace
+        webhook.previous_secret, webhook.secret = webhook.secret, secret
+        webhook.previous_secret_expires_at = func.clock_timestamp() + grace
         self.session.flush()
         self.session.refresh(webhook)
 
@@ -110,12 +110,12 @@ class WebhookRepository:
         if delivery is None:
             return None  # delivered while we waited for the lock
         now = self.now()
-        webhook.tried_at = delivery.tried_at = now
+        webhook.last_tried_at = delivery.last_tried_at = now
         webhook.leased_until = now + timedelta(seconds=lease_seconds)
-        delivery.tries += 1
+        delivery.num_tries += 1
         self.session.flush()
-        is_old_valid = webhook.old_secret is not None and (webhook.old_secret_until or now) > now
-        secrets = (webhook.secret, webhook.old_secret) if is_old_valid else (webhook.secret,)
+        is_old_valid = webhook.previous_secret is not None and (webhook.previous_secret_expires_at or now) > now
+        secrets = (webhook.secret, webhook.previous_secret) if is_old_valid else (webhook.secret,)
         return Taken(delivery, webhook.url, tuple(filter(None, secrets)), now, webhook.leased_until)
 
     def conclude(self, taken: Taken, *, delivered: bool, status: int | None, error: str | None, wait: float) -> bool:
@@ -129,14 +129,14 @@ class WebhookRepository:
             .where(
                 WebhookDelivery.project_id == delivery.project_id,
                 WebhookDelivery.id == delivery.id,
-                WebhookDelivery.tries == delivery.tries,
+                WebhookDelivery.num_tries == delivery.num_tries,
                 WebhookDelivery.state == DeliveryState.pending,
             )
             .values(
                 state=case((is_over, end.value), else_=DeliveryState.pending.value),
                 next_try_at=case((is_over, None), else_=next_try),
                 ended_at=case((is_over, func.clock_timestamp())),
-                last_status=status,
+                last_status_code=status,
                 last_error=error,
             )
             .returning(WebhookDelivery.id)
@@ -184,7 +184,7 @@ def _next_webhook() -> Any:
             ),
             at_once < AT_ONCE_OF_A_PROJECT,
         )
-        .order_by(Webhook.tried_at.asc().nulls_first(), Webhook.id)
+        .order_by(Webhook.last_tried_at.asc().nulls_first(), Webhook.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)

@@ -57,7 +57,7 @@ class WebhookOut(BaseModel):
     """Without its path, `https://host/…`, for a key without the scope `webhooks`: the path may hold a secret."""
     events: list[str]
     enabled: bool
-    old_secret_until: datetime | None
+    previous_secret_expires_at: datetime | None
     """Until then the secret before the present one signs too; null if there was none."""
     created_at: datetime
 
@@ -89,15 +89,15 @@ class DeliveryOut(BaseModel):
     """What is sent, to the byte."""
     state: DeliveryState
     """`pending` until the receiver has answered with 2xx (`delivered`), or for a day (`failed`)."""
-    tries: int
+    num_tries: int
     """How many were begun."""
-    last_status: int | None
+    last_status_code: int | None
     """What the receiver answered last; null if nothing came."""
     last_error: str | None
     next_try_at: datetime | None
     """Null once it has ended."""
     created_at: datetime
-    tried_at: datetime | None
+    last_tried_at: datetime | None
     ended_at: datetime | None
 
     @classmethod

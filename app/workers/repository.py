@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, sel
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import Dataset, DatasetStudy, Job, Project, Upload, Worker
+from app.db.tables import Dataset, DatasetCheck, Job, Project, Upload, Worker
 from app.domain.hardware import Machine
 from app.workers.placement import conditions, registered
 from app.workers.presence import is_online
@@ -91,7 +91,7 @@ class WorkerRepository:
             exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None)),
             exists().where(Dataset.worker_id == Worker.id, Dataset.inspecting_until.is_not(None)),
             exists().where(Upload.worker_id == Worker.id, Upload.joining_until.is_not(None)),
-            exists().where(DatasetStudy.worker_id == Worker.id, DatasetStudy.leased_until.is_not(None)),
+            exists().where(DatasetCheck.worker_id == Worker.id, DatasetCheck.leased_until.is_not(None)),
         )
         query = select(Worker, is_online(), busy).order_by(is_online().desc(), Worker.id).limit(MOST_SHOWN)
         return [ShownWorker(*row) for row in self.session.execute(query)]

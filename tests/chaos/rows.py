@@ -138,7 +138,9 @@ class Rows:
         self.until(lambda: all(self.sight(each).is_final for each in (id, following)), "both have ended")
         with transaction(self.stack.sessions) as session:
             job = session.get_one(Job, id)
-            assert (job.state, job.attempt, job.losses, job.failures) == ("succeeded", 1, 0, 0), job.failure_message
+            assert (job.state, job.attempt, job.lost_attempts, job.failed_attempts) == ("succeeded", 1, 0, 0), (
+                job.failure_message
+            )
             claims = session.scalar(select(func.count()).select_from(Attempt).where(Attempt.job_id == id))
             points = session.scalar(select(func.count(MetricValue.number.distinct())).where(MetricValue.job_id == id))
         assert (claims, points) == (1, STEPS_AWAY)
@@ -279,7 +281,7 @@ class Rows:
     def skew(self, id: str) -> float:
         """How far ahead the clock is that the newest point was measured by."""
         with transaction(self.stack.sessions) as session:
-            at = session.scalars(select(func.max(MetricValue.at)).where(MetricValue.job_id == id)).one()
+            at = session.scalars(select(func.max(MetricValue.measured_at)).where(MetricValue.job_id == id)).one()
         return at.timestamp() - time.time()
 
     def num_stored(self, id: str) -> int:

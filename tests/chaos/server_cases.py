@@ -8,7 +8,7 @@ import redis
 from sqlalchemy import select, update
 
 from app.db.session import transaction
-from app.db.tables import ApiKey, DeadObject
+from app.db.tables import ApiKey, DeletedObject
 from app.domain.ids import new_id
 from tests.chaos.stage import STEPS, Stage, both
 from tunewright.errors import ConnectionFailed
@@ -175,7 +175,7 @@ def collect(stage: Stage, step: str) -> None:
 
     def dead() -> list[Path]:
         with transaction(stage.sessions) as session:
-            keys = session.scalars(select(DeadObject.storage_key)).all()
+            keys = session.scalars(select(DeletedObject.storage_key)).all()
         return [stage.storage / key for key in keys]
 
     with stage.stack.paused("dispatcher"):
@@ -215,7 +215,7 @@ def retain(stage: Stage, step: str) -> None:
     assert stage.run("-c", RETAIN, **old) == 0
     assert not half.exists()
     with transaction(stage.sessions) as session:
-        keys = session.scalars(select(DeadObject.storage_key)).all()
+        keys = session.scalars(select(DeletedObject.storage_key)).all()
     assert keys.count(orphan.relative_to(stage.storage).as_posix()) == 1
     assert stage.run("-c", COLLECT) == 0
     stage.end(job.id)

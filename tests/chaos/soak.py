@@ -168,7 +168,7 @@ class Soak:
         if not self.sights():
             return False  # it does not answer yet
         with transaction(self.stack.sessions) as session:
-            query = select(func.extract("epoch", func.max(MetricValue.at))).group_by(MetricValue.job_id)
+            query = select(func.extract("epoch", func.max(MetricValue.measured_at))).group_by(MetricValue.job_id)
             newest = session.scalars(query).all()
         return len(newest) == len(self.plans) and min(newest) > back
 
@@ -189,8 +189,8 @@ class Soak:
         if len(jobs) != len(self.plans):
             yield f"there are {len(jobs)} jobs, and {len(self.plans)} were accepted"
         for job in jobs:
-            if (job.attempt, job.losses, job.failures) != (1, 0, 0):
-                yield f"{job.id} took {job.attempt} attempts, {job.losses} losses, {job.failures} failures"
+            if (job.attempt, job.lost_attempts, job.failed_attempts) != (1, 0, 0):
+                yield f"{job.id} took {job.attempt} attempts, {job.lost_attempts} lost, {job.failed_attempts} failed"
             if job.state == JobState.failed:
                 yield f"{job.id} failed: {job.failure_message}"
             steps = [point.step for point in self.users.client.metrics(job.id, names=["loss"])]

@@ -31,7 +31,7 @@ def post_webhook(stage: Stage, step: str) -> None:
 
 def change_webhook(stage: Stage, id: str) -> None:
     def grace() -> object:
-        return stage.client.get_webhook(id).old_secret_until
+        return stage.client.get_webhook(id).previous_secret_expires_at
 
     def is_renamed() -> bool:
         return stage.client.get_webhook(id).name == "renamed"

@@ -159,7 +159,7 @@ HARMS: Final = (
 
 
 def inspect(
-    folder: Path, name: str, data: bytes, named: RecordFormat | None, *, odd_filename: bool = False
+    folder: Path, name: str, data: bytes, named: RecordFormat | None, *, unsafe_filename: bool = False
 ) -> Inspected:
     """`folder` may hold what another file has left."""
     kept = io.BytesIO()
@@ -170,7 +170,7 @@ def inspect(
         inspection.problems.note(error.line, error.finding)
         rows = Rows("jsonl", "none", "", True, iter(()))
     inspection.read(rows.blocks)
-    inspection.note_file(rows, odd_filename=odd_filename)
+    inspection.note_file(rows, unsafe_filename=unsafe_filename)
     hashes = folder / "hashes"
     inspection.conclude(hashes)
     problems = inspection.problems.in_order()

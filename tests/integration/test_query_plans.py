@@ -35,7 +35,7 @@ ROWS = int(os.environ.get("TUNEWRIGHT_PLAN_ROWS", "200000"))
 MODELS_SECONDS = 0.2
 LARGE = (
     *("jobs", "datasets", "adapters", "attempts", "checkpoints", "artifacts", "dataset_uses", "uploads"),
-    *("dataset_studies", "webhook_deliveries", "job_events"),
+    *("dataset_checks", "webhook_deliveries", "job_events"),
 )
 NUMBER = "lpad(to_hex(i), 24, '0')"
 EARLIER = "now() - i * interval '1 second'"
@@ -60,7 +60,7 @@ OWN: dict[str, dict[str, str]] = {
         "name": "'ft:tiny::' || i",
         "manifest": MANIFEST,
     },
-    "attempts": {"job_id": f"'ftjob-' || {NUMBER}", "collected_at": ENDED, "ended_at": EARLIER},
+    "attempts": {"job_id": f"'ftjob-' || {NUMBER}", "orphans_collected_at": ENDED, "ended_at": EARLIER},
     "checkpoints": {"job_id": f"'ftjob-' || {NUMBER}", "id": f"'ftckpt-' || {NUMBER}", "files": "'[]'"},
     "artifacts": {
         "id": f"'art-' || {NUMBER}",
@@ -74,7 +74,7 @@ OWN: dict[str, dict[str, str]] = {
         "active": "i <= 50",
     },
     "uploads": {"id": f"'upload-' || {NUMBER}", "state": "'completed'", "joined_at": ENDED, "ended_at": EARLIER},
-    "dataset_studies": {
+    "dataset_checks": {
         "id": f"'study-' || {NUMBER}",
         "dataset_id": f"'file-' || {NUMBER}",
         "state": "CASE WHEN i <= 20 THEN 'pending' ELSE 'ready' END",

@@ -18,7 +18,7 @@ from app.db.tables import (
     BaseModel,
     Checkpoint,
     Dataset,
-    DatasetStudy,
+    DatasetCheck,
     Job,
     ModelPermission,
     Project,
@@ -227,7 +227,7 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     for kind, asked in (("preview", BODIES["/datasets/{id}/previews"]), ("overlap", {})):
         study = {"kind": kind, "state": "pending", "asked": asked, "dataset_id": f"file-{DIGITS}"}
         other = f"file-{DIGITS}" if kind == "overlap" else None
-        session.add(DatasetStudy(id=f"{kind}-{DIGITS}", other_dataset_id=other, **study, **ours))
+        session.add(DatasetCheck(id=f"{kind}-{DIGITS}", other_dataset_id=other, **study, **ours))
     session.add(Job(id=f"ftjob-{DIGITS}", **job, **ours))
     hook = {"url": "http://192.0.2.1", "events": [], "enabled": True, "secret": "whsec_AAAA"}
     session.add(Webhook(id=f"webhook-{DIGITS}", **hook, **ours))

@@ -24,7 +24,8 @@ from app.domain.metric import MetricPoint
 from worker.attempt.metrics.spool import Spool
 spool = Spool.create(Path(sys.argv[1]))
 for number in range(1, 8):
-    spool.append(MetricPoint(attempt=1, number=number, step=number, at=datetime.now(UTC), values={"loss": 1.0}))
+    now = datetime.now(UTC)
+    spool.append(MetricPoint(attempt=1, number=number, step=number, measured_at=now, values={"loss": 1.0}))
 print("written", flush=True)
 time.sleep(600)
 """
@@ -32,7 +33,9 @@ time.sleep(600)
 
 def points(first: int, last: int) -> list[MetricPoint]:
     at = datetime.now(UTC)
-    return [MetricPoint(attempt=1, number=n, step=n, at=at, values={"loss": n / 3}) for n in range(first, last + 1)]
+    return [
+        MetricPoint(attempt=1, number=n, step=n, measured_at=at, values={"loss": n / 3}) for n in range(first, last + 1)
+    ]
 
 
 def append(spool: Spool, *added: MetricPoint) -> None:
@@ -98,7 +101,7 @@ def test_a_long_file_costs_no_more_memory_than_a_batch(tmp_path: Path) -> None:
 def test_a_batch_of_long_lines_comes_whole(spool: Spool) -> None:
     at = datetime.now(UTC)
     values = {f"a name as long as the child may say {n}": n / 3 for n in range(30)}
-    put = [MetricPoint(attempt=1, number=n, step=n, at=at, values=values) for n in range(1, BATCH + 2)]
+    put = [MetricPoint(attempt=1, number=n, step=n, measured_at=at, values=values) for n in range(1, BATCH + 2)]
     append(spool, *put)
     batch = spool.peek()
     assert batch.points == put[:BATCH]

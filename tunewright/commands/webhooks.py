@@ -65,8 +65,8 @@ def deliveries(
         "id": lambda d: d.id,
         "type": lambda d: d.type.removeprefix(SHORT),
         "state": lambda d: d.state,
-        "tries": lambda d: str(d.tries),
-        "answered": lambda d: str(d.last_status or ""),
+        "tries": lambda d: str(d.num_tries),
+        "answered": lambda d: str(d.last_status_code or ""),
         "error": lambda d: d.last_error or "",
         "next try": lambda d: instant(d.next_try_at),
     }
@@ -82,7 +82,7 @@ def test(id: Id) -> None:
     if tried.state != "delivered":
         notes.print(f"tunewright: not delivered: {tried.last_error}", style="red")
         raise typer.Exit(1)
-    console.print(f"Delivered: the receiver answered with status {tried.last_status}")
+    console.print(f"Delivered: the receiver answered with status {tried.last_status_code}")
 
 
 @app.command()

@@ -197,7 +197,7 @@ class Attempt:
         checkpoint_path = self.fetching.checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:
             raise CheckpointNotFound(inputs.job.resume_from)
-        init_from_path = self.fetching.start(inputs.job.start_id if checkpoint_path is None else None)
+        init_from_path = self.fetching.start(inputs.job.init_from_id if checkpoint_path is None else None)
         self.base_model_revision = inputs.model.revision
         dataset = self.fetching.rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:

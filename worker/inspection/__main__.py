@@ -53,7 +53,7 @@ def inspect(request: Request, source: BinaryIO) -> None:
         with Path(ROWS).open("wb") as file:
             inspection = Inspection(here, request.format, Kept(file, good_only=False))
             inspection.read(rows.blocks)
-    inspection.note_file(rows, odd_filename=request.odd_filename)
+    inspection.note_file(rows, unsafe_filename=request.unsafe_filename)
     inspection.conclude(Path(HASHES))
     for name, found in ((PROBLEMS, inspection.problems.in_order()), (GROUPS, inspection.problems.grouped())):
         with Path(name).open("w", encoding="utf-8") as file:

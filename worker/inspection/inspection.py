@@ -83,9 +83,9 @@ class Inspection:
         for unused in self._tally.unused():
             self.problems.note(unused.lines[0], unused.finding, unused.count)
 
-    def note_file(self, rows: Rows, *, odd_filename: bool) -> None:
+    def note_file(self, rows: Rows, *, unsafe_filename: bool) -> None:
         """What is to be said of the file as a whole."""
-        if odd_filename:
+        if unsafe_filename:
             self.problems.note(1, ODD_FILENAME)
         if rows.container == "text":
             self.problems.note(1, TEXT_LINES)

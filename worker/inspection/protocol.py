@@ -32,7 +32,7 @@ class Request(BaseModel):
     task: Task
     filename: str
     """The upload's, a label."""
-    odd_filename: bool = False
+    unsafe_filename: bool = False
     """Something that does not print was taken out of it."""
     format: RecordFormat | None
     """As it was named; null lets it be found."""

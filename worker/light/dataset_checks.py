@@ -17,7 +17,7 @@ from app.dataset_checks.repository import StudyRepository
 from app.dataset_checks.service import Answer, StudyService
 from app.datasets.service import DatasetService, format_of, rows_of, why_unusable
 from app.db.session import transaction
-from app.db.tables import BaseModel, Dataset, DatasetStudy
+from app.db.tables import BaseModel, Dataset, DatasetCheck
 from app.domain.dataset_checks.overlap import MAX_PAIRS
 from app.domain.dataset_checks.preview import PreviewSpec
 from app.domain.dataset_checks.state import StudyFailure, StudyKind
@@ -109,7 +109,7 @@ class One:
     """One study."""
 
     def __init__(
-        self, place: Place, cache: ModelCache, here: Machine, study: DatasetStudy, folder: Path, lease: Lease
+        self, place: Place, cache: ModelCache, here: Machine, study: DatasetCheck, folder: Path, lease: Lease
     ) -> None:
         self.place, self.cache, self.here, self.study = place, cache, here, study
         self.folder, self.lease = folder, lease

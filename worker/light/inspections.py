@@ -141,7 +141,7 @@ class One:
         request = Request(
             task=task,
             filename=filename,
-            odd_filename=self.dataset.odd_filename,
+            unsafe_filename=self.dataset.unsafe_filename,
             format=format_of(self.dataset),
             columns=self.dataset.columns,
             drop_duplicates=self.dataset.drops_duplicates,

@@ -85,10 +85,12 @@ def deliver(settings: Settings, sessions: Sessions, lookups: Lookups, taken: Tak
     status, error = attempt(settings, lookups, taken)
     delivered = error is None
     if not delivered:
-        log.warning("webhook not delivered", webhook=taken.delivery.webhook_id, tries=taken.delivery.tries, error=error)
+        log.warning(
+            "webhook not delivered", webhook=taken.delivery.webhook_id, tries=taken.delivery.num_tries, error=error
+        )
     with transaction(sessions, "conclude_delivery") as session:
         WebhookRepository(session).conclude(
-            taken, delivered=delivered, status=status, error=error, wait=wait_after(taken.delivery.tries)
+            taken, delivered=delivered, status=status, error=error, wait=wait_after(taken.delivery.num_tries)
         )
 
 

@@ -93,8 +93,8 @@ class FailureReason(StrEnum):
 NEVER_RETRIED: Final = frozenset({FailureReason.deadline_exceeded})
 """Reasons that another attempt could not mend."""
 
-MAX_LOSSES: Final = 20
+MAX_LOST_ATTEMPTS: Final = 20
 """Lost workers a job survives."""
 
-MAX_LOSSES_WITHOUT_PROGRESS: Final = 3
+MAX_LOST_ATTEMPTS_WITHOUT_PROGRESS: Final = 3
 """Lost workers in a row without one step of progress: then the job itself is the likely killer."""

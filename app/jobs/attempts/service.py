@@ -152,7 +152,7 @@ class AttemptService:
 
     def look_again(self) -> None:
         """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
-        self._update_attempt(collected_at=None)
+        self._update_attempt(orphans_collected_at=None)
 
     def save_checkpoint(
         self, step: int, files: Sequence[StoredFile], revision: str | None = None, machine: str | None = None
@@ -212,20 +212,20 @@ class AttemptService:
         has failed: also one that a user has meanwhile queued or paused, whose attempt yields."""
         job = self._locked()
         again = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
-        failures = job.failures + 1
+        failed_attempts = job.failed_attempts + 1
         state = JobState(job.state)
-        if reason in NEVER_RETRIED or failures > job.spec["max_retries"]:
-            self._fail_for_good(state, reason, message, failures)
+        if reason in NEVER_RETRIED or failed_attempts > job.spec["max_retries"]:
+            self._fail_for_good(state, reason, message, failed_attempts)
         elif state not in HELD:
-            job.failures = failures
+            job.failed_attempts = failed_attempts
             self._let_go(job, "failed", again)
         elif state is JobState.pausing:
-            self._end(JobState.paused, "failed", [again, JobPaused()], failures=failures)
+            self._end(JobState.paused, "failed", [again, JobPaused()], failed_attempts=failed_attempts)
         else:
-            self._end(JobState.queued, "failed", [again], failures=failures)
+            self._end(JobState.queued, "failed", [again], failed_attempts=failed_attempts)
             ring(self.session, self.claim.project_id, "training")
 
-    def _fail_for_good(self, state: JobState, reason: FailureReason, message: str, failures: int) -> None:
+    def _fail_for_good(self, state: JobState, reason: FailureReason, message: str, failed_attempts: int) -> None:
         if state is JobState.paused:
             # What is paused does not fail; it is queued for that, within this transaction.
             self._move(JobState.queued, [], sources=[state])
@@ -234,7 +234,7 @@ class AttemptService:
             "failed",
             [JobFailed(reason=reason, text=message)],
             sources=[*RUNNING, JobState.queued],
-            failures=failures,
+            failed_attempts=failed_attempts,
             failure_reason=reason,
             failure_message=message,
         )

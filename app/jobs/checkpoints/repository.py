@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import Checkpoint, DeadObject, Job
+from app.db.tables import Checkpoint, DeletedObject, Job
 from app.domain.artifact import ADAPTER_ARCHIVE, StoredFile
 from app.domain.ids import is_id
 from app.domain.jobs.state import FINAL
@@ -99,7 +99,7 @@ class CheckpointRepository:
     def users(self, project_id: str, ids: Collection[str]) -> dict[str, str]:
         """By checkpoint, an unfinished job that starts from it."""
         of_project = (Job.project_id == project_id, Job.state.not_in(FINAL))
-        starts = select(Job.start_id, Job.id).where(*of_project, Job.start_id.in_(ids))
+        starts = select(Job.init_from_id, Job.id).where(*of_project, Job.init_from_id.in_(ids))
         resumes = select(Job.resume_from, Job.id).where(*of_project, Job.resume_from.in_(ids))
         found = self.session.execute(starts.union_all(resumes))
         return {start: job_id for start, job_id in found if start is not None}
@@ -113,7 +113,7 @@ class CheckpointRepository:
         """Remove them; their stored bytes are left to the collector."""
         for checkpoint in checkpoints:
             keys = [file["key"] for file in checkpoint.files]
-            self.session.add_all(DeadObject(project_id=checkpoint.project_id, storage_key=key) for key in keys)
+            self.session.add_all(DeletedObject(project_id=checkpoint.project_id, storage_key=key) for key in keys)
             self.session.delete(checkpoint)
 
 
@@ -129,5 +129,5 @@ def adapter_of(checkpoint: Checkpoint) -> StoredFile:
 def _starts_from_it() -> ColumnElement[bool]:
     """Made once: see `app.jobs.queue.repository.full_projects`."""
     user = Job.__table__.alias("user_job")
-    starts = (user.c.start_id == Checkpoint.id) | (user.c.resume_from == Checkpoint.id)
+    starts = (user.c.init_from_id == Checkpoint.id) | (user.c.resume_from == Checkpoint.id)
     return starts & (user.c.state.not_in(FINAL))

@@ -97,9 +97,11 @@ class History:
             .order_by(MetricValue.number.desc(), MetricValue.name)
         )
         return [
-            MetricPoint(attempt=attempt, number=number, step=step, at=at, values={row.name: row.value for row in rows})
+            MetricPoint(
+                attempt=attempt, number=number, step=step, measured_at=at, values={row.name: row.value for row in rows}
+            )
             for (number, step, at), rows in groupby(
-                self.session.scalars(query), key=lambda row: (row.number, row.step, row.at)
+                self.session.scalars(query), key=lambda row: (row.number, row.step, row.measured_at)
             )
         ]
 
@@ -120,7 +122,7 @@ class History:
         return low
 
     def _instant(self, attempt: int, number: int) -> datetime | None:
-        query = select(MetricValue.at).where(*self._own(MetricValue, attempt=attempt, number=number))
+        query = select(MetricValue.measured_at).where(*self._own(MetricValue, attempt=attempt, number=number))
         return self.session.scalars(query.limit(1)).first()
 
     def _own(self, table: type[JobEvent] | type[MetricValue], **values: int) -> list[ColumnElement[bool]]:
@@ -132,7 +134,7 @@ def _merged(events: Sequence[JobEvent], points: Sequence[MetricPoint]) -> Iterat
     """Both newest first; of one instant the event is the newer."""
     waiting = list(reversed(points))
     for event in events:
-        while waiting and waiting[-1].at > event.created_at:
+        while waiting and waiting[-1].measured_at > event.created_at:
             yield waiting.pop()
         yield event
     yield from reversed(waiting)

@@ -4,10 +4,10 @@ from sqlalchemy import text
 
 ADD = text("""
     WITH fresh AS (
-        INSERT INTO metric_values (project_id, job_id, attempt, number, step, at, name, value)
+        INSERT INTO metric_values (project_id, job_id, attempt, number, step, measured_at, name, value)
         SELECT :project_id, :job_id, * FROM unnest(
             CAST(:attempts AS bigint[]), CAST(:numbers AS bigint[]), CAST(:steps AS bigint[]),
-            CAST(:ats AS timestamptz[]), CAST(:names AS text[]), CAST(:values AS float8[]))
+            CAST(:instants AS timestamptz[]), CAST(:names AS text[]), CAST(:values AS float8[]))
         ON CONFLICT DO NOTHING
         RETURNING project_id, job_id, attempt, name, step, value
     )
@@ -52,7 +52,7 @@ MEASURED = text("""
 """)
 
 FIRST_POINTS = text("""
-    SELECT step, found.attempt, max(number), max(at), array_agg(found.name), array_agg(value)
+    SELECT step, found.attempt, max(number), max(measured_at), array_agg(found.name), array_agg(value)
     FROM unnest(CAST(:attempts AS bigint[]), CAST(:names AS text[]), CAST(:firsts AS bigint[]),
                 CAST(:lasts AS bigint[])) AS span (attempt, name, first, last)
     CROSS JOIN LATERAL (
@@ -90,7 +90,7 @@ GROUPS = text("""
 """)
 
 POINTS_AT = text("""
-    SELECT step, attempt, max(number), max(at), array_agg(name), array_agg(value)
+    SELECT step, attempt, max(number), max(measured_at), array_agg(name), array_agg(value)
     FROM metric_values
     JOIN unnest(CAST(:attempts AS bigint[]), CAST(:names AS text[]), CAST(:steps AS bigint[]))
          AS wanted (attempt, name, step) USING (attempt, name, step)
@@ -99,10 +99,11 @@ POINTS_AT = text("""
     ORDER BY step, attempt
 """)
 
-EXPORT_COLUMNS = ("name", "step", "value", "attempt", "number", "at")
+EXPORT_COLUMNS = ("name", "step", "value", "attempt", "number", "measured_at")
 EXPORT = """
     COPY (
-        SELECT name, step, value, attempt, number, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        SELECT name, step, value, attempt, number,
+               to_char(measured_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         FROM metric_values
         WHERE project_id = %s AND job_id = %s AND attempt = %s AND name = %s AND step BETWEEN %s AND %s
         ORDER BY step

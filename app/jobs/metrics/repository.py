@@ -20,7 +20,7 @@ from app.jobs.metrics.buckets import WIDTHS
 from app.jobs.metrics.curve import ENDLESS, Piece, Span, clip, curve_spans, grid_over, pieces_of
 from app.jobs.metrics.queries import ADD, BY_STEP, EXPORT, FIRST_POINTS, GROUPS, MEASURED, POINTS_AT
 
-POINT = (MetricValue.attempt, MetricValue.number, MetricValue.step, MetricValue.at)
+POINT = (MetricValue.attempt, MetricValue.number, MetricValue.step, MetricValue.measured_at)
 
 
 class Curves(NamedTuple):
@@ -39,7 +39,7 @@ class MetricRepository:
             "attempts": [point.attempt for point, _, _ in values],
             "numbers": [point.number for point, _, _ in values],
             "steps": [point.step for point, _, _ in values],
-            "ats": [point.at for point, _, _ in values],
+            "instants": [point.measured_at for point, _, _ in values],
             "names": [name for _, name, _ in values],
             "values": [value for _, _, value in values],
         }
@@ -65,7 +65,9 @@ class MetricRepository:
             .order_by(MetricValue.attempt, MetricValue.number, MetricValue.name)
         )
         return [
-            MetricPoint(attempt=attempt, number=number, step=step, at=at, values={row.name: row.value for row in group})
+            MetricPoint(
+                attempt=attempt, number=number, step=step, measured_at=at, values={row.name: row.value for row in group}
+            )
             for (attempt, number, step, at), group in groupby(self.session.execute(query), key=itemgetter(0, 1, 2, 3))
         ]
 
@@ -186,5 +188,7 @@ def _joined(points: Sequence[MetricPoint], rows: Sequence[Any]) -> list[MetricPo
         held = by_step[step].values if step in by_step else {}
         named = held | dict(zip(names, values, strict=True))
         # Not validated again: of two thousand points that is half of Python's time.
-        by_step[step] = MetricPoint.model_construct(attempt=attempt, number=number, step=step, at=at, values=named)
+        by_step[step] = MetricPoint.model_construct(
+            attempt=attempt, number=number, step=step, measured_at=at, values=named
+        )
     return list(by_step.values())

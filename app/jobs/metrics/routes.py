@@ -80,7 +80,7 @@ def get_metrics_csv(
     names: Names = (),
     all_attempts: AllAttempts = False,
 ) -> StreamingResponse:
-    """Every value, a line each: `name,step,value,attempt,number,at`, curve by curve."""
+    """Every value, a line each: `name,step,value,attempt,number,measured_at`, curve by curve."""
     spans = find_spans(session, caller.project_id, id, names, all_attempts)
     lines = read_windows(request.app.state.sessions, caller.project_id, id, spans)
     body = () if request.method == "HEAD" else as_csv(lines)
@@ -102,7 +102,7 @@ def get_metrics_parquet(
     names: Names = (),
     all_attempts: AllAttempts = False,
 ) -> StreamingResponse:
-    """Every value, a row each: `name`, `step`, `value`, `attempt`, `number`, `at`, curve by curve."""
+    """Every value, a row each: `name`, `step`, `value`, `attempt`, `number`, `measured_at`, curve by curve."""
     from app.jobs.metrics.parquet_export import as_parquet  # few servers ever write one, and pyarrow is slow to import
 
     spans = find_spans(session, caller.project_id, id, names, all_attempts)

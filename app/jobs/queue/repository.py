@@ -23,7 +23,14 @@ from app.domain.events.job_events import (
     JobPaused,
 )
 from app.domain.hardware import Machine
-from app.domain.jobs.state import HELD, LAPSE, MAX_LOSSES, MAX_LOSSES_WITHOUT_PROGRESS, FailureReason, JobState
+from app.domain.jobs.state import (
+    HELD,
+    LAPSE,
+    MAX_LOST_ATTEMPTS,
+    MAX_LOST_ATTEMPTS_WITHOUT_PROGRESS,
+    FailureReason,
+    JobState,
+)
 from app.errors import StaleAttempt
 from app.jobs.queue.deadline import SPENT, seconds_left
 from app.jobs.repository import JobRepository
@@ -89,7 +96,7 @@ class QueueRepository:
             claim_token=token,
             worker_id=machine.worker_id,
             lease_until=lease_end(lease_seconds),
-            lapsed=False,
+            lease_expired=False,
             phase=None,
             started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
         )
@@ -112,7 +119,7 @@ class QueueRepository:
         query = select(Job.worker_id, Attempt.worker_id).join(
             Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
         )
-        query = query.where(*owned(claim), Job.lapsed, Job.project_id.not_in(full_projects()))
+        query = query.where(*owned(claim), Job.lease_expired, Job.project_id.not_in(full_projects()))
         found = self.session.execute(query.with_for_update(of=Job)).one_or_none()
         if found is None:
             raise StaleAttempt
@@ -124,11 +131,11 @@ class QueueRepository:
             sources=[JobState.queued],
             target=JobState.running,
             events=[AttemptRecovered(attempt=claim.attempt)],
-            lapsed=False,
+            lease_expired=False,
             worker_id=found[1],
             lease_until=lease_end(lease_seconds),
-            losses=Job.losses - 1,
-            losses_without_progress=func.greatest(Job.losses_without_progress - 1, 0),
+            lost_attempts=Job.lost_attempts - 1,
+            lost_attempts_without_progress=func.greatest(Job.lost_attempts_without_progress - 1, 0),
         )
         return JobState(job.state)
 
@@ -161,13 +168,16 @@ class QueueRepository:
         ).one_or_none()
         self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         progressed = start is not None and job.step > start
-        fruitless = 0 if progressed else job.losses_without_progress + 1
+        fruitless = 0 if progressed else job.lost_attempts_without_progress + 1
         target = LAPSE[JobState(job.state)]
         events: list[EventBody] = [AttemptLost(attempt=job.attempt)]
-        values: dict[str, Any] = {"losses": job.losses + 1, "losses_without_progress": fruitless}
-        if target is JobState.queued and (fruitless >= MAX_LOSSES_WITHOUT_PROGRESS or job.losses + 1 > MAX_LOSSES):
+        values: dict[str, Any] = {"lost_attempts": job.lost_attempts + 1, "lost_attempts_without_progress": fruitless}
+        if target is JobState.queued and (
+            fruitless >= MAX_LOST_ATTEMPTS_WITHOUT_PROGRESS or job.lost_attempts + 1 > MAX_LOST_ATTEMPTS
+        ):
             target = JobState.failed
-            why = f"{job.losses + 1} workers were lost running it, {fruitless} in a row without a step of progress."
+            lost = job.lost_attempts + 1
+            why = f"{lost} workers were lost running it, {fruitless} in a row without a step of progress."
             events.append(JobFailed(reason=FailureReason.crash_loop, text=why))
             values |= {"failure_reason": FailureReason.crash_loop, "failure_message": why}
         elif target is JobState.cancelled:
@@ -181,7 +191,7 @@ class QueueRepository:
             sources=[JobState(job.state)],
             target=target,
             events=events,
-            lapsed=target is JobState.queued,
+            lease_expired=target is JobState.queued,
             phase=job.phase if target is JobState.queued else None,
             **values,
         )

@@ -81,7 +81,7 @@ async def create_file(request: Request, caller: CallerDep, storage: StorageDep, 
     form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
     wanted = _read(form.values)
     lasts = wanted.expires_after.seconds if wanted.expires_after else None
-    upload = Upload(form.filename, form.stored, form.odd_filename, wanted.columns)
+    upload = Upload(form.filename, form.stored, form.unsafe_filename, wanted.columns)
     dataset = await enter(request, caller.project_id, id, upload, lasts)
     return FileObject.of(File.fresh(dataset))
 

@@ -39,7 +39,7 @@ class FineTuningJobEvent(Wire):
             values = found.values
             return cls(
                 id=f"ftevent-{own}-{found.attempt}-{found.number}",
-                created_at=unix(found.at),
+                created_at=unix(found.measured_at),
                 level="info",
                 message=_told(found, job.total_steps),
                 type="metrics",

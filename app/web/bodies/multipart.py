@@ -29,7 +29,7 @@ MAX_FRAME_BYTES = 2**16
 class Received(NamedTuple):
     filename: str
     stored: StoredFile
-    odd_filename: bool
+    unsafe_filename: bool
     """Something that does not print was taken out of it."""
     values: dict[str, str]
     """Of the other fields that were there."""
@@ -48,7 +48,7 @@ class FileForm:
         if not options.get(b"boundary"):
             raise BadMultipart("The Content-Type has no boundary; let your HTTP client write that header.")
         self.filename: str | None = None
-        self.odd_filename = False
+        self.unsafe_filename = False
         self.is_complete = False
         self.values: dict[str, str] = {}
         self._data: list[bytes] = []
@@ -129,7 +129,7 @@ class FileForm:
         if filename is None:
             said = f'The part "{name}" is text, without a file name; {self.how} (mind the "@").'
             raise refused(name, "no_file", said)
-        self.filename, self.odd_filename = clean_filename(filename), is_odd_filename(filename)
+        self.filename, self.unsafe_filename = clean_filename(filename), is_odd_filename(filename)
 
     def _end(self) -> None:
         self.is_complete = True
@@ -170,7 +170,7 @@ async def receive(
         filename = form.check()
         whole.check()
         check(form.values)
-    return Received(filename, await writer.stored(filename), form.odd_filename, form.values)
+    return Received(filename, await writer.stored(filename), form.unsafe_filename, form.values)
 
 
 def read_disposition(header: str) -> tuple[str | None, str | None]:

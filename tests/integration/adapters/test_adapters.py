@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.db.session import Sessions, transaction
-from app.db.tables import Artifact, DeadObject, Job
+from app.db.tables import Artifact, DeletedObject, Job
 from tests.integration.adapters.conftest import FILES, MANIFEST, Published
 
 Publish = Callable[..., Published]
@@ -81,7 +81,7 @@ def test_a_deleted_adapter_leaves_its_job_and_its_bytes_to_the_collector(
     assert api.delete(f"/adapters/{published.id}").json()["code"] == "adapter_not_found"
     assert api.get(f"/adapters/{other.id}/archive").content == other.tar
     with transaction(sessions) as session:
-        dead = set(session.scalars(select(DeadObject.storage_key)))
+        dead = set(session.scalars(select(DeletedObject.storage_key)))
         left = set(session.scalars(select(Artifact.job_id)))
         assert session.get(Job, published.job_id) is not None
     assert dead == {f"{project_id}/jobs/{published.job_id}/1/{name}" for name in (*FILES, "adapter.tar")}

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
-from app.db.tables import Dataset, DatasetUse, DeadObject, Job
+from app.db.tables import Dataset, DatasetUse, DeletedObject, Job
 from app.domain.ids import new_id
 from app.errors import DatasetNotFound
 from app.jobs.shown import find_shown
@@ -133,7 +133,7 @@ def test_a_deleted_dataset_is_gone_and_its_bytes_are_left_to_the_collector(
     assert api.get(f"/datasets/{id}").json()["code"] == "dataset_not_found"
     assert api.delete(f"/datasets/{id}").json()["code"] == "dataset_not_found"
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject.storage_key)).all() == [f"{project_id}/datasets/{id}"]
+        assert session.scalars(select(DeletedObject.storage_key)).all() == [f"{project_id}/datasets/{id}"]
 
 
 def test_a_dataset_in_use_names_its_jobs(

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
-from app.db.tables import Dataset, DeadObject, Job
+from app.db.tables import Dataset, DeletedObject, Job
 from app.dispatcher import Dispatcher
 from app.domain.ids import new_id
 from app.domain.storage_keys import dataset_key
@@ -51,7 +51,7 @@ def job_of(sessions: Sessions, project_id: str) -> Callable[[str], str]:
 def pass_time(sessions: Sessions, root: Path, time: timedelta) -> None:
     with transaction(sessions) as session:
         session.execute(update(Dataset).values(expires_at=Dataset.expires_at - time))
-        session.execute(update(DeadObject).values(due_at=DeadObject.due_at - time))
+        session.execute(update(DeletedObject).values(due_at=DeletedObject.due_at - time))
     for path in root.rglob("*"):
         changed_at = path.stat().st_mtime - time.total_seconds()
         os.utime(path, (changed_at, changed_at))
@@ -176,7 +176,7 @@ def test_uploads_that_no_dataset_came_of_go_a_day_later(
     pass_time(sessions, root, timedelta(hours=2))
     assert look() == {kept}
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject.storage_key)).all() == []
+        assert session.scalars(select(DeletedObject.storage_key)).all() == []
 
 
 def test_a_row_that_comes_late_keeps_its_bytes(
@@ -191,13 +191,13 @@ def test_a_row_that_comes_late_keeps_its_bytes(
     pass_time(sessions, storage.root, 2 * DAY)
     dispatcher.collector.search()
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject.storage_key)).all() == [stored.key]
+        assert session.scalars(select(DeletedObject.storage_key)).all() == [stored.key]
         DatasetService(session).add(project_id, id, "rows", stored)
     pass_time(sessions, storage.root, DAY)
     dispatcher.collect()
     assert b"".join(storage.read(stored.key)) == b"{}"
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject)).all() == []
+        assert session.scalars(select(DeletedObject)).all() == []
 
 
 def test_uploads_under_an_impatient_dispatcher(live: httpx.Client, settings: Settings, sessions: Sessions) -> None:

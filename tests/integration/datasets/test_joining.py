@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text, update
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
-from app.db.tables import Dataset, DeadObject, Upload, UploadPart
+from app.db.tables import Dataset, DeletedObject, Upload, UploadPart
 from app.dispatcher import Dispatcher
 from app.main import create_app
 from app.settings import Settings
@@ -102,7 +102,7 @@ def test_parts_without_a_row_are_orphans(
     dispatcher = Dispatcher(settings, sessions)
     dispatcher.collector.search()
     with transaction(sessions) as session:
-        session.execute(update(DeadObject).values(due_at=func.clock_timestamp()))
+        session.execute(update(DeletedObject).values(due_at=func.clock_timestamp()))
     dispatcher.collect()
     assert [path.name for path in stored_files()] == [kept]
 

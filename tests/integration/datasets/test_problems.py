@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select
 
 from app.datasets.service import rows_of
 from app.db.session import Sessions, transaction
-from app.db.tables import Dataset, DatasetProblem, DatasetProblemGroup, DeadObject
+from app.db.tables import Dataset, DatasetProblem, DatasetProblemGroup, DeletedObject
 from app.storage import Storage
 from tests.integration.datasets.conftest import jsonl
 from worker.light.inspections import Place, inspect_next
@@ -101,7 +101,7 @@ def test_problems_go_with_the_dataset(api: TestClient, bad: str, sessions: Sessi
     with transaction(sessions) as session:
         for table in (DatasetProblem, DatasetProblemGroup):
             assert session.scalars(select(func.count()).select_from(table)).one() == 0
-        assert len(session.scalars(select(DeadObject.storage_key)).all()) == 2
+        assert len(session.scalars(select(DeletedObject.storage_key)).all()) == 2
 
 
 def test_of_each_code_a_thousand_are_kept_and_all_counted(
@@ -259,5 +259,5 @@ def test_one_that_is_deleted_while_it_is_made_leaves_nothing(
     assert inspect_next(place._replace(storage=Deleting(f"file://{stored_files()[0].parents[2]}")))
     assert api.get(f"/datasets/{id}").status_code == 404
     with transaction(place.sessions) as session:
-        dead = set(session.scalars(select(DeadObject.storage_key)))
+        dead = set(session.scalars(select(DeletedObject.storage_key)))
     assert {path.name for path in stored_files()} - {bad, f"{bad}.1.hashes"} <= {key.rpartition("/")[2] for key in dead}

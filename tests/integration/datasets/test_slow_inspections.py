@@ -15,7 +15,7 @@ from app.dataset_checks.service import StudyService
 from app.datasets.repository import DatasetRepository
 from app.datasets.service import rows_of
 from app.db.session import Sessions, transaction
-from app.db.tables import Dataset, DatasetStudy, DeadObject
+from app.db.tables import Dataset, DatasetCheck, DeletedObject
 from app.domain.artifact import StoredFile
 from app.domain.dataset_checks.state import StudyFailure
 from app.domain.datasets.report import DatasetState
@@ -92,11 +92,11 @@ def test_what_a_slow_inspection_leaves_without_a_word_is_found(
         before = set(stored_files())
     hasty = Collector(settings.model_copy(update={"orphan_seconds": 0}), sessions, place.storage)
     with transaction(sessions) as session:
-        for dead in session.scalars(select(DeadObject)):
+        for dead in session.scalars(select(DeletedObject)):
             session.delete(dead)
     hasty.search()
     with transaction(sessions) as session:
-        session.execute(update(DeadObject).values(due_at=func.clock_timestamp()))
+        session.execute(update(DeletedObject).values(due_at=func.clock_timestamp()))
     hasty.collect()
     assert set(stored_files()) == before
 
@@ -161,4 +161,4 @@ def test_a_slow_inspections_words_and_a_slow_studys_change_nothing(
         assert not studies.give_back(study)
         assert not StudyService(session).fail(study, StudyFailure.internal_error, "")
         assert StudyService(session).fail(now, StudyFailure.internal_error, "")
-        assert session.scalars(select(DatasetStudy.state)).one() == "failed"
+        assert session.scalars(select(DatasetCheck.state)).one() == "failed"

@@ -171,7 +171,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(1, when=lambda self: len(self.jobs) < MAX_JOBS, number=one_of("some_dataset"), asked=ASKED)
     def submit(self, number: int, asked: dict[str, Any]) -> None:
-        dataset, (losses, fruitless) = self.datasets[number], asked["life"]
+        dataset, (lost_attempts, fruitless) = self.datasets[number], asked["life"]
         spec = {
             "base_model": "tiny",
             "dataset_id": dataset.id,
@@ -184,12 +184,14 @@ class JobMachine(RuleBasedStateMachine):
 
         def post(session: Session) -> None:
             ids.append(JobService(session).submit(dataset.project_id, spec).id)
-            life = {"losses": losses, "losses_without_progress": fruitless}
+            life = {"lost_attempts": lost_attempts, "lost_attempts_without_progress": fruitless}
             session.execute(update(Job).where(Job.id == ids[0]).values(life))
 
         if self.granted(post, None if dataset.usable else InvalidSpec):
             wanted = {name: value for name, value in asked.items() if name != "life"}
-            job = ModelJob(ids[0], dataset.project_id, dataset, **wanted, losses=losses, fruitless=fruitless)
+            job = ModelJob(
+                ids[0], dataset.project_id, dataset, **wanted, lost_attempts=lost_attempts, fruitless=fruitless
+            )
             self.jobs.append(job)
 
     @act(7, when=lambda self: self.jobs, number=one_of("some_job"), name=st.sampled_from(LIKELY_WISHES))
@@ -283,7 +285,7 @@ class JobMachine(RuleBasedStateMachine):
         """Of an attempt that is held, or was lost and not replaced, nor is its project full meanwhile."""
         claim, machine = self.claims[number]
         full = self.is_full(claim.project_id)
-        lapsed = next((job for job in self.jobs if job.belongs_to(claim) and job.lapsed and not full), None)
+        lapsed = next((job for job in self.jobs if job.belongs_to(claim) and job.lease_expired and not full), None)
         job = lapsed or self.find_held(claim)
         states: list[str] = []
 

@@ -41,11 +41,11 @@ class ModelJob:
     min_memory_gb: int
     max_retries: int
     keep_checkpoints: int
-    losses: int = 0
+    lost_attempts: int = 0
     fruitless: int = 0
     retry_of: str | None = None
     state: str = "queued"
-    failures: int = 0
+    failed_attempts: int = 0
     reason: str | None = None
     claim: Claim | None = None
     """Of the latest attempt; the only one whose words count."""
@@ -54,7 +54,7 @@ class ModelJob:
     """The attempt has the lease: in the states that say so, and elsewhere while it yields to a resume."""
     overdue: bool = False
     """The lease has run out, and no sweep has noticed."""
-    lapsed: bool = False
+    lease_expired: bool = False
     """Queued because its lease ran out, so that its worker may still take it up again."""
     step: int = 0
     start_step: int | None = None
@@ -90,7 +90,7 @@ class ModelJob:
     def move(self, state: str, *events: str, yields: bool = False) -> None:
         assert JobState(state) in TRANSITIONS[JobState(self.state)]
         self.state = state
-        self.lapsed = False
+        self.lease_expired = False
         self.history += events
         if state not in LAPSES_INTO and not yields:
             self.let_go()
@@ -139,7 +139,7 @@ class ModelJob:
     def take_up_again(self, machine: Machine) -> None:
         """Its worker was only cut off; the loss is forgiven."""
         self.move("running", "attempt_recovered")
-        self.losses -= 1
+        self.lost_attempts -= 1
         self.fruitless = max(self.fruitless - 1, 0)
         self.hold_by(machine)
 
@@ -153,20 +153,22 @@ class ModelJob:
             self.stop_yielding("lost", "attempt_lost")
             return
         progressed = self.start_step is not None and self.step > self.start_step
-        self.losses += 1
+        self.lost_attempts += 1
         self.fruitless = 0 if progressed else self.fruitless + 1
-        if self.state == "running" and (self.losses > LOSSES_SURVIVED or self.fruitless >= LOSSES_WITHOUT_A_STEP):
+        if self.state == "running" and (
+            self.lost_attempts > LOSSES_SURVIVED or self.fruitless >= LOSSES_WITHOUT_A_STEP
+        ):
             self.end("failed", "lost", "attempt_lost", "job_failed")
             self.reason = "crash_loop"
             return
         onward = LAPSES_INTO[self.state]
         told = {"queued": [], "paused": ["job_paused"], "cancelled": ["job_cancelled"]}[onward]
         self.end(onward, "lost", "attempt_lost", *told)
-        self.lapsed = onward == "queued"
+        self.lease_expired = onward == "queued"
 
     def fail(self, reason: str) -> None:
-        self.failures += 1
-        if self.failures > self.max_retries:
+        self.failed_attempts += 1
+        if self.failed_attempts > self.max_retries:
             if self.state == "paused":
                 self.move("queued", yields=True)
             self.end("failed", "failed", "job_failed")
@@ -227,8 +229,8 @@ class ModelJob:
             "retry_of": self.retry_of,
             "finished": self.state in FINAL,
             "in_use": self.state not in FINAL,
-            "failures": self.failures,
-            "losses": self.losses,
+            "failed_attempts": self.failed_attempts,
+            "lost_attempts": self.lost_attempts,
             "fruitless": self.fruitless,
             "reason": self.reason,
             "step": self.step,

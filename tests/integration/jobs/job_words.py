@@ -31,7 +31,9 @@ class Word(NamedTuple):
 def points(claim: Claim, step: int, value: float) -> list[MetricPoint]:
     """One, twice."""
     return 2 * [
-        MetricPoint(attempt=claim.attempt, number=step, step=step, at=datetime.now(UTC), values={"loss": value})
+        MetricPoint(
+            attempt=claim.attempt, number=step, step=step, measured_at=datetime.now(UTC), values={"loss": value}
+        )
     ]
 
 

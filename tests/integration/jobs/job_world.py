@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import create_engine, delete, func, text, update
 
 from app.db.session import open_sessions, transaction
-from app.db.tables import BaseModel, Dataset, DeadObject, Job, OutboxRow, Project
+from app.db.tables import BaseModel, Dataset, DeletedObject, Job, OutboxRow, Project
 from app.domain.ids import new_id
 from app.projects.lookup import find_or_create_project
 
@@ -15,7 +15,8 @@ SHOWN = text("""
     SELECT id, retry_of, state, attempt, worker_id,
         lease_until IS NOT NULL AS leased, finished_at IS NOT NULL AS finished,
         (SELECT coalesce(bool_or(active), false) FROM dataset_uses WHERE job_id = jobs.id) AS in_use,
-        failures, losses, losses_without_progress AS fruitless, failure_reason AS reason, step, last_event_number,
+        failed_attempts, lost_attempts, lost_attempts_without_progress AS fruitless, failure_reason AS reason,
+        step, last_event_number,
         ARRAY(SELECT number FROM job_events WHERE job_id = jobs.id ORDER BY number) AS numbers,
         ARRAY(SELECT type FROM job_events WHERE job_id = jobs.id ORDER BY number) AS history,
         ARRAY(SELECT number || ' ' || coalesce(outcome, 'open') FROM attempts
@@ -44,7 +45,7 @@ class World:
 
     def clear(self) -> None:
         with transaction(self.sessions) as session:
-            for table in (Job, Dataset, OutboxRow, DeadObject):
+            for table in (Job, Dataset, OutboxRow, DeletedObject):
                 session.execute(delete(table))
 
     def shown(self) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ DAY = 24 * HOUR
 INSTANTS = {
     "attempts": "ended_at",
     "jobs": "finished_at",
-    "dead_objects": "due_at",
+    "deleted_objects": "due_at",
     "datasets": "expires_at",
 }
 

@@ -155,7 +155,7 @@ def test_a_result_is_started_from_by_its_name(
         assert named is not None
         assert named.adapter is not None
         assert (named.job.id, named.adapter.name) == (source.id, name)
-        assert session.scalar(select(Job.start_id).where(Job.start_id.is_not(None))) == named.adapter.id
+        assert session.scalar(select(Job.init_from_id).where(Job.init_from_id.is_not(None))) == named.adapter.id
         assert find_named(session, "proj-" + "0" * 24, name) is None
         session.execute(delete(Adapter))
         assert find_named(session, project_id, name) is None

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url, select
 
 from app.db.session import Sessions, transaction
-from app.db.tables import Checkpoint, DeadObject
+from app.db.tables import Checkpoint, DeletedObject
 from app.dispatcher import Dispatcher
 from app.domain.artifact import StoredFile
 from app.domain.events.job_events import Evaluated
@@ -80,7 +80,7 @@ def test_the_newest_stay_as_many_as_the_spec_says(
     assert kept(sessions, id) == [(2, 40), (2, 30)]
     assert kept(sessions, other) == [(1, 1)]
     with transaction(sessions) as session:
-        dead = set(session.scalars(select(DeadObject.storage_key)))
+        dead = set(session.scalars(select(DeletedObject.storage_key)))
     prefix = f"{first.project_id}/jobs/{id}/1/checkpoints"
     assert dead == {f"{prefix}/{step}/{name}" for step in (10, 20) for name in ("state.json", "w.bin")}
 

@@ -75,7 +75,9 @@ def train(
                 name: {step: one for step, one in curve.items() if step <= start} for name, curve in curves.items()
             }
             points = [
-                MetricPoint(attempt=attempt, number=number, step=step, at=at(step), values=values_at(step, start, draw))
+                MetricPoint(
+                    attempt=attempt, number=number, step=step, measured_at=at(step), values=values_at(step, start, draw)
+                )
                 for number, step in enumerate(range(start or 1, last + 1), 1)
             ]
             for point in points:
@@ -189,12 +191,12 @@ def test_exports_hold_every_value(
     rows = list(csv.DictReader(answer.text.splitlines()))
     kinds = {"name": str, "step": int, "value": float, "attempt": int}
     assert [{key: kind(row[key]) for key, kind in kinds.items()} for row in rows] == wanted
-    assert rows[0]["at"] == at(wanted[0]["step"]).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+    assert rows[0]["measured_at"] == at(wanted[0]["step"]).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
 
     file = pyarrow.parquet.ParquetFile(io.BytesIO(api.get(f"{path}.parquet").content))
     table = file.read()
     assert table.select(list(kinds)).to_pylist() == wanted
-    assert table["at"][0].as_py() == at(wanted[0]["step"])
+    assert table["measured_at"][0].as_py() == at(wanted[0]["step"])
     assert file.num_row_groups == 1
 
     some = api.get(f"{path}.csv", params={"names": "validation_loss", "all_attempts": True}).text.splitlines()
@@ -233,7 +235,7 @@ def test_an_export_that_loses_its_job_breaks_off(
 ) -> None:
     monkeypatch.setattr(csv_export, "WINDOW_STEPS", 10)
     id, held = post(), claim()
-    points = [MetricPoint(attempt=1, number=n, step=n, at=at(1), values={"loss": 1.0}) for n in range(1, 31)]
+    points = [MetricPoint(attempt=1, number=n, step=n, measured_at=at(1), values={"loss": 1.0}) for n in range(1, 31)]
     with transaction(sessions) as session:
         AttemptService(session, held).record(points, None)
         spans = MetricRepository(session).spans(project_id, id)
@@ -252,7 +254,7 @@ def test_values_that_are_no_numbers_survive_the_way_into_files(
     id, values = post(), {'a, "b"': math.inf, "nan": math.nan, "tiny": 5e-324, "third": 1 / 3}
     with transaction(sessions) as session:
         MetricRepository(session).add(
-            project_id, id, [MetricPoint(attempt=1, number=1, step=1, at=at(1), values=values)]
+            project_id, id, [MetricPoint(attempt=1, number=1, step=1, measured_at=at(1), values=values)]
         )
     table = pyarrow.parquet.read_table(io.BytesIO(api.get(f"/jobs/{id}/metrics.parquet").content))
     found = dict(zip(table["name"].to_pylist(), table["value"].to_pylist(), strict=True))
@@ -266,6 +268,6 @@ def test_values_that_are_no_numbers_survive_the_way_into_files(
 def test_a_job_that_measured_nothing_makes_empty_files(api: TestClient, post: Callable[..., str]) -> None:
     id = post()
     assert api.get(f"/jobs/{id}/metrics").json() == {"items": [], "next_after_step": None, "downsampled": False}
-    assert api.get(f"/jobs/{id}/metrics.csv").text == "name,step,value,attempt,number,at\n"
+    assert api.get(f"/jobs/{id}/metrics.csv").text == "name,step,value,attempt,number,measured_at\n"
     table = pyarrow.parquet.read_table(io.BytesIO(api.get(f"/jobs/{id}/metrics.parquet").content))
-    assert (table.num_rows, table.column_names) == (0, ["name", "step", "value", "attempt", "number", "at"])
+    assert (table.num_rows, table.column_names) == (0, ["name", "step", "value", "attempt", "number", "measured_at"])

@@ -22,7 +22,7 @@ from app.settings import Settings
 
 
 def point(attempt: int, number: int, step: int, **values: float) -> MetricPoint:
-    return MetricPoint(attempt=attempt, number=number, step=step, at=datetime.now(UTC), values=values)
+    return MetricPoint(attempt=attempt, number=number, step=step, measured_at=datetime.now(UTC), values=values)
 
 
 def record(sessions: Sessions, claim: Claim, *points: MetricPoint) -> None:

@@ -47,7 +47,8 @@ from worker.attempt.metrics.spool import Spool
 spool = Spool.create(Path(sys.argv[1]), sys.argv[5])
 for step in range(int(sys.argv[2]), int(sys.argv[3]) + 1):
     values = {"loss": float(step)}
-    spool.append(MetricPoint(attempt=int(sys.argv[4]), number=step, step=step, at=datetime.now(UTC), values=values))
+    now = datetime.now(UTC)
+    spool.append(MetricPoint(attempt=int(sys.argv[4]), number=step, step=step, measured_at=now, values=values))
 print("written", flush=True)
 time.sleep(600)
 """
@@ -249,7 +250,7 @@ def test_a_folders_name_is_not_believed(
     folder.mkdir(parents=True)
     number = 2 if lie == "points" else 1
     target = tmp_path / "outside" if lie == "link" else folder / FILE_NAME
-    point = MetricPoint(attempt=number, number=1, step=1, at=datetime.now(UTC), values={"loss": 0.0001})
+    point = MetricPoint(attempt=number, number=1, step=1, measured_at=datetime.now(UTC), values={"loss": 0.0001})
     target.write_text(point.model_dump_json() + "\n")
     if lie == "link":
         (folder / FILE_NAME).symlink_to(target)
@@ -287,7 +288,7 @@ def test_a_worker_that_wakes_takes_its_attempt_up_again_by_whatever_it_writes_fi
     with transaction(sessions) as session:
         job = session.get(Job, id)
         assert job is not None
-        assert (job.state, job.attempt, job.losses) == ("running", 1, 0)
+        assert (job.state, job.attempt, job.lost_attempts) == ("running", 1, 0)
 
 
 def test_a_worker_that_was_replaced_writes_nothing(

@@ -20,7 +20,7 @@ from app.db.tables import (
     BaseModel,
     Checkpoint,
     Dataset,
-    DeadObject,
+    DeletedObject,
     Job,
     KeptAnswer,
     OutboxRow,
@@ -119,7 +119,7 @@ class Poison:
         self.refuse("attempts", bad, "job_id")
         self.set_aside("checkpoints", checkpoint)
         self.set_aside("attempts", [self.project_id, bad, 1])
-        visited = select(Attempt.collected_at).where(Attempt.job_id == good)
+        visited = select(Attempt.orphans_collected_at).where(Attempt.job_id == good)
         left = select(func.count()).select_from(Checkpoint).where(Checkpoint.job_id == good)
         self.done["an attempt"] = lambda session: session.scalar(visited)
         self.done["a checkpoint"] = lambda session: session.scalar(left) == 0
@@ -129,11 +129,11 @@ class Poison:
         self.set_aside("outbox", bad.id)
         self.done["bells"] = lambda session: session.scalars(select(OutboxRow.id)).all() == [bad.id]
 
-    def dead_objects(self) -> None:
+    def deleted_objects(self) -> None:
         key = self.world.put(f"{self.project_id}/datasets/dead")
-        bad = self.add(DeadObject(project_id=self.project_id, storage_key=f"../{CANARY}", due_at=LONG_AGO))
-        self.add(DeadObject(project_id=self.project_id, storage_key=key))
-        self.set_aside("dead_objects", bad.id)
+        bad = self.add(DeletedObject(project_id=self.project_id, storage_key=f"../{CANARY}", due_at=LONG_AGO))
+        self.add(DeletedObject(project_id=self.project_id, storage_key=key))
+        self.set_aside("deleted_objects", bad.id)
         self.done["a dead object"] = lambda _: self.world.storage.size_of(key) is None
 
     def datasets(self) -> None:
@@ -182,7 +182,7 @@ def poison(
 ) -> Poison:
     poison = Poison(World(settings, sessions, project_id), post, claim)
     poison.ended_jobs()
-    for fill in (poison.lost_jobs, poison.doomed_jobs, poison.bells, poison.dead_objects, poison.datasets):
+    for fill in (poison.lost_jobs, poison.doomed_jobs, poison.bells, poison.deleted_objects, poison.datasets):
         fill()
     for fill in (poison.uploads, poison.models, poison.deletions, poison.forgotten):
         fill()

@@ -177,7 +177,7 @@ def test_a_worker_that_comes_back_in_time_keeps_its_attempt(
         assert QueueRepository(session).renew(held, 60) is JobState.running
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
-        assert (job.attempt, job.losses, job.worker_id) == (held.attempt, 0, MACHINE.worker_id)
+        assert (job.attempt, job.lost_attempts, job.worker_id) == (held.attempt, 0, MACHINE.worker_id)
         assert JobOut.of(job).phase is JobPhase.training, "it never stopped, and says it no second time"
         assert events_of(session, project_id, id)[-2:] == ["attempt_lost", "attempt_recovered"]
 
@@ -258,7 +258,7 @@ def test_a_released_job_is_queued_without_a_failure_or_a_loss(
         AttemptService(session, held).release()
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
-        assert (job.state, job.failures, job.losses) == (JobState.queued, 0, 0)
+        assert (job.state, job.failed_attempts, job.lost_attempts) == (JobState.queued, 0, 0)
     assert claim().attempt == held.attempt + 1
 
 

@@ -4,12 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
 
-from app.db.migrate import MIGRATIONS
 from app.db.session import Sessions, transaction
 from app.domain.events.job_events import MemoryReduced
 from app.errors import StaleAttempt
@@ -90,21 +86,3 @@ def test_an_attempt_that_is_no_longer_the_jobs_changes_nothing(
     with pytest.raises(StaleAttempt):
         attempt._carry_on(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | LARGE]
-
-
-def test_what_an_earlier_release_decided_is_its_attempts(
-    api: TestClient, engine: Engine, database_url: str, post: Post, claim: Take, attempt_of: Callable[[Claim], Attempt]
-) -> None:
-    """That release kept it with the job."""
-    id, held = post(), claim()
-    attempt_of(held)._carry_on(Planned(resolved=SMALL, total_steps=9, start_step=0))
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["database_url"] = database_url
-    command.downgrade(config, "0016")
-    try:
-        with engine.connect() as connection:
-            assert connection.scalar(text("SELECT resolved FROM jobs")) == SMALL
-    finally:
-        command.upgrade(config, "head")
-    assert resolved(api, id) == [{"attempt": 1} | SMALL]

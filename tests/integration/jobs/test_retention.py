@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from app.db.base import Base
 from app.db.session import Sessions, transaction
-from app.db.tables import Attempt, Checkpoint, DeadObject
+from app.db.tables import Attempt, Checkpoint, DeletedObject
 from app.dispatcher import Dispatcher
 from app.domain.ids import new_id
 from app.jobs.attempts.service import AttemptService
@@ -69,7 +69,7 @@ def test_each_attempt_is_visited_once(world: World, sessions: Sessions, post: Po
     world.pass_time(2 * DAY)
     world.collect()
     with transaction(sessions) as session:
-        assert all(session.scalars(select(Attempt.collected_at).where(Attempt.job_id == id)))
+        assert all(session.scalars(select(Attempt.orphans_collected_at).where(Attempt.job_id == id)))
         assert RetentionRepository(session).attempts_over(0, 10) == []
 
 
@@ -174,7 +174,7 @@ def test_a_crash_between_the_bytes_and_the_commit_means_doing_it_again(
         )
         session.execute(
             text(
-                "CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON dead_objects DEFERRABLE INITIALLY DEFERRED "
+                "CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON deleted_objects DEFERRABLE INITIALLY DEFERRED "
                 "FOR EACH ROW EXECUTE FUNCTION refuse()"
             )
         )
@@ -184,11 +184,11 @@ def test_a_crash_between_the_bytes_and_the_commit_means_doing_it_again(
         dispatcher.collect()
     assert left not in world.stored()
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject.storage_key)).all() == [left]
-        session.execute(text("DROP TRIGGER refuse ON dead_objects"))
+        assert session.scalars(select(DeletedObject.storage_key)).all() == [left]
+        session.execute(text("DROP TRIGGER refuse ON deleted_objects"))
     dispatcher.collect()
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject.storage_key)).all() == []
+        assert session.scalars(select(DeletedObject.storage_key)).all() == []
 
 
 def test_an_object_that_cannot_be_removed_holds_up_no_other(
@@ -206,13 +206,13 @@ def test_an_object_that_cannot_be_removed_holds_up_no_other(
     world.collector.collect()
     assert world.stored() == {inside}
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject.storage_key)).all() == [stuck]
+        assert session.scalars(select(DeletedObject.storage_key)).all() == [stuck]
     storage.delete(inside)
     (storage.root / stuck).rmdir()  # type: ignore[operator]
     world.pass_time(2 * HOUR)
     world.collector.collect()
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject.storage_key)).all() == []
+        assert session.scalars(select(DeletedObject.storage_key)).all() == []
 
 
 def test_a_dead_object_that_a_row_names_stays(
@@ -227,7 +227,7 @@ def test_a_dead_object_that_a_row_names_stays(
     world.collector.collect()
     assert world.stored() == set(named)
     with transaction(sessions) as session:
-        assert session.scalars(select(DeadObject)).all() == []
+        assert session.scalars(select(DeletedObject)).all() == []
 
 
 def test_several_dispatchers_do_no_more_than_one(
@@ -270,4 +270,4 @@ def test_the_last_look_knows_every_column_that_names_bytes() -> None:
     }
     assert {(column.table.name, column.name) for column in naming} == {
         (column.table.name, column.name) for column in KEEPERS
-    } | {("dead_objects", "storage_key")}
+    } | {("deleted_objects", "storage_key")}

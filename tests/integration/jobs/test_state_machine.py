@@ -40,7 +40,7 @@ def unfenced(claim: Claim) -> tuple[Any, ...]:
 BREAKAGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a write without a fence": lambda patch: [patch.setattr(module, "owned", unfenced) for module in (queue, attempts)],
     "a pause that lapses into the queue": lambda patch: patch.setitem(LAPSE, JobState.pausing, JobState.queued),
-    "one more loss than allowed": lambda patch: patch.setattr(queue, "MAX_LOSSES", 21),
+    "one more loss than allowed": lambda patch: patch.setattr(queue, "MAX_LOST_ATTEMPTS", 21),
 }
 
 

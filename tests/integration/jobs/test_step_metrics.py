@@ -22,7 +22,7 @@ def record(sessions: Sessions, claim: Claim, start: int, values: list[tuple[int,
         own = AttemptService(session, claim)
         own.plan({}, 9, start)
         points = [
-            MetricPoint(attempt=claim.attempt, number=number, step=step, at=datetime.now(UTC), values=each)
+            MetricPoint(attempt=claim.attempt, number=number, step=step, measured_at=datetime.now(UTC), values=each)
             for number, (step, each) in enumerate(values, 1)
         ]
         own.record(points, None)

@@ -74,7 +74,7 @@ def record(sessions: Sessions, held: Claim, start: int, values: list[tuple[int, 
         own = AttemptService(session, held)
         own.plan({}, 9, start)
         points = [
-            MetricPoint(attempt=held.attempt, number=number, step=step, at="2026-01-05T10:12:13Z", values=each)
+            MetricPoint(attempt=held.attempt, number=number, step=step, measured_at="2026-01-05T10:12:13Z", values=each)
             for number, (step, each) in enumerate(values, 1)
         ]
         own.record(points, None)

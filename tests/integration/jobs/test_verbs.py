@@ -142,7 +142,13 @@ def test_a_pause_is_told_by_the_heartbeat_and_ends_in_paused_without_a_loss(
     say(held, "release")
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
-        assert (job.state, job.losses, job.failures, job.lease_until, job.phase) == ("paused", 0, 0, None, None)
+        assert (job.state, job.lost_attempts, job.failed_attempts, job.lease_until, job.phase) == (
+            "paused",
+            0,
+            0,
+            None,
+            None,
+        )
         assert session.scalars(select(Attempt.outcome)).all() == ["paused"]
         assert events_of(session, project_id, id)[2:] == ["pause_requested", "checkpoint_saved", "job_paused"]
     assert claim() is None
@@ -189,7 +195,7 @@ def test_a_job_resumed_while_pausing_waits_for_its_attempts_checkpoint(
     assert [found.step for found in say(second, "checkpoints")] == [7]
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
-        assert (job.losses, job.failures) == (0, 0)
+        assert (job.lost_attempts, job.failed_attempts) == (0, 0)
         expected = ["pause_requested", "resume_requested", "phase_changed", "checkpoint_saved", "attempt_released"]
         assert events_of(session, project_id, id)[3:] == [*expected, "job_claimed"]
 
@@ -205,7 +211,7 @@ def test_a_yielding_attempt_whose_worker_dies_frees_the_job_without_a_loss(
         renew(held)
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
-        assert (job.state, job.losses, job.losses_without_progress) == ("queued", 0, 0)
+        assert (job.state, job.lost_attempts, job.lost_attempts_without_progress) == ("queued", 0, 0)
         assert events_of(session, project_id, id)[-1] == "attempt_lost"
     assert lapse(id) == []
     assert claim().attempt == 2
@@ -267,7 +273,7 @@ def test_a_yielding_attempt_that_fails_is_counted(
     say(held, "fail", FailureReason.child_died, "It was killed.")
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
-        assert (job.failures, job.lease_until, job.worker_id) == (1, None, None)
+        assert (job.failed_attempts, job.lease_until, job.worker_id) == (1, None, None)
         assert session.scalars(select(Attempt.outcome)).all() == ["failed"]
         last = events_of(session, project_id, id)[-1]
         if max_retries:

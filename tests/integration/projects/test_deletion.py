@@ -105,7 +105,9 @@ class World:
         (self.storage.root or Path()).joinpath(f"{id}/datasets/half#1").write_bytes(b"half")
         (self.settings.work_dir / id / job_id / "1").mkdir(parents=True)
         publish(
-            self.redis, job_id, [MetricPoint(attempt=1, number=1, step=1, values={"loss": 1.0}, at=datetime.now(UTC))]
+            self.redis,
+            job_id,
+            [MetricPoint(attempt=1, number=1, step=1, values={"loss": 1.0}, measured_at=datetime.now(UTC))],
         )
         return job_id
 

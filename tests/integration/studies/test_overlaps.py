@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from app.datasets.repository import DatasetRepository
 from app.db.session import Sessions, transaction
-from app.db.tables import Dataset, DatasetStudy, JobEvent
+from app.db.tables import Dataset, DatasetCheck, JobEvent
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim, QueueRepository
 from app.settings import Settings
@@ -58,7 +58,7 @@ def test_it_goes_with_either_dataset(api: TestClient, both: tuple[str, str], ses
     ask(api, *both)
     assert api.delete(f"/datasets/{both[1]}").status_code == 204
     with transaction(sessions) as session:
-        assert session.scalar(select(func.count()).select_from(DatasetStudy)) == 0
+        assert session.scalar(select(func.count()).select_from(DatasetCheck)) == 0
 
 
 def test_what_cannot_be_compared_is_refused_or_fails(

@@ -16,7 +16,7 @@ from sqlalchemy import delete, func, select, update
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel, Dataset, DatasetStudy
+from app.db.tables import BaseModel, Dataset, DatasetCheck
 from app.dispatcher import light_work
 from app.domain.dataset_checks.state import KEPT
 from app.settings import Settings
@@ -262,7 +262,7 @@ def test_the_newest_are_kept(api: TestClient, ask: Post, send: Send, sessions: S
     id = send(ROWS)
     places = [ask(id) for _ in range(KEPT + 2)]
     with transaction(sessions) as session:
-        assert session.scalar(select(func.count()).select_from(DatasetStudy)) == KEPT
+        assert session.scalar(select(func.count()).select_from(DatasetCheck)) == KEPT
     assert [api.get(place).status_code for place in places[:3]] == [404, 404, 200]
     page = api.get(f"/datasets/{id}/previews?limit=15").json()
     rest = api.get(f"/datasets/{id}/previews?limit=15&cursor={page['next_cursor']}").json()
@@ -337,7 +337,7 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
 
     def lease_end() -> datetime | None:
         with transaction(sessions) as session:
-            return session.scalars(select(DatasetStudy.leased_until)).one()
+            return session.scalars(select(DatasetCheck.leased_until)).one()
 
     def wait_until(holds: Callable[[], bool]) -> None:
         until = time.monotonic() + 20
@@ -353,7 +353,7 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
     process.wait(10)
     wait_until(lambda: lease_end() is None)
     with transaction(sessions) as session:
-        session.execute(update(DatasetStudy).values(leased_until=func.clock_timestamp()))
+        session.execute(update(DatasetCheck).values(leased_until=func.clock_timestamp()))
         gone = {"path": "tokenizer.json", "key": "models/gone", "size": 1, "sha256": "0" * 64}
         session.execute(update(BaseModel).values(files=[gone]))
         assert session.scalars(select(Dataset.state)).one() == "ready"

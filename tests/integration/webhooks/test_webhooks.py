@@ -126,13 +126,13 @@ def test_a_failing_receiver_is_tried_again_later_and_later(
     for tries, status in ((1, 500), (2, 302)):
         assert (deliver_all(), deliver_all()) == (1, 0), "and then it waits"
         [shown] = api.get(place).json()["items"]
-        assert (shown["state"], shown["tries"], shown["last_status"]) == ("pending", tries, status)
+        assert (shown["state"], shown["num_tries"], shown["last_status_code"]) == ("pending", tries, status)
         assert shown["last_error"].startswith(errors[tries - 1])
-        assert shown["next_try_at"] > shown["tried_at"]
+        assert shown["next_try_at"] > shown["last_tried_at"]
         make_due(sessions)
     assert deliver_all() == 1
     [shown] = api.get(place).json()["items"]
-    assert (shown["state"], shown["tries"], shown["last_status"]) == ("delivered", 3, 204)
+    assert (shown["state"], shown["num_tries"], shown["last_status_code"]) == ("delivered", 3, 204)
     assert (shown["last_error"], shown["next_try_at"]) == (None, None)
     assert api.get(f"{place}/{shown['id']}").json() == shown
     assert len({(heard.headers["webhook-id"], heard.body) for heard in receiver.heard}) == 1
@@ -153,7 +153,7 @@ def test_after_a_day_it_is_given_up_and_may_be_delivered_anew(
     receiver.statuses = [503]
     assert deliver_all() == 1
     [shown] = api.get(place).json()["items"]
-    assert (shown["state"], shown["last_status"], shown["next_try_at"]) == ("failed", 503, None)
+    assert (shown["state"], shown["last_status_code"], shown["next_try_at"]) == ("failed", 503, None)
     assert shown["ended_at"]
     key = {"Idempotency-Key": "again"}
     made = api.post(again, headers=key)
@@ -189,7 +189,7 @@ def test_both_secrets_sign_while_the_grace_lasts(
         event = unwrapped(receiver.heard[-1], secret)
         assert (event.type, event.data.id) == ("webhook.test", hook["id"])
     with transaction(sessions) as session:
-        session.execute(update(Webhook).values(old_secret_until=func.clock_timestamp()))
+        session.execute(update(Webhook).values(previous_secret_expires_at=func.clock_timestamp()))
     api.post(test)
     deliver_all()
     assert unwrapped(receiver.heard[-1], new.json()["secret"])
@@ -273,7 +273,7 @@ def test_a_name_that_turns_inward_later_is_refused_at_the_delivery(
     assert deliver_all() == 1
     assert receiver.heard == [], "though it listens there too"
     shown = api.get(f"/webhooks/{hook['id']}/deliveries/{shown['id']}").json()
-    assert (shown["state"], shown["last_status"]) == ("pending", None)
+    assert (shown["state"], shown["last_status_code"]) == ("pending", None)
     assert "is not public" in shown["last_error"]
 
 
@@ -298,8 +298,8 @@ def test_a_slow_receiver_holds_up_no_other(
     [waiting, tried] = api.get(place).json()["items"]
     assert api.get(place, params={"state": "pending"}).json()["items"] == [waiting, tried]
     assert api.get(place, params={"status": "delivered"}).json()["items"] == []
-    assert (tried["last_status"], tried["last_error"]) == (None, "No answer within 0.5 s.")
-    assert waiting["tries"] == 0, "a sender that ends is news, and then comes the next"
+    assert (tried["last_status_code"], tried["last_error"]) == (None, "No answer within 0.5 s.")
+    assert waiting["num_tries"] == 0, "a sender that ends is news, and then comes the next"
 
 
 def test_one_webhook_is_told_one_thing_at_a_time_and_no_project_takes_all_senders(
@@ -344,7 +344,7 @@ def test_a_dead_workers_delivery_is_taken_up_after_its_lease_and_its_late_word_i
         webhooks = WebhookRepository(session)
         assert not webhooks.conclude(lost, delivered=True, status=200, error=None, wait=1)
     [shown] = api.get(f"/webhooks/{hook['id']}/deliveries").json()["items"]
-    assert (shown["state"], shown["tries"], shown["last_status"]) == ("pending", 2, 500)
+    assert (shown["state"], shown["num_tries"], shown["last_status_code"]) == ("pending", 2, 500)
 
 
 def test_a_week_later_they_are_forgotten(

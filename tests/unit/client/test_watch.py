@@ -16,7 +16,13 @@ def event(number: int, type: str = "checkpoint_saved", message: str = "It was.",
 
 
 def point(attempt: int, number: int, step: int, **values: float) -> dict[str, Any]:
-    return {"attempt": attempt, "number": number, "step": step, "at": AT, "values": values or {"loss": 1 / step}}
+    return {
+        "attempt": attempt,
+        "number": number,
+        "step": step,
+        "measured_at": AT,
+        "values": values or {"loss": 1 / step},
+    }
 
 
 HISTORY = [event(1, "job_created"), event(2, "job_claimed", attempt=1, worker="w")]

@@ -77,17 +77,17 @@ def test_it_is_told_of_by_its_code(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_right_to_left_override_in_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [problem] = read(TEXT, tmp_path, monkeypatch, odd_filename=True)
+    [problem] = read(TEXT, tmp_path, monkeypatch, unsafe_filename=True)
     assert (problem.code, problem.severity) == ("odd_filename", W)
 
 
-def read(data: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch, *, odd_filename: bool = False) -> list[Problem]:
+def read(data: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch, *, unsafe_filename: bool = False) -> list[Problem]:
     """What `python -m worker.inspection` leaves of a file."""
     monkeypatch.chdir(folder)
     request = Request(
         task=Task.inspect,
         filename="rows.jsonl",
-        odd_filename=odd_filename,
+        unsafe_filename=unsafe_filename,
         format=None,
         memory_bytes=GIGANTIC,
         cpu_seconds=GIGANTIC,

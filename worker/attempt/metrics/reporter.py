@@ -138,7 +138,7 @@ class Reporter:
         self._number += 1
         now = datetime.now(UTC)
         point = MetricPoint(
-            attempt=self._claim.attempt, number=self._number, step=said.step, at=now, values=said.values
+            attempt=self._claim.attempt, number=self._number, step=said.step, measured_at=now, values=said.values
         )
         self._spool.append(point)
         self._live.show(point)

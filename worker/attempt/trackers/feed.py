@@ -117,7 +117,9 @@ class Tracker:
             state, whole = self._state, self._settling.is_set()
             points = self._points(last, whole=whole)
             if points:
-                process.ask(Steps(steps=[Step(step=p.step, at=p.at.timestamp(), values=p.values) for p in points]))
+                process.ask(
+                    Steps(steps=[Step(step=p.step, at=p.measured_at.timestamp(), values=p.values) for p in points])
+                )
                 last = points[-1].step
                 continue
             if points is not None and state is not None:

@@ -117,7 +117,7 @@ def measure(sessions: Sessions, claim: Claim, first: int, last: int) -> None:
     with transaction(sessions) as session:
         session.execute(
             text(
-                "INSERT INTO metric_values (project_id, job_id, attempt, number, step, at, name, value) "
+                "INSERT INTO metric_values (project_id, job_id, attempt, number, step, measured_at, name, value) "
                 "SELECT :project, :job, :attempt, n, n, clock_timestamp() + interval '1 hour', 'loss', 1.0 / n "
                 "FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS n"
             ),
@@ -135,7 +135,9 @@ def test_events_and_metrics_are_one_row(
         measure(sessions, held, 1, 12)
         with transaction(sessions) as session:
             session.execute(
-                text("UPDATE metric_values SET at = clock_timestamp() WHERE number <= 6 AND attempt = :attempt"),
+                text(
+                    "UPDATE metric_values SET measured_at = clock_timestamp() WHERE number <= 6 AND attempt = :attempt"
+                ),
                 {"attempt": attempt},
             )
         with transaction(sessions) as session:

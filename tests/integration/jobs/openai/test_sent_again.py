@@ -39,11 +39,11 @@ def test_a_create_that_is_sent_again_makes_nothing_again(
     with openai_client(live_server, make_key()) as other:
         assert other.fine_tuning.jobs.create(**fields, extra_headers=sent_again(1)).id != second.id
     with transaction(sessions) as session:
-        session.execute(text("UPDATE answered_creates SET created_at = created_at - interval '31 minutes'"))
+        session.execute(text("UPDATE openai_create_responses SET created_at = created_at - interval '31 minutes'"))
     assert create(suffix="b", extra_headers=sent_again(1)).id != second.id
     with transaction(sessions) as session:
         forget_created(session)
-        assert session.scalar(text("SELECT count(*) FROM answered_creates")) == 1
+        assert session.scalar(text("SELECT count(*) FROM openai_create_responses")) == 1
 
 
 class CutOff(httpx2.HTTPTransport):
@@ -97,7 +97,7 @@ def test_a_create_that_its_own_retry_overtook_makes_nothing(
 ) -> None:
     again = create(extra_headers=sent_again(1))
     with transaction(sessions) as session:
-        sha256 = session.scalar(text("SELECT request_sha256 FROM answered_creates"))
+        sha256 = session.scalar(text("SELECT request_sha256 FROM openai_create_responses"))
     with transaction(sessions) as session:
         assert find_created(session, project_id, sha256, 0, waited=60) == again.id
         assert find_created(session, project_id, sha256, 0, waited=0) is None

@@ -1,4 +1,4 @@
-"""The table of studies: previews and overlaps of datasets."""
+"""The table of dataset checks: previews and overlaps of datasets."""
 
 from datetime import datetime
 from typing import Any
@@ -9,10 +9,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db.base import Base, created, project
 
 
-class DatasetStudy(Base):
+class DatasetCheck(Base):
     """What a light worker is to find out about a dataset, and has found. It goes with either of its datasets."""
 
-    __tablename__ = "dataset_studies"
+    __tablename__ = "dataset_checks"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = project()
@@ -38,8 +38,8 @@ class DatasetStudy(Base):
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
-        Index("ix_dataset_studies_page", "dataset_id", "kind", "created_at", "id"),
+        Index("ix_dataset_checks_page", "dataset_id", "kind", "created_at", "id"),
         Index(None, "other_dataset_id", postgresql_where=text("other_dataset_id IS NOT NULL")),
-        Index("ix_dataset_studies_worker", "worker_id", postgresql_where=text("leased_until IS NOT NULL")),
-        Index("ix_dataset_studies_pending", "created_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_dataset_checks_worker", "worker_id", postgresql_where=text("leased_until IS NOT NULL")),
+        Index("ix_dataset_checks_pending", "created_at", postgresql_where=text("state = 'pending'")),
     )
