@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app import live_metrics, logs, outbox
-from app.dataset_checks.service import StudyService
+from app.dataset_checks.service import DatasetCheckService
 from app.datasets.service import DatasetService
 from app.db.openai_tables import forget_created
 from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
@@ -143,7 +143,7 @@ def forget_workers(session: Session) -> None:
 
 def light_work(session: Session) -> set[str]:
     """Ids of projects with work for the light workers."""
-    services = DatasetService(session), UploadService(session), StudyService(session)
+    services = DatasetService(session), UploadService(session), DatasetCheckService(session)
     return {project_id for service in services for project_id in service.projects_with_work()}
 
 

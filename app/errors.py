@@ -7,14 +7,16 @@ TunewrightError
 │       ArtifactNotFound, AdapterNotFound, ModelNotFound, FileNotFound, WebhookNotFound, DeliveryNotFound,
 │       ProjectNotFound, ProjectDeletionNotFound, KeyNotFound
 ├── Conflict 409
-│   └── JobFinal, JobNotFinal, NoCheckpoint, AlreadyCancelling, AlreadyPaused, NotPaused, DatasetInUse, FileOfResult,
-│       NotInspected, NothingToKeep, ModelExists, ModelInUse, ModelNotReady, RequestInProgress, DatasetUploading,
-│       UploadNotPending, CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName, TooManyWebhooks, DeliveryPending,
-│       WebhookDisabled, ProjectExists, ProjectBeingDeleted, LastProject, OwnProject, KeyNotActive, KeyReplaced, OwnKey
+│   └── JobFinished, JobNotFinished, NoCheckpoint, JobAlreadyCancelling, JobAlreadyPaused, JobNotPaused, DatasetInUse,
+│       FileBelongsToJob, DatasetNotInspected, NoValidRows, ModelAlreadyExists, ModelInUse, ModelNotReady,
+│       RequestInProgress, DatasetUploading, UploadNotPending, CheckpointInUse, CheckpointWithoutAdapter, AmbiguousName,
+│       TooManyWebhooks, DeliveryPending, WebhookDisabled, ProjectAlreadyExists, ProjectBeingDeleted, LastProject,
+│       OwnProject, KeyNotActive, KeyReplaced, OwnKey
 ├── BadRequest 400
-│   └── BadCursor, NotJson, BadMultipart, NotDeletable, BadModelFolder, BadDigest, DigestMismatch, BadHubName
+│   └── InvalidCursor, InvalidJson, InvalidMultipart, NotDeletable, InvalidModelFolder, InvalidDigest, DigestMismatch,
+│       InvalidHubName
 ├── TooLarge 413, UnsupportedMediaType 415, RangeNotSatisfiable 416
-├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidParts 422
+├── InvalidSpec 422 (every bad field at once), InvalidWebhook 422, IdempotencyKeyReused 422, InvalidUploadParts 422
 ├── Busy 503
 │   └── TooManyWaiting, TooManyLookups
 └── StorageFull 507, HeadersTooLarge 431
@@ -116,8 +118,8 @@ class Conflict(TunewrightError):
     """Whether the same request may well be taken in a moment."""
 
 
-class JobFinal(Conflict):
-    code = "job_final"
+class JobFinished(Conflict):
+    code = "job_finished"
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
@@ -132,32 +134,32 @@ class NoCheckpoint(Conflict):
         super().__init__(f'Job {id} has no checkpoint to go on from; retry it from "start".')
 
 
-class JobNotFinal(Conflict):
-    code = "job_not_final"
+class JobNotFinished(Conflict):
+    code = "job_not_finished"
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
         super().__init__(f"Job {id} is {state}; wait for its end first, or cancel it.")
 
 
-class AlreadyCancelling(Conflict):
-    code = "already_cancelling"
+class JobAlreadyCancelling(Conflict):
+    code = "job_already_cancelling"
 
     def __init__(self, id: str) -> None:
         self.id = id
         super().__init__(f"Job {id} is being cancelled already; wait for its end.")
 
 
-class AlreadyPaused(Conflict):
-    code = "already_paused"
+class JobAlreadyPaused(Conflict):
+    code = "job_already_paused"
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
         super().__init__(f"Job {id} is {state} already; resume it when it shall go on.")
 
 
-class NotPaused(Conflict):
-    code = "not_paused"
+class JobNotPaused(Conflict):
+    code = "job_not_paused"
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
@@ -199,24 +201,24 @@ class AmbiguousName(Conflict):
         super().__init__(f"{name!r:.300} names results of {', '.join(job_ids)}; say which is meant by its id instead.")
 
 
-class FileOfResult(Conflict):
-    code = "file_of_result"
+class FileBelongsToJob(Conflict):
+    code = "file_belongs_to_job"
 
     def __init__(self, id: str, job_id: str) -> None:
         self.id, self.job_id = id, job_id
         super().__init__(f"File {id} is a result of {job_id} and goes with it; delete the model, or that job.")
 
 
-class NotInspected(Conflict):
-    code = "not_inspected"
+class DatasetNotInspected(Conflict):
+    code = "dataset_not_inspected"
 
     def __init__(self, id: str) -> None:
         self.id = id
         super().__init__(f"Dataset {id} has not been inspected yet; wait until it is ready or invalid.")
 
 
-class NothingToKeep(Conflict):
-    code = "nothing_to_keep"
+class NoValidRows(Conflict):
+    code = "no_valid_rows"
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -239,8 +241,8 @@ class UploadNotPending(Conflict):
         super().__init__(f"Upload {id} is {state}; begin another one with POST /uploads.")
 
 
-class ModelExists(Conflict):
-    code = "model_exists"
+class ModelAlreadyExists(Conflict):
+    code = "model_already_exists"
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -273,18 +275,18 @@ class BadRequest(TunewrightError):
     status, code = 400, "bad_request"
 
 
-class BadCursor(BadRequest):
+class InvalidCursor(BadRequest):
     """The cursor is none of ours; use next_cursor of the page before, unchanged."""
 
-    code = "bad_cursor"
+    code = "invalid_cursor"
 
 
-class NotJson(BadRequest):
-    code = "not_json"
+class InvalidJson(BadRequest):
+    code = "invalid_json"
 
 
-class BadMultipart(BadRequest):
-    code = "bad_multipart"
+class InvalidMultipart(BadRequest):
+    code = "invalid_multipart"
 
 
 class NotDeletable(BadRequest):
@@ -295,14 +297,14 @@ class NotDeletable(BadRequest):
         super().__init__(f"{id} cannot be deleted here: {why}.")
 
 
-class BadModelFolder(BadRequest):
-    code = "bad_model_folder"
+class InvalidModelFolder(BadRequest):
+    code = "invalid_model_folder"
 
 
-class BadDigest(BadRequest):
+class InvalidDigest(BadRequest):
     """A digest header is malformed; write `Content-Digest: sha-256=:…:`, the SHA-256 in base64, or leave it out."""
 
-    code = "bad_digest"
+    code = "invalid_digest"
 
 
 class DigestMismatch(BadRequest):
@@ -344,8 +346,8 @@ class IdempotencyKeyReused(TunewrightError):
     status, code = 422, "idempotency_key_reused"
 
 
-class InvalidParts(TunewrightError):
-    status, code = 422, "invalid_parts"
+class InvalidUploadParts(TunewrightError):
+    status, code = 422, "invalid_upload_parts"
 
     def __init__(self, message: str) -> None:
         self.errors = (FieldError("/part_ids", self.code, message),)

@@ -41,7 +41,7 @@ class Readiness(BaseModel):
     """Told for those who watch; null while the database does not answer."""
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@router.get("/healthz", summary="Check liveness")
 async def healthz() -> Health:
     """200 as long as the process serves requests, whatever the database does."""
     return Health()
@@ -49,7 +49,7 @@ async def healthz() -> Health:
 
 @router.get(
     "/readyz",
-    summary="Can it accept work?",
+    summary="Check readiness",
     response_model=Readiness,
     responses={503: {"model": Readiness, "description": "The database does not answer."}},
 )

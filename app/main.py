@@ -12,7 +12,7 @@ from starlette.routing import Mount
 
 from app import health, live_metrics, logs
 from app.adapters.routes import router as adapters
-from app.dataset_checks.routes import router as studies
+from app.dataset_checks.routes import router as dataset_checks
 from app.datasets.routes import router as datasets
 from app.db.session import Reads, Sessions, connect, open_sessions, transaction
 from app.domain.caller import RecognizedKey
@@ -52,7 +52,7 @@ ROUTERS = (
     jobs,
     watching,
     datasets,
-    studies,
+    dataset_checks,
     uploads,
     metrics,
     artifacts,

@@ -20,7 +20,7 @@ from benchmarks.rows import make_rows, write_rows
 from benchmarks.table import RESULT, RESULTS, render, write_into_readme
 
 NUM_VALIDATION_ROWS = 24
-WARNINGS = ("warned", "memory_reduced")
+WARNINGS = ("warning_issued", "out_of_memory_fallback")
 
 
 class Bench:
@@ -160,7 +160,7 @@ class Bench:
                 event["seconds"]
                 for report in reports
                 for event in report.get("events", [])
-                if event["type"] == "rehearsed"
+                if event["type"] == "dry_run_passed"
             ],
         }
 

@@ -20,7 +20,7 @@ UPDATE jobs SET state = 'running', phase = 'training', attempt = 1, worker_id = 
     lease_until = now() + interval '1 day', step = 120, total_steps = 400, started_at = now(),
     estimated_finish_at = now() + interval '1 hour',
     last_metrics = '{"loss": 1.8731, "grad_norm": 0.8125, "learning_rate": 0.00019, "tokens_per_second": 1204.5,
-        "num_tokens": 96310, "epoch": 0.6, "memory_bytes": 1204224000}'
+        "num_tokens": 96310, "epoch": 0.6, "peak_memory_bytes": 1204224000}'
 WHERE id = ANY(:ids)
 """
 ATTEMPT = """

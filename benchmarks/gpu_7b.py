@@ -80,7 +80,7 @@ def measure(request: Request) -> dict[str, Any]:
     speeds = [tokens / seconds for tokens, seconds in zip(report["step_tokens"], report["step_seconds"], strict=True)]
     return {
         "tokens_per_second": round(statistics.median(speeds[1:])),
-        "peak_gpu_memory_bytes": report["memory_bytes"],
+        "peak_gpu_memory_bytes": report["peak_memory_bytes"],
         "resolved": report["resolved"],
     }
 

@@ -39,7 +39,7 @@ from benchmarks import machine
 from benchmarks.processes import ROOT, peak_memory
 
 LONG, WIDE = "ftjob-" + "1" * 24, "ftjob-" + "2" * 24
-NAMES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch", "num_tokens", "memory_bytes",
+NAMES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch", "num_tokens", "peak_memory_bytes",
          "validation_loss", "validation_token_accuracy")  # fmt: skip
 LIMIT_MS, MOST_POINTS = 100, 2000
 RANGES = 60

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.domain.jobs.spec import JobSpec, Training
+from app.domain.jobs.spec import JobSpec, TrainingSpec
 from app.domain.jobs.state import JobPhase
 from benchmarks.engines import Engine, Work
 from benchmarks.processes import MemoryWatch, ProcessFailed, cpu_seconds, environment
@@ -18,7 +18,7 @@ from worker.training.runtime.messages import Request, Said, parse_said
 
 def unsupported(engine: Engine) -> str | None:
     """Why this version of ours cannot do what the engine asks for."""
-    unknown = engine.options.keys() - Training.model_fields.keys()
+    unknown = engine.options.keys() - TrainingSpec.model_fields.keys()
     return f"the spec's training has no field {', '.join(sorted(unknown))}" if unknown else None
 
 
@@ -155,7 +155,7 @@ class Listener:
         report["step_tokens"].append(values["num_tokens"] - sum(report["step_tokens"]))
         report["step_seconds"].append(report["step_tokens"][-1] / values["tokens_per_second"])
         report["losses"].append(values["loss"])
-        report["memory_bytes"] = values["memory_bytes"]  # the GPU's, where there is one
+        report["peak_memory_bytes"] = values["peak_memory_bytes"]  # the GPU's, where there is one
         report["cpu_seconds"] = cpu_seconds(self._pid) - self._cpu_at_start
 
 

@@ -72,7 +72,7 @@ def started(client: Client, dataset_id: str) -> dict[str, Any]:
     if told is None:
         told = next(event for event in events if event.type == "phase_changed" and event.data["phase"] == "training")
     seconds = told.data.get("seconds_since_created") or (told.created_at - job.created_at).total_seconds()
-    checks = told.data.get("parity_seconds", 0) + told.data.get("canary_seconds", 0)
+    checks = told.data.get("parity_seconds", 0) + told.data.get("dry_run_seconds", 0)
     return {"seconds": round(seconds - checks, 3), "checks_seconds": checks, "event": told.type, "data": told.data}
 
 

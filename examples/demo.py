@@ -100,7 +100,9 @@ class Demo:
             with self.timed("download the adapter"):
                 assert self.job.adapter_id
                 adapter = self.download(client, self.job.adapter_id)
-            peak = max(point.values["memory_bytes"] for point in client.metrics(self.job.id, ["memory_bytes"]))
+            peak = max(
+                point.values["peak_memory_bytes"] for point in client.metrics(self.job.id, ["peak_memory_bytes"])
+            )
         with self.timed("evaluate on the NF4 base it was trained on"):
             nf4 = self.evaluate(model, adapter, "nf4")
         with self.timed("evaluate on the bf16 base"):

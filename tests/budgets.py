@@ -50,7 +50,7 @@ BUDGETS: Mapping[str, Budget] = {
     "tests/acceptance/test_two_machines.py": Budget(50, "a stack, a second worker, and a training that moves"),
     "tests/integration/embedded/test_whole_stack.py": Budget(50, "starts of the stack as its operator does it"),
     "tests/integration/models/test_registry.py": Budget(30, "a process for each command"),
-    "tests/integration/studies/test_previews.py": Budget(40, "processes that load a tokenizer"),
+    "tests/integration/dataset_checks/test_previews.py": Budget(40, "processes that load a tokenizer"),
     "tests/unit/examples/test_base_model.py": Budget(40, "the conversion of a real model of 270 million weights"),
     "tests/unit/training/test_cuda_dry_run.py": Budget(45, "82 micro-batches on fake tensors, 0.4 s each"),
     "tests/unit/training/test_memory.py": Budget(60, "two processes whose real memory runs out"),

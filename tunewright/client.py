@@ -276,7 +276,7 @@ class Client(KeyCalls, ModelCalls, ProjectCalls, WebhookCalls):
 
     def download_artifacts(self, job_id: str, folder: str | Path) -> Path:
         """Every file that the job has made, an adapter or a whole model, each checked against its SHA-256."""
-        made = [artifact for artifact in self.artifacts(job_id) if artifact.kind != "archive"]
+        made = [artifact for artifact in self.artifacts(job_id) if artifact.kind != "adapter_archive"]
         for path, artifact in [(download.place(Path(folder), artifact.path), artifact) for artifact in made]:
             with self._transport.stream("GET", "artifacts", artifact.id, "content") as body:
                 download.save(body, path, artifact.size, artifact.sha256)

@@ -9,6 +9,7 @@ import typer
 from tunewright.commands import (
     adapters,
     checkpoints,
+    dataset_checks,
     datasets,
     jobs,
     keys,
@@ -16,7 +17,6 @@ from tunewright.commands import (
     projects,
     server,
     status,
-    studies,
     webhooks,
     workers,
 )
@@ -39,8 +39,8 @@ app.command("status")(status.status)
 app.command("support-bundle")(status.support_bundle)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
-datasets.app.command("preview")(studies.preview)
-datasets.app.command("overlap")(studies.overlap)
+datasets.app.command("preview")(dataset_checks.preview)
+datasets.app.command("overlap")(dataset_checks.overlap)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(checkpoints.app, name="checkpoints")

@@ -61,7 +61,7 @@ class Problem(Answer):
 
 
 @dataclass(frozen=True)
-class Study(Answer):
+class DatasetCheck(Answer):
     """`state` is pending until a worker has done it, then ready or failed; `failure` holds `code` and `message`."""
 
     id: str
@@ -73,7 +73,7 @@ class Study(Answer):
 
 
 @dataclass(frozen=True)
-class PreviewSummary(Study):
+class PreviewSummary(DatasetCheck):
     """A preview as lists show it. `totals` are of the whole file: rows, tokens, steps and micro-batches."""
 
     spec: dict[str, Any]
@@ -89,7 +89,7 @@ class Preview(PreviewSummary):
 
 
 @dataclass(frozen=True)
-class OverlapSummary(Study):
+class OverlapSummary(DatasetCheck):
     """An overlap as lists show it. `totals` count the rows compared, and those that are the same."""
 
     validation_dataset_id: str

@@ -37,8 +37,8 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         self.threads = [threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)]
         self.threads.append(threading.Thread(target=poll, args=([tasks.clear_projects],), name="projects", daemon=True))
         if "light" in queues:
-            args = ([tasks.study], tasks.studies_wanted)
-            self.threads.append(threading.Thread(target=poll, args=args, name="studies", daemon=True))
+            args = ([tasks.run_dataset_checks], tasks.checks_wanted)
+            self.threads.append(threading.Thread(target=poll, args=args, name="dataset-checks", daemon=True))
             args = ([tasks.fetch_models], tasks.models_wanted)
             self.threads.append(threading.Thread(target=poll, args=args, name="models", daemon=True))
             args = ([tasks.deliver], tasks.deliveries_wanted)
@@ -48,7 +48,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
     def stop(self, worker: Any) -> None:
         draining.set()
-        tasks.studies_wanted.set()
+        tasks.checks_wanted.set()
         tasks.models_wanted.set()
         tasks.deliveries_wanted.set()
         for thread in self.threads:

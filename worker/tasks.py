@@ -23,7 +23,7 @@ from worker.host.deleted_projects import clear_deleted_projects
 from worker.host.disk_space import Room
 from worker.host.hardware import find_training_machine
 from worker.host.model_cache import ModelCache
-from worker.light.dataset_checks import study_next
+from worker.light.dataset_checks import run_next_check
 from worker.light.inspections import Place, clear_scratch, inspect_next
 from worker.light.webhook_sender import Courier
 from worker.processes.standby import Spare
@@ -34,8 +34,8 @@ slot = threading.Lock()
 """One attempt at a time, whether a bell or the poll began it."""
 
 
-studies_wanted = threading.Event()
-"""Somebody rang the light worker, or an inspection has ended: there may be studies to do."""
+checks_wanted = threading.Event()
+"""Somebody rang the light worker, or an inspection has ended: there may be dataset checks to do."""
 
 
 models_wanted = threading.Event()
@@ -112,7 +112,7 @@ def train() -> None:
 
 
 def inspect() -> None:
-    studies_wanted.set()
+    checks_wanted.set()
     models_wanted.set()
     if not slot.acquire(blocking=False):
         return
@@ -129,19 +129,19 @@ def inspect() -> None:
         log.warning("inspection failed for want of storage, will try again", error=str(error)[:300])
     finally:
         slot.release()
-        studies_wanted.set()
+        checks_wanted.set()
 
 
-def study() -> None:
+def run_dataset_checks() -> None:
     """Previews and overlaps, by one thread of a light worker alone: no upload waits behind a long one."""
     around = surroundings()
     try:
-        while not draining.is_set() and study_next(inspecting_place(), around.cache, around.machine, draining):
+        while not draining.is_set() and run_next_check(inspecting_place(), around.cache, around.machine, draining):
             continue
     except DBAPIError as error:
-        log.warning("a study waits for Postgres", error=str(error)[:300])
+        log.warning("a dataset check waits for Postgres", error=str(error)[:300])
     except FAILURES as error:
-        log.warning("a study failed for want of storage, will try again", error=str(error)[:300])
+        log.warning("a dataset check failed for want of storage, will try again", error=str(error)[:300])
 
 
 def fetch_models() -> None:

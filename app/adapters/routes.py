@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.adapters.schemas import AdapterOut, AdapterSummary
 from app.adapters.service import AdapterService
-from app.errors import AdapterNotFound, AmbiguousName, ArtifactNotFound, BadCursor, RangeNotSatisfiable
+from app.errors import AdapterNotFound, AmbiguousName, ArtifactNotFound, InvalidCursor, RangeNotSatisfiable
 from app.web.auth import CallerDep
 from app.web.dependencies import PageDep, SessionDep, StorageDep
 from app.web.download import CONDITIONS, OCTETS, TAR, bytes_as, download, tar_of
@@ -19,7 +19,7 @@ from app.web.problems import problems
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 
 
-@router.get("", summary="List adapters", responses=problems(BadCursor))
+@router.get("", summary="List adapters", responses=problems(InvalidCursor))
 def list_adapters(
     caller: CallerDep,
     session: SessionDep,
@@ -83,7 +83,7 @@ def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDe
     )
 
 
-@router.get("/{id:path}", summary="Look at an adapter", responses=problems(AdapterNotFound, AmbiguousName))
+@router.get("/{id:path}", summary="Get an adapter", responses=problems(AdapterNotFound, AmbiguousName))
 def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
     """What it was trained on and how, and where its files are. `id` may be its name (`ft:…`), here and below."""
     service = AdapterService(session)

@@ -86,7 +86,7 @@ class AdapterOut(AdapterSummary):
     @classmethod
     def of_parts(cls, adapter: Adapter, parts: Sequence[Artifact]) -> "AdapterOut":
         files = [_file(part, f"files/{quote(part.path)}") for part in parts if part.kind == ArtifactKind.adapter]
-        (archive,) = (_file(part, "archive") for part in parts if part.kind == ArtifactKind.archive)
+        (archive,) = (_file(part, "archive") for part in parts if part.kind == ArtifactKind.adapter_archive)
         size = sum(file.size for file in files)
         return cls(**_facts(adapter), size=size, files=files, archive=archive, manifest=adapter.manifest)
 

@@ -42,7 +42,7 @@ class AdapterService:
         )
         self.adapters.add(adapter)
         self.artifacts.add(project_id, job_id, attempt, ArtifactKind.adapter, files, adapter.id)
-        self.artifacts.add(project_id, job_id, attempt, ArtifactKind.archive, [archive], adapter.id)
+        self.artifacts.add(project_id, job_id, attempt, ArtifactKind.adapter_archive, [archive], adapter.id)
         return adapter.id
 
     def publish_files(
@@ -79,7 +79,7 @@ class AdapterService:
         return self._part(project_id, id, ArtifactKind.adapter, path)
 
     def get_archive(self, project_id: str, id: str) -> Artifact:
-        return self._part(project_id, id, ArtifactKind.archive)
+        return self._part(project_id, id, ArtifactKind.adapter_archive)
 
     def delete(self, project_id: str, id: str) -> None:
         """Remove an adapter with its artifacts; the job that made it stays."""

@@ -1,4 +1,4 @@
-"""Studies of datasets in the database."""
+"""Dataset checks in the database."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,22 +10,22 @@ from sqlalchemy.orm import Session, defer
 from app.db.project_tables import is_being_deleted
 from app.db.tables import Dataset, DatasetCheck
 from app.domain.cursor import Cursor
-from app.domain.dataset_checks.state import StudyKind, StudyState
+from app.domain.dataset_checks.state import DatasetCheckKind, DatasetCheckState
 from app.domain.datasets.report import DatasetState
 
 UNINSPECTED = (DatasetState.uploading, DatasetState.inspecting)
 
 
-class StudyRepository:
+class DatasetCheckRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add(self, study: DatasetCheck) -> None:
-        self.session.add(study)
+    def add(self, check: DatasetCheck) -> None:
+        self.session.add(check)
         self.session.flush()
-        self.session.refresh(study)
+        self.session.refresh(check)
 
-    def find(self, project_id: str, dataset_id: str, kind: StudyKind, id: str) -> DatasetCheck | None:
+    def find(self, project_id: str, dataset_id: str, kind: DatasetCheckKind, id: str) -> DatasetCheck | None:
         query = select(DatasetCheck).where(*_of(project_id, dataset_id, kind), DatasetCheck.id == id)
         return self.session.scalars(query).one_or_none()
 
@@ -33,10 +33,10 @@ class StudyRepository:
         self,
         project_id: str,
         dataset_id: str,
-        kind: StudyKind,
+        kind: DatasetCheckKind,
         limit: int,
         after: Cursor | None,
-        states: Sequence[StudyState],
+        states: Sequence[DatasetCheckState],
     ) -> Sequence[DatasetCheck]:
         """One more than `limit`, newest first, without what they show; of any state unless some are named."""
         query = select(DatasetCheck).where(*_of(project_id, dataset_id, kind))
@@ -49,17 +49,17 @@ class StudyRepository:
         newest = query.order_by(DatasetCheck.created_at.desc(), DatasetCheck.id.desc())
         return self.session.scalars(newest.limit(limit + 1)).all()
 
-    def keep_newest(self, project_id: str, dataset_id: str, kind: StudyKind, count: int) -> None:
+    def keep_newest(self, project_id: str, dataset_id: str, kind: DatasetCheckKind, count: int) -> None:
         mine = _of(project_id, dataset_id, kind)
         newest = select(DatasetCheck.id).where(*mine).order_by(DatasetCheck.created_at.desc(), DatasetCheck.id.desc())
         self.session.execute(delete(DatasetCheck).where(*mine, DatasetCheck.id.not_in(newest.limit(count))))
 
     def projects_to_serve(self) -> Sequence[str]:
-        """Ids of projects, all of which the light workers serve, with a study that nobody is at and could be."""
+        """Return the ids of all projects with a dataset check that waits and that no worker has claimed."""
         return self.session.scalars(select(DatasetCheck.project_id).where(*_waiting()).distinct()).all()
 
     def claim(self, worker_id: str, lease_seconds: float) -> DatasetCheck | None:
-        """The oldest study, of any project, that waits and whose datasets are inspected; it is leased to the caller."""
+        """Lease to the caller the oldest dataset check, of any project, that waits and whose datasets are inspected."""
         oldest = (
             select(DatasetCheck.id)
             .where(*_waiting())
@@ -73,13 +73,13 @@ class StudyRepository:
         return self.session.scalars(statement).one_or_none()
 
     def update_pending(self, claimed: DatasetCheck, **values: Any) -> bool:
-        """Write of a study, as it was claimed; False if it is gone, has ended, or another worker has it."""
+        """Write of a dataset check, as it was claimed; False if it is gone, has ended, or another worker has it."""
         statement = (
             update(DatasetCheck)
             .where(
                 DatasetCheck.project_id == claimed.project_id,
                 DatasetCheck.id == claimed.id,
-                DatasetCheck.state == StudyState.pending,
+                DatasetCheck.state == DatasetCheckState.pending,
                 DatasetCheck.attempt == claimed.attempt,
                 DatasetCheck.worker_id.is_not_distinct_from(claimed.worker_id),
             )
@@ -95,12 +95,12 @@ class StudyRepository:
         """Let another worker begin at once."""
         return self.update_pending(claimed, leased_until=None)
 
-    def conclude(self, claimed: DatasetCheck, state: StudyState, **values: Any) -> bool:
+    def conclude(self, claimed: DatasetCheck, state: DatasetCheckState, **values: Any) -> bool:
         ended = {"state": state, "leased_until": None, "finished_at": func.clock_timestamp()}
         return self.update_pending(claimed, **ended, **values)
 
 
-def _of(project_id: str, dataset_id: str, kind: StudyKind) -> tuple[Any, ...]:
+def _of(project_id: str, dataset_id: str, kind: DatasetCheckKind) -> tuple[Any, ...]:
     return DatasetCheck.project_id == project_id, DatasetCheck.dataset_id == dataset_id, DatasetCheck.kind == kind
 
 
@@ -114,4 +114,4 @@ def _waiting() -> tuple[Any, ...]:
         Dataset.id.in_((DatasetCheck.dataset_id, DatasetCheck.other_dataset_id)), Dataset.state.in_(UNINSPECTED)
     )
     wanted = ~is_being_deleted(DatasetCheck.project_id)
-    return DatasetCheck.state == StudyState.pending, unleased, ~uninspected, wanted
+    return DatasetCheck.state == DatasetCheckState.pending, unleased, ~uninspected, wanted

@@ -12,15 +12,15 @@ from app.dataset_checks.schemas import (
     PreviewOut,
     PreviewSummary,
 )
-from app.dataset_checks.service import StudyService
+from app.dataset_checks.service import DatasetCheckService
 from app.domain.dataset_checks.overlap import OverlapSpec
-from app.domain.dataset_checks.state import StudyKind, StudyState
+from app.domain.dataset_checks.state import DatasetCheckKind, DatasetCheckState
 from app.errors import (
-    BadCursor,
     DatasetNotFound,
     IdempotencyKeyReused,
+    InvalidCursor,
+    InvalidJson,
     InvalidSpec,
-    NotJson,
     OverlapNotFound,
     PreviewNotFound,
     RequestInProgress,
@@ -39,7 +39,7 @@ router = APIRouter(prefix="/datasets/{id}", tags=["datasets"])
 
 JsonDep = Annotated[object, Depends(read_json)]
 REFUSALS = problems(
-    DatasetNotFound, InvalidSpec, NotJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused
+    DatasetNotFound, InvalidSpec, InvalidJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused
 )
 
 
@@ -51,7 +51,7 @@ def _json(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
 @router.post(
     "/previews",
     status_code=202,
-    summary="Ask what a model would see",
+    summary="Create a preview",
     response_model=PreviewOut,
     openapi_extra=_json({"$ref": "#/components/schemas/PreviewSpec"}, PREVIEW_EXAMPLE),
     responses=REFUSALS,
@@ -66,35 +66,37 @@ def post_preview(
     twenty of a dataset are kept; they go with it."""
 
     def make() -> Created:
-        study = StudyService(session).preview(caller.project_id, id, raw)
-        return Created(f"/datasets/{id}/previews/{study.id}", PreviewOut.of(study), 202)
+        check = DatasetCheckService(session).preview(caller.project_id, id, raw)
+        return Created(f"/datasets/{id}/previews/{check.id}", PreviewOut.of(check), 202)
 
     return once.answer(make, body)
 
 
-@router.get("/previews", summary="List previews", responses=problems(DatasetNotFound, BadCursor))
+@router.get("/previews", summary="List previews", responses=problems(DatasetNotFound, InvalidCursor))
 def list_previews(
     id: str,
     caller: CallerDep,
     session: SessionDep,
     page: PageDep,
-    states: Annotated[tuple[StudyState, ...], Depends(states_of(StudyState, "previews"))],
+    states: Annotated[tuple[DatasetCheckState, ...], Depends(states_of(DatasetCheckState, "previews"))],
 ) -> Page[PreviewSummary]:
     """The dataset's previews, newest first, without their rows."""
-    found = StudyService(session).list(caller.project_id, id, StudyKind.preview, page.limit, page.after, states)
+    found = DatasetCheckService(session).list(
+        caller.project_id, id, DatasetCheckKind.preview, page.limit, page.after, states
+    )
     return page_of(found, page.limit, PreviewSummary.of)
 
 
-@router.get("/previews/{preview_id}", summary="Look at a preview", responses=problems(DatasetNotFound, PreviewNotFound))
+@router.get("/previews/{preview_id}", summary="Get a preview", responses=problems(DatasetNotFound, PreviewNotFound))
 def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep) -> PreviewOut:
     """Its state; once it is `ready`, the rows and the totals."""
-    return PreviewOut.of(StudyService(session).get(caller.project_id, id, StudyKind.preview, preview_id))
+    return PreviewOut.of(DatasetCheckService(session).get(caller.project_id, id, DatasetCheckKind.preview, preview_id))
 
 
 @router.post(
     "/overlaps",
     status_code=202,
-    summary="Ask which validation rows it holds",
+    summary="Create an overlap check",
     response_model=OverlapOut,
     openapi_extra=_json(OverlapSpec.model_json_schema(), OVERLAP_EXAMPLE),
     responses=REFUSALS,
@@ -108,28 +110,30 @@ def post_overlap(
     A dataset under inspection makes it wait. The newest twenty of a dataset are kept; they go with either dataset."""
 
     def make() -> Created:
-        study = StudyService(session).overlap(caller.project_id, id, raw)
-        return Created(f"/datasets/{id}/overlaps/{study.id}", OverlapOut.of(study), 202)
+        check = DatasetCheckService(session).overlap(caller.project_id, id, raw)
+        return Created(f"/datasets/{id}/overlaps/{check.id}", OverlapOut.of(check), 202)
 
     return once.answer(make, body)
 
 
-@router.get("/overlaps", summary="List overlaps", responses=problems(DatasetNotFound, BadCursor))
+@router.get("/overlaps", summary="List overlap checks", responses=problems(DatasetNotFound, InvalidCursor))
 def list_overlaps(
     id: str,
     caller: CallerDep,
     session: SessionDep,
     page: PageDep,
-    states: Annotated[tuple[StudyState, ...], Depends(states_of(StudyState, "overlaps"))],
+    states: Annotated[tuple[DatasetCheckState, ...], Depends(states_of(DatasetCheckState, "overlaps"))],
 ) -> Page[OverlapSummary]:
     """The dataset's overlaps, newest first, without their pairs."""
-    found = StudyService(session).list(caller.project_id, id, StudyKind.overlap, page.limit, page.after, states)
+    found = DatasetCheckService(session).list(
+        caller.project_id, id, DatasetCheckKind.overlap, page.limit, page.after, states
+    )
     return page_of(found, page.limit, OverlapSummary.of)
 
 
 @router.get(
-    "/overlaps/{overlap_id}", summary="Look at an overlap", responses=problems(DatasetNotFound, OverlapNotFound)
+    "/overlaps/{overlap_id}", summary="Get an overlap check", responses=problems(DatasetNotFound, OverlapNotFound)
 )
 def get_overlap(id: str, overlap_id: str, caller: CallerDep, session: SessionDep) -> OverlapOut:
     """Its state; once it is `ready`, how many rows are the same and which."""
-    return OverlapOut.of(StudyService(session).get(caller.project_id, id, StudyKind.overlap, overlap_id))
+    return OverlapOut.of(DatasetCheckService(session).get(caller.project_id, id, DatasetCheckKind.overlap, overlap_id))

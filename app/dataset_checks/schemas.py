@@ -7,50 +7,50 @@ from pydantic import BaseModel, ConfigDict
 
 from app.db.tables import DatasetCheck
 from app.domain.dataset_checks.overlap import OverlapTotals, Pair
-from app.domain.dataset_checks.preview import PreviewSpec, PreviewTotals, ShownRow
-from app.domain.dataset_checks.state import StudyFailure, StudyState
+from app.domain.dataset_checks.preview import PreviewRow, PreviewSpec, PreviewTotals
+from app.domain.dataset_checks.state import DatasetCheckFailure, DatasetCheckState
 
 PREVIEW_EXAMPLE: dict[str, Any] = {"base_model": "gemma-3-270m", "train_on": "assistant", "rows": [1, 17]}
 OVERLAP_EXAMPLE: dict[str, Any] = {"validation_dataset_id": "file-0a1b2c3d4e5f60718293a4b5"}
 
 
-class FailureOut(BaseModel):
+class DatasetCheckFailureOut(BaseModel):
     """Why there is no answer."""
 
-    code: StudyFailure
+    code: DatasetCheckFailure
     message: str
 
 
-class Study(BaseModel):
+class DatasetCheckOut(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     dataset_id: str
-    state: StudyState
+    state: DatasetCheckState
     """`pending` until a worker has done it; then `ready` or `failed`."""
-    failure: FailureOut | None
+    failure: DatasetCheckFailureOut | None
     """Set when it failed."""
     created_at: datetime
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, study: DatasetCheck) -> Self:
-        return cls(**cls.fields(study))
+    def of(cls, check: DatasetCheck) -> Self:
+        return cls(**cls.fields(check))
 
     @classmethod
-    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
-        failed = study.failure_code is not None
+    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
+        failed = check.failure_code is not None
         return {
-            "id": study.id,
-            "dataset_id": study.dataset_id,
-            "state": study.state,
-            "failure": {"code": study.failure_code, "message": study.failure_message or ""} if failed else None,
-            "created_at": study.created_at,
-            "finished_at": study.finished_at,
+            "id": check.id,
+            "dataset_id": check.dataset_id,
+            "state": check.state,
+            "failure": {"code": check.failure_code, "message": check.failure_message or ""} if failed else None,
+            "created_at": check.created_at,
+            "finished_at": check.finished_at,
         }
 
 
-class PreviewSummary(Study):
+class PreviewSummary(DatasetCheckOut):
     """A preview as lists show it."""
 
     spec: PreviewSpec
@@ -59,22 +59,22 @@ class PreviewSummary(Study):
     """Of the whole file; set once it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
-        return super().fields(study) | {"spec": study.asked, "totals": study.totals}
+    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super().fields(check) | {"spec": check.asked, "totals": check.totals}
 
 
 class PreviewOut(PreviewSummary):
     """What a model would see of a dataset, made by the code that trains."""
 
-    rows: list[ShownRow]
+    rows: list[PreviewRow]
     """Those that were asked for; empty until it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
-        return super().fields(study) | {"rows": study.shown or []}
+    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super().fields(check) | {"rows": check.shown or []}
 
 
-class OverlapSummary(Study):
+class OverlapSummary(DatasetCheckOut):
     """An overlap as lists show it."""
 
     validation_dataset_id: str
@@ -82,8 +82,8 @@ class OverlapSummary(Study):
     """Set once it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
-        return super().fields(study) | {"totals": study.totals, "validation_dataset_id": study.other_dataset_id}
+    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super().fields(check) | {"totals": check.totals, "validation_dataset_id": check.other_dataset_id}
 
 
 class OverlapOut(OverlapSummary):
@@ -93,5 +93,5 @@ class OverlapOut(OverlapSummary):
     """The first thousand by the validation row's line; `totals` counts them all. Empty until it is ready."""
 
     @classmethod
-    def fields(cls, study: DatasetCheck) -> dict[str, Any]:
-        return super().fields(study) | {"pairs": study.shown or []}
+    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super().fields(check) | {"pairs": check.shown or []}

@@ -6,36 +6,36 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
-from app.dataset_checks.repository import StudyRepository
+from app.dataset_checks.repository import DatasetCheckRepository
 from app.datasets.service import DatasetService
 from app.db.tables import DatasetCheck
 from app.domain.cursor import Cursor
 from app.domain.dataset_checks.overlap import OverlapSpec
 from app.domain.dataset_checks.preview import PreviewSpec, job_fields
-from app.domain.dataset_checks.state import KEPT, StudyFailure, StudyKind, StudyState
+from app.domain.dataset_checks.state import KEPT, DatasetCheckFailure, DatasetCheckKind, DatasetCheckState
 from app.domain.datasets.report import DatasetState
 from app.domain.ids import is_id, new_id
 from app.errors import DatasetNotFound, FieldError, InvalidSpec, NotFound, OverlapNotFound, PreviewNotFound
 from app.jobs.spec_validation import SpecCheck, field_errors
 from app.outbox import ring
 
-NOT_FOUND: dict[StudyKind, type[NotFound]] = {
-    StudyKind.preview: PreviewNotFound,
-    StudyKind.overlap: OverlapNotFound,
+NOT_FOUND: dict[DatasetCheckKind, type[NotFound]] = {
+    DatasetCheckKind.preview: PreviewNotFound,
+    DatasetCheckKind.overlap: OverlapNotFound,
 }
 
 
 class Answer(NamedTuple):
-    """What a study has found."""
+    """What a dataset check has found."""
 
     totals: BaseModel
     shown: Sequence[BaseModel]
 
 
-class StudyService:
+class DatasetCheckService:
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.studies = StudyRepository(session)
+        self.checks = DatasetCheckRepository(session)
         self.datasets = DatasetService(session)
 
     def preview(self, project_id: str, dataset_id: str, raw: object) -> DatasetCheck:
@@ -57,7 +57,7 @@ class StudyService:
             errors += _as_previews(error, known)
         if errors or spec is None:
             raise InvalidSpec(errors)
-        return self._add(project_id, dataset_id, StudyKind.preview, spec)
+        return self._add(project_id, dataset_id, DatasetCheckKind.preview, spec)
 
     def overlap(self, project_id: str, dataset_id: str, raw: object) -> DatasetCheck:
         """Accept an OverlapSpec as JSON, or raise InvalidSpec."""
@@ -70,10 +70,10 @@ class StudyService:
         errors = [*self._unusable("", project_id, dataset_id), *self._unusable(field, project_id, other)]
         if errors:
             raise InvalidSpec(errors)
-        return self._add(project_id, dataset_id, StudyKind.overlap, spec, other)
+        return self._add(project_id, dataset_id, DatasetCheckKind.overlap, spec, other)
 
     def _lock(self, project_id: str, dataset_id: str) -> None:
-        """It is not deleted until its study is entered."""
+        """It is not deleted until its dataset check is entered."""
         dataset = self.datasets.get(project_id, dataset_id)
         if self.datasets.datasets.find_locked(project_id, dataset.id, shared=True) is None:
             raise DatasetNotFound(dataset_id)
@@ -89,54 +89,54 @@ class StudyService:
         return []
 
     def _add(
-        self, project_id: str, dataset_id: str, kind: StudyKind, spec: BaseModel, other: str | None = None
+        self, project_id: str, dataset_id: str, kind: DatasetCheckKind, spec: BaseModel, other: str | None = None
     ) -> DatasetCheck:
-        study = DatasetCheck(
+        check = DatasetCheck(
             id=new_id(kind.value),
             project_id=project_id,
             dataset_id=dataset_id,
             other_dataset_id=other,
             kind=kind,
-            state=StudyState.pending,
+            state=DatasetCheckState.pending,
             asked=spec.model_dump(mode="json"),
         )
-        self.studies.add(study)
-        self.studies.keep_newest(project_id, dataset_id, kind, KEPT)
+        self.checks.add(check)
+        self.checks.keep_newest(project_id, dataset_id, kind, KEPT)
         ring(self.session, project_id, "light")
-        return study
+        return check
 
-    def get(self, project_id: str, dataset_id: str, kind: StudyKind, id: str) -> DatasetCheck:
+    def get(self, project_id: str, dataset_id: str, kind: DatasetCheckKind, id: str) -> DatasetCheck:
         self.datasets.get(project_id, dataset_id)
-        study = self.studies.find(project_id, dataset_id, kind, id) if is_id(id, kind.value) else None
-        if study is None:
+        check = self.checks.find(project_id, dataset_id, kind, id) if is_id(id, kind.value) else None
+        if check is None:
             raise NOT_FOUND[kind](id)
-        return study
+        return check
 
     def list(
         self,
         project_id: str,
         dataset_id: str,
-        kind: StudyKind,
+        kind: DatasetCheckKind,
         limit: int,
         after: Cursor | None,
-        states: Sequence[StudyState] = (),
+        states: Sequence[DatasetCheckState] = (),
     ) -> Sequence[DatasetCheck]:
         self.datasets.get(project_id, dataset_id)
-        return self.studies.list(project_id, dataset_id, kind, limit, after, states)
+        return self.checks.list(project_id, dataset_id, kind, limit, after, states)
 
     def projects_with_work(self) -> Sequence[str]:
-        """Ids of projects with studies that a light worker could take up."""
-        return self.studies.projects_to_serve()
+        """Ids of projects with dataset checks that a light worker could take up."""
+        return self.checks.projects_to_serve()
 
-    def answer(self, study: DatasetCheck, answer: Answer) -> bool:
+    def answer(self, check: DatasetCheck, answer: Answer) -> bool:
         """False if it is gone, or in other hands."""
         totals = answer.totals.model_dump(mode="json")
         shown = [each.model_dump(mode="json") for each in answer.shown]
-        return self.studies.conclude(study, StudyState.ready, totals=totals, shown=shown)
+        return self.checks.conclude(check, DatasetCheckState.ready, totals=totals, shown=shown)
 
-    def fail(self, study: DatasetCheck, code: StudyFailure, message: str) -> bool:
+    def fail(self, check: DatasetCheck, code: DatasetCheckFailure, message: str) -> bool:
         values = {"failure_code": code, "failure_message": message.replace("\0", "\ufffd")}
-        return self.studies.conclude(study, StudyState.failed, **values)
+        return self.checks.conclude(check, DatasetCheckState.failed, **values)
 
 
 def _as_previews(error: InvalidSpec, known: set[str]) -> list[FieldError]:

@@ -14,21 +14,21 @@ from app.domain.datasets.columns import Columns
 from app.domain.datasets.formats import RecordFormat
 from app.domain.datasets.problem import Severity
 from app.domain.datasets.report import DatasetState
-from app.domain.file_name import clean_filename, is_odd_filename
+from app.domain.file_name import clean_filename, is_unsafe_filename
 from app.domain.ids import new_id
 from app.domain.storage_keys import dataset_key
 from app.errors import (
-    BadCursor,
-    BadDigest,
-    BadMultipart,
     BadRequest,
     DatasetInUse,
     DatasetNotFound,
+    DatasetNotInspected,
     DatasetUploading,
     DigestMismatch,
     IdempotencyKeyReused,
-    NothingToKeep,
-    NotInspected,
+    InvalidCursor,
+    InvalidDigest,
+    InvalidMultipart,
+    NoValidRows,
     RangeNotSatisfiable,
     RequestInProgress,
     StorageFull,
@@ -108,7 +108,7 @@ class FormIn(BaseModel):
     status_code=201,
     summary="Upload a dataset",
     openapi_extra=FORM,
-    responses=problems(BadMultipart, TooLarge, UnsupportedMediaType, StorageFull),
+    responses=problems(InvalidMultipart, TooLarge, UnsupportedMediaType, StorageFull),
 )
 async def upload_dataset(
     request: Request,
@@ -138,9 +138,9 @@ async def upload_dataset(
 @router.put(
     "",
     status_code=201,
-    summary="Upload a dataset as the body itself",
+    summary="Upload a dataset as the request body",
     openapi_extra={"requestBody": BODY["requestBody"] | {"required": False}},  # without one, the file is empty
-    responses=problems(BadRequest, BadDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
+    responses=problems(BadRequest, InvalidDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
 )
 async def put_dataset(
     request: Request,
@@ -161,7 +161,7 @@ async def put_dataset(
     asked = _read({} if columns is None else {"columns": columns})
     key = dataset_key(caller.project_id, id)
     stored = await store_body(request, storage, key, settings.max_upload_bytes)
-    upload = Upload(clean_filename(filename), stored, is_odd_filename(filename), asked.columns)
+    upload = Upload(clean_filename(filename), stored, is_unsafe_filename(filename), asked.columns)
     response.headers["Location"] = f"/datasets/{id}"
     return DatasetOut.of(await enter(request, caller.project_id, id, upload, expires_after_seconds, format))
 
@@ -170,7 +170,7 @@ def _read(values: dict[str, str]) -> FormIn:
     return parsed(FormIn, values)
 
 
-@router.get("", summary="List datasets", responses=problems(BadCursor))
+@router.get("", summary="List datasets", responses=problems(InvalidCursor))
 def list_datasets(
     caller: CallerDep,
     session: SessionDep,
@@ -185,13 +185,13 @@ def list_datasets(
     return page_of(datasets, page.limit, DatasetOut.of)
 
 
-@router.get("/{id}", summary="Look at a dataset", responses=problems(DatasetNotFound))
+@router.get("/{id}", summary="Get a dataset", responses=problems(DatasetNotFound))
 def get_dataset(id: str, caller: CallerDep, session: SessionDep) -> DatasetOut:
     """Its state, size and digest; once inspected, its format, what its rows are like, and what is wrong with it."""
     return DatasetOut.of(DatasetService(session).get(caller.project_id, id))
 
 
-@router.get("/{id}/problems", summary="List what is wrong", responses=problems(DatasetNotFound, BadCursor))
+@router.get("/{id}/problems", summary="List problems", responses=problems(DatasetNotFound, InvalidCursor))
 def list_problems(
     id: str,
     caller: CallerDep,
@@ -219,9 +219,9 @@ def list_problems(
 @router.post(
     "/{id}/clean",
     status_code=201,
-    summary="Make a dataset of the good rows",
+    summary="Create a cleaned dataset",
     response_model=DatasetOut,
-    responses=problems(DatasetNotFound, NotInspected, NothingToKeep, RequestInProgress, IdempotencyKeyReused),
+    responses=problems(DatasetNotFound, DatasetNotInspected, NoValidRows, RequestInProgress, IdempotencyKeyReused),
 )
 def clean_dataset(
     id: str,

@@ -14,7 +14,7 @@ from app.domain.datasets.report import DatasetState, Problem, Report, Statistics
 PROBLEM: dict[str, Any] = {
     "line": 17,
     "pointer": "/messages",
-    "code": "nothing_to_learn",
+    "code": "no_trainable_text",
     "severity": "error",
     "message": "No assistant turn with content and weight 1; add one.",
     "count": 3,
@@ -32,7 +32,7 @@ EXAMPLE: dict[str, Any] = {
     "num_examples": 312,
     "num_bad_rows": 3,
     "problems": [PROBLEM],
-    "problem_counts": {"nothing_to_learn": 3, "same_role_twice": 4},
+    "problem_counts": {"no_trainable_text": 3, "consecutive_same_role": 4},
     "statistics": {
         "container": "jsonl",
         "compression": "none",
@@ -44,8 +44,8 @@ EXAMPLE: dict[str, Any] = {
         "has_more_columns": False,
         "duplicates": {"exact": 0, "normalised": 2},
         "roles": {"user": 402, "assistant": 398},
-        "turns": [{"least": 2, "most": 2, "num_rows": 266}, {"least": 4, "most": 4, "num_rows": 45}],
-        "lengths": [{"least": 64, "most": 127, "num_rows": 300}, {"least": 128, "most": 255, "num_rows": 11}],
+        "turns": [{"min": 2, "max": 2, "num_rows": 266}, {"min": 4, "max": 4, "num_rows": 45}],
+        "lengths": [{"min": 64, "max": 127, "num_rows": 300}, {"min": 128, "max": 255, "num_rows": 11}],
     },
     "cleaned_from": None,
     "created_at": "2026-01-05T10:12:13.141593Z",

@@ -18,7 +18,7 @@ from app.domain.datasets.problem import Finding, Problem
 from app.domain.datasets.report import DatasetState, Report, failed_report
 from app.domain.ids import is_id, new_id
 from app.domain.storage_keys import dataset_key
-from app.errors import DatasetInUse, DatasetNotFound, DatasetUploading, NothingToKeep, NotInspected
+from app.errors import DatasetInUse, DatasetNotFound, DatasetNotInspected, DatasetUploading, NoValidRows
 from app.outbox import ring
 from app.set_aside import STRICT, SetAside
 
@@ -147,10 +147,10 @@ class DatasetService:
         """Enter a dataset that a light worker is to make of the good rows of another."""
         source = self.get(project_id, id)
         if source.state not in (DatasetState.ready, DatasetState.invalid) or source.report is None:
-            raise NotInspected(id)
+            raise DatasetNotInspected(id)
         report = Report.model_validate(source.report)
         if report.num_bad_rows == report.num_examples or source.format is None:
-            raise NothingToKeep(id)
+            raise NoValidRows(id)
         new = new_id("file")
         dataset = Dataset(
             id=new,

@@ -14,7 +14,7 @@ class ArtifactKind(StrEnum):
     """A file of the trained adapter's folder."""
     model = "model"
     """A file of a fully fine-tuned model's folder."""
-    archive = "archive"
+    adapter_archive = "adapter_archive"
     """The adapter's folder as one tar file."""
     row_losses = "row_losses"
     """`row_losses.csv`: the training rows with their losses of the last epoch, the highest first."""
@@ -27,7 +27,7 @@ class ArtifactKind(StrEnum):
     """`tensorboard.tfevents`: every metric by step, for TensorBoard; of a job that asks for it."""
 
 
-RESULT_FILES: Final = (ArtifactKind.archive, ArtifactKind.step_metrics)
+RESULT_FILES: Final = (ArtifactKind.adapter_archive, ArtifactKind.step_metrics)
 """What OpenAI's face shows among the files."""
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 
 from app.domain.ids import PATTERN
-from app.errors import BadCursor
+from app.errors import InvalidCursor
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ class NumberCursor(NamedTuple):
     def decode(cls, text: str) -> Self:
         word, _, number = _decoded(text).partition(".")
         if word != "number" or not re.fullmatch("[0-9]{1,18}", number):
-            raise BadCursor
+            raise InvalidCursor
         return cls(int(number))
 
 
@@ -43,15 +43,15 @@ class Cursor(NamedTuple):
     def decode(cls, text: str) -> Self:
         micros, _, id = _decoded(text).partition(".")
         if not PATTERN.fullmatch(id):
-            raise BadCursor
+            raise InvalidCursor
         try:
             return cls(EPOCH + timedelta(microseconds=int(micros)), id)
         except (ValueError, OverflowError) as error:
-            raise BadCursor from error
+            raise InvalidCursor from error
 
 
 def _decoded(text: str) -> str:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError) as error:
-        raise BadCursor from error
+        raise InvalidCursor from error

@@ -6,7 +6,7 @@ from typing import Final
 MAX_FILENAME_CHARS: Final = 255
 
 
-def is_odd_filename(filename: str) -> bool:
+def is_unsafe_filename(filename: str) -> bool:
     """Whether its name has what `clean_filename` takes out because it does not print: a mark that turns the direction
     of writing, say, which makes one kind of file look like another."""
     return not _base_name(filename).isprintable()

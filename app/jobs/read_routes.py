@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
 from app.domain.jobs.state import FINAL, JobState
-from app.errors import BadCursor, JobNotFound
+from app.errors import InvalidCursor, JobNotFound
 from app.jobs.repository import JobFilter
 from app.jobs.schemas import JobOut
 from app.jobs.shown import find_basis, find_shown, list_shown
@@ -74,7 +74,7 @@ def metadata_of(request: Request) -> dict[str, str]:
     summary="List jobs",
     response_model=Page[JobOut],
     openapi_extra=IF_NONE_MATCH,
-    responses=problems(BadCursor) | NOT_MODIFIED,
+    responses=problems(InvalidCursor) | NOT_MODIFIED,
 )
 def list_jobs(
     request: Request,
@@ -126,7 +126,7 @@ class SeenJobs:
 
 @router.get(
     "/{id}",
-    summary="Look at a job",
+    summary="Get a job",
     response_model=JobOut,
     openapi_extra=IF_NONE_MATCH,
     responses=problems(JobNotFound, TooManyWaiting) | NOT_MODIFIED,

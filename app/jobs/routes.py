@@ -8,17 +8,17 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Job
 from app.errors import (
-    AlreadyCancelling,
-    AlreadyPaused,
     CheckpointInUse,
     IdempotencyKeyReused,
+    InvalidJson,
     InvalidSpec,
-    JobFinal,
-    JobNotFinal,
+    JobAlreadyCancelling,
+    JobAlreadyPaused,
+    JobFinished,
+    JobNotFinished,
     JobNotFound,
+    JobNotPaused,
     NoCheckpoint,
-    NotJson,
-    NotPaused,
     RequestInProgress,
     TooLarge,
 )
@@ -52,10 +52,11 @@ RETRY_BODY: dict[str, Any] = {
 @router.post(
     "",
     status_code=201,
-    summary="Post a job",
+    summary="Create a job",
     response_model=JobOut,
     openapi_extra=SPEC_BODY,
-    responses=VALIDATED | problems(InvalidSpec, NotJson, TooLarge, NotAsJson, RequestInProgress, IdempotencyKeyReused),
+    responses=VALIDATED
+    | problems(InvalidSpec, InvalidJson, TooLarge, NotAsJson, RequestInProgress, IdempotencyKeyReused),
 )
 def post_job(
     caller: CallerDep,
@@ -78,7 +79,7 @@ def post_job(
     return once.answer(lambda: _posted(session, service.submit(caller.project_id, spec)), body)
 
 
-@router.post("/{id}/cancel", summary="Cancel a job", responses=problems(JobNotFound, JobFinal, AlreadyCancelling))
+@router.post("/{id}/cancel", summary="Cancel a job", responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling))
 def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """A queued job is cancelled at once; a running one is `cancelling` until its process is gone."""
     JobService(session).cancel(caller.project_id, id)
@@ -86,7 +87,9 @@ def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
 
 
 @router.post(
-    "/{id}/pause", summary="Pause a job", responses=problems(JobNotFound, JobFinal, AlreadyCancelling, AlreadyPaused)
+    "/{id}/pause",
+    summary="Pause a job",
+    responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling, JobAlreadyPaused),
 )
 def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """A queued job is paused at once; a running one is `pausing` until its checkpoint is stored."""
@@ -95,7 +98,9 @@ def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
 
 
 @router.post(
-    "/{id}/resume", summary="Resume a job", responses=problems(JobNotFound, JobFinal, AlreadyCancelling, NotPaused)
+    "/{id}/resume",
+    summary="Resume a job",
+    responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling, JobNotPaused),
 )
 def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """The job is queued again and goes on from its last checkpoint, at its old place among jobs of its priority."""
@@ -110,7 +115,7 @@ def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     response_model=JobOut,
     openapi_extra=RETRY_BODY,
     responses=problems(
-        *(JobNotFound, JobNotFinal, NoCheckpoint, InvalidSpec, NotJson, TooLarge, NotAsJson),
+        *(JobNotFound, JobNotFinished, NoCheckpoint, InvalidSpec, InvalidJson, TooLarge, NotAsJson),
         *(RequestInProgress, IdempotencyKeyReused),
     ),
 )
@@ -136,7 +141,7 @@ def retry_job(
 
 
 @router.delete(
-    "/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinal, CheckpointInUse)
+    "/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinished, CheckpointInUse)
 )
 def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
     """Remove a final job with its events, metrics, checkpoints, artifacts and adapter. There is no way back."""
@@ -145,7 +150,7 @@ def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
 
 @router.head("/{id}/logs", include_in_schema=False, response_class=PlainTextResponse)
 @router.get(
-    "/{id}/logs", summary="The training process's own words", response_class=PlainTextResponse,
+    "/{id}/logs", summary="Get logs", response_class=PlainTextResponse,
     responses=problems(JobNotFound),
 )  # fmt: skip
 def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:

@@ -19,13 +19,13 @@ from app.domain.ids import new_id
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FINAL, JobState
 from app.errors import (
-    AlreadyCancelling,
-    AlreadyPaused,
     InvalidSpec,
-    JobFinal,
-    JobNotFinal,
+    JobAlreadyCancelling,
+    JobAlreadyPaused,
+    JobFinished,
+    JobNotFinished,
+    JobNotPaused,
     NoCheckpoint,
-    NotPaused,
 )
 from app.jobs.checkpoints.repository import CheckpointRepository
 from app.jobs.repository import JobRepository
@@ -113,7 +113,7 @@ class JobService:
         """A job that nobody runs is paused at once; one that runs is asked to checkpoint and stop."""
         job, state = self._locked(project_id, id)
         if state in (JobState.pausing, JobState.paused):
-            raise AlreadyPaused(id, state)
+            raise JobAlreadyPaused(id, state)
         if state is JobState.running:
             return self._move(job, JobState.pausing, PauseRequested())
         # Only a queued job may be taken up again by the worker that lost it.
@@ -124,7 +124,7 @@ class JobService:
         checkpoint is stored, and the next attempt goes on from there."""
         job, state = self._locked(project_id, id)
         if state not in (JobState.pausing, JobState.paused):
-            raise NotPaused(id, state)
+            raise JobNotPaused(id, state)
         ring(self.session, project_id, "training")
         return self._move(job, JobState.queued, ResumeRequested(), phase=None, **hold_of(job))
 
@@ -135,7 +135,7 @@ class JobService:
         with every bad field, also each that the checkpoint could not be gone on from with."""
         job = self.jobs.get(project_id, id, lock=True)
         if JobState(job.state) not in FINAL:
-            raise JobNotFinal(id, job.state)
+            raise JobNotFinished(id, job.state)
         checkpoint = self._last_checkpoint(job) if from_checkpoint else None
         check = SpecCheck(self.session, project_id)
         try:
@@ -163,9 +163,9 @@ class JobService:
         job = self.jobs.get(project_id, id, lock=True)
         state = JobState(job.state)
         if state in FINAL:
-            raise JobFinal(id, state)
+            raise JobFinished(id, state)
         if state is JobState.cancelling:
-            raise AlreadyCancelling(id)
+            raise JobAlreadyCancelling(id)
         return job, state
 
     def _move(self, job: Job, target: JobState, event: EventBody, **values: Any) -> Job:
@@ -182,7 +182,7 @@ class JobService:
     def delete(self, project_id: str, id: str) -> None:
         job = self.jobs.get(project_id, id, lock=True)
         if JobState(job.state) not in FINAL:
-            raise JobNotFinal(id, job.state)
+            raise JobNotFinished(id, job.state)
         CheckpointRepository(self.session).check_unused(project_id, id)
         self.jobs.delete(job)
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.datasets.service import DatasetService, mismatch_of, why_unusable
 from app.db.tables import BaseModel, Checkpoint
 from app.domain.integration import NEEDS
-from app.domain.jobs.spec import BadRows, JobSpec
+from app.domain.jobs.spec import BadRowPolicy, JobSpec
 from app.domain.suggestions.unknown_fields import NO_MODELS, Models, say_unknown
 from app.errors import FieldError, InvalidSpec, ModelNotFound, ModelNotReady
 from app.jobs.warm_start import WarmStart, shaped_as
@@ -76,12 +76,12 @@ class SpecCheck:
         wanted = _at(raw, "training", "max_seq_len")
         if type(wanted) is int and wanted > model.max_seq_len:
             message = f'{model.name} takes at most {model.max_seq_len:,} tokens; write no more, or "auto".'
-            errors.append(FieldError("/training/max_seq_len", "beyond_model", message))
+            errors.append(FieldError("/training/max_seq_len", "exceeds_model_limit", message))
         targets = _at(raw, "adapter", "target_modules")
         if isinstance(targets, list) and all(isinstance(target, str) for target in targets):
             for target in unmatched_targets(model.linear_modules, [name for name in targets if name != HEAD]):
                 message = f"No linear layer of {model.name} is called {target!r:.80}; it has {_endings(model)}."
-                errors.append(FieldError("/adapter/target_modules", "no_module_matches", message))
+                errors.append(FieldError("/adapter/target_modules", "target_modules_not_found", message))
         return model
 
     def _check_datasets(self, raw: dict[str, Any], errors: list[FieldError]) -> None:
@@ -141,12 +141,12 @@ def _other_revision(model: BaseModel, checkpoint: Checkpoint) -> FieldError:
         f"The checkpoint was trained on {model.name} at revision {checkpoint.base_model_revision}, which is at "
         f'{model.revision} now; retry the job from "start".'
     )
-    return FieldError("/base_model", "base_model_differs", message)
+    return FieldError("/base_model", "base_model_mismatch", message)
 
 
 def _unknown_model(name: str) -> FieldError:
     message = f"This project may use no model {name!r:.80}; GET /models lists those that it may."
-    return FieldError("/base_model", "unknown_model", message)
+    return FieldError("/base_model", "model_not_found", message)
 
 
 def _at(raw: dict[str, Any], part: str, field: str) -> object:
@@ -157,7 +157,7 @@ def _at(raw: dict[str, Any], part: str, field: str) -> object:
 def _tolerated(raw: dict[str, Any]) -> float:
     """The share of bad rows that may be left out; none where the spec is not clear about it."""
     try:
-        return BadRows.model_validate(raw.get("on_bad_rows", {})).tolerated
+        return BadRowPolicy.model_validate(raw.get("on_bad_rows", {})).tolerated
     except ValidationError:
         return 0.0
 

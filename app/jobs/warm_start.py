@@ -25,7 +25,7 @@ class Start(NamedTuple):
     """What it is, in an error's words."""
     base_model: str
     revision: str | None
-    adapter: domain.Adapter
+    adapter: domain.AdapterSpec
     """As its files are."""
 
 
@@ -51,7 +51,7 @@ class WarmStart:
                 f"{start.shown} was trained on {start.base_model} at revision {start.revision} and fits no other "
                 f"weights; {model.name} is at revision {model.revision}."
             )
-            errors.append(FieldError("/init_from", "base_model_differs", message))
+            errors.append(FieldError("/init_from", "base_model_mismatch", message))
             return None
         return start
 
@@ -68,13 +68,13 @@ class WarmStart:
     def _of_checkpoint(self, checkpoint: Checkpoint) -> Start:
         job: Job = JobRepository(self.session).get(self.project_id, checkpoint.job_id)
         adapter_of(checkpoint)
-        saved = domain.Adapter.model_validate(job.spec["adapter"]).as_saved()
+        saved = domain.AdapterSpec.model_validate(job.spec["adapter"]).as_saved()
         revision = checkpoint.base_model_revision
         return Start(checkpoint.id, f"Checkpoint {checkpoint.id}", job.base_model, revision, saved)
 
 
 def of_adapter(adapter: Adapter) -> Start:
-    saved = domain.Adapter.model_validate(adapter.manifest["spec"]["adapter"]).as_saved()
+    saved = domain.AdapterSpec.model_validate(adapter.manifest["spec"]["adapter"]).as_saved()
     revision = adapter.manifest["base_model"]["revision"]
     return Start(adapter.id, f"Adapter {adapter.id}", adapter.base_model, revision, saved)
 
@@ -88,11 +88,11 @@ def shaped_as(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> d
     for field in SHAPE:
         if field in given and _comparable(given[field]) != _comparable(theirs[field]):
             message = f"{start.shown} has {theirs[field]!r:.200} here, not {given[field]!r:.80}; leave it out."
-            errors.append(FieldError(f"/adapter/{field}", "differs_from_init_from", message))
+            errors.append(FieldError(f"/adapter/{field}", "init_from_mismatch", message))
     if theirs["rank"] > domain.MAX_RANK or theirs["alpha"] > domain.MAX_ALPHA:
         message = f"{start.shown} has rank {theirs['rank']} and alpha {theirs['alpha']:g}, more than a job can."
         errors.append(FieldError("/init_from", "adapter_too_large", message))
-    return spec if errors else spec.model_copy(update={"adapter": domain.Adapter.model_validate(theirs | given)})
+    return spec if errors else spec.model_copy(update={"adapter": domain.AdapterSpec.model_validate(theirs | given)})
 
 
 def _comparable(value: object) -> object:
@@ -105,4 +105,4 @@ def _unknown(asked: str) -> FieldError:
         f"This project has no adapter or checkpoint {asked!r:.300}; GET /adapters and GET /jobs/{{id}}/checkpoints "
         "list them. A fully fine-tuned model is none, and checkpoints go some days after their job's end."
     )
-    return FieldError("/init_from", "start_not_found", message)
+    return FieldError("/init_from", "init_from_not_found", message)

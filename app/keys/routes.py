@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.errors import (
-    BadCursor,
     IdempotencyKeyReused,
-    NotJson,
+    InvalidCursor,
+    InvalidJson,
     RequestInProgress,
     TooLarge,
     UnsupportedMediaType,
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/keys", tags=["keys"])
 
 JsonDep = Annotated[object, Depends(read_json)]
 OptionalJsonDep = Annotated[object, Depends(read_optional_json)]
-BODY_REFUSALS = (NotJson, TooLarge, UnsupportedMediaType)
+BODY_REFUSALS = (InvalidJson, TooLarge, UnsupportedMediaType)
 AGAIN = (RequestInProgress, IdempotencyKeyReused)
 
 
@@ -61,7 +61,7 @@ def post_key(caller: AdminDep, session: SessionDep, once: OnceDep, body: BodyDep
     return once.answer(make, body, sealed=True)
 
 
-@router.get("", summary="List API keys", responses=problems(BadCursor))
+@router.get("", summary="List API keys", responses=problems(InvalidCursor))
 def list_keys(
     caller: AdminDep,
     session: SessionDep,
@@ -74,7 +74,7 @@ def list_keys(
     return page_of(KeyService(session).list(page.limit, page.after, project), page.limit, KeyOut.of)
 
 
-@router.get("/{id}", summary="Look at an API key", responses=problems(KeyNotFound))
+@router.get("/{id}", summary="Get an API key", responses=problems(KeyNotFound))
 def get_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
     """Its project and scopes, when it was last used, and when it stops."""
     return KeyOut.of(KeyService(session).get(id))
@@ -90,7 +90,7 @@ def withdraw_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
 @router.post(
     "/{id}/rotate",
     status_code=201,
-    summary="Replace an API key",
+    summary="Rotate an API key",
     response_model=KeyWithSecret,
     openapi_extra=_json(KeyRotation, required=False),
     responses=problems(*BODY_REFUSALS, KeyNotFound, KeyNotActive, KeyReplaced, OwnKey, *AGAIN),

@@ -13,7 +13,7 @@ from pathlib import Path
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import BaseModel
 from app.domain.model import ModelState
-from app.errors import BadRequest, ModelExists, TunewrightError
+from app.errors import BadRequest, ModelAlreadyExists, TunewrightError
 from app.models.fetch_repository import FetchRepository
 from app.models.fetching import FetchPlace, ModelFetch
 from app.models.folder import digest_folder, read_folder
@@ -83,7 +83,7 @@ def is_there(sessions: Sessions, wanted: Wanted) -> bool:
     if found is None or found.state != ModelState.ready or wanted.revision is not None:
         return False
     if found.revision != digest_folder(Path(wanted.source)):
-        raise ModelExists(wanted.name)
+        raise ModelAlreadyExists(wanted.name)
     with transaction(sessions, "change_model") as session:
         models = ModelService(session)
         models.change(models.get(None, wanted.name), wanted)

@@ -3,7 +3,7 @@
 from app.errors import BadRequest
 
 
-class BadHubName(BadRequest):
+class InvalidHubName(BadRequest):
     """What a folder's model is said to be on the hub is no name there, or no commit."""
 
-    code = "bad_hub_name"
+    code = "invalid_hub_name"

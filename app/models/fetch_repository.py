@@ -53,7 +53,7 @@ class FetchRepository:
             .where(_waits(), BaseModel.attempt >= MAX_ATTEMPTS)
             .values(
                 state=ModelState.failed,
-                failure_code=ModelFailure.gave_up,
+                failure_code=ModelFailure.too_many_attempts,
                 failure_message=GAVE_UP,
                 leased_until=None,
                 finished_at=func.clock_timestamp(),

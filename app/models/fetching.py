@@ -19,7 +19,7 @@ from app.domain.artifact import StoredFile
 from app.domain.ids import new_id
 from app.domain.model import ModelFailure, ModelState
 from app.domain.storage_keys import model_file_key
-from app.errors import BadModelFolder, StaleAttempt, StorageFull
+from app.errors import InvalidModelFolder, StaleAttempt, StorageFull
 from app.files import free_bytes, is_full
 from app.models.fetch_repository import FetchRepository, Hold
 from app.models.folder import read_folder, revision_of
@@ -96,8 +96,8 @@ class ModelFetch:
             values = self._fetch()
         except FetchFailed as error:
             self._fail(error.code, str(error))
-        except BadModelFolder as error:
-            self._fail(ModelFailure.bad_model_folder, str(error))
+        except InvalidModelFolder as error:
+            self._fail(ModelFailure.invalid_model_folder, str(error))
         except (StorageFull, OSError) as error:
             if not (isinstance(error, StorageFull) or is_full(error)):
                 raise

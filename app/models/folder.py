@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.domain.artifact import StoredFile
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 from app.models.headers import Shapes, read_shapes
 from app.models.modules import is_buffer, linear_modules
 
@@ -31,15 +31,15 @@ class ModelFacts(NamedTuple):
 
 
 def read_folder(folder: Path) -> ModelFacts:
-    """The facts, or BadModelFolder with what to do about it."""
+    """The facts, or InvalidModelFolder with what to do about it."""
     if not folder.is_dir():
-        raise BadModelFolder(f"There is no folder {folder}; give the one that holds config.json.")
+        raise InvalidModelFolder(f"There is no folder {folder}; give the one that holds config.json.")
     config = _read_json(folder / "config.json")
     tokenizer = _read_tokenizer(folder)
     _refuse_code(config, tokenizer)
     architecture = _architecture(config)
     if "quantization_config" in config:
-        raise BadModelFolder("The weights are quantized already; add the model they were made from.")
+        raise InvalidModelFolder("The weights are quantized already; add the model they were made from.")
     shapes = read_shapes(folder)
     return ModelFacts(
         architecture=architecture,
@@ -75,29 +75,29 @@ def _digest(digests: dict[str, str]) -> str:
 
 def _read_tokenizer(folder: Path) -> dict[str, Any]:
     if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise BadModelFolder(f"{folder} has no tokenizer ({', '.join(TOKENIZERS)}); add it to the folder.")
+        raise InvalidModelFolder(f"{folder} has no tokenizer ({', '.join(TOKENIZERS)}); add it to the folder.")
     config = folder / "tokenizer_config.json"
     return _read_json(config) if config.is_file() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise BadModelFolder(f"{path.parent} has no {path.name}; give the folder that save_pretrained wrote.")
+        raise InvalidModelFolder(f"{path.parent} has no {path.name}; give the folder that save_pretrained wrote.")
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise BadModelFolder(f"{path} is too large to be a configuration.")
+        raise InvalidModelFolder(f"{path} is too large to be a configuration.")
     try:
         # Some configs hold Infinity, which neither JSON nor PostgreSQL knows.
         value = json.loads(path.read_text("utf-8"), parse_constant=str)
     except (ValueError, RecursionError) as error:
-        raise BadModelFolder(f"{path} is not JSON: {error}.") from error
+        raise InvalidModelFolder(f"{path} is not JSON: {error}.") from error
     if not isinstance(value, dict):
-        raise BadModelFolder(f"{path} holds no JSON object.")
+        raise InvalidModelFolder(f"{path} holds no JSON object.")
     return value
 
 
 def _refuse_code(*configs: dict[str, Any]) -> None:
     if any("auto_map" in config for config in configs):
-        raise BadModelFolder(
+        raise InvalidModelFolder(
             "The model brings code of its own (auto_map), which is never run; "
             "take auto_map out of its config if transformers knows the architecture by itself."
         )
@@ -107,7 +107,7 @@ def _architecture(config: dict[str, Any]) -> str:
     named = config.get("architectures")
     architecture = named[0] if isinstance(named, list) and named else None
     if not isinstance(architecture, str) or not architecture.endswith(CAUSAL):
-        raise BadModelFolder(f"The architecture {architecture!r:.80} is no causal language model; add one that is.")
+        raise InvalidModelFolder(f"The architecture {architecture!r:.80} is no causal language model; add one that is.")
     return architecture
 
 
@@ -117,7 +117,9 @@ def _max_seq_len(config: dict[str, Any], tokenizer: dict[str, Any]) -> int:
     limits = [place.get(name) for place in places for name in LENGTHS]
     found = [limit for limit in (*limits[:], _limit(tokenizer)) if type(limit) is int and limit in SANE_TOKENS]
     if not found:
-        raise BadModelFolder("Neither config.json nor the tokenizer has a length limit; set max_position_embeddings.")
+        raise InvalidModelFolder(
+            "Neither config.json nor the tokenizer has a length limit; set max_position_embeddings."
+        )
     return min(found)
 
 
@@ -130,5 +132,5 @@ def _limit(tokenizer: dict[str, Any]) -> int | None:
 def _linear_modules(shapes: Shapes, config: dict[str, Any]) -> list[str]:
     modules = linear_modules(shapes, str(config.get("model_type")))
     if not modules:
-        raise BadModelFolder("The weights hold no linear layer; is this a language model?")
+        raise InvalidModelFolder("The weights hold no linear layer; is this a language model?")
     return modules

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 
 MAX_HEADER_BYTES = 100_000_000
 """As safetensors itself has it."""
@@ -42,7 +42,7 @@ _read_header = TypeAdapter(dict[str, _Tensor]).validate_python
 
 
 def read_shapes(folder: Path) -> Shapes:
-    """The shape of each tensor of the model. BadModelFolder if a file is missing, cut off, or not safetensors."""
+    """The shape of each tensor of the model. InvalidModelFolder if a file is missing, cut off, or not safetensors."""
     shapes: Shapes = {}
     for path in _files(folder):
         shapes |= _shapes(path)
@@ -55,15 +55,15 @@ def _files(folder: Path) -> Iterator[Path]:
     elif (folder / SINGLE).is_file():
         names = [SINGLE]
     elif any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
-        raise BadModelFolder(
+        raise InvalidModelFolder(
             f"{folder} holds pickled weights only, which can run code when loaded; convert them to safetensors "
             "(save_pretrained of a current transformers does)."
         )
     else:
-        raise BadModelFolder(f"{folder} has no {SINGLE}; give the folder that save_pretrained wrote.")
+        raise InvalidModelFolder(f"{folder} has no {SINGLE}; give the folder that save_pretrained wrote.")
     for name in names:
         if not (folder / name).is_file():
-            raise BadModelFolder(f"{folder} lacks {name}, which its index names; copy the whole model.")
+            raise InvalidModelFolder(f"{folder} lacks {name}, which its index names; copy the whole model.")
         yield folder / name
 
 
@@ -72,9 +72,9 @@ def read_index(index: Path) -> list[str]:
     try:
         files = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadModelFolder(f"{index} is no index of safetensors files.") from error
+        raise InvalidModelFolder(f"{index} is no index of safetensors files.") from error
     if not all(isinstance(name, str) and Path(name).name == name for name in files):
-        raise BadModelFolder(f"{index} names files outside its folder.")
+        raise InvalidModelFolder(f"{index} names files outside its folder.")
     return sorted(files)
 
 
@@ -83,13 +83,13 @@ def _shapes(path: Path) -> Shapes:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if total < 8 or length > min(MAX_HEADER_BYTES, total - 8):
-            raise BadModelFolder(f"{path} is no whole safetensors file; copy it again.")
+            raise InvalidModelFolder(f"{path} is no whole safetensors file; copy it again.")
         raw = file.read(length)
     try:
         header: dict[str, Any] = json.loads(raw)
         tensors = _read_header({name: value for name, value in header.items() if name != "__metadata__"})
     except (ValueError, AttributeError, RecursionError) as error:
-        raise BadModelFolder(f"The header of {path} is not that of a safetensors file.") from error
+        raise InvalidModelFolder(f"The header of {path} is not that of a safetensors file.") from error
     if total != 8 + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0):
-        raise BadModelFolder(f"{path} is shorter or longer than its header says; copy it again.")
+        raise InvalidModelFolder(f"{path} is shorter or longer than its header says; copy it again.")
     return {name: Shape(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from app.domain.artifact import StoredFile
 from app.domain.model import ModelFailure
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 from app.jitter import jittered
 from app.models.headers import INDEX, SINGLE, read_index
 from app.models.licence import is_licence
@@ -89,7 +89,7 @@ class HubSource:
             weights = set(read_index(self.folder / INDEX))
         missing = weights - names
         if missing:
-            raise BadModelFolder(
+            raise InvalidModelFolder(
                 f"{self.id} has no {min(missing)}; only models with safetensors weights can be trained."
             )
         return small + sorted(file for file in files if file.path in weights)
@@ -109,7 +109,7 @@ class HubSource:
             said = (
                 f"{file.path} of {self.id} arrived as {size:,} bytes with the SHA-256 {sha256}, not as the hub has it."
             )
-            raise FetchFailed(ModelFailure.damaged_download, said)
+            raise FetchFailed(ModelFailure.corrupt_download, said)
         return target, sha256
 
     def _copied(self, file: SourceFile) -> Iterator[bytes]:
@@ -142,7 +142,7 @@ class HubSource:
         with self._told_plainly(), session.stream("GET", url, headers=headers, timeout=_timeout(SILENT_SECONDS)) as got:
             hub.utils.hf_raise_for_status(got)
             if start and got.status_code != 206:
-                raise FetchFailed(ModelFailure.damaged_download, f"The hub cannot go on with {file.path} where it was.")
+                raise FetchFailed(ModelFailure.corrupt_download, f"The hub cannot go on with {file.path} where it was.")
             yield from got.iter_raw()
 
     def adopt(self, file: SourceFile, stored: StoredFile, storage: Storage) -> None:
@@ -193,10 +193,10 @@ class _Plainly:
             return FetchFailed(ModelFailure.access_denied, said)
         if isinstance(error, errors.RevisionNotFoundError):
             said = f"{id} has no branch, tag or commit {self.source.asked!r:.100}."
-            return FetchFailed(ModelFailure.revision_not_on_hub, said)
+            return FetchFailed(ModelFailure.hub_revision_not_found, said)
         if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
             said = f"The hub has no model {id}, or hides it from the token of this machine (HF_TOKEN)."
-            return FetchFailed(ModelFailure.not_on_hub, said)
+            return FetchFailed(ModelFailure.hub_model_not_found, said)
         if status == 401:
             return FetchFailed(ModelFailure.access_denied, f"The hub refuses the token of this machine for {id}.")
         if isinstance(error, httpx2.TimeoutException):

@@ -7,19 +7,19 @@ from fastapi import APIRouter, Depends, Response
 from app.domain.caller import Caller
 from app.domain.model import ModelState
 from app.errors import (
-    BadCursor,
-    BadModelFolder,
     BadRequest,
     IdempotencyKeyReused,
-    ModelExists,
+    InvalidCursor,
+    InvalidJson,
+    InvalidModelFolder,
+    ModelAlreadyExists,
     ModelInUse,
     ModelNotFound,
-    NotJson,
     RequestInProgress,
     TooLarge,
     UnsupportedMediaType,
 )
-from app.models.errors import BadHubName
+from app.models.errors import InvalidHubName
 from app.models.schemas import ModelCreate, ModelOut, ModelSummary
 from app.models.service import ModelService, wanted_model
 from app.outbox import ring
@@ -39,7 +39,7 @@ BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": ModelCreate.model_json_schema()}},
     }
 }
-BODY_REFUSALS = (BadRequest, BadHubName, BadModelFolder, NotJson, TooLarge, UnsupportedMediaType)
+BODY_REFUSALS = (BadRequest, InvalidHubName, InvalidModelFolder, InvalidJson, TooLarge, UnsupportedMediaType)
 
 
 @router.post(
@@ -48,7 +48,7 @@ BODY_REFUSALS = (BadRequest, BadHubName, BadModelFolder, NotJson, TooLarge, Unsu
     summary="Add a base model",
     response_model=ModelOut,
     openapi_extra=BODY,
-    responses=problems(*BODY_REFUSALS, ModelExists, RequestInProgress, IdempotencyKeyReused),
+    responses=problems(*BODY_REFUSALS, ModelAlreadyExists, RequestInProgress, IdempotencyKeyReused),
 )
 def post_model(
     caller: AdminDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
@@ -74,7 +74,7 @@ def post_model(
     return once.answer(make, body)
 
 
-@router.get("", summary="List base models", responses=problems(BadCursor))
+@router.get("", summary="List base models", responses=problems(InvalidCursor))
 def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[ModelSummary]:
     """Those that the project may use, newest first, without the texts of their licences; with the scope `admin`, all of
     them."""
@@ -85,7 +85,7 @@ def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[M
     return page_of(found, page.limit, lambda model: ModelSummary.of(model, allowed.get(model.id), for_admin=admin))
 
 
-@router.get("/{name:path}", summary="Look at a base model", responses=problems(ModelNotFound))
+@router.get("/{name:path}", summary="Get a base model", responses=problems(ModelNotFound))
 def get_model(name: str, caller: CallerDep, session: SessionDep) -> ModelOut:
     """Whether it has arrived, its licence, its size, its length limit, and the layers that an adapter can be put on. A
     name may hold slashes."""

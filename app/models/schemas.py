@@ -74,7 +74,7 @@ class ModelCreate(BaseModel):
         return self
 
 
-class FailureOut(BaseModel):
+class ModelFailureOut(BaseModel):
     """Why a model did not arrive."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -106,7 +106,7 @@ class ModelSummary(BaseModel):
     """What has been fetched."""
     num_bytes: int | None
     """Of all its files; null before they are known."""
-    failure: FailureOut | None
+    failure: ModelFailureOut | None
     """Set while it is `failed`. To post the model again tries again, with what has arrived already."""
     license: str | None
     """Id of the licence that the weights come under, as the model's card names it."""

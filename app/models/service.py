@@ -11,8 +11,8 @@ from app.db.tables import BaseModel
 from app.domain.cursor import Cursor
 from app.domain.ids import new_id
 from app.domain.model import ModelState
-from app.errors import BadModelFolder, BadRequest, ModelExists, ModelInUse, ModelNotFound, ModelNotReady
-from app.models.errors import BadHubName
+from app.errors import BadRequest, InvalidModelFolder, ModelAlreadyExists, ModelInUse, ModelNotFound, ModelNotReady
+from app.models.errors import InvalidHubName
 from app.models.modules import unmatched_targets
 from app.models.repository import ModelRepository
 from app.models.sources import COMMIT, HUB_ID, not_allowed
@@ -76,17 +76,17 @@ def wanted_model(
         _check_hub_name(hub_name, revision)
         return Wanted(name, str(path), None, projects, any_path, hub_name, revision)
     if hub is not None and not HUB_ID.fullmatch(hub):
-        raise BadModelFolder(f"{hub!r:.80} is no hub id; write ORG/NAME.")
+        raise InvalidModelFolder(f"{hub!r:.80} is no hub id; write ORG/NAME.")
     source = hub or str(path)
     return Wanted(name, source, (revision or "main") if hub else None, projects, any_path)
 
 
 def _check_hub_name(name: str, commit: str | None) -> None:
     if not HUB_ID.fullmatch(name):
-        raise BadHubName(f"{name!r:.120} is no name on a hub; write ORG/NAME.")
+        raise InvalidHubName(f"{name!r:.120} is no name on a hub; write ORG/NAME.")
     if commit is not None and not COMMIT.fullmatch(commit):
         said = f"{commit!r:.80} is no commit of {name}; write its 40 hexadecimal digits, or leave the revision out."
-        raise BadHubName(said)
+        raise InvalidHubName(said)
 
 
 class ModelService:
@@ -96,7 +96,8 @@ class ModelService:
 
     def add(self, wanted: Wanted) -> BaseModel:
         """Have a model fetched. The same one again only changes who may use it, and what it is said to be on the hub;
-        one that failed is fetched again, from wherever is said now. ModelExists if the name stands for another one."""
+        one that failed is fetched again, from wherever is said now. ModelAlreadyExists if the name stands for another
+        one."""
         name = wanted.name
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name!r:.80} cannot name a model; use letters, digits, '.', '_', '-' and single '/'.")
@@ -110,7 +111,7 @@ class ModelService:
             for field, value in (UNFETCHED | source).items():
                 setattr(model, field, value)
         elif model.source != wanted.source or wanted.revision not in (model.wanted_revision, model.revision):
-            raise ModelExists(name)
+            raise ModelAlreadyExists(name)
         self.change(model, wanted)
         self.session.flush()
         return model

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from app.domain.artifact import StoredFile
 from app.domain.model import ModelFailure
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 from app.models.folder import LOADED
 from app.storage import CHUNK_BYTES, Storage
 
@@ -67,7 +67,9 @@ class FolderSource:
         if self._roots is not None and not any(real.is_relative_to(root.resolve()) for root in self._roots):
             raise FetchFailed(ModelFailure.path_not_allowed, not_allowed(self.folder, self._roots))
         if not real.is_dir():
-            raise BadModelFolder(f"There is no folder {self.folder} on the worker's machine; give one that it sees.")
+            raise InvalidModelFolder(
+                f"There is no folder {self.folder} on the worker's machine; give one that it sees."
+            )
         paths = [path for path in sorted(real.iterdir()) if path.suffix in LOADED and path.is_file()]
         return Resolved([SourceFile(path.name, path.stat().st_size) for path in paths])
 

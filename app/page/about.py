@@ -64,7 +64,7 @@ HTML: Final[dict[str, Any]] = {"text/html": {"schema": {"type": "string"}}}
 
 @router.get(
     "/",
-    summary="What is this server?",
+    summary="Get the server's name and version",
     response_model=About,
     responses={200: {"description": "JSON, or a page for a browser.", "content": HTML}},
 )

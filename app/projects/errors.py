@@ -32,10 +32,10 @@ class ProjectDeletionNotFound(NotFound):
         self.args = (f"Project {name!r} is not being deleted; `DELETE /projects/{name}` begins that.",)
 
 
-class ProjectExists(Conflict):
+class ProjectAlreadyExists(Conflict):
     """A project of that name exists; choose another name."""
 
-    code = "project_exists"
+    code = "project_already_exists"
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
 from app.errors import (
-    BadCursor,
     BadRequest,
     IdempotencyKeyReused,
-    NotJson,
+    InvalidCursor,
+    InvalidJson,
     RequestInProgress,
     TooLarge,
     UnsupportedMediaType,
@@ -17,9 +17,9 @@ from app.errors import (
 from app.projects.errors import (
     LastProject,
     OwnProject,
+    ProjectAlreadyExists,
     ProjectBeingDeleted,
     ProjectDeletionNotFound,
-    ProjectExists,
     ProjectNotFound,
 )
 from app.projects.schemas import ProjectChange, ProjectDeletionOut, ProjectIn, ProjectOut
@@ -34,7 +34,7 @@ from app.web.problems import problems
 router = APIRouter(prefix="/projects", tags=["projects"])
 
 JsonDep = Annotated[object, Depends(read_json)]
-BODY_REFUSALS = (NotJson, TooLarge, UnsupportedMediaType)
+BODY_REFUSALS = (InvalidJson, TooLarge, UnsupportedMediaType)
 
 
 def _json(model: type[BaseModel]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
     response_model=ProjectOut,
     openapi_extra=_json(ProjectIn),
     responses=problems(
-        BadRequest, *BODY_REFUSALS, ProjectExists, ProjectBeingDeleted, RequestInProgress, IdempotencyKeyReused
+        BadRequest, *BODY_REFUSALS, ProjectAlreadyExists, ProjectBeingDeleted, RequestInProgress, IdempotencyKeyReused
     ),
 )
 def post_project(caller: AdminDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep) -> Response:
@@ -62,7 +62,7 @@ def post_project(caller: AdminDep, session: SessionDep, once: OnceDep, body: Bod
     return once.answer(make, body)
 
 
-@router.get("", summary="List projects", responses=problems(BadCursor))
+@router.get("", summary="List projects", responses=problems(InvalidCursor))
 def list_projects(caller: AdminDep, session: SessionDep, page: PageDep) -> Page[ProjectOut]:
     """All of them, newest first, with those that are being deleted."""
     projects = ProjectService(session)
@@ -71,7 +71,7 @@ def list_projects(caller: AdminDep, session: SessionDep, page: PageDep) -> Page[
     return page_of(found, page.limit, lambda project: ProjectOut.of(project, project.id in going))
 
 
-@router.get("/{id}", summary="Look at a project", responses=problems(ProjectNotFound))
+@router.get("/{id}", summary="Get a project", responses=problems(ProjectNotFound))
 def get_project(id: str, caller: AdminDep, session: SessionDep) -> ProjectOut:
     """By its id or its name: its limit and its labels, and whether it is being deleted."""
     projects = ProjectService(session)
@@ -111,7 +111,7 @@ def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Res
 
 @router.get(
     "/{id}/deletion",
-    summary="Look at a project's deletion",
+    summary="Get a project's deletion",
     responses=problems(ProjectNotFound, ProjectDeletionNotFound),
 )
 def get_project_deletion(id: str, caller: AdminDep, session: SessionDep) -> ProjectDeletionOut:

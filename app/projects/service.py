@@ -15,9 +15,9 @@ from app.errors import BadRequest
 from app.projects.errors import (
     LastProject,
     OwnProject,
+    ProjectAlreadyExists,
     ProjectBeingDeleted,
     ProjectDeletionNotFound,
-    ProjectExists,
     ProjectNotFound,
 )
 from app.projects.repository import ProjectRepository
@@ -38,7 +38,7 @@ class ProjectService:
         if project is None:
             found = self.projects.find(name)
             is_going = found is None or self.projects.find_deletion(found.id)
-            raise ProjectBeingDeleted(name) if is_going else ProjectExists(name)
+            raise ProjectBeingDeleted(name) if is_going else ProjectAlreadyExists(name)
         return project
 
     def get(self, name: str, *, lock: bool = False) -> Project:

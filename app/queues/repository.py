@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, DatasetCheck, Job, OutboxRow, Upload, WebhookDelivery
-from app.domain.dataset_checks.state import StudyState
+from app.domain.dataset_checks.state import DatasetCheckState
 from app.domain.datasets.report import DatasetState
 from app.domain.jobs.state import JobState
 from app.domain.upload import UploadState
@@ -18,7 +18,7 @@ class QueueLengths(NamedTuple):
     running_jobs: int
     uploads: int
     datasets: int
-    studies: int
+    dataset_checks: int
     deliveries: int
     wakeups: int
     oldest_wakeup_seconds: float | None
@@ -36,7 +36,7 @@ class QueueLengthRepository:
             count(Job.lease_until.is_not(None)),
             count(Upload.state == UploadState.completed, Upload.joined_at.is_(None)),
             count(Dataset.state == DatasetState.inspecting),
-            count(DatasetCheck.state == StudyState.pending),
+            count(DatasetCheck.state == DatasetCheckState.pending),
             count(WebhookDelivery.state == DeliveryState.pending),
             select(func.count()).select_from(OutboxRow).scalar_subquery(),
             select(age).scalar_subquery(),

@@ -52,7 +52,7 @@ class Queues(BaseModel):
             light=LightQueue(
                 uploads=lengths.uploads,
                 datasets=lengths.datasets,
-                dataset_checks=lengths.studies,
+                dataset_checks=lengths.dataset_checks,
                 webhook_deliveries=lengths.deliveries,
             ),
             wakeups=Wakeups(count=lengths.wakeups, oldest_seconds=lengths.oldest_wakeup_seconds),

@@ -19,7 +19,7 @@ from app.db.project_tables import ProjectDeletion
 from app.db.session import Sessions, transaction
 from app.domain.project import DeletionState
 from app.domain.storage_keys import project_folder
-from app.errors import AlreadyCancelling, JobFinal, JobNotFound
+from app.errors import JobAlreadyCancelling, JobFinished, JobNotFound
 from app.jobs.service import JobService
 from app.projects.repository import ProjectRepository, tables_of_projects
 from app.retention.repository import RetentionRepository
@@ -67,7 +67,7 @@ class ProjectEraser:
             job_ids = RetentionRepository(session).jobs_to_cancel(id, JOBS_A_TURN)
         for job_id in job_ids:
             with (
-                suppress(JobFinal, AlreadyCancelling, JobNotFound),
+                suppress(JobFinished, JobAlreadyCancelling, JobNotFound),
                 transaction(self.sessions, "cancel_project_job") as session,
             ):
                 JobService(session).cancel(id, job_id)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.db.session import Sessions, transaction
 from app.db.tables import Upload, UploadPart
 from app.domain.artifact import StoredFile
-from app.domain.file_name import clean_filename, is_odd_filename
+from app.domain.file_name import clean_filename, is_unsafe_filename
 from app.domain.ids import new_id
 from app.domain.storage_keys import part_key
 from app.errors import FieldError, TooLarge
@@ -33,7 +33,7 @@ def begin(service: UploadService, project_id: str, settings: Settings, wanted: U
         dataset_expires_after_seconds=settings.dataset_ttl_seconds if lasts is None else lasts,
         format=wanted.format,
         columns=wanted.columns,
-        unsafe_filename=is_odd_filename(wanted.filename),
+        unsafe_filename=is_unsafe_filename(wanted.filename),
     )
 
 

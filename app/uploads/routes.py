@@ -8,13 +8,13 @@ from pydantic import BaseModel
 from app.domain.artifact import StoredFile
 from app.domain.upload import MAX_PART_BYTES
 from app.errors import (
-    BadCursor,
-    BadDigest,
     BadRequest,
     DigestMismatch,
     IdempotencyKeyReused,
-    InvalidParts,
-    NotJson,
+    InvalidCursor,
+    InvalidDigest,
+    InvalidJson,
+    InvalidUploadParts,
     RequestInProgress,
     StorageFull,
     TooLarge,
@@ -47,10 +47,10 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
 @router.post(
     "",
     status_code=201,
-    summary="Begin an upload by parts",
+    summary="Create an upload",
     response_model=UploadOut,
     openapi_extra=_json(UploadIn),
-    responses=problems(NotJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused),
+    responses=problems(InvalidJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused),
 )
 def post_upload(
     caller: CallerDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
@@ -66,14 +66,14 @@ def post_upload(
     return once.answer(make, body)
 
 
-@router.get("", summary="List uploads by parts", responses=problems(BadCursor))
+@router.get("", summary="List uploads", responses=problems(InvalidCursor))
 def list_uploads(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[UploadSummary]:
     """The project's uploads, newest first: pending ones, and those that ended within a day."""
     uploads = UploadService(session).list(caller.project_id, page.limit, page.after)
     return page_of(uploads, page.limit, UploadSummary.of)
 
 
-@router.get("/{id}", summary="Look at an upload by parts", responses=problems(UploadNotFound))
+@router.get("/{id}", summary="Get an upload", responses=problems(UploadNotFound))
 def get_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
     """Its state and the parts that are there, each with its SHA-256: what need not be sent again."""
     service = UploadService(session)
@@ -88,7 +88,7 @@ def get_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
     openapi_extra=BODY,
     responses=problems(
         BadRequest,
-        BadDigest,
+        InvalidDigest,
         DigestMismatch,
         UploadNotFound,
         UploadNotPending,
@@ -111,14 +111,14 @@ async def post_part(id: str, request: Request, caller: CallerDep, storage: Stora
 
 @router.post(
     "/{id}/complete",
-    summary="Complete an upload by parts",
+    summary="Complete an upload",
     response_model=UploadOut,
     openapi_extra=_json(CompletionIn),
     responses=problems(
         UploadNotFound,
         UploadNotPending,
-        InvalidParts,
-        NotJson,
+        InvalidUploadParts,
+        InvalidJson,
         TooLarge,
         UnsupportedMediaType,
         RequestInProgress,
@@ -142,7 +142,7 @@ def complete_upload(
     return once.answer(make, body)
 
 
-@router.post("/{id}/cancel", summary="Cancel an upload by parts", responses=problems(UploadNotFound, UploadNotPending))
+@router.post("/{id}/cancel", summary="Cancel an upload", responses=problems(UploadNotFound, UploadNotPending))
 def cancel_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
     """Give up a pending upload and remove its parts."""
     return UploadOut.with_parts(UploadService(session).cancel(caller.project_id, id), ())

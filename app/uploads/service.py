@@ -14,7 +14,7 @@ from app.domain.datasets.formats import RecordFormat
 from app.domain.ids import is_id, new_id
 from app.domain.storage_keys import dataset_key
 from app.domain.upload import MAX_PART_BYTES, MAX_PARTS, UploadState
-from app.errors import InvalidParts, TooLarge, UploadNotFound, UploadNotPending
+from app.errors import InvalidUploadParts, TooLarge, UploadNotFound, UploadNotPending
 from app.outbox import ring
 from app.set_aside import STRICT, SetAside
 from app.storage import Joined, Storage
@@ -121,11 +121,13 @@ class UploadService:
         sizes = {part.id: part.size for part in self.uploads.parts(upload)}
         if unknown := [id for id in part_ids if id not in sizes]:
             named = ", ".join(f"{id!r:.60}" for id in unknown[:5])
-            raise InvalidParts(f"Upload {upload.id} has no part {named}; GET /uploads/{upload.id} lists its parts.")
+            raise InvalidUploadParts(
+                f"Upload {upload.id} has no part {named}; GET /uploads/{upload.id} lists its parts."
+            )
         size = sum(sizes[id] for id in part_ids)
         if size != upload.size:
             said = f"The parts hold {size:,} bytes together, and the upload was begun for {upload.size:,}"
-            raise InvalidParts(f"{said}; name each part of the file once, in the file's order.")
+            raise InvalidUploadParts(f"{said}; name each part of the file once, in the file's order.")
 
     def cancel(self, project_id: str, id: str) -> Upload:
         """Give up a pending upload. One that is cancelled already stays so."""
@@ -184,7 +186,7 @@ class UploadService:
             self.uploads.bury(upload.project_id, joined.stored.key)  # deleted meanwhile
         elif joined is None:
             said = "Storage has lost a part of the file; upload it again."
-            datasets.refuse(upload.project_id, upload.dataset_id, "bytes_lost", said)
+            datasets.refuse(upload.project_id, upload.dataset_id, "file_missing", said)
         elif upload.md5 not in (None, joined.md5):
             said = f"The file arrived with the MD5 {joined.md5}, and not with {upload.md5}; upload it again."
             datasets.refuse(upload.project_id, upload.dataset_id, "md5_mismatch", said)

@@ -7,9 +7,9 @@ from pydantic import BaseModel
 
 from app.domain.webhook import DeliveryState
 from app.errors import (
-    BadCursor,
     IdempotencyKeyReused,
-    NotJson,
+    InvalidCursor,
+    InvalidJson,
     RequestInProgress,
     TooLarge,
     UnsupportedMediaType,
@@ -44,7 +44,7 @@ async def get_lookups(request: Request) -> Lookups:
 
 LookupsDep = Annotated[Lookups, Depends(get_lookups)]
 JsonDep = Annotated[object, Depends(read_json)]
-BODY_REFUSALS = (InvalidWebhook, TooManyLookups, NotJson, TooLarge, UnsupportedMediaType)
+BODY_REFUSALS = (InvalidWebhook, TooManyLookups, InvalidJson, TooLarge, UnsupportedMediaType)
 AGAIN = (RequestInProgress, IdempotencyKeyReused)
 
 
@@ -55,7 +55,7 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
 @router.post(
     "",
     status_code=201,
-    summary="Add a webhook",
+    summary="Create a webhook",
     response_model=WebhookWithSecret,
     openapi_extra=_json(WebhookIn),
     responses=problems(*BODY_REFUSALS, TooManyWebhooks, *AGAIN),
@@ -81,14 +81,14 @@ def post_webhook(
     return once.answer(make, body, sealed=True)
 
 
-@router.get("", summary="List webhooks", responses=problems(BadCursor))
+@router.get("", summary="List webhooks", responses=problems(InvalidCursor))
 def list_webhooks(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[WebhookOut]:
     """The project's webhooks, newest first, without their secrets."""
     found = WebhookService(session).list(caller.project_id, page.limit, page.after)
     return page_of(found, page.limit, lambda webhook: WebhookOut.of(webhook, caller))
 
 
-@router.get("/{id}", summary="Look at a webhook", responses=problems(WebhookNotFound))
+@router.get("/{id}", summary="Get a webhook", responses=problems(WebhookNotFound))
 def get_webhook(id: str, caller: CallerDep, session: SessionDep) -> WebhookOut:
     """All but its secret."""
     return WebhookOut.of(WebhookService(session).get(caller.project_id, id), caller)
@@ -110,7 +110,7 @@ def change_webhook(
     return WebhookOut.of(WebhookService(session).change(caller.project_id, id, **wanted), caller)
 
 
-@router.delete("/{id}", status_code=204, summary="Remove a webhook", responses=problems(WebhookNotFound))
+@router.delete("/{id}", status_code=204, summary="Delete a webhook", responses=problems(WebhookNotFound))
 def delete_webhook(id: str, caller: CallerDep, session: SessionDep) -> None:
     """With its deliveries; what waits is not delivered any more."""
     WebhookService(session).delete(caller.project_id, id)
@@ -118,7 +118,7 @@ def delete_webhook(id: str, caller: CallerDep, session: SessionDep) -> None:
 
 @router.post(
     "/{id}/rotate",
-    summary="Give a webhook a new secret",
+    summary="Rotate a webhook's secret",
     response_model=WebhookWithSecret,
     responses=problems(WebhookNotFound, *AGAIN),
 )
@@ -157,7 +157,7 @@ def send_test(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) ->
     return once.answer(make)
 
 
-@router.get("/{id}/deliveries", summary="List deliveries", responses=problems(WebhookNotFound, BadCursor))
+@router.get("/{id}/deliveries", summary="List deliveries", responses=problems(WebhookNotFound, InvalidCursor))
 def list_deliveries(
     id: str,
     caller: CallerDep,
@@ -172,7 +172,7 @@ def list_deliveries(
 
 @router.get(
     "/{id}/deliveries/{delivery_id}",
-    summary="Look at a delivery",
+    summary="Get a delivery",
     responses=problems(WebhookNotFound, DeliveryNotFound),
 )
 def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionDep) -> DeliveryOut:
@@ -183,7 +183,7 @@ def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionD
 @router.post(
     "/{id}/deliveries/{delivery_id}/redeliver",
     status_code=202,
-    summary="Deliver an event again",
+    summary="Redeliver an event",
     response_model=DeliveryOut,
     responses=problems(WebhookNotFound, DeliveryNotFound, DeliveryPending, WebhookDisabled, *AGAIN),
 )

@@ -57,7 +57,7 @@ def explain(job: Job, shown: ShownWorker, placement: Placement) -> list[Reason]:
         Reason("draining", "It was asked to stop and takes nothing new."): worker.draining,
         Reason("disk_full", "The disk that it works on is full; it takes nothing new."): worker.disk_full,
         Reason("busy", "It works on something else."): shown.busy and job.worker_id != worker.id,
-        Reason("no_training", "It does not train; its queues are " + ", ".join(worker.queues) + "."): (
+        Reason("no_training_queue", "It does not train; its queues are " + ", ".join(worker.queues) + "."): (
             "training" not in worker.queues
         ),
     }

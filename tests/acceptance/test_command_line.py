@@ -128,7 +128,7 @@ def test_a_job_is_posted_once_paused_resumed_and_retried(type_in: Type, rows: Pa
     assert f"{job['id']} is queued" in type_in("jobs", "resume", job["id"]).stdout
     type_in("jobs", "cancel", job["id"])
     type_in("jobs", "watch", job["id"], status=1)
-    assert "[job_final]" in type_in("jobs", "pause", job["id"], status=1).stderr
+    assert "[job_finished]" in type_in("jobs", "pause", job["id"], status=1).stderr
     again = type_in("jobs", "retry", job["id"]).stdout.split()[0]
     assert job["id"] in type_in("jobs", "show", again).stdout
     type_in("jobs", "cancel", again)

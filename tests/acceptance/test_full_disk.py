@@ -67,8 +67,8 @@ def test_a_full_disk_costs_checkpoints_and_time_and_says_so(stack: Stack, work: 
         # A checkpoint that was being written when the disk filled up lets go of its half, enough for a result.
         [failed] = wait_until(lambda: fill(work) and told(client, job, "attempt_failed"))
         assert failed["reason"] == "disk_full"
-        assert f"0.0 MB in {work}" in failed["text"]
-        assert "checkpoint_failed" in {warned["code"] for warned in told(client, job, "warned")}
+        assert f"0.0 MB in {work}" in failed["detail"]
+        assert "checkpoint_failed" in {warned["code"] for warned in told(client, job, "warning_issued")}
         wait_until(lambda: client.get_job(job.id).waiting_for == NO_ROOM)
         assert client.get_job(job.id).attempt == 1, "tries do not follow one another at once"
         filler.unlink()

@@ -136,10 +136,10 @@ def test_a_job_tells_how_soon_it_trained_and_a_spare_process_takes_a_later_one(c
         job = until(client, submit(client, rows, training={"max_steps": 1}).id, "succeeded")
         [started] = [event.data for event in client.events(job.id) if event.type == "training_started"]
         assert 0 < started["parity_seconds"] < started["seconds_since_claimed"] < started["seconds_since_created"]
-        if started["warm"]:
+        if started["used_standby_process"]:
             break
         time.sleep(pause)
-    assert started["warm"]
+    assert started["used_standby_process"]
 
 
 def test_a_running_job_is_cancelled(client: Client, rows: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_running_job_is_cancelled(client: Client, rows: Path) -> None:
     assert time.monotonic() - began < 15
     with pytest.raises(TunewrightError) as refused:
         client.cancel_job(job.id)
-    assert refused.value.code == "job_final"
+    assert refused.value.code == "job_finished"
 
 
 def test_a_dataset_that_turns_out_invalid_fails_the_job_that_waited(
@@ -195,7 +195,7 @@ def test_bad_rows_are_skipped_and_listed(client: Client, rows: Path, tmp_path: P
     listed = [json.loads(line) for line in (folder / "skipped_rows.jsonl").read_text().splitlines()]
     assert [(each["role"], each["line"], each["code"]) for each in listed] == [
         ("training", 5, "ragged_row"),
-        ("training", 7, "nothing_to_learn"),
+        ("training", 7, "no_trainable_text"),
         ("validation", 26, "wrong_type"),
     ]
     trained = {int(line.split(",")[0]) for line in (folder / "row_losses.csv").read_text().splitlines()[1:]}

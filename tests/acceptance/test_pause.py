@@ -77,7 +77,7 @@ def test_a_training_is_paused_with_a_checkpoint_and_goes_on_from_there(
     assert 5 <= saved == paused.step < STEPS, "the step of the pause, and not only every fiftieth, is saved"
     with pytest.raises(TunewrightError) as refused:
         client.pause_job(job.id)
-    assert refused.value.code == "already_paused"
+    assert refused.value.code == "job_already_paused"
 
     other = submit(client, tmp_path, steps=3)
     assert client.wait(other.id).state == "succeeded", "the machine is free for others meanwhile"

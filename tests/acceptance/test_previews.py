@@ -51,9 +51,9 @@ def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tup
     assert {name: totals[name] for name in same} == {name: told[name] for name in same}
     assert totals["steps_per_epoch"] == done.total_steps
     (decided,) = done.resolved
-    assert totals["plan"]["micro_batch_tokens"] == decided["engine"]["micro_batch_tokens"]
+    assert totals["device_plan"]["micro_batch_tokens"] == decided["engine"]["micro_batch_tokens"]
     assert totals["train_on"] == decided["training"]["train_on"] == "completion"
-    assert totals["plan"]["device"] == decided["resources"]["device"]
+    assert totals["device_plan"]["device"] == decided["resources"]["device"]
 
     overlap = client.wait_for_overlap(dataset.id, client.create_overlap(dataset.id, validation.id).id)
     assert overlap.totals is not None

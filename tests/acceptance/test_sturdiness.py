@@ -78,11 +78,11 @@ def test_a_killed_child_is_the_jobs_own_failure_and_not_a_lost_worker(
     find_trainer(worker).kill()
     wait_for_step(client, job, attempt=2)
     [failed] = told(client, job, "attempt_failed")
-    assert failed["reason"] == "child_died"
-    assert "killed by signal 9. Its last words:" in failed["text"]
+    assert failed["reason"] == "training_process_died"
+    assert "killed by signal 9. Its last words:" in failed["detail"]
     find_trainer(worker).kill()
     done = client.wait(job.id)
-    assert (done.state, done.failure["reason"]) == ("failed", "child_died")
+    assert (done.state, done.failure["reason"]) == ("failed", "training_process_died")
     assert told(client, job, "attempt_lost") == []
     assert worker.is_running()
 
@@ -115,7 +115,7 @@ def test_a_loss_that_is_no_number_ends_it_and_the_step_and_its_rows_are_named(
     subprocess.run(add, cwd=ROOT, env=hurt_stack.environment(), check=True, stdout=subprocess.DEVNULL)
     job = submit(client, tmp_path, steps=ENDLESS, base_model="poisoned")
     done = client.wait(job.id)
-    assert (done.state, done.failure["reason"]) == ("failed", "nan_loss")
+    assert (done.state, done.failure["reason"]) == ("failed", "non_finite_loss")
     assert re.search(r"loss of step 1 is not a finite number \(dataset rows \d+, \d+\)", done.failure["message"])
     assert told(client, job, "attempt_lost") == []
 

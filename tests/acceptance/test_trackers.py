@@ -59,7 +59,7 @@ def test_a_curve_goes_to_every_tracker(
     for name, curve in curves.items():
         assert read[name].keys() == curve.keys()
         assert all(abs(read[name][step] - value) <= 1e-6 * abs(value) for step, value in curve.items())
-    assert not [event for event in client.events(id) if event.type == "warned"]
+    assert not [event for event in client.events(id) if event.type == "warning_issued"]
 
 
 def until_closed(read: Callable[[], Tracked], status: object) -> Tracked:

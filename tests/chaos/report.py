@@ -66,7 +66,7 @@ def read_rows(conductor: Conductor) -> dict[str, Any]:
         jobs = session.scalars(select(Job)).all()
         failed = select(JobEvent.type, JobEvent.data).where(JobEvent.type.in_(["attempt_failed", "job_failed"]))
         failures = Counter(
-            f"{kind}, {data['reason']}: {without_ids(data['text'])}" for kind, data in session.execute(failed)
+            f"{kind}, {data['reason']}: {without_ids(data['detail'])}" for kind, data in session.execute(failed)
         )
         attempts = Counter(session.scalars(select(Attempt.outcome)))
         trained = set(session.scalars(select(JobEvent.job_id).where(JobEvent.type == "training_started")))

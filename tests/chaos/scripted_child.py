@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from app.domain.events.job_events import Warned
+from app.domain.events.job_events import WarningIssued
 from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.resuming import Difference, InexactResume
 from app.domain.jobs.state import JobPhase
@@ -88,7 +88,7 @@ class Training:
         plan = Planned(resolved={}, total_steps=self.total, start_step=self.step, inexact_resumes=self.inexact_resumes)
         self.channel.say(plan)
         self.channel.say(PhaseEntered(phase=JobPhase.training))
-        self.channel.say(Started(parity_seconds=0, canary_seconds=0))
+        self.channel.say(Started(parity_seconds=0, dry_run_seconds=0))
         try:
             while self.step < self.total:
                 self.channel.raise_if_stopped()
@@ -122,7 +122,9 @@ class Training:
         try:
             self._write_checkpoint()
         except OSError as error:
-            self.channel.say(Happened(event=Warned(code="checkpoint_failed", text=f"It could not be written: {error}")))
+            self.channel.say(
+                Happened(event=WarningIssued(code="checkpoint_failed", detail=f"It could not be written: {error}"))
+            )
 
     def _write_checkpoint(self) -> None:
         root = self.request.work_dir / "checkpoints"
@@ -158,7 +160,7 @@ class Training:
         if differs:
             self.inexact_resumes.append(InexactResume(step=self.step, differs=differs))
             text = f"Training goes on after step {self.step}, but not bit for bit: {', '.join(differs)} differ."
-            self.channel.say(Happened(event=Warned(code="inexact_resume", text=text)))
+            self.channel.say(Happened(event=WarningIssued(code="inexact_resume", detail=text)))
 
     def exactness(self) -> dict[str, object]:
         told = [each.model_dump(mode="json") for each in self.inexact_resumes]

@@ -18,6 +18,13 @@ from app.db.session import connect, open_sessions, transaction
 from app.domain.caller import ADMIN
 from app.keys.service import KeyService
 from app.projects.lookup import find_or_create_project
+from tests.chaos.dataset_check_cases import (
+    dataset_check,
+    give_back_dataset_check,
+    post_overlap,
+    post_preview,
+    renew_dataset_check,
+)
 from tests.chaos.kept_stack import KeptStack
 from tests.chaos.key_cases import post_key, revoke_key
 from tests.chaos.model_cases import (
@@ -58,7 +65,6 @@ from tests.chaos.server_cases import (
     watch,
 )
 from tests.chaos.stage import Stage
-from tests.chaos.study_cases import give_back_study, post_overlap, post_preview, renew_study, study
 from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
 from tests.chaos.webhook_cases import deliver, forget_deliveries, post_webhook
 from tests.chaos.worker_cases import (
@@ -99,8 +105,8 @@ CASES: dict[str, Case] = {
     **dict.fromkeys(("claim_inspection", "start_inspection", "conclude_inspection"), inspection),
     **dict.fromkeys(("read_source", "keep_made"), clean),
     **{case.__name__: case for case in (renew_inspection, give_back_inspection)},
-    **dict.fromkeys(("claim_study", "read_study", "conclude_study"), study),
-    **{case.__name__: case for case in (renew_study, give_back_study, post_preview, post_overlap)},
+    **dict.fromkeys(("claim_dataset_check", "read_dataset_check", "conclude_dataset_check"), dataset_check),
+    **{case.__name__: case for case in (renew_dataset_check, give_back_dataset_check, post_preview, post_overlap)},
     **dict.fromkeys(("upload_dataset", "store_object", "name_object"), upload),
     **{case.__name__: case for case in (post_upload, complete_upload, cancel_upload, expire_uploads)},
     **dict.fromkeys(("check_room", "post_part"), part),

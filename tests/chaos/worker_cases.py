@@ -134,7 +134,7 @@ def give_up_checkpoint(stage: Stage, step: str) -> None:
             shutil.rmtree(lost)
         stage.arm(step)
     kinds = stage.end(job.id, step)
-    assert kinds["warned"] >= 1
+    assert kinds["warning_issued"] >= 1
     [resumed] = [event for event in stage.client.events(job.id) if event.type == "job_resumed"]
     assert resumed.data["step"] == steps // 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from app.domain.file_name import is_odd_filename
+from app.domain.file_name import is_unsafe_filename
 from tests.acceptance.conftest import start_stack, stop_stack
 from tests.fuzz.datasets import inspect, make_file
 
@@ -53,7 +53,7 @@ def check_dataset(http: httpx.Client, seed: int, id: str, scratch: Path) -> None
         assert time.monotonic() < until, f"seed {seed} is still being inspected"
         time.sleep(0.2)
     name, data, named = make_file(seed)
-    found = inspect(scratch, dataset["filename"], data, named, unsafe_filename=is_odd_filename(name))
+    found = inspect(scratch, dataset["filename"], data, named, unsafe_filename=is_unsafe_filename(name))
     told = (dataset["state"], dataset["num_examples"], dataset["problem_counts"])
     state = "ready" if found.report.valid else "invalid"
     assert told == (state, found.report.num_examples, found.report.problem_counts), f"seed {seed} ({name!r}): {told}"

@@ -61,14 +61,14 @@ def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) ->
     """Trained jobs and all that came of them, and what was asked of a dataset."""
     trained = [post_job(http, dataset) for dataset in datasets]
     spare = [post_job(http, datasets[0]) for _ in range(num_spare)]
-    studied = upload(http, ROWS)
-    study = f"/datasets/{studied}"
-    preview = ask(http, "POST", f"{study}/previews", json={"base_model": "tiny"})["id"]
-    overlap = ask(http, "POST", f"{study}/overlaps", json={"validation_dataset_id": datasets[-1]})["id"]
+    dataset = upload(http, ROWS)
+    base = f"/datasets/{dataset}"
+    preview = ask(http, "POST", f"{base}/previews", json={"base_model": "tiny"})["id"]
+    overlap = ask(http, "POST", f"{base}/overlaps", json={"validation_dataset_id": datasets[-1]})["id"]
     for job in (*trained, *spare):
         wait(http, f"/jobs/{job}", "state", {"succeeded"})
     for kind, id in (("previews", preview), ("overlaps", overlap)):
-        wait(http, f"{study}/{kind}/{id}", "state", {"ready"})
+        wait(http, f"{base}/{kind}/{id}", "state", {"ready"})
     checkpoints = items(http, f"/jobs/{trained[0]}/checkpoints")
     adapters = [ask(http, "GET", f"/jobs/{job}")["adapter_id"] for job in trained]
     openai = [ask(http, "GET", f"/v1/fine_tuning/jobs/{job}") for job in (*trained, *spare)]
@@ -80,7 +80,7 @@ def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) ->
         "adapter_files": [file["path"] for file in ask(http, "GET", f"/adapters/{adapters[0]}")["files"]],
         "artifacts": [artifact["id"] for job in trained for artifact in items(http, f"/jobs/{job}/artifacts")],
         "files": [*datasets, *(file for job in openai[: len(trained)] for file in job["result_files"])],
-        "studied_datasets": [studied],
+        "studied_datasets": [dataset],
         "previews": [preview],
         "overlaps": [overlap],
         "first_jobs": [trained[0]],

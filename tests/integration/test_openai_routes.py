@@ -60,11 +60,11 @@ BODIES = {"/uploads/{upload_id}/complete": {"part_ids": ["none"]}}
 OF_THE_OWNER = {
     "not_found",  # its bytes are nowhere
     "dataset_in_use",
-    "file_of_result",
+    "file_belongs_to_job",
     "unsupported_media_type",  # nothing was sent to it
-    "invalid_parts",
+    "invalid_upload_parts",
     "upload_not_pending",
-    "job_final",
+    "job_finished",
     "not_deletable",
 }
 """Refusals that only the owner of a thing gets."""
@@ -181,13 +181,13 @@ def test_a_job_takes_nothing_of_another_projects(
         assert status == 400
         return told[0], told[1]
 
-    assert refused() == ("unknown_model", "model")
+    assert refused() == ("model_not_found", "model")
     with transaction(sessions) as session:
         session.execute(update(BaseModel).values(for_all_projects=True))
     for field in ("training_file", "validation_file"):
         assert refused(**{field: f"file-{DIGITS}"}) == ("dataset_not_found", field)
     for model in (MODEL, f"{MODEL}:ckpt-step-1"):
-        assert refused(model=model) == ("start_not_found", "model")
+        assert refused(model=model) == ("init_from_not_found", "model")
     assert ask("GET", "/fine_tuning/jobs", key).json()["data"] == []
     assert ask("POST", "/fine_tuning/jobs", key, json=good).status_code == 200
 

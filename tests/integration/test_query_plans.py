@@ -14,7 +14,7 @@ from sqlalchemy import Engine, Table, event, make_url, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from app.dataset_checks.repository import StudyRepository
+from app.dataset_checks.repository import DatasetCheckRepository
 from app.datasets.repository import DatasetRepository
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import Base
@@ -75,7 +75,7 @@ OWN: dict[str, dict[str, str]] = {
     },
     "uploads": {"id": f"'upload-' || {NUMBER}", "state": "'completed'", "joined_at": ENDED, "ended_at": EARLIER},
     "dataset_checks": {
-        "id": f"'study-' || {NUMBER}",
+        "id": f"'preview-' || {NUMBER}",
         "dataset_id": f"'file-' || {NUMBER}",
         "state": "CASE WHEN i <= 20 THEN 'pending' ELSE 'ready' END",
     },
@@ -214,7 +214,7 @@ def test_v1_models_among_all_adapters(settings: Settings, sessions: Sessions) ->
 CLAIMS: dict[str, Callable[[Session], object]] = {
     "job": lambda session: QueueRepository(session).claim(Machine("here-1", "cpu", 16.0), 60),
     "dataset": lambda session: DatasetRepository(session).claim_for_inspection("here-1", 60),
-    "study": lambda session: StudyRepository(session).claim("here-1", 60),
+    "dataset check": lambda session: DatasetCheckRepository(session).claim("here-1", 60),
     "upload": lambda session: UploadRepository(session).claim("here-1", 60),
     "model": lambda session: FetchRepository(session).claim("here-1", 60),
     "delivery": lambda session: WebhookRepository(session).claim(60),

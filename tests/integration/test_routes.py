@@ -64,11 +64,11 @@ NOUNS = {
 MANIFEST = {"base_model": {"name": "tiny", "revision": "1"}}
 OF_THE_OWNER = (
     "not_found",
-    "job_final",
+    "job_finished",
     "dataset_in_use",
-    "not_inspected",
+    "dataset_not_inspected",
     "bad_request",
-    "invalid_parts",
+    "invalid_upload_parts",
     "upload_not_pending",
 )
 """Refusals that only the owner of a thing gets: its bytes are nowhere, it has ended, its retry reads it, nobody has
@@ -225,9 +225,9 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     session.add(Dataset(id=f"file-{DIGITS}", filename="a.jsonl", state="ready", **bytes_, **ours))
     session.flush()
     for kind, asked in (("preview", BODIES["/datasets/{id}/previews"]), ("overlap", {})):
-        study = {"kind": kind, "state": "pending", "asked": asked, "dataset_id": f"file-{DIGITS}"}
+        check = {"kind": kind, "state": "pending", "asked": asked, "dataset_id": f"file-{DIGITS}"}
         other = f"file-{DIGITS}" if kind == "overlap" else None
-        session.add(DatasetCheck(id=f"{kind}-{DIGITS}", other_dataset_id=other, **study, **ours))
+        session.add(DatasetCheck(id=f"{kind}-{DIGITS}", other_dataset_id=other, **check, **ours))
     session.add(Job(id=f"ftjob-{DIGITS}", **job, **ours))
     hook = {"url": "http://192.0.2.1", "events": [], "enabled": True, "secret": "whsec_AAAA"}
     session.add(Webhook(id=f"webhook-{DIGITS}", **hook, **ours))
@@ -245,7 +245,7 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     session.add(Checkpoint(id=f"ftckpt_{DIGITS}", attempt=1, step=1, files=[archive], **where))
     where |= {"adapter_id": f"adp-{DIGITS}", "attempt": 1} | bytes_
     session.add(Artifact(id=f"art-{DIGITS}", kind="adapter", path="adapter_model.safetensors", **where))
-    session.add(Artifact(id="art-" + "0" * 24, kind="archive", path="adapter.tar", **where))
+    session.add(Artifact(id="art-" + "0" * 24, kind="adapter_archive", path="adapter.tar", **where))
 
 
 def test_another_projects_things_are_not_found(ask: Ask, make_key: Callable[..., str], strangers_things: None) -> None:

@@ -63,28 +63,28 @@ GOOD: list[tuple[RecordFormat, dict[str, Any]]] = [
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "/messages", "wrong_type"),
     ({"messages": "hi"}, "/messages", "wrong_type"),
-    ({"messages": [user()]}, "/messages", "nothing_to_learn"),
-    ({"messages": [user(), assistant("  ")]}, "/messages", "nothing_to_learn"),
-    ({"messages": [user(), assistant(weight=0)]}, "/messages", "nothing_to_learn"),
+    ({"messages": [user()]}, "/messages", "no_trainable_text"),
+    ({"messages": [user(), assistant("  ")]}, "/messages", "no_trainable_text"),
+    ({"messages": [user(), assistant(weight=0)]}, "/messages", "no_trainable_text"),
     ({"messages": [7, assistant()]}, "/messages/0", "wrong_type"),
     ({"messages": [{"role": [], "content": "x"}, assistant()]}, "/messages/0/role", "unknown_role"),
     ({"messages": [{"role": "robot", "content": "x"}, assistant()]}, "/messages/0/role", "unknown_role"),
-    ({"messages": [user(), assistant(weight=True)]}, "/messages/1/weight", "bad_weight"),
-    ({"messages": [user(), assistant(weight=2)]}, "/messages/1/weight", "bad_weight"),
+    ({"messages": [user(), assistant(weight=True)]}, "/messages/1/weight", "invalid_weight"),
+    ({"messages": [user(), assistant(weight=2)]}, "/messages/1/weight", "invalid_weight"),
     ({"messages": [{"role": "user", "content": {"type": "text"}}, assistant()]}, "/messages/0/content", "wrong_type"),
     ({"messages": [{"role": "user"}, assistant()]}, "/messages/0/content", "wrong_type"),
     ({"messages": [user(), assistant(tool_calls="add")]}, "/messages/1/tool_calls", "wrong_type"),
     ({"messages": [user(), assistant(name=5)]}, "/messages/1/name", "wrong_type"),
     ({"prompt": "2+2", "completion": 4}, "/completion", "wrong_type"),
     ({"prompt": None, "completion": "4"}, "/prompt", "wrong_type"),
-    ({"prompt": "2+2", "completion": " \n"}, "/completion", "nothing_to_learn"),
+    ({"prompt": "2+2", "completion": " \n"}, "/completion", "no_trainable_text"),
     ({"instruction": "add", "output": "4", "input": 2}, "/input", "wrong_type"),
     ({"instruction": "add", "output": "4", "history": [["a"]]}, "/history", "wrong_type"),
     ({"instruction": "add", "output": "4", "history": 0}, "/history", "wrong_type"),
-    ({"conversations": [{"from": "human", "value": "hi"}]}, "/conversations", "nothing_to_learn"),
+    ({"conversations": [{"from": "human", "value": "hi"}]}, "/conversations", "no_trainable_text"),
     ({"conversations": [{"from": {}, "value": "x"}]}, "/conversations/0/from", "unknown_role"),
     ({"conversations": [{"from": "gpt"}]}, "/conversations/0", "wrong_type"),
-    ({"text": ""}, "/text", "nothing_to_learn"),
+    ({"text": ""}, "/text", "no_trainable_text"),
     ({"content": "x"}, "", "unknown_format"),
     ({}, "", "unknown_format"),
 ]
@@ -112,17 +112,17 @@ def test_bad_records(record: dict[str, Any], pointer: str, code: str) -> None:
         (b'{"text": "x"', "not_json"),
         (b'{"text": "a\x00b"}', "nul_bytes"),
         (b'{"text": "x"} {"text": "y"}', "not_json"),
-        (b'{"text": NaN}', "bad_number"),
-        (b'{"text": -Infinity}', "bad_number"),
-        (b'{"n": ' + b"9" * 5000 + b"}", "bad_number"),
+        (b'{"text": NaN}', "invalid_number"),
+        (b'{"text": -Infinity}', "invalid_number"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "invalid_number"),
         (b'["text"]', "not_an_object"),
         (b"null", "not_an_object"),
         (b'{"text": "\xff"}', "not_utf8"),
         (b'{"text": "\xed\xa0\x80"}', "not_utf8"),
-        (b'{"text": "\\ud83d"}', "half_a_character"),
-        (b'{"\\uDE00": "x"}', "half_a_character"),
-        (b'{"a": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", "too_deep"),
-        (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "too_deep"),
+        (b'{"text": "\\ud83d"}', "lone_surrogate"),
+        (b'{"\\uDE00": "x"}', "lone_surrogate"),
+        (b'{"a": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", "nesting_too_deep"),
+        (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "nesting_too_deep"),
         (b'{"text": "' + b"x" * MAX_LINE_BYTES + b'"}', "line_too_long"),
     ],
 )
@@ -151,7 +151,10 @@ def test_lines_that_look_odd_and_are_fine(raw: bytes, value: str) -> None:
 
 def test_line_numbers_are_an_editors() -> None:
     report = inspect(split_lines([b'{"text": "a"}\r\n\r\n\xef\xbb\xbf\n{"text": 1}\n\n{"text": "b"}\n']))
-    assert [(problem.line, problem.code) for problem in report.problems] == [(4, "wrong_type"), (1, "windows_lines")]
+    assert [(problem.line, problem.code) for problem in report.problems] == [
+        (4, "wrong_type"),
+        (1, "crlf_line_endings"),
+    ]
     assert report.num_examples == 3
 
 
@@ -164,7 +167,7 @@ def test_one_format_a_file() -> None:
 def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
     report = inspect(line({"text": ""}) for _ in range(1234))
     assert [(each.count, len(each.lines)) for each in report.problems] == [(1234, 10)]
-    assert report.problem_counts == {"nothing_to_learn": 1234}
+    assert report.problem_counts == {"no_trainable_text": 1234}
     assert len(inspect(line({"messages": [{"role": f"r{n}"}]}) for n in range(99)).problems) == SHOWN_PROBLEMS
     assert report.num_bad_rows == report.statistics.num_empty_rows == 1234
     assert not report.valid
@@ -172,7 +175,7 @@ def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
 
 def test_a_row_counts_for_a_hundred_problems_at_most() -> None:
     rows = [line({"messages": [0] * 5000}), line({"messages": [user()]})]
-    assert inspect(rows).problem_counts == {"wrong_type": 100, "nothing_to_learn": 1}
+    assert inspect(rows).problem_counts == {"wrong_type": 100, "no_trainable_text": 1}
 
 
 @pytest.mark.parametrize("lines", [[], [b"", b"  \r"], [b"\xef\xbb\xbf"]])

@@ -44,7 +44,7 @@ def ended(child: Child) -> Failed:
 def test_one_that_was_killed_is_told_with_the_signal_and_the_logs_tail(child: Child) -> None:
     child._process.send_signal(signal.SIGKILL)
     failed = ended(child)
-    assert failed.reason is FailureReason.child_died
+    assert failed.reason is FailureReason.training_process_died
     assert failed.message == "The training process was killed by signal 9. Its last words:\nits last line"
 
 
@@ -60,10 +60,10 @@ def test_one_that_the_kernel_killed_for_want_of_memory_is_told_apart(child: Chil
 def test_another_signal_is_no_lack_of_memory_whatever_was_counted(child: Child, tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
     child._process.send_signal(signal.SIGTERM)
-    assert ended(child).reason is FailureReason.child_died
+    assert ended(child).reason is FailureReason.training_process_died
 
 
 def test_nor_is_our_own_kill(child: Child, tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
     child.kill()
-    assert ended(child).reason is FailureReason.child_died
+    assert ended(child).reason is FailureReason.training_process_died

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.domain.cursor import Cursor
 from app.domain.ids import is_id, new_id
-from app.errors import BadCursor
+from app.errors import InvalidCursor
 
 instants = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1)).map(
     lambda instant: instant.replace(tzinfo=UTC)
@@ -30,7 +30,7 @@ def test_a_cursor_is_exact_to_the_microsecond() -> None:
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     try:
         cursor = Cursor.decode(text)
-    except BadCursor:
+    except InvalidCursor:
         return
     assert Cursor.decode(cursor.encode()) == cursor
 
@@ -38,7 +38,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "!", "å", "MTIz", "LmZpbGUtMA", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTkuYQ", "AA=="])
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     """Nothing, no base64, not ASCII, no id, no instant, an instant past the calendar, binary."""
-    with pytest.raises(BadCursor):
+    with pytest.raises(InvalidCursor):
         Cursor.decode(text)
 
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.domain.jobs.spec import Adapter, Dpo, JobSpec
+from app.domain.jobs.spec import AdapterSpec, DpoSpec, JobSpec
 
 DATASET = "file-" + "0" * 24
 ADAPTER = "adp-" + "0" * 24
@@ -127,7 +127,7 @@ def test_unknown_fields_are_refused_wherever_they_are() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"epochs": 1, "max_steps": 1}])
 def test_exactly_one_of_epochs_and_max_steps(given: dict[str, int]) -> None:
-    assert refusals(training=given) == {("training", "one_of_epochs_max_steps")}
+    assert refusals(training=given) == {("training", "epochs_or_max_steps")}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_values_out_of_bounds(part: str, field: str, value: object) -> None:
         ({"method": "lora", "quantization": {}}, "quantization_without_qlora"),
         ({"method": "full", "quantization": {}}, "quantization_without_qlora"),
         ({"method": "full", "adapter": {}}, "adapter_with_full"),
-        ({"validation_dataset_id": DATASET, "validation_split": 0.1}, "one_validation_source"),
+        ({"validation_dataset_id": DATASET, "validation_split": 0.1}, "multiple_validation_sources"),
         ({"training": {"epochs": 1, "early_stopping": {"patience": 2}}}, "early_stopping_without_validation"),
         ({"method": "qlora", "adapter": {"init": "pissa"}}, "init_without_lora"),
         ({"method": "qlora", "adapter": {"init": "olora"}}, "init_without_lora"),
@@ -195,7 +195,7 @@ def test_parts_must_fit_together(changes: dict[str, Any], code: str) -> None:
 @pytest.mark.parametrize(
     ("given", "where", "code"),
     [
-        ({"action": "skip"}, "on_bad_rows", "max_share_missing"),
+        ({"action": "skip"}, "on_bad_rows", "max_share_required"),
         ({"max_share": 0.1}, "on_bad_rows", "max_share_without_skip"),
         ({"action": "skip", "max_share": 1}, "on_bad_rows/max_share", "less_than"),
         ({"action": "skip", "max_share": 0}, "on_bad_rows/max_share", "greater_than"),
@@ -217,10 +217,12 @@ def test_an_unknown_init_is_told_what_there_is() -> None:
 def test_an_init_that_rewrites_the_base_is_saved_with_twice_the_rank_and_the_same_scaling(
     init: str, use_rslora: bool, alpha: float
 ) -> None:
-    adapter = Adapter.model_validate({"rank": 4, "alpha": 16, "use_rslora": use_rslora, "init": init, "dropout": 0.1})
+    adapter = AdapterSpec.model_validate(
+        {"rank": 4, "alpha": 16, "use_rslora": use_rslora, "init": init, "dropout": 0.1}
+    )
     saved = adapter.as_saved()
-    assert saved == Adapter(rank=8, alpha=alpha, dropout=0.1)
-    assert Adapter(init="eva", use_rslora=True).as_saved() == Adapter(use_rslora=True, alpha=32)
+    assert saved == AdapterSpec(rank=8, alpha=alpha, dropout=0.1)
+    assert AdapterSpec(init="eva", use_rslora=True).as_saved() == AdapterSpec(use_rslora=True, alpha=32)
 
 
 def test_alpha_is_twice_the_rank_unless_it_is_given() -> None:
@@ -231,7 +233,7 @@ def test_alpha_is_twice_the_rank_unless_it_is_given() -> None:
         decided = spec(adapter=given).decided(1024)
         assert decided.adapter
         assert (decided.adapter.rank, decided.adapter.alpha) == (4, alpha)
-    rewriting = Adapter(rank=4, init="pissa").as_saved()
+    rewriting = AdapterSpec(rank=4, init="pissa").as_saved()
     assert (rewriting.rank, rewriting.alpha) == (8, 16.0), "the same scaling"
 
 
@@ -263,10 +265,10 @@ def test_fields_out_of_bounds(field: str, value: object) -> None:
 @pytest.mark.parametrize(("method", "rate"), [("qlora", 2e-5), ("lora", 2e-5), ("full", 1e-6)])
 def test_dpo_is_filled_in(method: str, rate: float) -> None:
     filled = spec(objective="dpo", method=method).decided(1024)
-    assert (filled.dpo, filled.training.learning_rate) == (Dpo(beta=0.1), rate)
+    assert (filled.dpo, filled.training.learning_rate) == (DpoSpec(beta=0.1), rate)
     asked = {"max_steps": 1, "learning_rate": 3e-4}
     given = spec(objective="dpo", dpo={"beta": 2}, method=method, training=asked).decided(1024)
-    assert (given.dpo, given.training.learning_rate) == (Dpo(beta=2), 3e-4)
+    assert (given.dpo, given.training.learning_rate) == (DpoSpec(beta=2), 3e-4)
 
 
 def test_what_belongs_to_dpo() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.domain.file_name import clean_filename, is_odd_filename
-from app.errors import BadMultipart
+from app.domain.file_name import clean_filename, is_unsafe_filename
+from app.errors import InvalidMultipart
 from app.web.bodies.multipart import FileForm
 
 BOUNDARY = "a-boundary"
@@ -44,7 +44,7 @@ def test_a_file_may_hold_what_looks_like_a_boundary(step: int) -> None:
     ],
 )
 def test_forms_that_are_not_one_file(body: str, says: str) -> None:
-    with pytest.raises(BadMultipart) as caught:
+    with pytest.raises(InvalidMultipart) as caught:
         feed(body + END)
     assert says in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -79,15 +79,15 @@ def test_file_names_become_labels(given: str, shown: str) -> None:
 
 @pytest.mark.parametrize("name", ["rows\u202egnp.jsonl", "\u2066a", "a\0", "a\ud800", "x/\x07"])
 def test_names_that_had_something_taken_out_are_odd(name: str) -> None:
-    assert is_odd_filename(name)
-    assert not is_odd_filename(clean_filename(name))
+    assert is_unsafe_filename(name)
+    assert not is_unsafe_filename(clean_filename(name))
 
 
 @pytest.mark.parametrize(
     "name", ["rows.jsonl", "", "..", "../../etc/passwd", "C:\\Ordner\\bär 1.csv", "\u202e/a", "שלום.csv"]
 )
 def test_other_names_are_not(name: str) -> None:
-    assert not is_odd_filename(name)
+    assert not is_unsafe_filename(name)
 
 
 def test_a_label_has_no_half_of_a_character() -> None:

@@ -17,7 +17,7 @@ from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.events.job_events import ModelFetched
 from app.domain.ids import is_id
 from app.domain.model import ModelState
-from app.errors import AdapterNotFound, BadModelFolder, ModelNotReady
+from app.errors import AdapterNotFound, InvalidModelFolder, ModelNotReady
 from app.jitter import jittered
 from app.jobs.attempts.service import AttemptService
 from app.jobs.checkpoints.repository import adapter_of
@@ -56,7 +56,7 @@ class Fetching:
 
     def model(self, model: BaseModel) -> Path:
         """The base model's folder, which stays until `close`. FetchStopped if the attempt is to end before it is there;
-        BadModelFolder if storage has it no more."""
+        InvalidModelFolder if storage has it no more."""
         told_at = time.monotonic() + QUIET_SECONDS
 
         def progress(done: int, total: int) -> None:
@@ -75,7 +75,7 @@ class Fetching:
                 return self.fence.write(read, "read_inputs")
             except ModelNotReady as error:
                 if error.state == ModelState.failed:
-                    raise BadModelFolder(str(error)) from error
+                    raise InvalidModelFolder(str(error)) from error
             if self._is_over():
                 raise FetchStopped
             time.sleep(jittered(WAIT_SECONDS))

@@ -23,10 +23,10 @@ from sqlalchemy.exc import DBAPIError
 from app.datasets.service import DatasetService, format_of
 from app.db.session import Sessions, transaction
 from app.db.tables import BaseModel, Checkpoint, Dataset, Job
-from app.domain.events.job_events import Warned
+from app.domain.events.job_events import WarningIssued
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
-from app.errors import AdapterNotFound, BadModelFolder, CheckpointNotFound, ModelNotFound, StaleAttempt
+from app.errors import AdapterNotFound, CheckpointNotFound, InvalidModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts.service import RUNNING, AttemptService
 from app.jobs.queue.repository import Claim
 from app.models.service import ModelService
@@ -105,7 +105,7 @@ class Attempt:
         self.results = Results(storage, self.fence, claim, self.folder)
         self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
         self.base_model_revision: str | None = None
-        self.warm = False
+        self.used_standby_process = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.uploaded: list[tuple[Future[None], Path]] = []
@@ -157,12 +157,12 @@ class Attempt:
         except FetchStopped:
             self.conclude(Stopped(step=0))
             return
-        except (ModelNotFound, BadModelFolder) as error:
+        except (ModelNotFound, InvalidModelFolder) as error:
             self.fail(Failed(reason=FailureReason.model_unusable, message=str(error)))
             return
         except AdapterNotFound as error:
             gone = f"What init_from names was deleted meanwhile. {error}"
-            self.fail(Failed(reason=FailureReason.adapter_missing, message=gone))
+            self.fail(Failed(reason=FailureReason.init_from_not_found, message=gone))
             return
         except CheckpointNotFound as error:
             gone = f'What the retry goes on from is gone. {error} Retry the job from "start".'
@@ -256,7 +256,7 @@ class Attempt:
 
     def _train_in(self, child: Child, request: Request) -> Said:
         ready = child.ready
-        self.warm = ready is not None and ready.base_model_path == request.base_model_path
+        self.used_standby_process = ready is not None and ready.base_model_path == request.base_model_path
         child.begin(request, self.reporter.measured)
         self.heartbeat.log_tail = child.log_tail
         try:
@@ -325,7 +325,7 @@ class Attempt:
             case Replanned():
                 self.write(lambda attempt: attempt.replan(said.resolved), "replan")
             case Started():
-                took = said.parity_seconds, said.canary_seconds, self.warm
+                took = said.parity_seconds, said.dry_run_seconds, self.used_standby_process
                 self.write(lambda attempt: attempt.training_started(*took), "start")
 
     def _upload(self, said: CheckpointWritten) -> None:
@@ -344,7 +344,7 @@ class Attempt:
                 f"The checkpoint of step {said.step} could not be stored ({redact_error(error)}). The training goes "
                 "on; a crash now would take it back to the checkpoint before."
             )
-            self.write(lambda attempt: attempt.tell(Warned(code="checkpoint_failed", text=text)), "tell")
+            self.write(lambda attempt: attempt.tell(WarningIssued(code="checkpoint_failed", detail=text)), "tell")
         else:
             self.flush()
             of = self.base_model_revision, said.machine

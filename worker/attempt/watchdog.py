@@ -45,9 +45,9 @@ def verdict(last: Said | None, child: Child, code: int) -> Said:
     a death; or what its death looks like."""
     if child.broken is not None:
         return broke_protocol(child.broken)
-    if last is not None and not (isinstance(last, Failed) and last.reason is FailureReason.child_died):
+    if last is not None and not (isinstance(last, Failed) and last.reason is FailureReason.training_process_died):
         return last
-    died = last or Failed(reason=FailureReason.child_died, message=how_it_died(code, child.log_tail()))
+    died = last or Failed(reason=FailureReason.training_process_died, message=how_it_died(code, child.log_tail()))
     killed = last is not None or (code == -signal.SIGKILL and not child.killed)
     if not (killed and child.memory.have_risen()):
         return died

@@ -21,7 +21,7 @@ import structlog
 
 from app.db.tables import BaseModel
 from app.domain.artifact import StoredFile
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 from app.failpoints import around
 from app.files import free_bytes
 from app.settings import Settings
@@ -60,7 +60,7 @@ class ModelCache:
     ) -> Iterator[Path]:
         """The model's folder, which stays as it is meanwhile; without its weights, if they are not wanted.
 
-        BadModelFolder if storage has lost a file, or has an altered one. FetchStopped if `is_over` says so."""
+        InvalidModelFolder if storage has lost a file, or has an altered one. FetchStopped if `is_over` says so."""
         files = [StoredFile.model_validate(file) for file in model.files]
         cached = CachedModel(self._place, digest_of(files))
         wanted = [file for file in files if weights or not file.path.endswith(WEIGHTS)]
@@ -96,7 +96,7 @@ class ModelCache:
                 cached.keep(file, self._storage, advance)
             except (FileNotFoundError, DamagedObject) as error:
                 said = f"Storage has lost {file.path} of the model {name}, or it was altered there"
-                raise BadModelFolder(f"{said}; remove the model, and add it again.") from error
+                raise InvalidModelFolder(f"{said}; remove the model, and add it again.") from error
 
     def _make_room(self, wanted: "CachedModel", needed: int) -> None:
         """Remove what was used least recently, until the rest is within bounds. OSError (ENOSPC) if room is short even

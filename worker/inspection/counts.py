@@ -187,11 +187,11 @@ class Tally:
 
     def lengths(self) -> list[Bin]:
         counts = [(exponent, int(count)) for exponent, count in enumerate(self._lengths) if count]
-        return [Bin(least=2**exponent // 2, most=2**exponent - 1, num_rows=count) for exponent, count in counts]
+        return [Bin(min=2**exponent // 2, max=2**exponent - 1, num_rows=count) for exponent, count in counts]
 
     def turns(self) -> list[Bin]:
         self._settle()
-        return [Bin(least=least, most=most, num_rows=count) for (least, most), count in sorted(self._turns.items())]
+        return [Bin(min=least, max=most, num_rows=count) for (least, most), count in sorted(self._turns.items())]
 
     def roles(self) -> dict[str, int]:
         self._settle()

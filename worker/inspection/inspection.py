@@ -24,11 +24,11 @@ from worker.inspection.formats.containers import Rows
 from worker.inspection.row_check import LONG_CHARS, Close, look
 
 WINDOWS_LINES: Final = Finding(
-    "", "windows_lines", "The line ends with a carriage return, as on Windows; save the file with line feeds alone."
+    "", "crlf_line_endings", "The line ends with a carriage return, as on Windows; save the file with line feeds alone."
 )
 ODD_FILENAME: Final = Finding(
     "",
-    "odd_filename",
+    "unsafe_filename",
     "The file's name had characters that do not print; they are left out. Rename the file if its name matters.",
 )
 TEXT_LINES: Final = Finding(
@@ -36,7 +36,7 @@ TEXT_LINES: Final = Finding(
     "text_lines_are_rows",
     "The file is plain text: each line of it is a row. Write JSON Lines if that is not meant.",
 )
-EMPTY: Final = frozenset({"nothing_to_learn", "only_system_turns"})
+EMPTY: Final = frozenset({"no_trainable_text", "no_conversation"})
 
 
 class Batch(NamedTuple):

@@ -1,7 +1,7 @@
-"""Studies of datasets: claim → fetch → find out → conclude. A preview is made by a process of its own, an overlap here.
+"""Dataset checks: claim → fetch → find out → conclude. A preview is made by a process of its own, an overlap here.
 
 As with inspections, nothing is read inside a transaction, a worker that dies leaves a lease that lapses, and whatever
-keeps an answer from being found is the study's failure.
+keeps an answer from being found is the dataset check's failure.
 """
 
 import shutil
@@ -13,18 +13,18 @@ from typing import NamedTuple
 import structlog
 from pydantic import TypeAdapter
 
-from app.dataset_checks.repository import StudyRepository
-from app.dataset_checks.service import Answer, StudyService
+from app.dataset_checks.repository import DatasetCheckRepository
+from app.dataset_checks.service import Answer, DatasetCheckService
 from app.datasets.service import DatasetService, format_of, rows_of, why_unusable
 from app.db.session import transaction
 from app.db.tables import BaseModel, Dataset, DatasetCheck
 from app.domain.dataset_checks.overlap import MAX_PAIRS
 from app.domain.dataset_checks.preview import PreviewSpec
-from app.domain.dataset_checks.state import StudyFailure, StudyKind
+from app.domain.dataset_checks.state import DatasetCheckFailure, DatasetCheckKind
 from app.domain.hardware import Machine
-from app.domain.jobs.spec import BadRows, JobSpec
+from app.domain.jobs.spec import BadRowPolicy, JobSpec
 from app.domain.jobs.state import FailureReason
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 from app.models.service import ModelService
 from app.storage import DamagedObject
 from app.workers.repository import WorkerRepository
@@ -51,23 +51,32 @@ BYTES_A_CPU_SECOND = 20_000
 """Slowest rendering expected: conversations, each of whose turns has the template render all before it."""
 LEAST_FILE_BYTES = 2**30
 FAILED_ENDS = {
-    OUT_OF_MEMORY: (StudyFailure.out_of_memory, "The rows need more memory than a preview may use; split the dataset."),
-    FILE_TOO_LARGE: (StudyFailure.disk_full, "Its tokens take more room than a preview may use; split the dataset."),
-    DISK_FULL: (StudyFailure.disk_full, "The disk of the worker's work folder is full."),
-    -24: (StudyFailure.too_slow, "Rendering the rows took more time than a preview of a file of this size may take."),
-    -9: (StudyFailure.out_of_memory, "The kernel ended the preview's process, most likely for want of memory."),
+    OUT_OF_MEMORY: (
+        DatasetCheckFailure.out_of_memory,
+        "The rows need more memory than a preview may use; split the dataset.",
+    ),
+    FILE_TOO_LARGE: (
+        DatasetCheckFailure.disk_full,
+        "Its tokens take more room than a preview may use; split the dataset.",
+    ),
+    DISK_FULL: (DatasetCheckFailure.disk_full, "The disk of the worker's work folder is full."),
+    -24: (
+        DatasetCheckFailure.timed_out,
+        "Rendering the rows took more time than a preview of a file of this size may take.",
+    ),
+    -9: (DatasetCheckFailure.out_of_memory, "The kernel ended the preview's process, most likely for want of memory."),
 }
 """By exit code; 24 is SIGXCPU, 9 SIGKILL."""
 REFUSALS = {
-    FailureReason.dataset_invalid: StudyFailure.dataset_invalid,
-    FailureReason.model_unusable: StudyFailure.model_unusable,
-    FailureReason.reasoning_not_rendered: StudyFailure.reasoning_not_rendered,
+    FailureReason.dataset_invalid: DatasetCheckFailure.dataset_invalid,
+    FailureReason.model_unusable: DatasetCheckFailure.model_unusable,
+    FailureReason.reasoning_not_rendered: DatasetCheckFailure.reasoning_not_rendered,
 }
 parse_answer: TypeAdapter[PreviewAnswer | PreviewRefused] = TypeAdapter(PreviewAnswer | PreviewRefused)
 
 
-class StudyFailed(Exception):
-    def __init__(self, code: StudyFailure, message: str) -> None:
+class DatasetCheckFailed(Exception):
+    def __init__(self, code: DatasetCheckFailure, message: str) -> None:
         super().__init__(message)
         self.code = code
 
@@ -79,65 +88,65 @@ class Inputs(NamedTuple):
     machine: PlanMachine
 
 
-def study_next(place: Place, cache: ModelCache, here: Machine, draining: threading.Event | None = None) -> bool:
-    """Do one study that waits for it, of whatever project; whether there was one. `here` is this worker's machine.
+def run_next_check(place: Place, cache: ModelCache, here: Machine, draining: threading.Event | None = None) -> bool:
+    """Run one waiting dataset check, of any project; return whether there was one. `here` is this worker's machine.
 
-    What a store or Postgres raises goes up: the study's lease lapses, and it is done again."""
-    with transaction(place.sessions, "claim_study") as session:
-        study = StudyRepository(session).claim(place.worker_id, place.lease_seconds)
-    if study is None:
+    What a store or Postgres raises goes up: the dataset check's lease lapses, and it is done again."""
+    with transaction(place.sessions, "claim_dataset_check") as session:
+        check = DatasetCheckRepository(session).claim(place.worker_id, place.lease_seconds)
+    if check is None:
         return False
 
     def renew() -> bool:
-        with transaction(place.sessions, "renew_study") as session:
-            return StudyRepository(session).renew(study, place.lease_seconds)
+        with transaction(place.sessions, "renew_dataset_check") as session:
+            return DatasetCheckRepository(session).renew(check, place.lease_seconds)
 
-    folder = inspection_folder(place.work, study.id)
+    folder = inspection_folder(place.work, check.id)
     with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
         try:
-            One(place, cache, here, study, folder, lease).run()
+            One(place, cache, here, check, folder, lease).run()
         except Gone:
-            log.info("left a study", study=study.id, draining=lease.draining.is_set())
-            with transaction(place.sessions, "give_back_study") as session:
-                StudyRepository(session).give_back(study)
+            log.info("left a dataset check", check=check.id, draining=lease.draining.is_set())
+            with transaction(place.sessions, "give_back_dataset_check") as session:
+                DatasetCheckRepository(session).give_back(check)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
 class One:
-    """One study."""
+    """One dataset check."""
 
     def __init__(
-        self, place: Place, cache: ModelCache, here: Machine, study: DatasetCheck, folder: Path, lease: Lease
+        self, place: Place, cache: ModelCache, here: Machine, check: DatasetCheck, folder: Path, lease: Lease
     ) -> None:
-        self.place, self.cache, self.here, self.study = place, cache, here, study
+        self.place, self.cache, self.here, self.check = place, cache, here, check
         self.folder, self.lease = folder, lease
 
     def run(self) -> None:
         inputs = self._inputs()
-        failed: StudyFailed | None = None
+        failed: DatasetCheckFailed | None = None
         try:
             answer = self._answer(inputs)
-        except StudyFailed as error:
+        except DatasetCheckFailed as error:
             failed = error
         except (FileNotFoundError, DamagedObject, DamagedHashes) as error:
             lost = f"Storage no longer has the dataset as it was ({type(error).__name__}); upload it again."
-            failed = StudyFailed(StudyFailure.bytes_lost, lost)
-        with transaction(self.place.sessions, "conclude_study") as session:
-            service = StudyService(session)
+            failed = DatasetCheckFailed(DatasetCheckFailure.file_missing, lost)
+        with transaction(self.place.sessions, "conclude_dataset_check") as session:
+            service = DatasetCheckService(session)
             if failed is not None:
-                service.fail(self.study, failed.code, str(failed))
+                service.fail(self.check, failed.code, str(failed))
             else:
-                service.answer(self.study, answer)
+                service.answer(self.check, answer)
 
     def _inputs(self) -> Inputs:
         """Gone if a dataset was deleted."""
-        project_id, asked = self.study.project_id, self.study.asked
-        with transaction(self.place.sessions, "read_study") as session:
+        project_id, asked = self.check.project_id, self.check.asked
+        with transaction(self.place.sessions, "read_dataset_check") as session:
             datasets = DatasetService(session)
-            dataset = datasets.find(project_id, self.study.dataset_id)
-            other_id = self.study.other_dataset_id
+            dataset = datasets.find(project_id, self.check.dataset_id)
+            other_id = self.check.other_dataset_id
             other = datasets.find(project_id, other_id) if other_id else None
             if dataset is None or (other_id and other is None):
                 raise Gone
@@ -147,11 +156,11 @@ class One:
         return Inputs(dataset, other, model, _choose(machines, asked.get("device", "auto"), self.here))
 
     def _answer(self, inputs: Inputs) -> Answer:
-        tolerated = BadRows.model_validate(self.study.asked.get("on_bad_rows", {})).tolerated
+        tolerated = BadRowPolicy.model_validate(self.check.asked.get("on_bad_rows", {})).tolerated
         for dataset in filter(None, (inputs.dataset, inputs.other)):
             if (unusable := why_unusable(dataset, tolerated)) is not None:
-                raise StudyFailed(StudyFailure(unusable.reason), unusable.message)
-        return self._overlap(inputs) if self.study.kind == StudyKind.overlap else self._preview(inputs)
+                raise DatasetCheckFailed(DatasetCheckFailure(unusable.reason), unusable.message)
+        return self._overlap(inputs) if self.check.kind == DatasetCheckKind.overlap else self._preview(inputs)
 
     def _overlap(self, inputs: Inputs) -> Answer:
         assert inputs.other is not None
@@ -160,19 +169,19 @@ class One:
     def _hashes(self, dataset: Dataset) -> Path:
         if dataset.hashes_key is None:
             said = f"Dataset {dataset.id} was inspected by an earlier version; upload it again to compare its rows."
-            raise StudyFailed(StudyFailure.not_comparable, said)
+            raise DatasetCheckFailed(DatasetCheckFailure.not_comparable, said)
         return fetch_hashes(self.place.storage, dataset.hashes_key, self.folder / dataset.id)
 
     def _preview(self, inputs: Inputs) -> Answer:
-        spec = PreviewSpec.model_validate(self.study.asked)
+        spec = PreviewSpec.model_validate(self.check.asked)
         if inputs.model is None:
             said = f"The model {spec.base_model} was taken out of the registry, or from this project."
-            raise StudyFailed(StudyFailure.unknown_model, said)
+            raise DatasetCheckFailed(DatasetCheckFailure.model_not_found, said)
         try:
             with self.cache.held(inputs.model, weights=False, is_over=lambda: self.lease.is_over) as path:
                 return self._preview_with(inputs, self._request(spec, inputs, inputs.model, path))
-        except BadModelFolder as error:
-            raise StudyFailed(StudyFailure.model_unusable, str(error)) from error
+        except InvalidModelFolder as error:
+            raise DatasetCheckFailed(DatasetCheckFailure.model_unusable, str(error)) from error
         except FetchStopped as error:
             raise Gone from error
 
@@ -181,10 +190,10 @@ class One:
         code = finish(COMMAND, request, iter(()), self.folder, lambda: self.lease.is_over)
         if code != 0:
             other = f"The previewing process {how_it_ended(code, self.folder)}."
-            raise StudyFailed(*FAILED_ENDS.get(code, (StudyFailure.internal_error, other)))
+            raise DatasetCheckFailed(*FAILED_ENDS.get(code, (DatasetCheckFailure.internal_error, other)))
         answer = parse_answer.validate_json((self.folder / ANSWER).read_bytes())
         if isinstance(answer, PreviewRefused):
-            raise StudyFailed(REFUSALS[answer.failed.reason], answer.failed.message)
+            raise DatasetCheckFailed(REFUSALS[answer.failed.reason], answer.failed.message)
         return Answer(answer.totals, answer.rows)
 
     def _request(self, spec: PreviewSpec, inputs: Inputs, model: BaseModel, path: Path) -> PreviewRequest:

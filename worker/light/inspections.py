@@ -105,7 +105,7 @@ class One:
             self._start(Task.inspect, self.dataset.filename, self.dataset.size, self._read(self.dataset.storage_key))
             found = self._found()
         except FileNotFoundError:
-            found = self._failed("bytes_lost", "Storage has lost the file; upload it again.")
+            found = self._failed("file_missing", "Storage has lost the file; upload it again.")
         except InspectionFailed as error:
             found = self._failed("unreadable_file", str(error))
         self._conclude(found)

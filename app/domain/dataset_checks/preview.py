@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from app.domain.datasets.report import Part
-from app.domain.jobs.spec import BadRows, Objective, SpecPart
+from app.domain.jobs.spec import BadRowPolicy, Objective, SpecPart
 from app.domain.jobs.state import FailureReason
 from app.domain.jobs.train_on import Reasoning, TrainOn
 
@@ -31,7 +31,7 @@ class PreviewSpec(SpecPart):
     batch_size: int = Field(default=8, ge=1, le=65_536)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     validation_split: float | None = Field(default=None, gt=0, lt=1)
-    on_bad_rows: BadRows = BadRows()
+    on_bad_rows: BadRowPolicy = BadRowPolicy()
     memory: Literal["auto", "min"] = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Kind of device that the micro-batches are counted for; `auto` is that of a worker which is online."""
@@ -64,7 +64,7 @@ class PreviewPlan(Part):
     """Most tokens that go through the model at once there, as long as its memory suffices for so many."""
 
 
-class Refusal(Part):
+class PredictedFailure(Part):
     """How a job would end."""
 
     reason: FailureReason
@@ -94,12 +94,12 @@ class PreviewTotals(Part):
     """Of one epoch, as `num_labelled_tokens`."""
     num_labelled_tokens: int
     """Tokens that carry loss."""
-    num_unstable_rows: int
+    num_template_mismatch_rows: int
     """Rows that the template renders otherwise turn by turn than as a whole; answers that the whole leaves out are not
     learned."""
-    num_endless_answers: int
+    num_answers_without_end_token: int
     """Answers that end without a special token, so that the model does not learn to stop after them."""
-    num_typed_specials: int
+    num_literal_special_tokens: int
     """Special tokens that are written in the rows' content, and are read as plain text."""
     num_reasoning_turns: int = 0
     """Answers with reasoning, unless it is dropped."""
@@ -110,22 +110,22 @@ class PreviewTotals(Part):
     steps_per_epoch: int
     micro_batches_per_step: float
     """The mean over the first epoch."""
-    most_micro_batches: int
+    max_micro_batches_per_step: int
     """Of one step of the first epoch."""
     num_packed_tokens: int
     """What goes through the model in the first epoch."""
     num_padded_tokens: int
     """What would, were each row padded to the longest of its step, as is done without packing."""
-    padding_saved: float
+    padding_saved_share: float
     """Share of the padded tokens that packing saves, 0 to 1."""
-    plan: PreviewPlan
-    job_would_fail: Refusal | None = None
+    device_plan: PreviewPlan
+    predicted_failure: PredictedFailure | None = None
     """Set where a job by these settings could not begin."""
     missing_lines: list[int] = Field(default_factory=list)
     """Lines that were asked for and hold no row."""
 
 
-class ShownToken(Part):
+class PreviewToken(Part):
     id: int
     text: str
     """What it adds to the text; empty where the next token completes a character that this one begins."""
@@ -133,7 +133,7 @@ class ShownToken(Part):
     """Whether it carries loss."""
 
 
-class ShownRow(Part):
+class PreviewRow(Part):
     """One row as the model meets it; for the objective `dpo` one of its two answers, behind the prompt."""
 
     line: int
@@ -144,15 +144,15 @@ class ShownRow(Part):
     num_tokens: int
     """Tokens that the model meets."""
     num_labelled_tokens: int
-    num_cut_tokens: int
+    num_truncated_tokens: int
     """Tokens beyond `max_seq_len`, which are cut off."""
-    cut_text: str
+    truncated_text: str
     """How the text begins that is cut off."""
     dropped: bool
     """It has no token to learn from, and is left out."""
-    held_back: bool
+    in_validation_split: bool
     """`validation_split` draws it for validation."""
-    tokens: list[ShownToken]
+    tokens: list[PreviewToken]
     """In order. Of a long row the first and the last: all rows together show at most 8,192."""
-    num_hidden_tokens: int
+    num_omitted_tokens: int
     """Tokens that are left out of the middle of `tokens`."""

@@ -31,7 +31,7 @@ def _check(columns: dict[str, str]) -> dict[str, str]:
         if not source.isprintable():
             raise PydanticCustomError("unprintable", "A column's name has characters that do not print.")
     if len(set(columns.values())) < len(columns):
-        raise PydanticCustomError("given_twice", "A column stands for one field; it is there twice.")
+        raise PydanticCustomError("duplicate_field", "A column stands for one field; it is there twice.")
     return columns
 
 

@@ -164,7 +164,7 @@ def _unparsable(line: bytes, error: ValueError | RecursionError) -> Finding:
         case RecursionError():
             return _too_deep()
         case _:
-            return Finding("", "bad_number", str(error))
+            return Finding("", "invalid_number", str(error))
 
 
 def _unusable(line: bytes, record: Record) -> Finding | None:
@@ -175,7 +175,7 @@ def _unusable(line: bytes, record: Record) -> Finding | None:
         try:
             json.dumps(record, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            return Finding("", "half_a_character", "A \\ud8…\\udf escape stands alone; write both halves of the pair.")
+            return Finding("", "lone_surrogate", "A \\ud8…\\udf escape stands alone; write both halves of the pair.")
     return None
 
 
@@ -191,7 +191,7 @@ def _depth(value: object) -> int:
 
 
 def _too_deep() -> Finding:
-    return Finding("", "too_deep", f"The line nests deeper than {MAX_DEPTH} levels; flatten the record.")
+    return Finding("", "nesting_too_deep", f"The line nests deeper than {MAX_DEPTH} levels; flatten the record.")
 
 
 def _read_int(digits: str) -> int:

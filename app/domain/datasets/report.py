@@ -39,8 +39,8 @@ class Part(BaseModel):
 class Bin(Part):
     """How many rows lie between two counts, both inclusive."""
 
-    least: int
-    most: int
+    min: int
+    max: int
     num_rows: int
 
 

@@ -62,7 +62,7 @@ def _check_texts(
         if not isinstance(value, str):
             yield Finding(f"/{key}", "wrong_type", f"{key} is a JSON {kind_of(value)}; write a string.")
         elif key == filled and not value.strip():
-            yield Finding(f"/{key}", "nothing_to_learn", f"{key} is empty; write the text to learn.")
+            yield Finding(f"/{key}", "no_trainable_text", f"{key} is empty; write the text to learn.")
 
 
 def _check_history(history: object) -> Iterator[Finding]:
@@ -126,8 +126,8 @@ def _known(role: object) -> str:
 def _no_lesson(turns: Sequence[Turn], place: str, num_turns: int) -> Finding:
     if len(turns) == num_turns and all(role in ("system", "developer") for _, role, _ in turns):
         message = "Only system turns; add what a user asks and the assistant answers."
-        return Finding(place, "only_system_turns", message)
-    return Finding(place, "nothing_to_learn", "No assistant turn with content and weight 1; add one.")
+        return Finding(place, "no_conversation", message)
+    return Finding(place, "no_trainable_text", "No assistant turn with content and weight 1; add one.")
 
 
 def _teaches(message: Record) -> bool:
@@ -163,7 +163,7 @@ def weight_of(turn: Record) -> Any:
 def _check_weight(turn: Record, at: str) -> Iterator[Finding]:
     weight = weight_of(turn)
     if type(weight) is not int or weight not in (0, 1):
-        yield Finding(f"{at}/weight", "bad_weight", f"weight is {brief(weight)}; write 0 or 1.")
+        yield Finding(f"{at}/weight", "invalid_weight", f"weight is {brief(weight)}; write 0 or 1.")
 
 
 def _check_calls(calls: object, at: str) -> Iterator[Finding]:
@@ -195,13 +195,13 @@ def _check_sequence(turns: Sequence[Turn], place: str, context: Sequence[str]) -
     spoken = [turn for turn in turns if turn[1] in SPEAKING]
     if spoken and spoken[0][1] == "assistant" and not any(role in SPEAKING for role in context):
         message = "The assistant speaks first; begin with a user's turn."
-        yield Finding(f"{place}/{spoken[0][0]}", "assistant_first", message)
+        yield Finding(f"{place}/{spoken[0][0]}", "assistant_speaks_first", message)
     for (_, before, said), (index, role, _) in pairwise(spoken):
         if before == "assistant" and role != "tool" and said.get("tool_calls"):
             continue  # said below
         if role == before and role != "tool":
             message = f"Two turns in a row are the {role}'s; join them, or add what was said between."
-            yield Finding(f"{place}/{index}", "same_role_twice", message)
+            yield Finding(f"{place}/{index}", "consecutive_same_role", message)
     yield from _check_answers(spoken, place)
 
 
@@ -245,8 +245,8 @@ def _check_sharegpt(said: object) -> Iterator[Finding]:
     yield from _check_sequence(turns, place, ())
     if not learnable:
         finding = _no_lesson(turns, place, len(said))
-        unlearned = Finding(place, "nothing_to_learn", "No gpt turn with text; add one.")
-        yield finding if finding.code == "only_system_turns" else unlearned
+        unlearned = Finding(place, "no_trainable_text", "No gpt turn with text; add one.")
+        yield finding if finding.code == "no_conversation" else unlearned
 
 
 def _check_said(turn: Record, at: str) -> Iterator[Finding]:
@@ -299,4 +299,4 @@ def _check_preference(record: Record) -> Iterator[Finding]:
             yield from check_conversation(record[key], key, context=context)
     if record[better] == record[worse]:
         message = f"{better} and {worse} are the same; there is nothing to prefer. Leave the row out."
-        yield Finding(f"/{worse}", "same_answers", message)
+        yield Finding(f"/{worse}", "identical_answers", message)

@@ -7,18 +7,25 @@ from pydantic import Field
 from app.domain.dataset_checks.overlap import Pair
 from app.domain.events.base import EventBody, Level
 from app.domain.events.training_events import (
+    DryRunPassed,
     EarlyStopped,
     Evaluated,
-    MemoryReduced,
     ModelLoaded,
-    ReferenceAdvanced,
-    Rehearsed,
+    OutOfMemoryFallbackEvent,
+    ReferenceComputed,
     StepSkipped,
 )
 from app.domain.jobs.state import FailureReason, JobPhase
 
 __all__ = [
-    "EarlyStopped", "Evaluated", "EventBody", "Level", "MemoryReduced", "ModelLoaded", "ReferenceAdvanced", "Rehearsed",
+    "DryRunPassed",
+    "EarlyStopped",
+    "Evaluated",
+    "EventBody",
+    "Level",
+    "ModelLoaded",
+    "OutOfMemoryFallbackEvent",
+    "ReferenceComputed",
     "StepSkipped",
 ]  # fmt: skip
 """Defined elsewhere, and had from here like the others."""
@@ -141,9 +148,9 @@ class TrainingStarted(EventBody):
     seconds_since_claimed: float
     parity_seconds: float
     """Of these, the time that the parity check took."""
-    canary_seconds: float
+    dry_run_seconds: float
     """Of these, the time that the dry run of the largest micro-batch took."""
-    warm: bool
+    used_standby_process: bool
     """Whether a training process that had the model's tokenizer loaded was waiting for the job."""
 
     @property
@@ -172,17 +179,17 @@ class CheckpointSaved(EventBody):
         return f"A checkpoint of step {self.step} is safe in storage."
 
 
-class Warned(EventBody):
+class WarningIssued(EventBody):
     """Something the user should know that stops nothing; `code` is stable."""
 
-    type: Literal["warned"] = "warned"
+    type: Literal["warning_issued"] = "warning_issued"
     level: ClassVar[Level] = "warn"
     code: str
-    text: str
+    detail: str
 
     @property
     def message(self) -> str:
-        return self.text
+        return self.detail
 
 
 class CancelRequested(EventBody):
@@ -256,11 +263,11 @@ class AttemptFailed(EventBody):
     level: ClassVar[Level] = "warn"
     attempt: int
     reason: FailureReason
-    text: str
+    detail: str
 
     @property
     def message(self) -> str:
-        return f"Attempt {self.attempt} failed and will be retried: {self.text}"
+        return f"Attempt {self.attempt} failed and will be retried: {self.detail}"
 
 
 class JobSucceeded(EventBody):
@@ -276,11 +283,11 @@ class JobFailed(EventBody):
     type: Literal["job_failed"] = "job_failed"
     level: ClassVar[Level] = "error"
     reason: FailureReason
-    text: str
+    detail: str
 
     @property
     def message(self) -> str:
-        return self.text
+        return self.detail
 
 
 class JobCancelled(EventBody):
@@ -300,16 +307,16 @@ JobEvent = Annotated[
     | RowsSkipped
     | ModelFetched
     | ModelLoaded
-    | MemoryReduced
+    | OutOfMemoryFallbackEvent
     | StepSkipped
-    | Rehearsed
-    | ReferenceAdvanced
+    | DryRunPassed
+    | ReferenceComputed
     | TrainingStarted
     | JobResumed
     | Evaluated
     | EarlyStopped
     | CheckpointSaved
-    | Warned
+    | WarningIssued
     | CancelRequested
     | PauseRequested
     | JobPaused

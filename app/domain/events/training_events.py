@@ -17,10 +17,10 @@ class ModelLoaded(EventBody):
         return f"The model is loaded: {self.num_trainable_parameters:,} trainable parameters ({share:.2%})."
 
 
-class MemoryReduced(EventBody):
+class OutOfMemoryFallbackEvent(EventBody):
     """Memory did not suffice for a micro-batch; the training goes on under a smaller plan, at the same rows a step."""
 
-    type: Literal["memory_reduced"] = "memory_reduced"
+    type: Literal["out_of_memory_fallback"] = "out_of_memory_fallback"
     level: ClassVar[Level] = "warn"
     step: int
     """The step that is done again, or that the dry run is for."""
@@ -53,12 +53,12 @@ class StepSkipped(EventBody):
         )
 
 
-class Rehearsed(EventBody):
+class DryRunPassed(EventBody):
     """A dry run of the largest micro-batch, an evaluation and a checkpoint went well; no step was taken."""
 
-    type: Literal["rehearsed"] = "rehearsed"
+    type: Literal["dry_run_passed"] = "dry_run_passed"
     num_tokens: int
-    memory_bytes: int
+    peak_memory_bytes: int
     """Peak of the training process so far: GPU memory, or its resident set on the CPU."""
     seconds: float
 
@@ -66,15 +66,15 @@ class Rehearsed(EventBody):
     def message(self) -> str:
         return (
             f"A dry run of {self.num_tokens:,} tokens went well in {self.seconds:.1f} s; peak memory "
-            f"{self.memory_bytes / 1e9:.2f} GB."
+            f"{self.peak_memory_bytes / 1e9:.2f} GB."
         )
 
 
-class ReferenceAdvanced(EventBody):
+class ReferenceComputed(EventBody):
     """So many pairs have their log-probabilities by the model that the job began with (objective `dpo`). Told now and
     then, and when all have."""
 
-    type: Literal["reference_advanced"] = "reference_advanced"
+    type: Literal["reference_computed"] = "reference_computed"
     num_done: int
     num_rows: int
     """All that the job needs: training and validation rows together."""

@@ -70,7 +70,7 @@ class Quantization(SpecPart):
     """Precision of the matrix products; `auto` takes bfloat16 where the device multiplies it fast."""
 
 
-class Adapter(SpecPart):
+class AdapterSpec(SpecPart):
     """LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
 
     rank: int = Field(default=16, ge=1, le=MAX_RANK)
@@ -98,7 +98,7 @@ class Adapter(SpecPart):
         """Alpha as a number."""
         return 2.0 * self.rank if self.alpha == "auto" else self.alpha
 
-    def as_saved(self) -> "Adapter":
+    def as_saved(self) -> "AdapterSpec":
         """What the adapter's files hold. A rewriting init leaves s(B·A - B0·A0): twice the rank, the same scaling s."""
         if self.init not in REWRITING:
             return self.model_copy(update={"alpha": self.lora_alpha, "init": "default"})
@@ -107,7 +107,7 @@ class Adapter(SpecPart):
         return self.model_copy(update={"rank": rank, "alpha": scaling * rank, "use_rslora": False, "init": "default"})
 
 
-class Dpo(SpecPart):
+class DpoSpec(SpecPart):
     """Direct preference optimization (arXiv 2305.18290)."""
 
     beta: float = Field(default=0.1, gt=0, le=2)
@@ -123,7 +123,7 @@ class EarlyStopping(SpecPart):
     """The loss must fall by more than this to have improved."""
 
 
-class Training(SpecPart):
+class TrainingSpec(SpecPart):
     """The optimization itself. Exactly one of `epochs` and `max_steps` says how long."""
 
     epochs: float | None = Field(default=None, gt=0, le=1000)
@@ -180,14 +180,14 @@ class Training(SpecPart):
         if (self.epochs is None) == (self.max_steps is None):
             found = "neither" if self.epochs is None else "both"
             raise PydanticCustomError(
-                "one_of_epochs_max_steps",
+                "epochs_or_max_steps",
                 "Give exactly one of epochs and max_steps; found {found}.",
                 {"found": found},
             )
         return self
 
 
-class BadRows(SpecPart):
+class BadRowPolicy(SpecPart):
     """What is done about rows that cannot be trained on."""
 
     action: Literal["fail", "skip"] = "fail"
@@ -200,7 +200,7 @@ class BadRows(SpecPart):
     def _share_goes_with_skip(self) -> Self:
         if self.action == "skip" and self.max_share is None:
             raise PydanticCustomError(
-                "max_share_missing", 'Name the share of rows that "skip" may leave out: max_share, 0.05 say.'
+                "max_share_required", 'Name the share of rows that "skip" may leave out: max_share, 0.05 say.'
             )
         if self.action == "fail" and self.max_share is not None:
             raise PydanticCustomError(
@@ -223,11 +223,11 @@ class JobSpec(SpecPart):
     validation_dataset_id: DatasetId | None = None
     validation_split: float | None = Field(default=None, gt=0, lt=1)
     """Share of the dataset's rows held back for evaluation, drawn by the seed."""
-    on_bad_rows: BadRows = BadRows()
+    on_bad_rows: BadRowPolicy = BadRowPolicy()
     method: Method = "qlora"
     objective: Objective = "sft"
     """`sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of the format `preference`."""
-    dpo: Dpo | None = None
+    dpo: DpoSpec | None = None
     """For the objective `dpo` only, which fills it in."""
     resources: Resources = Resources()
     max_retries: int = Field(default=0, ge=0, le=10)
@@ -237,13 +237,13 @@ class JobSpec(SpecPart):
     Null sets no limit."""
     quantization: Quantization | None = None
     """For `qlora` only, which fills it in."""
-    adapter: Adapter | None = None
+    adapter: AdapterSpec | None = None
     """For `qlora` and `lora`, which fill it in."""
     init_from: Start | None = None
     """What the new adapter's weights start with: an adapter or a checkpoint of this project, by its id (`adp-…`,
     `ftckpt_…`) or its name (`ft:…`, `ft:…:ckpt-step-88`). It must be of the same base model; what `adapter` leaves out
     is taken from it."""
-    training: Training
+    training: TrainingSpec
     name: str | None = Field(default=None, min_length=1, max_length=200)
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Ends the fine-tuned model's name."""
@@ -263,7 +263,7 @@ class JobSpec(SpecPart):
         for type in types:
             if types.count(type) > 1:
                 raise PydanticCustomError(
-                    "integration_twice", 'Give one integration of a type; "{type}" is there twice.', {"type": type}
+                    "duplicate_integration", 'Give one integration of a type; "{type}" is there twice.', {"type": type}
                 )
         return found
 
@@ -271,7 +271,7 @@ class JobSpec(SpecPart):
     def _parts_fit_together(self) -> Self:
         if self.validation_dataset_id and self.validation_split:
             raise PydanticCustomError(
-                "one_validation_source", "Give validation_dataset_id or validation_split, not both."
+                "multiple_validation_sources", "Give validation_dataset_id or validation_split, not both."
             )
         if self.training.early_stopping and not (self.validation_dataset_id or self.validation_split):
             raise PydanticCustomError(
@@ -330,8 +330,8 @@ class JobSpec(SpecPart):
         """Return the spec with the parts that its method and objective have. What is `auto` stays `auto`."""
         return self.model_copy(
             update={
-                "dpo": (self.dpo or Dpo()) if self.objective == "dpo" else None,
-                "adapter": None if self.method == "full" else self.adapter or Adapter(),
+                "dpo": (self.dpo or DpoSpec()) if self.objective == "dpo" else None,
+                "adapter": None if self.method == "full" else self.adapter or AdapterSpec(),
                 "quantization": (self.quantization or Quantization()) if self.method == "qlora" else None,
             }
         )

@@ -15,7 +15,7 @@ from app.web.problems import problems
 router = APIRouter(tags=["artifacts"])
 
 
-@router.get("/jobs/{id}/artifacts", summary="What a job has made", responses=problems(JobNotFound))
+@router.get("/jobs/{id}/artifacts", summary="List artifacts", responses=problems(JobNotFound))
 def list_artifacts(id: str, caller: CallerDep, session: SessionDep) -> ArtifactList:
     """The files of the result (an adapter's and its archive, or those of a fully fine-tuned model), and what is told
     about the rows: `row_losses.csv`."""

@@ -24,7 +24,7 @@ from app.domain.events.job_events import (
     JobSucceeded,
     PhaseChanged,
     TrainingStarted,
-    Warned,
+    WarningIssued,
 )
 from app.domain.jobs.model_names import fine_tuned_name
 from app.domain.jobs.resuming import InexactResume
@@ -93,7 +93,7 @@ class AttemptService:
         self._note([])
         self._update_attempt(resolved=resolved)
 
-    def training_started(self, parity_seconds: float, canary_seconds: float, warm: bool) -> None:
+    def training_started(self, parity_seconds: float, dry_run_seconds: float, used_standby_process: bool) -> None:
         """Tell how long the job waited for its first training forward, all in all and on this worker."""
         now = func.clock_timestamp()
         query = select(now - Job.created_at, now - Attempt.started_at).join(
@@ -109,8 +109,8 @@ class AttemptService:
                 seconds_since_created=round(since_created.total_seconds(), 3),
                 seconds_since_claimed=round(since_claimed.total_seconds(), 3),
                 parity_seconds=parity_seconds,
-                canary_seconds=canary_seconds,
-                warm=warm,
+                dry_run_seconds=dry_run_seconds,
+                used_standby_process=used_standby_process,
             )
         )
 
@@ -176,7 +176,7 @@ class AttemptService:
     def give_up_checkpoint(self, number: int, step: int) -> None:
         """The one of attempt `number` is not to be found again: storage no longer has it as it was written."""
         text = f"The checkpoint of step {step} is gone from storage or was altered there; an earlier one is looked for."
-        self._note([Warned(code="checkpoint_lost", text=text)])
+        self._note([WarningIssued(code="checkpoint_lost", detail=text)])
         checkpoints = self.checkpoints()
         lost = [found for found in checkpoints if (found.attempt, found.step) == (number, step)]
         self.stored.bury(lost)
@@ -211,7 +211,7 @@ class AttemptService:
         """End the attempt. While the budget of failures lasts, the job goes where it was last wished to, and else it
         has failed: also one that a user has meanwhile queued or paused, whose attempt yields."""
         job = self._locked()
-        again = AttemptFailed(attempt=self.claim.attempt, reason=reason, text=message)
+        again = AttemptFailed(attempt=self.claim.attempt, reason=reason, detail=message)
         failed_attempts = job.failed_attempts + 1
         state = JobState(job.state)
         if reason in NEVER_RETRIED or failed_attempts > job.spec["max_retries"]:
@@ -232,7 +232,7 @@ class AttemptService:
         self._end(
             JobState.failed,
             "failed",
-            [JobFailed(reason=reason, text=message)],
+            [JobFailed(reason=reason, detail=message)],
             sources=[*RUNNING, JobState.queued],
             failed_attempts=failed_attempts,
             failure_reason=reason,

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse
 
 from app.db.session import transaction
-from app.errors import BadCursor, JobNotFound
+from app.errors import InvalidCursor, JobNotFound
 from app.jobs.events.schemas import EventList, EventOut
 from app.jobs.events.stream import Look, Place, follow, look
 from app.jobs.repository import JobRepository
@@ -19,7 +19,7 @@ from app.web.problems import problems
 router = APIRouter(prefix="/jobs", tags=["watching"])
 
 
-@router.get("/{id}/events", summary="What happened to a job", responses=problems(JobNotFound))
+@router.get("/{id}/events", summary="List events", responses=problems(JobNotFound))
 def list_events(
     id: str,
     caller: CallerDep,
@@ -45,10 +45,10 @@ async def get_place(
 
 @router.get(
     "/{id}/stream",
-    summary="Watch a job live",
+    summary="Stream a job",
     # Not EventSourceResponse: FastAPI would take the handler itself for the generator of events.
     response_class=Response,
-    responses=problems(JobNotFound, BadCursor)
+    responses=problems(JobNotFound, InvalidCursor)
     | {
         200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
         204: {"description": "The job is final and everything was sent: do not reconnect."},

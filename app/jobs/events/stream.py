@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.db.session import Sessions, transaction
 from app.domain.jobs.state import FINAL, JobState
 from app.domain.metric import MetricPoint
-from app.errors import BadCursor, JobNotFound
+from app.errors import InvalidCursor, JobNotFound
 from app.jobs.events.schemas import EventOut
 from app.jobs.metrics.repository import MetricRepository
 from app.jobs.repository import JobRepository
@@ -45,7 +45,7 @@ class Place(NamedTuple):
     def decode(cls, text: str) -> Self:
         match = FORM.fullmatch(text)
         if not match:
-            raise BadCursor
+            raise InvalidCursor
         return cls(*(int(group) for group in match.groups()))
 
     def past(self, point: MetricPoint) -> "Place":

@@ -30,7 +30,7 @@ AllAttempts = Annotated[
 ]
 
 
-@router.get("/{id}/metrics", summary="The curves of a job", responses=problems(JobNotFound, BadRequest))
+@router.get("/{id}/metrics", summary="Get metrics", responses=problems(JobNotFound, BadRequest))
 def list_metrics(
     id: str,
     caller: CallerDep,
@@ -68,7 +68,7 @@ def list_metrics(
 @router.head("/{id}/metrics.csv", include_in_schema=False)
 @router.get(
     "/{id}/metrics.csv",
-    summary="A job's metrics as CSV",
+    summary="Get metrics as CSV",
     response_class=StreamingResponse,
     responses=CSV_FILE | problems(JobNotFound),
 )
@@ -90,7 +90,7 @@ def get_metrics_csv(
 @router.head("/{id}/metrics.parquet", include_in_schema=False)
 @router.get(
     "/{id}/metrics.parquet",
-    summary="A job's metrics as Parquet",
+    summary="Get metrics as Parquet",
     response_class=StreamingResponse,
     responses=PARQUET_FILE | problems(JobNotFound),
 )

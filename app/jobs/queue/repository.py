@@ -178,7 +178,7 @@ class QueueRepository:
             target = JobState.failed
             lost = job.lost_attempts + 1
             why = f"{lost} workers were lost running it, {fruitless} in a row without a step of progress."
-            events.append(JobFailed(reason=FailureReason.crash_loop, text=why))
+            events.append(JobFailed(reason=FailureReason.crash_loop, detail=why))
             values |= {"failure_reason": FailureReason.crash_loop, "failure_message": why}
         elif target is JobState.cancelled:
             events.append(JobCancelled())
@@ -215,7 +215,7 @@ class QueueRepository:
             fence=job.attempt,
             sources=[JobState.queued],
             target=JobState.failed,
-            events=[JobFailed(reason=reason, text=why)],
+            events=[JobFailed(reason=reason, detail=why)],
             failure_reason=reason,
             failure_message=why,
         )

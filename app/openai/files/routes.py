@@ -12,15 +12,15 @@ from app.domain.datasets.report import DatasetState
 from app.domain.ids import new_id
 from app.domain.storage_keys import dataset_key
 from app.errors import (
-    BadCursor,
-    BadDigest,
-    BadMultipart,
     DatasetInUse,
     DatasetUploading,
     DigestMismatch,
     FieldError,
+    FileBelongsToJob,
     FileNotFound,
-    FileOfResult,
+    InvalidCursor,
+    InvalidDigest,
+    InvalidMultipart,
     RangeNotSatisfiable,
     StorageFull,
     TooLarge,
@@ -71,7 +71,7 @@ FORM: dict[str, Any] = {
     "",
     summary="Upload a file",
     openapi_extra=FORM,
-    responses=refusals(BadMultipart, BadDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
+    responses=refusals(InvalidMultipart, InvalidDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
 )
 async def create_file(request: Request, caller: CallerDep, storage: StorageDep, settings: SettingsDep) -> FileObject:
     """Store a file of rows to train on; it is safe once this is answered. A worker then inspects it: its status becomes
@@ -98,7 +98,7 @@ def _said(values: dict[str, str]) -> dict[str, Any]:
     return purpose | ({"expires_after": nested} if nested else {}) | ({"columns": columns} if columns else {})
 
 
-@router.get("", summary="List files", responses=refusals(BadCursor))
+@router.get("", summary="List files", responses=refusals(InvalidCursor))
 def list_files(
     caller: CallerDep,
     session: SessionDep,
@@ -111,7 +111,7 @@ def list_files(
     files = FileRepository(session)
     last = files.find(caller.project_id, after) if after is not None else None
     if after is not None and last is None:
-        error = BadCursor()
+        error = InvalidCursor()
         error.errors = (FieldError("/after", error.code, "No file has this id; begin at the first page again."),)
         raise error
     found = files.list(caller.project_id, purpose, limit, last, ascending=order == "asc")
@@ -124,12 +124,12 @@ def retrieve_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileO
     return FileObject.of(_get(session, caller.project_id, file_id))
 
 
-@router.delete("/{file_id}", summary="Delete a file", responses=refusals(FileNotFound, DatasetInUse, FileOfResult))
+@router.delete("/{file_id}", summary="Delete a file", responses=refusals(FileNotFound, DatasetInUse, FileBelongsToJob))
 def delete_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileDeleted:
     """Remove a dataset that no unfinished job uses. Results go with their model or their job."""
     file = _get(session, caller.project_id, file_id)
     if file.job_id is not None:
-        raise FileOfResult(file.id, file.job_id)
+        raise FileBelongsToJob(file.id, file.job_id)
     DatasetService(session).delete(caller.project_id, file.id)
     return FileDeleted(id=file.id)
 

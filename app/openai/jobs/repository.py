@@ -16,7 +16,7 @@ from app.jobs.queue.repository import uses_dataset_in
 from app.jobs.repository import JobDetails, JobFilter
 from app.jobs.shown import QUEUED, from_jobs, job_columns, page_of_jobs, page_parameters, shown
 
-SHOWN_FILES: Final = (ArtifactKind.step_metrics, ArtifactKind.archive)
+SHOWN_FILES: Final = (ArtifactKind.step_metrics, ArtifactKind.adapter_archive)
 """Artifacts that are result files, in this order: what reads the first one expects the metrics."""
 
 

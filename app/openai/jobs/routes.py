@@ -17,14 +17,14 @@ from app.db.tables import Job
 from app.domain.cursor import Cursor
 from app.domain.jobs.spec import LEARNING_RATES, JobSpec
 from app.errors import (
-    AlreadyCancelling,
-    AlreadyPaused,
     FieldError,
+    InvalidJson,
     InvalidSpec,
-    JobFinal,
+    JobAlreadyCancelling,
+    JobAlreadyPaused,
+    JobFinished,
     JobNotFound,
-    NotJson,
-    NotPaused,
+    JobNotPaused,
     TooLarge,
 )
 from app.errors import UnsupportedMediaType as NotAsJson
@@ -57,7 +57,7 @@ async def get_arrival() -> float:
     "",
     summary="Create a fine-tuning job",
     openapi_extra=json_of(CreateJob),
-    responses=refusals(InvalidSpec, NotJson, TooLarge, NotAsJson),
+    responses=refusals(InvalidSpec, InvalidJson, TooLarge, NotAsJson),
 )
 def create_fine_tuning_job(
     arrived_at: Annotated[float, Depends(get_arrival)],
@@ -131,7 +131,7 @@ def retrieve_fine_tuning_job(request: Request, fine_tuning_job_id: str, caller: 
 @router.post(
     "/{fine_tuning_job_id}/cancel",
     summary="Cancel a fine-tuning job",
-    responses=refusals(JobNotFound, JobFinal, AlreadyCancelling),
+    responses=refusals(JobNotFound, JobFinished, JobAlreadyCancelling),
 )
 def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """It is shown as `cancelled` at once; the process of a running one ends in a moment."""
@@ -142,7 +142,7 @@ def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: 
 @router.post(
     "/{fine_tuning_job_id}/pause",
     summary="Pause a fine-tuning job",
-    responses=refusals(JobNotFound, JobFinal, AlreadyCancelling, AlreadyPaused),
+    responses=refusals(JobNotFound, JobFinished, JobAlreadyCancelling, JobAlreadyPaused),
 )
 def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """A running job is `pausing` until its checkpoint is stored."""
@@ -153,7 +153,7 @@ def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: S
 @router.post(
     "/{fine_tuning_job_id}/resume",
     summary="Resume a fine-tuning job",
-    responses=refusals(JobNotFound, JobFinal, AlreadyCancelling, NotPaused),
+    responses=refusals(JobNotFound, JobFinished, JobAlreadyCancelling, JobNotPaused),
 )
 def resume_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """The job is queued again and goes on from its last checkpoint."""

@@ -28,7 +28,7 @@ BLAMED: Final = {
     FailureReason.too_many_bad_rows: "training_file",
     FailureReason.no_labelled_tokens: "training_file",
     FailureReason.model_unusable: "model",
-    FailureReason.adapter_missing: "model",
+    FailureReason.init_from_not_found: "model",
 }
 """Reasons of a failure, and the field of the request that each comes from."""
 EXAMPLE: Final[dict[str, Any]] = {

@@ -143,7 +143,7 @@ def spec_of(body: CreateJob, num_bytes: int, seed: int, base_rate: float) -> tup
     given, chosen = _given(body, base_rate), body.chosen()
     errors = [
         FieldError(
-            f"/tunewright{place}", "given_twice", f"The body says {one!r:.80} of this, and tunewright {two!r:.80}."
+            f"/tunewright{place}", "duplicate_field", f"The body says {one!r:.80} of this, and tunewright {two!r:.80}."
         )
         for place, one, two in _differences(given, body.tunewright)
     ]

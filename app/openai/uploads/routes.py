@@ -7,11 +7,11 @@ from fastapi import APIRouter, Depends, Request
 from app.domain.artifact import StoredFile
 from app.domain.upload import MAX_PART_BYTES
 from app.errors import (
-    BadDigest,
-    BadMultipart,
     DigestMismatch,
-    InvalidParts,
-    NotJson,
+    InvalidDigest,
+    InvalidJson,
+    InvalidMultipart,
+    InvalidUploadParts,
     StorageFull,
     TooLarge,
     UnsupportedMediaType,
@@ -51,9 +51,9 @@ PART: dict[str, Any] = {
 
 @router.post(
     "",
-    summary="Begin an upload",
+    summary="Create an upload",
     openapi_extra=json_of(UploadIn),
-    responses=refusals(NotJson, TooLarge, UnsupportedMediaType),
+    responses=refusals(InvalidJson, TooLarge, UnsupportedMediaType),
 )
 def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep) -> UploadObject:
     """Say how large the file is; then send its parts, and complete."""
@@ -72,8 +72,8 @@ def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep,
     summary="Send a part",
     openapi_extra=PART,
     responses=refusals(
-        BadMultipart,
-        BadDigest,
+        InvalidMultipart,
+        InvalidDigest,
         DigestMismatch,
         UploadNotFound,
         UploadNotPending,
@@ -96,7 +96,9 @@ async def create_part(upload_id: str, request: Request, caller: CallerDep, stora
     "/{upload_id}/complete",
     summary="Complete an upload",
     openapi_extra=json_of(CompletionIn),
-    responses=refusals(UploadNotFound, UploadNotPending, InvalidParts, NotJson, TooLarge, UnsupportedMediaType),
+    responses=refusals(
+        UploadNotFound, UploadNotPending, InvalidUploadParts, InvalidJson, TooLarge, UnsupportedMediaType
+    ),
 )
 def complete_upload(upload_id: str, caller: CallerDep, session: SessionDep, raw: JsonDep) -> UploadObject:
     """Make a file of the parts, in the order given: it is there at once, and jobs may be posted on it. The same

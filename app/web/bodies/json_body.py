@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.domain.suggestions.unknown_fields import say_unknown
-from app.errors import NotJson, TooLarge, UnsupportedMediaType
+from app.errors import InvalidJson, TooLarge, UnsupportedMediaType
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -47,7 +47,7 @@ async def read_json(body: BodyDep) -> object:
     try:
         return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise NotJson(f"The body is not JSON: {error}.") from error
+        raise InvalidJson(f"The body is not JSON: {error}.") from error
 
 
 def parsed(model: type[ModelT], raw: object) -> ModelT:

@@ -13,8 +13,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from app.domain.artifact import StoredFile
-from app.domain.file_name import clean_filename, is_odd_filename
-from app.errors import BadMultipart, FieldError, TooLarge, UnsupportedMediaType
+from app.domain.file_name import clean_filename, is_unsafe_filename
+from app.errors import FieldError, InvalidMultipart, TooLarge, UnsupportedMediaType
 from app.storage import Storage
 from app.web.bodies.upload_body import BodyDigest, chunks_of
 from app.web.problems import pointer
@@ -46,7 +46,7 @@ class FileForm:
         if kind != b"multipart/form-data":
             raise UnsupportedMediaType(f"Send multipart/form-data: {self.how}.")
         if not options.get(b"boundary"):
-            raise BadMultipart("The Content-Type has no boundary; let your HTTP client write that header.")
+            raise InvalidMultipart("The Content-Type has no boundary; let your HTTP client write that header.")
         self.filename: str | None = None
         self.unsafe_filename = False
         self.is_complete = False
@@ -74,21 +74,21 @@ class FileForm:
                 max_header_size=MAX_HEADER_BYTES,
             )
         except FormParserError as error:
-            raise BadMultipart(f"The boundary cannot be used: {error}.") from error
+            raise InvalidMultipart(f"The boundary cannot be used: {error}.") from error
 
     def feed(self, chunk: bytes) -> bytes:
         """The file's bytes in the next chunk of the body."""
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise BadMultipart(f"The body is no multipart form: {error}.") from error
+            raise InvalidMultipart(f"The body is no multipart form: {error}.") from error
         data, self._data = self._data, []
         return data[0] if len(data) == 1 else b"".join(data)
 
     def check(self) -> str:
         """The file's name, once the whole body was fed."""
         if not self.is_complete:
-            raise BadMultipart(f"The form ended before its end; {self.how}.")
+            raise InvalidMultipart(f"The form ended before its end; {self.how}.")
         if self.filename is None:
             raise refused(self.name, "missing", f"The form has no file; {self.how}.")
         return self.filename
@@ -119,24 +119,24 @@ class FileForm:
         name, filename = read_disposition(self._disposition)
         if name in self.others:
             if name in self.values:
-                raise refused(name, "given_twice", "The form has it more than once; send it once.")
+                raise refused(name, "duplicate_field", "The form has it more than once; send it once.")
             self._other = name
             return
         if name != self.name:
             raise refused(name, "unknown_field", f"The form has a part {name!r:.80}; {self.how}.")
         if self.filename is not None:
-            raise refused(name, "given_twice", "The form has more than one file; send each by itself.")
+            raise refused(name, "duplicate_field", "The form has more than one file; send each by itself.")
         if filename is None:
             said = f'The part "{name}" is text, without a file name; {self.how} (mind the "@").'
             raise refused(name, "no_file", said)
-        self.filename, self.unsafe_filename = clean_filename(filename), is_odd_filename(filename)
+        self.filename, self.unsafe_filename = clean_filename(filename), is_unsafe_filename(filename)
 
     def _end(self) -> None:
         self.is_complete = True
 
 
-def refused(name: str | None, code: str, message: str) -> BadMultipart:
-    error = BadMultipart(message)
+def refused(name: str | None, code: str, message: str) -> InvalidMultipart:
+    error = InvalidMultipart(message)
     error.errors = (FieldError(pointer([name[:80]]), code, message),) if name else ()
     return error
 

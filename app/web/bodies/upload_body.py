@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from app.db.session import Sessions, transaction
 from app.domain.artifact import StoredFile
-from app.errors import BadDigest, BadRequest, DigestMismatch, TooLarge, UnsupportedMediaType
+from app.errors import BadRequest, DigestMismatch, InvalidDigest, TooLarge, UnsupportedMediaType
 from app.storage import Storage
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def _sha256(header: str) -> str:
             return base64.b64decode(match[1], validate=True).hex()
     except binascii.Error:
         pass
-    raise BadDigest
+    raise InvalidDigest
 
 
 def refuse_forms(request: Request) -> None:

@@ -57,7 +57,7 @@ def test_checkpoints_are_compared_by_what_was_measured(sdk: OpenAI, trained: Any
 
 def test_results_are_files(sdk: OpenAI, trained: Any, client: Client) -> None:
     made = {artifact.kind: artifact for artifact in client.artifacts(trained.id)}
-    shown = [made["step_metrics"], made["archive"]]
+    shown = [made["step_metrics"], made["adapter_archive"]]
     assert trained.result_files == [each.id for each in shown]
     table, archive = (sdk.files.content(id).content for id in trained.result_files)
     for content, artifact in zip((table, archive), shown, strict=True):
@@ -92,7 +92,7 @@ def test_what_one_side_makes_the_other_sees(sdk: OpenAI, client: Client, trained
     assert client.wait(job.id).state == "cancelled"
     with pytest.raises(openai.ConflictError) as final:
         sdk.fine_tuning.jobs.cancel(job.id)
-    assert (final.value.code, final.value.param) == ("job_final", "fine_tuning_job_id")
+    assert (final.value.code, final.value.param) == ("job_finished", "fine_tuning_job_id")
     assert sdk.files.delete(file.id).deleted
     with pytest.raises(openai.NotFoundError) as gone:
         sdk.files.retrieve(file.id)

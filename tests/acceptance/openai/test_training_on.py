@@ -91,7 +91,7 @@ def test_each_method_wants_rows_of_its_own(sdk: OpenAI, trained: Any) -> None:
 def test_what_the_body_says_twice_and_differently_is_refused(sdk: OpenAI, trained: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         further(sdk, trained, trained.fine_tuned_model, init_from="adp-" + "0" * 24)
-    assert (caught.value.code, caught.value.param) == ("given_twice", "tunewright.init_from")
+    assert (caught.value.code, caught.value.param) == ("duplicate_field", "tunewright.init_from")
 
 
 def further(sdk: OpenAI, trained: Any, model: str, **spec: Any) -> Any:

@@ -67,7 +67,7 @@ def test_lists_are_pages_and_take_a_filter(api: TestClient, publish: Publish) ->
     other = api.get("/adapters", params={"base_model": "org/other"}).json()
     assert [item["id"] for item in other["items"]] == [ids[1]]
     assert api.get("/adapters", params={"base_model": "a\0b"}).json()["code"] == "invalid_request"
-    assert api.get("/adapters", params={"cursor": "?"}).json()["code"] == "bad_cursor"
+    assert api.get("/adapters", params={"cursor": "?"}).json()["code"] == "invalid_cursor"
 
 
 def test_a_deleted_adapter_leaves_its_job_and_its_bytes_to_the_collector(

@@ -152,7 +152,7 @@ def test_a_file_that_shrinks_under_way_is_refused(client: Client, live: httpx.Cl
 
     with pytest.raises(TunewrightError) as caught:
         client.upload_dataset(rows, progress)
-    assert caught.value.code == "invalid_parts"
+    assert caught.value.code == "invalid_upload_parts"
     assert live.get("/datasets").json()["items"] == []
 
 

@@ -45,10 +45,10 @@ BAD = [
     ('{"text": "hello"}\n'.encode("utf-16"), "not_utf8"),
     (b"a,b\n1,2\n", "not_json"),
     (b"[" * 100_000 + b"\n", "unterminated_array"),
-    (b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "too_deep"),
+    (b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "nesting_too_deep"),
     (b'{"text": "' + b"x" * 17_000_000 + b'"}\n', "line_too_long"),
     (b"\x00" * 5000, "nul_bytes"),
-    (b'{"text": "\\ud800"}\n', "half_a_character"),
+    (b'{"text": "\\ud800"}\n', "lone_surrogate"),
     (b'{"\\u0000": "\\u0000"}\n', "unknown_format"),
     (json.dumps({"k" * 100_000: 1}).encode(), "unknown_format"),
 ]
@@ -80,9 +80,9 @@ def test_a_name_that_turns_its_direction_is_told_of_however_it_came(
     for id in ids:
         dataset = api.get(f"/datasets/{id}").json()
         assert (dataset["filename"], dataset["state"]) == ("rowslnosj.exe", "ready")
-        assert dataset["problem_counts"] == {"odd_filename": 1}
+        assert dataset["problem_counts"] == {"unsafe_filename": 1}
         [problem] = api.get(f"/datasets/{id}/problems").json()["items"]
-        assert (problem["code"], problem["severity"], problem["line"]) == ("odd_filename", "warning", 1)
+        assert (problem["code"], problem["severity"], problem["line"]) == ("unsafe_filename", "warning", 1)
     assert api.get(f"/datasets/{plain}").json()["problem_counts"] == {}
 
 
@@ -136,6 +136,6 @@ def test_a_file_that_storage_lost_is_reported(
     id = upload().json()["id"]
     stored_files()[0].unlink()
     assert inspect_all() == 1
-    assert api.get(f"/datasets/{id}").json()["problem_counts"] == {"bytes_lost": 1}
+    assert api.get(f"/datasets/{id}").json()["problem_counts"] == {"file_missing": 1}
     content = api.get(f"/datasets/{id}/content")
     assert (content.status_code, content.json()["code"]) == (404, "not_found")

@@ -128,7 +128,7 @@ def test_a_part_that_storage_lost(
     next(path for path in stored_files() if path.name == ids[1]).unlink()
     assert join_all() == 1
     dataset = api.get(f"/datasets/{made['dataset_id']}").json()
-    assert (dataset["state"], dataset["problem_counts"]) == ("invalid", {"bytes_lost": 1})
+    assert (dataset["state"], dataset["problem_counts"]) == ("invalid", {"file_missing": 1})
     assert refusal(api.get(f"/datasets/{made['dataset_id']}/content")) == (404, "not_found")
     assert not [path for path in stored_files() if path.name == made["dataset_id"]]
 

@@ -121,7 +121,7 @@ def test_parts_that_do_not_make_the_file(api: TestClient, begin: Begin, send: Se
         [first, "part_" + "0" * 24],
     ):
         answer = api.post(f"/uploads/{id}/complete", json={"part_ids": part_ids})
-        assert refusal(answer) == (422, "invalid_parts"), part_ids
+        assert refusal(answer) == (422, "invalid_upload_parts"), part_ids
     assert "3 bytes" in api.post(f"/uploads/{id}/complete", json={"part_ids": [first]}).json()["detail"]
     assert api.get(f"/uploads/{id}").json()["state"] == "pending", "it can be completed still"
 
@@ -154,7 +154,7 @@ def test_half_characters_are_refused_or_cleaned(api: TestClient, begin: Begin) -
     answer = api.post("/uploads", headers=json, content=b'{"bytes": 1, "filename": "a\\ud800b"}')
     assert refusal(answer) == (422, "invalid_request")
     answer = api.post(f"/uploads/{begin()}/complete", headers=json, content=b'{"part_ids": ["\\ud800"]}')
-    assert refusal(answer) == (422, "invalid_parts")
+    assert refusal(answer) == (422, "invalid_upload_parts")
     id = begin(filename="../a\u202egnp.\u2067csv")
     assert api.get(f"/uploads/{id}").json()["filename"] == "agnp.csv"
 

@@ -53,7 +53,7 @@ def test_what_is_found_is_shown(api: TestClient, bad: str) -> None:
     assert dataset["format_reason"] == "Line 1 has the keys completion and prompt."
     assert dataset["num_bad_rows"] == 3
     assert dataset["problem_counts"] == {
-        "nothing_to_learn": 1,
+        "no_trainable_text": 1,
         "wrong_type": 2,
         "mixed_formats": 1,
         "duplicate_row": 1,
@@ -92,7 +92,7 @@ def test_problems_are_chosen_by_code_and_severity(api: TestClient, bad: str) -> 
         assert api.get(f"/datasets/{bad}/problems", params=params).json()["code"] == "invalid_request"
     for cursor in ("x", "bnVtYmVyLi0x", "\u00e9"):
         refused = api.get(f"/datasets/{bad}/problems", params={"cursor": cursor})
-        assert (refused.status_code, refused.json()["code"]) == (400, "bad_cursor")
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
 
 
 def test_problems_go_with_the_dataset(api: TestClient, bad: str, sessions: Sessions) -> None:
@@ -113,7 +113,7 @@ def test_of_each_code_a_thousand_are_kept_and_all_counted(
     assert len(kept) == 1001
     assert kept[-1] == kept[1000]
     assert kept[-1]["line"] == 1501
-    assert api.get(f"/datasets/{id}/problems").json()["problem_counts"] == {"nothing_to_learn": 1500, "wrong_type": 1}
+    assert api.get(f"/datasets/{id}/problems").json()["problem_counts"] == {"no_trainable_text": 1500, "wrong_type": 1}
 
 
 def test_what_many_rows_have_is_told_once_and_first(
@@ -122,13 +122,13 @@ def test_what_many_rows_have_is_told_once_and_first(
     id = upload(b'{"text": 1}\n' + b'{"text": ""}\n' * 1500).json()["id"]
     inspect_all()
     [[first, second]] = pages(api, id, each_row=False)
-    assert (first["code"], first["count"], first["lines"]) == ("nothing_to_learn", 1500, [*range(2, 12)])
+    assert (first["code"], first["count"], first["lines"]) == ("no_trainable_text", 1500, [*range(2, 12)])
     assert (second["code"], second["count"], second["lines"]) == ("wrong_type", 1, [1])
-    assert [page[0]["code"] for page in pages(api, id, each_row=False, limit=1)] == ["nothing_to_learn", "wrong_type"]
+    assert [page[0]["code"] for page in pages(api, id, each_row=False, limit=1)] == ["no_trainable_text", "wrong_type"]
     assert pages(api, id, each_row=False, code="wrong_type") == [[second]]
     dataset = api.get(f"/datasets/{id}").json()
     assert [(each["code"], each["count"]) for each in dataset["problems"]] == [
-        ("nothing_to_learn", 1500),
+        ("no_trainable_text", 1500),
         ("wrong_type", 1),
     ]
     with transaction(sessions) as session:
@@ -153,7 +153,7 @@ def test_columns_are_given_at_the_upload_and_read_by_all(
     id = answer.json()["id"]
     dataset = api.get(f"/datasets/{id}").json()
     assert (dataset["format"], dataset["columns"]) == ("prompt_completion", columns)
-    assert dataset["problem_counts"] == {"nothing_to_learn": 1}
+    assert dataset["problem_counts"] == {"no_trainable_text": 1}
     assert dataset["problems"][0]["pointer"] == "/completion"
     assert dataset["statistics"]["columns"] == {"prompt": 2, "completion": 2}
     assert api.get(f"/datasets/{id}/content").content == data
@@ -231,10 +231,10 @@ def test_a_post_that_is_sent_again_makes_one_dataset(api: TestClient, bad: str) 
 def test_what_cannot_be_cleaned_is_refused(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
     id = upload(b'{"text": ""}\n').json()["id"]
     early = api.post(f"/datasets/{id}/clean")
-    assert (early.status_code, early.json()["code"]) == (409, "not_inspected")
+    assert (early.status_code, early.json()["code"]) == (409, "dataset_not_inspected")
     inspect_all()
     refused = api.post(f"/datasets/{id}/clean")
-    assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_keep")
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_valid_rows")
     assert inspect_all() == 0
 
 

@@ -105,7 +105,7 @@ def test_a_digest_that_is_sent_is_checked(api: TestClient, stored_files: Files, 
     assert hashlib.sha256(DATA).hexdigest() in other.json()["detail"]
     for bad in ("sha-256=abc", "sha-256=:AAAA:", "sha-256", f"sha-256=:{'A' * 43}!:"):
         answer = put(bad)
-        assert (answer.status_code, answer.json()["code"]) == (400, "bad_digest"), bad
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_digest"), bad
     assert len(stored_files()) == 4
 
 

@@ -10,14 +10,14 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
-from app.dataset_checks.repository import StudyRepository
-from app.dataset_checks.service import StudyService
+from app.dataset_checks.repository import DatasetCheckRepository
+from app.dataset_checks.service import DatasetCheckService
 from app.datasets.repository import DatasetRepository
 from app.datasets.service import rows_of
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetCheck, DeletedObject
 from app.domain.artifact import StoredFile
-from app.domain.dataset_checks.state import StudyFailure
+from app.domain.dataset_checks.state import DatasetCheckFailure
 from app.domain.datasets.report import DatasetState
 from app.retention.collector import Collector
 from app.settings import Settings
@@ -131,7 +131,7 @@ def test_a_dataset_that_is_made_by_two_is_the_later_ones(
 
 
 @pytest.mark.parametrize("second", ["here-2", "here-1"])
-def test_a_slow_inspections_words_and_a_slow_studys_change_nothing(
+def test_a_slow_inspection_and_a_slow_dataset_check_change_nothing(
     second: str, api: TestClient, upload: Upload, sessions: Sessions
 ) -> None:
     ids = [upload(b'{"text": "a"}\n').json()["id"] for _ in range(2)]
@@ -151,14 +151,14 @@ def test_a_slow_inspections_words_and_a_slow_studys_change_nothing(
     answer = api.post(f"/datasets/{ids[0]}/overlaps", json={"validation_dataset_id": ids[1]})
     assert answer.is_success, answer.text
     with transaction(sessions) as session:
-        studies = StudyRepository(session)
-        study = studies.claim("here-1", 0)
-        assert study is not None
-        session.expunge(study)
-        now = studies.claim(second, 60)
+        checks = DatasetCheckRepository(session)
+        check = checks.claim("here-1", 0)
+        assert check is not None
+        session.expunge(check)
+        now = checks.claim(second, 60)
         assert now is not None
-        assert not studies.renew(study, 60)
-        assert not studies.give_back(study)
-        assert not StudyService(session).fail(study, StudyFailure.internal_error, "")
-        assert StudyService(session).fail(now, StudyFailure.internal_error, "")
+        assert not checks.renew(check, 60)
+        assert not checks.give_back(check)
+        assert not DatasetCheckService(session).fail(check, DatasetCheckFailure.internal_error, "")
+        assert DatasetCheckService(session).fail(now, DatasetCheckFailure.internal_error, "")
         assert session.scalars(select(DatasetCheck.state)).one() == "failed"

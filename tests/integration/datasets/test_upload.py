@@ -124,14 +124,14 @@ def test_a_file_that_is_too_large(settings: Settings, make_key: Callable[..., st
 
 def test_a_part_that_is_not_wanted(api: TestClient, stored_files: Files) -> None:
     answer = api.post("/datasets", files={"file": ("rows.jsonl", b"{}")}, data={"purpose": "fine-tune"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_multipart")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
     assert "'purpose'" in answer.json()["detail"]
     assert stored_files() == []
 
 
 def test_a_form_that_is_cut_off(api: TestClient, stored_files: Files) -> None:
     answer = api.post("/datasets", headers=MULTIPART, content=HEAD + b'{"text": "x"}')
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_multipart")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
     assert stored_files() == []
 
 
@@ -145,7 +145,7 @@ def test_what_is_not_multipart(api: TestClient) -> None:
 def test_boundaries_that_are_none(api: TestClient) -> None:
     for content_type in ("multipart/form-data", f"multipart/form-data; boundary={'b' * 1000}"):
         answer = api.post("/datasets", headers={"Content-Type": content_type}, content=b"--x\r\n")
-        assert (answer.status_code, answer.json()["code"]) == (400, "bad_multipart")
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_multipart")
 
 
 def test_a_name_is_a_label_and_no_path(api: TestClient, upload: Upload, stored_files: Files) -> None:

@@ -23,7 +23,7 @@ from app.db.session import transaction
 from app.db.tables import Job
 from app.domain.datasets.report import Report
 from app.domain.hardware import Machine
-from app.errors import DatasetInUse, DatasetNotFound, InvalidSpec, JobNotFinal, JobNotFound, StaleAttempt
+from app.errors import DatasetInUse, DatasetNotFound, InvalidSpec, JobNotFinished, JobNotFound, StaleAttempt
 from app.jobs.attempts.service import AttemptService, proof_of
 from app.jobs.queue.repository import Claim, QueueRepository
 from app.jobs.service import JobService
@@ -206,7 +206,7 @@ class JobMachine(RuleBasedStateMachine):
     @act(1, when=lambda self: self.jobs and len(self.jobs) < MAX_JOBS, number=one_of("some_job"))
     def retry(self, number: int) -> None:
         job = self.jobs[number]
-        refusals = dict.fromkeys(NOT_FINAL, JobNotFinal)
+        refusals = dict.fromkeys(NOT_FINAL, JobNotFinished)
         if not job.dataset.usable:
             refusals |= dict.fromkeys(FINAL, InvalidSpec)
         refusal = JobNotFound if job.deleted else refusals.get(job.state)

@@ -211,7 +211,7 @@ class ModelJob:
         self.checkpoints = furthest[: self.keep_checkpoints]
 
     def give_up_checkpoint(self, attempt: int, step: int) -> None:
-        self.history.append("warned")
+        self.history.append("warning_issued")
         self.checkpoints = [kept for kept in self.checkpoints if kept != (step, attempt)]
 
     def publish(self, paths: list[str]) -> None:

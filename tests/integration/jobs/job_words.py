@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from app.domain.artifact import StoredFile
-from app.domain.events.job_events import Warned
+from app.domain.events.job_events import WarningIssued
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
-from app.errors import AlreadyCancelling, AlreadyPaused, JobFinal, JobNotFinal, NotPaused
+from app.errors import JobAlreadyCancelling, JobAlreadyPaused, JobFinished, JobNotFinished, JobNotPaused
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
@@ -58,11 +58,11 @@ WORDS: Mapping[str, Word] = {
         lambda job, _: job.history.append("phase_changed"),
     ),
     "tell": Word(
-        lambda attempt, _: attempt.tell(Warned(code="odd", text="Something is odd.")),
-        lambda job, _: job.history.append("warned"),
+        lambda attempt, _: attempt.tell(WarningIssued(code="odd", detail="Something is odd.")),
+        lambda job, _: job.history.append("warning_issued"),
     ),
     "training_started": Word(
-        lambda attempt, _: attempt.training_started(0.1, 0.1, warm=False),
+        lambda attempt, _: attempt.training_started(0.1, 0.1, used_standby_process=False),
         lambda job, _: job.history.append("training_started"),
     ),
     "plan": Word(
@@ -88,8 +88,8 @@ WORDS: Mapping[str, Word] = {
         MAY_SUCCEED,
     ),
     "fail": Word(
-        lambda attempt, _: attempt.fail(FailureReason.nan_loss, "The loss is NaN."),
-        lambda job, _: job.fail("nan_loss"),
+        lambda attempt, _: attempt.fail(FailureReason.non_finite_loss, "The loss is NaN."),
+        lambda job, _: job.fail("non_finite_loss"),
         MAY_FAIL,
     ),
     "release": Word(lambda attempt, _: attempt.release(), lambda job, _: job.release()),
@@ -103,11 +103,11 @@ class Wish(NamedTuple):
     """By the state in which it is refused."""
 
 
-ENDED = dict.fromkeys(FINAL, JobFinal) | {"cancelling": AlreadyCancelling}
+ENDED = dict.fromkeys(FINAL, JobFinished) | {"cancelling": JobAlreadyCancelling}
 
 WISHES: Mapping[str, Wish] = {
     "cancel": Wish(JobService.cancel, ModelJob.cancel, ENDED),
-    "pause": Wish(JobService.pause, ModelJob.pause, ENDED | dict.fromkeys(("pausing", "paused"), AlreadyPaused)),
-    "resume": Wish(JobService.resume, ModelJob.resume, ENDED | dict.fromkeys(("queued", "running"), NotPaused)),
-    "delete": Wish(JobService.delete, ModelJob.delete, dict.fromkeys(NOT_FINAL, JobNotFinal)),
+    "pause": Wish(JobService.pause, ModelJob.pause, ENDED | dict.fromkeys(("pausing", "paused"), JobAlreadyPaused)),
+    "resume": Wish(JobService.resume, ModelJob.resume, ENDED | dict.fromkeys(("queued", "running"), JobNotPaused)),
+    "delete": Wish(JobService.delete, ModelJob.delete, dict.fromkeys(NOT_FINAL, JobNotFinished)),
 }

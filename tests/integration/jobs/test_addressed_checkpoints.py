@@ -136,10 +136,10 @@ def test_a_job_starts_from_one_by_id_or_name(
             name: FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")
         }
     other = make_spec(method="lora", init_from=shown["id"], adapter={"rank": 8})
-    assert refusal(api.post("/jobs", json=other)) == {"/adapter/rank": "differs_from_init_from"}
+    assert refusal(api.post("/jobs", json=other)) == {"/adapter/rank": "init_from_mismatch"}
     for unknown in ("ftckpt_" + "0" * 24, shown["name"].replace("-5", "-6"), "ft:tiny::00000000"):
         spec = make_spec(method="lora", init_from=unknown)
-        assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "start_not_found"}, unknown
+        assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "init_from_not_found"}, unknown
 
 
 def test_a_result_is_started_from_by_its_name(
@@ -147,7 +147,7 @@ def test_a_result_is_started_from_by_its_name(
 ) -> None:
     name = f"ft:tiny:support:{source.id[-8:]}"
     spec = make_spec(method="lora", init_from=name)
-    assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "start_not_found"}, "it has not succeeded yet"
+    assert refusal(api.post("/jobs", json=spec)) == {"/init_from": "init_from_not_found"}, "it has not succeeded yet"
     source.succeed()
     assert api.post("/jobs", json=spec).status_code == 201
     with transaction(sessions) as session:
@@ -224,7 +224,7 @@ def test_a_start_that_is_gone_fails_the_job(
     with transaction(sessions) as session:
         session.execute(delete(Checkpoint))
     attempt_of(claim()).run()
-    assert api.get(f"/jobs/{user}").json()["failure"]["reason"] == "adapter_missing"
+    assert api.get(f"/jobs/{user}").json()["failure"]["reason"] == "init_from_not_found"
 
 
 def test_fine_tuned_names_have_no_suffix_of_their_own() -> None:

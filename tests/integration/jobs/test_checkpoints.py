@@ -126,7 +126,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     assert (found / "w.bin").read_text() == "attempt 1, step 10"
     assert kept(sessions, id) == [(1, 10)]
     with transaction(sessions) as session:
-        assert events_of(session, project_id, id)[-2:] == ["warned", "warned"]
+        assert events_of(session, project_id, id)[-2:] == ["warning_issued", "warning_issued"]
     shutil.rmtree(found)
     storage.delete(f"{prefix}/10/w.bin")
     assert attempt.fetching.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (

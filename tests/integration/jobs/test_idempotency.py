@@ -95,7 +95,7 @@ def test_what_is_asked_of_a_dataset_takes_a_key_too(
     first = api.post(path, json=asked, headers=KEY)
     assert (first.status_code, first.headers["location"]) == (202, f"{path}/{first.json()['id']}")
     with transaction(sessions) as session:
-        session.execute(update(DatasetCheck).values(state="failed", failure_code="bytes_lost", failure_message="-"))
+        session.execute(update(DatasetCheck).values(state="failed", failure_code="file_missing", failure_message="-"))
     again = api.post(path, json=asked, headers=KEY)
     assert (again.status_code, again.headers["location"]) == (202, first.headers["location"])
     assert again.content == first.content, "as it was then"

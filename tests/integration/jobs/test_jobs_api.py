@@ -39,14 +39,14 @@ def test_a_posted_job_shows_its_whole_spec(api: TestClient, make_spec: Spec) -> 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"base_model": "unknown"}, {"/base_model": "unknown_model"}),
+        ({"base_model": "unknown"}, {"/base_model": "model_not_found"}),
         ({"dataset_id": NO_DATASET}, {"/dataset_id": "dataset_not_found"}),
         ({"validation_dataset_id": NO_DATASET}, {"/validation_dataset_id": "dataset_not_found"}),
         ({"adapter": {"rank": 0}}, {"/adapter/rank": "greater_than_equal"}),
-        ({"adapter": {"target_modules": ["nope"]}}, {"/adapter/target_modules": "no_module_matches"}),
-        ({"training": {"epochs": 1, "max_seq_len": 4096}}, {"/training/max_seq_len": "beyond_model"}),
-        ({"training": {}}, {"/training": "one_of_epochs_max_steps"}),
-        ({"training": {"epochs": 1, "max_steps": 2}}, {"/training": "one_of_epochs_max_steps"}),
+        ({"adapter": {"target_modules": ["nope"]}}, {"/adapter/target_modules": "target_modules_not_found"}),
+        ({"training": {"epochs": 1, "max_seq_len": 4096}}, {"/training/max_seq_len": "exceeds_model_limit"}),
+        ({"training": {}}, {"/training": "epochs_or_max_steps"}),
+        ({"training": {"epochs": 1, "max_steps": 2}}, {"/training": "epochs_or_max_steps"}),
         ({"learning_rate": 1}, {"/learning_rate": "unknown_field"}),
         ({"training": {"epochs": 1, "lr": 1}}, {"/training/lr": "unknown_field"}),
         ({"method": "full", "adapter": {}}, {"": "adapter_with_full"}),
@@ -74,8 +74,8 @@ def test_every_bad_field_is_named_at_once(api: TestClient, base_model: str) -> N
         "/dataset_id": "dataset_not_found",
         "/colour": "unknown_field",
         "/adapter/rank": "greater_than_equal",
-        "/adapter/target_modules": "no_module_matches",
-        "/training/max_seq_len": "beyond_model",
+        "/adapter/target_modules": "target_modules_not_found",
+        "/training/max_seq_len": "exceeds_model_limit",
         "/training/batch_size": "int_parsing",
     }
 
@@ -105,10 +105,10 @@ def test_another_projects_dataset_is_not_found(
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "code"),
     [
-        (b"{", "application/json", 400, "not_json"),
-        (b'{"a": NaN}', "application/json", 400, "not_json"),
-        (b"\xff", "application/json", 400, "not_json"),
-        (b"[" * 100_000, "application/json", 400, "not_json"),
+        (b"{", "application/json", 400, "invalid_json"),
+        (b'{"a": NaN}', "application/json", 400, "invalid_json"),
+        (b"\xff", "application/json", 400, "invalid_json"),
+        (b"[" * 100_000, "application/json", 400, "invalid_json"),
         (b"[]", "application/json", 422, "invalid_spec"),
         (b"{}", "text/plain", 415, "unsupported_media_type"),
         (b" " * (2**20 + 1), "application/json", 413, "too_large"),
@@ -131,7 +131,7 @@ def test_a_queued_job_is_cancelled_at_once_and_only_once(api: TestClient, post: 
     id = post()
     assert api.post(f"/jobs/{id}/cancel").json()["state"] == "cancelled"
     again = api.post(f"/jobs/{id}/cancel")
-    assert (again.status_code, again.json()["code"]) == (409, "job_final")
+    assert (again.status_code, again.json()["code"]) == (409, "job_finished")
 
 
 def test_a_running_job_is_asked_to_stop_and_a_second_cancel_is_refused(
@@ -141,13 +141,13 @@ def test_a_running_job_is_asked_to_stop_and_a_second_cancel_is_refused(
     claim()
     assert api.post(f"/jobs/{id}/cancel").json()["state"] == "cancelling"
     again = api.post(f"/jobs/{id}/cancel")
-    assert (again.status_code, again.json()["code"]) == (409, "already_cancelling")
+    assert (again.status_code, again.json()["code"]) == (409, "job_already_cancelling")
 
 
 def test_only_final_jobs_are_deleted(api: TestClient, post: Callable[..., str]) -> None:
     id = post()
     refused = api.delete(f"/jobs/{id}")
-    assert (refused.status_code, refused.json()["code"]) == (409, "job_not_final")
+    assert (refused.status_code, refused.json()["code"]) == (409, "job_not_finished")
     api.post(f"/jobs/{id}/cancel")
     assert api.delete(f"/jobs/{id}").status_code == 204
     assert api.get(f"/jobs/{id}").status_code == 404
@@ -206,7 +206,7 @@ def test_lists_filter(api: TestClient, post: Callable[..., str], as_project: Cal
 def test_bad_list_parameters(api: TestClient, params: dict[str, Any]) -> None:
     answer = api.get("/jobs", params=params)
     assert answer.status_code in (400, 422)
-    assert answer.json()["code"] in ("bad_cursor", "invalid_request")
+    assert answer.json()["code"] in ("invalid_cursor", "invalid_request")
 
 
 def test_a_failed_job_says_why(
@@ -216,9 +216,9 @@ def test_a_failed_job_says_why(
     with transaction(sessions) as session:
         attempt = AttemptService(session, held)
         attempt.keep_log("Loading…\nsomething\0odd\n")
-        attempt.fail(FailureReason.nan_loss, "The loss is NaN at step 3; rows 1, 2.")
+        attempt.fail(FailureReason.non_finite_loss, "The loss is NaN at step 3; rows 1, 2.")
     job = api.get(f"/jobs/{id}").json()
-    assert job["failure"] == {"reason": "nan_loss", "message": "The loss is NaN at step 3; rows 1, 2."}
+    assert job["failure"] == {"reason": "non_finite_loss", "message": "The loss is NaN at step 3; rows 1, 2."}
     assert job["finished_at"]
     assert api.get(f"/jobs/{id}/logs").text == "Loading…\nsomething\ufffdodd\n"
     events = api.get(f"/jobs/{id}/events", params={"after": 1}).json()

@@ -242,7 +242,7 @@ def test_an_export_that_loses_its_job_breaks_off(
     lines = csv_export.read_windows(sessions, project_id, id, spans)
     assert next(lines).count(b"\n") == 10
     with transaction(sessions) as session:
-        AttemptService(session, held).fail(FailureReason.nan_loss, "NaN")
+        AttemptService(session, held).fail(FailureReason.non_finite_loss, "NaN")
         JobService(session).delete(project_id, id)
     with pytest.raises(JobNotFound):
         next(lines)

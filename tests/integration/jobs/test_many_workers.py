@@ -116,7 +116,7 @@ class Crowd:
         file = StoredFile(path="model.safetensors", key=f"{claim.job_id}/{claim.attempt}", size=1, sha256="0" * 64)
         ends: dict[str, Callable[[AttemptService], object]] = {
             "published": lambda attempt: attempt.publish({}, [file], None),
-            "failed": lambda attempt: attempt.fail(FailureReason.nan_loss, "The loss is NaN."),
+            "failed": lambda attempt: attempt.fail(FailureReason.non_finite_loss, "The loss is NaN."),
             "released": AttemptService.release,
         }
         match chance.choice([*ends, "died", "stalled"]):

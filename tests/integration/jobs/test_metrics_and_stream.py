@@ -100,7 +100,7 @@ def finished(sessions: Sessions, post: Callable[..., str], claim: Callable[..., 
         plan(sessions, held)
         record(sessions, held, *(point(held.attempt, number, number, loss=1.0) for number in range(1, 16)))
         with transaction(sessions) as session:
-            AttemptService(session, held).fail(FailureReason.nan_loss, "NaN")
+            AttemptService(session, held).fail(FailureReason.non_finite_loss, "NaN")
     return id
 
 
@@ -135,7 +135,7 @@ def test_a_stream_that_was_read_to_its_end_says_do_not_reconnect(api: TestClient
 @pytest.mark.parametrize("place", ["x", "1.2", "1.2.-3", "1.2.3.4", "9" * 40 + ".1.1"])
 def test_a_place_that_is_none_is_refused(api: TestClient, finished: str, place: str) -> None:
     answer = api.get(f"/jobs/{finished}/stream", headers={"Last-Event-ID": place})
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_cursor")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def test_points_arrive_through_redis_before_postgres_has_them_and_once_only(
         record(sessions, held, *(point(1, number, number, loss=float(number)) for number in (2, 3, 4)))
         assert [next(told)["data"]["number"] for _ in range(2)] == [3, 4]
         with transaction(sessions) as session:
-            AttemptService(session, held).fail(FailureReason.nan_loss, "NaN")
+            AttemptService(session, held).fail(FailureReason.non_finite_loss, "NaN")
         assert [each["event"] for each in told] == ["job_event", "end"]
 
 

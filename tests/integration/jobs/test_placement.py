@@ -183,7 +183,7 @@ def test_every_reason_is_told(sessions: Sessions, project_id: str, explain: Expl
     assert explain(id) == {
         "gpu-l4": ["draining", "disk_full", "labels", "memory"],
         "gpu-4090": ["offline", "busy", "memory"],
-        "cpu-1": ["no_training", "labels", "device"],
+        "cpu-1": ["no_training_queue", "labels", "device"],
     }
     assert explain(other)["gpu-4090"] == ["offline"]
     items = {each["id"]: each for each in api.get("/workers", params={"job": id}).json()["items"]}

@@ -341,7 +341,7 @@ def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
     assert not said.path.exists(), "what nobody can use takes no room"
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step)).all() == [5]
-        [warned] = session.scalars(select(JobEvent).where(JobEvent.type == "warned")).all()
+        [warned] = session.scalars(select(JobEvent).where(JobEvent.type == "warning_issued")).all()
         assert warned.data["code"] == "checkpoint_failed"
         assert "step 10" in warned.message
 

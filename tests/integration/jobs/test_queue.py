@@ -153,7 +153,7 @@ def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
         assert session.get(Job, id).phase is None, "it has not begun anything yet"
     for stale in (
         lambda attempt: attempt.tell(),
-        lambda attempt: attempt.fail(FailureReason.nan_loss, "late"),
+        lambda attempt: attempt.fail(FailureReason.non_finite_loss, "late"),
         lambda attempt: attempt.release(),
         lambda attempt: attempt.publish({}, [], None),
     ):
@@ -246,7 +246,7 @@ def test_failures_are_retried_only_as_often_as_asked(
     for expected in (JobState.queued, JobState.failed):
         held = claim()
         with transaction(sessions) as session:
-            AttemptService(session, held).fail(FailureReason.nan_loss, "The loss is NaN at step 3.")
+            AttemptService(session, held).fail(FailureReason.non_finite_loss, "The loss is NaN at step 3.")
         assert state_of(id) is expected
 
 
@@ -270,11 +270,15 @@ def test_the_start_of_training_is_told_with_its_times(
         session.execute(update(Job).values(created_at=func.clock_timestamp() - timedelta(seconds=100)))
         session.execute(update(Attempt).values(started_at=func.clock_timestamp() - timedelta(seconds=10)))
     with transaction(sessions) as session:
-        AttemptService(session, held).training_started(parity_seconds=0.5, canary_seconds=1.5, warm=True)
+        AttemptService(session, held).training_started(
+            parity_seconds=0.5, dry_run_seconds=1.5, used_standby_process=True
+        )
         told = JobRepository(session).events(project_id, id, after=0, limit=10)[-1].data
     assert 100 <= told.pop("seconds_since_created") < 105
     assert 10 <= told.pop("seconds_since_claimed") < 15
-    assert told == {"attempt": 1, "parity_seconds": 0.5, "canary_seconds": 1.5, "warm": True}
+    assert told == {"attempt": 1, "parity_seconds": 0.5, "dry_run_seconds": 1.5, "used_standby_process": True}
     other = Claim(held.project_id, held.job_id, held.attempt, "1" * 32)
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
-        AttemptService(session, other).training_started(parity_seconds=0.5, canary_seconds=1.5, warm=True)
+        AttemptService(session, other).training_started(
+            parity_seconds=0.5, dry_run_seconds=1.5, used_standby_process=True
+        )

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.db.session import Sessions, transaction
-from app.domain.events.job_events import MemoryReduced
+from app.domain.events.job_events import OutOfMemoryFallbackEvent
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
@@ -49,13 +49,13 @@ def test_each_attempt_shows_the_plan_that_it_reached(
     assert resolved(api, id) == []
     attempt._carry_on(Planned(resolved=LARGE, total_steps=9, start_step=0))
     assert resolved(api, id) == [{"attempt": 1} | LARGE]
-    reduced = MemoryReduced(step=3, gradient_checkpointing=True, micro_batch_tokens=512)
+    reduced = OutOfMemoryFallbackEvent(step=3, gradient_checkpointing=True, micro_batch_tokens=512)
     attempt._carry_on(Happened(event=reduced))
     attempt._carry_on(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | SMALL]
     with transaction(sessions) as session:
         told = JobService(session).jobs.events(held.project_id, id, 0, 1000)
-        (event,) = [event for event in told if event.type == "memory_reduced"]
+        (event,) = [event for event in told if event.type == "out_of_memory_fallback"]
         assert (event.level, event.message) == (reduced.level, reduced.message)
 
     release(sessions, held)

@@ -80,7 +80,7 @@ class Chance:
 
     def fail(self) -> None:
         if claim := self.any_claim():
-            self.fenced(claim, lambda attempt: attempt.fail(FailureReason.nan_loss, "NaN"))
+            self.fenced(claim, lambda attempt: attempt.fail(FailureReason.non_finite_loss, "NaN"))
 
     def release(self) -> None:
         if claim := self.any_claim():

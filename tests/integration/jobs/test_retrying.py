@@ -61,7 +61,7 @@ def test_changes_are_merged_and_checked_like_a_post(api: TestClient, post: Post,
     wrong = {"colour": "red", "base_model": "unknown", "training": {"batch_size": 0}}
     assert codes(retry(api, id, changes=wrong)) == {
         "/changes/colour": "unknown_field",
-        "/changes/base_model": "unknown_model",
+        "/changes/base_model": "model_not_found",
         "/changes/training/batch_size": "greater_than_equal",
         "/changes/dataset_id": "dataset_not_found",
     }
@@ -105,7 +105,7 @@ def test_other_weights_are_refused(api: TestClient, sessions: Sessions, saved: C
     with transaction(sessions) as session:
         session.execute(update(BaseModel).values(revision="2" * 64))
     answer = retry(api, id, **{"from": "last_checkpoint"})
-    assert codes(answer) == {"/base_model": "base_model_differs"}
+    assert codes(answer) == {"/base_model": "base_model_mismatch"}
 
 
 def test_a_retry_goes_on_from_the_furthest_and_keeps_it_and_its_machine(

@@ -93,7 +93,7 @@ def publish(sessions: Sessions, held: Claim) -> None:
 def warnings(sessions: Sessions, held: Claim) -> list[dict[str, Any]]:
     with transaction(sessions) as session:
         events = JobService(session).jobs.events(held.project_id, held.job_id, 0, 1000)
-        return [event.data for event in events if event.type == "warned"]
+        return [event.data for event in events if event.type == "warning_issued"]
 
 
 def test_tensorboard_gets_the_curve(
@@ -226,8 +226,8 @@ def test_a_tracker_that_hangs_costs_a_bounded_time_and_one_warning(
     assert time.monotonic() - began < 5
     [warning] = warnings(sessions, held)
     assert warning["code"] == "tracker_failed"
-    assert integration["type"] in warning["text"]
-    assert "s3cret" not in warning["text"]
+    assert integration["type"] in warning["detail"]
+    assert "s3cret" not in warning["detail"]
 
 
 def test_one_that_does_not_answer_while_the_job_trains_is_told_of_at_once(
@@ -248,7 +248,7 @@ def test_one_that_does_not_answer_while_the_job_trains_is_told_of_at_once(
     while not (told := warnings(sessions, held)):
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert "did not answer" in told[0]["text"]
+    assert "did not answer" in told[0]["detail"]
     release(sessions, held)
     own.end(draining=True)
 
@@ -294,5 +294,5 @@ def test_a_worker_that_lacks_it_says_so_and_trains(
     assert own.events_file() is None
     told = warnings(sessions, held)
     assert [warning["code"] for warning in told] == ["integration_unavailable"] * 2
-    assert "MLFLOW_TRACKING_URI" in told[0]["text"]
-    assert "WANDB_API_KEY" in told[1]["text"]
+    assert "MLFLOW_TRACKING_URI" in told[0]["detail"]
+    assert "WANDB_API_KEY" in told[1]["detail"]

@@ -88,25 +88,25 @@ def job_in(post: Post, claim: Take, ask: Do, say: Do) -> Callable[[JobState], st
                 case JobState.succeeded:
                     say(held, "publish", {}, [FILE], None)
                 case JobState.failed:
-                    say(held, "fail", FailureReason.nan_loss, "The loss is NaN.")
+                    say(held, "fail", FailureReason.non_finite_loss, "The loss is NaN.")
         return id
 
     return make
 
 
 OUTCOMES = {
-    "queued": {"pause": "paused", "resume": "not_paused", "cancel": "cancelled"},
-    "running": {"pause": "pausing", "resume": "not_paused", "cancel": "cancelling"},
-    "pausing": {"pause": "already_paused", "resume": "queued", "cancel": "cancelling"},
-    "paused": {"pause": "already_paused", "resume": "queued", "cancel": "cancelled"},
-    "cancelling": dict.fromkeys(("pause", "resume", "cancel"), "already_cancelling"),
-    "succeeded": dict.fromkeys(("pause", "resume", "cancel"), "job_final"),
-    "failed": dict.fromkeys(("pause", "resume", "cancel"), "job_final"),
-    "cancelled": dict.fromkeys(("pause", "resume", "cancel"), "job_final"),
+    "queued": {"pause": "paused", "resume": "job_not_paused", "cancel": "cancelled"},
+    "running": {"pause": "pausing", "resume": "job_not_paused", "cancel": "cancelling"},
+    "pausing": {"pause": "job_already_paused", "resume": "queued", "cancel": "cancelling"},
+    "paused": {"pause": "job_already_paused", "resume": "queued", "cancel": "cancelled"},
+    "cancelling": dict.fromkeys(("pause", "resume", "cancel"), "job_already_cancelling"),
+    "succeeded": dict.fromkeys(("pause", "resume", "cancel"), "job_finished"),
+    "failed": dict.fromkeys(("pause", "resume", "cancel"), "job_finished"),
+    "cancelled": dict.fromkeys(("pause", "resume", "cancel"), "job_finished"),
 }
 FINAL = ("succeeded", "failed", "cancelled")
 CASES = [
-    (state, verb, verbs.get(verb, "queued" if state in FINAL else "job_not_final"))
+    (state, verb, verbs.get(verb, "queued" if state in FINAL else "job_not_finished"))
     for state, verbs in OUTCOMES.items()
     for verb in ("pause", "resume", "cancel", "retry")
 ]
@@ -270,7 +270,7 @@ def test_a_yielding_attempt_that_fails_is_counted(
     id, held = post(max_retries=max_retries), claim()
     for verb in verbs:
         ask(verb, id)
-    say(held, "fail", FailureReason.child_died, "It was killed.")
+    say(held, "fail", FailureReason.training_process_died, "It was killed.")
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
         assert (job.failed_attempts, job.lease_until, job.worker_id) == (1, None, None)
@@ -279,7 +279,7 @@ def test_a_yielding_attempt_that_fails_is_counted(
         if max_retries:
             assert (job.state, job.failure_reason, last) == (state, None, "attempt_failed")
         else:
-            assert (job.state, job.failure_reason, last) == ("failed", "child_died", "job_failed")
+            assert (job.state, job.failure_reason, last) == ("failed", "training_process_died", "job_failed")
             assert job.finished_at is not None
             with pytest.raises(StaleAttempt):
                 AttemptService(session, held).release()
@@ -295,7 +295,7 @@ def test_a_pausing_attempt_that_fails(
 ) -> None:
     id, held = post(max_retries=max_retries), claim()
     ask("pause", id)
-    say(held, "fail", FailureReason.child_died, "It was killed.")
+    say(held, "fail", FailureReason.training_process_died, "It was killed.")
     assert state_of(id) == state
 
 

@@ -90,12 +90,14 @@ def test_another_shape_is_refused(
     field: str, value: object, api: TestClient, make_spec: Spec, make_adapter: AdapterMaker
 ) -> None:
     spec = make_spec(init_from=make_adapter(), adapter={field: value})
-    assert problem_codes(api.post("/jobs", json=spec)) == {f"/adapter/{field}": "differs_from_init_from"}
+    assert problem_codes(api.post("/jobs", json=spec)) == {f"/adapter/{field}": "init_from_mismatch"}
 
 
 def test_an_adapter_of_other_weights_is_refused(api: TestClient, make_spec: Spec, make_adapter: AdapterMaker) -> None:
     for other in (make_adapter(revision="2" * 64), make_adapter(name="other")):
-        assert problem_codes(api.post("/jobs", json=make_spec(init_from=other))) == {"/init_from": "base_model_differs"}
+        assert problem_codes(api.post("/jobs", json=make_spec(init_from=other))) == {
+            "/init_from": "base_model_mismatch"
+        }
 
 
 def test_an_adapter_that_is_not_there(
@@ -156,5 +158,5 @@ def test_a_start_that_was_deleted_meanwhile_fails_the_job(
     with transaction(sessions) as session:
         job = session.get(Job, job_id)
         assert job is not None
-        assert job.failure_reason == FailureReason.adapter_missing
+        assert job.failure_reason == FailureReason.init_from_not_found
         assert id in (job.failure_message or "")

@@ -13,7 +13,7 @@ import pytest
 
 from app.db.session import Sessions
 from app.db.tables import BaseModel
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
@@ -107,7 +107,7 @@ def test_bytes_that_storage_lost_or_altered_are_no_model(
     stored = settings.data_dir / "storage" / model.files[-1]["key"]
     stored.write_bytes(b"altered")
     for _ in range(2):
-        with pytest.raises(BadModelFolder, match=r"Storage has lost .* of the model one"), cache.held(model):
+        with pytest.raises(InvalidModelFolder, match=r"Storage has lost .* of the model one"), cache.held(model):
             pass
         stored.unlink(missing_ok=True)
 

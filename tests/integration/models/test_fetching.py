@@ -191,7 +191,7 @@ def test_what_is_no_name_on_a_hub_is_refused(
 ) -> None:
     body = {"name": "tiny", "path": str(model_folder), "hub_name": hub_name, "revision": revision}
     refused = server.post("/models", json=body, headers=admin)
-    assert (refused.status_code, refused.json()["code"]) == (400, "bad_hub_name")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_hub_name")
     assert says in refused.json()["detail"]
     assert server.get("/models", headers=admin).json()["items"] == []
 
@@ -202,7 +202,7 @@ def test_what_fails_says_why_and_is_tried_again(
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     shutil.copytree(model_folder, outside)
     (tmp_path / "link").symlink_to(outside)
-    for folder, code in (("missing", "bad_model_folder"), ("link", "path_not_allowed")):
+    for folder, code in (("missing", "invalid_model_folder"), ("link", "path_not_allowed")):
         post(path=tmp_path / folder)
         assert fetch()
         assert (look()["state"], look()["failure"]["code"]) == ("failed", code)
@@ -213,7 +213,7 @@ def test_what_fails_says_why_and_is_tried_again(
     same = post(projects=["default"])
     assert (same["state"], same["projects"]) == ("ready", ["default"]), "only who may use it has changed"
     other = {"name": "tiny", "hub": "org/name"}
-    assert server.post("/models", json=other, headers=admin).json()["code"] == "model_exists"
+    assert server.post("/models", json=other, headers=admin).json()["code"] == "model_already_exists"
     shutil.rmtree(outside)
 
 
@@ -240,7 +240,7 @@ def test_one_that_kills_worker_after_worker_is_given_up(post: Any, look: Any, fe
             assert FetchRepository(session).claim("dead-1", 60)
         let_lease_lapse(sessions)
     assert not fetch()
-    assert (look()["state"], look()["failure"]["code"]) == ("failed", "gave_up")
+    assert (look()["state"], look()["failure"]["code"]) == ("failed", "too_many_attempts")
 
 
 def test_a_drained_worker_leaves_it_to_the_next_at_once(

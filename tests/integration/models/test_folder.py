@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import BadModelFolder
+from app.errors import InvalidModelFolder
 from app.models.folder import digest_folder, read_folder
 from app.models.modules import unmatched_targets
 from tests.integration.models.conftest import CONFIG, SHAPES, safetensors
@@ -40,7 +40,7 @@ def test_shards_are_read_by_their_index(model_folder: Path) -> None:
     (model_folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert read_folder(model_folder) == whole
     (model_folder / "model-2.safetensors").unlink()
-    with pytest.raises(BadModelFolder, match=r"lacks model-2\.safetensors"):
+    with pytest.raises(InvalidModelFolder, match=r"lacks model-2\.safetensors"):
         read_folder(model_folder)
 
 
@@ -100,7 +100,7 @@ SPOILT: list[tuple[Callable[[Path], Any], str]] = [
 @pytest.mark.parametrize(("spoil", "says"), SPOILT)
 def test_folders_that_are_refused(model_folder: Path, spoil: Callable[[Path], Any], says: str) -> None:
     spoil(model_folder)
-    with pytest.raises(BadModelFolder, match=says):
+    with pytest.raises(InvalidModelFolder, match=says):
         read_folder(model_folder)
 
 

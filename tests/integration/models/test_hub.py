@@ -118,14 +118,14 @@ def test_what_arrives_damaged_is_no_model(add: Add, asked: Hub) -> None:
 
     asked.files = Lying(asked.files)
     model = add()
-    assert (model.state, model.failure_code) == ("failed", "damaged_download")
+    assert (model.state, model.failure_code) == ("failed", "corrupt_download")
 
 
 @pytest.mark.parametrize(
     ("id", "revision", "code", "says"),
     [
-        ("org/other", None, "not_on_hub", "The hub has no model org/other, or hides it from the token"),
-        ("org/name", "nope", "revision_not_on_hub", "org/name has no branch, tag or commit 'nope'"),
+        ("org/other", None, "hub_model_not_found", "The hub has no model org/other, or hides it from the token"),
+        ("org/name", "nope", "hub_revision_not_found", "org/name has no branch, tag or commit 'nope'"),
     ],
 )
 def test_what_the_hub_lacks(add: Add, id: str, revision: str | None, code: str, says: str) -> None:

@@ -103,7 +103,7 @@ def test_a_project_sees_what_it_may_use(
         assert api.get("/models/kept", headers=keys[project]).status_code == (200 if "kept" in seen else 404)
         spec = {"base_model": "kept", "dataset_id": "none", "training": {"max_steps": 1}}
         refused = {each["code"] for each in api.post("/jobs", json=spec, headers=keys[project]).json()["errors"]}
-        assert ("unknown_model" in refused) == ("kept" not in seen)
+        assert ("model_not_found" in refused) == ("kept" not in seen)
     assert api.get("/models/kept", headers=keys["one"]).json()["projects"] == ["one"], "not the others' names"
     assert names(api.get("/models", headers=admin)) == ["kept", "open"]
     assert api.get("/models/kept", headers=admin).json()["projects"] == ["default", "one"]

@@ -146,7 +146,7 @@ def test_lists(create: Create, sdk: OpenAI, finish: Callable[..., Finished]) -> 
     assert ([file.id for file in page.data], page.has_more) == (newest[2:4], True)
     assert not sdk.files.list(after=newest[-2]).has_more
     wrong: dict[str, tuple[dict[str, Any], str]] = {
-        "after": ({"after": UNKNOWN}, "bad_cursor"),
+        "after": ({"after": UNKNOWN}, "invalid_cursor"),
         "limit": ({"limit": 10_001}, "less_than_equal"),
         "order": ({"order": "up"}, "literal_error"),
     }
@@ -184,7 +184,7 @@ def test_results_are_files(sdk: OpenAI, finish: Callable[..., Finished], native:
         assert native.get(f"/artifacts/{id}/content").content == data
     with pytest.raises(openai.ConflictError) as caught:
         sdk.files.delete(job.archive)
-    assert (caught.value.code, caught.value.param) == ("file_of_result", "file_id")
+    assert (caught.value.code, caught.value.param) == ("file_belongs_to_job", "file_id")
     shown = native.get(f"/jobs/{job.id}/artifacts").json()["items"]
     hidden = {each["id"] for each in shown} - wanted.keys()
     assert len(hidden) == 3

@@ -52,7 +52,7 @@ def test_what_a_job_has_made_is_deleted(
         sdk.models.retrieve(second.model)
     with pytest.raises(openai.BadRequestError) as refused:
         sdk.fine_tuning.jobs.create(model=second.model, training_file=make_dataset())
-    assert (refused.value.code, refused.value.param) == ("start_not_found", "model")
+    assert (refused.value.code, refused.value.param) == ("init_from_not_found", "model")
 
 
 def test_a_whole_model_has_a_name_too(sdk: OpenAI, finish: Finish, native: httpx2.Client) -> None:

@@ -176,8 +176,8 @@ def test_what_is_not_completed(begin: Begin, sdk: OpenAI, native: httpx2.Client)
     part = sdk.uploads.parts.create(upload.id, data=DATA[:-1])
     other = sdk.uploads.parts.create(begin().id, data=DATA)
     wrong: list[tuple[dict[str, Any], str, str]] = [
-        ({"part_ids": [part.id]}, "part_ids", "invalid_parts"),
-        ({"part_ids": [other.id]}, "part_ids", "invalid_parts"),
+        ({"part_ids": [part.id]}, "part_ids", "invalid_upload_parts"),
+        ({"part_ids": [other.id]}, "part_ids", "invalid_upload_parts"),
         ({"part_ids": []}, "part_ids", "too_short"),
         ({"part_ids": [part.id], "md5": "no"}, "md5", "string_pattern_mismatch"),
     ]

@@ -11,7 +11,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Project
 from app.errors import BadRequest
 from app.projects.__main__ import create, parse, set_labels, set_limit, show
-from app.projects.errors import ProjectExists, ProjectNotFound
+from app.projects.errors import ProjectAlreadyExists, ProjectNotFound
 from app.projects.service import ProjectService
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +65,7 @@ def test_a_project_is_created_once_and_by_its_own_verb(
 ) -> None:
     create(sessions, parse(["create", "research"]))
     assert "tunewright keys create --project research" in capsys.readouterr().out
-    with pytest.raises(ProjectExists, match="'research' already"):
+    with pytest.raises(ProjectAlreadyExists, match="'research' already"):
         create(sessions, parse(["create", "research"]))
     for name in ("", "-x", "a b", "x" * 65, "ö"):
         with pytest.raises(BadRequest, match="cannot name a project"), transaction(sessions) as session:

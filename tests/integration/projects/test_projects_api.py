@@ -96,7 +96,7 @@ def test_what_is_no_name_is_refused(admin: TestClient, name: str) -> None:
 
 
 def test_a_name_is_given_once_however_many_ask(admin: TestClient, sessions: Sessions) -> None:
-    assert refusal(admin.post("/projects", json={"name": "default"})) == (409, "project_exists")
+    assert refusal(admin.post("/projects", json={"name": "default"})) == (409, "project_already_exists")
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: admin.post("/projects", json={"name": "x"}).status_code, range(8)))
     assert sorted(statuses) == [201] + [409] * 7

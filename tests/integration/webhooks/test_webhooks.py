@@ -77,7 +77,7 @@ def test_each_end_and_pause_is_told_once_and_verified_by_their_sdk(
             if way == "succeeded":
                 attempt.publish({}, [], None)
             else:
-                attempt.fail(FailureReason.nan_loss, "NaN")
+                attempt.fail(FailureReason.non_finite_loss, "NaN")
         expected.append((f"fine_tuning.job.{way}", id))
     assert deliver_all() == 4
     assert deliver_all() == 0
@@ -379,6 +379,6 @@ def test_a_lost_job_is_told_as_any_other(
     assert json.loads(receiver.heard[0].body)["type"] == "fine_tuning.job.paused"
     with transaction(sessions) as session:
         JobRepository(session).append_events(
-            JobService(session).get(project_id, job.id), [JobFailed(reason=FailureReason.stalled, text="x")]
+            JobService(session).get(project_id, job.id), [JobFailed(reason=FailureReason.stalled, detail="x")]
         )
     assert deliver_all() == 0, "a state is told, and not an event"

@@ -108,7 +108,7 @@ def test_the_files_of_a_job_come_without_the_archive(server: Any, client: Client
     def artifact(kind: str, path: str) -> dict[str, Any]:
         return {"id": kind, "kind": kind, "path": path, "size": len(WEIGHTS), "sha256": sha256(WEIGHTS)}
 
-    made = [artifact("archive", "model.tar"), artifact("model", "model.safetensors")]
+    made = [artifact("adapter_archive", "model.tar"), artifact("model", "model.safetensors")]
     server.answers["GET /jobs/j/artifacts"] = lambda request: request.send_json({"items": made})
     server.answers["GET /artifacts/model/content"] = lambda request: request.send(WEIGHTS)
     client.download_artifacts("j", tmp_path)

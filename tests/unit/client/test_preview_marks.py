@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tunewright.commands import studies
+from tunewright.commands import dataset_checks
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -13,21 +13,23 @@ def row(**changes: Any) -> dict[str, Any]:
         "line": 1,
         "num_tokens": 5,
         "num_labelled_tokens": 2,
-        "num_cut_tokens": 0,
-        "cut_text": "",
-        "held_back": False,
+        "num_truncated_tokens": 0,
+        "truncated_text": "",
+        "in_validation_split": False,
     }
-    shown |= {"dropped": False, "num_hidden_tokens": 0}
+    shown |= {"dropped": False, "num_omitted_tokens": 0}
     return shown | {"tokens": [{"text": text, "labelled": labelled} for text, labelled in tokens]} | changes
 
 
 def test_brackets_stand_around_what_is_trained_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    studies.show_row(row())
+    dataset_checks.show_row(row())
     assert "Say it[[works]]\n" in capsys.readouterr().out
 
 
 def test_the_last_bracket_is_closed() -> None:
     last = row(tokens=[{"text": "a", "labelled": True}, {"text": "b", "labelled": True}])
-    assert studies.bracketed(last).plain == "[[ab]]"
-    hidden = studies.bracketed(last | {"num_hidden_tokens": 7, "num_cut_tokens": 2, "cut_text": "cd"}).plain
+    assert dataset_checks.bracketed(last).plain == "[[ab]]"
+    hidden = dataset_checks.bracketed(
+        last | {"num_omitted_tokens": 7, "num_truncated_tokens": 2, "truncated_text": "cd"}
+    ).plain
     assert hidden == "[[a]] … 7 tokens … [[b]]cd"

@@ -53,7 +53,7 @@ def test_a_key_that_is_there_already_is_no_place_for_another(open_rows: Open) ->
     good, bad = open_rows(jsonl([{"input": "a"}, {"input": "a", "prompt": "b"}]), columns=OURS).lines
     assert json.loads(good) == {"prompt": "a"}
     assert isinstance(bad, Flawed)
-    assert bad.finding.code == "column_taken"
+    assert bad.finding.code == "column_conflict"
     assert refused(open_rows(b"input,prompt,output\na,b,c\n", columns=OURS)) == (1, "duplicate_column")
 
 

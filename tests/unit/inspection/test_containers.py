@@ -105,7 +105,7 @@ def test_a_deep_array_is_cut_without_recursion(open_rows: Open) -> None:
     deep = b"[" * 10_000 + b"]" * 10_000
     lines = list(open_rows(b"[" + deep + b', {"text": ' + deep + b"}]").lines)
     assert len(lines) == 2
-    assert [parse_line(line).code for line in lines] == ["too_deep", "too_deep"]  # type: ignore[union-attr]
+    assert [parse_line(line).code for line in lines] == ["nesting_too_deep", "nesting_too_deep"]  # type: ignore[union-attr]
 
 
 # CSV
@@ -135,7 +135,7 @@ def test_cells_that_hold_json_are_parsed_and_empty_ones_left_out(open_rows: Open
 
 def test_a_cell_cannot_add_keys(open_rows: Open) -> None:
     data = csv_of([{"messages": '[]}, {"x": [1]'}, {"messages": '[], "text": "x"'}])
-    assert [line.finding.code for line in open_rows(data).lines] == ["cell_not_json"] * 2  # type: ignore[attr-defined]
+    assert [line.finding.code for line in open_rows(data).lines] == ["invalid_json_cell"] * 2  # type: ignore[attr-defined]
 
 
 ROW_FLAWS = [
@@ -143,8 +143,8 @@ ROW_FLAWS = [
     (b"a,b,c", "ragged_row"),
     (b'{"prompt": "a", "completion": "b", "note": "c"}', "ragged_row"),
     (b'{"text": 1}', "ragged_row"),
-    (b'"a"b,c', "bad_csv_row"),
-    (b"a\rb,c", "bad_csv_row"),
+    (b'"a"b,c', "invalid_csv_row"),
+    (b"a\rb,c", "invalid_csv_row"),
     (b"a\0b,c", "nul_bytes"),
     ("ä,b".encode("latin-1"), "not_utf8"),
 ]
@@ -165,7 +165,7 @@ def test_a_bad_row_of_csv_is_told_and_the_others_are_read(open_rows: Open, row: 
 def test_python_lists_are_no_json(open_rows: Open) -> None:
     (line,) = open_rows(b"messages\n\"[{'role': 'user', 'content': 'a'}]\"\n").lines
     assert isinstance(line, Flawed)
-    assert line.finding.code == "cell_not_json"
+    assert line.finding.code == "invalid_json_cell"
     assert "double quotes" in line.finding.message
 
 
@@ -198,19 +198,19 @@ def test_values_that_json_does_not_know(open_rows: Open) -> None:
 def hostile_footers() -> Iterator[tuple[bytes, str]]:
     good = parquet(ROWS)
     length = int.from_bytes(good[-8:-4], "little")
-    yield good[:-100], "cut_off"
-    yield b"PAR1", "cut_off"
-    yield b"PAR1" * 2, "cut_off"
-    yield good[:-8] + (2**32 - 1).to_bytes(4, "little") + b"PAR1", "damaged_parquet"
-    yield good[:-8] + (len(good) - 11).to_bytes(4, "little") + b"PAR1", "damaged_parquet"
-    yield good[:-8] + (2**30).to_bytes(4, "little") + b"PAR1", "damaged_parquet"
-    yield good[: -8 - length] + os.urandom(length) + good[-8:], "damaged_parquet"
+    yield good[:-100], "truncated_file"
+    yield b"PAR1", "truncated_file"
+    yield b"PAR1" * 2, "truncated_file"
+    yield good[:-8] + (2**32 - 1).to_bytes(4, "little") + b"PAR1", "corrupt_parquet"
+    yield good[:-8] + (len(good) - 11).to_bytes(4, "little") + b"PAR1", "corrupt_parquet"
+    yield good[:-8] + (2**30).to_bytes(4, "little") + b"PAR1", "corrupt_parquet"
+    yield good[: -8 - length] + os.urandom(length) + good[-8:], "corrupt_parquet"
     yield (
         good[: -8 - length] + b"\x19\xfc\xff\xff\xff\xff\x07" * (length // 7) + b"\0" * (length % 7) + good[-8:],
-        "damaged_parquet",
+        "corrupt_parquet",
     )
-    yield b"PAR1" + b"\0" * 100 + b"PAR1", "damaged_parquet"
-    yield parquet([{}]), "damaged_parquet"
+    yield b"PAR1" + b"\0" * 100 + b"PAR1", "corrupt_parquet"
+    yield parquet([{}]), "corrupt_parquet"
 
 
 @pytest.mark.parametrize(("data", "code"), list(hostile_footers()))
@@ -222,7 +222,7 @@ def test_hostile_footers(open_rows: Open, data: bytes, code: str, tmp_path: Path
 def test_damaged_pages(open_rows: Open) -> None:
     good = bytearray(parquet([{"text": os.urandom(50).hex()} for _ in range(1000)], compression="snappy"))
     good[200:4000] = os.urandom(3800)
-    assert refused(open_rows(bytes(good)))[1] in ("damaged_parquet", "row_group_too_large")
+    assert refused(open_rows(bytes(good)))[1] in ("corrupt_parquet", "row_group_too_large")
 
 
 def test_a_row_group_that_is_too_large(open_rows: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_a_parquet_bomb(open_rows: Open) -> None:
         sink = io.BytesIO()
         pq.write_table(table, sink)
         assert len(sink.getvalue()) < 100_000
-        assert refused(open_rows(sink.getvalue()))[1] == "unpacks_too_large"
+        assert refused(open_rows(sink.getvalue()))[1] == "decompressed_too_large"
 
 
 # What is no dataset

@@ -45,8 +45,8 @@ def parquet_of_no_rows() -> bytes:
 STOPS = [
     (b'[{"text": "a"}, {"text": "b"}, {"te', 3, "unterminated_array"),
     (b'[{"text": "a"}, {"text": "b\\', 2, "unterminated_array"),
-    (b'[{"text": "a"}]\n{"text": "b"}\n', 2, "text_after_array"),
-    (b'[{"text": "a"}] [{"text": "b"}]', 2, "text_after_array"),
+    (b'[{"text": "a"}]\n{"text": "b"}\n', 2, "trailing_data"),
+    (b'[{"text": "a"}] [{"text": "b"}]', 2, "trailing_data"),
     (b'[{"text": "a"}, {"text": "b"}}', 2, "not_json"),
     (b'text,note\na,b\nc,"d\n' + b"e\n" * 10, 2, "unclosed_quote"),
 ]
@@ -63,14 +63,14 @@ def test_compressed_data_that_is_cut_off_or_damaged(open_rows: Open, packing: st
     rows = [{"text": os.urandom(100).hex()} for _ in range(20_000)]
     packed = PACKERS[packing](jsonl(rows))
     line, code = refused(open_rows(packed[: len(packed) // 2]))
-    assert code == "cut_off"
+    assert code == "truncated_file"
     assert 5_000 < line < 10_500, "what came whole was read"
-    assert refused(open_rows(packed[:3] if packing == "gzip" else packed[:5]))[1] == "cut_off"
+    assert refused(open_rows(packed[:3] if packing == "gzip" else packed[:5]))[1] == "truncated_file"
     checked = {zstd.CompressionParameter.checksum_flag: 1}
     packed = packed if packing == "gzip" else zstd.compress(jsonl(rows), options=checked)
     damaged = packed[: len(packed) // 2] + os.urandom(200) + packed[len(packed) // 2 + 200 :]
-    assert refused(open_rows(damaged))[1] == "damaged_compression"
-    assert refused(open_rows(packed + b"something else"))[1] in ("damaged_compression", "cut_off")
+    assert refused(open_rows(damaged))[1] == "corrupt_compression"
+    assert refused(open_rows(packed + b"something else"))[1] in ("corrupt_compression", "truncated_file")
     assert len(read(open_rows(packed + PACKERS[packing](jsonl(rows[:7]))))) == 20_007, "several members are one file"
 
 
@@ -82,16 +82,16 @@ def test_bombs_are_told_by_their_ratio_and_by_their_size(
     bomb = PACKERS[packing](line * 100)
     assert len(bomb) < 2**20
     number, code = refused(open_rows(bomb))
-    assert code == "unpacks_too_large"
+    assert code == "decompressed_too_large"
     assert 60 < number < 70
     monkeypatch.setattr(compression, "MAX_UNPACKED_BYTES", 1000)
-    assert refused(open_rows(PACKERS[packing](os.urandom(1000).hex().encode())))[1] == "unpacks_too_large"
+    assert refused(open_rows(PACKERS[packing](os.urandom(1000).hex().encode())))[1] == "decompressed_too_large"
 
 
 def test_a_zstd_window_without_bounds_is_refused(open_rows: Open) -> None:
     options = {zstd.CompressionParameter.window_log: 30, zstd.CompressionParameter.content_size_flag: 0}
     compressor = zstd.ZstdCompressor(options=options)
-    assert refused(open_rows(compressor.compress(jsonl(ROWS)) + compressor.flush()))[1] == "damaged_compression"
+    assert refused(open_rows(compressor.compress(jsonl(ROWS)) + compressor.flush()))[1] == "corrupt_compression"
 
 
 # Long lines

@@ -43,7 +43,7 @@ class Recorder(Channel):
         return [line.event for line in self.lines if isinstance(line, Happened) and line.event.type == type]
 
     def warnings(self) -> set[str]:
-        return {event.code for event in self.events("warned")}
+        return {event.code for event in self.events("warning_issued")}
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import Adapter
+from app.domain.jobs.spec import AdapterSpec
 from worker.training.data.packing import Example
 from worker.training.loop.optimizer import learning_rate
 from worker.training.ops.nf4 import NF4Linear, quantize_linears
@@ -41,7 +41,7 @@ def dequantized_model(folder: Path) -> PreTrainedModel:
     return model
 
 
-def plain_adapter(base: PreTrainedModel, adapter: Adapter, weights: dict[str, Tensor]) -> PeftModel:
+def plain_adapter(base: PreTrainedModel, adapter: AdapterSpec, weights: dict[str, Tensor]) -> PeftModel:
     """`weights` are the adapter's first values, by the names of the model inside PEFT's."""
     config = LoraConfig(
         r=adapter.rank,

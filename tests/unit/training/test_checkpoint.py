@@ -225,10 +225,10 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(make_request: Mak
     with files_limited_to(64 * 1024):
         train(request, channel)
     assert channel.checkpoints() == []
-    assert [event.code for event in channel.events("warned")] == [
+    assert [event.code for event in channel.events("warning_issued")] == [
         "checkpoint_failed"
     ] * 3  # the dry run's, and two steps'
-    assert "step 2 could not be written" in channel.events("warned")[1].text
+    assert "step 2 could not be written" in channel.events("warning_issued")[1].detail
     assert channel.lines[-1] == Stopped(step=4)
     assert list((request.work_dir / "checkpoints").iterdir()) == []
 
@@ -301,7 +301,7 @@ class Filler(Recorder):
         if isinstance(line, CheckpointWritten) and not self.before:
             self.before = contents(line.path)
             (self.disk / "filler").write_bytes(bytes(shutil.disk_usage(self.disk).free - self.left_bytes))
-        if isinstance(line, Happened) and line.event.type == "warned":
+        if isinstance(line, Happened) and line.event.type == "warning_issued":
             (self.disk / "filler").unlink()
 
 
@@ -316,9 +316,9 @@ def test_no_room_on_the_disk_costs_one_checkpoint_and_is_known_before_a_byte_is_
     work_dir = small_disk / "work"
     train(make_request(spec=make_spec(training={"save_every": 2, "max_steps": 8}), work_dir=work_dir), channel)
     assert [line.step for line in channel.checkpoints()] == [2, 6]
-    [warned] = channel.events("warned")
+    [warned] = channel.events("warning_issued")
     assert warned.code == "checkpoint_failed"
-    assert re.search(r"step 4 could not be written \(.*it takes [\d.]+ MB, and 2.1 MB are free\)", warned.text)
+    assert re.search(r"step 4 could not be written \(.*it takes [\d.]+ MB, and 2.1 MB are free\)", warned.detail)
     assert contents(channel.checkpoints()[0].path) == channel.before, "the one before stays"
     read_checkpoint(channel.checkpoints()[0].path)
     assert not list((work_dir / "checkpoints").glob(".partial-*"))

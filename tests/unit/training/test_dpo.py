@@ -75,8 +75,8 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     fields["resolved"] = next(line.resolved for line in first.lines if isinstance(line, Planned))
     train(make_request(**fields, work_dir=tmp_path / "second", checkpoint_path=checkpoint.path), second)
 
-    assert first.events("reference_advanced")[-1].num_done == 24
-    assert second.events("reference_advanced") == []
+    assert first.events("reference_computed")[-1].num_done == 24
+    assert second.events("reference_computed") == []
     assert second.warnings() == set()
     for name in ("loss", "reward_margin", "chosen_reward", "validation_loss", "validation_reward_accuracy"):
         assert measured(first, name) + measured(second, name) == measured(whole, name), name
@@ -202,7 +202,7 @@ def test_what_is_told_of_rows_and_result(make_request: MakeRequest, pairs: Path,
     assert isinstance(channel.lines[-1], Finished)
     (prepared,) = channel.events("dataset_prepared")
     assert (prepared.num_rows, prepared.num_validation_rows) == (18, 6)
-    (advanced,) = channel.events("reference_advanced")
+    (advanced,) = channel.events("reference_computed")
     assert (advanced.num_done, advanced.num_rows) == (24, 24)
     phases = [line.phase for line in channel.lines if isinstance(line, PhaseEntered)]
     assert phases[:2] == ["preparing", "training"]

@@ -173,7 +173,7 @@ def test_a_validation_loss_that_is_no_number_names_the_step_and_the_rows(
     rows = ", ".join(map(str, sorted(example.line for example in first.examples)))
     with pytest.raises(TrainingFailed, match=rf"validation loss of step 0 .*rows {rows}\)") as caught:
         run._evaluate()
-    assert caught.value.reason is FailureReason.nan_loss
+    assert caught.value.reason is FailureReason.non_finite_loss
 
 
 def assert_same_adapter(*work_dirs: Path) -> None:

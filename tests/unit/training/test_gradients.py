@@ -88,5 +88,5 @@ def test_losses_that_are_no_numbers_name_their_rows(careful: bool, make_request:
     run.model.careful = careful
     with pytest.raises(TrainingFailed, match="loss of step 3") as caught:
         learn(run)
-    assert caught.value.reason is FailureReason.nan_loss
+    assert caught.value.reason is FailureReason.non_finite_loss
     assert all(str(run.rows.training[row].line) in caught.value.message for row in range(8))

@@ -88,7 +88,9 @@ def train_narrowly(request: Request, moment: str, room: int) -> list[Any]:
 
 
 def reductions(lines: list[Any]) -> list[tuple[int, bool, int]]:
-    events = [line.event for line in lines if isinstance(line, Happened) and line.event.type == "memory_reduced"]
+    events = [
+        line.event for line in lines if isinstance(line, Happened) and line.event.type == "out_of_memory_fallback"
+    ]
     return [(event.step, event.gradient_checkpointing, event.micro_batch_tokens) for event in events]
 
 
@@ -112,7 +114,7 @@ def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(ask: Callable
     from_the_start = Recorder()
     train(ask(400, work_dir=tmp_path / "small", resolved=replanned[-1]), from_the_start)
     assert list(losses(lines).values()) == pytest.approx(from_the_start.losses(), rel=1e-5)
-    assert from_the_start.events("memory_reduced") == []
+    assert from_the_start.events("out_of_memory_fallback") == []
 
     (checkpoint,) = [line for line in lines if line.kind == "checkpoint"]
     assert checkpoint.step == 4
@@ -160,7 +162,7 @@ def test_it_is_met_wherever_it_comes(
 
     def losses(self: Model, batch: Any, *, judge: bool = False) -> Any:
         nonlocal calls
-        calls += judge == (part == "an evaluation") and "rehearsed" in {
+        calls += judge == (part == "an evaluation") and "dry_run_passed" in {
             line.event.type for line in channel.lines if isinstance(line, Happened)
         }
         if calls == 2 and not self.plan.gradient_checkpointing:

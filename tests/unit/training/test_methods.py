@@ -14,7 +14,7 @@ from peft.tuners.lora.eva import get_eva_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.domain.jobs.spec import Adapter
+from app.domain.jobs.spec import AdapterSpec
 from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from tests.unit.training.reference import (
@@ -126,9 +126,9 @@ def test_a_broken_dora_product_is_left_for_the_plain_one(
     channel, request = Recorder(), make_request(spec=spec)
     shutil.rmtree(request.cache_dir)  # the verdict on the whole one
     train(request, channel)
-    (warning,) = channel.events("warned")
-    assert warning.code == "fast_path_off"
-    assert "'products'" in warning.text
+    (warning,) = channel.events("warning_issued")
+    assert warning.code == "parity_failed"
+    assert "'products'" in warning.detail
     assert channel.losses() == pytest.approx(right.losses(), rel=1e-4)
 
 
@@ -365,9 +365,9 @@ def test_on_a_cpu_an_optimizer_for_cuda_is_plain_adamw_and_says_so(optimizer: st
         channel = Recorder()
         train(make_request(spec=make_spec(training={"optimizer": asked})), channel)
         losses.append(channel.losses())
-    (warning,) = channel.events("warned")
+    (warning,) = channel.events("warning_issued")
     assert warning.code == "optimizer_fallback"
-    assert optimizer in warning.text
+    assert optimizer in warning.detail
     assert losses[0] == losses[1]
 
 
@@ -375,8 +375,8 @@ def test_on_a_gpu_an_optimizer_of_bitsandbytes_is_for_full_fine_tuning() -> None
     """It waits for the GPU after each of an adapter's many tensors."""
     training = make_spec(training={"optimizer": "paged_adamw_8bit"}).training
     assert optim.why_plain(training, "cuda", None) is None
-    assert "wait for the GPU" in (optim.why_plain(training, "cuda", Adapter()) or "")
-    assert optim.why_plain(make_spec().training, "cuda", Adapter()) is None
+    assert "wait for the GPU" in (optim.why_plain(training, "cuda", AdapterSpec()) or "")
+    assert optim.why_plain(make_spec().training, "cuda", AdapterSpec()) is None
 
 
 @pytest.mark.parametrize("asked", ["adamw_8bit", "paged_adamw"])

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from app.domain.jobs.spec import Training
+from app.domain.jobs.spec import TrainingSpec
 from worker.training.loop.optimizer import learning_rate, make_optimizer
 
 
-def training(**fields: object) -> Training:
-    return Training.model_validate({"max_steps": 10, "learning_rate": 1.0, "warmup_ratio": 0.0} | fields)
+def training(**fields: object) -> TrainingSpec:
+    return TrainingSpec.model_validate({"max_steps": 10, "learning_rate": 1.0, "warmup_ratio": 0.0} | fields)
 
 
-def rates(total: int, asked: Training) -> list[float]:
+def rates(total: int, asked: TrainingSpec) -> list[float]:
     return [learning_rate(step, total, asked) for step in range(1, total + 1)]
 
 

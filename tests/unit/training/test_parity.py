@@ -192,10 +192,10 @@ def test_a_training_goes_on_without_the_broken_path(
     with pytest.MonkeyPatch.context() as patch:
         break_it(patch)
         losses, channel = curve(request, None)
-    (warning,) = channel.events("warned")
-    assert warning.code == "fast_path_off"
-    assert f"{path!r} is off" in warning.text
-    assert "is allowed" in warning.text
+    (warning,) = channel.events("warning_issued")
+    assert warning.code == "parity_failed"
+    assert f"{path!r} is off" in warning.detail
+    assert "is allowed" in warning.detail
     others = sorted(set(ALL_PATHS) - {path})
     (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
     assert planned.resolved["engine"]["fast_paths"] == others
@@ -208,8 +208,8 @@ def test_a_training_goes_on_without_the_broken_path(
 def test_a_path_that_raises_is_told(make_request: Callable[..., Request], monkeypatch: Patch) -> None:
     _raise(monkeypatch)
     _, channel = curve(make_request(), None)
-    (warning,) = channel.events("warned")
-    assert "'norm' is off for LlamaForCausalLM: its code fails there" in warning.text
+    (warning,) = channel.events("warning_issued")
+    assert "'norm' is off for LlamaForCausalLM: its code fails there" in warning.detail
 
 
 def test_an_earlier_attempts_paths_must_hold_here_too(make_request: Callable[..., Request], monkeypatch: Patch) -> None:
@@ -218,7 +218,7 @@ def test_an_earlier_attempts_paths_must_hold_here_too(make_request: Callable[...
     _, channel = curve(make_request(), ["loss", "norm", "packing"])
     (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
     assert planned.resolved["engine"]["fast_paths"] == ["loss", "packing"]
-    assert channel.warnings() == {"fast_path_off"}
+    assert channel.warnings() == {"parity_failed"}
 
 
 def test_a_checkpoint_that_took_a_path_refused_here_is_not_resumed_silently(

@@ -100,7 +100,7 @@ def test_it_is_what_the_training_does(
     answers = ANSWERS[2 if file == "pairs" else 1]
     lines = range(1, min(len(FILES[file]), 20) + 1)
     assert [(row.line, row.answer) for row in found.rows] == [(line, answer) for line in lines for answer in answers]
-    assert any(row.num_cut_tokens for row in found.rows) == (found.totals.num_truncated_rows > 0)
+    assert any(row.num_truncated_tokens for row in found.rows) == (found.totals.num_truncated_rows > 0)
     for shown in found.rows:
         assert shown.dropped == ((shown.line, shown.answer) not in trained)
         if not shown.dropped:
@@ -108,16 +108,16 @@ def test_it_is_what_the_training_does(
             assert [token.id for token in shown.tokens] == row.ids.tolist()
             assert [token.labelled for token in shown.tokens] == [False, *row.labelled[1:].tolist()]
             assert (shown.num_tokens, shown.num_labelled_tokens) == (len(row.ids), row.num_labelled)
-            assert shown.held_back == held_back
+            assert shown.in_validation_split == held_back
 
     epochs = Epochs(len(rows.training), spec.batch_size, spec.seed)
     budget = make_plan(request.job, load_config(request.job.base_model_path), rows.training.longest).micro_batch_tokens
     steps = [
         pack([rows.training[row] for row in epochs.rows(step)], budget) for step in range(1, epochs.steps_per_epoch + 1)
     ]
-    assert found.totals.plan.micro_batch_tokens == budget
+    assert found.totals.device_plan.micro_batch_tokens == budget
     assert found.totals.steps_per_epoch == len(steps)
-    assert found.totals.most_micro_batches == max(map(len, steps))
+    assert found.totals.max_micro_batches_per_step == max(map(len, steps))
     assert found.totals.micro_batches_per_step == round(sum(map(len, steps)) / len(steps), 3)
     assert found.totals.num_packed_tokens == sum(batch.input_ids.numel() for step in steps for batch in step)
 
@@ -128,7 +128,7 @@ def test_tokens_spell_the_text(make_request: MakeRequest, tmp_path: Path) -> Non
     whole, cut = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=[2, 1], max_seq_len=50), path)).rows
     assert whole.text == "".join(token.text for token in whole.tokens)
     assert whole.text == "<bos> naïve 字\ufffd≠ 🎉 <eos>", "NUL is no text to PostgreSQL"
-    assert (cut.num_tokens, cut.num_cut_tokens, cut.cut_text) == (50, 52, "y" * 51 + "<eos>")
+    assert (cut.num_tokens, cut.num_truncated_tokens, cut.truncated_text) == (50, 52, "y" * 51 + "<eos>")
     assert cut.text == "<bos>" + "y" * 100 + "<eos>"
 
 
@@ -138,7 +138,7 @@ def test_a_long_row_shows_its_beginning_and_its_end(make_request: MakeRequest, t
     found = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=20, max_seq_len=2 * SHOWN_TOKENS), path))
     for row in found.rows:
         assert len(row.tokens) == SHOWN_TOKENS // 20
-        assert row.num_hidden_tokens == row.num_tokens - len(row.tokens) > 7000
+        assert row.num_omitted_tokens == row.num_tokens - len(row.tokens) > 7000
         assert [token.text for token in (row.tokens[0], *row.tokens[-2:])] == ["<bos>", "z", "<eos>"]
     assert sum(len(token.model_dump_json()) for row in found.rows for token in row.tokens) < 500_000
 
@@ -157,18 +157,22 @@ def test_what_would_keep_a_job_from_training_is_told_and_the_rows_are_shown(
     path = write(tmp_path / "rows.jsonl", [{"prompt": "long " * 20, "completion": "x"}] * 3)
     request = ask(make_request, PreviewSpec(base_model="tiny", max_seq_len=8), path)
     found = answer(request)
-    assert found.totals.job_would_fail is not None
-    assert found.totals.job_would_fail.reason is FailureReason.no_labelled_tokens
+    assert found.totals.predicted_failure is not None
+    assert found.totals.predicted_failure.reason is FailureReason.no_labelled_tokens
     assert (found.totals.num_rows, found.totals.num_dropped_rows, found.totals.num_truncated_rows) == (0, 3, 3)
     assert [row.dropped for row in found.rows] == [True] * 3
-    assert (found.totals.steps_per_epoch, found.totals.micro_batches_per_step, found.totals.padding_saved) == (0, 0, 0)
+    assert (found.totals.steps_per_epoch, found.totals.micro_batches_per_step, found.totals.padding_saved_share) == (
+        0,
+        0,
+        0,
+    )
     with pytest.raises(TrainingFailed) as failed:
         train_rows(request.job)
-    assert failed.value.message == found.totals.job_would_fail.message
+    assert failed.value.message == found.totals.predicted_failure.message
 
     one = write(tmp_path / "one.jsonl", [{"text": "a"}])
     alone = ask(make_request, PreviewSpec(base_model="tiny", validation_split=0.5), one)
-    refusal = answer(alone).totals.job_would_fail
+    refusal = answer(alone).totals.predicted_failure
     with pytest.raises(TrainingFailed) as failed:
         train_rows(alone.job)
     assert refusal is not None
@@ -184,9 +188,9 @@ def test_bad_rows_are_skipped_as_a_job_skips_them(make_request: MakeRequest, tmp
     found = answer(request)
     rows, _ = train_rows(request.job)
     assert [row.line for row in found.rows] == [example.line for example in rows.training] == [*range(1, 10)]
-    assert (found.totals.num_rows, found.totals.skipped_rows) == (9, {"nothing_to_learn": 1})
+    assert (found.totals.num_rows, found.totals.skipped_rows) == (9, {"no_trainable_text": 1})
     strict = skipping.model_validate(skipping.model_dump() | {"on_bad_rows": {"action": "skip", "max_share": 0.01}})
-    refusal = answer(ask(make_request, strict, path)).totals.job_would_fail
+    refusal = answer(ask(make_request, strict, path)).totals.predicted_failure
     assert refusal is not None
     assert refusal.reason is FailureReason.too_many_bad_rows
 

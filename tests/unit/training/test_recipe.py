@@ -166,7 +166,7 @@ def test_a_job_on_the_cpu_leaves_a_gpu_alone(make_request: MakeRequest, monkeypa
     spec = make_spec("lora", adapter={"init": "gaussian"})
     train(make_request(device="cpu", spec=spec), channel)
     measured = next(line for line in channel.lines if isinstance(line, Measured))
-    assert measured.values["memory_bytes"] > 50e6
+    assert measured.values["peak_memory_bytes"] > 50e6
     assert load_file(channel.checkpoints()[0].path / "random.safetensors").keys() == {"cpu"}
 
 
@@ -229,7 +229,7 @@ def test_what_is_said_in_which_order(make_request: MakeRequest) -> None:
         "tokens_per_second",
         "epoch",
         "num_tokens",
-        "memory_bytes",
+        "peak_memory_bytes",
     }
 
 
@@ -255,7 +255,7 @@ def test_nan_names_the_step_and_the_rows(make_request: MakeRequest) -> None:
     lines = sorted(run.rows.training[row].line for row in run.epochs.rows(1))
     with pytest.raises(TrainingFailed, match=rf"step 1 .*rows {', '.join(map(str, lines))}\)") as caught:
         run.loop()
-    assert caught.value.reason is FailureReason.nan_loss
+    assert caught.value.reason is FailureReason.non_finite_loss
 
 
 def test_no_labelled_token_at_all(make_request: MakeRequest, tmp_path: Path) -> None:

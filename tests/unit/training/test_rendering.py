@@ -250,7 +250,7 @@ def test_special_tokens_that_users_type_stay_text(render: Any, train_on: str) ->
         rendered, tokens = render(row, template=TURN_TEMPLATE, train_on=train_on)
         ids = rendered.rows[0].ids.tolist()
         assert ids.count(tokens.eos) == (0 if "messages" in row else 1)
-        assert tokens.num_typed_specials == 3
+        assert tokens.num_literal_special_tokens == 3
         text = tokens.tokenizer.decode(ids)
         assert typed in text
         assert "c<eos>" in text

@@ -179,9 +179,9 @@ def test_an_inexact_resume_goes_on_and_is_told_for_as_long_as_it_counts(
     """In the event, in the plan, in the manifest; by later attempts too, which resume exactly from then on."""
     second = Recorder(stop_at=4)
     train(make_request(checkpoint_path=interrupted, threads=2), second)
-    (warning,) = second.events("warned")
-    assert (warning.code, "after step 2" in warning.text) == ("inexact_resume", True)
-    assert "machine.threads was 1 and is 2" in warning.text
+    (warning,) = second.events("warning_issued")
+    assert (warning.code, "after step 2" in warning.detail) == ("inexact_resume", True)
+    assert "machine.threads was 1 and is 2" in warning.detail
     told = [{"step": 2, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
     planned = next(line for line in second.lines if isinstance(line, Planned))
     assert [each.model_dump() for each in planned.inexact_resumes] == told
@@ -264,8 +264,8 @@ def test_what_a_retry_has_changed_is_told_and_never_refused(interrupted: Path, m
     changes = {"learning_rate": 0.02, "max_steps": 5, "gradient_checkpointing": True, "on_inexact_resume": "fail"}
     channel = Recorder()
     train(make_request(checkpoint_path=interrupted, spec=make_spec(training=changes)), channel)
-    (warning,) = channel.events("warned")
-    assert "spec.training.learning_rate was 0.01 and is 0.02" in warning.text
+    (warning,) = channel.events("warning_issued")
+    assert "spec.training.learning_rate was 0.01 and is 0.02" in warning.detail
     (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
     assert planned.resolved["training"]["gradient_checkpointing"] is True
     assert planned.start_step == 2

@@ -24,9 +24,9 @@ GOOD = json.dumps({"prompt": "Ticket: ", "completion": "red"}).encode()
 BAD = {
     3: (b'{"prompt": "a", "completion": 7}', "wrong_type"),
     4: (b'{"prompt": "a"}', "missing_key"),
-    6: (b'{"prompt": "a", "completion": ""}', "nothing_to_learn"),
+    6: (b'{"prompt": "a", "completion": ""}', "no_trainable_text"),
     7: (flawed_line("ragged_row", "The row has 3 cells."), "ragged_row"),
-    8: (b'["tunewright:flawed", "no_such_code", "x"]', "not_an_object"),
+    8: (b'["tunewright:unreadable", "no_such_code", "x"]', "not_an_object"),
     9: (b'{"prompt": "\xff", "completion": "a"}', "not_utf8"),
     10: (b"x" * (MAX_LINE_BYTES + 10), "line_too_long"),
     11: (json.dumps({"prompt": "a" * 100, "completion": "b"}).encode(), "no_labelled_tokens"),

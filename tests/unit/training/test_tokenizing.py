@@ -62,7 +62,7 @@ def test_the_process_gives_what_the_function_gives(
 
     paths = {"training_path", "validation_path"}
     assert found.model_dump(exclude=paths) == expected.model_dump(exclude=paths)
-    assert (found.num_truncated, found.num_typed_specials, found.chat_template) == (1, 406, "tunewright-chat-1")
+    assert (found.num_truncated, found.num_literal_special_tokens, found.chat_template) == (1, 406, "tunewright-chat-1")
     assert rows_of(found.training_path) == rows_of(expected.training_path)
     assert found.validation_path is not None
     assert len(rows_of(found.validation_path)) == 4
@@ -127,7 +127,7 @@ def test_its_death_is_a_failure(process: TokenizingProcess, make_request: MakeRe
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(TrainingFailed, match="exit code -9") as caught:
         process.rows(nothing)
-    assert caught.value.reason is FailureReason.child_died
+    assert caught.value.reason is FailureReason.training_process_died
 
 
 def test_one_that_cannot_start_is_no_wait(process: TokenizingProcess) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.domain.events.job_events import Warned
+from app.domain.events.job_events import WarningIssued
 from app.domain.integration import NEEDS, Integration, Tensorboard
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import JobState
@@ -112,4 +112,4 @@ class Trackers:
         return f"This worker does not serve {type}, so that it gets no curve of this attempt. {NEEDS[type].remedy}"
 
     def _warn(self, code: str, text: str) -> None:
-        self._fence.write(lambda own: own.tell(Warned(code=code, text=text)), "tell")
+        self._fence.write(lambda own: own.tell(WarningIssued(code=code, detail=text)), "tell")

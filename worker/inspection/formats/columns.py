@@ -53,7 +53,7 @@ class Renaming:
             if (target := self.name(key)) != key and target in record and self.name(target) == target
         )
         both = f"columns takes {brief(target)} from {brief(source)}, and the row has a {brief(target)} of its own"
-        return Flawed.of(b"[]", "column_taken", f"{both}; rename that one.")
+        return Flawed.of(b"[]", "column_conflict", f"{both}; rename that one.")
 
 
 AS_IT_IS: Final = Renaming({})

@@ -44,7 +44,7 @@ def check_growth(unpacked: int, packed: int) -> None:
     else:
         return
     raise Broken(
-        "unpacks_too_large", f"The file unpacks to more than {limit}; send its rows in smaller or plain files."
+        "decompressed_too_large", f"The file unpacks to more than {limit}; send its rows in smaller or plain files."
     )
 
 
@@ -70,10 +70,10 @@ class Unpacked:
             chunk = self._file.read1(size)
         except EOFError as error:
             said = f"The file ends in the middle of its {self._compression} data; send the whole of it."
-            raise Broken("cut_off", said) from error
+            raise Broken("truncated_file", said) from error
         except (gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
             said = f"The {self._compression} data is damaged ({str(error)[:100]}); pack it again."
-            raise Broken("damaged_compression", said) from error
+            raise Broken("corrupt_compression", said) from error
         self._num_bytes += len(chunk)
         check_growth(self._num_bytes, self._packed.num_read)
         return chunk

@@ -73,7 +73,7 @@ def _recognize(
     head: bytes, filename: str, compression: str, format: RecordFormat | None, renaming: Renaming
 ) -> Recognized:
     if compression != "none" and find_compression(head) != "none":
-        refusal = Finding("", "other_compression", f"The file is {PACKED_TWICE}.")
+        refusal = Finding("", "unsupported_compression", f"The file is {PACKED_TWICE}.")
         return Recognized(UNKNOWN, "It is packed once more.", refusal)
     return recognize(head, filename, format, renaming)
 

@@ -45,7 +45,7 @@ def check_header(header: Header | None) -> Header:
         meant = meant_columns(header.names) if header else None
         advice = advise(meant) if meant else "Write a header row, such as prompt,completion."
         said = f"The first row ({names}) names no format's columns. {advice}"
-        raise Broken("no_header", said)
+        raise Broken("missing_header", said)
     named = [name for name in header.names if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         names = ", ".join(map(brief, twice[:8]))
@@ -73,7 +73,7 @@ def read_csv(chunks: Iterable[bytes], header: Header | None) -> Iterator[bytes]:
             if lines.is_over:
                 raise Broken("unclosed_quote", "The last row opens a quote that nothing closes; close it.") from error
             yield Flawed.of(
-                b"[]", "bad_csv_row", f"The row cannot be read ({error}); quote each cell, and double quotes in it."
+                b"[]", "invalid_csv_row", f"The row cannot be read ({error}); quote each cell, and double quotes in it."
             )
             continue
         if cells:
@@ -144,7 +144,9 @@ class _Maker:
                 continue
             if name in JSON_COLUMNS:
                 if why := _why_no_json(cell):
-                    return self._flawed(cells, "cell_not_json", f"The cell {brief(name)} is not JSON ({why}); {HOW}.")
+                    return self._flawed(
+                        cells, "invalid_json_cell", f"The cell {brief(name)} is not JSON ({why}); {HOW}."
+                    )
                 members.append(f"{key}: {cell}".replace("\n", "\r"))
             else:
                 members.append(f"{key}: {json.dumps(cell, ensure_ascii=False)}")

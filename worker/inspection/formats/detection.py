@@ -17,14 +17,14 @@ REFUSED: Final = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "spreadsheet", "an old Office document; save a sheet as CSV"),
     (b"PK\x03\x04", "zip_archive", "a zip archive; unpack it and send the file inside, plain or with gzip or zstd"),
     (b"PK\x05\x06", "zip_archive", "an empty zip archive; send the rows, plain or with gzip or zstd"),
-    (b"BZh", "other_compression", "packed with bzip2; send it plain, or with gzip or zstd"),
-    (b"\xfd7zXZ\x00", "other_compression", "packed with xz; send it plain, or with gzip or zstd"),
-    (b"7z\xbc\xaf\x27\x1c", "other_compression", "a 7z archive; send its rows plain, or with gzip or zstd"),
-    (b"Rar!\x1a\x07", "other_compression", "a RAR archive; send its rows plain, or with gzip or zstd"),
-    (b"\x04\x22\x4d\x18", "other_compression", "packed with lz4; send it plain, or with gzip or zstd"),
-    (b"ARROW1", "other_container", "an Arrow file; write it as Parquet"),
-    (b"Obj\x01", "other_container", "an Avro file; write it as Parquet or JSON Lines"),
-    (b"SQLite format 3\x00", "other_container", "an SQLite database; write its rows as JSON Lines"),
+    (b"BZh", "unsupported_compression", "packed with bzip2; send it plain, or with gzip or zstd"),
+    (b"\xfd7zXZ\x00", "unsupported_compression", "packed with xz; send it plain, or with gzip or zstd"),
+    (b"7z\xbc\xaf\x27\x1c", "unsupported_compression", "a 7z archive; send its rows plain, or with gzip or zstd"),
+    (b"Rar!\x1a\x07", "unsupported_compression", "a RAR archive; send its rows plain, or with gzip or zstd"),
+    (b"\x04\x22\x4d\x18", "unsupported_compression", "packed with lz4; send it plain, or with gzip or zstd"),
+    (b"ARROW1", "unsupported_container", "an Arrow file; write it as Parquet"),
+    (b"Obj\x01", "unsupported_container", "an Avro file; write it as Parquet or JSON Lines"),
+    (b"SQLite format 3\x00", "unsupported_container", "an SQLite database; write its rows as JSON Lines"),
 )
 """Magic, code, and what it is with what to do."""
 PACKED_TWICE: Final = "packed twice; pack it once"
@@ -68,7 +68,7 @@ def recognize(
     if OBJECT.match(text):
         if _is_one_object(text):
             said = "The file is one JSON object over several lines; write an array of rows, or one object a line."
-            return Recognized("json", "It begins with a JSON object.", Finding("", "json_object", said))
+            return Recognized("json", "It begins with a JSON object.", Finding("", "single_json_object", said))
         return Recognized("jsonl", "It begins with a JSON object, and a line holds one.")
     if b"\0" in text.partition(b"\n")[0]:
         said = "The file begins with NUL bytes: it is no text, or was never written to its end. Send text or Parquet."

@@ -75,7 +75,7 @@ class _Array:
         if self._is_over:
             if piece.strip(WHITE):
                 said = "Something follows the array's closing bracket; write one array and nothing else."
-                raise Broken("text_after_array", said)
+                raise Broken("trailing_data", said)
             return
         piece = piece if self._kept else piece.lstrip(WHITE)
         self._kept += piece[: max(MAX_LINE_BYTES + 1 - len(self._kept), 0)]

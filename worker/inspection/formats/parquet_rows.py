@@ -45,9 +45,9 @@ def _checked_size(file: Any) -> int:
     file.seek(max(size - 8, 0))
     length, magic = struct.unpack("<I4s", file.read(8).rjust(8))
     if magic != MAGIC or size < 12:
-        raise Broken("cut_off", "The file begins as Parquet and does not end so; send the whole of it.")
+        raise Broken("truncated_file", "The file begins as Parquet and does not end so; send the whole of it.")
     if length > min(size - 12, MAX_FOOTER_BYTES):
-        raise Broken("damaged_parquet", f"Its footer claims {length:,} of {size:,} bytes; write the file again.")
+        raise Broken("corrupt_parquet", f"Its footer claims {length:,} of {size:,} bytes; write the file again.")
     return size
 
 
@@ -59,7 +59,7 @@ def _faults_named() -> Iterator[None]:
         raise _too_large("needs more memory than there is") from error
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
         said = f"The file cannot be read as Parquet ({str(error)[:200]}); write it again."
-        raise Broken("damaged_parquet", said) from error
+        raise Broken("corrupt_parquet", said) from error
 
 
 def _too_large(what: str) -> Broken:
@@ -90,7 +90,7 @@ def _open(file: Any) -> Any:
 
 def _lines(parquet: Any) -> Iterator[bytes]:
     if not parquet.schema_arrow.names:
-        raise Broken("damaged_parquet", "The Parquet file has no column; write the rows' keys as columns.")
+        raise Broken("corrupt_parquet", "The Parquet file has no column; write the rows' keys as columns.")
     for index in range(parquet.num_row_groups):
         with _faults_named():
             group = parquet.metadata.row_group(index)

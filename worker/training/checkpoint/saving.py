@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from app.domain.jobs.spec import Training
+from app.domain.jobs.spec import TrainingSpec
 
 SHARE: Final = 0.01
 """Most of the time that checkpoints may cost, unless the spec names the steps between them."""
@@ -17,7 +17,7 @@ class SaveTimes:
     """Decides after which steps to save. A checkpoint is taken to cost what the last one did: the seconds for which
     training stood still, and the processor's seconds that writing it took. The dry run's comes first."""
 
-    def __init__(self, training: Training, total_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, training: TrainingSpec, total_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._is_auto = not isinstance(training.save_every, int)
         self.every = training.save_every if isinstance(training.save_every, int) else math.ceil(total_steps / PER_JOB)
         """Steps between two; at least, for `auto`."""

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.domain.events.job_events import DatasetPrepared, Warned
+from app.domain.events.job_events import DatasetPrepared, WarningIssued
 from worker.training.data.packing import AnyRow, Example, Pair
 from worker.training.rows.sampler import divide, sides_of
 from worker.training.runtime.channel import Channel
@@ -179,7 +179,7 @@ def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> N
             "turns have a name that the chat template does not render",
         ),
         "special_tokens_in_content": (
-            tokenized.num_typed_specials,
+            tokenized.num_literal_special_tokens,
             "special tokens are written in the rows' content; they are read as plain text",
         ),
     }
@@ -189,4 +189,4 @@ def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> N
 
 
 def warn(channel: Channel, code: str, text: str) -> None:
-    channel.say(Happened(event=Warned(code=code, text=text)))
+    channel.say(Happened(event=WarningIssued(code=code, detail=text)))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from app.domain.events.job_events import ReferenceAdvanced
+from app.domain.events.job_events import ReferenceComputed
 from worker.training.data.dataset import Examples, Rows
 from worker.training.data.packing import MicroBatch, pack
 from worker.training.loop.objectives import log_probs
@@ -24,7 +24,7 @@ GROUP = 64
 gives the same bits."""
 TOLD_SECONDS = 60.0
 
-Tell = Callable[[ReferenceAdvanced], None]
+Tell = Callable[[ReferenceComputed], None]
 
 
 class ReferencePass:
@@ -82,8 +82,8 @@ class ReferencePass:
             found = log_probs(batch, losses)
             part.references[[places[row.line] for row in batch.rows]] = found
 
-    def _progress(self, seconds: float) -> ReferenceAdvanced:
-        return ReferenceAdvanced(num_done=self.num_done, num_rows=self.num_rows, seconds=round(seconds, 3))
+    def _progress(self, seconds: float) -> ReferenceComputed:
+        return ReferenceComputed(num_done=self.num_done, num_rows=self.num_rows, seconds=round(seconds, 3))
 
 
 def taken(epochs: Epochs, total_steps: int) -> list[int]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from app.domain.events.job_events import MemoryReduced
+from app.domain.events.job_events import OutOfMemoryFallbackEvent
 from app.domain.jobs.state import FailureReason
 from worker.training.checkpoint.checkpoint import random_states, restore_random_states
 from worker.training.data.dataset import Rows
@@ -64,7 +64,7 @@ class Ladder:
             raise self.exhausted()
         self._model.follow(less)
         give_back_memory(less.device)
-        reduced = MemoryReduced(
+        reduced = OutOfMemoryFallbackEvent(
             step=step,
             gradient_checkpointing=less.gradient_checkpointing,
             micro_batch_tokens=less.micro_batch_tokens,

@@ -7,11 +7,11 @@ import bitsandbytes
 import torch
 from torch import nn
 
-from app.domain.jobs.spec import Adapter, Training
+from app.domain.jobs.spec import AdapterSpec, TrainingSpec
 
 
 def make_optimizer(
-    trainable: dict[str, nn.Parameter], training: Training, adapter: Adapter | None = None
+    trainable: dict[str, nn.Parameter], training: TrainingSpec, adapter: AdapterSpec | None = None
 ) -> torch.optim.Optimizer:
     """Biases and norms do not decay. A group's rate is the schedule's times its `lr_factor`: LoRA+ (arXiv 2402.12354)
     learns B faster than A, and, as PEFT has it, vectors with B. torch's fused kernel is four times quicker for an
@@ -33,7 +33,7 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def why_plain(training: Training, device: str, adapter: Adapter | None) -> str | None:
+def why_plain(training: TrainingSpec, device: str, adapter: AdapterSpec | None) -> str | None:
     """Why torch's own AdamW is taken where the spec asks for one of bitsandbytes'; None where it is not. These save a
     GPU's memory, which an adapter takes little of, and wait for the GPU after each tensor, of which it has many."""
     asked = training.optimizer
@@ -73,7 +73,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_factor"]
 
 
-def learning_rate(step: int, total_steps: int, training: Training) -> float:
+def learning_rate(step: int, total_steps: int, training: TrainingSpec) -> float:
     """Of step 1 to `total_steps`: a linear warm-up that neither starts at zero nor ends before the full rate, then
     the schedule, whose last step is still above zero."""
     assert not isinstance(training.learning_rate, str)

@@ -24,7 +24,7 @@ def choose_paths(model: Model, request: Request, channel: Channel) -> None:
     verdict = check_parity(model, request.spec, request.cache_dir)
     for path in sorted(verdict.refused):
         name, why = type(model.causal).__name__, verdict.why_refused(path)
-        warn(channel, "fast_path_off", f"The fast path {path!r} is off for {name}: {why}.")
+        warn(channel, "parity_failed", f"The fast path {path!r} is off for {name}: {why}.")
     earlier = model.plan.fast_paths
     model.use(verdict.paths if earlier is None else verdict.paths & set(earlier))
     model.plan = replace(model.plan, fast_paths=tuple(sorted(model.paths)), repeats_bits=model.repeats_bits)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from app.domain.events.job_events import StepSkipped
-from app.domain.jobs.spec import Training
+from app.domain.jobs.spec import TrainingSpec
 from worker.training.data.packing import AnyRow, MicroBatch
 from worker.training.loop.gradients import Found, accumulate
 from worker.training.loop.objectives import Objective
@@ -27,7 +27,7 @@ class Stepping:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ladder: Ladder
-    training: Training
+    training: TrainingSpec
     total_steps: int
 
     def take(

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 
-from app.domain.events.job_events import EarlyStopped, Evaluated, JobEvent, ModelLoaded, Rehearsed
-from app.domain.jobs.spec import Training
+from app.domain.events.job_events import DryRunPassed, EarlyStopped, Evaluated, JobEvent, ModelLoaded
+from app.domain.jobs.spec import TrainingSpec
 from app.domain.jobs.state import JobPhase
 from worker.training.checkpoint.best_weights import hold_weights
 from worker.training.checkpoint.checkpoint import (
@@ -141,7 +141,7 @@ class Run:
     ):
         self.request, self.channel, self.tokenizing, self.rows, self.model = request, channel, tokenizing, rows, model
         self.parity_seconds = parity_seconds
-        self.training: Training = request.spec.training
+        self.training: TrainingSpec = request.spec.training
         self.objective = objective_of(request.spec)
         self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
@@ -187,13 +187,13 @@ class Run:
                 inexact_resumes=self.state.inexact_resumes,
             )
         )
-        canary_seconds = self._rehearse()
+        dry_run_seconds = self._rehearse()
         self._take_reference()
         self._say(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
         if self._evaluation_due():  # the process before this one was stopped within it
             self._evaluate()
-        self._say(Started(parity_seconds=round(self.parity_seconds, 3), canary_seconds=canary_seconds))
+        self._say(Started(parity_seconds=round(self.parity_seconds, 3), dry_run_seconds=dry_run_seconds))
         self.saving.start(self.state.position.step)
         while not self._is_done():
             self._step()
@@ -251,7 +251,7 @@ class Run:
             "tokens_per_second": num_tokens / (time.monotonic() - started),
             "epoch": step / self.epochs.steps_per_epoch,
             "num_tokens": float(position.num_tokens),
-            "memory_bytes": float(peak_memory(self.model.plan.device)),
+            "peak_memory_bytes": float(peak_memory(self.model.plan.device)),
         }
         self._say(Measured(step=step, values=values))
 
@@ -273,7 +273,7 @@ class Run:
         shutil.rmtree(scratch, ignore_errors=True)
         seconds = round(time.monotonic() - started, 3)
         memory = peak_memory(self.model.plan.device)
-        self._tell(Rehearsed(num_tokens=batch.num_tokens, memory_bytes=memory, seconds=seconds))
+        self._tell(DryRunPassed(num_tokens=batch.num_tokens, peak_memory_bytes=memory, seconds=seconds))
         return seconds
 
     def _take_reference(self) -> None:

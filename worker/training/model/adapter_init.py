@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import REWRITING, Adapter
+from app.domain.jobs.spec import REWRITING, AdapterSpec
 from app.domain.jobs.state import FailureReason
 from worker.training.data.packing import Example
 from worker.training.model.eva import main_components
@@ -95,7 +95,7 @@ def _gaussian(peft: PeftModel) -> None:
         weight.copy_(torch.empty(weight.shape).normal_(std=1 / layer.r[NAME]))
 
 
-def load_adapter(peft: PeftModel, adapter: Adapter, folder: Path) -> None:
+def load_adapter(peft: PeftModel, adapter: AdapterSpec, folder: Path) -> None:
     """Another adapter's weights; TrainingFailed if it is of another shape."""
     config = json.loads((folder / "adapter_config.json").read_text())
     names = {"rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
@@ -113,7 +113,7 @@ def load_adapter(peft: PeftModel, adapter: Adapter, folder: Path) -> None:
     set_peft_model_state_dict(peft, weights)
 
 
-def _refuse_rank(peft: PeftModel, adapter: Adapter) -> None:
+def _refuse_rank(peft: PeftModel, adapter: AdapterSpec) -> None:
     least = min(min(dense_weight(layer.get_base_layer()).shape) for layer in lora_layers(peft))
     if adapter.rank > least:
         raise TrainingFailed(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
-from app.domain.jobs.spec import Adapter
+from app.domain.jobs.spec import AdapterSpec
 from app.domain.jobs.state import FailureReason
 from worker.training.model.dora import DoraLinear
 from worker.training.model.targets import target_modules
@@ -47,7 +47,7 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
         return Products([self])
 
 
-def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, transposed: bool) -> PeftModel:
+def add_lora(model: PreTrainedModel, adapter: AdapterSpec, seed: int, *, transposed: bool) -> PeftModel:
     """Put adapters into `model`, in place; A is drawn from `seed`, B is zero, both are fp32. `transposed`: the base
     model holds its weights as [in, out], which the adapter's config must say to whoever merges it."""
     config = LoraConfig(

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import Adapter, JobSpec
+from app.domain.jobs.spec import AdapterSpec, JobSpec
 from app.domain.jobs.state import FailureReason
 from app.failpoints import around
 from worker.training.data.packing import Example, MicroBatch, lay_out
@@ -203,7 +203,7 @@ def _sample(model: Model, spec: JobSpec, dtype: str, *, narrow: bool = False) ->
     if spec.adapter is not None:
         rank = min(spec.adapter.rank, 16)
         alpha = spec.adapter.lora_alpha * rank / spec.adapter.rank
-        adapter = Adapter(rank=rank, alpha=alpha, use_dora=spec.adapter.use_dora)
+        adapter = AdapterSpec(rank=rank, alpha=alpha, use_dora=spec.adapter.use_dora)
         transposed = any(isinstance(module, Conv1D) for module in causal.modules())
         peft = add_lora(causal, adapter, seed=0, transposed=transposed)
         _fill_b(causal)

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import Adapter
+from app.domain.jobs.spec import AdapterSpec
 
 REFUSED: Final = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 """Model types of which PEFT refuses each `out_proj`."""
@@ -16,7 +16,7 @@ READ: Final = ("out_proj", "dt_proj")
 """The names of these layers."""
 
 
-def target_modules(model: PreTrainedModel, adapter: Adapter) -> str | list[str]:
+def target_modules(model: PreTrainedModel, adapter: AdapterSpec) -> str | list[str]:
     """The adapter's own, for PEFT; in the place of `all-linear` a list where it leaves layers out, of name endings
     where these tell the layers apart from all other modules."""
     if adapter.target_modules != "all-linear":

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.dataset_checks.preview import PreviewSpec, PreviewTotals, ShownRow
+from app.domain.dataset_checks.preview import PreviewRow, PreviewSpec, PreviewTotals
 from worker.training.runtime.messages import Failed, Request
 
 ANSWER: Final = "preview.json"
@@ -40,7 +40,7 @@ class PreviewRequest(BaseModel):
 
 class PreviewAnswer(BaseModel):
     totals: PreviewTotals
-    rows: list[ShownRow]
+    rows: list[PreviewRow]
 
 
 class PreviewRefused(BaseModel):

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from app.domain.dataset_checks.preview import (
     SHOWN_CHARS,
     SHOWN_TOKENS,
+    PredictedFailure,
     PreviewPlan,
+    PreviewRow,
+    PreviewToken,
     PreviewTotals,
-    Refusal,
-    ShownRow,
-    ShownToken,
 )
 from app.domain.datasets.problem import UNSTORABLE
 from app.domain.jobs.state import FailureReason
@@ -88,7 +88,7 @@ class Passes(NamedTuple):
 
     num_steps: int
     num_micro_batches: int
-    most_micro_batches: int
+    max_micro_batches_per_step: int
     num_packed: int
     num_padded: int
 
@@ -100,25 +100,25 @@ def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] =
     max_seq_len = training.max_seq_len
     assert not isinstance(max_seq_len, str)
     renderer = Watching(tokens, request, max_seq_len)
-    refusal: Refusal | None = None
+    refusal: PredictedFailure | None = None
     tokenized: Tokenized | None = None
     try:
         tokenized = tokenize(request.job, tokens, watch, renderer)
     except TrainingFailed as error:
         if error.reason not in WOULD_FAIL:
             raise
-        refusal = Refusal(reason=error.reason, message=error.message)
+        refusal = PredictedFailure(reason=error.reason, message=error.message)
     sides = sides_of(request.spec.objective)
     columns = Columns.of(tokenized.training_path, sides) if tokenized else NONE
     try:
         kept, drawn = divide(len(columns.lines), request.job.spec.validation_split, training.seed)
     except TrainingFailed as error:
         kept, drawn = [*range(len(columns.lines))], []
-        refusal = refusal or Refusal(reason=error.reason, message=error.message)
+        refusal = refusal or PredictedFailure(reason=error.reason, message=error.message)
     totals = _totals(request, renderer, tokenized, columns, kept, len(drawn))
     held_back = {columns.lines[place] for place in drawn}
     rows = [*_shown(renderer, tokens, max_seq_len, set(columns.lines), held_back)]
-    return PreviewAnswer(totals=totals.model_copy(update={"job_would_fail": refusal}), rows=rows)
+    return PreviewAnswer(totals=totals.model_copy(update={"predicted_failure": refusal}), rows=rows)
 
 
 def _totals(
@@ -145,19 +145,19 @@ def _totals(
         num_truncated_rows=tokenized.num_truncated if tokenized else renderer.num_too_long,
         num_tokens=sum(columns.num_tokens[place] for place in kept),
         num_labelled_tokens=sum(columns.num_labelled[place] for place in kept),
-        num_unstable_rows=tokenized.num_unstable if tokenized else 0,
-        num_endless_answers=tokenized.num_endless if tokenized else 0,
-        num_typed_specials=tokenized.num_typed_specials if tokenized else 0,
+        num_template_mismatch_rows=tokenized.num_unstable if tokenized else 0,
+        num_answers_without_end_token=tokenized.num_endless if tokenized else 0,
+        num_literal_special_tokens=tokenized.num_literal_special_tokens if tokenized else 0,
         num_reasoning_turns=tokenized.num_reasoning if tokenized else 0,
         num_unrendered_reasoning=tokenized.num_unrendered_reasoning if tokenized else 0,
         num_unrendered_names=tokenized.num_unrendered_names if tokenized else 0,
         steps_per_epoch=passes.num_steps,
         micro_batches_per_step=round(passes.num_micro_batches / passes.num_steps, 3) if passes.num_steps else 0,
-        most_micro_batches=passes.most_micro_batches,
+        max_micro_batches_per_step=passes.max_micro_batches_per_step,
         num_packed_tokens=passes.num_packed,
         num_padded_tokens=passes.num_padded,
-        padding_saved=round(1 - passes.num_packed / passes.num_padded, 4) if passes.num_padded else 0,
-        plan=PreviewPlan(**machine.model_dump(), micro_batch_tokens=budget),
+        padding_saved_share=round(1 - passes.num_packed / passes.num_padded, 4) if passes.num_padded else 0,
+        device_plan=PreviewPlan(**machine.model_dump(), micro_batch_tokens=budget),
         missing_lines=[] if isinstance(wanted, int) else sorted(set(wanted) - renderer.seen.keys()),
     )
 
@@ -178,7 +178,7 @@ def _passes(columns: Columns, kept: Sequence[int], epochs: Epochs, budget: int, 
 
 def _shown(
     renderer: Watching, tokens: Tokens, max_seq_len: int, learned: set[int], held_back: set[int]
-) -> Iterator[ShownRow]:
+) -> Iterator[PreviewRow]:
     documents = [(line, *piece) for line, pieces in sorted(renderer.seen.items()) for piece in _named(pieces)]
     count = max(len(documents), 1)
     most_tokens, most_chars = SHOWN_TOKENS // count, SHOWN_CHARS // count
@@ -189,21 +189,21 @@ def _shown(
         head, tail = most_tokens - most_tokens // 2, max(len(kept) - most_tokens // 2, most_tokens - most_tokens // 2)
         chosen = [*range(min(head, len(kept))), *range(tail, len(kept))]
         texts = _spelled(tokens, [kept[place] for place in chosen])
-        yield ShownRow(
+        yield PreviewRow(
             line=line,
             answer=answer,
             text=_text(tokens, ids, most_chars),
             num_tokens=len(kept),
             num_labelled_tokens=sum(carries),
-            num_cut_tokens=len(ids) - len(kept),
-            cut_text=_text(tokens, ids[max_seq_len:], CUT_CHARS),
+            num_truncated_tokens=len(ids) - len(kept),
+            truncated_text=_text(tokens, ids[max_seq_len:], CUT_CHARS),
             dropped=line not in learned,
-            held_back=line in held_back,
+            in_validation_split=line in held_back,
             tokens=[
-                ShownToken(id=kept[place], text=text, labelled=carries[place])
+                PreviewToken(id=kept[place], text=text, labelled=carries[place])
                 for place, text in zip(chosen, texts, strict=True)
             ],
-            num_hidden_tokens=len(kept) - len(chosen),
+            num_omitted_tokens=len(kept) - len(chosen),
         )
 
 

@@ -77,7 +77,7 @@ def tokenize(
         num_truncated=rendered.num_truncated,
         num_unstable=rendered.num_unstable,
         num_endless=rendered.num_endless,
-        num_typed_specials=tokens.num_typed_specials,
+        num_literal_special_tokens=tokens.num_literal_special_tokens,
         num_reasoning=rendered.num_reasoning,
         num_unrendered_reasoning=rendered.num_unrendered_reasoning,
         num_unrendered_names=rendered.num_unrendered_names,

@@ -47,7 +47,7 @@ class Tokens:
         self._typed = re.compile("|".join(re.escape(token) for token in longest_first))
         self._ends_turn = re.compile(rf"\s*(?:{self._typed.pattern})")
         self._broken = re.compile("|".join(re.escape(token[0] + BREAK + token[1:]) for token in longest_first))
-        self.num_typed_specials = 0
+        self.num_literal_special_tokens = 0
 
     def encode(self, text: str, *, typed: bool) -> list[int]:
         """`typed` text is a user's own, in which no special token counts."""
@@ -101,7 +101,7 @@ class Tokens:
         return match.end() if match else at
 
     def count_typed(self, text: str) -> None:
-        self.num_typed_specials += len(self._typed.findall(text))
+        self.num_literal_special_tokens += len(self._typed.findall(text))
 
     def last_special(self, ids: list[int]) -> int | None:
         """Index of the last special token: the one that ends a turn."""

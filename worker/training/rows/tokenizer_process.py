@@ -97,7 +97,7 @@ class TokenizingProcess:
     def _death(self) -> TrainingFailed:
         self.close()
         return TrainingFailed(
-            FailureReason.child_died,
+            FailureReason.training_process_died,
             f"The tokenizing process ended before its work was done (exit code {self._process.returncode}).",
         )
 

@@ -21,7 +21,7 @@ class TrainingFailed(Exception):
 def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
     """`rows` are lines of the dataset."""
     return TrainingFailed(
-        FailureReason.nan_loss,
+        FailureReason.non_finite_loss,
         f"The {what} of step {step} is not a finite number ({named(rows)}); lower learning_rate or look at these rows.",
     )
 

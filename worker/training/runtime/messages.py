@@ -149,7 +149,7 @@ class Started(Line):
 
     kind: Literal["started"] = "started"
     parity_seconds: float
-    canary_seconds: float
+    dry_run_seconds: float
 
 
 class Happened(Line):
@@ -159,7 +159,7 @@ class Happened(Line):
 
 class Measured(Line):
     """One optimizer step's values (`loss`, `learning_rate`, `grad_norm`, `tokens_per_second`, `epoch`, `num_tokens`,
-    `memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`). The objective `dpo` adds
+    `peak_memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`). The objective `dpo` adds
     `reward_accuracy`, `reward_margin`, `chosen_reward` and `rejected_reward`; `validation_reward_accuracy` and
     `validation_reward_margin` stand in the token accuracy's place."""
 
@@ -221,7 +221,7 @@ class Tokenized(Line):
     num_truncated: int
     num_unstable: int
     num_endless: int
-    num_typed_specials: int
+    num_literal_special_tokens: int
     num_reasoning: int
     num_unrendered_reasoning: int
     num_unrendered_names: int

@@ -99,9 +99,9 @@ IN_METHOD = "method.supervised.hyperparameters"
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"model": "gpt-none"}, "model", "unknown_model"),
-        ({"model": "ft:tiny::0a1b2c3d"}, "model", "start_not_found"),
-        ({"model": "ft:tiny::0a1b2c3d:ckpt-step-8"}, "model", "start_not_found"),
+        ({"model": "gpt-none"}, "model", "model_not_found"),
+        ({"model": "ft:tiny::0a1b2c3d"}, "model", "init_from_not_found"),
+        ({"model": "ft:tiny::0a1b2c3d:ckpt-step-8"}, "model", "init_from_not_found"),
         ({"training_file": "file-none"}, "training_file", "string_pattern_mismatch"),
         ({"training_file": "file-" + "0" * 24}, "training_file", "dataset_not_found"),
         ({"validation_file": "file-" + "0" * 24}, "validation_file", "dataset_not_found"),
@@ -127,14 +127,14 @@ IN_METHOD = "method.supervised.hyperparameters"
         (
             {"seed": 1, "extra_body": {"tunewright": {"training": {"seed": 2}}}},
             "tunewright.training.seed",
-            "given_twice",
+            "duplicate_field",
         ),
         ({"extra_body": {"tunewright": {"adapter": {"rank": 0}}}}, "tunewright.adapter.rank", "greater_than_equal"),
         ({"extra_body": {"tunewright": 3}}, "tunewright", "dict_type"),
         ({"integrations": [{"type": "tensorboard"}]}, "integrations[0].type", "unsupported_integration"),
         ({"integrations": [WANDB, {"type": "mlflow"}]}, "integrations[1].type", "unsupported_integration"),
         ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations[0].wandb.project", "missing"),
-        ({"integrations": [WANDB, WANDB]}, "integrations", "integration_twice"),
+        ({"integrations": [WANDB, WANDB]}, "integrations", "duplicate_integration"),
         ({"integrations": [WANDB] * 6}, "integrations", "too_long"),
         (
             {"extra_body": {"tunewright": {"integrations": [{"type": "mlflow", "mlflow": {}}]}}},

@@ -12,7 +12,7 @@ from sqlalchemy import text, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset
-from app.domain.events.job_events import Warned
+from app.domain.events.job_events import WarningIssued
 from app.domain.jobs.state import FailureReason
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
@@ -39,7 +39,7 @@ def test_states_as_openai_names_them(
     sdk._client.event_hooks["response"].append(asked.append)
     with pytest.raises(openai.ConflictError) as caught:
         jobs.pause(job.id)
-    assert (caught.value.code, caught.value.param) == ("already_paused", "fine_tuning_job_id")
+    assert (caught.value.code, caught.value.param) == ("job_already_paused", "fine_tuning_job_id")
     assert [each.headers["x-should-retry"] for each in asked] == ["false"]
     assert jobs.resume(job.id).status == "queued"
     held = claim()
@@ -48,7 +48,7 @@ def test_states_as_openai_names_them(
     assert jobs.resume(job.id).status == "queued"
     with pytest.raises(openai.ConflictError) as caught:
         jobs.resume(job.id)
-    assert caught.value.code == "not_paused"
+    assert caught.value.code == "job_not_paused"
     with transaction(sessions) as session:
         AttemptService(session, held).release()
     held = claim()
@@ -56,13 +56,13 @@ def test_states_as_openai_names_them(
     assert jobs.retrieve(job.id).finished_at is None, "its process has not ended yet"
     with pytest.raises(openai.ConflictError) as caught:
         jobs.cancel(job.id)
-    assert caught.value.code == "already_cancelling"
+    assert caught.value.code == "job_already_cancelling"
     with transaction(sessions) as session:
         AttemptService(session, held).release()
     assert jobs.retrieve(job.id).finished_at is not None
     with pytest.raises(openai.ConflictError) as caught:
         jobs.cancel(job.id)
-    assert caught.value.code == "job_final"
+    assert caught.value.code == "job_finished"
 
     failing = create()
     with transaction(sessions) as session:
@@ -141,7 +141,7 @@ def test_events_and_metrics_are_one_row(
                 {"attempt": attempt},
             )
         with transaction(sessions) as session:
-            AttemptService(session, held).tell(Warned(code="odd", text=f"In the midst of attempt {attempt}."))
+            AttemptService(session, held).tell(WarningIssued(code="odd", detail=f"In the midst of attempt {attempt}."))
         with transaction(sessions) as session:
             AttemptService(session, held).release()
     events = sdk.fine_tuning.jobs.list_events
@@ -164,7 +164,7 @@ def test_events_and_metrics_are_one_row(
     point = next(event for event in whole if event.type == "metrics")
     assert (point.message, point.level) == ("Step 12: training loss=0.0833", "info")
     assert point.data["train_loss"] == pytest.approx(1 / 12)
-    assert next(event for event in whole if event.message.startswith("In the")).data["event"] == "warned"
+    assert next(event for event in whole if event.message.startswith("In the")).data["event"] == "warning_issued"
     held = claim()
     measure(sessions, held, 1, 3)
     assert [event.id for event in events(job.id, limit=6)][-len(ids) :] == ids

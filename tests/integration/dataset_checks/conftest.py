@@ -15,7 +15,7 @@ from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model
 from worker.host.model_cache import ModelCache
-from worker.light.dataset_checks import study_next
+from worker.light.dataset_checks import run_next_check
 from worker.light.inspections import Place, inspect_next
 
 HERE = Machine("here-1", "cpu", 16.0, "A processor")
@@ -61,6 +61,6 @@ def inspect_all(place: Place) -> Callable[[], int]:
 
 
 @pytest.fixture
-def study_all(place: Place, cache: ModelCache) -> Callable[[], int]:
-    """Do what the light worker does; the number of studies."""
-    return lambda: sum(1 for _ in iter(lambda: study_next(place, cache, HERE), False))
+def run_all_checks(place: Place, cache: ModelCache) -> Callable[[], int]:
+    """Do what the light worker does; the number of dataset checks."""
+    return lambda: sum(1 for _ in iter(lambda: run_next_check(place, cache, HERE), False))

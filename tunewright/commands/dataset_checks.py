@@ -17,9 +17,9 @@ OPENED, CLOSED = "[[", "]]"
 SHOWN_PAIRS = 20
 UNUSUAL = (
     "num_validation_rows",
-    "num_unstable_rows",
-    "num_endless_answers",
-    "num_typed_specials",
+    "num_template_mismatch_rows",
+    "num_answers_without_end_token",
+    "num_literal_special_tokens",
     "num_reasoning_turns",
     "num_unrendered_reasoning",
     "num_unrendered_names",
@@ -77,7 +77,7 @@ def preview(
             show_row(row)
         show_totals(done, done.totals)
     conclude(done)
-    if done.totals and (refusal := done.totals["job_would_fail"]):
+    if done.totals and (refusal := done.totals["predicted_failure"]):
         notes.print(clean(f"tunewright: a job would fail: {refusal['message']} [{refusal['reason']}]"), style="red")
         raise typer.Exit(1)
 
@@ -90,8 +90,8 @@ def conclude(done: Preview | Overlap) -> None:
 
 def show_row(row: dict[str, Any]) -> None:
     facts = [f"{row['num_tokens']:,} tokens, {row['num_labelled_tokens']:,} carry loss"]
-    facts += [f"{row['num_cut_tokens']:,} cut off"] if row["num_cut_tokens"] else []
-    facts += ["held back for validation"] if row["held_back"] else []
+    facts += [f"{row['num_truncated_tokens']:,} cut off"] if row["num_truncated_tokens"] else []
+    facts += ["held back for validation"] if row["in_validation_split"] else []
     facts += ["left out: nothing to learn from"] if row["dropped"] else []
     answer = f", {row['answer']}" if row.get("answer") else ""
     console.print(Text(f"line {row['line']}{answer}: {', '.join(facts)}", style="bold"))
@@ -121,15 +121,15 @@ def pieces(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The row's texts, each with its style."""
     middle = len(row["tokens"]) - len(row["tokens"]) // 2
     for number, token in enumerate(row["tokens"]):
-        if number == middle and row["num_hidden_tokens"]:
-            yield f" … {row['num_hidden_tokens']:,} tokens … ", "dim"
+        if number == middle and row["num_omitted_tokens"]:
+            yield f" … {row['num_omitted_tokens']:,} tokens … ", "dim"
         yield clean(token["text"]), LABELLED if token["labelled"] else ""
-    if row["num_cut_tokens"]:
-        yield clean(row["cut_text"]), "dim strike"
+    if row["num_truncated_tokens"]:
+        yield clean(row["truncated_text"]), "dim strike"
 
 
 def show_totals(preview: Preview, totals: dict[str, Any]) -> None:
-    plan = totals["plan"]
+    plan = totals["device_plan"]
     missing = ", ".join(map(str, totals["missing_lines"]))
     counts = {
         "rows": "num_rows",
@@ -138,9 +138,9 @@ def show_totals(preview: Preview, totals: dict[str, Any]) -> None:
         "cut": "num_truncated_rows",
         "tokens": "num_tokens",
         "of these carry loss": "num_labelled_tokens",
-        "rows of an unstable template": "num_unstable_rows",
-        "answers without an end": "num_endless_answers",
-        "special tokens in texts": "num_typed_specials",
+        "rows of an unstable template": "num_template_mismatch_rows",
+        "answers without an end": "num_answers_without_end_token",
+        "special tokens in texts": "num_literal_special_tokens",
         "answers with reasoning": "num_reasoning_turns",
         "of these rendered without it": "num_unrendered_reasoning",
         "names that are not rendered": "num_unrendered_names",
@@ -152,8 +152,9 @@ def show_totals(preview: Preview, totals: dict[str, Any]) -> None:
         "tokens a row at most": f"{totals['max_seq_len']:,}",
         "trained on": totals["train_on"],
         **{name: f"{totals[key]:,}" for name, key in counts.items() if totals[key] or key not in UNUSUAL},
-        "micro-batches a step": f"{totals['micro_batches_per_step']:g} (at most {totals['most_micro_batches']:,})",
-        "packing saves": f"{totals['padding_saved']:.1%} of {totals['num_padded_tokens']:,} padded tokens",
+        "micro-batches a step": f"{totals['micro_batches_per_step']:g} "
+        f"(at most {totals['max_micro_batches_per_step']:,})",
+        "packing saves": f"{totals['padding_saved_share']:.1%} of {totals['num_padded_tokens']:,} padded tokens",
         "counted for": f"{plan['device_name'] or plan['device']} ({plan['worker']}), "
         f"{plan['micro_batch_tokens']:,} tokens a micro-batch",
         "skipped": ", ".join(f"{count:,} {code}" for code, count in sorted(totals["skipped_rows"].items())),

@@ -57,17 +57,17 @@ def test_it_leaves_everything_as_it_was(method: str, num_steps: int, make_reques
 def test_it_is_told_between_the_plan_and_the_first_step(make_request: MakeRequest) -> None:
     channel = Recorder()
     train(make_request(spec=make_spec(validation_split=0.25)), channel)
-    (rehearsed,) = channel.events("rehearsed")
-    assert rehearsed.num_tokens > 0
-    assert rehearsed.memory_bytes > 10**7
-    assert rehearsed.seconds > 0
+    (dry_run_passed,) = channel.events("dry_run_passed")
+    assert dry_run_passed.num_tokens > 0
+    assert dry_run_passed.peak_memory_bytes > 10**7
+    assert dry_run_passed.seconds > 0
 
     def place(is_it: Callable[[Line], bool]) -> int:
         return next(number for number, line in enumerate(channel.lines) if is_it(line))
 
     assert (
         place(lambda line: isinstance(line, Planned))
-        < place(lambda line: isinstance(line, Happened) and line.event.type == "rehearsed")
+        < place(lambda line: isinstance(line, Happened) and line.event.type == "dry_run_passed")
         < place(lambda line: isinstance(line, PhaseEntered) and line.phase is JobPhase.training)
         < place(lambda line: isinstance(line, Measured))
     )
@@ -78,7 +78,7 @@ def test_a_resumed_training_rehearses_too(make_request: MakeRequest, tmp_path: P
     train(make_request(work_dir=tmp_path / "first"), first)
     second = Recorder()
     train(make_request(checkpoint_path=first.checkpoints()[0].path), second)
-    assert len(second.events("rehearsed")) == 1
+    assert len(second.events("dry_run_passed")) == 1
     assert isinstance(second.lines[-1], Finished)
 
 
@@ -105,7 +105,7 @@ def test_a_row_that_breaks_the_model_fails_before_the_first_step(
     with pytest.raises(IndexError, match="out of range"):
         train(request, channel)
     assert channel.losses() == []
-    assert channel.events("rehearsed") == []
+    assert channel.events("dry_run_passed") == []
 
 
 def test_a_disk_that_takes_no_checkpoint_is_told_at_once(make_request: MakeRequest) -> None:
@@ -113,9 +113,9 @@ def test_a_disk_that_takes_no_checkpoint_is_told_at_once(make_request: MakeReque
     request = make_request()
     (request.work_dir / "rehearsal").write_text("a file where the folder would be")
     train(request, channel)
-    (warning,) = channel.events("warned")
+    (warning,) = channel.events("warning_issued")
     assert warning.code == "checkpoint_failed"
-    assert len(channel.events("rehearsed")) == 1
+    assert len(channel.events("dry_run_passed")) == 1
     assert isinstance(channel.lines[-1], Finished)
 
 

@@ -37,7 +37,7 @@ def check_post(stage: Stage, step: str, ask: Callable[[], object], there: Callab
     assert len(there() - was) == 1
 
 
-def study(stage: Stage, step: str) -> None:
+def dataset_check(stage: Stage, step: str) -> None:
     """The light worker dies: after its lease another makes the preview."""
     dataset = stage.client.wait_for_dataset(stage.dataset_id)
     with stage.stack.paused("light"):
@@ -59,7 +59,7 @@ def many(stage: Stage) -> Dataset:
     return stage.client.wait_for_dataset(stage.client.upload_dataset(path).id)
 
 
-def renew_study(stage: Stage, step: str) -> None:
+def renew_dataset_check(stage: Stage, step: str) -> None:
     """The light worker dies in the middle of a long preview."""
     dataset = many(stage)
     with stage.stack.paused("light"):
@@ -69,7 +69,7 @@ def renew_study(stage: Stage, step: str) -> None:
     assert stage.client.wait_for_preview(dataset.id, asked.id).state == "ready"
 
 
-def give_back_study(stage: Stage, step: str) -> None:
+def give_back_dataset_check(stage: Stage, step: str) -> None:
     """A light worker that is asked to stop dies as it leaves a preview to another."""
     dataset = many(stage)
     asked = stage.client.create_preview(dataset.id, base_model="tiny")

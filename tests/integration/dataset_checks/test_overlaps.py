@@ -14,7 +14,7 @@ from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim, QueueRepository
 from app.settings import Settings
 from app.storage import Storage
-from tests.integration.studies.conftest import HERE
+from tests.integration.dataset_checks.conftest import HERE
 from worker.attempt.overlap_check import warn_of_overlap
 
 Send = Callable[[list[Any]], str]
@@ -35,12 +35,12 @@ def ask(api: TestClient, id: str, other: str) -> str:
 
 
 def test_it_waits_for_both_inspections_and_then_tells(
-    api: TestClient, both: tuple[str, str], inspect_all: Do, study_all: Do
+    api: TestClient, both: tuple[str, str], inspect_all: Do, run_all_checks: Do
 ) -> None:
     place = ask(api, *both)
-    assert study_all() == 0
+    assert run_all_checks() == 0
     assert inspect_all() == 2
-    assert study_all() == 1
+    assert run_all_checks() == 1
     done = api.get(place).json()
     assert (done["state"], done["dataset_id"], done["validation_dataset_id"]) == ("ready", *both)
     assert done["totals"] == {"num_rows": 40, "num_validation_rows": 3, "num_exact": 1, "num_normalised": 2}
@@ -62,12 +62,12 @@ def test_it_goes_with_either_dataset(api: TestClient, both: tuple[str, str], ses
 
 
 def test_what_cannot_be_compared_is_refused_or_fails(
-    api: TestClient, both: tuple[str, str], send: Send, inspect_all: Do, study_all: Do, sessions: Sessions
+    api: TestClient, both: tuple[str, str], send: Send, inspect_all: Do, run_all_checks: Do, sessions: Sessions
 ) -> None:
     bad = send([{"prompt": "a", "completion": ""}])
     waiting = ask(api, both[0], bad)
     inspect_all()
-    study_all()
+    run_all_checks()
     assert api.get(waiting).json()["failure"]["code"] == "dataset_invalid"
     for raw, expected in (
         ({}, ("/validation_dataset_id", "missing")),
@@ -84,13 +84,13 @@ def test_what_cannot_be_compared_is_refused_or_fails(
     with transaction(sessions) as session:
         session.execute(update(Dataset).where(Dataset.id == both[1]).values(hashes_key=None))
     place = ask(api, *both)
-    study_all()
+    run_all_checks()
     assert api.get(place).json()["failure"]["code"] == "not_comparable"
     with transaction(sessions) as session:
         session.execute(update(Dataset).where(Dataset.id == both[1]).values(hashes_key="nowhere"))
     place = ask(api, *both)
-    study_all()
-    assert api.get(place).json()["failure"]["code"] == "bytes_lost"
+    run_all_checks()
+    assert api.get(place).json()["failure"]["code"] == "file_missing"
 
 
 def test_a_jobs_worker_warns_once(

@@ -23,10 +23,10 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.processes import running
-from tests.integration.studies.conftest import HERE
+from tests.integration.dataset_checks.conftest import HERE
 from worker.host.model_cache import ModelCache
 from worker.light import dataset_checks
-from worker.light.dataset_checks import study_next
+from worker.light.dataset_checks import run_next_check
 from worker.light.inspections import Place
 from worker.processes.inspection import OF_ITS_OWN, PASSED_ON
 
@@ -60,7 +60,7 @@ def refused(api: TestClient, id: str, raw: Any) -> dict[str, str]:
 
 
 def test_a_preference_shows_both_answers(
-    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, model: str
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, model: str
 ) -> None:
     """For the objective that trains on it, and refused for the other one, as a job is."""
     turns = [{"role": "user", "content": "Is it late?"}]
@@ -72,12 +72,12 @@ def test_a_preference_shows_both_answers(
     id, others = send([row, row | {"input": {"messages": [turns[0] | {"content": "When?"}]}}]), send(ROWS)
     place = ask(id, objective="dpo", rows=[2])
     inspect_all()
-    assert study_all() == 1
+    assert run_all_checks() == 1
     done = api.get(place).json()
     assert [(shown["line"], shown["answer"]) for shown in done["rows"]] == [(2, "chosen"), (2, "rejected")]
     labelled = ["".join(each["text"] for each in shown["tokens"] if each["labelled"]) for shown in done["rows"]]
     assert [text.split("<")[0] for text in labelled] == ["yes, alas", "no"]
-    assert (done["totals"]["num_rows"], done["totals"]["job_would_fail"]) == (2, None)
+    assert (done["totals"]["num_rows"], done["totals"]["predicted_failure"]) == (2, None)
     assert refused(api, id, {"base_model": model}) == {"": "preference_dataset"}
     assert refused(api, others, {"base_model": model, "objective": "dpo"}) == {"": "not_preference_dataset"}
     told = refused(api, id, {"base_model": model, "objective": "dpo", "train_on": "all"})
@@ -85,18 +85,18 @@ def test_a_preference_shows_both_answers(
 
 
 def test_it_waits_for_the_inspection_and_then_tells(
-    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, sessions: Sessions, project_id: str
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, sessions: Sessions, project_id: str
 ) -> None:
     id = send(ROWS)
     place = ask(id, rows=[2, 30], max_seq_len=24)
     with transaction(sessions) as session:
         assert light_work(session) == {project_id}, "for the inspection"
-    assert study_all() == 0
+    assert run_all_checks() == 0
     inspect_all()
     with transaction(sessions) as session:
         assert DatasetService(session).projects_with_work() == []
         assert light_work(session) == {project_id}
-    assert study_all() == 1
+    assert run_all_checks() == 1
     done = api.get(place).json()
     assert (done["state"], done["failure"], done["dataset_id"]) == ("ready", None, id)
     assert done["finished_at"] > done["created_at"]
@@ -125,7 +125,7 @@ def test_a_bad_spec_is_told_as_a_jobs_is(api: TestClient, model: str, send: Send
     assert refused(api, id, [1]) == {"": "wrong_type"}
     bad = {"base_model": "none", "rows": 21, "max_seq_len": 4, "train_on": "x", "epochs": 1, "batch_size": 0}
     assert refused(api, id, bad) == {
-        "/base_model": "unknown_model",
+        "/base_model": "model_not_found",
         "/rows": "list_type",
         "/max_seq_len": "greater_than_equal",
         "/train_on": "literal_error",
@@ -136,10 +136,10 @@ def test_a_bad_spec_is_told_as_a_jobs_is(api: TestClient, model: str, send: Send
         "/rows": "int_type",
         "/rows/0": "greater_than_equal",
     }
-    assert refused(api, id, {"base_model": model, "max_seq_len": 100_000}) == {"/max_seq_len": "beyond_model"}
+    assert refused(api, id, {"base_model": model, "max_seq_len": 100_000}) == {"/max_seq_len": "exceeds_model_limit"}
     job = {"base_model": model, "dataset_id": id, "training": {"epochs": 1, "max_seq_len": 100_000}}
     [error] = api.post("/jobs", json=job).json()["errors"]
-    assert error["code"] == "beyond_model"
+    assert error["code"] == "exceeds_model_limit"
     worse = send([{"prompt": "a", "completion": ""}])
     inspect_all()
     assert refused(api, worse, {"base_model": model}) == {"": "dataset_invalid"}
@@ -150,17 +150,17 @@ def test_a_bad_spec_is_told_as_a_jobs_is(api: TestClient, model: str, send: Send
 
 
 def test_a_dataset_that_turns_out_invalid_fails_what_waited(
-    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do
 ) -> None:
     place = ask(send([{"prompt": "a", "completion": ""}]))
     inspect_all()
-    assert study_all() == 1
+    assert run_all_checks() == 1
     done = api.get(place).json()
     assert (done["state"], done["failure"]["code"], done["totals"]) == ("failed", "dataset_invalid", None)
 
 
 def test_an_invalid_dataset_is_previewed_without_its_bad_rows(
-    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, model: str
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, model: str
 ) -> None:
     mixed = send([*ROWS[:9], {"prompt": "a", "completion": ""}])
     inspect_all()
@@ -168,9 +168,9 @@ def test_an_invalid_dataset_is_previewed_without_its_bad_rows(
     few = {"base_model": model, "on_bad_rows": {"action": "skip", "max_share": 0.05}}
     assert refused(api, mixed, few) == {"": "too_many_bad_rows"}
     place = ask(mixed, on_bad_rows={"action": "skip", "max_share": 0.2})
-    study_all()
+    run_all_checks()
     totals = api.get(place).json()["totals"]
-    assert (totals["num_rows"], totals["skipped_rows"]) == (9, {"nothing_to_learn": 1})
+    assert (totals["num_rows"], totals["skipped_rows"]) == (9, {"no_trainable_text": 1})
 
 
 @pytest.fixture
@@ -193,13 +193,13 @@ def template(
 
 
 def test_a_template_that_refuses_the_rows_fails_it(
-    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, template: Callable[[str], None]
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, template: Callable[[str], None]
 ) -> None:
     template("{% if messages[0].content == 'a' %}{{ raise_exception('No system turns, please.') }}{% endif %}")
     thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
     place, other = ask(send(CHAT)), ask(send([{"messages": [{"role": "user", "content": "think"}, thought]}]))
     inspect_all()
-    study_all()
+    run_all_checks()
     failure = api.get(place).json()["failure"]
     assert api.get(other).json()["failure"]["code"] == "reasoning_not_rendered"
     assert failure["code"] == "dataset_invalid"
@@ -207,7 +207,7 @@ def test_a_template_that_refuses_the_rows_fails_it(
 
 
 def test_a_model_or_bytes_that_are_gone_fail_it(
-    api: TestClient, ask: Post, send: Send, inspect_all: Do, study_all: Do, sessions: Sessions, settings: Settings
+    api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, sessions: Sessions, settings: Settings
 ) -> None:
     id = send(ROWS)
     inspect_all()
@@ -215,10 +215,10 @@ def test_a_model_or_bytes_that_are_gone_fail_it(
     [stored] = [path for path in (settings.data_dir / "storage").rglob(id) if path.is_file()]
     kept = stored.read_bytes()
     stored.write_bytes(kept[:-1] + b" ")
-    study_all()
+    run_all_checks()
     stored.unlink()
     places.append(ask(id))
-    study_all()
+    run_all_checks()
     stored.write_bytes(kept)
     places.append(ask(id))
     with transaction(sessions) as session:
@@ -226,35 +226,35 @@ def test_a_model_or_bytes_that_are_gone_fail_it(
         config = next(file for file in model.files if file["path"] == "tokenizer_config.json")
         model.files = [file for file in model.files if file != config] + [config | {"key": "models/gone"}]
     shutil.rmtree(settings.cache_dir / "models")
-    study_all()
+    run_all_checks()
     places.append(ask(id))
     with transaction(sessions) as session:
         session.execute(delete(BaseModel))
-    study_all()
+    run_all_checks()
     codes = [api.get(place).json()["failure"]["code"] for place in places]
-    assert codes == ["bytes_lost", "bytes_lost", "model_unusable", "unknown_model"]
+    assert codes == ["file_missing", "file_missing", "model_unusable", "model_not_found"]
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "code"), [("LEAST_CPU_SECONDS", 1, "too_slow"), ("LEAST_MEMORY_BYTES", 2**29, "out_of_memory")]
+    ("name", "value", "code"), [("LEAST_CPU_SECONDS", 1, "timed_out"), ("LEAST_MEMORY_BYTES", 2**29, "out_of_memory")]
 )
 def test_a_limit_that_is_broken_fails_it(
     api: TestClient,
     ask: Post,
     send: Send,
     inspect_all: Do,
-    study_all: Do,
+    run_all_checks: Do,
     template: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     value: int,
     code: str,
 ) -> None:
-    template(SLEEPING if code == "too_slow" else "{{ 'x' * 10**9 }}")
+    template(SLEEPING if code == "timed_out" else "{{ 'x' * 10**9 }}")
     monkeypatch.setattr(dataset_checks, name, value)
     place = ask(send(CHAT))
     inspect_all()
-    assert study_all() == 1
+    assert run_all_checks() == 1
     assert api.get(place).json()["failure"]["code"] == code
 
 
@@ -284,7 +284,7 @@ def under_way(
     at = ask(send(CHAT))
     inspect_all()
     draining = threading.Event()
-    thread = threading.Thread(target=study_next, args=(place, cache, HERE, draining))
+    thread = threading.Thread(target=run_next_check, args=(place, cache, HERE, draining))
     thread.start()
     while not children():
         time.sleep(0.02)
@@ -348,7 +348,7 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
     first = lease_end()
     assert first is not None
     wait_until(lambda: (lease_end() or first) > first)
-    assert not study_next(place, cache, HERE), "it is leased"
+    assert not run_next_check(place, cache, HERE), "it is leased"
     draining.set()
     process.wait(10)
     wait_until(lambda: lease_end() is None)
@@ -357,7 +357,7 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
         gone = {"path": "tokenizer.json", "key": "models/gone", "size": 1, "sha256": "0" * 64}
         session.execute(update(BaseModel).values(files=[gone]))
         assert session.scalars(select(Dataset.state)).one() == "ready"
-    assert study_next(place, cache, HERE)
+    assert run_next_check(place, cache, HERE)
 
 
 def test_an_online_worker_with_a_gpu_is_the_one_that_is_counted_for() -> None:
