@@ -1,4 +1,4 @@
-"""The process beside the server: relays the outbox, sweeps what was lost, ends what is kept no longer.
+"""The process beside the server: relays the outbox, recovers what was lost, ends what is kept no longer.
 
 Each duty has a thread of its own, so that one that is stuck (on a stopped Redis, say) holds up no other. A fault ends
 no more than a duty's turn, and the row that it came from is set aside for a while.
@@ -21,7 +21,7 @@ from app.db.openai_tables import forget_created
 from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
 from app.domain.jobs.state import JobState
 from app.jitter import jittered
-from app.jobs.queue.repository import SWEEP_PARTS, QueueRepository, SweepPart
+from app.jobs.queue.repository import RECOVERY_PARTS, QueueRepository, RecoveryPart
 from app.retention.collector import Collector
 from app.retention.project_eraser import ProjectEraser
 from app.secrets.private_memory import keep_memory_private
@@ -49,8 +49,8 @@ class Dispatcher:
         self.aside = SetAside()
         self.collector = Collector(settings, sessions, storage, self.aside)
         self.eraser = ProjectEraser(sessions, storage, live_metrics.connect(settings.redis_url), self.aside)
-        # Healthy workers speak first: after any loss of Postgres, and at the start, the sweep waits a full lease.
-        self.sweep_from = time.monotonic() + settings.lease_seconds
+        # Healthy workers speak first: after any loss of Postgres, and at the start, recovery waits a full lease.
+        self.recovery_starts_at = time.monotonic() + settings.lease_seconds
         self.reminded_at = 0.0
 
     def relay(self) -> None:
@@ -84,19 +84,19 @@ class Dispatcher:
         with self.bells.connection_for_write() as connection:
             return bool(connection.default_channel.client.llen(queue))
 
-    def sweep(self) -> None:
+    def recover_lost_work(self) -> None:
         try:
-            if time.monotonic() < self.sweep_from:
+            if time.monotonic() < self.recovery_starts_at:
                 self._see_postgres()
             else:
-                take_all(**{part: partial(self._move_on, part) for part in SWEEP_PARTS})
+                take_all(**{part: partial(self._move_on, part) for part in RECOVERY_PARTS})
         except DBAPIError:
             if self._is_postgres_away():
-                self.sweep_from = time.monotonic() + self.settings.lease_seconds
+                self.recovery_starts_at = time.monotonic() + self.settings.lease_seconds
             raise
 
     def _see_postgres(self) -> None:
-        """Asked while the sweep waits, so that the wait counts from the end of an outage and not from its beginning."""
+        """Asked while recovery waits, so that the wait counts from the end of an outage and not from its beginning."""
         with self.sessions() as session:
             session.connection()
 
@@ -108,9 +108,9 @@ class Dispatcher:
             return True
         return False
 
-    def _move_on(self, part: SweepPart) -> None:
-        with transaction(self.sessions, "sweep") as session:
-            for job in QueueRepository(session).sweep([part], self.aside):
+    def _move_on(self, part: RecoveryPart) -> None:
+        with transaction(self.sessions, "recover_lost_work") as session:
+            for job in QueueRepository(session).recover_lost_work([part], self.aside):
                 log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
                 if job.state == JobState.queued:
                     outbox.ring(session, job.project_id, "training")
@@ -152,7 +152,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     dispatcher = Dispatcher(settings, open_sessions(engine))
     duties = [
         (dispatcher.relay, RELAY_SECONDS),
-        (dispatcher.sweep, settings.sweep_seconds),
+        (dispatcher.recover_lost_work, settings.recovery_seconds),
         (dispatcher.collect, COLLECT_SECONDS),
         (dispatcher.retain, RETAIN_SECONDS),
         (dispatcher.erase, ERASE_SECONDS),

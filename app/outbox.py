@@ -26,9 +26,9 @@ class Task(NamedTuple):
 
 
 TASKS: dict[Bell, Task] = {
-    "training": Task("worker.tasks.look_for_work", "training"),
+    "training": Task("worker.tasks.claim_jobs", "training"),
     "light": Task("worker.tasks.inspect_dataset", "light"),
-    "webhooks": Task("worker.tasks.deliver_webhook", "light"),
+    "webhooks": Task("worker.tasks.send_webhooks", "light"),
 }
 BATCH = 100
 

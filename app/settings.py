@@ -63,30 +63,30 @@ class Settings(BaseSettings):
     """A running job whose worker stays silent for so long is taken for lost; an inspection gets longer by its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
     """Time between two signs of life of a worker."""
-    sweep_seconds: float = Field(default=5, gt=0)
+    recovery_seconds: float = Field(default=5, gt=0)
     """Time between two looks of the dispatcher for lost work."""
     poll_seconds: float = Field(default=5, gt=0)
     """Time between two looks of a worker for work that no bell announced."""
     exact_resume_wait_seconds: float = Field(default=60, ge=0)
     """Time for which a job waits for a worker on which its checkpoint resumes exactly, before another may take it."""
-    stop_seconds: float = Field(default=3, gt=0)
+    stop_timeout_seconds: float = Field(default=3, gt=0)
     """Time a training process gets to stop by itself before it is killed."""
-    drain_seconds: float = Field(default=30, gt=0)
+    drain_timeout_seconds: float = Field(default=30, gt=0)
     """Time a training process gets to checkpoint when its worker is asked to stop."""
-    stall_seconds: float = Field(default=1800, gt=0)
+    stall_timeout_seconds: float = Field(default=1800, gt=0)
     """A training process that makes no progress for so long is ended: no micro-batch, no row, no layer."""
     training_threads: int | None = Field(default=None, ge=1)
     """CPU threads of a training process; all unless given."""
-    spare_child: bool = True
+    standby_process: bool = True
     """Keep one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
     worker_labels: str | None = None
     """Labels of this worker, `pool=a,gpu=4090`, by which jobs and projects choose workers."""
 
     upload_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
     """Time within which an upload by parts must be completed; its parts are removed then."""
-    orphan_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
+    orphan_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
     """Age at which stored bytes that nothing names are removed, if what left them has been over for as long."""
-    keep_checkpoints_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)
+    checkpoint_ttl_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)
     """Time for which a job's checkpoints are kept after its end."""
     dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)
     """Time after which a dataset expires whose upload does not say; never unless given."""
@@ -96,12 +96,12 @@ class Settings(BaseSettings):
     model_cache_gb: float | None = Field(default=None, gt=0)
     """Largest size of the base models in `cache_dir`, in GB; as much as the disk has room for unless given."""
 
-    webhook_allow: str | None = None
+    webhook_allowlist: str | None = None
     """Hosts and networks, with commas between, that webhooks may lead to although they are not public."""
     webhook_timeout_seconds: float = Field(default=10, gt=0, le=600)
     """Time in which a webhook's receiver must have answered."""
 
-    @field_validator("webhook_allow")
+    @field_validator("webhook_allowlist")
     @classmethod
     def _is_readable(cls, text: str | None) -> str | None:
         Allowed.read(text or "")
@@ -119,7 +119,7 @@ class Settings(BaseSettings):
 
     @property
     def webhook_allowed(self) -> Allowed:
-        return Allowed.read(self.webhook_allow or "")
+        return Allowed.read(self.webhook_allowlist or "")
 
     @property
     def allowed_model_roots(self) -> tuple[Path, ...]:

@@ -123,7 +123,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         cache_dir=tmp_path / "cache",
         lease_seconds=6,
         heartbeat_seconds=1,
-        sweep_seconds=0.5,
+        recovery_seconds=0.5,
         poll_seconds=0.5,
     )
 

@@ -67,14 +67,14 @@ def surroundings() -> Surroundings:
         storage,
         live_metrics.connect(settings.redis_url),
         find_training_machine(settings.training_threads)._replace(labels=settings.labels),
-        Spare(wanted=settings.spare_child),
+        Spare(wanted=settings.standby_process),
         Room(settings),
         ModelCache(settings, storage),
     )
 
 
 @app.task
-def look_for_work() -> None:
+def claim_jobs() -> None:
     train()
 
 
@@ -84,7 +84,7 @@ def inspect_dataset() -> None:
 
 
 @app.task
-def deliver_webhook() -> None:
+def send_webhooks() -> None:
     """The bell alone: what is due is sent by threads of their own."""
     deliveries_wanted.set()
 

@@ -116,7 +116,7 @@ class Collector:
         with transaction(self.sessions, "let_go_of_checkpoints") as session:
             stored = CheckpointRepository(session)
             kept = self.aside.ids("checkpoints")
-            outlived = stored.outlived(self.settings.keep_checkpoints_seconds, BATCH, kept)
+            outlived = stored.outlived(self.settings.checkpoint_ttl_seconds, BATCH, kept)
             buried = []
             for checkpoint in outlived:
                 with self.aside.guard("checkpoints", checkpoint.id, session):
@@ -136,7 +136,7 @@ class Collector:
         begins to name one meanwhile."""
         with transaction(self.sessions, "collect_models") as session:
             models = ModelRepository(session)
-            removed = models.removed(self.settings.orphan_seconds, self.aside.ids("base_models"))
+            removed = models.removed(self.settings.orphan_ttl_seconds, self.aside.ids("base_models"))
             if not removed:
                 return
             models.lock_files()
@@ -165,7 +165,7 @@ class Collector:
     def _visit_attempts(self) -> None:
         with transaction(self.sessions, "find_ended_attempts") as session:
             visited = self.aside.ids("attempts")
-            over = RetentionRepository(session).attempts_over(self.settings.orphan_seconds, BATCH, visited)
+            over = RetentionRepository(session).attempts_over(self.settings.orphan_ttl_seconds, BATCH, visited)
         for visit in over:
             with self.aside.guard("attempts", visit):
                 self._visit(visit)
@@ -178,7 +178,7 @@ class Collector:
             if not retention.mark_visited(visit):
                 return
             orphans = unnamed(retention, objects)
-            age = timedelta(seconds=self.settings.orphan_seconds)
+            age = timedelta(seconds=self.settings.orphan_ttl_seconds)
             retention.bury(visit.project_id, [(each.key, each.modified_at + age) for each in orphans])
         if orphans:
             log.info("found orphans of an attempt", job=visit.job_id, attempt=visit.number, num_objects=len(orphans))
@@ -190,8 +190,8 @@ class Collector:
         with transaction(self.sessions, "search") as session:
             retention = RetentionRepository(session)
             project_ids = retention.project_ids()
-            before = retention.now() - timedelta(seconds=self.settings.orphan_seconds)
-            deleted = retention.recently_deleted(self.settings.orphan_seconds + SEARCH_SECONDS)
+            before = retention.now() - timedelta(seconds=self.settings.orphan_ttl_seconds)
+            deleted = retention.recently_deleted(self.settings.orphan_ttl_seconds + SEARCH_SECONDS)
         take_all(
             search_deleted=partial(self._search_deleted, deleted, before),
             search_models=partial(self._search_models, before),

@@ -1,4 +1,4 @@
-"""Where a webhook may lead: to public addresses, and to what the operator allows by `TUNEWRIGHT_WEBHOOK_ALLOW`.
+"""Where a webhook may lead: to public addresses, and to what the operator allows by `TUNEWRIGHT_WEBHOOK_ALLOWLIST`.
 
 A URL is taken apart once, and nothing else ever reads it. A name is resolved once a delivery, and the connection is
 made to the addresses that were checked, so that no second answer of a name server can lead elsewhere.

@@ -37,8 +37,8 @@ class ReasonOut(BaseModel):
     """Why a worker could not take up a job now."""
 
     code: str
-    """What passes is `offline`, `draining`, `disk_full` or `busy`; what does not is `no_training_queue`, `project_labels`,
-    `labels`, `device`, `gpu`, `memory` or `gpu_preferred`."""
+    """What passes is `offline`, `draining`, `disk_full` or `busy`; what does not is `no_training_queue`,
+    `project_labels`, `labels`, `device`, `gpu`, `memory` or `gpu_preferred`."""
     message: str
 
     model_config = ConfigDict(use_attribute_docstrings=True)

@@ -26,7 +26,7 @@ Type = Callable[..., Done]
 SHORT_TIMES = {
     "TUNEWRIGHT_LEASE_SECONDS": "6",
     "TUNEWRIGHT_HEARTBEAT_SECONDS": "1",
-    "TUNEWRIGHT_SWEEP_SECONDS": "0.5",
+    "TUNEWRIGHT_RECOVERY_SECONDS": "0.5",
     "TUNEWRIGHT_POLL_SECONDS": "1",
     "TUNEWRIGHT_TRAINING_THREADS": "2",
 }
@@ -96,7 +96,11 @@ def tiny_model(stack_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def stack(stack_folder: Path, tiny_model: Path) -> Iterator[Stack]:
     mlflow = {"MLFLOW_TRACKING_URI": f"file:{stack_folder}/data/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
-    others = {"TUNEWRIGHT_WEBHOOK_ALLOW": "127.0.0.1", "WANDB_MODE": "offline", "TUNEWRIGHT_WORKER_LABELS": "pool=demo"}
+    others = {
+        "TUNEWRIGHT_WEBHOOK_ALLOWLIST": "127.0.0.1",
+        "WANDB_MODE": "offline",
+        "TUNEWRIGHT_WORKER_LABELS": "pool=demo",
+    }
     started = start_stack(stack_folder / "data", **mlflow, **others)
     add = [sys.executable, "-m", "app.models", "add", "tiny", "--path", str(tiny_model)]
     subprocess.run(add, cwd=ROOT, env=started.environment(), check=True, stdout=subprocess.DEVNULL)

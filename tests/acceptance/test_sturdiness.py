@@ -27,7 +27,7 @@ ENDLESS = 200_000
 
 @pytest.fixture(scope="module")
 def hurt_stack(make_stack: Callable[..., Stack]) -> Stack:
-    return make_stack(TUNEWRIGHT_STALL_SECONDS=str(STALL_SECONDS))
+    return make_stack(TUNEWRIGHT_STALL_TIMEOUT_SECONDS=str(STALL_SECONDS))
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ from tests.chaos.report import describe, make_report
 from tests.chaos.stack import THREADS, Stack, running_stack
 from tests.chaos.users import MODEL, Users
 
-SPARE_CHILD = "TUNEWRIGHT_SPARE_CHILD"
+STANDBY_PROCESS = "TUNEWRIGHT_STANDBY_PROCESS"
 OTHER_KIND = (2, 4, 6)
 """Numbers of workers whose checkpoints do not resume bit for bit on the others, nor theirs on these."""
-WITHOUT_SPARE = (3, 4, 5, 6, 7)
+WITHOUT_STANDBY = (3, 4, 5, 6, 7)
 """Numbers of workers that start a training process when they need it; the others keep one ready."""
 FEW_JOBS = 50
 """Fewer of them are for a look; with more, times are measured."""
@@ -61,7 +61,7 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
 def of_worker(number: int) -> dict[str, str]:
     """Its environment, beside what all have."""
     threads = {THREADS: "2"} if number in OTHER_KIND else {}
-    return threads | ({SPARE_CHILD: "false"} if number in WITHOUT_SPARE else {})
+    return threads | ({STANDBY_PROCESS: "false"} if number in WITHOUT_STANDBY else {})
 
 
 def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:

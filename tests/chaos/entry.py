@@ -117,16 +117,16 @@ def leave_out_relay() -> None:
     Dispatcher.relay = lambda self: None  # type: ignore[method-assign]
 
 
-def leave_out_sweep() -> None:
+def leave_out_recovery() -> None:
     from app.dispatcher import Dispatcher
 
-    Dispatcher.sweep = lambda self: None  # type: ignore[method-assign]
+    Dispatcher.recover_lost_work = lambda self: None  # type: ignore[method-assign]
 
 
 GUARDS: dict[str, Callable[[], None]] = {
     "fence": leave_out_fence,
     "relay": leave_out_relay,
-    "sweep": leave_out_sweep,
+    "recovery": leave_out_recovery,
 }
 
 

@@ -26,7 +26,7 @@ class Faults:
         self.stalled: dict[str, list[psutil.Process]] = {}
         """Processes held still, by the worker's name."""
         self.held_up: list[tuple[float, float]] = []
-        """Times, by the clock, in which no lost job can be expected to run again: Postgres is away and the sweep waits
+        """Times, by the clock, in which no lost job can be expected to run again: Postgres is away and recovery waits
         for it, or the disk is full and workers rest."""
 
     # What befalls one job's worker
@@ -76,7 +76,7 @@ class Faults:
 
     def postgres_stopped(self, seconds: float) -> None:
         """As `pg_ctl stop -m immediate` does."""
-        # The sweep waits a full lease from its own reconnection, so that healthy workers speak first.
+        # Recovery waits a full lease from its own reconnection, so that healthy workers speak first.
         self._hold_up(seconds + RECOVERY_SECONDS + LEASE_SECONDS)
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
         self.later(seconds, lambda: self.stack.start_server(self.stack.postgres))

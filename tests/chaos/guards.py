@@ -10,7 +10,7 @@ from typing import Any, Final
 
 ROOT = Path(__file__).parents[2]
 SHOWN = 5
-SEEN: Final = {"fence": "its history says", "relay": "never relayed", "sweep": "is stuck in"}
+SEEN: Final = {"fence": "its history says", "relay": "never relayed", "recovery": "is stuck in"}
 """Words of the damage that shows where a guard is left out."""
 
 

@@ -22,14 +22,14 @@ from tunewright import Client
 SHORT_TIMES = {
     "TUNEWRIGHT_LEASE_SECONDS": "3",
     "TUNEWRIGHT_HEARTBEAT_SECONDS": "0.3",
-    "TUNEWRIGHT_SWEEP_SECONDS": "0.2",
+    "TUNEWRIGHT_RECOVERY_SECONDS": "0.2",
     "TUNEWRIGHT_POLL_SECONDS": "0.3",
     "TUNEWRIGHT_TRAINING_THREADS": "2",
     "TUNEWRIGHT_MODEL_ROOTS": "/",
-    "TUNEWRIGHT_WEBHOOK_ALLOW": "127.0.0.1",
+    "TUNEWRIGHT_WEBHOOK_ALLOWLIST": "127.0.0.1",
     "TUNEWRIGHT_WEBHOOK_TIMEOUT_SECONDS": "1",
     # So that a training process is started when there is a job for it, and not before.
-    "TUNEWRIGHT_SPARE_CHILD": "false",
+    "TUNEWRIGHT_STANDBY_PROCESS": "false",
 }
 
 

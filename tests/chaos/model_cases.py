@@ -111,7 +111,7 @@ def collect_models(stage: Stage, step: str) -> None:
         end(stage)
         (stage.storage / "models" / ("0" * 64)).write_bytes(b"lost")
         time.sleep(1)
-        old = {"TUNEWRIGHT_ORPHAN_SECONDS": "0.5"}
+        old = {"TUNEWRIGHT_ORPHAN_TTL_SECONDS": "0.5"}
         for failpoint in both(step):
             assert stage.run("-c", RETAIN, failpoint=failpoint, **old) == -9
         assert stage.run("-c", RETAIN, **old) == 0

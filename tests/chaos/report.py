@@ -133,7 +133,7 @@ def measure(conductor: Conductor) -> dict[str, Any]:
         "death_to_running_with_a_wait_for_exact_resume_seconds": Times.of(until_claims(sessions, waited)),
         "flush_to_running_seconds": Times.of(flushes_to_running(sessions, conductor)),
         "cancel_to_gone_seconds": Times.of(conductor.cancel_seconds),
-        # Left out above: after a stop of Postgres the sweep waits a lease, as it must; workers without a disk rest.
+        # Left out above: after a stop of Postgres recovery waits a lease, as it must; workers without a disk rest.
         "death_to_running_while_held_up_seconds": Times.of(
             until_claims(sessions, [done for done in deaths if done not in free])
         ),

@@ -45,7 +45,7 @@ STEPS_AWAY = 780
 START_SECONDS = 15.0
 """At most, from a job's posting to its claim, whatever befell Redis."""
 LATE_SECONDS = 1.5
-"""That a busy machine may take until the sweep has seen the end of a lease."""
+"""That a busy machine may take until recovery has seen the end of a lease."""
 KILLING_SECONDS = 0.5
 """That it may take to kill a tree."""
 LATE_GOING_SECONDS = 10.0

@@ -158,7 +158,7 @@ def remind(stage: Stage, step: str) -> None:
     stage.end(job.id, step)
 
 
-def sweep(stage: Stage, step: str) -> None:
+def recover_lost_work(stage: Stage, step: str) -> None:
     """A worker is lost, and then the dispatcher that has seen it: only after its own new lease it looks again."""
     with stage.stack.paused("dispatcher"):
         job = stage.post()
@@ -209,7 +209,7 @@ def retain(stage: Stage, step: str) -> None:
     for path in (orphan, half):
         path.write_bytes(b"{}\n")
     time.sleep(1)
-    old = {"TUNEWRIGHT_ORPHAN_SECONDS": "0.5"}
+    old = {"TUNEWRIGHT_ORPHAN_TTL_SECONDS": "0.5"}
     for failpoint in both(step):
         assert stage.run("-c", RETAIN, failpoint=failpoint, **old) == -9
     assert stage.run("-c", RETAIN, **old) == 0

@@ -15,7 +15,7 @@ from tests.chaos.stack import LEASE_SECONDS
 from tests.chaos.users import NUMBER
 
 STUCK_SECONDS = 4 * LEASE_SECONDS
-"""A sweep waits a lease longer after each outage of Postgres."""
+"""Recovery waits a lease longer after each outage of Postgres."""
 
 
 class Sight(NamedTuple):

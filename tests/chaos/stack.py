@@ -262,7 +262,7 @@ class Stack:
 
 
 def times(scale: float) -> dict[str, str]:
-    defaults = {"LEASE": 60, "HEARTBEAT": 10, "SWEEP": 5, "POLL": 5, "DRAIN": 30, "EXACT_RESUME_WAIT": 60}
+    defaults = {"LEASE": 60, "HEARTBEAT": 10, "RECOVERY": 5, "POLL": 5, "DRAIN_TIMEOUT": 30, "EXACT_RESUME_WAIT": 60}
     settings = {
         f"TUNEWRIGHT_{name}_SECONDS": str(max(seconds / scale, SHORTEST_WAIT_SECONDS))
         for name, seconds in defaults.items()

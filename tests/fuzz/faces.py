@@ -155,7 +155,7 @@ def check(faces: Sequence[Face], effort: Effort, seed: int, reports: Path) -> li
     with tempfile.TemporaryDirectory(prefix="tunewright-fuzz-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         stack = start_stack(
-            Path(folder) / "data", TUNEWRIGHT_WEBHOOK_ALLOW="127.0.0.1", TUNEWRIGHT_TRAINING_THREADS="1"
+            Path(folder) / "data", TUNEWRIGHT_WEBHOOK_ALLOWLIST="127.0.0.1", TUNEWRIGHT_TRAINING_THREADS="1"
         )
         try:
             add = ["add", "tiny", "--path", str(build_tiny_model(Path(folder) / "tiny"))]

@@ -231,10 +231,10 @@ def test_claims(sessions: Sessions, plans: Callable[[Callable[[], object]], list
     assert plans(claim) == []
 
 
-@pytest.mark.parametrize("duty", ["relay", "remind", "sweep", "collect", "retain", "erase"])
+@pytest.mark.parametrize("duty", ["relay", "remind", "recover_lost_work", "collect", "retain", "erase"])
 def test_duties(
     settings: Settings, sessions: Sessions, plans: Callable[[Callable[[], object]], list[str]], duty: str
 ) -> None:
     dispatcher = Dispatcher(settings, sessions)
-    dispatcher.sweep_from = 0.0  # as if a lease had passed since its start
+    dispatcher.recovery_starts_at = 0.0  # as if a lease had passed since its start
     assert plans(getattr(dispatcher, duty)) == []

@@ -339,7 +339,7 @@ def test_the_gpu_image_has_what_was_tested_and_a_compiler() -> None:
 def test_stopping_leaves_time_to_drain() -> None:
     seconds = {"s": 1, "m": 60}
     period = OURS["worker"]["stop_grace_period"]
-    assert int(period[:-1]) * seconds[period[-1]] >= 2 * Settings.model_fields["drain_seconds"].default
+    assert int(period[:-1]) * seconds[period[-1]] >= 2 * Settings.model_fields["drain_timeout_seconds"].default
 
 
 def test_nothing_runs_as_root() -> None:

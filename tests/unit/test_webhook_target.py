@@ -121,5 +121,5 @@ def test_the_operator_allows_hosts_and_networks(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0", "hooks internal", "http://x", "*"])
 def test_a_list_that_cannot_be_read_keeps_the_process_from_starting(text: str) -> None:
-    with pytest.raises(ValidationError, match="webhook_allow"):
-        Settings(webhook_allow=text)
+    with pytest.raises(ValidationError, match="webhook_allowlist"):
+        Settings(webhook_allowlist=text)

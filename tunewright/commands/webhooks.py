@@ -16,7 +16,7 @@ SHORT = "fine_tuning.job."
 
 
 @app.command()
-def add(
+def create(
     url: Annotated[str, typer.Argument(help="Where to: https or http.", metavar="URL")],
     event: Annotated[
         list[str] | None, typer.Option("--event", help="succeeded, failed, cancelled or paused; may be repeated [all].")
@@ -24,7 +24,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="For you to know it by.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a webhook. Its secret is printed, once."""
+    """Create a webhook, and print its secret once."""
     events = [each if "." in each else SHORT + each for each in event or ()]
     with Client() as client:
         webhook = client.create_webhook(url, events=events or None, name=name)
@@ -91,18 +91,18 @@ def rotate(
     grace: Annotated[int, typer.Option(min=0, help="Seconds for which the old secret signs too.")] = 86400,
     as_json: AsJson = False,
 ) -> None:
-    """Give a webhook a new secret, which is printed, once."""
+    """Rotate a webhook's secret, and print the new one once."""
     with Client() as client:
         webhook = client.rotate_webhook(id, grace_seconds=grace)
     show_secret(webhook, as_json)
 
 
 @app.command()
-def remove(id: Id) -> None:
-    """Remove a webhook, and what it has yet to be told."""
+def delete(id: Id) -> None:
+    """Delete a webhook and its pending deliveries."""
     with Client() as client:
         client.delete_webhook(id)
-    console.print(f"Removed {id}")
+    console.print(f"Deleted {id}")
 
 
 def show_secret(webhook: Webhook, as_json: bool) -> None:

@@ -142,7 +142,7 @@ class Attempt:
 
     def _is_draining(self) -> bool:
         if self.drain.is_set():
-            self.drain_ends = min(self.drain_ends, time.monotonic() + self.settings.drain_seconds)
+            self.drain_ends = min(self.drain_ends, time.monotonic() + self.settings.drain_timeout_seconds)
         return self.drain.is_set()
 
     def _run(self) -> None:
@@ -272,7 +272,7 @@ class Attempt:
         patience_ends: float | None = None
         asked: Stop | None = None
         last: Said | None = None
-        limits = Limits(child, self.heartbeat, self.settings.stall_seconds)
+        limits = Limits(child, self.heartbeat, self.settings.stall_timeout_seconds)
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
@@ -280,7 +280,9 @@ class Attempt:
             if stop and stop != asked:
                 child.ask_to_stop(stop)
                 asked = stop
-                allowed = self.settings.drain_seconds if stop.why == "drain" else self.settings.stop_seconds
+                allowed = (
+                    self.settings.drain_timeout_seconds if stop.why == "drain" else self.settings.stop_timeout_seconds
+                )
                 patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()

@@ -21,8 +21,8 @@ LAST_LINES: Final = 5
 class Limits:
     """Time without progress and running time, looked at again and again."""
 
-    def __init__(self, child: Child, heartbeat: Heartbeat, stall_seconds: float) -> None:
-        self._child, self._heartbeat, self._stall_seconds = child, heartbeat, stall_seconds
+    def __init__(self, child: Child, heartbeat: Heartbeat, stall_timeout_seconds: float) -> None:
+        self._child, self._heartbeat, self._stall_timeout_seconds = child, heartbeat, stall_timeout_seconds
         self._looked_at, self._num_said, self._silent = time.monotonic(), child.num_said, 0.0
 
     def broken(self) -> Failed | None:
@@ -32,7 +32,7 @@ class Limits:
         self._looked_at, self._num_said = now, self._child.num_said
         if self._heartbeat.ends_at is not None and now > self._heartbeat.ends_at:
             return Failed(reason=FailureReason.deadline_exceeded, message=SPENT)
-        return stalled(self._child.doing, self._silent) if self._silent > self._stall_seconds else None
+        return stalled(self._child.doing, self._silent) if self._silent > self._stall_timeout_seconds else None
 
 
 def stalled(doing: str, seconds: float) -> Failed:

@@ -11,7 +11,7 @@ from typing import Final
 class JobState(StrEnum):
     """Where a job stands.
 
-    queued      waits for a worker. The server, the sweep, a draining worker or a user who resumes it put it here.
+    queued      waits for a worker. The server, recovery, a draining worker or a user who resumes it put it here.
     running     one attempt holds a lease. A crash leaves it here until the lease lapses; then it is queued.
     pausing     a pause was asked of a running attempt, which checkpoints first. Lapses into paused.
     paused      waits for a person.

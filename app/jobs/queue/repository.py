@@ -1,4 +1,4 @@
-"""The queue as workers and the sweep see it: claims, leases, and what is done about the lost."""
+"""The queue as workers and recovery see it: claims, leases, and what is done about the lost."""
 
 import secrets
 from collections.abc import Sequence
@@ -41,8 +41,8 @@ CLAIM_LOCK = 7_411_902_557
 """Advisory lock: claims take turns, so that limits across jobs hold."""
 
 
-SweepPart = Literal["lapsed", "yielding", "doomed", "late"]
-SWEEP_PARTS: Final[tuple[SweepPart, ...]] = ("lapsed", "yielding", "doomed", "late")
+RecoveryPart = Literal["expired", "yielding", "doomed", "late"]
+RECOVERY_PARTS: Final[tuple[RecoveryPart, ...]] = ("expired", "yielding", "doomed", "late")
 
 
 class Claim(NamedTuple):
@@ -139,13 +139,13 @@ class QueueRepository:
         )
         return JobState(job.state)
 
-    def sweep(self, parts: Sequence[SweepPart] = SWEEP_PARTS, aside: SetAside = STRICT) -> list[Job]:
+    def recover_lost_work(self, parts: Sequence[RecoveryPart] = RECOVERY_PARTS, aside: SetAside = STRICT) -> list[Job]:
         """Move on every job whose lease has lapsed, whether it is held or its attempt yields, and fail queued ones
         whose dataset turned out unusable or whose running time is spent. One that cannot be moved is set aside."""
         lapsed = Job.lease_until < func.clock_timestamp()
         queued = Job.state == JobState.queued
         found = {
-            "lapsed": ((Job.state.in_(HELD), lapsed), self._lose),
+            "expired": ((Job.state.in_(HELD), lapsed), self._lose),
             "yielding": ((Job.state.not_in(HELD), lapsed), self._free),
             "doomed": ((queued, uses_unusable_dataset() | uses_misfit_dataset()), self._refuse),
             "late": ((queued, Job.lease_until.is_(None), seconds_left() <= 0), self._end_late),

@@ -203,7 +203,7 @@ def test_a_row_that_comes_late_keeps_its_bytes(
 def test_uploads_under_an_impatient_dispatcher(live: httpx.Client, settings: Settings, sessions: Sessions) -> None:
     """What is older than a millisecond counts as old, and the store is searched all the time. An upload may fail, since
     a half-written file goes too; one that was accepted stays."""
-    hasty = Dispatcher(settings.model_copy(update={"orphan_seconds": 0.001}), sessions)
+    hasty = Dispatcher(settings.model_copy(update={"orphan_ttl_seconds": 0.001}), sessions)
     stop, looks, failures = threading.Event(), [], []
 
     def look() -> None:

@@ -90,7 +90,7 @@ def test_what_a_slow_inspection_leaves_without_a_word_is_found(
     with slow_inspection(place, settings, sessions):
         assert inspect_next(place)
         before = set(stored_files())
-    hasty = Collector(settings.model_copy(update={"orphan_seconds": 0}), sessions, place.storage)
+    hasty = Collector(settings.model_copy(update={"orphan_ttl_seconds": 0}), sessions, place.storage)
     with transaction(sessions) as session:
         for dead in session.scalars(select(DeletedObject)):
             session.delete(dead)

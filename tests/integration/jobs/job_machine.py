@@ -318,18 +318,18 @@ class JobMachine(RuleBasedStateMachine):
 
     # What time and the dispatcher do
 
-    @act(8, when=lambda self: self.held_job(), number=one_of("silent_job"), swept=st.booleans())
-    def let_lease_run_out(self, number: int, swept: bool) -> None:
+    @act(8, when=lambda self: self.held_job(), number=one_of("silent_job"), recovered=st.booleans())
+    def let_lease_run_out(self, number: int, recovered: bool) -> None:
         self.world.let_lease_run_out(self.jobs[number].id)
         self.jobs[number].overdue = True
-        if swept:
-            self.sweep()
+        if recovered:
+            self.recover_lost_work()
 
     @act(3, when=lambda self: self.doomed() or any(job.overdue for job in self.jobs))
-    def sweep(self) -> None:
+    def recover_lost_work(self) -> None:
         lost, doomed = [job for job in self.jobs if job.overdue], self.doomed()
         with transaction(self.world.sessions) as session:
-            moved = [job.id for job in QueueRepository(session).sweep()]
+            moved = [job.id for job in QueueRepository(session).recover_lost_work()]
         assert sorted(moved) == sorted(job.id for job in lost + doomed)
         for job in lost:
             job.lose()

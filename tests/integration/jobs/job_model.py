@@ -53,7 +53,7 @@ class ModelJob:
     hold: bool = False
     """The attempt has the lease: in the states that say so, and elsewhere while it yields to a resume."""
     overdue: bool = False
-    """The lease has run out, and no sweep has noticed."""
+    """The lease has run out, and no recovery has noticed."""
     lease_expired: bool = False
     """Queued because its lease ran out, so that its worker may still take it up again."""
     step: int = 0

@@ -98,7 +98,7 @@ class World:
             past = "UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second' WHERE id = :id"
             session.execute(text(f"{past} AND lease_until IS NOT NULL"), {"id": claim.job_id})
         with transaction(self.sessions) as session:
-            QueueRepository(session).sweep()
+            QueueRepository(session).recover_lost_work()
 
     def write(self, claim: Claim, change: Callable[[AttemptService], object]) -> None:
         with transaction(self.sessions) as session:

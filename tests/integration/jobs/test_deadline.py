@@ -28,7 +28,7 @@ def pass_time(sessions: Sessions, id: str, seconds: float) -> None:
 def lapse(sessions: Sessions, id: str) -> None:
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == id).values(lease_until=Job.lease_until - timedelta(days=1)))
-        QueueRepository(session).sweep()
+        QueueRepository(session).recover_lost_work()
 
 
 def release(sessions: Sessions, held: Claim) -> None:
@@ -36,9 +36,9 @@ def release(sessions: Sessions, held: Claim) -> None:
         AttemptService(session, held).release()
 
 
-def sweep(sessions: Sessions) -> None:
+def recover(sessions: Sessions) -> None:
     with transaction(sessions) as session:
-        QueueRepository(session).sweep()
+        QueueRepository(session).recover_lost_work()
 
 
 def seconds_left(sessions: Sessions, held: Claim) -> float | None:
@@ -79,12 +79,12 @@ def test_the_sweep_ends_what_waits_with_nothing_left(sessions: Sessions, post: P
     assert held.job_id == spent
     pass_time(sessions, spent, 900)
     release(sessions, held)
-    sweep(sessions)
+    recover(sessions)
     assert read(sessions, spent) == ("queued", None)
     held = claim()
     pass_time(sessions, spent, 101)
     release(sessions, held)
-    sweep(sessions)
+    recover(sessions)
     assert read(sessions, spent) == ("failed", FailureReason.deadline_exceeded)
     assert read(sessions, fresh) == ("queued", None)
 
@@ -92,7 +92,7 @@ def test_the_sweep_ends_what_waits_with_nothing_left(sessions: Sessions, post: P
 def test_the_sweep_ends_a_silent_workers_job_whose_time_is_up(sessions: Sessions, post: Post, claim: Take) -> None:
     id, _ = post(max_duration_seconds=100), claim()
     pass_time(sessions, id, 101)
-    sweep(sessions)
+    recover(sessions)
     assert read(sessions, id) == ("running", None), "its worker may still speak"
     lapse(sessions, id)
     assert read(sessions, id) == ("failed", FailureReason.deadline_exceeded)

@@ -50,23 +50,23 @@ def dispatcher(settings: Settings, sessions: Sessions) -> Dispatcher:
     """One that has run for longer than a lease."""
     settings.data_dir.mkdir(exist_ok=True)
     found = Dispatcher(settings.model_copy(update={"lease_seconds": LEASE_SECONDS}), sessions)
-    found.sweep_from = 0
+    found.recovery_starts_at = 0
     return found
 
 
-def sweep_for(dispatcher: Dispatcher, seconds: float) -> None:
+def recover_for(dispatcher: Dispatcher, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with suppress(DBAPIError):
-            dispatcher.sweep()
+            dispatcher.recover_lost_work()
         time.sleep(0.05)
 
 
-def sweep_until(dispatcher: Dispatcher, holds: Callable[[], bool]) -> None:
+def recover_until(dispatcher: Dispatcher, holds: Callable[[], bool]) -> None:
     until = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < until
-        dispatcher.sweep()
+        dispatcher.recover_lost_work()
         time.sleep(0.05)
 
 
@@ -78,18 +78,18 @@ def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
     claim: Callable[..., Claim],
     state_of: Callable[[str], JobState],
 ) -> None:
-    """However long ago the sweep first saw it."""
+    """However long ago recovery first saw it."""
     id = post()
     held = claim(lease_seconds=LEASE_SECONDS)
     with outage(database_url):
         with pytest.raises(DBAPIError):
-            dispatcher.sweep()
-        sweep_for(dispatcher, 0.9 * LEASE_SECONDS)
-    sweep_for(dispatcher, 0.3 * LEASE_SECONDS)
+            dispatcher.recover_lost_work()
+        recover_for(dispatcher, 0.9 * LEASE_SECONDS)
+    recover_for(dispatcher, 0.3 * LEASE_SECONDS)
     assert state_of(id) is JobState.running
     with transaction(sessions) as session:
         assert QueueRepository(session).renew(held, LEASE_SECONDS) is JobState.running
-    sweep_until(dispatcher, lambda: state_of(id) is JobState.queued)  # as its worker is silent from here on
+    recover_until(dispatcher, lambda: state_of(id) is JobState.queued)  # as its worker is silent from here on
 
 
 def test_a_broken_connection_is_no_outage(
@@ -103,15 +103,15 @@ def test_a_broken_connection_is_no_outage(
     id = post()
     claim(lease_seconds=0)
 
-    def sweep_as_it_breaks(self: QueueRepository, *_: object) -> list[Job]:
+    def recover_as_it_breaks(self: QueueRepository, *_: object) -> list[Job]:
         self.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(QueueRepository, "sweep", sweep_as_it_breaks)
+        patch.setattr(QueueRepository, "recover_lost_work", recover_as_it_breaks)
         with pytest.raises(DBAPIError):
-            dispatcher.sweep()
-    dispatcher.sweep()
+            dispatcher.recover_lost_work()
+    dispatcher.recover_lost_work()
     assert state_of(id) is JobState.queued
 
 
@@ -131,9 +131,9 @@ def test_a_worker_that_freezes_in_the_middle_of_a_write_does_not_keep_its_job(
     with open_sessions(engine)() as frozen:
         QueueRepository(frozen).renew(held, LEASE_SECONDS)
         time.sleep(0.1)
-        dispatcher.sweep()
+        dispatcher.recover_lost_work()
         assert state_of(id) is JobState.running, "its row is locked"
-        sweep_until(dispatcher, lambda: state_of(id) is JobState.queued)
+        recover_until(dispatcher, lambda: state_of(id) is JobState.queued)
         with pytest.raises(DBAPIError) as caught:
             frozen.commit()
     assert is_outage(caught.value)

@@ -111,7 +111,7 @@ def test_each_queueing_waits_anew(
     with transaction(sessions) as session:
         JobService(session).pause(project_id, id)
         session.execute(update(Job).values(lease_until=func.clock_timestamp()))
-        QueueRepository(session).sweep()
+        QueueRepository(session).recover_lost_work()
     let_wait(sessions, id, 100)
     with transaction(sessions) as session:
         JobService(session).resume(project_id, id)
@@ -120,7 +120,7 @@ def test_each_queueing_waits_anew(
 
     with transaction(sessions) as session:
         session.execute(update(Job).values(lease_until=func.clock_timestamp()))
-        QueueRepository(session).sweep()
+        QueueRepository(session).recover_lost_work()
     assert claim(OTHER) is None, "its worker was lost"
     let_wait(sessions, id, 61)
     assert taken(claim(OTHER)) == id

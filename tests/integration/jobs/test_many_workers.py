@@ -35,7 +35,7 @@ def dispatchers(settings: Settings, sessions: Sessions) -> list[Dispatcher]:
     settings.data_dir.mkdir(exist_ok=True)
     found = [Dispatcher(settings, sessions) for _ in range(DISPATCHERS)]
     for dispatcher in found:
-        dispatcher.sweep_from = 0
+        dispatcher.recovery_starts_at = 0
     return found
 
 
@@ -86,7 +86,7 @@ class Crowd:
     def dispatch(self, dispatcher: Dispatcher) -> None:
         while self.goes_on():
             dispatcher.relay()
-            dispatcher.sweep()
+            dispatcher.recover_lost_work()
             time.sleep(0.05)
 
     def work(self, number: int) -> None:

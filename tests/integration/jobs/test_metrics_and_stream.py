@@ -198,4 +198,4 @@ def test_renewal_is_seen_by_claims(sessions: Sessions, post: Callable[..., str],
     with transaction(sessions) as session:
         QueueRepository(session).renew(held, 60)
     with transaction(sessions) as session:
-        assert QueueRepository(session).sweep() == []
+        assert QueueRepository(session).recover_lost_work() == []

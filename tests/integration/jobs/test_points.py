@@ -69,7 +69,7 @@ def stored(sessions: Sessions, id: str, name: str = "loss") -> list[tuple[int, i
 def lapse(sessions: Sessions, id: str) -> None:
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == id).values(lease_until=Job.lease_until - timedelta(days=1)))
-        QueueRepository(session).sweep()
+        QueueRepository(session).recover_lost_work()
 
 
 @contextmanager

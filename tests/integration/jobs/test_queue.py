@@ -24,11 +24,11 @@ StateOf = Callable[[str], JobState]
 
 
 def lapse(sessions: Sessions, job_id: str) -> None:
-    """Let the lease run out, and sweep."""
+    """Let the lease run out, and recover what is lost."""
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == job_id).values(lease_until=Job.created_at))
     with transaction(sessions) as session:
-        assert [job.id for job in QueueRepository(session).sweep()] == [job_id]
+        assert [job.id for job in QueueRepository(session).recover_lost_work()] == [job_id]
 
 
 def test_job_event_use_and_bell_are_written_together(sessions: Sessions, project_id: str, post: Post) -> None:
@@ -71,7 +71,7 @@ def test_a_job_waits_for_its_datasets_inspection_and_fails_with_it(
     with transaction(sessions) as session:
         session.connection().exec_driver_sql("UPDATE datasets SET state = 'invalid' WHERE id = %s", (waiting,))
     with transaction(sessions) as session:
-        [job] = QueueRepository(session).sweep()
+        [job] = QueueRepository(session).recover_lost_work()
         assert job.failure_reason == FailureReason.dataset_invalid
     assert state_of(id) is JobState.failed
 
@@ -92,7 +92,7 @@ def test_a_job_fails_with_a_format_that_its_objective_does_not_train_on(
     assert jobs[claim().job_id] == fitting
     assert claim() is None
     with transaction(sessions) as session:
-        failed = QueueRepository(session).sweep()
+        failed = QueueRepository(session).recover_lost_work()
         assert {job.failure_reason for job in failed} == {FailureReason.dataset_invalid}
         assert all(f'the objective "{objective}"' in str(job.failure_message) for job in failed)
         assert {job.id for job in failed} == {id for id, format in jobs.items() if format != fitting}
@@ -116,7 +116,9 @@ def test_a_job_that_skips_bad_rows_takes_an_invalid_dataset_up_to_its_share(
     assert {claim().job_id, claim().job_id} == {jobs["as many"], jobs["more"]}
     assert claim() is None
     with transaction(sessions) as session:
-        failed = {job.id: (job.failure_reason, job.failure_message) for job in QueueRepository(session).sweep()}
+        failed = {
+            job.id: (job.failure_reason, job.failure_message) for job in QueueRepository(session).recover_lost_work()
+        }
     assert failed.keys() == {jobs["less"], jobs["none"]}
     reason, message = failed[jobs["less"]]
     assert reason == FailureReason.too_many_bad_rows
@@ -135,7 +137,7 @@ def test_a_dataset_that_is_invalid_as_a_whole_fails_a_job_that_skips_bad_rows(
         session.execute(update(Dataset).where(Dataset.id == bad).values(state="invalid"))
     assert claim() is None
     with transaction(sessions) as session:
-        [job] = QueueRepository(session).sweep()
+        [job] = QueueRepository(session).recover_lost_work()
         assert (job.id, job.failure_reason) == (id, FailureReason.dataset_invalid)
 
 

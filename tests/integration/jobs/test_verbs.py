@@ -57,14 +57,14 @@ def renew(sessions: Sessions) -> Do:
 
 @pytest.fixture
 def lapse(sessions: Sessions) -> Do:
-    """Let the lease run out, and sweep."""
+    """Let the lease run out, and recover what is lost."""
 
     def lapse(id: str) -> list[str]:
         with transaction(sessions) as session:
             past = select(Job.created_at).where(Job.id == id).scalar_subquery()
             session.execute(update(Job).where(Job.id == id, Job.lease_until.is_not(None)).values(lease_until=past))
         with transaction(sessions) as session:
-            return [job.id for job in QueueRepository(session).sweep()]
+            return [job.id for job in QueueRepository(session).recover_lost_work()]
 
     return lapse
 

@@ -292,9 +292,9 @@ def test_files_that_no_model_names_are_found_by_the_search(
     assert fetch()
     named = stored()
     (settings.data_dir / "storage" / "models" / ("0" * 64)).write_bytes(b"lost")
-    Collector(settings.model_copy(update={"orphan_seconds": 3600}), sessions, Storage(settings.storage)).search()
+    Collector(settings.model_copy(update={"orphan_ttl_seconds": 3600}), sessions, Storage(settings.storage)).search()
     assert stored() > named, "it may still be on its way"
-    Collector(settings.model_copy(update={"orphan_seconds": 1e-9}), sessions, Storage(settings.storage)).search()
+    Collector(settings.model_copy(update={"orphan_ttl_seconds": 1e-9}), sessions, Storage(settings.storage)).search()
     assert stored() == named
 
 

@@ -15,7 +15,7 @@ from worker.light.webhook_sender import deliver, open_lookups
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"webhook_allow": "127.0.0.1"})
+    return settings.model_copy(update={"webhook_allowlist": "127.0.0.1"})
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_what_is_told_is_in_the_jobs_own_transaction(
 
     def counted() -> list[int | None]:
         with transaction(sessions) as session:
-            bells = select(func.count()).where(OutboxRow.task == "worker.tasks.deliver_webhook")
+            bells = select(func.count()).where(OutboxRow.task == "worker.tasks.send_webhooks")
             return [session.scalar(select(func.count()).select_from(WebhookDelivery)), session.scalar(bells)]
 
     with sessions() as session:
@@ -365,7 +365,7 @@ def test_a_week_later_they_are_forgotten(
 def test_a_lost_job_is_told_as_any_other(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions, project_id: str
 ) -> None:
-    """`move` is the only way, whoever goes it: the sweep, here."""
+    """`move` is the only way, whoever goes it: recovery, here."""
     add(api, receiver)
     job = add_job()
     take(sessions)
@@ -374,7 +374,7 @@ def test_a_lost_job_is_told_as_any_other(
     with transaction(sessions) as session:
         session.execute(update(Job).values(lease_until=func.to_timestamp(0)))
     with transaction(sessions) as session:
-        QueueRepository(session).sweep()
+        QueueRepository(session).recover_lost_work()
     assert deliver_all() == 1
     assert json.loads(receiver.heard[0].body)["type"] == "fine_tuning.job.paused"
     with transaction(sessions) as session:

@@ -144,7 +144,7 @@ def test_a_celery_worker_shows_itself_and_leaves(settings: Settings, shown: Show
         "REDIS_URL": settings.redis_url,
         "TUNEWRIGHT_DATA_DIR": str(tmp_path),
         "TUNEWRIGHT_CACHE_DIR": str(tmp_path / "cache"),
-        "TUNEWRIGHT_SPARE_CHILD": "false",
+        "TUNEWRIGHT_STANDBY_PROCESS": "false",
         "TUNEWRIGHT_LEASE_SECONDS": "2",
         "TUNEWRIGHT_HEARTBEAT_SECONDS": "0.3",
     }
