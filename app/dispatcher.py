@@ -44,7 +44,7 @@ REMIND_SECONDS = 5.0
 class Dispatcher:
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self.settings, self.sessions = settings, sessions
-        self.bells = outbox.make_bells(settings.broker_url)
+        self.publisher = outbox.create_wakeup_publisher(settings.broker_url)
         storage = Storage(settings.storage)
         self.aside = SetAside()
         self.collector = Collector(settings, sessions, storage, self.aside)
@@ -62,7 +62,7 @@ class Dispatcher:
 
     def _relay_batch(self) -> int:
         with transaction(self.sessions, "relay") as session:
-            return outbox.relay(session, self.bells, self.aside)
+            return outbox.relay(session, self.publisher, self.aside)
 
     def _remind_if_due(self) -> None:
         if time.monotonic() - self.reminded_at > REMIND_SECONDS:
@@ -70,18 +70,18 @@ class Dispatcher:
             self.remind()
 
     def remind(self) -> None:
-        """Ring again for work that waits although its queue is empty: its bells were lost with Redis."""
+        """Send wake-ups again for work that waits although its queue is empty: they were lost with Redis."""
         with transaction(self.sessions, "remind") as session:
             for queue, projects in (
                 ("training", QueueRepository(session).projects_with_work()),
                 ("light", light_work(session)),
             ):
-                if projects and not self.is_ringing(queue):
+                if projects and not self.has_wakeups(queue):
                     for project_id in projects:
-                        outbox.ring(session, project_id, queue)  # type: ignore[arg-type]
+                        outbox.enqueue_wakeup(session, project_id, queue)  # type: ignore[arg-type]
 
-    def is_ringing(self, queue: str) -> bool:
-        with self.bells.connection_for_write() as connection:
+    def has_wakeups(self, queue: str) -> bool:
+        with self.publisher.connection_for_write() as connection:
             return bool(connection.default_channel.client.llen(queue))
 
     def recover_lost_work(self) -> None:
@@ -113,10 +113,10 @@ class Dispatcher:
             for job in QueueRepository(session).recover_lost_work([part], self.aside):
                 log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
                 if job.state == JobState.queued:
-                    outbox.ring(session, job.project_id, "training")
+                    outbox.enqueue_wakeup(session, job.project_id, "training")
 
     def collect(self) -> None:
-        """Remove dead bytes, answers kept for a day, and workers that have long been silent."""
+        """Remove deleted bytes, answers kept for a day, and workers that have long been silent."""
         take_all(
             collect=self.collector.collect,
             forget_answers=partial(self._forget, forget_answers),

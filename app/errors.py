@@ -230,7 +230,7 @@ class DatasetUploading(Conflict):
 
     def __init__(self, id: str) -> None:
         self.id = id
-        super().__init__(f"The parts of dataset {id} are still being joined; ask again in a moment.")
+        super().__init__(f"The parts of dataset {id} are still being assembled; ask again in a moment.")
 
 
 class UploadNotPending(Conflict):

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 ASKED: Final = re.compile(r"(?P<name>\w+):(?P<action>kill|stop|raise|exit|sleep=\d+(?:\.\d+)?)(?:@(?P<nth>[1-9]\d*))?")
 
 
-class Asked(NamedTuple):
+class FailpointRule(NamedTuple):
     """One term of FAILPOINT."""
 
     words: str
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     nth: int | None
 
 
-_asked: dict[str, list[Asked]] = {}
+_rules: dict[str, list[FailpointRule]] = {}
 _passed: dict[str, int] = {}
 _once: Path | None = None
 _lock = threading.Lock()
@@ -43,7 +43,7 @@ _lock = threading.Lock()
 
 def reach(name: str) -> None:
     """Go on, unless FAILPOINT asks for something else here."""
-    if name in _asked:
+    if name in _rules:
         _act(name)
 
 
@@ -58,14 +58,14 @@ def around(step: str) -> Iterator[None]:
 def arm(environment: Mapping[str, str]) -> None:
     """Take FAILPOINT and FAILPOINT_ONCE as they are in `environment`. ValueError if they cannot be read."""
     global _once
-    _asked.clear()
+    _rules.clear()
     _passed.clear()
     for words in filter(None, environment.get("FAILPOINT", "").split(",")):
         match = ASKED.fullmatch(words.strip())
         if match is None:
             raise ValueError(f"FAILPOINT: {words!r} is not name:action[@n], see app/failpoints.py")
         nth = int(match["nth"]) if match["nth"] else None
-        _asked.setdefault(match["name"], []).append(Asked(words.strip(), match["action"], nth))
+        _rules.setdefault(match["name"], []).append(FailpointRule(words.strip(), match["action"], nth))
     folder = environment.get("FAILPOINT_ONCE")
     _once = Path(folder) if folder else None
 
@@ -73,17 +73,17 @@ def arm(environment: Mapping[str, str]) -> None:
 def _act(name: str) -> None:
     with _lock:
         _passed[name] = passed = _passed.get(name, 0) + 1
-    for asked in _asked[name]:
-        if asked.nth in (None, passed) and _is_first(asked):
-            print(f"failpoint {asked.words} in process {os.getpid()}", file=sys.stderr, flush=True)
-            _do(name, asked.action)
+    for rule in _rules[name]:
+        if rule.nth in (None, passed) and _is_first(rule):
+            print(f"failpoint {rule.words} in process {os.getpid()}", file=sys.stderr, flush=True)
+            _do(name, rule.action)
 
 
-def _is_first(asked: Asked) -> bool:
+def _is_first(rule: FailpointRule) -> bool:
     if _once is None:
         return True
     try:
-        with (_once / asked.words).open("x") as mark:
+        with (_once / rule.words).open("x") as mark:
             mark.write(f"{os.getpid()} {time.time()}\n")
     except FileExistsError:
         return False

@@ -1,6 +1,6 @@
-"""Bells: rows written in the caller's transaction, relayed to Celery afterwards.
+"""Wake-ups: rows written in the caller's transaction, relayed to Celery afterwards.
 
-A bell says "look for work" and carries no state, so that losing one or ringing it ten times changes nothing.
+A wake-up says "look for work" and carries no state, so that losing one or sending it ten times changes nothing.
 """
 
 from typing import Literal, NamedTuple
@@ -13,10 +13,10 @@ from app.db.tables import OutboxRow
 from app.set_aside import STRICT, SetAside
 
 Queue = Literal["training", "light"]
-Bell = Literal["training", "light", "webhooks"]
+Wakeup = Literal["training", "light", "webhooks"]
 
 
-class UnknownBell(Exception):
+class UnknownWakeup(Exception):
     """A row of the outbox that names no task of ours: Redis might keep something else under the name of its queue."""
 
 
@@ -25,7 +25,7 @@ class Task(NamedTuple):
     queue: Queue
 
 
-TASKS: dict[Bell, Task] = {
+TASKS: dict[Wakeup, Task] = {
     "training": Task("worker.tasks.claim_jobs", "training"),
     "light": Task("worker.tasks.inspect_dataset", "light"),
     "webhooks": Task("worker.tasks.send_webhooks", "light"),
@@ -33,13 +33,13 @@ TASKS: dict[Bell, Task] = {
 BATCH = 100
 
 
-def ring(session: Session, project_id: str, bell: Bell) -> None:
-    """Append a bell in the caller's transaction."""
-    task = TASKS[bell]
+def enqueue_wakeup(session: Session, project_id: str, wakeup: Wakeup) -> None:
+    """Append a wake-up in the caller's transaction."""
+    task = TASKS[wakeup]
     session.add(OutboxRow(project_id=project_id, queue=task.queue, task=task.name))
 
 
-def make_bells(broker_url: str) -> Celery:
+def create_wakeup_publisher(broker_url: str) -> Celery:
     """A publisher that fails within seconds: by default a stopped Redis blocks `send_task` for ever."""
     celery = Celery("tunewright", broker=broker_url, set_as_current=False)
     celery.conf.update(
@@ -51,11 +51,11 @@ def make_bells(broker_url: str) -> Celery:
     return celery
 
 
-def relay(session: Session, bells: Celery, aside: SetAside = STRICT) -> int:
-    """Publish waiting bells and delete their rows in one transaction; how many there were. A row that is no bell is
-    set aside.
+def relay(session: Session, publisher: Celery, aside: SetAside = STRICT) -> int:
+    """Publish waiting wake-ups and delete their rows in one transaction; return how many there were. A row that is no
+    wake-up is set aside.
 
-    Published but not committed rings twice, which is harmless; the other way round would lose a bell.
+    Published but not committed is sent twice, which is harmless; the other way round would lose a wake-up.
     """
     query = select(OutboxRow).where(OutboxRow.id.not_in(aside.ids("outbox"))).order_by(OutboxRow.id)
     rows = session.scalars(query.limit(BATCH).with_for_update(skip_locked=True)).all()
@@ -63,8 +63,8 @@ def relay(session: Session, bells: Celery, aside: SetAside = STRICT) -> int:
     for row in rows:
         with aside.guard("outbox", row.id):
             if (row.task, row.queue) not in TASKS.values():
-                raise UnknownBell
-            bells.send_task(row.task, queue=row.queue)
+                raise UnknownWakeup
+            publisher.send_task(row.task, queue=row.queue)
             sent.append(row.id)
     session.execute(delete(OutboxRow).where(OutboxRow.id.in_(sent)))
     return len(rows)

@@ -62,11 +62,11 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=60, gt=0)
     """A running job whose worker stays silent for so long is taken for lost; an inspection gets longer by its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
-    """Time between two signs of life of a worker."""
+    """Time between two heartbeats of a worker."""
     recovery_seconds: float = Field(default=5, gt=0)
     """Time between two looks of the dispatcher for lost work."""
     poll_seconds: float = Field(default=5, gt=0)
-    """Time between two looks of a worker for work that no bell announced."""
+    """Time between two looks of a worker for work that no wake-up announced."""
     exact_resume_wait_seconds: float = Field(default=60, ge=0)
     """Time for which a job waits for a worker on which its checkpoint resumes exactly, before another may take it."""
     stop_timeout_seconds: float = Field(default=3, gt=0)
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     model_roots: str | None = None
     """Folders, with commas between, below which models may be added from over HTTP; none unless given."""
     model_cache_gb: float | None = Field(default=None, gt=0)
-    """Largest size of the base models in `cache_dir`, in GB; as much as the disk has room for unless given."""
+    """Largest size of the base models in `cache_dir`, in GB; as much as fits on the disk unless given."""
 
     webhook_allowlist: str | None = None
     """Hosts and networks, with commas between, that webhooks may lead to although they are not public."""

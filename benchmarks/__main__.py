@@ -156,7 +156,7 @@ class Bench:
             "training_losses": [round(value, 5) for value in reports[0]["losses"]],
             "resolved": reports[0].get("resolved"),
             "warnings": [event for event in reports[0].get("events", []) if event["type"] in WARNINGS],
-            "rehearsal_seconds": [
+            "dry_run_seconds": [
                 event["seconds"]
                 for report in reports
                 for event in report.get("events", [])

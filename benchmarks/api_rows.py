@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from app.db.session import open_sessions, transaction
-from app.db.tables import BaseModel, Dataset
+from app.db.tables import Dataset, RegisteredModel
 from app.domain.ids import new_id
 
 MODEL = "gemma-3-270m"
@@ -72,7 +72,7 @@ def _post(client: httpx.Client, spec: dict[str, Any]) -> str:
 def _spec(session: Session, project_id: str) -> dict[str, Any]:
     id = new_id("file")
     session.add(
-        BaseModel(
+        RegisteredModel(
             id=new_id("model"), name=MODEL, state="ready", source="/nowhere", revision="1" * 64,
             architecture="Gemma3ForCausalLM", num_parameters=268_098_176, max_seq_len=32768,
             linear_modules=MODULES, config={},

@@ -19,7 +19,7 @@ from benchmarks import ours
 from benchmarks.machine import describe
 from benchmarks.processes import ProcessFailed
 from tests.fixtures.tiny_models import build_tokenizer
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 RESULT = Path(__file__).parent / "results" / "gpu_7b.json"
 METHODS = ("qlora", "lora", "full")
@@ -47,14 +47,14 @@ def build_model(folder: Path) -> Path:
     return folder
 
 
-def request_for(method: str, model: Path, rows: Path, work_dir: Path) -> Request:
+def request_for(method: str, model: Path, rows: Path, work_dir: Path) -> TrainingRequest:
     spec = {
         "base_model": "llama-7b",
         "dataset_id": "file-" + "0" * 24,
         "method": method,
         "training": {"max_steps": STEPS, "batch_size": 32, "save_every": 1_000_000},
     }
-    return Request(
+    return TrainingRequest(
         spec=JobSpec.model_validate(spec).decided(4096),
         resolved=None,
         attempt=1,
@@ -72,7 +72,7 @@ def request_for(method: str, model: Path, rows: Path, work_dir: Path) -> Request
     )
 
 
-def measure(request: Request) -> dict[str, Any]:
+def measure(request: TrainingRequest) -> dict[str, Any]:
     try:
         report = ours.train(request, request.work_dir / "log")
     except ProcessFailed as failure:

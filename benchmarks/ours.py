@@ -12,8 +12,8 @@ from app.domain.jobs.spec import JobSpec, TrainingSpec
 from app.domain.jobs.state import JobPhase
 from benchmarks.engines import Engine, Work
 from benchmarks.processes import MemoryWatch, ProcessFailed, cpu_seconds, environment
-from worker.training.rows.sampler import Epochs
-from worker.training.runtime.messages import Request, Said, parse_said
+from worker.training.rows.sampler import BatchSampler
+from worker.training.runtime.messages import ChildMessage, TrainingRequest, parse_child_message
 
 
 def unsupported(engine: Engine) -> str | None:
@@ -24,7 +24,7 @@ def unsupported(engine: Engine) -> str | None:
 
 def order_of_rows(num_rows: int, batch_size: int, seed: int) -> list[int]:
     """The one epoch's rows as our training takes them, which is written into the peers' file."""
-    epochs = Epochs(num_rows, batch_size, seed)
+    epochs = BatchSampler(num_rows, batch_size, seed)
     return [row for step in range(1, epochs.steps_per_epoch + 1) for row in epochs.rows(step)]
 
 
@@ -50,8 +50,10 @@ def make_spec(work: Work, engine: Engine, **training: Any) -> JobSpec:
     return JobSpec.model_validate(spec).decided(config["max_position_embeddings"])
 
 
-def make_request(work: Work, spec: JobSpec, rows: Path, folder: Path, resolved: dict[str, Any] | None) -> Request:
-    return Request(
+def make_request(
+    work: Work, spec: JobSpec, rows: Path, folder: Path, resolved: dict[str, Any] | None
+) -> TrainingRequest:
+    return TrainingRequest(
         spec=spec,
         resolved=resolved,
         attempt=1,
@@ -77,7 +79,7 @@ def with_micro_batch(resolved: dict[str, Any], num_tokens: int) -> dict[str, Any
     return changed
 
 
-def train(request: Request, log: Path) -> dict[str, Any]:
+def train(request: TrainingRequest, log: Path) -> dict[str, Any]:
     """Runs the process to its end; what it said, against the clock."""
     with log.open("w") as log_file:
         process = subprocess.Popen(
@@ -97,7 +99,7 @@ def train(request: Request, log: Path) -> dict[str, Any]:
         process.stdin.flush()
         with MemoryWatch(process.pid) as watch:
             for text in process.stdout:
-                listener.hear(parse_said.validate_json(text))
+                listener.hear(parse_child_message.validate_json(text))
         if process.wait(timeout=60) != 0 or "adapter" not in listener.report:
             raise ProcessFailed(listener.report.get("failure") or log.read_text()[-2000:])
     finally:
@@ -118,7 +120,7 @@ class Listener:
         self.report: dict[str, Any] = {"started_at": time.monotonic(), "events": [], "checkpoints": [], "losses": []}
         self.report |= {"step_ended_at": [], "step_seconds": [], "step_tokens": []}
 
-    def hear(self, line: Said) -> None:
+    def hear(self, line: ChildMessage) -> None:
         now, report = time.monotonic(), self.report
         match line.kind:
             case "phase" if line.phase == JobPhase.training and not report["step_ended_at"]:
@@ -131,7 +133,7 @@ class Listener:
                 report["largest_micro_batch"] = line.resolved["engine"]["micro_batch_tokens"]
             case "event":
                 self._hear_event(line.event.model_dump(mode="json"))
-            case "measured" if "loss" in line.values:
+            case "metrics" if "loss" in line.values:
                 self._hear_step(line.values, now)
             case "checkpoint":
                 report["checkpoints"].append(line.model_dump(mode="json"))

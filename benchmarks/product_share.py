@@ -29,11 +29,11 @@ from app.domain.jobs.spec import JobSpec
 from benchmarks import machine
 from benchmarks.rows import make_rows, write_rows
 from worker.training.data.packing import MicroBatch, pack
-from worker.training.loop.training_loop import Run, prepare
+from worker.training.loop.training_loop import TrainingLoop, prepare
 from worker.training.ops.cross_entropy import BLOCK
 from worker.training.ops.nf4 import dense_weight
 from worker.training.runtime.channel import Channel
-from worker.training.runtime.messages import Line, Request
+from worker.training.runtime.messages import TrainingMessage, TrainingRequest
 
 NUM_ROWS = 96
 ROWS_A_STEP = 10
@@ -48,13 +48,13 @@ class Silent(Channel):
     def __init__(self) -> None:
         self.stop_wish = None
 
-    def say(self, line: Line) -> None: ...
+    def say(self, line: TrainingMessage) -> None: ...
 
 
 class Products:
     """The frozen matrix products of one model, replayed on noise."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrainingLoop) -> None:
         causal = run.model.causal
         head = causal.get_output_embeddings()
         linear = [(name, module) for name, module in causal.named_modules() if isinstance(module, nn.Linear)]
@@ -89,7 +89,7 @@ def _reads_embeddings(name: str) -> bool:
     return ".layers.0.self_attn." in name and any(part in name for part in ("q_proj", "k_proj", "v_proj"))
 
 
-def measure(run: Run, steps: int) -> dict[str, Any]:
+def measure(run: TrainingLoop, steps: int) -> dict[str, Any]:
     products = Products(run)
     shares, speeds, sizes = [], [], []
     for _ in range(steps + 1):
@@ -115,7 +115,7 @@ def measure(run: Run, steps: int) -> dict[str, Any]:
     }
 
 
-def prepared(micro_batch_tokens: int, arguments: argparse.Namespace, folder: Path) -> Run:
+def prepared(micro_batch_tokens: int, arguments: argparse.Namespace, folder: Path) -> TrainingLoop:
     spec = {
         "base_model": "gemma-3-270m",
         "dataset_id": "file-" + "0" * 24,
@@ -126,7 +126,7 @@ def prepared(micro_batch_tokens: int, arguments: argparse.Namespace, folder: Pat
         "training": {"gradient_checkpointing": False},
         "engine": {"compute_dtype": "bfloat16", "micro_batch_tokens": micro_batch_tokens},
     }
-    request = Request(
+    request = TrainingRequest(
         spec=JobSpec.model_validate(spec).decided(2048),
         resolved=resolved,
         attempt=1,

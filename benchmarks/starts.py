@@ -1,7 +1,7 @@
 """How soon work starts where it might not: `python -m benchmarks.starts --output results.json`.
 
 On the whole local stack, over HTTP, with its default settings. First a stack whose Redis is never started, so that no
-bell rings: from a job's posting to its claim. Then one that trains all the time: from the answer to an upload until
+wake-up comes: from a job's posting to its claim. Then one that trains all the time: from the answer to an upload until
 the light worker is busy with its inspection. Tries come at random moments, and so in no step with the polling.
 """
 

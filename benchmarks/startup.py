@@ -1,8 +1,8 @@
 """From POST /jobs to the start of the first training forward, through the whole local stack, over HTTP.
 
-Several jobs, one after the other, on a server of its own. The first is `cold`: the worker's spare process has its
+Several jobs, one after the other, on a server of its own. The first is `cold`: the worker's standby process has its
 imports done and nothing else. The later ones are `warm`: the model's tokenizer and its NF4 weights were used before.
-The figure is the event `training_started`'s own, less the parity check and the canary, which are told apart. A server
+The figure is the event `training_started`'s own, less the parity check and the dry run, which are told apart. A server
 that has no such event gives the time of the phase `training` instead, and the result says which.
 """
 
@@ -33,7 +33,7 @@ SPEC: dict[str, Any] = {
 }
 OTHER_SERVERS = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "TUNEWRIGHT_URL", "TUNEWRIGHT_API_KEY")
 SETTLE_SECONDS = 20
-"""Between jobs: a spare process is started after each, and imports take some seconds."""
+"""Between jobs: a standby process is started after each, and imports take some seconds."""
 
 
 @contextmanager

@@ -24,9 +24,9 @@ def read_value(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dataset(Answer):
-    """`state` is uploading (its parts are being joined), inspecting, ready or invalid; `problems` has the first things
-    wrong, `problem_counts` counts them all; `statistics` says what the rows are like. What the inspection has yet to
-    find is None."""
+    """`state` is uploading (its parts are being assembled), inspecting, ready or invalid; `problems` has the first
+    things wrong, `problem_counts` counts them all; `statistics` says what the rows are like. What the inspection has
+    yet to find is None."""
 
     id: str
     filename: str

@@ -1,4 +1,4 @@
-"""Celery as a doorbell: two queues, `training` and `light`, whose messages say "look for work" and nothing else.
+"""Celery's wake-ups: two queues, `training` and `light`, whose messages say "look for work" and nothing else.
 
 Workers are started by `celery -A worker.main`, which looks for work without a message too.
 """

@@ -1,4 +1,4 @@
-"""The worker's own look for work: a job starts even if no bell ever rings.
+"""The worker's own look for work: a job starts even if no wake-up ever comes.
 
 A thread of each worker asks Postgres every few seconds, under the same lock as the tasks. It is a step of the worker
 and not of the consumer: that one waits for Redis.
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Looks for work every `poll_seconds`, bell or no bell, and shows meanwhile that the worker lives."""
+    """Looks for work every `poll_seconds`, with or without a wake-up, and shows meanwhile that the worker lives."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -31,7 +31,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
     def start(self, worker: Any) -> None:
         queues = {str(name) for name in worker.app.amqp.queues.consume_from}
-        self.presence = Presence(get_settings(), queues, draining, tasks.surroundings().room)
+        self.presence = Presence(get_settings(), queues, draining, tasks.worker_context().disk_space)
         self.presence.start()
         looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
         self.threads = [threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)]
@@ -53,22 +53,22 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         tasks.deliveries_wanted.set()
         for thread in self.threads:
             thread.join()
-        tasks.courier().close()
+        tasks.webhook_sender().close()
         if self.presence:
             self.presence.end()
-        tasks.surroundings().spare.close()
+        tasks.worker_context().standby.close()
 
 
-def poll(looks: list[Any], bell: threading.Event = draining) -> None:
-    """Every `poll_seconds`, and whenever a bell of its own is set; `draining` ends it, and then so must the bell."""
+def poll(looks: list[Any], wakeup: threading.Event = draining) -> None:
+    """Look every `poll_seconds`, and when `wakeup` is set; `draining` ends it, and then `wakeup` must be set too."""
     while not draining.is_set():
-        if bell is not draining:
-            bell.clear()
+        if wakeup is not draining:
+            wakeup.clear()
         for look in looks:
             try:
                 look()
             except Exception:
-                # It starts what no bell announced: whatever a look meets, the next one must come.
+                # It starts what no wake-up announced: whatever a look meets, the next one must come.
                 log.exception("a look for work failed, will look again")
         if not draining.is_set():
-            bell.wait(jittered(get_settings().poll_seconds))
+            wakeup.wait(jittered(get_settings().poll_seconds))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app import live_metrics
 from app.db.session import Sessions, connect, open_sessions, transaction
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.jobs.queue.repository import Claim, QueueRepository
 from app.models.fetching import FetchPlace, fetch_next
 from app.settings import Settings, get_settings
@@ -20,55 +20,55 @@ from worker.attempt.cleanup import clear_leftovers
 from worker.attempt.runner import Attempt
 from worker.celery_app import app, draining
 from worker.host.deleted_projects import clear_deleted_projects
-from worker.host.disk_space import Room
+from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_training_machine
 from worker.host.model_cache import ModelCache
 from worker.light.dataset_checks import run_next_check
-from worker.light.inspections import Place, clear_scratch, inspect_next
-from worker.light.webhook_sender import Courier
-from worker.processes.standby import Spare
+from worker.light.inspections import InspectionContext, clear_scratch, inspect_next
+from worker.light.webhook_sender import WebhookSender
+from worker.processes.standby import StandbyProcess
 
 log = structlog.get_logger()
 
 slot = threading.Lock()
-"""One attempt at a time, whether a bell or the poll began it."""
+"""One attempt at a time, whether a wake-up or the poll began it."""
 
 
 checks_wanted = threading.Event()
-"""Somebody rang the light worker, or an inspection has ended: there may be dataset checks to do."""
+"""A wake-up came for the light worker, or an inspection has ended: there may be dataset checks to do."""
 
 
 models_wanted = threading.Event()
-"""Somebody rang the light worker: there may be models to fetch."""
+"""A wake-up came for the light worker: there may be models to fetch."""
 
 
 deliveries_wanted = threading.Event()
-"""Somebody rang for webhooks, or a sender has come free."""
+"""A wake-up came for webhooks, or a sender has come free."""
 
 
-class Surroundings(NamedTuple):
+class WorkerContext(NamedTuple):
     settings: Settings
     sessions: Sessions
     storage: Storage
     redis: Redis
-    machine: Machine
-    spare: Spare
-    room: Room
+    machine: WorkerHardware
+    standby: StandbyProcess
+    disk_space: DiskSpace
     cache: ModelCache
 
 
 @cache
-def surroundings() -> Surroundings:
+def worker_context() -> WorkerContext:
     settings = get_settings()
     storage = Storage(settings.storage)
-    return Surroundings(
+    return WorkerContext(
         settings,
         open_sessions(connect(settings.database_url)),
         storage,
         live_metrics.connect(settings.redis_url),
         find_training_machine(settings.training_threads)._replace(labels=settings.labels),
-        Spare(wanted=settings.standby_process),
-        Room(settings),
+        StandbyProcess(wanted=settings.standby_process),
+        DiskSpace(settings),
         ModelCache(settings, storage),
     )
 
@@ -85,28 +85,28 @@ def inspect_dataset() -> None:
 
 @app.task
 def send_webhooks() -> None:
-    """The bell alone: what is due is sent by threads of their own."""
+    """The wake-up alone: what is due is sent by threads of their own."""
     deliveries_wanted.set()
 
 
 @cache
-def courier() -> Courier:
-    around = surroundings()
-    return Courier(around.settings, around.sessions, deliveries_wanted)
+def webhook_sender() -> WebhookSender:
+    context = worker_context()
+    return WebhookSender(context.settings, context.sessions, deliveries_wanted)
 
 
 def train() -> None:
     """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already. While none
-    waits, a spare process does. First goes what killed workers left, since its room may be needed."""
+    waits, a standby process does. First goes what killed workers left, since its disk space may be needed."""
     if not slot.acquire(blocking=False):
         return
     try:
         clear_away()
         while not draining.is_set() and (claim := claim_job()):
-            settings, sessions, storage, redis, _, spare, room, cache = surroundings()
-            Attempt(settings, sessions, storage, redis, claim, draining, spare, room, cache).run()
+            settings, sessions, storage, redis, _, standby, disk_space, cache = worker_context()
+            Attempt(settings, sessions, storage, redis, claim, draining, standby, disk_space, cache).run()
         if not draining.is_set():
-            surroundings().spare.start()
+            worker_context().standby.start()
     finally:
         slot.release()
 
@@ -116,11 +116,11 @@ def inspect() -> None:
     models_wanted.set()
     if not slot.acquire(blocking=False):
         return
-    around = surroundings()
-    settings, place = around.settings, inspecting_place()
+    context = worker_context()
+    settings, place = context.settings, inspecting_place()
     try:
         clear_scratch(settings.work_dir)
-        joining = around.sessions, around.storage, around.machine.worker_id, settings.lease_seconds
+        joining = context.sessions, context.storage, context.machine.worker_id, settings.lease_seconds
         while not draining.is_set() and (join_next(*joining) or inspect_next(place, draining)):
             continue
     except DBAPIError as error:
@@ -134,9 +134,9 @@ def inspect() -> None:
 
 def run_dataset_checks() -> None:
     """Previews and overlaps, by one thread of a light worker alone: no upload waits behind a long one."""
-    around = surroundings()
+    context = worker_context()
     try:
-        while not draining.is_set() and run_next_check(inspecting_place(), around.cache, around.machine, draining):
+        while not draining.is_set() and run_next_check(inspecting_place(), context.cache, context.machine, draining):
             continue
     except DBAPIError as error:
         log.warning("a dataset check waits for Postgres", error=str(error)[:300])
@@ -146,10 +146,10 @@ def run_dataset_checks() -> None:
 
 def fetch_models() -> None:
     """By one thread of a light worker alone: what takes minutes holds up neither an upload nor a preview."""
-    around = surroundings()
-    settings = around.settings
+    context = worker_context()
+    settings = context.settings
     limits = settings.lease_seconds, settings.allowed_model_roots
-    place = FetchPlace(around.machine.worker_id, around.sessions, around.storage, settings.work_dir, *limits)
+    place = FetchPlace(context.machine.worker_id, context.sessions, context.storage, settings.work_dir, *limits)
     try:
         while not draining.is_set() and fetch_next(place, draining):
             continue
@@ -161,45 +161,45 @@ def fetch_models() -> None:
 
 def deliver() -> None:
     try:
-        courier().send_due(draining)
+        webhook_sender().send_due(draining)
     except DBAPIError as error:
         log.warning("webhooks wait for Postgres", error=str(error)[:300])
 
 
-def inspecting_place() -> Place:
-    around = surroundings()
-    settings = around.settings
+def inspecting_place() -> InspectionContext:
+    context = worker_context()
+    settings = context.settings
     limits = settings.lease_seconds, settings.max_upload_bytes
-    return Place(around.machine.worker_id, around.sessions, around.storage, settings.work_dir, *limits)
+    return InspectionContext(context.machine.worker_id, context.sessions, context.storage, settings.work_dir, *limits)
 
 
 def clear_away() -> None:
     """Under the slot's lock: no attempt of this worker is under way."""
-    around = surroundings()
+    context = worker_context()
     try:
-        clear_leftovers(around.sessions, around.settings.work_dir)
+        clear_leftovers(context.sessions, context.settings.work_dir)
     except DBAPIError as error:
         log.warning("leftovers wait for Postgres", error=str(error)[:300])
 
 
 def clear_projects() -> None:
     """By a thread of its own: a deleted project's folders do not wait for the end of another's training."""
-    around = surroundings()
+    context = worker_context()
     try:
-        clear_deleted_projects(around.sessions, around.settings.work_dir, around.machine.worker_id)
+        clear_deleted_projects(context.sessions, context.settings.work_dir, context.machine.worker_id)
     except DBAPIError as error:
         log.warning("the folders of deleted projects wait for Postgres", error=str(error)[:300])
 
 
 def claim_job() -> Claim | None:
-    around = surroundings()
-    if around.room.is_short():
-        log.warning("no work is claimed while the disk has no room", folder=str(around.settings.work_dir))
+    context = worker_context()
+    if context.disk_space.is_short():
+        log.warning("no work is claimed while too little disk space is free", folder=str(context.settings.work_dir))
         return None
     try:
-        with transaction(around.sessions, "claim") as session:
-            wait = around.settings.exact_resume_wait_seconds
-            job = QueueRepository(session).claim(around.machine, around.settings.lease_seconds, wait)
+        with transaction(context.sessions, "claim") as session:
+            wait = context.settings.exact_resume_wait_seconds
+            job = QueueRepository(session).claim(context.machine, context.settings.lease_seconds, wait)
     except DBAPIError as error:
         log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])
         return None

@@ -28,11 +28,11 @@ WEIGHTS: dict[str, Any] = {
 }
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class AdapterFile(Wire):
+class AdapterFile(ApiModel):
     model_config = ConfigDict(json_schema_extra={"example": WEIGHTS})
 
     artifact_id: str
@@ -43,7 +43,7 @@ class AdapterFile(Wire):
     url: str
 
 
-class AdapterSummary(Wire):
+class AdapterSummary(ApiModel):
     """A trained LoRA adapter in PEFT's format."""
 
     model_config = ConfigDict(json_schema_extra={"example": SUMMARY})

@@ -84,7 +84,7 @@ class AdapterService:
     def delete(self, project_id: str, id: str) -> None:
         """Remove an adapter with its artifacts; the job that made it stays."""
         adapter = self.get(project_id, id, lock=True)
-        self.artifacts.bury(project_id, adapter.id)
+        self.artifacts.mark_deleted(project_id, adapter.id)
         self.adapters.delete(adapter)
 
     def delete_model(self, project_id: str, job_id: str) -> None:

@@ -69,7 +69,7 @@ class ArtifactRepository:
         )
         return {id: int(size) for id, size in self.session.execute(query) if id is not None}
 
-    def bury(self, project_id: str, adapter_id: str) -> None:
+    def mark_deleted(self, project_id: str, adapter_id: str) -> None:
         """Remove an adapter's artifacts; their stored bytes are left to the collector."""
         self._bury(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
 

@@ -30,7 +30,7 @@ from app.errors import (
 from app.web.auth import CallerDep
 from app.web.bodies.json_body import BodyDep, read_json
 from app.web.dependencies import PageDep, SessionDep
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.page_schema import Page, page_of
 from app.web.parameters import states_of
 from app.web.problems import problems
@@ -57,7 +57,7 @@ def _json(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     responses=REFUSALS,
 )
 def post_preview(
-    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+    id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
     """Some rows as text and tokens, each with whether it carries loss, and what the whole file comes to: by the code
     that trains, without a GPU. Poll the answer's `Location` until it is `ready` or `failed`.
@@ -102,7 +102,7 @@ def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep
     responses=REFUSALS,
 )
 def post_overlap(
-    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+    id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
     """Rows of a validation dataset that stand in this one too, to the letter or but for white space and capitals. Poll
     the answer's `Location` until it is `ready` or `failed`.

@@ -17,7 +17,7 @@ from app.domain.datasets.report import DatasetState
 from app.domain.ids import is_id, new_id
 from app.errors import DatasetNotFound, FieldError, InvalidSpec, NotFound, OverlapNotFound, PreviewNotFound
 from app.jobs.spec_validation import SpecCheck, field_errors
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 
 NOT_FOUND: dict[DatasetCheckKind, type[NotFound]] = {
     DatasetCheckKind.preview: PreviewNotFound,
@@ -102,7 +102,7 @@ class DatasetCheckService:
         )
         self.checks.add(check)
         self.checks.keep_newest(project_id, dataset_id, kind, KEPT)
-        ring(self.session, project_id, "light")
+        enqueue_wakeup(self.session, project_id, "light")
         return check
 
     def get(self, project_id: str, dataset_id: str, kind: DatasetCheckKind, id: str) -> DatasetCheck:

@@ -77,9 +77,9 @@ class DatasetRepository:
             self.session.execute(delete(table).where(*where))
         self.session.execute(delete(Dataset).where(Dataset.project_id == dataset.project_id, Dataset.id == dataset.id))
         keys = (dataset.storage_key, dataset.rows_key, dataset.hashes_key)
-        self.bury(dataset.project_id, [key for key in keys if key is not None])
+        self.mark_deleted(dataset.project_id, [key for key in keys if key is not None])
 
-    def bury(self, project_id: str, keys: Iterable[str]) -> None:
+    def mark_deleted(self, project_id: str, keys: Iterable[str]) -> None:
         """Leave bytes to the collector, which spares those that a row names."""
         self.session.add_all(DeletedObject(project_id=project_id, storage_key=key) for key in keys)
 

@@ -42,7 +42,7 @@ from app.web.bodies.multipart import receive
 from app.web.bodies.upload_body import BODY, refuse_forms, store_body
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
 from app.web.download import CONDITIONS, bytes_as, download
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.page_schema import Page, page_of
 from app.web.parameters import states_of
 from app.web.problems import problems
@@ -228,7 +228,7 @@ def clean_dataset(
     request: Request,
     caller: CallerDep,
     session: SessionDep,
-    once: OnceDep,
+    once: IdempotentCreateDep,
     drop_duplicates: Annotated[
         bool, Query(description="Leave out rows whose texts are those of an earlier row, to the letter.")
     ] = False,

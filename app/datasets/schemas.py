@@ -55,7 +55,7 @@ EXAMPLE: dict[str, Any] = {
 
 class DatasetOut(BaseModel):
     """An uploaded file of rows. It is `inspecting` until a worker has read it; `invalid` ones train nothing. One that
-    came in parts is `uploading` until they are joined."""
+    came in parts is `uploading` until they are assembled."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 

@@ -19,7 +19,7 @@ from app.domain.datasets.report import DatasetState, Report, failed_report
 from app.domain.ids import is_id, new_id
 from app.domain.storage_keys import dataset_key
 from app.errors import DatasetInUse, DatasetNotFound, DatasetNotInspected, DatasetUploading, NoValidRows
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 from app.set_aside import STRICT, SetAside
 
 JOBS_NAMED = 10
@@ -43,7 +43,7 @@ class DatasetService:
         columns: dict[str, str] | None = None,
         unsafe_filename: bool = False,
     ) -> Dataset:
-        """Enter bytes that storage holds, and ring for their inspection; without a format it is found by looking."""
+        """Enter bytes that storage holds, and enqueue a wake-up for their inspection, which finds a missing format."""
         dataset = self.expect(
             project_id,
             id,
@@ -56,7 +56,7 @@ class DatasetService:
             unsafe_filename=unsafe_filename,
         )
         dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
-        ring(self.session, project_id, "light")
+        enqueue_wakeup(self.session, project_id, "light")
         return dataset
 
     def expect(
@@ -92,12 +92,13 @@ class DatasetService:
         return dataset
 
     def arrive(self, project_id: str, id: str, stored: StoredFile) -> bool:
-        """The bytes of an expected dataset are there: ring for their inspection. False if it was deleted meanwhile."""
+        """Note that an expected dataset's bytes are there, and enqueue a wake-up for their inspection. False if it was
+        deleted."""
         dataset = self.datasets.find_locked(project_id, id, shared=False)
         if dataset is None:
             return False
         dataset.state, dataset.sha256 = DatasetState.inspecting, stored.sha256
-        ring(self.session, project_id, "light")
+        enqueue_wakeup(self.session, project_id, "light")
         return True
 
     def refuse(self, project_id: str, id: str, code: str, message: str) -> None:
@@ -106,7 +107,7 @@ class DatasetService:
         if dataset is not None:
             dataset.state = DatasetState.inspecting
             self.session.flush()
-            self.conclude(dataset, Found.failed(Finding("", code, message), format_of(dataset)))
+            self.conclude(dataset, InspectionResult.failed(Finding("", code, message), format_of(dataset)))
 
     def find(self, project_id: str, id: str) -> Dataset | None:
         return self.datasets.find(project_id, id) if is_id(id, "file") else None
@@ -165,7 +166,7 @@ class DatasetService:
             drops_duplicates=drop_duplicates,
         )
         self.datasets.add(dataset)
-        ring(self.session, project_id, "light")
+        enqueue_wakeup(self.session, project_id, "light")
         return dataset
 
     def delete(self, project_id: str, id: str) -> None:
@@ -227,9 +228,9 @@ class DatasetService:
         values = {"storage_key": stored.key, "size": stored.size, "sha256": stored.sha256}
         return self.datasets.update_inspecting(dataset, **values)
 
-    def conclude(self, dataset: Dataset, found: "Found") -> None:
-        """Keep what an inspection found, and ring for the jobs that waited for it. `dataset` is as it was claimed:
-        nothing is kept of one that is gone, or in other hands."""
+    def conclude(self, dataset: Dataset, found: "InspectionResult") -> None:
+        """Keep what an inspection found, and enqueue a wake-up for the jobs that waited for it. `dataset` is as it was
+        claimed: nothing is kept of one that is gone, or that another worker has claimed."""
         report, rows, hashes = found.report, found.rows, found.hashes
         concluded = self.datasets.conclude(
             dataset,
@@ -248,12 +249,12 @@ class DatasetService:
         if concluded:
             self.datasets.add_problems(dataset.project_id, dataset.id, found.problems)
             self.datasets.add_problem_groups(dataset.project_id, dataset.id, found.groups)
-            ring(self.session, dataset.project_id, "training")
+            enqueue_wakeup(self.session, dataset.project_id, "training")
         else:
-            self.datasets.bury(dataset.project_id, [file.key for file in (rows, hashes) if file is not None])
+            self.datasets.mark_deleted(dataset.project_id, [file.key for file in (rows, hashes) if file is not None])
 
 
-class Found(NamedTuple):
+class InspectionResult(NamedTuple):
     """What an inspection has found. Files lie in storage already."""
 
     report: Report
@@ -267,7 +268,7 @@ class Found(NamedTuple):
     """None where nothing was read."""
 
     @classmethod
-    def failed(cls, finding: Finding, format: RecordFormat | None) -> "Found":
+    def failed(cls, finding: Finding, format: RecordFormat | None) -> "InspectionResult":
         """The file was not read at all."""
         report = failed_report(finding, format)
         return cls(report, report.problems, report.problems, None, None)

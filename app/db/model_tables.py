@@ -11,7 +11,7 @@ from sqlalchemy.types import Text
 from app.db.base import Base, created, project
 
 
-class BaseModel(Base):
+class RegisteredModel(Base):
     """A registered base model: what the server must know of it without torch. It belongs to no project."""
 
     __tablename__ = "base_models"

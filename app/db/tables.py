@@ -13,8 +13,8 @@ from app.db.base import Base, created, project
 from app.db.dataset_check_tables import DatasetCheck as DatasetCheck
 from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
-from app.db.model_tables import BaseModel as BaseModel
 from app.db.model_tables import ModelPermission as ModelPermission
+from app.db.model_tables import RegisteredModel as RegisteredModel
 from app.db.openai_tables import OpenAICreateResponse as OpenAICreateResponse
 from app.db.problem_tables import DatasetProblemGroup as DatasetProblemGroup
 from app.db.project_tables import ProjectDeletion as ProjectDeletion
@@ -331,7 +331,7 @@ class Artifact(Base):
 
 
 class OutboxRow(Base):
-    """A bell to ring, written in the transaction that made the work; relayed to Celery, then deleted."""
+    """A wake-up, written in the transaction that made the work; relayed to Celery, then deleted."""
 
     __tablename__ = "outbox"
 

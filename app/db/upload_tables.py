@@ -34,7 +34,7 @@ class Upload(Base):
     """Of the whole file in hex, as its sender says."""
     dataset_id: Mapped[str | None]
     joining_until: Mapped[datetime | None]
-    """Lease of the light worker that joins its parts, or did when `worker_id` was written."""
+    """Lease of the light worker that assembles its parts, or did when `worker_id` was written."""
     worker_id: Mapped[str | None]
     joined_at: Mapped[datetime | None]
     """When the dataset had all its bytes and the parts were let go."""

@@ -12,7 +12,7 @@ from app.db.base import Base, created
 
 
 class Worker(Base):
-    """A worker process that has registered; `seen_at` is its last sign of life."""
+    """A worker process that has registered; `seen_at` is its last heartbeat."""
 
     __tablename__ = "workers"
 
@@ -23,7 +23,7 @@ class Worker(Base):
     """That it may use; it trains on the first."""
     memory_gb: Mapped[float]
     free_memory_gb: Mapped[float | None]
-    """Of the device at its last sign of life; null where the driver does not say."""
+    """Of the device at its last heartbeat; null where the driver does not say."""
     labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     versions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """Of Python, Tunewright and what it trains with, by name."""
@@ -34,11 +34,11 @@ class Worker(Base):
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
     """Asked to stop: it takes no more work."""
     disk_full: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Too little room where attempts work: it takes no more work until there is more."""
+    """Too little disk space where attempts work: it takes no more work until there is more."""
     machine_fingerprint: Mapped[str | None]
     machine_facts: Mapped[dict[str, Any] | None]
-    """As `app.domain.hardware.Machine` has both."""
+    """As `app.domain.hardware.WorkerHardware` has both."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
     online_until: Mapped[datetime] = created()
-    """Lease of its last sign of life."""
+    """Lease of its last heartbeat."""

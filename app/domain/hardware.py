@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
-class Machine(NamedTuple):
+class WorkerHardware(NamedTuple):
     """`device` is `cuda` or `cpu`, `device_name` what its maker calls it; `memory_gb` is its memory in 10^9 bytes.
 
     Of several GPUs (`num_gpus`) the first is the device. `facts` decide the last bit of what it computes: see

@@ -41,7 +41,7 @@ class ModelFailure(StrEnum):
     corrupt_download = "corrupt_download"
     """What arrived is not what the hub promised."""
     disk_full = "disk_full"
-    """There was no room on the worker's disk, or in a folder that is the storage."""
+    """There was no disk space left on the worker, or in a folder that is the storage."""
     too_many_attempts = "too_many_attempts"
     """Worker after worker died over it."""
     internal_error = "internal_error"

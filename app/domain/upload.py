@@ -9,7 +9,7 @@ MAX_PARTS: Final = 10_000
 
 class UploadState(StrEnum):
     """pending → completed | cancelled | expired, and nothing after these. A crash while parts come in leaves it pending
-    with the parts that were answered; one while they are joined leaves it completed, and joining begins again."""
+    with the parts that were answered; one while they are assembled leaves it completed, and assembling begins again."""
 
     pending = "pending"
     completed = "completed"

@@ -18,7 +18,7 @@ FULL: Final = Job.method == literal_column("'full'")
 """A word of the statement and no parameter, so that the planner knows that the index of whole models will do."""
 
 
-class Named(NamedTuple):
+class ResolvedModelName(NamedTuple):
     """What a name stands for: a checkpoint, or the result of a job that has succeeded."""
 
     job: Job
@@ -27,7 +27,7 @@ class Named(NamedTuple):
     """Null where a checkpoint is named, and of a fully fine-tuned model."""
 
 
-def find_named(session: Session, project_id: str, name: str) -> Named | None:
+def resolve_model_name(session: Session, project_id: str, name: str) -> ResolvedModelName | None:
     """AmbiguousName where two jobs have it: which of them is meant is for the user to say, by an id."""
     match = FORM.fullmatch(name)
     if match is None:
@@ -58,16 +58,16 @@ def _ending_in(session: Session, project_id: str, end: str) -> Sequence[Job]:
     return session.scalars(query).all()
 
 
-def _thing(session: Session, job: Job, step: int | None) -> Named | None:
+def _thing(session: Session, job: Job, step: int | None) -> ResolvedModelName | None:
     if step is not None:
         checkpoint = CheckpointRepository(session).at_step(job.project_id, job.id, step)
-        return Named(job, checkpoint, None) if checkpoint else None
+        return ResolvedModelName(job, checkpoint, None) if checkpoint else None
     if job.state != JobState.succeeded:
         return None
     adapter = session.scalars(
         select(Adapter).where(Adapter.project_id == job.project_id, Adapter.job_id == job.id)
     ).one_or_none()
-    return Named(job, None, adapter) if adapter or _is_model(session, job) else None
+    return ResolvedModelName(job, None, adapter) if adapter or _is_model(session, job) else None
 
 
 def _is_model(session: Session, job: Job) -> bool:

@@ -110,7 +110,7 @@ class JobRepository:
         WebhookService(self.session).tell(project_id, id, target)
         return job
 
-    def let_go(self, job: Job, events: Sequence[EventBody]) -> Job:
+    def release_attempt(self, job: Job, events: Sequence[EventBody]) -> Job:
         """End a yielding attempt's hold on a locked job, whose state is another's business by now."""
         job.lease_until = job.worker_id = job.phase = None
         job.queued_at = func.clock_timestamp()  # by the database's clock

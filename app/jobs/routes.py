@@ -30,7 +30,7 @@ from app.jobs.wait_reason import waiting
 from app.web.auth import CallerDep
 from app.web.bodies.json_body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
 from app.web.dependencies import SessionDep
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.problems import problems
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -61,7 +61,7 @@ RETRY_BODY: dict[str, Any] = {
 def post_job(
     caller: CallerDep,
     session: SessionDep,
-    once: OnceDep,
+    once: IdempotentCreateDep,
     body: BodyDep,
     spec: Annotated[object, Depends(read_json)],
     validate_only: Annotated[
@@ -123,7 +123,7 @@ def retry_job(
     id: str,
     caller: CallerDep,
     session: SessionDep,
-    once: OnceDep,
+    once: IdempotentCreateDep,
     body: OptionalBodyDep,
     raw: Annotated[object, Depends(read_optional_json)],
 ) -> Response:

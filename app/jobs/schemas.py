@@ -23,17 +23,17 @@ EXAMPLE_SPEC = {
 }
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Failure(Wire):
+class Failure(ApiModel):
     reason: FailureReason
     """Stable code."""
     message: str
 
 
-class Resolved(Wire):
+class Resolved(ApiModel):
     """What was decided for one attempt, by the spec's field names."""
 
     attempt: int
@@ -46,7 +46,7 @@ class Resolved(Wire):
     """What the spec has no field for: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
 
 
-class JobOut(Wire):
+class JobOut(ApiModel):
     """A fine-tuning job."""
 
     id: str
@@ -138,7 +138,7 @@ class RetryJob(BaseModel):
     """`last_checkpoint` goes on from the state that the old job has saved last."""
 
 
-class ValidatedSpec(Wire):
+class ValidatedSpec(ApiModel):
     """What `POST /jobs?validate_only=true` answers to a good spec."""
 
     valid: Literal[True] = True

@@ -33,7 +33,7 @@ from app.jobs.retrying import changed, check_loadable
 from app.jobs.shown import find_shown
 from app.jobs.spec_validation import SpecCheck
 from app.jobs.wait_reason import Waiting, waiting
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 
 
 class JobService:
@@ -42,7 +42,7 @@ class JobService:
         self.jobs = JobRepository(session)
 
     def submit(self, project_id: str, raw: object) -> Job:
-        """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and bell are one write."""
+        """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and wake-up are one write."""
         check = SpecCheck(self.session, project_id)
         return self._queue(project_id, check.check(raw), check.init_from_id)
 
@@ -79,7 +79,7 @@ class JobService:
         datasets.use(project_id, spec.dataset_id, job.id, "training", tolerated)
         if spec.validation_dataset_id:
             datasets.use(project_id, spec.validation_dataset_id, job.id, "validation", tolerated)
-        ring(self.session, project_id, "training")
+        enqueue_wakeup(self.session, project_id, "training")
         return job
 
     def validate(self, project_id: str, raw: object) -> tuple[JobSpec, Waiting]:
@@ -125,7 +125,7 @@ class JobService:
         job, state = self._locked(project_id, id)
         if state not in (JobState.pausing, JobState.paused):
             raise JobNotPaused(id, state)
-        ring(self.session, project_id, "training")
+        enqueue_wakeup(self.session, project_id, "training")
         return self._move(job, JobState.queued, ResumeRequested(), phase=None, **hold_of(job))
 
     def retry(

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService, mismatch_of, why_unusable
-from app.db.tables import BaseModel, Checkpoint
+from app.db.tables import Checkpoint, RegisteredModel
 from app.domain.integration import NEEDS
 from app.domain.jobs.spec import BadRowPolicy, JobSpec
 from app.domain.suggestions.unknown_fields import NO_MODELS, Models, say_unknown
@@ -61,7 +61,7 @@ class SpecCheck:
         self.init_from_id = start.id if start else None
         return spec.filled()
 
-    def _check_model(self, raw: dict[str, Any], errors: list[FieldError]) -> BaseModel | None:
+    def _check_model(self, raw: dict[str, Any], errors: list[FieldError]) -> RegisteredModel | None:
         name = raw.get("base_model")
         if not isinstance(name, str):
             return None
@@ -136,7 +136,7 @@ def _field_error(location: tuple[int | str, ...], code: str, message: str) -> Fi
     return FieldError("".join("/" + part for part in parts if part not in ("float", "int", "bool")), code, message)
 
 
-def _other_revision(model: BaseModel, checkpoint: Checkpoint) -> FieldError:
+def _other_revision(model: RegisteredModel, checkpoint: Checkpoint) -> FieldError:
     message = (
         f"The checkpoint was trained on {model.name} at revision {checkpoint.base_model_revision}, which is at "
         f'{model.revision} now; retry the job from "start".'
@@ -162,5 +162,5 @@ def _tolerated(raw: dict[str, Any]) -> float:
         return 0.0
 
 
-def _endings(model: BaseModel) -> str:
+def _endings(model: RegisteredModel) -> str:
     return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in model.linear_modules})[:20])

@@ -8,11 +8,11 @@ from app.db.tables import Job
 from app.jobs.queue.repository import has_waited_for_exact_resume
 from app.jobs.shown import Standing
 from app.settings import get_settings
-from app.workers.reasons import NOT_ONE, ONLY_DRAINING_GPUS, WITHOUT_ROOM, describe_shortage
+from app.workers.reasons import NO_DISK_SPACE, NOT_ONE, ONLY_DRAINING_GPUS, describe_shortage
 from app.workers.service import has_machine
 
 EXACTLY = "a worker on which its checkpoint resumes exactly"
-PASSING = (None, NOT_ONE, WITHOUT_ROOM, ONLY_DRAINING_GPUS)
+PASSING = (None, NOT_ONE, NO_DISK_SPACE, ONLY_DRAINING_GPUS)
 
 
 class Waiting(NamedTuple):

@@ -5,12 +5,12 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from app.adapters.service import AdapterService
-from app.db.tables import Adapter, BaseModel, Checkpoint, Job
+from app.db.tables import Adapter, Checkpoint, Job, RegisteredModel
 from app.domain.ids import is_id
 from app.domain.jobs import spec as domain
 from app.errors import AdapterNotFound, AmbiguousName, CheckpointWithoutAdapter, FieldError
 from app.jobs.checkpoints.repository import CheckpointRepository, adapter_of
-from app.jobs.model_names import find_named
+from app.jobs.model_names import resolve_model_name
 from app.jobs.repository import JobRepository
 
 SHAPE = ("rank", "alpha", "target_modules", "use_rslora", "use_dora")
@@ -35,7 +35,7 @@ class WarmStart:
         self.adapters = AdapterService(session)
         self.checkpoints = CheckpointRepository(session)
 
-    def check(self, asked: str, model: BaseModel | None, errors: list[FieldError]) -> Start | None:
+    def check(self, asked: str, model: RegisteredModel | None, errors: list[FieldError]) -> Start | None:
         """The start, if it exists and was trained on these very weights. A checkpoint is kept from being let go of
         until the transaction ends."""
         try:
@@ -58,7 +58,7 @@ class WarmStart:
     def _find(self, asked: str) -> Start | None:
         if is_id(asked, "adp"):
             return of_adapter(self.adapters.get(self.project_id, asked))
-        named = find_named(self.session, self.project_id, asked)
+        named = resolve_model_name(self.session, self.project_id, asked)
         if named is not None and named.adapter is not None:
             return of_adapter(named.adapter)
         id = named.checkpoint.id if named and named.checkpoint else asked

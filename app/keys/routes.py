@@ -23,7 +23,7 @@ from app.projects.service import ProjectService
 from app.web.auth import AdminDep
 from app.web.bodies.json_body import BodyDep, OptionalBodyDep, parsed, read_json, read_optional_json
 from app.web.dependencies import PageDep, SessionDep
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
@@ -48,7 +48,7 @@ def _json(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     openapi_extra=_json(KeyIn),
     responses=problems(*BODY_REFUSALS, ProjectNotFound, ProjectBeingDeleted, *AGAIN),
 )
-def post_key(caller: AdminDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep) -> Response:
+def post_key(caller: AdminDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep) -> Response:
     """Needs the scope `admin`, as all of `/keys`. The answer holds the key itself (`secret`), once; only its SHA-256 is
     kept."""
     wanted = parsed(KeyIn, raw)
@@ -96,7 +96,12 @@ def withdraw_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
     responses=problems(*BODY_REFUSALS, KeyNotFound, KeyNotActive, KeyReplaced, OwnKey, *AGAIN),
 )
 def replace_key(
-    id: str, caller: AdminDep, session: SessionDep, once: OnceDep, body: OptionalBodyDep, raw: OptionalJsonDep
+    id: str,
+    caller: AdminDep,
+    session: SessionDep,
+    once: IdempotentCreateDep,
+    body: OptionalBodyDep,
+    raw: OptionalJsonDep,
 ) -> Response:
     """A new key of the same project, name and scopes, to live as long as the old one was to; `secret` is shown once.
     The old one works for `overlap_seconds` more (a day, unless given), or until it is revoked."""

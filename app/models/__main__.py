@@ -11,7 +11,7 @@ from os import getpid
 from pathlib import Path
 
 from app.db.session import Sessions, connect, open_sessions, transaction
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.domain.model import ModelState
 from app.errors import BadRequest, ModelAlreadyExists, TunewrightError
 from app.models.fetch_repository import FetchRepository
@@ -152,7 +152,7 @@ def show(sessions: Sessions, given: argparse.Namespace) -> str:
     return f"{told}\nLicence: {model.license or 'not told by the model'}" + (f"\n\n{text}" if text else "")
 
 
-def describe(model: BaseModel, projects: Sequence[str]) -> str:
+def describe(model: RegisteredModel, projects: Sequence[str]) -> str:
     users = "" if model.for_all_projects else f", for {', '.join(projects) or 'no project'}"
     if model.state != ModelState.ready:
         why = f": {model.failure_message}" if model.state == ModelState.failed else ""

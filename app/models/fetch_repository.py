@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.domain.artifact import StoredFile
 from app.domain.model import MAX_ATTEMPTS, ModelFailure, ModelState
 from app.errors import StaleAttempt
@@ -28,29 +28,29 @@ class FetchRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def claim(self, worker_id: str, lease_seconds: float, id: str | None = None) -> BaseModel | None:
+    def claim(self, worker_id: str, lease_seconds: float, id: str | None = None) -> RegisteredModel | None:
         """The oldest model that waits, or the one of that id; it is leased to the caller."""
         self._give_up_the_hopeless()
-        waiting = select(BaseModel.id).where(_waits()).order_by(BaseModel.created_at).limit(1)
+        waiting = select(RegisteredModel.id).where(_waits()).order_by(RegisteredModel.created_at).limit(1)
         if id is not None:
-            waiting = waiting.where(BaseModel.id == id)
+            waiting = waiting.where(RegisteredModel.id == id)
         statement = (
-            update(BaseModel)
-            .where(BaseModel.id == waiting.with_for_update(skip_locked=True).scalar_subquery())
+            update(RegisteredModel)
+            .where(RegisteredModel.id == waiting.with_for_update(skip_locked=True).scalar_subquery())
             .values(
                 state=ModelState.fetching,
-                attempt=BaseModel.attempt + 1,
+                attempt=RegisteredModel.attempt + 1,
                 leased_until=_lease_end(lease_seconds),
                 worker_id=worker_id,
             )
-            .returning(BaseModel)
+            .returning(RegisteredModel)
         )
         return self.session.scalars(statement).one_or_none()
 
     def _give_up_the_hopeless(self) -> None:
         self.session.execute(
-            update(BaseModel)
-            .where(_waits(), BaseModel.attempt >= MAX_ATTEMPTS)
+            update(RegisteredModel)
+            .where(_waits(), RegisteredModel.attempt >= MAX_ATTEMPTS)
             .values(
                 state=ModelState.failed,
                 failure_code=ModelFailure.too_many_attempts,
@@ -80,22 +80,22 @@ class FetchRepository:
     def _update(self, hold: Hold, **values: Any) -> None:
         """StaleAttempt if the model was removed, or another worker has it."""
         statement = (
-            update(BaseModel)
+            update(RegisteredModel)
             .where(
-                BaseModel.id == hold.model_id,
-                BaseModel.attempt == hold.attempt,
-                BaseModel.state == ModelState.fetching,
+                RegisteredModel.id == hold.model_id,
+                RegisteredModel.attempt == hold.attempt,
+                RegisteredModel.state == ModelState.fetching,
             )
             .values(**values)
-            .returning(BaseModel.id)
+            .returning(RegisteredModel.id)
         )
         if self.session.scalars(statement).one_or_none() is None:
             raise StaleAttempt
 
 
 def _waits() -> Any:
-    lapsed = (BaseModel.state == ModelState.fetching) & (BaseModel.leased_until < func.clock_timestamp())
-    return or_(BaseModel.state == ModelState.pending, lapsed)
+    lapsed = (RegisteredModel.state == ModelState.fetching) & (RegisteredModel.leased_until < func.clock_timestamp())
+    return or_(RegisteredModel.state == ModelState.pending, lapsed)
 
 
 def _lease_end(seconds: float) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.domain.artifact import StoredFile
 from app.domain.ids import new_id
 from app.domain.model import ModelFailure, ModelState
@@ -71,7 +71,7 @@ def fetch_next(place: FetchPlace, draining: threading.Event, id: str | None = No
 class ModelFetch:
     """One attempt at one model."""
 
-    def __init__(self, place: FetchPlace, model: BaseModel, draining: threading.Event) -> None:
+    def __init__(self, place: FetchPlace, model: RegisteredModel, draining: threading.Event) -> None:
         self.place, self.model, self.draining = place, model, draining
         self.hold = Hold(model.id, model.attempt, place.lease_seconds)
         self.folder = place.work / "models" / new_id("model")
@@ -101,7 +101,9 @@ class ModelFetch:
         except (StorageFull, OSError) as error:
             if not (isinstance(error, StorageFull) or is_full(error)):
                 raise
-            text = f"There was no room for the model. Free space, then add it again. {redact_error(error)}"
+            text = (
+                f"There was not enough disk space for the model. Free space, then add it again. {redact_error(error)}"
+            )
             self._fail(ModelFailure.disk_full, text)
         else:
             with transaction(self.place.sessions, "conclude_model") as session:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select,
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from app.db.tables import BaseModel, Job, ModelPermission, Project
+from app.db.tables import Job, ModelPermission, Project, RegisteredModel
 from app.domain.cursor import Cursor
 from app.domain.jobs.state import FINAL
 from app.domain.model import ModelState
@@ -23,60 +23,68 @@ class ModelRepository:
 
     def add_unless_named(self, **values: object) -> bool:
         """Insert, or do nothing if there is a model of that name."""
-        statement = postgresql.insert(BaseModel).values(**values).on_conflict_do_nothing().returning(BaseModel.id)
+        statement = (
+            postgresql.insert(RegisteredModel).values(**values).on_conflict_do_nothing().returning(RegisteredModel.id)
+        )
         return self.session.scalars(statement).one_or_none() is not None
 
-    def find(self, name: str, *, lock: bool = False) -> BaseModel | None:
+    def find(self, name: str, *, lock: bool = False) -> RegisteredModel | None:
         """Of whatever projects."""
-        query = _there().where(BaseModel.name == name)
+        query = _there().where(RegisteredModel.name == name)
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
-    def find_usable(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel | None:
+    def find_usable(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel | None:
         """With a lock, the model is not removed until the transaction ends."""
-        query = _there().where(BaseModel.name == name, usable_by(project_id))
+        query = _there().where(RegisteredModel.name == name, usable_by(project_id))
         return self.session.scalars(query.with_for_update(read=True, key_share=True) if lock else query).one_or_none()
 
-    def list(self, project_id: str | None, limit: int, after: Cursor | None) -> Sequence[BaseModel]:
+    def list(self, project_id: str | None, limit: int, after: Cursor | None) -> Sequence[RegisteredModel]:
         """Those that a project may use, or all; one more than `limit`, newest first."""
         query = _there()
         if project_id is not None:
             query = query.where(usable_by(project_id))
         if after:
-            query = query.where(tuple_(BaseModel.created_at, BaseModel.id) < tuple_(after.created_at, after.id))
-        newest = query.order_by(BaseModel.created_at.desc(), BaseModel.id.desc())
+            query = query.where(
+                tuple_(RegisteredModel.created_at, RegisteredModel.id) < tuple_(after.created_at, after.id)
+            )
+        newest = query.order_by(RegisteredModel.created_at.desc(), RegisteredModel.id.desc())
         return self.session.scalars(newest.limit(limit + 1)).all()
 
-    def all(self, project_id: str | None = None) -> Sequence[BaseModel]:
+    def all(self, project_id: str | None = None) -> Sequence[RegisteredModel]:
         """Those that a project may use, or all, by name."""
         query = _there() if project_id is None else _there().where(usable_by(project_id))
-        return self.session.scalars(query.order_by(BaseModel.name)).all()
+        return self.session.scalars(query.order_by(RegisteredModel.name)).all()
 
-    def removed(self, failed_for_seconds: float, but: Collection[str] = ()) -> Sequence[BaseModel]:
+    def removed(self, failed_for_seconds: float, but: Collection[str] = ()) -> Sequence[RegisteredModel]:
         """Rows whose files nobody needs: of removed models, and of failed ones that nobody has tried again for so long.
         Kept from others until the transaction ends."""
-        old = BaseModel.finished_at < func.clock_timestamp() - timedelta(seconds=failed_for_seconds)
-        failed = (BaseModel.state == ModelState.failed) & (func.jsonb_array_length(BaseModel.files) > 0) & old
-        query = select(BaseModel).where(or_(BaseModel.state == ModelState.removed, failed), BaseModel.id.not_in(but))
+        old = RegisteredModel.finished_at < func.clock_timestamp() - timedelta(seconds=failed_for_seconds)
+        failed = (
+            (RegisteredModel.state == ModelState.failed) & (func.jsonb_array_length(RegisteredModel.files) > 0) & old
+        )
+        query = select(RegisteredModel).where(
+            or_(RegisteredModel.state == ModelState.removed, failed), RegisteredModel.id.not_in(but)
+        )
         return self.session.scalars(query.with_for_update(skip_locked=True)).all()
 
     def named_files(self, but: Collection[str] = ()) -> set[str]:
         """Keys of the files that any model but these names."""
-        found = self.session.scalars(select(BaseModel.files).where(BaseModel.id.not_in(but)))
+        found = self.session.scalars(select(RegisteredModel.files).where(RegisteredModel.id.not_in(but)))
         return {file["key"] for files in found for file in files}
 
     def lock_files(self) -> None:
         """Until the transaction ends no file is named, or removed."""
         self.session.execute(select(func.pg_advisory_xact_lock(FILES_LOCK)))
 
-    def delete(self, model: BaseModel) -> None:
-        self.session.execute(delete(BaseModel).where(BaseModel.id == model.id))
+    def delete(self, model: RegisteredModel) -> None:
+        self.session.execute(delete(RegisteredModel).where(RegisteredModel.id == model.id))
 
-    def jobs_under_way(self, model: BaseModel, limit: int) -> Sequence[str]:
+    def jobs_under_way(self, model: RegisteredModel, limit: int) -> Sequence[str]:
         """Ids of unfinished jobs that train it, of all projects."""
         query = select(Job.id).where(Job.base_model == model.name, Job.state.not_in(FINAL))
         return self.session.scalars(query.order_by(Job.created_at).limit(limit)).all()
 
-    def allow(self, model: BaseModel, project_ids: Collection[str]) -> None:
+    def allow(self, model: RegisteredModel, project_ids: Collection[str]) -> None:
         """Let these projects use the model and no others; all, if there are none."""
         self.session.execute(delete(ModelPermission).where(ModelPermission.model_id == model.id))
         model.for_all_projects = not project_ids
@@ -84,7 +92,7 @@ class ModelRepository:
             rows = [{"model_id": model.id, "project_id": id} for id in project_ids]
             self.session.execute(insert(ModelPermission), rows)
 
-    def allowed(self, models: Collection[BaseModel], project_id: str | None) -> dict[str, Sequence[str]]:
+    def allowed(self, models: Collection[RegisteredModel], project_id: str | None) -> dict[str, Sequence[str]]:
         """Names of the projects that may use each model which is not for all, by its id; only the one project's, if it
         is given."""
         query = (
@@ -100,12 +108,12 @@ class ModelRepository:
         return {model_id: sorted(names) for model_id, names in found.items()}
 
 
-def _there() -> Select[BaseModel]:
-    return select(BaseModel).where(BaseModel.state != ModelState.removed)
+def _there() -> Select[RegisteredModel]:
+    return select(RegisteredModel).where(RegisteredModel.state != ModelState.removed)
 
 
 def usable_by(project_id: str) -> ColumnElement[bool]:
     permitted = select(ModelPermission.model_id).where(
-        ModelPermission.model_id == BaseModel.id, ModelPermission.project_id == project_id
+        ModelPermission.model_id == RegisteredModel.id, ModelPermission.project_id == project_id
     )
-    return or_(BaseModel.for_all_projects, permitted.exists())
+    return or_(RegisteredModel.for_all_projects, permitted.exists())

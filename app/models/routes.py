@@ -22,11 +22,11 @@ from app.errors import (
 from app.models.errors import InvalidHubName
 from app.models.schemas import ModelCreate, ModelOut, ModelSummary
 from app.models.service import ModelService, wanted_model
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 from app.web.auth import AdminDep, CallerDep
 from app.web.bodies.json_body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep, SettingsDep
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
@@ -51,7 +51,7 @@ BODY_REFUSALS = (BadRequest, InvalidHubName, InvalidModelFolder, InvalidJson, To
     responses=problems(*BODY_REFUSALS, ModelAlreadyExists, RequestInProgress, IdempotencyKeyReused),
 )
 def post_model(
-    caller: AdminDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
+    caller: AdminDep, session: SessionDep, settings: SettingsDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
     """Have a model fetched, from a folder or from the hub, into the storage that all workers share. Needs the scope
     `admin`. A light worker does it: poll the answer's `Location` until it is `ready` or `failed`.
@@ -66,7 +66,7 @@ def post_model(
         models = ModelService(session)
         model = models.add(wanted)
         if model.state == ModelState.pending:
-            ring(session, caller.project_id, "light")
+            enqueue_wakeup(session, caller.project_id, "light")
         session.refresh(model)
         shown = ModelOut.of(model, models.allowed([model]).get(model.id), for_admin=True)
         return Created(f"/models/{model.name}", shown, 202)

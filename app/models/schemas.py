@@ -123,11 +123,13 @@ class ModelSummary(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, model: tables.BaseModel, projects: Sequence[str] | None, *, for_admin: bool = False) -> Self:
+    def of(cls, model: tables.RegisteredModel, projects: Sequence[str] | None, *, for_admin: bool = False) -> Self:
         return cls(**cls.fields(model, projects, for_admin=for_admin))
 
     @classmethod
-    def fields(cls, model: tables.BaseModel, projects: Sequence[str] | None, *, for_admin: bool) -> dict[str, Any]:
+    def fields(
+        cls, model: tables.RegisteredModel, projects: Sequence[str] | None, *, for_admin: bool
+    ) -> dict[str, Any]:
         ready = model.state == ModelState.ready
         return {
             "name": model.name,
@@ -158,5 +160,7 @@ class ModelOut(ModelSummary):
     """Of the licence's files beside the weights."""
 
     @classmethod
-    def fields(cls, model: tables.BaseModel, projects: Sequence[str] | None, *, for_admin: bool) -> dict[str, Any]:
+    def fields(
+        cls, model: tables.RegisteredModel, projects: Sequence[str] | None, *, for_admin: bool
+    ) -> dict[str, Any]:
         return super().fields(model, projects, for_admin=for_admin) | {"license_text": model.license_text}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.domain.cursor import Cursor
 from app.domain.ids import new_id
 from app.domain.model import ModelState
@@ -94,7 +94,7 @@ class ModelService:
         self.session = session
         self.models = ModelRepository(session)
 
-    def add(self, wanted: Wanted) -> BaseModel:
+    def add(self, wanted: Wanted) -> RegisteredModel:
         """Have a model fetched. The same one again only changes who may use it, and what it is said to be on the hub;
         one that failed is fetched again, from wherever is said now. ModelAlreadyExists if the name stands for another
         one."""
@@ -116,7 +116,7 @@ class ModelService:
         self.session.flush()
         return model
 
-    def change(self, model: BaseModel, wanted: Wanted) -> None:
+    def change(self, model: RegisteredModel, wanted: Wanted) -> None:
         """Who may use it, and what it is said to be on the hub, if that is said."""
         if wanted.hub_name is not None:
             model.hub_name, model.hub_revision = wanted.hub_name, wanted.hub_revision
@@ -128,13 +128,13 @@ class ModelService:
             raise BadRequest(f"There is no project {missing[0]!r:.80}; name projects that exist, or none for all.")
         return list(known.values())
 
-    def find(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel | None:
+    def find(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel | None:
         """The model, if it is ready and the project may use it. With a lock, it is not removed until the transaction
         ends."""
         found = self._find_usable(project_id, name, lock=lock)
         return found if found is not None and found.state == ModelState.ready else None
 
-    def get_ready(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel:
+    def get_ready(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel:
         """ModelNotFound, or ModelNotReady."""
         found = self._find_usable(project_id, name, lock=lock)
         if found is None:
@@ -143,27 +143,27 @@ class ModelService:
             raise ModelNotReady(name, found.state)
         return found
 
-    def get(self, project_id: str | None, name: str) -> BaseModel:
+    def get(self, project_id: str | None, name: str) -> RegisteredModel:
         """One that the project may use, or any; in whatever state."""
         found = self._find_usable(project_id, name) if project_id is not None else self._find_any(name)
         if found is None:
             raise ModelNotFound(name)
         return found
 
-    def _find_usable(self, project_id: str, name: str, *, lock: bool = False) -> BaseModel | None:
+    def _find_usable(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel | None:
         return self.models.find_usable(project_id, name, lock=lock) if NAME.fullmatch(name) else None
 
-    def _find_any(self, name: str, *, lock: bool = False) -> BaseModel | None:
+    def _find_any(self, name: str, *, lock: bool = False) -> RegisteredModel | None:
         return self.models.find(name, lock=lock) if NAME.fullmatch(name) else None
 
-    def list(self, project_id: str | None, limit: int, after: Cursor | None) -> Sequence[BaseModel]:
+    def list(self, project_id: str | None, limit: int, after: Cursor | None) -> Sequence[RegisteredModel]:
         """Those that the project may use, or all."""
         return self.models.list(project_id, limit, after)
 
-    def all(self, project_id: str | None = None) -> Sequence[BaseModel]:
+    def all(self, project_id: str | None = None) -> Sequence[RegisteredModel]:
         return self.models.all(project_id)
 
-    def allowed(self, models: Collection[BaseModel], project_id: str | None = None) -> dict[str, Sequence[str]]:
+    def allowed(self, models: Collection[RegisteredModel], project_id: str | None = None) -> dict[str, Sequence[str]]:
         """Names of the projects that may use each model which is not for all, by its id: those that the one project
         may know of, or all."""
         return self.models.allowed(models, project_id)

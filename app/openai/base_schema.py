@@ -6,7 +6,7 @@ from typing import Any, overload
 from pydantic import BaseModel, ConfigDict
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 

@@ -27,7 +27,7 @@ from app.projects.service import ProjectService
 from app.web.auth import AdminDep
 from app.web.bodies.json_body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
@@ -51,7 +51,9 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
         BadRequest, *BODY_REFUSALS, ProjectAlreadyExists, ProjectBeingDeleted, RequestInProgress, IdempotencyKeyReused
     ),
 )
-def post_project(caller: AdminDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep) -> Response:
+def post_project(
+    caller: AdminDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
+) -> Response:
     """Needs the scope `admin`, as all of `/projects`. The project has no key yet: `POST /keys` makes one."""
     wanted = parsed(ProjectIn, raw)
 

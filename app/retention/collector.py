@@ -52,7 +52,7 @@ class Collector:
         self.search_at = time.monotonic()
 
     def collect(self) -> None:
-        """Remove dead objects from storage."""
+        """Remove deleted objects from storage."""
         while self._collect_batch() == BATCH:
             continue
 
@@ -120,7 +120,7 @@ class Collector:
             buried = []
             for checkpoint in outlived:
                 with self.aside.guard("checkpoints", checkpoint.id, session):
-                    stored.bury([checkpoint])
+                    stored.mark_deleted([checkpoint])
                     session.flush()
                     buried.append(checkpoint.job_id)
         if buried:
@@ -179,7 +179,7 @@ class Collector:
                 return
             orphans = unnamed(retention, objects)
             age = timedelta(seconds=self.settings.orphan_ttl_seconds)
-            retention.bury(visit.project_id, [(each.key, each.modified_at + age) for each in orphans])
+            retention.mark_deleted(visit.project_id, [(each.key, each.modified_at + age) for each in orphans])
         if orphans:
             log.info("found orphans of an attempt", job=visit.job_id, attempt=visit.number, num_objects=len(orphans))
 
@@ -236,7 +236,7 @@ class Collector:
             retention = RetentionRepository(session)
             orphans = unnamed(retention, old)
             due_at = retention.now() + GRACE
-            retention.bury(project_id, [(each.key, due_at) for each in orphans])
+            retention.mark_deleted(project_id, [(each.key, due_at) for each in orphans])
         if orphans:
             log.info("found orphans", project=project_id, num_objects=len(orphans), first=orphans[0].key)
 

@@ -134,14 +134,14 @@ class RetentionRepository:
         """Those whose end is settled already."""
         return set(self.session.scalars(select(DeletedObject.storage_key).where(DeletedObject.storage_key.in_(keys))))
 
-    def bury(self, project_id: str, due: Iterable[tuple[str, datetime]]) -> None:
+    def mark_deleted(self, project_id: str, due: Iterable[tuple[str, datetime]]) -> None:
         """Have objects removed, each when it is due."""
         rows = [{"project_id": project_id, "storage_key": key, "due_at": due_at} for key, due_at in due]
         if rows:
             self.session.execute(insert(DeletedObject), rows)
 
     def take_due(self, limit: int, but: Sequence[int] = ()) -> Sequence[DeletedObject]:
-        """Dead objects that are due, kept from other dispatchers until the transaction ends."""
+        """Deleted objects that are due, kept from other dispatchers until the transaction ends."""
         query = (
             select(DeletedObject)
             .where(DeletedObject.due_at <= func.statement_timestamp(), DeletedObject.id.not_in(but))

@@ -14,7 +14,7 @@ from app.domain.upload import UploadState
 
 LEASE_SECONDS = 60.0
 BYTES_A_SECOND = 20_000_000
-"""Slowest joining expected: the lease grows with the file."""
+"""Slowest assembling expected: the lease grows with the file."""
 KEPT = timedelta(hours=24)
 """After its end, so that a completion whose answer was lost can be asked for again."""
 
@@ -82,7 +82,7 @@ class UploadRepository:
         self.session.execute(insert(DeletedObject).from_select(["project_id", "storage_key"], dead))
         self.session.execute(delete(UploadPart).where(*_parts_of(upload)))
 
-    def bury(self, project_id: str, key: str) -> None:
+    def mark_deleted(self, project_id: str, key: str) -> None:
         self.session.add(DeletedObject(project_id=project_id, storage_key=key))
 
     def expired(self, limit: int, but: Sequence[str] = ()) -> Sequence[Upload]:
@@ -109,7 +109,7 @@ class UploadRepository:
         return self.session.scalars(select(Upload.project_id).where(*_waiting()).distinct()).all()
 
     def claim(self, worker_id: str, lease_seconds: float) -> Upload | None:
-        """The completed upload, of any project, that waits longest for its joining; it is leased to the caller."""
+        """The completed upload, of any project, that waits longest for its assembling; it is leased to the caller."""
         oldest = (
             select(Upload.id)
             .where(*_waiting())
@@ -128,7 +128,7 @@ class UploadRepository:
         return self.session.scalars(statement).one_or_none()
 
     def conclude(self, upload: Upload) -> bool:
-        """Note that its parts are joined, unless another was faster."""
+        """Note that its parts are assembled, unless another was faster."""
         statement = (
             update(Upload)
             .where(Upload.project_id == upload.project_id, Upload.id == upload.id, Upload.joined_at.is_(None))

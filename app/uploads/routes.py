@@ -29,7 +29,7 @@ from app.web.auth import CallerDep
 from app.web.bodies.json_body import BodyDep, parsed, read_json
 from app.web.bodies.upload_body import BODY, refuse_forms, store_body
 from app.web.dependencies import PageDep, SessionDep, SettingsDep, StorageDep
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.page_schema import Page, page_of
 from app.web.problems import problems
 
@@ -53,7 +53,12 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
     responses=problems(InvalidJson, TooLarge, UnsupportedMediaType, RequestInProgress, IdempotencyKeyReused),
 )
 def post_upload(
-    caller: CallerDep, session: SessionDep, settings: SettingsDep, once: OnceDep, body: BodyDep, raw: JsonDep
+    caller: CallerDep,
+    session: SessionDep,
+    settings: SettingsDep,
+    once: IdempotentCreateDep,
+    body: BodyDep,
+    raw: JsonDep,
 ) -> Response:
     """Say how large the file is; then send its parts, complete, and find the dataset that they make.
 
@@ -126,10 +131,10 @@ async def post_part(id: str, request: Request, caller: CallerDep, storage: Stora
     ),
 )
 def complete_upload(
-    id: str, caller: CallerDep, session: SessionDep, once: OnceDep, body: BodyDep, raw: JsonDep
+    id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
     """Make a dataset of the parts, in the order given. It is there at once, in the state `uploading`, and jobs may be
-    posted on it (`Location` names it); a worker joins the parts and inspects them.
+    posted on it (`Location` names it); a worker assembles the parts and inspects them.
 
     The same completion again makes nothing again, with an `Idempotency-Key` or without, and is answered with the upload
     as it is by then; with a key, as it was."""

@@ -82,7 +82,7 @@ class UploadSummary(BaseModel):
     """Of the whole file, as promised."""
     state: UploadState
     dataset_id: str | None
-    """Of a completed one. The dataset is `uploading` until its parts are joined, and `inspecting` then."""
+    """Of a completed one. The dataset is `uploading` until its parts are assembled, and `inspecting` then."""
     created_at: datetime
     expires_at: datetime
     """When it is given up if it is still pending."""
@@ -96,7 +96,7 @@ class UploadOut(UploadSummary):
     """An upload with the parts that are there: what a sender that was interrupted needs not send again."""
 
     parts: list[PartOut]
-    """In the order in which they came. None are left once they are joined, or the upload is given up."""
+    """In the order in which they came. None are left once they are assembled, or the upload is given up."""
 
     @classmethod
     def with_parts(cls, upload: Upload, parts: Sequence[UploadPart]) -> "UploadOut":

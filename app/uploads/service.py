@@ -1,4 +1,4 @@
-"""What may be done with an upload by parts, and the joining of its parts into a dataset."""
+"""What may be done with an upload by parts, and the assembling of its parts into a dataset."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from app.domain.ids import is_id, new_id
 from app.domain.storage_keys import dataset_key
 from app.domain.upload import MAX_PART_BYTES, MAX_PARTS, UploadState
 from app.errors import InvalidUploadParts, TooLarge, UploadNotFound, UploadNotPending
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 from app.set_aside import STRICT, SetAside
 from app.storage import Joined, Storage
 from app.uploads.repository import LEASE_SECONDS, UploadRepository
@@ -114,7 +114,7 @@ class UploadService:
             columns=upload.columns,
             unsafe_filename=upload.unsafe_filename,
         )
-        ring(self.session, project_id, "light")
+        enqueue_wakeup(self.session, project_id, "light")
         return upload
 
     def _check_parts(self, upload: Upload, part_ids: Sequence[str]) -> None:
@@ -172,7 +172,7 @@ class UploadService:
             raise UploadNotPending(upload.id, UploadState.expired)
 
     def projects_with_work(self) -> Sequence[str]:
-        """Ids of projects with completed uploads that wait for their joining."""
+        """Ids of projects with completed uploads that wait for their assembling."""
         return self.uploads.projects_to_join()
 
     def conclude(self, upload: Upload, joined: Joined | None) -> None:
@@ -183,7 +183,7 @@ class UploadService:
         self.uploads.bury_parts(upload)
         datasets = DatasetService(self.session)
         if joined and not datasets.arrive(upload.project_id, upload.dataset_id, joined.stored):
-            self.uploads.bury(upload.project_id, joined.stored.key)  # deleted meanwhile
+            self.uploads.mark_deleted(upload.project_id, joined.stored.key)  # deleted meanwhile
         elif joined is None:
             said = "Storage has lost a part of the file; upload it again."
             datasets.refuse(upload.project_id, upload.dataset_id, "file_missing", said)
@@ -196,7 +196,7 @@ def join_next(sessions: Sessions, storage: Storage, worker_id: str, lease_second
     """Join the parts of one completed upload, of whatever project; whether there was one.
 
     Bytes are copied outside any transaction. A crash meanwhile leaves a lease that lapses, and parts that are still
-    there; whoever joins them then writes the same object again."""
+    there; whoever assembles them then writes the same object again."""
     with transaction(sessions, "claim_join") as session:
         uploads = UploadRepository(session)
         upload = uploads.claim(worker_id, lease_seconds)

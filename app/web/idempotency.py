@@ -29,7 +29,7 @@ class Created(NamedTuple):
     status: int = 201
 
 
-class Once(NamedTuple):
+class IdempotentCreate(NamedTuple):
     session: Session
     project_id: str
     key: str | None
@@ -81,7 +81,7 @@ def _created(location: str, body: str, status: int) -> Response:
     return Response(body, status, {"Location": location}, "application/json")
 
 
-async def get_once(
+async def get_idempotent_create(
     request: Request,
     caller: CallerDep,
     session: SessionDep,
@@ -94,9 +94,11 @@ async def get_once(
             "answered alike for 24 hours, and makes nothing again.",
         ),
     ] = None,
-) -> Once:
+) -> IdempotentCreate:
     _, api_key = get_authorization_scheme_param(request.headers.get("Authorization"))
-    return Once(session, caller.project_id, idempotency_key, f"{request.method} {request.url.path}", api_key)
+    return IdempotentCreate(
+        session, caller.project_id, idempotency_key, f"{request.method} {request.url.path}", api_key
+    )
 
 
-OnceDep = Annotated[Once, Depends(get_once)]
+IdempotentCreateDep = Annotated[IdempotentCreate, Depends(get_idempotent_create)]

@@ -20,7 +20,7 @@ KEEP_SECONDS: Final = 0.8
 MOST_KEPT: Final = 10_000
 
 
-class Kept(NamedTuple):
+class CachedCaller(NamedTuple):
     caller: Caller
     until: float
     """By the monotonic clock."""
@@ -31,7 +31,7 @@ class KeyCache:
 
     def __init__(self, recognize: Callable[[str], RecognizedKey | None], note_use: Callable[[str], None]) -> None:
         self._recognize, self._note_use = recognize, note_use
-        self._kept: dict[bytes, Kept] = {}
+        self._kept: dict[bytes, CachedCaller] = {}
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -59,14 +59,14 @@ class KeyCache:
             return None
         if found.seconds_left is not None:
             until = min(until, time.monotonic() + found.seconds_left)
-        self._keep(digest, Kept(found.caller, until))
+        self._keep(digest, CachedCaller(found.caller, until))
         if found.is_use_due:
             noting = asyncio.create_task(self._note(found.caller.key_id))
             self._noting.add(noting)
             noting.add_done_callback(self._noting.discard)
         return found.caller
 
-    def _keep(self, digest: bytes, kept: Kept) -> None:
+    def _keep(self, digest: bytes, kept: CachedCaller) -> None:
         if len(self._kept) >= MOST_KEPT:
             now = time.monotonic()
             self._kept = {each: other for each, other in self._kept.items() if other.until > now}

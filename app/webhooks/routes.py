@@ -17,7 +17,7 @@ from app.errors import (
 from app.web.auth import CallerDep
 from app.web.bodies.json_body import BodyDep, parsed, read_json
 from app.web.dependencies import PageDep, SessionDep, SettingsDep
-from app.web.idempotency import Created, OnceDep
+from app.web.idempotency import Created, IdempotentCreateDep
 from app.web.page_schema import Page, page_of
 from app.web.parameters import states_of
 from app.web.problems import problems
@@ -65,7 +65,7 @@ def post_webhook(
     session: SessionDep,
     settings: SettingsDep,
     lookups: LookupsDep,
-    once: OnceDep,
+    once: IdempotentCreateDep,
     body: BodyDep,
     raw: JsonDep,
 ) -> Response:
@@ -126,7 +126,7 @@ def rotate_webhook(
     id: str,
     caller: CallerDep,
     session: SessionDep,
-    once: OnceDep,
+    once: IdempotentCreateDep,
     grace_seconds: Annotated[int, Query(ge=0, le=7 * 86400, description="For so long the old one signs too.")] = 86400,
 ) -> Response:
     """The answer holds the new secret, once. While the grace lasts, both secrets sign what is sent, so that receivers
@@ -146,7 +146,7 @@ def rotate_webhook(
     response_model=DeliveryOut,
     responses=problems(WebhookNotFound, WebhookDisabled, *AGAIN),
 )
-def send_test(id: str, caller: CallerDep, session: SessionDep, once: OnceDep) -> Response:
+def send_test(id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep) -> Response:
     """An event of the type `webhook.test`, which is about the webhook itself, signed and delivered as any other. Poll
     the answer's `Location` to see what came of it."""
 
@@ -187,7 +187,7 @@ def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionD
     response_model=DeliveryOut,
     responses=problems(WebhookNotFound, DeliveryNotFound, DeliveryPending, WebhookDisabled, *AGAIN),
 )
-def redeliver(id: str, delivery_id: str, caller: CallerDep, session: SessionDep, once: OnceDep) -> Response:
+def redeliver(id: str, delivery_id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep) -> Response:
     """A new delivery of the same event, with the same `webhook-id` and body, of one that has ended."""
 
     def make() -> Created:

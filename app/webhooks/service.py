@@ -14,7 +14,7 @@ from app.domain.webhook import TEST_TYPE, TOLD, DeliveryState, event_body
 from app.errors import (
     FieldError,
 )
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 from app.settings import Allowed
 from app.webhooks.errors import (
     DeliveryNotFound,
@@ -149,5 +149,5 @@ class WebhookService:
         event = {"project_id": project_id, "event_id": event_id, "type": type, "body": body}
         rows = [{"id": new_id("delivery"), "webhook_id": id, "state": DeliveryState.pending} | event for id in ids]
         self.webhooks.add_deliveries(rows)
-        ring(self.session, project_id, "webhooks")
+        enqueue_wakeup(self.session, project_id, "webhooks")
         return [str(row["id"]) for row in rows]

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
 from app.db.tables import Job, Project, Worker
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.workers.presence import is_online
 
 
@@ -33,7 +33,7 @@ def claiming() -> Offer:
     )
 
 
-def values_of(machine: Machine) -> dict[str, Any]:
+def values_of(machine: WorkerHardware) -> dict[str, Any]:
     """The parameters of a query that asks about `claiming()`."""
     return {
         "offer_device": machine.device,

@@ -8,7 +8,7 @@ from app.labels import show_allowed_labels, show_labels
 from app.workers.repository import Placement, ShownWorker
 
 NOT_ONE = "no worker online"
-WITHOUT_ROOM = "no worker online with room on its disk"
+NO_DISK_SPACE = "no worker online with free disk space"
 WITH_DEVICE = {"auto": "", "cuda": " with a CUDA device", "cpu": " that trains on its CPU"}
 ON_DEVICE = {"auto": "", "cuda": " on a CUDA device", "cpu": " that trains on its CPU"}
 ONLY_DRAINING_GPUS = "the GPU worker that fits is draining; a CPU worker takes the job once that one has left"
@@ -22,13 +22,13 @@ class Reason(NamedTuple):
 
 
 def describe_shortage(job: Job, placements: Sequence[Placement]) -> str | None:
-    """The first of the job's needs that rules out the last worker; None where one fits and has room."""
+    """The first of the job's needs that rules out the last worker; None where one fits and has free disk space."""
     left = placements
     for condition, words in _needs(job, placements).items():
         left = [each for each in left if condition not in each.unmet]
         if not left:
             return words
-    return WITHOUT_ROOM if all(each.disk_full for each in left) else None
+    return NO_DISK_SPACE if all(each.disk_full for each in left) else None
 
 
 def _needs(job: Job, placements: Sequence[Placement]) -> dict[str, str]:
@@ -53,7 +53,7 @@ def explain(job: Job, shown: ShownWorker, placement: Placement) -> list[Reason]:
     """What keeps one worker from the job: first what passes, then what its machine lacks."""
     worker = shown.worker
     passing = {
-        Reason("offline", "Its last sign of life is older than a lease."): not shown.online,
+        Reason("offline", "Its last heartbeat is older than a lease."): not shown.online,
         Reason("draining", "It was asked to stop and takes nothing new."): worker.draining,
         Reason("disk_full", "The disk that it works on is full; it takes nothing new."): worker.disk_full,
         Reason("busy", "It works on something else."): shown.busy and job.worker_id != worker.id,

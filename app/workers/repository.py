@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, DatasetCheck, Job, Project, Upload, Worker
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.workers.placement import conditions, registered
 from app.workers.presence import is_online
 
@@ -38,7 +38,7 @@ class WorkerRepository:
 
     def register(
         self,
-        machine: Machine,
+        machine: WorkerHardware,
         versions: Mapping[str, str],
         queues: Collection[str],
         integrations: Collection[str],
@@ -103,7 +103,7 @@ class WorkerRepository:
         return (row[0], row[1]) if row else None
 
     def taking_jobs(self) -> Sequence[Worker]:
-        """Those that are online and claim jobs, or would if their disk had room."""
+        """Those that are online and claim jobs, or would if their disk were not full."""
         query = select(Worker).where(*takes_jobs())
         return self.session.scalars(query).all()
 

@@ -60,7 +60,7 @@ class WorkerOut(BaseModel):
     memory_gb: float
     """Memory of the device, or RAM where that is the CPU, in GB (10^9 bytes)."""
     free_memory_gb: float | None
-    """How much of it was free at the last sign of life (on a GPU, up to 30 seconds before); null where the driver does
+    """How much of it was free at the last heartbeat (on a GPU, up to 30 seconds before); null where the driver does
     not say, as for a part of a GPU."""
     labels: dict[str, str]
     """`TUNEWRIGHT_WORKER_LABELS` of the worker."""
@@ -75,13 +75,13 @@ class WorkerOut(BaseModel):
     machine_facts: dict[str, Any] | None
     """What the fingerprint is made of: what decides the last bit of a training's numbers there."""
     online: bool
-    """Whether its last sign of life is younger than a lease."""
+    """Whether its last heartbeat is younger than a lease."""
     draining: bool
     """Asked to stop: it ends what it does and takes nothing new."""
     disk_full: bool
-    """There is too little room where it works: it takes nothing new until there is more."""
+    """There is too little disk space where it works: it takes nothing new until there is more."""
     busy: bool
-    """Whether it holds a job, or a dataset that it inspects or joins, of whatever project."""
+    """Whether it holds a job, or a dataset that it inspects or assembles, of whatever project."""
     can_take_job: bool | None
     """Whether it could take up the job that was asked about now; null where none was."""
     reasons: list[ReasonOut] | None

@@ -1,11 +1,11 @@
-"""Who works here: workers register, give signs of life whether busy or idle, and leave."""
+"""Who works here: workers register, send heartbeats whether busy or idle, and leave."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.errors import JobNotFound
 from app.workers.reasons import Reason, explain
 from app.workers.repository import ShownWorker, WorkerRepository, find_placements, is_machine_online
@@ -21,7 +21,7 @@ class WorkerService:
 
     def register(
         self,
-        machine: Machine,
+        machine: WorkerHardware,
         versions: Mapping[str, str],
         queues: Collection[str],
         integrations: Collection[str] = (),
@@ -38,7 +38,7 @@ class WorkerService:
     def sign(
         self, id: str, *, draining: bool, disk_full: bool, free_memory_gb: float | None = None, lease: float
     ) -> bool:
-        """A sign of life; False if the worker must register (again)."""
+        """Record a heartbeat; False if the worker must register (again)."""
         return self.workers.sign(id, draining=draining, disk_full=disk_full, free_memory_gb=free_memory_gb, lease=lease)
 
     def leave(self, id: str) -> None:

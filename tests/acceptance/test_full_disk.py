@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 STEPS = 800
-NO_ROOM = "no worker online with room on its disk"
+NO_DISK_SPACE = "no worker online with free disk space"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_full_disk_costs_checkpoints_and_time_and_says_so(stack: Stack, work: 
         filler = fill(work)
         wait_until(lambda: [each.disk_full for each in client.workers() if "training" in each.queues] == [True])
         job = submit(client, tmp_path, steps=STEPS, max_retries=1, dataset_id=dataset_id)
-        wait_until(lambda: client.get_job(job.id).waiting_for == NO_ROOM)
+        wait_until(lambda: client.get_job(job.id).waiting_for == NO_DISK_SPACE)
         filler.unlink()
 
         wait_for_step(client, job)
@@ -69,7 +69,7 @@ def test_a_full_disk_costs_checkpoints_and_time_and_says_so(stack: Stack, work: 
         assert failed["reason"] == "disk_full"
         assert f"0.0 MB in {work}" in failed["detail"]
         assert "checkpoint_failed" in {warned["code"] for warned in told(client, job, "warning_issued")}
-        wait_until(lambda: client.get_job(job.id).waiting_for == NO_ROOM)
+        wait_until(lambda: client.get_job(job.id).waiting_for == NO_DISK_SPACE)
         assert client.get_job(job.id).attempt == 1, "tries do not follow one another at once"
         filler.unlink()
 

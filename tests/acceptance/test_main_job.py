@@ -130,8 +130,8 @@ def test_the_other_methods_train(client: Client, rows: Path, method: str) -> Non
 
 
 def test_a_job_tells_how_soon_it_trained_and_a_spare_process_takes_a_later_one(client: Client, rows: Path) -> None:
-    """The first ones may come before the spare has loaded anything, on a busy machine even some seconds after the one
-    before."""
+    """The first ones may come before the standby process has loaded anything, on a busy machine even some seconds after
+    the one before."""
     for pause in (5, 20, 60, 0):
         job = until(client, submit(client, rows, training={"max_steps": 1}).id, "succeeded")
         [started] = [event.data for event in client.events(job.id) if event.type == "training_started"]

@@ -45,7 +45,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 180) -> Any:
 
 
 def find_trainer(worker: psutil.Process) -> psutil.Process:
-    """The one that trains: a spare is started only when no job waits. Started a moment ago, it has no command yet."""
+    """The one that trains: a standby process is started only when no job waits. Started a moment ago, it has no command
+    yet."""
 
     def find() -> list[psutil.Process]:
         return [child for child in worker.children() if child.cmdline()[-1:] == ["worker.training"]]

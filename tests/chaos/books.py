@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.db.session import transaction
 from app.db.tables import Adapter, Artifact, Attempt, Job, JobEvent, MetricValue, OutboxRow
 from app.domain.jobs.state import FINAL, JobState
-from app.jobs.events.stream import Place, look
+from app.jobs.events.stream import StreamCursor, look
 from tests.chaos.history import History, Told
 from tests.chaos.plan import JobPlan
 from tests.chaos.resumes import Resumes, check_resumes, read_resumes
@@ -157,7 +157,7 @@ class Books:
     def _check_replay(self, session: Session, job: Job) -> Iterator[str]:
         """As a reader of the stream sees it from its beginning: no point twice, and with what a later attempt rewinds,
         every step once."""
-        place, rewinds = Place(), dict[int, int]()
+        place, rewinds = StreamCursor(), dict[int, int]()
         told: list[tuple[int, int, int]] = []
         while not (found := look(session, job.project_id, job.id, place)).is_over:
             for event in found.events:
@@ -174,7 +174,7 @@ class Books:
 
     def _check_outbox(self, session: Session) -> Iterator[str]:
         if left := session.scalar(select(func.count()).select_from(OutboxRow)):
-            yield f"{left} bells were never relayed"
+            yield f"{left} wake-ups were never relayed"
 
     def _check_alike(self, session: Session, jobs: Sequence[Job]) -> Iterator[str]:
         """The real jobs all ask for the same: whatever befell them, the weights of those that are exact are the same on

@@ -3,7 +3,7 @@
 The product knows nothing of it. Waits that no setting shortens are divided by CHAOS_SCALE, as the settings here are;
 CHAOS_CHILD says `scripted` for workers whose training process is the scripted one; CHAOS_OFF names the guard that is
 left out, so that the books can show that they see what it prevents. CHAOS_CLOCK_SECONDS sets its clock so far ahead,
-or behind; CHAOS_VISIBILITY_SECONDS is Redis' visibility timeout, and lets a worker tell of each bell that it hears.
+or behind; CHAOS_VISIBILITY_SECONDS is Redis' visibility timeout, and has a worker print each wake-up that it receives.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 CHILD, OFF, SCALE = "CHAOS_CHILD", "CHAOS_OFF", "CHAOS_SCALE"
 CLOCK, VISIBILITY = "CHAOS_CLOCK_SECONDS", "CHAOS_VISIBILITY_SECONDS"
-BELL = "a bell was heard"
+WAKEUP = "a wake-up arrived"
 SCRIPTED_DEVICE, REAL_DEVICE = "cuda", "cpu"
 """What workers of either kind say they are, so that each job finds its kind."""
 
@@ -46,7 +46,7 @@ def shift_clock(seconds: float) -> None:
     time.time_ns = lambda: now_ns() + int(seconds * 10**9)
 
 
-def hear_bells(visibility_seconds: float) -> None:
+def hear_wakeups(visibility_seconds: float) -> None:
     """And have Redis offer again, soon, what was taken and not acknowledged."""
     from celery.signals import task_prerun
 
@@ -54,7 +54,7 @@ def hear_bells(visibility_seconds: float) -> None:
 
     often = {"unacked_restore_interval": 0.25, "unacked_restore_throttle": 1}
     app.conf.broker_transport_options = {"visibility_timeout": visibility_seconds} | often
-    task_prerun.connect(lambda **_: print(BELL, flush=True), weak=False)
+    task_prerun.connect(lambda **_: print(WAKEUP, flush=True), weak=False)
 
 
 def shorten_waits() -> None:
@@ -145,7 +145,7 @@ def main() -> None:
     elif os.environ.get(CHILD) == "real":
         train_behind_the_others()
     if seconds := os.environ.get(VISIBILITY):
-        hear_bells(float(seconds))
+        hear_wakeups(float(seconds))
     shorten_waits()
     del sys.argv[0]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

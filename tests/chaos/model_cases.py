@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from app.db.session import transaction
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from tests.chaos.server_cases import RETAIN
 from tests.chaos.stage import Stage, both
 
@@ -79,7 +79,7 @@ def give_back_model(stage: Stage, step: str) -> None:
     def is_under_way() -> bool:
         """In the hands of the worker that runs now, and not of the one before it."""
         with transaction(stage.sessions) as session:
-            named = select(BaseModel).where(BaseModel.name == NAME, BaseModel.state != "removed")
+            named = select(RegisteredModel).where(RegisteredModel.name == NAME, RegisteredModel.state != "removed")
             model = session.scalars(named).one()
             return f"{model.worker_id}".endswith(f"-{stage.stack.kept['light'].process.pid}")
 
@@ -116,6 +116,6 @@ def collect_models(stage: Stage, step: str) -> None:
             assert stage.run("-c", RETAIN, failpoint=failpoint, **old) == -9
         assert stage.run("-c", RETAIN, **old) == 0
         with transaction(stage.sessions) as session:
-            assert session.scalars(select(BaseModel.name)).all() == ["tiny"]
+            assert session.scalars(select(RegisteredModel.name)).all() == ["tiny"]
         assert set((stage.storage / "models").iterdir()) <= there
     stage.end(stage.post().id)

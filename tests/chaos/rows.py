@@ -1,7 +1,7 @@
 """`python -m tests.chaos.rows`: rows of docs/chaos.md that need a stack of their own, one after the other on one.
 
 Its workers' clocks go a day ahead and a day behind, and so do its dispatchers'. Redis offers again after two seconds
-whatever was not acknowledged. Workers hear bells alone at first, so that none can be hidden behind the polling.
+whatever was not acknowledged. Workers get wake-ups alone at first, so that none can be hidden behind the polling.
 
 Each row says what it found; one that does not hold has a fault, and the exit status is then 1.
 """
@@ -75,17 +75,17 @@ class Rows:
     # Rows
 
     def visibility(self) -> dict[str, Any]:
-        """Two jobs run for longer than twice the timeout, and a third worker has nothing to do but to hear bells."""
+        """Two jobs run for longer than twice the timeout, and a third worker only receives wake-ups."""
         self.until(lambda: all(self.is_training(id) for id in self.two_long), "both train")
         self.stack.add_worker("scripted-3")
         self.until(lambda: self.is_listening("scripted-3"), "a third worker listens")
         held = self.redis(lambda client: client.hlen("unacked"))
         time.sleep(2.25 * VISIBILITY_SECONDS)
-        self.until(lambda: self.bells("scripted-3"), "Redis offers it what is not acknowledged")
-        offered = self.bells("scripted-3")
+        self.until(lambda: self.wakeups("scripted-3"), "Redis offers it what is not acknowledged")
+        offered = self.wakeups("scripted-3")
         with transaction(self.stack.sessions) as session:
-            outbox.ring(session, self.stack.project_id, "training")
-        self.until(lambda: self.bells("scripted-3") > offered, "the third worker has heard that bell")
+            outbox.enqueue_wakeup(session, self.stack.project_id, "training")
+        self.until(lambda: self.wakeups("scripted-3") > offered, "the third worker has received that wake-up")
         claims = [self.count(id, "job_claimed") for id in self.two_long]
         assert claims == [1, 1], claims
         assert all(self.is_training(id) for id in self.two_long)
@@ -238,8 +238,8 @@ class Rows:
         assert work is not None
         return work.worker
 
-    def bells(self, worker: str) -> int:
-        return self.stack.programs[worker].log.read_text(errors="replace").count(entry.BELL)
+    def wakeups(self, worker: str) -> int:
+        return self.stack.programs[worker].log.read_text(errors="replace").count(entry.WAKEUP)
 
     def is_listening(self, worker: str) -> bool:
         """It has registered, which its first look for work comes soon after."""

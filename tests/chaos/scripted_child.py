@@ -17,20 +17,20 @@ from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.resuming import Difference, InexactResume
 from app.domain.jobs.state import JobPhase
 from worker.training.checkpoint.manifest import digests, first_fault, sync, sync_folder
-from worker.training.runtime.channel import Channel, StopAsked, move_in
-from worker.training.runtime.errors import unforeseen
+from worker.training.runtime.channel import Channel, StopAsked, enter_work_dir
+from worker.training.runtime.errors import internal_failure
 from worker.training.runtime.messages import (
     CheckpointWritten,
+    EventMessage,
     Finished,
-    Happened,
-    Measured,
+    MetricsMessage,
     PhaseEntered,
     Planned,
+    Preload,
     Ready,
-    Request,
     Started,
     Stopped,
-    Warm,
+    TrainingRequest,
 )
 
 STEP_MS = "step_ms"
@@ -72,7 +72,7 @@ def stored(weights: str) -> bytes:
 
 
 class Training:
-    def __init__(self, request: Request, channel: Channel) -> None:
+    def __init__(self, request: TrainingRequest, channel: Channel) -> None:
         self.request, self.channel = request, channel
         self.seed = request.spec.training.seed
         self.total = request.spec.training.max_steps or 30
@@ -113,7 +113,7 @@ class Training:
         self.step += 1
         self.weights = link(self.weights, self.step)
         loss = expected_loss(self.seed, self.step)
-        self.channel.say(Measured(step=self.step, values={"loss": loss, "num_tokens": 100.0 * self.step}))
+        self.channel.say(MetricsMessage(step=self.step, values={"loss": loss, "num_tokens": 100.0 * self.step}))
         every = self.request.spec.training.save_every
         if self.step % (5 if every == "auto" else every) == 0:
             self.write_checkpoint()
@@ -123,7 +123,7 @@ class Training:
             self._write_checkpoint()
         except OSError as error:
             self.channel.say(
-                Happened(event=WarningIssued(code="checkpoint_failed", detail=f"It could not be written: {error}"))
+                EventMessage(event=WarningIssued(code="checkpoint_failed", detail=f"It could not be written: {error}"))
             )
 
     def _write_checkpoint(self) -> None:
@@ -160,7 +160,7 @@ class Training:
         if differs:
             self.inexact_resumes.append(InexactResume(step=self.step, differs=differs))
             text = f"Training goes on after step {self.step}, but not bit for bit: {', '.join(differs)} differ."
-            self.channel.say(Happened(event=WarningIssued(code="inexact_resume", detail=text)))
+            self.channel.say(EventMessage(event=WarningIssued(code="inexact_resume", detail=text)))
 
     def exactness(self) -> dict[str, object]:
         told = [each.model_dump(mode="json") for each in self.inexact_resumes]
@@ -185,14 +185,14 @@ class Training:
 
 def main() -> int:
     channel = Channel()
-    while isinstance(heard := channel.hear(), Warm):
+    while isinstance(heard := channel.hear(), Preload):
         channel.say(Ready(base_model_path=heard.base_model_path))
-    if isinstance(heard, Request):
-        move_in(heard)
+    if isinstance(heard, TrainingRequest):
+        enter_work_dir(heard)
         try:
             Training(heard, channel).run()
         except OSError as error:
-            channel.say(unforeseen(error))
+            channel.say(internal_failure(error))
             return 1
     return 0
 

@@ -148,7 +148,7 @@ def relay(stage: Stage, step: str) -> None:
 
 
 def remind(stage: Stage, step: str) -> None:
-    """A bell is lost with Redis, and the dispatcher dies as it rings again."""
+    """A wake-up is lost with Redis, and the dispatcher dies as it sends it again."""
     with stage.stack.paused("training"):
         job = stage.post()
         with redis.Redis.from_url(stage.stack.redis_url) as client:
@@ -171,7 +171,7 @@ def recover_lost_work(stage: Stage, step: str) -> None:
 
 
 def collect(stage: Stage, step: str) -> None:
-    """Whoever dies over dead bytes leaves rows that name them, and the next one finishes."""
+    """Whoever dies over deleted bytes leaves rows that name them, and the next one finishes."""
 
     def dead() -> list[Path]:
         with transaction(stage.sessions) as session:

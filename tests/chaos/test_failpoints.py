@@ -76,11 +76,11 @@ from tests.chaos.worker_cases import (
     in_child,
     in_worker,
     inspection,
-    let_go,
     read_adapter,
     record_late,
     release,
     renew_inspection,
+    request_orphan_collection,
     sign_of_life,
     track,
 )
@@ -94,13 +94,13 @@ SEED = int(os.environ.get("TUNEWRIGHT_FAILPOINT_SEED", str(time.time_ns() % 10**
 Case = Callable[[Stage, str], None]
 
 CASES: dict[str, Case] = {
-    **dict.fromkeys(("enter_phase", "read_inputs", "start_training", "plan", "start", "tell"), in_worker),
+    **dict.fromkeys(("enter_phase", "read_inputs", "start_training", "plan", "start", "append_event"), in_worker),
     **dict.fromkeys(("record", "heartbeat", "store_file", "save_checkpoint"), in_worker),
     **dict.fromkeys(("open_spool", "keep_log", "read_state", "read_curves", "publish"), in_worker),
     **dict.fromkeys(("start_tracking", "feed_tracker"), track),
     **dict.fromkeys(("start_tokenizing", "keep_nf4", "keep_parity", "name_checkpoint"), in_child),
     **dict.fromkeys(("complete_result", "complete_reports"), in_child),
-    **{case.__name__: case for case in (fail, release, let_go, read_adapter, give_up_checkpoint)},
+    **{case.__name__: case for case in (fail, release, request_orphan_collection, read_adapter, give_up_checkpoint)},
     **{case.__name__: case for case in (claim, record_late, sign_of_life)},
     **dict.fromkeys(("claim_inspection", "start_inspection", "conclude_inspection"), inspection),
     **dict.fromkeys(("read_source", "keep_made"), clean),

@@ -18,7 +18,7 @@ import pytest
 from app.domain.jobs.spec import JobSpec
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.fixtures.training_processes import TrainingProcess
-from worker.training.runtime.messages import Finished, PhaseEntered, Request, Said, parse_said
+from worker.training.runtime.messages import ChildMessage, Finished, PhaseEntered, TrainingRequest, parse_child_message
 
 KILLS = int(os.environ.get("TUNEWRIGHT_KILLS", "2"))
 SEED = int(os.environ.get("TUNEWRIGHT_KILL_SEED", str(time.time_ns() % 10**6)))
@@ -33,7 +33,7 @@ STEPS_A_KILL = 50
 
 
 @pytest.fixture
-def request_for(tmp_path: Path) -> Callable[..., Request]:
+def request_for(tmp_path: Path) -> Callable[..., TrainingRequest]:
     model, rows = build_tiny_model(tmp_path / "model"), write_rows(tmp_path / "rows.jsonl", num_rows=40)
     training = {
         "max_steps": STEPS_A_KILL * KILLS,
@@ -54,10 +54,10 @@ def request_for(tmp_path: Path) -> Callable[..., Request]:
         }
     ).decided(512)
 
-    def make(name: str, checkpoint: Path | None = None) -> Request:
+    def make(name: str, checkpoint: Path | None = None) -> TrainingRequest:
         work_dir = tmp_path / name
         work_dir.mkdir(exist_ok=True)
-        return Request(
+        return TrainingRequest(
             spec=spec,
             resolved=None,
             attempt=1,
@@ -80,15 +80,15 @@ def request_for(tmp_path: Path) -> Callable[..., Request]:
 class Life:
     """One training process."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: TrainingRequest) -> None:
         self.request = request
         self.log = (request.work_dir / "log").open("a")
         self.process = TrainingProcess(self.log)
         self.process.stdin.write(request.model_dump_json() + "\n")
         self.process.stdin.flush()
 
-    def said(self) -> Iterator[Said]:
-        return (parse_said.validate_json(line) for line in self.process.stdout)
+    def said(self) -> Iterator[ChildMessage]:
+        return (parse_child_message.validate_json(line) for line in self.process.stdout)
 
     def wait_for_training(self) -> None:
         phases = (line for line in self.said() if isinstance(line, PhaseEntered))
@@ -102,7 +102,7 @@ class Life:
             pipe.close()
 
 
-def finish(request: Request) -> bytes:
+def finish(request: TrainingRequest) -> bytes:
     """Let it train to its end; the adapter."""
     life = Life(request)
     try:
@@ -113,7 +113,7 @@ def finish(request: Request) -> bytes:
         life.end()
 
 
-def kill_at_random(request: Request, moments: random.Random) -> None:
+def kill_at_random(request: TrainingRequest, moments: random.Random) -> None:
     life = Life(request)
     try:
         if moments.random() < IN_START_UP:
@@ -136,7 +136,7 @@ def assert_whole(checkpoint: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_killed_at_random_moments_ends_bit_for_bit_like_one_that_was_not(
-    request_for: Callable[..., Request],
+    request_for: Callable[..., TrainingRequest],
 ) -> None:
     print(f"TUNEWRIGHT_KILL_SEED={SEED}")
     moments = random.Random(SEED)

@@ -83,7 +83,7 @@ def release_cancelled(stage: Stage) -> None:
         stage.end(job.id, state="cancelled")
 
 
-def let_go(stage: Stage, step: str) -> None:
+def request_orphan_collection(stage: Stage, step: str) -> None:
     """A worker wakes to find its attempt lost, and dies as it lets go."""
     for failpoint in both(step):
         job = stage.post(steps=20_000)

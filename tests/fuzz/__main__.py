@@ -15,7 +15,7 @@ from app.domain.datasets.report import Report
 from benchmarks import machine
 from tests.fuzz.datasets import check_file, inspect, make_file
 from tests.fuzz.server import check_uploads
-from worker.inspection.protocol import REPORT, Request, Task
+from worker.inspection.protocol import REPORT, InspectionRequest, Task
 from worker.processes.inspection import InspectionFailed, run
 
 GB = 10**9
@@ -24,7 +24,7 @@ GB = 10**9
 def check_in_process(seed: int, scratch: Path) -> None:
     """The real process tells what the same code tells here."""
     name, data, named = make_file(seed)
-    request = Request(
+    request = InspectionRequest(
         task=Task.inspect,
         filename=name,
         format=named,

@@ -21,7 +21,7 @@ from app.domain.datasets.validation import check_record
 from tests.fuzz.containers import CONTAINERS, PACKINGS, WRAPPINGS
 from worker.inspection.fast_check import NOTHING, Screen
 from worker.inspection.formats.containers import Rows, Unreadable, read_rows
-from worker.inspection.inspection import Inspection, Kept
+from worker.inspection.inspection import InspectedRows, Inspection
 
 MOST_SECONDS: Final = 1.0
 """For a file, on a machine that has other things to do."""
@@ -163,7 +163,7 @@ def inspect(
 ) -> Inspected:
     """`folder` may hold what another file has left."""
     kept = io.BytesIO()
-    inspection = Inspection(folder, named, Kept(kept, good_only=False))
+    inspection = Inspection(folder, named, InspectedRows(kept, good_only=False))
     try:
         rows = read_rows(io.BytesIO(data), name, folder, named)
     except Unreadable as error:

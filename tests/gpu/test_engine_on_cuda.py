@@ -13,7 +13,7 @@ from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.reference import plain_adapter, plain_model, reference_run
 from worker.training.loop.training_loop import prepare, train
 from worker.training.ops import attention
-from worker.training.runtime.messages import Planned, Request
+from worker.training.runtime.messages import Planned, TrainingRequest
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -29,7 +29,7 @@ def plan(dtype: str, micro_batch_tokens: int) -> dict[str, Any]:
     }
 
 
-def request_for(folder: Path, family: str, method: str, name: str = "work", **fields: Any) -> Request:
+def request_for(folder: Path, family: str, method: str, name: str = "work", **fields: Any) -> TrainingRequest:
     rows = [
         {"prompt": "the printer " * (number % 5 + 1), "completion": "is late " * (number % 3 + 1)}
         for number in range(12)
@@ -53,7 +53,7 @@ def request_for(folder: Path, family: str, method: str, name: str = "work", **fi
         "cache_dir": folder / "cache",
         "device": "cuda",
     }
-    return Request(**values | fields)
+    return TrainingRequest(**values | fields)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

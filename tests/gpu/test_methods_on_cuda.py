@@ -10,15 +10,15 @@ from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.unit.training.conftest import Recorder, make_spec
 from worker.training.loop import optimizer
 from worker.training.loop.training_loop import prepare, train
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
-def request_for(folder: Path, method: str, **fields: Any) -> Request:
+def request_for(folder: Path, method: str, **fields: Any) -> TrainingRequest:
     work_dir = folder / fields.pop("name", "work")
     work_dir.mkdir()
-    return Request(
+    return TrainingRequest(
         spec=make_spec(method, adapter=fields.pop("adapter", None), training=fields.pop("training", {})),
         resolved=None,
         attempt=1,

@@ -8,7 +8,7 @@ import torch
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from tests.unit.training.conftest import Recorder, make_spec
 from worker.training.loop.training_loop import train
-from worker.training.runtime.messages import Planned, Request
+from worker.training.runtime.messages import Planned, TrainingRequest
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 def test_each_method_learns_on_cuda(method: str, family: str, tmp_path: Path) -> None:
     work_dir = tmp_path / "work"
     work_dir.mkdir()
-    request = Request(
+    request = TrainingRequest(
         spec=make_spec(method, training={"max_steps": 12}),
         resolved=None,
         attempt=1,

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from app.db.session import open_sessions, transaction
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 from app.projects.lookup import find_or_create_project
 from tests.fixtures.databases import KeptDatabase, as_owner, name_of
 
@@ -43,7 +43,7 @@ def test_rows_go_and_numbers_begin_again(kept: KeptDatabase) -> None:
     for _ in range(2):
         engine = create_engine(kept.url)
         with transaction(open_sessions(engine)) as session:
-            ring(session, find_or_create_project(session, "default"), "training")
+            enqueue_wakeup(session, find_or_create_project(session, "default"), "training")
         assert scalar(engine, "SELECT max(id) FROM outbox") == 1
         engine.dispose()
         kept.clean()

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.main import create_app
 from app.openai.app import create_face
 from app.settings import Settings
@@ -183,7 +183,7 @@ def test_a_job_takes_nothing_of_another_projects(
 
     assert refused() == ("model_not_found", "model")
     with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(for_all_projects=True))
+        session.execute(update(RegisteredModel).values(for_all_projects=True))
     for field in ("training_file", "validation_file"):
         assert refused(**{field: f"file-{DIGITS}"}) == ("dataset_not_found", field)
     for model in (MODEL, f"{MODEL}:ckpt-step-1"):

@@ -15,13 +15,13 @@ from app.db.tables import (
     Adapter,
     ApiKey,
     Artifact,
-    BaseModel,
     Checkpoint,
     Dataset,
     DatasetCheck,
     Job,
     ModelPermission,
     Project,
+    RegisteredModel,
     Upload,
     Webhook,
     WebhookDelivery,
@@ -219,7 +219,7 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     job |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto"}
     ours = {"project_id": project_id}
     model |= {"state": "ready", "for_all_projects": False, "max_seq_len": 8, "linear_modules": [], "config": {}}
-    session.add(BaseModel(id=f"model-{DIGITS}", name="tiny", **model))
+    session.add(RegisteredModel(id=f"model-{DIGITS}", name="tiny", **model))
     session.flush()
     session.add(ModelPermission(model_id=f"model-{DIGITS}", **ours))
     session.add(Dataset(id=f"file-{DIGITS}", filename="a.jsonl", state="ready", **bytes_, **ours))

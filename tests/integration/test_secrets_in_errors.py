@@ -20,7 +20,7 @@ from app.keys.service import KeyService
 from app.secrets.redaction import redact_error
 from app.settings import Settings
 from app.storage import Storage
-from worker.attempt.watchdog import fault
+from worker.attempt.watchdog import failure_from_exception
 
 ROOT = Path(__file__).parents[2]
 CANARY = "c4n4ryS3cr3tValue0123456789"
@@ -92,7 +92,7 @@ def test_a_key_that_cannot_be_stored(sessions: Sessions, project_id: str, refusi
     with pytest.raises(sqlalchemy.exc.ProgrammingError) as caught:
         create()
     assert "[SQL parameters hidden" in str(caught.value)
-    told = fault(caught.value).message
+    told = failure_from_exception(caught.value).message
     assert "ProgrammingError" in told
     assert not re.search(r"tw_\w", told)
 
@@ -119,6 +119,6 @@ def test_what_libraries_say_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert any(CANARY in str(error) for error in errors), "nothing to be removed"
     for error in errors:
-        for told in (redact_error(error), fault(error).message):
+        for told in (redact_error(error), failure_from_exception(error).message):
             assert type(error).__name__ in told
             assert CANARY not in told

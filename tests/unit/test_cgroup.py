@@ -24,14 +24,14 @@ HUNGRY = """
 import os, sys
 from pathlib import Path
 (Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
-from worker.processes.training import Child
-from worker.attempt.watchdog import verdict
-child = Child.logging_to(Path(sys.argv[2]))
+from worker.processes.training import TrainingProcess
+from worker.attempt.watchdog import explain_exit
+child = TrainingProcess.logging_to(Path(sys.argv[2]))
 child.log_path = Path(sys.argv[2])
 assert child.said.get(timeout=120) is None
 child.let_end()
 code = child.end()
-print(code, child.killed, verdict(None, child, code).reason, sep="|")
+print(code, child.killed, explain_exit(None, child, code).reason, sep="|")
 """
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from app.domain.jobs.state import FailureReason
-from worker.attempt.watchdog import verdict
+from worker.attempt.watchdog import explain_exit
 from worker.processes.cgroup import OutOfMemoryKills
-from worker.processes.training import Child
+from worker.processes.training import TrainingProcess
 from worker.training.runtime.messages import Failed
 
 DYING = "import sys, time; print('its last line', file=sys.stderr, flush=True); time.sleep(60)"
 
 
 @pytest.fixture
-def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingProcess]:
     """One that has said its last line, in a control group whose count stands at 2."""
     monkeypatch.setattr("worker.processes.training.COMMAND", (sys.executable, "-S", "-c", DYING))
     (tmp_path / "memory.events").write_text("oom 2\noom_kill 2\n")
-    child = Child.logging_to(tmp_path / "training.log")
+    child = TrainingProcess.logging_to(tmp_path / "training.log")
     child.log_path = tmp_path / "training.log"
     child.memory = OutOfMemoryKills(tmp_path / "memory.events")
     until = time.monotonic() + 20
@@ -33,22 +33,22 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
     child.end()
 
 
-def ended(child: Child) -> Failed:
+def ended(child: TrainingProcess) -> Failed:
     assert child.said.get(timeout=20) is None
     child.let_end()
-    found = verdict(None, child, child.end())
+    found = explain_exit(None, child, child.end())
     assert isinstance(found, Failed)
     return found
 
 
-def test_one_that_was_killed_is_told_with_the_signal_and_the_logs_tail(child: Child) -> None:
+def test_one_that_was_killed_is_told_with_the_signal_and_the_logs_tail(child: TrainingProcess) -> None:
     child._process.send_signal(signal.SIGKILL)
     failed = ended(child)
     assert failed.reason is FailureReason.training_process_died
     assert failed.message == "The training process was killed by signal 9. Its last words:\nits last line"
 
 
-def test_one_that_the_kernel_killed_for_want_of_memory_is_told_apart(child: Child, tmp_path: Path) -> None:
+def test_one_that_the_kernel_killed_for_want_of_memory_is_told_apart(child: TrainingProcess, tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
     child._process.send_signal(signal.SIGKILL)
     failed = ended(child)
@@ -57,13 +57,13 @@ def test_one_that_the_kernel_killed_for_want_of_memory_is_told_apart(child: Chil
     assert failed.message.endswith("its last line")
 
 
-def test_another_signal_is_no_lack_of_memory_whatever_was_counted(child: Child, tmp_path: Path) -> None:
+def test_another_signal_is_no_lack_of_memory_whatever_was_counted(child: TrainingProcess, tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
     child._process.send_signal(signal.SIGTERM)
     assert ended(child).reason is FailureReason.training_process_died
 
 
-def test_nor_is_our_own_kill(child: Child, tmp_path: Path) -> None:
+def test_nor_is_our_own_kill(child: TrainingProcess, tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("oom 3\noom_kill 3\n")
     child.kill()
     assert ended(child).reason is FailureReason.training_process_died

@@ -1,4 +1,4 @@
-"""The worker's poll must outlive whatever a look raises: it is what starts jobs when no bell rings."""
+"""The worker's poll must outlive whatever a look raises: it is what starts jobs when no wake-up comes."""
 
 import os
 import subprocess

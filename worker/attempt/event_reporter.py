@@ -6,15 +6,15 @@ from functools import partial
 from app.domain.events.job_events import EventBody
 from app.domain.jobs.state import JobPhase
 from app.jobs.attempts.service import AttemptService
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 
 Word = JobPhase | EventBody
 
 
-class Words:
+class EventReporter:
     """Told in their order, from one thread. While Postgres is away they wait, and hold up no checkpoint behind them."""
 
-    def __init__(self, fence: Fence) -> None:
+    def __init__(self, fence: FencedWriter) -> None:
         self._fence = fence
         self._phase: JobPhase | None = None
         self._untold: deque[Word] = deque()
@@ -49,7 +49,7 @@ class Words:
             if isinstance(word, JobPhase):
                 self._fence.write(partial(tell, word), "enter_phase")
             else:
-                self._fence.write(partial(tell, word), "tell")
+                self._fence.write(partial(tell, word), "append_event")
             self._untold.popleft()
 
 
@@ -57,8 +57,8 @@ def tell(word: Word, attempt: AttemptService) -> None:
     if isinstance(word, JobPhase):
         attempt.enter(word)
     else:
-        attempt.tell(word)
+        attempt.append_event(word)
 
 
 def step_of(word: Word) -> str:
-    return "enter_phase" if isinstance(word, JobPhase) else "tell"
+    return "enter_phase" if isinstance(word, JobPhase) else "append_event"

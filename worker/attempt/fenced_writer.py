@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 5.0
 TICK_SECONDS = 0.1
 
 
-class Fence:
+class FencedWriter:
     """Transactions in the name of one attempt; StaleAttempt once it is lost for good."""
 
     def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, is_given_up: Callable[[], bool]) -> None:

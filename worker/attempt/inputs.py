@@ -12,7 +12,7 @@ import structlog
 
 from app.adapters.service import AdapterService
 from app.datasets.service import rows_of
-from app.db.tables import BaseModel, Checkpoint, Dataset
+from app.db.tables import Checkpoint, Dataset, RegisteredModel
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.events.job_events import ModelFetched
 from app.domain.ids import is_id
@@ -24,7 +24,7 @@ from app.jobs.checkpoints.repository import adapter_of
 from app.jobs.queue.repository import Claim
 from app.storage import DamagedObject, Storage
 from worker.attempt.archive import unpack_adapter
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 from worker.host.model_cache import FetchStopped, ModelCache
 
 log = structlog.get_logger()
@@ -37,11 +37,11 @@ TOLD_EVERY_SECONDS = 15.0
 WAIT_SECONDS = 0.5
 
 
-class Fetching:
+class InputFetcher:
     def __init__(
         self,
         storage: Storage,
-        fence: Fence,
+        fence: FencedWriter,
         claim: Claim,
         folder: Path,
         cache: ModelCache,
@@ -54,7 +54,7 @@ class Fetching:
         """The model may leave the cache."""
         self._held.close()
 
-    def model(self, model: BaseModel) -> Path:
+    def model(self, model: RegisteredModel) -> Path:
         """The base model's folder, which stays until `close`. FetchStopped if the attempt is to end before it is there;
         InvalidModelFolder if storage has it no more."""
         told_at = time.monotonic() + QUIET_SECONDS
@@ -63,7 +63,7 @@ class Fetching:
             nonlocal told_at
             if time.monotonic() >= told_at:
                 told = ModelFetched(num_bytes=done, total_bytes=total)
-                self.fence.tried(lambda attempt: attempt.tell(told), "tell")
+                self.fence.tried(lambda attempt: attempt.append_event(told), "append_event")
                 told_at = time.monotonic() + TOLD_EVERY_SECONDS
 
         return self._held.enter_context(self._cache.held(model, progress=progress, is_over=self._is_over))

@@ -9,7 +9,7 @@ from app.domain.artifact import ADAPTER_ARCHIVE, StoredFile
 from app.jobs.queue.repository import Claim
 from app.storage import Storage
 from worker.attempt.archive import ADAPTER_FILES, write_archive
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics.step_metrics import STEP_METRICS, write_step_metrics
 from worker.processes.child_files import ChildFiles
 from worker.processes.child_messages import ProtocolBroken
@@ -17,10 +17,10 @@ from worker.processes.child_messages import ProtocolBroken
 MAX_MANIFEST_BYTES: Final = 2**24
 
 
-class Results:
+class OutputUploader:
     """`folder` is the attempt's; the training process writes into one below it, and only there."""
 
-    def __init__(self, storage: Storage, fence: Fence, claim: Claim, folder: Path) -> None:
+    def __init__(self, storage: Storage, fence: FencedWriter, claim: Claim, folder: Path) -> None:
         self._storage, self._fence, self._claim, self._folder = storage, fence, claim, folder
         self._place = storage_keys.attempt_folder(claim.project_id, claim.job_id, claim.attempt)
         self.written = ChildFiles(folder / "training")

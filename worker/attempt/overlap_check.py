@@ -34,4 +34,4 @@ def warn_of_overlap(storage: Storage, folder: Path, training: Dataset, validatio
         return
     if totals.num_normalised:
         event = ValidationOverlap(**totals.model_dump(), pairs=pairs)
-        write(lambda attempt: attempt.tell_once(event), "tell")
+        write(lambda attempt: attempt.append_event_once(event), "append_event")

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.datasets.service import DatasetService, format_of
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel, Checkpoint, Dataset, Job
+from app.db.tables import Checkpoint, Dataset, Job, RegisteredModel
 from app.domain.events.job_events import WarningIssued
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
@@ -33,34 +33,34 @@ from app.models.service import ModelService
 from app.secrets.redaction import redact_error
 from app.settings import Settings
 from app.storage import FAILURES, Storage
-from worker.attempt.event_reporter import Words
-from worker.attempt.fenced_writer import Fence
-from worker.attempt.inputs import Fetching
+from worker.attempt.event_reporter import EventReporter
+from worker.attempt.fenced_writer import FencedWriter
+from worker.attempt.inputs import InputFetcher
 from worker.attempt.metrics.reporter import Heartbeat, Reporter
-from worker.attempt.outputs import Results
+from worker.attempt.outputs import OutputUploader
 from worker.attempt.overlap_check import warn_of_overlap
 from worker.attempt.trackers.feeds import Trackers
-from worker.attempt.watchdog import Limits, broke_protocol, fault, verdict
-from worker.host.disk_space import Room
+from worker.attempt.watchdog import Watchdog, broke_protocol, explain_exit, failure_from_exception
+from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_training_machine, training_device
 from worker.host.model_cache import FetchStopped, ModelCache
 from worker.host.work_folders import attempt_folder, held
 from worker.processes.child_messages import ProtocolBroken
-from worker.processes.standby import Spare
-from worker.processes.training import Child
+from worker.processes.standby import StandbyProcess
+from worker.processes.training import TrainingProcess
 from worker.training.runtime.messages import (
     CheckpointWritten,
+    ChildMessage,
+    EventMessage,
     Failed,
     Finished,
-    Happened,
     PhaseEntered,
     Planned,
     Replanned,
-    Request,
-    Said,
     Started,
     Stop,
     Stopped,
+    TrainingRequest,
 )
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ TICK_SECONDS = 0.2
 
 class Inputs(NamedTuple):
     job: Job
-    model: BaseModel
+    model: RegisteredModel
     dataset: Dataset
     validation: Dataset | None
     checkpoints: Sequence[Checkpoint]
@@ -89,20 +89,20 @@ class Attempt:
         redis: Redis,
         claim: Claim,
         drain: threading.Event,
-        spare: Spare,
-        room: Room,
+        standby: StandbyProcess,
+        disk_space: DiskSpace,
         cache: ModelCache,
     ) -> None:
         self.settings, self.sessions, self.storage, self.claim = settings, sessions, storage, claim
-        self.drain, self.spare, self.room = drain, spare, room
+        self.drain, self.standby, self.disk_space = drain, standby, disk_space
         self.heartbeat = Heartbeat(sessions, claim, settings.lease_seconds, settings.heartbeat_seconds)
         self.drain_ends = math.inf
-        self.fence = Fence(sessions, claim, settings.lease_seconds, self._is_given_up)
+        self.fence = FencedWriter(sessions, claim, settings.lease_seconds, self._is_given_up)
         self.reporter = Reporter(self.fence, redis, claim)
         self.folder = attempt_folder(settings.work_dir, claim)
-        self.words = Words(self.fence)
-        self.fetching = Fetching(storage, self.fence, claim, self.folder, cache, self._is_to_stop)
-        self.results = Results(storage, self.fence, claim, self.folder)
+        self.event_reporter = EventReporter(self.fence)
+        self.input_fetcher = InputFetcher(storage, self.fence, claim, self.folder, cache, self._is_to_stop)
+        self.output_uploader = OutputUploader(storage, self.fence, claim, self.folder)
         self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
         self.base_model_revision: str | None = None
         self.used_standby_process = False
@@ -115,18 +115,18 @@ class Attempt:
         with ExitStack() as folder:
             try:
                 folder.enter_context(held(self.folder))
-                folder.callback(self.fetching.close)
+                folder.callback(self.input_fetcher.close)
                 self.reporter.open(self.folder)
                 with self.heartbeat:
                     self._run()
             except StaleAttempt:
-                self._let_go()
+                self._abandon()
             except ProtocolBroken as error:
                 self._give_up(broke_protocol(str(error)))
             except Exception as error:
                 # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
                 log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
-                self._give_up(fault(error))
+                self._give_up(failure_from_exception(error))
             finally:
                 self.trackers.end(draining=self.drain.is_set())
                 if self.reporter.close():
@@ -179,31 +179,31 @@ class Attempt:
             self.flush()
             self.fail(failed)
         except StaleAttempt:
-            self._let_go()
+            self._abandon()
 
-    def _let_go(self) -> None:
+    def _abandon(self) -> None:
         log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
         try:
-            with transaction(self.sessions, "let_go") as session:
-                AttemptService(session, self.claim).look_again()
+            with transaction(self.sessions, "request_orphan_collection") as session:
+                AttemptService(session, self.claim).request_orphan_collection()
         except DBAPIError as error:
             log.warning("what it stored last may stay for ever", job=self.claim.job_id, error=str(error)[:300])
 
-    def prepare(self) -> Request:
+    def prepare(self) -> TrainingRequest:
         """Fetch everything the child reads into the attempt's own folder."""
-        self.words.enter(JobPhase.preparing)
-        inputs = self.fetching.inputs(self._inputs)
+        self.event_reporter.enter(JobPhase.preparing)
+        inputs = self.input_fetcher.inputs(self._inputs)
         spec = JobSpec.model_validate(inputs.job.spec)
-        checkpoint_path = self.fetching.checkpoint(inputs.checkpoints)
+        checkpoint_path = self.input_fetcher.checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:
             raise CheckpointNotFound(inputs.job.resume_from)
-        init_from_path = self.fetching.start(inputs.job.init_from_id if checkpoint_path is None else None)
+        init_from_path = self.input_fetcher.start(inputs.job.init_from_id if checkpoint_path is None else None)
         self.base_model_revision = inputs.model.revision
-        dataset = self.fetching.rows("training.jsonl", inputs.dataset)
+        dataset = self.input_fetcher.rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:
             compare = partial(warn_of_overlap, self.storage, self.folder, inputs.dataset, validation, self.write)
             self.uploaded.append((self.uploads.submit(compare), self.folder / "compared"))
-        return Request(
+        return TrainingRequest(
             spec=spec.decided(inputs.model.max_seq_len),
             spec_as_sent=spec,
             resolved=inputs.resolved,
@@ -214,16 +214,16 @@ class Attempt:
             base_model_hub_name=inputs.model.hub_name,
             base_model_hub_revision=inputs.model.hub_revision,
             base_model_license=inputs.model.license,
-            base_model_path=self.fetching.model(inputs.model),
+            base_model_path=self.input_fetcher.model(inputs.model),
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,
             dataset_format=format_of(inputs.dataset),
-            validation_path=self.fetching.rows("validation.jsonl", validation) if validation else None,
+            validation_path=self.input_fetcher.rows("validation.jsonl", validation) if validation else None,
             validation_sha256=validation.sha256 if validation else None,
             validation_format=format_of(validation) if validation else None,
             checkpoint_path=checkpoint_path,
             init_from_path=init_from_path,
-            work_dir=self.results.make_folder(),
+            work_dir=self.output_uploader.make_folder(),
             log_path=self.folder / "training.log",
             cache_dir=self.settings.cache_dir.absolute(),
             device=training_device(spec.resources.device),
@@ -244,17 +244,17 @@ class Attempt:
             attempt.jobs.resolved_before(job.project_id, job.id, self.claim.attempt),
         )
 
-    def train(self, request: Request) -> Said:
+    def train(self, request: TrainingRequest) -> ChildMessage:
         """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
-        spare = self.spare.take(request.base_model_path)
-        if spare is not None:
-            last = self._train_in(spare, request)
-            if spare.begun or not isinstance(last, Failed):
+        standby = self.standby.take(request.base_model_path)
+        if standby is not None:
+            last = self._train_in(standby, request)
+            if standby.begun or not isinstance(last, Failed):
                 return last
-            log.warning("the spare training process died before its job began", job=self.claim.job_id)
-        return self._train_in(Child.logging_to(self.folder / "training.log"), request)
+            log.warning("the standby process died before its job began", job=self.claim.job_id)
+        return self._train_in(TrainingProcess.logging_to(self.folder / "training.log"), request)
 
-    def _train_in(self, child: Child, request: Request) -> Said:
+    def _train_in(self, child: TrainingProcess, request: TrainingRequest) -> ChildMessage:
         ready = child.ready
         self.used_standby_process = ready is not None and ready.base_model_path == request.base_model_path
         child.begin(request, self.reporter.measured)
@@ -266,13 +266,13 @@ class Attempt:
         finally:
             code = child.end()
             self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
-        return verdict(last, child, code)
+        return explain_exit(last, child, code)
 
-    def _listen(self, child: Child) -> Said | None:
+    def _listen(self, child: TrainingProcess) -> ChildMessage | None:
         patience_ends: float | None = None
         asked: Stop | None = None
-        last: Said | None = None
-        limits = Limits(child, self.heartbeat, self.settings.stall_timeout_seconds)
+        last: ChildMessage | None = None
+        watchdog = Watchdog(child, self.heartbeat, self.settings.stall_timeout_seconds)
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
@@ -286,10 +286,10 @@ class Attempt:
                 patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
-            if last is None and (broken := limits.broken()):
+            if last is None and (broken := watchdog.broken()):
                 return broken
             if self.reporter.flush_if_due():
-                self.words.follow()
+                self.event_reporter.follow()
             try:
                 said = child.said.get(timeout=TICK_SECONDS)
             except queue.Empty:
@@ -306,16 +306,16 @@ class Attempt:
         wanted = self.heartbeat.state is JobState.running and not self._is_draining()
         return None if wanted else Stop(why="drain")
 
-    def _carry_on(self, said: Said) -> None:
+    def _carry_on(self, said: ChildMessage) -> None:
         match said:
             case PhaseEntered():
-                self.words.hear(said.phase)
-            case Happened():
-                self.words.hear(said.event)
+                self.event_reporter.hear(said.phase)
+            case EventMessage():
+                self.event_reporter.hear(said.event)
             case CheckpointWritten():
                 self._upload(said)
             case Planned() | Replanned() | Started():
-                self.words.settle()
+                self.event_reporter.settle()
                 self._tell(said)
 
     def _tell(self, said: Planned | Replanned | Started) -> None:
@@ -333,33 +333,36 @@ class Attempt:
     def _upload(self, said: CheckpointWritten) -> None:
         """Beside the training, one at a time. What waits gives way to a newer one, so that no outage fills the disk."""
         if self.uploaded and self.uploaded[-1][0].cancel():
-            self.results.written.remove(self.uploaded.pop()[1])
+            self.output_uploader.written.remove(self.uploaded.pop()[1])
         self.uploaded.append((self.uploads.submit(self._keep_checkpoint, said), said.path))
 
     def _keep_checkpoint(self, said: CheckpointWritten) -> None:
         """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
         first: whoever goes on from it measures none of them again."""
         try:
-            files = self.results.checkpoint(said.path, said.step)
+            files = self.output_uploader.checkpoint(said.path, said.step)
         except FAILURES as error:
             text = (
                 f"The checkpoint of step {said.step} could not be stored ({redact_error(error)}). The training goes "
                 "on; a crash now would take it back to the checkpoint before."
             )
-            self.write(lambda attempt: attempt.tell(WarningIssued(code="checkpoint_failed", detail=text)), "tell")
+            self.write(
+                lambda attempt: attempt.append_event(WarningIssued(code="checkpoint_failed", detail=text)),
+                "append_event",
+            )
         else:
             self.flush()
             of = self.base_model_revision, said.machine
             self.write(lambda attempt: attempt.save_checkpoint(said.step, files, *of), "save_checkpoint")
-        self.results.written.remove(said.path)
+        self.output_uploader.written.remove(said.path)
 
-    def conclude(self, last: Said) -> None:
+    def conclude(self, last: ChildMessage) -> None:
         """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
         and has queued the job already, both leave the attempt nothing but to let go."""
         self.flush()
         if isinstance(last, Finished | Failed):
             self.trackers.settle(finished=isinstance(last, Finished))
-        self.words.settle()
+        self.event_reporter.settle()
         state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
             case Finished() if state in RUNNING:
@@ -370,19 +373,22 @@ class Attempt:
                 self.write(AttemptService.release, "release")
 
     def fail(self, failed: Failed) -> None:
-        no_room = failed.reason is FailureReason.disk_full
-        message = self.room.ran_out(failed.message) if no_room else failed.message
+        is_disk_full = failed.reason is FailureReason.disk_full
+        message = self.disk_space.ran_out(failed.message) if is_disk_full else failed.message
         self.write(lambda attempt: attempt.fail(failed.reason, message), "fail")
 
     def publish(self, result: Path, reports: Path | None = None) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
-        self.words.enter(JobPhase.publishing)
-        manifest = self.results.manifest(result)
-        files = self.results.folder(result, "result")
-        archive = self.results.archive(result)
-        told = [*(self.results.folder(reports, "reports") if reports else ()), self.results.step_metrics()]
+        self.event_reporter.enter(JobPhase.publishing)
+        manifest = self.output_uploader.manifest(result)
+        files = self.output_uploader.folder(result, "result")
+        archive = self.output_uploader.archive(result)
+        told = [
+            *(self.output_uploader.folder(reports, "reports") if reports else ()),
+            self.output_uploader.step_metrics(),
+        ]
         if events := self.trackers.events_file():
-            told.append(self.results.file(events))
+            told.append(self.output_uploader.file(events))
         try:
             self.write(lambda attempt: attempt.publish(manifest, files, archive, told), "publish")
         except StaleAttempt:

@@ -10,18 +10,18 @@ from app.files import is_full
 from app.jobs.queue.deadline import SPENT
 from app.secrets.redaction import redact_error
 from worker.attempt.metrics.reporter import Heartbeat
-from worker.processes.training import Child
-from worker.training.runtime.messages import Failed, Said
+from worker.processes.training import TrainingProcess
+from worker.training.runtime.messages import ChildMessage, Failed
 
 AWAKE_SECONDS: Final = 1.0
 """Most that counts between two looks: a worker that was stopped, or waited, knows nothing of the time between."""
 LAST_LINES: Final = 5
 
 
-class Limits:
+class Watchdog:
     """Time without progress and running time, looked at again and again."""
 
-    def __init__(self, child: Child, heartbeat: Heartbeat, stall_timeout_seconds: float) -> None:
+    def __init__(self, child: TrainingProcess, heartbeat: Heartbeat, stall_timeout_seconds: float) -> None:
         self._child, self._heartbeat, self._stall_timeout_seconds = child, heartbeat, stall_timeout_seconds
         self._looked_at, self._num_said, self._silent = time.monotonic(), child.num_said, 0.0
 
@@ -40,7 +40,7 @@ def stalled(doing: str, seconds: float) -> Failed:
     return Failed(reason=FailureReason.stalled, message=text)
 
 
-def verdict(last: Said | None, child: Child, code: int) -> Said:
+def explain_exit(last: ChildMessage | None, child: TrainingProcess, code: int) -> ChildMessage:
     """What became of a training process that is gone: its own last word, unless it broke the protocol or knew only of
     a death; or what its death looks like."""
     if child.broken is not None:
@@ -63,7 +63,7 @@ def broke_protocol(how: str) -> Failed:
     return Failed(reason=FailureReason.protocol_broken, message=text)
 
 
-def fault(error: Exception) -> Failed:
+def failure_from_exception(error: Exception) -> Failed:
     """Of the worker itself."""
     if isinstance(error, StorageFull):
         return Failed(reason=FailureReason.disk_full, message="It is storage that is full.")

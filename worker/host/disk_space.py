@@ -1,4 +1,4 @@
-"""Room on the disk that attempts work on: whether it suffices for another one, and what is told where it ran out."""
+"""Disk space where attempts work: whether it suffices for another one, and what is told where it ran out."""
 
 import time
 from typing import Final
@@ -10,7 +10,7 @@ LEAST_FREE_BYTES: Final = 32 * 10**6
 """Of a worker that takes jobs."""
 
 
-class Room:
+class DiskSpace:
     """Of one worker. It is short for a lease's time after an attempt for which it did not suffice: another worker comes
     first, and the job's tries do not follow one another at once."""
 
@@ -25,4 +25,5 @@ class Room:
         """What the job's user is told; `why` are the words of whoever could not write."""
         self._rests_until = time.monotonic() + self._rest_seconds
         left = ", ".join(f"{free_bytes(folder) / 1e6:,.1f} MB in {folder}" for folder in (self._work, self._cache))
-        return f"There was no room for what the job writes. Free space, then retry it. Left now: {left}. {why}"
+        lead = "There was not enough disk space for what the job writes. Free space, then retry it."
+        return f"{lead} Left now: {left}. {why}"

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.integration import NEEDS, IntegrationType, served
 from app.failpoints import around
 from worker.processes.training import environment
@@ -29,15 +29,15 @@ class Gpu(NamedTuple):
 
 
 @cache
-def find_machine() -> Machine:
+def find_machine() -> WorkerHardware:
     id = f"{socket.gethostname()}-{os.getpid()}"
     gpus = find_gpus()
     if gpus:
-        return Machine(id, "cuda", gpus[0].memory_gb, gpus[0].name, len(gpus))
-    return Machine(id, "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, find_cpu())
+        return WorkerHardware(id, "cuda", gpus[0].memory_gb, gpus[0].name, len(gpus))
+    return WorkerHardware(id, "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, find_cpu())
 
 
-def find_training_machine(threads: int | None) -> Machine:
+def find_training_machine(threads: int | None) -> WorkerHardware:
     """With what a training of so many threads computes here, in the environment that its process gets."""
     machine = find_machine()
     return machine._replace(facts=machine_facts(machine.device, threads, machine.device_name, environment()))

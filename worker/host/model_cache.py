@@ -1,5 +1,5 @@
 """Base models on this machine's disk, `models/{digest of its files}` in the cache folder: fetched from storage by
-digest, kept as long as there is room, the least recently used removed first.
+digest, kept as long as there is disk space, the least recently used removed first.
 
 Whoever reads a model holds a shared lock on `{digest}.lock`, which the kernel drops with the process; only a model
 whose lock can be had alone is removed. A file gets its name once it is whole and its digest is right, and a mark beside
@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.domain.artifact import StoredFile
 from app.errors import InvalidModelFolder
 from app.failpoints import around
@@ -52,7 +52,7 @@ class ModelCache:
     @contextmanager
     def held(
         self,
-        model: BaseModel,
+        model: RegisteredModel,
         *,
         weights: bool = True,
         progress: Progress = lambda done, total: None,
@@ -99,8 +99,8 @@ class ModelCache:
                 raise InvalidModelFolder(f"{said}; remove the model, and add it again.") from error
 
     def _make_room(self, wanted: "CachedModel", needed: int) -> None:
-        """Remove what was used least recently, until the rest is within bounds. OSError (ENOSPC) if room is short even
-        then."""
+        """Remove what was used least recently, until the rest is within bounds. OSError (ENOSPC) if disk space is short
+        even then."""
         self._place.mkdir(parents=True, exist_ok=True)
         needed = 0 if self._storage.links(self._place) else needed
         others = [

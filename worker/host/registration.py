@@ -1,4 +1,4 @@
-"""The worker shows itself: it registers, gives signs of life whether busy or idle, and says that it leaves."""
+"""The worker shows itself: it registers, sends heartbeats whether busy or idle, and says that it leaves."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -10,7 +10,7 @@ from app.db.session import connect, open_sessions, transaction
 from app.jitter import jittered
 from app.settings import Settings
 from app.workers.service import WorkerService
-from worker.host.disk_space import Room
+from worker.host.disk_space import DiskSpace
 from worker.host.free_memory import FreeMemory
 from worker.host.hardware import find_integrations, find_training_machine, find_versions
 
@@ -20,13 +20,15 @@ END_SECONDS = 5.0
 
 
 class Presence:
-    """A thread with a connection of its own, so that nothing the worker does can hold up its signs of life."""
+    """A thread with a connection of its own, so that nothing the worker does can hold up its heartbeats."""
 
-    def __init__(self, settings: Settings, queues: Collection[str], draining: threading.Event, room: Room) -> None:
+    def __init__(
+        self, settings: Settings, queues: Collection[str], draining: threading.Event, disk_space: DiskSpace
+    ) -> None:
         self._engine = connect(settings.database_url, pool_size=1)
         self._sessions = open_sessions(self._engine)
         self._lease, self._every = settings.lease_seconds, settings.heartbeat_seconds
-        self._queues, self._draining, self._room = queues, draining, room
+        self._queues, self._draining, self._disk_space = queues, draining, disk_space
         self._integrations = find_integrations() if "training" in queues else []
         self._machine = find_training_machine(settings.training_threads)._replace(labels=settings.labels)
         self._free_memory = FreeMemory(self._machine.device)
@@ -56,13 +58,13 @@ class Presence:
             with transaction(self._sessions, "sign_of_life") as session:
                 act(WorkerService(session))
         except DBAPIError as error:
-            log.warning("no sign of life while Postgres is away", error=str(error)[:300])
+            log.warning("no heartbeat while Postgres is away", error=str(error)[:300])
         except Exception:
             # Whatever kept this sign back, the next one must come.
-            log.exception("a sign of life failed, will try again")
+            log.exception("a heartbeat failed, will try again")
 
     def _sign(self, workers: WorkerService) -> None:
-        id, draining, full = self._machine.worker_id, self._draining.is_set(), self._room.is_short()
+        id, draining, full = self._machine.worker_id, self._draining.is_set(), self._disk_space.is_short()
         free = self._free_memory.read_gb()
         if self._registered and workers.sign(
             id, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease

@@ -10,8 +10,8 @@ from typing import BinaryIO, Final
 from app.files import print_trace
 from worker.inspection.cleaning import clean
 from worker.inspection.formats.containers import Rows, Unreadable, read_rows
-from worker.inspection.inspection import Inspection, Kept
-from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, Request, Task
+from worker.inspection.inspection import InspectedRows, Inspection
+from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, Task
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, limit_self
 
 SELDOM: Final = 200_000
@@ -20,7 +20,7 @@ SELDOM: Final = 200_000
 
 def main() -> int:
     source = sys.stdin.buffer
-    request = Request.model_validate_json(source.readline())
+    request = InspectionRequest.model_validate_json(source.readline())
     limit(request)
     gc.freeze()
     gc.set_threshold(SELDOM)
@@ -36,11 +36,11 @@ def main() -> int:
     return 0
 
 
-def limit(request: Request) -> None:
+def limit(request: InspectionRequest) -> None:
     limit_self(request.memory_bytes, request.cpu_seconds, request.max_file_bytes)
 
 
-def inspect(request: Request, source: BinaryIO) -> None:
+def inspect(request: InspectionRequest, source: BinaryIO) -> None:
     here = Path()
     try:
         rows = read_rows(source, request.filename, here, request.format, request.columns)
@@ -51,7 +51,7 @@ def inspect(request: Request, source: BinaryIO) -> None:
         inspection.read(rows.blocks)
     else:
         with Path(ROWS).open("wb") as file:
-            inspection = Inspection(here, request.format, Kept(file, good_only=False))
+            inspection = Inspection(here, request.format, InspectedRows(file, good_only=False))
             inspection.read(rows.blocks)
     inspection.note_file(rows, unsafe_filename=request.unsafe_filename)
     inspection.conclude(Path(HASHES))
@@ -71,7 +71,7 @@ def unreadable(error: Unreadable) -> Rows:
     return Rows("jsonl", "none", "It could not be read.", True, blocks())
 
 
-def clean_rows(request: Request, source: BinaryIO) -> None:
+def clean_rows(request: InspectionRequest, source: BinaryIO) -> None:
     with Path(ROWS).open("wb") as target:
         clean(source, target, Path(), request.format, drop_duplicates=request.drop_duplicates)
 

@@ -10,7 +10,7 @@ from app.domain.datasets.formats import RecordFormat
 from app.domain.datasets.report import split_blocks
 from worker.inspection.duplicates import duplicates
 from worker.inspection.formats.containers import CHUNK_BYTES
-from worker.inspection.inspection import Inspection, Kept
+from worker.inspection.inspection import InspectedRows, Inspection
 
 BITS: Final = 8
 
@@ -36,7 +36,7 @@ def clean(
 
 
 def _keep_good(source: BinaryIO, target: BinaryIO, scratch: Path, format: RecordFormat | None) -> Inspection:
-    inspection = Inspection(scratch, format, Kept(target, good_only=True))
+    inspection = Inspection(scratch, format, InspectedRows(target, good_only=True))
     inspection.read(split_blocks(iter(lambda: source.read(CHUNK_BYTES), b"")))
     return inspection
 

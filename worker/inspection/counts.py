@@ -15,7 +15,7 @@ from app.domain.datasets.report import SHOWN_PROBLEMS, Bin
 from app.domain.datasets.validation import SHAREGPT_ROLES
 from worker.inspection.fast_check import Cleared
 from worker.inspection.plain_rows import PART, Shape
-from worker.inspection.row_check import Close
+from worker.inspection.row_check import RowCheck
 
 MAX_KEPT: Final = 1000
 """Problems of one code that are kept; all are counted."""
@@ -132,7 +132,7 @@ class Tally:
         self._add_shapes(cleared.shapes)
         self._add_lengths(cleared.num_chars)
 
-    def add_close(self, line: int, close: Close, format: RecordFormat | None) -> None:
+    def add_close(self, line: int, close: RowCheck, format: RecordFormat | None) -> None:
         """`format` is the file's."""
         if close.record is not None:
             # A hostile row may have a million keys.

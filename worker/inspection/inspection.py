@@ -21,7 +21,7 @@ from worker.inspection.duplicates import Hashes, duplicates, make_entries, norma
 from worker.inspection.errors import Flawed, Unreadable
 from worker.inspection.fast_check import NOTHING, Screen
 from worker.inspection.formats.containers import Rows
-from worker.inspection.row_check import LONG_CHARS, Close, look
+from worker.inspection.row_check import LONG_CHARS, RowCheck, look
 
 WINDOWS_LINES: Final = Finding(
     "", "crlf_line_endings", "The line ends with a carriage return, as on Windows; save the file with line feeds alone."
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     lines: list[bytes]
 
 
-class Kept(NamedTuple):
+class InspectedRows(NamedTuple):
     """Where lines are written as they are read."""
 
     file: BinaryIO
@@ -56,7 +56,7 @@ class Kept(NamedTuple):
 class Inspection:
     """`read` takes the rows, once; `conclude` compares them. `folder` is a place for files of its own."""
 
-    def __init__(self, folder: Path, named: RecordFormat | None = None, kept: Kept | None = None) -> None:
+    def __init__(self, folder: Path, named: RecordFormat | None = None, kept: InspectedRows | None = None) -> None:
         self._named, self._kept = named, kept
         self._format = named
         self._reason = "It was named at the upload." if named else "No row fits any."
@@ -170,7 +170,7 @@ class Inspection:
         encoded = list(map(str.encode, texts.values()))
         return zip(texts, encoded, normalise_any(encoded), strict=True)
 
-    def _look(self, number: int, line: bytes) -> Close:
+    def _look(self, number: int, line: bytes) -> RowCheck:
         self._num_rows += 1
         close = look(line, self._format, self._named is not None)
         for finding in close.findings:

@@ -39,7 +39,7 @@ def fetch_hashes(store: Store, key: str, path: Path) -> Path:
     return path
 
 
-class Found(NamedTuple):
+class OverlapResult(NamedTuple):
     """Entries of a block whose texts the training file has."""
 
     validation_lines: NDArray[np.uint64]
@@ -70,15 +70,15 @@ def _mapped(path: Path) -> Entries:
     return np.asarray(np.memmap(path, "<u8", "r")).reshape(-1, 3)
 
 
-def _first(found: Found, count: int) -> Iterator[tuple[int, int, bool]]:
+def _first(found: OverlapResult, count: int) -> Iterator[tuple[int, int, bool]]:
     order = np.argsort(found.validation_lines, kind="stable")[:count]
     columns = (column[order].tolist() for column in found)
     return zip(*columns, strict=True)
 
 
-def _find(mapped: Entries, block: Entries) -> Found:
+def _find(mapped: Entries, block: Entries) -> OverlapResult:
     if len(mapped) == 0:
-        return Found(block[:0, LINE], block[:0, LINE], np.zeros(0, np.bool_))
+        return OverlapResult(block[:0, LINE], block[:0, LINE], np.zeros(0, np.bool_))
     at = _places(mapped, block)
     behind, before = np.minimum(at, len(mapped) - 1), np.maximum(at - 1, 0)
     normalised = block[:, NORMALISED]
@@ -86,7 +86,7 @@ def _find(mapped: Entries, block: Entries) -> Found:
     near = near_behind | (mapped[before, NORMALISED] == normalised)
     exact = near_behind & (mapped[behind, EXACT] == block[:, EXACT])
     lines = np.where(near_behind, mapped[behind, LINE], mapped[before, LINE])
-    return Found(block[near, LINE], lines[near], exact[near])
+    return OverlapResult(block[near, LINE], lines[near], exact[near])
 
 
 def _places(mapped: Entries, block: Entries) -> NDArray[Any]:

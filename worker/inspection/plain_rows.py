@@ -45,7 +45,7 @@ class Turn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     content: str
 
 
-class Said(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"by": "from"}):
+class SharegptTurn(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename={"by": "from"}):
     by: Literal["system", "human", "user", "gpt", "assistant", "observation", "tool"]
     value: str
 
@@ -93,7 +93,7 @@ def _divided(roles: tuple[str, ...], lengths: list[int]) -> list[Shape]:
 
 PLAIN: Final[dict[RecordFormat, Plain]] = {
     RecordFormat.messages: Plain([("messages", list[Turn])], _read_turns("messages", "role", "content")),
-    RecordFormat.sharegpt: Plain([("conversations", list[Said])], _read_turns("conversations", "by", "value")),
+    RecordFormat.sharegpt: Plain([("conversations", list[SharegptTurn])], _read_turns("conversations", "by", "value")),
     RecordFormat.prompt_completion: Plain(
         [("prompt", str), ("completion", str)], _read_strings("prompt", "completion")
     ),

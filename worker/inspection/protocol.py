@@ -1,9 +1,9 @@
 """What the inspecting process is told, and what it leaves: files in the folder it works in.
 
-Its stdin is one line, a `Request`, and then the file itself to its end. It ends with 0 once all its files are written,
-and with another code where it could not: `REPORT`, `PROBLEMS` and `GROUPS` (a Problem a line) and `HASHES`; or, where
-it was to clean, `ROWS` alone. `ROWS` is there too where the file is no JSON Lines itself. What it prints is for the
-log.
+Its stdin is one line, an `InspectionRequest`, and then the file itself to its end. It ends with 0 once all its files
+are written, and with another code where it could not: `REPORT`, `PROBLEMS` and `GROUPS` (a Problem a line) and
+`HASHES`; or, where it was to clean, `ROWS` alone. `ROWS` is there too where the file is no JSON Lines itself. What it
+prints is for the log.
 """
 
 from enum import StrEnum
@@ -26,7 +26,7 @@ class Task(StrEnum):
     """Write the rows without an error."""
 
 
-class Request(BaseModel):
+class InspectionRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Task

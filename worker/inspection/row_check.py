@@ -35,7 +35,7 @@ CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _decode = msgspec.json.Decoder().decode
 
 
-class Close(NamedTuple):
+class RowCheck(NamedTuple):
     record: Record | None
     """None where the line holds none."""
     format: RecordFormat | None
@@ -50,21 +50,21 @@ class Close(NamedTuple):
         return self.texts is None
 
 
-def look(line: bytes, format: RecordFormat | None, named: bool) -> Close:
+def look(line: bytes, format: RecordFormat | None, named: bool) -> RowCheck:
     """`format` is the file's, if it is known by now; `named`: its user said so."""
     if isinstance(line, Flawed):
-        return Close(None, None, [line.finding], None, ())
+        return RowCheck(None, None, [line.finding], None, ())
     record, findings = _read(line)
     if record is None:
-        return Close(None, None, findings, None, ())
+        return RowCheck(None, None, findings, None, ())
     found = find_format(record)
     findings = _bounded(chain(findings, _judge(record, found, format or found, named)))
     format = format or found
     if format is None or any(finding.is_error for finding in findings):
-        return Close(record, found, findings, None, ())
+        return RowCheck(record, found, findings, None, ())
     texts = list(_texts(record, format))
     findings += islice(_look_at_texts(record, texts), MAX_FINDINGS - len(findings))
-    return Close(record, found, findings, PART.join(texts), _shape(record, format))
+    return RowCheck(record, found, findings, PART.join(texts), _shape(record, format))
 
 
 def _bounded(findings: Iterator[Finding]) -> list[Finding]:

@@ -17,11 +17,11 @@ from app.dataset_checks.repository import DatasetCheckRepository
 from app.dataset_checks.service import Answer, DatasetCheckService
 from app.datasets.service import DatasetService, format_of, rows_of, why_unusable
 from app.db.session import transaction
-from app.db.tables import BaseModel, Dataset, DatasetCheck
+from app.db.tables import Dataset, DatasetCheck, RegisteredModel
 from app.domain.dataset_checks.overlap import MAX_PAIRS
 from app.domain.dataset_checks.preview import PreviewSpec
 from app.domain.dataset_checks.state import DatasetCheckFailure, DatasetCheckKind
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.spec import BadRowPolicy, JobSpec
 from app.domain.jobs.state import FailureReason
 from app.errors import InvalidModelFolder
@@ -31,13 +31,13 @@ from app.workers.repository import WorkerRepository
 from worker.host.model_cache import FetchStopped, ModelCache
 from worker.host.work_folders import held, inspection_folder
 from worker.inspection.overlap import DamagedHashes, fetch_hashes, find_overlap
-from worker.light.inspections import Place
+from worker.light.inspections import InspectionContext
 from worker.light.lease import Lease
 from worker.processes.inspection import Gone, finish, how_it_ended
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 from worker.training.preview.messages import ANSWER, PreviewAnswer, PreviewRefused, PreviewRequest
 from worker.training.preview.messages import Machine as PlanMachine
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ FAILED_ENDS = {
     ),
     FILE_TOO_LARGE: (
         DatasetCheckFailure.disk_full,
-        "Its tokens take more room than a preview may use; split the dataset.",
+        "Its tokens take more disk space than a preview may use; split the dataset.",
     ),
     DISK_FULL: (DatasetCheckFailure.disk_full, "The disk of the worker's work folder is full."),
     -24: (
@@ -81,14 +81,16 @@ class DatasetCheckFailed(Exception):
         self.code = code
 
 
-class Inputs(NamedTuple):
+class CheckInputs(NamedTuple):
     dataset: Dataset
     other: Dataset | None
-    model: BaseModel | None
+    model: RegisteredModel | None
     machine: PlanMachine
 
 
-def run_next_check(place: Place, cache: ModelCache, here: Machine, draining: threading.Event | None = None) -> bool:
+def run_next_check(
+    place: InspectionContext, cache: ModelCache, here: WorkerHardware, draining: threading.Event | None = None
+) -> bool:
     """Run one waiting dataset check, of any project; return whether there was one. `here` is this worker's machine.
 
     What a store or Postgres raises goes up: the dataset check's lease lapses, and it is done again."""
@@ -104,7 +106,7 @@ def run_next_check(place: Place, cache: ModelCache, here: Machine, draining: thr
     folder = inspection_folder(place.work, check.id)
     with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
         try:
-            One(place, cache, here, check, folder, lease).run()
+            ClaimedCheck(place, cache, here, check, folder, lease).run()
         except Gone:
             log.info("left a dataset check", check=check.id, draining=lease.draining.is_set())
             with transaction(place.sessions, "give_back_dataset_check") as session:
@@ -114,11 +116,17 @@ def run_next_check(place: Place, cache: ModelCache, here: Machine, draining: thr
     return True
 
 
-class One:
+class ClaimedCheck:
     """One dataset check."""
 
     def __init__(
-        self, place: Place, cache: ModelCache, here: Machine, check: DatasetCheck, folder: Path, lease: Lease
+        self,
+        place: InspectionContext,
+        cache: ModelCache,
+        here: WorkerHardware,
+        check: DatasetCheck,
+        folder: Path,
+        lease: Lease,
     ) -> None:
         self.place, self.cache, self.here, self.check = place, cache, here, check
         self.folder, self.lease = folder, lease
@@ -140,7 +148,7 @@ class One:
             else:
                 service.answer(self.check, answer)
 
-    def _inputs(self) -> Inputs:
+    def _inputs(self) -> CheckInputs:
         """Gone if a dataset was deleted."""
         project_id, asked = self.check.project_id, self.check.asked
         with transaction(self.place.sessions, "read_dataset_check") as session:
@@ -153,16 +161,16 @@ class One:
             model = ModelService(session).find(project_id, asked["base_model"]) if "base_model" in asked else None
             workers = WorkerRepository(session).taking_jobs()
         machines = [PlanMachine(worker=w.id, device=w.device, device_name=w.device_name) for w in workers]
-        return Inputs(dataset, other, model, _choose(machines, asked.get("device", "auto"), self.here))
+        return CheckInputs(dataset, other, model, _choose(machines, asked.get("device", "auto"), self.here))
 
-    def _answer(self, inputs: Inputs) -> Answer:
+    def _answer(self, inputs: CheckInputs) -> Answer:
         tolerated = BadRowPolicy.model_validate(self.check.asked.get("on_bad_rows", {})).tolerated
         for dataset in filter(None, (inputs.dataset, inputs.other)):
             if (unusable := why_unusable(dataset, tolerated)) is not None:
                 raise DatasetCheckFailed(DatasetCheckFailure(unusable.reason), unusable.message)
         return self._overlap(inputs) if self.check.kind == DatasetCheckKind.overlap else self._preview(inputs)
 
-    def _overlap(self, inputs: Inputs) -> Answer:
+    def _overlap(self, inputs: CheckInputs) -> Answer:
         assert inputs.other is not None
         return Answer(*find_overlap(self._hashes(inputs.dataset), self._hashes(inputs.other), MAX_PAIRS))
 
@@ -172,7 +180,7 @@ class One:
             raise DatasetCheckFailed(DatasetCheckFailure.not_comparable, said)
         return fetch_hashes(self.place.storage, dataset.hashes_key, self.folder / dataset.id)
 
-    def _preview(self, inputs: Inputs) -> Answer:
+    def _preview(self, inputs: CheckInputs) -> Answer:
         spec = PreviewSpec.model_validate(self.check.asked)
         if inputs.model is None:
             said = f"The model {spec.base_model} was taken out of the registry, or from this project."
@@ -185,7 +193,7 @@ class One:
         except FetchStopped as error:
             raise Gone from error
 
-    def _preview_with(self, inputs: Inputs, request: PreviewRequest) -> Answer:
+    def _preview_with(self, inputs: CheckInputs, request: PreviewRequest) -> Answer:
         self.place.storage.fetch(rows_of(inputs.dataset), request.job.dataset_path)
         code = finish(COMMAND, request, iter(()), self.folder, lambda: self.lease.is_over)
         if code != 0:
@@ -196,10 +204,10 @@ class One:
             raise DatasetCheckFailed(REFUSALS[answer.failed.reason], answer.failed.message)
         return Answer(answer.totals, answer.rows)
 
-    def _request(self, spec: PreviewSpec, inputs: Inputs, model: BaseModel, path: Path) -> PreviewRequest:
+    def _request(self, spec: PreviewSpec, inputs: CheckInputs, model: RegisteredModel, path: Path) -> PreviewRequest:
         dataset = inputs.dataset
         size = rows_of(dataset).size
-        job = Request(
+        job = TrainingRequest(
             spec=JobSpec.model_validate(spec.as_job(dataset.id)).decided(model.max_seq_len),
             resolved=None,
             attempt=0,
@@ -225,7 +233,7 @@ class One:
         )
 
 
-def _choose(online: list[PlanMachine], wanted: str, here: Machine) -> PlanMachine:
+def _choose(online: list[PlanMachine], wanted: str, here: WorkerHardware) -> PlanMachine:
     """A machine that would take such a job: one that is online, with a GPU rather than without; or else this one, taken
     for such a machine."""
     fitting = [machine for machine in online if wanted in ("auto", machine.device)]

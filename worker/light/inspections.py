@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from app.datasets.repository import DatasetRepository
-from app.datasets.service import DatasetService, Found, format_of, rows_of
+from app.datasets.service import DatasetService, InspectionResult, format_of, rows_of
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset
 from app.domain.artifact import StoredFile
@@ -22,7 +22,7 @@ from app.domain.datasets.report import Report
 from app.domain.storage_keys import hashes_key, inspection_key, rows_key
 from app.storage import Storage
 from worker.host.work_folders import abandoned_inspections, held, inspection_folder
-from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, Request, Task
+from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, Task
 from worker.light.lease import Lease
 from worker.processes.inspection import Gone, InspectionFailed, run
 
@@ -37,7 +37,7 @@ TIMES_THE_UPLOAD = 10
 LEAST_FILE_BYTES = 2**30
 
 
-class Place(NamedTuple):
+class InspectionContext(NamedTuple):
     """What an inspection needs of its worker."""
 
     worker_id: str
@@ -48,7 +48,7 @@ class Place(NamedTuple):
     max_upload_bytes: int
 
 
-def inspect_next(place: Place, draining: threading.Event | None = None) -> bool:
+def inspect_next(place: InspectionContext, draining: threading.Event | None = None) -> bool:
     """Inspect one dataset that waits for it, of whatever project; whether there was one.
 
     What a store or Postgres raises goes up: the dataset's lease lapses, and it is inspected again."""
@@ -64,7 +64,7 @@ def inspect_next(place: Place, draining: threading.Event | None = None) -> bool:
 
     with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
         try:
-            One(place, dataset, folder, lease).run()
+            ClaimedInspection(place, dataset, folder, lease).run()
         except Gone:
             log.info("left an inspection", dataset=dataset.id, draining=lease.draining.is_set())
             give_back(place, dataset)
@@ -80,16 +80,16 @@ def clear_scratch(work: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def give_back(place: Place, dataset: Dataset) -> None:
+def give_back(place: InspectionContext, dataset: Dataset) -> None:
     """Let another worker begin at once."""
     with transaction(place.sessions, "give_back_inspection") as session:
         DatasetRepository(session).give_back(dataset)
 
 
-class One:
+class ClaimedInspection:
     """The inspection of one dataset."""
 
-    def __init__(self, place: Place, dataset: Dataset, folder: Path, lease: Lease) -> None:
+    def __init__(self, place: InspectionContext, dataset: Dataset, folder: Path, lease: Lease) -> None:
         self.place, self.dataset, self.folder, self.lease = place, dataset, folder, lease
         self.own = dataset.project_id, dataset.id, dataset.attempt
         """Whose keys it writes under: an inspection that is slow overwrites nothing of a later one."""
@@ -130,7 +130,7 @@ class One:
         with transaction(self.place.sessions, "keep_made") as session:
             is_kept = DatasetService(session).keep_made(self.dataset, stored)
             if not is_kept:
-                DatasetRepository(session).bury(self.dataset.project_id, [stored.key])
+                DatasetRepository(session).mark_deleted(self.dataset.project_id, [stored.key])
         if not is_kept:
             raise Gone
         self.dataset.storage_key, self.dataset.size, self.dataset.sha256 = stored.key, stored.size, stored.sha256
@@ -138,7 +138,7 @@ class One:
         return True
 
     def _start(self, task: Task, filename: str, size: int, chunks: Iterator[bytes]) -> None:
-        request = Request(
+        request = InspectionRequest(
             task=task,
             filename=filename,
             unsafe_filename=self.dataset.unsafe_filename,
@@ -156,12 +156,12 @@ class One:
     def _read(self, key: str) -> Iterator[bytes]:
         return self.place.storage.read(key)
 
-    def _found(self) -> Found:
+    def _found(self) -> InspectionResult:
         """What the process left, its files stored."""
         report = Report.model_validate_json((self.folder / Task.inspect / REPORT).read_bytes())
         rows = self._stored(rows_key(*self.own), ROWS)
         hashes = self._stored(hashes_key(*self.own), HASHES)
-        return Found(report, self._problems(PROBLEMS), self._problems(GROUPS), rows, hashes)
+        return InspectionResult(report, self._problems(PROBLEMS), self._problems(GROUPS), rows, hashes)
 
     def _problems(self, name: str) -> Iterator[Problem]:
         with (self.folder / Task.inspect / name).open("rb") as file:
@@ -171,9 +171,9 @@ class One:
         path = self.folder / Task.inspect / name
         return self.place.storage.put_file(key, path, name) if path.exists() else None
 
-    def _failed(self, code: str, message: str) -> Found:
-        return Found.failed(Finding("", code, message), format_of(self.dataset))
+    def _failed(self, code: str, message: str) -> InspectionResult:
+        return InspectionResult.failed(Finding("", code, message), format_of(self.dataset))
 
-    def _conclude(self, found: Found) -> None:
+    def _conclude(self, found: InspectionResult) -> None:
         with transaction(self.place.sessions, "conclude_inspection") as session:
             DatasetService(session).conclude(self.dataset, found)

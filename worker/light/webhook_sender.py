@@ -32,13 +32,13 @@ LONGEST_WAIT_SECONDS = 2 * 3600.0
 MAX_ERROR_CHARS = 500
 
 
-class Courier:
+class WebhookSender:
     """Several senders, so that a slow receiver holds up no other; none of them is the thread of inspections."""
 
     def __init__(self, settings: Settings, sessions: Sessions, news: threading.Event) -> None:
         self._settings, self._sessions, self._news = settings, sessions, news
         self._free = threading.Semaphore(SENDERS)
-        self._pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="courier")
+        self._pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="webhooks")
         self._lookups = open_lookups()
 
     def send_due(self, draining: threading.Event) -> None:

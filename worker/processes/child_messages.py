@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from worker.training.runtime.messages import CheckpointWritten, Finished, Measured, Planned, Said, Stopped
+from worker.training.runtime.messages import CheckpointWritten, ChildMessage, Finished, MetricsMessage, Planned, Stopped
 
 MAX_LINE_BYTES: Final = 2**20
 MAX_WAITING_BYTES: Final = 8 * 2**20
@@ -34,18 +34,18 @@ class WordQueue:
     """Words that wait for their attempt, up to so many bytes; None is their end."""
 
     def __init__(self) -> None:
-        self._words: queue.Queue[tuple[Said | None, int]] = queue.Queue()
+        self._words: queue.Queue[tuple[ChildMessage | None, int]] = queue.Queue()
         self._num_bytes = 0
         self._lock = threading.Lock()
 
-    def put(self, said: Said | None, num_bytes: int = 0) -> None:
+    def put(self, said: ChildMessage | None, num_bytes: int = 0) -> None:
         with self._lock:
             if self._num_bytes + num_bytes > MAX_WAITING_BYTES:
                 raise ProtocolBroken("it said more than its worker could hear")
             self._num_bytes += num_bytes
         self._words.put((said, num_bytes))
 
-    def get(self, timeout: float | None = None) -> Said | None:
+    def get(self, timeout: float | None = None) -> ChildMessage | None:
         """queue.Empty after `timeout` seconds."""
         said, num_bytes = self._words.get(timeout=timeout)
         with self._lock:
@@ -60,10 +60,10 @@ class Checks:
         self._folder = folder
         self._metrics: set[str] = set()
 
-    def check(self, said: Said) -> None:
+    def check(self, said: ChildMessage) -> None:
         """ProtocolBroken, of what no honest training says."""
         match said:
-            case Measured():
+            case MetricsMessage():
                 self._check_step(said.step)
                 self._check_values(said.values)
             case CheckpointWritten():

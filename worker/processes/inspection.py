@@ -14,7 +14,7 @@ from pydantic import BaseModel
 import worker
 from app.errors import StorageFull
 from app.failpoints import around
-from worker.inspection.protocol import Request
+from worker.inspection.protocol import InspectionRequest
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.inspection")
@@ -40,7 +40,7 @@ class Gone(Exception):
     """The inspection was left: nobody waits for it any more, or the worker is to stop."""
 
 
-def run(request: Request, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]) -> None:
+def run(request: InspectionRequest, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]) -> None:
     """Let a process read `chunks` and leave its files in `folder`. InspectionFailed if it does not, Gone if `is_over`
     says so meanwhile; what `chunks` raises goes up. Nothing of the process is left in any case."""
     _judge(finish(COMMAND, request, chunks, folder, is_over), folder)
@@ -116,7 +116,7 @@ def _judge(code: int, folder: Path) -> None:
         raise StorageFull("The disk of the worker's work folder is full.")
     words = {
         OUT_OF_MEMORY: "it needed more memory than an inspection may use",
-        FILE_TOO_LARGE: "its rows, written out, take more room than an upload may",
+        FILE_TOO_LARGE: "its rows, written out, take more disk space than an upload may",
         -signal.SIGXCPU: "it needed more time than an inspection of its size may take",
         -signal.SIGKILL: "the kernel ended the process that read it, most likely for want of memory",
     }

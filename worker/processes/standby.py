@@ -1,7 +1,7 @@
 """A training process kept ready: its imports done, the last model's tokenizer loaded, nothing on the GPU.
 
-It serves one job and ends with it, as any training process does; the next spare is started when no job waits, so that
-nothing is imported beside a training. When the worker ends, however it ends, the spare's pipe closes and it exits.
+It serves one job and ends with it, as any training process does; the next one is started when no job waits, so that
+nothing is imported beside a training. When the worker ends, however it ends, its pipe closes and it exits.
 """
 
 import threading
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import structlog
 
-from worker.processes.training import Child
+from worker.processes.training import TrainingProcess
 
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 120.0
-"""A spare that is not ready by then is taken for stuck."""
+"""A standby process that is not ready by then is taken for stuck."""
 
 
-class Spare:
+class StandbyProcess:
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted
         self._last_model: Path | None = None
-        self._child: Child | None = None
+        self._child: TrainingProcess | None = None
         self._retry_at = 0.0
         self._lock = threading.Lock()
 
@@ -34,14 +34,14 @@ class Spare:
             if not self._wanted or self._child is not None or time.monotonic() < self._retry_at:
                 return
             try:
-                self._child = Child()
+                self._child = TrainingProcess()
             except OSError as error:
-                log.warning("no spare training process, jobs start without", error=str(error))
+                log.warning("no standby process, jobs start without", error=str(error))
                 return
-            self._child.warm(self._last_model)
+            self._child.preload(self._last_model)
 
-    def take(self, base_model_path: Path) -> Child | None:
-        """The spare for a job on that model, to be used and ended by the caller; None if there is no healthy one."""
+    def take(self, base_model_path: Path) -> TrainingProcess | None:
+        """Return the process for a job on that model, to be used and ended by the caller; None if it is not healthy."""
         with self._lock:
             self._last_model = base_model_path
             if self._child is not None and not is_healthy(self._child):
@@ -62,9 +62,9 @@ class Spare:
         child, self._child = self._child, None
         if child.ready is None:
             self._retry_at = time.monotonic() + PATIENCE_SECONDS
-        log.warning("the spare training process is not usable", pid=child.pid, code=child.end())
+        log.warning("the standby process is not usable", pid=child.pid, code=child.end())
 
 
-def is_healthy(child: Child) -> bool:
+def is_healthy(child: TrainingProcess) -> bool:
     waited = time.monotonic() - child.started_at
     return child.is_alive() and (child.ready is not None or waited < PATIENCE_SECONDS)

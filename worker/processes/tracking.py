@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import worker
 from app.domain.integration import IntegrationType
 from app.failpoints import around
-from worker.child_process import let_go_first
+from worker.child_process import set_oom_score
 from worker.tracking.protocol import Done, Failed, Heard, parse_answer
 
 COMMAND: Final = (sys.executable, "-P", "-m", "worker.tracking")
@@ -36,7 +36,7 @@ UNLESS_GIVEN: Final = {
     "WANDB_ERROR_REPORTING": "false",
 }
 ANSWER_SECONDS: Final = 60.0
-FIRST_TO_GO: Final = "1000"
+OOM_SCORE_ADJ: Final = "1000"
 """When memory is out, before any training."""
 
 
@@ -60,7 +60,7 @@ class TrackingProcess:
                 env=environment(type, folder, kept),
                 start_new_session=True,
             )
-        let_go_first(self._process.pid, FIRST_TO_GO)
+        set_oom_score(self._process.pid, OOM_SCORE_ADJ)
 
     def ask(self, line: Heard) -> Done:
         """TrackerFailed if it does not take the line, or not in time."""

@@ -22,11 +22,21 @@ from pydantic import ValidationError
 
 import worker
 from app.failpoints import around
-from worker.child_process import let_go_first
+from worker.child_process import set_oom_score
 from worker.processes.cgroup import OutOfMemoryKills
 from worker.processes.child_files import open_plain
 from worker.processes.child_messages import Checks, ProtocolBroken, WordQueue, read_lines
-from worker.training.runtime.messages import Began, Line, Measured, Ready, Request, Said, Stop, Warm, parse_said
+from worker.training.runtime.messages import (
+    ChildMessage,
+    MetricsMessage,
+    Preload,
+    Ready,
+    Stop,
+    TrainingMessage,
+    TrainingRequest,
+    WorkStarted,
+    parse_child_message,
+)
 
 log = structlog.get_logger()
 
@@ -43,11 +53,11 @@ PASSED_ON: Final = (
 LOG_TAIL_BYTES: Final = 64 * 2**10
 EXIT_SECONDS: Final = 2.0
 """For a process that has closed its pipe: its exit code is to be its own."""
-FIRST_TO_GO: Final = "500"
+OOM_SCORE_ADJ: Final = "500"
 """Added to the kernel's score when memory is out: the training, and not the worker that can tell of it."""
 
 
-class Child:
+class TrainingProcess:
     def __init__(self, stderr: IO[bytes] | None = None) -> None:
         self.said = WordQueue()
         """What the child said of its job, measurements apart; None is its end."""
@@ -63,7 +73,7 @@ class Child:
         self.killed = False
         """Whether we have sent it a SIGKILL."""
         self.log_path: Path | None = None
-        self._measured: Callable[[Measured], None] | None = None
+        self._measured: Callable[[MetricsMessage], None] | None = None
         self._checks: Checks | None = None
         with around("start_training"):
             self._process = subprocess.Popen(
@@ -76,22 +86,22 @@ class Child:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        let_go_first(self.pid, FIRST_TO_GO)
+        set_oom_score(self.pid, OOM_SCORE_ADJ)
         self.memory = OutOfMemoryKills.of(self.pid)
         self.started_at = time.monotonic()
         self._reader = threading.Thread(target=self._read, name="child-pipe", daemon=True)
         self._reader.start()
 
     @classmethod
-    def logging_to(cls, path: Path) -> "Child":
+    def logging_to(cls, path: Path) -> "TrainingProcess":
         """One whose very first words are in the log."""
         with path.open("ab") as log_file:
             return cls(log_file)
 
-    def warm(self, base_model_path: Path | None) -> None:
-        self._tell(Warm(base_model_path=base_model_path))
+    def preload(self, base_model_path: Path | None) -> None:
+        self._tell(Preload(base_model_path=base_model_path))
 
-    def begin(self, request: Request, measured: Callable[[Measured], None]) -> None:
+    def begin(self, request: TrainingRequest, measured: Callable[[MetricsMessage], None]) -> None:
         """`measured` hears each measurement, from the thread that drains the pipe: it must neither wait nor fail."""
         assert request.log_path is not None
         self._measured, self._checks = measured, Checks(request.work_dir)
@@ -103,7 +113,7 @@ class Child:
         assert self._process.stdout is not None
         try:
             for line in read_lines(self._process.stdout):
-                self._heard(parse_said.validate_json(line), len(line))
+                self._heard(parse_child_message.validate_json(line), len(line))
         except (ValidationError, ProtocolBroken) as error:
             self.broken = str(error) if isinstance(error, ProtocolBroken) else "it said what no training says"
             log.error("training process broke the protocol", pid=self.pid, error=str(error)[:500])
@@ -111,7 +121,7 @@ class Child:
         finally:
             self.said.put(None)
 
-    def _heard(self, said: Said, num_bytes: int) -> None:
+    def _heard(self, said: ChildMessage, num_bytes: int) -> None:
         if self._checks is not None:
             self._checks.check(said)
         self.num_said += 1
@@ -119,9 +129,9 @@ class Child:
             self.ready = said
             return
         self.begun = True
-        if isinstance(said, Began):
+        if isinstance(said, WorkStarted):
             self.doing = said.what
-        elif isinstance(said, Measured) and self._measured is not None:
+        elif isinstance(said, MetricsMessage) and self._measured is not None:
             self._measured(said)
         else:
             self.said.put(said, num_bytes)
@@ -132,7 +142,7 @@ class Child:
     def ask_to_stop(self, stop: Stop) -> None:
         self._tell(stop)
 
-    def _tell(self, line: Line) -> None:
+    def _tell(self, line: TrainingMessage) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.model_dump_json().encode() + b"\n")

@@ -11,7 +11,7 @@ from typing import Final
 
 from app.domain.jobs.state import JobState
 from app.files import print_trace
-from worker.tracking.protocol import Answer, Close, Done, Failed, Heard, Open, Steps, parse_heard
+from worker.tracking.protocol import Answer, CloseRun, Done, Failed, Heard, Open, Steps, parse_heard
 from worker.tracking.run import Run
 
 RUNS: Final = {
@@ -70,7 +70,7 @@ def main() -> None:
                     assert run is not None
                     run.log(heard.steps)
                     channel.answer(Done())
-                case Close() | None:
+                case CloseRun() | None:
                     if run is not None:
                         run.close(heard.state if heard else JobState.queued)
                     if heard is not None:

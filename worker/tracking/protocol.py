@@ -1,6 +1,6 @@
 """What a tracking process hears and answers: JSON lines, one answer to each line that it hears.
 
-Its stdin's end without a `Close` means that the worker is gone: whoever takes the job up next goes on with its run.
+Its stdin's end without a `CloseRun` means that the worker is gone: whoever takes the job up next goes on with its run.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ class Steps(Part):
     steps: list[Step]
 
 
-class Close(Part):
+class CloseRun(Part):
     """How the job stands as its attempt ends."""
 
     type: Literal["close"] = "close"
@@ -63,7 +63,7 @@ class Failed(Part):
     """Without a secret in it."""
 
 
-Heard = Annotated[Open | Steps | Close, Field(discriminator="type")]
+Heard = Annotated[Open | Steps | CloseRun, Field(discriminator="type")]
 Answer = Annotated[Done | Failed, Field(discriminator="type")]
 parse_heard: TypeAdapter[Heard] = TypeAdapter(Heard)
 parse_answer: TypeAdapter[Answer] = TypeAdapter(Answer)

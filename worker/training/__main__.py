@@ -7,8 +7,8 @@ from collections.abc import MutableMapping
 
 from app.files import print_trace
 from worker.training.rows.tokenizer_process import TokenizingProcess
-from worker.training.runtime.channel import Channel, move_in
-from worker.training.runtime.messages import Failed, Ready, Request, Warm
+from worker.training.runtime.channel import Channel, enter_work_dir
+from worker.training.runtime.messages import Failed, Preload, Ready, TrainingRequest
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -45,12 +45,12 @@ def main() -> int:
         from worker.training.preload import import_architecture
 
         transformers_logging.disable_progress_bar()
-        while isinstance(heard := channel.hear(), Warm):
+        while isinstance(heard := channel.hear(), Preload):
             if heard.base_model_path is not None:
                 import_architecture(heard.base_model_path)
-            channel.say(Ready(base_model_path=tokenizing.warm(heard.base_model_path)))
-        if isinstance(heard, Request):
-            move_in(heard)
+            channel.say(Ready(base_model_path=tokenizing.preload(heard.base_model_path)))
+        if isinstance(heard, TrainingRequest):
+            enter_work_dir(heard)
             if not tokenizing.is_alive():  # lost in a long wait, to a lack of memory say
                 tokenizing.close()
                 tokenizing = TokenizingProcess()
@@ -77,7 +77,7 @@ def set_up(environ: MutableMapping[str, str]) -> None:
 def _failure(error: Exception) -> Failed:
     from app.domain.jobs.state import FailureReason
     from worker.training.model.out_of_memory import is_out_of_memory
-    from worker.training.runtime.errors import TrainingFailed, unforeseen
+    from worker.training.runtime.errors import TrainingFailed, internal_failure
 
     if isinstance(error, TrainingFailed):
         return Failed(reason=error.reason, message=error.message)
@@ -87,7 +87,7 @@ def _failure(error: Exception) -> Failed:
             message="The training ran out of memory. Try gradient_checkpointing true, a smaller max_seq_len, "
             'a smaller adapter rank, or the method "qlora".',
         )
-    return unforeseen(error)
+    return internal_failure(error)
 
 
 if __name__ == "__main__":

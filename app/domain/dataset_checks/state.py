@@ -46,6 +46,6 @@ class DatasetCheckFailure(StrEnum):
     timed_out = "timed_out"
     """More time was needed than a preview of a file of its size may take."""
     disk_full = "disk_full"
-    """There was no room left on the worker's disk, or the rows take more of it than a preview may."""
+    """There was no disk space left on the worker, or the rows take more of it than a preview may."""
     internal_error = "internal_error"
     """A fault of the server's: the process that did it died."""

@@ -23,8 +23,8 @@ SHOWN_PROBLEMS: Final = 10
 
 class DatasetState(StrEnum):
     """uploading → inspecting → ready | invalid. Only what comes in parts is ever `uploading`: from its completion until
-    a light worker has joined the parts. A crash in the middle of that, or of an inspection, leaves the state, and the
-    next look of any light worker finishes it; an upload cut off leaves no dataset."""
+    a light worker has assembled the parts. A crash in the middle of that, or of an inspection, leaves the state, and
+    the next look of any light worker finishes it; an upload cut off leaves no dataset."""
 
     uploading = "uploading"
     inspecting = "inspecting"

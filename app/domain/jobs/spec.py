@@ -29,7 +29,7 @@ Start = Annotated[
     ),
 ]
 AdapterInit = Literal["default", "gaussian", "eva", "pissa", "olora"]
-REWRITING: frozenset[AdapterInit] = frozenset({"pissa", "olora"})
+BASE_REWRITING_INITS: frozenset[AdapterInit] = frozenset({"pissa", "olora"})
 """Inits that take what the adapter starts with out of the base weights."""
 GpuName = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,100}$", strip_whitespace=True)]
 Label = Annotated[str, StringConstraints(pattern=f"^{LABEL}$")]
@@ -100,7 +100,7 @@ class AdapterSpec(SpecPart):
 
     def as_saved(self) -> "AdapterSpec":
         """What the adapter's files hold. A rewriting init leaves s(B·A - B0·A0): twice the rank, the same scaling s."""
-        if self.init not in REWRITING:
+        if self.init not in BASE_REWRITING_INITS:
             return self.model_copy(update={"alpha": self.lora_alpha, "init": "default"})
         scaling = self.lora_alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
         rank = 2 * self.rank
@@ -307,7 +307,7 @@ class JobSpec(SpecPart):
 
     def _inits_fit_together(self) -> None:
         init = self.adapter.init if self.adapter else "default"
-        if init in REWRITING and self.method != "lora":
+        if init in BASE_REWRITING_INITS and self.method != "lora":
             raise PydanticCustomError(
                 "init_without_lora",
                 'init "{init}" rewrites the base weights, which NF4 would quantize again; use it with method "lora", '

@@ -37,7 +37,7 @@ from app.jobs.metrics.repository import MetricRepository
 from app.jobs.queue.deadline import seconds_left
 from app.jobs.queue.repository import Claim, QueueRepository, held, owned
 from app.jobs.repository import JobRepository
-from app.outbox import ring
+from app.outbox import enqueue_wakeup
 
 RUNNING = (JobState.running, JobState.pausing)
 """States in which an attempt may still succeed or fail."""
@@ -66,10 +66,10 @@ class AttemptService:
     def enter(self, phase: JobPhase) -> None:
         self._note([PhaseChanged(phase=phase)], phase=case((Job.state.in_(HELD), phase)))
 
-    def tell(self, *events: EventBody) -> None:
+    def append_event(self, *events: EventBody) -> None:
         self._note(events)
 
-    def tell_once(self, event: EventBody) -> None:
+    def append_event_once(self, event: EventBody) -> None:
         """Unless it was told before, by an earlier attempt perhaps."""
         if not self.jobs.has_told(self.claim.project_id, self.claim.job_id, event):
             self._note([event])
@@ -103,7 +103,7 @@ class AttemptService:
         if found is None:
             raise StaleAttempt
         since_created, since_claimed = found
-        self.tell(
+        self.append_event(
             TrainingStarted(
                 attempt=self.claim.attempt,
                 seconds_since_created=round(since_created.total_seconds(), 3),
@@ -150,7 +150,7 @@ class AttemptService:
         """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
         self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
 
-    def look_again(self) -> None:
+    def request_orphan_collection(self) -> None:
         """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
         self._update_attempt(orphans_collected_at=None)
 
@@ -162,7 +162,7 @@ class AttemptService:
         job = self._note([CheckpointSaved(step=step)], resume_machine=machine)
         self.stored.add(job.project_id, job.id, self.claim.attempt, step, files, revision, machine)
         keep = JobSpec.model_validate(job.spec).training.keep_checkpoints
-        self.stored.let_go(self.checkpoints()[keep:])
+        self.stored.delete_unused(self.checkpoints()[keep:])
 
     def checkpoints(self) -> Sequence[Checkpoint]:
         """The furthest first, of whatever attempt."""
@@ -179,7 +179,7 @@ class AttemptService:
         self._note([WarningIssued(code="checkpoint_lost", detail=text)])
         checkpoints = self.checkpoints()
         lost = [found for found in checkpoints if (found.attempt, found.step) == (number, step)]
-        self.stored.bury(lost)
+        self.stored.mark_deleted(lost)
         left = [found for found in checkpoints if found not in lost]
         self._note([], resume_machine=left[0].machine_fingerprint if left else None)
 
@@ -218,12 +218,12 @@ class AttemptService:
             self._fail_for_good(state, reason, message, failed_attempts)
         elif state not in HELD:
             job.failed_attempts = failed_attempts
-            self._let_go(job, "failed", again)
+            self._release(job, "failed", again)
         elif state is JobState.pausing:
             self._end(JobState.paused, "failed", [again, JobPaused()], failed_attempts=failed_attempts)
         else:
             self._end(JobState.queued, "failed", [again], failed_attempts=failed_attempts)
-            ring(self.session, self.claim.project_id, "training")
+            enqueue_wakeup(self.session, self.claim.project_id, "training")
 
     def _fail_for_good(self, state: JobState, reason: FailureReason, message: str, failed_attempts: int) -> None:
         if state is JobState.paused:
@@ -246,13 +246,13 @@ class AttemptService:
         match JobState(job.state):
             case JobState.running:
                 self._end(JobState.queued, "released", [released])
-                ring(self.session, self.claim.project_id, "training")
+                enqueue_wakeup(self.session, self.claim.project_id, "training")
             case JobState.pausing:
                 self._end(JobState.paused, "paused", [JobPaused()])
             case JobState.cancelling:
                 self._end(JobState.cancelled, "cancelled", [JobCancelled()], sources=[JobState.cancelling])
             case _:
-                self._let_go(job, "released", released)
+                self._release(job, "released", released)
 
     def _locked(self) -> Job:
         """The job while the attempt holds it, and nobody else may write it."""
@@ -262,10 +262,10 @@ class AttemptService:
             raise StaleAttempt
         return job
 
-    def _let_go(self, job: Job, outcome: str, event: EventBody) -> None:
-        self.jobs.let_go(job, [event])
+    def _release(self, job: Job, outcome: str, event: EventBody) -> None:
+        self.jobs.release_attempt(job, [event])
         self.queue.end_attempt(self.claim, outcome)
-        ring(self.session, self.claim.project_id, "training")
+        enqueue_wakeup(self.session, self.claim.project_id, "training")
 
     def _end(
         self,

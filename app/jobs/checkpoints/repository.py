@@ -83,11 +83,11 @@ class CheckpointRepository:
         )
         return self._unused(self.session.scalars(query).all())
 
-    def let_go(self, checkpoints: Sequence[Checkpoint]) -> None:
+    def delete_unused(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Remove those that no unfinished job starts from."""
         ids = [each.id for each in checkpoints]
         query = select(Checkpoint).where(Checkpoint.id.in_(ids)).order_by(Checkpoint.id).with_for_update()
-        self.bury(self._unused(self.session.scalars(query).all()))
+        self.mark_deleted(self._unused(self.session.scalars(query).all()))
 
     def check_unused(self, project_id: str, job_id: str) -> None:
         """CheckpointInUse if an unfinished job starts from one of the job's; they are locked."""
@@ -109,7 +109,7 @@ class CheckpointRepository:
         used = {id for each in locked for id in self.users(each.project_id, [each.id])}
         return [each for each in locked if each.id not in used]
 
-    def bury(self, checkpoints: Sequence[Checkpoint]) -> None:
+    def mark_deleted(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Remove them; their stored bytes are left to the collector."""
         for checkpoint in checkpoints:
             keys = [file["key"] for file in checkpoint.files]

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 from app.db.session import transaction
 from app.errors import InvalidCursor, JobNotFound
 from app.jobs.events.schemas import EventList, EventOut
-from app.jobs.events.stream import Look, Place, follow, look
+from app.jobs.events.stream import StreamBatch, StreamCursor, follow, look
 from app.jobs.repository import JobRepository
 from app.web.auth import CallerDep
 from app.web.dependencies import SessionDep
@@ -39,8 +39,8 @@ async def get_place(
     last_event_id: Annotated[
         str | None, Header(description="The `id` of the last thing received; the stream goes on behind it.")
     ] = None,
-) -> Place | None:
-    return Place.decode(last_event_id) if last_event_id else None
+) -> StreamCursor | None:
+    return StreamCursor.decode(last_event_id) if last_event_id else None
 
 
 @router.get(
@@ -55,15 +55,15 @@ async def get_place(
     },
 )
 async def stream_job(
-    request: Request, id: str, caller: CallerDep, place: Annotated[Place | None, Depends(get_place)]
+    request: Request, id: str, caller: CallerDep, place: Annotated[StreamCursor | None, Depends(get_place)]
 ) -> Response:
     """Server-sent events: `job_event` (an event), `metrics` (a metric point) and at last `end` (the final state).
 
     Everything from the job's beginning, then live. A client that reconnects with `Last-Event-ID` misses nothing and
     sees nothing twice; once all was sent, it is answered with 204."""
-    state, begin = request.app.state, place or Place()
+    state, begin = request.app.state, place or StreamCursor()
 
-    def first_look() -> Look:
+    def first_look() -> StreamBatch:
         with transaction(state.sessions, "stream_job") as session:
             return look(session, caller.project_id, id, begin)
 

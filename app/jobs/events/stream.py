@@ -31,7 +31,7 @@ PING_SECONDS = 15.0
 FORM = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,18})")
 
 
-class Place(NamedTuple):
+class StreamCursor(NamedTuple):
     """A reader's place: the last event's number, and the last point's attempt and number."""
 
     event: int = 0
@@ -48,11 +48,11 @@ class Place(NamedTuple):
             raise InvalidCursor
         return cls(*(int(group) for group in match.groups()))
 
-    def past(self, point: MetricPoint) -> "Place":
+    def past(self, point: MetricPoint) -> "StreamCursor":
         return self._replace(attempt=point.attempt, point=point.number)
 
 
-class Look(NamedTuple):
+class StreamBatch(NamedTuple):
     state: JobState
     events: Sequence[EventOut]
     points: Sequence[MetricPoint]
@@ -67,22 +67,27 @@ class Look(NamedTuple):
         return self.state not in FINAL and max(len(self.events), len(self.points)) < BATCH
 
 
-def look(session: Session, project_id: str, job_id: str, place: Place) -> Look:
+def look(session: Session, project_id: str, job_id: str, place: StreamCursor) -> StreamBatch:
     """What Postgres holds beyond `place`. The state is read first: if it is final, nothing can come later."""
     jobs = JobRepository(session)
     state = JobState(jobs.get(project_id, job_id).state)
     events = jobs.events(project_id, job_id, place.event, BATCH)
     points = MetricRepository(session).after(project_id, job_id, place.attempt, place.point, BATCH)
-    return Look(state, [EventOut.of(event) for event in events], points)
+    return StreamBatch(state, [EventOut.of(event) for event in events], points)
 
 
 async def follow(
-    sessions: Sessions, client: redis.asyncio.Redis, project_id: str, job_id: str, place: Place, first: Look
+    sessions: Sessions,
+    client: redis.asyncio.Redis,
+    project_id: str,
+    job_id: str,
+    place: StreamCursor,
+    first: StreamBatch,
 ) -> AsyncIterator[bytes]:
     """The stream's bytes, until the job is final and everything was sent, or the job is deleted. `first` is what was
     beyond `place` already."""
 
-    def look_now() -> Look:
+    def look_now() -> StreamBatch:
         with transaction(sessions, "follow") as session:
             return look(session, project_id, job_id, place)
 
@@ -114,7 +119,7 @@ async def follow(
             yield format_sse_event(comment="still here")
 
 
-def _told(found: Look, place: Place) -> Iterator[tuple[Place, bytes]]:
+def _told(found: StreamBatch, place: StreamCursor) -> Iterator[tuple[StreamCursor, bytes]]:
     for event in found.events:
         place = place._replace(event=event.number)
         yield place, format_sse_event(event="job_event", data_str=event.model_dump_json(), id=place.encode())
@@ -123,7 +128,7 @@ def _told(found: Look, place: Place) -> Iterator[tuple[Place, bytes]]:
         yield place, _metrics(point, place)
 
 
-def _metrics(point: MetricPoint, place: Place) -> bytes:
+def _metrics(point: MetricPoint, place: StreamCursor) -> bytes:
     return format_sse_event(event="metrics", data_str=point.model_dump_json(), id=place.encode())
 
 
@@ -135,7 +140,7 @@ async def _newest(client: redis.asyncio.Redis, job_id: str) -> str | None:
 
 
 async def _live(
-    client: redis.asyncio.Redis, job_id: str, position: str | None, place: Place
+    client: redis.asyncio.Redis, job_id: str, position: str | None, place: StreamCursor
 ) -> AsyncIterator[MetricPoint]:
     """Points that follow `place` without a gap, as Redis brings them, until it is time to look into Postgres again."""
     until = time.monotonic() + LOOK_SECONDS

@@ -22,7 +22,7 @@ from app.domain.events.job_events import (
     JobFailed,
     JobPaused,
 )
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import (
     HELD,
     LAPSE,
@@ -59,7 +59,7 @@ class QueueRepository:
         self.session = session
         self.jobs = JobRepository(session)
 
-    def claim(self, machine: Machine, lease_seconds: float, exact_resume_wait_seconds: float = 60) -> Job | None:
+    def claim(self, machine: WorkerHardware, lease_seconds: float, exact_resume_wait_seconds: float = 60) -> Job | None:
         """The most urgent job that fits the machine, with a new attempt in its name; None if none waits. One whose
         checkpoint resumes exactly elsewhere waits for such a worker first, for so many seconds or for ever."""
         self._take_turn()
@@ -199,7 +199,7 @@ class QueueRepository:
     def _free(self, job: Job) -> Job:
         """A job whose yielding attempt no longer answers. It was to stop anyway: no loss is counted."""
         self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
-        return self.jobs.let_go(job, [AttemptLost(attempt=job.attempt)])
+        return self.jobs.release_attempt(job, [AttemptLost(attempt=job.attempt)])
 
     def _refuse(self, job: Job) -> Job:
         reason, why = DatasetService(self.session).why_refused(job.project_id, job.id, job.spec["objective"])
@@ -266,7 +266,7 @@ def full_projects() -> Select[str]:
     )
 
 
-def resumes_exactly_on(machine: Machine) -> ColumnElement[bool]:
+def resumes_exactly_on(machine: WorkerHardware) -> ColumnElement[bool]:
     """Also a job that resumes from nothing, or from a checkpoint that no machine is known for."""
     nowhere_else = Job.resume_machine.is_(None)
     return nowhere_else if machine.fingerprint is None else nowhere_else | (Job.resume_machine == machine.fingerprint)

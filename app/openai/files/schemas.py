@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from app.domain.datasets.columns import Columns
 from app.domain.datasets.problem import Severity, severity_of
 from app.domain.datasets.report import DatasetState
-from app.openai.base_schema import Wire, unix
+from app.openai.base_schema import ApiModel, unix
 from app.openai.files.repository import File
 
 STATUSES: Final[dict[DatasetState, Literal["uploaded", "processed", "error"]]] = {
@@ -31,7 +31,7 @@ def _offered(purpose: object) -> object:
 FineTune = Annotated[Literal["fine-tune"], BeforeValidator(_offered)]
 
 
-class ExpiresAfter(Wire):
+class ExpiresAfter(ApiModel):
     """When a file is deleted by itself."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +40,7 @@ class ExpiresAfter(Wire):
     seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
 
 
-class FileIn(Wire):
+class FileIn(ApiModel):
     """What is said of a file that is sent."""
 
     model_config = ConfigDict(extra="forbid")
@@ -50,7 +50,7 @@ class FileIn(Wire):
     columns: Columns | None = None
 
 
-class FileObject(Wire):
+class FileObject(ApiModel):
     """A dataset, or something that a job has made. Its id is the same in the native API."""
 
     model_config = ConfigDict(
@@ -96,7 +96,7 @@ class FileObject(Wire):
         )
 
 
-class FileList(Wire):
+class FileList(ApiModel):
     """Files by age. `last_id` is the `after` of the next page."""
 
     object: Literal["list"] = "list"
@@ -113,7 +113,7 @@ class FileList(Wire):
         return cls(data=shown, first_id=ends[0], last_id=ends[1], has_more=len(files) > limit)
 
 
-class FileDeleted(Wire):
+class FileDeleted(ApiModel):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True

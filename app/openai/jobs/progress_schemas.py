@@ -7,7 +7,7 @@ from app.db.tables import Checkpoint, Job, JobEvent
 from app.domain.jobs.model_names import checkpoint_name
 from app.domain.metric import MetricPoint
 from app.jobs.events.history import EventPlace, PointPlace
-from app.openai.base_schema import Wire, unix
+from app.openai.base_schema import ApiModel, unix
 
 EVENT_ID: Final = re.compile(r"ftevent-([0-9a-f]{24})-(\d{1,18})(?:-(\d{1,18}))?")
 METRICS: Final = {
@@ -21,7 +21,7 @@ METRICS: Final = {
 """OpenAI's names of metrics, and ours. An evaluation is always of all validation rows."""
 
 
-class FineTuningJobEvent(Wire):
+class FineTuningJobEvent(ApiModel):
     """A fact about a job (`message`), or what was measured at a step (`metrics`)."""
 
     id: str
@@ -55,7 +55,7 @@ class FineTuningJobEvent(Wire):
         )
 
 
-class FineTuningJobEventList(Wire):
+class FineTuningJobEventList(ApiModel):
     """The newest first."""
 
     object: Literal["list"] = "list"
@@ -63,7 +63,7 @@ class FineTuningJobEventList(Wire):
     has_more: bool
 
 
-class CheckpointMetrics(Wire):
+class CheckpointMetrics(ApiModel):
     step: int
     train_loss: float | None = None
     train_mean_token_accuracy: float | None = None
@@ -73,7 +73,7 @@ class CheckpointMetrics(Wire):
     full_valid_mean_token_accuracy: float | None = None
 
 
-class FineTuningJobCheckpoint(Wire):
+class FineTuningJobCheckpoint(ApiModel):
     """A checkpoint that is stored, addressed by `fine_tuned_model_checkpoint`."""
 
     id: str
@@ -96,7 +96,7 @@ class FineTuningJobCheckpoint(Wire):
         )
 
 
-class FineTuningJobCheckpointList(Wire):
+class FineTuningJobCheckpointList(ApiModel):
     """The newest first."""
 
     object: Literal["list"] = "list"

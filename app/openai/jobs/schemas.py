@@ -9,7 +9,7 @@ from app.domain.jobs.model_names import fine_tuned_name
 from app.domain.jobs.spec import LEARNING_RATES, JobSpec
 from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.jobs.schemas import JobOut
-from app.openai.base_schema import Wire, unix
+from app.openai.base_schema import ApiModel, unix
 from app.openai.jobs.repository import SHOWN_FILES, ShownFineTune
 
 Status = Literal["validating_files", "queued", "running", "pausing", "paused", "succeeded", "failed", "cancelled"]
@@ -57,14 +57,14 @@ EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-class Error(Wire):
+class Error(ApiModel):
     code: str
     """Why it failed: `failure.reason` of the native API."""
     message: str
     param: str | None
 
 
-class Hyperparameters(Wire):
+class Hyperparameters(ApiModel):
     """As they were resolved. Null is what they have no word for: a length in steps, or in parts of an epoch."""
 
     n_epochs: int | None
@@ -76,21 +76,21 @@ class DpoHyperparameters(Hyperparameters):
     beta: float
 
 
-class SupervisedPart(Wire):
+class SupervisedPart(ApiModel):
     hyperparameters: Hyperparameters
 
 
-class DpoPart(Wire):
+class DpoPart(ApiModel):
     hyperparameters: DpoHyperparameters
 
 
-class MethodOut(Wire):
+class MethodOut(ApiModel):
     type: Literal["supervised", "dpo"]
     supervised: SupervisedPart | None = None
     dpo: DpoPart | None = None
 
 
-class FineTuningJob(Wire):
+class FineTuningJob(ApiModel):
     """A fine-tuning job; the same as the native `/jobs/{id}`."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
@@ -122,7 +122,7 @@ class FineTuningJob(Wire):
     `adapter_id`."""
 
 
-class FineTuningJobList(Wire):
+class FineTuningJobList(ApiModel):
     object: Literal["list"] = "list"
     data: list[FineTuningJob]
     has_more: bool

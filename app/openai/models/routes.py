@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from app.domain.caller import Caller
 from app.errors import AmbiguousName, ModelNotFound, NotDeletable
-from app.openai.base_schema import Wire, unix
+from app.openai.base_schema import ApiModel, unix
 from app.openai.envelope import refusals
 from app.openai.models.service import ModelDirectory, NamedModel
 from app.web.auth import CallerDep
@@ -18,7 +18,7 @@ MOST_OWN: Final = 1000
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-class ModelObject(Wire):
+class ModelObject(ApiModel):
     """A model that jobs can train on or have trained."""
 
     model_config = ConfigDict(
@@ -44,14 +44,14 @@ class ModelObject(Wire):
         return cls(id=model.name, created=unix(model.created_at), owned_by=owner)
 
 
-class ModelList(Wire):
+class ModelList(ApiModel):
     object: Literal["list"] = "list"
     data: list[ModelObject]
     has_more: bool = False
     """Whether the project has older ones; OpenAI's API has no such field."""
 
 
-class ModelDeleted(Wire):
+class ModelDeleted(ApiModel):
     id: str
     object: Literal["model"] = "model"
     deleted: Literal[True] = True

@@ -10,7 +10,7 @@ from app.adapters.repository import AdapterRepository
 from app.adapters.service import AdapterService
 from app.domain.model import ModelState
 from app.errors import ModelNotFound, NotDeletable
-from app.jobs.model_names import Named, find_named, newest_whole_models
+from app.jobs.model_names import ResolvedModelName, newest_whole_models, resolve_model_name
 from app.models.service import ModelService
 
 
@@ -64,8 +64,8 @@ class ModelDirectory:
         else:
             adapters.delete_model(self.project_id, found.job.id)
 
-    def _get_named(self, name: str) -> Named:
-        found = find_named(self.session, self.project_id, name)
+    def _get_named(self, name: str) -> ResolvedModelName:
+        found = resolve_model_name(self.session, self.project_id, name)
         if found is None:
             raise ModelNotFound(name)
         return found

@@ -7,12 +7,12 @@ from pydantic import ConfigDict, Field
 from app.db.tables import Upload, UploadPart
 from app.domain.datasets.columns import Columns
 from app.domain.upload import MAX_PARTS, UploadState
-from app.openai.base_schema import Wire, unix
+from app.openai.base_schema import ApiModel, unix
 from app.openai.files.repository import File
 from app.openai.files.schemas import ExpiresAfter, FileObject, FineTune
 
 
-class UploadIn(Wire):
+class UploadIn(ApiModel):
     """A file that is to come in parts."""
 
     model_config = ConfigDict(
@@ -39,7 +39,7 @@ class UploadIn(Wire):
     """By the field that is read, the file's own name of it: `{"prompt": "input"}`."""
 
 
-class CompletionIn(Wire):
+class CompletionIn(ApiModel):
     """Which parts make the file."""
 
     model_config = ConfigDict(
@@ -54,7 +54,7 @@ class CompletionIn(Wire):
     """Of the whole file, in hex. If it is another, the file becomes an `error`."""
 
 
-class UploadObject(Wire):
+class UploadObject(ApiModel):
     """A file that comes in parts."""
 
     id: str
@@ -83,7 +83,7 @@ class UploadObject(Wire):
         )
 
 
-class UploadPartObject(Wire):
+class UploadPartObject(ApiModel):
     """Bytes that the server holds."""
 
     id: str

@@ -9,16 +9,16 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.db.session import Sessions
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model
 from worker.host.model_cache import ModelCache
 from worker.light.dataset_checks import run_next_check
-from worker.light.inspections import Place, inspect_next
+from worker.light.inspections import InspectionContext, inspect_next
 
-HERE = Machine("here-1", "cpu", 16.0, "A processor")
+HERE = WorkerHardware("here-1", "cpu", 16.0, "A processor")
 CHAT = "{% for message in messages %}<turn>{{ message.role }}\n{{ message.content }}<end>\n{% endfor %}"
 
 
@@ -38,9 +38,11 @@ def cache(settings: Settings) -> ModelCache:
 
 
 @pytest.fixture
-def place(sessions: Sessions, settings: Settings) -> Place:
+def place(sessions: Sessions, settings: Settings) -> InspectionContext:
     settings.data_dir.mkdir(exist_ok=True)
-    return Place("here-1", sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes)
+    return InspectionContext(
+        "here-1", sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes
+    )
 
 
 @pytest.fixture
@@ -56,11 +58,11 @@ def send(api: TestClient) -> Callable[[list[Any]], str]:
 
 
 @pytest.fixture
-def inspect_all(place: Place) -> Callable[[], int]:
+def inspect_all(place: InspectionContext) -> Callable[[], int]:
     return lambda: sum(1 for _ in iter(lambda: inspect_next(place), False))
 
 
 @pytest.fixture
-def run_all_checks(place: Place, cache: ModelCache) -> Callable[[], int]:
+def run_all_checks(place: InspectionContext, cache: ModelCache) -> Callable[[], int]:
     """Do what the light worker does; the number of dataset checks."""
     return lambda: sum(1 for _ in iter(lambda: run_next_check(place, cache, HERE), False))

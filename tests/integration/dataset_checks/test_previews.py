@@ -16,7 +16,7 @@ from sqlalchemy import delete, func, select, update
 
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel, Dataset, DatasetCheck
+from app.db.tables import Dataset, DatasetCheck, RegisteredModel
 from app.dispatcher import light_work
 from app.domain.dataset_checks.state import KEPT
 from app.settings import Settings
@@ -27,7 +27,7 @@ from tests.integration.dataset_checks.conftest import HERE
 from worker.host.model_cache import ModelCache
 from worker.light import dataset_checks
 from worker.light.dataset_checks import run_next_check
-from worker.light.inspections import Place
+from worker.light.inspections import InspectionContext
 from worker.processes.inspection import OF_ITS_OWN, PASSED_ON
 
 Send = Callable[[list[Any]], str]
@@ -187,7 +187,7 @@ def template(
         (folder / "chat_template.jinja").write_text(text)
         files = register_model(sessions, Storage(settings.storage), "templated", folder).files
         with transaction(sessions) as session:
-            session.execute(update(BaseModel).values(files=files))
+            session.execute(update(RegisteredModel).values(files=files))
 
     return give
 
@@ -222,14 +222,14 @@ def test_a_model_or_bytes_that_are_gone_fail_it(
     stored.write_bytes(kept)
     places.append(ask(id))
     with transaction(sessions) as session:
-        model = session.scalars(select(BaseModel)).one()
+        model = session.scalars(select(RegisteredModel)).one()
         config = next(file for file in model.files if file["path"] == "tokenizer_config.json")
         model.files = [file for file in model.files if file != config] + [config | {"key": "models/gone"}]
     shutil.rmtree(settings.cache_dir / "models")
     run_all_checks()
     places.append(ask(id))
     with transaction(sessions) as session:
-        session.execute(delete(BaseModel))
+        session.execute(delete(RegisteredModel))
     run_all_checks()
     codes = [api.get(place).json()["failure"]["code"] for place in places]
     assert codes == ["file_missing", "file_missing", "model_unusable", "model_not_found"]
@@ -277,7 +277,7 @@ def children() -> list[psutil.Process]:
 
 @pytest.fixture
 def under_way(
-    ask: Post, send: Send, inspect_all: Do, template: Callable[[str], None], place: Place, cache: ModelCache
+    ask: Post, send: Send, inspect_all: Do, template: Callable[[str], None], place: InspectionContext, cache: ModelCache
 ) -> Any:
     """Where a preview is that takes for ever, its process, and what asks the worker to stop."""
     template(SLEEPING)
@@ -331,7 +331,7 @@ def test_it_goes_with_its_dataset_and_is_let_go_of(api: TestClient, under_way: A
 
 
 def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_once(
-    under_way: Any, sessions: Sessions, place: Place, cache: ModelCache
+    under_way: Any, sessions: Sessions, place: InspectionContext, cache: ModelCache
 ) -> None:
     _, process, draining = under_way
 
@@ -355,7 +355,7 @@ def test_a_worker_that_dies_is_replaced_after_its_lease_and_a_drained_one_at_onc
     with transaction(sessions) as session:
         session.execute(update(DatasetCheck).values(leased_until=func.clock_timestamp()))
         gone = {"path": "tokenizer.json", "key": "models/gone", "size": 1, "sha256": "0" * 64}
-        session.execute(update(BaseModel).values(files=[gone]))
+        session.execute(update(RegisteredModel).values(files=[gone]))
         assert session.scalars(select(Dataset.state)).one() == "ready"
     assert run_next_check(place, cache, HERE)
 

@@ -13,7 +13,7 @@ from app.db.session import Sessions
 from app.settings import Settings
 from app.storage import Storage
 from app.uploads.service import join_next
-from worker.light.inspections import Place, inspect_next
+from worker.light.inspections import InspectionContext, inspect_next
 
 ROWS = [{"prompt": f"{n}+{n}=", "completion": str(2 * n)} for n in range(5)]
 
@@ -48,13 +48,15 @@ def stored_files(settings: Settings) -> Callable[[], list[Path]]:
 
 
 @pytest.fixture
-def place(sessions: Sessions, settings: Settings) -> Place:
+def place(sessions: Sessions, settings: Settings) -> InspectionContext:
     settings.data_dir.mkdir(exist_ok=True)
-    return Place("here-1", sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes)
+    return InspectionContext(
+        "here-1", sessions, Storage(settings.storage), settings.work_dir, 6, settings.max_upload_bytes
+    )
 
 
 @pytest.fixture
-def inspect_all(place: Place) -> Callable[[], int]:
+def inspect_all(place: InspectionContext) -> Callable[[], int]:
     """Do what the light worker does; the number of inspections."""
     return lambda: sum(1 for _ in iter(lambda: inspect_next(place), False))
 

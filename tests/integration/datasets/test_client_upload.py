@@ -17,7 +17,7 @@ from app.uploads.service import join_next
 from tests.integration.datasets.conftest import jsonl
 from tunewright import Client, ConnectionFailed, TunewrightError, upload, watch
 from tunewright.command_line import app
-from worker.light.inspections import Place, inspect_next
+from worker.light.inspections import InspectionContext, inspect_next
 
 PART = 1000
 ROWS = [{"text": os.urandom(30).hex()} for _ in range(200)]
@@ -45,7 +45,7 @@ def client(live: httpx.Client) -> Iterator[Client]:
 
 
 @pytest.fixture
-def work(place: Place) -> Callable[[], None]:
+def work(place: InspectionContext) -> Callable[[], None]:
     """What the light worker does."""
 
     def work() -> None:

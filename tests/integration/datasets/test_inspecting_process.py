@@ -22,9 +22,9 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.fixtures.processes import running
 from tests.integration.datasets.conftest import jsonl
-from worker.inspection.protocol import REPORT, Request, Task
+from worker.inspection.protocol import REPORT, InspectionRequest, Task
 from worker.light import inspections
-from worker.light.inspections import Place, clear_scratch, inspect_next
+from worker.light.inspections import InspectionContext, clear_scratch, inspect_next
 from worker.processes.inspection import LOG, OF_ITS_OWN, PASSED_ON, run
 
 Upload = Callable[..., httpx.Response]
@@ -55,7 +55,7 @@ def slow(settings: Settings) -> Slow:
 
 
 @pytest.fixture
-def under_way(upload: Upload, place: Place, slow: Slow) -> Iterator[tuple[str, psutil.Process]]:
+def under_way(upload: Upload, place: InspectionContext, slow: Slow) -> Iterator[tuple[str, psutil.Process]]:
     """A dataset, and the process that has read its first line."""
     id = upload(LINE * 100).json()["id"]
     thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow),))
@@ -108,11 +108,17 @@ def test_its_death_is_the_datasets_finding(api: TestClient, under_way: tuple[str
     [
         ("MEMORY_BYTES", 400 * 2**20, "more memory"),
         ("LEAST_CPU_SECONDS", 1, "more time"),
-        ("LEAST_FILE_BYTES", 4096, "room"),
+        ("LEAST_FILE_BYTES", 4096, "disk space"),
     ],
 )
 def test_a_limit_that_is_broken_is_the_datasets_finding(
-    api: TestClient, upload: Upload, place: Place, monkeypatch: pytest.MonkeyPatch, name: str, value: int, says: str
+    api: TestClient,
+    upload: Upload,
+    place: InspectionContext,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: int,
+    says: str,
 ) -> None:
     """A row of eight megabytes that explodes when it is parsed; rows that are all wrong; hashes that need room."""
     monkeypatch.setattr(inspections, name, value)
@@ -133,12 +139,12 @@ def test_a_full_disk_is_no_finding_even_where_the_log_lies_on_it(tmp_path: Path)
     for name in (LOG, REPORT):
         (tmp_path / name).symlink_to("/dev/full")
     limits = {"memory_bytes": inspections.MEMORY_BYTES, "cpu_seconds": 20, "max_file_bytes": 2**20}
-    request = Request(task=Task.inspect, filename="rows.jsonl", format=None, **limits)
+    request = InspectionRequest(task=Task.inspect, filename="rows.jsonl", format=None, **limits)
     with pytest.raises(StorageFull):
         run(request, iter([LINE]), tmp_path, lambda: False)
 
 
-def test_it_ends_with_its_worker(upload: Upload, place: Place, slow: Slow, settings: Settings) -> None:
+def test_it_ends_with_its_worker(upload: Upload, place: InspectionContext, slow: Slow, settings: Settings) -> None:
     """Whose pipe closes, however it died. The next worker removes what it leaves, and not one that lives beside it."""
     upload(LINE)
     worker = os.fork()
@@ -167,7 +173,7 @@ def test_a_deleted_dataset_is_let_go_of(api: TestClient, under_way: tuple[str, p
 
 
 def test_the_lease_of_a_long_inspection_is_prolonged(
-    under_way: tuple[str, psutil.Process], sessions: Sessions, place: Place
+    under_way: tuple[str, psutil.Process], sessions: Sessions, place: InspectionContext
 ) -> None:
     id, _ = under_way
 
@@ -184,7 +190,9 @@ def test_the_lease_of_a_long_inspection_is_prolonged(
     assert not inspect_next(place)
 
 
-def test_a_worker_that_is_to_stop_gives_it_back(api: TestClient, upload: Upload, place: Place, slow: Slow) -> None:
+def test_a_worker_that_is_to_stop_gives_it_back(
+    api: TestClient, upload: Upload, place: InspectionContext, slow: Slow
+) -> None:
     id = upload(jsonl([{"text": "a"}])).json()["id"]
     draining = threading.Event()
     thread = threading.Thread(target=inspect_next, args=(place._replace(storage=slow), draining))

@@ -17,7 +17,7 @@ from app.db.tables import Dataset, OutboxRow
 from app.settings import Settings
 from app.storage import Storage
 from app.uploads.service import join_next
-from worker.light.inspections import Place, inspect_next
+from worker.light.inspections import InspectionContext, inspect_next
 
 Upload = Callable[..., httpx.Response]
 InspectAll = Callable[[], int]
@@ -66,7 +66,7 @@ def test_bad_datasets_become_invalid_and_say_why(api: TestClient, upload: Upload
 
 
 def test_a_name_that_turns_its_direction_is_told_of_however_it_came(
-    api: TestClient, upload: Upload, inspect_all: InspectAll, place: Place
+    api: TestClient, upload: Upload, inspect_all: InspectAll, place: InspectionContext
 ) -> None:
     name, data = "rows\u202elnosj.exe", b'{"text": "a"}\n'
     begun = api.post("/uploads", json={"bytes": len(data), "filename": name}).json()
@@ -86,7 +86,7 @@ def test_a_name_that_turns_its_direction_is_told_of_however_it_came(
     assert api.get(f"/datasets/{plain}").json()["problem_counts"] == {}
 
 
-def test_each_dataset_is_inspected_once_however_many_look(upload: Upload, place: Place) -> None:
+def test_each_dataset_is_inspected_once_however_many_look(upload: Upload, place: InspectionContext) -> None:
     for _ in range(6):
         upload()
     together = threading.Barrier(4)
@@ -117,7 +117,7 @@ def test_an_inspection_that_died_is_done_again_after_its_lease(
 
 
 def test_a_dataset_deleted_under_its_inspection_stays_deleted(
-    api: TestClient, upload: Upload, place: Place, settings: Settings
+    api: TestClient, upload: Upload, place: InspectionContext, settings: Settings
 ) -> None:
     id = upload().json()["id"]
 

@@ -16,7 +16,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetProblem, DatasetProblemGroup, DeletedObject
 from app.storage import Storage
 from tests.integration.datasets.conftest import jsonl
-from worker.light.inspections import Place, inspect_next
+from worker.light.inspections import InspectionContext, inspect_next
 
 Upload = Callable[..., httpx.Response]
 InspectAll = Callable[[], int]
@@ -138,7 +138,7 @@ def test_what_many_rows_have_is_told_once_and_first(
 
 @pytest.mark.parametrize("way", ["form", "query", "put"])
 def test_columns_are_given_at_the_upload_and_read_by_all(
-    api: TestClient, inspect_all: InspectAll, way: str, sessions: Sessions, place: Place
+    api: TestClient, inspect_all: InspectAll, way: str, sessions: Sessions, place: InspectionContext
 ) -> None:
     data = b'{"input": "a", "output": "b"}\n{"input": "c", "output": ""}\n'
     columns = {"prompt": "input", "completion": "output"}
@@ -247,7 +247,7 @@ def test_a_source_that_is_deleted_first_is_told(api: TestClient, bad: str, inspe
 
 
 def test_one_that_is_deleted_while_it_is_made_leaves_nothing(
-    api: TestClient, bad: str, place: Place, stored_files: Callable[[], list[Path]]
+    api: TestClient, bad: str, place: InspectionContext, stored_files: Callable[[], list[Path]]
 ) -> None:
     id = api.post(f"/datasets/{bad}/clean").json()["id"]
 

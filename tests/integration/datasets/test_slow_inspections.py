@@ -22,7 +22,7 @@ from app.domain.datasets.report import DatasetState
 from app.retention.collector import Collector
 from app.settings import Settings
 from app.storage import Storage
-from worker.light.inspections import Place, inspect_next
+from worker.light.inspections import InspectionContext, inspect_next
 
 CSV = b"prompt,completion\none,1\ntwo,2\n"
 Upload = Callable[..., httpx.Response]
@@ -45,7 +45,7 @@ class Slow(Storage):
 
 
 @contextmanager
-def slow_inspection(place: Place, settings: Settings, sessions: Sessions) -> Iterator[None]:
+def slow_inspection(place: InspectionContext, settings: Settings, sessions: Sessions) -> Iterator[None]:
     """Begun before, its lease lapsed; it ends afterwards."""
     storage = Slow(settings.storage)
     thread = threading.Thread(target=inspect_next, args=(place._replace(storage=storage, worker_id="slow-1"),))
@@ -62,7 +62,7 @@ def slow_inspection(place: Place, settings: Settings, sessions: Sessions) -> Ite
 def test_a_slow_inspection_overwrites_nothing_and_leaves_nothing(
     api: TestClient,
     upload: Upload,
-    place: Place,
+    place: InspectionContext,
     settings: Settings,
     sessions: Sessions,
     stored_files: Files,
@@ -83,7 +83,7 @@ def test_a_slow_inspection_overwrites_nothing_and_leaves_nothing(
 
 
 def test_what_a_slow_inspection_leaves_without_a_word_is_found(
-    upload: Upload, place: Place, settings: Settings, sessions: Sessions, stored_files: Files
+    upload: Upload, place: InspectionContext, settings: Settings, sessions: Sessions, stored_files: Files
 ) -> None:
     """It dies between storing its files and concluding."""
     upload(CSV, "rows.csv")
@@ -102,7 +102,7 @@ def test_what_a_slow_inspection_leaves_without_a_word_is_found(
 
 
 def test_a_slow_inspection_takes_nothing_from_the_one_that_has_its_place(
-    api: TestClient, upload: Upload, place: Place, settings: Settings, sessions: Sessions
+    api: TestClient, upload: Upload, place: InspectionContext, settings: Settings, sessions: Sessions
 ) -> None:
     """Not the dataset itself, by what it found, and not the lease."""
     id = upload(CSV, "rows.csv").json()["id"]
@@ -116,7 +116,12 @@ def test_a_slow_inspection_takes_nothing_from_the_one_that_has_its_place(
 
 
 def test_a_dataset_that_is_made_by_two_is_the_later_ones(
-    api: TestClient, upload: Upload, place: Place, settings: Settings, sessions: Sessions, stored_files: Files
+    api: TestClient,
+    upload: Upload,
+    place: InspectionContext,
+    settings: Settings,
+    sessions: Sessions,
+    stored_files: Files,
 ) -> None:
     source = upload(b'{"text": "a"}\n{"text": 1}\n').json()["id"]
     assert inspect_next(place)

@@ -12,8 +12,8 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel, Dataset, Job
-from app.domain.hardware import Machine
+from app.db.tables import Dataset, Job, RegisteredModel
+from app.domain.hardware import WorkerHardware
 from app.domain.ids import new_id
 from app.domain.jobs.state import JobState
 from app.jobs.queue.repository import Claim, QueueRepository
@@ -23,12 +23,12 @@ from app.storage import Storage
 from tests.fixtures.models import register_model
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from worker.attempt.runner import Attempt
-from worker.host.disk_space import Room
+from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_training_machine
 from worker.host.model_cache import ModelCache
-from worker.processes.standby import Spare
+from worker.processes.standby import StandbyProcess
 
-MACHINE = Machine("here-1", "cpu", 16.0)
+MACHINE = WorkerHardware("here-1", "cpu", 16.0)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def attempt_of(
     settings: Settings, sessions: Sessions, storage: Storage, redis_url: str
 ) -> Iterator[Callable[[Claim], Attempt]]:
     with redis.Redis.from_url(redis_url) as client:
-        drain, spare, room = threading.Event(), Spare(wanted=False), Room(settings)
+        drain, standby, disk_space = threading.Event(), StandbyProcess(wanted=False), DiskSpace(settings)
         yield lambda claim: Attempt(
-            settings, sessions, storage, client, claim, drain, spare, room, ModelCache(settings, storage)
+            settings, sessions, storage, client, claim, drain, standby, disk_space, ModelCache(settings, storage)
         )
 
 
@@ -51,7 +51,7 @@ def attempt_of(
 def base_model(sessions: Sessions) -> str:
     with transaction(sessions) as session:
         session.add(
-            BaseModel(
+            RegisteredModel(
                 id=new_id("model"),
                 name="tiny",
                 state="ready",
@@ -109,7 +109,7 @@ def post(sessions: Sessions, project_id: str, make_spec: Callable[..., dict[str,
 
 @pytest.fixture
 def claim(sessions: Sessions) -> Callable[..., Claim | None]:
-    def take(machine: Machine = MACHINE, lease_seconds: float = 60) -> Claim | None:
+    def take(machine: WorkerHardware = MACHINE, lease_seconds: float = 60) -> Claim | None:
         with transaction(sessions) as session:
             job = QueueRepository(session).claim(machine, lease_seconds)
             return Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None
@@ -145,14 +145,14 @@ def hold(
     sessions: Sessions, settings: Settings, redis_url: str, storage: Storage, claim: Callable[..., Claim | None]
 ) -> Iterator[Callable[..., Attempt]]:
     """Claim the next job, as a worker would whose trainings have so many threads."""
-    spare = Spare(wanted=False)
+    standby = StandbyProcess(wanted=False)
     with redis.Redis.from_url(redis_url) as client:
 
         def take(threads: int = 1) -> Attempt:
             own = settings.model_copy(update={"training_threads": threads})
             held = claim(find_training_machine(threads))
             assert held is not None
-            parts = threading.Event(), spare, Room(own), ModelCache(own, storage)
+            parts = threading.Event(), standby, DiskSpace(own), ModelCache(own, storage)
             attempt = Attempt(own, sessions, storage, client, held, *parts)
             attempt.folder.mkdir(parents=True)
             return attempt
@@ -168,7 +168,7 @@ def trainable(
     id, rows, folder = make_dataset(), write_rows(tmp_path / "rows.jsonl"), build_tiny_model(tmp_path / "tiny")
     files = register_model(sessions, storage, "whole", folder).files
     with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(files=files))
+        session.execute(update(RegisteredModel).values(files=files))
         dataset = session.get(Dataset, id)
         assert dataset is not None
         stored = storage.put_file(dataset.storage_key, rows, "rows.jsonl")

@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from app.datasets.service import DatasetService, Found
+from app.datasets.service import DatasetService, InspectionResult
 from app.db.session import transaction
 from app.db.tables import Job
 from app.domain.datasets.report import Report
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.errors import DatasetInUse, DatasetNotFound, InvalidSpec, JobNotFinished, JobNotFound, StaleAttempt
 from app.jobs.attempts.service import AttemptService, proof_of
 from app.jobs.queue.repository import Claim, QueueRepository
@@ -31,7 +31,7 @@ from tests.integration.jobs.job_model import FINAL, ModelDataset, ModelJob
 from tests.integration.jobs.job_words import NOT_FINAL, WISHES, WORDS, points
 from tests.integration.jobs.job_world import World
 
-MACHINES = [Machine("large", "cuda", 80), Machine("small", "cuda", 16), Machine("cpu", "cpu", 16)]
+MACHINES = [WorkerHardware("large", "cuda", 80), WorkerHardware("small", "cuda", 16), WorkerHardware("cpu", "cpu", 16)]
 MAX_JOBS, MAX_DATASETS = 6, 5
 
 LIKELY_WISHES = ["pause", "resume", "resume", "resume", "cancel", "delete"]
@@ -95,7 +95,7 @@ class JobMachine(RuleBasedStateMachine):
         self.world = world
         self.jobs: list[ModelJob] = []
         self.datasets: list[ModelDataset] = []
-        self.claims: list[tuple[Claim, Machine]] = []
+        self.claims: list[tuple[Claim, WorkerHardware]] = []
 
     def teardown(self) -> None:
         self.world.clear()
@@ -144,7 +144,7 @@ class JobMachine(RuleBasedStateMachine):
         asked=st.lists(ASKED, min_size=1, max_size=3),
         machines=st.lists(st.sampled_from(MACHINES), min_size=1, max_size=3),
     )
-    def begin(self, asked: list[dict[str, Any]], machines: list[Machine]) -> None:
+    def begin(self, asked: list[dict[str, Any]], machines: list[WorkerHardware]) -> None:
         for project, state in ((0, "ready"), (1, "ready"), (0, "inspecting")):
             self.upload(project, state)
         for number, each in enumerate(asked):
@@ -237,7 +237,7 @@ class JobMachine(RuleBasedStateMachine):
         with transaction(self.world.sessions) as session:
             if found := DatasetService(session).find(dataset.project_id, dataset.id):
                 report = Report(format="text", num_examples=1, problems=[], problem_counts=counts)
-                DatasetService(session).conclude(found, Found(report, [], [], rows=None, hashes=None))
+                DatasetService(session).conclude(found, InspectionResult(report, [], [], rows=None, hashes=None))
         if dataset.state == "inspecting":
             dataset.state = "ready" if valid else "invalid"
 
@@ -253,7 +253,7 @@ class JobMachine(RuleBasedStateMachine):
     # What workers do
 
     @act(6, when=lambda self: any(job.state == "queued" for job in self.jobs), machine=st.sampled_from(MACHINES))
-    def claim(self, machine: Machine) -> None:
+    def claim(self, machine: WorkerHardware) -> None:
         """The most urgent that fits and that its project's limit allows, and of those the oldest."""
         fitting = [job for job in self.jobs if job.fits(machine) and not self.is_full(job.project_id)]
         first = min(fitting, key=lambda job: (-job.priority, self.jobs.index(job)), default=None)

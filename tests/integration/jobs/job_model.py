@@ -6,7 +6,7 @@ The numbers stand here once more on purpose: a model that asked the code for the
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import TRANSITIONS, JobState
 from app.jobs.queue.repository import Claim
 
@@ -70,7 +70,7 @@ class ModelJob:
     def attempt(self) -> int:
         return self.claim.attempt if self.claim else 0
 
-    def fits(self, machine: Machine) -> bool:
+    def fits(self, machine: WorkerHardware) -> bool:
         return (
             self.state == "queued"
             and not self.hold
@@ -93,9 +93,9 @@ class ModelJob:
         self.lease_expired = False
         self.history += events
         if state not in LAPSES_INTO and not yields:
-            self.let_go()
+            self.drop_lease()
 
-    def let_go(self) -> None:
+    def drop_lease(self) -> None:
         self.hold = self.overdue = False
         self.worker_id = None
 
@@ -106,7 +106,7 @@ class ModelJob:
 
     def stop_yielding(self, outcome: str, event: str) -> None:
         """The attempt has ended, and its job stays where a user has put it."""
-        self.let_go()
+        self.drop_lease()
         self.history.append(event)
         self.attempts[self.attempt] = outcome
 
@@ -130,20 +130,20 @@ class ModelJob:
     def delete(self) -> None:
         self.deleted = True
 
-    def take(self, claim: Claim, machine: Machine) -> None:
+    def take(self, claim: Claim, machine: WorkerHardware) -> None:
         assert claim.attempt == self.attempt + 1, "attempt numbers only grow, by one"
         self.move("running", "job_claimed")
         self.claim, self.start_step = claim, None
         self.hold_by(machine)
 
-    def take_up_again(self, machine: Machine) -> None:
+    def take_up_again(self, machine: WorkerHardware) -> None:
         """Its worker was only cut off; the loss is forgiven."""
         self.move("running", "attempt_recovered")
         self.lost_attempts -= 1
         self.fruitless = max(self.fruitless - 1, 0)
         self.hold_by(machine)
 
-    def hold_by(self, machine: Machine) -> None:
+    def hold_by(self, machine: WorkerHardware) -> None:
         self.hold, self.worker_id = True, machine.worker_id
         self.attempts[self.attempt] = "open"
 

@@ -58,7 +58,7 @@ WORDS: Mapping[str, Word] = {
         lambda job, _: job.history.append("phase_changed"),
     ),
     "tell": Word(
-        lambda attempt, _: attempt.tell(WarningIssued(code="odd", detail="Something is odd.")),
+        lambda attempt, _: attempt.append_event(WarningIssued(code="odd", detail="Something is odd.")),
         lambda job, _: job.history.append("warning_issued"),
     ),
     "training_started": Word(

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import create_engine, delete, func, text, update
 
 from app.db.session import open_sessions, transaction
-from app.db.tables import BaseModel, Dataset, DeletedObject, Job, OutboxRow, Project
+from app.db.tables import Dataset, DeletedObject, Job, OutboxRow, Project, RegisteredModel
 from app.domain.ids import new_id
 from app.projects.lookup import find_or_create_project
 
@@ -74,8 +74,8 @@ def opened(database_url: str) -> Iterator[World]:
         world.engine.dispose()
 
 
-def base_model() -> BaseModel:
-    return BaseModel(
+def base_model() -> RegisteredModel:
+    return RegisteredModel(
         id=new_id("model"),
         name="tiny",
         state="ready",

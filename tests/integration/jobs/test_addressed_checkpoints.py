@@ -14,7 +14,7 @@ from app.db.tables import Adapter, Checkpoint, Job
 from app.domain.jobs.model_names import fine_tuned_name
 from app.errors import AmbiguousName
 from app.jobs.attempts.service import AttemptService
-from app.jobs.model_names import find_named
+from app.jobs.model_names import resolve_model_name
 from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from app.storage import Storage
@@ -41,7 +41,7 @@ class Source:
 
     def write(self, step: int, files: dict[str, bytes] = FILES) -> dict[str, Any]:
         """A checkpoint; as it is shown."""
-        path = self.attempt.results.make_folder() / f"checkpoints/step-{step:08d}"
+        path = self.attempt.output_uploader.make_folder() / f"checkpoints/step-{step:08d}"
         path.mkdir(parents=True)
         for name, content in files.items():
             (path / name).write_bytes(content)
@@ -56,7 +56,7 @@ class Source:
         paths = [self.attempt.folder / name for name in ("adapter_model.safetensors", "adapter.tar")]
         for path in paths:
             path.write_bytes(b"bytes")
-        stored = [self.attempt.results.file(path) for path in paths]
+        stored = [self.attempt.output_uploader.file(path) for path in paths]
         spec = self.api.get(f"/jobs/{self.id}").json()["spec"]
         manifest = {"base_model": {"name": "tiny", "revision": REVISION}, "spec": {"adapter": spec["adapter"]}}
         self.attempt.write(lambda own: own.publish(manifest, stored[:1], stored[1]), "publish")
@@ -131,7 +131,7 @@ def test_a_job_starts_from_one_by_id_or_name(
         }
         attempt = attempt_of(claim())
         attempt.folder.mkdir(parents=True)
-        folder = attempt.fetching.start(shown["id"])
+        folder = attempt.input_fetcher.start(shown["id"])
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
             name: FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")
         }
@@ -151,14 +151,14 @@ def test_a_result_is_started_from_by_its_name(
     source.succeed()
     assert api.post("/jobs", json=spec).status_code == 201
     with transaction(sessions) as session:
-        named = find_named(session, project_id, name)
+        named = resolve_model_name(session, project_id, name)
         assert named is not None
         assert named.adapter is not None
         assert (named.job.id, named.adapter.name) == (source.id, name)
         assert session.scalar(select(Job.init_from_id).where(Job.init_from_id.is_not(None))) == named.adapter.id
-        assert find_named(session, "proj-" + "0" * 24, name) is None
+        assert resolve_model_name(session, "proj-" + "0" * 24, name) is None
         session.execute(delete(Adapter))
-        assert find_named(session, project_id, name) is None
+        assert resolve_model_name(session, project_id, name) is None
 
 
 def test_a_name_that_two_jobs_have_is_not_guessed(
@@ -174,7 +174,7 @@ def test_a_name_that_two_jobs_have_is_not_guessed(
         session.flush()
         session.add(Checkpoint(project_id=project_id, job_id=twin, attempt=1, step=5, files=checkpoint.files))
     with transaction(sessions) as session, pytest.raises(AmbiguousName, match=twin):
-        find_named(session, project_id, shown["name"])
+        resolve_model_name(session, project_id, shown["name"])
     assert refusal(api.post("/jobs", json=make_spec(method="lora", init_from=shown["name"]))) == {
         "/init_from": "ambiguous_name"
     }

@@ -23,7 +23,7 @@ from app.storage import Storage
 from tests.integration.jobs.conftest import events_of
 from worker.attempt import fenced_writer
 from worker.attempt.runner import Attempt
-from worker.training.runtime.messages import CheckpointWritten, Happened, PhaseEntered
+from worker.training.runtime.messages import CheckpointWritten, EventMessage, PhaseEntered
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]
@@ -120,7 +120,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     (storage.root / f"{prefix}/20/state.json").write_text("torn")
 
     attempt = attempt_of(held)
-    found = attempt.fetching.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs"))
+    found = attempt.input_fetcher.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs"))
 
     assert found is not None
     assert (found / "w.bin").read_text() == "attempt 1, step 10"
@@ -129,7 +129,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
         assert events_of(session, project_id, id)[-2:] == ["warning_issued", "warning_issued"]
     shutil.rmtree(found)
     storage.delete(f"{prefix}/10/w.bin")
-    assert attempt.fetching.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
+    assert attempt.input_fetcher.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
         "it begins anew"
     )
 
@@ -172,19 +172,19 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
     attempt = attempt_of(held)
     attempt.folder.mkdir(parents=True)
     attempt.reporter.open(attempt.folder)
-    attempt.words.hear(JobPhase.training)
-    folders = [attempt.results.make_folder() / f"step-{step}" for step in range(1, 6)]
+    attempt.event_reporter.hear(JobPhase.training)
+    folders = [attempt.output_uploader.make_folder() / f"step-{step}" for step in range(1, 6)]
     with no_connections(database_url):
         for step, folder in enumerate(folders, start=1):
             folder.mkdir()
             (folder / "w.bin").write_text("weights")
             attempt._carry_on(PhaseEntered(phase=JobPhase.evaluating))
-            attempt._carry_on(Happened(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1)))
+            attempt._carry_on(EventMessage(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1)))
             attempt._carry_on(PhaseEntered(phase=JobPhase.training))
             attempt._carry_on(CheckpointWritten(step=step, path=folder))
         assert len([folder for folder in folders if folder.exists()]) <= 2, "one under way, and the newest"
         assert folders[-1].exists()
-    attempt.words.follow()
+    attempt.event_reporter.follow()
     with transaction(sessions) as session:
         assert JobService(session).get(held.project_id, id).phase == JobPhase.training
         told = [event for event in events_of(session, held.project_id, id)[3:] if event != "checkpoint_saved"]

@@ -24,7 +24,7 @@ def test_more_bells_than_a_batch_are_all_relayed(settings: Settings, sessions: S
     count = 2 * outbox.BATCH + 50
     with transaction(sessions) as session:
         for _ in range(count):
-            outbox.ring(session, project_id, "training")
+            outbox.enqueue_wakeup(session, project_id, "training")
     Path(settings.data_dir).mkdir(exist_ok=True)
     Dispatcher(settings, sessions).relay()
     with transaction(sessions) as session:

@@ -9,7 +9,7 @@ from sqlalchemy import func, text, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.resuming import Difference, InexactResume
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim, QueueRepository
@@ -19,10 +19,10 @@ from app.workers.service import WorkerService
 Post = Callable[..., str]
 Take = Callable[..., Claim | None]
 
-HERE = Machine("here-1", "cpu", 16.0, facts={"threads": 1})
-TWIN = Machine("here-2", "cpu", 16.0, facts={"threads": 1})
-OTHER = Machine("there-1", "cpu", 16.0, facts={"threads": 2})
-UNKNOWN = Machine("old-1", "cpu", 16.0)
+HERE = WorkerHardware("here-1", "cpu", 16.0, facts={"threads": 1})
+TWIN = WorkerHardware("here-2", "cpu", 16.0, facts={"threads": 1})
+OTHER = WorkerHardware("there-1", "cpu", 16.0, facts={"threads": 2})
+UNKNOWN = WorkerHardware("old-1", "cpu", 16.0)
 EXACTLY = "a worker on which its checkpoint resumes exactly"
 EPOCH = {"epochs": 1}
 

@@ -22,7 +22,7 @@ def arm() -> Iterator[Arm]:
 
 
 def counts(sessions: Sessions) -> list[int]:
-    """Jobs, events and bells."""
+    """Jobs, events and wake-ups."""
     with transaction(sessions) as session:
         return [session.scalar(select(func.count()).select_from(table)) or 0 for table in (Job, JobEvent, OutboxRow)]
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import HELD, JobState
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
@@ -57,7 +57,7 @@ def test_claims_at_once_keep_the_limit_and_take_the_next_projects_jobs(
     with ThreadPoolExecutor(8) as workers:
         for turn in range(4):
             names = range(turn * 12, turn * 12 + 12)
-            claims = [each for each in workers.map(lambda n: claim(Machine(f"w-{n}", "cpu", 8)), names) if each]
+            claims = [each for each in workers.map(lambda n: claim(WorkerHardware(f"w-{n}", "cpu", 8)), names) if each]
             mine = [each for each in claims if each.project_id == project_id]
             assert len(mine) == 2, turn
             assert len(claims) - len(mine) == (3 if turn == 0 else 0)

@@ -16,7 +16,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Attempt, Job, JobEvent, OutboxRow
 from app.dispatcher import Dispatcher
 from app.domain.artifact import StoredFile
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.errors import Conflict, StaleAttempt
 from app.jobs.attempts.service import AttemptService
@@ -25,7 +25,7 @@ from app.jobs.service import JobService
 from app.settings import Settings
 
 DISPATCHERS, WORKERS, USERS = 2, 4, 2
-JOBS, BELLS = 30, 1_000
+JOBS, WAKEUPS = 30, 1_000
 LEASE_SECONDS = 0.4
 PATIENCE_SECONDS = 120.0
 
@@ -42,30 +42,30 @@ def dispatchers(settings: Settings, sessions: Sessions) -> list[Dispatcher]:
 def test_each_bell_is_relayed_once(
     settings: Settings, sessions: Sessions, project_id: str, dispatchers: list[Dispatcher]
 ) -> None:
-    """By dispatchers that relay while the bells are rung."""
-    rung = threading.Event()
+    """By dispatchers that relay while the wake-ups are sent."""
+    all_sent = threading.Event()
 
-    def ring(count: int) -> None:
+    def send(count: int) -> None:
         for _ in range(count):
             with transaction(sessions) as session:
-                outbox.ring(session, project_id, "training")
+                outbox.enqueue_wakeup(session, project_id, "training")
 
     def relay(dispatcher: Dispatcher) -> None:
-        while not rung.is_set():
+        while not all_sent.is_set():
             dispatcher.relay()
         dispatcher.relay()
 
     with ThreadPoolExecutor(DISPATCHERS + 4) as threads:
         relays = [threads.submit(relay, dispatcher) for dispatcher in dispatchers]
-        for ringing in [threads.submit(ring, BELLS // 4) for _ in range(4)]:
-            ringing.result()
-        rung.set()
+        for sending in [threads.submit(send, WAKEUPS // 4) for _ in range(4)]:
+            sending.result()
+        all_sent.set()
         for relaying in relays:
             relaying.result()
     with transaction(sessions) as session:
         assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
     with redis.Redis.from_url(settings.redis_url) as client:
-        assert client.llen("training") == BELLS
+        assert client.llen("training") == WAKEUPS
 
 
 class Crowd:
@@ -91,7 +91,7 @@ class Crowd:
 
     def work(self, number: int) -> None:
         chance = random.Random(number)
-        machine = Machine(f"worker-{number}", "cpu", 16)
+        machine = WorkerHardware(f"worker-{number}", "cpu", 16)
         while self.goes_on():
             with transaction(self.sessions) as session:
                 job = QueueRepository(session).claim(machine, LEASE_SECONDS)

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.settings import Settings
 from app.storage import Storage
 from worker.attempt import inputs
@@ -32,7 +32,7 @@ def begun(trainable: str, api: TestClient, make_spec: Spec, hold: Callable[..., 
 
 def set_models(sessions: Sessions, **values: Any) -> None:
     with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(**values))
+        session.execute(update(RegisteredModel).values(**values))
 
 
 def test_a_fetch_that_takes_a_while_is_told(

@@ -10,20 +10,20 @@ from sqlalchemy import delete, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.jobs.queue.repository import QueueRepository
 from app.projects.lookup import find_or_create_project
 from app.projects.service import ProjectService
 from app.workers.service import WorkerService
 from tests.integration.jobs.conftest import queued_job
 
-L4 = Machine("gpu-l4", "cuda", 24.0, "NVIDIA L4", 2, {"pool": "a"})
-GEFORCE = Machine("gpu-4090", "cuda", 24.0, "NVIDIA GeForce RTX 4090", 1, {"pool": "b", "zone": "x"})
-CPU = Machine("cpu-1", "cpu", 64.0, "A processor", 0, {"pool": "a"})
+L4 = WorkerHardware("gpu-l4", "cuda", 24.0, "NVIDIA L4", 2, {"pool": "a"})
+GEFORCE = WorkerHardware("gpu-4090", "cuda", 24.0, "NVIDIA GeForce RTX 4090", 1, {"pool": "b", "zone": "x"})
+CPU = WorkerHardware("cpu-1", "cpu", 64.0, "A processor", 0, {"pool": "a"})
 Explain = Callable[[str], dict[str, list[str]]]
 
 
-def show(sessions: Sessions, *machines: Machine, queue: str = "training", **now: Any) -> None:
+def show(sessions: Sessions, *machines: WorkerHardware, queue: str = "training", **now: Any) -> None:
     now = {"draining": False, "disk_full": False, "lease": 60} | now
     with transaction(sessions) as session:
         for machine in machines:
@@ -40,7 +40,7 @@ def add_job(sessions: Sessions, project_id: str, **needs: Any) -> str:
         return job.id
 
 
-def claims(sessions: Sessions, machine: Machine) -> bool:
+def claims(sessions: Sessions, machine: WorkerHardware) -> bool:
     """Whether it takes a job, which is queued again."""
     with sessions() as session, session.begin() as open_transaction:
         taken = QueueRepository(session).claim(machine, 60) is not None
@@ -203,7 +203,7 @@ def test_a_job_of_another_project_is_not_explained(
 class Case(NamedTuple):
     needs: dict[str, Any]
     allowed: dict[str, list[str]]
-    workers: Sequence[Machine]
+    workers: Sequence[WorkerHardware]
 
 
 def cases(number: int) -> Iterator[Case]:
@@ -218,7 +218,7 @@ def cases(number: int) -> Iterator[Case]:
             "labels": draw.choice(labels),
         }
         workers = [
-            Machine(f"w{n}", device, draw.choice([16.0, 24.0, 64.0]), name if device == "cuda" else "A processor",
+            WorkerHardware(f"w{n}", device, draw.choice([16.0, 24.0, 64.0]), name if device == "cuda" else "CPU",
                     1 if device == "cuda" else 0, draw.choice(labels))
             for n in range(draw.randint(1, 3))
             for device, name in [(draw.choice(["cuda", "cpu"]), draw.choice(names))]
@@ -226,7 +226,7 @@ def cases(number: int) -> Iterator[Case]:
         yield Case(needs, draw.choice([{}, {}, {"pool": ["a"]}, {"pool": ["a", "b"], "zone": ["x"]}]), workers)
 
 
-def suits(case: Case, worker: Machine) -> bool:
+def suits(case: Case, worker: WorkerHardware) -> bool:
     """The rule as docs/deploy.md tells it, apart from what `auto` prefers."""
     needs = case.needs
     name = (worker.device_name or "").lower()

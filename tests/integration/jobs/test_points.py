@@ -27,13 +27,13 @@ from app.local.redis import embedded_redis
 from app.settings import Settings
 from app.storage import Storage
 from worker.attempt.cleanup import clear_leftovers
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics.reporter import Reporter
 from worker.attempt.metrics.spool import FILE_NAME, PROOF_NAME
 from worker.attempt.runner import Attempt
 from worker.host import work_folders
 from worker.host.work_folders import attempt_folder
-from worker.training.runtime.messages import CheckpointWritten, Measured
+from worker.training.runtime.messages import CheckpointWritten, MetricsMessage
 
 ROOT = Path(__file__).parents[3]
 Post = Callable[..., str]
@@ -56,7 +56,7 @@ time.sleep(600)
 
 def measure(reporter: Reporter, first: int, last: int) -> None:
     for step in range(first, last + 1):
-        reporter.measured(Measured(step=step, values={"loss": 1 / step, "learning_rate": 0.1}))
+        reporter.measured(MetricsMessage(step=step, values={"loss": 1 / step, "learning_rate": 0.1}))
 
 
 def stored(sessions: Sessions, id: str, name: str = "loss") -> list[tuple[int, int]]:
@@ -93,7 +93,7 @@ def reporter_of(sessions: Sessions, redis_url: str, tmp_path: Path) -> Iterator[
     def open_reporter(claim: Claim, url: str = redis_url) -> Reporter:
         folder = tmp_path / secrets.token_hex(4)
         folder.mkdir()
-        reporter = Reporter(Fence(sessions, claim, 60, lambda: False), live_metrics.connect(url), claim)
+        reporter = Reporter(FencedWriter(sessions, claim, 60, lambda: False), live_metrics.connect(url), claim)
         reporter.open(folder)
         reporter.total_steps = 10**6
         opened.append(reporter)
@@ -305,7 +305,7 @@ def test_a_worker_that_was_replaced_writes_nothing(
 
 
 def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
-    path = attempt.results.make_folder() / f"checkpoints/step-{step:08d}"
+    path = attempt.output_uploader.make_folder() / f"checkpoints/step-{step:08d}"
     path.mkdir(parents=True)
     (path / "state.json").write_text("{}")
     return CheckpointWritten(step=step, path=path)

@@ -17,7 +17,6 @@ from sqlalchemy import func, select, text, update
 from app.db.session import Sessions, transaction
 from app.db.tables import (
     Attempt,
-    BaseModel,
     Checkpoint,
     Dataset,
     DeletedObject,
@@ -25,6 +24,7 @@ from app.db.tables import (
     KeptAnswer,
     OutboxRow,
     ProjectDeletion,
+    RegisteredModel,
     Upload,
     Worker,
 )
@@ -124,17 +124,17 @@ class Poison:
         self.done["an attempt"] = lambda session: session.scalar(visited)
         self.done["a checkpoint"] = lambda session: session.scalar(left) == 0
 
-    def bells(self) -> None:
+    def wakeups(self) -> None:
         bad = self.add(OutboxRow(project_id=self.project_id, queue="unacked", task="worker.tasks.nothing"))
         self.set_aside("outbox", bad.id)
-        self.done["bells"] = lambda session: session.scalars(select(OutboxRow.id)).all() == [bad.id]
+        self.done["wake-ups"] = lambda session: session.scalars(select(OutboxRow.id)).all() == [bad.id]
 
     def deleted_objects(self) -> None:
         key = self.world.put(f"{self.project_id}/datasets/dead")
         bad = self.add(DeletedObject(project_id=self.project_id, storage_key=f"../{CANARY}", due_at=LONG_AGO))
         self.add(DeletedObject(project_id=self.project_id, storage_key=key))
         self.set_aside("deleted_objects", bad.id)
-        self.done["a dead object"] = lambda _: self.world.storage.size_of(key) is None
+        self.done["a deleted object"] = lambda _: self.world.storage.size_of(key) is None
 
     def datasets(self) -> None:
         bad, good = self.world.upload(-2), self.world.upload(-1)
@@ -152,10 +152,10 @@ class Poison:
 
     def models(self) -> None:
         removed = {"state": "removed", "source": "/nowhere"}
-        bad = self.add(BaseModel(id=new_id("model"), name="bad", files=[{"path": CANARY}], **removed))
-        good = self.add(BaseModel(id=new_id("model"), name="good", **removed))
+        bad = self.add(RegisteredModel(id=new_id("model"), name="bad", files=[{"path": CANARY}], **removed))
+        good = self.add(RegisteredModel(id=new_id("model"), name="good", **removed))
         self.set_aside("base_models", bad.id)
-        self.done["a removed model"] = lambda session: session.get(BaseModel, good.id) is None
+        self.done["a removed model"] = lambda session: session.get(RegisteredModel, good.id) is None
 
     def deletions(self) -> None:
         bad = self.add(ProjectDeletion(id="proj-bad", name="bad", state=CANARY, created_at=LONG_AGO))
@@ -182,7 +182,7 @@ def poison(
 ) -> Poison:
     poison = Poison(World(settings, sessions, project_id), post, claim)
     poison.ended_jobs()
-    for fill in (poison.lost_jobs, poison.doomed_jobs, poison.bells, poison.deleted_objects, poison.datasets):
+    for fill in (poison.lost_jobs, poison.doomed_jobs, poison.wakeups, poison.deleted_objects, poison.datasets):
         fill()
     for fill in (poison.uploads, poison.models, poison.deletions, poison.forgotten):
         fill()

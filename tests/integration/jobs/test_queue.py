@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, OutboxRow
 from app.domain.datasets.report import RecordFormat, Report
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
@@ -51,15 +51,15 @@ def test_nothing_to_claim_is_none(claim: Take) -> None:
 def test_many_workers_claim_each_job_once(post: Post, claim: Take) -> None:
     ids = [post() for _ in range(12)]
     with ThreadPoolExecutor(8) as workers:
-        claims = list(workers.map(lambda number: claim(Machine(f"w-{number}", "cpu", 8)), range(20)))
+        claims = list(workers.map(lambda number: claim(WorkerHardware(f"w-{number}", "cpu", 8)), range(20)))
     assert sorted(each.job_id for each in claims if each) == sorted(ids)
 
 
 def test_a_job_waits_for_a_machine_that_fits(post: Post, claim: Take) -> None:
     id = post(resources={"device": "cuda", "min_memory_gb": 24})
-    assert claim(Machine("small", "cuda", 16.0)) is None
-    assert claim(Machine("cpu", "cpu", 64.0)) is None
-    assert claim(Machine("big", "cuda", 24.0)).job_id == id
+    assert claim(WorkerHardware("small", "cuda", 16.0)) is None
+    assert claim(WorkerHardware("cpu", "cpu", 64.0)) is None
+    assert claim(WorkerHardware("big", "cuda", 24.0)).job_id == id
 
 
 def test_a_job_waits_for_its_datasets_inspection_and_fails_with_it(
@@ -154,7 +154,7 @@ def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
     with transaction(sessions) as session:
         assert session.get(Job, id).phase is None, "it has not begun anything yet"
     for stale in (
-        lambda attempt: attempt.tell(),
+        lambda attempt: attempt.append_event(),
         lambda attempt: attempt.fail(FailureReason.non_finite_loss, "late"),
         lambda attempt: attempt.release(),
         lambda attempt: attempt.publish({}, [], None),

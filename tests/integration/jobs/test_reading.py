@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, ApiKey, Dataset, Job, Project, Worker
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.ids import new_id
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
@@ -28,7 +28,7 @@ PATHS = ("/jobs/{}", "/jobs", "/v1/fine_tuning/jobs/{}", "/v1/fine_tuning/jobs")
 @pytest.fixture
 def online(sessions: Sessions) -> None:
     with transaction(sessions) as session:
-        machine = Machine("here-1", "cpu", 16.0)
+        machine = WorkerHardware("here-1", "cpu", 16.0)
         WorkerService(session).register(machine, {}, ["training"], draining=False, disk_full=False, lease=60)
 
 

@@ -13,7 +13,7 @@ from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from worker.attempt.runner import Attempt
-from worker.training.runtime.messages import Happened, Planned, Replanned
+from worker.training.runtime.messages import EventMessage, Planned, Replanned
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]
@@ -50,7 +50,7 @@ def test_each_attempt_shows_the_plan_that_it_reached(
     attempt._carry_on(Planned(resolved=LARGE, total_steps=9, start_step=0))
     assert resolved(api, id) == [{"attempt": 1} | LARGE]
     reduced = OutOfMemoryFallbackEvent(step=3, gradient_checkpointing=True, micro_batch_tokens=512)
-    attempt._carry_on(Happened(event=reduced))
+    attempt._carry_on(EventMessage(event=reduced))
     attempt._carry_on(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | SMALL]
     with transaction(sessions) as session:

@@ -86,7 +86,7 @@ def test_a_job_paused_on_one_thread_succeeds_on_two_and_says_so(
     assert (job["state"], job["step"], job["exact"]) == ("succeeded", 2, False)  # metrics are not told here
     told = [{"step": 2, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
     assert job["inexact_resumes"] == told
-    manifest = json.loads((attempt.results.written.root / "result/manifest.json").read_text())
+    manifest = json.loads((attempt.output_uploader.written.root / "result/manifest.json").read_text())
     assert (manifest["exact"], manifest["inexact_resumes"]) == (False, told)
 
 

@@ -201,7 +201,7 @@ def test_an_object_that_cannot_be_removed_holds_up_no_other(
         storage.delete(stuck)
     with transaction(sessions) as session:
         now = RetentionRepository(session).now()
-        RetentionRepository(session).bury(project_id, [(stuck, now), (other, now)])
+        RetentionRepository(session).mark_deleted(project_id, [(stuck, now), (other, now)])
     world.collector.collect()
     world.collector.collect()
     assert world.stored() == {inside}
@@ -223,7 +223,7 @@ def test_a_dead_object_that_a_row_names_stays(
     named = world.save_checkpoint(claim(), 1)
     with transaction(sessions) as session:
         retention = RetentionRepository(session)
-        retention.bury(project_id, [(key, retention.now()) for key in named])
+        retention.mark_deleted(project_id, [(key, retention.now()) for key in named])
     world.collector.collect()
     assert world.stored() == set(named)
     with transaction(sessions) as session:

@@ -143,7 +143,7 @@ class Chance:
         try:
             write()
         except (StaleAttempt, JobNotFound):
-            self.world.write(claim, AttemptService.look_again)
+            self.world.write(claim, AttemptService.request_orphan_collection)
 
 
 HAPPENINGS = {

@@ -8,15 +8,15 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel, Checkpoint, Job
-from app.domain.hardware import Machine
+from app.db.tables import Checkpoint, Job, RegisteredModel
+from app.domain.hardware import WorkerHardware
 from app.jobs.attempts.service import AttemptService
 from app.jobs.checkpoints.repository import CheckpointRepository
 from app.jobs.queue.repository import Claim
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]
-HERE = Machine("here-1", "cpu", 16.0, facts={"threads": 1})
+HERE = WorkerHardware("here-1", "cpu", 16.0, facts={"threads": 1})
 FAST = {"epochs": None, "max_steps": 40}
 
 
@@ -103,7 +103,7 @@ def test_each_change_that_the_state_does_not_bear_is_refused(
 def test_other_weights_are_refused(api: TestClient, sessions: Sessions, saved: Callable[..., str]) -> None:
     id = saved()
     with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(revision="2" * 64))
+        session.execute(update(RegisteredModel).values(revision="2" * 64))
     answer = retry(api, id, **{"from": "last_checkpoint"})
     assert codes(answer) == {"/base_model": "base_model_mismatch"}
 
@@ -118,7 +118,7 @@ def test_a_retry_goes_on_from_the_furthest_and_keeps_it_and_its_machine(
     checkpoints = api.get(f"/jobs/{id}/checkpoints").json()["items"]
     assert first["resume_from"] == checkpoints[0]["id"]
     assert checkpoints[0]["step"] == 9
-    assert claim(Machine("there-1", "cpu", 16.0, facts={"threads": 2})) is None
+    assert claim(WorkerHardware("there-1", "cpu", 16.0, facts={"threads": 2})) is None
     assert claim(HERE).job_id == first["id"]
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == id).values(finished_at=func.to_timestamp(0)))

@@ -10,7 +10,7 @@ from app.db.session import Sessions, transaction
 from app.domain.metric import MetricPoint
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics import step_metrics
 from worker.attempt.metrics.step_metrics import write_step_metrics
 
@@ -49,7 +49,7 @@ def test_it_has_a_line_for_each_step(
     second = claim()
     record(sessions, second, 2, [(3, {"loss": 0.25}), (7, {"validation_loss": 0.125})])
     path = tmp_path / "step_metrics.csv"
-    write_step_metrics(path, Fence(sessions, second, 60, lambda: False), second)
+    write_step_metrics(path, FencedWriter(sessions, second, 60, lambda: False), second)
     assert path.read_text().splitlines() == [
         "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
         "1,1,,,",
@@ -64,5 +64,5 @@ def test_without_a_point_it_has_its_header_alone(
 ) -> None:
     post()
     held = claim()
-    write_step_metrics(tmp_path / "x.csv", Fence(sessions, held, 60, lambda: False), held)
+    write_step_metrics(tmp_path / "x.csv", FencedWriter(sessions, held, 60, lambda: False), held)
     assert (tmp_path / "x.csv").read_text().count("\n") == 1

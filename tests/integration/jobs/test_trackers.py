@@ -17,7 +17,7 @@ from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from tests.fixtures.tracked import read_events, read_mlflow, read_wandb
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.trackers import feed, feeds
 from worker.attempt.trackers.feeds import Trackers
 from worker.processes import tracking
@@ -58,7 +58,7 @@ def begin(sessions: Sessions, tmp_path: Path) -> Iterator[Callable[[Claim], Trac
     def start(held: Claim) -> Trackers:
         with transaction(sessions) as session:
             spec = JobSpec.model_validate(JobService(session).get(held.project_id, held.job_id).spec)
-        fence = Fence(sessions, held, 60, lambda: False)
+        fence = FencedWriter(sessions, held, 60, lambda: False)
         begun.append(Trackers(fence, held, tmp_path / str(held.attempt), tmp_path / "kept"))
         begun[-1].start(spec)
         return begun[-1]

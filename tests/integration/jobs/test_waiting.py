@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, func, text, update
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.jobs.queue.repository import Claim
 from app.jobs.shown import find_shown
 from app.jobs.wait_reason import ordinal
@@ -25,15 +25,15 @@ Take = Callable[..., Claim | None]
 WaitsFor = Callable[[str], str | None]
 Online = Callable[..., None]
 
-SMALL = Machine("small", "cuda", 16.0)
-BIG = Machine("big", "cuda", 40.0)
-CPU = Machine("cpu", "cpu", 64.0)
+SMALL = WorkerHardware("small", "cuda", 16.0)
+BIG = WorkerHardware("big", "cuda", 40.0)
+CPU = WorkerHardware("cpu", "cpu", 64.0)
 NEEDS_24 = {"min_memory_gb": 24}
 
 
 @pytest.fixture
 def online(sessions: Sessions) -> Online:
-    def show(*machines: Machine, queue: str = "training", draining: bool = False, full: bool = False) -> None:
+    def show(*machines: WorkerHardware, queue: str = "training", draining: bool = False, full: bool = False) -> None:
         with transaction(sessions) as session:
             for machine in machines:
                 WorkerService(session).register(machine, {}, [queue], draining=draining, disk_full=full, lease=60)
@@ -84,7 +84,7 @@ def test_a_job_for_the_cpu_tells_that_none_is_there(post: Post, waits_for: Waits
 
 @pytest.mark.parametrize("machine", [SMALL, BIG, CPU], ids=lambda machine: machine.worker_id)
 def test_no_worker_fits_is_said_exactly_when_none_can_claim(
-    api: TestClient, post: Post, waits_for: WaitsFor, online: Online, claim: Take, machine: Machine
+    api: TestClient, post: Post, waits_for: WaitsFor, online: Online, claim: Take, machine: WorkerHardware
 ) -> None:
     """The reason comes from one query and the claim from another: they must draw the same line."""
     online(machine)
@@ -113,7 +113,7 @@ def test_a_job_tells_that_no_disk_has_room(post: Post, waits_for: WaitsFor, onli
     id = post(resources=NEEDS_24)
     online(SMALL)
     online(BIG, full=True)
-    assert waits_for(id) == "no worker online with room on its disk"
+    assert waits_for(id) == "no worker online with free disk space"
     assert waits_for(post(resources=NEEDS_24 | {"device": "cpu"})) == "no worker online that trains on its CPU"
     online(CPU._replace(device="cuda"))
     assert waits_for(id) == "1st in queue"

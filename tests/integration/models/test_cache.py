@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.db.session import Sessions
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.errors import InvalidModelFolder
 from app.settings import Settings
 from app.storage import Storage
@@ -21,7 +21,7 @@ from tests.integration.models.conftest import SHAPES, safetensors
 from worker.host import model_cache
 from worker.host.model_cache import FetchStopped, ModelCache
 
-Add = Callable[[str], BaseModel]
+Add = Callable[[str], RegisteredModel]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def storage(settings: Settings) -> Storage:
 def add(sessions: Sessions, storage: Storage, model_folder: Path) -> Add:
     """Models whose tokenizers differ; the folders that they came from are gone afterwards."""
 
-    def add(name: str) -> BaseModel:
+    def add(name: str) -> RegisteredModel:
         folder = shutil.copytree(model_folder, model_folder.with_name(name))
         (folder / "tokenizer.json").write_text(f'{{"of": "{name}"}}')
         model = register_model(sessions, storage, name, folder)

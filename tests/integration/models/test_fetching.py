@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.domain.caller import ADMIN
 from app.domain.model import MAX_ATTEMPTS
 from app.models.fetch_repository import FetchRepository
@@ -307,4 +307,4 @@ def test_a_post_that_is_sent_again_makes_nothing_again(server: TestClient, admin
 
 def let_lease_lapse(sessions: Sessions) -> None:
     with transaction(sessions) as session:
-        session.execute(update(BaseModel).values(leased_until=func.to_timestamp(0)))
+        session.execute(update(RegisteredModel).values(leased_until=func.to_timestamp(0)))

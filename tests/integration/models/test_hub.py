@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from sqlalchemy import text
 
 from app.db.session import Sessions, transaction
-from app.db.tables import BaseModel
+from app.db.tables import RegisteredModel
 from app.models import hub as hub_module
 from app.models.fetching import fetch_next
 from app.models.service import ModelService, wanted_model
@@ -27,7 +27,7 @@ from tests.fixtures.hub import COMMIT, OLDER, TOKEN, Hub
 from tests.fixtures.models import fetch_place
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Add = Callable[..., BaseModel]
+Add = Callable[..., RegisteredModel]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def add(asked: Hub, sessions: Sessions, settings: Settings) -> Add:
     """Have `org/name` fetched; its row afterwards."""
 
-    def add(name: str = "tiny", revision: str | None = None, id: str = "org/name") -> BaseModel:
+    def add(name: str = "tiny", revision: str | None = None, id: str = "org/name") -> RegisteredModel:
         with transaction(sessions) as session:
             ModelService(session).add(wanted_model(name, None, id, revision, ()))
         storage = Storage(settings.storage)

@@ -17,7 +17,7 @@ from app import failpoints
 from app.db.base import Base
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Project, ProjectDeletion, Worker
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.ids import new_id
 from app.domain.metric import MetricPoint
 from app.domain.project import DeletionState
@@ -36,7 +36,7 @@ from app.web import key_cache
 from app.workers.service import WorkerService
 from worker.host.deleted_projects import clear_deleted_projects
 
-WORKER = Machine("here-1", "cpu", 16.0)
+WORKER = WorkerHardware("here-1", "cpu", 16.0)
 STEPS = (
     *("find_deletions", "find_project_work", "cancel_project_job", "find_project_leases", "take_inventory"),
     *("delete_object", "tidy_storage", "find_project_jobs", "erase_rows", "delete_project"),
@@ -203,7 +203,7 @@ def test_what_runs_is_cancelled_first(world: World) -> None:
 def test_it_waits_for_every_worker_that_is_online(world: World) -> None:
     with transaction(world.sessions) as session:
         options: dict[str, Any] = {"draining": False, "disk_full": False, "lease": 600}
-        WorkerService(session).register(Machine("there-1", "cpu", 1), {}, ["light"], **options)
+        WorkerService(session).register(WorkerHardware("there-1", "cpu", 1), {}, ["light"], **options)
     world.request()
     world.turn()
     assert world.turn().state == DeletionState.clearing_workers

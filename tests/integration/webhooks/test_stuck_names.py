@@ -22,7 +22,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Webhook
 from app.settings import Settings
 from tests.fixtures.receiver import Receiver
-from worker.light.webhook_sender import Courier
+from worker.light.webhook_sender import WebhookSender
 
 ROOT = Path(__file__).parents[3]
 POSTS = 80
@@ -114,17 +114,17 @@ def test_stuck_names_leave_senders_to_others(
         api.post(f"/webhooks/{hook}/test", headers=other)
     with transaction(sessions) as session:
         session.execute(update(Webhook).values(url="https://hooks.stuck.test/"))
-    courier = Courier(settings.model_copy(update={"webhook_timeout_seconds": 0.5}), sessions, threading.Event())
+    sender = WebhookSender(settings.model_copy(update={"webhook_timeout_seconds": 0.5}), sessions, threading.Event())
     began = time.monotonic()
     while not all_tried(api, other):
         assert time.monotonic() - began < 30
-        courier.send_due(threading.Event())
+        sender.send_due(threading.Event())
         time.sleep(0.05)
     ours = api.post("/webhooks", json={"url": receiver.url}).json()["id"]
     api.post(f"/webhooks/{ours}/test")
     began = time.monotonic()
-    courier.send_due(threading.Event())
-    courier.close()
+    sender.send_due(threading.Event())
+    sender.close()
     assert len(receiver.heard) == 1
     assert time.monotonic() - began < 5
     errors = Counter(str(each["last_error"])[:40] for each in deliveries(api, other))

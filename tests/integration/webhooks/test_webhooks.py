@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, OutboxRow, Webhook, WebhookDelivery
 from app.domain.events.job_events import JobFailed
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import FailureReason
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim, QueueRepository
@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.storage import Storage
 from app.webhooks.repository import WebhookRepository
 from tests.fixtures.receiver import Heard, Receiver
-from worker.light.webhook_sender import LONGEST_WAIT_SECONDS, Courier, wait_after
+from worker.light.webhook_sender import LONGEST_WAIT_SECONDS, WebhookSender, wait_after
 
 Do = Callable[[], int]
 AddJob = Callable[[], Job]
@@ -54,7 +54,7 @@ def make_due(sessions: Sessions) -> None:
 
 def take(sessions: Sessions) -> Claim:
     with transaction(sessions) as session:
-        job = QueueRepository(session).claim(Machine("here-1", "cpu", 16.0), 60)
+        job = QueueRepository(session).claim(WorkerHardware("here-1", "cpu", 16.0), 60)
         assert job is not None
         return Claim(job.project_id, job.id, job.attempt, job.claim_token or "")
 
@@ -100,8 +100,8 @@ def test_what_is_told_is_in_the_jobs_own_transaction(
 
     def counted() -> list[int | None]:
         with transaction(sessions) as session:
-            bells = select(func.count()).where(OutboxRow.task == "worker.tasks.send_webhooks")
-            return [session.scalar(select(func.count()).select_from(WebhookDelivery)), session.scalar(bells)]
+            wakeups = select(func.count()).where(OutboxRow.task == "worker.tasks.send_webhooks")
+            return [session.scalar(select(func.count()).select_from(WebhookDelivery)), session.scalar(wakeups)]
 
     with sessions() as session:
         JobService(session).cancel(project_id, id)
@@ -282,18 +282,18 @@ def test_a_slow_receiver_holds_up_no_other(
 ) -> None:
     slow = add(api, receiver)
     receiver.delay = 5
-    courier = Courier(settings.model_copy(update={"webhook_timeout_seconds": 0.5}), sessions, threading.Event())
+    sender = WebhookSender(settings.model_copy(update={"webhook_timeout_seconds": 0.5}), sessions, threading.Event())
     with Receiver().serving() as quick:
         other = add(api, quick)
         for id in (slow["id"], slow["id"], other["id"]):
             api.post(f"/webhooks/{id}/test")
-        courier.send_due(threading.Event())
+        sender.send_due(threading.Event())
         until = time.monotonic() + 60
         while not (receiver.heard and quick.heard):
             assert time.monotonic() < until
             time.sleep(0.01)
         assert (len(receiver.heard), len(quick.heard)) == (1, 1)
-    courier.close()
+    sender.close()
     place = f"/webhooks/{slow['id']}/deliveries"
     [waiting, tried] = api.get(place).json()["items"]
     assert api.get(place, params={"state": "pending"}).json()["items"] == [waiting, tried]

@@ -17,9 +17,9 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 
-from app.outbox import TASKS, make_bells
+from app.outbox import TASKS, create_wakeup_publisher
 from app.settings import Settings
-from worker.host.disk_space import Room
+from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_machine, find_versions
 from worker.host.registration import Presence
 
@@ -51,7 +51,7 @@ def presence(settings: Settings, draining: threading.Event, monkeypatch: pytest.
     fast = settings.model_copy(
         update={"heartbeat_seconds": 0.1, "lease_seconds": 1.0, "worker_labels": "pool=a,gpu=4090"}
     )
-    presence = Presence(fast, ["training"], draining, Room(fast))
+    presence = Presence(fast, ["training"], draining, DiskSpace(fast))
     presence.start()
     yield presence
     draining.set()
@@ -118,8 +118,8 @@ def test_a_worker_that_was_forgotten_registers_again(presence: Presence, shown: 
 def send_malformed(settings: Settings) -> None:
     """1,000 entries of a queue: no JSON, JSON of another shape, and messages that Celery itself cannot read; then an
     order to shut down, and a message as it should be."""
-    with redis.Redis.from_url(settings.redis_url) as client, make_bells(settings.broker_url) as bells:
-        bells.send_task(TASKS["light"].name, queue="aside")
+    with redis.Redis.from_url(settings.redis_url) as client, create_wakeup_publisher(settings.broker_url) as publisher:
+        publisher.send_task(TASKS["light"].name, queue="aside")
         message = json.loads(client.rpop("aside"))  # type: ignore[arg-type]
         unread = [
             message | {"body": "not base64"},
@@ -131,9 +131,9 @@ def send_malformed(settings: Settings) -> None:
         ]
         entries = ["garbage{", "", b"\xff", "null", "[]", "7", '"word"', "{}", *map(json.dumps, unread)]
         client.lpush("light", *itertools.islice(itertools.cycle(entries), 1000))
-        bells.control.broadcast("shutdown")
+        publisher.control.broadcast("shutdown")
         until(lambda: client.llen("light") == 0)
-        bells.send_task(TASKS["light"].name, queue="light")
+        publisher.send_task(TASKS["light"].name, queue="light")
         until(lambda: client.llen("light") == 0)
 
 

@@ -10,7 +10,7 @@ from app.datasets.repository import DatasetRepository
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Upload, Worker
 from app.dispatcher import Dispatcher
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.jobs.queue.repository import QueueRepository
 from app.projects.lookup import find_or_create_project
 from app.settings import Settings
@@ -20,11 +20,11 @@ from app.uploads.service import join_next
 from app.workers.service import WorkerService
 from tests.integration.jobs.conftest import queued_job
 
-BIG = Machine("gpu-1-17", "cuda", 24.15, "NVIDIA L4")
-SMALL = Machine("cpu-1-18", "cpu", 8.0)
+BIG = WorkerHardware("gpu-1-17", "cuda", 24.15, "NVIDIA L4")
+SMALL = WorkerHardware("cpu-1-18", "cpu", 8.0)
 
 
-def register(sessions: Sessions, *machines: Machine, lease: float = 60) -> None:
+def register(sessions: Sessions, *machines: WorkerHardware, lease: float = 60) -> None:
     with transaction(sessions) as session:
         for machine in machines:
             about = {"torch": "2.13"}, ["training"], ["wandb", "mlflow"]

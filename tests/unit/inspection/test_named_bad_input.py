@@ -13,7 +13,7 @@ from app.domain.datasets.problem import Problem, Severity
 from tests.unit.inspection.files import ROWS, parquet, zipped
 from worker.inspection.__main__ import inspect
 from worker.inspection.formats.compression import zstd
-from worker.inspection.protocol import PROBLEMS, Request, Task
+from worker.inspection.protocol import PROBLEMS, InspectionRequest, Task
 
 USER = {"role": "user", "content": "hi"}
 ANSWER = {"role": "assistant", "content": "hello"}
@@ -84,7 +84,7 @@ def test_a_right_to_left_override_in_the_files_name(tmp_path: Path, monkeypatch:
 def read(data: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch, *, unsafe_filename: bool = False) -> list[Problem]:
     """What `python -m worker.inspection` leaves of a file."""
     monkeypatch.chdir(folder)
-    request = Request(
+    request = InspectionRequest(
         task=Task.inspect,
         filename="rows.jsonl",
         unsafe_filename=unsafe_filename,

@@ -10,7 +10,13 @@ import torch
 from app.domain.jobs.spec import JobSpec
 from tests.fixtures.tiny_models import build_tiny_model, write_rows
 from worker.training.runtime.channel import Channel
-from worker.training.runtime.messages import CheckpointWritten, Happened, Line, Measured, Request
+from worker.training.runtime.messages import (
+    CheckpointWritten,
+    EventMessage,
+    MetricsMessage,
+    TrainingMessage,
+    TrainingRequest,
+)
 
 FP32 = {
     "resources": {"device": "cpu"},
@@ -24,23 +30,25 @@ class Recorder(Channel):
     """Stands where the pipe is: keeps what is said, and stops when told to."""
 
     def __init__(self, stop_at: int | None = None, why: Literal["drain", "cancel"] = "drain"):
-        self.lines: list[Line] = []
+        self.lines: list[TrainingMessage] = []
         self.stop_wish = None
         self._stop_at, self._why = stop_at, why
 
-    def say(self, line: Line) -> None:
+    def say(self, line: TrainingMessage) -> None:
         self.lines.append(line)
-        if isinstance(line, Measured) and line.step == self._stop_at:
+        if isinstance(line, MetricsMessage) and line.step == self._stop_at:
             self.stop_wish = self._why
 
     def losses(self) -> list[float]:
-        return [line.values["loss"] for line in self.lines if isinstance(line, Measured) and "loss" in line.values]
+        return [
+            line.values["loss"] for line in self.lines if isinstance(line, MetricsMessage) and "loss" in line.values
+        ]
 
     def checkpoints(self) -> list[CheckpointWritten]:
         return [line for line in self.lines if isinstance(line, CheckpointWritten)]
 
     def events(self, type: str) -> list[Any]:
-        return [line.event for line in self.lines if isinstance(line, Happened) and line.event.type == type]
+        return [line.event for line in self.lines if isinstance(line, EventMessage) and line.event.type == type]
 
     def warnings(self) -> set[str]:
         return {event.code for event in self.events("warning_issued")}
@@ -93,8 +101,10 @@ def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
 
 
 @pytest.fixture
-def make_request(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., Request]:
-    def make(method: str = "lora", *, family: str = "llama", spec: JobSpec | None = None, **fields: Any) -> Request:
+def make_request(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., TrainingRequest]:
+    def make(
+        method: str = "lora", *, family: str = "llama", spec: JobSpec | None = None, **fields: Any
+    ) -> TrainingRequest:
         work_dir = fields.pop("work_dir", tmp_path / "work")
         work_dir.mkdir(exist_ok=True)
         defaults: dict[str, Any] = {
@@ -115,6 +125,6 @@ def make_request(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., R
         }
         if "dataset_path" not in fields:
             defaults["dataset_path"] = write_rows(tmp_path / "rows.jsonl")
-        return Request(**(defaults | fields))
+        return TrainingRequest(**(defaults | fields))
 
     return make

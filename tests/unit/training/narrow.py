@@ -9,16 +9,16 @@ from pathlib import Path
 
 from worker.training import __main__ as training
 from worker.training.runtime.channel import Channel
-from worker.training.runtime.messages import Happened, Line, Measured
+from worker.training.runtime.messages import EventMessage, MetricsMessage, TrainingMessage
 
 MOMENT, ROOM = sys.argv[1], int(sys.argv[2])
 
 
 class NarrowChannel(Channel):
-    def say(self, line: Line) -> None:
+    def say(self, line: TrainingMessage) -> None:
         super().say(line)
-        step = str(line.step) if isinstance(line, Measured) else None
-        event = line.event.type if isinstance(line, Happened) else None
+        step = str(line.step) if isinstance(line, MetricsMessage) else None
+        event = line.event.type if isinstance(line, EventMessage) else None
         if MOMENT in (step, event):
             resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + ROOM, resource.RLIM_INFINITY))
 

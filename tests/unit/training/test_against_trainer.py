@@ -13,8 +13,8 @@ from transformers import Trainer, TrainingArguments
 from tests.fixtures.tiny_models import WINDOW
 from tests.unit.training.conftest import Recorder, make_spec
 from tests.unit.training.reference import assert_moved_alike, padded, plain_adapter, plain_model
-from worker.training.loop.training_loop import Run, prepare
-from worker.training.runtime.messages import Request
+from worker.training.loop.training_loop import TrainingLoop, prepare
+from worker.training.runtime.messages import TrainingRequest
 
 
 class Remembering(Trainer):
@@ -28,7 +28,7 @@ class Remembering(Trainer):
         return loss
 
 
-def trained_by_trainer(model: PeftModel, run: Run, folder: Path) -> list[float]:
+def trained_by_trainer(model: PeftModel, run: TrainingLoop, folder: Path) -> list[float]:
     """In the order of the loop's own steps, which the rows are laid out in beforehand."""
     order = [run.rows.training[row] for step in range(1, run.total_steps + 1) for row in run.epochs.rows(step)]
     arguments = TrainingArguments(
@@ -55,7 +55,9 @@ def trained_by_trainer(model: PeftModel, run: Run, folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "mistral"])
-def test_twenty_steps_equal_the_trainers(family: str, make_request: Callable[..., Request], tmp_path: Path) -> None:
+def test_twenty_steps_equal_the_trainers(
+    family: str, make_request: Callable[..., TrainingRequest], tmp_path: Path
+) -> None:
     rows = [
         {"prompt": "the printer " * (number % 5 + 1), "completion": "is late " * (number % 3 + 1)}
         for number in range(20)

@@ -16,15 +16,15 @@ from tests.unit.training.conftest import Recorder
 from tests.unit.training.pairs import make_dpo, write_pairs
 from tests.unit.training.reference import assert_moved_alike, plain_adapter, plain_model, trainable_of
 from worker.training.data.packing import Pair
-from worker.training.loop.training_loop import Run, prepare, train
+from worker.training.loop.training_loop import TrainingLoop, prepare, train
 from worker.training.rows.tokenizer import load_tokens
-from worker.training.runtime.messages import Measured, Request
+from worker.training.runtime.messages import MetricsMessage, TrainingRequest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from trl import DPOConfig, DPOTrainer
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 STEPS = 6
 TRAINING = {"max_steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "schedule": "linear", "warmup_ratio": 0}
 BETA = 0.3
@@ -63,7 +63,7 @@ def as_trl_has_them(pair: Pair) -> dict[str, list[int]]:
 
 
 def trained_by_trl(
-    model: torch.nn.Module, run: Run, tokenizer: PreTrainedTokenizerBase, folder: Path
+    model: torch.nn.Module, run: TrainingLoop, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> list[dict[str, float]]:
     """In the order of the loop's own steps, which the rows are laid out in beforehand."""
     order = [run.rows.training[row] for step in range(1, run.total_steps + 1) for row in run.epochs.rows(step)]
@@ -93,7 +93,7 @@ def trained_by_trl(
 
 
 def compare(channel: Recorder, expected: list[dict[str, float]]) -> None:
-    measured = [line.values for line in channel.lines if isinstance(line, Measured) and "loss" in line.values]
+    measured = [line.values for line in channel.lines if isinstance(line, MetricsMessage) and "loss" in line.values]
     assert len(measured) == len(expected) == STEPS
     for ours, theirs in zip(measured, expected, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
@@ -104,7 +104,7 @@ def compare(channel: Recorder, expected: list[dict[str, float]]) -> None:
     assert measured[-1]["reward_margin"] > 10 * abs(measured[0]["reward_margin"])
 
 
-def ready(make_request: MakeRequest, tmp_path: Path, family: str, **fields: Any) -> tuple[Run, Recorder]:
+def ready(make_request: MakeRequest, tmp_path: Path, family: str, **fields: Any) -> tuple[TrainingLoop, Recorder]:
     spec = make_dpo("lora", training=TRAINING, adapter={"rank": 4}, dpo={"beta": BETA}, **fields.pop("spec", {}))
     channel = Recorder()
     dataset = write_pairs(tmp_path / "pairs.jsonl")

@@ -23,7 +23,7 @@ from worker.training.checkpoint import checkpoint
 from worker.training.checkpoint.best_weights import hold_weights
 from worker.training.checkpoint.checkpoint import (
     Position,
-    Trainee,
+    TrainState,
     read_checkpoint,
     restore,
     take_snapshot,
@@ -34,9 +34,17 @@ from worker.training.checkpoint.train_state import Evaluations
 from worker.training.data.row_losses import unknown
 from worker.training.loop.training_loop import prepare, train
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import CheckpointWritten, Finished, Happened, Line, Measured, Request, Stopped
+from worker.training.runtime.messages import (
+    CheckpointWritten,
+    EventMessage,
+    Finished,
+    MetricsMessage,
+    Stopped,
+    TrainingMessage,
+    TrainingRequest,
+)
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 
 
 @pytest.fixture
@@ -140,18 +148,18 @@ class SlowDisk(Recorder):
         super().__init__()
         self.taken = threading.Event()
 
-    def say(self, line: Line) -> None:
+    def say(self, line: TrainingMessage) -> None:
         if isinstance(line, CheckpointWritten) and line.step == 2:
             assert self.taken.wait(30), "training waited for the disk"
         super().say(line)
-        if isinstance(line, Measured) and line.step == 4:
+        if isinstance(line, MetricsMessage) and line.step == 4:
             self.taken.set()
 
 
 def test_training_goes_on_while_one_is_written_and_waits_with_the_next(make_request: MakeRequest) -> None:
     channel = SlowDisk()
     train(make_request(spec=make_spec(training={"save_every": 2})), channel)
-    told = [line.step for line in channel.lines if isinstance(line, Measured | CheckpointWritten)]
+    told = [line.step for line in channel.lines if isinstance(line, MetricsMessage | CheckpointWritten)]
     assert told.index(2, told.index(2) + 1) > told.index(4), "told after step 4 was measured"
     assert [line.step for line in channel.checkpoints()] == [2, 4]
     assert isinstance(channel.lines[-1], Finished)
@@ -165,7 +173,7 @@ def test_state_too_large_to_copy_is_written_before_the_next_step(
     train(make_request(spec=spec, work_dir=tmp_path / "copied"), copied)
     monkeypatch.setattr(checkpoint, "COPIED_BYTES", 10_000)
     train(make_request(spec=spec, work_dir=tmp_path / "held"), held)
-    told = [line.step for line in held.lines if isinstance(line, Measured | CheckpointWritten)]
+    told = [line.step for line in held.lines if isinstance(line, MetricsMessage | CheckpointWritten)]
     assert told == [1, 2, 2, 3, 4, 4, 5, 6]
     for one, other in zip(copied.checkpoints(), held.checkpoints(), strict=True):
         for name in ("trainable.safetensors", "optimizer.safetensors", "random.safetensors"):
@@ -178,8 +186,10 @@ def test_large_state_of_a_gpu_is_not_copied_into_the_hosts_memory(monkeypatch: p
     parameter = nn.Parameter(torch.empty(64, 64, device="meta"))
     optimizer = torch.optim.AdamW([parameter])
     optimizer.state[parameter] = {name: torch.empty(64, 64, device="meta") for name in ("exp_avg", "exp_avg_sq")}
-    trainee = Trainee({"w": parameter}, optimizer, torch.amp.GradScaler("cpu"), Position(), Evaluations(), unknown(1))
-    snapshot = take_snapshot(trainee, {})
+    train_state = TrainState(
+        {"w": parameter}, optimizer, torch.amp.GradScaler("cpu"), Position(), Evaluations(), unknown(1)
+    )
+    snapshot = take_snapshot(train_state, {})
     assert not snapshot.is_copy
     assert snapshot.tensors["trainable"]["w"] is parameter
     assert snapshot.tensors["optimizer"]["w:exp_avg"] is optimizer.state[parameter]["exp_avg"]
@@ -253,21 +263,21 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 def test_any_optimizers_state_goes_on_bit_for_bit(make: Callable[[Any], torch.optim.Optimizer], tmp_path: Path) -> None:
     """Tensors of any type and plain values; in groups that do not follow the parameters' order."""
 
-    def trainee() -> Trainee:
+    def train_state() -> TrainState:
         torch.manual_seed(0)
         weights = {name: nn.Parameter(torch.randn(128, 64)) for name in ("a", "b", "c")}
         groups = [{"params": [weights["c"], weights["a"]]}, {"params": [weights["b"]]}]
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        return Trainee(weights, make(groups), scaler, Position(), Evaluations(), unknown(2))
+        return TrainState(weights, make(groups), scaler, Position(), Evaluations(), unknown(2))
 
-    def take_steps(trainee: Trainee, *seeds: int) -> None:
+    def take_steps(train_state: TrainState, *seeds: int) -> None:
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed)
-            for parameter in trainee.trainable.values():
+            for parameter in train_state.trainable.values():
                 parameter.grad = torch.randn(parameter.shape, generator=generator)
-            trainee.optimizer.step()
+            train_state.optimizer.step()
 
-    whole, first, second = trainee(), trainee(), trainee()
+    whole, first, second = train_state(), train_state(), train_state()
     take_steps(whole, 1, 2, 3, 4)
     take_steps(first, 1, 2)
     restore(read_checkpoint(write_checkpoint(tmp_path, take_snapshot(first, {}))), second)
@@ -296,12 +306,12 @@ class Filler(Recorder):
         self.disk, self.left_bytes = disk, left_bytes
         self.before: dict[str, bytes] = {}
 
-    def say(self, line: Line) -> None:
+    def say(self, line: TrainingMessage) -> None:
         super().say(line)
         if isinstance(line, CheckpointWritten) and not self.before:
             self.before = contents(line.path)
             (self.disk / "filler").write_bytes(bytes(shutil.disk_usage(self.disk).free - self.left_bytes))
-        if isinstance(line, Happened) and line.event.type == "warning_issued":
+        if isinstance(line, EventMessage) and line.event.type == "warning_issued":
             (self.disk / "filler").unlink()
 
 

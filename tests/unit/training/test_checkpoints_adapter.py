@@ -17,10 +17,10 @@ from tests.unit.training.test_checkpoint import rewrite
 from worker.attempt.archive import ADAPTER_FILES, unpack_adapter, write_archive
 from worker.processes.child_files import ChildFiles
 from worker.training.checkpoint.checkpoint import read_checkpoint, restore, take_snapshot, write_checkpoint
-from worker.training.loop.training_loop import Run, prepare, train
-from worker.training.runtime.messages import Request
+from worker.training.loop.training_loop import TrainingLoop, prepare, train
+from worker.training.runtime.messages import TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"rank": 4, "use_rslora": True},
     "a few layers and the head": {"rank": 4, "target_modules": ["q_proj", "up_proj", "lm_head"]},
@@ -37,7 +37,7 @@ def logits_of(model: Any) -> Tensor:
     return logits.float()
 
 
-def after_steps(request: Request, count: int = 3) -> Run:
+def after_steps(request: TrainingRequest, count: int = 3) -> TrainingLoop:
     run = prepare(request, Recorder())
     for _ in range(count):
         run._step()

@@ -13,14 +13,23 @@ from safetensors.torch import load_file
 
 from tests.unit.training.conftest import FP32, Recorder
 from tests.unit.training.pairs import make_dpo, write_pairs
-from worker.training.data.packing import Pair, lay_out, pack
+from worker.training.data.packing import Pair, pack, pack_micro_batch
 from worker.training.loop import dpo_reference
 from worker.training.loop.dpo_reference import taken
-from worker.training.loop.training_loop import Run, prepare, train
-from worker.training.rows.sampler import Epochs
-from worker.training.runtime.messages import Began, Finished, Line, Measured, PhaseEntered, Planned, Request, Stopped
+from worker.training.loop.training_loop import TrainingLoop, prepare, train
+from worker.training.rows.sampler import BatchSampler
+from worker.training.runtime.messages import (
+    Finished,
+    MetricsMessage,
+    PhaseEntered,
+    Planned,
+    Stopped,
+    TrainingMessage,
+    TrainingRequest,
+    WorkStarted,
+)
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 REWARDS = {"reward_accuracy", "reward_margin", "chosen_reward", "rejected_reward"}
 
 
@@ -30,7 +39,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def measured(channel: Recorder, name: str) -> list[float]:
-    return [line.values[name] for line in channel.lines if isinstance(line, Measured) and name in line.values]
+    return [line.values[name] for line in channel.lines if isinstance(line, MetricsMessage) and name in line.values]
 
 
 @pytest.mark.parametrize("method", ["qlora", "lora", "full"])
@@ -45,7 +54,7 @@ def test_the_better_answers_win(method: str, make_request: MakeRequest, pairs: P
     assert measured(channel, "loss")[-1] < 0.4
     assert measured(channel, "reward_accuracy")[-1] == 1
     assert measured(channel, "validation_reward_accuracy")[-1] > 0.6
-    steps = [line.values.keys() for line in channel.lines if isinstance(line, Measured) and "loss" in line.values]
+    steps = [line.values.keys() for line in channel.lines if isinstance(line, MetricsMessage) and "loss" in line.values]
     assert all(keys >= REWARDS for keys in steps)
     last = channel.events("evaluated")[-1]
     assert last.validation_token_accuracy is None
@@ -99,9 +108,9 @@ class Impatient(Recorder):
         super().__init__()
         self._left, self._wish = after, why
 
-    def say(self, line: Line) -> None:
+    def say(self, line: TrainingMessage) -> None:
         super().say(line)
-        if isinstance(line, Began) and "reference" in line.what:
+        if isinstance(line, WorkStarted) and "reference" in line.what:
             self._left -= 1
             if not self._left:
                 self.stop_wish = self._wish
@@ -131,7 +140,8 @@ def test_a_reference_that_is_broken_off_goes_on(
     assert second.losses() == whole.losses()
     assert_same_results(tmp_path / "whole", tmp_path / "second")
     batches = [
-        sum("reference" in line.what for line in each.lines if isinstance(line, Began)) for each in (whole, second)
+        sum("reference" in line.what for line in each.lines if isinstance(line, WorkStarted))
+        for each in (whole, second)
     ]
     assert batches[1] < batches[0]
 
@@ -141,10 +151,10 @@ def test_a_cancel_is_heard_within_the_reference(make_request: MakeRequest, pairs
     train(make_request(spec=make_dpo(), dataset_path=pairs), channel)
     assert channel.lines[-1] == Stopped(step=0)
     assert channel.checkpoints() == []
-    assert sum("reference" in line.what for line in channel.lines if isinstance(line, Began)) == 1
+    assert sum("reference" in line.what for line in channel.lines if isinstance(line, WorkStarted)) == 1
 
 
-def filled(request: Request) -> Run:
+def filled(request: TrainingRequest) -> TrainingLoop:
     """A run whose reference is taken, before its first step."""
     run = prepare(request, Recorder())
     run._take_reference()
@@ -163,7 +173,7 @@ def test_the_reference_is_the_base_for_every_start(
     rows = filled(request).rows.training
     base = prepare(make_request(spec=make_dpo("full"), dataset_path=pairs), Recorder())
     with torch.no_grad():
-        expected = [[-float(base.model.losses(lay_out([side]))[0].sum()) for side in pair.documents]
+        expected = [[-float(base.model.losses(pack_micro_batch([side]))[0].sum()) for side in pair.documents]
                     for pair in base.rows.training]  # fmt: skip
     torch.testing.assert_close(rows.references, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-4)
 
@@ -172,7 +182,7 @@ def test_only_rows_that_steps_take_are_passed(make_request: MakeRequest, pairs: 
     run = filled(make_request(spec=make_dpo(training={"max_steps": 2, "batch_size": 4}), dataset_path=pairs))
     known = run.rows.training.references.isfinite().all(1).nonzero()[:, 0].tolist()
     assert known == sorted([*run.epochs.rows(1), *run.epochs.rows(2)])
-    assert taken(Epochs(10, 4, seed=0), 99) == list(range(10))
+    assert taken(BatchSampler(10, 4, seed=0), 99) == list(range(10))
 
 
 def test_micro_batches_change_nothing_and_never_part_a_pair(make_request: MakeRequest, pairs: Path) -> None:

@@ -12,14 +12,22 @@ from app.domain.jobs.state import JobPhase
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from worker.training.data.dataset import Examples
 from worker.training.data.packing import MicroBatch, pack
-from worker.training.loop.dry_run import largest, rehearse
-from worker.training.loop.training_loop import Run, prepare, train
-from worker.training.runtime.messages import Finished, Happened, Line, Measured, PhaseEntered, Planned, Request
+from worker.training.loop.dry_run import largest, run_dry_run
+from worker.training.loop.training_loop import TrainingLoop, prepare, train
+from worker.training.runtime.messages import (
+    EventMessage,
+    Finished,
+    MetricsMessage,
+    PhaseEntered,
+    Planned,
+    TrainingMessage,
+    TrainingRequest,
+)
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 
 
-def state_of(run: Run) -> dict[str, Any]:
+def state_of(run: TrainingLoop) -> dict[str, Any]:
     held = {
         "random": torch.get_rng_state(),
         **{f"weight {name}": value.clone() for name, value in run.model.causal.state_dict().items()},
@@ -46,7 +54,7 @@ def test_it_leaves_everything_as_it_was(method: str, num_steps: int, make_reques
     for _ in range(num_steps):
         run._step()
     before, folders = state_of(run), sorted(run.request.work_dir.iterdir())
-    run._rehearse()
+    run._run_dry_run()
     assert_equal(state_of(run), before)
     assert all(parameter.grad is None for parameter in run.model.causal.parameters())
     assert run.model.causal.training
@@ -62,18 +70,18 @@ def test_it_is_told_between_the_plan_and_the_first_step(make_request: MakeReques
     assert dry_run_passed.peak_memory_bytes > 10**7
     assert dry_run_passed.seconds > 0
 
-    def place(is_it: Callable[[Line], bool]) -> int:
+    def place(is_it: Callable[[TrainingMessage], bool]) -> int:
         return next(number for number, line in enumerate(channel.lines) if is_it(line))
 
     assert (
         place(lambda line: isinstance(line, Planned))
-        < place(lambda line: isinstance(line, Happened) and line.event.type == "dry_run_passed")
+        < place(lambda line: isinstance(line, EventMessage) and line.event.type == "dry_run_passed")
         < place(lambda line: isinstance(line, PhaseEntered) and line.phase is JobPhase.training)
-        < place(lambda line: isinstance(line, Measured))
+        < place(lambda line: isinstance(line, MetricsMessage))
     )
 
 
-def test_a_resumed_training_rehearses_too(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_resumed_training_has_a_dry_run_too(make_request: MakeRequest, tmp_path: Path) -> None:
     first = Recorder(stop_at=2)
     train(make_request(work_dir=tmp_path / "first"), first)
     second = Recorder()
@@ -111,7 +119,7 @@ def test_a_row_that_breaks_the_model_fails_before_the_first_step(
 def test_a_disk_that_takes_no_checkpoint_is_told_at_once(make_request: MakeRequest) -> None:
     channel = Recorder()
     request = make_request()
-    (request.work_dir / "rehearsal").write_text("a file where the folder would be")
+    (request.work_dir / "dry_run").write_text("a file where the folder would be")
     train(request, channel)
     (warning,) = channel.events("warning_issued")
     assert warning.code == "checkpoint_failed"
@@ -157,6 +165,6 @@ def test_no_step_packs_a_larger_one() -> None:
 
 def test_it_follows_the_budget_of_the_plan(make_request: MakeRequest) -> None:
     run = prepare(make_request(resolved=FP32), Recorder())
-    batch = rehearse(run.model, run.rows.training, run.rows.validation, run.training.batch_size)
+    batch = run_dry_run(run.model, run.rows.training, run.rows.validation, run.training.batch_size)
     assert sum(inputs_of(batch)) <= FP32["engine"]["micro_batch_tokens"]
     assert run.rows.training.longest in inputs_of(batch)

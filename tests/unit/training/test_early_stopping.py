@@ -16,9 +16,9 @@ from worker.training.checkpoint.train_state import Evaluation, Evaluations
 from worker.training.data.packing import pack
 from worker.training.loop.training_loop import prepare, train
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Line, Measured, PhaseEntered, Request, Stopped
+from worker.training.runtime.messages import MetricsMessage, PhaseEntered, Stopped, TrainingMessage, TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 STEADY = {"learning_rate": 0.02, "schedule": "constant", "warmup_ratio": 0.0, "eval_every": 3}
 """A rate that does not depend on the number of steps."""
 BEST, END = 9, 15
@@ -127,9 +127,9 @@ def test_early_stopping_goes_on_bit_for_bit_from_a_checkpoint(
 class StopsWithinEvaluation(Recorder):
     """A drain arrives while step 9 is evaluated."""
 
-    def say(self, line: Line) -> None:
+    def say(self, line: TrainingMessage) -> None:
         super().say(line)
-        steps = [said.step for said in self.lines if isinstance(said, Measured)]
+        steps = [said.step for said in self.lines if isinstance(said, MetricsMessage)]
         if isinstance(line, PhaseEntered) and line.phase is JobPhase.evaluating and steps[-1] == BEST:
             self.stop_wish = "drain"
 

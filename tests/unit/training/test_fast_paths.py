@@ -15,7 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, Lla
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from tests.unit.training.conftest import make_spec
-from worker.training.data.packing import Example, lay_out
+from worker.training.data.packing import Example, pack_micro_batch
 from worker.training.model import patching
 from worker.training.model.loading import Model, load_config, load_model
 from worker.training.model.lora import AdaptedLinear
@@ -192,7 +192,10 @@ def examples() -> list[Example]:
 
 def gradients(model: Model, *, packed: bool) -> dict[str, Tensor]:
     rows = examples()
-    losses = [model.losses(batch)[0] for batch in ([lay_out(rows)] if packed else [lay_out([row]) for row in rows])]
+    losses = [
+        model.losses(batch)[0]
+        for batch in ([pack_micro_batch(rows)] if packed else [pack_micro_batch([row]) for row in rows])
+    ]
     torch.cat(losses).sum().backward()
     found = {}
     for name, parameter in model.trainable.items():

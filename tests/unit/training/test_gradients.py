@@ -11,11 +11,11 @@ from app.domain.jobs.state import FailureReason
 from tests.unit.training.conftest import Recorder, make_spec
 from worker.training.loop.gradients import accumulate
 from worker.training.loop.objectives import Sft
-from worker.training.loop.training_loop import Run, prepare
+from worker.training.loop.training_loop import TrainingLoop, prepare
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 FACTOR = 3000.0
 """What the head is multiplied by, so that sums relative to the target overflow: losses are above 88 then."""
 
@@ -29,14 +29,14 @@ class Watched(Sft):
         return super().tell(*args)
 
 
-def ready(make_request: MakeRequest, factor: float, **changes: Any) -> Run:
+def ready(make_request: MakeRequest, factor: float, **changes: Any) -> TrainingLoop:
     run = prepare(make_request(spec=make_spec("lora", **changes)), Recorder())
     with torch.no_grad():
         run.model.causal.get_output_embeddings().weight.mul_(factor)
     return run
 
 
-def learn(run: Run, seen: list[str] | None = None) -> tuple[dict[int, float], list[Tensor]]:
+def learn(run: TrainingLoop, seen: list[str] | None = None) -> tuple[dict[int, float], list[Tensor]]:
     """Each row's loss, and the gradients."""
     seen = [] if seen is None else seen
     torch.manual_seed(7)

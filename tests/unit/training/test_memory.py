@@ -21,13 +21,21 @@ from worker.training.loop import training_loop
 from worker.training.loop.training_loop import prepare, train
 from worker.training.model import memory_plan as planning
 from worker.training.model.loading import Model, load_config
-from worker.training.model.memory_plan import LEAST_TOKENS, Plan, smaller, what_would_fit
+from worker.training.model.memory_plan import LEAST_TOKENS, Plan, next_smaller_plan, suggest_smaller_settings
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Failed, Finished, Happened, Planned, Replanned, Request, parse_said
+from worker.training.runtime.messages import (
+    EventMessage,
+    Failed,
+    Finished,
+    Planned,
+    Replanned,
+    TrainingRequest,
+    parse_child_message,
+)
 
 ROOT = Path(__file__).parents[3]
 MIB = 2**20
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 ROOMY = {
     "resources": {"device": "cpu"},
     "training": {"gradient_checkpointing": False},
@@ -48,10 +56,10 @@ def wide(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def ask(wide: Path, make_request: MakeRequest, tmp_path: Path) -> Callable[..., Request]:
+def ask(wide: Path, make_request: MakeRequest, tmp_path: Path) -> Callable[..., TrainingRequest]:
     """Six steps of eight rows, of `tokens` each."""
 
-    def ask(tokens: int, **fields: Any) -> Request:
+    def ask(tokens: int, **fields: Any) -> TrainingRequest:
         path = tmp_path / f"rows-{tokens}.jsonl"
         rows = [{"prompt": f"{number} " + "the printer " * (tokens // 2), "completion": "red"} for number in range(48)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -66,7 +74,7 @@ def ask(wide: Path, make_request: MakeRequest, tmp_path: Path) -> Callable[..., 
     return ask
 
 
-def train_narrowly(request: Request, moment: str, room: int) -> list[Any]:
+def train_narrowly(request: TrainingRequest, moment: str, room: int) -> list[Any]:
     """What the process says that gets `room` bytes from the moment on. Large blocks are given back at once."""
     environment = os.environ | {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "PYTHONPATH": str(ROOT)}
     with (request.work_dir.parent / "log").open("w") as log:
@@ -84,12 +92,12 @@ def train_narrowly(request: Request, moment: str, room: int) -> list[Any]:
         assert child.stdout is not None
         child.stdin.write(request.model_dump_json() + "\n")
         child.stdin.flush()
-        return [parse_said.validate_json(line) for line in child.stdout]
+        return [parse_child_message.validate_json(line) for line in child.stdout]
 
 
 def reductions(lines: list[Any]) -> list[tuple[int, bool, int]]:
     events = [
-        line.event for line in lines if isinstance(line, Happened) and line.event.type == "out_of_memory_fallback"
+        line.event for line in lines if isinstance(line, EventMessage) and line.event.type == "out_of_memory_fallback"
     ]
     return [(event.step, event.gradient_checkpointing, event.micro_batch_tokens) for event in events]
 
@@ -98,7 +106,9 @@ def losses(lines: list[Any]) -> dict[int, float]:
     return {line.step: line.values["loss"] for line in lines if line.kind == "measured"}
 
 
-def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(ask: Callable[..., Request], tmp_path: Path) -> None:
+def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
+    ask: Callable[..., TrainingRequest], tmp_path: Path
+) -> None:
     """From step 3 on the process may take 40 MiB more than it holds; the first plan's step takes over 200."""
     request = ask(400, work_dir=tmp_path / "narrow")
     lines = train_narrowly(request, "2", 40 * MIB)
@@ -128,7 +138,7 @@ def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(ask: Callable
     assert all(results[0][name].equal(results[1][name]) for name in results[0])
 
 
-def test_where_nothing_fits_the_failure_says_what_would(ask: Callable[..., Request]) -> None:
+def test_where_nothing_fits_the_failure_says_what_would(ask: Callable[..., TrainingRequest]) -> None:
     lines = train_narrowly(ask(400), "model_loaded", 6 * MIB)
     assert reductions(lines) == [(1, True, tokens) for tokens in (4096, 2048, 1024, 512, 256)]
     failed = lines[-1]
@@ -146,7 +156,7 @@ def exhaust(*args: Any) -> None:
 
 @pytest.mark.parametrize("part", ["the rows", "an evaluation"])
 def test_it_is_met_wherever_it_comes(
-    part: str, ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    part: str, ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Memory that others took after the dry run; in the middle of a step's micro-batches, or of an evaluation's."""
     training = {"max_steps": 2, "eval_every": 1}
@@ -163,7 +173,7 @@ def test_it_is_met_wherever_it_comes(
     def losses(self: Model, batch: Any, *, judge: bool = False) -> Any:
         nonlocal calls
         calls += judge == (part == "an evaluation") and "dry_run_passed" in {
-            line.event.type for line in channel.lines if isinstance(line, Happened)
+            line.event.type for line in channel.lines if isinstance(line, EventMessage)
         }
         if calls == 2 and not self.plan.gradient_checkpointing:
             exhaust()
@@ -180,7 +190,7 @@ def test_it_is_met_wherever_it_comes(
 
 
 def test_what_is_no_lack_of_memory_is_not_tried_again(
-    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = prepare(ask(30), Recorder())
     calls = []
@@ -189,19 +199,21 @@ def test_what_is_no_lack_of_memory_is_not_tried_again(
         calls.append(args)
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(training_loop, "rehearse", fail)
+    monkeypatch.setattr(training_loop, "run_dry_run", fail)
     with pytest.raises(RuntimeError, match="something else"):
-        run._rehearse()
+        run._run_dry_run()
     assert len(calls) == 1
 
 
-def test_rows_of_validation_can_be_the_longest(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_validation_can_be_the_longest(
+    ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Below the longest row's length there is nothing to give: it goes alone anyway."""
     request = ask(30, validation_path=ask(1100).dataset_path, validation_sha256="1" * 64)
     run = prepare(request.model_copy(update={"resolved": ROOMY}), Recorder())
-    monkeypatch.setattr(training_loop, "rehearse", exhaust)
+    monkeypatch.setattr(training_loop, "run_dry_run", exhaust)
     with pytest.raises(TrainingFailed, match="longest row has 1,1") as caught:
-        run._rehearse()
+        run._run_dry_run()
     assert caught.value.reason is FailureReason.out_of_memory
     assert isinstance(run.channel, Recorder)
     assert reductions(run.channel.lines) == [(1, True, 4096), (1, True, 2048), (1, True, 1024)]
@@ -210,9 +222,9 @@ def test_rows_of_validation_can_be_the_longest(ask: Callable[..., Request], monk
 LARGE = Plan("cpu", "float32", False, 1024, ("loss",))
 
 
-def ladder(plan: Plan, wish: Any, longest_row: int) -> list[tuple[bool, int]]:
+def smaller_plans(plan: Plan, wish: Any, longest_row: int) -> list[tuple[bool, int]]:
     steps = []
-    while (less := smaller(plan, wish, longest_row)) is not None:
+    while (less := next_smaller_plan(plan, wish, longest_row)) is not None:
         assert (less.device, less.compute_dtype, less.fast_paths) == ("cpu", "float32", ("loss",))
         steps.append((less.gradient_checkpointing, less.micro_batch_tokens))
         plan = less
@@ -232,11 +244,11 @@ def ladder(plan: Plan, wish: Any, longest_row: int) -> list[tuple[bool, int]]:
 def test_checkpointing_is_given_first_and_only_where_the_spec_leaves_it_open(
     wish: Any, longest_row: int, expected: list[tuple[bool, int]]
 ) -> None:
-    assert ladder(LARGE, wish, longest_row) == expected
+    assert smaller_plans(LARGE, wish, longest_row) == expected
 
 
 @pytest.fixture
-def advise(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def advise(ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """What would fit a row of 2,000 tokens, where so many of them do by the estimate."""
 
     def advise(fitting_tokens: int, *, held: float = 0.0, **fields: Any) -> str:
@@ -247,7 +259,7 @@ def advise(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> Call
         needed = sizes.bytes_needed(fitting_tokens, "float32", checkpointing=True) if fitting_tokens else 0
         monkeypatch.setattr(planning, "_free_memory", lambda device: (1 - held) * needed / planning.USABLE_SHARE + 1)
         monkeypatch.setattr(planning, "_held_memory", lambda device: held * needed / planning.USABLE_SHARE)
-        return what_would_fit(request, config, LARGE, 2000)
+        return suggest_smaller_settings(request, config, LARGE, 2000)
 
     return advise
 

@@ -34,9 +34,9 @@ from worker.training.model.loading import Model, load_config, load_model
 from worker.training.model.memory_plan import Plan
 from worker.training.ops.nf4 import dense_weight
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 FAMILIES = ["llama", "gemma3", "gpt2"]
 KINDS: list[tuple[str, dict[str, Any]]] = [
     ("qlora", {"init": "gaussian"}),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worker.training.checkpoint.checkpoint import (
     Position,
-    Trainee,
+    TrainState,
     read_checkpoint,
     restore,
     take_snapshot,
@@ -34,15 +34,15 @@ ROWS, COLUMNS = 65, 67
 """More than the 4,096 numbers from which on bitsandbytes keeps 8 bits, and no whole number of its blocks of 256."""
 
 
-def trainee(kind: str) -> Trainee:
+def train_state(kind: str) -> TrainState:
     """A matrix, and a vector that is too small for 8 bits."""
     torch.manual_seed(0)
     weights = {"matrix": nn.Parameter(torch.randn(ROWS, COLUMNS)), "vector": nn.Parameter(torch.randn(ROWS))}
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return Trainee(weights, MAKE[kind](weights.values()), scaler, Position(), Evaluations(), unknown(2))
+    return TrainState(weights, MAKE[kind](weights.values()), scaler, Position(), Evaluations(), unknown(2))
 
 
-def train(one: Trainee, *steps: int) -> list[float]:
+def train(one: TrainState, *steps: int) -> list[float]:
     """Losses of a linear regression, a batch a step."""
     losses = []
     matrix, vector = one.trainable.values()
@@ -58,14 +58,14 @@ def train(one: Trainee, *steps: int) -> list[float]:
     return losses
 
 
-def carried(one: Trainee, kind: str, folder: Path) -> Trainee:
+def carried(one: TrainState, kind: str, folder: Path) -> TrainState:
     """What a checkpoint of it becomes with another optimizer."""
-    other = trainee(kind)
+    other = train_state(kind)
     restore(read_checkpoint(write_checkpoint(folder, take_snapshot(one, {}))), other)
     return other
 
 
-def kept(one: Trainee, name: str) -> dict[str, Any]:
+def kept(one: TrainState, name: str) -> dict[str, Any]:
     return one.optimizer.state[one.trainable[name]]
 
 
@@ -77,7 +77,7 @@ def coarseness(signed: bool) -> float:
 
 
 def test_to_8_bits_and_back_costs_no_more_than_the_quantization(tmp_path: Path) -> None:
-    before = trainee("torch")
+    before = train_state("torch")
     train(before, *range(10))
     after = carried(carried(before, "8 bit", tmp_path / "there"), "torch", tmp_path / "back")
     for moment, signed in (("exp_avg", True), ("exp_avg_sq", False)):
@@ -90,7 +90,7 @@ def test_to_8_bits_and_back_costs_no_more_than_the_quantization(tmp_path: Path) 
 
 
 def test_8_bits_are_read_as_bitsandbytes_reads_them() -> None:
-    one = trainee("8 bit")
+    one = train_state("8 bit")
     train(one, *range(10))
     state = kept(one, "matrix")
     for number in ("1", "2"):
@@ -105,10 +105,10 @@ def test_8_bits_are_read_as_bitsandbytes_reads_them() -> None:
 @pytest.mark.parametrize(("old", "new"), CHANGES, ids=[f"{old} to {new}" for old, new in CHANGES])
 def test_a_training_goes_on_with_another_optimizer(old: str, new: str, tmp_path: Path) -> None:
     """Close to one that never changed; one that forgot its moments is much farther from it."""
-    first = trainee(old)
+    first = train_state(old)
     train(first, *range(30))
     changed = carried(first, new, tmp_path)
-    forgetful = trainee(new)
+    forgetful = train_state(new)
     for name, parameter in forgetful.trainable.items():
         parameter.data.copy_(first.trainable[name].data)
     whole, carried_on, forgot = (train(each, *range(30, 60)) for each in (first, changed, forgetful))

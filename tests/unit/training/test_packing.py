@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.training.data.packing import Example, lay_out, pack
-from worker.training.rows.sampler import Epochs, best_fit, held_back
+from worker.training.data.packing import Example, pack, pack_micro_batch
+from worker.training.rows.sampler import BatchSampler, best_fit, draw_validation_rows
 from worker.training.runtime.alignment import ALIGNED
 
 
@@ -18,7 +18,7 @@ def example(length: int, first_label: int, line: int = 1) -> Example:
 
 
 def test_an_epoch_takes_each_row_once_in_an_order_of_its_own() -> None:
-    epochs = Epochs(num_rows=10, batch_size=4, seed=3)
+    epochs = BatchSampler(num_rows=10, batch_size=4, seed=3)
     first = [epochs.rows(step) for step in (1, 2, 3)]
     second = [epochs.rows(step) for step in (4, 5, 6)]
     assert [len(rows) for rows in first] == [4, 4, 2]
@@ -27,14 +27,14 @@ def test_an_epoch_takes_each_row_once_in_an_order_of_its_own() -> None:
 
 
 def test_any_step_can_be_asked_first() -> None:
-    walked = Epochs(10, 4, seed=3)
+    walked = BatchSampler(10, 4, seed=3)
     for step in range(1, 6):
         expected = walked.rows(step)
-        assert Epochs(10, 4, seed=3).rows(step) == expected
+        assert BatchSampler(10, 4, seed=3).rows(step) == expected
 
 
 def test_the_seed_decides_the_order() -> None:
-    assert Epochs(50, 50, seed=0).rows(1) != Epochs(50, 50, seed=1).rows(1)
+    assert BatchSampler(50, 50, seed=0).rows(1) != BatchSampler(50, 50, seed=1).rows(1)
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=30))
@@ -78,9 +78,9 @@ def test_many_rows_a_step_are_packed_at_once() -> None:
 
 @given(st.integers(2, 300), st.floats(0.001, 0.999), st.integers(0, 5))
 def test_some_rows_are_held_back_and_never_all(num_rows: int, share: float, seed: int) -> None:
-    drawn = held_back(num_rows, share, seed)
+    drawn = draw_validation_rows(num_rows, share, seed)
     assert 0 < len(set(drawn)) == len(drawn) < num_rows
-    assert drawn == sorted(drawn) == held_back(num_rows, share, seed)
+    assert drawn == sorted(drawn) == draw_validation_rows(num_rows, share, seed)
     assert set(drawn) <= set(range(num_rows))
 
 
@@ -90,7 +90,7 @@ def test_best_fit_decreasing_fills_the_fullest() -> None:
 
 
 def test_each_position_predicts_the_next_token_of_its_own_document() -> None:
-    batch = lay_out([example(5, 3, line=1), example(4, 1, line=2)])
+    batch = pack_micro_batch([example(5, 3, line=1), example(4, 1, line=2)])
     assert batch.input_ids[0, :7].tolist() == [100, 101, 102, 103, 200, 201, 202]
     assert batch.position_ids[0, :7].tolist() == [0, 1, 2, 3, 0, 1, 2]
     assert batch.positions.tolist() == [2, 3, 4, 5, 6]
@@ -100,7 +100,7 @@ def test_each_position_predicts_the_next_token_of_its_own_document() -> None:
 
 def test_nothing_is_read_after_the_last_label() -> None:
     held = Example(1, torch.arange(6, dtype=torch.int32), torch.tensor([0, 0, 1, 1, 0, 0], dtype=torch.bool))
-    batch = lay_out([held])
+    batch = pack_micro_batch([held])
     assert batch.input_ids[0, :3].tolist() == [0, 1, 2]
     assert batch.targets.tolist() == [2, 3]
     assert held.num_labelled == 2
@@ -108,7 +108,7 @@ def test_nothing_is_read_after_the_last_label() -> None:
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=5))
 def test_what_fills_a_micro_batch_comes_after_all_that_is_predicted_from(lengths: list[int]) -> None:
-    batch = lay_out([example(length, 1) for length in lengths])
+    batch = pack_micro_batch([example(length, 1) for length in lengths])
     count = batch.input_ids.shape[1]
     assert count % ALIGNED == 0
     assert count == sum(batch.document_lengths) == batch.position_ids.shape[1]

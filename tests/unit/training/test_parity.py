@@ -22,7 +22,7 @@ from worker.training.ops import attention, cross_entropy, rms_norm, rope
 from worker.training.ops.activation import Activation
 from worker.training.ops.nf4 import NF4Linear
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Finished, Planned, Request
+from worker.training.runtime.messages import Finished, Planned, TrainingRequest
 
 Patch = pytest.MonkeyPatch
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
@@ -175,7 +175,7 @@ def test_a_fault_that_two_paths_share_refuses_both(
     assert check_parity(load("gemma3"), make_spec(), tmp_path).refused.keys() == {"attention", "norm"}
 
 
-def curve(request: Request, paths: list[str] | None) -> tuple[list[float], Recorder]:
+def curve(request: TrainingRequest, paths: list[str] | None) -> tuple[list[float], Recorder]:
     channel = Recorder()
     engine = FP32["engine"] | ({} if paths is None else {"fast_paths": paths})
     train(request.model_copy(update={"resolved": FP32 | {"engine": engine}}), channel)
@@ -185,7 +185,7 @@ def curve(request: Request, paths: list[str] | None) -> tuple[list[float], Recor
 
 @pytest.mark.parametrize("number", [0, 2, 4, 6, 7, 12], ids=lambda number: BREAKS[number][0])
 def test_a_training_goes_on_without_the_broken_path(
-    number: int, make_request: Callable[..., Request], tmp_path: Path
+    number: int, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     path, family, break_it = BREAKS[number]
     request = make_request(family=family)
@@ -205,14 +205,16 @@ def test_a_training_goes_on_without_the_broken_path(
     assert losses == pytest.approx(curve(sound, [])[0], rel=1e-5)
 
 
-def test_a_path_that_raises_is_told(make_request: Callable[..., Request], monkeypatch: Patch) -> None:
+def test_a_path_that_raises_is_told(make_request: Callable[..., TrainingRequest], monkeypatch: Patch) -> None:
     _raise(monkeypatch)
     _, channel = curve(make_request(), None)
     (warning,) = channel.events("warning_issued")
     assert "'norm' is off for LlamaForCausalLM: its code fails there" in warning.detail
 
 
-def test_an_earlier_attempts_paths_must_hold_here_too(make_request: Callable[..., Request], monkeypatch: Patch) -> None:
+def test_an_earlier_attempts_paths_must_hold_here_too(
+    make_request: Callable[..., TrainingRequest], monkeypatch: Patch
+) -> None:
     """Another machine, or another release, took them."""
     _leave_the_mean_out_of_the_norms_gradient(monkeypatch)
     _, channel = curve(make_request(), ["loss", "norm", "packing"])
@@ -222,7 +224,7 @@ def test_an_earlier_attempts_paths_must_hold_here_too(make_request: Callable[...
 
 
 def test_a_checkpoint_that_took_a_path_refused_here_is_not_resumed_silently(
-    make_request: Callable[..., Request], tmp_path: Path, monkeypatch: Patch
+    make_request: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     first = Recorder(stop_at=2)
     train(make_request(work_dir=tmp_path / "first"), first)
@@ -235,7 +237,7 @@ def test_a_checkpoint_that_took_a_path_refused_here_is_not_resumed_silently(
 
 
 def test_dropout_is_drawn_by_modules_so_that_paths_around_it_are_not_named(
-    make_request: Callable[..., Request],
+    make_request: Callable[..., TrainingRequest],
 ) -> None:
     channel = Recorder()
     train(make_request(spec=make_spec(adapter={"dropout": 0.1})), channel)

@@ -12,12 +12,12 @@ from worker.training.model import memory_plan
 from worker.training.model.loading import load_config
 from worker.training.model.memory_plan import Plan, Sizes, count_parameters, make_plan
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 
 
-def decide(request: Request, longest_row: int = 20) -> Plan:
+def decide(request: TrainingRequest, longest_row: int = 20) -> Plan:
     return make_plan(request, load_config(request.base_model_path), longest_row, request.resolved)
 
 

@@ -17,13 +17,13 @@ from worker.training.model.loading import load_config
 from worker.training.model.memory_plan import make_plan
 from worker.training.preview.messages import Machine, PreviewAnswer, PreviewRequest
 from worker.training.preview.preview import preview
-from worker.training.rows.sampler import Epochs
+from worker.training.rows.sampler import BatchSampler
 from worker.training.rows.tokenize import TokenizingHere
 from worker.training.rows.tokenizer import load_tokens
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 ROOM = {"memory_bytes": 2**40, "cpu_seconds": 2**20, "max_file_bytes": 2**40}
 
 
@@ -60,7 +60,7 @@ def answer(request: PreviewRequest) -> PreviewAnswer:
     return preview(request, load_tokens(request.job.base_model_path))
 
 
-def train_rows(request: Request) -> tuple[Rows, dict[str, Any]]:
+def train_rows(request: TrainingRequest) -> tuple[Rows, dict[str, Any]]:
     """What a job prepares, and its event."""
     tokenizing, channel = TokenizingHere(), Recorder()
     tokenizing.begin(request)
@@ -110,7 +110,7 @@ def test_it_is_what_the_training_does(
             assert (shown.num_tokens, shown.num_labelled_tokens) == (len(row.ids), row.num_labelled)
             assert shown.in_validation_split == held_back
 
-    epochs = Epochs(len(rows.training), spec.batch_size, spec.seed)
+    epochs = BatchSampler(len(rows.training), spec.batch_size, spec.seed)
     budget = make_plan(request.job, load_config(request.job.base_model_path), rows.training.longest).micro_batch_tokens
     steps = [
         pack([rows.training[row] for row in epochs.rows(step)], budget) for step in range(1, epochs.steps_per_epoch + 1)

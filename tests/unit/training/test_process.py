@@ -19,18 +19,18 @@ from tests.unit.training.conftest import make_spec
 from worker.training.__main__ import _failure, set_up
 from worker.training.runtime.channel import PARENT_GONE
 from worker.training.runtime.messages import (
-    Began,
+    ChildMessage,
     Failed,
     Finished,
-    Measured,
+    MetricsMessage,
+    Preload,
     Ready,
-    Request,
-    Said,
     Started,
     Stop,
     Stopped,
-    Warm,
-    parse_said,
+    TrainingRequest,
+    WorkStarted,
+    parse_child_message,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +43,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the training process with a request, by its command if asked; its stderr goes to `log`."""
     started: list[Child] = []
 
-    def start(line: Request | Warm, *, by_command: bool = False) -> Child:
+    def start(line: TrainingRequest | Preload, *, by_command: bool = False) -> Child:
         with (tmp_path / "log").open("w") as log:
             child = command(log) if by_command else TrainingProcess(log)
         started.append(child)
@@ -64,24 +64,26 @@ def command(log: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
-def tell(child: Child, line: Request | Stop | Warm) -> None:
+def tell(child: Child, line: TrainingRequest | Stop | Preload) -> None:
     assert child.stdin is not None
     child.stdin.write(line.model_dump_json() + "\n")
     child.stdin.flush()
 
 
-def said(child: Child) -> Iterator[Said]:
+def said(child: Child) -> Iterator[ChildMessage]:
     assert child.stdout is not None
-    return (parse_said.validate_json(line) for line in child.stdout)
+    return (parse_child_message.validate_json(line) for line in child.stdout)
 
 
 @pytest.mark.parametrize("method", ["qlora", "lora", "full"])
-def test_a_training_from_request_to_result(method: str, start: Start, make_request: Callable[..., Request]) -> None:
+def test_a_training_from_request_to_result(
+    method: str, start: Start, make_request: Callable[..., TrainingRequest]
+) -> None:
     request = make_request(method, resolved=None, spec=make_spec(method, training={"max_steps": 12}))
     child = start(request, by_command=method == "qlora")
     lines = list(said(child))
     assert child.wait(timeout=20) == 0
-    losses = [line.values["loss"] for line in lines if isinstance(line, Measured)]
+    losses = [line.values["loss"] for line in lines if isinstance(line, MetricsMessage)]
     assert losses[-1] < 0.6 * losses[0]
     finished = lines[-1]
     assert isinstance(finished, Finished)
@@ -89,7 +91,7 @@ def test_a_training_from_request_to_result(method: str, start: Start, make_reque
 
 
 def test_a_failure_is_said_and_its_trace_is_in_the_log(
-    start: Start, make_request: Callable[..., Request], tmp_path: Path
+    start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     child = start(make_request(base_model_path=tmp_path / "nowhere"))
     *_, last = said(child)
@@ -118,15 +120,15 @@ def test_running_out_of_memory_is_told_apart() -> None:
     assert _failure(RuntimeError("other")).reason is FailureReason.internal_error
 
 
-def endless(make_request: Callable[..., Request]) -> Request:
+def endless(make_request: Callable[..., TrainingRequest]) -> TrainingRequest:
     return make_request(spec=make_spec(training={"max_steps": 1_000_000}))
 
 
 def wait_for_step(child: Child, step: int) -> None:
-    next(line for line in said(child) if isinstance(line, Measured) and line.step >= step)
+    next(line for line in said(child) if isinstance(line, MetricsMessage) and line.step >= step)
 
 
-def test_stop_drains(start: Start, make_request: Callable[..., Request]) -> None:
+def test_stop_drains(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
     child = start(endless(make_request))
     wait_for_step(child, 2)
     tell(child, Stop(why="drain"))
@@ -138,7 +140,7 @@ def test_stop_drains(start: Start, make_request: Callable[..., Request]) -> None
     assert (checkpoint.path / "state.json").exists()
 
 
-def test_it_ends_when_its_parent_does(start: Start, make_request: Callable[..., Request]) -> None:
+def test_it_ends_when_its_parent_does(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
     child = start(endless(make_request))
     wait_for_step(child, 1)
     assert child.stdin is not None
@@ -148,14 +150,14 @@ def test_it_ends_when_its_parent_does(start: Start, make_request: Callable[..., 
     assert time.monotonic() - closed < 5
 
 
-def begin_long_work(make_request: Callable[..., Request], tmp_path: Path) -> Request:
+def begin_long_work(make_request: Callable[..., TrainingRequest], tmp_path: Path) -> TrainingRequest:
     """Rows that take a good while to tokenize, and steps of many micro-batches."""
     rows = write_rows(tmp_path / "many.jsonl", num_rows=20_000)
     return make_request(spec=make_spec(training={"max_steps": 100, "batch_size": 400}), dataset_path=rows)
 
 
-def is_doing(what: str) -> Callable[[Said], bool]:
-    return lambda line: isinstance(line, Began) and line.what.startswith(what)
+def is_doing(what: str) -> Callable[[ChildMessage], bool]:
+    return lambda line: isinstance(line, WorkStarted) and line.what.startswith(what)
 
 
 def is_at_work(process: psutil.Process) -> bool:
@@ -169,7 +171,7 @@ def is_at_work(process: psutil.Process) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["the rendering", "the loading", "the parity check", "the dry run", "step 1"])
 def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
-    moment: str, start: Start, make_request: Callable[..., Request], tmp_path: Path
+    moment: str, start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     child = start(begin_long_work(make_request, tmp_path), by_command=True)  # a forked one meets other moments
     next(line for line in said(child) if is_doing(moment)(line))
@@ -187,7 +189,9 @@ def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
     print(f"{moment}: gone after {time.monotonic() - closed:.2f} s")
 
 
-def test_half_a_line_from_a_parent_that_died_ends_it_too(start: Start, make_request: Callable[..., Request]) -> None:
+def test_half_a_line_from_a_parent_that_died_ends_it_too(
+    start: Start, make_request: Callable[..., TrainingRequest]
+) -> None:
     child = start(endless(make_request))
     wait_for_step(child, 1)
     assert child.stdin is not None
@@ -196,10 +200,10 @@ def test_half_a_line_from_a_parent_that_died_ends_it_too(start: Start, make_requ
     assert child.wait(timeout=10) == PARENT_GONE
 
 
-def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[..., Request]) -> None:
+def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
     """So that its parent can name them if nothing follows."""
     request = make_request(spec=make_spec(training={"max_steps": 2, "eval_every": 1}, validation_split=0.2))
-    began = [line.what for line in said(start(request)) if isinstance(line, Began)]
+    began = [line.what for line in said(start(request)) if isinstance(line, WorkStarted)]
     steps = [what for what in began if what.startswith("step 2 ")]
     assert all(re.fullmatch(r"step 2 \(dataset rows [\d, ]+\)", what) for what in steps)
     named = {int(line) for what in steps for line in re.findall(r"(?<!step )\b\d+", what)}
@@ -211,11 +215,11 @@ def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[
 
 
 def test_a_process_that_was_ready_before_its_job(
-    start: Start, make_request: Callable[..., Request], tmp_path: Path
+    start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     """It writes to the job's log and works in the job's folder, and its tokenizing process is gone when it trains."""
     request = make_request(log_path=tmp_path / "job.log", spec=make_spec(training={"max_steps": 1_000_000}))
-    child = start(Warm(base_model_path=request.base_model_path), by_command=True)
+    child = start(Preload(base_model_path=request.base_model_path), by_command=True)
     ready = next(said(child))
     assert ready == Ready(base_model_path=request.base_model_path)
     process = psutil.Process(child.pid)
@@ -224,7 +228,7 @@ def test_a_process_that_was_ready_before_its_job(
     lines = []
     for line in said(child):
         lines.append(line)
-        if isinstance(line, Measured):
+        if isinstance(line, MetricsMessage):
             break
     [started] = [line for line in lines if isinstance(line, Started)]
     assert 0 < started.parity_seconds < 60
@@ -236,9 +240,11 @@ def test_a_process_that_was_ready_before_its_job(
     assert child.wait(timeout=20) == 0
 
 
-def test_a_tokenizing_process_lost_while_idle_costs_no_job(start: Start, make_request: Callable[..., Request]) -> None:
+def test_a_tokenizing_process_lost_while_idle_costs_no_job(
+    start: Start, make_request: Callable[..., TrainingRequest]
+) -> None:
     request = make_request(spec=make_spec(training={"max_steps": 2}))
-    child = start(Warm(base_model_path=request.base_model_path))
+    child = start(Preload(base_model_path=request.base_model_path))
     assert isinstance(next(said(child)), Ready)
     [tokenizing] = psutil.Process(child.pid).children()
     tokenizing.kill()
@@ -248,7 +254,7 @@ def test_a_tokenizing_process_lost_while_idle_costs_no_job(start: Start, make_re
 
 
 def test_an_idle_process_ends_when_its_parent_does(start: Start) -> None:
-    child = start(Warm(base_model_path=None))
+    child = start(Preload(base_model_path=None))
     assert next(said(child)) == Ready(base_model_path=None)
     [tokenizing] = psutil.Process(child.pid).children()
     assert child.stdin is not None

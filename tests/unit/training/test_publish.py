@@ -25,19 +25,19 @@ from tests.unit.training.reference import dequantized_model
 from worker.training.loop.training_loop import prepare
 from worker.training.loop.usage import PLACE
 from worker.training.ops.nf4 import quantize_linears
-from worker.training.runtime.messages import Finished, Request
+from worker.training.runtime.messages import Finished, TrainingRequest
 
 UNSTATED = {"hub_name": None, "hub_revision": None}
 IDS = torch.arange(3, 40)[None]
 
 
 @pytest.fixture
-def trained(make_request: Callable[..., Request]) -> Callable[..., tuple[Path, torch.Tensor, Request]]:
+def trained(make_request: Callable[..., TrainingRequest]) -> Callable[..., tuple[Path, torch.Tensor, TrainingRequest]]:
     """Trains, and gives the result folder, the trained model's own logits and the request."""
 
-    def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, Request]:
+    def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, TrainingRequest]:
         channel = Recorder()
-        files = {name: changes.pop(name) for name in Request.model_fields if name != "spec" and name in changes}
+        files = {name: changes.pop(name) for name in TrainingRequest.model_fields if name != "spec" and name in changes}
         spec = make_spec(method, validation_split=0.2, training={"result": "last"}, **changes)
         run = prepare(make_request(family=family, spec=spec, **files), channel)
         run.loop()
@@ -267,7 +267,7 @@ def test_a_result_loads_by_the_lines_of_its_readme(
 
 
 def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
-    make_request: Callable[..., Request],
+    make_request: Callable[..., TrainingRequest],
 ) -> None:
     channel = Recorder()
     spec = make_spec("lora", training={"save_every": 3})
@@ -289,7 +289,7 @@ def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
 
 @pytest.mark.parametrize("commit", [COMMIT, None])
 def test_a_folder_that_is_said_to_be_of_the_hub_is_named_so_and_as_unchecked(
-    commit: str | None, make_request: Callable[..., Request]
+    commit: str | None, make_request: Callable[..., TrainingRequest]
 ) -> None:
     channel = Recorder()
     stated = {"base_model_hub_name": "org/name", "base_model_hub_revision": commit}

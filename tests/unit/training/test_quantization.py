@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from tests.unit.training.conftest import make_spec
-from worker.training.data.packing import Example, MicroBatch, lay_out
+from worker.training.data.packing import Example, MicroBatch, pack_micro_batch
 from worker.training.model.loading import Model, load_config, load_model, paths_of
 from worker.training.model.memory_plan import Plan
 from worker.training.model.parity import check_parity
@@ -73,7 +73,7 @@ def test_all_linears_but_the_head_are_quantized() -> None:
 def two_documents() -> MicroBatch:
     draw = torch.Generator().manual_seed(0)
     ids = [torch.randint(3, 512, (length,), generator=draw, dtype=torch.int32) for length in (21, 30)]
-    return lay_out([Example(line, row, torch.arange(len(row)) > 4) for line, row in enumerate(ids)])
+    return pack_micro_batch([Example(line, row, torch.arange(len(row)) > 4) for line, row in enumerate(ids)])
 
 
 def gradients(model: Model) -> dict[str, torch.Tensor]:

@@ -20,9 +20,17 @@ from worker.training.model.loading import load_config, load_model, paths_of
 from worker.training.model.memory_plan import Plan
 from worker.training.ops import cross_entropy
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Finished, Measured, PhaseEntered, Planned, Request, Stopped, parse_said
+from worker.training.runtime.messages import (
+    Finished,
+    MetricsMessage,
+    PhaseEntered,
+    Planned,
+    Stopped,
+    TrainingRequest,
+    parse_child_message,
+)
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
 METHODS = ["qlora", "lora", "full"]
 
@@ -147,8 +155,8 @@ def test_a_float16_step_that_overflows_is_skipped_and_told(make_request: MakeReq
     run = prepare(make_request("lora", resolved=resolved), channel)
     run.scaler._init_scale = 2.0**20  # type: ignore[attr-defined]  # far more than float16 holds
     run.loop()
-    heard = [parse_said.validate_json(line.model_dump_json()) for line in channel.lines]
-    measured = {line.step: line.values for line in heard if isinstance(line, Measured)}
+    heard = [parse_child_message.validate_json(line.model_dump_json()) for line in channel.lines]
+    measured = {line.step: line.values for line in heard if isinstance(line, MetricsMessage)}
     skipped = [event.step for event in channel.events("step_skipped")]
     assert 1 in skipped
     assert len(skipped) < len(measured)
@@ -165,7 +173,7 @@ def test_a_job_on_the_cpu_leaves_a_gpu_alone(make_request: MakeRequest, monkeypa
     channel = Recorder(stop_at=2)
     spec = make_spec("lora", adapter={"init": "gaussian"})
     train(make_request(device="cpu", spec=spec), channel)
-    measured = next(line for line in channel.lines if isinstance(line, Measured))
+    measured = next(line for line in channel.lines if isinstance(line, MetricsMessage))
     assert measured.values["peak_memory_bytes"] > 50e6
     assert load_file(channel.checkpoints()[0].path / "random.safetensors").keys() == {"cpu"}
 
@@ -218,7 +226,7 @@ def test_what_is_said_in_which_order(make_request: MakeRequest) -> None:
     assert (prepared.num_rows, prepared.num_validation_rows, prepared.chat_template) == (18, 6, None)
     (loaded,) = channel.events("model_loaded")
     assert 0 < loaded.num_trainable_parameters < loaded.num_parameters
-    measured = [line for line in channel.lines if isinstance(line, Measured) and "loss" in line.values]
+    measured = [line for line in channel.lines if isinstance(line, MetricsMessage) and "loss" in line.values]
     assert [line.step for line in measured] == [1, 2, 3, 4, 5, 6]
     assert [line.values["epoch"] for line in measured][2::3] == [1.0, 2.0]
     assert measured[-1].values["num_tokens"] == 2 * prepared.num_tokens

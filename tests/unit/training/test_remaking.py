@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.unit.training.conftest import make_spec
-from worker.training.data.packing import Example, lay_out
+from worker.training.data.packing import Example, pack_micro_batch
 from worker.training.model import patching
 from worker.training.model.loading import Model, load_config, load_model
 from worker.training.model.memory_plan import Plan
@@ -31,7 +31,7 @@ def step(model: Model) -> tuple[dict[str, Tensor], int]:
 
     rows = [Example(line, torch.arange(3, 35, dtype=torch.int32), torch.ones(32) > 0) for line in range(2)]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        losses, _ = model.losses(lay_out(rows))
+        losses, _ = model.losses(pack_micro_batch(rows))
     losses.sum().backward()
     found = {}
     for name, parameter in model.trainable.items():
@@ -83,7 +83,7 @@ def test_checkpointing_keeps_one_tensor_a_layer(family: str, tiny: Tiny) -> None
     tokens, text = 352, model.causal.config.get_text_config()
     rows = [Example(0, torch.arange(tokens + 1, dtype=torch.int32) % 90 + 3, torch.ones(tokens + 1) > 0)]
     with Living(tokens * text.hidden_size * 4) as living:
-        hidden = model.hidden_states(lay_out(rows).input_ids, lay_out(rows).position_ids, [tokens])
+        hidden = model.hidden_states(pack_micro_batch(rows).input_ids, pack_micro_batch(rows).position_ids, [tokens])
         held = living.count
     hidden.sum().backward()
     assert held <= text.num_hidden_layers + NOT_OF_A_LAYER

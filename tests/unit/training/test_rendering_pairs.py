@@ -15,7 +15,7 @@ from worker.training.rows.bad_rows import Skipped
 from worker.training.rows.rendering import Rendered, Renderer
 from worker.training.rows.tokenizer import Tokens, load_tokens
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 USER = {"role": "user", "content": "Is it late?"}
 GOOD = {"role": "assistant", "content": "yes"}
@@ -101,7 +101,7 @@ def test_bad_rows_are_left_out_on_request(tokens: Tokens, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("format", ["prompt_completion", None])
 def test_a_dataset_of_another_format_is_refused(
-    format: str | None, make_request: Callable[..., Request], tmp_path: Path
+    format: str | None, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     """By what its inspection found, or by its first row."""
     channel = Recorder()
@@ -110,7 +110,7 @@ def test_a_dataset_of_another_format_is_refused(
     assert caught.value.reason is FailureReason.dataset_invalid
 
 
-def test_preferences_are_no_answers_to_learn(make_request: Callable[..., Request], tmp_path: Path) -> None:
+def test_preferences_are_no_answers_to_learn(make_request: Callable[..., TrainingRequest], tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
     with pytest.raises(TrainingFailed, match="is of the format preference") as caught:
         train(make_request(dataset_path=path, dataset_format="preference"), Recorder())

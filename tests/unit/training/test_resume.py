@@ -21,9 +21,9 @@ from worker.training.model.loading import Model, load_config, load_model
 from worker.training.model.memory_plan import Plan
 from worker.training.runtime import numerics
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Finished, Planned, Request, Stopped
+from worker.training.runtime.messages import Finished, Planned, Stopped, TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from worker.training.checkpoint.manifest import digests
 from worker.training.data.dataset import Examples
 from worker.training.data.row_losses import UNKNOWN, write_row_losses
 from worker.training.loop.training_loop import train
-from worker.training.rows.sampler import Epochs
-from worker.training.runtime.messages import Finished, Request
+from worker.training.rows.sampler import BatchSampler
+from worker.training.runtime.messages import Finished, TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 Row = dict[str, float]
 NUM_ROWS, STEPS_AN_EPOCH = 24, 6
 
@@ -58,7 +58,7 @@ def test_every_row_of_the_last_epoch_stands_with_its_own_loss(make_request: Make
 
 def test_a_run_that_ends_within_an_epoch_tells_each_rows_latest(make_request: MakeRequest) -> None:
     rows, _ = trained(make_request, max_steps=8)
-    epochs = Epochs(NUM_ROWS, 4, seed=0)
+    epochs = BatchSampler(NUM_ROWS, 4, seed=0)
     latest = {row + 1: step for step in range(3, 9) for row in epochs.rows(step)}
     assert {row["line"]: row["step"] for row in rows} == latest
     assert len(rows) == len(latest) < NUM_ROWS
@@ -91,7 +91,7 @@ def test_what_an_earlier_releases_checkpoint_does_not_tell_is_left_out(
 def test_equals_stand_by_line(tmp_path: Path) -> None:
     columns = {"lines": torch.tensor([5, 7, 9, 11]), "num_labelled": torch.tensor([2, 3, 4, 5])}
     rows, losses = Examples(columns, range(4)), torch.tensor([0.5, 2.0, 0.5, UNKNOWN])
-    write_row_losses(tmp_path / "losses.csv", rows, losses, Epochs(4, 2, seed=0), last_step=2)
+    write_row_losses(tmp_path / "losses.csv", rows, losses, BatchSampler(4, 2, seed=0), last_step=2)
     assert [(row["line"], row["loss"], row["num_labelled_tokens"]) for row in read(tmp_path / "losses.csv")] == [
         (7, 2.0, 3),
         (5, 0.5, 2),

@@ -10,7 +10,7 @@ from tests.unit.training.conftest import Recorder, make_spec
 from worker.training.checkpoint import saving
 from worker.training.checkpoint.saving import SaveTimes
 from worker.training.loop.training_loop import train
-from worker.training.runtime.messages import Planned, Request
+from worker.training.runtime.messages import Planned, TrainingRequest
 
 
 def saves(
@@ -72,7 +72,7 @@ def test_steps_that_are_named_are_saved_whatever_it_costs() -> None:
 
 
 def test_what_auto_comes_to_is_told_and_changes_no_number(
-    make_request: Callable[..., Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_request: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With dropout, which draws from the random state that a checkpoint holds."""
     monkeypatch.setattr(saving, "SHARE", 1e6)

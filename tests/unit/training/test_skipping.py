@@ -17,9 +17,9 @@ from worker.training.data.dataset import Examples
 from worker.training.loop.training_loop import train
 from worker.training.rows.tokenize import TokenizingHere
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Planned, Request, Tokenized
+from worker.training.runtime.messages import Planned, Tokenized, TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 GOOD = json.dumps({"prompt": "Ticket: ", "completion": "red"}).encode()
 BAD = {
     3: (b'{"prompt": "a", "completion": 7}', "wrong_type"),
@@ -47,7 +47,7 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def tokenized(request: Request) -> Tokenized:
+def tokenized(request: TrainingRequest) -> Tokenized:
     tokenizing = TokenizingHere()
     tokenizing.begin(request)
     return tokenizing.rows(lambda: None)

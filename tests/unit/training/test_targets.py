@@ -13,7 +13,7 @@ from tests.unit.training.conftest import Recorder, make_spec
 from worker.training.loop.training_loop import train
 from worker.training.model.loading import load_config, load_model
 from worker.training.model.memory_plan import Plan
-from worker.training.runtime.messages import Planned, Request
+from worker.training.runtime.messages import Planned, TrainingRequest
 
 MLP = ["down_proj", "gate_proj", "up_proj"]
 ATTENTION = ["k_proj", "o_proj", "q_proj", "v_proj"]
@@ -40,7 +40,7 @@ MODELS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("family", MODELS)
 def test_what_cannot_be_trained_is_left_out_and_what_is_taken_is_told(
-    family: str, make_request: Callable[..., Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, make_request: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, targets = MODELS[family]
     monkeypatch.setitem(tiny_models.CONFIGS, family, config)

@@ -18,9 +18,9 @@ from worker.training.rows.tokenize import TokenizingHere
 from worker.training.rows.tokenizer_process import TokenizingProcess
 from worker.training.runtime.channel import StopAsked
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., TrainingRequest]
 
 
 def nothing() -> None:
@@ -52,7 +52,7 @@ def test_the_process_gives_what_the_function_gives(
     files = {"spec": spec, "dataset_path": path, "validation_path": path, "validation_sha256": "2" * 64}
     here, beside = make_request(**files), make_request(work_dir=tmp_path / "beside", **files)
 
-    assert process.warm(beside.base_model_path) == beside.base_model_path
+    assert process.preload(beside.base_model_path) == beside.base_model_path
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
     process.begin(beside)
     found = process.rows(nothing)
@@ -112,8 +112,8 @@ def test_a_failure_keeps_its_reason_where_its_trace_finds_no_room(make_request: 
 def test_a_model_whose_tokenizer_cannot_be_loaded(
     process: TokenizingProcess, make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    """A spare that was to load it beforehand lives on, and the job says what is wrong."""
-    assert process.warm(tmp_path / "nowhere") is None
+    """A standby process that was to load it beforehand lives on, and the job says what is wrong."""
+    assert process.preload(tmp_path / "nowhere") is None
     process.begin(make_request(base_model_path=tmp_path / "nowhere"))
     with pytest.raises(TrainingFailed, match="tokenizer") as caught:
         process.rows(nothing)
@@ -121,7 +121,7 @@ def test_a_model_whose_tokenizer_cannot_be_loaded(
 
 
 def test_its_death_is_a_failure(process: TokenizingProcess, make_request: MakeRequest) -> None:
-    process.warm(None)
+    process.preload(None)
     os.kill(process.pid, signal.SIGSTOP)
     process.begin(make_request())
     os.kill(process.pid, signal.SIGKILL)
@@ -133,7 +133,7 @@ def test_its_death_is_a_failure(process: TokenizingProcess, make_request: MakeRe
 def test_one_that_cannot_start_is_no_wait(process: TokenizingProcess) -> None:
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(TrainingFailed, match="exit code -9"):
-        process.warm(None)
+        process.preload(None)
     assert not process.is_alive()
 
 

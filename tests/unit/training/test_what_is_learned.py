@@ -17,7 +17,7 @@ from worker.training.data.dataset import Examples
 from worker.training.loop.optimizer import learning_rate
 from worker.training.rows.tokenize import tokenize
 from worker.training.rows.tokenizer import Tokens
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 PAGE = Path(__file__).parents[3] / "docs" / "openai.md"
 BASE_RATE = 2e-4
@@ -36,7 +36,7 @@ def spec_for(num_bytes: int = 1000, **body: Any) -> JobSpec:
 class Learning:
     """`/v1` jobs on some chats, as far as their tokens."""
 
-    def __init__(self, make_request: Callable[..., Request], folder: Path, model: Path) -> None:
+    def __init__(self, make_request: Callable[..., TrainingRequest], folder: Path, model: Path) -> None:
         self._make, self._folder = make_request, folder
         tokenizer = AutoTokenizer.from_pretrained(model)
         tokenizer.chat_template = TURN_TEMPLATE
@@ -62,7 +62,7 @@ class Learning:
 
 
 @pytest.fixture
-def learning(make_request: Callable[..., Request], tmp_path: Path, tiny: Callable[[str], Path]) -> Learning:
+def learning(make_request: Callable[..., TrainingRequest], tmp_path: Path, tiny: Callable[[str], Path]) -> Learning:
     return Learning(make_request, tmp_path, tiny("llama"))
 
 

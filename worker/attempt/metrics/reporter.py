@@ -26,10 +26,10 @@ from app.errors import StaleAttempt
 from app.jitter import jittered
 from app.jobs.attempts.service import AttemptService, proof_of
 from app.jobs.queue.repository import Claim, QueueRepository
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics.live import LivePoints
 from worker.attempt.metrics.spool import Spool
-from worker.training.runtime.messages import Measured
+from worker.training.runtime.messages import MetricsMessage
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class Heartbeat:
 class Reporter:
     """Points come in by `measured`, from the thread that drains the child's pipe, and leave by `flush`."""
 
-    def __init__(self, fence: Fence, redis: Redis, claim: Claim) -> None:
+    def __init__(self, fence: FencedWriter, redis: Redis, claim: Claim) -> None:
         self._fence, self._claim = fence, claim
         self._live = LivePoints(redis, claim.job_id)
         self._spool: Spool | None = None
@@ -133,7 +133,7 @@ class Reporter:
         self._spool.close()
         return self._spool.is_empty
 
-    def measured(self, said: Measured) -> None:
+    def measured(self, said: MetricsMessage) -> None:
         assert self._spool is not None
         self._number += 1
         now = datetime.now(UTC)

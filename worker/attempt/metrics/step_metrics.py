@@ -8,14 +8,14 @@ from app.jobs.attempts.service import AttemptService
 from app.jobs.metrics.curve import Span, windows
 from app.jobs.metrics.queries import STEP_METRICS as COLUMNS
 from app.jobs.queue.repository import Claim
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 
 STEP_METRICS: Final = "step_metrics.csv"
 WINDOW_STEPS: Final = 50_000
 """Of which so many are in memory at once."""
 
 
-def write_step_metrics(path: Path, fence: Fence, claim: Claim) -> None:
+def write_step_metrics(path: Path, fence: FencedWriter, claim: Claim) -> None:
     """From the curves as Postgres holds them, window by window, however long it is away meanwhile."""
     spans = fence.write(lambda own: own.metrics.spans(*claim[:2], list(COLUMNS.values())), "read_curves")
     with path.open("wb") as file:

@@ -18,7 +18,7 @@ from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
 from app.jitter import jittered
 from worker.processes.tracking import TrackerFailed, TrackingProcess
-from worker.tracking.protocol import Close, Open, Step, Steps
+from worker.tracking.protocol import CloseRun, Open, Step, Steps
 
 log = structlog.get_logger()
 
@@ -123,7 +123,7 @@ class Tracker:
                 last = points[-1].step
                 continue
             if points is not None and state is not None:
-                process.ask(Close(state=state))
+                process.ask(CloseRun(state=state))
                 return
             if points is not None and whole:
                 self._settled.set()

@@ -12,7 +12,7 @@ from app.domain.integration import NEEDS, Integration, Tensorboard
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import JobState
 from app.jobs.queue.repository import Claim
-from worker.attempt.fenced_writer import Fence
+from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.trackers.feed import Tracker
 from worker.host.hardware import find_integrations
 from worker.tracking.protocol import Open
@@ -30,7 +30,7 @@ LEFT: Final = "The training does not depend on it, and GET /jobs/{id}/metrics ha
 
 
 class Trackers:
-    def __init__(self, fence: Fence, claim: Claim, folder: Path, kept: Path) -> None:
+    def __init__(self, fence: FencedWriter, claim: Claim, folder: Path, kept: Path) -> None:
         """`kept` is for what outlasts the attempt: `wandb`, with the folders of offline runs."""
         self._fence, self._claim = fence, claim
         self._folder, self._kept = folder / "trackers", kept
@@ -112,4 +112,4 @@ class Trackers:
         return f"This worker does not serve {type}, so that it gets no curve of this attempt. {NEEDS[type].remedy}"
 
     def _warn(self, code: str, text: str) -> None:
-        self._fence.write(lambda own: own.tell(WarningIssued(code=code, detail=text)), "tell")
+        self._fence.write(lambda own: own.append_event(WarningIssued(code=code, detail=text)), "append_event")

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from worker.training.checkpoint import checkpoint
-from worker.training.checkpoint.checkpoint import SPARED_BYTES, Weights, on_cpu, require_room
+from worker.training.checkpoint.checkpoint import SPARED_BYTES, Weights, on_cpu, require_disk_space
 from worker.training.checkpoint.tensor_file import write_tensors
 
 log = logging.getLogger(__name__)
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 
 def hold_weights(trainable: dict[str, nn.Parameter], folder: Path) -> Weights:
     """A copy on the CPU: in memory, or, of a full fine-tune, mapped from a file without a name, which is on disk as
-    long as the copy is held. Where the disk has no room, in memory after all."""
+    long as the copy is held. Where the disk is full, in memory after all."""
     num_bytes = sum(parameter.nbytes for parameter in trainable.values())
     if num_bytes <= checkpoint.COPIED_BYTES:
         return on_cpu(trainable)
     path = folder / "best.safetensors"
     try:
-        require_room(folder, num_bytes + SPARED_BYTES)
+        require_disk_space(folder, num_bytes + SPARED_BYTES)
         write_tensors(path, trainable)
         return load_file(path)
     except OSError as error:

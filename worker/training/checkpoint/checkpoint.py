@@ -44,7 +44,7 @@ COPIED_BYTES: Final = 2**30
 """State of this size or less is copied before it is written. More is a full fine-tune's, of which a copy might not fit
 into the host's memory: it is written tensor by tensor, from a GPU as well, and training waits for the disk."""
 SPARED_BYTES: Final = 2 * 2**20
-"""Of the disk's room, beside the tensors: for their names, for the log and for metric points that wait."""
+"""Of the disk space, beside the tensors: for their names, for the log and for metric points that wait."""
 
 Weights = dict[str, Tensor]
 
@@ -60,7 +60,7 @@ class Position:
 
 
 @dataclass
-class Trainee:
+class TrainState:
     """What training changes."""
 
     trainable: dict[str, nn.Parameter]
@@ -85,11 +85,11 @@ class Trainee:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of a trainee."""
+    """A copy of a train state."""
 
     step: int
     is_copy: bool
-    """Else it is the trainee's own memory, to be written before the next step."""
+    """Else it is the train state's own memory, to be written before the next step."""
     tensors: dict[str, dict[str, Tensor]]
     """By the file they go to."""
     state: dict[str, Any]
@@ -114,46 +114,46 @@ class Checkpoint:
         return found
 
 
-def take_snapshot(trainee: Trainee, fingerprint: dict[str, Any]) -> Snapshot:
+def take_snapshot(train_state: TrainState, fingerprint: dict[str, Any]) -> Snapshot:
     """Copies in memory, so that training can go on while they are written, unless they are too large."""
-    moments, values = _optimizer_state(trainee)
-    is_copy = sum(tensor.nbytes for tensor in (*trainee.trainable.values(), *moments.values())) <= COPIED_BYTES
-    adapter = trainee.adapter
-    weights: Weights = {**trainee.trainable}
+    moments, values = _optimizer_state(train_state)
+    is_copy = sum(tensor.nbytes for tensor in (*train_state.trainable.values(), *moments.values())) <= COPIED_BYTES
+    adapter = train_state.adapter
+    weights: Weights = {**train_state.trainable}
     if is_copy or adapter is not None:
-        weights = on_cpu(trainee.trainable)
+        weights = on_cpu(train_state.trainable)
     tensors = {
         **({"trainable": weights} if adapter is None else {ADAPTER: adapter.to_file(weights)}),
         "optimizer": on_cpu(moments) if is_copy else moments,
-        "random": random_states(trainee.device),
-        "rows": on_cpu({"losses": trainee.row_losses}, copy=is_copy),
+        "random": random_states(train_state.device),
+        "rows": on_cpu({"losses": train_state.row_losses}, copy=is_copy),
     }
-    if trainee.references:
-        tensors["references"] = trainee.references  # they never change once steps are taken
-    best = trainee.evaluations.best
-    if trainee.best_weights is not None and best is not None and best.step != trainee.position.step:
-        tensors["best"] = trainee.best_weights  # replaced by a better one's, but never changed
+    if train_state.references:
+        tensors["references"] = train_state.references  # they never change once steps are taken
+    best = train_state.evaluations.best
+    if train_state.best_weights is not None and best is not None and best.step != train_state.position.step:
+        tensors["best"] = train_state.best_weights  # replaced by a better one's, but never changed
     state = {
         "version": VERSION,
-        "position": asdict(trainee.position),
-        "evaluations": trainee.evaluations.to_json(),
-        "grad_scaler": trainee.scaler.state_dict(),
+        "position": asdict(train_state.position),
+        "evaluations": train_state.evaluations.to_json(),
+        "grad_scaler": train_state.scaler.state_dict(),
         "optimizer": values,
         "fingerprint": fingerprint,
-        "inexact_resumes": [each.model_dump(mode="json") for each in trainee.inexact_resumes],
+        "inexact_resumes": [each.model_dump(mode="json") for each in train_state.inexact_resumes],
     }
-    return Snapshot(trainee.position.step, is_copy, tensors, state, adapter)
+    return Snapshot(train_state.position.step, is_copy, tensors, state, adapter)
 
 
 def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
     """Under a temporary name first: a folder with its final name is whole and on disk. OSError or SafetensorError if
-    it cannot be written, before anything is if there is no room; nothing is left then."""
+    it cannot be written, before anything is if the disk is too small for it; nothing is left then."""
     final = root / f"step-{snapshot.step:08d}"
     partial = root / f".partial-{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        require_room(root, snapshot.num_bytes + SPARED_BYTES)
+        require_disk_space(root, snapshot.num_bytes + SPARED_BYTES)
         for name, tensors in snapshot.tensors.items():
             write_tensors(partial / f"{name}.safetensors", tensors)
         if snapshot.adapter is not None:
@@ -170,7 +170,7 @@ def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
     return final
 
 
-def require_room(folder: Path, num_bytes: int) -> None:
+def require_disk_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise OSError(errno.ENOSPC, f"it takes {num_bytes / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
@@ -190,33 +190,33 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     raise unusable(folder, fault)
 
 
-def restore(checkpoint: Checkpoint, trainee: Trainee) -> None:
+def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
     """Put everything back as it was; TrainingFailed if it belongs to another model or adapter."""
-    weights = _weights(checkpoint, trainee)
-    load_weights(trainee.trainable, weights)
-    _restore_optimizer(checkpoint, trainee)
+    weights = _weights(checkpoint, train_state)
+    load_weights(train_state.trainable, weights)
+    _restore_optimizer(checkpoint, train_state)
     if checkpoint.state["grad_scaler"]:  # else it was off, and one that is on now begins anew
-        trainee.scaler.load_state_dict(checkpoint.state["grad_scaler"])
-    trainee.position = Position(**checkpoint.state["position"])
-    trainee.evaluations = Evaluations.of_json(checkpoint.state["evaluations"])
-    best = trainee.evaluations.best
-    own = weights if best is not None and best.step == trainee.position.step else None
-    trainee.best_weights = checkpoint.tensors.get("best", own)
+        train_state.scaler.load_state_dict(checkpoint.state["grad_scaler"])
+    train_state.position = Position(**checkpoint.state["position"])
+    train_state.evaluations = Evaluations.of_json(checkpoint.state["evaluations"])
+    best = train_state.evaluations.best
+    own = weights if best is not None and best.step == train_state.position.step else None
+    train_state.best_weights = checkpoint.tensors.get("best", own)
     losses = checkpoint.tensors.get("rows", {}).get("losses")  # an earlier release wrote none
-    if losses is not None and losses.shape == trainee.row_losses.shape:
-        trainee.row_losses = losses.clone()
-    _restore_references(checkpoint, trainee.references)
-    restore_random_states(checkpoint.tensors["random"], trainee.device)
+    if losses is not None and losses.shape == train_state.row_losses.shape:
+        train_state.row_losses = losses.clone()
+    _restore_references(checkpoint, train_state.references)
+    restore_random_states(checkpoint.tensors["random"], train_state.device)
 
 
-def _weights(checkpoint: Checkpoint, trainee: Trainee) -> Weights:
+def _weights(checkpoint: Checkpoint, train_state: TrainState) -> Weights:
     """By parameter."""
-    saved, adapter = checkpoint.tensors.get(ADAPTER), trainee.adapter
+    saved, adapter = checkpoint.tensors.get(ADAPTER), train_state.adapter
     try:
         weights = checkpoint.tensors["trainable"] if saved is None or adapter is None else adapter.from_file(saved)
     except (KeyError, ValueError):
         weights = {}
-    if weights.keys() != trainee.trainable.keys():
+    if weights.keys() != train_state.trainable.keys():
         raise unusable(checkpoint.folder, "it belongs to another model or adapter")
     return weights
 
@@ -260,30 +260,30 @@ def unusable(folder: Path, why: str) -> TrainingFailed:
     )
 
 
-def _optimizer_state(trainee: Trainee) -> tuple[Weights, dict[str, Any]]:
+def _optimizer_state(train_state: TrainState) -> tuple[Weights, dict[str, Any]]:
     """Whatever tensors the optimizer keeps, and whatever else (an 8-bit one counts its steps in an int)."""
     tensors: Weights = {}
     values: dict[str, Any] = {}
-    for name, parameter in trainee.trainable.items():
-        for key, value in trainee.optimizer.state[parameter].items():
+    for name, parameter in train_state.trainable.items():
+        for key, value in train_state.optimizer.state[parameter].items():
             (tensors if isinstance(value, Tensor) else values)[f"{name}:{key}"] = value
     return tensors, values
 
 
-def _restore_optimizer(checkpoint: Checkpoint, trainee: Trainee) -> None:
+def _restore_optimizer(checkpoint: Checkpoint, train_state: TrainState) -> None:
     """Through its own `load_state_dict`, which knows the device and type of each of its tensors. Another kind of AdamW
     may have written it, on another device."""
-    state: dict[str, dict[str, Any]] = {name: {} for name in trainee.trainable}
+    state: dict[str, dict[str, Any]] = {name: {} for name in train_state.trainable}
     for key, value in (checkpoint.tensors["optimizer"] | checkpoint.state["optimizer"]).items():
         name, _, part = key.rpartition(":")
-        if isinstance(value, Tensor) and trainee.device == "cpu":
+        if isinstance(value, Tensor) and train_state.device == "cpu":
             value = value.clone()  # not the file's own memory
         state[name][part] = value
-    names = {id(parameter): name for name, parameter in trainee.trainable.items()}
-    parameters = [parameter for group in trainee.optimizer.param_groups for parameter in group["params"]]
-    kept = [as_kept_by(trainee.optimizer, state[names[id(parameter)]]) for parameter in parameters]
-    groups = trainee.optimizer.state_dict()["param_groups"]
-    trainee.optimizer.load_state_dict({"state": dict(enumerate(kept)), "param_groups": groups})
+    names = {id(parameter): name for name, parameter in train_state.trainable.items()}
+    parameters = [parameter for group in train_state.optimizer.param_groups for parameter in group["params"]]
+    kept = [as_kept_by(train_state.optimizer, state[names[id(parameter)]]) for parameter in parameters]
+    groups = train_state.optimizer.state_dict()["param_groups"]
+    train_state.optimizer.load_state_dict({"state": dict(enumerate(kept)), "param_groups": groups})
 
 
 def random_states(device: str) -> Weights:

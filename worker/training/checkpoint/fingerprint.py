@@ -17,7 +17,7 @@ from worker.training.data.dataset import warn
 from worker.training.model.device import kernel_facts
 from worker.training.runtime.channel import Channel
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 from worker.training.runtime.numerics import machine_facts
 
 WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
@@ -42,7 +42,7 @@ MAX_NAMED: Final = 20
 MAX_SHOWN: Final = 80
 
 
-def fingerprint(request: Request, resolved: dict[str, Any]) -> dict[str, Any]:
+def fingerprint(request: TrainingRequest, resolved: dict[str, Any]) -> dict[str, Any]:
     """By dotted name, so that a difference can be named. `resolved` is the plan in force."""
     device = resolved["resources"]["device"]
     facts = {
@@ -60,18 +60,18 @@ def effective(spec: JobSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
 
 
-def facts_of(request: Request, device: str) -> dict[str, Any]:
+def facts_of(request: TrainingRequest, device: str) -> dict[str, Any]:
     """As the worker has published them, unless the training runs on another device than the worker told of."""
     told = request.machine_facts
     return told if told is not None and told["device"] == device else machine_facts(device, request.threads)
 
 
-def machine_of(request: Request, device: str) -> str:
+def machine_of(request: TrainingRequest, device: str) -> str:
     return machine_fingerprint(facts_of(request, device))
 
 
 def check_resumable(
-    request: Request, resolved: dict[str, Any], checkpoint: Checkpoint, channel: Channel
+    request: TrainingRequest, resolved: dict[str, Any], checkpoint: Checkpoint, channel: Channel
 ) -> list[InexactResume]:
     """How exactly the training has come this far: nothing while it is, bit for bit, the uninterrupted one.
     TrainingFailed if the checkpoint is another training's, or the spec takes nothing but an exact one."""
@@ -123,7 +123,7 @@ def named(differs: dict[str, Difference]) -> str:
     return "; ".join(told[:MAX_NAMED] + more)
 
 
-def earlier_plan(request: Request, written: dict[str, Any]) -> dict[str, Any] | None:
+def earlier_plan(request: TrainingRequest, written: dict[str, Any]) -> dict[str, Any] | None:
     """The plan in force when a fingerprint was taken, as `resolved` has it; None where the spec now wants another."""
     wanted = _flat({"spec": effective(request.spec)})
     if any(name in written and wanted.get(name) != written[name] for name in PLANNED):

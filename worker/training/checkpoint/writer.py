@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from app.domain.events.job_events import WarningIssued
 from worker.training.checkpoint.checkpoint import Snapshot, write_checkpoint
 from worker.training.runtime.channel import Channel
-from worker.training.runtime.messages import CheckpointWritten, Happened
+from worker.training.runtime.messages import CheckpointWritten, EventMessage
 
 
 class CheckpointWriter:
@@ -59,7 +59,7 @@ class CheckpointWriter:
                 f"The checkpoint of step {snapshot.step} could not be written ({error}). The training goes on; a crash "
                 "now would take it back to the checkpoint before."
             )
-            self._channel.say(Happened(event=WarningIssued(code="checkpoint_failed", detail=text)))
+            self._channel.say(EventMessage(event=WarningIssued(code="checkpoint_failed", detail=text)))
         else:
             if self._spent is not None:
                 self._spent(clock() - began)

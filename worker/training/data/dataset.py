@@ -14,7 +14,7 @@ from app.domain.events.job_events import DatasetPrepared, WarningIssued
 from worker.training.data.packing import AnyRow, Example, Pair
 from worker.training.rows.sampler import divide, sides_of
 from worker.training.runtime.channel import Channel
-from worker.training.runtime.messages import Happened, Request, Tokenized
+from worker.training.runtime.messages import EventMessage, Tokenized, TrainingRequest
 
 
 class Examples(Sequence[AnyRow]):
@@ -115,7 +115,7 @@ class Rows:
         return {name: tensor for name, tensor in parts.items() if self.training.sides == 2}
 
 
-def prepare_rows(request: Request, tokenized: Tokenized, channel: Channel) -> Rows:
+def prepare_rows(request: TrainingRequest, tokenized: Tokenized, channel: Channel) -> Rows:
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
     sides = sides_of(request.spec.objective)
@@ -153,9 +153,9 @@ def _tell_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:
         num_labelled_tokens=rows.training.num_labelled,
         chat_template=rows.chat_template,
     )
-    channel.say(Happened(event=prepared))
+    channel.say(EventMessage(event=prepared))
     for skipped in tokenized.skipped:
-        channel.say(Happened(event=skipped))
+        channel.say(EventMessage(event=skipped))
 
 
 def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> None:
@@ -189,4 +189,4 @@ def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> N
 
 
 def warn(channel: Channel, code: str, text: str) -> None:
-    channel.say(Happened(event=WarningIssued(code=code, detail=text)))
+    channel.say(EventMessage(event=WarningIssued(code=code, detail=text)))

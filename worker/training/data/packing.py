@@ -97,10 +97,10 @@ class MicroBatch:
 def pack(rows: Sequence[AnyRow], max_tokens: int) -> list[MicroBatch]:
     """A row longer than `max_tokens` gets a micro-batch to itself."""
     bins = best_fit([row.num_inputs for row in rows], max_tokens)
-    return [lay_out([rows[index] for index in held]) for held in bins]
+    return [pack_micro_batch([rows[index] for index in held]) for held in bins]
 
 
-def lay_out(rows: Sequence[AnyRow]) -> MicroBatch:
+def pack_micro_batch(rows: Sequence[AnyRow]) -> MicroBatch:
     """Some tokens are added to the last document, after all that is predicted from: a product of a size that was met
     before finds its kernel made (oneDNN makes one for each, in 0.3 ms and half a megabyte)."""
     examples = [document for row in rows for document in row.documents]

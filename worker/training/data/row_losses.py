@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worker.training.data.dataset import Examples
 from worker.training.data.packing import MicroBatch
-from worker.training.rows.sampler import Epochs
+from worker.training.rows.sampler import BatchSampler
 
 NAME = "row_losses.csv"
 COLUMNS = "line,num_labelled_tokens,loss,step"
@@ -27,7 +27,7 @@ def mean_losses(losses: Tensor, batch: MicroBatch) -> dict[int, float]:
     return {example.line: mean for example, mean in zip(batch.examples, (sums / counts).tolist(), strict=True)}
 
 
-def write_row_losses(path: Path, rows: Examples, losses: Tensor, epochs: Epochs, last_step: int) -> None:
+def write_row_losses(path: Path, rows: Examples, losses: Tensor, epochs: BatchSampler, last_step: int) -> None:
     """The rows of as many steps as an epoch has, up to the last one: the highest loss first, of equals by line. A row
     whose loss is unknown, because a checkpoint of an earlier release does not tell it, is left out."""
     steps = np.zeros(len(rows), np.int64)

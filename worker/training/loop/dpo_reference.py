@@ -16,7 +16,7 @@ from worker.training.data.dataset import Examples, Rows
 from worker.training.data.packing import MicroBatch, pack
 from worker.training.loop.objectives import log_probs
 from worker.training.model.loading import Model
-from worker.training.rows.sampler import Epochs
+from worker.training.rows.sampler import BatchSampler
 from worker.training.runtime.errors import not_finite
 
 GROUP = 64
@@ -30,7 +30,7 @@ Tell = Callable[[ReferenceComputed], None]
 class ReferencePass:
     """Fills in `references` of a run's rows: those of validation, and those that its steps will take."""
 
-    def __init__(self, model: Model, rows: Rows, epochs: Epochs, total_steps: int):
+    def __init__(self, model: Model, rows: Rows, epochs: BatchSampler, total_steps: int):
         self._model = model
         self._parts = [
             (rows.training, taken(epochs, total_steps)),
@@ -86,7 +86,7 @@ class ReferencePass:
         return ReferenceComputed(num_done=self.num_done, num_rows=self.num_rows, seconds=round(seconds, 3))
 
 
-def taken(epochs: Epochs, total_steps: int) -> list[int]:
+def taken(epochs: BatchSampler, total_steps: int) -> list[int]:
     """Rows that a run of so many steps takes, in their order."""
     rows: set[int] = set()
     for step in range(1, min(total_steps, epochs.steps_per_epoch) + 1):

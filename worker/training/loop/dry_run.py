@@ -3,11 +3,11 @@
 import torch
 
 from worker.training.data.dataset import Examples
-from worker.training.data.packing import AnyRow, MicroBatch, lay_out
+from worker.training.data.packing import AnyRow, MicroBatch, pack_micro_batch
 from worker.training.model.loading import Model
 
 
-def rehearse(
+def run_dry_run(
     model: Model,
     rows: Examples,
     validation: Examples,
@@ -46,4 +46,4 @@ def largest(rows: Examples, batch_size: int, max_tokens: int) -> MicroBatch:
         if not held or row.num_inputs <= room:
             held.append(row)
             room -= row.num_inputs
-    return lay_out(held)
+    return pack_micro_batch(held)

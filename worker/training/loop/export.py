@@ -21,14 +21,14 @@ from worker.training.model.adapter_file import AdapterFile
 from worker.training.model.device import library_versions
 from worker.training.model.loading import Model
 from worker.training.model.memory_plan import DTYPES
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What the manifest and the card tell of a run."""
 
-    request: Request
+    request: TrainingRequest
     resolved: dict[str, Any]
     position: Position
     inexact_resumes: Sequence[InexactResume]

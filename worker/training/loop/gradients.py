@@ -15,7 +15,7 @@ from worker.training.runtime.errors import not_finite
 
 
 @dataclass
-class Found:
+class GradientResult:
     """What a step tells."""
 
     num_terms: int
@@ -35,7 +35,7 @@ def accumulate(
     step: int,
     rows: Sequence[AnyRow],
     watch: Callable[[MicroBatch], None],
-) -> Found:
+) -> GradientResult:
     """Gradients of the objective's mean over the step, whatever micro-batches it takes."""
     before = random_states(model.plan.device)
     learned = _learn(model, objective, scaler, rows, watch)
@@ -48,7 +48,7 @@ def accumulate(
     bad = [line for batch, losses in learned for line in batch.lines_of(~losses.isfinite())]
     if bad:
         raise not_finite("loss", step, bad)
-    found = Found(objective.num_terms(rows))
+    found = GradientResult(objective.num_terms(rows))
     for batch, losses in learned:
         told = objective.tell(batch, losses)
         found.sums.update(told.sums)

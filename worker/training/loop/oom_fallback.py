@@ -1,4 +1,4 @@
-"""What is done when memory does not suffice: gradient checkpointing first, then half the micro-batch, rung by rung."""
+"""What is done when memory does not suffice: gradient checkpointing first, then half the micro-batch, step by step."""
 
 import gc
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from app.domain.jobs.state import FailureReason
 from worker.training.checkpoint.checkpoint import random_states, restore_random_states
 from worker.training.data.dataset import Rows
 from worker.training.model.loading import Model
-from worker.training.model.memory_plan import smaller, what_would_fit
+from worker.training.model.memory_plan import next_smaller_plan, suggest_smaller_settings
 from worker.training.model.out_of_memory import give_back_memory, is_out_of_memory
 from worker.training.runtime.channel import Channel
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Happened, Replanned, Request
+from worker.training.runtime.messages import EventMessage, Replanned, TrainingRequest
 
 T = TypeVar("T")
 
@@ -23,9 +23,9 @@ RESERVE_BYTES = 2 * 2**20
 """Given back when nothing else is left, so that there is memory to say so."""
 
 
-class Ladder:
+class OutOfMemoryFallback:
     def __init__(
-        self, request: Request, model: Model, rows: Rows, optimizer: torch.optim.Optimizer, channel: Channel
+        self, request: TrainingRequest, model: Model, rows: Rows, optimizer: torch.optim.Optimizer, channel: Channel
     ) -> None:
         self._request, self._model, self._optimizer, self._channel = request, model, optimizer, channel
         self._reserve: bytearray | None = bytearray(RESERVE_BYTES)
@@ -49,7 +49,7 @@ class Ladder:
         gc.collect()
         plan = self._model.plan
         how = "with" if plan.gradient_checkpointing else "without"
-        advice = what_would_fit(self._request, self._model.causal.config, plan, self._longest_row)
+        advice = suggest_smaller_settings(self._request, self._model.causal.config, plan, self._longest_row)
         return TrainingFailed(
             FailureReason.out_of_memory,
             f"The training runs out of memory with {plan.micro_batch_tokens:,} tokens a micro-batch and {how} gradient "
@@ -59,7 +59,7 @@ class Ladder:
     def _step_down(self, step: int) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         wish = self._request.spec.training.gradient_checkpointing
-        less = smaller(self._model.plan, wish, self._longest_row)
+        less = next_smaller_plan(self._model.plan, wish, self._longest_row)
         if less is None:
             raise self.exhausted()
         self._model.follow(less)
@@ -69,5 +69,5 @@ class Ladder:
             gradient_checkpointing=less.gradient_checkpointing,
             micro_batch_tokens=less.micro_batch_tokens,
         )
-        self._channel.say(Happened(event=reduced))
+        self._channel.say(EventMessage(event=reduced))
         self._channel.say(Replanned(resolved=less.resolved(self._request)))

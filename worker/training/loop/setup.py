@@ -11,7 +11,7 @@ from worker.training.model.memory_plan import make_plan
 from worker.training.model.nf4_cache import NF4Cache
 from worker.training.model.parity import check_parity
 from worker.training.runtime.channel import Channel
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 NOT_DETERMINISTIC: Final = (
     "Attention is not deterministic here: this GPU, the precision or the size of the heads keeps the training from "
@@ -19,7 +19,7 @@ NOT_DETERMINISTIC: Final = (
 )
 
 
-def choose_paths(model: Model, request: Request, channel: Channel) -> None:
+def choose_paths(model: Model, request: TrainingRequest, channel: Channel) -> None:
     """The fast paths that hold here; of these, where an earlier attempt has taken some, only its own."""
     verdict = check_parity(model, request.spec, request.cache_dir)
     for path in sorted(verdict.refused):
@@ -33,7 +33,7 @@ def choose_paths(model: Model, request: Request, channel: Channel) -> None:
 
 
 def quantize_meanwhile(
-    request: Request, config: PretrainedConfig, earlier: dict[str, Any] | None, channel: Channel
+    request: TrainingRequest, config: PretrainedConfig, earlier: dict[str, Any] | None, channel: Channel
 ) -> NF4Cache | None:
     """Neither the device nor the weights' precision waits for the rows."""
     quantization = request.spec.quantization

@@ -10,9 +10,9 @@ from torch import nn
 from app.domain.events.job_events import StepSkipped
 from app.domain.jobs.spec import TrainingSpec
 from worker.training.data.packing import AnyRow, MicroBatch
-from worker.training.loop.gradients import Found, accumulate
+from worker.training.loop.gradients import GradientResult, accumulate
 from worker.training.loop.objectives import Objective
-from worker.training.loop.oom_fallback import Ladder
+from worker.training.loop.oom_fallback import OutOfMemoryFallback
 from worker.training.loop.optimizer import learning_rate, set_learning_rate
 from worker.training.model.loading import Model
 from worker.training.runtime.errors import not_finite
@@ -26,7 +26,7 @@ class Stepping:
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    ladder: Ladder
+    fallback: OutOfMemoryFallback
     training: TrainingSpec
     total_steps: int
 
@@ -36,10 +36,12 @@ class Stepping:
         rows: Sequence[AnyRow],
         watch: Callable[[MicroBatch], None],
         tell: Callable[[StepSkipped], None],
-    ) -> tuple[Found, dict[str, float]]:
+    ) -> tuple[GradientResult, dict[str, float]]:
         """What the rows came to, and the metrics `learning_rate` and `grad_norm`. With a loss scale, a step whose
         gradients overflow changes no weight, and is told."""
-        found = self.ladder.within(step, lambda: accumulate(self.model, self.objective, self.scaler, step, rows, watch))
+        found = self.fallback.within(
+            step, lambda: accumulate(self.model, self.objective, self.scaler, step, rows, watch)
+        )
         norm = self._clip(step, rows)
         rate = learning_rate(step, self.total_steps, self.training)
         set_learning_rate(self.optimizer, rate)

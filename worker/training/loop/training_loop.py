@@ -17,7 +17,7 @@ from worker.training.checkpoint.best_weights import hold_weights
 from worker.training.checkpoint.checkpoint import (
     Checkpoint,
     Position,
-    Trainee,
+    TrainState,
     load_weights,
     read_checkpoint,
     read_position,
@@ -34,11 +34,11 @@ from worker.training.data.packing import MicroBatch
 from worker.training.data.row_losses import NAME as ROW_LOSSES
 from worker.training.data.row_losses import unknown, write_row_losses
 from worker.training.loop.dpo_reference import ReferencePass
-from worker.training.loop.dry_run import rehearse
+from worker.training.loop.dry_run import run_dry_run
 from worker.training.loop.evaluation import evaluate
 from worker.training.loop.export import Outcome, publish, publish_reports
 from worker.training.loop.objectives import objective_of
-from worker.training.loop.oom_fallback import Ladder
+from worker.training.loop.oom_fallback import OutOfMemoryFallback
 from worker.training.loop.optimizer import make_optimizer, why_plain
 from worker.training.loop.setup import choose_paths, quantize_meanwhile
 from worker.training.loop.stepping import Stepping
@@ -48,30 +48,30 @@ from worker.training.model.device import peak_memory
 from worker.training.model.loading import Model, load_config, load_model
 from worker.training.model.memory_plan import make_plan
 from worker.training.model.out_of_memory import is_out_of_memory
-from worker.training.rows.sampler import Epochs
+from worker.training.rows.sampler import BatchSampler
 from worker.training.rows.tokenize import TokenizingHere
 from worker.training.runtime.channel import Channel, StopAsked
 from worker.training.runtime.errors import named
 from worker.training.runtime.messages import (
-    Began,
+    EventMessage,
     Finished,
-    Happened,
-    Line,
-    Measured,
+    MetricsMessage,
     PhaseEntered,
     Planned,
-    Request,
     Started,
     Stopped,
+    TrainingMessage,
+    TrainingRequest,
+    WorkStarted,
 )
 from worker.training.runtime.tokenizing import Tokenizing
 
 T = TypeVar("T")
 
 
-def train(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> None:
+def train(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | None = None) -> None:
     """Ends with Finished or Stopped said; raises TrainingFailed."""
-    run: Run | None = None
+    run: TrainingLoop | None = None
     try:
         run = prepare(request, channel, tokenizing)
         with run.writer:
@@ -86,12 +86,12 @@ def train(request: Request, channel: Channel, tokenizing: Tokenizing | None = No
     except Exception as error:
         if run is None or not is_out_of_memory(error):
             raise
-        raise run.ladder.exhausted() from error  # where a smaller micro-batch is no help: in the optimizer, say
+        raise run.fallback.exhausted() from error  # where a smaller micro-batch is no help: in the optimizer, say
     finally:
         shutil.rmtree(request.tokens_dir, ignore_errors=True)
 
 
-def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = None) -> "Run":
+def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | None = None) -> "TrainingLoop":
     """Rows first: they are quick to read, and what is wrong with them needs no model to be said."""
     channel.say(PhaseEntered(phase=JobPhase.preparing))
     if request.threads is not None:
@@ -106,12 +106,12 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
     cache = quantize_meanwhile(request, config, earlier, channel)
     rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.say), channel)
     plan = make_plan(request, config, rows.training.longest, earlier)
-    channel.say(Began(what="the loading of the model"))
+    channel.say(WorkStarted(what="the loading of the model"))
     started = time.monotonic()
     model = load_model(request.base_model_path, config, request.spec, plan, cache)
     start_adapter(model, request, rows.training.documents())
     loaded_at = time.monotonic()
-    channel.say(Began(what="the parity check of the fast paths"))
+    channel.say(WorkStarted(what="the parity check of the fast paths"))
     choose_paths(model, request, channel)
     parity_seconds = time.monotonic() - loaded_at
     loaded = ModelLoaded(
@@ -119,18 +119,18 @@ def prepare(request: Request, channel: Channel, tokenizing: Tokenizing | None = 
         num_trainable_parameters=model.num_trainable,
         seconds=round(loaded_at - started, 3),
     )
-    channel.say(Happened(event=loaded))
+    channel.say(EventMessage(event=loaded))
     if (why := why_plain(request.spec.training, plan.device, request.spec.adapter)) is not None:
         warn(channel, "optimizer_fallback", why)
-    return Run(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
+    return TrainingLoop(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
 
 
-class Run:
+class TrainingLoop:
     """One training, from its first step or a checkpoint's to its result."""
 
     def __init__(
         self,
-        request: Request,
+        request: TrainingRequest,
         channel: Channel,
         tokenizing: Tokenizing,
         rows: Rows,
@@ -143,11 +143,11 @@ class Run:
         self.parity_seconds = parity_seconds
         self.training: TrainingSpec = request.spec.training
         self.objective = objective_of(request.spec)
-        self.epochs = Epochs(len(rows.training), self.training.batch_size, self.training.seed)
+        self.epochs = BatchSampler(len(rows.training), self.training.batch_size, self.training.seed)
         self.total_steps = self._total_steps()
         self.optimizer = make_optimizer(model.trainable, self.training, request.spec.adapter)
         self.scaler = torch.amp.GradScaler(model.plan.device, enabled=model.plan.dtype is torch.float16)
-        self.state = Trainee(
+        self.state = TrainState(
             model.trainable,
             self.optimizer,
             self.scaler,
@@ -157,9 +157,9 @@ class Run:
             adapter=AdapterFile.of(model, request),
             references=rows.references,
         )
-        self.ladder = Ladder(request, model, rows, self.optimizer, channel)
+        self.fallback = OutOfMemoryFallback(request, model, rows, self.optimizer, channel)
         self.stepping = Stepping(
-            model, self.objective, self.optimizer, self.scaler, self.ladder, self.training, self.total_steps
+            model, self.objective, self.optimizer, self.scaler, self.fallback, self.training, self.total_steps
         )
         machine = machine_of(request, model.plan.device)
         self.saving = SaveTimes(self.training, self.total_steps)
@@ -187,7 +187,7 @@ class Run:
                 inexact_resumes=self.state.inexact_resumes,
             )
         )
-        dry_run_seconds = self._rehearse()
+        dry_run_seconds = self._run_dry_run()
         self._take_reference()
         self._say(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
@@ -204,7 +204,7 @@ class Run:
 
     def publish(self) -> None:
         self._say(PhaseEntered(phase=JobPhase.publishing))
-        self._say(Began(what="the writing of the result"))
+        self._say(WorkStarted(what="the writing of the result"))
         step, validation = self._promote()
         rows = self.rows
         outcome = Outcome(
@@ -253,16 +253,16 @@ class Run:
             "num_tokens": float(position.num_tokens),
             "peak_memory_bytes": float(peak_memory(self.model.plan.device)),
         }
-        self._say(Measured(step=step, values=values))
+        self._say(MetricsMessage(step=step, values=values))
 
-    def _rehearse(self) -> float:
+    def _run_dry_run(self) -> float:
         """Seconds."""
-        self._say(Began(what="the dry run"))
+        self._say(WorkStarted(what="the dry run"))
         started = time.monotonic()
-        rows, scratch = self.rows, self.request.work_dir / "rehearsal"
-        batch = self.ladder.within(
+        rows, scratch = self.rows, self.request.work_dir / "dry_run"
+        batch = self.fallback.within(
             self.state.position.step + 1,
-            lambda: rehearse(self.model, rows.training, rows.validation, self.training.batch_size),
+            lambda: run_dry_run(self.model, rows.training, rows.validation, self.training.batch_size),
         )
         began = time.thread_time()
         try:
@@ -285,7 +285,7 @@ class Run:
             return
         assert self.state.position.step == 0  # a checkpoint of any later step has all of it
         try:
-            self.ladder.within(1, lambda: reference.go_on(self._watch_reference, self._tell))
+            self.fallback.within(1, lambda: reference.go_on(self._watch_reference, self._tell))
         except StopAsked:
             if self.channel.stop_wish == "drain" and reference.num_done:
                 self._save()
@@ -305,7 +305,7 @@ class Run:
             raise StopAsked
 
     def _save(self) -> None:
-        self._say(Began(what=f"the checkpoint of step {self.state.position.step}"))
+        self._say(WorkStarted(what=f"the checkpoint of step {self.state.position.step}"))
         started = time.monotonic()
         self.writer.wait()
         snapshot = take_snapshot(self.state, fingerprint(self.request, self.plan))
@@ -323,7 +323,7 @@ class Run:
         self._say(PhaseEntered(phase=JobPhase.evaluating))
         step = self.state.position.step
         try:
-            result = self.ladder.within(
+            result = self.fallback.within(
                 self.state.position.step + 1,
                 lambda: evaluate(self.model, self.objective, self.rows.validation, step, self._watch_evaluation),
             )
@@ -336,7 +336,7 @@ class Run:
         if is_best and self.training.result == "best":
             self.state.best_weights = hold_weights(self.model.trainable, self.request.work_dir)
         values = {f"validation_{name}": value for name, value in result.values().items()}
-        self._say(Measured(step=step, values=values))
+        self._say(MetricsMessage(step=step, values=values))
         self._tell(Evaluated(step=step, **values))
         self._say(PhaseEntered(phase=JobPhase.training))
 
@@ -345,7 +345,7 @@ class Run:
         self._begin(f"the evaluation after step {self.state.position.step}", batch)
 
     def _begin(self, what: str, batch: MicroBatch) -> None:
-        self._say(Began(what=f"{what} ({named(row.line for row in batch.rows)})"))
+        self._say(WorkStarted(what=f"{what} ({named(row.line for row in batch.rows)})"))
 
     def _is_done(self) -> bool:
         return self.state.position.step >= self.total_steps or self._is_stopped_early()
@@ -376,8 +376,8 @@ class Run:
         self.state.inexact_resumes = check_resumable(self.request, self.plan, checkpoint, self.channel)
         restore(checkpoint, self.state)
 
-    def _say(self, line: Line) -> None:
+    def _say(self, line: TrainingMessage) -> None:
         self.channel.say(line)
 
     def _tell(self, event: JobEvent) -> None:
-        self.channel.say(Happened(event=event))
+        self.channel.say(EventMessage(event=event))

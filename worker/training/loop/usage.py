@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 PLACE: Final = "/path/to/the/base/model"
 """Stands in the README where its reader must put the path of a base model that came from a folder."""
 IMPORTS: Final = "from transformers import AutoModelForCausalLM, AutoTokenizer"
 
 
-def usage(request: Request) -> list[str]:
+def usage(request: TrainingRequest) -> list[str]:
     """Markdown whose Python block runs in the result's folder."""
     if request.spec.method == "full":
         packages, load = "`transformers`", [IMPORTS, "", 'model = AutoModelForCausalLM.from_pretrained(".")']
@@ -21,7 +21,7 @@ def usage(request: Request) -> list[str]:
     return ["## Load it", "", *about, f"In this folder, with {packages}:", "", *_block("python", code), ""]
 
 
-def _load_adapter(request: Request) -> list[str]:
+def _load_adapter(request: TrainingRequest) -> list[str]:
     base = f'"{PLACE}"'
     if request.base_address:
         hub, revision = request.base_address
@@ -35,7 +35,7 @@ def _load_adapter(request: Request) -> list[str]:
     ]
 
 
-def _about_base(request: Request) -> list[str]:
+def _about_base(request: TrainingRequest) -> list[str]:
     if request.base_model_hub:
         return []
     if request.base_model_hub_name is None:
@@ -48,7 +48,7 @@ def _about_base(request: Request) -> list[str]:
     ]
 
 
-def _about_folder(request: Request) -> list[str]:
+def _about_folder(request: TrainingRequest) -> list[str]:
     """What the reader must know of a base model that has no address; the digest is `app.models.folder`'s."""
     about = (
         f"The base model was added to Tunewright from a folder, under the name `{request.base_model}`. That name is no "

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 
 from worker.training.model.loading import Model
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 WEIGHTS: Final = "adapter_model"
 """The file of weights, without its ending."""
@@ -28,7 +28,7 @@ class AdapterFile:
     """A and B as they began, by the file's names, on the CPU; empty unless the init took them out of the base."""
 
     @classmethod
-    def of(cls, model: Model, request: Request) -> "AdapterFile | None":
+    def of(cls, model: Model, request: TrainingRequest) -> "AdapterFile | None":
         """None where there is no adapter. The base goes by its name on the hub, or else in the registry: a path would
         mean nothing on another machine."""
         if model.peft is None:

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.jobs.spec import REWRITING, AdapterSpec
+from app.domain.jobs.spec import BASE_REWRITING_INITS, AdapterSpec
 from app.domain.jobs.state import FailureReason
 from worker.training.data.packing import Example
 from worker.training.model.eva import main_components
 from worker.training.model.loading import Model
 from worker.training.ops.nf4 import dense_weight
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 NAME = "default"
 """PEFT's name for the only adapter."""
@@ -32,13 +32,13 @@ POWER_ITERATIONS = 16
 """Of the randomized SVD: PiSSA's authors find 16 as good as the exact one, which takes many times as long."""
 
 
-def start_adapter(model: Model, request: Request, rows: Iterable[Example]) -> None:
+def start_adapter(model: Model, request: TrainingRequest, rows: Iterable[Example]) -> None:
     adapter, peft = request.spec.adapter, model.peft
     if adapter is None or peft is None:
         return
     resumes = request.checkpoint_path is not None
     with _drawing_from(request.spec.training.seed, model.plan.device), torch.no_grad():
-        if adapter.init in REWRITING:
+        if adapter.init in BASE_REWRITING_INITS:
             _refuse_rank(peft, adapter)
             rewrite_base(peft, _pissa if adapter.init == "pissa" else _olora)
             model.initial_adapter = adapter_weights(peft)

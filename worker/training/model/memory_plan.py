@@ -13,7 +13,7 @@ from app.domain.jobs.state import FailureReason
 from worker.training.model.device import why_no_cuda
 from worker.training.rows.sampler import sides_of, token_budget
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request
+from worker.training.runtime.messages import TrainingRequest
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 LEAST_TOKENS = 256
@@ -42,7 +42,7 @@ class Plan:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.compute_dtype]
 
-    def resolved(self, request: Request) -> dict[str, Any]:
+    def resolved(self, request: TrainingRequest) -> dict[str, Any]:
         """Return everything that is decided, by the spec's field names; the spec and the model decide some of it."""
         decided, given = self.decided_here(request), request.spec.training
         training: dict[str, Any] = {"learning_rate": given.learning_rate, "max_seq_len": given.max_seq_len}
@@ -54,7 +54,7 @@ class Plan:
             of_adapter["target_modules"] = list(self.target_modules)
         return decided | ({"adapter": of_adapter} if adapter else {}) | {"training": training | decided["training"]}
 
-    def decided_here(self, request: Request) -> dict[str, Any]:
+    def decided_here(self, request: TrainingRequest) -> dict[str, Any]:
         """Return the part that this process decides, for its machine and by the rows; a fingerprint has it.
 
         What the spec has no field for is under `engine`."""
@@ -73,13 +73,13 @@ class Plan:
         return decided
 
 
-def decided_by_rows(request: Request) -> dict[str, Any]:
+def decided_by_rows(request: TrainingRequest) -> dict[str, Any]:
     """Decisions that no machine changes. Preferences leave no choice."""
     return {"train_on": request.train_on} if request.spec.objective == "sft" else {}
 
 
 def make_plan(
-    request: Request, config: PretrainedConfig, longest_row: int, earlier: dict[str, Any] | None = None
+    request: TrainingRequest, config: PretrainedConfig, longest_row: int, earlier: dict[str, Any] | None = None
 ) -> Plan:
     """Earlier decisions hold, unless they were made for another kind of device."""
     device = _device(request.device)
@@ -95,7 +95,7 @@ def make_plan(
     return _decide(request, config, device, longest_row)
 
 
-def smaller(plan: Plan, wish: bool | Literal["auto"], longest_row: int) -> Plan | None:
+def next_smaller_plan(plan: Plan, wish: bool | Literal["auto"], longest_row: int) -> Plan | None:
     """The next plan to try when memory was too little: checkpointing first, where the spec leaves that open, then
     half the micro-batch at the same rows a step. None if nothing is left to give."""
     if not plan.gradient_checkpointing and wish == "auto":
@@ -105,7 +105,7 @@ def smaller(plan: Plan, wish: bool | Literal["auto"], longest_row: int) -> Plan 
     return None
 
 
-def what_would_fit(request: Request, config: PretrainedConfig, plan: Plan, longest_row: int) -> str:
+def suggest_smaller_settings(request: TrainingRequest, config: PretrainedConfig, plan: Plan, longest_row: int) -> str:
     """Advice for a job that no plan makes small enough, from the estimate and the memory that is free now or held by
     this process. Rows of at most half the longest one's length: the estimate may be too low, and that length failed."""
     sizes = Sizes.of(request, config)
@@ -126,7 +126,7 @@ def what_would_fit(request: Request, config: PretrainedConfig, plan: Plan, longe
     return " or ".join(advice) if advice else "a worker with more memory"
 
 
-def _decide(request: Request, config: PretrainedConfig, device: str, longest_row: int) -> Plan:
+def _decide(request: TrainingRequest, config: PretrainedConfig, device: str, longest_row: int) -> Plan:
     asked = request.spec.quantization.compute_dtype if request.spec.quantization else "auto"
     dtype = _fast_dtype(device) if asked == "auto" else asked
     sizes = Sizes.of(request, config)
@@ -161,7 +161,7 @@ class Sizes:
     rank: int
 
     @classmethod
-    def of(cls, request: Request, config: PretrainedConfig) -> "Sizes":
+    def of(cls, request: TrainingRequest, config: PretrainedConfig) -> "Sizes":
         text = config.get_text_config()
         return cls(
             method=request.spec.method,

@@ -29,7 +29,7 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.jobs.spec import AdapterSpec, JobSpec
 from app.domain.jobs.state import FailureReason
 from app.failpoints import around
-from worker.training.data.packing import Example, MicroBatch, lay_out
+from worker.training.data.packing import Example, MicroBatch, pack_micro_batch
 from worker.training.model.device import kernel_facts, library_versions
 from worker.training.model.loading import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
 from worker.training.model.lora import add_lora
@@ -168,7 +168,7 @@ def _gradients(sample: Model, batch: MicroBatch, paths: Iterable[str]) -> Tensor
     sample.use(paths)
     for parameter in sample.trainable.values():
         parameter.grad = None
-    batches = [batch] if "packing" in sample.paths else [lay_out([example]) for example in batch.examples]
+    batches = [batch] if "packing" in sample.paths else [pack_micro_batch([example]) for example in batch.examples]
     for part in batches:
         losses, _ = sample.losses(part)
         (losses.sum() / len(batch.targets)).backward()  # type: ignore[no-untyped-call]
@@ -185,7 +185,7 @@ def _documents(words: int) -> MicroBatch:
         Example(line, torch.randint(3, words, (length,), generator=draw, dtype=torch.int32), torch.arange(length) > 2)
         for line, length in enumerate(LENGTHS)
     ]
-    return lay_out(examples)
+    return pack_micro_batch(examples)
 
 
 def _sample(model: Model, spec: JobSpec, dtype: str, *, narrow: bool = False) -> Model:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from worker.training.ops.activation import ACTIVATIONS
-from worker.training.ops.lora_linear import Kept, Products
+from worker.training.ops.lora_linear import Products, SavedInputs
 from worker.training.ops.recompute import Maker, keep, kept_by
 
 
@@ -36,13 +36,13 @@ class _GatedMlp(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (gate, up, *tensors), (maker,) = kept_by(ctx)
         active, derivative = ACTIVATIONS[ctx.activation].with_derivative(gate)
-        kept_outer = Kept.of((active * up, *tensors[ctx.num_inner :]))
+        kept_outer = SavedInputs.of((active * up, *tensors[ctx.num_inner :]))
         grad_hidden, grad_outer = ctx.outer.backward([grad], kept_outer, wants_input=True)
         assert grad_hidden is not None
         del kept_outer
         grad_up = active.mul_(grad_hidden)
         grad_gate = grad_hidden.mul_(up).mul_(derivative)
-        kept_inner = Kept.of(tensors[: ctx.num_inner], maker)
+        kept_inner = SavedInputs.of(tensors[: ctx.num_inner], maker)
         grad_x, grad_inner = ctx.inner.backward([grad_gate, grad_up], kept_inner, wants_input=ctx.needs_input_grad[0])
         return grad_x, None, None, None, None, None, *grad_inner, *grad_outer
 

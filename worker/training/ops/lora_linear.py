@@ -18,7 +18,7 @@ from worker.training.ops.rms_norm import at_least_fp32
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedInputs:
     """What backward needs: the rows [tokens, in], their low-rank products [ranks, tokens], and the adapters in the
     rows' type: A of all layers stacked [ranks, in], and each layer's scaled B, transposed [rank, out].
 
@@ -34,7 +34,7 @@ class Kept:
         return [None if maker else self.rows, self.low, self.a, *self.b]
 
     @classmethod
-    def of(cls, tensors: Sequence[Any], maker: Maker | None = None) -> "Kept":
+    def of(cls, tensors: Sequence[Any], maker: Maker | None = None) -> "SavedInputs":
         rows, low, a, *b = tensors
         if maker is not None:
             rows = made_again(maker)
@@ -65,11 +65,11 @@ class Products:
                 found += [layer.lora_A["default"].weight, layer.lora_B["default"].weight]
         return found
 
-    def forward(self, rows: Tensor, parameters: tuple[Tensor, ...]) -> tuple[list[Tensor], Kept]:
+    def forward(self, rows: Tensor, parameters: tuple[Tensor, ...]) -> tuple[list[Tensor], SavedInputs]:
         """rows [tokens, in] → one [tokens, out] a layer."""
         if not parameters:
             outputs = [nn.functional.linear(rows, dense_weight(base), base.bias) for base in self.bases]
-            return outputs, Kept(rows, None, None, ())
+            return outputs, SavedInputs(rows, None, None, ())
         stacked_a = torch.cat(parameters[::2]).to(rows.dtype)
         scaled_b = tuple(
             (b.T * scaling).to(rows.dtype) for b, scaling in zip(parameters[1::2], self.scalings, strict=True)
@@ -80,10 +80,10 @@ class Products:
         for base, span in zip(self.bases, self._spans, strict=True):
             output = nn.functional.linear(rows, dense_weight(base), base.bias)
             outputs.append(output if span is None else output.addmm_(low[span[0] : span[1]].T, next(places)))
-        return outputs, Kept(rows, low, stacked_a, scaled_b)
+        return outputs, SavedInputs(rows, low, stacked_a, scaled_b)
 
     def backward(
-        self, grads: list[Tensor], kept: Kept, *, wants_input: bool
+        self, grads: list[Tensor], kept: SavedInputs, *, wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         """Gradients of the rows and of `parameters()`."""
         grad_low = torch.empty_like(kept.low) if kept.low is not None else None
@@ -119,7 +119,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tensors, (maker,) = kept_by(ctx)
-        kept = Kept.of(tensors, maker)
+        kept = SavedInputs.of(tensors, maker)
         grad_rows, grad_parameters = ctx.products.backward(list(grads), kept, wants_input=ctx.needs_input_grad[0])
         return grad_rows, None, None, *grad_parameters
 

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.dataset_checks.preview import PreviewRow, PreviewSpec, PreviewTotals
-from worker.training.runtime.messages import Failed, Request
+from worker.training.runtime.messages import Failed, TrainingRequest
 
 ANSWER: Final = "preview.json"
 
@@ -28,7 +28,7 @@ class PreviewRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: PreviewSpec
-    job: Request
+    job: TrainingRequest
     """What a job by these settings would be told."""
     machine: Machine
     memory_bytes: int

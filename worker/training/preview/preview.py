@@ -22,7 +22,7 @@ from app.domain.datasets.problem import UNSTORABLE
 from app.domain.jobs.state import FailureReason
 from worker.training.preview.messages import PreviewAnswer, PreviewRequest
 from worker.training.rows.rendering import Piece, Rendered, Renderer
-from worker.training.rows.sampler import Epochs, best_fit, divide, sides_of, token_budget
+from worker.training.rows.sampler import BatchSampler, best_fit, divide, sides_of, token_budget
 from worker.training.rows.tokenize import tokenize
 from worker.training.rows.tokenizer import Tokens
 from worker.training.runtime.alignment import ALIGNED
@@ -131,7 +131,7 @@ def _totals(
 ) -> PreviewTotals:
     training, machine = request.job.spec.training, request.machine
     budget = token_budget(machine.device, training.memory)
-    epochs = Epochs(len(kept), training.batch_size, training.seed)
+    epochs = BatchSampler(len(kept), training.batch_size, training.seed)
     passes = _passes(columns, kept, epochs, budget, sides_of(request.spec.objective))
     wanted = request.spec.rows
     return PreviewTotals(
@@ -162,7 +162,7 @@ def _totals(
     )
 
 
-def _passes(columns: Columns, kept: Sequence[int], epochs: Epochs, budget: int, sides: int) -> Passes:
+def _passes(columns: Columns, kept: Sequence[int], epochs: BatchSampler, budget: int, sides: int) -> Passes:
     """As `packing.pack` lays the steps' rows out, filling included."""
     num_micro_batches = most = packed = padded = 0
     for step in range(1, epochs.steps_per_epoch + 1):

@@ -24,7 +24,7 @@ class Thought(NamedTuple):
     """Where the answer itself begins."""
 
 
-class Found(NamedTuple):
+class AnswerSpans(NamedTuple):
     whole: str
     spans: dict[int, Span]
     """By the answer's place among the turns; one that the template leaves out has none."""
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     """Every answer reads in the whole as it did when it was given."""
 
 
-def find_spans(tokens: Tokens, messages: list[Message], tools: list[Any] | None, answers: Sequence[int]) -> Found:
+def find_spans(tokens: Tokens, messages: list[Message], tools: list[Any] | None, answers: Sequence[int]) -> AnswerSpans:
     whole = tokens.render(messages, tools, ask=False)
     spans, is_stable = dict[int, Span](), True
     for index in answers:
@@ -42,7 +42,7 @@ def find_spans(tokens: Tokens, messages: list[Message], tools: list[Any] | None,
             span = _by_mark(tokens, whole, messages, tools, index)
         if span is not None:
             spans[index] = span
-    return Found(whole, spans, is_stable)
+    return AnswerSpans(whole, spans, is_stable)
 
 
 def _by_prefix(tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int) -> Span | None:

@@ -27,7 +27,7 @@ from app.domain.datasets.report import (
 )
 from app.domain.jobs.state import FailureReason
 from app.domain.jobs.train_on import Reasoning, TrainOn, resolve_train_on
-from worker.training.rows.answer_spans import MARK, Found, Thought, find_spans, find_thought, marked_span
+from worker.training.rows.answer_spans import MARK, AnswerSpans, Thought, find_spans, find_thought, marked_span
 from worker.training.rows.bad_rows import BadRow, Skipped
 from worker.training.rows.tokenizer import Tokens
 from worker.training.runtime.errors import TrainingFailed
@@ -239,7 +239,7 @@ class Renderer:
                 self._shows_name[role] = span is not None
         return sum(not self._shows_name[messages[index].role] for index in named)
 
-    def _parts(self, found: Found, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
+    def _parts(self, found: AnswerSpans, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
         """The text as it is learned, and not: prompts, answers, and reasoning that is only to be seen."""
         is_all, parts = self._train_on == "all", list[Part]()
         for index, (start, end) in found.spans.items():

@@ -22,7 +22,7 @@ def token_budget(device: str, memory: str) -> int:
     return (MIN_MEMORY_TOKENS if memory == "min" else MICRO_BATCH_TOKENS)[device]
 
 
-class Epochs:
+class BatchSampler:
     """The order of a run: step (from 1) → rows."""
 
     def __init__(self, num_rows: int, batch_size: int, seed: int):
@@ -46,7 +46,7 @@ def sides_of(objective: str) -> int:
     return 2 if objective == "dpo" else 1
 
 
-def held_back(num_rows: int, share: float, seed: int) -> list[int]:
+def draw_validation_rows(num_rows: int, share: float, seed: int) -> list[int]:
     """The rows that the seed draws for validation, in their order: at least one, and never all of two or more."""
     count = min(max(1, round(share * num_rows)), num_rows - 1)
     return sorted(random.Random(f"{seed}:validation").sample(range(num_rows), count))
@@ -60,7 +60,7 @@ def divide(num_rows: int, share: float | None, seed: int) -> tuple[list[int], li
         raise TrainingFailed(
             FailureReason.dataset_invalid, "validation_split needs at least two usable rows, and there is one."
         )
-    drawn = held_back(num_rows, share, seed)
+    drawn = draw_validation_rows(num_rows, share, seed)
     return sorted(set(range(num_rows)).difference(drawn)), drawn
 
 

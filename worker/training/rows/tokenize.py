@@ -17,14 +17,14 @@ from worker.training.rows.bad_rows import Role, Skipped
 from worker.training.rows.rendering import Rendered, Renderer, Row
 from worker.training.rows.tokenizer import Tokens, load_tokens
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Request, Tokenized
+from worker.training.runtime.messages import Tokenized, TrainingRequest
 from worker.training.runtime.tokenizing import Tell, Watch, ignore
 
 
 class TokenizingHere:
     """In the process that asks: what `tokenizer_process.TokenizingProcess` does in one of its own."""
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: TrainingRequest) -> None:
         self._request = request
 
     def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
@@ -36,7 +36,7 @@ class TokenizingHere:
 
 
 def tokenize(
-    request: Request, tokens: Tokens, watch: Watch = lambda: None, renderer: Renderer | None = None
+    request: TrainingRequest, tokens: Tokens, watch: Watch = lambda: None, renderer: Renderer | None = None
 ) -> Tokenized:
     """Write the rows as `pack_rows` lays them out. `watch` is called before each row and may raise."""
     training = request.spec.training
@@ -87,7 +87,7 @@ def tokenize(
     )
 
 
-def _refuse_formats(request: Request) -> None:
+def _refuse_formats(request: TrainingRequest) -> None:
     """A job may be posted before its dataset's format is known."""
     wants_pairs = request.spec.objective == "dpo"
     for what, format in (("dataset", request.dataset_format), ("validation dataset", request.validation_format)):
@@ -99,7 +99,7 @@ def _refuse_formats(request: Request) -> None:
 
 def _render(
     renderer: Renderer,
-    request: Request,
+    request: TrainingRequest,
     watch: Watch,
     told: list[RowsSkipped],
     role: Role,
@@ -131,7 +131,7 @@ def pack_rows(rows: list[Row]) -> dict[str, NDArray[Any]]:
     }
 
 
-def save_tokenizer(request: Request, tokens: Tokens) -> Path:
+def save_tokenizer(request: TrainingRequest, tokens: Tokens) -> Path:
     """The result's tokenizer, with the chat template that the rows were rendered by."""
     folder = request.tokens_dir / "tokenizer"
     tokens.tokenizer.save_pretrained(folder)

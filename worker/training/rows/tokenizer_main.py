@@ -17,9 +17,9 @@ from app.domain.jobs.state import FailureReason  # noqa: E402
 from app.files import print_trace  # noqa: E402
 from worker.training.rows.tokenize import save_tokenizer, tokenize  # noqa: E402
 from worker.training.rows.tokenizer import Tokens, load_tokens  # noqa: E402
-from worker.training.runtime.channel import Channel, move_in  # noqa: E402
-from worker.training.runtime.errors import TrainingFailed, unforeseen  # noqa: E402
-from worker.training.runtime.messages import Failed, Ready, Request, Warm  # noqa: E402
+from worker.training.runtime.channel import Channel, enter_work_dir  # noqa: E402
+from worker.training.runtime.errors import TrainingFailed, internal_failure  # noqa: E402
+from worker.training.runtime.messages import Failed, Preload, Ready, TrainingRequest  # noqa: E402
 
 LEAST_PRIORITY = 19
 
@@ -29,11 +29,11 @@ def main() -> int:
     folder: Path | None = None
     tokens: Tokens | None = None
     try:
-        while isinstance(heard := channel.hear(), Warm):
+        while isinstance(heard := channel.hear(), Preload):
             folder, tokens = heard.base_model_path, _find_tokens(heard.base_model_path)
             channel.say(Ready(base_model_path=folder if tokens else None))
-        if isinstance(heard, Request):
-            move_in(heard)
+        if isinstance(heard, TrainingRequest):
+            enter_work_dir(heard)
             if tokens is None or folder != heard.base_model_path:
                 tokens = load_tokens(heard.base_model_path)
             channel.say(tokenize(heard, tokens, channel.pulse("the rendering of the dataset's rows")))
@@ -65,7 +65,7 @@ def _failure(error: Exception) -> Failed:
             reason=FailureReason.out_of_memory,
             message="The tokenizing ran out of memory; the dataset's rows are too many.",
         )
-    return unforeseen(error)
+    return internal_failure(error)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,19 @@ import worker
 from app.domain.jobs.state import FailureReason
 from app.failpoints import around
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import Began, Failed, Line, Ready, Request, Tokenized, Warm
+from worker.training.runtime.messages import (
+    Failed,
+    Preload,
+    Ready,
+    Tokenized,
+    TrainingMessage,
+    TrainingRequest,
+    WorkStarted,
+)
 from worker.training.runtime.tokenizing import Tell, Watch, ignore
 
 WATCH_SECONDS = 0.05
-Word = Annotated[Ready | Began | Tokenized | Failed, Field(discriminator="kind")]
+Word = Annotated[Ready | WorkStarted | Tokenized | Failed, Field(discriminator="kind")]
 parse_word: TypeAdapter[Word] = TypeAdapter(Word)
 
 
@@ -54,20 +62,20 @@ class TokenizingProcess:
             return False
         return ended is None
 
-    def warm(self, folder: Path | None) -> Path | None:
+    def preload(self, folder: Path | None) -> Path | None:
         """Load the model's tokenizer beforehand; the folder, or None if there is none to load."""
-        self._tell(Warm(base_model_path=folder))
+        self._tell(Preload(base_model_path=folder))
         word = self._next(lambda: None)
         if isinstance(word, Ready):
             return word.base_model_path
         raise self._death()
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: TrainingRequest) -> None:
         self._request = request
         self._tell(request)
 
     def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
-        while isinstance(word := self._next(watch), Began):
+        while isinstance(word := self._next(watch), WorkStarted):
             tell(word)
         if isinstance(word, Failed):
             raise TrainingFailed(word.reason, word.message)
@@ -119,7 +127,7 @@ class TokenizingProcess:
             except queue.Empty:
                 watch()
 
-    def _tell(self, line: Line) -> None:
+    def _tell(self, line: TrainingMessage) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.model_dump_json().encode() + b"\n")

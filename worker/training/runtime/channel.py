@@ -8,7 +8,17 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from worker.training.runtime.messages import Began, Failed, Finished, Heard, Line, Request, Stop, Stopped, parse_heard
+from worker.training.runtime.messages import (
+    Failed,
+    Finished,
+    ParentMessage,
+    Stop,
+    Stopped,
+    TrainingMessage,
+    TrainingRequest,
+    WorkStarted,
+    parse_parent_message,
+)
 
 PARENT_GONE = 3
 """Exit status when the parent went away first."""
@@ -31,17 +41,17 @@ class Channel:
         self._ended = False
         self.stop_wish: Literal["drain", "cancel"] | None = None
 
-    def hear(self) -> Heard | None:
+    def hear(self) -> ParentMessage | None:
         """None when the parent closed the pipe. From a request on a thread keeps listening, and nothing else may."""
         line = self._heard.readline()
         if not line:
             return None
-        heard = parse_heard.validate_json(line)
-        if isinstance(heard, Request):
+        heard = parse_parent_message.validate_json(line)
+        if isinstance(heard, TrainingRequest):
             threading.Thread(target=self._listen, daemon=True).start()
         return heard
 
-    def say(self, line: Line) -> None:
+    def say(self, line: TrainingMessage) -> None:
         """From any thread."""
         with self._saying:
             self._ended = isinstance(line, Finished | Failed | Stopped)
@@ -61,7 +71,7 @@ class Channel:
             self.raise_if_stopped()
             if time.monotonic() - said_at > PULSE_SECONDS:
                 said_at = time.monotonic()
-                self.say(Began(what=what))
+                self.say(WorkStarted(what=what))
 
         return turn
 
@@ -75,7 +85,7 @@ class Channel:
                 os._exit(PARENT_GONE)  # at once and from any step: nobody is left to hear the end
 
 
-def move_in(request: Request) -> None:
+def enter_work_dir(request: TrainingRequest) -> None:
     """Work in the attempt's folder and write to its log: the process may have been started before either was there."""
     os.chdir(request.work_dir)
     if request.log_path is None:

@@ -26,7 +26,7 @@ def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
     )
 
 
-def unforeseen(error: Exception) -> Failed:
+def internal_failure(error: Exception) -> Failed:
     """A full disk, or a fault of ours."""
     reason = FailureReason.disk_full if is_full(error) else FailureReason.internal_error
     return Failed(reason=reason, message=f"{type(error).__name__}: {error}")

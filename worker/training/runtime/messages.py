@@ -1,9 +1,9 @@
 """What the training process is told and what it says: one JSON object a line, over its stdin and its stdout.
 
-The parent writes one `Request`, then at most some `Stop`s; to a process kept for a job to come it writes `Warm` first.
-The child answers with `Said` lines and ends with exactly one of `Finished`, `Failed` and `Stopped`. When its stdin
-closes, its parent is gone and it exits within ten seconds. What it prints otherwise goes to stderr, the job's log. This
-module knows no torch, so that the parent can import it.
+The parent writes one `TrainingRequest`, then at most some `Stop`s; to a standby process it writes `Preload` first. The
+child answers with lines of `ChildMessage` and ends with exactly one of `Finished`, `Failed` and `Stopped`. When its
+stdin closes, its parent is gone and it exits within ten seconds. What it prints otherwise goes to stderr, the job's
+log. This module knows no torch, so that the parent can import it.
 """
 
 from math import isfinite
@@ -20,19 +20,19 @@ from app.domain.jobs.state import FailureReason, JobPhase
 from app.domain.jobs.train_on import TrainOn, resolve_train_on
 
 
-class Line(BaseModel):
+class TrainingMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Warm(Line):
+class Preload(TrainingMessage):
     """Get ready for a job that is still to come; `Ready` answers."""
 
-    kind: Literal["warm"] = "warm"
+    kind: Literal["preload"] = "preload"
     base_model_path: Path | None
     """Folder of the model that the job will likely be on."""
 
 
-class Request(Line):
+class TrainingRequest(TrainingMessage):
     """Train `spec` (decided: nothing in it is null that its method needs) on the files named here, which are local."""
 
     kind: Literal["train"] = "train"
@@ -96,14 +96,14 @@ class Request(Line):
         return self.work_dir / "tokens"
 
 
-class Stop(Line):
+class Stop(TrainingMessage):
     """Stop after the current step: `drain` writes a checkpoint first, `cancel` does not."""
 
     kind: Literal["stop"] = "stop"
     why: Literal["drain", "cancel"]
 
 
-class Ready(Line):
+class Ready(TrainingMessage):
     """The imports are done."""
 
     kind: Literal["ready"] = "ready"
@@ -111,40 +111,40 @@ class Ready(Line):
     """The model whose tokenizer is loaded; null for none."""
 
 
-class PhaseEntered(Line):
+class PhaseEntered(TrainingMessage):
     kind: Literal["phase"] = "phase"
     phase: JobPhase
 
 
-class Began(Line):
+class WorkStarted(TrainingMessage):
     """A part of the work begins: a micro-batch, a layer, some rows. When nothing more is said for too long, it is what
     the process hangs in."""
 
-    kind: Literal["began"] = "began"
+    kind: Literal["work_started"] = "work_started"
     what: str
     """As it reads behind "It hangs in "."""
 
 
-class Planned(Line):
+class Planned(TrainingMessage):
     """Said once, before the first step."""
 
     kind: Literal["planned"] = "planned"
     resolved: dict[str, Any]
-    """Decisions on `auto` settings, to be handed to later attempts as `Request.resolved`."""
+    """Decisions on `auto` settings, to be handed to later attempts as `TrainingRequest.resolved`."""
     total_steps: int
     start_step: int
     inexact_resumes: list[InexactResume] = []
     """Those that `start_step` was come to by; empty while it is as an uninterrupted training would have it."""
 
 
-class Replanned(Line):
+class Replanned(TrainingMessage):
     """From here on this is the plan: memory did not suffice, or steps were timed to say how often they are saved."""
 
     kind: Literal["replanned"] = "replanned"
     resolved: dict[str, Any]
 
 
-class Started(Line):
+class Started(TrainingMessage):
     """The first training forward of this attempt comes next; seconds are those spent on looking before leaping."""
 
     kind: Literal["started"] = "started"
@@ -152,18 +152,18 @@ class Started(Line):
     dry_run_seconds: float
 
 
-class Happened(Line):
+class EventMessage(TrainingMessage):
     kind: Literal["event"] = "event"
     event: JobEvent
 
 
-class Measured(Line):
+class MetricsMessage(TrainingMessage):
     """One optimizer step's values (`loss`, `learning_rate`, `grad_norm`, `tokens_per_second`, `epoch`, `num_tokens`,
     `peak_memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`). The objective `dpo` adds
     `reward_accuracy`, `reward_margin`, `chosen_reward` and `rejected_reward`; `validation_reward_accuracy` and
     `validation_reward_margin` stand in the token accuracy's place."""
 
-    kind: Literal["measured"] = "measured"
+    kind: Literal["metrics"] = "metrics"
     step: int
     values: dict[str, float]
     """What is not a finite number is left out: JSON has no word for it."""
@@ -174,7 +174,7 @@ class Measured(Line):
         return {name: value for name, value in values.items() if isfinite(value)}
 
 
-class CheckpointWritten(Line):
+class CheckpointWritten(TrainingMessage):
     """A whole checkpoint lies in `path`, which the child never changes again; it deletes none."""
 
     kind: Literal["checkpoint"] = "checkpoint"
@@ -184,7 +184,7 @@ class CheckpointWritten(Line):
     """Fingerprint of the machine that it resumes exactly on; see `app.domain.hardware`."""
 
 
-class Finished(Line):
+class Finished(TrainingMessage):
     """The result's files lie in `path`; `reports` is a folder of what is told about its rows, each file named after the
     ArtifactKind that it becomes."""
 
@@ -193,20 +193,20 @@ class Finished(Line):
     reports: Path | None = None
 
 
-class Failed(Line):
+class Failed(TrainingMessage):
     kind: Literal["failed"] = "failed"
     reason: FailureReason
     message: str
 
 
-class Stopped(Line):
+class Stopped(TrainingMessage):
     """It stopped as asked, after `step`."""
 
     kind: Literal["stopped"] = "stopped"
     step: int
 
 
-class Tokenized(Line):
+class Tokenized(TrainingMessage):
     """The tokenizing process's word to the training process: the rows lie in files. Counts are of the training
     dataset."""
 
@@ -232,22 +232,22 @@ class Tokenized(Line):
     eos: int
 
 
-Heard = Annotated[Warm | Request, Field(discriminator="kind")]
-parse_heard: TypeAdapter[Heard] = TypeAdapter(Heard)
+ParentMessage = Annotated[Preload | TrainingRequest, Field(discriminator="kind")]
+parse_parent_message: TypeAdapter[ParentMessage] = TypeAdapter(ParentMessage)
 
-Said = Annotated[
+ChildMessage = Annotated[
     Ready
     | PhaseEntered
-    | Began
+    | WorkStarted
     | Planned
     | Replanned
     | Started
-    | Happened
-    | Measured
+    | EventMessage
+    | MetricsMessage
     | CheckpointWritten
     | Finished
     | Failed
     | Stopped,
     Field(discriminator="kind"),
 ]
-parse_said: TypeAdapter[Said] = TypeAdapter(Said)
+parse_child_message: TypeAdapter[ChildMessage] = TypeAdapter(ChildMessage)

@@ -4,21 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from worker.training.runtime.messages import Line, Request, Tokenized
+from worker.training.runtime.messages import Tokenized, TrainingMessage, TrainingRequest
 
 Watch = Callable[[], None]
 """Called again and again while something is awaited; may raise."""
-Tell = Callable[[Line], None]
+Tell = Callable[[TrainingMessage], None]
 
 
-def ignore(line: Line) -> None:
+def ignore(line: TrainingMessage) -> None:
     return
 
 
 class Tokenizing(Protocol):
     """One request's rows, then the result's tokenizer; TrainingFailed says what was wrong with them."""
 
-    def begin(self, request: Request) -> None: ...
+    def begin(self, request: TrainingRequest) -> None: ...
 
     def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
         """`tell` hears how it goes on."""

@@ -141,7 +141,9 @@ def test_events_and_metrics_are_one_row(
                 {"attempt": attempt},
             )
         with transaction(sessions) as session:
-            AttemptService(session, held).tell(WarningIssued(code="odd", detail=f"In the midst of attempt {attempt}."))
+            AttemptService(session, held).append_event(
+                WarningIssued(code="odd", detail=f"In the midst of attempt {attempt}.")
+            )
         with transaction(sessions) as session:
             AttemptService(session, held).release()
     events = sdk.fine_tuning.jobs.list_events

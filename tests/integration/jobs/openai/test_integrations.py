@@ -8,7 +8,7 @@ import pytest
 from openai import OpenAI
 
 from app.db.session import Sessions, transaction
-from app.domain.hardware import Machine
+from app.domain.hardware import WorkerHardware
 from app.workers.service import WorkerService
 from tests.integration.jobs.openai.conftest import as_json
 
@@ -29,7 +29,7 @@ def test_integrations_come_back(create: Callable[..., Any], sdk: OpenAI) -> None
 
 def test_an_integration_that_no_worker_serves_is_refused(create: Callable[..., Any], sessions: Sessions) -> None:
     """Without a worker one may come that serves it: then it is accepted."""
-    machine = Machine("cpu-1-18", "cpu", 8.0)
+    machine = WorkerHardware("cpu-1-18", "cpu", 8.0)
 
     def register(*serves: str) -> None:
         with transaction(sessions) as session:

@@ -7,7 +7,7 @@ import pytest
 
 from app.settings import Settings
 from worker.host import disk_space
-from worker.host.disk_space import Room
+from worker.host.disk_space import DiskSpace
 
 
 class Usage(NamedTuple):
@@ -33,15 +33,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def test_room_is_short_below_a_limit_and_for_a_lease_after_it_ran_out(
     tmp_path: Path, free: Callable[[int], None], clock: Callable[[float], None]
 ) -> None:
-    of_worker = Room(Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", lease_seconds=60))
+    of_worker = DiskSpace(Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", lease_seconds=60))
     clock(1000)
     free(disk_space.LEAST_FREE_BYTES - 1)
     assert of_worker.is_short()
     free(disk_space.LEAST_FREE_BYTES)
     assert not of_worker.is_short()
-    told = of_worker.ran_out("OSError: no room")
-    assert f"32.0 MB in {tmp_path / 'data/work'}, 32.0 MB in {tmp_path / 'cache'}. OSError: no room" in told
+    told = of_worker.ran_out("OSError: no space")
+    assert f"32.0 MB in {tmp_path / 'data/work'}, 32.0 MB in {tmp_path / 'cache'}. OSError: no space" in told
     clock(1059)
-    assert of_worker.is_short(), "there is room, and was too little for the attempt"
+    assert of_worker.is_short(), "there is disk space, and was too little for the attempt"
     clock(1060)
     assert not of_worker.is_short()

@@ -12,22 +12,22 @@ import psutil
 import pytest
 
 from tests.fixtures.tiny_models import build_tiny_model
-from worker.processes.standby import Spare
-from worker.processes.training import COMMAND, Child
+from worker.processes.standby import StandbyProcess
+from worker.processes.training import COMMAND, TrainingProcess
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
 import time
-from worker.processes.standby import Spare
-spare = Spare(wanted=True)
+from worker.processes.standby import StandbyProcess
+spare = StandbyProcess(wanted=True)
 spare.start()
 time.sleep(600)
 """
 
 
 @pytest.fixture
-def spare() -> Iterator[Spare]:
-    kept = Spare(wanted=True)
+def standby() -> Iterator[StandbyProcess]:
+    kept = StandbyProcess(wanted=True)
     yield kept
     kept.close()
 
@@ -57,21 +57,21 @@ def trainer(parent: psutil.Process) -> psutil.Process:
     return found
 
 
-def test_the_next_spare_is_ready_for_the_last_jobs_model(spare: Spare, tmp_path: Path) -> None:
+def test_the_next_spare_is_ready_for_the_last_jobs_model(standby: StandbyProcess, tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "model")
-    assert spare.take(model) is None
-    spare.start()
+    assert standby.take(model) is None
+    standby.start()
     process = trainer(psutil.Process())
-    spare.start()
+    standby.start()
     assert trainers(psutil.Process()) == [process], "one is enough"
-    child = spare.take(model)
+    child = standby.take(model)
     assert child is not None
     assert child.pid == process.pid
     wait_until(lambda: child.ready is not None)
     assert child.ready is not None
     assert child.ready.base_model_path == model
     assert Path(process.cwd()) == Path("/")
-    assert spare.take(model) is None, "it serves one job"
+    assert standby.take(model) is None, "it serves one job"
     below = process.children()
     assert len(below) == 1
     child.end()
@@ -80,32 +80,32 @@ def test_the_next_spare_is_ready_for_the_last_jobs_model(spare: Spare, tmp_path:
         each.wait(timeout=10)
 
 
-def test_a_dead_spare_is_not_used(spare: Spare, tmp_path: Path) -> None:
-    spare.start()
+def test_a_dead_spare_is_not_used(standby: StandbyProcess, tmp_path: Path) -> None:
+    standby.start()
     process = trainer(psutil.Process())
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=10)
-    assert spare.take(tmp_path) is None
-    spare.start()
+    assert standby.take(tmp_path) is None
+    standby.start()
     assert trainers(psutil.Process()) == [], "what cannot start is not started again at once"
 
 
-def test_a_closed_spare_leaves_nothing(spare: Spare) -> None:
-    spare.start()
+def test_a_closed_spare_leaves_nothing(standby: StandbyProcess) -> None:
+    standby.start()
     process = trainer(psutil.Process())
-    spare.close()
+    standby.close()
     assert not process.is_running()
-    spare.start()
+    standby.start()
     assert trainers(psutil.Process()) == []
 
 
 def test_none_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
-    spare = Spare(wanted=False)
-    spare.start()
-    assert spare.take(tmp_path) is None
+    standby = StandbyProcess(wanted=False)
+    standby.start()
+    assert standby.take(tmp_path) is None
 
 
-def test_a_killed_worker_leaves_no_spare() -> None:
+def test_a_killed_worker_leaves_no_standby_process() -> None:
     owner = psutil.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         process = trainer(owner)
@@ -122,7 +122,7 @@ def test_the_training_process_is_given_no_credentials(tmp_path: Path, monkeypatc
     for name in (*secrets, "TUNEWRIGHT_API_KEY"):
         monkeypatch.setenv(name, "secret-word")
     monkeypatch.setattr("worker.processes.training.COMMAND", ("/bin/sh", "-c", "env >&2"))
-    child = Child.logging_to(tmp_path / "training.log")
+    child = TrainingProcess.logging_to(tmp_path / "training.log")
     wait_until(lambda: not child.is_alive())
     child.end()
     told = (tmp_path / "training.log").read_text()
@@ -133,7 +133,7 @@ def test_the_training_process_is_given_no_credentials(tmp_path: Path, monkeypatc
 def test_the_first_words_of_a_process_for_a_job_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that cannot even import says why to the job's user."""
     monkeypatch.setattr("worker.processes.training.COMMAND", ("/usr/bin/env", *COMMAND[1:]))
-    child = Child.logging_to(tmp_path / "training.log")
+    child = TrainingProcess.logging_to(tmp_path / "training.log")
     wait_until(lambda: not child.is_alive())
     child.end()
     assert "invalid option" in (tmp_path / "training.log").read_text()
