@@ -64,7 +64,6 @@ from worker.training.runtime.messages import (
 )
 
 log = structlog.get_logger()
-
 T = TypeVar("T")
 TICK_SECONDS = 0.2
 
@@ -255,8 +254,7 @@ class Attempt:
         return self._train_in(TrainingProcess.logging_to(self.folder / "training.log"), request)
 
     def _train_in(self, child: TrainingProcess, request: TrainingRequest) -> ChildMessage:
-        ready = child.ready
-        self.used_standby_process = ready is not None and ready.base_model_path == request.base_model_path
+        self.used_standby_process = child.ready is not None and child.ready.base_model_path == request.base_model_path
         child.begin(request, self.reporter.measured)
         self.heartbeat.log_tail = child.log_tail
         try:
@@ -280,9 +278,8 @@ class Attempt:
             if stop and stop != asked:
                 child.ask_to_stop(stop)
                 asked = stop
-                allowed = (
-                    self.settings.drain_timeout_seconds if stop.why == "drain" else self.settings.stop_timeout_seconds
-                )
+                settings = self.settings
+                allowed = settings.drain_timeout_seconds if stop.why == "drain" else settings.stop_timeout_seconds
                 patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
@@ -346,10 +343,8 @@ class Attempt:
                 f"The checkpoint of step {said.step} could not be stored ({redact_error(error)}). The training goes "
                 "on; a crash now would take it back to the checkpoint before."
             )
-            self.write(
-                lambda attempt: attempt.append_event(WarningIssued(code="checkpoint_failed", detail=text)),
-                "append_event",
-            )
+            warning = WarningIssued(code="checkpoint_failed", detail=text)
+            self.write(lambda attempt: attempt.append_event(warning), "append_event")
         else:
             self.flush()
             of = self.base_model_revision, said.machine
@@ -380,15 +375,12 @@ class Attempt:
     def publish(self, result: Path, reports: Path | None = None) -> None:
         """Store the result under the attempt's own keys, then make it the job's in one transaction."""
         self.event_reporter.enter(JobPhase.publishing)
-        manifest = self.output_uploader.manifest(result)
-        files = self.output_uploader.folder(result, "result")
-        archive = self.output_uploader.archive(result)
-        told = [
-            *(self.output_uploader.folder(reports, "reports") if reports else ()),
-            self.output_uploader.step_metrics(),
-        ]
+        uploader = self.output_uploader
+        manifest, files = uploader.manifest(result), uploader.folder(result, "result")
+        archive = uploader.archive(result)
+        told = [*(uploader.folder(reports, "reports") if reports else ()), uploader.step_metrics()]
         if events := self.trackers.events_file():
-            told.append(self.output_uploader.file(events))
+            told.append(uploader.file(events))
         try:
             self.write(lambda attempt: attempt.publish(manifest, files, archive, told), "publish")
         except StaleAttempt:
