@@ -21,7 +21,8 @@ from app.db.openai_tables import forget_created
 from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
 from app.domain.jobs.state import JobState
 from app.jitter import jittered
-from app.jobs.queue.repository import RECOVERY_PARTS, QueueRepository, RecoveryPart
+from app.jobs.queue.repository import RECOVERY_PARTS, RecoveryPart
+from app.jobs.queue.service import QueueService
 from app.retention.collector import Collector
 from app.retention.project_eraser import ProjectEraser
 from app.secrets.private_memory import keep_memory_private
@@ -73,7 +74,7 @@ class Dispatcher:
         """Send wake-ups again for work that waits although its queue is empty: they were lost with Redis."""
         with transaction(self.sessions, "remind") as session:
             for queue, projects in (
-                ("training", QueueRepository(session).projects_with_work()),
+                ("training", QueueService(session).projects_with_work()),
                 ("light", light_work(session)),
             ):
                 if projects and not self.has_wakeups(queue):
@@ -110,7 +111,7 @@ class Dispatcher:
 
     def _move_on(self, part: RecoveryPart) -> None:
         with transaction(self.sessions, "recover_lost_work") as session:
-            for job in QueueRepository(session).recover_lost_work([part], self.aside):
+            for job in QueueService(session).recover_lost_work([part], self.aside):
                 log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
                 if job.state == JobState.queued:
                     outbox.enqueue_wakeup(session, job.project_id, "training")

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 from app import live_metrics
 from app.db.session import Sessions, connect, open_sessions, transaction
 from app.domain.hardware import WorkerHardware
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.models.fetching import FetchPlace, fetch_next
 from app.settings import Settings, get_settings
 from app.storage import FAILURES, Storage
@@ -199,7 +200,7 @@ def claim_job() -> Claim | None:
     try:
         with transaction(context.sessions, "claim") as session:
             wait = context.settings.exact_resume_wait_seconds
-            job = QueueRepository(session).claim(context.machine, context.settings.lease_seconds, wait)
+            job = QueueService(session).claim(context.machine, context.settings.lease_seconds, wait)
     except DBAPIError as error:
         log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])
         return None

@@ -1,4 +1,4 @@
-"""Jobs in the database. `move` is the only writer of a job's state."""
+"""Jobs in the database. `move` is the only writer of a job's state, and `JobTransitions` its only caller."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -7,13 +7,11 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.datasets.service import DatasetService
 from app.db.tables import Artifact, Attempt, Checkpoint, DeletedObject, Job, JobEvent
 from app.domain.events.job_events import EventBody
 from app.domain.ids import is_id
 from app.domain.jobs.state import FINAL, HELD, JobState
 from app.errors import JobNotFound, StaleAttempt
-from app.webhooks.service import WebhookService
 
 
 class JobFilter(NamedTuple):
@@ -105,9 +103,6 @@ class JobRepository:
         if job is None:
             raise StaleAttempt
         self.append_events(job, events)
-        if target in FINAL:
-            DatasetService(self.session).release(project_id, id)
-        WebhookService(self.session).tell(project_id, id, target)
         return job
 
     def release_attempt(self, job: Job, events: Sequence[EventBody]) -> Job:

@@ -32,6 +32,7 @@ from app.jobs.repository import JobRepository
 from app.jobs.retrying import changed, check_loadable
 from app.jobs.shown import find_shown
 from app.jobs.spec_validation import SpecCheck
+from app.jobs.transitions import JobTransitions
 from app.jobs.wait_reason import Waiting, waiting
 from app.outbox import enqueue_wakeup
 
@@ -40,6 +41,7 @@ class JobService:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.jobs = JobRepository(session)
+        self.transitions = JobTransitions(session)
 
     def submit(self, project_id: str, raw: object) -> Job:
         """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and wake-up are one write."""
@@ -169,7 +171,7 @@ class JobService:
         return job, state
 
     def _move(self, job: Job, target: JobState, event: EventBody, **values: Any) -> Job:
-        return self.jobs.move(
+        return self.transitions.move_job(
             job.project_id,
             job.id,
             fence=job.attempt,

@@ -20,7 +20,7 @@ from app.db.session import Sessions, connect, open_sessions, transaction
 from app.db.tables import Base
 from app.dispatcher import Dispatcher
 from app.domain.hardware import WorkerHardware
-from app.jobs.queue.repository import QueueRepository
+from app.jobs.queue.service import QueueService
 from app.keys.service import KeyService
 from app.main import create_app
 from app.models.fetch_repository import FetchRepository
@@ -212,7 +212,7 @@ def test_v1_models_among_all_adapters(settings: Settings, sessions: Sessions) ->
 
 
 CLAIMS: dict[str, Callable[[Session], object]] = {
-    "job": lambda session: QueueRepository(session).claim(WorkerHardware("here-1", "cpu", 16.0), 60),
+    "job": lambda session: QueueService(session).claim(WorkerHardware("here-1", "cpu", 16.0), 60),
     "dataset": lambda session: DatasetRepository(session).claim_for_inspection("here-1", 60),
     "dataset check": lambda session: DatasetCheckRepository(session).claim("here-1", 60),
     "upload": lambda session: UploadRepository(session).claim("here-1", 60),

@@ -11,7 +11,8 @@ from app.db.session import Sessions, is_outage, transaction
 from app.errors import StaleAttempt
 from app.jitter import jittered
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ class FencedWriter:
                 return change(AttemptService(session, self._claim))
         except StaleAttempt:
             with transaction(self._sessions, "take_up_again") as session:
-                QueueRepository(session).renew(self._claim, self._lease)
+                QueueService(session).renew(self._claim, self._lease)
         with transaction(self._sessions, step) as session:
             return change(AttemptService(session, self._claim))
 

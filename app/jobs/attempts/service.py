@@ -35,8 +35,9 @@ from app.errors import StaleAttempt
 from app.jobs.checkpoints.repository import CheckpointRepository
 from app.jobs.metrics.repository import MetricRepository
 from app.jobs.queue.deadline import seconds_left
-from app.jobs.queue.repository import Claim, QueueRepository, held, owned
+from app.jobs.queue.repository import Claim, held, owned
 from app.jobs.repository import JobRepository
+from app.jobs.transitions import JobTransitions
 from app.outbox import enqueue_wakeup
 
 RUNNING = (JobState.running, JobState.pausing)
@@ -54,7 +55,7 @@ class AttemptService:
         self.session = session
         self.claim = claim
         self.jobs = JobRepository(session)
-        self.queue = QueueRepository(session)
+        self.transitions = JobTransitions(session)
         self.stored = CheckpointRepository(session)
         self.metrics = MetricRepository(session)
 
@@ -264,7 +265,7 @@ class AttemptService:
 
     def _release(self, job: Job, outcome: str, event: EventBody) -> None:
         self.jobs.release_attempt(job, [event])
-        self.queue.end_attempt(self.claim, outcome)
+        self._end_attempt(outcome)
         enqueue_wakeup(self.session, self.claim.project_id, "training")
 
     def _end(
@@ -276,12 +277,17 @@ class AttemptService:
         **values: Any,
     ) -> Job:
         job = self._move(target, events, sources, phase=None, **values)
-        self.queue.end_attempt(self.claim, outcome)
+        self._end_attempt(outcome)
         return job
+
+    def _end_attempt(self, outcome: str) -> None:
+        self.jobs.end_attempt(self.claim.project_id, self.claim.job_id, self.claim.attempt, outcome)
 
     def _move(self, target: JobState, events: Sequence[EventBody], sources: Sequence[JobState], **values: Any) -> Job:
         project_id, job_id, attempt, token = self.claim
-        job = self.jobs.move(project_id, job_id, fence=attempt, sources=sources, target=target, events=events, **values)
+        job = self.transitions.move_job(
+            project_id, job_id, fence=attempt, sources=sources, target=target, events=events, **values
+        )
         if job.claim_token != token:
             raise StaleAttempt
         return job

@@ -1,6 +1,5 @@
-"""The queue as workers and recovery see it: claims, leases, and what is done about the lost."""
+"""The queue in the database: which jobs may be claimed, who holds them, and which are lost."""
 
-import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
@@ -9,32 +8,12 @@ from typing import Any, Final, Literal, NamedTuple
 from sqlalchemy import ColumnElement, Select, exists, func, insert, literal, select, text, update
 from sqlalchemy.orm import Session, aliased
 
-from app.datasets.service import DatasetService
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, Project
 from app.domain.datasets.formats import RecordFormat
 from app.domain.datasets.report import DatasetState
-from app.domain.events.job_events import (
-    AttemptLost,
-    AttemptRecovered,
-    EventBody,
-    JobCancelled,
-    JobClaimed,
-    JobFailed,
-    JobPaused,
-)
 from app.domain.hardware import WorkerHardware
-from app.domain.jobs.state import (
-    HELD,
-    LAPSE,
-    MAX_LOST_ATTEMPTS,
-    MAX_LOST_ATTEMPTS_WITHOUT_PROGRESS,
-    FailureReason,
-    JobState,
-)
-from app.errors import StaleAttempt
-from app.jobs.queue.deadline import SPENT, seconds_left
-from app.jobs.repository import JobRepository
-from app.set_aside import STRICT, SetAside
+from app.domain.jobs.state import HELD, JobState
+from app.jobs.queue.deadline import seconds_left
 from app.workers.placement import claiming, conditions, values_of
 
 CLAIM_LOCK = 7_411_902_557
@@ -57,12 +36,13 @@ class Claim(NamedTuple):
 class QueueRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.jobs = JobRepository(session)
 
-    def claim(self, machine: WorkerHardware, lease_seconds: float, exact_resume_wait_seconds: float = 60) -> Job | None:
-        """The most urgent job that fits the machine, with a new attempt in its name; None if none waits. One whose
-        checkpoint resumes exactly elsewhere waits for such a worker first, for so many seconds or for ever."""
-        self._take_turn()
+    def lock_claims(self) -> None:
+        """Until the transaction ends nobody else makes a job running, so that what was counted stays so."""
+        self.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
+
+    def lock_next_job(self, machine: WorkerHardware, exact_resume_wait_seconds: float) -> Job | None:
+        """Return the most urgent job that the machine may claim; None if there is none."""
         query = (
             select(Job)
             .where(
@@ -79,149 +59,47 @@ class QueueRepository:
             .limit(1)
             .with_for_update(skip_locked=True)
         )
-        job = self.session.scalars(query, values_of(machine)).one_or_none()
-        if job is None:
-            return None
-        number, token = job.attempt + 1, secrets.token_hex(16)
-        row = {"project_id": job.project_id, "job_id": job.id, "number": number, "worker_id": machine.worker_id}
-        self.session.execute(insert(Attempt).values(row | {"claim_token": token}))
-        return self.jobs.move(
-            job.project_id,
-            job.id,
-            fence=job.attempt,
-            sources=[JobState.queued],
-            target=JobState.running,
-            events=[JobClaimed(attempt=number, worker=machine.worker_id)],
-            attempt=number,
-            claim_token=token,
-            worker_id=machine.worker_id,
-            lease_until=lease_end(lease_seconds),
-            lease_expired=False,
-            phase=None,
-            started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
-        )
+        return self.session.scalars(query, values_of(machine)).one_or_none()
 
-    def _take_turn(self) -> None:
-        """Until the transaction ends nobody else makes a job running, so that what was counted stays so."""
-        self.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
+    def add_attempt(self, claim: Claim, worker_id: str) -> None:
+        row = {"project_id": claim.project_id, "job_id": claim.job_id, "number": claim.attempt, "worker_id": worker_id}
+        self.session.execute(insert(Attempt).values(row | {"claim_token": claim.token}))
 
-    def renew(self, claim: Claim, lease_seconds: float) -> JobState:
-        """Prolong the lease and tell the job's state, which may hold a wish; StaleAttempt if it is lost for good."""
+    def renew_lease(self, claim: Claim, lease_seconds: float) -> JobState | None:
+        """Return the job's state; None if the attempt no longer holds the job."""
         renewed = update(Job).where(*held(claim)).values(lease_until=lease_end(lease_seconds)).returning(Job.state)
         state = self.session.scalars(renewed).one_or_none()
-        return JobState(state) if state else self._take_up_again(claim, lease_seconds)
+        return JobState(state) if state else None
 
-    def _take_up_again(self, claim: Claim, lease_seconds: float) -> JobState:
-        """A lapsed attempt that nobody has replaced is its worker's again, and the loss is given back.
-
-        StaleAttempt also where other jobs have meanwhile filled the project's limit."""
-        self._take_turn()
-        query = select(Job.worker_id, Attempt.worker_id).join(
-            Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
+    def lock_lapsed_job(self, claim: Claim) -> str | None:
+        """Return the id of the attempt's worker if the job may be taken up again: the attempt's lease has lapsed,
+        nobody has replaced it, and the project may run one more job. Else None."""
+        query = select(Attempt.worker_id).join_from(
+            Job, Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
         )
         query = query.where(*owned(claim), Job.lease_expired, Job.project_id.not_in(full_projects()))
-        found = self.session.execute(query.with_for_update(of=Job)).one_or_none()
-        if found is None:
-            raise StaleAttempt
-        self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
-        job = self.jobs.move(
-            claim.project_id,
-            claim.job_id,
-            fence=claim.attempt,
-            sources=[JobState.queued],
-            target=JobState.running,
-            events=[AttemptRecovered(attempt=claim.attempt)],
-            lease_expired=False,
-            worker_id=found[1],
-            lease_until=lease_end(lease_seconds),
-            lost_attempts=Job.lost_attempts - 1,
-            lost_attempts_without_progress=func.greatest(Job.lost_attempts_without_progress - 1, 0),
-        )
-        return JobState(job.state)
+        return self.session.scalars(query.with_for_update(of=Job)).one_or_none()
 
-    def recover_lost_work(self, parts: Sequence[RecoveryPart] = RECOVERY_PARTS, aside: SetAside = STRICT) -> list[Job]:
-        """Move on every job whose lease has lapsed, whether it is held or its attempt yields, and fail queued ones
-        whose dataset turned out unusable or whose running time is spent. One that cannot be moved is set aside."""
+    def lock_jobs_to_move(self, part: RecoveryPart, but: Sequence[str] = ()) -> Sequence[Job]:
+        """Return the jobs, of any project, that a part of recovery moves on. Those that others have locked are left
+        to the next recovery."""
         lapsed = Job.lease_until < func.clock_timestamp()
         queued = Job.state == JobState.queued
-        found = {
-            "expired": ((Job.state.in_(HELD), lapsed), self._lose),
-            "yielding": ((Job.state.not_in(HELD), lapsed), self._free),
-            "doomed": ((queued, uses_unusable_dataset() | uses_misfit_dataset()), self._refuse),
-            "late": ((queued, Job.lease_until.is_(None), seconds_left() <= 0), self._end_late),
+        where = {
+            "expired": (Job.state.in_(HELD), lapsed),
+            "yielding": (Job.state.not_in(HELD), lapsed),
+            "doomed": (queued, uses_unusable_dataset() | uses_misfit_dataset()),
+            "late": (queued, Job.lease_until.is_(None), seconds_left() <= 0),
         }
-        moved: list[Job] = []
-        for where, move in (found[part] for part in parts):
-            query = select(Job).where(*where, Job.id.not_in(aside.ids("jobs"))).with_for_update(skip_locked=True)
-            for job in self.session.scalars(query).all():
-                with aside.guard("jobs", job.id, self.session):
-                    done = move(job)
-                    self.session.flush()
-                    moved.append(done)
-        return moved
+        query = select(Job).where(*where[part], Job.id.not_in(but)).with_for_update(skip_locked=True)
+        return self.session.scalars(query).all()
 
-    def _lose(self, job: Job) -> Job:
-        start = self.session.scalars(
-            select(Attempt.start_step).where(
-                Attempt.project_id == job.project_id, Attempt.job_id == job.id, Attempt.number == job.attempt
-            )
-        ).one_or_none()
-        self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
-        progressed = start is not None and job.step > start
-        fruitless = 0 if progressed else job.lost_attempts_without_progress + 1
-        target = LAPSE[JobState(job.state)]
-        events: list[EventBody] = [AttemptLost(attempt=job.attempt)]
-        values: dict[str, Any] = {"lost_attempts": job.lost_attempts + 1, "lost_attempts_without_progress": fruitless}
-        if target is JobState.queued and (
-            fruitless >= MAX_LOST_ATTEMPTS_WITHOUT_PROGRESS or job.lost_attempts + 1 > MAX_LOST_ATTEMPTS
-        ):
-            target = JobState.failed
-            lost = job.lost_attempts + 1
-            why = f"{lost} workers were lost running it, {fruitless} in a row without a step of progress."
-            events.append(JobFailed(reason=FailureReason.crash_loop, detail=why))
-            values |= {"failure_reason": FailureReason.crash_loop, "failure_message": why}
-        elif target is JobState.cancelled:
-            events.append(JobCancelled())
-        elif target is JobState.paused:
-            events.append(JobPaused())
-        return self.jobs.move(
-            job.project_id,
-            job.id,
-            fence=job.attempt,
-            sources=[JobState(job.state)],
-            target=target,
-            events=events,
-            lease_expired=target is JobState.queued,
-            phase=job.phase if target is JobState.queued else None,
-            **values,
+    def find_start_step(self, job: Job) -> int | None:
+        """Return the step that the job's latest attempt began at; None if it has not said so."""
+        query = select(Attempt.start_step).where(
+            Attempt.project_id == job.project_id, Attempt.job_id == job.id, Attempt.number == job.attempt
         )
-
-    def _free(self, job: Job) -> Job:
-        """A job whose yielding attempt no longer answers. It was to stop anyway: no loss is counted."""
-        self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
-        return self.jobs.release_attempt(job, [AttemptLost(attempt=job.attempt)])
-
-    def _refuse(self, job: Job) -> Job:
-        reason, why = DatasetService(self.session).why_refused(job.project_id, job.id, job.spec["objective"])
-        return self._fail_queued(job, FailureReason(reason), why)
-
-    def _end_late(self, job: Job) -> Job:
-        return self._fail_queued(job, FailureReason.deadline_exceeded, SPENT)
-
-    def _fail_queued(self, job: Job, reason: FailureReason, why: str) -> Job:
-        return self.jobs.move(
-            job.project_id,
-            job.id,
-            fence=job.attempt,
-            sources=[JobState.queued],
-            target=JobState.failed,
-            events=[JobFailed(reason=reason, detail=why)],
-            failure_reason=reason,
-            failure_message=why,
-        )
-
-    def end_attempt(self, claim: Claim, outcome: str) -> None:
-        self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, outcome)
+        return self.session.scalars(query).one_or_none()
 
     def projects_with_work(self) -> Sequence[str]:
         """Projects with a job that waits for nothing but a worker."""
@@ -235,6 +113,30 @@ class QueueRepository:
             .distinct()
         )
         return self.session.scalars(query).all()
+
+
+def values_of_claim(claim: Claim, worker_id: str, lease_seconds: float) -> dict[str, Any]:
+    """What a claim writes to the job's row."""
+    return {
+        "attempt": claim.attempt,
+        "claim_token": claim.token,
+        "worker_id": worker_id,
+        "lease_until": lease_end(lease_seconds),
+        "lease_expired": False,
+        "phase": None,
+        "started_at": func.coalesce(Job.started_at, func.clock_timestamp()),
+    }
+
+
+def values_of_recovery(worker_id: str, lease_seconds: float) -> dict[str, Any]:
+    """What is written to the row of a job that its lapsed attempt takes up again: the loss is given back."""
+    return {
+        "lease_expired": False,
+        "worker_id": worker_id,
+        "lease_until": lease_end(lease_seconds),
+        "lost_attempts": Job.lost_attempts - 1,
+        "lost_attempts_without_progress": func.greatest(Job.lost_attempts_without_progress - 1, 0),
+    }
 
 
 def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:

@@ -11,7 +11,8 @@ from app.datasets.repository import DatasetRepository
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetCheck, JobEvent
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.settings import Settings
 from app.storage import Storage
 from tests.integration.dataset_checks.conftest import HERE
@@ -107,7 +108,7 @@ def test_a_jobs_worker_warns_once(
     spec = {"base_model": model, "dataset_id": both[0], "validation_dataset_id": both[1], "training": {"epochs": 1}}
     assert api.post("/jobs", json=spec).status_code == 201
     with transaction(sessions) as session:
-        job = QueueRepository(session).claim(HERE, 60)
+        job = QueueService(session).claim(HERE, 60)
         assert job is not None
         claim = Claim(project_id, job.id, job.attempt, job.claim_token or "")
         training, validation = (DatasetRepository(session).find(project_id, id) for id in both)

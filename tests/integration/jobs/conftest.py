@@ -16,7 +16,8 @@ from app.db.tables import Dataset, Job, RegisteredModel
 from app.domain.hardware import WorkerHardware
 from app.domain.ids import new_id
 from app.domain.jobs.state import JobState
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
@@ -111,7 +112,7 @@ def post(sessions: Sessions, project_id: str, make_spec: Callable[..., dict[str,
 def claim(sessions: Sessions) -> Callable[..., Claim | None]:
     def take(machine: WorkerHardware = MACHINE, lease_seconds: float = 60) -> Claim | None:
         with transaction(sessions) as session:
-            job = QueueRepository(session).claim(machine, lease_seconds)
+            job = QueueService(session).claim(machine, lease_seconds)
             return Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None
 
     return take

@@ -25,7 +25,8 @@ from app.domain.datasets.report import Report
 from app.domain.hardware import WorkerHardware
 from app.errors import DatasetInUse, DatasetNotFound, InvalidSpec, JobNotFinished, JobNotFound, StaleAttempt
 from app.jobs.attempts.service import AttemptService, proof_of
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from tests.integration.jobs.job_model import FINAL, ModelDataset, ModelJob
 from tests.integration.jobs.job_words import NOT_FINAL, WISHES, WORDS, points
@@ -258,7 +259,7 @@ class JobMachine(RuleBasedStateMachine):
         fitting = [job for job in self.jobs if job.fits(machine) and not self.is_full(job.project_id)]
         first = min(fitting, key=lambda job: (-job.priority, self.jobs.index(job)), default=None)
         with transaction(self.world.sessions) as session:
-            taken = QueueRepository(session).claim(machine, 60)
+            taken = QueueService(session).claim(machine, 60)
             assert (taken and taken.id) == (first and first.id)
         if taken and first:
             claim = Claim(taken.project_id, taken.id, taken.attempt, taken.claim_token or "")
@@ -290,7 +291,7 @@ class JobMachine(RuleBasedStateMachine):
         states: list[str] = []
 
         def renew(session: Session) -> None:
-            states.append(QueueRepository(session).renew(claim, 60))
+            states.append(QueueService(session).renew(claim, 60))
 
         if self.granted(renew, None if job else StaleAttempt) and job:
             if lapsed:
@@ -329,7 +330,7 @@ class JobMachine(RuleBasedStateMachine):
     def recover_lost_work(self) -> None:
         lost, doomed = [job for job in self.jobs if job.overdue], self.doomed()
         with transaction(self.world.sessions) as session:
-            moved = [job.id for job in QueueRepository(session).recover_lost_work()]
+            moved = [job.id for job in QueueService(session).recover_lost_work()]
         assert sorted(moved) == sorted(job.id for job in lost + doomed)
         for job in lost:
             job.lose()

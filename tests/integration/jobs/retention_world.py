@@ -13,7 +13,8 @@ from app.domain.artifact import StoredFile
 from app.domain.ids import new_id
 from app.domain.storage_keys import attempt_folder, dataset_key
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.retention.collector import Collector
 from app.settings import Settings
 from app.storage import HALF_WRITTEN, Storage
@@ -98,7 +99,7 @@ class World:
             past = "UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second' WHERE id = :id"
             session.execute(text(f"{past} AND lease_until IS NOT NULL"), {"id": claim.job_id})
         with transaction(self.sessions) as session:
-            QueueRepository(session).recover_lost_work()
+            QueueService(session).recover_lost_work()
 
     def write(self, claim: Claim, change: Callable[[AttemptService], object]) -> None:
         with transaction(self.sessions) as session:

@@ -10,7 +10,8 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Job
 from app.domain.jobs.state import FailureReason
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 
 Post = Callable[..., str]
 Take = Callable[..., Claim]
@@ -28,7 +29,7 @@ def pass_time(sessions: Sessions, id: str, seconds: float) -> None:
 def lapse(sessions: Sessions, id: str) -> None:
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == id).values(lease_until=Job.lease_until - timedelta(days=1)))
-        QueueRepository(session).recover_lost_work()
+        QueueService(session).recover_lost_work()
 
 
 def release(sessions: Sessions, held: Claim) -> None:
@@ -38,7 +39,7 @@ def release(sessions: Sessions, held: Claim) -> None:
 
 def recover(sessions: Sessions) -> None:
     with transaction(sessions) as session:
-        QueueRepository(session).recover_lost_work()
+        QueueService(session).recover_lost_work()
 
 
 def seconds_left(sessions: Sessions, held: Claim) -> float | None:

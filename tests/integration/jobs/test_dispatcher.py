@@ -14,7 +14,8 @@ from app.db.session import Sessions, connect, is_outage, open_sessions, transact
 from app.db.tables import Job, OutboxRow
 from app.dispatcher import Dispatcher
 from app.domain.jobs.state import JobState
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.settings import Settings
 
 LEASE_SECONDS = 3.0
@@ -88,7 +89,7 @@ def test_after_an_outage_workers_have_a_full_lease_to_speak_first(
     recover_for(dispatcher, 0.3 * LEASE_SECONDS)
     assert state_of(id) is JobState.running
     with transaction(sessions) as session:
-        assert QueueRepository(session).renew(held, LEASE_SECONDS) is JobState.running
+        assert QueueService(session).renew(held, LEASE_SECONDS) is JobState.running
     recover_until(dispatcher, lambda: state_of(id) is JobState.queued)  # as its worker is silent from here on
 
 
@@ -103,12 +104,12 @@ def test_a_broken_connection_is_no_outage(
     id = post()
     claim(lease_seconds=0)
 
-    def recover_as_it_breaks(self: QueueRepository, *_: object) -> list[Job]:
+    def recover_as_it_breaks(self: QueueService, *_: object) -> list[Job]:
         self.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(QueueRepository, "recover_lost_work", recover_as_it_breaks)
+        patch.setattr(QueueService, "recover_lost_work", recover_as_it_breaks)
         with pytest.raises(DBAPIError):
             dispatcher.recover_lost_work()
     dispatcher.recover_lost_work()
@@ -129,7 +130,7 @@ def test_a_worker_that_freezes_in_the_middle_of_a_write_does_not_keep_its_job(
     monkeypatch.setattr("app.db.session.SILENT_TRANSACTION", "3s")
     engine = connect(database_url)
     with open_sessions(engine)() as frozen:
-        QueueRepository(frozen).renew(held, LEASE_SECONDS)
+        QueueService(frozen).renew(held, LEASE_SECONDS)
         time.sleep(0.1)
         dispatcher.recover_lost_work()
         assert state_of(id) is JobState.running, "its row is locked"

@@ -12,7 +12,8 @@ from app.db.tables import Job
 from app.domain.hardware import WorkerHardware
 from app.domain.jobs.resuming import Difference, InexactResume
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from app.workers.service import WorkerService
 
@@ -111,7 +112,7 @@ def test_each_queueing_waits_anew(
     with transaction(sessions) as session:
         JobService(session).pause(project_id, id)
         session.execute(update(Job).values(lease_until=func.clock_timestamp()))
-        QueueRepository(session).recover_lost_work()
+        QueueService(session).recover_lost_work()
     let_wait(sessions, id, 100)
     with transaction(sessions) as session:
         JobService(session).resume(project_id, id)
@@ -120,7 +121,7 @@ def test_each_queueing_waits_anew(
 
     with transaction(sessions) as session:
         session.execute(update(Job).values(lease_until=func.clock_timestamp()))
-        QueueRepository(session).recover_lost_work()
+        QueueService(session).recover_lost_work()
     assert claim(OTHER) is None, "its worker was lost"
     let_wait(sessions, id, 61)
     assert taken(claim(OTHER)) == id
@@ -203,7 +204,7 @@ def test_the_claim_goes_by_the_queues_index(sessions: Sessions, project_id: str)
         )
         session.execute(text("ANALYZE jobs"))
         began = session.scalar(text("SELECT clock_timestamp()"))
-        job = QueueRepository(session).claim(HERE, 60)
+        job = QueueService(session).claim(HERE, 60)
         assert job is not None
         assert job.id == f"ftjob-{10_000:024x}"
         took = session.scalar(text("SELECT clock_timestamp()")) - began

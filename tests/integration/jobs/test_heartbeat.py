@@ -13,7 +13,8 @@ from app.db.session import Sessions
 from app.db.tables import Job
 from app.domain.jobs.state import JobState
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from worker.attempt.metrics.reporter import Heartbeat
 
@@ -54,7 +55,7 @@ def break_step(step: str, heartbeat: Heartbeat, fault: Fault, patch: pytest.Monk
         case "time left":
             patch.setattr(AttemptService, "seconds_left", fault)
         case "renew":
-            patch.setattr(QueueRepository, "renew", fault.every_other_time(QueueRepository.renew))
+            patch.setattr(QueueService, "renew", fault.every_other_time(QueueService.renew))
         case "connect":
             patch.setattr(heartbeat, "_sessions", fault.every_other_time(heartbeat._sessions))
         case "commit":

@@ -12,7 +12,8 @@ from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import HELD, JobState
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from app.projects.lookup import find_or_create_project
 from app.projects.service import ProjectService
@@ -108,7 +109,7 @@ def test_a_lowered_limit_stops_nothing_that_runs(sessions: Sessions, post: Post,
     for each in held:
         assert each is not None
         with transaction(sessions) as session:
-            assert QueueRepository(session).renew(each, 60) is JobState.running
+            assert QueueService(session).renew(each, 60) is JobState.running
 
 
 def test_a_lapsed_attempt_that_comes_back_does_not_break_the_limit(
@@ -123,11 +124,11 @@ def test_a_lapsed_attempt_that_comes_back_does_not_break_the_limit(
     assert other is not None
     assert other.job_id == urgent
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
-        QueueRepository(session).renew(held, 60)
+        QueueService(session).renew(held, 60)
     assert len(running(sessions)) == 1
     end(sessions, other)
     with transaction(sessions) as session:
-        assert QueueRepository(session).renew(held, 60) is JobState.running
+        assert QueueService(session).renew(held, 60) is JobState.running
 
 
 def test_no_bell_is_rung_for_a_project_at_its_limit(
@@ -136,10 +137,10 @@ def test_no_bell_is_rung_for_a_project_at_its_limit(
     limit(1)
     post(), post()
     with transaction(sessions) as session:
-        assert set(QueueRepository(session).projects_with_work()) == {project_id, stranger}
+        assert set(QueueService(session).projects_with_work()) == {project_id, stranger}
     claim()
     with transaction(sessions) as session:
-        assert QueueRepository(session).projects_with_work() == [stranger]
+        assert QueueService(session).projects_with_work() == [stranger]
 
 
 def running(sessions: Sessions) -> list[str]:

@@ -20,7 +20,8 @@ from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.errors import Conflict, StaleAttempt
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from app.settings import Settings
 
@@ -94,7 +95,7 @@ class Crowd:
         machine = WorkerHardware(f"worker-{number}", "cpu", 16)
         while self.goes_on():
             with transaction(self.sessions) as session:
-                job = QueueRepository(session).claim(machine, LEASE_SECONDS)
+                job = QueueService(session).claim(machine, LEASE_SECONDS)
                 claim = Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None
             if claim:
                 self.claims.append(claim)
@@ -107,7 +108,7 @@ class Crowd:
             self.say(claim, lambda attempt: attempt.plan({}, total_steps=9, start_step=0))
             for _ in range(3):
                 with transaction(self.sessions) as session:
-                    QueueRepository(session).renew(claim, LEASE_SECONDS)
+                    QueueService(session).renew(claim, LEASE_SECONDS)
             self.end(claim, chance)
         except StaleAttempt:
             self.told["let go"] += 1

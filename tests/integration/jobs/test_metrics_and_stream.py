@@ -16,7 +16,8 @@ from app.domain.jobs.state import FailureReason
 from app.domain.metric import MetricPoint
 from app.jobs.attempts.service import AttemptService
 from app.jobs.metrics.repository import MetricRepository
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.main import create_app
 from app.settings import Settings
 
@@ -196,6 +197,6 @@ def test_renewal_is_seen_by_claims(sessions: Sessions, post: Callable[..., str],
     post()
     held = claim(lease_seconds=1)
     with transaction(sessions) as session:
-        QueueRepository(session).renew(held, 60)
+        QueueService(session).renew(held, 60)
     with transaction(sessions) as session:
-        assert QueueRepository(session).recover_lost_work() == []
+        assert QueueService(session).recover_lost_work() == []

@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from app.db.session import Sessions, transaction
 from app.db.tables import Job, Worker
 from app.domain.hardware import WorkerHardware
-from app.jobs.queue.repository import QueueRepository
+from app.jobs.queue.service import QueueService
 from app.projects.lookup import find_or_create_project
 from app.projects.service import ProjectService
 from app.workers.service import WorkerService
@@ -43,7 +43,7 @@ def add_job(sessions: Sessions, project_id: str, **needs: Any) -> str:
 def claims(sessions: Sessions, machine: WorkerHardware) -> bool:
     """Whether it takes a job, which is queued again."""
     with sessions() as session, session.begin() as open_transaction:
-        taken = QueueRepository(session).claim(machine, 60) is not None
+        taken = QueueService(session).claim(machine, 60) is not None
         open_transaction.rollback()
     return taken
 
@@ -176,7 +176,7 @@ def test_every_reason_is_told(sessions: Sessions, project_id: str, explain: Expl
     show(sessions, CPU, queue="light")
     other = add_job(sessions, project_id, device="cuda", priority=9)
     with transaction(sessions) as session:
-        held = QueueRepository(session).claim(GEFORCE, 60)
+        held = QueueService(session).claim(GEFORCE, 60)
         assert held is not None
         assert held.id == other
     id = add_job(sessions, project_id, device="cuda", min_memory_gb=30, labels={"pool": "b"})

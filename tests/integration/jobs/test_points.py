@@ -22,7 +22,8 @@ from app.db.tables import Checkpoint, Job, JobEvent, MetricValue
 from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService, proof_of
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.local.redis import embedded_redis
 from app.settings import Settings
 from app.storage import Storage
@@ -69,7 +70,7 @@ def stored(sessions: Sessions, id: str, name: str = "loss") -> list[tuple[int, i
 def lapse(sessions: Sessions, id: str) -> None:
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == id).values(lease_until=Job.lease_until - timedelta(days=1)))
-        QueueRepository(session).recover_lost_work()
+        QueueService(session).recover_lost_work()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import JobOut
 from app.jobs.service import JobService
@@ -28,7 +29,7 @@ def lapse(sessions: Sessions, job_id: str) -> None:
     with transaction(sessions) as session:
         session.execute(update(Job).where(Job.id == job_id).values(lease_until=Job.created_at))
     with transaction(sessions) as session:
-        assert [job.id for job in QueueRepository(session).recover_lost_work()] == [job_id]
+        assert [job.id for job in QueueService(session).recover_lost_work()] == [job_id]
 
 
 def test_job_event_use_and_bell_are_written_together(sessions: Sessions, project_id: str, post: Post) -> None:
@@ -71,7 +72,7 @@ def test_a_job_waits_for_its_datasets_inspection_and_fails_with_it(
     with transaction(sessions) as session:
         session.connection().exec_driver_sql("UPDATE datasets SET state = 'invalid' WHERE id = %s", (waiting,))
     with transaction(sessions) as session:
-        [job] = QueueRepository(session).recover_lost_work()
+        [job] = QueueService(session).recover_lost_work()
         assert job.failure_reason == FailureReason.dataset_invalid
     assert state_of(id) is JobState.failed
 
@@ -92,7 +93,7 @@ def test_a_job_fails_with_a_format_that_its_objective_does_not_train_on(
     assert jobs[claim().job_id] == fitting
     assert claim() is None
     with transaction(sessions) as session:
-        failed = QueueRepository(session).recover_lost_work()
+        failed = QueueService(session).recover_lost_work()
         assert {job.failure_reason for job in failed} == {FailureReason.dataset_invalid}
         assert all(f'the objective "{objective}"' in str(job.failure_message) for job in failed)
         assert {job.id for job in failed} == {id for id, format in jobs.items() if format != fitting}
@@ -117,7 +118,7 @@ def test_a_job_that_skips_bad_rows_takes_an_invalid_dataset_up_to_its_share(
     assert claim() is None
     with transaction(sessions) as session:
         failed = {
-            job.id: (job.failure_reason, job.failure_message) for job in QueueRepository(session).recover_lost_work()
+            job.id: (job.failure_reason, job.failure_message) for job in QueueService(session).recover_lost_work()
         }
     assert failed.keys() == {jobs["less"], jobs["none"]}
     reason, message = failed[jobs["less"]]
@@ -137,7 +138,7 @@ def test_a_dataset_that_is_invalid_as_a_whole_fails_a_job_that_skips_bad_rows(
         session.execute(update(Dataset).where(Dataset.id == bad).values(state="invalid"))
     assert claim() is None
     with transaction(sessions) as session:
-        [job] = QueueRepository(session).recover_lost_work()
+        [job] = QueueService(session).recover_lost_work()
         assert (job.id, job.failure_reason) == (id, FailureReason.dataset_invalid)
 
 
@@ -162,7 +163,7 @@ def test_a_lapsed_lease_queues_the_job_and_fences_the_old_attempt(
         with pytest.raises(StaleAttempt), transaction(sessions) as session:
             stale(AttemptService(session, first))
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
-        QueueRepository(session).renew(first, 60)
+        QueueService(session).renew(first, 60)
     assert state_of(id) is JobState.running
 
 
@@ -176,7 +177,7 @@ def test_a_worker_that_comes_back_in_time_keeps_its_attempt(
     with transaction(sessions) as session:
         assert JobOut.of(JobService(session).get(project_id, id)).phase is None, "nothing of a queued job runs"
     with transaction(sessions) as session:
-        assert QueueRepository(session).renew(held, 60) is JobState.running
+        assert QueueService(session).renew(held, 60) is JobState.running
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
         assert (job.attempt, job.lost_attempts, job.worker_id) == (held.attempt, 0, MACHINE.worker_id)
@@ -188,7 +189,7 @@ def test_a_wrong_token_takes_nothing_up_again(sessions: Sessions, post: Post, cl
     id, held = post(), claim()
     lapse(sessions, id)
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
-        QueueRepository(session).renew(Claim(*held[:3], "guessed"), 60)
+        QueueService(session).renew(Claim(*held[:3], "guessed"), 60)
 
 
 def test_three_losses_without_a_step_are_a_crash_loop(
@@ -223,7 +224,7 @@ def test_cancel_of_a_running_job_is_told_by_the_heartbeat_and_lapses_into_cancel
     with transaction(sessions) as session:
         JobService(session).cancel(project_id, id)
     with transaction(sessions) as session:
-        assert QueueRepository(session).renew(held, 60) is JobState.cancelling
+        assert QueueService(session).renew(held, 60) is JobState.cancelling
     lapse(sessions, id)
     assert state_of(id) is JobState.cancelled
 

@@ -12,7 +12,8 @@ from app.db.tables import Attempt, Checkpoint, DeletedObject
 from app.dispatcher import Dispatcher
 from app.domain.ids import new_id
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from app.retention.collector import Collector
 from app.retention.repository import KEEPERS, RetentionRepository
@@ -84,7 +85,7 @@ def test_an_attempt_that_may_come_back_keeps_what_it_stored(
     world.pass_time(5 * DAY)
     world.collect()
     with transaction(sessions) as session:
-        QueueRepository(session).renew(held, 60)
+        QueueService(session).renew(held, 60)
         AttemptService(session, held).save_checkpoint(7, files)
     world.pass_time(5 * DAY)
     world.collect()

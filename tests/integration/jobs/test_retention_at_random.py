@@ -14,7 +14,8 @@ from app.domain.artifact import StoredFile
 from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.errors import DatasetInUse, JobNotFound, StaleAttempt
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from app.settings import Settings
 from tests.integration.jobs.retention_world import DAY, HOUR, World
@@ -92,7 +93,7 @@ class Chance:
 
     def come_back(self) -> None:
         if claim := self.any_claim():
-            self.fenced(claim, lambda attempt: QueueRepository(attempt.session).renew(claim, 60))
+            self.fenced(claim, lambda attempt: QueueService(attempt.session).renew(claim, 60))
 
     def be_cut_off(self) -> None:
         """For days, with bytes stored and not yet named; what comes of it, the fence decides."""
@@ -102,7 +103,7 @@ class Chance:
             self.world.lose(claim)
             self.world.pass_time(self.random.choice([2 * HOUR, 2 * DAY]))
             self.world.collect()
-            self.fenced(claim, lambda attempt: QueueRepository(attempt.session).renew(claim, 60))
+            self.fenced(claim, lambda attempt: QueueService(attempt.session).renew(claim, 60))
             self.fenced(claim, lambda attempt: attempt.save_checkpoint(self.step, files))
 
     def cancel(self) -> None:

@@ -12,6 +12,7 @@ from app.db.tables import Job
 from app.domain.jobs.state import LAPSE, JobState
 from app.jobs.attempts import service as attempts
 from app.jobs.queue import repository as queue
+from app.jobs.queue import service as queue_service
 from app.jobs.queue.repository import Claim
 from tests.integration.jobs.job_machine import JobMachine
 from tests.integration.jobs.job_world import World, opened
@@ -40,7 +41,7 @@ def unfenced(claim: Claim) -> tuple[Any, ...]:
 BREAKAGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a write without a fence": lambda patch: [patch.setattr(module, "owned", unfenced) for module in (queue, attempts)],
     "a pause that lapses into the queue": lambda patch: patch.setitem(LAPSE, JobState.pausing, JobState.queued),
-    "one more loss than allowed": lambda patch: patch.setattr(queue, "MAX_LOST_ATTEMPTS", 21),
+    "one more loss than allowed": lambda patch: patch.setattr(queue_service, "MAX_LOST_ATTEMPTS", 21),
 }
 
 

@@ -13,7 +13,8 @@ from app.domain.artifact import StoredFile
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.service import JobService
 from tests.integration.jobs.conftest import events_of
 
@@ -50,7 +51,7 @@ def say(sessions: Sessions) -> Do:
 def renew(sessions: Sessions) -> Do:
     def renew(claim: Claim) -> JobState:
         with transaction(sessions) as session:
-            return QueueRepository(session).renew(claim, 60)
+            return QueueService(session).renew(claim, 60)
 
     return renew
 
@@ -64,7 +65,7 @@ def lapse(sessions: Sessions) -> Do:
             past = select(Job.created_at).where(Job.id == id).scalar_subquery()
             session.execute(update(Job).where(Job.id == id, Job.lease_until.is_not(None)).values(lease_until=past))
         with transaction(sessions) as session:
-            return [job.id for job in QueueRepository(session).recover_lost_work()]
+            return [job.id for job in QueueService(session).recover_lost_work()]
 
     return lapse
 

@@ -22,7 +22,8 @@ from app.domain.ids import new_id
 from app.domain.metric import MetricPoint
 from app.domain.project import DeletionState
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.live_metrics import metrics_key, publish
 from app.projects.__main__ import delete, parse, show
 from app.projects.errors import LastProject, ProjectBeingDeleted, ProjectNotFound
@@ -187,7 +188,7 @@ def test_killed_at_any_step_the_next_turn_ends_it(world: World) -> None:
 def test_what_runs_is_cancelled_first(world: World) -> None:
     with transaction(world.sessions) as session:
         session.execute(update(Job).where(Job.project_id == world.ids[1]).values(state="paused"))
-        job = QueueRepository(session).claim(WORKER, 600)
+        job = QueueService(session).claim(WORKER, 600)
         assert job is not None
     claim = Claim(job.project_id, job.id, job.attempt, job.claim_token or "")
     assert claim.project_id == world.doomed

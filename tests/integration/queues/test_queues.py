@@ -9,7 +9,7 @@ from sqlalchemy import func, update
 from app.db.session import Sessions, transaction
 from app.db.tables import OutboxRow
 from app.domain.hardware import WorkerHardware
-from app.jobs.queue.repository import QueueRepository
+from app.jobs.queue.service import QueueService
 from tests.integration.jobs.conftest import queued_job
 
 NOTHING = {
@@ -26,7 +26,7 @@ def test_what_waits_is_counted_over_all_projects(
     with transaction(sessions) as session:
         session.add_all(queued_job(project_id) for _ in range(3))
         session.flush()
-        assert QueueRepository(session).claim(WorkerHardware("here-1", "cpu", 16.0), 60)
+        assert QueueService(session).claim(WorkerHardware("here-1", "cpu", 16.0), 60)
     for text in (b'{"text": "a"}\n', b'{"text": "b"}\n'):
         assert api.put("/datasets", content=text).status_code == 201
     upload = api.post("/uploads", json={"filename": "rows.jsonl", "bytes": 14}).json()["id"]

@@ -18,7 +18,8 @@ from app.domain.events.job_events import JobFailed
 from app.domain.hardware import WorkerHardware
 from app.domain.jobs.state import FailureReason
 from app.jobs.attempts.service import AttemptService
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from app.jobs.repository import JobRepository
 from app.jobs.service import JobService
 from app.retention.collector import Collector
@@ -54,7 +55,7 @@ def make_due(sessions: Sessions) -> None:
 
 def take(sessions: Sessions) -> Claim:
     with transaction(sessions) as session:
-        job = QueueRepository(session).claim(WorkerHardware("here-1", "cpu", 16.0), 60)
+        job = QueueService(session).claim(WorkerHardware("here-1", "cpu", 16.0), 60)
         assert job is not None
         return Claim(job.project_id, job.id, job.attempt, job.claim_token or "")
 
@@ -374,7 +375,7 @@ def test_a_lost_job_is_told_as_any_other(
     with transaction(sessions) as session:
         session.execute(update(Job).values(lease_until=func.to_timestamp(0)))
     with transaction(sessions) as session:
-        QueueRepository(session).recover_lost_work()
+        QueueService(session).recover_lost_work()
     assert deliver_all() == 1
     assert json.loads(receiver.heard[0].body)["type"] == "fine_tuning.job.paused"
     with transaction(sessions) as session:

@@ -11,7 +11,7 @@ from app.db.session import Sessions, transaction
 from app.db.tables import Job, Upload, Worker
 from app.dispatcher import Dispatcher
 from app.domain.hardware import WorkerHardware
-from app.jobs.queue.repository import QueueRepository
+from app.jobs.queue.service import QueueService
 from app.projects.lookup import find_or_create_project
 from app.settings import Settings
 from app.storage import Storage
@@ -64,7 +64,7 @@ def test_a_worker_that_holds_a_job_is_busy_and_whose_job_is_not_told(
         stranger = find_or_create_project(session, "stranger")
         session.add(queued_job(stranger))
         session.flush()
-        job = QueueRepository(session).claim(BIG, 60)
+        job = QueueService(session).claim(BIG, 60)
         assert job is not None
         if state != "running":
             session.execute(update(Job).values(state=state))

@@ -25,7 +25,8 @@ from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
 from app.jitter import jittered
 from app.jobs.attempts.service import AttemptService, proof_of
-from app.jobs.queue.repository import Claim, QueueRepository
+from app.jobs.queue.repository import Claim
+from app.jobs.queue.service import QueueService
 from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics.live import LivePoints
 from worker.attempt.metrics.spool import Spool
@@ -84,7 +85,7 @@ class Heartbeat:
         """Prolong the lease. What else is done here undoes none of that, whatever it raises."""
         tail = self._try(self.log_tail)
         with transaction(self._sessions, "heartbeat") as session:
-            self.state = QueueRepository(session).renew(self._claim, self._lease)
+            self.state = QueueService(session).renew(self._claim, self._lease)
             attempt = AttemptService(session, self._claim)
             self._try(lambda: self._see_time_left(attempt), session)
             if tail is not None and tail != self._kept_log:
