@@ -89,26 +89,27 @@ def leave_out_fence() -> None:
     from sqlalchemy import select
 
     from app.db.tables import Job
-    from app.jobs.attempts import service as attempts
+    from app.jobs.attempts import repository as attempts
+    from app.jobs.attempts.service import AttemptService
     from app.jobs.queue import repository as queue
     from app.jobs.repository import JobRepository
 
     def anybodys(claim: queue.Claim) -> tuple[Any, ...]:
         return Job.project_id == claim.project_id, Job.id == claim.job_id
 
-    move, end = JobRepository.move, attempts.AttemptService._end
+    move, end = JobRepository.move, AttemptService._end
 
     def move_unfenced(self: JobRepository, project_id: str, id: str, *, fence: int, **how: Any) -> Job:
         return move(self, project_id, id, fence=Job.attempt, **how)  # type: ignore[arg-type]
 
-    def end_with_any_token(self: attempts.AttemptService, *words: Any, **how: Any) -> Job:
+    def end_with_any_token(self: AttemptService, *words: Any, **how: Any) -> Job:
         token = self.session.scalars(select(Job.claim_token).where(Job.id == self.claim.job_id)).one()
         self.claim = self.claim._replace(token=token or "")
         return end(self, *words, **how)
 
     attempts.owned = queue.owned = anybodys
     JobRepository.move = move_unfenced  # type: ignore[assignment]
-    attempts.AttemptService._end = end_with_any_token  # type: ignore[method-assign]
+    AttemptService._end = end_with_any_token  # type: ignore[method-assign]
 
 
 def leave_out_relay() -> None:

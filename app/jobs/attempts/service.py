@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, cast, func, select, update
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.adapters.service import AdapterService
-from app.db.tables import Attempt, Checkpoint, Job
+from app.db.tables import Checkpoint, Job
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.events.job_events import (
     AttemptFailed,
@@ -32,10 +30,10 @@ from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import HELD, NEVER_RETRIED, FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.errors import StaleAttempt
+from app.jobs.attempts.repository import AttemptRepository
 from app.jobs.checkpoints.repository import CheckpointRepository
 from app.jobs.metrics.repository import MetricRepository
-from app.jobs.queue.deadline import seconds_left
-from app.jobs.queue.repository import Claim, held, owned
+from app.jobs.queue.repository import Claim
 from app.jobs.repository import JobRepository
 from app.jobs.transitions import JobTransitions
 from app.outbox import enqueue_wakeup
@@ -54,6 +52,7 @@ class AttemptService:
     def __init__(self, session: Session, claim: Claim) -> None:
         self.session = session
         self.claim = claim
+        self.attempts = AttemptRepository(session, claim)
         self.jobs = JobRepository(session)
         self.transitions = JobTransitions(session)
         self.stored = CheckpointRepository(session)
@@ -61,11 +60,10 @@ class AttemptService:
 
     def state(self) -> JobState | None:
         """The job's state while the attempt is still its own, else None."""
-        found = self.session.scalars(select(Job.state).where(*owned(self.claim))).one_or_none()
-        return JobState(found) if found else None
+        return self.attempts.find_state()
 
     def enter(self, phase: JobPhase) -> None:
-        self._note([PhaseChanged(phase=phase)], phase=case((Job.state.in_(HELD), phase)))
+        self.jobs.append_events(self.attempts.set_phase(phase), [PhaseChanged(phase=phase)])
 
     def append_event(self, *events: EventBody) -> None:
         self._note(events)
@@ -87,23 +85,16 @@ class AttemptService:
         resumed = [] if is_first else [JobResumed(attempt=self.claim.attempt, step=start_step)]
         inexact = [each.model_dump(mode="json") for each in inexact_resumes]
         self._note(resumed, total_steps=total_steps, step=start_step, inexact_resumes=inexact)
-        self._update_attempt(start_step=start_step, resolved=resolved)
+        self.attempts.update_attempt(start_step=start_step, resolved=resolved)
 
     def replan(self, resolved: dict[str, Any]) -> None:
         """What holds instead, now that memory did not suffice for the first decisions."""
         self._note([])
-        self._update_attempt(resolved=resolved)
+        self.attempts.update_attempt(resolved=resolved)
 
     def training_started(self, parity_seconds: float, dry_run_seconds: float, used_standby_process: bool) -> None:
         """Tell how long the job waited for its first training forward, all in all and on this worker."""
-        now = func.clock_timestamp()
-        query = select(now - Job.created_at, now - Attempt.started_at).join(
-            Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
-        )
-        found = self.session.execute(query.where(*owned(self.claim))).one_or_none()
-        if found is None:
-            raise StaleAttempt
-        since_created, since_claimed = found
+        since_created, since_claimed = self.attempts.get_ages()
         self.append_event(
             TrainingStarted(
                 attempt=self.claim.attempt,
@@ -120,21 +111,14 @@ class AttemptService:
         latest: dict[str, float] = {}
         for point in points:
             latest |= point.values
-        step = max(point.step for point in points)
-        self._note(
-            [],
-            step=func.greatest(Job.step, step),
-            last_metrics=func.coalesce(Job.last_metrics, cast({}, JSONB)).op("||")(cast(latest, JSONB)),
-            estimated_finish_at=estimated_finish_at,
-        )
+        self.attempts.record_progress(max(point.step for point in points), latest, estimated_finish_at)
         self.metrics.add(self.claim.project_id, self.claim.job_id, points)
 
     def record_late(self, points: Sequence[MetricPoint], proof: str) -> bool:
         """Store points of an attempt whose worker is dead. Not fenced by the job: they are the attempt's own, whoever
         runs the job now, and the job itself shows nothing of them. False, and nothing is stored, if the job was
         deleted or `proof` is not `proof_of` the attempt's claim; points of another attempt are left out."""
-        query = select(Attempt.claim_token).where(*self._own_attempt()).with_for_update(read=True, key_share=True)
-        token = self.session.scalars(query).one_or_none()
+        token = self.attempts.lock_claim_token()
         if token is None or not hmac.compare_digest(proof_of(self.claim._replace(token=token)), proof):
             return False
         own = [point for point in points if point.attempt == self.claim.attempt]
@@ -144,16 +128,15 @@ class AttemptService:
 
     def seconds_left(self) -> float | None:
         """Of the job's running time; None without a limit."""
-        left = self.session.scalars(select(seconds_left()).where(*owned(self.claim))).one_or_none()
-        return None if left is None else float(left)
+        return self.attempts.find_seconds_left()
 
     def keep_log(self, tail: str) -> None:
         """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
-        self._update_attempt(log_tail=tail.replace("\0", "\ufffd"))
+        self.attempts.update_attempt(log_tail=tail.replace("\0", "\ufffd"))
 
     def request_orphan_collection(self) -> None:
         """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
-        self._update_attempt(orphans_collected_at=None)
+        self.attempts.update_attempt(orphans_collected_at=None)
 
     def save_checkpoint(
         self, step: int, files: Sequence[StoredFile], revision: str | None = None, machine: str | None = None
@@ -211,7 +194,7 @@ class AttemptService:
     def fail(self, reason: FailureReason, message: str) -> None:
         """End the attempt. While the budget of failures lasts, the job goes where it was last wished to, and else it
         has failed: also one that a user has meanwhile queued or paused, whose attempt yields."""
-        job = self._locked()
+        job = self.attempts.lock_job()
         again = AttemptFailed(attempt=self.claim.attempt, reason=reason, detail=message)
         failed_attempts = job.failed_attempts + 1
         state = JobState(job.state)
@@ -242,7 +225,7 @@ class AttemptService:
 
     def release(self) -> None:
         """Let go of the job without a loss or a failure. It goes where it was last wished to."""
-        job = self._locked()
+        job = self.attempts.lock_job()
         released = AttemptReleased(attempt=self.claim.attempt)
         match JobState(job.state):
             case JobState.running:
@@ -254,14 +237,6 @@ class AttemptService:
                 self._end(JobState.cancelled, "cancelled", [JobCancelled()], sources=[JobState.cancelling])
             case _:
                 self._release(job, "released", released)
-
-    def _locked(self) -> Job:
-        """The job while the attempt holds it, and nobody else may write it."""
-        query = select(Job).where(*held(self.claim)).with_for_update().execution_options(populate_existing=True)
-        job = self.session.scalars(query).one_or_none()
-        if job is None:
-            raise StaleAttempt
-        return job
 
     def _release(self, job: Job, outcome: str, event: EventBody) -> None:
         self.jobs.release_attempt(job, [event])
@@ -293,22 +268,6 @@ class AttemptService:
         return job
 
     def _note(self, events: Sequence[EventBody], **values: Any) -> Job:
-        statement = (
-            update(Job)
-            .where(*held(self.claim))
-            .values(**values or {"attempt": Job.attempt})
-            .returning(Job)
-            .execution_options(populate_existing=True)
-        )
-        job = self.session.scalars(statement).one_or_none()
-        if job is None:
-            raise StaleAttempt
+        job = self.attempts.update_job(**values)
         self.jobs.append_events(job, events)
         return job
-
-    def _update_attempt(self, **values: Any) -> None:
-        self.session.execute(update(Attempt).where(*self._own_attempt()).values(**values))
-
-    def _own_attempt(self) -> tuple[ColumnElement[bool], ...]:
-        project_id, job_id, number, _ = self.claim
-        return Attempt.project_id == project_id, Attempt.job_id == job_id, Attempt.number == number

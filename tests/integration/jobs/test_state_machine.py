@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db.tables import Job
 from app.domain.jobs.state import LAPSE, JobState
-from app.jobs.attempts import service as attempts
+from app.jobs.attempts import repository as attempts
 from app.jobs.queue import repository as queue
 from app.jobs.queue import service as queue_service
 from app.jobs.queue.repository import Claim
