@@ -22,6 +22,10 @@ class AdapterRepository:
         query = select(Adapter).where(Adapter.project_id == project_id, Adapter.id == id)
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
+    def find_of_job(self, project_id: str, job_id: str) -> Adapter | None:
+        query = select(Adapter).where(Adapter.project_id == project_id, Adapter.job_id == job_id)
+        return self.session.scalars(query).one_or_none()
+
     def named(self, project_id: str, name: str) -> Sequence[Adapter]:
         query = select(Adapter).where(Adapter.project_id == project_id, Adapter.name == name)
         return self.session.scalars(query.order_by(Adapter.id)).all()

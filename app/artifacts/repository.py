@@ -49,6 +49,13 @@ class ArtifactRepository:
         """By path."""
         return self._listed(Artifact.project_id == project_id, Artifact.job_id == job_id)
 
+    def has_model(self, project_id: str, job_id: str) -> bool:
+        """Whether the job has made a fully fine-tuned model, and it is still there."""
+        query = select(Artifact.id).where(
+            Artifact.project_id == project_id, Artifact.job_id == job_id, Artifact.kind == ArtifactKind.model
+        )
+        return self.session.scalars(query.limit(1)).one_or_none() is not None
+
     def of_kinds(self, project_id: str, job_ids: Sequence[str], kinds: Sequence[ArtifactKind]) -> Sequence[Artifact]:
         return self._listed(Artifact.project_id == project_id, Artifact.job_id.in_(job_ids), Artifact.kind.in_(kinds))
 

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from app.db.tables import Artifact, Attempt, Checkpoint, DeletedObject, Job, JobEvent
+from app.domain.artifact import ArtifactKind
 from app.domain.events.job_events import EventBody
 from app.domain.ids import is_id
+from app.domain.jobs.model_names import END
 from app.domain.jobs.state import FINAL, HELD, JobState
 from app.errors import JobNotFound, StaleAttempt
 
@@ -43,6 +45,8 @@ class JobDetails(NamedTuple):
 
 
 NO_DETAILS: Final = JobDetails()
+FULL: Final = Job.method == literal_column("'full'")
+"""A word of the statement and no parameter, so that the planner knows that the index of whole models will do."""
 
 
 class JobRepository:
@@ -65,6 +69,19 @@ class JobRepository:
         if job is None:
             raise JobNotFound(id)
         return job
+
+    def list_by_id_end(self, project_id: str, end: str) -> Sequence[Job]:
+        """Return the jobs whose ids end in these `END` characters."""
+        query = select(Job).where(Job.project_id == project_id, func.right(Job.id, END) == end).order_by(Job.id)
+        return self.session.scalars(query).all()
+
+    def list_with_whole_model(self, project_id: str, until: datetime | None, limit: int) -> Sequence[Job]:
+        """Return the jobs that have made a fully fine-tuned model, the last finished first; none later than `until`."""
+        made = exists().where(Artifact.job_id == Job.id, Artifact.kind == ArtifactKind.model)
+        query = select(Job).where(Job.project_id == project_id, FULL, Job.finished_at.is_not(None), made)
+        if until:
+            query = query.where(Job.finished_at <= until)
+        return self.session.scalars(query.order_by(Job.finished_at.desc(), Job.id.desc()).limit(limit)).all()
 
     def resolved_before(self, project_id: str, id: str, attempt: int) -> dict[str, Any] | None:
         """Return what was decided for the newest attempt before this one that decided anything."""

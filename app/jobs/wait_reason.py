@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from app.db.tables import Job
-from app.jobs.queue.repository import has_waited_for_exact_resume
+from app.jobs.queue.repository import has_stopped_waiting_for_exact_resume
 from app.jobs.shown import Standing
 from app.settings import get_settings
 from app.workers.reasons import NO_DISK_SPACE, NOT_ONE, ONLY_DRAINING_GPUS, describe_shortage
@@ -49,8 +49,7 @@ def exact_resume(connection: Connection, job: Job) -> str | None:
         is_online = has_machine(connection, job.resume_machine)
         return None if is_online else f"{EXACTLY}, and none is online"
     wait_seconds = get_settings().exact_resume_wait_seconds
-    query = select(Job.id).where(Job.project_id == job.project_id, Job.id == job.id)
-    is_over = connection.execute(query.where(has_waited_for_exact_resume(wait_seconds))).one_or_none() is not None
+    is_over = has_stopped_waiting_for_exact_resume(connection, job.project_id, job.id, wait_seconds)
     return None if is_over else f"{EXACTLY} (up to {wait_seconds:g} s)"
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, insert, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, insert, literal, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, Project
@@ -178,6 +178,12 @@ def has_waited_for_exact_resume(seconds: float) -> ColumnElement[bool]:
     """Long enough for any other machine, if its spec lets one have it at all."""
     waits = func.coalesce(Job.spec["training"]["on_inexact_resume"].astext, "continue") == "wait"
     return (Job.queued_at <= func.clock_timestamp() - timedelta(seconds=seconds)) & ~waits
+
+
+def has_stopped_waiting_for_exact_resume(connection: Connection, project_id: str, id: str, seconds: float) -> bool:
+    """Whether the job has waited so long that any machine may have it."""
+    query = select(Job.id).where(Job.project_id == project_id, Job.id == id, has_waited_for_exact_resume(seconds))
+    return connection.execute(query).one_or_none() is not None
 
 
 def lease_end(seconds: float) -> ColumnElement[Any]:
