@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 from app import live_metrics, logs, outbox
 from app.dataset_checks.service import DatasetCheckService
 from app.datasets.service import DatasetService
-from app.db.openai_tables import forget_created
 from app.db.session import Sessions, connect, is_outage, open_sessions, transaction
 from app.domain.jobs.state import JobState
 from app.jitter import jittered
 from app.jobs.queue.repository import RECOVERY_PARTS, RecoveryPart
 from app.jobs.queue.service import QueueService
+from app.openai.jobs.create_repository import forget_created
 from app.retention.collector import Collector
 from app.retention.project_eraser import ProjectEraser
 from app.secrets.private_memory import keep_memory_private

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
-from app.db.project_tables import is_being_deleted
 from app.db.tables import Dataset, DatasetCheck
 from app.domain.cursor import Cursor
 from app.domain.dataset_checks.state import DatasetCheckKind, DatasetCheckState
 from app.domain.datasets.report import DatasetState
+from app.projects.repository import is_being_deleted
 
 UNINSPECTED = (DatasetState.uploading, DatasetState.inspecting)
 

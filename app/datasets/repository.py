@@ -9,11 +9,11 @@ from sqlalchemy import delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.problem_tables import DatasetProblemGroup
-from app.db.project_tables import is_being_deleted
 from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeletedObject
 from app.domain.cursor import Cursor
 from app.domain.datasets.problem import Problem, Severity
 from app.domain.datasets.report import DatasetState
+from app.projects.repository import is_being_deleted
 
 PROBLEMS_A_STATEMENT = 1000
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Index, exists, text
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, created
@@ -33,8 +33,3 @@ class ProjectDeletion(Base):
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (Index("ix_project_deletions_unfinished", "id", postgresql_where=text("finished_at IS NULL")),)
-
-
-def is_being_deleted(project_id: Any) -> ColumnElement[bool]:
-    """Whether work of the project must not be taken up any more."""
-    return exists().where(ProjectDeletion.id == project_id)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, case, extract, func, literal, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.db.project_tables import is_being_deleted
 from app.db.tables import ApiKey, Project
 from app.domain.cursor import Cursor
+from app.projects.repository import is_being_deleted
 
 NOTE_EVERY = timedelta(minutes=1)
 

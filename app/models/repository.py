@@ -55,6 +55,11 @@ class ModelRepository:
         query = _there() if project_id is None else _there().where(usable_by(project_id))
         return self.session.scalars(query.order_by(RegisteredModel.name)).all()
 
+    def save(self, model: RegisteredModel) -> None:
+        """Write its changes at once, and read what the database adds to them."""
+        self.session.flush()
+        self.session.refresh(model)
+
     def removed(self, failed_for_seconds: float, but: Collection[str] = ()) -> Sequence[RegisteredModel]:
         """Rows whose files nobody needs: of removed models, and of failed ones that nobody has tried again for so long.
         Kept from others until the transaction ends."""

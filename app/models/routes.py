@@ -67,7 +67,6 @@ def post_model(
         model = models.add(wanted)
         if model.state == ModelState.pending:
             enqueue_wakeup(session, caller.project_id, "light")
-        session.refresh(model)
         shown = ModelOut.of(model, models.allowed([model]).get(model.id), for_admin=True)
         return Created(f"/models/{model.name}", shown, 202)
 

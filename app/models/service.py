@@ -113,7 +113,7 @@ class ModelService:
         elif model.source != wanted.source or wanted.revision not in (model.wanted_revision, model.revision):
             raise ModelAlreadyExists(name)
         self.change(model, wanted)
-        self.session.flush()
+        self.models.save(model)
         return model
 
     def change(self, model: RegisteredModel, wanted: Wanted) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, delete, func, literal_column, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Table, delete, exists, func, literal_column, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -45,7 +45,12 @@ class ProjectRepository:
         deletion = ProjectDeletion(id=project.id, name=project.name, state=DeletionState.stopping)
         self.session.add(deletion)
         self.session.flush()
+        self.session.refresh(deletion)
         return deletion
+
+    def finish_deletion(self, deletion: ProjectDeletion) -> None:
+        """By the database's clock."""
+        deletion.state, deletion.finished_at = DeletionState.finished, func.clock_timestamp()
 
     def find_deletion(self, id: str, *, lock: bool = False) -> ProjectDeletion | None:
         query = select(ProjectDeletion).where(ProjectDeletion.id == id).execution_options(populate_existing=True)
@@ -82,6 +87,11 @@ class ProjectRepository:
 
     def delete(self, id: str) -> None:
         self.session.execute(delete(Project).where(Project.id == id))
+
+
+def is_being_deleted(project_id: Any) -> ColumnElement[bool]:
+    """Whether work of the project must not be taken up any more."""
+    return exists().where(ProjectDeletion.id == project_id)
 
 
 def tables_of_projects() -> list[Table]:

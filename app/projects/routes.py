@@ -106,7 +106,6 @@ def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Res
     The same request again is answered with how far it is, as long as the project is there. A key cannot delete its own
     project (`own_project`)."""
     deletion = ProjectService(session).request_deletion(id, caller.project_id)
-    session.refresh(deletion)
     response.headers["Location"] = f"/projects/{deletion.id}/deletion"
     return ProjectDeletionOut.of(deletion)
 

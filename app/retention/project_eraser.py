@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from redis import Redis
-from sqlalchemy import Table, func
+from sqlalchemy import Table
 from sqlalchemy.orm import Session
 
 from app import live_metrics
@@ -128,7 +128,7 @@ class ProjectEraser:
             deletion = _locked(session, id, DeletionState.clearing_workers)
             waiting = deletion and RetentionRepository(session).workers_online() - deletion.work_folders.keys()
             if deletion and is_empty and not waiting:
-                deletion.state, deletion.finished_at = DeletionState.finished, func.clock_timestamp()
+                ProjectRepository(session).finish_deletion(deletion)
                 log.info("erased a project", project=id, num_rows=deletion.num_rows)
 
 

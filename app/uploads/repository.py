@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.db.project_tables import is_being_deleted
 from app.db.tables import DeletedObject, Upload, UploadPart
 from app.domain.cursor import Cursor
 from app.domain.upload import UploadState
+from app.projects.repository import is_being_deleted
 
 LEASE_SECONDS = 60.0
 BYTES_A_SECOND = 20_000_000

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from app.datasets.service import DatasetService
-from app.db.openai_tables import find_created, keep_created
 from app.db.tables import Job
 from app.domain.cursor import Cursor
 from app.domain.jobs.spec import LEARNING_RATES, JobSpec
@@ -35,6 +34,7 @@ from app.jobs.shown import find_shown
 from app.jobs.spec_validation import field_errors
 from app.openai.base_schema import json_of
 from app.openai.envelope import refusals
+from app.openai.jobs.create_repository import find_created, keep_created
 from app.openai.jobs.repository import ShownFineTune, find_fine_tune, list_fine_tunes
 from app.openai.jobs.schemas import FineTuningJob, FineTuningJobList, shown
 from app.openai.jobs.spec import CreateJob, spec_of, told_of_body, told_once

@@ -9,9 +9,9 @@ import httpx2
 from openai import OpenAI
 from sqlalchemy import select, text
 
-from app.db.openai_tables import find_created, forget_created
 from app.db.session import Sessions, transaction
 from app.db.tables import Job
+from app.openai.jobs.create_repository import find_created, forget_created
 from tests.fixtures.openai_client import openai_client
 
 WAITING = """
