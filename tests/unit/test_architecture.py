@@ -15,6 +15,24 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_FOLDER_MODULES = 14
 
+REPOSITORIES = (
+    "app/jobs/metrics/queries.py",
+    "app/jobs/queue/deadline.py",
+    "app/jobs/shown.py",
+    "app/local/postgres.py",
+    "app/outbox.py",
+    "app/projects/lookup.py",
+    "app/workers/placement.py",
+    "app/workers/presence.py",
+)
+"""Repositories by other names: they hold statements or conditions for several resources, the outbox's rows, and the
+creation of the embedded database."""
+SQL_TYPES = ("Connection", "Session", "Table")
+SQL_METHODS = (
+    *("add", "add_all", "delete", "exec_driver_sql", "execute", "get", "get_one", "merge", "query", "refresh"),
+    *("scalar", "scalars"),
+)
+
 FOREIGN_PLACES = {
     "a registry's or a hub's host": re.compile(
         r"\b(pypi\.org|pythonhosted\.org|huggingface\.co|hf\.co|ghcr\.io|quay\.io)\b"
@@ -72,6 +90,48 @@ def test_folders_are_small() -> None:
     modules = [path for path in CODE if path.stem not in ("__init__", "__main__")]
     numbers = Counter(str(path.parent.relative_to(ROOT)) for path in modules)
     assert not {folder: number for folder, number in numbers.items() if number > MAX_FOLDER_MODULES}
+
+
+def is_repository(path: Path) -> bool:
+    name = str(path.relative_to(ROOT))
+    return path.stem.endswith("repository") or name in REPOSITORIES or path.parent == ROOT / "app/db"
+
+
+def find_sql(path: Path) -> Iterator[str]:
+    """What a module takes from SQLAlchemy to make statements, and where it asks a session or connection for rows."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (each.name for each in names if each.name.partition(".")[0] == "sqlalchemy")
+            case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] == "sqlalchemy":
+                if module != "sqlalchemy.exc":
+                    yield from (each.name for each in names if each.name not in SQL_TYPES)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=asked) | ast.Attribute(attr=asked), attr=method)):
+                if asked in ("session", "connection") and method in SQL_METHODS:
+                    yield f"{asked}.{method}"
+
+
+def test_sql_stands_in_repositories() -> None:
+    """Services say what happens, repositories how the database is asked. What a service needs of SQL is a method."""
+    found = {str(path.relative_to(ROOT)): list(find_sql(path)) for path in CODE if not is_repository(path)}
+    assert not {name: sql for name, sql in found.items() if sql}
+    assert [name for name in REPOSITORIES if not any(find_sql(ROOT / name))] == []
+
+
+def test_tables_hold_no_queries() -> None:
+    tables = {path.name: ast.parse(path.read_text()) for path in (ROOT / "app/db").glob("*tables.py")}
+    assert not {name for name, tree in tables.items() if any(isinstance(each, ast.FunctionDef) for each in tree.body)}
+
+
+def test_jobs_are_moved_by_one_service() -> None:
+    """Whoever moves a job past it forgets webhooks and datasets."""
+    moving = [
+        str(path.relative_to(ROOT))
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "move"
+    ]
+    assert moving == ["app/jobs/transitions.py"]
 
 
 def test_rows_name_their_project() -> None:
