@@ -49,7 +49,7 @@ class ProjectRepository:
         return deletion
 
     def finish_deletion(self, deletion: ProjectDeletion) -> None:
-        """By the database's clock."""
+        """Mark a deletion as finished, by the database's clock."""
         deletion.state, deletion.finished_at = DeletionState.finished, func.clock_timestamp()
 
     def find_deletion(self, id: str, *, lock: bool = False) -> ProjectDeletion | None:

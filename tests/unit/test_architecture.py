@@ -98,7 +98,7 @@ def is_repository(path: Path) -> bool:
 
 
 def find_sql(path: Path) -> Iterator[str]:
-    """What a module takes from SQLAlchemy to make statements, and where it asks a session or connection for rows."""
+    """Yield what a module imports to make statements, and where it asks a session or a connection for rows."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Import(names=names):
@@ -124,7 +124,7 @@ def test_tables_hold_no_queries() -> None:
 
 
 def test_jobs_are_moved_by_one_service() -> None:
-    """Whoever moves a job past it forgets webhooks and datasets."""
+    """A move past it would tell no webhook and release no dataset."""
     moving = [
         str(path.relative_to(ROOT))
         for path in CODE

@@ -61,11 +61,11 @@ class AttemptRepository:
         return _held(self.session.scalars(statement).one_or_none())
 
     def set_phase(self, phase: JobPhase) -> Job:
-        """A yielding attempt's job has no phase."""
+        """Set the job's phase, unless the attempt yields: its job has none."""
         return self.update_job(phase=case((Job.state.in_(HELD), phase)))
 
     def record_progress(self, step: int, latest: Mapping[str, float], estimated_finish_at: datetime | None) -> Job:
-        """Show a step, unless a later one is shown, and the latest metrics beside those of other names."""
+        """Write the step, unless the job is past it, and the latest value of each metric."""
         return self.update_job(
             step=func.greatest(Job.step, step),
             last_metrics=func.coalesce(Job.last_metrics, cast({}, JSONB)).op("||")(cast(latest, JSONB)),

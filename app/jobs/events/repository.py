@@ -37,7 +37,7 @@ class HistoryRepository:
         return self.session.scalars(query.order_by(JobEvent.number.desc()).limit(limit)).all()
 
     def count_points(self, attempt: int) -> int:
-        """An attempt's points are numbered from 1 without gaps."""
+        """Return the highest number: an attempt's points are numbered from 1 without gaps."""
         query = select(func.max(MetricValue.number)).where(*self._own(MetricValue, attempt=attempt))
         return self.session.scalars(query).one() or 0
 

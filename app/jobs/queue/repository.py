@@ -38,7 +38,7 @@ class QueueRepository:
         self.session = session
 
     def lock_claims(self) -> None:
-        """Until the transaction ends nobody else makes a job running, so that what was counted stays so."""
+        """Keep others from claiming jobs until the transaction ends, so that limits across jobs hold."""
         self.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
 
     def lock_next_job(self, machine: WorkerHardware, exact_resume_wait_seconds: float) -> Job | None:
@@ -116,7 +116,7 @@ class QueueRepository:
 
 
 def values_of_claim(claim: Claim, worker_id: str, lease_seconds: float) -> dict[str, Any]:
-    """What a claim writes to the job's row."""
+    """Return what a claim writes to the job's row."""
     return {
         "attempt": claim.attempt,
         "claim_token": claim.token,
@@ -129,7 +129,7 @@ def values_of_claim(claim: Claim, worker_id: str, lease_seconds: float) -> dict[
 
 
 def values_of_recovery(worker_id: str, lease_seconds: float) -> dict[str, Any]:
-    """What is written to the row of a job that its lapsed attempt takes up again: the loss is given back."""
+    """Return what is written to the row of a job that its lapsed attempt takes up again: the loss is given back."""
     return {
         "lease_expired": False,
         "worker_id": worker_id,
