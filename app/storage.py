@@ -6,7 +6,6 @@ name them in a transaction; object stores promise that by themselves.
 
 import asyncio
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -26,7 +25,7 @@ from obstore.store import from_url
 from app.domain.artifact import StoredFile
 from app.errors import StorageFull
 from app.failpoints import around
-from app.files import is_full
+from app.files import flush_to_disk, is_full, lock_file, sync
 
 CHUNK_BYTES = 2**20
 LEAST_PART_BYTES = 8 * 2**20
@@ -271,11 +270,7 @@ class Storage:
             return
         path = self.root / key
         for place in (path, *path.parents):
-            descriptor = os.open(place, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(place)
             if place == self.root:
                 break
 
@@ -306,7 +301,7 @@ async def _written_beside(path: Path) -> AsyncIterator[io.BufferedWriter]:
     try:
         with file:
             yield file
-            await asyncio.to_thread(_keep, file)
+            await asyncio.to_thread(flush_to_disk, file)
             with around("name_object"):
                 beside.replace(path)
     except BaseException:
@@ -321,13 +316,8 @@ def _create(path: Path) -> io.BufferedWriter:
         with suppress(FileNotFoundError):
             file = path.open("xb")
             # As long as it grows, and however slowly, nobody tidies it away.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_file(file.fileno())
             return file
-
-
-def _keep(file: io.BufferedWriter) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 class full_disk_named:  # noqa: N801 - reads as the statement it is
@@ -348,9 +338,7 @@ def _checked(key: str) -> str:
 
 def _removed_unless_locked(path: Path) -> bool:
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_file(file.fileno(), wait=False):
             return False
         path.unlink()
         return True

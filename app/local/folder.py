@@ -1,7 +1,5 @@
 """The data folder of a local stack: its checks, its locks, its short paths for sockets."""
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.failpoints import around
+from app.files import open_locked, replacing
 from app.local.errors import StartError
 
 FREE_BYTES = 300 * 10**6
@@ -75,14 +73,13 @@ def space_note(data: Path) -> str:
 @contextmanager
 def locked(path: Path, refusal: Callable[[], str]) -> Iterator[None]:
     """Holds a lock that ends with this process, however it ends."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise StartError(refusal()) from error
+    file = open_locked(path, wait=False)
+    if file is None:
+        raise StartError(refusal())
+    try:
         yield
+    finally:
+        os.close(file)
 
 
 def socket_folder(data: Path) -> Path:
@@ -108,17 +105,8 @@ def short_temporary_folder() -> Path:
 
 def write_private(path: Path, text: str) -> None:
     """Writes a file that only its owner reads, whole or not at all, and durably."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with around("write_private"):
-            Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink()
-        raise
+    with replacing(path, "write_private") as file:
+        file.write(text.encode())
 
 
 def already_running(data: Path) -> str:

@@ -16,7 +16,8 @@ from app.domain.events.job_events import WarningIssued
 from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.resuming import Difference, InexactResume
 from app.domain.jobs.state import JobPhase
-from worker.training.checkpoint.manifest import digests, first_fault, sync, sync_folder
+from app.files import sync, sync_folder
+from worker.training.checkpoint.manifest import digests, first_fault
 from worker.training.runtime.channel import Channel, StopAsked, enter_work_dir
 from worker.training.runtime.errors import internal_failure
 from worker.training.runtime.messages import (

@@ -7,7 +7,6 @@ the folder says which file that was: one that was altered since is fetched anew.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -23,7 +22,7 @@ from app.db.tables import RegisteredModel
 from app.domain.artifact import StoredFile
 from app.errors import InvalidModelFolder
 from app.failpoints import around
-from app.files import free_bytes
+from app.files import free_bytes, open_locked
 from app.settings import Settings
 from app.storage import DamagedObject, Storage
 
@@ -64,10 +63,10 @@ class ModelCache:
         files = [StoredFile.model_validate(file) for file in model.files]
         cached = CachedModel(self._place, digest_of(files))
         wanted = [file for file in files if weights or not file.path.endswith(WEIGHTS)]
-        with locked(cached.lock, fcntl.LOCK_SH, is_over):
+        with locked(cached.lock, is_over, shared=True):
             os.utime(cached.lock)
             if cached.missing(wanted):
-                with locked(cached.fetch_lock, fcntl.LOCK_EX, is_over):
+                with locked(cached.fetch_lock, is_over):
                     self._fetch(model.name, cached, wanted, progress, is_over)
             yield cached.folder
 
@@ -156,7 +155,7 @@ class CachedModel:
 
     def remove(self) -> bool:
         """False if somebody reads it."""
-        with suppress(FetchStopped), locked(self.lock, fcntl.LOCK_EX, lambda: True):
+        with suppress(FetchStopped), locked(self.lock, lambda: True):
             for folder in (self.marks, self.folder):
                 shutil.rmtree(folder, ignore_errors=True)
             self.fetch_lock.unlink(missing_ok=True)
@@ -187,30 +186,14 @@ def mark_of(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, how: int, is_over: Callable[[], bool]) -> Iterator[None]:
+def locked(path: Path, is_over: Callable[[], bool], *, shared: bool = False) -> Iterator[None]:
     """FetchStopped if it cannot be had and the work is to end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            if is_over():
-                raise FetchStopped from None
-            time.sleep(TICK_SECONDS)
-            continue
-        if _is_at(file, path):
-            break
-        os.close(file)  # Whoever had it alone removed it.
+    while (file := open_locked(path, wait=False, shared=shared)) is None:
+        if is_over():
+            raise FetchStopped
+        time.sleep(TICK_SECONDS)
     try:
         yield
     finally:
         os.close(file)
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False

@@ -5,7 +5,6 @@ Whoever works in one holds a lock on `{name}.lock` beside it, which the kernel d
 ends. So a folder whose lock can be had is what a killed worker left, even where several workers share the data folder.
 """
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.files import open_locked
 from app.jobs.queue.repository import Claim
 
 
@@ -81,26 +81,11 @@ def _lock(folder: Path, *, wait: bool) -> int | None:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            return open_locked(path, wait=wait)
         except (FileNotFoundError, FileExistsError):
             if path.parent.is_file():
                 raise
             continue  # The job's folder was empty and went.
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
-        if _is_at(file, path):
-            return file
-        os.close(file)  # Whoever had it removed it.
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _unlock(folder: Path, lock: int) -> None:

@@ -4,7 +4,6 @@ Whoever writes it holds a lock on it, which ends with the process, however that 
 a dead worker has left, and can be stored by whoever finds it.
 """
 
-import fcntl
 import os
 import stat
 import threading
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from app.domain.metric import MetricPoint
 from app.failpoints import around
+from app.files import lock_file
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ class Spool:
             file_of_proof.write(proof)
         partial = folder / f".{FILE_NAME}"
         file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file)
         with around("open_spool"):
             partial.rename(folder / FILE_NAME)
         return cls(file)
@@ -70,9 +70,7 @@ class Spool:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             return None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_file(file, wait=False):
             os.close(file)
             return None
         return cls(file)

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from app.domain.jobs.resuming import InexactResume
 from app.domain.jobs.state import FailureReason
 from app.failpoints import around
-from worker.training.checkpoint.manifest import digests, first_fault, sync, sync_folder
+from app.files import sync, sync_folder
+from worker.training.checkpoint.manifest import digests, first_fault
 from worker.training.checkpoint.optimizer_state import as_kept_by
 from worker.training.checkpoint.tensor_file import write_tensors
 from worker.training.checkpoint.train_state import Evaluations

@@ -1,7 +1,6 @@
-"""Folders that are whole or not there: each file's size and SHA-256, and everything on disk before a name is given."""
+"""Each file's size and SHA-256, by which a folder is found whole or not."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,6 @@ def first_fault(folder: Path, expected: dict[str, dict[str, Any]]) -> str | None
         if _digest(path) != digest:
             return f"{name} is not the file that was written"
     return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Every file below, and the folder itself, on disk."""
-    for path in folder.rglob("*"):
-        sync(path)
-    sync(folder)
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(path: Path) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from app.domain.jobs.resuming import InexactResume
 from app.failpoints import around
+from app.files import sync_folder
 from worker.training.checkpoint.checkpoint import Position, on_cpu
-from worker.training.checkpoint.manifest import digests, sync_folder
+from worker.training.checkpoint.manifest import digests
 from worker.training.checkpoint.train_state import Evaluation
 from worker.training.loop.usage import usage
 from worker.training.model.adapter_file import WEIGHTS as ADAPTER

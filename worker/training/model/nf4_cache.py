@@ -7,8 +7,6 @@ even when the folder is removed, which is the way to clear the cache.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from app.failpoints import around
+from app.files import replacing
 from worker.training.ops.nf4 import NF4Linear, Packed
 
 FORMAT = 1
@@ -66,18 +64,9 @@ class NF4Cache:
         packed = {name: layer.packed for name, layer in layers.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".partial-")
-        except OSError:
-            return False
-        try:
-            with os.fdopen(handle, "wb") as file:
+            with replacing(self.path, "keep_nf4") as file:
                 _write(file, packed)
-                file.flush()
-                os.fsync(file.fileno())
-            with around("keep_nf4"):
-                Path(name).rename(self.path)
         except OSError:
-            Path(name).unlink(missing_ok=True)
             return False
         return True
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.jobs.spec import AdapterSpec, JobSpec
 from app.domain.jobs.state import FailureReason
-from app.failpoints import around
+from app.files import replacing
 from worker.training.data.packing import Example, MicroBatch, pack_micro_batch
 from worker.training.model.device import kernel_facts, library_versions
 from worker.training.model.loading import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
@@ -90,12 +89,10 @@ def _find(place: Path) -> Verdict | None:
 
 def _keep(place: Path, verdict: Verdict) -> None:
     """Where the folder cannot be written, the next job does the check again."""
-    partial = place.with_suffix(f".{os.getpid()}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"paths": sorted(verdict.paths), "refused": verdict.refused}))
-        with around("keep_parity"):
-            partial.replace(place)
+        with replacing(place, "keep_parity", mode=0o644) as file:
+            file.write(json.dumps({"paths": sorted(verdict.paths), "refused": verdict.refused}).encode())
     except OSError as error:
         log.warning("The parity check's verdict could not be kept: %s", error)
 
