@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from app.db.base import select_page
 from app.db.tables import Adapter
 from app.domain.cursor import Cursor
 
@@ -35,9 +36,7 @@ class AdapterRepository:
         query = select(Adapter).where(Adapter.project_id == project_id)
         if base_model is not None:
             query = query.where(Adapter.base_model == base_model)
-        if after:
-            query = query.where(tuple_(Adapter.created_at, Adapter.id) < tuple_(after.created_at, after.id))
-        return self.session.scalars(query.order_by(Adapter.created_at.desc(), Adapter.id.desc()).limit(limit + 1)).all()
+        return self.session.scalars(select_page(query, Adapter, limit, after)).all()
 
     def newest_names(self, project_id: str, until: datetime | None, limit: int) -> Sequence[tuple[str, datetime]]:
         """Each with its time, newest first; none later than `until`."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session, defer
 
+from app.db.base import select_page
 from app.db.tables import Dataset, DatasetCheck
 from app.domain.cursor import Cursor
 from app.domain.dataset_checks.state import DatasetCheckKind, DatasetCheckState
@@ -42,12 +43,8 @@ class DatasetCheckRepository:
         query = select(DatasetCheck).where(*_of(project_id, dataset_id, kind))
         if states:
             query = query.where(DatasetCheck.state.in_(states))
-        if after:
-            below = tuple_(DatasetCheck.created_at, DatasetCheck.id) < tuple_(after.created_at, after.id)
-            query = query.where(below)
         query = query.options(defer(DatasetCheck.shown, raiseload=True))
-        newest = query.order_by(DatasetCheck.created_at.desc(), DatasetCheck.id.desc())
-        return self.session.scalars(newest.limit(limit + 1)).all()
+        return self.session.scalars(select_page(query, DatasetCheck, limit, after)).all()
 
     def keep_newest(self, project_id: str, dataset_id: str, kind: DatasetCheckKind, count: int) -> None:
         mine = _of(project_id, dataset_id, kind)

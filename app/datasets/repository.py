@@ -5,9 +5,10 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.db.base import select_page
 from app.db.problem_tables import DatasetProblemGroup
 from app.db.tables import Dataset, DatasetProblem, DatasetUse, DeletedObject
 from app.domain.cursor import Cursor
@@ -53,9 +54,7 @@ class DatasetRepository:
             query = query.where(Dataset.sha256 == sha256)
         if states:
             query = query.where(Dataset.state.in_(states))
-        if after:
-            query = query.where(tuple_(Dataset.created_at, Dataset.id) < tuple_(after.created_at, after.id))
-        return self.session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(limit + 1)).all()
+        return self.session.scalars(select_page(query, Dataset, limit, after)).all()
 
     def expired(self, limit: int, but: Sequence[str] = ()) -> Sequence[Dataset]:
         """Datasets of any project whose time is over and that no unfinished job seems to use, locked. Those that

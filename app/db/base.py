@@ -1,11 +1,15 @@
-"""The declarative base: a naming convention, and the types and columns every table uses."""
+"""The declarative base: a naming convention, the types and columns every table uses, and a page of a list."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, MetaData, Text, func
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, MetaData, Select, Text, func, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+from app.domain.cursor import Cursor
+
+Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 
 
 class Base(DeclarativeBase):
@@ -34,3 +38,12 @@ def created() -> Any:
 
 def project() -> Any:
     return mapped_column(ForeignKey("projects.id"))
+
+
+def select_page(query: Query, table: Any, limit: int | None, after: Cursor | None) -> Query:
+    """Selects a page of a list, newest first: the rows below the cursor, one more than `limit` (all if it is None). The
+    additional row tells that another page follows."""
+    if after:
+        query = query.where(tuple_(table.created_at, table.id) < tuple_(after.created_at, after.id))
+    ordered = query.order_by(table.created_at.desc(), table.id.desc())
+    return ordered.limit(None if limit is None else limit + 1)

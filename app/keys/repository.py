@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, case, extract, func, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, case, extract, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.db.base import select_page
 from app.db.tables import ApiKey, Project
 from app.domain.cursor import Cursor
 from app.projects.repository import is_being_deleted
@@ -61,10 +62,7 @@ class KeyRepository:
         query = _shown()
         if project is not None:
             query = query.where(or_(Project.id == project, Project.name == project))
-        if after:
-            query = query.where(tuple_(ApiKey.created_at, ApiKey.id) < tuple_(after.created_at, after.id))
-        newest = query.order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
-        rows = self.session.execute(newest.limit(None if limit is None else limit + 1))
+        rows = self.session.execute(select_page(query, ApiKey, limit, after))
         return [ShownKey(*row) for row in rows]
 
     def revoke(self, id: str) -> None:

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
+from app.db.base import select_page
 from app.db.tables import Job, ModelPermission, Project, RegisteredModel
 from app.domain.cursor import Cursor
 from app.domain.jobs.state import FINAL
@@ -43,12 +44,7 @@ class ModelRepository:
         query = _there()
         if project_id is not None:
             query = query.where(usable_by(project_id))
-        if after:
-            query = query.where(
-                tuple_(RegisteredModel.created_at, RegisteredModel.id) < tuple_(after.created_at, after.id)
-            )
-        newest = query.order_by(RegisteredModel.created_at.desc(), RegisteredModel.id.desc())
-        return self.session.scalars(newest.limit(limit + 1)).all()
+        return self.session.scalars(select_page(query, RegisteredModel, limit, after)).all()
 
     def all(self, project_id: str | None = None) -> Sequence[RegisteredModel]:
         """Those that a project may use, or all, by name."""

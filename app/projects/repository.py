@@ -3,11 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, delete, exists, func, literal_column, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Table, delete, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from app.db.base import Base
+from app.db.base import Base, select_page
 from app.db.project_tables import ProjectDeletion
 from app.db.tables import ApiKey, Project
 from app.domain.cursor import Cursor
@@ -30,11 +30,7 @@ class ProjectRepository:
 
     def list(self, limit: int, after: Cursor | None) -> Sequence[Project]:
         """One more than `limit`, newest first."""
-        query = select(Project)
-        if after:
-            query = query.where(tuple_(Project.created_at, Project.id) < tuple_(after.created_at, after.id))
-        newest = query.order_by(Project.created_at.desc(), Project.id.desc())
-        return self.session.scalars(newest.limit(limit + 1)).all()
+        return self.session.scalars(select_page(select(Project), Project, limit, after)).all()
 
     def all(self, *, lock: bool = False) -> Sequence[Project]:
         """By name."""

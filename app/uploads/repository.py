@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import delete, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.db.base import select_page
 from app.db.tables import DeletedObject, Upload, UploadPart
 from app.domain.cursor import Cursor
 from app.domain.upload import UploadState
@@ -49,9 +50,7 @@ class UploadRepository:
     def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Upload]:
         """One more than `limit`, newest first."""
         query = select(Upload).where(Upload.project_id == project_id)
-        if after:
-            query = query.where(tuple_(Upload.created_at, Upload.id) < tuple_(after.created_at, after.id))
-        return self.session.scalars(query.order_by(Upload.created_at.desc(), Upload.id.desc()).limit(limit + 1)).all()
+        return self.session.scalars(select_page(query, Upload, limit, after)).all()
 
     def add_part(self, part: UploadPart) -> None:
         self.session.add(part)

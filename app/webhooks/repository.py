@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, case, delete, exists, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, case, delete, exists, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from app.db.base import select_page
 from app.db.tables import Webhook, WebhookDelivery
 from app.domain.cursor import Cursor
 from app.domain.webhook import DeliveryState
@@ -51,9 +52,7 @@ class WebhookRepository:
     def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Webhook]:
         """One more than `limit`, newest first."""
         query = select(Webhook).where(Webhook.project_id == project_id)
-        if after:
-            query = query.where(tuple_(Webhook.created_at, Webhook.id) < tuple_(after.created_at, after.id))
-        return self.session.scalars(query.order_by(Webhook.created_at.desc(), Webhook.id.desc()).limit(limit + 1)).all()
+        return self.session.scalars(select_page(query, Webhook, limit, after)).all()
 
     def listening(self, project_id: str, type: str) -> Sequence[str]:
         """Ids of the project's webhooks that want such events."""
@@ -94,11 +93,7 @@ class WebhookRepository:
         query = select(WebhookDelivery).where(*_of(project_id, webhook_id))
         if states:
             query = query.where(WebhookDelivery.state.in_(states))
-        if after:
-            below = tuple_(WebhookDelivery.created_at, WebhookDelivery.id) < tuple_(after.created_at, after.id)
-            query = query.where(below)
-        newest = query.order_by(WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
-        return self.session.scalars(newest.limit(limit + 1)).all()
+        return self.session.scalars(select_page(query, WebhookDelivery, limit, after)).all()
 
     def claim(self, lease_seconds: float) -> Taken | None:
         """The oldest due delivery of the webhook, of any project, that was told nothing for longest."""
