@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.db.tables import Adapter, Artifact
 from app.domain.artifact import ArtifactKind
+from app.web.row_schema import from_row
 
 SUMMARY: dict[str, Any] = {
     "id": "adp-0a1b2c3d4e5f60718293a4b5",
@@ -60,7 +61,7 @@ class AdapterSummary(ApiModel):
 
     @classmethod
     def of(cls, adapter: Adapter, size: int) -> "AdapterSummary":
-        return cls(**_facts(adapter), size=size)
+        return from_row(cls, adapter, size=size, base_model_revision=_revision(adapter))
 
 
 class AdapterOut(AdapterSummary):
@@ -88,25 +89,14 @@ class AdapterOut(AdapterSummary):
         files = [_file(part, f"files/{quote(part.path)}") for part in parts if part.kind == ArtifactKind.adapter]
         (archive,) = (_file(part, "archive") for part in parts if part.kind == ArtifactKind.adapter_archive)
         size = sum(file.size for file in files)
-        return cls(**_facts(adapter), size=size, files=files, archive=archive, manifest=adapter.manifest)
+        revision = _revision(adapter)
+        return from_row(cls, adapter, size=size, base_model_revision=revision, files=files, archive=archive)
 
 
-def _facts(adapter: Adapter) -> dict[str, Any]:
-    return {
-        "id": adapter.id,
-        "name": adapter.name,
-        "job_id": adapter.job_id,
-        "base_model": adapter.base_model,
-        "base_model_revision": adapter.manifest["base_model"]["revision"],
-        "created_at": adapter.created_at,
-    }
+def _revision(adapter: Adapter) -> str | None:
+    revision: str | None = adapter.manifest["base_model"]["revision"]
+    return revision
 
 
 def _file(part: Artifact, place: str) -> AdapterFile:
-    return AdapterFile(
-        artifact_id=part.id,
-        path=part.path,
-        size=part.size,
-        sha256=part.sha256,
-        url=f"/adapters/{part.adapter_id}/{place}",
-    )
+    return from_row(AdapterFile, part, artifact_id=part.id, url=f"/adapters/{part.adapter_id}/{place}")

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.db.tables import Artifact
 from app.domain.artifact import ArtifactKind
+from app.web.row_schema import from_row
 
 
 class ArtifactOut(BaseModel):
@@ -45,18 +46,7 @@ class ArtifactOut(BaseModel):
 
     @classmethod
     def of(cls, artifact: Artifact) -> "ArtifactOut":
-        return cls(
-            id=artifact.id,
-            job_id=artifact.job_id,
-            attempt=artifact.attempt,
-            adapter_id=artifact.adapter_id,
-            kind=ArtifactKind(artifact.kind),
-            path=artifact.path,
-            size=artifact.size,
-            sha256=artifact.sha256,
-            url=f"/artifacts/{artifact.id}/content",
-            created_at=artifact.created_at,
-        )
+        return from_row(cls, artifact, url=f"/artifacts/{artifact.id}/content")
 
 
 class ArtifactList(BaseModel):

@@ -9,6 +9,7 @@ from app.db.tables import DatasetCheck
 from app.domain.dataset_checks.overlap import OverlapTotals, Pair
 from app.domain.dataset_checks.preview import PreviewRow, PreviewSpec, PreviewTotals
 from app.domain.dataset_checks.state import DatasetCheckFailure, DatasetCheckState
+from app.web.row_schema import from_row
 
 PREVIEW_EXAMPLE: dict[str, Any] = {"base_model": "gemma-3-270m", "train_on": "assistant", "rows": [1, 17]}
 OVERLAP_EXAMPLE: dict[str, Any] = {"validation_dataset_id": "file-0a1b2c3d4e5f60718293a4b5"}
@@ -35,19 +36,13 @@ class DatasetCheckOut(BaseModel):
 
     @classmethod
     def of(cls, check: DatasetCheck) -> Self:
-        return cls(**cls.fields(check))
+        return from_row(cls, check, **cls._derived(check))
 
     @classmethod
-    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
+    def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
+        """The fields that the row has not by their names."""
         failed = check.failure_code is not None
-        return {
-            "id": check.id,
-            "dataset_id": check.dataset_id,
-            "state": check.state,
-            "failure": {"code": check.failure_code, "message": check.failure_message or ""} if failed else None,
-            "created_at": check.created_at,
-            "finished_at": check.finished_at,
-        }
+        return {"failure": {"code": check.failure_code, "message": check.failure_message or ""} if failed else None}
 
 
 class PreviewSummary(DatasetCheckOut):
@@ -59,8 +54,8 @@ class PreviewSummary(DatasetCheckOut):
     """Of the whole file; set once it is ready."""
 
     @classmethod
-    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
-        return super().fields(check) | {"spec": check.asked, "totals": check.totals}
+    def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super()._derived(check) | {"spec": check.asked}
 
 
 class PreviewOut(PreviewSummary):
@@ -70,8 +65,8 @@ class PreviewOut(PreviewSummary):
     """Those that were asked for; empty until it is ready."""
 
     @classmethod
-    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
-        return super().fields(check) | {"rows": check.shown or []}
+    def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super()._derived(check) | {"rows": check.shown or []}
 
 
 class OverlapSummary(DatasetCheckOut):
@@ -82,8 +77,8 @@ class OverlapSummary(DatasetCheckOut):
     """Set once it is ready."""
 
     @classmethod
-    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
-        return super().fields(check) | {"totals": check.totals, "validation_dataset_id": check.other_dataset_id}
+    def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super()._derived(check) | {"validation_dataset_id": check.other_dataset_id}
 
 
 class OverlapOut(OverlapSummary):
@@ -93,5 +88,5 @@ class OverlapOut(OverlapSummary):
     """The first thousand by the validation row's line; `totals` counts them all. Empty until it is ready."""
 
     @classmethod
-    def fields(cls, check: DatasetCheck) -> dict[str, Any]:
-        return super().fields(check) | {"pairs": check.shown or []}
+    def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
+        return super()._derived(check) | {"pairs": check.shown or []}

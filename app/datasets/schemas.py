@@ -10,6 +10,7 @@ from app.db.tables import Dataset, DatasetProblem
 from app.domain.datasets.formats import RecordFormat
 from app.domain.datasets.problem import Severity
 from app.domain.datasets.report import DatasetState, Problem, Report, Statistics
+from app.web.row_schema import from_row
 
 PROBLEM: dict[str, Any] = {
     "line": 17,
@@ -93,23 +94,17 @@ class DatasetOut(BaseModel):
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetOut":
         report = Report.model_validate(dataset.report) if dataset.report else None
-        return cls(
-            id=dataset.id,
-            filename=dataset.filename,
-            state=DatasetState(dataset.state),
+        return from_row(
+            cls,
+            dataset,
             bytes=dataset.size,
             sha256=dataset.sha256 or None,
-            format=RecordFormat(dataset.format) if dataset.format else None,
+            format=dataset.format or None,
             format_reason=report.format_reason if report else None,
-            columns=dataset.columns,
-            num_examples=dataset.num_examples,
             num_bad_rows=report.num_bad_rows if report else None,
             problems=report.problems if report else [],
             problem_counts=report.problem_counts if report else {},
             statistics=report.statistics if report else None,
-            cleaned_from=dataset.cleaned_from,
-            created_at=dataset.created_at,
-            expires_at=dataset.expires_at,
         )
 
 
@@ -133,15 +128,8 @@ class ProblemOut(BaseModel):
 
     @classmethod
     def of(cls, problem: DatasetProblem | DatasetProblemGroup) -> "ProblemOut":
-        return cls(
-            count=1 if isinstance(problem, DatasetProblem) else problem.count,
-            lines=[problem.line] if isinstance(problem, DatasetProblem) else problem.lines,
-            line=problem.line,
-            pointer=problem.pointer,
-            code=problem.code,
-            severity=Severity(problem.severity),
-            message=problem.message,
-        )
+        one = {"count": 1, "lines": [problem.line]} if isinstance(problem, DatasetProblem) else {}
+        return from_row(cls, problem, **one)
 
 
 class ProblemPage(BaseModel):

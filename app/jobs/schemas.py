@@ -11,6 +11,7 @@ from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import HELD, FailureReason, JobPhase, JobState
 from app.jobs.repository import NO_DETAILS, JobDetails
 from app.jobs.wait_reason import Waiting
+from app.web.row_schema import from_row
 
 EXAMPLE_SPEC = {
     "base_model": "gemma-3-270m",
@@ -91,35 +92,22 @@ class JobOut(ApiModel):
 
     @classmethod
     def of(cls, job: Job, details: JobDetails = NO_DETAILS, waiting_for: Waiting | None = None) -> "JobOut":
-        return cls(
-            id=job.id,
-            name=job.name,
-            state=JobState(job.state),
+        return from_row(
+            cls,
+            job,
             phase=JobPhase(job.phase) if job.phase and job.state in HELD else None,
             waiting_for=waiting_for.reason if waiting_for else None,
             queue_position=waiting_for.position if waiting_for else None,
-            attempt=job.attempt,
             progress=job.step / job.total_steps if job.total_steps else 0.0,
-            step=job.step,
-            total_steps=job.total_steps,
             last_metrics=job.last_metrics or {},
             estimated_finish_at=job.estimated_finish_at if job.state == JobState.running else None,
-            base_model=job.base_model,
-            method=job.method,
-            spec=JobSpec.model_validate(job.spec),
-            resolved=[Resolved.model_validate(each) for each in details.resolved],
+            resolved=details.resolved,
             failure=Failure(reason=FailureReason(job.failure_reason), message=job.failure_message or "")
             if job.failure_reason
             else None,
             adapter_id=details.adapter_id,
             metadata=job.metadata_,
             exact=not job.inexact_resumes,
-            resume_from=job.resume_from,
-            inexact_resumes=[InexactResume.model_validate(told) for told in job.inexact_resumes],
-            retry_of=job.retry_of,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
         )
 
 

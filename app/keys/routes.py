@@ -115,4 +115,4 @@ def replace_key(
 
 def _created(session: Session, secret: str) -> Created:
     shown = KeyService(session).get(id_of(secret))
-    return Created(f"/keys/{shown.id}", KeyWithSecret(**KeyOut.fields(shown), secret=secret))
+    return Created(f"/keys/{shown.id}", KeyWithSecret.with_secret(shown, secret))

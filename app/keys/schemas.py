@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.caller import SCOPES, Scope
 from app.keys.repository import ShownKey
 from app.keys.service import DAY_SECONDS, MAX_LIFE_SECONDS, MAX_OVERLAP_SECONDS
+from app.web.row_schema import from_row
 
 EXAMPLE: dict[str, Any] = {"project": "research", "name": "ci", "scopes": ["read"], "expires_after_seconds": 7776000}
 KeyState = Literal["active", "expired", "revoked"]
@@ -69,12 +70,7 @@ class KeyOut(BaseModel):
 
     @classmethod
     def of(cls, shown: ShownKey) -> Self:
-        return cls(**cls.fields(shown))
-
-    @staticmethod
-    def fields(shown: ShownKey) -> dict[str, Any]:
-        own = KeyOut.model_fields.keys() - {"project", "state"}
-        return {name: getattr(shown.key, name) for name in own} | {"project": shown.project, "state": shown.state}
+        return from_row(cls, shown.key, project=shown.project, state=shown.state)
 
 
 class KeyWithSecret(KeyOut):
@@ -82,3 +78,7 @@ class KeyWithSecret(KeyOut):
 
     secret: str
     """The key itself, `tw_…`; it is shown here alone."""
+
+    @classmethod
+    def with_secret(cls, shown: ShownKey, secret: str) -> Self:
+        return from_row(cls, shown.key, project=shown.project, state=shown.state, secret=secret)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.db import tables
 from app.domain.model import ModelState
+from app.web.row_schema import from_row
 
 CREATE_EXAMPLE: dict[str, Any] = {
     "name": "gemma-3-270m",
@@ -36,6 +37,7 @@ EXAMPLE: dict[str, Any] = {
     "created_at": "2026-01-05T10:12:13.141593Z",
     "finished_at": "2026-01-05T10:13:40.020117Z",
 }
+KNOWN_WHEN_READY = ("architecture", "num_parameters", "max_seq_len")
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
@@ -124,33 +126,16 @@ class ModelSummary(BaseModel):
 
     @classmethod
     def of(cls, model: tables.RegisteredModel, projects: Sequence[str] | None, *, for_admin: bool = False) -> Self:
-        return cls(**cls.fields(model, projects, for_admin=for_admin))
-
-    @classmethod
-    def fields(
-        cls, model: tables.RegisteredModel, projects: Sequence[str] | None, *, for_admin: bool
-    ) -> dict[str, Any]:
-        ready = model.state == ModelState.ready
-        return {
-            "name": model.name,
-            "state": model.state,
-            "hub": model.hub,
-            "path": model.source if model.hub is None and for_admin else None,
-            "revision": model.revision,
-            "hub_name": model.hub_name,
-            "hub_revision": model.hub_revision,
-            "num_bytes_done": model.num_bytes_done,
-            "num_bytes": model.num_bytes,
-            "failure": {"code": model.failure_code, "message": model.failure_message} if model.failure_code else None,
-            "license": model.license,
-            "architecture": model.architecture if ready else None,
-            "num_parameters": model.num_parameters if ready else None,
-            "max_seq_len": model.max_seq_len if ready else None,
-            "linear_modules": model.linear_modules,
-            "projects": None if model.for_all_projects else list(projects or ()),
-            "created_at": model.created_at,
-            "finished_at": model.finished_at,
-        }
+        failure = {"code": model.failure_code, "message": model.failure_message} if model.failure_code else None
+        unknown = {} if model.state == ModelState.ready else dict.fromkeys(KNOWN_WHEN_READY)
+        return from_row(
+            cls,
+            model,
+            path=model.source if model.hub is None and for_admin else None,
+            failure=failure,
+            projects=None if model.for_all_projects else list(projects or ()),
+            **unknown,
+        )
 
 
 class ModelOut(ModelSummary):
@@ -158,9 +143,3 @@ class ModelOut(ModelSummary):
 
     license_text: str | None
     """Of the licence's files beside the weights."""
-
-    @classmethod
-    def fields(
-        cls, model: tables.RegisteredModel, projects: Sequence[str] | None, *, for_admin: bool
-    ) -> dict[str, Any]:
-        return super().fields(model, projects, for_admin=for_admin) | {"license_text": model.license_text}

@@ -107,7 +107,7 @@ def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Res
     project (`own_project`)."""
     deletion = ProjectService(session).request_deletion(id, caller.project_id)
     response.headers["Location"] = f"/projects/{deletion.id}/deletion"
-    return ProjectDeletionOut.of(deletion)
+    return ProjectDeletionOut.model_validate(deletion)
 
 
 @router.get(
@@ -118,4 +118,4 @@ def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Res
 def get_project_deletion(id: str, caller: AdminDep, session: SessionDep) -> ProjectDeletionOut:
     """How far it is, and what was erased. By the project's id also once the project is gone; by its name until then,
     since a name can be used again."""
-    return ProjectDeletionOut.of(ProjectService(session).get_deletion(id))
+    return ProjectDeletionOut.model_validate(ProjectService(session).get_deletion(id))

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.db.tables import Project, ProjectDeletion
+from app.db.tables import Project
 from app.domain.jobs.spec import Label
 from app.domain.project import DeletionState
+from app.web.row_schema import from_row
 
 MAX_LIMIT = 1_000_000
 SETTINGS_EXAMPLE: dict[str, Any] = {"max_running_jobs": 2, "allowed_labels": {"pool": ["a", "b"]}}
@@ -62,14 +63,13 @@ class ProjectOut(BaseModel):
 
     @classmethod
     def of(cls, project: Project, being_deleted: bool = False) -> Self:
-        own = {name: getattr(project, name) for name in cls.model_fields.keys() - {"being_deleted"}}
-        return cls(**own, being_deleted=being_deleted)
+        return from_row(cls, project, being_deleted=being_deleted)
 
 
 class ProjectDeletionOut(BaseModel):
     """What is erased of a project, or was: it outlives the project."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     id: str
     """The project's."""
@@ -89,7 +89,3 @@ class ProjectDeletionOut(BaseModel):
     """Folders of attempts that each worker, by id, has removed from its disk."""
     created_at: datetime
     finished_at: datetime | None
-
-    @classmethod
-    def of(cls, deletion: ProjectDeletion) -> Self:
-        return cls(**{name: getattr(deletion, name) for name in cls.model_fields})

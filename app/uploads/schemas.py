@@ -11,6 +11,7 @@ from app.domain.datasets.columns import Columns
 from app.domain.datasets.formats import RecordFormat
 from app.domain.upload import MAX_PARTS, UploadState
 from app.settings import CENTURY_SECONDS
+from app.web.row_schema import from_row
 
 CREATE_EXAMPLE: dict[str, Any] = {"bytes": 10_000_000_000, "filename": "tickets.jsonl"}
 COMPLETE_EXAMPLE: dict[str, Any] = {"part_ids": ["part_0a1b2c3d4e5f60718293a4b5", "part_5f0c1d2e3a4b5c6d7e8f9a0b"]}
@@ -62,13 +63,7 @@ class PartOut(BaseModel):
 
     @classmethod
     def of(cls, part: UploadPart) -> "PartOut":
-        return cls(
-            id=part.id,
-            upload_id=part.upload_id,
-            bytes=part.size,
-            sha256=part.sha256,
-            created_at=part.created_at,
-        )
+        return from_row(cls, part, bytes=part.size)
 
 
 class UploadSummary(BaseModel):
@@ -89,7 +84,7 @@ class UploadSummary(BaseModel):
 
     @classmethod
     def of(cls, upload: Upload) -> "UploadSummary":
-        return cls(**_facts(upload))
+        return from_row(cls, upload, bytes=upload.size)
 
 
 class UploadOut(UploadSummary):
@@ -100,16 +95,4 @@ class UploadOut(UploadSummary):
 
     @classmethod
     def with_parts(cls, upload: Upload, parts: Sequence[UploadPart]) -> "UploadOut":
-        return cls(**_facts(upload), parts=[PartOut.of(part) for part in parts])
-
-
-def _facts(upload: Upload) -> dict[str, Any]:
-    return {
-        "id": upload.id,
-        "filename": upload.filename,
-        "bytes": upload.size,
-        "state": UploadState(upload.state),
-        "dataset_id": upload.dataset_id,
-        "created_at": upload.created_at,
-        "expires_at": upload.expires_at,
-    }
+        return from_row(cls, upload, bytes=upload.size, parts=[PartOut.of(part) for part in parts])

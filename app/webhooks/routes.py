@@ -152,7 +152,7 @@ def send_test(id: str, caller: CallerDep, session: SessionDep, once: IdempotentC
 
     def make() -> Created:
         delivery = WebhookService(session).test(caller.project_id, id)
-        return Created(_place(delivery.webhook_id, delivery.id), DeliveryOut.of(delivery), 202)
+        return Created(_place(delivery.webhook_id, delivery.id), DeliveryOut.model_validate(delivery), 202)
 
     return once.answer(make)
 
@@ -167,7 +167,7 @@ def list_deliveries(
 ) -> Page[DeliveryOut]:
     """What the webhook was told in the last seven days, or is about to be told, newest first."""
     found = WebhookService(session).list_deliveries(caller.project_id, id, page.limit, page.after, states)
-    return page_of(found, page.limit, DeliveryOut.of)
+    return page_of(found, page.limit, DeliveryOut.model_validate)
 
 
 @router.get(
@@ -177,7 +177,7 @@ def list_deliveries(
 )
 def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionDep) -> DeliveryOut:
     """Its state, how often it was tried, what the receiver said, and when it is tried next."""
-    return DeliveryOut.of(WebhookService(session).get_delivery(caller.project_id, id, delivery_id))
+    return DeliveryOut.model_validate(WebhookService(session).get_delivery(caller.project_id, id, delivery_id))
 
 
 @router.post(
@@ -192,7 +192,7 @@ def redeliver(id: str, delivery_id: str, caller: CallerDep, session: SessionDep,
 
     def make() -> Created:
         delivery = WebhookService(session).redeliver(caller.project_id, id, delivery_id)
-        return Created(_place(id, delivery.id), DeliveryOut.of(delivery), 202)
+        return Created(_place(id, delivery.id), DeliveryOut.model_validate(delivery), 202)
 
     return once.answer(make)
 

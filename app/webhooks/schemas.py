@@ -5,9 +5,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.db.tables import Webhook, WebhookDelivery
+from app.db.tables import Webhook
 from app.domain.caller import Caller
 from app.domain.webhook import TOLD, DeliveryState, JobEventType
+from app.web.row_schema import from_row
 from app.webhooks.target import MAX_URL_CHARS, parse
 
 EXAMPLE: dict[str, Any] = {"url": "https://hooks.example.com/tunewright", "name": "deploys"}
@@ -65,7 +66,7 @@ class WebhookOut(BaseModel):
     def of(cls, webhook: Webhook, caller: Caller) -> Self:
         """As the caller may see it."""
         url = webhook.url if caller.sees_webhook_urls else parse(webhook.url).masked
-        return cls(**{name: getattr(webhook, name) for name in cls.model_fields} | {"url": url})
+        return from_row(cls, webhook, url=url)
 
 
 class WebhookWithSecret(WebhookOut):
@@ -78,7 +79,7 @@ class WebhookWithSecret(WebhookOut):
 class DeliveryOut(BaseModel):
     """One event for one webhook."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     id: str
     webhook_id: str
@@ -99,7 +100,3 @@ class DeliveryOut(BaseModel):
     created_at: datetime
     last_tried_at: datetime | None
     ended_at: datetime | None
-
-    @classmethod
-    def of(cls, delivery: WebhookDelivery) -> Self:
-        return cls(**{name: getattr(delivery, name) for name in cls.model_fields})

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from app.web.row_schema import from_row
 from app.workers.reasons import Reason
 from app.workers.repository import ShownWorker
 
@@ -91,28 +92,13 @@ class WorkerOut(BaseModel):
 
     @classmethod
     def of(cls, shown: ShownWorker, reasons: Sequence[Reason] | None = None) -> "WorkerOut":
-        worker = shown.worker
-        return cls(
-            id=worker.id,
-            device=worker.device,
-            device_name=worker.device_name,
-            num_gpus=worker.num_gpus,
-            memory_gb=worker.memory_gb,
-            free_memory_gb=worker.free_memory_gb,
-            labels=worker.labels,
-            queues=worker.queues,
-            integrations=worker.integrations,
-            versions=worker.versions,
-            machine_fingerprint=worker.machine_fingerprint,
-            machine_facts=worker.machine_facts,
+        return from_row(
+            cls,
+            shown.worker,
             online=shown.online,
-            draining=worker.draining,
-            disk_full=worker.disk_full,
             busy=shown.busy,
             can_take_job=None if reasons is None else not reasons,
             reasons=None if reasons is None else [ReasonOut(**reason._asdict()) for reason in reasons],
-            started_at=worker.started_at,
-            seen_at=worker.seen_at,
         )
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from app.db.tables import Checkpoint, Job
 from app.domain.artifact import ADAPTER_ARCHIVE
 from app.domain.jobs.model_names import checkpoint_name
+from app.web.row_schema import from_row
 
 
 class CheckpointOut(BaseModel):
@@ -50,17 +51,13 @@ class CheckpointOut(BaseModel):
     @classmethod
     def of(cls, checkpoint: Checkpoint, job: Job, metrics: dict[str, float]) -> "CheckpointOut":
         has_adapter = any(file["path"] == ADAPTER_ARCHIVE for file in checkpoint.files)
-        return cls(
-            id=checkpoint.id,
-            job_id=checkpoint.job_id,
-            attempt=checkpoint.attempt,
-            step=checkpoint.step,
+        return from_row(
+            cls,
+            checkpoint,
             name=checkpoint_name(job, checkpoint.step),
             metrics=metrics,
             size=sum(file["size"] for file in checkpoint.files),
             url=f"/jobs/{job.id}/checkpoints/{checkpoint.id}/archive" if has_adapter else None,
-            machine_fingerprint=checkpoint.machine_fingerprint,
-            created_at=checkpoint.created_at,
         )
 
 

@@ -31,7 +31,7 @@ def list_events(
     jobs = JobRepository(session)
     jobs.get(caller.project_id, id)
     events = jobs.events(caller.project_id, id, after, limit + 1)
-    items = [EventOut.of(event) for event in events[:limit]]
+    items = [EventOut.model_validate(event) for event in events[:limit]]
     return EventList(items=items, next_after=items[-1].number if len(events) > limit else None)
 
 

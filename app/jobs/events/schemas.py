@@ -5,13 +5,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from app.db.tables import JobEvent
-
 
 class EventOut(BaseModel):
     """A fact about a job. `type` is a stable code, `data` its particulars, `message` the sentence to read."""
 
     model_config = ConfigDict(
+        from_attributes=True,
         use_attribute_docstrings=True,
         json_schema_extra={
             "example": {
@@ -31,17 +30,6 @@ class EventOut(BaseModel):
     message: str
     data: dict[str, Any]
     created_at: datetime
-
-    @classmethod
-    def of(cls, event: JobEvent) -> "EventOut":
-        return cls(
-            number=event.number,
-            type=event.type,
-            level=event.level,
-            message=event.message,
-            data=event.data,
-            created_at=event.created_at,
-        )
 
 
 class EventList(BaseModel):

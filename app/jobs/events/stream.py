@@ -73,7 +73,7 @@ def look(session: Session, project_id: str, job_id: str, place: StreamCursor) ->
     state = JobState(jobs.get(project_id, job_id).state)
     events = jobs.events(project_id, job_id, place.event, BATCH)
     points = MetricRepository(session).after(project_id, job_id, place.attempt, place.point, BATCH)
-    return StreamBatch(state, [EventOut.of(event) for event in events], points)
+    return StreamBatch(state, [EventOut.model_validate(event) for event in events], points)
 
 
 async def follow(

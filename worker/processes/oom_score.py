@@ -7,7 +7,7 @@ import structlog
 log = structlog.get_logger()
 
 
-def set_oom_score(pid: int, score: str) -> None:
+def let_go_first(pid: int, score: str) -> None:
     """Have the kernel end this process first when memory is out: `score` is added to what it chooses by."""
     try:
         Path(f"/proc/{pid}/oom_score_adj").write_text(score)
