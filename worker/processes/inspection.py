@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +10,8 @@ from typing import Final
 
 from pydantic import BaseModel
 
-import worker
 from app.errors import StorageFull
-from app.failpoints import around
+from worker.child_process import ChildProcess, make_environment, start_process
 from worker.inspection.protocol import InspectionRequest
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 
@@ -50,63 +48,37 @@ def finish(
     command: Sequence[str], request: BaseModel, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]
 ) -> int:
     """Its exit code; its stdin is the request in a line, and then `chunks`."""
-    with (folder / LOG).open("wb") as log, around("start_inspection"):
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env=environment(),
-            start_new_session=True,
+    with (folder / LOG).open("wb") as log:
+        process = ChildProcess(
+            start_process(command, "start_inspection", env=environment(), stdout=log, stderr=log, cwd=folder)
         )
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(process, is_over, ended), name="inspection-watch", daemon=True)
     watch.start()
     try:
-        _feed(process, request, chunks)
-        code = process.wait()
+        process.tell(request)  # its limits hold from then on, however slowly the file comes
+        process.feed(chunks)
+        process.wait()
     finally:
         ended.set()
         watch.join()
-        _kill(process)
-        process.wait()
+        process.kill()
+        code = process.reap()
     if is_over():
         raise Gone
     return code
 
 
 def environment() -> dict[str, str]:
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return passed | OF_ITS_OWN | {"PYTHONPATH": str(Path(worker.__file__).parents[1])}
+    return make_environment(PASSED_ON, OF_ITS_OWN)
 
 
-def _feed(process: subprocess.Popen[bytes], request: BaseModel, chunks: Iterator[bytes]) -> None:
-    assert process.stdin is not None
-    try:
-        with process.stdin as pipe:
-            pipe.write(request.model_dump_json().encode() + b"\n")
-            pipe.flush()  # its limits hold from then on, however slowly the file comes
-            for chunk in chunks:
-                pipe.write(chunk)
-    except BrokenPipeError:
-        return  # It has seen enough, or is dead: its exit tells.
-
-
-def _watch(process: subprocess.Popen[bytes], is_over: Callable[[], bool], ended: threading.Event) -> None:
+def _watch(process: ChildProcess, is_over: Callable[[], bool], ended: threading.Event) -> None:
     """Beside the feeding, which waits for as long as the process does not read."""
     while not ended.wait(TICK_SECONDS):
         if is_over():
-            _kill(process)
+            process.kill()
             return
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The whole group at once."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def _judge(code: int, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the processes that a worker starts have in common, as their parent sees them."""
+"""Which process the kernel ends first when memory is out."""
 
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """The tracking process as its parent sees it: asked, waited for with a limit, and killed. See `worker.tracking`."""
 
 import os
-import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -10,10 +8,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-import worker
 from app.domain.integration import IntegrationType
-from app.failpoints import around
-from worker.child_process import set_oom_score
+from worker.child_process import ChildProcess, make_environment, start_process
+from worker.processes.oom_score import let_go_first
 from worker.tracking.protocol import Done, Failed, Heard, parse_answer
 
 COMMAND: Final = (sys.executable, "-P", "-m", "worker.tracking")
@@ -44,36 +41,24 @@ class TrackerFailed(Exception):
     """The tracker took nothing; the message says why."""
 
 
-class TrackingProcess:
+class TrackingProcess(ChildProcess):
     """In `folder`, which is its home. What must outlast it is in `kept`."""
 
     def __init__(self, type: IntegrationType, folder: Path, kept: Path) -> None:
         self._killed = False
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log").open("ab") as log, around("start_tracking"):
-            self._process = subprocess.Popen(
-                COMMAND,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=folder,
-                env=environment(type, folder, kept),
-                start_new_session=True,
-            )
-        set_oom_score(self._process.pid, OOM_SCORE_ADJ)
+        with (folder / "log").open("ab") as log:
+            own = environment(type, folder, kept)
+            super().__init__(start_process(COMMAND, "start_tracking", env=own, stderr=log, cwd=folder))
+        let_go_first(self.pid, OOM_SCORE_ADJ)
 
     def ask(self, line: Heard) -> Done:
         """TrackerFailed if it does not take the line, or not in time."""
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
         watch = threading.Timer(ANSWER_SECONDS, self.kill)
         watch.start()
         try:
-            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
-            self._process.stdin.flush()
-            said = self._process.stdout.readline()
-        except BrokenPipeError:
-            said = b""
+            said = self._process.stdout.readline() if self.tell(line) else b""
         finally:
             watch.cancel()
         try:
@@ -90,30 +75,19 @@ class TrackingProcess:
         if self._process.returncode is not None:
             return  # Waited for: its number may be another's.
         self._killed = True
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        super().kill()
 
     def end(self) -> None:
         """Nothing of it is left."""
         self.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                continue  # Words that it never read.
+        self.reap()
 
 
 def environment(type: IntegrationType, folder: Path, kept: Path) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name.startswith(ITS_OWN[type]) and value}
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     # What a run that is not sent writes is the very thing that is wanted; otherwise it is scratch.
     where = kept if own.get("WANDB_MODE") == "offline" else folder
     if type == "wandb" and "WANDB_DIR" not in own:
         where.mkdir(parents=True, exist_ok=True)
         own["WANDB_DIR"] = str(where)
-    fixed = {"HOME": str(folder), "PYTHONPATH": str(Path(worker.__file__).parents[1])}
-    return UNLESS_GIVEN | passed | own | fixed
+    return UNLESS_GIVEN | make_environment(PASSED_ON, own | {"HOME": str(folder)})

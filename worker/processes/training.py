@@ -7,10 +7,8 @@ does.
 """
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,19 +18,17 @@ from typing import IO, Final
 import structlog
 from pydantic import ValidationError
 
-import worker
-from app.failpoints import around
-from worker.child_process import set_oom_score
+from worker.child_process import ChildProcess, make_environment, start_process
 from worker.processes.cgroup import OutOfMemoryKills
 from worker.processes.child_files import open_plain
 from worker.processes.child_messages import Checks, ProtocolBroken, WordQueue, read_lines
+from worker.processes.oom_score import let_go_first
 from worker.training.runtime.messages import (
     ChildMessage,
     MetricsMessage,
     Preload,
     Ready,
     Stop,
-    TrainingMessage,
     TrainingRequest,
     WorkStarted,
     parse_child_message,
@@ -57,8 +53,9 @@ OOM_SCORE_ADJ: Final = "500"
 """Added to the kernel's score when memory is out: the training, and not the worker that can tell of it."""
 
 
-class TrainingProcess:
+class TrainingProcess(ChildProcess):
     def __init__(self, stderr: IO[bytes] | None = None) -> None:
+        super().__init__(start_process(COMMAND, "start_training", env=environment(), stderr=stderr, cwd=Path("/")))
         self.said = WordQueue()
         """What the child said of its job, measurements apart; None is its end."""
         self.ready: Ready | None = None
@@ -75,22 +72,10 @@ class TrainingProcess:
         self.log_path: Path | None = None
         self._measured: Callable[[MetricsMessage], None] | None = None
         self._checks: Checks | None = None
-        with around("start_training"):
-            self._process = subprocess.Popen(
-                COMMAND,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                cwd="/",
-                env=environment(),
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-        set_oom_score(self.pid, OOM_SCORE_ADJ)
+        let_go_first(self.pid, OOM_SCORE_ADJ)
         self.memory = OutOfMemoryKills.of(self.pid)
         self.started_at = time.monotonic()
-        self._reader = threading.Thread(target=self._read, name="child-pipe", daemon=True)
-        self._reader.start()
+        self.start_reader(self._read, "child-pipe")
 
     @classmethod
     def logging_to(cls, path: Path) -> "TrainingProcess":
@@ -99,7 +84,7 @@ class TrainingProcess:
             return cls(log_file)
 
     def preload(self, base_model_path: Path | None) -> None:
-        self._tell(Preload(base_model_path=base_model_path))
+        self.tell(Preload(base_model_path=base_model_path))
 
     def begin(self, request: TrainingRequest, measured: Callable[[MetricsMessage], None]) -> None:
         """`measured` hears each measurement, from the thread that drains the pipe: it must neither wait nor fail."""
@@ -107,7 +92,7 @@ class TrainingProcess:
         self._measured, self._checks = measured, Checks(request.work_dir)
         request.log_path.touch()
         self.log_path = request.log_path
-        self._tell(request)
+        self.tell(request)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -140,43 +125,24 @@ class TrainingProcess:
         return self._process.poll() is None
 
     def ask_to_stop(self, stop: Stop) -> None:
-        self._tell(stop)
-
-    def _tell(self, line: TrainingMessage) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return  # It is gone; its end is told by the pipe that is read.
+        self.tell(stop)
 
     def kill(self) -> None:
         """End the whole process group at once."""
         self.killed = True
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        super().kill()
 
     def end(self) -> int:
         """Make sure that nothing of it is left; its exit code, negative for a signal."""
         ended_by_itself = not self.killed and not self.is_alive()
         self.kill()
         self.killed = not ended_by_itself
-        code = self._process.wait()
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                continue  # Words that a dead child never read.
-        return code
+        return self.reap()
 
     def let_end(self) -> None:
         """Wait, not for long, for one that has closed its pipe."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(EXIT_SECONDS)
+            self.wait(EXIT_SECONDS)
 
     def log_tail(self) -> str:
         if self.log_path is None:
@@ -190,8 +156,6 @@ class TrainingProcess:
 
 
 def environment() -> dict[str, str]:
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    root = Path(worker.__file__).parents[1]
     # So that a number in CUDA_VISIBLE_DEVICES means the GPU that the worker has told of, as nvidia-smi counts them.
     order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    return passed | order | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    return make_environment(PASSED_ON, order | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"})

@@ -6,65 +6,44 @@ it costs the training no memory at its peak, and time only where nothing else is
 
 import os
 import queue
-import subprocess
 import sys
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-import worker
 from app.domain.jobs.state import FailureReason
-from app.failpoints import around
+from worker.child_process import ROOT, ChildProcess, start_process
 from worker.training.runtime.errors import TrainingFailed
-from worker.training.runtime.messages import (
-    Failed,
-    Preload,
-    Ready,
-    Tokenized,
-    TrainingMessage,
-    TrainingRequest,
-    WorkStarted,
-)
+from worker.training.runtime.messages import Failed, Preload, Ready, Tokenized, TrainingRequest, WorkStarted
 from worker.training.runtime.tokenizing import Tell, Watch, ignore
 
+COMMAND = (sys.executable, "-P", "-m", "worker.training.rows.tokenizer_main")
 WATCH_SECONDS = 0.05
 Word = Annotated[Ready | WorkStarted | Tokenized | Failed, Field(discriminator="kind")]
 parse_word: TypeAdapter[Word] = TypeAdapter(Word)
 
 
-class TokenizingProcess:
-    """Started at once; it hears `worker.training.runtime.messages` too."""
+class TokenizingProcess(ChildProcess):
+    """Started at once, in the training's process group; it hears `worker.training.runtime.messages` too."""
 
     def __init__(self) -> None:
-        with around("start_tokenizing"):
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker.training.rows.tokenizer_main"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[1])},
-            )
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        super().__init__(start_process(COMMAND, "start_tokenizing", env=env, own_group=False))
         self._said: queue.Queue[Word | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, name="tokenizing-pipe", daemon=True)
-        self._reader.start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        self.start_reader(self._read, "tokenizing-pipe")
 
     def is_alive(self) -> bool:
         """Asked of the system itself: `Popen.poll` calls a dead process alive as long as the reader waits for it."""
         try:
-            ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:  # the reader has waited for it
             return False
         return ended is None
 
     def preload(self, folder: Path | None) -> Path | None:
         """Load the model's tokenizer beforehand; the folder, or None if there is none to load."""
-        self._tell(Preload(base_model_path=folder))
+        self.tell(Preload(base_model_path=folder))
         word = self._next(lambda: None)
         if isinstance(word, Ready):
             return word.base_model_path
@@ -72,7 +51,7 @@ class TokenizingProcess:
 
     def begin(self, request: TrainingRequest) -> None:
         self._request = request
-        self._tell(request)
+        self.tell(request)
 
     def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
         while isinstance(word := self._next(watch), WorkStarted):
@@ -84,7 +63,7 @@ class TokenizingProcess:
         raise self._death()
 
     def tokenizer(self) -> Path:
-        if self._process.wait() == 0:
+        if self.wait() == 0:
             return self._request.tokens_dir / "tokenizer"
         # A long training shall not end for that; and memory is no matter any more.
         from worker.training.rows.tokenize import save_tokenizer
@@ -94,13 +73,12 @@ class TokenizingProcess:
 
     def close(self) -> None:
         """Make sure that it is gone."""
+        self.kill()
+        self.reap()
+
+    def kill(self) -> None:
+        """Kills it alone: it has no group of its own."""
         self._process.kill()
-        self._process.wait()
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with suppress(BrokenPipeError):  # words that it never read
-                pipe.close()
 
     def _death(self) -> TrainingFailed:
         self.close()
@@ -115,8 +93,8 @@ class TokenizingProcess:
             for line in self._process.stdout:
                 self._said.put(parse_word.validate_json(line))
         except ValidationError:
-            self._process.kill()
-        self._process.wait()
+            self.kill()
+        self.wait()
         self._said.put(None)
 
     def _next(self, watch: Watch) -> Word | None:
@@ -126,11 +104,3 @@ class TokenizingProcess:
                 return self._said.get(timeout=WATCH_SECONDS)
             except queue.Empty:
                 watch()
-
-    def _tell(self, line: TrainingMessage) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return  # It is gone; its end is told by the pipe that is read.

@@ -1,0 +1,97 @@
+"""A child process as its parent sees it: start, environment, lines of JSON, kill, end."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+from pydantic import BaseModel
+
+from app.failpoints import around
+
+ROOT: Final = Path(__file__).parents[1]
+"""Where a child imports `app` and `worker` from."""
+
+
+def start_process(
+    command: Sequence[str],
+    step: str,
+    *,
+    env: dict[str, str],
+    stdout: IO[bytes] | int = subprocess.PIPE,
+    stderr: IO[bytes] | None = None,
+    cwd: Path | None = None,
+    own_group: bool = True,
+) -> subprocess.Popen[bytes]:
+    """Starts a process with a pipe to its stdin. `step` names the failpoints around the start."""
+    with around(step):
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            start_new_session=own_group,
+        )
+
+
+def make_environment(passed_on: Iterable[str], own: dict[str, str]) -> dict[str, str]:
+    """Returns what a process may see: the variables of ours in `passed_on`, and those of its own."""
+    passed = {name: os.environ[name] for name in passed_on if name in os.environ}
+    return passed | {"PYTHONPATH": str(ROOT)} | own
+
+
+class ChildProcess:
+    """A process that `start_process` has started. After `kill` and `reap` nothing of it is left."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._reader: threading.Thread | None = None
+
+    def start_reader(self, read: Callable[[], None], name: str) -> None:
+        """Runs `read` in a thread: it reads the process's stdout to its end."""
+        self._reader = threading.Thread(target=read, name=name, daemon=True)
+        self._reader.start()
+
+    def tell(self, line: BaseModel) -> bool:
+        """Writes a line of JSON to its stdin; False if the process is gone."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True
+
+    def feed(self, chunks: Iterable[bytes]) -> None:
+        """Writes chunks to its stdin and closes it. Stops early if the process reads no more: its exit tells why."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as pipe:
+            for chunk in chunks:
+                pipe.write(chunk)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Returns its exit code, negative for a signal. subprocess.TimeoutExpired after `timeout` seconds."""
+        return self._process.wait(timeout)
+
+    def kill(self) -> None:
+        """Kills its whole process group at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Waits for the end of the process and of its reader, and closes its pipes. Returns its exit code."""
+        code = self.wait()
+        if self._reader is not None:
+            self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # what it never read
+                    pipe.close()
+        return code
