@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from sqlalchemy import Engine, text
 
 from app.db.migrate import migrate
@@ -76,7 +76,7 @@ def prepare(engine: Engine, url: str, key: str, body: Path) -> list[Case]:
     with transaction(open_sessions(engine)) as session:
         project_id = find_or_create_project(session, "default")
     headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=url, timeout=60, headers=headers, trust_env=False) as client:
+    with httpx2.Client(base_url=url, timeout=60, headers=headers, trust_env=False) as client:
         jobs = api_rows.make_jobs(engine, project_id, client)
     Base.metadata.create_all(engine)
     with transaction(open_sessions(engine)) as session:

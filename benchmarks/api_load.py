@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import httpx
+import httpx2
 
 from benchmarks.processes import ROOT
 
@@ -64,7 +64,7 @@ class Load:
         headers |= {"If-None-Match": tag} if tag != "-" else {}
         content = Path(body).read_bytes() if body != "-" else None
         url = self._server(case).url + path
-        answer = httpx.request(method, url, headers=headers, content=content, timeout=60, trust_env=False)
+        answer = httpx2.request(method, url, headers=headers, content=content, timeout=60, trust_env=False)
         if answer.status_code != case.status:
             raise RuntimeError(f"{case.name}: {answer.status_code} {answer.text[:500]}")
         return len(answer.content)

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
@@ -36,11 +36,11 @@ VALUES ('bench-1', 'cpu', 16, '{training,light}', now() + interval '1 day')
 class Jobs(NamedTuple):
     queued: list[str]
     running: list[str]
-    answers: dict[str, httpx.Response]
+    answers: dict[str, httpx2.Response]
     spec: dict[str, Any]
 
 
-def make_jobs(engine: Engine, project_id: str, client: httpx.Client) -> Jobs:
+def make_jobs(engine: Engine, project_id: str, client: httpx2.Client) -> Jobs:
     with transaction(open_sessions(engine)) as session:
         spec = _spec(session, project_id)
         session.execute(text(WORKER))
@@ -65,7 +65,7 @@ def remove_posted(engine: Engine) -> None:
         connection.execute(text("VACUUM ANALYZE jobs, job_events, dataset_uses, outbox"))
 
 
-def _post(client: httpx.Client, spec: dict[str, Any]) -> str:
+def _post(client: httpx2.Client, spec: dict[str, Any]) -> str:
     return str(client.post("/jobs", json=spec).raise_for_status().json()["id"])
 
 

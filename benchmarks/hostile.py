@@ -22,7 +22,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from app.db.migrate import migrate
 from app.db.session import connect, open_sessions, transaction
@@ -56,7 +56,7 @@ class Api:
 
     def __init__(self, url: str, pid: int, key: str) -> None:
         self.pid, self.key = pid, key
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+        self.http = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
         self.server = Server(url, key)
         for _ in range(20):
             self.http.get("/jobs").raise_for_status()
@@ -173,10 +173,10 @@ def stall(api: Api) -> dict[str, Any]:
 
 def post_stuck_names(api: Api, other_key: str) -> dict[str, Any]:
     """Webhooks of one project at hosts that no name server answers for, all at once, beside another's `GET /jobs`."""
-    limits = httpx.Limits(max_connections=NUM_NAMES)
+    limits = httpx2.Limits(max_connections=NUM_NAMES)
     theirs = {"Authorization": f"Bearer {other_key}"}
     with (
-        httpx.Client(base_url=api.http.base_url, headers=theirs, timeout=60, trust_env=False, limits=limits) as client,
+        httpx2.Client(base_url=api.http.base_url, headers=theirs, timeout=60, trust_env=False, limits=limits) as client,
         ThreadPoolExecutor(NUM_NAMES) as pool,
     ):
 

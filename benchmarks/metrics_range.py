@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 from sqlalchemy import make_url
 
@@ -119,7 +119,7 @@ def serving(
             server.wait()
 
 
-def ask_often(client: httpx.Client, title: str, job_id: str, ranges: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def ask_often(client: httpx2.Client, title: str, job_id: str, ranges: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """One case: the times of random ranges, of which each must keep to the most points; between them the floor's."""
     times, floor, counts, downsampled = [], [], [], 0
     for _ in range(RANGES):
@@ -148,7 +148,7 @@ def ask_often(client: httpx.Client, title: str, job_id: str, ranges: Callable[[]
     return result
 
 
-def timed(client: httpx.Client, path: str, params: dict[str, Any]) -> tuple[float, Any]:
+def timed(client: httpx2.Client, path: str, params: dict[str, Any]) -> tuple[float, Any]:
     """Milliseconds until the whole answer is read, and the answer."""
     began = time.perf_counter()
     body = client.get(path, params=params).raise_for_status().json()
@@ -159,7 +159,7 @@ def p95(times: list[float]) -> float:
     return round(statistics.quantiles(times, n=20, method="inclusive")[-1], 1)
 
 
-def measure_ranges(client: httpx.Client, num_steps: int) -> list[dict[str, Any]]:
+def measure_ranges(client: httpx2.Client, num_steps: int) -> list[dict[str, Any]]:
     draw = random.Random(0)
     wide_steps = num_steps // 50
 
@@ -186,7 +186,7 @@ def measure_ranges(client: httpx.Client, num_steps: int) -> list[dict[str, Any]]
     return [ask_often(client, title, job_id, ranges) for title, job_id, ranges in cases]
 
 
-def export(client: httpx.Client, pid: int, kind: str) -> dict[str, Any]:
+def export(client: httpx2.Client, pid: int, kind: str) -> dict[str, Any]:
     """The whole long job as a file that is read and thrown away, and the most memory the server ever held."""
     before, began, size = peak_memory(pid), time.monotonic(), 0
     with client.stream("GET", f"/jobs/{LONG}/metrics.{kind}", timeout=600) as answer:
@@ -239,7 +239,7 @@ def measure(folder: Path, num_steps: int) -> dict[str, Any]:
         print(stored, flush=True)
         with (
             serving(database_url, folder) as (url, pid),
-            httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client,
+            httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client,
         ):
             client.get("/healthz").raise_for_status()
             cases = measure_ranges(client, num_steps)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import IO
 
-import httpx
+import httpx2
 
 from tunewright.errors import TunewrightError
 
@@ -27,7 +27,7 @@ def place(folder: Path, name: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def save(response: httpx.Response, path: Path, size: int, sha256: str) -> None:
+def save(response: httpx2.Response, path: Path, size: int, sha256: str) -> None:
     """The body as `path`, if it has this size and SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     found = hashlib.sha256()
@@ -43,7 +43,7 @@ def save(response: httpx.Response, path: Path, size: int, sha256: str) -> None:
             raise TunewrightError(None, "digest_mismatch", said)
 
 
-def save_stream(response: httpx.Response, path: Path) -> None:
+def save_stream(response: httpx2.Response, path: Path) -> None:
     """The body as `path`, if it comes to its end: nobody knows its digest before it is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
@@ -51,7 +51,7 @@ def save_stream(response: httpx.Response, path: Path) -> None:
             file.write(chunk)
 
 
-def save_unpacked(response: httpx.Response, folder: Path) -> None:
+def save_unpacked(response: httpx2.Response, folder: Path) -> None:
     """The files of a tar below `folder`, if its size and SHA-256 are those that its headers name."""
     digest = response.headers["Repr-Digest"].removeprefix("sha-256=:").removesuffix(":")
     folder.mkdir(parents=True, exist_ok=True)

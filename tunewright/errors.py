@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import httpx
+import httpx2
 
 
 class FieldError(NamedTuple):
@@ -41,7 +41,7 @@ class ConnectionFailed(TunewrightError):
         super().__init__(None, "connection_failed", detail)
 
 
-def error_of(response: httpx.Response) -> TunewrightError:
+def error_of(response: httpx2.Response) -> TunewrightError:
     """From problem+json, or from whatever a proxy in between has answered. The body must have been read."""
     status, id = response.status_code, response.headers.get("x-request-id")
     if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":

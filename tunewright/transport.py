@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import httpx
+import httpx2
 
 from tunewright.errors import ConnectionFailed, TunewrightError, error_of
 
 T = TypeVar("T")
-TIMEOUT = httpx.Timeout(60, connect=10)
+TIMEOUT = httpx2.Timeout(60, connect=10)
 POLL_SECONDS = 0.5
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TRUST = "Set SSL_CERT_FILE to the file of the authority that signed it."
@@ -29,20 +29,20 @@ class Transport:
         host = host_of(url)
         if not api_key.isascii() or not api_key.isprintable():
             raise TunewrightError(None, "bad_settings", "The API key is malformed: it holds letters that none has.")
-        self.http = httpx.Client(
+        self.http = httpx2.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "tunewright"},
             timeout=TIMEOUT,
             # A proxy of the environment cannot reach this machine's own server; SSL_CERT_FILE still holds there.
             trust_env=host not in LOOPBACK,
-            verify=httpx.create_ssl_context() if url.startswith("https") else True,
+            verify=httpx2.create_ssl_context() if url.startswith("https") else True,
         )
 
     def close(self) -> None:
         self.http.close()
 
     @contextmanager
-    def stream(self, method: str, *path: str, good: int = 200, **options: Any) -> Iterator[httpx.Response]:
+    def stream(self, method: str, *path: str, good: int = 200, **options: Any) -> Iterator[httpx2.Response]:
         """A good answer whose body is read by the caller, under the same translation of failures. `good` is a status
         that counts as one too."""
         try:
@@ -51,24 +51,24 @@ class Transport:
                     response.read()
                     raise error_of(response)
                 yield response
-        except httpx.ConnectError as error:
+        except httpx2.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise ConnectionFailed(
                     f"{self.url} shows a certificate that is not trusted ({error}). {TRUST}"
                 ) from error
             raise ConnectionFailed(f"No server answers at {self.url} ({error}). Is it running?") from error
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             said = str(error) or type(error).__name__
             raise ConnectionFailed(f"The connection to {self.url} broke ({said}). Try again.") from error
 
-    def send(self, method: str, *path: str, **options: Any) -> httpx.Response:
+    def send(self, method: str, *path: str, **options: Any) -> httpx2.Response:
         with self.stream(method, *path, **options) as response:
             response.read()
             return response
 
     def ask(self, method: str, *path: str, **options: Any) -> Any:
         response = self.send(method, *path, **options)
-        if response.status_code == httpx.codes.NO_CONTENT:
+        if response.status_code == httpx2.codes.NO_CONTENT:
             return None
         if response.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise error_of(response)
@@ -88,9 +88,9 @@ class Transport:
 
 def host_of(url: str) -> str:
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        parsed = httpx2.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         said = f"{url!r} is not the URL of a server; write it like http://localhost:8400."
         raise TunewrightError(None, "bad_settings", said)

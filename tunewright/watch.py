@@ -5,18 +5,17 @@ import json
 import time
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 
 from tunewright.errors import ConnectionFailed, TunewrightError
-from tunewright.sse import Message, read_messages
 from tunewright.transport import EVENTS, METRICS, Transport, jittered
 from tunewright.wire import Event, Job, MetricPoint
 
 Update = Event | MetricPoint
 
-SILENCE = httpx.Timeout(60, connect=10, read=45)
+SILENCE = httpx2.Timeout(60, connect=10, read=45)
 """A stream says something every 15 seconds, if only that it is alive."""
-END = Message("end", "", "")
+END = httpx2.ServerSentEvent("end")
 """Also what an answer of 204 says: all was told, do not connect again."""
 MOST_SILENT_STREAMS = 3
 """So many that tell nothing, one after the other, and the job is polled: a proxy may hold them back."""
@@ -75,7 +74,7 @@ class Watch:
             except TunewrightError as error:
                 if error.status is not None and error.status < 500:
                     raise
-                if isinstance(error.__cause__, httpx.ReadTimeout):
+                if isinstance(error.__cause__, httpx2.ReadTimeout):
                     follow = self.follow_by_polling
                 self.outage.wait(error)
 
@@ -91,20 +90,21 @@ class Watch:
                 yield update
         raise ConnectionFailed(f"The stream of job {self.job_id} ended early.")
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[httpx2.ServerSentEvent]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self.cursor} if self.cursor else {})
         path = ("jobs", self.job_id, "stream")
         with self.transport.stream("GET", *path, headers=headers, timeout=SILENCE) as response:
-            if response.status_code == httpx.codes.NO_CONTENT:
+            if response.status_code == httpx2.codes.NO_CONTENT:
                 yield END
                 return
             self.silent_streams += 1
             is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
             if not is_stream or self.silent_streams > MOST_SILENT_STREAMS:
                 raise CannotStream
-            for message in read_messages(response.iter_bytes()):
-                self.silent_streams = 0
-                yield message
+            for message in httpx2.EventSource(response, max_event_size=None):
+                if message.data:  # not only the delay before the next connection
+                    self.silent_streams = 0
+                    yield message
 
     def follow_by_polling(self) -> Iterator[Update]:
         while True:
@@ -147,7 +147,7 @@ class Watch:
             self.place = max(self.place, (update.data["attempt"], update.data.get("step", 0)))
 
 
-def read_update(message: Message) -> Update | None:
+def read_update(message: httpx2.ServerSentEvent) -> Update | None:
     """None for what a later server may add."""
     match message.event:
         case "job_event":

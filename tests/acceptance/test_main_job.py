@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.acceptance.conftest import ROOT, Stack, paused
@@ -220,5 +220,5 @@ def test_deleting_a_job_deletes_its_bytes(client: Client, stack: Stack, rows: Pa
 
 
 def test_no_key_no_answer(stack: Stack) -> None:
-    answer = httpx.get(f"{stack.reach['url']}/jobs")
+    answer = httpx2.get(f"{stack.reach['url']}/jobs")
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 
 from tests.acceptance.conftest import Stack, Type, environment, paused
@@ -42,7 +42,7 @@ def test_every_error_is_found_in_the_log_of_up(stack: Stack, client: Client) -> 
     key = (stack.data / "api_key").read_text().strip()
     headers = {"Authorization": f"Bearer {key}"}
     url = stack.reach["url"]
-    answers = [httpx.get(f"{url}{path}?token={CANARY}", headers=headers) for path in ("/jobs/none", "/v1/none", "/")]
+    answers = [httpx2.get(f"{url}{path}?token={CANARY}", headers=headers) for path in ("/jobs/none", "/v1/none", "/")]
     ids = [answer.headers["x-request-id"] for answer in answers]
     log, end = stack.data / "logs" / "api.log", time.monotonic() + 10
     while ids[-1] not in (text := log.read_text()):  # the line comes once the answer has ended

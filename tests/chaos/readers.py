@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.chaos.books import fold
 from tests.chaos.faults import Faults
@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 90.0
 class Reader:
     """One reader of one job, and all that it was told."""
 
-    def __init__(self, http: httpx.AsyncClient, job_id: str, chance: random.Random) -> None:
+    def __init__(self, http: httpx2.AsyncClient, job_id: str, chance: random.Random) -> None:
         self.http, self.job_id, self.chance = http, job_id, chance
         self.cursor = ""
         self.events: list[dict[str, Any]] = []
@@ -50,13 +50,13 @@ class Reader:
                     await self._read_until_cut()
             except TimeoutError:
                 self.num_cut += 1
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 await asyncio.sleep(0.2)
 
     async def _read_until_cut(self) -> None:
         headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
         async with self.http.stream("GET", f"/jobs/{self.job_id}/stream", headers=headers) as response:
-            if response.status_code == httpx.codes.NO_CONTENT:
+            if response.status_code == httpx2.codes.NO_CONTENT:
                 self.is_over = True
                 return
             response.raise_for_status()
@@ -105,8 +105,8 @@ class Reader:
 
 async def watch(stack: Stack, users: Users, job_ids: list[str], given: argparse.Namespace) -> list[Reader]:
     headers = {"Authorization": f"Bearer {stack.key}"}
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=stack.url, headers=headers, limits=limits, timeout=30) as http:
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx2.AsyncClient(base_url=stack.url, headers=headers, limits=limits, timeout=30) as http:
         readers = [
             Reader(http, job_ids[number % len(job_ids)], random.Random(f"{given.seed} reader {number}"))
             for number in range(given.readers)

@@ -18,12 +18,12 @@ SERVER = (
     "from app.main import create_app; import app.dispatcher, app.db.migrate; assert create_app().openapi()['paths']"
 )
 STACK = """
-import json, pathlib, sys, time, httpx
+import json, pathlib, sys, time, httpx2
 data = pathlib.Path(sys.argv[1])
 server = json.loads((data / "server.json").read_text())
 headers = {"Authorization": "Bearer " + (data / "api_key").read_text().strip()}
 for _ in range(300):
-    found = httpx.get(server["url"] + "/workers", headers=headers, trust_env=False).json()["items"]
+    found = httpx2.get(server["url"] + "/workers", headers=headers, trust_env=False).json()["items"]
     if sorted(queue for worker in found if worker["online"] for queue in worker["queues"]) == ["light", "training"]:
         break
     time.sleep(0.2)

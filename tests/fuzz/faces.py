@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import httpx
+import httpx2
 
 from benchmarks import machine
 from tests.acceptance.conftest import ROOT, Stack, start_stack, stop_stack
@@ -64,8 +64,8 @@ class Server(NamedTuple):
     url: str
     key: str
 
-    def connect(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60)
+    def connect(self) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60)
 
 
 class Effort(NamedTuple):
@@ -79,7 +79,7 @@ class Effort(NamedTuple):
 
 def check_face(server: Server, face: Face, supply: Supply, folder: Path, effort: Effort, seed: int) -> dict[str, Any]:
     """What Schemathesis says of a face, in numbers; its own words are in two logs in the folder."""
-    document = httpx.get(server.url + face.document).json()
+    document = httpx2.get(server.url + face.document).json()
     settings = configure(face.rules, document, supply, folder / f"{face.name}.toml")
     asked = ["--config-file", str(settings), "run", f"{server.url}{face.document}", "--seed", str(seed)]
     asked += ["--header", f"Authorization: Bearer {server.key}"]
@@ -179,7 +179,7 @@ def find_key(stack: Stack, face: Face) -> str:
     return subprocess.check_output(create, cwd=ROOT, env=stack.environment(), text=True).strip()
 
 
-def supply_face(http: httpx.Client, face: Face, receiver: str) -> Supply:
+def supply_face(http: httpx2.Client, face: Face, receiver: str) -> Supply:
     if face is PROJECTS_FACE:
         return make_projects(http, NUM, NUM) | make_keys(http, NUM, 10 * NUM)
     cancel_all(http)

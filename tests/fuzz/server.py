@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from app.domain.file_name import is_unsafe_filename
 from tests.acceptance.conftest import start_stack, stop_stack
@@ -23,7 +23,7 @@ def check_uploads(seeds: Sequence[int], scratch: Path) -> dict[int, int]:
         stack = start_stack(Path(folder) / "data")
         try:
             key = (stack.data / "api_key").read_text().strip()
-            with httpx.Client(
+            with httpx2.Client(
                 base_url=stack.reach["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60
             ) as http:
                 ids = {}
@@ -40,13 +40,13 @@ def check_uploads(seeds: Sequence[int], scratch: Path) -> dict[int, int]:
     return statuses
 
 
-def upload(http: httpx.Client, seed: int) -> httpx.Response:
+def upload(http: httpx2.Client, seed: int) -> httpx2.Response:
     name, data, named = make_file(seed)
     params = {"format": named} if named else {}
     return http.post("/datasets", params=params, files={"file": (name or "rows", data)})
 
 
-def check_dataset(http: httpx.Client, seed: int, id: str, scratch: Path) -> None:
+def check_dataset(http: httpx2.Client, seed: int, id: str, scratch: Path) -> None:
     """The server tells what the same code tells here."""
     until = time.monotonic() + MOST_SECONDS
     while (dataset := ask(http, f"/datasets/{id}"))["state"] == "inspecting":
@@ -61,7 +61,7 @@ def check_dataset(http: httpx.Client, seed: int, id: str, scratch: Path) -> None
     assert problems == [problem.model_dump(mode="json") for problem in found.problems][:1000], f"seed {seed}"
 
 
-def ask(http: httpx.Client, path: str) -> dict[str, object]:
+def ask(http: httpx2.Client, path: str) -> dict[str, object]:
     answer = http.get(path)
     assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:500]}"
     asked: dict[str, object] = answer.json()

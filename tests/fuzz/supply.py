@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-import httpx
+import httpx2
 
 MOST_SECONDS: Final = 300.0
 ROWS: Final = "".join(json.dumps({"prompt": f"p {n}", "completion": f" c {n}"}) + "\n" for n in range(8)).encode()
@@ -22,7 +22,7 @@ UNFINISHED: Final = ("queued", "running", "pausing", "paused")
 Supply = dict[str, list[str]]
 
 
-def make_supply(http: httpx.Client, receiver: str, num: int, num_spare: int) -> Supply:
+def make_supply(http: httpx2.Client, receiver: str, num: int, num_spare: int) -> Supply:
     """`num` of each noun, and so many `spare_…` to use up. `receiver` takes webhooks."""
     datasets = [upload(http, ROWS) for _ in range(num)]
     supply = {
@@ -41,7 +41,7 @@ def make_supply(http: httpx.Client, receiver: str, num: int, num_spare: int) -> 
     return supply | make_results(http, datasets, num_spare) | make_webhooks(http, receiver, num, num_spare)
 
 
-def make_uploads(http: httpx.Client, num: int, num_spare: int) -> Supply:
+def make_uploads(http: httpx2.Client, num: int, num_spare: int) -> Supply:
     """Pending ones; of the first, `whole_uploads`, all bytes are there."""
     begun = [
         ask(http, "POST", "/uploads", json={"bytes": len(ROWS), "filename": "rows.jsonl"})["id"]
@@ -57,7 +57,7 @@ def make_uploads(http: httpx.Client, num: int, num_spare: int) -> Supply:
     }
 
 
-def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) -> Supply:
+def make_results(http: httpx2.Client, datasets: Sequence[str], num_spare: int) -> Supply:
     """Trained jobs and all that came of them, and what was asked of a dataset."""
     trained = [post_job(http, dataset) for dataset in datasets]
     spare = [post_job(http, datasets[0]) for _ in range(num_spare)]
@@ -92,7 +92,7 @@ def make_results(http: httpx.Client, datasets: Sequence[str], num_spare: int) ->
     }
 
 
-def make_webhooks(http: httpx.Client, receiver: str, num: int, num_spare: int) -> Supply:
+def make_webhooks(http: httpx2.Client, receiver: str, num: int, num_spare: int) -> Supply:
     """`first_webhooks` has told something."""
     hooks = [ask(http, "POST", "/webhooks", json={"url": receiver})["id"] for _ in range(num + num_spare + 1)]
     tests = [ask(http, "POST", f"/webhooks/{hooks[0]}/test")["id"] for _ in range(num)]
@@ -107,7 +107,7 @@ def make_webhooks(http: httpx.Client, receiver: str, num: int, num_spare: int) -
     }
 
 
-def make_projects(http: httpx.Client, num: int, num_spare: int) -> Supply:
+def make_projects(http: httpx2.Client, num: int, num_spare: int) -> Supply:
     """By their ids; the key must be an administrator's."""
     names = [f"fuzz-{number}" for number in range(2 * num + num_spare)]
     ids = [ask(http, "POST", "/projects", json={"name": name})["id"] for name in names]
@@ -116,25 +116,25 @@ def make_projects(http: httpx.Client, num: int, num_spare: int) -> Supply:
     return {"deleted_projects": ids[:num], "projects": ids[num : 2 * num], "spare_projects": ids[2 * num :]}
 
 
-def make_keys(http: httpx.Client, num: int, num_spare: int) -> Supply:
+def make_keys(http: httpx2.Client, num: int, num_spare: int) -> Supply:
     """Of the project of the key that asks, which must be an administrator's."""
     ids = [ask(http, "POST", "/keys", json={"name": f"fuzz-{number}"})["id"] for number in range(num + num_spare)]
     return {"keys": ids[:num], "spare_keys": ids[num:]}
 
 
-def upload(http: httpx.Client, data: bytes) -> str:
+def upload(http: httpx2.Client, data: bytes) -> str:
     id: str = ask(http, "POST", "/datasets", files={"file": ("rows.jsonl", data)})["id"]
     return id
 
 
-def post_job(http: httpx.Client, dataset: str, resources: dict[str, int] | None = None) -> str:
+def post_job(http: httpx2.Client, dataset: str, resources: dict[str, int] | None = None) -> str:
     """Claimed before all others."""
     spec = {"base_model": "tiny", "dataset_id": dataset, "method": "lora", "training": TRAINING, "priority": 100}
     id: str = ask(http, "POST", "/jobs", json=spec | {"resources": resources or {}})["id"]
     return id
 
 
-def cancel_all(http: httpx.Client) -> None:
+def cancel_all(http: httpx2.Client) -> None:
     """Every job of the project that has not ended."""
     for state in UNFINISHED:
         while jobs := items(http, f"/jobs?limit=100&state={state}"):
@@ -142,7 +142,7 @@ def cancel_all(http: httpx.Client) -> None:
                 http.post(f"/jobs/{job['id']}/cancel")
 
 
-def wait(http: httpx.Client, path: str, field: str, wanted: set[str]) -> None:
+def wait(http: httpx2.Client, path: str, field: str, wanted: set[str]) -> None:
     until = time.monotonic() + MOST_SECONDS
     while (found := ask(http, "GET", path)[field]) not in wanted:
         assert found not in {"failed", "invalid", "cancelled"}, f"{path} is {found}"
@@ -150,12 +150,12 @@ def wait(http: httpx.Client, path: str, field: str, wanted: set[str]) -> None:
         time.sleep(0.1)
 
 
-def items(http: httpx.Client, path: str) -> list[dict[str, Any]]:
+def items(http: httpx2.Client, path: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ask(http, "GET", path)["items"]
     return found
 
 
-def ask(http: httpx.Client, method: str, path: str, **sent: Any) -> dict[str, Any]:
+def ask(http: httpx2.Client, method: str, path: str, **sent: Any) -> dict[str, Any]:
     answer = http.request(method, path, **sent)
     assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
     told: dict[str, Any] = answer.json()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import sqlalchemy
 from sqlalchemy import Engine, text
@@ -67,7 +67,7 @@ def test_a_webhook_that_cannot_be_stored(
     key = make_key("default", "read", "write")
     refusing("webhooks")
     body = {"url": f"https://93.184.215.14/services/{CANARY}?token={CANARY}"}
-    answer = httpx.post(f"{url}/webhooks", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+    answer = httpx2.post(f"{url}/webhooks", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=30)
     assert answer.status_code == 500, answer.text
     ends = time.monotonic() + 20
     while "Exception in ASGI application" not in (written := file.read_text()):
@@ -111,7 +111,7 @@ def test_what_libraries_say_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
     url = f"http://user:{CANARY}@127.0.0.1:1/a?token={CANARY}"
     database = sqlalchemy.create_engine(f"postgresql+psycopg://user:{CANARY}@127.0.0.1:1/db?password={CANARY}")
-    status = httpx.Response(500, request=httpx.Request("GET", url))
+    status = httpx2.Response(500, request=httpx2.Request("GET", url))
     errors = [
         fail(lambda: Storage(f"s3://bucket/{CANARY}").open("key").read()),
         fail(status.raise_for_status),

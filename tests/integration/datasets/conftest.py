@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -31,10 +31,10 @@ DATA = jsonl(ROWS * 40)
 
 
 @pytest.fixture
-def upload(api: TestClient) -> Callable[..., httpx.Response]:
+def upload(api: TestClient) -> Callable[..., httpx2.Response]:
     """Post bytes as a file; the response."""
 
-    def post(data: bytes = jsonl(ROWS), filename: str = "rows.jsonl", **options: Any) -> httpx.Response:
+    def post(data: bytes = jsonl(ROWS), filename: str = "rows.jsonl", **options: Any) -> httpx2.Response:
         return api.post("/datasets", files={"file": (filename, data)}, **options)
 
     return post
@@ -62,9 +62,9 @@ def inspect_all(place: InspectionContext) -> Callable[[], int]:
 
 
 @pytest.fixture
-def live(live_server: str, make_key: Callable[..., str]) -> Iterator[httpx.Client]:
+def live(live_server: str, make_key: Callable[..., str]) -> Iterator[httpx2.Client]:
     """A client of the API behind a real socket."""
-    with httpx.Client(base_url=live_server, headers={"Authorization": f"Bearer {make_key()}"}, timeout=30) as client:
+    with httpx2.Client(base_url=live_server, headers={"Authorization": f"Bearer {make_key()}"}, timeout=30) as client:
         yield client
 
 
@@ -102,5 +102,5 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
+def refusal(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -39,7 +39,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(live: httpx.Client) -> Iterator[Client]:
+def client(live: httpx2.Client) -> Iterator[Client]:
     with Client(str(live.base_url), live.headers["Authorization"].removeprefix("Bearer ")) as client:
         yield client
 
@@ -55,7 +55,7 @@ def work(place: InspectionContext) -> Callable[[], None]:
     return work
 
 
-def pending(live: httpx.Client) -> list[dict[str, Any]]:
+def pending(live: httpx2.Client) -> list[dict[str, Any]]:
     items = live.get("/uploads").json()["items"]
     return [live.get(f"/uploads/{each['id']}").json() for each in items if each["state"] == "pending"]
 
@@ -68,7 +68,7 @@ def interrupted_after(num_bytes: int) -> upload.Progress:
     return progress
 
 
-def test_a_large_file_goes_in_parts(client: Client, live: httpx.Client, rows: Path, work: Callable[[], None]) -> None:
+def test_a_large_file_goes_in_parts(client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]) -> None:
     told: list[tuple[int, int]] = []
     dataset = client.upload_dataset(rows, lambda *each: told.append(each), expires_after_seconds=3600)
     assert (dataset.state, dataset.filename, dataset.bytes, dataset.sha256) == (
@@ -87,7 +87,9 @@ def test_a_large_file_goes_in_parts(client: Client, live: httpx.Client, rows: Pa
     assert dataset.sha256 == hashlib.sha256(DATA).hexdigest()
 
 
-def test_what_was_interrupted_goes_on(client: Client, live: httpx.Client, rows: Path, work: Callable[[], None]) -> None:
+def test_what_was_interrupted_goes_on(
+    client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         client.upload_dataset(rows, interrupted_after(5 * PART))
     [begun] = pending(live)
@@ -108,7 +110,7 @@ def test_what_was_interrupted_goes_on(client: Client, live: httpx.Client, rows: 
 
 
 def test_a_file_that_changed_meanwhile_is_the_new_one(
-    client: Client, live: httpx.Client, rows: Path, work: Callable[[], None]
+    client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         client.upload_dataset(rows, interrupted_after(5 * PART))
@@ -122,7 +124,7 @@ def test_a_file_that_changed_meanwhile_is_the_new_one(
 
 
 def test_without_resume_and_for_other_files_an_upload_of_its_own(
-    client: Client, live: httpx.Client, rows: Path, tmp_path: Path
+    client: Client, live: httpx2.Client, rows: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         client.upload_dataset(rows, interrupted_after(5 * PART))
@@ -135,7 +137,7 @@ def test_without_resume_and_for_other_files_an_upload_of_its_own(
     assert len(begun["parts"]) == 5
 
 
-def test_equal_parts_are_sent_once(client: Client, live: httpx.Client, rows: Path, work: Callable[[], None]) -> None:
+def test_equal_parts_are_sent_once(client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]) -> None:
     line = b'{"text": "' + b"x" * (PART - 13) + b'"}\n'
     rows.write_bytes(line * 6 + b'{"text": "y"}\n')
     dataset = client.upload_dataset(rows)
@@ -145,7 +147,7 @@ def test_equal_parts_are_sent_once(client: Client, live: httpx.Client, rows: Pat
     assert client.get_dataset(dataset.id).sha256 == hashlib.sha256(rows.read_bytes()).hexdigest()
 
 
-def test_a_file_that_shrinks_under_way_is_refused(client: Client, live: httpx.Client, rows: Path) -> None:
+def test_a_file_that_shrinks_under_way_is_refused(client: Client, live: httpx2.Client, rows: Path) -> None:
     def progress(done: int, total: int) -> None:
         if done > 5 * PART:
             os.truncate(rows, 7 * PART)
@@ -157,7 +159,7 @@ def test_a_file_that_shrinks_under_way_is_refused(client: Client, live: httpx.Cl
 
 
 def test_a_server_that_fails_for_a_moment(
-    client: Client, live: httpx.Client, rows: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, live: httpx2.Client, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk fails twice, and the connection once; a failure that lasts is told."""
     monkeypatch.setattr(watch, "FIRST_DELAY_SECONDS", 0.01)
@@ -178,7 +180,7 @@ def test_a_server_that_fails_for_a_moment(
 
 
 def test_the_command_line_resumes(
-    live: httpx.Client, rows: Path, work: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    live: httpx2.Client, rows: Path, work: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEWRIGHT_URL", str(live.base_url))
     monkeypatch.setenv("TUNEWRIGHT_API_KEY", live.headers["Authorization"].removeprefix("Bearer "))

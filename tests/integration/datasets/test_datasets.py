@@ -5,7 +5,7 @@ import threading
 from base64 import b64decode
 from collections.abc import Callable
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
@@ -17,7 +17,7 @@ from app.domain.ids import new_id
 from app.errors import DatasetNotFound
 from app.jobs.shown import find_shown
 
-Upload = Callable[..., httpx.Response]
+Upload = Callable[..., httpx2.Response]
 UNKNOWN = "file-" + "0" * 24
 
 
@@ -113,7 +113,7 @@ def test_content_has_a_digest_a_tag_and_ranges(api: TestClient, upload: Upload) 
     assert (beyond.status_code, beyond.json()["code"]) == (416, "range_not_satisfiable")
 
 
-def test_a_cancelled_download_leaves_the_server_healthy(live: httpx.Client) -> None:
+def test_a_cancelled_download_leaves_the_server_healthy(live: httpx2.Client) -> None:
     big = b"x" * 30_000_000
     id = live.post("/datasets", files={"file": ("rows.jsonl", big)}).json()["id"]
     for _ in range(20):
@@ -159,7 +159,7 @@ def test_a_deletion_waits_for_a_job_that_is_being_posted(
     api: TestClient, upload: Upload, sessions: Sessions, project_id: str
 ) -> None:
     id = upload().json()["id"]
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     deleting = threading.Thread(target=lambda: answers.append(api.delete(f"/datasets/{id}")))
     with transaction(sessions) as session:
         job_id = new_id("ftjob")

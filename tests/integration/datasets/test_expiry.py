@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
@@ -22,7 +22,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.storage import Storage
 
-Upload = Callable[..., httpx.Response]
+Upload = Callable[..., httpx2.Response]
 DAY = timedelta(days=1)
 
 
@@ -57,7 +57,7 @@ def pass_time(sessions: Sessions, root: Path, time: timedelta) -> None:
         os.utime(path, (changed_at, changed_at))
 
 
-def expiry(answer: httpx.Response) -> timedelta | None:
+def expiry(answer: httpx2.Response) -> timedelta | None:
     dataset = answer.json()
     ends, begins = dataset["expires_at"], datetime.fromisoformat(dataset["created_at"])
     return datetime.fromisoformat(ends) - begins if ends else None
@@ -200,7 +200,7 @@ def test_a_row_that_comes_late_keeps_its_bytes(
         assert session.scalars(select(DeletedObject)).all() == []
 
 
-def test_uploads_under_an_impatient_dispatcher(live: httpx.Client, settings: Settings, sessions: Sessions) -> None:
+def test_uploads_under_an_impatient_dispatcher(live: httpx2.Client, settings: Settings, sessions: Sessions) -> None:
     """What is older than a millisecond counts as old, and the store is searched all the time. An upload may fail, since
     a half-written file goes too; one that was accepted stays."""
     hasty = Dispatcher(settings.model_copy(update={"orphan_ttl_seconds": 0.001}), sessions)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 import pytest
 from fastapi.testclient import TestClient
@@ -27,7 +27,7 @@ from worker.light import inspections
 from worker.light.inspections import InspectionContext, clear_scratch, inspect_next
 from worker.processes.inspection import LOG, OF_ITS_OWN, PASSED_ON, run
 
-Upload = Callable[..., httpx.Response]
+Upload = Callable[..., httpx2.Response]
 LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
+import httpx2
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, func, select, update
 
@@ -19,7 +19,7 @@ from app.storage import Storage
 from app.uploads.service import join_next
 from worker.light.inspections import InspectionContext, inspect_next
 
-Upload = Callable[..., httpx.Response]
+Upload = Callable[..., httpx2.Response]
 InspectAll = Callable[[], int]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, func, select
@@ -18,7 +18,7 @@ from app.storage import Storage
 from tests.integration.datasets.conftest import jsonl
 from worker.light.inspections import InspectionContext, inspect_next
 
-Upload = Callable[..., httpx.Response]
+Upload = Callable[..., httpx2.Response]
 InspectAll = Callable[[], int]
 ROWS: list[Any] = [
     {"prompt": "a", "completion": "b"},

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -89,7 +89,7 @@ def test_a_body_that_is_too_large(settings: Settings, make_key: Callable[..., st
 
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
 def test_a_digest_that_is_sent_is_checked(api: TestClient, stored_files: Files, header: str) -> None:
-    def put(value: str) -> httpx.Response:
+    def put(value: str) -> httpx2.Response:
         return api.put("/datasets", headers={header: value}, content=DATA)
 
     for good in (
@@ -119,7 +119,7 @@ def test_the_digest_of_a_form_is_that_of_the_whole_form(api: TestClient, stored_
     assert len(stored_files()) == 1
 
 
-def test_a_client_that_goes_away_leaves_nothing(live: httpx.Client, live_server: str, stored_files: Files) -> None:
+def test_a_client_that_goes_away_leaves_nothing(live: httpx2.Client, live_server: str, stored_files: Files) -> None:
     def endless() -> Iterator[bytes]:
         for _ in range(8):
             yield b"x" * MEBIBYTE
@@ -168,7 +168,7 @@ def test_a_server_of_its_own_takes_little_memory(settings: Settings, make_key: C
         send("PUT", "/datasets", blocks(192), size)
         multipart = {"Content-Type": "multipart/form-data; boundary=b"}
         send("POST", "/datasets", form(), len(head) + size + len(tail), **multipart)
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
+        with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
             id = client.post("/uploads", json={"bytes": size, "filename": "a"}).json()["id"]
         part = (f"/uploads/{id}/parts", 64 * MEBIBYTE)
         threads = [threading.Thread(target=send, args=("POST", part[0], blocks(64), part[1])) for _ in range(3)]
@@ -176,7 +176,7 @@ def test_a_server_of_its_own_takes_little_memory(settings: Settings, make_key: C
             thread.start()
         for thread in threads:
             thread.join()
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
+        with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
             assert len(client.get(f"/uploads/{id}").json()["parts"]) == 3
         assert peak_memory(pid) - idle < 64 * MEBIBYTE
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
@@ -25,7 +25,7 @@ from app.storage import Storage
 from worker.light.inspections import InspectionContext, inspect_next
 
 CSV = b"prompt,completion\none,1\ntwo,2\n"
-Upload = Callable[..., httpx.Response]
+Upload = Callable[..., httpx2.Response]
 Files = Callable[[], list[Path]]
 
 

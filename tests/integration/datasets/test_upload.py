@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import psutil
 from fastapi.testclient import TestClient
 from sqlalchemy import select, text
@@ -18,7 +18,7 @@ from app.db.tables import OutboxRow
 from app.main import create_app
 from app.settings import Settings
 
-Upload = Callable[..., httpx.Response]
+Upload = Callable[..., httpx2.Response]
 Files = Callable[[], list[Path]]
 
 BOUNDARY = "a-boundary"
@@ -49,7 +49,7 @@ def test_an_upload_is_answered_with_its_digest(api: TestClient, upload: Upload, 
         assert session.scalars(select(OutboxRow.queue)).all() == ["light"]
 
 
-def test_stored_bytes_grow_before_the_upload_ends(live: httpx.Client, stored_files: Files) -> None:
+def test_stored_bytes_grow_before_the_upload_ends(live: httpx2.Client, stored_files: Files) -> None:
     """Neither in memory nor in a temporary file: 96 MiB pass through a process that grows by far less."""
     line = b'{"text": "' + b"x" * (MEBIBYTE - 13) + b'"}\n'
     assert len(line) == MEBIBYTE
@@ -90,7 +90,7 @@ def open_temporary_files() -> set[str]:
     return {link for link in links if link.endswith("(deleted)")}
 
 
-def test_a_client_that_goes_away_leaves_nothing(live: httpx.Client, live_server: str, stored_files: Files) -> None:
+def test_a_client_that_goes_away_leaves_nothing(live: httpx2.Client, live_server: str, stored_files: Files) -> None:
     address = urlsplit(live_server)
     head = f"POST /datasets HTTP/1.1\r\nHost: x\r\nAuthorization: {live.headers['Authorization']}\r\n"
     head += f"Content-Type: {MULTIPART['Content-Type']}\r\nContent-Length: {50 * MEBIBYTE}\r\n\r\n"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import sqlalchemy as sa
 
@@ -68,9 +68,9 @@ def url_of(data: Path) -> str:
     return str(json.loads((data / "server.json").read_text())["url"])
 
 
-def jobs(data: Path) -> httpx.Response:
+def jobs(data: Path) -> httpx2.Response:
     key = (data / "api_key").read_text().strip()
-    return httpx.get(f"{url_of(data)}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
+    return httpx2.get(f"{url_of(data)}/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
 
 
 def test_it_starts_stops_and_starts_again(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 from fastapi.testclient import TestClient
@@ -171,7 +171,7 @@ def test_points_arrive_through_redis_before_postgres_has_them_and_once_only(
     plan(sessions, held)
     record(sessions, held, point(1, 1, 1, loss=1.0))
     headers = {"Authorization": f"Bearer {make_key()}"}
-    with httpx.stream("GET", f"{live_server}/jobs/{id}/stream", headers=headers, timeout=20) as answer:
+    with httpx2.stream("GET", f"{live_server}/jobs/{id}/stream", headers=headers, timeout=20) as answer:
         told = parse(answer.iter_lines())
         while (each := next(told))["event"] != "metrics":
             pass

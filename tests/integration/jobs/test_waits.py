@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import text
 
@@ -28,9 +28,9 @@ SOON = 5.0
 
 
 @pytest.fixture
-def client(live_server: str, make_key: Callable[..., str], project_id: str) -> Iterator[httpx.Client]:
+def client(live_server: str, make_key: Callable[..., str], project_id: str) -> Iterator[httpx2.Client]:
     headers = {"Authorization": f"Bearer {make_key()}"}
-    with httpx.Client(base_url=live_server, headers=headers, timeout=60, trust_env=False) as client:
+    with httpx2.Client(base_url=live_server, headers=headers, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -44,13 +44,13 @@ def later(act: Callable[[], object], seconds: float = 0.3) -> threading.Thread:
     return thread
 
 
-def timed(client: httpx.Client, path: str, **headers: str) -> tuple[httpx.Response, float]:
+def timed(client: httpx2.Client, path: str, **headers: str) -> tuple[httpx2.Response, float]:
     began = time.monotonic()
     answer = client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     return answer, time.monotonic() - began
 
 
-def test_a_change_ends_the_wait(client: httpx.Client, post: Post, claim: Take) -> None:
+def test_a_change_ends_the_wait(client: httpx2.Client, post: Post, claim: Take) -> None:
     """With the tag of the last answer and without one."""
     id = post()
     tag = client.get(f"/jobs/{id}").headers["etag"]
@@ -59,14 +59,14 @@ def test_a_change_ends_the_wait(client: httpx.Client, post: Post, claim: Take) -
     changing.join()
     assert (answer.status_code, answer.json()["state"]) == (200, "running")
     assert 0.2 < seconds < SOON
-    changing = later(lambda: httpx.post(f"{client.base_url}/jobs/{id}/pause", headers=client.headers, trust_env=False))
+    changing = later(lambda: httpx2.post(f"{client.base_url}/jobs/{id}/pause", headers=client.headers, trust_env=False))
     answer, seconds = timed(client, f"/jobs/{id}?wait=60")
     changing.join()
     assert answer.json()["state"] == "pausing"
     assert 0.2 < seconds < SOON
 
 
-def test_what_has_changed_already_is_told_at_once(client: httpx.Client, post: Post, claim: Take) -> None:
+def test_what_has_changed_already_is_told_at_once(client: httpx2.Client, post: Post, claim: Take) -> None:
     id = post()
     tag = client.get(f"/jobs/{id}").headers["etag"]
     claim()
@@ -75,7 +75,7 @@ def test_what_has_changed_already_is_told_at_once(client: httpx.Client, post: Po
     assert seconds < SOON
 
 
-def test_without_a_change_the_time_runs_out(client: httpx.Client, post: Post, claim: Take) -> None:
+def test_without_a_change_the_time_runs_out(client: httpx2.Client, post: Post, claim: Take) -> None:
     id = post()
     claim()
     tag = client.get(f"/jobs/{id}").headers["etag"]
@@ -87,7 +87,7 @@ def test_without_a_change_the_time_runs_out(client: httpx.Client, post: Post, cl
     assert seconds >= 1
 
 
-def test_a_final_job_is_not_waited_for(client: httpx.Client, post: Post) -> None:
+def test_a_final_job_is_not_waited_for(client: httpx2.Client, post: Post) -> None:
     """But one whose end is known already is, so that a loop that forgot to look does not run hot."""
     id = post()
     client.post(f"/jobs/{id}/cancel")
@@ -100,20 +100,20 @@ def test_a_final_job_is_not_waited_for(client: httpx.Client, post: Post) -> None
 
 
 def test_a_change_beside_the_row_ends_the_wait(
-    client: httpx.Client, post: Post, monkeypatch: pytest.MonkeyPatch
+    client: httpx2.Client, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queued job moves up as another one goes."""
     monkeypatch.setattr(waits, "QUEUE_SECONDS", 0.2)
     first, second = post(), post()
     url = f"{client.base_url}/jobs/{first}/cancel"
-    changing = later(lambda: httpx.post(url, headers=client.headers, trust_env=False))
+    changing = later(lambda: httpx2.post(url, headers=client.headers, trust_env=False))
     answer, seconds = timed(client, f"/jobs/{second}?wait=60")
     changing.join()
     assert answer.json()["queue_position"] == 1
     assert seconds < SOON
 
 
-def test_a_job_that_is_deleted_meanwhile_is_told(client: httpx.Client, sessions: Sessions, post: Post) -> None:
+def test_a_job_that_is_deleted_meanwhile_is_told(client: httpx2.Client, sessions: Sessions, post: Post) -> None:
     id = post()
 
     def delete() -> None:
@@ -128,7 +128,7 @@ def test_a_job_that_is_deleted_meanwhile_is_told(client: httpx.Client, sessions:
 
 
 def test_the_client_waits_for_the_end(
-    client: httpx.Client, post: Post, claim: Take, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    client: httpx2.Client, post: Post, claim: Take, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told of a change that is none yet, and asks no oftener than things change."""
     id, url, key = post(), str(client.base_url), client.headers["Authorization"].removeprefix("Bearer ")
@@ -158,12 +158,12 @@ def test_the_client_waits_for_the_end(
 
 
 @pytest.mark.parametrize("seconds", ["0", "61", "x", "1.5"])
-def test_the_time_has_bounds(client: httpx.Client, post: Post, seconds: str) -> None:
+def test_the_time_has_bounds(client: httpx2.Client, post: Post, seconds: str) -> None:
     assert client.get(f"/jobs/{post()}?wait={seconds}").status_code == 422
 
 
 def test_hundreds_wait_and_nobody_else_notices(
-    client: httpx.Client, post: Post, claim: Take, sessions: Sessions
+    client: httpx2.Client, post: Post, claim: Take, sessions: Sessions
 ) -> None:
     """They are five times as many as the server has threads, and twenty times its connections for reading."""
     id, other = post(), post()
@@ -171,10 +171,10 @@ def test_hundreds_wait_and_nobody_else_notices(
     asyncio.run(_wait_by_hundreds(client, id, other, sessions))
 
 
-async def _wait_by_hundreds(client: httpx.Client, id: str, other: str, sessions: Sessions) -> None:
-    limits = httpx.Limits(max_connections=None)
+async def _wait_by_hundreds(client: httpx2.Client, id: str, other: str, sessions: Sessions) -> None:
+    limits = httpx2.Limits(max_connections=None)
     asked: dict[str, Any] = {"base_url": client.base_url, "headers": client.headers, "trust_env": False}
-    async with httpx.AsyncClient(**asked, limits=limits, timeout=60) as many:
+    async with httpx2.AsyncClient(**asked, limits=limits, timeout=60) as many:
         first = await many.get(f"/jobs/{id}")
         tag = {"If-None-Match": first.headers["etag"]}
         waiting = [asyncio.create_task(many.get(f"/jobs/{id}?wait=60", headers=tag)) for _ in range(200)]
@@ -190,17 +190,17 @@ async def _wait_by_hundreds(client: httpx.Client, id: str, other: str, sessions:
         assert {(answer.status_code, answer.json()["step"]) for answer in answers} == {(200, 7)}
 
 
-def test_no_more_wait_than_may(client: httpx.Client, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_wait_than_may(client: httpx2.Client, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that leaves makes room."""
     monkeypatch.setattr(waits, "MOST_WAITING", 1)
     path = f"/jobs/{post()}?wait="
-    with pytest.raises(httpx.ReadTimeout):
+    with pytest.raises(httpx2.ReadTimeout):
         client.get(f"{path}60", timeout=0.5)
     deadline = time.monotonic() + SOON
     while (status := client.get(f"{path}1").status_code) != 200:
         assert status == 503
         assert time.monotonic() < deadline
-    with httpx.Client(base_url=client.base_url, headers=client.headers, trust_env=False) as other:
+    with httpx2.Client(base_url=client.base_url, headers=client.headers, trust_env=False) as other:
         thread = threading.Thread(target=lambda: client.get(f"{path}2"))
         thread.start()
         time.sleep(0.5)
@@ -219,7 +219,7 @@ def test_a_server_that_stops_lets_everyone_go(
     headers = {"Authorization": f"Bearer {make_key()}"}
     with (
         serving_api(settings) as (url, server),
-        httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http,
+        httpx2.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as http,
     ):
         tag = http.get(f"/jobs/{id}").headers["etag"]
         stopping = later(lambda: server.send_signal(signal.SIGTERM), 0.5)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, text, update
@@ -39,8 +39,8 @@ def admin(server: TestClient, admin_key: str) -> TestClient:
 
 
 @pytest.fixture
-def other_process(settings: Settings) -> Iterator[httpx.Client]:
-    with serving_api(settings) as api, httpx.Client(base_url=api.url, timeout=60, trust_env=False) as client:
+def other_process(settings: Settings) -> Iterator[httpx2.Client]:
+    with serving_api(settings) as api, httpx2.Client(base_url=api.url, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -111,7 +111,7 @@ def test_keys_are_listed_by_page_and_by_project(admin: TestClient, make_key: Mak
 
 
 def test_a_revoked_key_is_refused_within_a_second_by_every_process(
-    admin: TestClient, other_process: httpx.Client, make_key: MakeKey
+    admin: TestClient, other_process: httpx2.Client, make_key: MakeKey
 ) -> None:
     key = make_key()
     admin.post(f"/keys/{id_of(make_key())}/revoke")  # the first of its kind takes longer than a key is kept for

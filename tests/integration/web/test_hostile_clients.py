@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from app.main import create_app
@@ -135,9 +135,9 @@ def test_large_headers_are_refused_with_431(connect: Connect, sent: bytes) -> No
 
 
 def test_the_api_refuses_large_headers(live_server: str) -> None:
-    refused = httpx.get(f"{live_server}/healthz", headers={"x-filler": "a" * 70_000}, trust_env=False)
+    refused = httpx2.get(f"{live_server}/healthz", headers={"x-filler": "a" * 70_000}, trust_env=False)
     assert (refused.status_code, refused.json()["code"]) == (431, "headers_too_large")
-    assert httpx.get(f"{live_server}/healthz", headers={"x-filler": "a" * 60_000}, trust_env=False).status_code == 200
+    assert httpx2.get(f"{live_server}/healthz", headers={"x-filler": "a" * 60_000}, trust_env=False).status_code == 200
 
 
 def test_a_body_is_no_header(connect: Connect) -> None:
@@ -215,7 +215,7 @@ def impatient_api(settings: Settings) -> Iterator[str]:
 def begin_downloads(connect: Connect, make_key: Callable[..., str]) -> Begin:
     def begin(to: str, num_clients: int) -> Downloads:
         headers = {"Authorization": f"Bearer {make_key()}", "Content-Type": "application/octet-stream"}
-        made = httpx.put(f"{to}/datasets", content=bytes(30_000_000), headers=headers, trust_env=False)
+        made = httpx2.put(f"{to}/datasets", content=bytes(30_000_000), headers=headers, trust_env=False)
         id = made.json()["id"]
         lines = [f"GET /datasets/{id}/content HTTP/1.1", "Host: a", f"Authorization: {headers['Authorization']}"]
         request = "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
@@ -268,11 +268,11 @@ def test_silent_connections_leave_descriptors_for_others(connect: Connect) -> No
         )
         to = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            httpx.get(to, timeout=30, trust_env=False)
+            httpx2.get(to, timeout=30, trust_env=False)
             reader = connect(to, GET.replace(b"/", b"/endless", 1) + b"\r\n")
             silent = [connect(to) for _ in range(200)]
             for _ in range(10):
-                assert httpx.get(to, timeout=2, trust_env=False).text == "0 bytes"
+                assert httpx2.get(to, timeout=2, trust_env=False).text == "0 bytes"
             assert reader.recv(1000)
             open_files = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
             assert 30 < open_files < 80

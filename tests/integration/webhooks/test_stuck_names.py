@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
@@ -40,7 +40,7 @@ def stuck_server(settings: Settings) -> Iterator[str]:
         with subprocess.Popen(command, cwd=ROOT, env=os.environ | named, pass_fds=[listener.fileno()]) as process:
             try:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                assert httpx.get(f"{url}/healthz", timeout=60).status_code == 200
+                assert httpx2.get(f"{url}/healthz", timeout=60).status_code == 200
                 yield url
             finally:
                 process.kill()
@@ -50,13 +50,13 @@ def test_posts_of_stuck_names_leave_the_api_to_others(stuck_server: str, make_ke
     """80 of them at once: a few wait for two seconds, the others are told at once to come again."""
     theirs = {"Authorization": f"Bearer {make_key('other')}"}
     ours = {"Authorization": f"Bearer {make_key()}"}
-    limits = httpx.Limits(max_connections=POSTS)
+    limits = httpx2.Limits(max_connections=POSTS)
     with (
-        httpx.Client(base_url=stuck_server, timeout=60, limits=limits) as client,
-        httpx.Client(base_url=stuck_server, timeout=60, headers=ours) as other,
+        httpx2.Client(base_url=stuck_server, timeout=60, limits=limits) as client,
+        httpx2.Client(base_url=stuck_server, timeout=60, headers=ours) as other,
     ):
 
-        def post(number: int) -> httpx.Response:
+        def post(number: int) -> httpx2.Response:
             return client.post("/webhooks", json={"url": f"https://{number}.stuck.test/"}, headers=theirs)
 
         def get_seconds() -> float:
