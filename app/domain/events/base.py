@@ -10,8 +10,10 @@ Level = Literal["info", "warn", "error"]
 class EventBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     level: ClassVar[Level] = "info"
+    template: ClassVar[str]
+    """The message, with fields in braces. An event whose message is more than that has its own `message` instead."""
 
     @property
     def message(self) -> str:
         """The sentence a person reads."""
-        raise NotImplementedError
+        return self.template.format(**dict(self))

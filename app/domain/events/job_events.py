@@ -46,27 +46,25 @@ class JobCreated(EventBody):
 
 class JobClaimed(EventBody):
     type: Literal["job_claimed"] = "job_claimed"
+    template: ClassVar[str] = "Worker {worker} took the job up (attempt {attempt})."
     attempt: int
     worker: str
-
-    @property
-    def message(self) -> str:
-        return f"Worker {self.worker} took the job up (attempt {self.attempt})."
 
 
 class PhaseChanged(EventBody):
     type: Literal["phase_changed"] = "phase_changed"
+    template: ClassVar[str] = "The job is {phase}."
     phase: JobPhase
-
-    @property
-    def message(self) -> str:
-        return f"The job is {self.phase}."
 
 
 class DatasetPrepared(EventBody):
     """Counts of one epoch of the training rows after rendering and truncation."""
 
     type: Literal["dataset_prepared"] = "dataset_prepared"
+    template: ClassVar[str] = (
+        "{num_rows:,} rows with {num_tokens:,} tokens ({num_labelled_tokens:,} labelled); "
+        "{num_truncated_rows:,} truncated, {num_dropped_rows:,} dropped."
+    )
     num_rows: int
     num_validation_rows: int
     num_dropped_rows: int
@@ -75,13 +73,6 @@ class DatasetPrepared(EventBody):
     num_labelled_tokens: int
     chat_template: str | None
     """Where the chat template came from; null when no row needed one."""
-
-    @property
-    def message(self) -> str:
-        return (
-            f"{self.num_rows:,} rows with {self.num_tokens:,} tokens ({self.num_labelled_tokens:,} labelled); "
-            f"{self.num_truncated_rows:,} truncated, {self.num_dropped_rows:,} dropped."
-        )
 
 
 class ValidationOverlap(EventBody):
@@ -143,6 +134,7 @@ class TrainingStarted(EventBody):
     """The attempt's first training forward comes next. Times are by the database's clock."""
 
     type: Literal["training_started"] = "training_started"
+    template: ClassVar[str] = "Training starts {seconds_since_claimed:.1f} s after the job was taken up."
     attempt: int
     seconds_since_created: float
     seconds_since_claimed: float
@@ -153,30 +145,20 @@ class TrainingStarted(EventBody):
     used_standby_process: bool
     """Whether a training process that had the model's tokenizer loaded was waiting for the job."""
 
-    @property
-    def message(self) -> str:
-        return f"Training starts {self.seconds_since_claimed:.1f} s after the job was taken up."
-
 
 class JobResumed(EventBody):
     """Readers of a curve rewind to `step`: what an earlier attempt measured beyond it is measured again."""
 
     type: Literal["job_resumed"] = "job_resumed"
+    template: ClassVar[str] = "Attempt {attempt} continues after step {step}."
     attempt: int
     step: int
-
-    @property
-    def message(self) -> str:
-        return f"Attempt {self.attempt} continues after step {self.step}."
 
 
 class CheckpointSaved(EventBody):
     type: Literal["checkpoint_saved"] = "checkpoint_saved"
+    template: ClassVar[str] = "A checkpoint of step {step} is safe in storage."
     step: int
-
-    @property
-    def message(self) -> str:
-        return f"A checkpoint of step {self.step} is safe in storage."
 
 
 class WarningIssued(EventBody):
@@ -184,118 +166,82 @@ class WarningIssued(EventBody):
 
     type: Literal["warning_issued"] = "warning_issued"
     level: ClassVar[Level] = "warn"
+    template: ClassVar[str] = "{detail}"
     code: str
     detail: str
-
-    @property
-    def message(self) -> str:
-        return self.detail
 
 
 class CancelRequested(EventBody):
     type: Literal["cancel_requested"] = "cancel_requested"
-
-    @property
-    def message(self) -> str:
-        return "Cancellation was requested; the training process is being stopped."
+    template: ClassVar[str] = "Cancellation was requested; the training process is being stopped."
 
 
 class PauseRequested(EventBody):
     type: Literal["pause_requested"] = "pause_requested"
-
-    @property
-    def message(self) -> str:
-        return "A pause was requested; the training process writes a checkpoint and stops."
+    template: ClassVar[str] = "A pause was requested; the training process writes a checkpoint and stops."
 
 
 class JobPaused(EventBody):
     type: Literal["job_paused"] = "job_paused"
-
-    @property
-    def message(self) -> str:
-        return "The job is paused until it is resumed."
+    template: ClassVar[str] = "The job is paused until it is resumed."
 
 
 class ResumeRequested(EventBody):
     """The job is queued again. `job_resumed` follows once an attempt goes on."""
 
     type: Literal["resume_requested"] = "resume_requested"
-
-    @property
-    def message(self) -> str:
-        return "The job was resumed; it is queued again and will go on from its last checkpoint."
+    template: ClassVar[str] = "The job was resumed; it is queued again and will go on from its last checkpoint."
 
 
 class AttemptLost(EventBody):
     type: Literal["attempt_lost"] = "attempt_lost"
     level: ClassVar[Level] = "warn"
+    template: ClassVar[str] = "Attempt {attempt} stopped answering; its lease has lapsed."
     attempt: int
-
-    @property
-    def message(self) -> str:
-        return f"Attempt {self.attempt} stopped answering; its lease has lapsed."
 
 
 class AttemptRecovered(EventBody):
     """The worker came back before anybody else took the job, and kept its attempt."""
 
     type: Literal["attempt_recovered"] = "attempt_recovered"
+    template: ClassVar[str] = "The worker of attempt {attempt} answers again and goes on."
     attempt: int
-
-    @property
-    def message(self) -> str:
-        return f"The worker of attempt {self.attempt} answers again and goes on."
 
 
 class AttemptReleased(EventBody):
     """The worker gave the job back of its own will, for instance because it was asked to stop."""
 
     type: Literal["attempt_released"] = "attempt_released"
+    template: ClassVar[str] = "Attempt {attempt} was given back by its worker."
     attempt: int
-
-    @property
-    def message(self) -> str:
-        return f"Attempt {self.attempt} was given back by its worker."
 
 
 class AttemptFailed(EventBody):
     type: Literal["attempt_failed"] = "attempt_failed"
     level: ClassVar[Level] = "warn"
+    template: ClassVar[str] = "Attempt {attempt} failed and will be retried: {detail}"
     attempt: int
     reason: FailureReason
     detail: str
 
-    @property
-    def message(self) -> str:
-        return f"Attempt {self.attempt} failed and will be retried: {self.detail}"
-
 
 class JobSucceeded(EventBody):
     type: Literal["job_succeeded"] = "job_succeeded"
+    template: ClassVar[str] = "The job succeeded; {num_artifacts} files are ready."
     num_artifacts: int
-
-    @property
-    def message(self) -> str:
-        return f"The job succeeded; {self.num_artifacts} files are ready."
 
 
 class JobFailed(EventBody):
     type: Literal["job_failed"] = "job_failed"
     level: ClassVar[Level] = "error"
+    template: ClassVar[str] = "{detail}"
     reason: FailureReason
     detail: str
-
-    @property
-    def message(self) -> str:
-        return self.detail
 
 
 class JobCancelled(EventBody):
     type: Literal["job_cancelled"] = "job_cancelled"
-
-    @property
-    def message(self) -> str:
-        return "The job was cancelled."
+    template: ClassVar[str] = "The job was cancelled."
 
 
 JobEvent = Annotated[

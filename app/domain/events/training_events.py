@@ -41,16 +41,12 @@ class StepSkipped(EventBody):
 
     type: Literal["step_skipped"] = "step_skipped"
     level: ClassVar[Level] = "warn"
+    template: ClassVar[str] = (
+        "Skipped step {step}: its float16 gradients overflowed. The loss is scaled by {loss_scale:,.0f} from here on."
+    )
     step: int
     loss_scale: float
     """What the loss is multiplied by from the next step on."""
-
-    @property
-    def message(self) -> str:
-        return (
-            f"Skipped step {self.step}: its float16 gradients overflowed. The loss is scaled by {self.loss_scale:,.0f} "
-            "from here on."
-        )
 
 
 class DryRunPassed(EventBody):
@@ -75,15 +71,12 @@ class ReferenceComputed(EventBody):
     then, and when all have."""
 
     type: Literal["reference_computed"] = "reference_computed"
+    template: ClassVar[str] = "The reference is computed for {num_done:,} of {num_rows:,} pairs."
     num_done: int
     num_rows: int
     """All that the job needs: training and validation rows together."""
     seconds: float
     """Of this attempt."""
-
-    @property
-    def message(self) -> str:
-        return f"The reference is computed for {self.num_done:,} of {self.num_rows:,} pairs."
 
 
 class Evaluated(EventBody):
@@ -108,13 +101,10 @@ class EarlyStopped(EventBody):
     """The training ended before its last step, at an evaluation."""
 
     type: Literal["early_stopped"] = "early_stopped"
+    template: ClassVar[str] = (
+        "Training stopped early at step {step}: the validation loss no longer falls. "
+        "It was lowest at step {best_step} ({best_validation_loss:.4f})."
+    )
     step: int
     best_step: int
     best_validation_loss: float
-
-    @property
-    def message(self) -> str:
-        return (
-            f"Training stopped early at step {self.step}: the validation loss no longer falls. "
-            f"It was lowest at step {self.best_step} ({self.best_validation_loss:.4f})."
-        )
