@@ -188,8 +188,8 @@ class CheckpointWithoutAdapter(Conflict):
     def __init__(self, id: str) -> None:
         self.id = id
         super().__init__(
-            f"Checkpoint {id} holds no adapter: it is of a full fine-tune, or an earlier release has stored it. The "
-            "job's result can be downloaded once it has succeeded."
+            f"Checkpoint {id} holds no adapter: it is of a full fine-tune. The job's result can be downloaded once it "
+            "has succeeded."
         )
 
 

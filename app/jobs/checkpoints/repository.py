@@ -118,7 +118,7 @@ class CheckpointRepository:
 
 
 def adapter_of(checkpoint: Checkpoint) -> StoredFile:
-    """Its adapter as one tar; CheckpointWithoutAdapter if it holds none, or an earlier release has stored it."""
+    """Return its adapter as one tar; CheckpointWithoutAdapter if it is of a full fine-tune."""
     for file in map(StoredFile.model_validate, checkpoint.files):
         if file.path == ADAPTER_ARCHIVE:
             return file

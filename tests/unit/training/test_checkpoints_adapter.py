@@ -7,17 +7,15 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from app.domain.artifact import ADAPTER_ARCHIVE
 from tests.unit.training.conftest import Recorder, make_spec
-from tests.unit.training.test_checkpoint import rewrite
 from worker.attempt.archive import ADAPTER_FILES, unpack_adapter, write_archive
 from worker.processes.child_files import ChildFiles
 from worker.training.checkpoint.checkpoint import read_checkpoint, restore, take_snapshot, write_checkpoint
-from worker.training.loop.training_loop import TrainingLoop, prepare, train
+from worker.training.loop.training_loop import TrainingLoop, prepare
 from worker.training.runtime.messages import TrainingRequest
 
 MakeRequest = Callable[..., TrainingRequest]
@@ -72,23 +70,6 @@ def test_its_weights_go_back_bit_for_bit(adapter: dict[str, Any], make_request: 
     restore(read_checkpoint(folder), other.state)
     for name, parameter in run.state.trainable.items():
         assert parameter.equal(other.state.trainable[name]), name
-
-
-def test_one_of_the_release_before_is_gone_on_from(make_request: MakeRequest, tmp_path: Path) -> None:
-    """It holds the weights by the parameters' names."""
-    whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()
-    for name, channel in (("whole", whole), ("first", first)):
-        train(make_request(work_dir=tmp_path / name), channel)
-    folder = first.checkpoints()[0].path
-    checkpoint, run = read_checkpoint(folder), prepare(make_request(), Recorder())
-    assert run.state.adapter is not None
-    weights = run.state.adapter.from_file(checkpoint.tensors["adapter_model"])
-    for path in folder.glob("adapter_*"):
-        path.unlink()
-    save_file(weights, folder / "trainable.safetensors")
-    rewrite(folder, checkpoint.state | {"version": 2})
-    train(make_request(work_dir=tmp_path / "second", checkpoint_path=folder), second)
-    assert first.losses() + second.losses() == whole.losses()
 
 
 def test_a_full_fine_tune_has_none(make_request: MakeRequest, tmp_path: Path) -> None:

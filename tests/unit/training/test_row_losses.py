@@ -1,7 +1,6 @@
 """The loss of each row, as the steps of the last epoch computed it."""
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from tests.unit.training.conftest import Recorder, make_spec
-from worker.training.checkpoint.manifest import digests
 from worker.training.data.dataset import Examples
 from worker.training.data.row_losses import UNKNOWN, write_row_losses
 from worker.training.loop.training_loop import train
@@ -75,17 +73,19 @@ def test_rows_held_back_for_validation_are_none_of_them(make_request: MakeReques
     assert len(losses_of(channel)) == 18
 
 
-def test_what_an_earlier_releases_checkpoint_does_not_tell_is_left_out(
+def test_rows_that_a_retry_with_other_batches_has_passed_over_are_left_out(
     make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    first, second = Recorder(stop_at=4), Recorder()
+    """The second of three larger steps stands before the checkpoint, whose two small steps were of other rows."""
+    first, second = Recorder(stop_at=2), Recorder()
     train(make_request(work_dir=tmp_path / "first"), first)
     (checkpoint,) = first.checkpoints()
-    (checkpoint.path / "rows.safetensors").unlink()
-    (checkpoint.path / "manifest.json").unlink()
-    (checkpoint.path / "manifest.json").write_text(json.dumps({"files": digests(checkpoint.path)}))
-    train(make_request(work_dir=tmp_path / "second", attempt=2, checkpoint_path=checkpoint.path), second)
-    assert {row["step"] for row in losses_of(second)} == {5, 6}
+    retry = make_spec(training={"batch_size": 8, "max_steps": 4})
+    train(make_request(spec=retry, work_dir=tmp_path / "second", checkpoint_path=checkpoint.path), second)
+    epochs = BatchSampler(NUM_ROWS, 8, seed=0)
+    expected = {row + 1: step for step in (3, 4) for row in epochs.rows(step)}
+    assert {row["line"]: row["step"] for row in losses_of(second)} == expected
+    assert not expected.keys() >= {row + 1 for row in epochs.rows(2)}
 
 
 def test_equals_stand_by_line(tmp_path: Path) -> None:

@@ -39,8 +39,6 @@ from worker.training.model.adapter_file import AdapterFile
 from worker.training.runtime.errors import TrainingFailed
 
 VERSION: Final = 3
-READABLE: Final = (2, 3)
-"""Format 2 holds an adapter's weights as `trainable` too."""
 COPIED_BYTES: Final = 2**30
 """State of this size or less is copied before it is written. More is a full fine-tune's, of which a copy might not fit
 into the host's memory: it is written tensor by tensor, from a GPU as well, and training waits for the disk."""
@@ -183,7 +181,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         fault = first_fault(folder, json.loads((folder / "manifest.json").read_text())["files"])
         if fault is None:
             state = json.loads((folder / "state.json").read_text())
-            if state["version"] in READABLE:
+            if state["version"] == VERSION:
                 return Checkpoint(folder, state, {path.stem: load_file(path) for path in folder.glob("*.safetensors")})
             fault = f"it is of format {state['version']}, and this release reads {VERSION}"
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -203,8 +201,8 @@ def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
     best = train_state.evaluations.best
     own = weights if best is not None and best.step == train_state.position.step else None
     train_state.best_weights = checkpoint.tensors.get("best", own)
-    losses = checkpoint.tensors.get("rows", {}).get("losses")  # an earlier release wrote none
-    if losses is not None and losses.shape == train_state.row_losses.shape:
+    losses = checkpoint.tensors["rows"]["losses"]
+    if losses.shape == train_state.row_losses.shape:  # a retry may cut rows elsewhere, and then drop others
         train_state.row_losses = losses.clone()
     _restore_references(checkpoint, train_state.references)
     restore_random_states(checkpoint.tensors["random"], train_state.device)
@@ -212,9 +210,9 @@ def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
 
 def _weights(checkpoint: Checkpoint, train_state: TrainState) -> Weights:
     """By parameter."""
-    saved, adapter = checkpoint.tensors.get(ADAPTER), train_state.adapter
+    tensors, adapter = checkpoint.tensors, train_state.adapter
     try:
-        weights = checkpoint.tensors["trainable"] if saved is None or adapter is None else adapter.from_file(saved)
+        weights = tensors["trainable"] if adapter is None else adapter.from_file(tensors[ADAPTER])
     except (KeyError, ValueError):
         weights = {}
     if weights.keys() != train_state.trainable.keys():

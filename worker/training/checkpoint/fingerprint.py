@@ -75,7 +75,7 @@ def check_resumable(
 ) -> list[InexactResume]:
     """How exactly the training has come this far: nothing while it is, bit for bit, the uninterrupted one.
     TrainingFailed if the checkpoint is another training's, or the spec takes nothing but an exact one."""
-    earlier = [InexactResume.model_validate(told) for told in checkpoint.state.get("inexact_resumes", [])]
+    earlier = [InexactResume.model_validate(told) for told in checkpoint.state["inexact_resumes"]]
     differs = differences(fingerprint(request, resolved), checkpoint.fingerprint, request.spec)
     if not differs:
         return earlier

@@ -29,7 +29,7 @@ def mean_losses(losses: Tensor, batch: MicroBatch) -> dict[int, float]:
 
 def write_row_losses(path: Path, rows: Examples, losses: Tensor, epochs: BatchSampler, last_step: int) -> None:
     """The rows of as many steps as an epoch has, up to the last one: the highest loss first, of equals by line. A row
-    whose loss is unknown, because a checkpoint of an earlier release does not tell it, is left out."""
+    whose loss is unknown, because the training was resumed with other batches, is left out."""
     steps = np.zeros(len(rows), np.int64)
     for step in range(max(1, last_step - epochs.steps_per_epoch + 1), last_step + 1):
         steps[epochs.rows(step)] = step
