@@ -180,11 +180,6 @@ class DatasetRepository:
             ]
             self.session.execute(insert(table), rows)
 
-    def has_problem_groups(self, project_id: str, id: str) -> bool:
-        table = DatasetProblemGroup
-        where = (table.project_id == project_id, table.dataset_id == id)
-        return self.session.scalars(select(exists().where(*where))).one()
-
     def problems(
         self, project_id: str, id: str, wanted: ProblemFilter, limit: int, after: int
     ) -> Sequence[DatasetProblem]:

@@ -139,10 +139,8 @@ class DatasetService:
         self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int, *, each_row: bool
     ) -> Sequence[DatasetProblem | DatasetProblemGroup]:
         """What the inspection found and kept: those that say the same as one, or each by line."""
-        where = (dataset.project_id, dataset.id)
-        if each_row or not self.datasets.has_problem_groups(*where):  # an earlier version inspected it
-            return self.datasets.problems(*where, wanted, limit, after)
-        return self.datasets.problem_groups(*where, wanted, limit, after)
+        find = self.datasets.problems if each_row else self.datasets.problem_groups
+        return find(dataset.project_id, dataset.id, wanted, limit, after)
 
     def clean(self, project_id: str, id: str, *, drop_duplicates: bool) -> Dataset:
         """Enter a dataset that a light worker is to make of the good rows of another."""

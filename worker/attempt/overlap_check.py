@@ -23,8 +23,8 @@ Write = Callable[[Callable[[AttemptService], None], str], Any]
 
 def warn_of_overlap(storage: Storage, folder: Path, training: Dataset, validation: Dataset, write: Write) -> None:
     """`folder`, which is there, is a place for files of its own; `write` carries the event on."""
-    if training.hashes_key is None or validation.hashes_key is None:
-        return  # inspected by a version that left nothing to compare by
+    assert training.hashes_key is not None
+    assert validation.hashes_key is not None
     try:
         ours = fetch_hashes(storage, training.hashes_key, folder / "training.hashes")
         theirs = fetch_hashes(storage, validation.hashes_key, folder / "validation.hashes")

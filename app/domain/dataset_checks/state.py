@@ -35,8 +35,6 @@ class DatasetCheckFailure(StrEnum):
     """Rows have reasoning, and the model's chat template does not render it."""
     file_missing = "file_missing"
     """Storage has lost the dataset, or it was altered there."""
-    not_comparable = "not_comparable"
-    """The dataset was inspected by a version that left nothing to compare rows by."""
     model_not_found = "model_not_found"
     """The model was taken out of the registry meanwhile."""
     model_unusable = "model_unusable"
