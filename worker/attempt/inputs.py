@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from app.adapters.service import AdapterService
-from app.datasets.service import rows_of
-from app.db.tables import Checkpoint, Dataset, RegisteredModel
+from app.datasets.service import DatasetService, rows_of
+from app.db.tables import Checkpoint, Dataset, Job, RegisteredModel
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.events.job_events import ModelFetched
 from app.domain.ids import is_id
@@ -22,6 +22,7 @@ from app.jitter import jittered
 from app.jobs.attempts.service import AttemptService
 from app.jobs.checkpoints.repository import adapter_of
 from app.jobs.queue.repository import Claim
+from app.models.service import ModelService
 from app.storage import DamagedObject, Storage
 from worker.attempt.archive import unpack_adapter
 from worker.attempt.fenced_writer import FencedWriter
@@ -35,6 +36,32 @@ QUIET_SECONDS = 2.0
 """A model that is here by then was no wait worth telling."""
 TOLD_EVERY_SECONDS = 15.0
 WAIT_SECONDS = 0.5
+
+
+class Inputs(NamedTuple):
+    job: Job
+    model: RegisteredModel
+    dataset: Dataset
+    validation: Dataset | None
+    checkpoints: Sequence[Checkpoint]
+    """The furthest first."""
+    resolved: dict[str, Any] | None
+    """What an earlier attempt decided."""
+
+
+def read_inputs(claim: Claim, attempt: AttemptService) -> Inputs:
+    """Read the rows that say what the attempt begins with. ModelNotFound or ModelNotReady if it has no model."""
+    job = attempt.jobs.get(claim.project_id, claim.job_id)
+    datasets = DatasetService(attempt.session)
+    validation_id = job.spec["validation_dataset_id"]
+    return Inputs(
+        job,
+        ModelService(attempt.session).get_ready(job.project_id, job.base_model),
+        datasets.get(job.project_id, job.spec["dataset_id"]),
+        datasets.get(job.project_id, validation_id) if validation_id else None,
+        attempt.resumable(job),
+        attempt.jobs.resolved_before(job.project_id, job.id, claim.attempt),
+    )
 
 
 class InputFetcher:

@@ -9,33 +9,31 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import structlog
 from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
-from app.datasets.service import DatasetService, format_of
+from app.datasets.service import format_of
 from app.db.session import Sessions, transaction
-from app.db.tables import Checkpoint, Dataset, Job, RegisteredModel
 from app.domain.events.job_events import WarningIssued
 from app.domain.jobs.spec import JobSpec
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import AdapterNotFound, CheckpointNotFound, InvalidModelFolder, ModelNotFound, StaleAttempt
 from app.jobs.attempts.service import RUNNING, AttemptService
 from app.jobs.queue.repository import Claim
-from app.models.service import ModelService
 from app.secrets.redaction import redact_error
 from app.settings import Settings
 from app.storage import FAILURES, Storage
 from worker.attempt.event_reporter import EventReporter
 from worker.attempt.fenced_writer import FencedWriter
-from worker.attempt.inputs import InputFetcher
+from worker.attempt.inputs import InputFetcher, read_inputs
 from worker.attempt.metrics.reporter import Heartbeat, Reporter
 from worker.attempt.outputs import OutputUploader
 from worker.attempt.overlap_check import warn_of_overlap
@@ -66,17 +64,6 @@ from worker.training.runtime.messages import (
 log = structlog.get_logger()
 T = TypeVar("T")
 TICK_SECONDS = 0.2
-
-
-class Inputs(NamedTuple):
-    job: Job
-    model: RegisteredModel
-    dataset: Dataset
-    validation: Dataset | None
-    checkpoints: Sequence[Checkpoint]
-    """The furthest first."""
-    resolved: dict[str, Any] | None
-    """What an earlier attempt decided."""
 
 
 class Attempt:
@@ -191,7 +178,7 @@ class Attempt:
     def prepare(self) -> TrainingRequest:
         """Fetch everything the child reads into the attempt's own folder."""
         self.event_reporter.enter(JobPhase.preparing)
-        inputs = self.input_fetcher.inputs(self._inputs)
+        inputs = self.input_fetcher.inputs(partial(read_inputs, self.claim))
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self.input_fetcher.checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:
@@ -228,19 +215,6 @@ class Attempt:
             device=training_device(spec.resources.device),
             threads=self.settings.training_threads,
             machine_facts=dict(find_training_machine(self.settings.training_threads).facts or {}),
-        )
-
-    def _inputs(self, attempt: AttemptService) -> Inputs:
-        job = attempt.jobs.get(self.claim.project_id, self.claim.job_id)
-        datasets = DatasetService(attempt.session)
-        validation_id = job.spec["validation_dataset_id"]
-        return Inputs(
-            job,
-            ModelService(attempt.session).get_ready(job.project_id, job.base_model),
-            datasets.get(job.project_id, job.spec["dataset_id"]),
-            datasets.get(job.project_id, validation_id) if validation_id else None,
-            attempt.resumable(job),
-            attempt.jobs.resolved_before(job.project_id, job.id, self.claim.attempt),
         )
 
     def train(self, request: TrainingRequest) -> ChildMessage:
