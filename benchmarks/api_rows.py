@@ -24,12 +24,12 @@ UPDATE jobs SET state = 'running', phase = 'training', attempt = 1, worker_id = 
 WHERE id = ANY(:ids)
 """
 ATTEMPT = """
-INSERT INTO attempts (project_id, job_id, number, worker_id, start_step)
-SELECT project_id, id, 1, 'bench-1', 0 FROM jobs WHERE id = ANY(:ids)
+INSERT INTO attempts (project_id, job_id, number, worker_id, claim_token, start_step)
+SELECT project_id, id, 1, 'bench-1', 'x', 0 FROM jobs WHERE id = ANY(:ids)
 """
 WORKER = """
-INSERT INTO workers (id, device, memory_gb, queues, online_until)
-VALUES ('bench-1', 'cpu', 16, '{training,light}', now() + interval '1 day')
+INSERT INTO workers (id, device, memory_gb, machine_fingerprint, machine_facts, queues, online_until)
+VALUES ('bench-1', 'cpu', 16, '0', '{}', '{training,light}', now() + interval '1 day')
 """
 
 

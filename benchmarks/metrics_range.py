@@ -51,7 +51,10 @@ JOB = """
         (id, project_id, state, priority, base_model, method, spec, metadata, min_memory_gb, device, attempt)
     VALUES (%s, %s, 'queued', 0, 'none', 'lora', '{}', '{}', 0, 'auto', %s)
 """
-ATTEMPT = "INSERT INTO attempts (project_id, job_id, number, worker_id, start_step) VALUES (%s, %s, %s, 'w', %s)"
+ATTEMPT = """
+    INSERT INTO attempts (project_id, job_id, number, worker_id, claim_token, start_step)
+    VALUES (%s, %s, %s, 'w', 'x', %s)
+"""
 VALUES = """
     INSERT INTO metric_values (project_id, job_id, attempt, name, step, number, value, measured_at)
     SELECT %(project_id)s, %(job_id)s, %(attempt)s, name, step, step - %(start)s,

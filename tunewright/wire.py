@@ -198,7 +198,7 @@ class Checkpoint(Answer):
     metrics: dict[str, float]
     size: int
     url: str | None
-    machine_fingerprint: str | None
+    machine_fingerprint: str
     created_at: datetime
 
 

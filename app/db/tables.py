@@ -160,9 +160,6 @@ class Job(Base):
     method: Mapped[str]
     spec: Mapped[dict[str, Any]]
     """The JobSpec as it was sent, every default filled in. What is `auto` stays so."""
-    resolved: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
-    """No longer written or read: `Attempt.resolved` took its place. Servers of the release before still select it, and
-    so the next release drops it."""
     # "metadata" is SQLAlchemy's own attribute of every mapped class.
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     min_memory_gb: Mapped[float]
@@ -232,8 +229,8 @@ class Attempt(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     number: Mapped[int]
     worker_id: Mapped[str]
-    claim_token: Mapped[str | None] = mapped_column(deferred=True)
-    """Its worker's, which what it left on a disk is known by; null of one that an earlier release claimed."""
+    claim_token: Mapped[str] = mapped_column(deferred=True)
+    """Its worker's; by it the points that the worker left on a disk are known."""
     started_at: Mapped[datetime] = created()
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
@@ -281,10 +278,10 @@ class Checkpoint(Base):
     files: Mapped[list[dict[str, Any]]]
     """`app.domain.artifact.StoredFile` each."""
     id: Mapped[str] = mapped_column(default=lambda: new_id("ftckpt"))
-    base_model_revision: Mapped[str | None]
-    """Of the weights under training; null of one that an earlier release stored."""
-    machine_fingerprint: Mapped[str | None]
-    """Of the machine on which it resumes exactly; null of one that an earlier release stored."""
+    base_model_revision: Mapped[str]
+    """Of the weights under training."""
+    machine_fingerprint: Mapped[str]
+    """Of the machine on which it resumes exactly."""
     created_at: Mapped[datetime] = created()
 
     __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "step"), Index("uq_checkpoints_id", "id", unique=True))

@@ -35,8 +35,8 @@ class Worker(Base):
     """Asked to stop: it takes no more work."""
     disk_full: Mapped[bool] = mapped_column(server_default=text("false"))
     """Too little disk space where attempts work: it takes no more work until there is more."""
-    machine_fingerprint: Mapped[str | None]
-    machine_facts: Mapped[dict[str, Any] | None]
+    machine_fingerprint: Mapped[str]
+    machine_facts: Mapped[dict[str, Any]]
     """As `app.domain.hardware.WorkerHardware` has both."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()

@@ -19,13 +19,13 @@ class WorkerHardware(NamedTuple):
     device_name: str | None = None
     num_gpus: int = 0
     labels: Mapping[str, str] = MappingProxyType({})
-    facts: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     @property
-    def fingerprint(self) -> str | None:
-        """Equal on two machines where a checkpoint of one resumes exactly on the other; None where nobody knows."""
-        return None if self.facts is None else machine_fingerprint(self.facts)
+    def fingerprint(self) -> str:
+        """Equal on two machines where a checkpoint of one resumes exactly on the other."""
+        return machine_fingerprint(self.facts)
 
 
 def machine_fingerprint(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()[:16]

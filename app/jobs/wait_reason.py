@@ -45,7 +45,7 @@ def exact_resume(connection: Connection, job: Job) -> str | None:
     """That it waits for a worker on which its checkpoint resumes exactly, and how long at most."""
     if job.resume_machine is None:
         return None
-    if job.spec["training"].get("on_inexact_resume") == "wait":
+    if job.spec["training"]["on_inexact_resume"] == "wait":
         is_online = has_machine(connection, job.resume_machine)
         return None if is_online else f"{EXACTLY}, and none is online"
     wait_seconds = get_settings().exact_resume_wait_seconds

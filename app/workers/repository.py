@@ -57,7 +57,7 @@ class WorkerRepository:
             "free_memory_gb": free_memory_gb,
             "labels": dict(machine.labels),
             "machine_fingerprint": machine.fingerprint,
-            "machine_facts": dict(machine.facts) if machine.facts else None,
+            "machine_facts": dict(machine.facts),
             "versions": dict(versions),
             "queues": sorted(queues),
             "integrations": sorted(integrations),

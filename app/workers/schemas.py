@@ -71,9 +71,9 @@ class WorkerOut(BaseModel):
     """Trackers that it passes curves on to: what is installed there, and has its credentials."""
     versions: dict[str, str]
     """What is installed there, by name."""
-    machine_fingerprint: str | None
+    machine_fingerprint: str
     """A checkpoint resumes exactly on workers with the fingerprint of the one that wrote it."""
-    machine_facts: dict[str, Any] | None
+    machine_facts: dict[str, Any]
     """What the fingerprint is made of: what decides the last bit of a training's numbers there."""
     online: bool
     """Whether its last heartbeat is younger than a lease."""

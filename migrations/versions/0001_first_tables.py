@@ -64,7 +64,7 @@ CREATE TABLE workers (
     memory_gb float8 NOT NULL, free_memory_gb float8, labels jsonb DEFAULT '{}' NOT NULL,
     versions jsonb DEFAULT '{}' NOT NULL, queues text[] DEFAULT '{}' NOT NULL,
     integrations text[] DEFAULT '{}' NOT NULL, draining boolean DEFAULT false NOT NULL,
-    disk_full boolean DEFAULT false NOT NULL, machine_fingerprint text, machine_facts jsonb,
+    disk_full boolean DEFAULT false NOT NULL, machine_fingerprint text NOT NULL, machine_facts jsonb NOT NULL,
     started_at timestamptz DEFAULT clock_timestamp() NOT NULL, seen_at timestamptz DEFAULT clock_timestamp() NOT NULL,
     online_until timestamptz DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT pk_workers PRIMARY KEY (id)
@@ -197,7 +197,7 @@ CREATE INDEX ix_webhook_deliveries_page ON webhook_deliveries (webhook_id, creat
 
 CREATE TABLE jobs (
     id text NOT NULL, project_id text NOT NULL, name text, state text NOT NULL, phase text, priority bigint NOT NULL,
-    base_model text NOT NULL, method text NOT NULL, spec jsonb NOT NULL, resolved jsonb, metadata jsonb NOT NULL,
+    base_model text NOT NULL, method text NOT NULL, spec jsonb NOT NULL, metadata jsonb NOT NULL,
     min_memory_gb float8 NOT NULL, device text NOT NULL, gpu text[] DEFAULT '{}' NOT NULL,
     labels jsonb DEFAULT '{}' NOT NULL, attempt bigint DEFAULT 0 NOT NULL, claim_token text, worker_id text,
     lease_until timestamptz, lease_expired boolean DEFAULT false NOT NULL, failed_attempts bigint DEFAULT 0 NOT NULL,
@@ -236,9 +236,10 @@ CREATE TABLE dataset_uses (
 CREATE INDEX ix_dataset_uses_job_id ON dataset_uses (job_id);
 
 CREATE TABLE attempts (
-    project_id text NOT NULL, job_id text NOT NULL, number bigint NOT NULL, worker_id text NOT NULL, claim_token text,
-    started_at timestamptz DEFAULT clock_timestamp() NOT NULL, ended_at timestamptz, outcome text, start_step bigint,
-    resolved jsonb, log_tail text DEFAULT '' NOT NULL, orphans_collected_at timestamptz,
+    project_id text NOT NULL, job_id text NOT NULL, number bigint NOT NULL, worker_id text NOT NULL,
+    claim_token text NOT NULL, started_at timestamptz DEFAULT clock_timestamp() NOT NULL, ended_at timestamptz,
+    outcome text, start_step bigint, resolved jsonb, log_tail text DEFAULT '' NOT NULL,
+    orphans_collected_at timestamptz,
     CONSTRAINT pk_attempts PRIMARY KEY (job_id, number),
     CONSTRAINT fk_attempts_job_id_jobs FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
     CONSTRAINT fk_attempts_project_id_projects FOREIGN KEY (project_id) REFERENCES projects (id)
@@ -273,7 +274,7 @@ CREATE TABLE metric_buckets (
 
 CREATE TABLE checkpoints (
     project_id text NOT NULL, job_id text NOT NULL, attempt bigint NOT NULL, step bigint NOT NULL,
-    files jsonb NOT NULL, id text NOT NULL, base_model_revision text, machine_fingerprint text,
+    files jsonb NOT NULL, id text NOT NULL, base_model_revision text NOT NULL, machine_fingerprint text NOT NULL,
     created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT pk_checkpoints PRIMARY KEY (job_id, attempt, step),
     CONSTRAINT fk_checkpoints_job_id_jobs FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,

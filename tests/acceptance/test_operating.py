@@ -94,8 +94,8 @@ def test_a_support_bundle_tells_all_but_secrets(type_in: Type, stack: Stack, row
     type_in("jobs", "watch", job["id"], status=1)
     said = f"cannot reach postgresql://tunewright:{CANARY}@db/x with Bearer {CANARY} and whsec_{CANARY}"
     add_attempt = (
-        "INSERT INTO attempts (project_id, job_id, number, worker_id, log_tail)"
-        " SELECT project_id, id, 99, 'here-1', %s FROM jobs WHERE id = %s"
+        "INSERT INTO attempts (project_id, job_id, number, worker_id, claim_token, log_tail)"
+        " SELECT project_id, id, 99, 'here-1', '', %s FROM jobs WHERE id = %s"
     )
     with database(stack) as connection:
         connection.execute(add_attempt, (said, job["id"]))

@@ -142,8 +142,7 @@ class Training:
         sync_folder(partial)
         partial.rename(final)
         sync(root)
-        facts = self.request.machine_facts
-        machine = machine_fingerprint(facts) if facts else None
+        machine = machine_fingerprint(self.request.machine_facts or {})
         self.channel.say(CheckpointWritten(step=self.step, path=final, machine=machine))
 
     def resume(self, checkpoint: Path) -> None:

@@ -242,7 +242,8 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     session.add(Adapter(id=f"adp-{DIGITS}", name="a", base_model="tiny", manifest=MANIFEST, **where))
     session.flush()
     archive = {"path": "adapter.tar", "key": "nowhere", "size": 3, "sha256": "0" * 64}
-    session.add(Checkpoint(id=f"ftckpt_{DIGITS}", attempt=1, step=1, files=[archive], **where))
+    origin = {"base_model_revision": "1", "machine_fingerprint": "0"}
+    session.add(Checkpoint(id=f"ftckpt_{DIGITS}", attempt=1, step=1, files=[archive], **origin, **where))
     where |= {"adapter_id": f"adp-{DIGITS}", "attempt": 1} | bytes_
     session.add(Artifact(id=f"art-{DIGITS}", kind="adapter", path="adapter_model.safetensors", **where))
     session.add(Artifact(id="art-" + "0" * 24, kind="adapter_archive", path="adapter.tar", **where))

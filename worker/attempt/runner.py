@@ -90,7 +90,8 @@ class Attempt:
         self.input_fetcher = InputFetcher(storage, self.fence, claim, self.folder, cache, self._is_to_stop)
         self.output_uploader = OutputUploader(storage, self.fence, claim, self.folder)
         self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
-        self.base_model_revision: str | None = None
+        self.base_model_revision = ""
+        """Known once the inputs are."""
         self.used_standby_process = False
         """Whether the training process had the model's tokenizer loaded when it heard the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
@@ -184,6 +185,7 @@ class Attempt:
         if checkpoint_path is None and inputs.job.resume_from:
             raise CheckpointNotFound(inputs.job.resume_from)
         init_from_path = self.input_fetcher.start(inputs.job.init_from_id if checkpoint_path is None else None)
+        assert inputs.model.revision is not None  # a model that is ready has one
         self.base_model_revision = inputs.model.revision
         dataset = self.input_fetcher.rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:
@@ -214,7 +216,7 @@ class Attempt:
             cache_dir=self.settings.cache_dir.absolute(),
             device=training_device(spec.resources.device),
             threads=self.settings.training_threads,
-            machine_facts=dict(find_training_machine(self.settings.training_threads).facts or {}),
+            machine_facts=dict(find_training_machine(self.settings.training_threads).facts),
         )
 
     def train(self, request: TrainingRequest) -> ChildMessage:

@@ -138,9 +138,7 @@ class AttemptService:
         """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
         self.attempts.update_attempt(orphans_collected_at=None)
 
-    def save_checkpoint(
-        self, step: int, files: Sequence[StoredFile], revision: str | None = None, machine: str | None = None
-    ) -> None:
+    def save_checkpoint(self, step: int, files: Sequence[StoredFile], revision: str, machine: str) -> None:
         """Add it, and let go of those that are older than the spec wants kept, unless a job starts from them. Another
         time is harmless. `revision` is the base model's, `machine` the fingerprint of where it resumes exactly."""
         job = self._note([CheckpointSaved(step=step)], resume_machine=machine)

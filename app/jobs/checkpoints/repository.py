@@ -26,8 +26,8 @@ class CheckpointRepository:
         attempt: int,
         step: int,
         files: Sequence[StoredFile],
-        revision: str | None,
-        machine: str | None,
+        revision: str,
+        machine: str,
     ) -> None:
         """Again is no error."""
         row = {

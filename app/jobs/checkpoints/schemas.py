@@ -44,8 +44,8 @@ class CheckpointOut(BaseModel):
     """Bytes of everything in it: weights, the optimizer's state, the best weights so far."""
     url: str | None
     """Its adapter as one tar; null where it holds none, as those of full fine-tunes."""
-    machine_fingerprint: str | None
-    """Of the workers on which it resumes exactly (`GET /workers`); null of one that an earlier release stored."""
+    machine_fingerprint: str
+    """Of the workers on which it resumes exactly (`GET /workers`)."""
     created_at: datetime
 
     @classmethod

@@ -169,14 +169,13 @@ def full_projects() -> Select[str]:
 
 
 def resumes_exactly_on(machine: WorkerHardware) -> ColumnElement[bool]:
-    """Also a job that resumes from nothing, or from a checkpoint that no machine is known for."""
-    nowhere_else = Job.resume_machine.is_(None)
-    return nowhere_else if machine.fingerprint is None else nowhere_else | (Job.resume_machine == machine.fingerprint)
+    """Also a job that resumes from nothing."""
+    return Job.resume_machine.is_(None) | (Job.resume_machine == machine.fingerprint)
 
 
 def has_waited_for_exact_resume(seconds: float) -> ColumnElement[bool]:
     """Long enough for any other machine, if its spec lets one have it at all."""
-    waits = func.coalesce(Job.spec["training"]["on_inexact_resume"].astext, "continue") == "wait"
+    waits: ColumnElement[bool] = Job.spec["training"]["on_inexact_resume"].astext == "wait"
     return (Job.queued_at <= func.clock_timestamp() - timedelta(seconds=seconds)) & ~waits
 
 

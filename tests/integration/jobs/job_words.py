@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from app.domain.artifact import StoredFile
 from app.domain.events.job_events import WarningIssued
+from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.domain.metric import MetricPoint
 from app.errors import JobAlreadyCancelling, JobAlreadyPaused, JobFinished, JobNotFinished, JobNotPaused
@@ -38,7 +39,7 @@ def points(claim: Claim, step: int, value: float) -> list[MetricPoint]:
 
 
 def save_checkpoint(attempt: AttemptService, step: int) -> None:
-    attempt.save_checkpoint(step, [stored(attempt.claim, f"checkpoints/{step}")])
+    attempt.save_checkpoint(step, [stored(attempt.claim, f"checkpoints/{step}")], "1" * 64, machine_fingerprint({}))
 
 
 def publish(attempt: AttemptService, step: int) -> None:

@@ -10,6 +10,7 @@ from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Checkpoint, Dataset
 from app.domain.artifact import StoredFile
+from app.domain.hardware import machine_fingerprint
 from app.domain.ids import new_id
 from app.domain.storage_keys import attempt_folder, dataset_key
 from app.jobs.attempts.service import AttemptService
@@ -80,7 +81,7 @@ class World:
 
     def save_checkpoint(self, claim: Claim, step: int) -> list[str]:
         files = self.store_checkpoint(claim, step)
-        self.write(claim, lambda attempt: attempt.save_checkpoint(step, files))
+        self.write(claim, lambda attempt: attempt.save_checkpoint(step, files, "1" * 64, machine_fingerprint({})))
         return [file.key for file in files]
 
     def succeed(self, claim: Claim) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import delete, select
 
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, Checkpoint, Job
+from app.domain.ids import new_id
 from app.domain.jobs.model_names import fine_tuned_name
 from app.errors import AmbiguousName
 from app.jobs.attempts.service import AttemptService
@@ -18,6 +19,7 @@ from app.jobs.model_names import resolve_model_name
 from app.jobs.queue.repository import Claim
 from app.settings import Settings
 from app.storage import Storage
+from tests.integration.jobs.conftest import MACHINE
 from tests.integration.jobs.retention_world import DAY, World
 from tests.integration.jobs.test_points import measure
 from worker.attempt.runner import Attempt
@@ -45,7 +47,7 @@ class Source:
         path.mkdir(parents=True)
         for name, content in files.items():
             (path / name).write_bytes(content)
-        self.attempt._keep_checkpoint(CheckpointWritten(step=step, path=path))
+        self.attempt._keep_checkpoint(CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint))
         return next(each for each in self.shown() if each["step"] == step)
 
     def shown(self) -> list[dict[str, Any]]:
@@ -172,7 +174,8 @@ def test_a_name_that_two_jobs_have_is_not_guessed(
         twin = f"ftjob-{'0' * 16}{source.id[-8:]}"
         session.add(Job(**columns | {"id": twin, "state": "queued"}))
         session.flush()
-        session.add(Checkpoint(project_id=project_id, job_id=twin, attempt=1, step=5, files=checkpoint.files))
+        columns = {column.key: getattr(checkpoint, column.key) for column in Checkpoint.__mapper__.column_attrs}
+        session.add(Checkpoint(**columns | {"id": new_id("ftckpt"), "job_id": twin}))
     with transaction(sessions) as session, pytest.raises(AmbiguousName, match=twin):
         resolve_model_name(session, project_id, shown["name"])
     assert refusal(api.post("/jobs", json=make_spec(method="lora", init_from=shown["name"]))) == {

@@ -20,7 +20,7 @@ from app.jobs.queue.repository import Claim
 from app.jobs.service import JobService
 from app.settings import Settings
 from app.storage import Storage
-from tests.integration.jobs.conftest import events_of
+from tests.integration.jobs.conftest import MACHINE, events_of
 from worker.attempt import fenced_writer
 from worker.attempt.runner import Attempt
 from worker.training.runtime.messages import CheckpointWritten, EventMessage, PhaseEntered
@@ -38,7 +38,7 @@ def save(sessions: Sessions, storage: Storage, tmp_path: Path) -> Callable[[Clai
         prefix = f"{claim.project_id}/jobs/{claim.job_id}/{claim.attempt}/checkpoints/{step}"
         files = [storage.put_file(f"{prefix}/{name}", tmp_path / "file", name) for name in ("state.json", "w.bin")]
         with transaction(sessions) as session:
-            AttemptService(session, claim).save_checkpoint(step, files)
+            AttemptService(session, claim).save_checkpoint(step, files, "1" * 64, MACHINE.fingerprint)
 
     return save
 
@@ -181,7 +181,7 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
             attempt._carry_on(PhaseEntered(phase=JobPhase.evaluating))
             attempt._carry_on(EventMessage(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1)))
             attempt._carry_on(PhaseEntered(phase=JobPhase.training))
-            attempt._carry_on(CheckpointWritten(step=step, path=folder))
+            attempt._carry_on(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
         assert len([folder for folder in folders if folder.exists()]) <= 2, "one under way, and the newest"
         assert folders[-1].exists()
     attempt.event_reporter.follow()

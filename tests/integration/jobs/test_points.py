@@ -27,6 +27,7 @@ from app.jobs.queue.service import QueueService
 from app.local.redis import embedded_redis
 from app.settings import Settings
 from app.storage import Storage
+from tests.integration.jobs.conftest import MACHINE
 from worker.attempt.cleanup import clear_leftovers
 from worker.attempt.fenced_writer import FencedWriter
 from worker.attempt.metrics.reporter import Reporter
@@ -309,7 +310,7 @@ def write_checkpoint(attempt: Attempt, step: int) -> CheckpointWritten:
     path = attempt.output_uploader.make_folder() / f"checkpoints/step-{step:08d}"
     path.mkdir(parents=True)
     (path / "state.json").write_text("{}")
-    return CheckpointWritten(step=step, path=path)
+    return CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint)
 
 
 def test_the_points_before_a_checkpoint_are_stored_before_it(

@@ -165,7 +165,8 @@ class Poison:
 
     def forgotten(self) -> None:
         """What is deleted by one statement a table: that one fails, and no other does."""
-        self.add(Worker(id="old", device="cpu", memory_gb=1.0, seen_at=LONG_AGO))
+        machine = {"device": "cpu", "memory_gb": 1.0, "machine_fingerprint": "0", "machine_facts": {}}
+        self.add(Worker(id="old", seen_at=LONG_AGO, **machine))
         answer = {"request_sha256": "0", "status": 201, "location": "", "body": "", "created_at": LONG_AGO}
         self.add(KeptAnswer(project_id=self.project_id, key="bad", **answer))
         self.refuse("idempotency_keys", "bad", "key")

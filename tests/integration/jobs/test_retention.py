@@ -10,6 +10,7 @@ from app.db.base import Base
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Checkpoint, DeletedObject
 from app.dispatcher import Dispatcher
+from app.domain.hardware import machine_fingerprint
 from app.domain.ids import new_id
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
@@ -86,7 +87,7 @@ def test_an_attempt_that_may_come_back_keeps_what_it_stored(
     world.collect()
     with transaction(sessions) as session:
         QueueService(session).renew(held, 60)
-        AttemptService(session, held).save_checkpoint(7, files)
+        AttemptService(session, held).save_checkpoint(7, files, "1" * 64, machine_fingerprint({}))
     world.pass_time(5 * DAY)
     world.collect()
     assert world.stored() == {file.key for file in files}

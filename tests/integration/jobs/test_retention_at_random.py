@@ -11,6 +11,7 @@ from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Adapter, Dataset, Job
 from app.domain.artifact import StoredFile
+from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.state import FINAL, FailureReason, JobState
 from app.errors import DatasetInUse, JobNotFound, StaleAttempt
 from app.jobs.attempts.service import AttemptService
@@ -73,7 +74,7 @@ class Chance:
         """Name what was stored, however long ago; the fence decides."""
         if self.unsaved:
             claim, step, files = self.unsaved.pop(self.random.randrange(len(self.unsaved)))
-            self.fenced(claim, lambda attempt: attempt.save_checkpoint(step, files))
+            self.fenced(claim, lambda attempt: attempt.save_checkpoint(step, files, "1" * 64, machine_fingerprint({})))
 
     def succeed(self) -> None:
         if claim := self.any_claim():
@@ -104,7 +105,9 @@ class Chance:
             self.world.pass_time(self.random.choice([2 * HOUR, 2 * DAY]))
             self.world.collect()
             self.fenced(claim, lambda attempt: QueueService(attempt.session).renew(claim, 60))
-            self.fenced(claim, lambda attempt: attempt.save_checkpoint(self.step, files))
+            self.fenced(
+                claim, lambda attempt: attempt.save_checkpoint(self.step, files, "1" * 64, machine_fingerprint({}))
+            )
 
     def cancel(self) -> None:
         if ids := self.ids(Job.id):

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Checkpoint, Job, OutboxRow
 from app.domain.artifact import StoredFile
+from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.state import FailureReason, JobPhase, JobState
 from app.errors import StaleAttempt
 from app.jobs.attempts.service import AttemptService
@@ -23,6 +24,7 @@ Take = Callable[..., Claim | None]
 StateOf = Callable[[str], JobState]
 Do = Callable[..., Any]
 FILE = StoredFile(path="state.json", key="somewhere", size=1, sha256="0" * 64)
+STORED = [FILE], "1" * 64, machine_fingerprint({})
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_a_pause_is_told_by_the_heartbeat_and_ends_in_paused_without_a_loss(
     id, held = post(), claim()
     ask("pause", id)
     assert renew(held) is JobState.pausing
-    say(held, "save_checkpoint", 7, [FILE])
+    say(held, "save_checkpoint", 7, *STORED)
     say(held, "release")
     with transaction(sessions) as session:
         job = JobService(session).get(project_id, id)
@@ -160,7 +162,7 @@ def test_a_resumed_job_rings_and_its_next_attempt_has_the_checkpoint(
 ) -> None:
     id, held = post(), claim()
     ask("pause", id)
-    say(held, "save_checkpoint", 7, [FILE])
+    say(held, "save_checkpoint", 7, *STORED)
     say(held, "release")
     with transaction(sessions) as session:
         session.query(OutboxRow).delete()
@@ -183,14 +185,14 @@ def test_a_job_resumed_while_pausing_waits_for_its_attempts_checkpoint(
     assert renew(held) is JobState.queued
     say(held, "enter", JobPhase.evaluating)
     assert api.get(f"/jobs/{id}").json()["phase"] is None, "a queued job has none"
-    say(held, "save_checkpoint", 7, [FILE])
+    say(held, "save_checkpoint", 7, *STORED)
     with pytest.raises(StaleAttempt):
         say(held, "publish", {}, [FILE], None)
     say(held, "release")
     with pytest.raises(StaleAttempt):
         renew(held)
     with pytest.raises(StaleAttempt):
-        say(held, "save_checkpoint", 8, [FILE])
+        say(held, "save_checkpoint", 8, *STORED)
     second = claim()
     assert second.attempt == 2
     assert [found.step for found in say(second, "checkpoints")] == [7]
@@ -228,7 +230,7 @@ def test_a_job_paused_again_while_its_attempt_yields(
     ask("resume", id)
     assert claim() is None, "the attempt still holds it"
     ask("pause", id)
-    say(held, "save_checkpoint", 7, [FILE])
+    say(held, "save_checkpoint", 7, *STORED)
     say(held, "release")
     assert state_of(id) is JobState.paused
     ask("resume", id)

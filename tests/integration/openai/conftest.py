@@ -10,6 +10,7 @@ import pytest
 from openai import OpenAI
 
 from app.db.session import Sessions, transaction
+from app.domain.hardware import machine_fingerprint
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.settings import Settings
@@ -92,7 +93,7 @@ def finish(
         archive = None if is_whole else store(held, "adapter.tar", ARCHIVE)
         metrics = store(held, "step_metrics.csv", METRICS)
         with transaction(sessions) as session:
-            AttemptService(session, held).save_checkpoint(5, [])
+            AttemptService(session, held).save_checkpoint(5, [], "1" * 64, machine_fingerprint({}))
             AttemptService(session, held).publish(MANIFEST, stored, archive, [metrics])
         done = sdk.fine_tuning.jobs.retrieve(job.id)
         assert done.fine_tuned_model is not None

@@ -20,7 +20,7 @@ class CheckpointWriter:
     checkpoint, and not the training. Leaving the `with` waits for the last one."""
 
     def __init__(
-        self, root: Path, channel: Channel, machine: str | None = None, spent: Callable[[float], None] | None = None
+        self, root: Path, channel: Channel, machine: str, spent: Callable[[float], None] | None = None
     ) -> None:
         """`spent` hears the seconds that a write took: the processor's for a copy, which is written beside the
         training."""

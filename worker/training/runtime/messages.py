@@ -180,7 +180,7 @@ class CheckpointWritten(TrainingMessage):
     kind: Literal["checkpoint"] = "checkpoint"
     step: int
     path: Path
-    machine: str | None = None
+    machine: str
     """Fingerprint of the machine that it resumes exactly on; see `app.domain.hardware`."""
 
 

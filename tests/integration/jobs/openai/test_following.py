@@ -13,6 +13,7 @@ from sqlalchemy import text, update
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset
 from app.domain.events.job_events import WarningIssued
+from app.domain.hardware import machine_fingerprint
 from app.domain.jobs.state import FailureReason
 from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
@@ -185,7 +186,7 @@ def test_checkpoints(create: Callable[..., Any], sdk: OpenAI, claim: Take, sessi
     measure(sessions, held, 1, 12)
     for step in range(1, 13):
         with transaction(sessions) as session:
-            AttemptService(session, held).save_checkpoint(step, [])
+            AttemptService(session, held).save_checkpoint(step, [], "1" * 64, machine_fingerprint({}))
     page = listed(job.id)
     assert [each.step_number for each in page.data] == [12, 11, 10, 9, 8, 7, 6, 5, 4, 3]
     assert page.has_more
