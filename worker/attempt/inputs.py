@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -16,9 +16,7 @@ from app.db.tables import Checkpoint, Dataset, Job, RegisteredModel
 from app.domain.artifact import ArtifactKind, StoredFile
 from app.domain.events.job_events import ModelFetched
 from app.domain.ids import is_id
-from app.domain.model import ModelState
-from app.errors import AdapterNotFound, InvalidModelFolder, ModelNotReady
-from app.jitter import jittered
+from app.errors import AdapterNotFound
 from app.jobs.attempts.service import AttemptService
 from app.jobs.checkpoints.repository import adapter_of
 from app.jobs.queue.repository import Claim
@@ -26,16 +24,13 @@ from app.models.service import ModelService
 from app.storage import DamagedObject, Storage
 from worker.attempt.archive import unpack_adapter
 from worker.attempt.fenced_writer import FencedWriter
-from worker.host.model_cache import FetchStopped, ModelCache
+from worker.host.model_cache import ModelCache
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 QUIET_SECONDS = 2.0
 """A model that is here by then was no wait worth telling."""
 TOLD_EVERY_SECONDS = 15.0
-WAIT_SECONDS = 0.5
 
 
 class Inputs(NamedTuple):
@@ -94,18 +89,6 @@ class InputFetcher:
                 told_at = time.monotonic() + TOLD_EVERY_SECONDS
 
         return self._held.enter_context(self._cache.held(model, progress=progress, is_over=self._is_over))
-
-    def inputs(self, read: Callable[[AttemptService], T]) -> T:
-        """What the rows say, once the model is there: after an upgrade it may still be on its way into storage."""
-        while True:
-            try:
-                return self.fence.write(read, "read_inputs")
-            except ModelNotReady as error:
-                if error.state == ModelState.failed:
-                    raise InvalidModelFolder(str(error)) from error
-            if self._is_over():
-                raise FetchStopped
-            time.sleep(jittered(WAIT_SECONDS))
 
     def rows(self, name: str, dataset: Dataset) -> Path:
         self.storage.fetch(rows_of(dataset), self.folder / name)

@@ -179,7 +179,7 @@ class Attempt:
     def prepare(self) -> TrainingRequest:
         """Fetch everything the child reads into the attempt's own folder."""
         self.event_reporter.enter(JobPhase.preparing)
-        inputs = self.input_fetcher.inputs(partial(read_inputs, self.claim))
+        inputs = self.write(partial(read_inputs, self.claim), "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self.input_fetcher.checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:

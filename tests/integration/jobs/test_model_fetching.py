@@ -1,8 +1,6 @@
 """How an attempt comes by its base model."""
 
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -59,20 +57,15 @@ def test_a_fetch_that_takes_a_while_is_told(
     assert "Fetching the model: 0.0 of 0.0 GB." in [event["message"] for event in events]
 
 
-def test_a_model_that_is_on_its_way_is_waited_for(begun: Attempt, sessions: Sessions) -> None:
-    set_models(sessions, state="fetching", hub_name="org/name", hub_revision="c0ffee")
-    arrival = threading.Timer(0.3, set_models, (sessions,), {"state": "ready"})
-    arrival.start()
-    before = time.monotonic()
+def test_what_a_folders_model_is_said_to_be_on_the_hub_is_passed_on(begun: Attempt, sessions: Sessions) -> None:
+    set_models(sessions, hub_name="org/name", hub_revision="c0ffee")
     request = begun.prepare()
     assert (request.base_model, request.base_model_hub) == ("tiny", None)
     assert request.base_address == ("org/name", "c0ffee")
-    assert time.monotonic() - before > 0.25
-    arrival.join()
 
 
-def test_the_wait_ends_when_the_worker_is_to_stop(begun: Attempt, sessions: Sessions) -> None:
-    set_models(sessions, state="pending")
+def test_a_fetch_ends_when_the_worker_is_to_stop(begun: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Storage, "links", lambda *_: False)
     begun.drain.set()
     with pytest.raises(FetchStopped):
         begun.prepare()
