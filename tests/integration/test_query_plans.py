@@ -42,6 +42,10 @@ EARLIER = "now() - i * interval '1 second'"
 ENDED = "CASE WHEN i <= 20 THEN NULL ELSE now() - i * interval '1 second' END"
 HOOK = "webhook-" + "1".zfill(24)
 MANIFEST = """'{"base_model": {"name": "tiny", "revision": "1"}}'"""
+SPEC = (
+    '{"base_model": "tiny", "dataset_id": "file-%s", "training": {"max_steps": 1}, "suffix": null, "integrations": []}'
+    % ("0" * 24)
+)
 OWN: dict[str, dict[str, str]] = {
     "jobs": {
         "id": f"'ftjob-' || {NUMBER}",
@@ -49,7 +53,7 @@ OWN: dict[str, dict[str, str]] = {
         "lease_until": "CASE WHEN i BETWEEN 10 AND 19 THEN now() + interval '1 hour' END",
         "base_model": "CASE WHEN i % 100 = 0 THEN 'rare' ELSE 'tiny' END",
         "device": "'auto'",
-        "spec": """'{"base_model": "tiny", "dataset_id": "file-%s", "training": {"max_steps": 1}}'""" % ("0" * 24),
+        "spec": f"'{SPEC}'",
         "metadata": """jsonb_build_object('team', 'team-' || i % 1000)""",
         "finished_at": ENDED,
     },

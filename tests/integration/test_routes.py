@@ -215,6 +215,7 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     model = {"source": "/models/tiny", "revision": "1", "architecture": "LlamaForCausalLM", "num_parameters": 1}
     training = {"max_steps": 1, "learning_rate": 1e-4}
     spec = {"base_model": "tiny", "dataset_id": f"file-{DIGITS}", "method": "lora", "training": training}
+    spec |= {"suffix": None, "integrations": []}
     job = {"state": "succeeded", "priority": 0, "base_model": "tiny", "method": "lora", "spec": spec}
     job |= {"metadata_": {}, "min_memory_gb": 0, "device": "auto"}
     ours = {"project_id": project_id}

@@ -78,7 +78,7 @@ class PreviewTotals(Part):
     """Where the chat template came from; null when no row needed one."""
     max_seq_len: int
     """Tokens a row is cut to."""
-    train_on: TrainOn | None = None
+    train_on: TrainOn | None
     """Which tokens carry loss: what was asked for, or what `auto` came to; null for `dpo`, which has no choice."""
     num_rows: int
     """Rows that are trained on."""
@@ -101,11 +101,11 @@ class PreviewTotals(Part):
     """Answers that end without a special token, so that the model does not learn to stop after them."""
     num_literal_special_tokens: int
     """Special tokens that are written in the rows' content, and are read as plain text."""
-    num_reasoning_turns: int = 0
+    num_reasoning_turns: int
     """Answers with reasoning, unless it is dropped."""
-    num_unrendered_reasoning: int = 0
+    num_unrendered_reasoning: int
     """Of these, those whose reasoning the chat template leaves out, as many do of earlier answers."""
-    num_unrendered_names: int = 0
+    num_unrendered_names: int
     """Turns whose name the chat template leaves out."""
     steps_per_epoch: int
     micro_batches_per_step: float
@@ -137,7 +137,7 @@ class PreviewRow(Part):
     """One row as the model meets it; for the objective `dpo` one of its two answers, behind the prompt."""
 
     line: int
-    answer: Literal["chosen", "rejected"] | None = None
+    answer: Literal["chosen", "rejected"] | None
     """Which of a pair's answers it is; null for other objectives."""
     text: str
     """All of it, special tokens included, before it is cut; at most 65,536 characters of all rows together."""

@@ -24,7 +24,7 @@ class NamingJob(Protocol):
 
 
 def fine_tuned_name(job: NamingJob) -> str:
-    return f"ft:{job.base_model}:{job.spec.get('suffix') or ''}:{job.id[-END:]}"
+    return f"ft:{job.base_model}:{job.spec['suffix'] or ''}:{job.id[-END:]}"
 
 
 def checkpoint_name(job: NamingJob, step: int) -> str:

@@ -127,6 +127,6 @@ def _details(id: str, counts: dict[str, int] | None, first: dict[str, Any] | Non
     said = ""
     if first:
         place = f"Line {first['line']}" + (f", {first['pointer']}" if first["pointer"] else "")
-        times = f" ({first['count']:,} times)" if first.get("count", 1) > 1 else ""
+        times = f" ({first['count']:,} times)" if first["count"] > 1 else ""
         said = f" {place}{times}: {first['message']}"
     return f"{sum(errors.values()):,} errors: {listed}.{said} GET /datasets/{id}/problems lists them all."

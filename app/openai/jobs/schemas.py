@@ -184,15 +184,16 @@ def _hyperparameters(spec: JobSpec) -> Hyperparameters:
 
 def _method(spec: JobSpec) -> MethodOut:
     chosen = _hyperparameters(spec)
-    dpo = getattr(spec, "dpo", None)
-    if dpo is None:
+    if spec.dpo is None:
         return MethodOut(type="supervised", supervised=SupervisedPart(hyperparameters=chosen))
-    return MethodOut(type="dpo", dpo=DpoPart(hyperparameters=DpoHyperparameters(**chosen.model_dump(), beta=dpo.beta)))
+    return MethodOut(
+        type="dpo", dpo=DpoPart(hyperparameters=DpoHyperparameters(**chosen.model_dump(), beta=spec.dpo.beta))
+    )
 
 
 def _integrations(spec: dict[str, Any]) -> list[dict[str, Any]] | None:
     """OpenAI knows wandb's alone; the others are told in `tunewright`."""
-    return [each for each in spec.get("integrations") or [] if each["type"] == "wandb"] or None
+    return [each for each in spec["integrations"] if each["type"] == "wandb"] or None
 
 
 def _error(job: Job) -> Error | None:

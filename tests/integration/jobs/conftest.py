@@ -136,7 +136,7 @@ def events_of(session: Session, project_id: str, id: str) -> list[str]:
 def queued_job(project_id: str, priority: int = 0) -> Job:
     """A row that nobody posted, so that it needs no registry and no dataset."""
     spec = {"base_model": "tiny", "dataset_id": new_id("file"), "method": "lora", "max_retries": 0}
-    spec |= {"training": {"max_steps": 1}}
+    spec |= {"suffix": None, "integrations": [], "training": {"max_steps": 1}}
     fields = {"state": "queued", "priority": priority, "base_model": "tiny", "method": "lora", "spec": spec}
     return Job(id=new_id("ftjob"), project_id=project_id, metadata_={}, min_memory_gb=0, device="auto", **fields)
 
