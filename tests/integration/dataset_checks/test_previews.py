@@ -103,7 +103,7 @@ def test_it_waits_for_the_inspection_and_then_tells(
     assert done["spec"]["batch_size"] == 8
     assert [row["line"] for row in done["rows"]] == [2, 30]
     assert done["totals"]["num_rows"] == 30
-    assert done["totals"]["plan"] == {
+    assert done["totals"]["device_plan"] == {
         "worker": "here-1",
         "device": "cpu",
         "device_name": "A processor",
