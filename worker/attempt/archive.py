@@ -1,4 +1,4 @@
-"""Folders as one file."""
+"""Writes and unpacks tar archives of adapter folders."""
 
 import os
 import tarfile
@@ -10,12 +10,12 @@ from app.domain.artifact import ADAPTER_ARCHIVE
 from worker.processes.child_files import ChildFiles
 
 ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
-"""What PEFT loads, and all that a checkpoint has of an adapter's folder. They are stored as one file, to be downloaded
-and to go on from."""
+"""The files that PEFT loads, and the only adapter files of a checkpoint. They are stored as one archive, for downloads
+and for resuming."""
 
 
 def write_archive(target: Path, files: ChildFiles, folder: Path, names: Iterable[str]) -> None:
-    """A tar file whose bytes depend on those of the folder's files alone."""
+    """Write a tar file whose bytes depend only on the contents of the folder's files."""
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
             with files.opened(folder / name) as content:
@@ -25,7 +25,7 @@ def write_archive(target: Path, files: ChildFiles, folder: Path, names: Iterable
 
 
 def unpack_adapter(checkpoint: Path) -> None:
-    """Give a checkpoint from storage the files that training reads."""
+    """Unpack a stored checkpoint's adapter archive into the files that training reads."""
     archive = checkpoint / ADAPTER_ARCHIVE
     if archive.exists():
         with tarfile.open(archive) as tar:

@@ -1,4 +1,5 @@
-"""What dead workers have left on this machine: metric points that Postgres does not have yet, and folders."""
+"""Cleans up after dead workers on this machine: stores metric points that PostgreSQL lacks, and removes work
+folders."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +18,9 @@ log = structlog.get_logger()
 
 
 def clear_leftovers(sessions: Sessions, work: Path) -> None:
-    """Store the points that prove whose they are, and remove the folders. DBAPIError if Postgres is away."""
+    """Store the points of abandoned folders that have a valid proof, then remove the folders.
+
+    Raises DBAPIError if PostgreSQL is unreachable."""
     for folder in abandoned(work):
         spool = Spool.find_abandoned(folder)
         if spool is not None:
@@ -26,7 +29,7 @@ def clear_leftovers(sessions: Sessions, work: Path) -> None:
             except Exception as error:
                 if isinstance(error, DBAPIError) and is_outage(error):
                     raise
-                # It holds up no other folder, and no job.
+                # An error here must not block other folders or jobs.
                 log.error("points of a dead attempt cannot be stored", folder=str(folder), **fault_of(error))
             finally:
                 spool.close()
@@ -35,13 +38,14 @@ def clear_leftovers(sessions: Sessions, work: Path) -> None:
 
 
 def owner(folder: Path) -> Claim:
-    """The attempt that a folder is named after, which proves nothing."""
+    """Return the attempt that the folder's path names. The path alone does not prove ownership."""
     *_, project_id, job_id, number = folder.parts
     return Claim(project_id, job_id, int(number), token="")
 
 
 def store(sessions: Sessions, spool: Spool, claim: Claim, proof: str) -> None:
-    """Nothing of a spool without the proof: anybody of this user can write a folder by that name."""
+    """Store the spool's points if the proof is valid. Any process of this user can create a folder with that name, so
+    the points are dropped without one."""
     while not spool.is_empty:
         batch = spool.peek()
         with transaction(sessions, "record_late") as session:

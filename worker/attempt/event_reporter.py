@@ -1,4 +1,4 @@
-"""What a training process says of its progress, told to its job."""
+"""Records the phases and events that a training process reports in its job."""
 
 from collections import deque
 from functools import partial
@@ -12,7 +12,8 @@ Word = JobPhase | EventBody
 
 
 class EventReporter:
-    """Told in their order, from one thread. While Postgres is away they wait, and hold up no checkpoint behind them."""
+    """Writes phases and events in order, from one thread. While PostgreSQL is unreachable they are queued, and do not
+    block later checkpoints."""
 
     def __init__(self, fence: FencedWriter) -> None:
         self._fence = fence
@@ -20,12 +21,13 @@ class EventReporter:
         self._untold: deque[Word] = deque()
 
     def enter(self, phase: JobPhase) -> None:
-        """The worker's own, however long Postgres is away."""
+        """Record a phase of the worker itself, and wait until PostgreSQL accepts it."""
         self.hear(phase)
         self.settle()
 
     def hear(self, word: Word) -> None:
-        """A phase is told once: the child names those that the worker is in already too."""
+        """Queue a phase or an event. A repeated phase is ignored: the training process also reports phases that the
+        worker has already entered."""
         if isinstance(word, JobPhase):
             if word is self._phase:
                 return
@@ -35,7 +37,7 @@ class EventReporter:
             self.follow()
 
     def follow(self) -> None:
-        """Tell what waits, if Postgres takes it."""
+        """Write the queue until it is empty or PostgreSQL is unreachable."""
         while self._untold:
             word = self._untold[0]
             if not self._fence.tried(partial(tell, word), step_of(word)):
@@ -43,7 +45,7 @@ class EventReporter:
             self._untold.popleft()
 
     def settle(self) -> None:
-        """Tell what waits, however long Postgres is away."""
+        """Write the whole queue, and wait while PostgreSQL is unreachable."""
         while self._untold:
             word = self._untold[0]
             if isinstance(word, JobPhase):

@@ -1,4 +1,4 @@
-"""What a worker writes of an attempt, whatever becomes of Postgres meanwhile."""
+"""Writes an attempt's changes to PostgreSQL, with retries during outages."""
 
 import time
 from collections.abc import Callable
@@ -19,20 +19,22 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""Time between two tries to write to a Postgres that is away."""
+"""Wait between two tries while PostgreSQL is unreachable."""
 TICK_SECONDS = 0.1
 
 
 class FencedWriter:
-    """Transactions in the name of one attempt; StaleAttempt once it is lost for good."""
+    """Runs transactions on behalf of one attempt. Raises StaleAttempt once the attempt is lost for good."""
 
     def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, is_given_up: Callable[[], bool]) -> None:
         self._sessions, self._claim, self._lease = sessions, claim, lease_seconds
         self._is_given_up = is_given_up
 
     def once(self, change: Callable[[AttemptService], T], step: str) -> T:
-        """`step` names the failpoints of the transaction. DBAPIError if Postgres is away. A lease that lapsed meanwhile
-        is taken up again first, if that is still possible: a worker that wakes may come here before its heartbeat."""
+        """Run the change in one transaction. `step` names the transaction's failpoints.
+
+        Raises DBAPIError if PostgreSQL is unreachable. An expired lease is renewed first where that is still possible:
+        a worker that was suspended may write before its next heartbeat."""
         try:
             with transaction(self._sessions, step) as session:
                 return change(AttemptService(session, self._claim))
@@ -43,8 +45,8 @@ class FencedWriter:
             return change(AttemptService(session, self._claim))
 
     def write(self, change: Callable[[AttemptService], T], step: str) -> T:
-        """Tried until Postgres answers. A change that was committed and whose answer was lost is tried again: it must
-        be one that can be."""
+        """Retry the change until PostgreSQL answers. The change must be safe to repeat: it runs again if it was
+        committed but the answer was lost."""
         while True:
             try:
                 return self.once(change, step)
@@ -54,7 +56,7 @@ class FencedWriter:
                 self.endure(error)
 
     def tried(self, change: Callable[[AttemptService], object], step: str) -> bool:
-        """Whether Postgres took it."""
+        """Return whether PostgreSQL accepted the change; log an outage instead of raising."""
         try:
             self.once(change, step)
         except DBAPIError as error:

@@ -1,4 +1,4 @@
-"""What an attempt begins with, from storage into its own folder."""
+"""Fetches an attempt's inputs from storage into its folder."""
 
 import shutil
 import time
@@ -29,7 +29,7 @@ from worker.host.model_cache import ModelCache
 log = structlog.get_logger()
 
 QUIET_SECONDS = 2.0
-"""A model that is here by then was no wait worth telling."""
+"""A model that is fetched within this time gets no progress event."""
 TOLD_EVERY_SECONDS = 15.0
 
 
@@ -73,12 +73,14 @@ class InputFetcher:
         self._cache, self._is_over, self._held = cache, is_over, ExitStack()
 
     def close(self) -> None:
-        """The model may leave the cache."""
+        """Release the base model, so that the cache may evict it."""
         self._held.close()
 
     def model(self, model: RegisteredModel) -> Path:
-        """The base model's folder, which stays until `close`. FetchStopped if the attempt is to end before it is there;
-        InvalidModelFolder if storage has it no more."""
+        """Return the base model's folder, which stays in the cache until `close`.
+
+        Raises FetchStopped if the attempt must end before the model is fetched, and InvalidModelFolder if storage no
+        longer has the model."""
         told_at = time.monotonic() + QUIET_SECONDS
 
         def progress(done: int, total: int) -> None:
@@ -95,7 +97,7 @@ class InputFetcher:
         return self.folder / name
 
     def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:
-        """The furthest one that storage still has as it was written; the lost ones are told and given up."""
+        """Fetch the latest checkpoint that is intact in storage. Lost checkpoints are recorded as lost and skipped."""
         for checkpoint in checkpoints:
             folder = self.folder / "resumed" / f"step-{checkpoint.step:08d}"
             folder.mkdir(parents=True)
@@ -116,8 +118,10 @@ class InputFetcher:
         return None
 
     def start(self, id: str | None) -> Path | None:
-        """The files of the adapter or of the checkpoint that the job's own adapter starts with, if it starts with one.
-        AdapterNotFound if it is gone."""
+        """Fetch the adapter or checkpoint that the job's adapter is initialized from; return None if the job names
+        none.
+
+        Raises AdapterNotFound if it was deleted."""
         if id is None:
             return None
         folder = self.folder / "init_from"

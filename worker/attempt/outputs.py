@@ -1,4 +1,4 @@
-"""What an attempt stores, under keys of its own."""
+"""Uploads an attempt's outputs under storage keys that no other attempt uses."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,8 @@ MAX_MANIFEST_BYTES: Final = 2**24
 
 
 class OutputUploader:
-    """`folder` is the attempt's; the training process writes into one below it, and only there."""
+    """Stores files of an attempt. `folder` is the attempt's folder; the training process writes only to a folder inside
+    it."""
 
     def __init__(self, storage: Storage, fence: FencedWriter, claim: Claim, folder: Path) -> None:
         self._storage, self._fence, self._claim, self._folder = storage, fence, claim, folder
@@ -26,7 +27,7 @@ class OutputUploader:
         self.written = ChildFiles(folder / "training")
 
     def make_folder(self) -> Path:
-        """For the training process."""
+        """Create the folder that the training process writes to."""
         self.written.root.mkdir(exist_ok=True)
         return self.written.root
 
@@ -34,7 +35,7 @@ class OutputUploader:
         return [self._written(f"{under}/{name}", folder / name, name) for name in self.written.names(folder)]
 
     def checkpoint(self, folder: Path, step: int) -> list[StoredFile]:
-        """Its adapter as one file, if it has one."""
+        """Store a checkpoint's files, with the adapter's files as one archive if it has an adapter."""
         names, under = self.written.names(folder), f"checkpoints/{step}"
         if not {*ADAPTER_FILES} <= {*names}:
             return self.folder(folder, under)
@@ -59,7 +60,7 @@ class OutputUploader:
         return manifest
 
     def archive(self, result: Path) -> StoredFile | None:
-        """The result as one file; None if it is no adapter."""
+        """Store the result as one archive; return None if the result is not an adapter."""
         if not self.written.exists(result / "adapter_config.json"):
             return None
         path = self._folder / ADAPTER_ARCHIVE
@@ -67,7 +68,7 @@ class OutputUploader:
         return self.file(path)
 
     def file(self, path: Path) -> StoredFile:
-        """Of the worker's own."""
+        """Store a file that the worker itself wrote."""
         return self._storage.put_file(f"{self._place}/{path.name}", path, path.name)
 
     def step_metrics(self) -> StoredFile:

@@ -1,7 +1,6 @@
-"""A job's two datasets compared, before its training and beside it: rows that are validated on and trained on alike.
+"""Compares a job's training and validation datasets for rows that are in both, in parallel with the training.
 
-It is a warning and no more: whatever keeps the comparison from being made is left to the worker's log.
-"""
+The result is only a warning: a comparison that fails is logged by the worker and changes nothing else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,9 @@ Write = Callable[[Callable[[AttemptService], None], str], Any]
 
 
 def warn_of_overlap(storage: Storage, folder: Path, training: Dataset, validation: Dataset, write: Write) -> None:
-    """`folder`, which is there, is a place for files of its own; `write` carries the event on."""
+    """Compare the datasets, and record an event if they overlap.
+
+    `folder` must exist and receives temporary files; `write` records the event."""
     assert training.hashes_key is not None
     assert validation.hashes_key is not None
     try:

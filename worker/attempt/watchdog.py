@@ -1,4 +1,4 @@
-"""When a training process is ended against its will, and what is told of one that died."""
+"""Decides when to kill a training process, and explains why one died."""
 
 import signal
 import time
@@ -14,12 +14,13 @@ from worker.processes.training import TrainingProcess
 from worker.training.runtime.messages import ChildMessage, Failed
 
 AWAKE_SECONDS: Final = 1.0
-"""Most that counts between two looks: a worker that was stopped, or waited, knows nothing of the time between."""
+"""Longest time that counts as elapsed between two checks. A worker that was suspended or blocked cannot judge a longer
+gap."""
 LAST_LINES: Final = 5
 
 
 class Watchdog:
-    """Time without progress and running time, looked at again and again."""
+    """Checks for time without progress and for the job's time limit."""
 
     def __init__(self, child: TrainingProcess, heartbeat: Heartbeat, stall_timeout_seconds: float) -> None:
         self._child, self._heartbeat, self._stall_timeout_seconds = child, heartbeat, stall_timeout_seconds
@@ -41,8 +42,10 @@ def stalled(doing: str, seconds: float) -> Failed:
 
 
 def explain_exit(last: ChildMessage | None, child: TrainingProcess, code: int) -> ChildMessage:
-    """What became of a training process that is gone: its own last word, unless it broke the protocol or knew only of
-    a death; or what its death looks like."""
+    """Return the outcome of a training process that has ended.
+
+    This is its last message, unless it broke the protocol or only reported that it died; then the exit code and the log
+    explain the outcome."""
     if child.broken is not None:
         return broke_protocol(child.broken)
     if last is not None and not (isinstance(last, Failed) and last.reason is FailureReason.training_process_died):
@@ -64,7 +67,7 @@ def broke_protocol(how: str) -> Failed:
 
 
 def failure_from_exception(error: Exception) -> Failed:
-    """Of the worker itself."""
+    """Return the failure for an exception of the worker itself."""
     if isinstance(error, StorageFull):
         return Failed(reason=FailureReason.disk_full, message="It is storage that is full.")
     if isinstance(error, OSError) and is_full(error):

@@ -1,4 +1,5 @@
-"""Metric points shown live, in Redis, by a thread of their own: whatever Redis does, it holds up nothing."""
+"""Publishes metric points to Redis for live display, on a separate thread, so that a slow Redis does not block
+training."""
 
 import threading
 from collections import deque
@@ -21,8 +22,10 @@ END_SECONDS: Final = 1.0
 
 
 class LivePoints:
-    """While Redis is away, the newest points wait here, as many as a stream holds, and are told when it returns. One
-    that is told twice, because an answer was lost, is passed on by its readers once."""
+    """Publishes points to Redis. During an outage it keeps the newest points, as many as a stream holds, and publishes
+    them afterwards.
+
+    A point may be published twice if an answer was lost; readers drop the duplicate."""
 
     def __init__(self, redis: Redis, job_id: str) -> None:
         self._redis, self._job_id = redis, job_id
@@ -35,14 +38,15 @@ class LivePoints:
         self._thread.start()
 
     def stop(self) -> None:
-        """What is untold then can be read from Postgres. A publication under way may outlast this."""
+        """Stop publishing. Unpublished points can be read from PostgreSQL. A publication in progress may outlast this
+        call."""
         self._stopped.set()
         self._news.set()
         if self._thread.is_alive():
             self._thread.join(END_SECONDS)
 
     def show(self, point: MetricPoint) -> None:
-        """Returns at once."""
+        """Queue a point and return at once."""
         with self._lock:
             self._untold.append(point)
             if len(self._untold) > live_metrics.MAX_LIVE_POINTS:

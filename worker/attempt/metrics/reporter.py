@@ -1,8 +1,7 @@
-"""The child's words carried on: metrics to Redis at once and to Postgres in batches, a heartbeat, and back the wish
-that a user has put into the job's state.
+"""Sends the training process's metrics to Redis at once and to PostgreSQL in batches, and keeps the heartbeat, which
+reads the state that the user requested for the job.
 
-Postgres may be away: points wait on disk, the lease runs out if it must, and training goes on.
-"""
+While PostgreSQL is unreachable, points are kept on disk and training continues, even if the lease expires."""
 
 import threading
 import time
@@ -38,19 +37,19 @@ T = TypeVar("T")
 
 FLUSH_SECONDS = 1.0
 PACE_STEPS = 50
-"""Steps over which the speed is averaged to estimate the finish."""
+"""Number of steps over which the speed is averaged to estimate the finish."""
 
 
 class Heartbeat:
-    """A thread that keeps the lease. `state` is the job's as last seen; `stale` means that the attempt is lost."""
+    """Renews the lease on a thread. `state` is the job's last known state; `stale` means that the attempt is lost."""
 
     def __init__(self, sessions: Sessions, claim: Claim, lease_seconds: float, every_seconds: float) -> None:
         self.state = JobState.running
         self.stale = False
         self.num_failed = 0
-        """Faults so far, outages of Postgres apart."""
+        """Number of errors so far, without outages of PostgreSQL."""
         self.ends_at: float | None = None
-        """When the job's running time is spent, by this machine's monotonic clock; None without a limit."""
+        """The end of the job's time limit on this machine's monotonic clock; None without a limit."""
         self.log_tail: Callable[[], str] = str
         self._kept_log = ""
         self._sessions, self._claim = sessions, claim
@@ -75,14 +74,14 @@ class Heartbeat:
             except DBAPIError as error:
                 log.warning("heartbeat failed, will try again", job=self._claim.job_id, error=str(error)[:300])
             except Exception:
-                # Whatever kept this beat back, the next one must come.
+                # The next heartbeat must run, whatever this error is.
                 self.num_failed += 1
                 log.exception("a heartbeat failed, will try again", job=self._claim.job_id, count=self.num_failed)
             if self._stop.wait(jittered(self._every)):
                 return
 
     def _renew(self) -> None:
-        """Prolong the lease. What else is done here undoes none of that, whatever it raises."""
+        """Renew the lease. An error in the other work here does not undo the renewal."""
         tail = self._try(self.log_tail)
         with transaction(self._sessions, "heartbeat") as session:
             self.state = QueueService(session).renew(self._claim, self._lease)
@@ -93,7 +92,7 @@ class Heartbeat:
         self._kept_log = tail if tail is not None else self._kept_log
 
     def _try(self, act: Callable[[], T], session: Session | None = None) -> T | None:
-        """`act`, in a savepoint of the session's transaction; None where it failed."""
+        """Call `act` in a savepoint of the session's transaction; return None if it fails."""
         try:
             with session.begin_nested() if session else nullcontext():
                 return act()
@@ -110,7 +109,8 @@ class Heartbeat:
 
 
 class Reporter:
-    """Points come in by `measured`, from the thread that drains the child's pipe, and leave by `flush`."""
+    """Collects points with `measured`, called from the thread that reads the training process's pipe, and stores them
+    with `flush`."""
 
     def __init__(self, fence: FencedWriter, redis: Redis, claim: Claim) -> None:
         self._fence, self._claim = fence, claim
@@ -127,7 +127,7 @@ class Reporter:
         self._live.start()
 
     def close(self) -> bool:
-        """Whether every point is stored; the others lie in the spool, for `cleanup`."""
+        """Stop, and return whether every point is stored. The others stay in the spool for `cleanup`."""
         self._live.stop()
         if self._spool is None:
             return True
@@ -147,8 +147,9 @@ class Reporter:
             self._pace.append((said.step, time.monotonic()))
 
     def flush_if_due(self) -> bool:
-        """Store what waits, once a second at most and not before the plan that it belongs to; an unreachable Postgres
-        leaves it waiting. Whether it was due, and Postgres is not known to be away."""
+        """Store the queued points, at most once a second and only after the plan is recorded.
+
+        Return whether a flush was due and PostgreSQL is not known to be unreachable."""
         if not self.total_steps or time.monotonic() - self._flushed_at < FLUSH_SECONDS:
             return False
         try:
@@ -161,7 +162,8 @@ class Reporter:
         return True
 
     def flush(self) -> None:
-        """Store all that waits. DBAPIError if Postgres is away, StaleAttempt if the attempt is lost."""
+        """Store all queued points. Raises DBAPIError if PostgreSQL is unreachable, and StaleAttempt if the attempt is
+        lost."""
         with self._flushing:
             while self._spool is not None and not self._spool.is_empty:
                 batch = self._spool.peek()

@@ -1,8 +1,7 @@
-"""Metric points on their way to Postgres: JSON lines in a file of the attempt's folder, the oldest first.
+"""Buffers metric points for PostgreSQL as JSON lines in a file of the attempt's folder, oldest first.
 
-Whoever writes it holds a lock on it, which ends with the process, however that ends: a spool that nobody holds is what
-a dead worker has left, and can be stored by whoever finds it.
-"""
+The writer holds a lock on the file, which ends with its process. A spool without a lock was left by a dead worker; any
+worker that finds it can store its points."""
 
 import os
 import stat
@@ -28,7 +27,7 @@ BATCH: Final = 500
 CHUNK_BYTES: Final = 64 * 1024
 LONGEST_BATCH_BYTES: Final = BATCH * 4096
 MAX_HELD: Final = 100_000
-"""Points that wait in memory, some tens of megabytes, while the disk takes none."""
+"""Most points kept in memory (some tens of megabytes) while the disk accepts none."""
 
 
 class Batch(NamedTuple):
@@ -37,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Spool:
-    """One thread reads and drops, any may append."""
+    """Queues points in a file. One thread reads and drops; any thread may append."""
 
     def __init__(self, file: int) -> None:
         self._file = file
@@ -48,8 +47,10 @@ class Spool:
 
     @classmethod
     def create(cls, folder: Path, proof: str = "") -> Self:
-        """Under a temporary name until it is locked, so that nobody takes it for a dead one's. `proof` says whose it
-        is, see `AttemptService.record_late`; it lies beside it, for this user alone."""
+        """Create the spool under a temporary name until it is locked, so that it never looks abandoned.
+
+        `proof` identifies the attempt (see `AttemptService.record_late`) and is stored next to the spool, readable by
+        this user only."""
         written = os.open(folder / PROOF_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(written, "w") as file_of_proof:
             file_of_proof.write(proof)
@@ -62,11 +63,11 @@ class Spool:
 
     @classmethod
     def find_abandoned(cls, folder: Path) -> Self | None:
-        """The folder's spool, if there is one and its writer is dead."""
+        """Return the folder's spool if there is one and its writer is dead."""
         try:
             file = os.open(folder / FILE_NAME, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
-            return None  # There is none, or something else bears its name.
+            return None  # There is no spool, or the name belongs to something else.
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             return None
@@ -77,7 +78,7 @@ class Spool:
 
     @staticmethod
     def read_proof(folder: Path) -> str:
-        """Empty if there is none."""
+        """Return the stored proof, or an empty string if there is none."""
         try:
             with os.fdopen(os.open(folder / PROOF_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 return file.read(MAX_PROOF_CHARS).decode("ascii", "replace")
@@ -90,7 +91,7 @@ class Spool:
             return self._read == self._end and not self._held
 
     def append(self, point: MetricPoint) -> None:
-        """On a full disk it waits in memory."""
+        """Append a point. While the disk is full, points wait in memory."""
         with self._lock:
             if len(self._held) == MAX_HELD:
                 log.error("a metric point is lost: disk and memory for them are full", step=point.step)
@@ -113,10 +114,10 @@ class Spool:
             self._held.popleft()
 
     def peek(self) -> Batch:
-        """The oldest points, `BATCH` at most; to be dropped when they are stored.
+        """Return the oldest points, at most `BATCH`; drop them with `drop` once they are stored.
 
-        Until then they are the same, and read once: a try to store them that fails leaves them in the frames of an
-        exception, for the garbage collector to free some day."""
+        Until then every call returns the same batch, which is read once: a failed try to store the points keeps them
+        alive in the exception's frames until garbage collection."""
         if self._peeked is None:
             with self._lock:
                 lines = self._lines_of_file()
@@ -127,8 +128,8 @@ class Spool:
         return self._peeked
 
     def _lines_of_file(self) -> list[bytes]:
-        """What a writer that was killed had not finished is no line: it ends there. A long file is not read beyond what
-        a batch needs."""
+        """Return the next lines of the file, without an incomplete line that a killed writer left at the end. Reads no
+        more of the file than a batch needs."""
         content = bytearray()
         while content.count(b"\n") < BATCH and len(content) < LONGEST_BATCH_BYTES:
             chunk = os.pread(self._file, CHUNK_BYTES, self._read + len(content))
@@ -144,7 +145,8 @@ class Spool:
         return found
 
     def drop(self, batch: Batch) -> None:
-        """Some of it may have gone from memory to the file since it was peeked at; the order is the same."""
+        """Remove a batch. Some of its points may have moved from memory to the file since `peek`; the order is the
+        same."""
         self._peeked = None
         with self._lock:
             of_file = min(batch.num_bytes, self._end - self._read)
@@ -162,7 +164,7 @@ class Spool:
 
 
 def parse(line: bytes) -> MetricPoint | None:
-    """None for what a machine that lost its power left in a file."""
+    """Parse a point; return None for a line that a power failure corrupted."""
     try:
         return MetricPoint.model_validate_json(line)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""`step_metrics.csv`: a job's losses and accuracies by step, as OpenAI's result files have them."""
+"""Writes `step_metrics.csv`: a job's losses and accuracies by step, in the format of OpenAI's result files."""
 
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ from worker.attempt.fenced_writer import FencedWriter
 
 STEP_METRICS: Final = "step_metrics.csv"
 WINDOW_STEPS: Final = 50_000
-"""Of which so many are in memory at once."""
+"""Number of steps held in memory at once."""
 
 
 def write_step_metrics(path: Path, fence: FencedWriter, claim: Claim) -> None:
-    """From the curves as Postgres holds them, window by window, however long it is away meanwhile."""
+    """Write the curves from PostgreSQL in windows of steps, and wait while PostgreSQL is unreachable."""
     spans = fence.write(lambda own: own.metrics.spans(*claim[:2], list(COLUMNS.values())), "read_curves")
     with path.open("wb") as file:
         file.write(f"{','.join(('step', *COLUMNS))}\n".encode())

@@ -1,8 +1,7 @@
-"""A tracker fed by a thread: from the curve in Postgres, step by step, to a process of its own.
+"""Feeds one tracker from a thread: reads the curve from PostgreSQL step by step and sends it to a tracking process.
 
-The tracker tells what it has, so that a process that dies, an outage or another attempt costs neither a gap nor a
-repeat. A step counts as whole once a later one is there, or the training has ended.
-"""
+The tracker reports the last step that it has, so that a dead process, an outage or a new attempt causes neither gaps
+nor repeated steps. A step is complete once a later one exists or the training has ended."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -37,12 +36,13 @@ class Tracker:
         read: Callable[[int, int], Sequence[MetricPoint]],
         warn: Callable[[str], None],
     ) -> None:
-        """`read` gives the curve's points after a step, so many at most; `warn` tells the job's user."""
+        """Set up the feed. `read` returns at most the given number of points after a step; `warn` records a warning for
+        the job's user."""
         self.type = asked.integration.type
         self.failed = False
-        """Whether it has given up."""
+        """Whether the feed has given up."""
         self.muted = False
-        """Whether the job has ended, so that its user is told nothing more."""
+        """Whether the job has ended, so that no more warnings are recorded."""
         self._asked, self._folder, self._kept = asked, folder, kept
         self._read, self._warn = read, warn
         self._process: TrackingProcess | None = None
@@ -55,16 +55,16 @@ class Tracker:
         self._thread.start()
 
     def settle(self) -> None:
-        """No point will follow: the last step is whole too."""
+        """Announce that no more points will follow, so that the last step is complete."""
         self._settling.set()
         self._news.set()
 
     def has_settled(self, seconds: float) -> bool:
-        """Whether everything is taken, or it has failed, within so many seconds."""
+        """Return whether, within the given seconds, the tracker received everything or failed."""
         return self._settled.wait(seconds)
 
     def close(self, state: JobState) -> None:
-        """Its last words, behind everything."""
+        """Report the job's state to the tracker after all points."""
         self._state = state
         self.settle()
 
@@ -73,7 +73,7 @@ class Tracker:
         return not self._thread.is_alive()
 
     def give_up(self) -> None:
-        """Whatever it does at the moment."""
+        """Stop the tracker at once, whatever it is doing."""
         self.failed = True
         self.settle()
         if self._process is not None:
@@ -131,7 +131,7 @@ class Tracker:
             self._news.clear()
 
     def _points(self, last: int, *, whole: bool) -> Sequence[MetricPoint] | None:
-        """None while Postgres is away."""
+        """Return the complete steps after `last`; None while PostgreSQL is unreachable."""
         try:
             points = self._read(last, PAGE_STEPS + 1)
         except DBAPIError as error:

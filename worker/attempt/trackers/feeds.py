@@ -1,4 +1,4 @@
-"""The trackers of an attempt. Whatever they do, they cost its training nothing, and its end a bounded time."""
+"""Runs an attempt's trackers. A tracker never slows the training, and delays its end by a bounded time only."""
 
 import time
 from pathlib import Path
@@ -21,9 +21,9 @@ log = structlog.get_logger()
 
 EVENTS_FILE: Final = "tensorboard.tfevents"
 END_SECONDS: Final = 30.0
-"""For what a tracker has yet to take when the training has ended, and again for its last words."""
+"""Time limit for sending the remaining points after the training, and again for closing the trackers."""
 DRAIN_SECONDS: Final = 5.0
-"""For the latter, of a worker that is asked to stop."""
+"""Time limit for closing the trackers when the worker is being drained."""
 
 
 LEFT: Final = "The training does not depend on it, and GET /jobs/{id}/metrics has everything."
@@ -31,14 +31,15 @@ LEFT: Final = "The training does not depend on it, and GET /jobs/{id}/metrics ha
 
 class Trackers:
     def __init__(self, fence: FencedWriter, claim: Claim, folder: Path, kept: Path) -> None:
-        """`kept` is for what outlasts the attempt: `wandb`, with the folders of offline runs."""
+        """Set up the trackers. `kept` is the folder that outlasts the attempt; `wandb` inside it holds the folders of
+        offline runs."""
         self._fence, self._claim = fence, claim
         self._folder, self._kept = folder / "trackers", kept
         self._live: list[Tracker] = []
         self._board: Tracker | None = None
 
     def start(self, spec: JobSpec) -> None:
-        """Those that this worker serves. TensorBoard's file is written at the end."""
+        """Start the trackers that this worker supports. TensorBoard's file is written at the end."""
         served = find_integrations()
         for integration in spec.integrations:
             if integration.type not in served:
@@ -50,7 +51,8 @@ class Trackers:
                 self._live[-1].start()
 
     def settle(self, *, finished: bool) -> None:
-        """Every point is stored: let the trackers take what they have not yet, and give up those that do not."""
+        """Let the trackers receive the remaining points once all are stored, and stop those that do not finish in
+        time."""
         if self._board is not None and finished:
             self._board.close(JobState.succeeded)
             self._board.start()
@@ -62,13 +64,14 @@ class Trackers:
                 tracker.give_up()
 
     def events_file(self) -> Path | None:
-        """TensorBoard's, if it was asked for and could be written. It has as long as it makes progress."""
+        """Return TensorBoard's file if it was requested and could be written. There is no time limit while it makes
+        progress."""
         if self._board is None or not self._board.has_ended() or self._board.failed:
             return None
         return self._folder / EVENTS_FILE
 
     def end(self, *, draining: bool) -> None:
-        """Tell them how the job stands. Nothing of them is left."""
+        """Send the job's final state to the trackers and end them all."""
         if self._board is not None:
             self._board.give_up()
         state = self._state() if self._live else None
@@ -82,7 +85,7 @@ class Trackers:
                 tracker.give_up()
 
     def _state(self) -> JobState | None:
-        """None of a job that another attempt has; it goes on with the run."""
+        """Return the job's state; None if PostgreSQL is unreachable."""
         try:
             return self._fence.once(lambda own: own.state(), "read_state")
         except DBAPIError:
