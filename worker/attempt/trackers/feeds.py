@@ -85,7 +85,7 @@ class Trackers:
                 tracker.give_up()
 
     def _state(self) -> JobState | None:
-        """Return the job's state; None if PostgreSQL is unreachable."""
+        """Return the job's state; None if PostgreSQL is unreachable, or another attempt has the job."""
         try:
             return self._fence.once(lambda own: own.state(), "read_state")
         except DBAPIError:
