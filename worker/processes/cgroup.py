@@ -1,11 +1,12 @@
-"""How often the kernel has killed for want of memory around a process: its control group's count, version 1 or 2."""
+"""Counts the kernel's out-of-memory kills in a process's control group (version 1 or 2)."""
 
 from pathlib import Path
 from typing import NamedTuple, Self
 
 
 class OutOfMemoryKills:
-    """The count at one moment, to be compared later. Where no control group counts, none are ever seen."""
+    """Holds the count at one moment for a later comparison. Without a control group that counts, no kill is ever
+    seen."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -20,16 +21,16 @@ class OutOfMemoryKills:
 
 
 def count_kills(path: Path | None) -> int:
-    """The line `oom_kill N` of `memory.events` (version 2) or `memory.oom_control` (version 1)."""
+    """Read the line `oom_kill N` of `memory.events` (version 2) or `memory.oom_control` (version 1)."""
     try:
         lines = path.read_text().splitlines() if path else []
     except OSError:
-        return 0  # the group is gone
+        return 0  # The group was removed.
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def find_counter(pid: int, proc: Path = Path("/proc")) -> Path | None:
-    """The file that counts for this process; None where its memory is in no group that counts."""
+    """Return the file that counts the kills for this process; None if no control group limits its memory."""
     groups = (proc / str(pid) / "cgroup").read_text()
     mounts = [mount for line in (proc / "self/mountinfo").read_text().splitlines() if (mount := Mount.parse(line))]
     for line in groups.splitlines():
@@ -44,14 +45,14 @@ def find_counter(pid: int, proc: Path = Path("/proc")) -> Path | None:
 
 class Mount(NamedTuple):
     root: str
-    """The group that is seen at `point`: in a container, often its own."""
+    """The group that is visible at `point`. In a container this is often the container's group."""
     point: str
     kind: str
     options: list[str]
 
     @classmethod
     def parse(cls, line: str) -> Self | None:
-        """A line of /proc/self/mountinfo, see proc(5); None if it is of no control group."""
+        """Parse a line of /proc/self/mountinfo, see proc(5); return None if the line mounts no control group."""
         before, _, behind = line.partition(" - ")
         fields, (kind, _, options) = before.split(), behind.split()[:3]
         return cls(fields[3], fields[4], kind, options.split(",")) if kind in ("cgroup", "cgroup2") else None

@@ -1,7 +1,7 @@
-"""Files that a training process wrote, read by its worker: no link is followed, and none leads out of its folder.
+"""Reads files that a training process wrote, without following links and without leaving its folder.
 
-A folder is gone into one name at a time, from the one above it, so that a name that is made a link in between is seen.
-"""
+Folders are opened one path component at a time, relative to their parent, so that a component that is replaced by a
+link is detected."""
 
 import errno
 import os
@@ -21,14 +21,15 @@ MAX_FILES: Final = 10_000
 
 
 class ChildFiles:
-    """Those below `root`, whose own parents nobody but the worker writes to. Paths are absolute. ProtocolBroken where
-    something is no plain file, or lies elsewhere."""
+    """Accesses files below `root`, whose parents only the worker can write. Paths are absolute.
+
+    Raises ProtocolBroken for anything that is not a plain file, or is outside `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def names(self, folder: Path) -> list[str]:
-        """Of every file below `folder`, relative to it, in order."""
+        """Return the sorted paths of all files below `folder`, relative to it."""
         found: list[str] = []
         with self._folder(folder) as descriptor:
             for where, folders, files, inner in os.fwalk(dir_fd=descriptor, follow_symlinks=False):
@@ -46,12 +47,12 @@ class ChildFiles:
 
     @contextmanager
     def opened(self, path: Path) -> Iterator[IO[bytes]]:
-        """FileNotFoundError if there is none."""
+        """Open a file for reading. Raises FileNotFoundError if it does not exist."""
         with self._folder(path.parent) as parent, open_plain(path.name, parent) as file:
             yield file
 
     def exists(self, path: Path) -> bool:
-        """As a plain file."""
+        """Return whether `path` is a plain file."""
         try:
             with self.opened(path):
                 return True
@@ -59,7 +60,7 @@ class ChildFiles:
             return False
 
     def remove(self, folder: Path) -> None:
-        """As far as it can be: what is left goes with the attempt's folder."""
+        """Remove a folder as far as possible. Anything left is removed with the attempt's folder."""
         with self._folder(folder.parent) as parent:
             shutil.rmtree(folder.name, ignore_errors=True, dir_fd=parent)
 
@@ -80,7 +81,7 @@ class ChildFiles:
 
 
 def open_plain(path: Path | str, folder: int | None = None) -> IO[bytes]:
-    """A file to read, which is no link, no pipe and has no other name."""
+    """Open a plain file for reading. Links, hard links and pipes are rejected."""
     with _links_named():
         descriptor = os.open(path, FILE, dir_fd=folder)
     try:
@@ -98,7 +99,7 @@ def _check_plain(found: os.stat_result) -> None:
 
 @contextmanager
 def _links_named() -> Iterator[None]:
-    """A link says so by ELOOP, or ENOTDIR; a socket by ENXIO."""
+    """Convert the errors of links (ELOOP, ENOTDIR) and sockets (ENXIO) into ProtocolBroken."""
     try:
         yield
     except FileNotFoundError:

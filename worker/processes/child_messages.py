@@ -1,4 +1,5 @@
-"""What is believed of a training process: lines have a length, metrics a number, and files lie in its folder."""
+"""Checks a training process's messages: the length of lines, the number of metrics, and that paths are inside its
+folder."""
 
 import os
 import queue
@@ -12,15 +13,15 @@ from worker.training.runtime.messages import CheckpointWritten, ChildMessage, Fi
 
 MAX_LINE_BYTES: Final = 2**20
 MAX_WAITING_BYTES: Final = 8 * 2**20
-"""Of words that its attempt has yet to hear."""
+"""Limit for messages that the attempt has not handled yet."""
 MAX_METRICS: Final = 64
-"""Names of an attempt's metrics."""
+"""Limit for the number of different metric names in an attempt."""
 METRIC_NAME: Final = re.compile(r"\w[\w./-]{0,99}", re.ASCII)
 MAX_STEP: Final = 2**53
 
 
 class ProtocolBroken(Exception):
-    """The training process said or wrote what it must not; the message goes to the job's user."""
+    """Raised when the training process sent or wrote something invalid. The message is shown to the job's user."""
 
 
 def read_lines(pipe: IO[bytes]) -> Iterator[bytes]:
@@ -31,7 +32,7 @@ def read_lines(pipe: IO[bytes]) -> Iterator[bytes]:
 
 
 class WordQueue:
-    """Words that wait for their attempt, up to so many bytes; None is their end."""
+    """Queues messages for the attempt, up to a limit in bytes. None marks the end."""
 
     def __init__(self) -> None:
         self._words: queue.Queue[tuple[ChildMessage | None, int]] = queue.Queue()
@@ -46,7 +47,7 @@ class WordQueue:
         self._words.put((said, num_bytes))
 
     def get(self, timeout: float | None = None) -> ChildMessage | None:
-        """queue.Empty after `timeout` seconds."""
+        """Return the next message. Raises queue.Empty after `timeout` seconds."""
         said, num_bytes = self._words.get(timeout=timeout)
         with self._lock:
             self._num_bytes -= num_bytes
@@ -54,14 +55,14 @@ class WordQueue:
 
 
 class Checks:
-    """Of one job's words."""
+    """Checks the messages of one job."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._metrics: set[str] = set()
 
     def check(self, said: ChildMessage) -> None:
-        """ProtocolBroken, of what no honest training says."""
+        """Raise ProtocolBroken for a message that a correct training process never sends."""
         match said:
             case MetricsMessage():
                 self._check_step(said.step)
@@ -96,5 +97,5 @@ class Checks:
 
 
 def is_beneath(folder: Path, path: Path) -> bool:
-    """By their names alone: links are looked for where files are opened."""
+    """Return whether `path` is below `folder`, judged by the names alone. Links are checked when files are opened."""
     return path.is_relative_to(folder) and path != folder and os.pardir not in path.parts

@@ -1,4 +1,4 @@
-"""The inspecting process as its parent sees it: fed, watched, and ended. See `worker.inspection.protocol`."""
+"""Starts, feeds, watches and ends the inspection process. See `worker.inspection.protocol`."""
 
 import os
 import signal
@@ -17,12 +17,13 @@ from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.inspection")
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "FAILPOINT", "FAILPOINT_ONCE")
-"""Environment the process may see."""
+"""Environment variables that the process may see."""
 OF_ITS_OWN: Final = {
-    # The C library gives large blocks back at once, and gets each anew from the kernel, which took half of the time.
+    # By default the C library returns large blocks to the kernel at once and requests them again, which took half of
+    # the time.
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
-    # A pool of threads, each with a stack and a heap, counts against the limit of memory.
+    # A thread pool, with a stack and a heap for each thread, counts against the memory limit.
     "OPENBLAS_NUM_THREADS": "1",
 }
 LOG: Final = "log"
@@ -31,23 +32,25 @@ LAST_CHARS: Final = 500
 
 
 class InspectionFailed(Exception):
-    """The process died, or broke a limit; the message says so to the dataset's user."""
+    """Raised when the process died or exceeded a limit. The message is shown to the dataset's user."""
 
 
 class Gone(Exception):
-    """The inspection was left: nobody waits for it any more, or the worker is to stop."""
+    """Raised when the inspection was stopped because nobody needs it any more, or the worker is shutting down."""
 
 
 def run(request: InspectionRequest, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]) -> None:
-    """Let a process read `chunks` and leave its files in `folder`. InspectionFailed if it does not, Gone if `is_over`
-    says so meanwhile; what `chunks` raises goes up. Nothing of the process is left in any case."""
+    """Run an inspection process that reads `chunks` and writes its files to `folder`.
+
+    Raises InspectionFailed if the process fails, and Gone if `is_over` returns true first. Errors of `chunks` are
+    passed on. The process is always ended."""
     _judge(finish(COMMAND, request, chunks, folder, is_over), folder)
 
 
 def finish(
     command: Sequence[str], request: BaseModel, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]
 ) -> int:
-    """Its exit code; its stdin is the request in a line, and then `chunks`."""
+    """Run a process and return its exit code. Its stdin is the request as one line, followed by `chunks`."""
     with (folder / LOG).open("wb") as log:
         process = ChildProcess(
             start_process(command, "start_inspection", env=environment(), stdout=log, stderr=log, cwd=folder)
@@ -56,7 +59,7 @@ def finish(
     watch = threading.Thread(target=_watch, args=(process, is_over, ended), name="inspection-watch", daemon=True)
     watch.start()
     try:
-        process.tell(request)  # its limits hold from then on, however slowly the file comes
+        process.tell(request)  # The process applies its limits now, however slowly the file arrives.
         process.feed(chunks)
         process.wait()
     finally:
@@ -74,7 +77,8 @@ def environment() -> dict[str, str]:
 
 
 def _watch(process: ChildProcess, is_over: Callable[[], bool], ended: threading.Event) -> None:
-    """Beside the feeding, which waits for as long as the process does not read."""
+    """Kill the process once `is_over` returns true. Runs in a thread, because feeding blocks while the process does not
+    read."""
     while not ended.wait(TICK_SECONDS):
         if is_over():
             process.kill()
@@ -97,7 +101,7 @@ def _judge(code: int, folder: Path) -> None:
 
 
 def how_it_ended(code: int, folder: Path) -> str:
-    """With the last line that it printed, where it ended by itself."""
+    """Describe the exit code, with the last line of the log if the process was not killed by a signal."""
     with (folder / LOG).open("rb") as log:
         log.seek(max(log.seek(0, os.SEEK_END) - LAST_CHARS, 0))
         last = log.read(LAST_CHARS).decode(errors="replace").strip().rpartition("\n")[2]

@@ -1,4 +1,4 @@
-"""Which process the kernel ends first when memory is out."""
+"""Sets which process the kernel kills first when memory runs out."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ log = structlog.get_logger()
 
 
 def let_go_first(pid: int, score: str) -> None:
-    """Have the kernel end this process first when memory is out: `score` is added to what it chooses by."""
+    """Add `score` to the process's out-of-memory score, so that the kernel kills it before others."""
     try:
         Path(f"/proc/{pid}/oom_score_adj").write_text(score)
     except OSError as error:

@@ -1,8 +1,7 @@
-"""A training process kept ready: its imports done, the last model's tokenizer loaded, nothing on the GPU.
+"""Keeps a training process ready: imports done, the last model's tokenizer loaded, nothing on the GPU.
 
-It serves one job and ends with it, as any training process does; the next one is started when no job waits, so that
-nothing is imported beside a training. When the worker ends, however it ends, its pipe closes and it exits.
-"""
+It serves one job and then ends, like any training process. The next one is started when no job is queued, so that
+imports do not slow a training. When the worker ends for any reason, the process's pipe closes and it exits."""
 
 import threading
 import time
@@ -15,7 +14,7 @@ from worker.processes.training import TrainingProcess
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 120.0
-"""A standby process that is not ready by then is taken for stuck."""
+"""A standby process that is not ready after this time counts as hung."""
 
 
 class StandbyProcess:
@@ -27,7 +26,7 @@ class StandbyProcess:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Keep a process ready for a job on the last job's model; nothing if there is one already."""
+        """Start a process for the last job's model, unless there is one already."""
         with self._lock:
             if self._child is not None and not is_healthy(self._child):
                 self._drop()
@@ -41,7 +40,8 @@ class StandbyProcess:
             self._child.preload(self._last_model)
 
     def take(self, base_model_path: Path) -> TrainingProcess | None:
-        """Return the process for a job on that model, to be used and ended by the caller; None if it is not healthy."""
+        """Return the process for a job on that model; the caller must end it. Return None if there is no healthy
+        process."""
         with self._lock:
             self._last_model = base_model_path
             if self._child is not None and not is_healthy(self._child):
@@ -50,14 +50,14 @@ class StandbyProcess:
             return child
 
     def close(self) -> None:
-        """End it, and start none any more."""
+        """End the process and start no more."""
         with self._lock:
             child, self._child, self._wanted = self._child, None, False
         if child is not None:
             child.end()
 
     def _drop(self) -> None:
-        """One that cannot even start is not tried again at once."""
+        """End an unusable process. If it never became ready, wait before starting another one."""
         assert self._child is not None
         child, self._child = self._child, None
         if child.ready is None:

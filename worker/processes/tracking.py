@@ -1,4 +1,4 @@
-"""The tracking process as its parent sees it: asked, waited for with a limit, and killed. See `worker.tracking`."""
+"""Starts, queries and kills a tracking process, with a time limit for each answer. See `worker.tracking`."""
 
 import os
 import sys
@@ -19,13 +19,13 @@ PASSED_ON: Final = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
-"""Environment the process may see."""
+"""Environment variables that the process may see."""
 ITS_OWN: Final[dict[IntegrationType, tuple[str, ...]]] = {
     "wandb": ("WANDB_",),
     "mlflow": ("MLFLOW_", "DATABRICKS_"),
     "tensorboard": (),
 }
-"""Beginnings of what only the tracker's own process sees."""
+"""Prefixes of environment variables that only this tracker's process sees."""
 UNLESS_GIVEN: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -34,15 +34,15 @@ UNLESS_GIVEN: Final = {
 }
 ANSWER_SECONDS: Final = 60.0
 OOM_SCORE_ADJ: Final = "1000"
-"""When memory is out, before any training."""
+"""The kernel kills trackers before any training when memory runs out."""
 
 
 class TrackerFailed(Exception):
-    """The tracker took nothing; the message says why."""
+    """Raised when the tracker rejected data. The message says why."""
 
 
 class TrackingProcess(ChildProcess):
-    """In `folder`, which is its home. What must outlast it is in `kept`."""
+    """Runs a tracker in `folder`, which is also its home. Files that must outlast the process go to `kept`."""
 
     def __init__(self, type: IntegrationType, folder: Path, kept: Path) -> None:
         self._killed = False
@@ -53,7 +53,8 @@ class TrackingProcess(ChildProcess):
         let_go_first(self.pid, OOM_SCORE_ADJ)
 
     def ask(self, line: Heard) -> Done:
-        """TrackerFailed if it does not take the line, or not in time."""
+        """Send a line and return the answer. Raises TrackerFailed if the tracker rejects the line or does not answer in
+        time."""
         assert self._process.stdout is not None
         watch = threading.Timer(ANSWER_SECONDS, self.kill)
         watch.start()
@@ -71,21 +72,21 @@ class TrackingProcess(ChildProcess):
         return answer
 
     def kill(self) -> None:
-        """The whole group at once. wandb's second process, in a group of its own, ends with the first."""
+        """Kill the whole process group. wandb's second process, which is in another group, ends with the first."""
         if self._process.returncode is not None:
-            return  # Waited for: its number may be another's.
+            return  # The process was reaped, so its id may belong to another process.
         self._killed = True
         super().kill()
 
     def end(self) -> None:
-        """Nothing of it is left."""
+        """Kill the process and reap it."""
         self.kill()
         self.reap()
 
 
 def environment(type: IntegrationType, folder: Path, kept: Path) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name.startswith(ITS_OWN[type]) and value}
-    # What a run that is not sent writes is the very thing that is wanted; otherwise it is scratch.
+    # An offline run must be kept to be sent later; otherwise the files are temporary.
     where = kept if own.get("WANDB_MODE") == "offline" else folder
     if type == "wandb" and "WANDB_DIR" not in own:
         where.mkdir(parents=True, exist_ok=True)

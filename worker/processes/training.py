@@ -1,10 +1,8 @@
-"""The training process as its parent sees it: start, pipe, end.
+"""Starts, reads and ends a training process.
 
-It is exec'ed in a process group of its own, with no credentials in its environment, and it speaks lines of
-`worker.training.runtime.messages`. A thread drains its pipe at all times, so that nothing here can hold up training. It
-may be started before there is a job for it (see `standby`); what it writes to stderr until then goes where the worker's
-does.
-"""
+It runs in a separate process group, without credentials in its environment, and exchanges the messages of
+`worker.training.runtime.messages`. A thread always reads its pipe, so that the worker never blocks the training. The
+process may be started before there is a job for it (see `standby`); until then its stderr is the worker's."""
 
 import os
 import subprocess
@@ -37,7 +35,7 @@ from worker.training.runtime.messages import (
 log = structlog.get_logger()
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
-"""What is exec'ed; whatever it is, it speaks the protocol."""
+"""The command to run. A replacement must speak the same protocol."""
 
 PASSED_ON: Final = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"),
@@ -45,30 +43,31 @@ PASSED_ON: Final = (
     *("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"),
     *("FAILPOINT", "FAILPOINT_ONCE"),
 )
-"""Environment the child may see."""
+"""Environment variables that the training process may see."""
 LOG_TAIL_BYTES: Final = 64 * 2**10
 EXIT_SECONDS: Final = 2.0
-"""For a process that has closed its pipe: its exit code is to be its own."""
+"""Wait for a process that has closed its pipe, so that its exit code is not replaced by a kill."""
 OOM_SCORE_ADJ: Final = "500"
-"""Added to the kernel's score when memory is out: the training, and not the worker that can tell of it."""
+"""Added to the kernel's out-of-memory score, so that the training is killed rather than the worker, which can report
+it."""
 
 
 class TrainingProcess(ChildProcess):
     def __init__(self, stderr: IO[bytes] | None = None) -> None:
         super().__init__(start_process(COMMAND, "start_training", env=environment(), stderr=stderr, cwd=Path("/")))
         self.said = WordQueue()
-        """What the child said of its job, measurements apart; None is its end."""
+        """The process's messages about its job, without metrics. None marks the end."""
         self.ready: Ready | None = None
-        """Its word that it waits for a job."""
+        """The message that the process is ready for a job."""
         self.begun = False
-        """Whether it has said anything of its job."""
+        """Whether the process has sent any message about its job."""
         self.broken: str | None = None
-        """What it did against the protocol, for which it was killed."""
+        """The protocol violation that the process was killed for."""
         self.num_said = 0
         self.doing = "its start"
-        """The part of the work that it began last."""
+        """The part of the work that the process started last."""
         self.killed = False
-        """Whether we have sent it a SIGKILL."""
+        """Whether the worker has sent SIGKILL to the process."""
         self.log_path: Path | None = None
         self._measured: Callable[[MetricsMessage], None] | None = None
         self._checks: Checks | None = None
@@ -79,7 +78,7 @@ class TrainingProcess(ChildProcess):
 
     @classmethod
     def logging_to(cls, path: Path) -> "TrainingProcess":
-        """One whose very first words are in the log."""
+        """Start a process whose stderr goes to the log from the beginning."""
         with path.open("ab") as log_file:
             return cls(log_file)
 
@@ -87,7 +86,8 @@ class TrainingProcess(ChildProcess):
         self.tell(Preload(base_model_path=base_model_path))
 
     def begin(self, request: TrainingRequest, measured: Callable[[MetricsMessage], None]) -> None:
-        """`measured` hears each measurement, from the thread that drains the pipe: it must neither wait nor fail."""
+        """Send the job to the process. `measured` is called for each measurement from the thread that reads the pipe,
+        so it must neither block nor raise."""
         assert request.log_path is not None
         self._measured, self._checks = measured, Checks(request.work_dir)
         request.log_path.touch()
@@ -128,19 +128,19 @@ class TrainingProcess(ChildProcess):
         self.tell(stop)
 
     def kill(self) -> None:
-        """End the whole process group at once."""
+        """Kill the whole process group."""
         self.killed = True
         super().kill()
 
     def end(self) -> int:
-        """Make sure that nothing of it is left; its exit code, negative for a signal."""
+        """Kill whatever is left of the process group, and return the exit code, negative for a signal."""
         ended_by_itself = not self.killed and not self.is_alive()
         self.kill()
         self.killed = not ended_by_itself
         return self.reap()
 
     def let_end(self) -> None:
-        """Wait, not for long, for one that has closed its pipe."""
+        """Wait briefly for a process that has closed its pipe."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(EXIT_SECONDS)
 
@@ -152,10 +152,10 @@ class TrainingProcess(ChildProcess):
                 file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
                 return file.read(LOG_TAIL_BYTES).decode(errors="replace")
         except FileNotFoundError:
-            return ""  # The process has removed it.
+            return ""  # The process removed its log.
 
 
 def environment() -> dict[str, str]:
-    # So that a number in CUDA_VISIBLE_DEVICES means the GPU that the worker has told of, as nvidia-smi counts them.
+    # CUDA_VISIBLE_DEVICES must number the GPUs in the order that the worker reports, which is that of nvidia-smi.
     order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return make_environment(PASSED_ON, order | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"})
