@@ -1,4 +1,4 @@
-"""The inspecting process: `python -m worker.inspection`, in a folder of its own. See `protocol`."""
+"""Runs the inspection process: `python -m worker.inspection`, in its working folder. See `protocol`."""
 
 import errno
 import gc
@@ -15,7 +15,7 @@ from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, I
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, limit_self
 
 SELDOM: Final = 200_000
-"""Objects between two looks for garbage: rows hold no cycles, and a batch makes thousands of objects."""
+"""Allocations between two garbage collections. Rows hold no cycles, and a batch creates thousands of objects."""
 
 
 def main() -> int:
@@ -62,7 +62,7 @@ def inspect(request: InspectionRequest, source: BinaryIO) -> None:
 
 
 def unreadable(error: Unreadable) -> Rows:
-    """A file that shows at its beginning that it cannot be read."""
+    """Return rows that raise the error when read, for a file whose first bytes are already unreadable."""
 
     def blocks() -> Iterator[list[bytes]]:
         raise error

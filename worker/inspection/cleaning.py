@@ -1,4 +1,4 @@
-"""The good rows of a dataset, written out."""
+"""Writes the good rows of a dataset to a file."""
 
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,8 +18,9 @@ BITS: Final = 8
 def clean(
     source: BinaryIO, target: BinaryIO, scratch: Path, format: RecordFormat | None, *, drop_duplicates: bool
 ) -> None:
-    """`source` holds JSON Lines of this format. Rows without an error go into `target`; `drop_duplicates` leaves out
-    those whose texts are, to the letter, an earlier row's."""
+    """Copy the rows without an error from `source`, JSON Lines of the given format, to `target`.
+
+    `drop_duplicates` omits rows whose texts are identical to those of an earlier row."""
     if not drop_duplicates:
         _keep_good(source, target, scratch, format)
         return
@@ -42,7 +43,7 @@ def _keep_good(source: BinaryIO, target: BinaryIO, scratch: Path, format: Record
 
 
 def marked(hashes: Path, num_lines: int) -> NDArray[np.uint8]:
-    """A bit for each line, from 1 on: whether it repeats an earlier one."""
+    """Return a bit for each line, counted from 1: whether it repeats an earlier one."""
     bits = np.zeros(num_lines // BITS + 1, np.uint8)
     for same in duplicates(hashes):
         lines = same.exact

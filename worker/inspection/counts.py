@@ -1,4 +1,4 @@
-"""What an inspection counts, bounded whatever the file holds."""
+"""Counts an inspection's findings, in memory that is bounded for any file."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,18 +18,18 @@ from worker.inspection.plain_rows import PART, Shape
 from worker.inspection.row_check import RowCheck
 
 MAX_KEPT: Final = 1000
-"""Problems of one code that are kept; all are counted."""
+"""Most problems that are kept per code; all are counted."""
 MAX_COLUMNS: Final = 64
 MAX_NAME_CHARS: Final = 100
 MAX_SHAPES: Final = 2**12
 NAMED_LINES: Final = 10
-"""Of findings that say the same."""
+"""Most line numbers that are listed for equal findings."""
 SMALL: Final = 16
-"""Turns that have a bin of their own."""
+"""Up to this number of turns, each number has a separate bin."""
 
 
 class Equal:
-    """Findings that say the same."""
+    """Groups findings with the same code and message."""
 
     __slots__ = ("count", "finding", "lines")
 
@@ -50,7 +50,7 @@ class Problems:
         self.counts: Counter[str] = Counter()
         self._kept: dict[str, list[Problem]] = {}
         self._equal: dict[str, dict[str, Equal]] = {}
-        """By code and message."""
+        """Groups by code, then by message."""
 
     def note(self, line: int, finding: Finding, count: int = 1) -> None:
         self.counts[finding.code] += count
@@ -77,7 +77,7 @@ class Problems:
         return sorted((problem for kept in self._kept.values() for problem in kept), key=lambda each: each.line)
 
     def grouped(self) -> list[Problem]:
-        """Those that say the same as one; errors first, which keep the file from being used, and then the most."""
+        """Return equal problems as one, errors first (they prevent the use of the file), then by descending count."""
         found = [each.problem() for equal in self._equal.values() for each in equal.values()]
         return sorted(found, key=lambda each: (each.severity, -each.count, each.line))
 
@@ -86,8 +86,9 @@ class Problems:
 
 
 class Chosen:
-    """Rows that are like others, which come in no order: all are counted, and the first lines are kept. `message` tells
-    one of them, `together` several."""
+    """Collects duplicate rows, which arrive in no order. All are counted; those with the lowest lines are kept.
+
+    `message` describes one of them, `together` several."""
 
     def __init__(self, code: str, message: str, together: str) -> None:
         self.code, self._message, self._together = code, message, together
@@ -110,8 +111,10 @@ class Chosen:
 
 
 class Tally:
-    """Of rows without an error; columns of all that are objects. Rows that were looked at closely come to `add_close`
-    one by one, their texts to `add_texts` some at a time, since arrays are slow to make."""
+    """Counts columns of all rows that are objects, and statistics of rows without an error.
+
+    Rows that were checked one by one go to `add_close`, and their texts to `add_texts` in groups, because creating
+    arrays is slow."""
 
     def __init__(self) -> None:
         self.columns: dict[str, int] = {}
@@ -124,7 +127,8 @@ class Tally:
         self._lengths = np.zeros(64, np.int64)
 
     def add_cleared(self, cleared: Cleared) -> None:
-        """A key of theirs is known: the first row that had it was looked at closely."""
+        """Add cleared rows. Their keys are known already, because the first row with a new key is checked
+        individually."""
         self._add_columns(cleared.columns)
         for key, count in cleared.columns.items():
             if (unused := self._unused.get(_storable(key))) is not None:
@@ -133,7 +137,7 @@ class Tally:
         self._add_lengths(cleared.num_chars)
 
     def add_close(self, line: int, close: RowCheck, format: RecordFormat | None) -> None:
-        """`format` is the file's."""
+        """Add a row that was checked individually. `format` is the file's format."""
         if close.record is not None:
             # A hostile row may have a million keys.
             self.has_more_columns |= len(close.record) > 2 * MAX_COLUMNS
@@ -144,7 +148,7 @@ class Tally:
                 self._add_unused(line, close.record, format)
 
     def add_texts(self, texts: Iterable[str]) -> None:
-        """Of rows that were looked at closely."""
+        """Add the texts of rows that were checked individually."""
         self._add_lengths(np.array([len(each) - each.count(PART) for each in texts], np.int64))
 
     def _add_columns(self, counts: Mapping[str, int]) -> None:
@@ -203,7 +207,8 @@ def _storable(key: str) -> str:
 
 
 def _turn_bin(length: int) -> tuple[int, int]:
-    """The first lengths each have their own; then each bin is twice as wide as the one before."""
+    """Return the bin's bounds: up to `SMALL` each length has a separate bin; then each bin is twice as wide as the one
+    before."""
     if length <= SMALL:
         return length, length
     most = 2 ** (length - 1).bit_length()

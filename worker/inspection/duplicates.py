@@ -1,11 +1,10 @@
-"""What makes rows the same: two hashes of each row's texts, in a file that is sorted without being held in memory.
+"""Finds duplicate rows by two hashes of each row's texts, in a file that is sorted without loading it into memory.
 
-The file is a run of entries of 24 bytes, three little-endian unsigned integers of 64 bits: `normalised`, `exact` and
-`line`; it is sorted by them in this order. `exact` is XXH3 of the row's texts in UTF-8, with the byte 0x1F between two;
-`normalised` is that of the same texts with A to Z in lower case, each run of white space one space, and none at either
-end of a text. So rows that are the same stand beside one another, in one file or in two that are merged: `entries`
-reads it. Rows with an error have no entry.
-"""
+The file consists of entries of 24 bytes with three little-endian unsigned 64-bit integers, `normalised`, `exact` and
+`line`, and is sorted by them in this order. `exact` is XXH3 of the row's texts in UTF-8, separated by the byte 0x1F.
+`normalised` is the same hash after A to Z are lowercased, each run of white space becomes one space, and white space at
+both ends of a text is removed. Equal rows are therefore adjacent, in one file or in two merged files; `entries` reads
+the file. Rows with an error have no entry."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,19 +20,19 @@ NORMALISED, EXACT, LINE = range(3)
 """The columns of entries."""
 ROW, ROW_BYTE, PART_BYTE, SPACE = b"\x1e", 0x1E, 0x1F, 0x20
 SPILL_ENTRIES: Final = 2**17
-"""Entries that wait in memory: 3 MB."""
+"""Most entries buffered in memory: 3 MB."""
 SORTED_ENTRIES: Final = 2**18
-"""Entries that are sorted in memory: 6 MB, and three times as much while it is done."""
+"""Most entries sorted in memory: 6 MB, and three times as much during the sort."""
 KEY_BYTES: Final = 16
-"""Of the two hashes together: entries that share them all need no sorting."""
+"""Length of the two hashes together. Entries that share all these bytes need no sorting."""
 
 VERTICAL_TAB: Final = b"\x0b"
-"""White space, and a control character."""
+"""Counts both as white space and as a control character."""
 _SPACE: Final = b"\t\n\x0b\x0c\r "
 DAMAGE: Final = 0x01
-"""What control characters become."""
+"""The byte that replaces control characters."""
 Entries = NDArray[np.uint64]
-"""A row for each, by the columns above."""
+"""One row per entry, with the columns above."""
 _digest = xxhash.xxh3_64_digest
 
 
@@ -54,21 +53,22 @@ def _make_table() -> bytes:
 
 TABLE: Final = _make_table()
 IS_DOUBTFUL: Final = np.isin(np.arange(256), [*range(SPACE), 0xC2, 0xE1, 0xE2, 0xE3])
-"""First bytes of a text which is empty, or white space by Unicode, or neither."""
+"""Whether a text with this first byte may be empty or start with Unicode white space."""
 
 
 class Normalised(NamedTuple):
-    """Texts of a batch of rows."""
+    """The normalised texts of a batch of rows."""
 
     rows: list[bytes]
     is_plain: bool
-    """Whether no text holds a control character, or a byte that separates texts."""
+    """Whether no text holds a control character or a separator byte."""
     doubtful: list[int]
-    """Places of the rows with a text that is empty, or begins as the white space of other scripts does."""
+    """Indexes of the rows with a text that is empty or may start with Unicode white space."""
 
 
 def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
-    """`joined` by ROW are rows, whose texts are joined by PART_BYTE; `num_texts` are all of theirs."""
+    """Normalise rows that are joined by ROW, with texts joined by PART_BYTE. `num_texts` counts the texts of all
+    rows."""
     mapped = np.frombuffer(joined.translate(TABLE), np.uint8)
     is_low, is_space = mapped <= SPACE, mapped == SPACE
     is_bound = is_low ^ is_space
@@ -76,7 +76,7 @@ def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
     drop[1:] &= is_low[:-1]
     drop[:-1] |= is_space[:-1] & is_bound[1:]
     drop[-1:] |= is_space[-1:]
-    # Few are dropped: they become NUL, which the table leaves free, and are taken out as bytes.
+    # The few dropped bytes become NUL, which the table never produces, and are removed with a bytes method.
     whole = (mapped * np.invert(drop, out=drop)).tobytes().replace(b"\0", b"")
     whole, bounds = _without_last_spaces(whole)
     kept = np.frombuffer(whole, np.uint8)
@@ -91,7 +91,8 @@ def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
 
 
 def _without_last_spaces(whole: bytes) -> tuple[bytes, NDArray[np.int64]]:
-    """And where texts end in it. A text that ended with several spaces has one of them left, the first."""
+    """Return the bytes without trailing spaces of texts, and the positions where texts end. At this point a text ends
+    with at most one space."""
     kept = np.frombuffer(whole, np.uint8)
     bounds = np.flatnonzero(kept < SPACE)
     last = np.append(bounds, len(kept)) - 1
@@ -104,7 +105,7 @@ def _without_last_spaces(whole: bytes) -> tuple[bytes, NDArray[np.int64]]:
 
 
 def normalise_any(rows: Sequence[bytes]) -> list[bytes]:
-    """Of rows that may hold any bytes."""
+    """Normalise rows that may hold any bytes."""
     joined = ROW.join(row.replace(ROW, bytes([DAMAGE])) for row in rows)
     return normalise(joined, len(rows), 0).rows if rows else []
 
@@ -118,7 +119,7 @@ def make_entries(lines: NDArray[np.int64], texts: Sequence[bytes], normalised: S
 
 
 class Hashes:
-    """Entries on their way into a sorted file. `folder` is a place for files of its own."""
+    """Collects entries and writes them to a sorted file. `folder` receives temporary files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -127,7 +128,7 @@ class Hashes:
         self._spilled: Path | None = None
 
     def add(self, entries: Entries) -> None:
-        """In the order of their lines."""
+        """Add entries, which must come in the order of their lines."""
         self._waiting.append(entries)
         self._num_waiting += len(entries)
         if self._num_waiting >= SPILL_ENTRIES:
@@ -153,7 +154,7 @@ class Hashes:
 
 
 def _sorted(entries: Entries) -> Entries:
-    """By the first column, and then those few whose first column is another's too by all three."""
+    """Sort by the first column, then sort only the entries with an equal first column by all three."""
     by_first = entries[np.argsort(entries[:, NORMALISED])]
     same = by_first[1:, NORMALISED] == by_first[:-1, NORMALISED]
     alike = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
@@ -163,11 +164,10 @@ def _sorted(entries: Entries) -> Entries:
 
 
 def _merge(path: Path, target: BinaryIO, depth: int) -> None:
-    """Append a file's entries, whose hashes share their first `depth` bytes, in order; the file goes.
+    """Append a file's entries in order and remove the file. Their hashes share the first `depth` bytes.
 
-    A file that is too large for memory is divided by the next byte, again and again. What shares all bytes stands in
-    the order of its lines already, since nothing here changes the order of equals.
-    """
+    A file that is too large for memory is split by the next byte, recursively. Entries that share all bytes are already
+    in the order of their lines, because every split is stable."""
     if path.stat().st_size <= SORTED_ENTRIES * ENTRY_BYTES:
         target.write(_sorted(np.fromfile(path, "<u8").reshape(-1, 3)).tobytes())
     elif depth == KEY_BYTES or _are_all_same(path):
@@ -185,7 +185,7 @@ def _are_all_same(path: Path) -> bool:
 
 
 def _divided(path: Path, depth: int) -> list[Path]:
-    """Files of the entries by their next byte, in its order."""
+    """Split the entries by their next byte; return the files in the order of the byte."""
     parts = [path.with_name(f"{path.name}.{byte:02x}") for byte in range(256)]
     for block in _blocks(path):
         keys = block[:, NORMALISED if depth < KEY_BYTES // 2 else EXACT]
@@ -206,17 +206,18 @@ def _blocks(path: Path) -> Iterator[Entries]:
 
 
 def entries(path: Path) -> Iterator[Entries]:
-    """A sorted file, block by block."""
+    """Yield a sorted file's entries, block by block."""
     return _blocks(path)
 
 
 class Same(NamedTuple):
-    """Rows of a sorted file that have the texts of an earlier entry's: lines, and those of the entry before them."""
+    """The lines of rows whose texts equal those of the previous entry of a sorted file, and the lines of these previous
+    entries."""
 
     exact: NDArray[np.uint64]
     exact_of: NDArray[np.uint64]
     near: NDArray[np.uint64]
-    """Normalised alone."""
+    """Lines whose texts are equal only after normalisation."""
     near_of: NDArray[np.uint64]
 
 

@@ -1,11 +1,11 @@
-"""What keeps a file, or one row of it, from being read."""
+"""Defines the errors that prevent a file, or one row of it, from being read."""
 
 from app.domain.datasets.container import CONTAINER_CODES
 from app.domain.datasets.problem import Finding
 
 
 class Broken(Exception):
-    """The file cannot be read on."""
+    """Raised when the rest of the file cannot be read."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -14,7 +14,7 @@ class Broken(Exception):
 
 
 class Unreadable(Exception):
-    """The same, once it is known where: the number of the line that would have come next, from 1."""
+    """Raised in place of Broken once the position is known: the number of the next line, counted from 1."""
 
     def __init__(self, line: int, finding: Finding) -> None:
         super().__init__(f"line {line}: {finding.message}")
@@ -22,10 +22,10 @@ class Unreadable(Exception):
 
 
 class Flawed(bytes):
-    """A line in place of a row that the container holds but that cannot be made a JSON object; `finding` says why.
+    """A line that replaces a row of the container that cannot become a JSON object; `finding` says why.
 
-    Its bytes are what could be read of the row, and never a JSON object: a reader that knows nothing of flaws refuses
-    it too."""
+    Its bytes are the readable part of the row and never a JSON object, so that a reader without support for flawed
+    lines rejects it too."""
 
     finding: Finding
 

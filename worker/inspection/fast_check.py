@@ -1,10 +1,9 @@
-"""The fast path: a batch of lines is cleared as a whole where its rows are plain; the rest is left to a close look.
+"""Clears whole batches of plain rows at once (the fast path); the remaining rows are checked one by one.
 
-Three screens see what the typed reading does not. A key that comes twice: each key's colon stands behind a quotation
-mark or white space, so no batch has fewer such colons than keys; where they are as many as the keys that were read,
-none was lost. Several rows in a line, or one over several: a line that begins with "{" and ends with "}", as do its
-neighbours, holds one row. And what only the texts show: control characters, and turns that say nothing.
-"""
+Three checks cover what typed decoding misses. Duplicate keys: each key's colon follows a quotation mark or white space,
+so a batch has at least as many such colons as keys; if the count equals the number of decoded keys, none was lost.
+Several rows in a line, or one row over several lines: a line that begins with "{" and ends with "}", between lines that
+do the same, holds one row. Texts: control characters and turns without text."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,17 +27,18 @@ MAX_NAME_CHARS: Final = 100
 MAX_SHAPES: Final = 2**12
 MAX_TURNS: Final = 64
 READ: Final = frozenset({"tools", "functions", "system", "history"})
-"""Keys that some format reads or refuses, and does not need: no mere columns, and left to the close look."""
+"""Keys that some format reads or rejects but does not require. They are not plain columns, so their rows are checked
+individually."""
 QUOTE, BACKSLASH, COLON, NEWLINE = b'"\\:\n'
 Scalar = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | bool | None
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Cleared(NamedTuple):
-    """Rows of a batch with which nothing is wrong, item by item, and what they have in common."""
+    """Rows of a batch without any problem, in parallel lists, and their totals."""
 
     places: list[int]
-    """In the batch; the other rows need a close look."""
+    """Indexes in the batch. All other rows must be checked individually."""
     texts: list[bytes]
     normalised: list[bytes]
     num_chars: NDArray[np.int64]
@@ -50,11 +50,11 @@ NOTHING: Final = Cleared([], [], [], np.empty(0, np.int64), Counter(), Counter()
 
 
 class Column(NamedTuple):
-    """A key beside the format's own that rows were seen with; its values are no objects and no lists."""
+    """A key outside the format that rows were seen with. Its values are scalars."""
 
     name: str
     required: bool
-    """Every row was seen with it."""
+    """Whether every row so far has the key."""
 
 
 OF_FORMATS: Final = frozenset[str]().union(*(keys for each in KEYS.values() for keys in each))
@@ -71,11 +71,11 @@ class Screen:
         self._rebuild()
 
     def learn(self, record: Record) -> None:
-        """Of a good row that was not cleared: perhaps it has a key that none before it had, or lacks one."""
+        """Learn the columns of a good row that was not cleared: it may have a new key, or lack a known one."""
         more = {key: value for key, value in record.items() if key not in self._own}
         if any(isinstance(value, dict | list) or not is_name(key) for key, value in more.items()):
             return
-        if not OF_FORMATS.isdisjoint(more):  # with others of them, a row would be of another format
+        if not OF_FORMATS.isdisjoint(more):  # With further keys of a format, a row could have another format.
             return
         known = dict(self._columns)
         for name in more.keys() - known.keys():
@@ -133,13 +133,13 @@ class Screen:
         return Cleared(places, whole.split(ROW), normalised.rows, num_chars, shapes, columns)
 
     def _clear_others(self, lines: Sequence[bytes], places: Sequence[int], odd: set[int]) -> Cleared:
-        """Of lines that are rows, all but the odd ones."""
+        """Clear the batch without the odd rows."""
         good = [index for index in range(len(lines)) if index not in odd]
         cleared = self.clear([lines[index] for index in good])
         return cleared._replace(places=[places[good[index]] for index in cleared.places])
 
     def _decoded(self, lines: Sequence[bytes], joined: bytes) -> tuple[list[int], list[Any]]:
-        """Rows that are of the plain type, and their places."""
+        """Return the rows that decode to the plain type, and their indexes."""
         try:
             rows = self._decoder.decode_lines(joined)
         except UNREADABLE:
@@ -156,7 +156,7 @@ class Screen:
             return None
 
     def _columns_of(self, rows: Sequence[Any], num_keys: list[int]) -> tuple[Counter[str], NDArray[np.int64]]:
-        """How many rows have each key, and the keys of each row."""
+        """Return how many rows have each key, and how many keys each row has."""
         counts = np.array(num_keys) + self._num_required
         has = {name: np.array([get(row) is not UNSET for row in rows]) for name, get in self._optional.items()}
         for present in has.values():
@@ -173,7 +173,7 @@ class Screen:
         return {index for index, shape in enumerate(shapes) if shape in bad} if bad else set()
 
     def _is_usual(self, shape: Shape) -> bool:
-        """Whether nothing is wrong with a conversation of these speakers, whatever they say."""
+        """Return whether a conversation with this sequence of speakers is valid for any texts."""
         if not shape and self._format not in (RecordFormat.messages, RecordFormat.sharegpt):
             return True
         if len(shape) > MAX_TURNS:
@@ -186,7 +186,7 @@ class Screen:
 
 
 def is_name(key: str) -> bool:
-    """Whether a column of this name can be read as a field."""
+    """Return whether a column with this name can be decoded as a field."""
     return len(key) <= MAX_NAME_CHARS and key.isprintable() and not set('"\\') & set(key)
 
 
@@ -201,7 +201,8 @@ def _example(shape: Shape, format: RecordFormat) -> Record:
 
 
 def are_rows(joined: bytes) -> bool:
-    """Whether each of the lines, which hold as many JSON objects, holds one: between "}" and "{" no object goes on."""
+    """Return whether each line holds exactly one JSON object, given as many objects as lines. No object continues
+    between "}" and "{"."""
     bytes_ = np.frombuffer(joined, np.uint8)
     ends = np.flatnonzero(bytes_ == NEWLINE)
     around = joined[:1] + joined[-1:] == b"{}"
@@ -209,7 +210,7 @@ def are_rows(joined: bytes) -> bool:
 
 
 def doubled(lines: Sequence[bytes], joined: bytes, num_keys: NDArray[np.int64]) -> set[int]:
-    """Places of the rows in which a key may come twice, for all that `num_keys` of them tell."""
+    """Return the indexes of rows that may have a duplicate key, given the number of keys decoded for each row."""
     bytes_ = np.frombuffer(joined, np.uint8)
     colons = np.flatnonzero(bytes_ == COLON)
     before = bytes_[colons - 1]
@@ -226,7 +227,7 @@ def doubled(lines: Sequence[bytes], joined: bytes, num_keys: NDArray[np.int64]) 
 
 
 def is_escaped(text: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the characters there have an odd number of backslashes before them."""
+    """Return whether the characters at these places follow an odd number of backslashes."""
     odd = np.zeros(len(places), bool)
     open_ = np.arange(len(places))
     while len(open_ := open_[text[places[open_] - 1] == BACKSLASH]):
@@ -236,12 +237,12 @@ def is_escaped(text: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np
 
 
 def starts_of(read: Read) -> NDArray[np.int64]:
-    """Where each row's texts begin among all of them. No row is without."""
+    """Return the index of each row's first text in `read.texts`. Every row has at least one text."""
     return np.cumsum([0, *read.num_texts[:-1]])
 
 
 def join_texts(read: Read) -> str:
-    """PART between the texts of a row, ROW between rows."""
+    """Join the texts, with PART between a row's texts and ROW between rows."""
     bounds = np.full(len(read.texts), PART, object)
     bounds[starts_of(read)[1:] - 1] = ROW.decode()
     bounds[-1] = ""
@@ -251,7 +252,7 @@ def join_texts(read: Read) -> str:
 
 
 def odd_texts(read: Read, normalised: Normalised) -> set[int]:
-    """Places of the rows with a text that says nothing, or that has a control character."""
+    """Return the indexes of rows with a blank text or a control character."""
     if normalised.is_plain and not normalised.doubtful:
         return set()
     odd: set[int] = set()

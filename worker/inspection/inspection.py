@@ -1,8 +1,7 @@
-"""The reading of a whole dataset: what it is, and everything that is wrong with it. Pure: rows in, facts out.
+"""Inspects a whole dataset: finds its format and all problems. A pure function of the rows.
 
-Memory does not grow with the file. A batch of lines is screened at once; what is not cleared there is looked at
-closely, row by row.
-"""
+Memory use does not grow with the file. Each batch of lines goes through the fast path; the rows that it does not clear
+are checked one by one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -41,20 +40,20 @@ EMPTY: Final = frozenset({"no_trainable_text", "no_conversation"})
 
 class Batch(NamedTuple):
     first: int
-    """Line number of the first one."""
+    """Line number of the first line."""
     lines: list[bytes]
 
 
 class InspectedRows(NamedTuple):
-    """Where lines are written as they are read."""
+    """The file that receives lines as they are read."""
 
     file: BinaryIO
     good_only: bool
-    """Without blank lines and rows that have an error; hashes then number the lines that are written."""
+    """Whether to omit blank lines and rows with an error. The hashes then number the written lines."""
 
 
 class Inspection:
-    """`read` takes the rows, once; `conclude` compares them. `folder` is a place for files of its own."""
+    """Inspects one dataset: `read` reads the rows once, `conclude` compares them. `folder` receives temporary files."""
 
     def __init__(self, folder: Path, named: RecordFormat | None = None, kept: InspectedRows | None = None) -> None:
         self._named, self._kept = named, kept
@@ -69,7 +68,7 @@ class Inspection:
         self._was_read_whole = False
 
     def read(self, blocks: Iterable[list[bytes]]) -> None:
-        """`blocks` are those of Rows."""
+        """Read all rows. `blocks` are those of Rows."""
         try:
             for batch in batches(blocks):
                 self._take(batch)
@@ -84,14 +83,14 @@ class Inspection:
             self.problems.note(unused.lines[0], unused.finding, unused.count)
 
     def note_file(self, rows: Rows, *, unsafe_filename: bool) -> None:
-        """What is to be said of the file as a whole."""
+        """Note findings about the file as a whole."""
         if unsafe_filename:
             self.problems.note(1, ODD_FILENAME)
         if rows.container == "text":
             self.problems.note(1, TEXT_LINES)
 
     def conclude(self, hash_path: Path) -> None:
-        """Write the sorted file of hashes, and note which rows it shows to be the same."""
+        """Write the sorted file of hashes, and note the duplicates that it shows."""
         self._hashes.write(hash_path)
         exact = Chosen(
             "duplicate_row",
@@ -158,7 +157,7 @@ class Inspection:
         self._keep(lines, places)
 
     def _look_at_rest(self, batch: Batch, cleared: set[int]) -> Iterator[tuple[int, bytes, bytes]]:
-        """Place, texts and normalised texts of the good ones among the rows that were not cleared."""
+        """Check the rows that were not cleared; yield index, texts and normalised texts of the good ones."""
         texts: dict[int, str] = {}
         for place, line in enumerate(batch.lines):
             if place in cleared or (is_blank(line) and not isinstance(line, Flawed)):
@@ -194,19 +193,20 @@ class Inspection:
 
 
 def as_kept(line: bytes) -> bytes:
-    """A row of the rows' own file. What the container says of a flawed one goes with it."""
+    """Return the line in the form of the stored rows. A flawed line includes the container's finding."""
     if isinstance(line, Flawed):
         line = flawed_line(line.finding.code, line.finding.message)
     return line.replace(b"\n", b" ").rstrip(b"\r") + b"\n"
 
 
 def is_alone(line: bytes) -> bool:
-    """Whether a line is looked at closely in any case."""
+    """Return whether a line is always checked individually."""
     return len(line) >= LONG_CHARS or isinstance(line, Flawed)
 
 
 def batches(blocks: Iterable[list[bytes]]) -> Iterator[Batch]:
-    """The first line comes alone, since it shows the format, and so does a long or a flawed one."""
+    """Yield batches. The first line is a separate batch, because it shows the format, and so is each long or flawed
+    line."""
     number = 1
     for block in blocks:
         for lines in [block[:1], *pieces(block[1:])] if number == 1 else pieces(block):

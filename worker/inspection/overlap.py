@@ -1,8 +1,7 @@
-"""Rows of one dataset that another holds too, from the sorted files of what their rows are known by (see `duplicates`).
+"""Finds rows that two datasets share, from their sorted files of hashes (see `duplicates`).
 
-The validation file is read block by block; the training file is mapped, and each row of a block is looked for in it by
-halving. So memory does not grow with either.
-"""
+The validation file is read in blocks; the training file is memory-mapped and searched by bisection. Memory use does not
+grow with either file."""
 
 import heapq
 from collections.abc import Iterator
@@ -19,11 +18,11 @@ from worker.inspection.duplicates import ENTRY_BYTES, EXACT, LINE, NORMALISED, E
 class Overlap(NamedTuple):
     totals: OverlapTotals
     pairs: list[Pair]
-    """The first by the validation row's line."""
+    """The first pairs by the validation row's line."""
 
 
 class DamagedHashes(OSError):
-    """The file is no run of entries."""
+    """Raised when the file is not a sequence of whole entries."""
 
 
 class Store(Protocol):
@@ -40,7 +39,7 @@ def fetch_hashes(store: Store, key: str, path: Path) -> Path:
 
 
 class OverlapResult(NamedTuple):
-    """Entries of a block whose texts the training file has."""
+    """The entries of a block whose texts are in the training file."""
 
     validation_lines: NDArray[np.uint64]
     lines: NDArray[np.uint64]
@@ -64,7 +63,7 @@ def find_overlap(training: Path, validation: Path, most_pairs: int) -> Overlap:
 
 
 def _mapped(path: Path) -> Entries:
-    """An empty file cannot be mapped."""
+    """Map the file into memory. An empty file cannot be mapped and gives an empty array."""
     if path.stat().st_size < ENTRY_BYTES:
         return np.empty((0, 3), "<u8")
     return np.asarray(np.memmap(path, "<u8", "r")).reshape(-1, 3)
@@ -90,7 +89,7 @@ def _find(mapped: Entries, block: Entries) -> OverlapResult:
 
 
 def _places(mapped: Entries, block: Entries) -> NDArray[Any]:
-    """For each entry of the block the first of the file that does not stand before it by its two hashes."""
+    """Return for each entry of the block the index of the file's first entry that is not less by the two hashes."""
     low = np.zeros(len(block), np.int64)
     high = np.full(len(block), len(mapped), np.int64)
     while (open_ones := np.flatnonzero(low < high)).size:

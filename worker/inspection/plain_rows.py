@@ -1,7 +1,7 @@
-"""Rows as most are: the format's own keys, strings, and nothing odd. They are read a batch at a time, typed.
+"""Decodes plain rows in batches: the format's keys, strings, and nothing unusual.
 
-Whatever does not fit these types is looked at more closely, so they may be strict, and need not explain anything.
-"""
+A row that does not fit these types is checked individually, so the types may be strict and need not explain an
+error."""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
@@ -15,28 +15,28 @@ from app.domain.datasets.formats import RecordFormat
 from app.domain.datasets.report import alpaca_question
 
 PART: Final = "\x1f"
-"""Between the texts of a row, when they are joined."""
+"""Separates a row's texts when they are joined."""
 Shape = tuple[str, ...]
-"""Who speaks, turn by turn, in the format's own words; () where there are no turns."""
+"""The speaker of each turn, in the format's terms; () for formats without turns."""
 
 
 class Read(NamedTuple):
-    """A batch of rows, item by item."""
+    """A batch of rows in parallel lists."""
 
     texts: list[str]
-    """Of all rows, in their order."""
+    """The texts of all rows, in order."""
     num_texts: list[int]
-    """Of each row."""
+    """The number of texts of each row."""
     num_keys: list[int]
-    """Of the row's objects together, learned columns apart."""
+    """The number of keys in all of a row's objects, without learned columns."""
     shapes: list[Shape]
     odd: set[int]
-    """Places of rows that need a closer look."""
+    """Indexes of rows that must be checked individually."""
 
 
 class Plain(NamedTuple):
     fields: list[tuple[Any, ...]]
-    """Of the rows' struct, for `msgspec.defstruct`."""
+    """The fields of the rows' struct for `msgspec.defstruct`."""
     read: Callable[[Sequence[Any]], Read]
 
 
@@ -84,7 +84,7 @@ def _read_alpaca(rows: Sequence[Any]) -> Read:
 
 
 def _divided(roles: tuple[str, ...], lengths: list[int]) -> list[Shape]:
-    """Each conversation's own; sooner where all are as long."""
+    """Split the roles by conversation; faster if all conversations have the same length."""
     length = lengths[0]
     if length and lengths.count(length) == len(lengths):
         return list(zip(*[iter(roles)] * length, strict=True))

@@ -1,10 +1,9 @@
-"""What the inspecting process is told, and what it leaves: files in the folder it works in.
+"""Defines the inspection process's request and the names of the files that it leaves in its working folder.
 
-Its stdin is one line, an `InspectionRequest`, and then the file itself to its end. It ends with 0 once all its files
-are written, and with another code where it could not: `REPORT`, `PROBLEMS` and `GROUPS` (a Problem a line) and
-`HASHES`; or, where it was to clean, `ROWS` alone. `ROWS` is there too where the file is no JSON Lines itself. What it
-prints is for the log.
-"""
+Its stdin is one line, an `InspectionRequest`, followed by the whole file. It exits with 0 once all its files are
+written, otherwise with another code. An inspection writes `REPORT`, `PROBLEMS` and `GROUPS` (one Problem per line) and
+`HASHES`, and `ROWS` if the file is not JSON Lines. Cleaning writes only `ROWS`. The output that it prints is for the
+log."""
 
 from enum import StrEnum
 from typing import Final
@@ -31,17 +30,17 @@ class InspectionRequest(BaseModel):
 
     task: Task
     filename: str
-    """The upload's, a label."""
+    """The upload's file name, used as a label only."""
     unsafe_filename: bool = False
-    """Something that does not print was taken out of it."""
+    """Whether unprintable characters were removed from the file name."""
     format: RecordFormat | None
-    """As it was named; null lets it be found."""
+    """The format that the user named; null to detect it."""
     columns: dict[str, str] | None = None
-    """By the field that is read, the file's own name of it."""
+    """Maps each field to the file's name for it."""
     drop_duplicates: bool = False
-    """Of rows whose texts are the same to the letter, clean all but the first away."""
+    """Keep only the first of several rows with identical texts when cleaning."""
     memory_bytes: int
-    """Most memory it may address."""
+    """Limit for the process's address space."""
     cpu_seconds: int
     max_file_bytes: int
-    """Largest file it may write."""
+    """Limit for the size of a file that the process writes."""

@@ -1,4 +1,4 @@
-"""A close look at one row: everything that is wrong with it, and the texts that make it what it is."""
+"""Checks one row individually: finds all its problems, and extracts the texts that identify duplicates."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -26,23 +26,23 @@ from worker.inspection.errors import Flawed
 from worker.inspection.plain_rows import PART, Shape
 
 MAX_FINDINGS: Final = 100
-"""Of one row, so that a hostile one costs no more than its bytes."""
+"""Most findings per row, so that a hostile row costs no more than its bytes."""
 LONG_CHARS: Final = 2**17
-"""Some 32,000 tokens of English."""
+"""About 32,000 tokens of English."""
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"[ \t\r]*+(:?)', re.DOTALL)
-"""A JSON string, and the colon behind it if it is a key."""
+"""Matches a JSON string, and the colon after it if it is a key."""
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _decode = msgspec.json.Decoder().decode
 
 
 class RowCheck(NamedTuple):
     record: Record | None
-    """None where the line holds none."""
+    """None if the line holds no record."""
     format: RecordFormat | None
-    """What it was found to be, whatever the file is."""
+    """The row's detected format, whatever the file's format is."""
     findings: list[Finding]
     texts: str | None
-    """Joined by PART; None unless the row can be trained on."""
+    """The texts joined by PART; None unless the row can be trained on."""
     shape: Shape
 
     @property
@@ -51,7 +51,7 @@ class RowCheck(NamedTuple):
 
 
 def look(line: bytes, format: RecordFormat | None, named: bool) -> RowCheck:
-    """`format` is the file's, if it is known by now; `named`: its user said so."""
+    """Check one row. `format` is the file's format, if known already; `named` says whether the user named it."""
     if isinstance(line, Flawed):
         return RowCheck(None, None, [line.finding], None, ())
     record, findings = _read(line)
@@ -68,7 +68,7 @@ def look(line: bytes, format: RecordFormat | None, named: bool) -> RowCheck:
 
 
 def _bounded(findings: Iterator[Finding]) -> list[Finding]:
-    """The first of them, and an error among them if there is one at all."""
+    """Return the first findings, and include an error if there is any."""
     kept = list(islice(findings, MAX_FINDINGS))
     if not any(finding.is_error for finding in kept):
         error = next((finding for finding in findings if finding.is_error), None)
@@ -77,12 +77,12 @@ def _bounded(findings: Iterator[Finding]) -> list[Finding]:
 
 
 def count_keys(line: bytes) -> int:
-    """Keys that the line's objects have, each as often as it is written. The line is valid JSON."""
+    """Return the number of keys in the line's objects, counting repeated keys each time. The line is valid JSON."""
     return STRING.findall(line).count(b":")
 
 
 def _read(line: bytes) -> tuple[Record | None, list[Finding]]:
-    """What `read_line` says, sooner where nothing is wrong."""
+    """Return the result of `read_line`, with a faster path for rows without a problem."""
     if len(line) <= MAX_LINE_BYTES:
         try:
             record = _decode(line)
@@ -94,7 +94,7 @@ def _read(line: bytes) -> tuple[Record | None, list[Finding]]:
 
 
 def _is_sound(record: Record, line: bytes) -> bool:
-    """No key comes twice, no number has very many digits, and nothing is too deep."""
+    """Return whether no key is repeated, no integer exceeds 64 bits, and nothing is nested too deeply."""
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
         return False
     num_keys = 0
@@ -155,7 +155,7 @@ def _strings(value: Any, *at: str | int) -> Iterator[tuple[str, str]]:
 
 
 def _texts(record: Record, format: RecordFormat) -> Iterator[str]:
-    """As `plain_rows` has them, for records without an error."""
+    """Yield a valid record's texts, split in the same way as in `plain_rows`."""
     match format:
         case RecordFormat.messages:
             yield from _turn_texts(record["messages"])

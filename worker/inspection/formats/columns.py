@@ -1,4 +1,4 @@
-"""Rows whose keys are renamed as their sender said; values keep their own bytes."""
+"""Renames the keys of rows as the user requested. Values keep their bytes."""
 
 import codecs
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 class Renaming:
     def __init__(self, columns: Mapping[str, str]) -> None:
-        """By the field that is read, the file's own name of it."""
+        """`columns` maps each field to the file's name for it."""
         self._targets = {source: target for target, source in columns.items()}
 
     def name(self, key: str) -> str:
@@ -27,7 +27,8 @@ class Renaming:
             yield list(map(self.line, block))
 
     def line(self, line: bytes) -> bytes:
-        """What is no row, or has a key twice, stays as it is: that is told where rows are looked at."""
+        """Rename a row's keys. A line that is not a row, or repeats a key, is returned unchanged; the row check reports
+        it."""
         if isinstance(line, Flawed):
             return line
         row, mark = line.removeprefix(codecs.BOM_UTF8), b""

@@ -1,4 +1,4 @@
-"""gzip and zstd, unpacked as they are read, within bounds that no honest file meets."""
+"""Decompresses gzip and zstd as a stream, within limits that no normal file reaches."""
 
 import gzip
 import sys
@@ -14,18 +14,18 @@ else:
     from backports import zstd
 
 MAX_UNPACKED_BYTES: Final = 40 * 10**9
-"""Four times the largest upload that the server takes unless told otherwise."""
+"""Four times the default limit for uploads."""
 MAX_RATIO: Final = 200
-"""Text shrinks to a fifth; a bomb to a thousandth (gzip) or a ten-thousandth (zstd)."""
+"""Text compresses to about a fifth; a decompression bomb to a thousandth (gzip) or a ten-thousandth (zstd)."""
 FREE_BYTES: Final = 64 * 2**20
-"""So much may come of any file, whatever the ratio."""
+"""Any file may decompress to this size, whatever the ratio."""
 WINDOW_LOG_MAX: Final = 27
-"""zstd's window may take 128 MiB, as its own command line allows."""
+"""Allows a zstd window of 128 MiB, the default limit of zstd's command line."""
 
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 SKIPPABLE: Final = b"\x2a\x4d\x18"
-"""Of a zstd frame that holds no data, behind a byte from 0x50 to 0x5f."""
+"""Magic of a zstd frame without data, after a byte from 0x50 to 0x5f."""
 
 
 def find_compression(head: bytes) -> str:
@@ -36,7 +36,7 @@ def find_compression(head: bytes) -> str:
 
 
 def check_growth(unpacked: int, packed: int) -> None:
-    """Broken, when `unpacked` bytes are more than may come of `packed`."""
+    """Raise Broken if `unpacked` exceeds what `packed` bytes may decompress to."""
     if unpacked > MAX_UNPACKED_BYTES:
         limit = f"{MAX_UNPACKED_BYTES:,} bytes"
     elif unpacked > FREE_BYTES and unpacked > MAX_RATIO * packed:
@@ -53,7 +53,7 @@ class Reader(Protocol):
 
 
 class Unpacked:
-    """All members or frames, one after the other."""
+    """Reads all members or frames as one stream."""
 
     def __init__(self, packed: Source, compression: str) -> None:
         self._packed, self._compression, self._num_bytes = packed, compression, 0
@@ -66,7 +66,7 @@ class Unpacked:
 
     def read(self, size: int) -> bytes:
         try:
-            # A single step, so that what comes before a damaged place is still read.
+            # A single step, so that data before a damaged place is still read.
             chunk = self._file.read1(size)
         except EOFError as error:
             said = f"The file ends in the middle of its {self._compression} data; send the whole of it."

@@ -1,5 +1,5 @@
-"""An upload as rows of JSON Lines, whatever it came as: JSON Lines, a JSON array, CSV, Parquet or plain text, each also
-in gzip or zstd. Pure: bytes in, lines out, in memory that does not grow with the file."""
+"""Reads an upload as rows of JSON Lines from JSON Lines, a JSON array, CSV, Parquet or plain text, each optionally
+compressed with gzip or zstd. Memory use does not grow with the file."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,17 +26,19 @@ BLOCK_LINES: Final = 2**12
 
 @dataclass
 class Rows:
-    """`blocks` are JSON Lines without their newline, some at a time: CHUNK_BYTES of them, and one more however long it
-    is. Reading them may raise Unreadable, and a line may be Flawed."""
+    """The rows of an upload. `blocks` holds JSON Lines without their newline, in groups of CHUNK_BYTES plus at most one
+    line of any length.
+
+    Reading them may raise Unreadable, and a line may be Flawed."""
 
     container: str
-    """jsonl, json, csv, parquet or text; unknown for what no rows can be read from."""
+    """jsonl, json, csv, parquet or text; unknown if rows cannot be read."""
     compression: str
     """none, gzip or zstd."""
     why: str
-    """A sentence: by what the two were recognized."""
+    """A sentence that says how container and compression were detected."""
     verbatim: bool
-    """Whether the upload itself is these lines."""
+    """Whether the upload consists of exactly these lines."""
     blocks: Iterator[list[bytes]]
 
     @property
@@ -51,10 +53,10 @@ def read_rows(
     format: RecordFormat | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Rows:
-    """`format` is the one that was named, and `columns` say which keys are to be read as which.
+    """Detect the container and compression, and return the rows.
 
-    `source` is read once, forwards: it may be a pipe. `scratch` is a folder with room for the file, which Parquet
-    needs whole."""
+    `format` is the format that the user named; `columns` maps fields to the file's keys. `source` is read once,
+    forwards, so it may be a pipe. `scratch` is a folder with disk space for the whole file, which Parquet needs."""
     plain = Source(source)
     compression = find_compression(plain.head)
     if compression != "none":
@@ -63,7 +65,7 @@ def read_rows(
     found = _recognize(plain.head, filename, compression, format, renaming)
     verbatim = found.container == "jsonl" and compression == "none" and not columns
     blocks = split_blocks(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
-    if columns and found.container not in ("csv", "text"):  # a header's names are read so already
+    if columns and found.container not in ("csv", "text"):  # The header's names were already renamed.
         blocks = renaming.blocks(blocks)
     why = found.why if compression == "none" else f"It begins as {compression} does; unpacked: {found.why}"
     return Rows(found.container, compression, why, verbatim, blocks)
@@ -104,7 +106,7 @@ def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _text_line(line: bytes) -> bytes:
-    """Blank lines stay blank, so that numbers are an editor's."""
+    """Convert a line of text to a row. Blank lines stay blank, so that line numbers match those in an editor."""
     line = line.removesuffix(b"\r")
     if not line.strip() or len(line) > MAX_LINE_BYTES:
         return line[: MAX_LINE_BYTES + 1] if line.strip() else b""
@@ -128,7 +130,7 @@ def _numbered(source: Source, found: Recognized, scratch: Path) -> Iterator[list
 
 
 def in_blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Lines that come one by one. Those before the end of what can be read are given before it is told."""
+    """Group single lines into blocks. Lines before an error are yielded before it is raised."""
     held, size = list[bytes](), 0
     try:
         for line in lines:

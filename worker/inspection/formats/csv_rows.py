@@ -1,4 +1,4 @@
-"""CSV with a header row: its names are the keys, cells are strings."""
+"""Reads CSV with a header row: its names become the keys, and cells are strings."""
 
 import csv
 import json
@@ -19,11 +19,12 @@ class Header(NamedTuple):
     names: Sequence[str]
     delimiter: str
     fits: bool
-    """Whether its names are those of a format."""
+    """Whether the names fit a format."""
 
 
 def read_header(line: bytes, renaming: Renaming) -> Header | None:
-    """As the first delimiter reads it whose names fit a format, or else the comma; None if it is no CSV at all."""
+    """Parse the header with the first delimiter whose names fit a format, otherwise with the comma; return None if the
+    line is not CSV."""
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     found: Header | None = None
     for delimiter in DELIMITERS:
@@ -54,9 +55,10 @@ def check_header(header: Header | None) -> Header:
 
 
 def read_csv(chunks: Iterable[bytes], header: Header | None) -> Iterator[bytes]:
-    """Each row below the header as a line. What is wrong with one row keeps no other from being read, unless nobody
-    can tell where it ends. Columns without a name are left out, and so are empty cells that the format can
-    do without."""
+    """Yield each row below the header as a line. An error in one row does not stop the others, unless the row's end
+    cannot be determined.
+
+    Columns without a name are omitted, and so are empty cells that the format does not require."""
     header = check_header(header)
     maker = _Maker(header.names)
     csv.field_size_limit(MAX_LINE_BYTES + 1)
@@ -81,7 +83,7 @@ def read_csv(chunks: Iterable[bytes], header: Header | None) -> Iterator[bytes]:
 
 
 class _Lines:
-    """Lines for the reader, which takes several for a row whose cells hold line breaks."""
+    """Supplies the CSV reader with lines; it reads several for a row whose cells contain line breaks."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._lines = split_lines(chunks)
@@ -113,7 +115,7 @@ class _Lines:
 
 
 def required(names: Sequence[str]) -> frozenset[str]:
-    """Those without which the columns would fit another format, or none."""
+    """Return the names without which the columns would fit another format, or none."""
     format = find_format(dict.fromkeys(names))
     return frozenset(name for name in names if find_format(dict.fromkeys(set(names) - {name})) != format)
 
@@ -123,7 +125,7 @@ def brief(name: str) -> str:
 
 
 class _Maker:
-    """Turns cells into a line of JSON."""
+    """Converts cells to a line of JSON."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names

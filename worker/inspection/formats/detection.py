@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes. Its name decides only where these leave a choice."""
+"""Detects what a file is from its first bytes. The file name decides only if they are ambiguous."""
 
 import json
 import re
@@ -26,13 +26,13 @@ REFUSED: Final = (
     (b"Obj\x01", "unsupported_container", "an Avro file; write it as Parquet or JSON Lines"),
     (b"SQLite format 3\x00", "unsupported_container", "an SQLite database; write its rows as JSON Lines"),
 )
-"""Magic, code, and what it is with what to do."""
+"""Magic bytes, problem code, and a description with advice."""
 PACKED_TWICE: Final = "packed twice; pack it once"
 OFFICE: Final = re.compile(rb"\[Content_Types\]\.xml|_rels/|xl/|docProps/")
 MARKUP: Final = re.compile(
     rb"(?>\s*<!--.*?-->)*+\s*<(?:!doctype\s+html|html|head|body|\?xml)\b", re.IGNORECASE | re.DOTALL
 )
-"""Perhaps behind comments, as in a page that a browser saved."""
+"""Allows comments before the tag, as in a page saved by a browser."""
 OBJECT: Final = re.compile(rb'\s*\{\s*["}]')
 ARRAY: Final = re.compile(rb'\s*\[\s*(?:[\[{"\d\]-]|true\b|false\b|null\b)')
 ARRAY_OF_OBJECTS: Final = re.compile(rb"\s*\[\s*\{")
@@ -49,13 +49,13 @@ class Recognized(NamedTuple):
     why: str
     refusal: Finding | None = None
     header: Header | None = None
-    """Of CSV."""
+    """The header, for CSV only."""
 
 
 def recognize(
     head: bytes, filename: str, format: RecordFormat | None = None, renaming: Renaming = AS_IT_IS
 ) -> Recognized:
-    """`format` is the one that was named."""
+    """Detect the container. `format` is the format that the user named."""
     if head.startswith(b"PAR1"):
         return Recognized("parquet", "It begins with Parquet's magic.")
     if refusal := _refusal(head):
@@ -114,7 +114,7 @@ def _refusal(head: bytes) -> Finding | None:
 
 
 def _alternates(head: bytes) -> bool:
-    """Whether each second byte of the first is NUL, as in UTF-16 without a byte order mark."""
+    """Return whether every second of the first bytes is NUL, as in UTF-16 without a byte order mark."""
     first = head[:8]
     if len(first) < 4:
         return False
@@ -122,7 +122,7 @@ def _alternates(head: bytes) -> bool:
 
 
 def _is_one_object(text: bytes) -> bool:
-    """Whether the first line holds no whole object, and the second one begins none."""
+    """Return whether the first line is not a whole object and the second one does not begin an object."""
     first, newline, rest = text.lstrip().partition(b"\n")
     second = rest.lstrip()[:1]
     if not newline or not second or second == b"{":

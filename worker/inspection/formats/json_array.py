@@ -1,6 +1,8 @@
-"""The elements of a JSON array, cut apart without being parsed: each keeps its own bytes, so that whatever is wrong in
-it (a repeated key, NaN) is seen by whoever parses it. No library streams elements so: those that there are build
-objects, in which such things are gone, and take several times as long."""
+"""Splits a JSON array into its elements without parsing them. Each element keeps its bytes, so that the row check sees
+every problem in it (a repeated key, NaN).
+
+No library streams elements in this way: existing ones build objects, which lose such problems, and are several times
+slower."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,16 +13,16 @@ from worker.inspection.errors import Broken, Flawed
 
 STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 BETWEEN: Final = re.compile(rb'[^"\[\]{},]*+(?:%b[^"\[\]{},]*+)*+' % STRING, re.DOTALL)
-"""Everything up to the next bracket or comma that is in no string."""
+"""Matches everything up to the next bracket or comma outside a string."""
 WITHIN: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % STRING, re.DOTALL)
-"""The same up to the next bracket."""
+"""Matches everything up to the next bracket outside a string."""
 IN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 QUOTE, COMMA = ord('"'), ord(",")
 WHITE: Final = b" \t\r\n"
 
 
 def read_array(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Each element as a line. Of one that is too long only the beginning is kept, a byte more than is allowed."""
+    """Yield each element as a line. An element that is too long is cut to one byte more than the limit."""
     array = _Array()
     for chunk in chunks:
         yield from array.feed(chunk)
@@ -49,7 +51,7 @@ class _Array:
                 break
             mark, at = chunk[at], at + 1
             if mark == QUOTE:
-                self._in_string = True  # it ends in a later chunk
+                self._in_string = True  # The string ends in a later chunk.
             elif mark == COMMA:
                 yield self._take(chunk[start : at - 1])
                 start = at
@@ -68,7 +70,7 @@ class _Array:
         if at >= len(chunk):
             return at
         self._in_string = chunk[at] != QUOTE
-        self._is_escaped = self._in_string  # a backslash ends the chunk
+        self._is_escaped = self._in_string  # A backslash ends the chunk.
         return at + 1
 
     def _keep(self, piece: bytes) -> None:
@@ -86,7 +88,7 @@ class _Array:
         self._kept.clear()
         if len(element) > MAX_LINE_BYTES:
             return element
-        # A carriage return is white space between values and forbidden within strings, as the newline is.
+        # A carriage return, like a newline, is white space between values and invalid within strings.
         element = element.rstrip(WHITE).replace(b"\n", b"\r")
         said = "There is no row between two commas, or behind the last one; take a comma out."
         return element or Flawed.of(b",", "not_json", said)

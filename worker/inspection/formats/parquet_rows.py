@@ -1,4 +1,4 @@
-"""Parquet: rows by row group, in batches. Imported where it is needed: pyarrow takes half a second and 60 MB."""
+"""Reads Parquet by row group, in batches. Imported on demand, because pyarrow takes half a second and 60 MB."""
 
 import json
 import struct
@@ -18,16 +18,16 @@ from worker.inspection.formats.source import CHUNK_BYTES, Source
 MAGIC: Final = b"PAR1"
 MAX_FOOTER_BYTES: Final = 64 * 2**20
 MAX_ROW_GROUP_BYTES: Final = 4 * 2**30
-"""Unpacked. What a writer of a million rows of chat a row group makes, and some more."""
+"""Limit for a decompressed row group. A writer that puts a million rows of chat into a row group stays below it."""
 MAX_DEPTH: Final = 100
 BATCH_BYTES: Final = 4 * 2**20
 MAX_BATCH_ROWS: Final = 1000
 LEAST_ROW_BYTES: Final = 64
-"""Even a row of nothing counts as so much: a few bytes can hold a billion of them."""
+"""Each row counts at least this much, because a few bytes can encode a billion empty rows."""
 
 
 def read_parquet(source: Source, scratch: Path) -> Iterator[bytes]:
-    """Each row as a line. Nulls are left out, other than those in lists."""
+    """Yield each row as a line. Nulls are omitted, except in lists."""
     path = scratch / "rows.parquet"
     with path.open("wb") as spool:
         for chunk in source.chunks():
@@ -40,7 +40,7 @@ def read_parquet(source: Source, scratch: Path) -> Iterator[bytes]:
 
 
 def _checked_size(file: Any) -> int:
-    """Of the file, whose last eight bytes must be the footer's length and the magic."""
+    """Return the file's size. Its last eight bytes must be the footer's length and the magic."""
     size: int = file.seek(0, 2)
     file.seek(max(size - 8, 0))
     length, magic = struct.unpack("<I4s", file.read(8).rjust(8))
@@ -77,7 +77,7 @@ def _rows(file: Any, size: int) -> Iterator[bytes]:
 
 def _open(file: Any) -> Any:
     with _faults_named():
-        # Read column by column through small buffers, and never a column of a row group at once.
+        # Columns are read through small buffers, and never a whole column of a row group at once.
         return pa.parquet.ParquetFile(
             file,
             pre_buffer=False,
@@ -129,7 +129,8 @@ def _line(row: dict[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it. Instants, decimals and the like become strings, bytes the text that they are."""
+    """Convert a value to JSON's types. Timestamps, decimals and similar values become strings; bytes are decoded as
+    UTF-8."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Bytes read once, forwards, with a look at their beginning."""
+"""Reads bytes once, forwards, and keeps the first ones for detection."""
 
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -11,7 +11,7 @@ HEAD_BYTES: Final = 2**16
 
 class Readable(Protocol):
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; none at the end."""
+        """Return up to `size` bytes; none at the end."""
 
 
 class Source:
@@ -19,9 +19,9 @@ class Source:
         self._raw = raw
         self._broken: Broken | None = None
         self.num_read = 0
-        """Bytes taken from below so far."""
+        """Number of bytes read from the underlying stream."""
         self.head = self._ahead = self._look()
-        """What it begins with: HEAD_BYTES, or all there is."""
+        """The first HEAD_BYTES bytes, or all if there are fewer."""
 
     def _look(self) -> bytes:
         head = bytearray()
@@ -29,7 +29,7 @@ class Source:
             while len(head) < HEAD_BYTES and (chunk := self._take(HEAD_BYTES - len(head))):
                 head += chunk
         except Broken as broken:
-            self._broken = broken  # told once what comes before it has been read
+            self._broken = broken  # Raised after the bytes before it have been read.
         return bytes(head)
 
     def _take(self, size: int) -> bytes:
