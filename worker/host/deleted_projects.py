@@ -1,4 +1,4 @@
-"""The end of what attempts of a deleted project left on this machine. Each worker looks, and says what it removed."""
+"""Removes the local folders of deleted projects. Each worker does so on its machine, and reports what it removed."""
 
 import shutil
 from contextlib import suppress
@@ -15,8 +15,8 @@ log = structlog.get_logger()
 
 
 def clear_deleted_projects(sessions: Sessions, work: Path, worker_id: str) -> None:
-    """Remove the folders of deleted projects, and report them. A folder in which an attempt still lives is left to
-    the next call, and so is the report."""
+    """Remove the folders of deleted projects, and report the removals. A folder of a live attempt is left for the next
+    call, and its project is reported then."""
     present = [path.name for path in work.glob("proj-*") if is_id(path.name, "proj")]
     with transaction(sessions, "find_deleted_projects") as session:
         ids = ProjectService(session).deletions_to_clear(worker_id, present)
@@ -31,7 +31,7 @@ def clear_deleted_projects(sessions: Sessions, work: Path, worker_id: str) -> No
 
 
 def remove_folders(work: Path, project_id: str) -> int:
-    """How many attempts had left one."""
+    """Remove the project's abandoned folders and return their number."""
     num_folders = 0
     for folder in abandoned_of_project(work, project_id):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How much of the device's memory is free, for those who look at the list of workers."""
+"""Reads how much of the device's memory is free, for the list of workers."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ from worker.host.hardware import find_gpus
 log = structlog.get_logger()
 
 REFRESH_SECONDS: Final = 30.0
-"""A driver may take a second to answer; the kernel tells a CPU's at once."""
+"""A driver may take a second to answer; the kernel reports a CPU's memory at once."""
 ANSWER_SECONDS: Final = 5.0
-"""Half a heartbeat: a driver that hangs must not make its worker look lost."""
+"""Half a heartbeat, so that a hung driver does not make the worker look lost."""
 
 
 class FreeMemory:
-    """Of the device that one worker trains on."""
+    """Reads the free memory of the device that a worker trains on."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -27,7 +27,7 @@ class FreeMemory:
         self._asked_at = -REFRESH_SECONDS
 
     def read_gb(self) -> float | None:
-        """None where it is not told: for a part of a GPU, and while the driver does not answer."""
+        """Return the free memory; None for a part of a GPU, and while the driver does not answer."""
         if self._device == "cpu":
             return available_memory_gb()
         if time.monotonic() - self._asked_at >= REFRESH_SECONDS:
@@ -36,7 +36,7 @@ class FreeMemory:
 
 
 def available_memory_gb() -> float:
-    """What the kernel could give to a program now without swapping."""
+    """Return the memory that the kernel could give to a program without swapping."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     return int(kibibytes) * 1024 / 1e9

@@ -1,4 +1,4 @@
-"""What this machine brings to a job, found without torch."""
+"""Finds this machine's hardware and package versions, without importing torch."""
 
 import os
 import platform
@@ -38,26 +38,27 @@ def find_machine() -> WorkerHardware:
 
 
 def find_training_machine(threads: int | None) -> WorkerHardware:
-    """With what a training of so many threads computes here, in the environment that its process gets."""
+    """Return the machine with the facts of a training with that many threads, in its process's environment."""
     machine = find_machine()
     return machine._replace(facts=machine_facts(machine.device, threads, machine.device_name, environment()))
 
 
 def training_device(asked: str) -> Literal["auto", "cuda", "cpu"]:
-    """What the training process is told where the spec asks for a device: a worker that announces a GPU trains on it,
-    and fails where torch cannot, instead of training on the CPU unnoticed."""
+    """Return the device for the training process. A worker that announces a GPU always trains on it: where torch cannot
+    use the GPU the job fails, instead of training on the CPU unnoticed."""
     if asked == "auto" and find_machine().device == "cuda":
         return "cuda"
     return cast(Literal["auto", "cuda", "cpu"], asked)
 
 
 def find_gpu() -> Gpu | None:
-    """The one that training takes; None where there is none."""
+    """Return the GPU that training uses; None if there is none."""
     return next(iter(find_gpus()), None)
 
 
 def find_gpus(memory: str = "memory.total", timeout_seconds: float = 30) -> list[Gpu]:
-    """Those that training can see, in CUDA's order, by nvidia-smi: all, or those of CUDA_VISIBLE_DEVICES."""
+    """Return the GPUs that training can see, in CUDA's order, as listed by nvidia-smi: all, or those of
+    CUDA_VISIBLE_DEVICES."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -69,7 +70,7 @@ def find_gpus(memory: str = "memory.total", timeout_seconds: float = 30) -> list
     slices = ask(program, "-L") if any(word.startswith("MIG-") for word in words) else []
     whole = [read_gpu(line) for line in ask(program, *query, timeout_seconds=timeout_seconds)]
     named = [find_slice(word, slices) if word.startswith("MIG-") else find_whole(word, whole) for word in words]
-    # CUDA ends its list at what names no GPU.
+    # CUDA ignores the rest of the list after the first entry that is not a GPU.
     return list(takewhile(lambda gpu: gpu is not None, named))  # type: ignore[arg-type]
 
 
@@ -79,13 +80,13 @@ def read_gpu(line: str) -> tuple[str, str, Gpu]:
 
 
 def find_whole(wanted: str, gpus: list[tuple[str, str, Gpu]]) -> Gpu | None:
-    """By its number or its UUID, of which the beginning suffices CUDA."""
+    """Find a GPU by its index or its UUID. CUDA accepts a prefix of the UUID."""
     found = (gpu for index, uuid, gpu in gpus if wanted == index or (wanted[:4] == "GPU-" and uuid.startswith(wanted)))
     return next(found, None)
 
 
 def find_slice(wanted: str, lines: list[str]) -> Gpu | None:
-    """A part of a GPU (MIG); the list names it by its size: `MIG 3g.40gb     Device  0: (UUID: MIG-…)`."""
+    """Find a part of a GPU (MIG). The list shows its size: `MIG 3g.40gb Device 0: (UUID: MIG-…)`."""
     for line in lines:
         part = SLICE.search(line)
         if part and part["uuid"].startswith(wanted):
@@ -100,7 +101,7 @@ def ask(*command: str, timeout_seconds: float = 30) -> list[str]:
 
 
 def find_cpu() -> str:
-    """The processor as the kernel names it, or its architecture where the kernel names none."""
+    """Return the processor's name from the kernel, or its architecture if the kernel reports no name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
@@ -110,7 +111,7 @@ def find_cpu() -> str:
 
 @cache
 def find_versions() -> dict[str, str]:
-    """What is installed of Tunewright and what it trains with, without importing any of it."""
+    """Return the versions of Tunewright and of the packages that it trains with, without importing them."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -121,5 +122,5 @@ def find_versions() -> dict[str, str]:
 
 
 def find_integrations() -> list[IntegrationType]:
-    """The trackers that this worker can pass curves on to."""
+    """Return the trackers that this worker supports."""
     return served(find_versions(), os.environ)

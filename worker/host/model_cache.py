@@ -1,10 +1,9 @@
-"""Base models on this machine's disk, `models/{digest of its files}` in the cache folder: fetched from storage by
-digest, kept as long as there is disk space, the least recently used removed first.
+"""Caches base models on this machine's disk, in `models/{digest of its files}` of the cache folder. They are fetched
+from storage by digest and kept while there is disk space; the least recently used are removed first.
 
-Whoever reads a model holds a shared lock on `{digest}.lock`, which the kernel drops with the process; only a model
-whose lock can be had alone is removed. A file gets its name once it is whole and its digest is right, and a mark beside
-the folder says which file that was: one that was altered since is fetched anew.
-"""
+A reader of a model holds a shared lock on `{digest}.lock`, which the kernel releases with the process. A model is
+removed only under an exclusive lock. A file is renamed to its final name once it is complete and its digest is right. A
+mark beside the folder identifies that file, so that a file changed since is fetched again."""
 
 import errno
 import hashlib
@@ -34,11 +33,11 @@ TICK_SECONDS: Final = 0.2
 GB: Final = 10**9
 
 Progress = Callable[[int, int], None]
-"""Bytes that are here, and all of them."""
+"""Called with the number of bytes fetched and the total."""
 
 
 class FetchStopped(Exception):
-    """The fetching was to end before it was done."""
+    """Raised when the fetch was stopped before it was complete."""
 
 
 class ModelCache:
@@ -57,9 +56,10 @@ class ModelCache:
         progress: Progress = lambda done, total: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> Iterator[Path]:
-        """The model's folder, which stays as it is meanwhile; without its weights, if they are not wanted.
+        """Yield the model's folder, which stays unchanged inside the context. Without `weights` the weight files may be
+        missing.
 
-        InvalidModelFolder if storage has lost a file, or has an altered one. FetchStopped if `is_over` says so."""
+        Raises InvalidModelFolder if storage lost or altered a file, and FetchStopped once `is_over` returns true."""
         files = [StoredFile.model_validate(file) for file in model.files]
         cached = CachedModel(self._place, digest_of(files))
         wanted = [file for file in files if weights or not file.path.endswith(WEIGHTS)]
@@ -98,8 +98,8 @@ class ModelCache:
                 raise InvalidModelFolder(f"{said}; remove the model, and add it again.") from error
 
     def _make_room(self, wanted: "CachedModel", needed: int) -> None:
-        """Remove what was used least recently, until the rest is within bounds. OSError (ENOSPC) if disk space is short
-        even then."""
+        """Remove the least recently used models until the rest fits the limits. Raises OSError (ENOSPC) if disk space
+        is still short."""
         self._place.mkdir(parents=True, exist_ok=True)
         needed = 0 if self._storage.links(self._place) else needed
         others = [
@@ -121,7 +121,7 @@ class ModelCache:
 
 
 class CachedModel:
-    """One model's folder and what stands beside it."""
+    """A model's folder, with its locks and marks."""
 
     def __init__(self, place: Path, digest: str) -> None:
         self.digest, self.folder = digest, place / digest
@@ -154,7 +154,7 @@ class CachedModel:
         (self.marks / file.path).write_text(mark_of(self.folder / file.path))
 
     def remove(self) -> bool:
-        """False if somebody reads it."""
+        """Remove the model; return False if a process is reading it."""
         with suppress(FetchStopped), locked(self.lock, lambda: True):
             for folder in (self.marks, self.folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -165,7 +165,7 @@ class CachedModel:
 
 
 def size_of(path: Path) -> int:
-    """Bytes that its removal would free: none of a file that is an object of the store as well."""
+    """Return the bytes that removal would free: none if the file is a hard link to an object of the store."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -174,20 +174,20 @@ def size_of(path: Path) -> int:
 
 
 def digest_of(files: Sequence[StoredFile]) -> str:
-    """The same files have one folder, whatever the model is called."""
+    """Return the digest of a set of files. Models with the same files share a folder, whatever their names."""
     lines = sorted(f"{file.sha256}  {file.path}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
 
 
 def mark_of(path: Path) -> str:
-    """What a change of the file changes."""
+    """Return a string that changes whenever the file changes."""
     found = path.stat()
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
 
 
 @contextmanager
 def locked(path: Path, is_over: Callable[[], bool], *, shared: bool = False) -> Iterator[None]:
-    """FetchStopped if it cannot be had and the work is to end."""
+    """Hold the lock. Raises FetchStopped if another process holds it when `is_over` returns true."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while (file := open_locked(path, wait=False, shared=shared)) is None:
         if is_over():

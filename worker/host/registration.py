@@ -1,4 +1,4 @@
-"""The worker shows itself: it registers, sends heartbeats whether busy or idle, and says that it leaves."""
+"""Registers the worker, sends heartbeats while it is busy or idle, and signs it off at the end."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -20,7 +20,8 @@ END_SECONDS = 5.0
 
 
 class Presence:
-    """A thread with a connection of its own, so that nothing the worker does can hold up its heartbeats."""
+    """Sends heartbeats on a thread with a separate database connection, so that the worker's other work cannot block
+    them."""
 
     def __init__(
         self, settings: Settings, queues: Collection[str], draining: threading.Event, disk_space: DiskSpace
@@ -40,7 +41,7 @@ class Presence:
         self._thread.start()
 
     def end(self) -> None:
-        """Of a worker that is draining: it leaves. One that is killed instead goes offline with its lease."""
+        """Sign off a draining worker. A killed worker goes offline when its lease expires."""
         assert self._draining.is_set()
         self._ended.set()
         self._thread.join(END_SECONDS)
@@ -48,7 +49,7 @@ class Presence:
     def _run(self) -> None:
         while not self._ended.is_set():
             self._try(self._sign)
-            # A worker that begins to drain says so at once.
+            # A worker that starts to drain reports it at once.
             (self._ended if self._draining.is_set() else self._draining).wait(jittered(self._every))
         self._try(self._leave)
         self._engine.dispose()
@@ -60,7 +61,7 @@ class Presence:
         except DBAPIError as error:
             log.warning("no heartbeat while Postgres is away", error=str(error)[:300])
         except Exception:
-            # Whatever kept this sign back, the next one must come.
+            # The next heartbeat must run, whatever this error is.
             log.exception("a heartbeat failed, will try again")
 
     def _sign(self, workers: WorkerService) -> None:

@@ -1,9 +1,9 @@
-"""The local folders of attempts, `work/{project}/{job}/{attempt}`, and of inspections,
-`work/inspections/{dataset}-{random}`: whose they are, and which are nobody's any more.
+"""Manages the local folders of attempts, `work/{project}/{job}/{attempt}`, and of inspections,
+`work/inspections/{dataset}-{random}`: who owns them, and which are abandoned.
 
-Whoever works in one holds a lock on `{name}.lock` beside it, which the kernel drops with the process, however that
-ends. So a folder whose lock can be had is what a killed worker left, even where several workers share the data folder.
-"""
+The process that works in a folder holds a lock on `{name}.lock` beside it, which the kernel releases when the process
+ends for any reason. A folder whose lock is free was therefore left by a killed worker, even where several workers share
+the data folder."""
 
 import os
 import secrets
@@ -21,13 +21,13 @@ def attempt_folder(work: Path, claim: Claim) -> Path:
 
 
 def inspection_folder(work: Path, dataset_id: str) -> Path:
-    """Another one each time: a worker that was stopped for long may still be in its own."""
+    """Return a new folder for each call: a worker that was suspended may still use its earlier one."""
     return work / "inspections" / f"{dataset_id}-{secrets.token_hex(4)}"
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """An attempt's folder is there, empty at first. The attempt removes it, unless what is in it is still wanted."""
+    """Create and lock an empty folder. The caller removes the folder, unless its files are still needed."""
     lock = _lock(folder, wait=True)
     assert lock is not None
     try:
@@ -39,12 +39,12 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def abandoned(work: Path) -> Iterator[Path]:
-    """Folders of attempts whose process is gone, each kept from others until the next is asked for."""
+    """Yield the folders of attempts whose process is gone. Each stays locked until the next is requested."""
     return _abandoned(path for path in _folders(work.glob("*/ftjob-*")) if path.name.isdigit())
 
 
 def abandoned_of_project(work: Path, project_id: str) -> Iterator[Path]:
-    """As `abandoned`, of one project alone."""
+    """Yield the abandoned folders of one project."""
     return _abandoned(path for path in _folders((work / project_id).glob("ftjob-*")) if path.name.isdigit())
 
 
@@ -65,18 +65,18 @@ def _abandoned(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def _folders(parents: Iterable[Path]) -> list[Path]:
-    """Also those of which only the lock file is there."""
+    """Return all folders, including those of which only the lock file exists."""
     found = set()
     for parent in parents:
         try:
             found |= {path.with_suffix("") for path in parent.iterdir()}
         except FileNotFoundError:
-            continue  # Another worker was faster.
+            continue  # Another worker removed it first.
     return sorted(found)
 
 
 def _lock(folder: Path, *, wait: bool) -> int | None:
-    """The open lock file; None if another process has it."""
+    """Return the open lock file; None if another process holds it."""
     path = folder.with_suffix(".lock")
     while True:
         try:
@@ -85,15 +85,16 @@ def _lock(folder: Path, *, wait: bool) -> int | None:
         except (FileNotFoundError, FileExistsError):
             if path.parent.is_file():
                 raise
-            continue  # The job's folder was empty and went.
+            continue  # The job's folder was removed because it was empty.
 
 
 def _unlock(folder: Path, lock: int) -> None:
-    """The lock file goes while it is held, so that nobody can have locked it for a folder that is there."""
+    """Remove the lock file while it is held and the folder is gone, so that no other process can hold it for an
+    existing folder."""
     if not folder.exists():
         folder.with_suffix(".lock").unlink()
     os.close(lock)
     try:
         folder.parent.rmdir()
     except OSError:
-        return  # Another attempt's things are in it.
+        return  # It holds another attempt's files.
