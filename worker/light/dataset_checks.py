@@ -1,8 +1,8 @@
-"""Dataset checks: claim → fetch → find out → conclude. A preview is made by a process of its own, an overlap here.
+"""Runs dataset checks: claim → fetch → compute → conclude. A preview runs in a separate process, an overlap check in
+this one.
 
-As with inspections, nothing is read inside a transaction, a worker that dies leaves a lease that lapses, and whatever
-keeps an answer from being found is the dataset check's failure.
-"""
+As with inspections, no file is read inside a transaction, and the lease of a worker that dies expires. An error that
+prevents an answer is recorded as the dataset check's failure."""
 
 import shutil
 import sys
@@ -45,10 +45,10 @@ COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training.preview
 LEAST_MEMORY_BYTES = 3 * 2**30
 MOST_MEMORY_BYTES = 16 * 2**30
 TIMES_THE_FILE = 8
-"""Tokens take five bytes a token and are held three times over at the end; there is a token for some four bytes."""
+"""A token takes five bytes and is held three times at the end; there is about one token for every four bytes."""
 LEAST_CPU_SECONDS = 300
 BYTES_A_CPU_SECOND = 20_000
-"""Slowest rendering expected: conversations, each of whose turns has the template render all before it."""
+"""Slowest expected rendering: conversations whose template renders all earlier turns again for each turn."""
 LEAST_FILE_BYTES = 2**30
 FAILED_ENDS = {
     OUT_OF_MEMORY: (
@@ -66,7 +66,7 @@ FAILED_ENDS = {
     ),
     -9: (DatasetCheckFailure.out_of_memory, "The kernel ended the preview's process, most likely for want of memory."),
 }
-"""By exit code; 24 is SIGXCPU, 9 SIGKILL."""
+"""Failures by exit code; 24 is SIGXCPU, 9 SIGKILL."""
 REFUSALS = {
     FailureReason.dataset_invalid: DatasetCheckFailure.dataset_invalid,
     FailureReason.model_unusable: DatasetCheckFailure.model_unusable,
@@ -91,9 +91,9 @@ class CheckInputs(NamedTuple):
 def run_next_check(
     place: InspectionContext, cache: ModelCache, here: WorkerHardware, draining: threading.Event | None = None
 ) -> bool:
-    """Run one waiting dataset check, of any project; return whether there was one. `here` is this worker's machine.
+    """Run one waiting dataset check of any project; return whether there was one. `here` is this worker's machine.
 
-    What a store or Postgres raises goes up: the dataset check's lease lapses, and it is done again."""
+    Errors of storage and PostgreSQL are passed on: the dataset check's lease expires and it runs again."""
     with transaction(place.sessions, "claim_dataset_check") as session:
         check = DatasetCheckRepository(session).claim(place.worker_id, place.lease_seconds)
     if check is None:
@@ -117,7 +117,7 @@ def run_next_check(
 
 
 class ClaimedCheck:
-    """One dataset check."""
+    """Runs one dataset check."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class ClaimedCheck:
                 service.answer(self.check, answer)
 
     def _inputs(self) -> CheckInputs:
-        """Gone if a dataset was deleted."""
+        """Read the inputs. Raises Gone if a dataset was deleted."""
         project_id, asked = self.check.project_id, self.check.asked
         with transaction(self.place.sessions, "read_dataset_check") as session:
             datasets = DatasetService(session)
@@ -175,7 +175,7 @@ class ClaimedCheck:
         return Answer(*find_overlap(self._hashes(inputs.dataset), self._hashes(inputs.other), MAX_PAIRS))
 
     def _hashes(self, dataset: Dataset) -> Path:
-        assert dataset.hashes_key is not None  # every dataset that is usable has been read
+        assert dataset.hashes_key is not None  # Every usable dataset has been inspected.
         return fetch_hashes(self.place.storage, dataset.hashes_key, self.folder / dataset.id)
 
     def _preview(self, inputs: CheckInputs) -> Answer:
@@ -232,8 +232,8 @@ class ClaimedCheck:
 
 
 def _choose(online: list[PlanMachine], wanted: str, here: WorkerHardware) -> PlanMachine:
-    """A machine that would take such a job: one that is online, with a GPU rather than without; or else this one, taken
-    for such a machine."""
+    """Return a machine that would take such a job: an online worker, preferably with a GPU. Otherwise return this
+    machine, treated as one with the wanted device."""
     fitting = [machine for machine in online if wanted in ("auto", machine.device)]
     if fitting:
         return max(fitting, key=lambda machine: machine.device == "cuda")

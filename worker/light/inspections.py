@@ -1,8 +1,7 @@
-"""Inspections: claim → make, if it is one to be made → inspect in a process of its own → store → conclude.
+"""Runs inspections: claim → clean, for a cleaned dataset → inspect in a separate process → store → conclude.
 
-Nothing is read inside a transaction. A worker that dies leaves a lease that lapses, and a folder that the next one
-removes. The process that reads is given no credentials; what it does beyond its limits is the dataset's finding.
-"""
+No file is read inside a transaction. If a worker dies, its lease expires and the next worker removes its folder. The
+inspection process has no credentials; if it exceeds a limit, that becomes a problem of the dataset."""
 
 import shutil
 import threading
@@ -31,14 +30,14 @@ log = structlog.get_logger()
 MEMORY_BYTES = 2 * 2**30
 LEAST_CPU_SECONDS = 120
 BYTES_A_CPU_SECOND = 200_000
-"""Slowest reading expected: of a file that is compressed, and wrong in every row."""
+"""Slowest expected reading: a compressed file with an error in every row."""
 TIMES_THE_UPLOAD = 10
-"""How much larger than the largest upload a file may become."""
+"""Largest size of a written file, as a multiple of the largest upload."""
 LEAST_FILE_BYTES = 2**30
 
 
 class InspectionContext(NamedTuple):
-    """What an inspection needs of its worker."""
+    """Holds what an inspection needs from its worker."""
 
     worker_id: str
     sessions: Sessions
@@ -49,9 +48,9 @@ class InspectionContext(NamedTuple):
 
 
 def inspect_next(place: InspectionContext, draining: threading.Event | None = None) -> bool:
-    """Inspect one dataset that waits for it, of whatever project; whether there was one.
+    """Inspect one waiting dataset of any project; return whether there was one.
 
-    What a store or Postgres raises goes up: the dataset's lease lapses, and it is inspected again."""
+    Errors of storage and PostgreSQL are passed on: the dataset's lease expires and it is inspected again."""
     with transaction(place.sessions, "claim_inspection") as session:
         dataset = DatasetRepository(session).claim_for_inspection(place.worker_id, place.lease_seconds)
     if dataset is None:
@@ -81,18 +80,19 @@ def clear_scratch(work: Path) -> None:
 
 
 def give_back(place: InspectionContext, dataset: Dataset) -> None:
-    """Let another worker begin at once."""
+    """Give up the claim, so that another worker can start at once."""
     with transaction(place.sessions, "give_back_inspection") as session:
         DatasetRepository(session).give_back(dataset)
 
 
 class ClaimedInspection:
-    """The inspection of one dataset."""
+    """Runs the inspection of one dataset."""
 
     def __init__(self, place: InspectionContext, dataset: Dataset, folder: Path, lease: Lease) -> None:
         self.place, self.dataset, self.folder, self.lease = place, dataset, folder, lease
         self.own = dataset.project_id, dataset.id, dataset.attempt
-        """Whose keys it writes under: an inspection that is slow overwrites nothing of a later one."""
+        """The project, dataset and attempt that the storage keys include, so that a slow inspection overwrites nothing
+        of a later one."""
 
     def run(self) -> None:
         if (
@@ -111,7 +111,7 @@ class ClaimedInspection:
         self._conclude(found)
 
     def _make(self, source_id: str) -> bool:
-        """Write the good rows of another dataset; False if that cannot be done, and was told."""
+        """Write the good rows of the source dataset. Return False if that failed; the failure is recorded then."""
         with transaction(self.place.sessions, "read_source") as session:
             source = DatasetService(session).find(self.dataset.project_id, source_id)
         try:
@@ -157,7 +157,7 @@ class ClaimedInspection:
         return self.place.storage.read(key)
 
     def _found(self) -> InspectionResult:
-        """What the process left, its files stored."""
+        """Store the files that the process left, and return the result."""
         report = Report.model_validate_json((self.folder / Task.inspect / REPORT).read_bytes())
         rows = self._stored(rows_key(*self.own), ROWS)
         hashes = self._stored(hashes_key(*self.own), HASHES)

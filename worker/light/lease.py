@@ -1,4 +1,4 @@
-"""A light worker's hold on what it is at: prolonged by a thread as long as that lasts."""
+"""Keeps a light worker's claim by renewing its lease on a thread."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ RENEWALS_A_LEASE = 6
 
 
 class Lease:
-    """`renew` writes to the database and says whether the hold is still ours."""
+    """Renews a lease. `renew` writes to the database and returns whether the claim is still valid."""
 
     def __init__(self, renew: Callable[[], bool], seconds: float, draining: threading.Event) -> None:
         self.draining, self.lost = draining, threading.Event()
@@ -32,7 +32,7 @@ class Lease:
 
     @property
     def is_over(self) -> bool:
-        """Whether the work is to be left: it was deleted, another worker was faster, or this one is to stop."""
+        """Whether to stop the work: it was deleted, another worker has claimed it, or this worker is draining."""
         return self.lost.is_set() or self.draining.is_set()
 
     def _renew(self) -> None:
@@ -42,7 +42,7 @@ class Lease:
             except DBAPIError as error:
                 log.warning("cannot renew a lease", error=str(error)[:300])
             except Exception:
-                # Whatever kept this renewal back, the next one must come.
+                # The next renewal must run, whatever this error is.
                 log.exception("a lease was not renewed, will try again")
             else:
                 if not held:

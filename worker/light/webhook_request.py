@@ -1,4 +1,5 @@
-"""One POST to a webhook's receiver: to addresses that were checked, in bounded time, without redirects or a proxy."""
+"""Sends one POST to a webhook's receiver: only to checked addresses, within a time limit, without redirects or a
+proxy."""
 
 import http.client
 import socket
@@ -13,11 +14,12 @@ from app.secrets.redaction import redact_error
 from app.webhooks.target import Address, Target
 
 MAX_READ_BYTES = 2**16
-"""Of the answer's body, which nobody looks at: a receiver that has been heard out closes in peace."""
+"""Limit for reading the response body, which is ignored. A receiver whose response is read to the end closes the
+connection normally."""
 
 
 class NoAnswer(Exception):
-    """The message says why."""
+    """Raised when the receiver did not answer. The message says why."""
 
 
 @cache
@@ -26,7 +28,8 @@ def trust() -> ssl.SSLContext:
 
 
 def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str], seconds: float) -> int:
-    """The status of the answer. Within `seconds` it has come, or NoAnswer is raised, however slowly it drips."""
+    """Send the request and return the response's status. Raises NoAnswer if it is not complete within `seconds`,
+    however slowly its bytes arrive."""
     until = time.monotonic() + seconds
     cut = threading.Event()
     connection = http.client.HTTPConnection(target.host, target.port, timeout=seconds)
@@ -34,7 +37,7 @@ def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Map
         with open_socket(target, addresses, until, cut) as connection.sock:
             connection.request("POST", target.path, body, {"Host": target.authority, **headers})
             with connection.getresponse() as response:
-                if cut.is_set():  # to the parser, headers that break off are whole
+                if cut.is_set():  # The parser accepts truncated headers as complete.
                     raise TimeoutError
                 with suppress(OSError, http.client.HTTPException, ValueError):
                     response.read(MAX_READ_BYTES)
@@ -42,7 +45,7 @@ def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Map
     except (OSError, http.client.HTTPException) as error:
         if cut.is_set() or isinstance(error, TimeoutError):
             raise NoAnswer(f"No answer within {round(seconds, 1):g} s.") from error
-        # What a receiver said may repeat the URL, in which some have a secret.
+        # The receiver's text may repeat the URL, which may hold a secret.
         raise NoAnswer(redact_error(error) if isinstance(error, OSError) else type(error).__name__) from error
     finally:
         connection.close()
@@ -52,9 +55,10 @@ def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Map
 def open_socket(
     target: Target, addresses: Sequence[Address], until: float, cut: threading.Event
 ) -> Iterator[socket.socket]:
-    """To the first address that takes it. When the time is over the connection is cut, whatever it is at."""
+    """Connect to the first address that accepts. The connection is cut when the time is over, even in the middle of an
+    operation."""
     raw = first_open(target, addresses, until)
-    handle = raw.dup()  # TLS takes the number of the first one over
+    handle = raw.dup()  # TLS takes ownership of the first descriptor.
     timer = threading.Timer(max(until - time.monotonic(), 0), shut, (handle, cut))
     timer.daemon = True
     timer.start()
@@ -72,7 +76,7 @@ def open_socket(
 
 
 def first_open(target: Target, addresses: Sequence[Address], until: float) -> socket.socket:
-    """Of several addresses, each but the last has half of the time that is left."""
+    """Connect to the first address that accepts. Each address but the last gets half of the remaining time."""
     failure: OSError | None = None
     for number, address in enumerate(addresses, start=1):
         left = max(until - time.monotonic(), 0.001)

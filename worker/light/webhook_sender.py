@@ -1,6 +1,7 @@
-"""Deliveries of webhooks: claim → send → conclude.
+"""Sends webhooks: claim → send → conclude.
 
-At least once: whoever dies in between leaves a lease that lapses, and the next one tries anew."""
+Each event is delivered at least once: if a sender dies in between, its lease expires and the delivery is tried
+again."""
 
 import random
 import threading
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 
 SENDERS = 8
 LOOKUPS_AT_ONCE = 2 * SENDERS
-"""Those that nobody waits for any more are among them."""
+"""Includes lookups that have timed out but are still running."""
 SHORTEST_SECONDS = 0.01
 FIRST_WAIT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 2 * 3600.0
@@ -33,7 +34,7 @@ MAX_ERROR_CHARS = 500
 
 
 class WebhookSender:
-    """Several senders, so that a slow receiver holds up no other; none of them is the thread of inspections."""
+    """Sends with several threads, so that a slow receiver blocks no other. None of them runs inspections."""
 
     def __init__(self, settings: Settings, sessions: Sessions, news: threading.Event) -> None:
         self._settings, self._sessions, self._news = settings, sessions, news
@@ -42,7 +43,8 @@ class WebhookSender:
         self._lookups = open_lookups()
 
     def send_due(self, draining: threading.Event) -> None:
-        """Begin whatever can be begun. Each sender that ends is news: its webhook may be told the next thing."""
+        """Start all deliveries that are due. When a sender finishes, the webhook's next delivery may be due, so it sets
+        `news`."""
         while not draining.is_set():
             self._free.acquire()
             taken = None
@@ -56,7 +58,7 @@ class WebhookSender:
             self._pool.submit(self._send, taken)
 
     def close(self) -> None:
-        """Once what is under way has ended."""
+        """Wait until the deliveries in progress have ended."""
         self._pool.shutdown()
 
     def _claim(self) -> Taken | None:
@@ -81,7 +83,7 @@ def open_lookups() -> Lookups:
 
 
 def deliver(settings: Settings, sessions: Sessions, lookups: Lookups, taken: Taken) -> None:
-    """Try it once, and write down what came of that."""
+    """Try the delivery once, and record the outcome."""
     status, error = attempt(settings, lookups, taken)
     delivered = error is None
     if not delivered:
@@ -95,7 +97,7 @@ def deliver(settings: Settings, sessions: Sessions, lookups: Lookups, taken: Tak
 
 
 def attempt(settings: Settings, lookups: Lookups, taken: Taken) -> tuple[int | None, str | None]:
-    """The status, if one came, and what went wrong, if anything. The look-up is a part of the time that there is."""
+    """Return the response's status, if any, and the error, if any. The DNS lookup counts toward the time limit."""
     until = time.monotonic() + settings.webhook_timeout_seconds
     project_id = taken.delivery.project_id
     body = taken.delivery.body
@@ -117,7 +119,7 @@ def attempt(settings: Settings, lookups: Lookups, taken: Taken) -> tuple[int | N
 
 
 def wait_after(tries: int) -> float:
-    """Seconds until the next try: doubled each time from 5, up to two hours, each between half and one and a half of
-    that, so that receivers that come back are not met by all at once."""
+    """Return the seconds until the next try: 5 at first, doubled each time up to two hours, times a random factor from
+    0.5 to 1.5, so that a recovered receiver does not get all deliveries at once."""
     wait: float = min(FIRST_WAIT_SECONDS * 2 ** min(tries - 1, 20), LONGEST_WAIT_SECONDS)
     return wait * random.uniform(0.5, 1.5)
