@@ -1,4 +1,4 @@
-"""The tracking process: `python -m worker.tracking`, with the credentials of one tracker. See `protocol`."""
+"""Runs the tracking process: `python -m worker.tracking`, with the credentials of one tracker. See `protocol`."""
 
 import importlib
 import os
@@ -19,16 +19,16 @@ RUNS: Final = {
     "mlflow": ("worker.tracking.mlflow_run", "MlflowRun"),
     "tensorboard": ("worker.tracking.tensorboard_file", "TensorboardFile"),
 }
-"""Only the one that is asked for is imported."""
+"""Only the requested class is imported."""
 ORPHAN_SECONDS: Final = 30.0
-"""For the last words of a process whose worker is gone, and which nobody ends any more."""
+"""Time that a process whose worker is gone has to close its run; nothing else ends it then."""
 MAX_CHARS: Final = 300
 SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET")
 IN_A_URL: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class Channel:
-    """Owns the process's stdin and stdout. Whatever else prints to stdout lands in stderr, the log."""
+    """Owns the process's stdin and stdout. Other output to stdout is redirected to stderr, the log."""
 
     def __init__(self) -> None:
         self._said = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -37,7 +37,7 @@ class Channel:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def hear(self) -> Heard | None:
-        """None when the worker is gone."""
+        """Return the next message; None when the worker is gone."""
         line = self._lines.get()
         return None if line is None else parse_heard.validate_json(line)
 
@@ -46,7 +46,7 @@ class Channel:
         self._said.flush()
 
     def _listen(self) -> None:
-        """In a thread, since a tracker may hang while the worker dies."""
+        """Read stdin in a thread, since a tracker may hang while the worker dies."""
         for line in sys.stdin.buffer:
             self._lines.put(line)
         self._lines.put(None)
@@ -79,11 +79,11 @@ def main() -> None:
         except Exception as error:
             print_trace()
             channel.answer(Failed(why=without_secrets(f"{type(error).__name__}: {error}", os.environ)))
-            os._exit(1)  # A library's own end may wait for the tracker.
+            os._exit(1)  # A library's exit handler may wait for the tracker.
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    """Trackers put what they were given into what they say, and users read it."""
+    """Remove secrets: trackers repeat their input in error messages, which users read."""
     for name, value in environment.items():
         if value and SECRET.search(name):
             text = text.replace(value, "…")

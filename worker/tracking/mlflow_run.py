@@ -1,4 +1,4 @@
-"""A job's run at MLflow. It is found again by a tag, and another tells the last step that it has."""
+"""Writes a job's run at MLflow. One tag identifies the run, another stores its last step."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ STATUSES: Final = {
     JobState.cancelled: "KILLED",
 }
 MAX_PARAMS, MAX_METRICS = 100, 1000
-"""In one request, by MLflow's own limits."""
+"""MLflow's limits for one request."""
 MAX_CHARS, MAX_NAME_CHARS = 6000, 250
-"""Of a parameter."""
+"""MLflow's limits for a parameter."""
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\- ]")
 
 
@@ -57,7 +57,7 @@ class MlflowRun:
         left = len(metrics)
         for some in pieces(metrics, MAX_METRICS):
             left -= len(some)
-            # Sent again after an answer was lost, a metric of the same time and step is the same.
+            # A metric that is sent again after a lost answer has the same time and step, so MLflow stores it once.
             tags = [] if left else [RunTag(STEP, str(steps[-1].step))]
             self._client.log_batch(self._id, metrics=some, tags=tags, synchronous=True)
 
@@ -73,7 +73,7 @@ class MlflowRun:
             return str(found.experiment_id)
         try:
             return str(self._client.create_experiment(name))
-        except MlflowException:  # Somebody else was faster.
+        except MlflowException:  # Another process created it first.
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 raise

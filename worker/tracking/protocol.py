@@ -1,7 +1,6 @@
-"""What a tracking process hears and answers: JSON lines, one answer to each line that it hears.
+"""Defines the messages of a tracking process: JSON lines, with one answer to each line.
 
-Its stdin's end without a `CloseRun` means that the worker is gone: whoever takes the job up next goes on with its run.
-"""
+If stdin ends without a `CloseRun`, the worker is gone, and the job's next attempt continues the run."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,35 +16,35 @@ class Part(BaseModel):
 
 
 class Open(Part):
-    """Begin the job's run, or go on with the one that it has."""
+    """Start the job's run, or resume an existing one."""
 
     type: Literal["open"] = "open"
     integration: Integration
     job_id: str
     name: str
-    """Of the job, for a run that has none of its own."""
+    """The job's name, used if the integration names no run."""
     config: dict[str, Any]
-    """The spec."""
+    """The job's spec."""
     file: Path
-    """What TensorBoard's events are written to."""
+    """The file for TensorBoard's events."""
 
 
 class Step(Part):
     step: int
     at: float
-    """Unix seconds."""
+    """Unix time in seconds."""
     values: dict[str, float]
 
 
 class Steps(Part):
-    """In their order, each step once and whole."""
+    """Complete steps in order, each sent once."""
 
     type: Literal["steps"] = "steps"
     steps: list[Step]
 
 
 class CloseRun(Part):
-    """How the job stands as its attempt ends."""
+    """Close the run with the job's state at the end of the attempt."""
 
     type: Literal["close"] = "close"
     state: JobState
@@ -54,13 +53,13 @@ class CloseRun(Part):
 class Done(Part):
     type: Literal["done"] = "done"
     last_step: int | None = None
-    """Of an opened run: what it has already."""
+    """The last step that an opened run already has."""
 
 
 class Failed(Part):
     type: Literal["failed"] = "failed"
     why: str
-    """Without a secret in it."""
+    """The reason, with secrets removed."""
 
 
 Heard = Annotated[Open | Steps | CloseRun, Field(discriminator="type")]

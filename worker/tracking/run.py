@@ -1,4 +1,4 @@
-"""A job's run at a tracker, whichever that is."""
+"""Defines the interface of a job's run at any tracker."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,16 +9,16 @@ from worker.tracking.protocol import Step
 
 class Run(Protocol):
     last_step: int | None
-    """What the tracker had when the run was opened."""
+    """The last step that the tracker had when the run was opened."""
 
     def log(self, steps: Sequence[Step]) -> None: ...
 
     def close(self, state: JobState) -> None:
-        """A job that is neither succeeded nor failed nor cancelled will go on with the run."""
+        """Close the run. Unless the job has succeeded, failed or been cancelled, a later attempt continues it."""
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """By dotted names."""
+    """Flatten nested settings into dotted names."""
     named: dict[str, Any] = {}
     for name, value in config.items():
         named |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

@@ -1,11 +1,12 @@
-"""`tensorboard.tfevents`: the curves as TensorBoard reads them."""
+"""Writes `tensorboard.tfevents`, the curves in TensorBoard's format."""
 
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-# tensorboardX loads whatever of these is installed, a gigabyte of torch among them, and needs none of it for scalars.
+# tensorboardX imports these packages if they are installed, torch with a gigabyte among them, and needs none of them
+# for scalars.
 cast(Any, sys.modules).update(dict.fromkeys(("torch", "boto3", "onnx")))
 
 from tensorboardX.proto.event_pb2 import Event

@@ -1,4 +1,4 @@
-"""A job's run at Weights & Biases, which has the job's id and is gone on with by it."""
+"""Writes a job's run at Weights & Biases. The run's id is the job's id, by which it is resumed."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -19,7 +19,7 @@ NOTHING_OF_THE_MACHINE: Final = {
     "x_disable_stats": True,
     "x_save_requirements": False,
 }
-"""It would tell of this process, and not of the training's."""
+"""These facts would describe this process and not the training process."""
 
 
 class WandbRun:
