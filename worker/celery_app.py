@@ -1,7 +1,6 @@
-"""Celery's wake-ups: two queues, `training` and `light`, whose messages say "look for work" and nothing else.
+"""Configures Celery for wake-ups: two queues, `training` and `light`, whose messages only say "look for work".
 
-Workers are started by `celery -A worker.main`, which looks for work without a message too.
-"""
+Workers start with `celery -A worker.main`, which also polls without a message."""
 
 import threading
 from typing import Any
@@ -16,7 +15,7 @@ from app.settings import get_settings
 
 logs.configure()
 
-# By every spelling of a URL: an own transport that is named by a setting is left aside for redis+socket://.
+# A custom transport that a setting names is ignored for redis+socket:// URLs, so it is registered for every URL scheme.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.wakeups:Transport"))
 
 app = Celery("tunewright", broker=get_settings().broker_url, include=["worker.tasks"])
@@ -32,7 +31,7 @@ app.conf.update(
     worker_disable_prefetch=True,
     worker_hijack_root_logger=False,
     worker_send_task_events=False,
-    worker_enable_remote_control=False,  # whoever reaches Redis could end workers by it
+    worker_enable_remote_control=False,  # Anyone with access to Redis could stop workers with it.
     timezone="UTC",
 )
 
@@ -43,7 +42,7 @@ def _keep_memory_private(**_: Any) -> None:
 
 
 draining = threading.Event()
-"""Set by SIGTERM: the attempt that runs checkpoints and gives its job back."""
+"""Set by SIGTERM: the running attempt saves a checkpoint and releases its job."""
 
 
 @signals.worker_shutting_down.connect

@@ -1,4 +1,4 @@
-"""A child process as its parent sees it: start, environment, lines of JSON, kill, end."""
+"""Starts, feeds and kills child processes that exchange lines of JSON."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from app.failpoints import around
 
 ROOT: Final = Path(__file__).parents[1]
-"""Where a child imports `app` and `worker` from."""
+"""The folder from which child processes import `app` and `worker`."""
 
 
 def start_process(
@@ -27,7 +27,7 @@ def start_process(
     cwd: Path | None = None,
     own_group: bool = True,
 ) -> subprocess.Popen[bytes]:
-    """Starts a process with a pipe to its stdin. `step` names the failpoints around the start."""
+    """Start a process with a pipe to its stdin. `step` names the failpoints around the start."""
     with around(step):
         return subprocess.Popen(
             command,
@@ -41,13 +41,14 @@ def start_process(
 
 
 def make_environment(passed_on: Iterable[str], own: dict[str, str]) -> dict[str, str]:
-    """Returns what a process may see: the variables of ours in `passed_on`, and those of its own."""
+    """Return the process's environment: the variables in `passed_on` from the worker's environment, and those in
+    `own`."""
     passed = {name: os.environ[name] for name in passed_on if name in os.environ}
     return passed | {"PYTHONPATH": str(ROOT)} | own
 
 
 class ChildProcess:
-    """A process that `start_process` has started. After `kill` and `reap` nothing of it is left."""
+    """A process started by `start_process`. After `kill` and `reap` nothing of it is left."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
@@ -55,12 +56,12 @@ class ChildProcess:
         self._reader: threading.Thread | None = None
 
     def start_reader(self, read: Callable[[], None], name: str) -> None:
-        """Runs `read` in a thread: it reads the process's stdout to its end."""
+        """Run `read` in a thread to read the process's stdout to its end."""
         self._reader = threading.Thread(target=read, name=name, daemon=True)
         self._reader.start()
 
     def tell(self, line: BaseModel) -> bool:
-        """Writes a line of JSON to its stdin; False if the process is gone."""
+        """Write a line of JSON to stdin; return False if the process is gone."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.model_dump_json().encode() + b"\n")
@@ -70,28 +71,28 @@ class ChildProcess:
         return True
 
     def feed(self, chunks: Iterable[bytes]) -> None:
-        """Writes chunks to its stdin and closes it. Stops early if the process reads no more: its exit tells why."""
+        """Write chunks to stdin and close it. Stops early if the process stops reading; its exit code explains why."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as pipe:
             for chunk in chunks:
                 pipe.write(chunk)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Returns its exit code, negative for a signal. subprocess.TimeoutExpired after `timeout` seconds."""
+        """Return the exit code, negative for a signal. Raises subprocess.TimeoutExpired after `timeout` seconds."""
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        """Kills its whole process group at once."""
+        """Kill the whole process group."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
-        """Waits for the end of the process and of its reader, and closes its pipes. Returns its exit code."""
+        """Wait until the process and its reader have ended, close its pipes, and return its exit code."""
         code = self.wait()
         if self._reader is not None:
             self._reader.join()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(BrokenPipeError):  # what it never read
+                with suppress(BrokenPipeError):  # The process did not read everything.
                     pipe.close()
         return code

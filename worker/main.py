@@ -1,4 +1,4 @@
-"""A worker, put together: `celery -A worker.main worker -Q training --pool solo`, or `-Q light`."""
+"""Assembles a worker: `celery -A worker.main worker -Q training --pool solo`, or `-Q light`."""
 
 from worker.celery_app import app
 from worker.poller import Poll

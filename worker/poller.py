@@ -1,8 +1,7 @@
-"""The worker's own look for work: a job starts even if no wake-up ever comes.
+"""Polls for work, so that a job starts even if no wake-up ever arrives.
 
-A thread of each worker asks Postgres every few seconds, under the same lock as the tasks. It is a step of the worker
-and not of the consumer: that one waits for Redis.
-"""
+A thread of each worker queries PostgreSQL every few seconds, under the same lock as the tasks. It is a step of the
+worker and not of Celery's consumer, because the consumer waits for Redis."""
 
 import threading
 from typing import Any
@@ -20,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
-    """Looks for work every `poll_seconds`, with or without a wake-up, and shows meanwhile that the worker lives."""
+    """Looks for work every `poll_seconds`, with or without a wake-up, and sends the worker's heartbeats."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -60,7 +59,8 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
 
 
 def poll(looks: list[Any], wakeup: threading.Event = draining) -> None:
-    """Look every `poll_seconds`, and when `wakeup` is set; `draining` ends it, and then `wakeup` must be set too."""
+    """Look for work every `poll_seconds`, and when `wakeup` is set. `draining` ends the loop; `wakeup` must then be set
+    too."""
     while not draining.is_set():
         if wakeup is not draining:
             wakeup.clear()
@@ -68,7 +68,7 @@ def poll(looks: list[Any], wakeup: threading.Event = draining) -> None:
             try:
                 look()
             except Exception:
-                # It starts what no wake-up announced: whatever a look meets, the next one must come.
+                # Polling covers lost wake-ups, so the next look must run, whatever this error is.
                 log.exception("a look for work failed, will look again")
         if not draining.is_set():
             wakeup.wait(jittered(get_settings().poll_seconds))

@@ -1,4 +1,4 @@
-"""What a process that reads users' files may take, and with which code it ends at a limit; it says so of itself."""
+"""Limits the resources of the calling process, which reads users' files, and defines its exit codes at a limit."""
 
 import errno
 import resource
@@ -7,11 +7,11 @@ from typing import Final
 OUT_OF_MEMORY: Final = errno.ENOMEM
 FILE_TOO_LARGE: Final = errno.EFBIG
 DISK_FULL: Final = errno.ENOSPC
-"""Exit codes of its own."""
+"""The process exits with these codes."""
 
 
 def limit_self(memory_bytes: int, cpu_seconds: int, max_file_bytes: int) -> None:
-    """Memory that it may address, time on a processor, and the largest file it may write."""
+    """Limit the address space, the processor time and the size of written files."""
     limits = {
         resource.RLIMIT_AS: memory_bytes,
         resource.RLIMIT_CPU: cpu_seconds,

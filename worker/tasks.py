@@ -1,4 +1,4 @@
-"""Thin tasks. Each means "look for work": the truth about what there is to do lies in Postgres."""
+"""Defines the Celery tasks. Each only means "look for work"; the work itself is recorded in PostgreSQL."""
 
 import threading
 from functools import cache
@@ -32,19 +32,19 @@ from worker.processes.standby import StandbyProcess
 log = structlog.get_logger()
 
 slot = threading.Lock()
-"""One attempt at a time, whether a wake-up or the poll began it."""
+"""Held during an attempt, so that wake-ups and polls start only one at a time."""
 
 
 checks_wanted = threading.Event()
-"""A wake-up came for the light worker, or an inspection has ended: there may be dataset checks to do."""
+"""Set by a wake-up for the light worker, and after an inspection: there may be dataset checks to run."""
 
 
 models_wanted = threading.Event()
-"""A wake-up came for the light worker: there may be models to fetch."""
+"""Set by a wake-up for the light worker: there may be models to fetch."""
 
 
 deliveries_wanted = threading.Event()
-"""A wake-up came for webhooks, or a sender has come free."""
+"""Set by a wake-up for webhooks, and when a sender becomes free."""
 
 
 class WorkerContext(NamedTuple):
@@ -86,7 +86,7 @@ def inspect_dataset() -> None:
 
 @app.task
 def send_webhooks() -> None:
-    """The wake-up alone: what is due is sent by threads of their own."""
+    """Set the event only; the sender's threads deliver what is due."""
     deliveries_wanted.set()
 
 
@@ -97,8 +97,10 @@ def webhook_sender() -> WebhookSender:
 
 
 def train() -> None:
-    """Take up jobs until none waits or this worker is asked to stop; nothing if that is under way already. While none
-    waits, a standby process does. First goes what killed workers left, since its disk space may be needed."""
+    """Run jobs until none is queued or this worker is draining; return at once if that is in progress already.
+
+    Leftovers of killed workers are removed first, since their disk space may be needed. While no job is queued, a
+    standby process is kept ready."""
     if not slot.acquire(blocking=False):
         return
     try:
@@ -134,7 +136,7 @@ def inspect() -> None:
 
 
 def run_dataset_checks() -> None:
-    """Previews and overlaps, by one thread of a light worker alone: no upload waits behind a long one."""
+    """Run previews and overlap checks on a separate thread of a light worker, so that a long one delays no upload."""
     context = worker_context()
     try:
         while not draining.is_set() and run_next_check(inspecting_place(), context.cache, context.machine, draining):
@@ -146,7 +148,8 @@ def run_dataset_checks() -> None:
 
 
 def fetch_models() -> None:
-    """By one thread of a light worker alone: what takes minutes holds up neither an upload nor a preview."""
+    """Fetch models on a separate thread of a light worker, because a fetch takes minutes and must delay neither uploads
+    nor previews."""
     context = worker_context()
     settings = context.settings
     limits = settings.lease_seconds, settings.allowed_model_roots
@@ -175,7 +178,7 @@ def inspecting_place() -> InspectionContext:
 
 
 def clear_away() -> None:
-    """Under the slot's lock: no attempt of this worker is under way."""
+    """Remove leftovers. The caller holds `slot`, so no attempt of this worker is running."""
     context = worker_context()
     try:
         clear_leftovers(context.sessions, context.settings.work_dir)
@@ -184,7 +187,7 @@ def clear_away() -> None:
 
 
 def clear_projects() -> None:
-    """By a thread of its own: a deleted project's folders do not wait for the end of another's training."""
+    """Remove the folders of deleted projects on a separate thread, so that they do not wait for a training to end."""
     context = worker_context()
     try:
         clear_deleted_projects(context.sessions, context.settings.work_dir, context.machine.worker_id)

@@ -1,4 +1,4 @@
-"""Celery's messages over Redis, for a worker that a malformed one does not end."""
+"""Reads Celery's messages from Redis and survives malformed ones."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu is untyped
         try:
             taken: bool | None = super()._brpop_read(**options)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # Not one of ours, and it is off the list by now. A wake-up that is lost is made up for by polling.
+            # The malformed message is already off the list. Polling covers a lost wake-up.
             log.warning("Redis held what is no message; it is thrown away", error=type(error).__name__)
             return None
         return taken
