@@ -1,4 +1,4 @@
-"""Tunewright's client: `Client` speaks HTTP with a server, and knows nothing else.
+"""Tunewright's client: `Client` talks to a server over HTTP and imports nothing of the server.
 
 from tunewright import Client
 

@@ -1,4 +1,4 @@
-"""`tunewright`: the command line. Its parts are in `tunewright.commands`, one file a noun."""
+"""Defines the command line `tunewright`. Its parts are in `tunewright.commands`, one module per noun."""
 
 import sys
 from importlib.metadata import version

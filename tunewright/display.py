@@ -1,4 +1,4 @@
-"""How the command line shows things to a person."""
+"""Formats output for the terminal."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from tunewright.errors import TunewrightError
 
 T = TypeVar("T")
 PIPE_COLUMNS = 200
-"""Wide enough that no table loses an id on its way to another program."""
+"""Wide enough that piped tables never shorten an id."""
 
-# What is shown comes from users: it must not be read as markup.
+# Output contains text of users, which must not be interpreted as markup.
 console = Console(markup=False, highlight=False, emoji=False)
 notes = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -24,7 +24,7 @@ if not console.is_terminal and "COLUMNS" not in os.environ:
 
 
 def clean(text: str) -> str:
-    """Without the control characters that would reach the terminal."""
+    """Replace control characters, so that they do not reach the terminal."""
     return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
 
 
@@ -33,7 +33,7 @@ def print_json(value: Any) -> None:
 
 
 def print_error(error: TunewrightError) -> None:
-    # What the user cannot mend is for those who can read the server's log.
+    # For errors that the user cannot fix, the request id helps to find them in the server's log.
     where = f" (request {error.request_id})" if error.request_id and (error.status or 0) >= 500 else ""
     notes.print(clean(f"tunewright: {error.detail}{where} [{error.code}]"), style="red")
     for field in error.errors:
@@ -41,7 +41,7 @@ def print_error(error: TunewrightError) -> None:
 
 
 def print_table(rows: Iterable[T], columns: dict[str, Callable[[T], str]]) -> None:
-    """The first column is an id, which stays on one line."""
+    """Print a table. The first column holds an id, which is never wrapped."""
     first, *others = columns
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True)
@@ -53,7 +53,7 @@ def print_table(rows: Iterable[T], columns: dict[str, Callable[[T], str]]) -> No
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
-    """Those that are known."""
+    """Print names and values, without empty ones."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -64,7 +64,7 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 
 def instant(at: datetime | None) -> str:
-    """In the reader's own time zone."""
+    """Format a time in the local time zone."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
 
 

@@ -1,4 +1,4 @@
-"""Files that arrive whole and unchanged, or not at all."""
+"""Writes downloaded files completely and verified, or not at all."""
 
 import base64
 import hashlib
@@ -17,7 +17,8 @@ from tunewright.errors import TunewrightError
 
 
 def place(folder: Path, name: str) -> Path:
-    """Where a file that the server names may lie: below `folder`, on every system."""
+    """Return the path for a file that the server named. Names that could be outside `folder` on any system are
+    rejected."""
     parts = PurePosixPath(name).parts
     windows = PureWindowsPath(name)
     hostile = not parts or ".." in parts or not name.isprintable() or "\\" in name
@@ -28,7 +29,7 @@ def place(folder: Path, name: str) -> Path:
 
 
 def save(response: httpx2.Response, path: Path, size: int, sha256: str) -> None:
-    """The body as `path`, if it has this size and SHA-256."""
+    """Save the body as `path` if it has this size and SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     found = hashlib.sha256()
     with replacing(path) as file:
@@ -44,7 +45,7 @@ def save(response: httpx2.Response, path: Path, size: int, sha256: str) -> None:
 
 
 def save_stream(response: httpx2.Response, path: Path) -> None:
-    """The body as `path`, if it comes to its end: nobody knows its digest before it is made."""
+    """Save the body as `path` if it is complete. Its digest is not known in advance."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         for chunk in response.iter_bytes():
@@ -52,7 +53,7 @@ def save_stream(response: httpx2.Response, path: Path) -> None:
 
 
 def save_unpacked(response: httpx2.Response, folder: Path) -> None:
-    """The files of a tar below `folder`, if its size and SHA-256 are those that its headers name."""
+    """Unpack a tar archive into `folder` if its size and SHA-256 match the response's headers."""
     digest = response.headers["Repr-Digest"].removeprefix("sha-256=:").removesuffix(":")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", dir=folder) as scratch:
@@ -69,7 +70,7 @@ def save_unpacked(response: httpx2.Response, folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place at the end, and goes if the end is not reached."""
+    """Open a temporary file beside `path` that replaces it on success and is removed on failure."""
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         with partial.open("xb") as file:

@@ -1,4 +1,4 @@
-"""What can go wrong, as the server says it or as the client sees it."""
+"""Defines the client's errors, from the server's answers or from the client itself."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import httpx2
 
 
 class FieldError(NamedTuple):
-    """One bad field: RFC 6901 pointer into what was sent, stable code, what to write instead."""
+    """An invalid field: RFC 6901 pointer into the request, stable code, and a message with the correction."""
 
     pointer: str
     code: str
@@ -15,8 +15,8 @@ class FieldError(NamedTuple):
 
 
 class TunewrightError(Exception):
-    """`detail` says what to do, and `code` is stable; `status` is None where no answer of the server is behind it.
-    `request_id` is found in the server's log."""
+    """Raised when a call fails. `detail` says what to do, and `code` is stable; `status` is None without an answer from
+    the server. `request_id` also appears in the server's log."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class TunewrightError(Exception):
 
 
 class ConnectionFailed(TunewrightError):
-    """No answer came; whether the request had an effect is not known."""
+    """Raised when there was no answer. Whether the request had an effect is not known."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(None, "connection_failed", detail)
 
 
 def error_of(response: httpx2.Response) -> TunewrightError:
-    """From problem+json, or from whatever a proxy in between has answered. The body must have been read."""
+    """Build the error from problem+json, or from any answer of a proxy. The body must have been read already."""
     status, id = response.status_code, response.headers.get("x-request-id")
     if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
         said = f"{response.request.url.copy_with(query=None)} answered {status} {response.reason_phrase}"

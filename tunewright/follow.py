@@ -1,4 +1,4 @@
-"""A job on the screen until its end: a live bar on a terminal, elsewhere a line every few seconds."""
+"""Shows a job until it ends: a live progress bar on a terminal, otherwise a line every few seconds."""
 
 import time
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ STYLES = {"warn": "yellow", "error": "red"}
 
 
 def follow(client: Client, job_id: str, console: Console) -> Job:
-    """The final job. Everything shown is the API's."""
+    """Show the job's progress until it ends, and return the finished job. All values come from the API."""
     job, asked = client.get_job(job_id), time.monotonic()
     values: dict[str, float] = {}
     step = job.step
@@ -33,7 +33,7 @@ def follow(client: Client, job_id: str, console: Console) -> Job:
                 board.tell(update)
             else:
                 values |= update.values
-                step = update.step  # and not the job's, whose values may not have come yet
+                step = update.step  # The job's values may not have arrived yet.
             board.show(job, step, values)
     return client.get_job(job_id)
 
@@ -102,7 +102,7 @@ def doing(job: Job) -> str:
 
 
 def spoken(values: dict[str, float]) -> list[str]:
-    """The measured values that a reader follows."""
+    """Return the metrics to show, formatted."""
     words = {"loss": "loss {:.4f}", "tokens_per_second": "{:,.0f} tokens/s"}
     return [form.format(values[name]) for name, form in words.items() if name in values]
 

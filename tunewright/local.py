@@ -1,4 +1,4 @@
-"""Where a server of this machine says who it is: the data folder of `tunewright up`."""
+"""Finds the URL and key that `tunewright up` writes to its data folder on this machine."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from tunewright.errors import TunewrightError
 
 
 def data_dir() -> Path:
-    """As the server finds it."""
+    """Return the data folder, determined in the same way as by the server."""
     if configured := os.environ.get("TUNEWRIGHT_DATA_DIR"):
         return Path(configured)
     if os.geteuid() == 0:
@@ -38,13 +38,15 @@ def find_key() -> str:
 
 
 def acts_on_database(folder: Path | None) -> bool:
-    """Whether a command of the operator acts on the server's own database, and not through its API."""
+    """Return whether an operator's command uses the server's database directly, and not its API."""
     return folder is not None or "DATABASE_URL" in os.environ or "TUNEWRIGHT_URL" not in os.environ
 
 
 def server_environment(folder: Path | None = None) -> dict[str, str]:
-    """What a program needs to reach the database and the storage that the server uses: nothing new where the
-    environment names the database. A data folder that is given goes before the environment."""
+    """Return the environment variables that a program needs to reach the server's database and storage.
+
+    It is empty if the environment already names the database. A given data folder takes precedence over the
+    environment."""
     if folder is None and "DATABASE_URL" in os.environ:
         return {}
     folder = folder or data_dir()

@@ -1,4 +1,4 @@
-"""Secrets taken out of what is passed on to others."""
+"""Removes secrets from text that is shared with others."""
 
 import re
 from typing import Any, Final
@@ -8,7 +8,7 @@ NAMES: Final = (
     r"(?:[a-z0-9_.-]*[_.-])?(?:password|passwd|pwd|secret|api[_-]?key|(?:secret|access|private)[_-]?key|authorization|"
     r"signature|credentials?|(?:access|auth|api|hf|refresh|session|security|bearer)[_-]?token)"
 )
-"""What secrets are called. A `token` alone is left out: in this trade it is mostly a piece of text."""
+"""Matches names of secrets. A plain `token` is excluded, because here it usually means a piece of text."""
 SECRET_NAME: Final = re.compile(rf"(?:{NAMES}|token|[A-Z0-9_]+_TOKEN)", re.IGNORECASE)
 PATTERNS: Final = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), REMOVED),
@@ -19,9 +19,9 @@ PATTERNS: Final = (
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), REMOVED),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), REMOVED),
     (re.compile(r"\b(Bearer|Basic)(\s+)[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1\2{REMOVED}"),
-    # A password in a URL: postgresql://user:password@host
+    # Matches a password in a URL: postgresql://user:password@host
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@]+@", re.IGNORECASE), rf"\1{REMOVED}@"),
-    # name=value and "name": "value"; a URL's parameters too
+    # Matches name=value and "name": "value", also in the parameters of a URL.
     (re.compile(rf"""(\b{NAMES}["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s"'&,;]+)""", re.IGNORECASE), rf"\1{REMOVED}"),
     (re.compile(r"""(\b[A-Z0-9_]*TOKEN["']?\s*[=:]\s*|[?&]token=)("[^"]*"|'[^']*'|[^\s"'&,;]+)"""), rf"\1{REMOVED}"),
 )
@@ -34,7 +34,7 @@ def redact(text: str) -> str:
 
 
 def redact_json(value: Any) -> Any:
-    """Also whatever is kept under the name of a secret."""
+    """Remove secrets from JSON, including strings whose key is the name of a secret."""
     if isinstance(value, dict):
         return {
             key: REMOVED if isinstance(each, str) and SECRET_NAME.fullmatch(key) else redact_json(each)

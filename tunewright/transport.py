@@ -1,4 +1,5 @@
-"""HTTP as the client uses it: paths by parts, the key, and every failure a TunewrightError."""
+"""Sends the client's HTTP requests: builds paths from parts, adds the key, and converts every failure to
+TunewrightError."""
 
 import random
 import time
@@ -18,7 +19,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TRUST = "Set SSL_CERT_FILE to the file of the authority that signed it."
 
 LISTS = ("cursor", "next_cursor")
-"""The parameter that asks for the next page, and where in a page its value is found."""
+"""The query parameter that requests the next page, and the field of a page that holds its value."""
 EVENTS = ("after", "next_after")
 METRICS = ("after_step", "next_after_step")
 
@@ -33,7 +34,7 @@ class Transport:
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "tunewright"},
             timeout=TIMEOUT,
-            # A proxy of the environment cannot reach this machine's own server; SSL_CERT_FILE still holds there.
+            # A proxy from the environment cannot reach a server on this machine. SSL_CERT_FILE still applies there.
             trust_env=host not in LOOPBACK,
             verify=httpx2.create_ssl_context() if url.startswith("https") else True,
         )
@@ -43,8 +44,8 @@ class Transport:
 
     @contextmanager
     def stream(self, method: str, *path: str, good: int = 200, **options: Any) -> Iterator[httpx2.Response]:
-        """A good answer whose body is read by the caller, under the same translation of failures. `good` is a status
-        that counts as one too."""
+        """Yield a successful response whose body the caller reads; failures are converted. `good` is another status
+        that counts as success."""
         try:
             with self.http.stream(method, address(path), **options) as response:
                 if not response.is_success and response.status_code != good:
@@ -75,7 +76,7 @@ class Transport:
         return response.json()
 
     def pages(self, *path: str, params: Mapping[str, Any] = {}, following: tuple[str, str] = LISTS) -> Iterator[Any]:
-        """The items of all pages; `following` is LISTS, EVENTS or METRICS."""
+        """Yield the items of all pages. `following` is LISTS, EVENTS or METRICS."""
         parameter, found_in = following
         wanted = {name: value for name, value in params.items() if value is not None}
         while True:
@@ -98,17 +99,17 @@ def host_of(url: str) -> str:
 
 
 def address(parts: tuple[str, ...]) -> str:
-    """Ids and file names may hold anything: none of it may lead to another route."""
+    """Join the parts to a path and quote them, so that no id or file name can lead to another route."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def once(key: str | None) -> dict[str, str]:
-    """The header that makes a POST safe to send again."""
+    """Return the header that makes a POST safe to repeat."""
     return {"Idempotency-Key": key} if key is not None else {}
 
 
 def jittered(seconds: float) -> float:
-    """`seconds`, by up to a fifth more or less, so that many who wait do not ask together."""
+    """Vary `seconds` by up to a fifth, so that many clients do not send requests at the same time."""
     return seconds * random.uniform(0.8, 1.2)
 
 

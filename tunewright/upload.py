@@ -1,4 +1,4 @@
-"""A file on its way: small ones in one request, large ones in parts that can be gone on with."""
+"""Uploads a file: a small one in one request, a large one in parts that can be resumed."""
 
 import base64
 import hashlib
@@ -14,13 +14,14 @@ from tunewright.watch import Outage
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-"""Called with the bytes read and the bytes in all."""
+"""Called with the bytes read and the total."""
 WHOLE_BYTES = 64 * 2**20
-"""Up to so much goes in one request."""
+"""Files up to this size are sent in one request."""
 PART_BYTES = 32 * 2**20
-"""The server takes 64 MiB at most. Smaller ones lose less when a connection breaks, and larger ones less time."""
+"""The server accepts at most 64 MiB. Smaller parts lose less when a connection breaks; larger ones need fewer
+requests."""
 PASSING = (500, 502, 503, 504)
-"""Answers of a server, or of a proxy before it, that may be others in a moment."""
+"""Status codes of a server, or of a proxy before it, that may be temporary."""
 
 
 class Upload(io.FileIO):
@@ -38,7 +39,7 @@ class Upload(io.FileIO):
 
 
 class Part(io.BytesIO):
-    """One part of the file, which lies at `start`."""
+    """A part of the file, which begins at `start`."""
 
     def __init__(self, data: bytes, start: int, total: int, progress: Progress | None) -> None:
         super().__init__(data)
@@ -55,9 +56,10 @@ class Part(io.BytesIO):
 def send_in_parts(
     transport: Transport, path: Path, progress: Progress | None, wanted: Mapping[str, Any], resume: bool
 ) -> str:
-    """The id of the dataset that the file becomes; `wanted` is what else is asked of it. With `resume`, parts that a
-    pending upload of a file of this name and size holds already are not sent again: they are known by their SHA-256, so
-    that no other bytes can come in."""
+    """Upload the file in parts, and return the dataset's id. `wanted` holds the other fields of the request.
+
+    With `resume`, parts that a pending upload of a file with this name and size already holds are not sent again. They
+    are compared by SHA-256, so that no other bytes can be included."""
     with path.open("rb") as file:
         total = os.fstat(file.fileno()).st_size
         begun = find_pending(transport, name_of(path), total) if resume else None
@@ -79,7 +81,7 @@ def send_in_parts(
 
 
 def find_pending(transport: Transport, filename: str, size: int) -> Any:
-    """The latest upload of such a file that can be gone on with, with its parts."""
+    """Return the latest resumable upload of such a file, with its parts."""
     for each in transport.pages("uploads"):
         if (each["state"], each["filename"], each["bytes"]) == ("pending", filename, size):
             return transport.ask("GET", "uploads", each["id"])
@@ -107,7 +109,7 @@ def send_part(transport: Transport, upload_id: str, part: Part) -> str:
 
 
 def patiently(ask: Callable[[], T]) -> T:
-    """Asked again for as long as a restart of the server takes. For what may be done twice."""
+    """Repeat a call for as long as a restart of the server takes. The call must be safe to repeat."""
     outage = Outage()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Waiting for a job's end by long polling: the server answers as soon as the job has changed."""
+"""Waits for a job's end by long polling: the server answers as soon as the job has changed."""
 
 import math
 import time
@@ -10,12 +10,12 @@ from tunewright.wire import Job
 
 WAIT_SECONDS = 30
 CROWDED_SECONDS = 5.0
-"""Pause before the next question to a server that lets no more requests wait."""
+"""Wait before the next request to a server that accepts no more waiting requests."""
 
 
 def wait_until_final(transport: Transport, job_id: str, timeout: float | None) -> Job:
-    """The job, once it is final. Raises TimeoutError after `timeout` seconds; a server that is away for a restart is
-    waited for."""
+    """Return the job once it has ended. Raises TimeoutError after `timeout` seconds. A server that restarts is waited
+    for."""
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     asked = Question(transport, job_id)
     outage = Outage()
@@ -39,7 +39,7 @@ def wait_until_final(transport: Transport, job_id: str, timeout: float | None) -
 
 
 class Question:
-    """Asks for the job, the first time at once, then for what differs from the last answer."""
+    """Requests the job: the first time at once, then only when it differs from the last answer."""
 
     def __init__(self, transport: Transport, job_id: str) -> None:
         self.transport, self.job_id = transport, job_id

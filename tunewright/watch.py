@@ -1,4 +1,4 @@
-"""A job's events and metric points as they happen, over connections that may break."""
+"""Yields a job's events and metric points as they occur, over connections that may break."""
 
 import dataclasses
 import json
@@ -14,23 +14,23 @@ from tunewright.wire import Event, Job, MetricPoint
 Update = Event | MetricPoint
 
 SILENCE = httpx2.Timeout(60, connect=10, read=45)
-"""A stream says something every 15 seconds, if only that it is alive."""
+"""The server sends at least a keep-alive every 15 seconds."""
 END = httpx2.ServerSentEvent("end")
-"""Also what an answer of 204 says: all was told, do not connect again."""
+"""The last message. A response with status 204 means the same: there is nothing more, do not reconnect."""
 MOST_SILENT_STREAMS = 3
-"""So many that tell nothing, one after the other, and the job is polled: a proxy may hold them back."""
+"""After this many streams in a row without a message the job is polled, since a proxy may be buffering them."""
 PATIENCE_SECONDS = 120.0
-"""How long a server may be away: long enough for a restart."""
+"""Longest time that a server may be unreachable, enough for a restart."""
 POLL_SECONDS = 1.0
 FIRST_DELAY_SECONDS = 0.25
 
 
 class CannotStream(Exception):
-    """Something in between keeps streams back; ordinary requests may do."""
+    """Raised when a proxy blocks streams; ordinary requests may still work."""
 
 
 class Outage:
-    """Counts how long no server has answered."""
+    """Measures how long the server has been unreachable."""
 
     def __init__(self) -> None:
         self.over()
@@ -40,7 +40,7 @@ class Outage:
         self.delay = FIRST_DELAY_SECONDS
 
     def wait(self, error: TunewrightError | None = None) -> None:
-        """Before the next try, or raises the error when patience has run out."""
+        """Wait before the next try, or raise the error once PATIENCE_SECONDS have passed."""
         self.since = self.since or time.monotonic()
         if error and time.monotonic() - self.since > PATIENCE_SECONDS:
             raise error
@@ -49,7 +49,7 @@ class Outage:
 
 
 class Watch:
-    """A reader's place in one job: the stream's cursor, and the same place in the words of the polled routes."""
+    """Tracks the position in one job's updates: the stream's cursor, and the same position for the polled routes."""
 
     def __init__(self, transport: Transport, job_id: str) -> None:
         self.transport = transport
@@ -79,7 +79,7 @@ class Watch:
                 self.outage.wait(error)
 
     def follow_stream(self) -> Iterator[Update]:
-        """Until the message `end`. Raises ConnectionFailed when the stream ends without it."""
+        """Yield updates until the message `end`. Raises ConnectionFailed if the stream ends without it."""
         for message in self.messages():
             self.outage.over()
             if message.event == END.event:
@@ -102,13 +102,13 @@ class Watch:
             if not is_stream or self.silent_streams > MOST_SILENT_STREAMS:
                 raise CannotStream
             for message in httpx2.EventSource(response, max_event_size=None):
-                if message.data:  # not only the delay before the next connection
+                if message.data:  # A message without data only sets the delay before the next connection.
                     self.silent_streams = 0
                     yield message
 
     def follow_by_polling(self) -> Iterator[Update]:
         while True:
-            # Asked first: what a final job has to tell is all there afterwards.
+            # The job is read first: once it has ended, all of its updates exist.
             job = Job.read(self.transport.ask("GET", "jobs", self.job_id))
             yield from self.new_events()
             yield from self.new_points()
@@ -125,7 +125,7 @@ class Watch:
             yield event
 
     def new_points(self) -> Iterator[MetricPoint]:
-        """From the last step on, to which an evaluation may have added values since."""
+        """Yield new points, starting at the last step, because an evaluation may have added values to it."""
         path = ("jobs", self.job_id, "metrics")
         params = {"after_step": self.place[1] - 1}
         for raw in self.transport.pages(*path, params=params, following=METRICS):
@@ -148,7 +148,7 @@ class Watch:
 
 
 def read_update(message: httpx2.ServerSentEvent) -> Update | None:
-    """None for what a later server may add."""
+    """Parse a message; return None for types that a later server may add."""
     match message.event:
         case "job_event":
             return Event.read(json.loads(message.data))

@@ -1,4 +1,5 @@
-"""What the server answers, typed. `raw` is the whole answer, with what this version has no name for."""
+"""Defines the types of the server's answers. `raw` is the whole answer, including fields that this version does not
+know."""
 
 import dataclasses
 from dataclasses import dataclass, field, fields
@@ -17,16 +18,17 @@ class Answer:
 
 
 def read_value(name: str, value: Any) -> Any:
-    """Names tell instants: `*_at` and `*_until`."""
+    """Parse a field's value: names that end in `_at` or `_until` hold times."""
     is_instant = name.endswith(("_at", "_until"))
     return datetime.fromisoformat(value) if is_instant and value is not None else value
 
 
 @dataclass(frozen=True)
 class Dataset(Answer):
-    """`state` is uploading (its parts are being assembled), inspecting, ready or invalid; `problems` has the first
-    things wrong, `problem_counts` counts them all; `statistics` says what the rows are like. What the inspection has
-    yet to find is None."""
+    """A dataset. `state` is uploading (its parts are being assembled), inspecting, ready or invalid.
+
+    `problems` holds the first problems, `problem_counts` counts all; `statistics` describes the rows. Fields that the
+    inspection has not determined yet are None."""
 
     id: str
     filename: str
@@ -48,8 +50,10 @@ class Dataset(Answer):
 
 @dataclass(frozen=True)
 class Problem(Answer):
-    """One thing wrong with a dataset, found `count` times, first on `lines`. `pointer` is a JSON pointer into the row
-    at `line`; `severity` is error, which keeps the row from being trained on, or warning."""
+    """A problem of a dataset, found `count` times, first on `lines`. `pointer` is a JSON pointer into the row at
+    `line`.
+
+    `severity` is error, which excludes the row from training, or warning."""
 
     line: int
     pointer: str
@@ -62,7 +66,8 @@ class Problem(Answer):
 
 @dataclass(frozen=True)
 class DatasetCheck(Answer):
-    """`state` is pending until a worker has done it, then ready or failed; `failure` holds `code` and `message`."""
+    """A dataset check. `state` is pending until a worker has run it, then ready or failed; `failure` holds `code` and
+    `message`."""
 
     id: str
     dataset_id: str
@@ -74,7 +79,7 @@ class DatasetCheck(Answer):
 
 @dataclass(frozen=True)
 class PreviewSummary(DatasetCheck):
-    """A preview as lists show it. `totals` are of the whole file: rows, tokens, steps and micro-batches."""
+    """A preview as returned in lists. `totals` describe the whole file: rows, tokens, steps and micro-batches."""
 
     spec: dict[str, Any]
     totals: dict[str, Any] | None
@@ -82,15 +87,15 @@ class PreviewSummary(DatasetCheck):
 
 @dataclass(frozen=True)
 class Preview(PreviewSummary):
-    """What a model would see. Each of `rows` has its `line`, its `text` and its `tokens`, each of these an `id`, a
-    `text` and whether it is `labelled`."""
+    """A preview of a dataset as a model would see it. Each of `rows` has its `line`, its `text` and its `tokens`; each
+    token has an `id`, a `text` and whether it is `labelled`."""
 
     rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class OverlapSummary(DatasetCheck):
-    """An overlap as lists show it. `totals` count the rows compared, and those that are the same."""
+    """An overlap as returned in lists. `totals` count the rows compared and the equal rows."""
 
     validation_dataset_id: str
     totals: dict[str, int] | None
@@ -98,20 +103,23 @@ class OverlapSummary(DatasetCheck):
 
 @dataclass(frozen=True)
 class Overlap(OverlapSummary):
-    """Each of `pairs` has a `validation_line`, a `line` of the dataset, and whether they are the same to the letter
-    (`exact`); the first thousand are there."""
+    """An overlap of two datasets. Each of `pairs` has a `validation_line`, a `line` of the dataset, and whether the
+    texts are identical (`exact`). It holds the first thousand pairs."""
 
     pairs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Job(Answer):
-    """`progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued one waits.
-    `exact` is False once it went on from a checkpoint otherwise than an uninterrupted training; `inexact_resumes` says
-    from which `step`, and what `differs`. `resume_from` is the checkpoint of an earlier job that a retry goes on from.
+    """A job. `progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued job
+    waits.
 
-    `queue_position` counts from 1, over the jobs of all projects. `spec` is what was sent, with defaults filled in: it
-    makes the same job again. `resolved` has what was decided for each attempt, oldest first."""
+    `exact` is False if the job resumed from a checkpoint with a result that may differ from an uninterrupted training;
+    `inexact_resumes` says from which `step`, and what `differs`. `resume_from` is the checkpoint of an earlier job from
+    which a retry continues.
+
+    `queue_position` counts from 1, over the jobs of all projects. `spec` is the request with defaults filled in: it
+    creates the same job again. `resolved` holds the settings that were resolved for each attempt, oldest first."""
 
     id: str
     name: str | None
@@ -147,7 +155,7 @@ class Job(Answer):
 
 @dataclass(frozen=True)
 class ValidatedSpec(Answer):
-    """A good spec with its defaults filled in, and what its job would wait for if it were posted now."""
+    """A valid spec with its defaults filled in, and what its job would wait for if it were created now."""
 
     spec: dict[str, Any]
     waiting_for: str
@@ -155,7 +163,7 @@ class ValidatedSpec(Answer):
 
 @dataclass(frozen=True)
 class Event(Answer):
-    """A past-tense fact; numbers count from 1 for each job. `level` is info, warn or error."""
+    """A past-tense fact about a job. Numbers count from 1 for each job. `level` is info, warn or error."""
 
     number: int
     type: str
@@ -167,7 +175,7 @@ class Event(Answer):
 
 @dataclass(frozen=True)
 class MetricPoint(Answer):
-    """What `attempt` measured at one optimizer step, by name; `number` counts the points of an attempt."""
+    """The values that `attempt` measured at one optimizer step, by name. `number` counts the points of an attempt."""
 
     attempt: int
     number: int
@@ -187,8 +195,10 @@ class Artifact(Answer):
 
 @dataclass(frozen=True)
 class Checkpoint(Answer):
-    """`metrics` are what was measured at its step; a job's `init_from` takes its `id` or its `name`. `size` counts
-    everything in it; `url` is None where it holds no adapter."""
+    """A checkpoint. `metrics` holds the values measured at its step; a job's `init_from` accepts its `id` or its
+    `name`.
+
+    `size` is the size of all its files; `url` is None if it holds no adapter."""
 
     id: str
     job_id: str
@@ -204,7 +214,7 @@ class Checkpoint(Answer):
 
 @dataclass(frozen=True)
 class AdapterFile(Answer):
-    """`path` is its place in the adapter's folder."""
+    """A file of an adapter. `path` is relative to the adapter's folder."""
 
     path: str
     size: int
@@ -213,7 +223,7 @@ class AdapterFile(Answer):
 
 @dataclass(frozen=True)
 class AdapterSummary(Answer):
-    """An adapter as lists show it."""
+    """An adapter as returned in lists."""
 
     id: str
     name: str
@@ -226,7 +236,7 @@ class AdapterSummary(Answer):
 
 @dataclass(frozen=True)
 class Adapter(AdapterSummary):
-    """With its files, the tar of them all, and how it was made."""
+    """An adapter with its files, the tar archive of them all, and how it was trained."""
 
     files: list[AdapterFile]
     archive: AdapterFile
@@ -241,9 +251,11 @@ class Adapter(AdapterSummary):
 
 @dataclass(frozen=True)
 class ModelSummary(Answer):
-    """A base model of the registry. `state` is pending, fetching, ready or failed, and then `failure` says why; jobs
-    can be trained on one that is ready, with rows of up to `max_seq_len` tokens. `projects` may use it; None stands for
-    all. `hub_name` and `hub_revision` are what a folder's model is said to be on the hub, unchecked."""
+    """A base model in the model registry. `state` is pending, fetching, ready or failed; `failure` then says why.
+
+    Jobs can be trained on a model that is ready, with rows of up to `max_seq_len` tokens. `projects` may use it; None
+    means all. `hub_name` and `hub_revision` are the hub's name and revision given for a model from a folder; they are
+    not checked."""
 
     name: str
     state: str
@@ -271,8 +283,8 @@ class Model(ModelSummary):
 
 @dataclass(frozen=True)
 class Project(Answer):
-    """`max_running_jobs` of its jobs may run at once, None for any number; of each key of `allowed_labels` a worker has
-    one value, or takes none of its jobs."""
+    """A project. At most `max_running_jobs` of its jobs run at once; None means no limit. A worker takes its jobs only
+    if, for each key of `allowed_labels`, the worker has one of the values."""
 
     id: str
     name: str
@@ -284,8 +296,9 @@ class Project(Answer):
 
 @dataclass(frozen=True)
 class ProjectDeletion(Answer):
-    """What was erased of a project, whose id it has, so far: rows by table, stored objects and their bytes, streams of
-    live metrics, and folders by worker. `state` is stopping, erasing, clearing_workers or finished."""
+    """The deletion of a project, with the project's id. It counts what was erased so far: rows by table, stored objects
+    and their bytes, streams of live metrics, and folders by worker. `state` is stopping, erasing, clearing_workers or
+    finished."""
 
     id: str
     name: str
@@ -301,8 +314,8 @@ class ProjectDeletion(Answer):
 
 @dataclass(frozen=True)
 class Webhook(Answer):
-    """`previous_secret_expires_at` is the time until which the secret before the present one signs too. A secret itself
-    is in `raw["secret"]` of what a creation or a rotation returns, and nowhere else."""
+    """A webhook. Until `previous_secret_expires_at`, deliveries are also signed with the previous secret. A secret is
+    only in `raw["secret"]` of the answer to a creation or a rotation."""
 
     id: str
     name: str | None
@@ -315,7 +328,8 @@ class Webhook(Answer):
 
 @dataclass(frozen=True)
 class Delivery(Answer):
-    """One event for one webhook. `state` is pending, delivered or failed; `event_id` is the header `webhook-id`."""
+    """A delivery of one event to one webhook. `state` is pending, delivered or failed; `event_id` is the header
+    `webhook-id`."""
 
     id: str
     webhook_id: str
@@ -331,9 +345,11 @@ class Delivery(Answer):
 
 @dataclass(frozen=True)
 class Worker(Answer):
-    """`device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both; `integrations` are the
-    trackers that it serves. Of a job that was asked about, `can_take_job` says whether it could take that up now, and
-    each of `reasons`, with a `code` and a `message`, why not."""
+    """A worker. `device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both; `integrations`
+    are the trackers that it supports.
+
+    If a job was given, `can_take_job` says whether the worker could take it now, and each of `reasons`, with a `code`
+    and a `message`, why not."""
 
     id: str
     device: str
@@ -357,7 +373,7 @@ class Worker(Answer):
 
 @dataclass(frozen=True)
 class About(Answer):
-    """`links` are paths on the server."""
+    """The server's name and version. `links` are paths on the server."""
 
     name: str
     version: str
@@ -366,8 +382,8 @@ class About(Answer):
 
 @dataclass(frozen=True)
 class Readiness(Answer):
-    """`database` and `redis` are ok or unreachable; `workers` counts those online by queue, and is None without the
-    database."""
+    """The state of the server's parts. `database` and `redis` are ok or unreachable; `workers` counts online workers by
+    queue, and is None without the database."""
 
     database: str
     redis: str
@@ -376,8 +392,8 @@ class Readiness(Answer):
 
 @dataclass(frozen=True)
 class Queues(Answer):
-    """`training` has the jobs `queued` and `running`, `light` what waits for light workers, `wakeups` the `count` of
-    unsent messages with the age of the oldest, `oldest_seconds`."""
+    """The waiting work. `training` holds the numbers of `queued` and `running` jobs, `light` the work for light
+    workers, and `wakeups` the `count` of unsent messages and the age of the oldest, `oldest_seconds`."""
 
     training: dict[str, int]
     light: dict[str, int]

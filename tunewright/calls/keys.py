@@ -1,4 +1,4 @@
-"""The part of the client that deals with API keys. All of it needs a key with the scope `admin`."""
+"""Defines the client's methods for API keys. All of them need a key with the scope `admin`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from tunewright.wire import Answer
 @dataclass(frozen=True)
 class Key(Answer):
     """An API key of the project whose name is `project`. `state` is active, expired or revoked; `replaced_by` is the id
-    of the key that a rotation has made in its place. The key itself is in `raw["secret"]` of what a creation or a
-    rotation returns, and nowhere else."""
+    of the key that a rotation created in its place. The secret is only in `raw["secret"]` of the answer to a creation
+    or a rotation."""
 
     id: str
     name: str
@@ -40,8 +40,10 @@ class KeyCalls:
         expires_after_seconds: int | None = None,
         idempotency_key: str | None = None,
     ) -> Key:
-        """The key itself is in `raw["secret"]`, this once. `project` is a name or an id; None is that of the key that
-        asks. `scopes` are `read` and `write` unless given. For the idempotency key see `create_job`."""
+        """Create a key. Its secret is in `raw["secret"]` of this answer only.
+
+        `project` is a name or an id; None means the project of the calling key. `scopes` default to `read` and `write`.
+        For `idempotency_key` see `create_job`."""
         wanted: dict[str, Any] = {"name": name, "project": project, "expires_after_seconds": expires_after_seconds}
         wanted["scopes"] = scopes and list(scopes)
         body = {key: value for key, value in wanted.items() if value is not None}
@@ -51,14 +53,15 @@ class KeyCalls:
         return Key.read(self._transport.ask("GET", "keys", id))
 
     def list_keys(self, project: str | None = None) -> Iterator[Key]:
-        """Keys of all projects, or of one by its name or id, newest first, with those that are expired or revoked."""
+        """List the keys of all projects, or of one by its name or id, newest first, including expired and revoked
+        keys."""
         return map(Key.read, self._transport.pages("keys", params={"project": project}))
 
     def revoke_key(self, id: str) -> Key:
-        """Every server refuses it within a second."""
+        """Revoke a key. Every server rejects it within a second."""
         return Key.read(self._transport.ask("POST", "keys", id, "revoke"))
 
     def rotate_key(self, id: str, overlap_seconds: int = 86400, *, idempotency_key: str | None = None) -> Key:
-        """A new key, in `raw["secret"]`; the old one works while the overlap lasts."""
+        """Create a new key, in `raw["secret"]`. The old one stays valid for `overlap_seconds`."""
         body = {"overlap_seconds": overlap_seconds}
         return Key.read(self._transport.ask("POST", "keys", id, "rotate", json=body, headers=once(idempotency_key)))

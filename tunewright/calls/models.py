@@ -1,4 +1,4 @@
-"""The part of the client that deals with base models."""
+"""Defines the client's methods for base models."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +11,11 @@ class ModelCalls:
     _transport: Transport
 
     def create_model(self, name: str, *, idempotency_key: str | None = None, **wanted: Any) -> Model:
-        """Have a base model fetched: from a folder that the server's workers see (`path`; `hub_name` and `revision` say
-        what it is on the hub) or from the hub (`hub`, and `revision`), for `projects=["research"]` or for all. Needs a
-        key with the scope `admin`. See `wait_for_model`; one that failed is tried again by creating it again."""
+        """Register a base model and have it fetched, from a folder that the server's workers can read (`path`;
+        `hub_name` and `revision` name it on the hub) or from the hub (`hub` and `revision`), for
+        `projects=["research"]` or for all.
+
+        Needs a key with the scope `admin`. See `wait_for_model`. After a failure, create the model again to retry."""
         json = {"name": name} | wanted
         return Model.read(self._transport.ask("POST", "models", json=json, headers=once(idempotency_key)))
 
@@ -21,13 +23,13 @@ class ModelCalls:
         return Model.read(self._transport.ask("GET", "models", name))
 
     def wait_for_model(self, name: str) -> Model:
-        """Until it is `ready` or `failed`."""
+        """Wait until the model is `ready` or `failed`, and return it."""
         return poll(lambda: self.get_model(name), lambda model: model.state in ("ready", "failed"))
 
     def models(self) -> Iterator[ModelSummary]:
-        """Those that the project may use, newest first."""
+        """List the models that the project may use, newest first."""
         return map(ModelSummary.read, self._transport.pages("models"))
 
     def delete_model(self, name: str) -> None:
-        """Needs a key with the scope `admin`."""
+        """Delete a model. Needs a key with the scope `admin`."""
         self._transport.ask("DELETE", "models", name)

@@ -1,4 +1,4 @@
-"""The part of the client that deals with webhooks."""
+"""Defines the client's methods for webhooks."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,8 +18,8 @@ class WebhookCalls:
         *,
         idempotency_key: str | None = None,
     ) -> Webhook:
-        """Its `raw["secret"]` is shown this once. `events` are types such as `fine_tuning.job.succeeded`; None is
-        all."""
+        """Create a webhook. Its secret is in `raw["secret"]` of this answer only. `events` are types such as
+        `fine_tuning.job.succeeded`; None means all."""
         wanted = {"url": url, "events": events and list(events), "name": name}
         body = {key: value for key, value in wanted.items() if value is not None}
         return Webhook.read(self._transport.ask("POST", "webhooks", json=body, headers=once(idempotency_key)))
@@ -31,11 +31,11 @@ class WebhookCalls:
         return map(Webhook.read, self._transport.pages("webhooks"))
 
     def change_webhook(self, id: str, **changes: Any) -> Webhook:
-        """`url`, `events`, `name` or `enabled`."""
+        """Change a webhook's `url`, `events`, `name` or `enabled`."""
         return Webhook.read(self._transport.ask("PATCH", "webhooks", id, json=changes))
 
     def rotate_webhook(self, id: str, grace_seconds: int = 86400, *, idempotency_key: str | None = None) -> Webhook:
-        """A new secret, in `raw["secret"]`; the old one signs too while the grace lasts."""
+        """Create a new secret, in `raw["secret"]`. The old one also signs for `grace_seconds`."""
         wanted = {"params": {"grace_seconds": grace_seconds}, "headers": once(idempotency_key)}
         return Webhook.read(self._transport.ask("POST", "webhooks", id, "rotate", **wanted))
 
@@ -46,7 +46,7 @@ class WebhookCalls:
         return Delivery.read(self._transport.ask("POST", "webhooks", id, "test"))
 
     def list_deliveries(self, webhook_id: str, state: str | None = None) -> Iterator[Delivery]:
-        """Of the last seven days, newest first."""
+        """List the deliveries of the last seven days, newest first."""
         path = ("webhooks", webhook_id, "deliveries")
         return map(Delivery.read, self._transport.pages(*path, params={"state": state}))
 
@@ -54,5 +54,5 @@ class WebhookCalls:
         return Delivery.read(self._transport.ask("GET", "webhooks", webhook_id, "deliveries", id))
 
     def redeliver(self, webhook_id: str, id: str) -> Delivery:
-        """A new delivery of the same event, once the old one has ended."""
+        """Create a new delivery of the same event, once the old delivery has ended."""
         return Delivery.read(self._transport.ask("POST", "webhooks", webhook_id, "deliveries", id, "redeliver"))

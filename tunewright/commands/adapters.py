@@ -1,4 +1,4 @@
-"""`tunewright adapters`"""
+"""Defines `tunewright adapters`."""
 
 from itertools import islice
 from pathlib import Path

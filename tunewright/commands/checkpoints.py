@@ -1,4 +1,4 @@
-"""`tunewright checkpoints`"""
+"""Defines `tunewright checkpoints`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ COMPARED = {
     "validation accuracy": "validation_token_accuracy",
     "validation reward accuracy": "validation_reward_accuracy",
 }
-"""Columns of a list, and the metrics that they show."""
+"""Column names of the list, and the metrics that they show."""
 
 
 @app.command("list")
@@ -25,7 +25,7 @@ def list_checkpoints(
     jobs: Annotated[list[str], typer.Argument(help="Ids of jobs, to compare theirs.", metavar="JOB…")],
     as_json: AsJson = False,
 ) -> None:
-    """List the checkpoints of jobs, side by side with what was measured at their steps."""
+    """List the checkpoints of one or more jobs, with the values measured at their steps."""
     with Client() as client:
         found = [each for job in jobs for each in client.checkpoints(job)]
     if as_json:
@@ -48,7 +48,7 @@ def download(
     checkpoint: Annotated[str, typer.Argument(help="Its id, its name or its step.", metavar="CHECKPOINT")],
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where to; made if new [./ID].")] = None,
 ) -> None:
-    """Download the adapter in a checkpoint, checked against its SHA-256."""
+    """Download a checkpoint's adapter, and check it against its SHA-256."""
     with Client() as client:
         found = find(client, job, checkpoint)
         console.print(str(client.download_checkpoint(job, found.id, folder or Path(found.id))), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`tunewright datasets preview` and `tunewright datasets overlap`"""
+"""Defines `tunewright datasets preview` and `tunewright datasets overlap`."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from tunewright.display import clean, console, notes, print_facts, print_json
 Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="FILE_ID")]
 LABELLED = "bold green reverse"
 OPENED, CLOSED = "[[", "]]"
-"""Around what carries loss, where there is no colour to show it."""
+"""Mark trained text where there is no colour."""
 SHOWN_PAIRS = 20
 UNUSUAL = (
     "num_validation_rows",
@@ -24,7 +24,7 @@ UNUSUAL = (
     "num_unrendered_reasoning",
     "num_unrendered_names",
 )
-"""Counts that are told where there is something to count."""
+"""Counts that are shown only if they are not zero."""
 
 
 def preview(
@@ -48,11 +48,11 @@ def preview(
     device: Annotated[str | None, typer.Option(metavar="KIND", help="auto, cuda or cpu.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model would see of a dataset: rows as text, what carries loss highlighted, and totals of the file.
+    """Show a dataset as a model would see it: rows as text with the trained parts highlighted, and totals of the file.
 
-    In a pipe, and where NO_COLOR is set, [[ and ]] stand around what carries loss.
+    In a pipe, or if NO_COLOR is set, [[ and ]] enclose the trained parts.
 
-    Exits with 1 if a job by these settings would fail."""
+    Exits with 1 if a job with these settings would fail."""
     given: dict[str, Any] = {
         "rows": line or rows,
         "max_seq_len": max_seq_len,
@@ -107,7 +107,7 @@ def coloured(row: dict[str, Any]) -> Text:
 
 
 def bracketed(row: dict[str, Any]) -> Text:
-    """For a pipe, and where NO_COLOR is set."""
+    """Mark trained text with brackets, for a pipe or if NO_COLOR is set."""
     shown, is_open = "", False
     for text, style in pieces(row):
         if (style == LABELLED) != is_open:
@@ -118,7 +118,7 @@ def bracketed(row: dict[str, Any]) -> Text:
 
 
 def pieces(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The row's texts, each with its style."""
+    """Yield the row's texts, each with its style."""
     middle = len(row["tokens"]) - len(row["tokens"]) // 2
     for number, token in enumerate(row["tokens"]):
         if number == middle and row["num_omitted_tokens"]:
@@ -168,7 +168,7 @@ def overlap(
     validation_id: Annotated[str, typer.Argument(help="The validation dataset's id.", metavar="VALIDATION_ID")],
     as_json: AsJson = False,
 ) -> None:
-    """Show which rows of a validation dataset the dataset holds too. Exits with 1 if there are any."""
+    """List the rows of a validation dataset that the dataset also contains. Exits with 1 if there are any."""
     with Client() as client:
         asked = client.create_overlap(id, validation_id)
         done = client.wait_for_overlap(id, asked.id)

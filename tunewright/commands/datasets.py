@@ -1,4 +1,4 @@
-"""`tunewright datasets`"""
+"""Defines `tunewright datasets`."""
 
 from itertools import islice
 from pathlib import Path
@@ -33,9 +33,10 @@ def upload(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a file, wait for its inspection and print what was found. Exits with 1 if it cannot be trained on.
+    """Upload a file, wait for its inspection and print the result. Exits with 1 if the dataset cannot be used for
+    training.
 
-    A large file goes in parts; what was interrupted within the last day goes on with --resume."""
+    A large file is sent in parts. Use --resume to continue an upload that was interrupted within the last day."""
     mapped = mapped_columns(columns)
     with Client() as client:
         try:
@@ -99,7 +100,7 @@ def list_datasets(
 
 @app.command()
 def show(id: Id, as_json: AsJson = False) -> None:
-    """Show one dataset, and what is wrong with it."""
+    """Show one dataset and its first problems."""
     with Client() as client:
         show_dataset(client.get_dataset(id), as_json)
 
@@ -115,7 +116,7 @@ def problems(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List everything that is wrong with a dataset; what is wrong with many rows comes once, with its count, first."""
+    """List all problems of a dataset. Equal problems of many rows are listed once, with a count."""
     with Client() as client:
         found = list(islice(client.dataset_problems(id, code, severity, each_row=each_row), limit))
     if as_json:
@@ -139,7 +140,7 @@ def clean(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a dataset of the rows without an error, and print what its inspection found."""
+    """Create a dataset from the rows without an error, and print the result of its inspection."""
     with Client() as client:
         made = client.clean_dataset(id, drop_duplicates=drop_duplicates)
         conclude(client.wait_for_dataset(made.id), as_json)
@@ -194,7 +195,7 @@ def show_dataset(dataset: Dataset, as_json: bool) -> None:
 
 
 def problem_lines(dataset: Dataset) -> list[str]:
-    """The first things wrong with it, and where the others are."""
+    """Return the dataset's first problems, and the command that lists the others."""
     shown = dataset.problems[:SHOWN_PROBLEMS]
     lines = [told(problem) for problem in shown]
     more = sum(dataset.problem_counts.values()) - sum(problem["count"] for problem in shown)

@@ -1,4 +1,4 @@
-"""`tunewright jobs`"""
+"""Defines `tunewright jobs`."""
 
 import sys
 from itertools import islice
@@ -43,10 +43,10 @@ def create(
     as_json: AsJson = False,
     fields: dict[str, Any] = {},  # noqa: B006 - never written
 ) -> None:
-    """Post a job. What is left out takes the server's default; everything else a spec can say fits into --spec.
+    """Create a job. Omitted options use the server's defaults; --spec accepts every field of a spec.
 
-    The server checks the spec before a file is uploaded, and a dataset of the same bytes that was read in the same way
-    is used again. --map holds for every file that is uploaded."""
+    The server checks the spec before a file is uploaded. A file that was already uploaded and read in the same way is
+    not uploaded again. --map applies to every uploaded file."""
     asked = build_spec(spec, fields)
     if tracked := trackers(wandb, mlflow, tensorboard):
         asked["integrations"] = tracked
@@ -97,7 +97,7 @@ def show(id: Id, as_json: AsJson = False) -> None:
 
 @app.command()
 def watch(id: Id) -> None:
-    """Watch a job live until its end; ctrl-C stops the watching, not the job. Exits with 1 unless it succeeds."""
+    """Show a job's progress until it ends. Ctrl-C stops only the display. Exits with 1 unless the job succeeds."""
     with Client() as client:
         watch_until_end(client, id)
 
@@ -107,7 +107,7 @@ def wait(
     id: Id,
     timeout: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Give up after so long.")] = None,
 ) -> None:
-    """Wait quietly for a job's end. Exits with 1 unless it succeeds; a timeout leaves the job alone."""
+    """Wait for a job to end, without output. Exits with 1 unless it succeeds; after a timeout the job continues."""
     with Client() as client:
         try:
             job = client.wait(id, timeout)
@@ -126,7 +126,7 @@ def cancel(id: Id) -> None:
 
 @app.command()
 def pause(id: Id) -> None:
-    """Pause a job; a running one writes a checkpoint first."""
+    """Pause a job. A running job saves a checkpoint first."""
     with Client() as client:
         job = client.pause_job(id)
     console.print(f"{job.id} is {job.state}")
@@ -151,7 +151,7 @@ def retry(
     watch: WatchIt = False,
     as_json: AsJson = False,
 ) -> None:
-    """Post a new job like one that has ended."""
+    """Create a new job from one that has ended."""
     with Client() as client:
         job = client.retry_job(id, changes=changes(set), from_=from_, idempotency_key=idempotency_key)
         show_posted(client, job, watch, as_json)
@@ -159,7 +159,7 @@ def retry(
 
 @app.command()
 def delete(id: Id, yes: Yes = False) -> None:
-    """Delete a finished job with everything it made. Asks first."""
+    """Delete a finished job and all its files. Asks first."""
     with Client() as client:
         job = client.get_job(id)
         confirm(f"Delete job {id} ({job.name or job.base_model}, {job.state}) and everything that it made?", yes)
@@ -172,7 +172,7 @@ def download(
     id: Id,
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where to; made if new [./ID].")] = None,
 ) -> None:
-    """Download what a job has made, and check every file against its SHA-256."""
+    """Download a job's files, and check each against its SHA-256."""
     with Client() as client:
         console.print(str(client.download_artifacts(id, folder or Path(id))), soft_wrap=True)
 
@@ -184,7 +184,7 @@ def metrics(
     name: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
     all_attempts: Annotated[bool, typer.Option("--all-attempts", help="Also what was measured and rewound.")] = False,
 ) -> None:
-    """Download every value that a job has measured."""
+    """Download all metrics of a job."""
     with Client() as client:
         path = client.download_metrics(id, file or Path(f"{id}.csv"), name or (), all_attempts)
     console.print(str(path), soft_wrap=True)
@@ -192,7 +192,7 @@ def metrics(
 
 @app.command()
 def logs(id: Id) -> None:
-    """Print the last that the training process has said."""
+    """Print the end of the training process's log."""
     with Client() as client:
         text = client.logs(id)
     sys.stdout.write(clean(text.replace("\r", "\n")) if sys.stdout.isatty() else text)
@@ -225,7 +225,8 @@ def tell_end(client: Client, job: Job) -> None:
 
 
 def where_to_look(client: Client, job: Job) -> str:
-    """The command that tells more. A job whose dataset was refused has no log; the first problems are printed."""
+    """Return the command that shows more. If the dataset caused the failure there is no log, so its first problems are
+    printed."""
     if not job.failure or job.failure["reason"] not in OF_THE_DATASET:
         return f"tunewright jobs logs {job.id}"
     ids = [id for id in (job.spec["dataset_id"], job.spec.get("validation_dataset_id")) if id]
@@ -238,14 +239,14 @@ def where_to_look(client: Client, job: Job) -> str:
 
 
 def decided(job: Job) -> str:
-    """What `auto` came to for the latest attempt that tells."""
+    """Return the settings that `auto` was resolved to in the latest attempt."""
     parts = job.resolved[-1] if job.resolved else {}
     named = {name: value for part in parts.values() if isinstance(part, dict) for name, value in part.items()}
     return ", ".join(f"{key} {value}" for key, value in named.items() if not isinstance(value, list))
 
 
 def inexactly(job: Job) -> str | None:
-    """Where it went on otherwise than an uninterrupted training, and for what."""
+    """Return the steps after which a resume was inexact, and the causes."""
     told = [f"not after step {each['step']} ({', '.join(each['differs'])})" for each in job.inexact_resumes]
     return "; ".join(told) or None
 

@@ -1,4 +1,4 @@
-"""`tunewright keys`"""
+"""Defines `tunewright keys`."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ def create(
     expires: Annotated[str | None, typer.Option(metavar="90d", help="When it stops [never].")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make an API key and print it, once."""
+    """Create an API key, and print it once."""
     if local.acts_on_database(data_dir):
         options = flags(project=project, name=name, read_only=read_only, scope=scope, expires=expires)
         become("app.keys", "create", *options, **local.server_environment(data_dir))
@@ -49,7 +49,7 @@ def list_keys(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """List the keys, newest first, and when each was last used."""
+    """List API keys, newest first, with the time of their last use."""
     if local.acts_on_database(data_dir):
         options = flags(project=project, json=as_json)
         become("app.keys", "list", *options, **local.server_environment(data_dir))
@@ -71,7 +71,7 @@ def list_keys(
 
 @app.command()
 def revoke(id: Id, data_dir: DataDir = None) -> None:
-    """Have a key refused, within a second, by every server."""
+    """Revoke an API key. Every server rejects it within a second."""
     if local.acts_on_database(data_dir):
         become("app.keys", "revoke", id, **local.server_environment(data_dir))
     with Client() as client:
@@ -85,7 +85,7 @@ def rotate(
     overlap: Annotated[str, typer.Option(metavar="1d", help="For so long the old key works too.")] = "1d",
     data_dir: DataDir = None,
 ) -> None:
-    """Replace a key by a new one of the same project, name and scopes, which is printed, once."""
+    """Replace an API key with a new one for the same project, name and scopes, and print it once."""
     if local.acts_on_database(data_dir):
         become("app.keys", "rotate", id, *flags(overlap=overlap), **local.server_environment(data_dir))
     with Client() as client:

@@ -1,4 +1,4 @@
-"""`tunewright models`"""
+"""Defines `tunewright models`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +43,7 @@ def add(
     projects: Projects = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Fetch a base model into the server's storage, from a folder or from the hub, and wait until it is there."""
+    """Fetch a base model into the server's storage, from a folder or from the hub, and wait until it is ready."""
     if (path is None) == (hub is None):
         raise typer.BadParameter("give exactly one of --path and --hub")
     if local.acts_on_database(data_dir):
@@ -61,7 +61,7 @@ def add(
 
 
 def wait(client: Client, name: str) -> Model:
-    """With a bar on a terminal."""
+    """Wait until the model is fetched, with a progress bar on a terminal."""
     columns = TextColumn("Fetching the model"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[state]}")
     with Progress(*columns, console=notes, disable=not notes.is_terminal, transient=True) as progress:
         bar = progress.add_task("", total=None, state="")
@@ -76,7 +76,7 @@ def wait(client: Client, name: str) -> Model:
 
 @app.command()
 def remove(name: Name, data_dir: DataDir = None) -> None:
-    """Take a base model out of the registry and out of storage; a folder that it came from stays as it is."""
+    """Remove a base model from the model registry and from storage. A folder that it was read from is not changed."""
     if local.acts_on_database(data_dir):
         become("app.models", "remove", name, **local.server_environment(data_dir))
     with Client() as client:
@@ -85,7 +85,7 @@ def remove(name: Name, data_dir: DataDir = None) -> None:
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Show a base model, and the licence that its weights come under."""
+    """Show a base model and the license of its weights."""
     with Client() as client:
         model = client.get_model(name)
     if as_json:
@@ -129,7 +129,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 def told(model: ModelSummary) -> str:
-    """Its state, and how far or why."""
+    """Return the model's state, with its progress or its failure."""
     if model.failure is not None:
         return f"failed: {model.failure['message']}"
     if model.state == "fetching" and model.num_bytes:

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Defines options that several commands share."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def mapped_columns(given: list[str] | None) -> dict[str, str] | None:
-    """The file's own keys by the fields that they stand for; None where nothing was given."""
+    """Return the file's key for each field; None if no option was given."""
     mapped = dict[str, str]()
     for each in given or ():
         field, _, key = each.partition("=")
@@ -34,7 +34,7 @@ def mapped_columns(given: list[str] | None) -> dict[str, str] | None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before what cannot be undone. Where nobody can be asked, it must be said beforehand."""
+    """Ask before an action that cannot be undone. Without a terminal, --yes is required."""
     if yes:
         return
     if not sys.stdin.isatty():

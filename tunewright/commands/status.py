@@ -1,4 +1,4 @@
-"""`tunewright status` and `tunewright support-bundle`: for those who look after a server."""
+"""Defines `tunewright status` and `tunewright support-bundle`, for operators of a server."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,16 +12,17 @@ from tunewright.display import console, print_facts, print_json
 from tunewright.wire import Queues, Readiness
 
 LATE_SECONDS = 10.0
-"""A dispatcher that keeps up sends a wake-up within a second."""
+"""A dispatcher that is not overloaded sends a wake-up within a second."""
 IDLE_WITHOUT = {"training": "none online: jobs wait", "light": "none online: datasets wait for their inspection"}
 
 
 def status(as_json: AsJson = False) -> None:
-    """Tell whether every part of the server answers, and how much work waits. Exits with 1 if something is missing."""
+    """Show whether every part of the server responds, and how much work is waiting. Exits with 1 if something is
+    missing."""
     with Client() as client:
         about, ready = client.about(), client.readiness()
         works = ready.database == "ok"
-        # Without the database nobody can say whose key this is.
+        # Without the database the key cannot be checked.
         queues = client.queues() if works else None
         workers = [worker for worker in client.workers() if worker.online] if works else []
     faults = faults_of(ready, queues)
@@ -71,10 +72,10 @@ def support_bundle(
     job: Annotated[str, typer.Argument(help="The job's id, ftjob-….", metavar="JOB")],
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Where to [./JOB-support.zip].")] = None,
 ) -> None:
-    """Write a zip file for whoever is to find out what went wrong with a job.
+    """Write a zip file for finding out why a job failed.
 
-    It holds the job's spec, events and log, its datasets' problems by code, the workers and the versions; no row of a
-    dataset, and no secret."""
+    It contains the job's spec, events and log, its datasets' problems by code, the workers and the versions. It
+    contains no row of a dataset and no secret."""
     with Client() as client:
         path = write_support_bundle(client, job, file or Path(f"{job}-support.zip"))
     console.print(str(path), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A job as those see it who are to find out what went wrong: one zip file, without secrets and without rows."""
+"""Collects what is needed to diagnose a job in one zip file, without secrets and without rows."""
 
 import json
 import platform
@@ -34,7 +34,8 @@ OF_A_DATASET: Final = (
 
 
 def write_support_bundle(client: Client, job_id: str, path: Path) -> Path:
-    """Raises if the job cannot be read. What else cannot be is replaced by the error that was answered."""
+    """Write the bundle. Raises if the job cannot be read; any other part that cannot be read is replaced by the
+    error."""
     job = client.get_job(job_id)
     parts = collect(client, job)
     texts = {"README.txt": describe(job.id)}

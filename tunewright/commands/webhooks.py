@@ -1,4 +1,4 @@
-"""`tunewright webhooks`"""
+"""Defines `tunewright webhooks`."""
 
 from itertools import islice
 from typing import Annotated
@@ -56,7 +56,7 @@ def deliveries(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List what a webhook was told, or is about to be."""
+    """List a webhook's deliveries."""
     with Client() as client:
         found = list(islice(client.list_deliveries(id, state), limit))
     if as_json:
@@ -75,7 +75,7 @@ def deliveries(
 
 @app.command()
 def test(id: Id) -> None:
-    """Send a test event, and wait for what comes of its first try."""
+    """Send a test event, and wait for the outcome of its first try."""
     with Client() as client:
         sent = client.send_test_event(id)
         tried = poll(lambda: client.get_delivery(id, sent.id), lambda d: d.state != "pending" or bool(d.last_error))

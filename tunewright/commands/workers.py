@@ -1,4 +1,4 @@
-"""`tunewright workers`"""
+"""Defines `tunewright workers`."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ def list_workers(
     job: Annotated[str | None, typer.Option(metavar="ID", help="Tell what keeps each from taking up this job.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the workers: their devices, and what they are doing."""
+    """List workers, with their devices and current work."""
     with Client() as client:
         workers = client.workers(job)
     if as_json:

@@ -1,4 +1,4 @@
-"""A JobSpec from a file and from options, checked before anything is uploaded."""
+"""Builds a JobSpec from a file and from options, and has it checked before anything is uploaded."""
 
 import hashlib
 import json
@@ -16,13 +16,14 @@ from tunewright.display import instant, notes, print_json
 
 DATASET_ID = re.compile(r"file-[0-9a-f]{24}")
 NO_DATASET = "file-" + "0" * 24
-"""The id of no dataset: ids are random."""
+"""An id that no dataset has, because ids are random."""
 Columns = dict[str, str] | None
-"""A file's own keys by the fields that they stand for."""
+"""Maps each field to the file's key for it."""
 
 
 def build_spec(file: Path | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file says, with the options' fields in place of its own. A field is named as in `training.epochs`."""
+    """Return the file's spec, with the options' fields in place of its values. Field names are dotted, such as
+    `training.epochs`."""
     spec: dict[str, Any] = {"training": {}} | (read_spec(file) if file else {})
     for field, value in fields.items():
         *parents, last = field.split(".")
@@ -49,8 +50,8 @@ def read_spec(file: Path) -> dict[str, Any]:
 def supply_datasets(
     client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None], mapped: Columns = None
 ) -> None:
-    """Set the spec's datasets, each an id or a file whose columns are mapped. Before the first file is uploaded, the
-    server has checked the rest of the spec."""
+    """Set the spec's datasets. Each is an id or a file, whose columns are mapped. The server checks the rest of the
+    spec before the first file is uploaded."""
     files = set_ids(spec, datasets, mapped)
     if files:
         validate_without_datasets(client, spec, files)
@@ -59,8 +60,9 @@ def supply_datasets(
 
 
 def set_ids(spec: dict[str, Any], datasets: Mapping[str, str | None], mapped: Columns) -> dict[str, Path]:
-    """Set those that are ids, and return those that are files, by field. OSError if one is not there; BadParameter if
-    there is a mapping, and no file."""
+    """Set the datasets given as ids, and return those given as files, by field.
+
+    Raises OSError if a file does not exist, and BadParameter if columns are mapped but there is no file."""
     files = {field: Path(text) for field, text in datasets.items() if text and not DATASET_ID.fullmatch(text)}
     if mapped and not files:
         said = "it says how a file is read when it is uploaded; a dataset that is there is read as it was uploaded."
@@ -72,7 +74,7 @@ def set_ids(spec: dict[str, Any], datasets: Mapping[str, str | None], mapped: Co
 
 
 def validate_without_datasets(client: Client, spec: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    """Raise what the server would refuse of the spec if the files were datasets already."""
+    """Raise the server's errors about the spec, as if the files were datasets already."""
     try:
         client.validate_job(**{**spec, **dict.fromkeys(files, NO_DATASET)})
     except TunewrightError as error:
@@ -88,7 +90,7 @@ def validate_without_datasets(client: Client, spec: Mapping[str, Any], files: Ma
 def show_validated(
     client: Client, spec: dict[str, Any], datasets: Mapping[str, str | None], mapped: Columns, as_json: bool
 ) -> None:
-    """Print the filled spec; of one whose dataset is still a file, that the rest is good."""
+    """Print the spec with its defaults. If a dataset is still a file, print that the rest is valid."""
     files = set_ids(spec, datasets, mapped)
     if not files:
         found = client.validate_job(**spec)
@@ -102,8 +104,8 @@ def show_validated(
 
 
 def find_or_upload(client: Client, path: Path, mapped: Columns = None) -> Dataset:
-    """The newest good dataset of the same bytes, the same kind of name and the same mapping, whose format was found and
-    not named; else the file is uploaded."""
+    """Return the newest valid dataset with the same bytes, the same kind of name and the same mapping, whose format was
+    detected and not named; otherwise upload the file."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     for dataset in client.list_datasets(state="ready", sha256=sha256):
@@ -119,7 +121,7 @@ def find_or_upload(client: Client, path: Path, mapped: Columns = None) -> Datase
 
 
 def changes(words: Sequence[str] | None) -> dict[str, Any]:
-    """From FIELD=VALUE, where dots lead into parts, and a value that is JSON is that."""
+    """Parse FIELD=VALUE, where dots separate nested fields. A value that is JSON is parsed as JSON."""
     found: dict[str, Any] = {}
     for name, text in read_pairs(words or ()).items():
         *parts, field = name.split(".")
@@ -134,7 +136,7 @@ def changes(words: Sequence[str] | None) -> dict[str, Any]:
 
 
 def trackers(wandb: str | None, mlflow: str | None, tensorboard: bool) -> list[dict[str, Any]]:
-    """A spec's `integrations`."""
+    """Return the spec's `integrations`."""
     named = [
         {"type": "wandb", "wandb": {"project": wandb}} if wandb else None,
         {"type": "mlflow", "mlflow": {"experiment": mlflow}} if mlflow else None,

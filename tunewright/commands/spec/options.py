@@ -1,4 +1,4 @@
-"""The options of `tunewright jobs create` that are fields of a JobSpec: one row of a table each."""
+"""Defines the options of `tunewright jobs create` that are fields of a JobSpec, one row of a table each."""
 
 import inspect
 import re
@@ -11,7 +11,8 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class SpecOption(NamedTuple):
-    """`field` says where in the spec its value belongs; `read` turns what was typed into that value."""
+    """An option for a field of the spec. `field` is the field's place in the spec; `read` converts the option's text to
+    the value."""
 
     name: str
     type: Any
@@ -22,7 +23,7 @@ class SpecOption(NamedTuple):
 
 
 def read_pairs(words: Sequence[str]) -> dict[str, str]:
-    """From KEY=VALUE."""
+    """Parse KEY=VALUE pairs."""
     found = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -33,7 +34,7 @@ def read_pairs(words: Sequence[str]) -> dict[str, str]:
 
 
 def read_duration(text: str) -> int:
-    """Seconds, from `90`, `90m`, `12h` or `2d`."""
+    """Return the seconds of a duration such as `90`, `90m`, `12h` or `2d`."""
     match = re.fullmatch(r"(\d+)([smhd]?)", text)
     if match is None:
         raise typer.BadParameter(f"{text!r} is no duration; write seconds, or 90m, 12h, 2d")
@@ -107,7 +108,8 @@ OPTIONS = (
 
 
 def with_spec_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every option of the table. It gets those that are used as `fields`, by their place in a spec."""
+    """Add the table's options to a command. The command receives the used ones as `fields`, by their place in a
+    spec."""
     names = {option.name: option for option in OPTIONS}
 
     def run(**values: Any) -> None:
