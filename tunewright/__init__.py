@@ -1,4 +1,4 @@
-"""Tunewright's client: `Client` talks to a server over HTTP and imports nothing of the server.
+"""Provides Tunewright's client: `Client` talks to a server over HTTP and imports nothing of the server.
 
 from tunewright import Client
 

@@ -14,7 +14,7 @@ from tunewright.errors import TunewrightError
 
 T = TypeVar("T")
 PIPE_COLUMNS = 200
-"""Wide enough that piped tables never shorten an id."""
+"""Is wide enough that piped tables never shorten an id."""
 
 # Output contains text of users, which must not be interpreted as markup.
 console = Console(markup=False, highlight=False, emoji=False)

@@ -7,7 +7,7 @@ import httpx2
 
 
 class FieldError(NamedTuple):
-    """An invalid field: RFC 6901 pointer into the request, stable code, and a message with the correction."""
+    """Describes an invalid field: RFC 6901 pointer into the request, stable code, and a message with the correction."""
 
     pointer: str
     code: str

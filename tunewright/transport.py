@@ -19,7 +19,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TRUST = "Set SSL_CERT_FILE to the file of the authority that signed it."
 
 LISTS = ("cursor", "next_cursor")
-"""The query parameter that requests the next page, and the field of a page that holds its value."""
+"""Names the query parameter that requests the next page, and the field of a page that holds its value."""
 EVENTS = ("after", "next_after")
 METRICS = ("after_step", "next_after_step")
 

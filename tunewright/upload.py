@@ -14,14 +14,14 @@ from tunewright.watch import Outage
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-"""Called with the bytes read and the total."""
+"""Is called with the bytes read and the total."""
 WHOLE_BYTES = 64 * 2**20
 """Files up to this size are sent in one request."""
 PART_BYTES = 32 * 2**20
 """The server accepts at most 64 MiB. Smaller parts lose less when a connection breaks; larger ones need fewer
 requests."""
 PASSING = (500, 502, 503, 504)
-"""Status codes of a server, or of a proxy before it, that may be temporary."""
+"""Lists the status codes of a server, or of a proxy before it, that may be temporary."""
 
 
 class Upload(io.FileIO):
@@ -39,7 +39,7 @@ class Upload(io.FileIO):
 
 
 class Part(io.BytesIO):
-    """A part of the file, which begins at `start`."""
+    """Holds a part of the file, which begins at `start`."""
 
     def __init__(self, data: bytes, start: int, total: int, progress: Progress | None) -> None:
         super().__init__(data)

@@ -16,11 +16,11 @@ Update = Event | MetricPoint
 SILENCE = httpx2.Timeout(60, connect=10, read=45)
 """The server sends at least a keep-alive every 15 seconds."""
 END = httpx2.ServerSentEvent("end")
-"""The last message. A response with status 204 means the same: there is nothing more, do not reconnect."""
+"""Ends a stream. A response with status 204 means the same: there is nothing more, do not reconnect."""
 MOST_SILENT_STREAMS = 3
 """After this many streams in a row without a message the job is polled, since a proxy may be buffering them."""
 PATIENCE_SECONDS = 120.0
-"""Longest time that a server may be unreachable, enough for a restart."""
+"""Limits how long a server may be unreachable. A restart takes less."""
 POLL_SECONDS = 1.0
 FIRST_DELAY_SECONDS = 0.25
 
@@ -57,9 +57,9 @@ class Watch:
         self.cursor = ""
         self.event_number = 0
         self.place = (0, 0)
-        """The latest attempt and its step."""
+        """Holds the latest attempt and its step."""
         self.told: dict[str, tuple[int, int]] = {}
-        """The attempt and step of the last value of each name."""
+        """Maps each name to the attempt and step of its last value."""
         self.outage = Outage()
         self.silent_streams = 0
 

@@ -25,8 +25,7 @@ def read_value(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dataset(Answer):
-    """A dataset. `state` is uploading (its parts are being assembled), inspecting, ready or invalid.
-
+    """Represents a dataset. `state` is uploading (its parts are being assembled), inspecting, ready or invalid.
     `problems` holds the first problems, `problem_counts` counts all; `statistics` describes the rows. Fields that the
     inspection has not determined yet are None."""
 
@@ -50,10 +49,8 @@ class Dataset(Answer):
 
 @dataclass(frozen=True)
 class Problem(Answer):
-    """A problem of a dataset, found `count` times, first on `lines`. `pointer` is a JSON pointer into the row at
-    `line`.
-
-    `severity` is error, which excludes the row from training, or warning."""
+    """Represents a problem of a dataset, found `count` times, first on `lines`. `pointer` is a JSON pointer into the
+    row at `line`. `severity` is error, which excludes the row from training, or warning."""
 
     line: int
     pointer: str
@@ -66,8 +63,8 @@ class Problem(Answer):
 
 @dataclass(frozen=True)
 class DatasetCheck(Answer):
-    """A dataset check. `state` is pending until a worker has run it, then ready or failed; `failure` holds `code` and
-    `message`."""
+    """Represents a dataset check. `state` is pending until a worker has run it, then ready or failed; `failure` holds
+    `code` and `message`."""
 
     id: str
     dataset_id: str
@@ -79,7 +76,7 @@ class DatasetCheck(Answer):
 
 @dataclass(frozen=True)
 class PreviewSummary(DatasetCheck):
-    """A preview as returned in lists. `totals` describe the whole file: rows, tokens, steps and micro-batches."""
+    """Represents a preview in lists. `totals` describe the whole file: rows, tokens, steps and micro-batches."""
 
     spec: dict[str, Any]
     totals: dict[str, Any] | None
@@ -87,15 +84,15 @@ class PreviewSummary(DatasetCheck):
 
 @dataclass(frozen=True)
 class Preview(PreviewSummary):
-    """A preview of a dataset as a model would see it. Each of `rows` has its `line`, its `text` and its `tokens`; each
-    token has an `id`, a `text` and whether it is `labelled`."""
+    """Shows a dataset as a model would see it. Each of `rows` has its `line`, its `text` and its `tokens`; each token
+    has an `id`, a `text` and whether it is `labelled`."""
 
     rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class OverlapSummary(DatasetCheck):
-    """An overlap as returned in lists. `totals` count the rows compared and the equal rows."""
+    """Represents an overlap in lists. `totals` count the rows compared and the equal rows."""
 
     validation_dataset_id: str
     totals: dict[str, int] | None
@@ -103,16 +100,16 @@ class OverlapSummary(DatasetCheck):
 
 @dataclass(frozen=True)
 class Overlap(OverlapSummary):
-    """An overlap of two datasets. Each of `pairs` has a `validation_line`, a `line` of the dataset, and whether the
-    texts are identical (`exact`). It holds the first thousand pairs."""
+    """Lists the first thousand equal rows of two datasets. Each of `pairs` has a `validation_line`, a `line` of the
+    dataset, and whether the texts are identical (`exact`)."""
 
     pairs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Job(Answer):
-    """A job. `progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a queued job
-    waits.
+    """Represents a job. `progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a
+    queued job waits.
 
     `exact` is False if the job resumed from a checkpoint with a result that may differ from an uninterrupted training;
     `inexact_resumes` says from which `step`, and what `differs`. `resume_from` is the checkpoint of an earlier job from
@@ -155,7 +152,7 @@ class Job(Answer):
 
 @dataclass(frozen=True)
 class ValidatedSpec(Answer):
-    """A valid spec with its defaults filled in, and what its job would wait for if it were created now."""
+    """Holds a valid spec with its defaults filled in, and what its job would wait for if it were created now."""
 
     spec: dict[str, Any]
     waiting_for: str
@@ -163,7 +160,7 @@ class ValidatedSpec(Answer):
 
 @dataclass(frozen=True)
 class Event(Answer):
-    """A past-tense fact about a job. Numbers count from 1 for each job. `level` is info, warn or error."""
+    """Represents a past-tense fact about a job. Numbers count from 1 for each job. `level` is info, warn or error."""
 
     number: int
     type: str
@@ -175,7 +172,8 @@ class Event(Answer):
 
 @dataclass(frozen=True)
 class MetricPoint(Answer):
-    """The values that `attempt` measured at one optimizer step, by name. `number` counts the points of an attempt."""
+    """Holds the values that `attempt` measured at one optimizer step, by name. `number` counts the points of an
+    attempt."""
 
     attempt: int
     number: int
@@ -195,8 +193,8 @@ class Artifact(Answer):
 
 @dataclass(frozen=True)
 class Checkpoint(Answer):
-    """A checkpoint. `metrics` holds the values measured at its step; a job's `init_from` accepts its `id` or its
-    `name`.
+    """Represents a checkpoint. `metrics` holds the values measured at its step; a job's `init_from` accepts its `id` or
+    its `name`.
 
     `size` is the size of all its files; `url` is None if it holds no adapter."""
 
@@ -214,7 +212,7 @@ class Checkpoint(Answer):
 
 @dataclass(frozen=True)
 class AdapterFile(Answer):
-    """A file of an adapter. `path` is relative to the adapter's folder."""
+    """Describes a file of an adapter. `path` is relative to the adapter's folder."""
 
     path: str
     size: int
@@ -223,7 +221,7 @@ class AdapterFile(Answer):
 
 @dataclass(frozen=True)
 class AdapterSummary(Answer):
-    """An adapter as returned in lists."""
+    """Represents an adapter in lists."""
 
     id: str
     name: str
@@ -236,7 +234,7 @@ class AdapterSummary(Answer):
 
 @dataclass(frozen=True)
 class Adapter(AdapterSummary):
-    """An adapter with its files, the tar archive of them all, and how it was trained."""
+    """Represents an adapter with its files, the tar archive of them all, and how it was trained."""
 
     files: list[AdapterFile]
     archive: AdapterFile
@@ -251,7 +249,8 @@ class Adapter(AdapterSummary):
 
 @dataclass(frozen=True)
 class ModelSummary(Answer):
-    """A base model in the model registry. `state` is pending, fetching, ready or failed; `failure` then says why.
+    """Represents a base model of the model registry. `state` is pending, fetching, ready or failed; `failure` then says
+    why.
 
     Jobs can be trained on a model that is ready, with rows of up to `max_seq_len` tokens. `projects` may use it; None
     means all. `hub_name` and `hub_revision` are the hub's name and revision given for a model from a folder; they are
@@ -283,8 +282,8 @@ class Model(ModelSummary):
 
 @dataclass(frozen=True)
 class Project(Answer):
-    """A project. At most `max_running_jobs` of its jobs run at once; None means no limit. A worker takes its jobs only
-    if, for each key of `allowed_labels`, the worker has one of the values."""
+    """Represents a project. At most `max_running_jobs` of its jobs run at once; None means no limit. A worker takes its
+    jobs only if, for each key of `allowed_labels`, the worker has one of the values."""
 
     id: str
     name: str
@@ -296,8 +295,8 @@ class Project(Answer):
 
 @dataclass(frozen=True)
 class ProjectDeletion(Answer):
-    """The deletion of a project, with the project's id. It counts what was erased so far: rows by table, stored objects
-    and their bytes, streams of live metrics, and folders by worker. `state` is stopping, erasing, clearing_workers or
+    """Counts what was erased of a project so far, under the project's id: rows by table, stored objects and their
+    bytes, streams of live metrics, and folders by worker. `state` is stopping, erasing, clearing_workers or
     finished."""
 
     id: str
@@ -314,8 +313,8 @@ class ProjectDeletion(Answer):
 
 @dataclass(frozen=True)
 class Webhook(Answer):
-    """A webhook. Until `previous_secret_expires_at`, deliveries are also signed with the previous secret. A secret is
-    only in `raw["secret"]` of the answer to a creation or a rotation."""
+    """Represents a webhook. Until `previous_secret_expires_at`, deliveries are also signed with the previous secret. A
+    secret is only in `raw["secret"]` of the answer to a creation or a rotation."""
 
     id: str
     name: str | None
@@ -328,8 +327,8 @@ class Webhook(Answer):
 
 @dataclass(frozen=True)
 class Delivery(Answer):
-    """A delivery of one event to one webhook. `state` is pending, delivered or failed; `event_id` is the header
-    `webhook-id`."""
+    """Represents the delivery of one event to one webhook. `state` is pending, delivered or failed; `event_id` is the
+    header `webhook-id`."""
 
     id: str
     webhook_id: str
@@ -345,8 +344,8 @@ class Delivery(Answer):
 
 @dataclass(frozen=True)
 class Worker(Answer):
-    """A worker. `device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both; `integrations`
-    are the trackers that it supports.
+    """Represents a worker. `device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both;
+    `integrations` are the trackers that it supports.
 
     If a job was given, `can_take_job` says whether the worker could take it now, and each of `reasons`, with a `code`
     and a `message`, why not."""
@@ -373,7 +372,7 @@ class Worker(Answer):
 
 @dataclass(frozen=True)
 class About(Answer):
-    """The server's name and version. `links` are paths on the server."""
+    """Names the server and its version. `links` are paths on the server."""
 
     name: str
     version: str
@@ -382,7 +381,7 @@ class About(Answer):
 
 @dataclass(frozen=True)
 class Readiness(Answer):
-    """The state of the server's parts. `database` and `redis` are ok or unreachable; `workers` counts online workers by
+    """Describes the server's parts. `database` and `redis` are ok or unreachable; `workers` counts online workers by
     queue, and is None without the database."""
 
     database: str
@@ -392,7 +391,7 @@ class Readiness(Answer):
 
 @dataclass(frozen=True)
 class Queues(Answer):
-    """The waiting work. `training` holds the numbers of `queued` and `running` jobs, `light` the work for light
+    """Counts the waiting work. `training` holds the numbers of `queued` and `running` jobs, `light` the work for light
     workers, and `wakeups` the `count` of unsent messages and the age of the oldest, `oldest_seconds`."""
 
     training: dict[str, int]

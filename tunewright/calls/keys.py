@@ -11,9 +11,9 @@ from tunewright.wire import Answer
 
 @dataclass(frozen=True)
 class Key(Answer):
-    """An API key of the project whose name is `project`. `state` is active, expired or revoked; `replaced_by` is the id
-    of the key that a rotation created in its place. The secret is only in `raw["secret"]` of the answer to a creation
-    or a rotation."""
+    """Represents an API key of the project whose name is `project`. `state` is active, expired or revoked;
+    `replaced_by` is the id of the key that a rotation created in its place. The secret is only in `raw["secret"]` of
+    the answer to a creation or a rotation."""
 
     id: str
     name: str

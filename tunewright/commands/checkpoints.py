@@ -17,7 +17,7 @@ COMPARED = {
     "validation accuracy": "validation_token_accuracy",
     "validation reward accuracy": "validation_reward_accuracy",
 }
-"""Column names of the list, and the metrics that they show."""
+"""Maps the list's columns to the metrics that they show."""
 
 
 @app.command("list")

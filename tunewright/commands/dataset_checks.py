@@ -24,7 +24,7 @@ UNUSUAL = (
     "num_unrendered_reasoning",
     "num_unrendered_names",
 )
-"""Counts that are shown only if they are not zero."""
+"""Lists the counts that are shown only if they are not zero."""
 
 
 def preview(

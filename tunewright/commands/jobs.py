@@ -23,7 +23,7 @@ Key = Annotated[
 WatchIt = Annotated[bool, typer.Option("--watch", help="Watch it until its end.")]
 RetryFrom = Literal["start", "last_checkpoint"]
 OF_THE_DATASET = ("dataset_invalid", "too_many_bad_rows")
-"""Failure reasons that the dataset's problems explain."""
+"""Lists the failure reasons that the dataset's problems explain."""
 Metadata = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
 
 

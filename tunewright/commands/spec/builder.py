@@ -16,7 +16,7 @@ from tunewright.display import instant, notes, print_json
 
 DATASET_ID = re.compile(r"file-[0-9a-f]{24}")
 NO_DATASET = "file-" + "0" * 24
-"""An id that no dataset has, because ids are random."""
+"""Belongs to no dataset, because ids are random."""
 Columns = dict[str, str] | None
 """Maps each field to the file's key for it."""
 

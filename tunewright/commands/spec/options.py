@@ -11,8 +11,8 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class SpecOption(NamedTuple):
-    """An option for a field of the spec. `field` is the field's place in the spec; `read` converts the option's text to
-    the value."""
+    """Describes an option for a field of the spec. `field` is the field's place in the spec; `read` converts the
+    option's text to the value."""
 
     name: str
     type: Any
