@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from app.failpoints import around
 
 ROOT: Final = Path(__file__).parents[1]
-"""The folder from which child processes import `app` and `worker`."""
+"""Child processes import `app` and `worker` from this folder."""
 
 
 def start_process(
@@ -48,7 +48,7 @@ def make_environment(passed_on: Iterable[str], own: dict[str, str]) -> dict[str,
 
 
 class ChildProcess:
-    """A process started by `start_process`. After `kill` and `reap` nothing of it is left."""
+    """Controls a process started by `start_process`. After `kill` and `reap` nothing of it is left."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid

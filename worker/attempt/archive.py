@@ -10,7 +10,7 @@ from app.domain.artifact import ADAPTER_ARCHIVE
 from worker.processes.child_files import ChildFiles
 
 ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
-"""The files that PEFT loads, and the only adapter files of a checkpoint. They are stored as one archive, for downloads
+"""PEFT loads these files, and a checkpoint holds no other adapter files. They are stored as one archive, for downloads
 and for resuming."""
 
 

@@ -14,8 +14,8 @@ from worker.processes.training import TrainingProcess
 from worker.training.runtime.messages import ChildMessage, Failed
 
 AWAKE_SECONDS: Final = 1.0
-"""Longest time that counts as elapsed between two checks. A worker that was suspended or blocked cannot judge a longer
-gap."""
+"""Limits the time that counts as elapsed between two checks. A worker that was suspended or blocked cannot judge a
+longer gap."""
 LAST_LINES: Final = 5
 
 

@@ -7,7 +7,7 @@ from app.files import free_bytes
 from app.settings import Settings
 
 LEAST_FREE_BYTES: Final = 32 * 10**6
-"""Least free disk space of a worker that claims jobs."""
+"""A worker claims no job with less free disk space."""
 
 
 class DiskSpace:

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 REFRESH_SECONDS: Final = 30.0
 """A driver may take a second to answer; the kernel reports a CPU's memory at once."""
 ANSWER_SECONDS: Final = 5.0
-"""Half a heartbeat, so that a hung driver does not make the worker look lost."""
+"""Is half a heartbeat, so that a hung driver does not make the worker look lost."""
 
 
 class FreeMemory:

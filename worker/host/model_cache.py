@@ -33,7 +33,7 @@ TICK_SECONDS: Final = 0.2
 GB: Final = 10**9
 
 Progress = Callable[[int, int], None]
-"""Called with the number of bytes fetched and the total."""
+"""Is called with the number of bytes fetched and the total."""
 
 
 class FetchStopped(Exception):
@@ -121,7 +121,7 @@ class ModelCache:
 
 
 class CachedModel:
-    """A model's folder, with its locks and marks."""
+    """Manages a model's folder, with its locks and marks."""
 
     def __init__(self, place: Path, digest: str) -> None:
         self.digest, self.folder = digest, place / digest

@@ -15,7 +15,8 @@ from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, I
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, limit_self
 
 SELDOM: Final = 200_000
-"""Allocations between two garbage collections. Rows hold no cycles, and a batch creates thousands of objects."""
+"""Sets the number of allocations between two garbage collections. Rows hold no cycles, and a batch creates thousands of
+objects."""
 
 
 def main() -> int:

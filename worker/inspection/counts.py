@@ -18,12 +18,12 @@ from worker.inspection.plain_rows import PART, Shape
 from worker.inspection.row_check import RowCheck
 
 MAX_KEPT: Final = 1000
-"""Most problems that are kept per code; all are counted."""
+"""Limits the problems that are kept per code; all are counted."""
 MAX_COLUMNS: Final = 64
 MAX_NAME_CHARS: Final = 100
 MAX_SHAPES: Final = 2**12
 NAMED_LINES: Final = 10
-"""Most line numbers that are listed for equal findings."""
+"""Limits the line numbers that are listed for equal findings."""
 SMALL: Final = 16
 """Up to this number of turns, each number has a separate bin."""
 
@@ -120,7 +120,7 @@ class Tally:
         self.columns: dict[str, int] = {}
         self.has_more_columns = False
         self._unused: dict[str, Equal] = {}
-        """Keys of good rows that training does not read."""
+        """Counts the keys of good rows that training does not read."""
         self._shapes: Counter[Shape] = Counter()
         self._roles: Counter[str] = Counter()
         self._turns: Counter[tuple[int, int]] = Counter()

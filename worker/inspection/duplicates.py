@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 
 ENTRY_BYTES: Final = 24
 NORMALISED, EXACT, LINE = range(3)
-"""The columns of entries."""
+"""Number the columns of entries."""
 ROW, ROW_BYTE, PART_BYTE, SPACE = b"\x1e", 0x1E, 0x1F, 0x20
 SPILL_ENTRIES: Final = 2**17
-"""Most entries buffered in memory: 3 MB."""
+"""Limits the entries buffered in memory, to 3 MB."""
 SORTED_ENTRIES: Final = 2**18
-"""Most entries sorted in memory: 6 MB, and three times as much during the sort."""
+"""Limits the entries sorted in memory, to 6 MB and three times as much during the sort."""
 KEY_BYTES: Final = 16
-"""Length of the two hashes together. Entries that share all these bytes need no sorting."""
+"""Is the length of the two hashes together. Entries that share all these bytes need no sorting."""
 
 VERTICAL_TAB: Final = b"\x0b"
 """Counts both as white space and as a control character."""
 _SPACE: Final = b"\t\n\x0b\x0c\r "
 DAMAGE: Final = 0x01
-"""The byte that replaces control characters."""
+"""Replaces control characters."""
 Entries = NDArray[np.uint64]
-"""One row per entry, with the columns above."""
+"""Holds one row per entry, with the columns above."""
 _digest = xxhash.xxh3_64_digest
 
 
@@ -53,17 +53,17 @@ def _make_table() -> bytes:
 
 TABLE: Final = _make_table()
 IS_DOUBTFUL: Final = np.isin(np.arange(256), [*range(SPACE), 0xC2, 0xE1, 0xE2, 0xE3])
-"""Whether a text with this first byte may be empty or start with Unicode white space."""
+"""Says whether a text with this first byte may be empty or start with Unicode white space."""
 
 
 class Normalised(NamedTuple):
-    """The normalised texts of a batch of rows."""
+    """Holds the normalised texts of a batch of rows."""
 
     rows: list[bytes]
     is_plain: bool
-    """Whether no text holds a control character or a separator byte."""
+    """Says whether no text holds a control character or a separator byte."""
     doubtful: list[int]
-    """Indexes of the rows with a text that is empty or may start with Unicode white space."""
+    """Lists the indexes of rows with a text that is empty or may start with Unicode white space."""
 
 
 def normalise(joined: bytes, num_rows: int, num_texts: int) -> Normalised:
@@ -211,13 +211,13 @@ def entries(path: Path) -> Iterator[Entries]:
 
 
 class Same(NamedTuple):
-    """The lines of rows whose texts equal those of the previous entry of a sorted file, and the lines of these previous
-    entries."""
+    """Holds the lines of rows whose texts equal those of the previous entry of a sorted file, and the lines of these
+    previous entries."""
 
     exact: NDArray[np.uint64]
     exact_of: NDArray[np.uint64]
     near: NDArray[np.uint64]
-    """Lines whose texts are equal only after normalisation."""
+    """These lines have equal texts only after normalisation."""
     near_of: NDArray[np.uint64]
 
 

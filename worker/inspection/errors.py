@@ -22,7 +22,7 @@ class Unreadable(Exception):
 
 
 class Flawed(bytes):
-    """A line that replaces a row of the container that cannot become a JSON object; `finding` says why.
+    """Replaces a row of the container that cannot become a JSON object; `finding` says why.
 
     Its bytes are the readable part of the row and never a JSON object, so that a reader without support for flawed
     lines rejects it too."""

@@ -27,18 +27,18 @@ MAX_NAME_CHARS: Final = 100
 MAX_SHAPES: Final = 2**12
 MAX_TURNS: Final = 64
 READ: Final = frozenset({"tools", "functions", "system", "history"})
-"""Keys that some format reads or rejects but does not require. They are not plain columns, so their rows are checked
-individually."""
+"""Some format reads or rejects these keys but does not require them. They are not plain columns, so their rows are
+checked individually."""
 QUOTE, BACKSLASH, COLON, NEWLINE = b'"\\:\n'
 Scalar = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | bool | None
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Cleared(NamedTuple):
-    """Rows of a batch without any problem, in parallel lists, and their totals."""
+    """Holds the rows of a batch that have no problem, in parallel lists, and their totals."""
 
     places: list[int]
-    """Indexes in the batch. All other rows must be checked individually."""
+    """Lists the rows' indexes in the batch. All other rows must be checked individually."""
     texts: list[bytes]
     normalised: list[bytes]
     num_chars: NDArray[np.int64]
@@ -50,11 +50,11 @@ NOTHING: Final = Cleared([], [], [], np.empty(0, np.int64), Counter(), Counter()
 
 
 class Column(NamedTuple):
-    """A key outside the format that rows were seen with. Its values are scalars."""
+    """Describes a key outside the format that rows were seen with. Its values are scalars."""
 
     name: str
     required: bool
-    """Whether every row so far has the key."""
+    """Says whether every row so far has the key."""
 
 
 OF_FORMATS: Final = frozenset[str]().union(*(keys for each in KEYS.values() for keys in each))

@@ -40,16 +40,16 @@ EMPTY: Final = frozenset({"no_trainable_text", "no_conversation"})
 
 class Batch(NamedTuple):
     first: int
-    """Line number of the first line."""
+    """Is the line number of the first line."""
     lines: list[bytes]
 
 
 class InspectedRows(NamedTuple):
-    """The file that receives lines as they are read."""
+    """Writes lines to a file as they are read."""
 
     file: BinaryIO
     good_only: bool
-    """Whether to omit blank lines and rows with an error. The hashes then number the written lines."""
+    """Says whether to omit blank lines and rows with an error. The hashes then number the written lines."""
 
 
 class Inspection:

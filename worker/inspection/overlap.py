@@ -18,7 +18,7 @@ from worker.inspection.duplicates import ENTRY_BYTES, EXACT, LINE, NORMALISED, E
 class Overlap(NamedTuple):
     totals: OverlapTotals
     pairs: list[Pair]
-    """The first pairs by the validation row's line."""
+    """Lists the first pairs by the validation row's line."""
 
 
 class DamagedHashes(OSError):
@@ -39,7 +39,7 @@ def fetch_hashes(store: Store, key: str, path: Path) -> Path:
 
 
 class OverlapResult(NamedTuple):
-    """The entries of a block whose texts are in the training file."""
+    """Holds the entries of a block whose texts are in the training file."""
 
     validation_lines: NDArray[np.uint64]
     lines: NDArray[np.uint64]

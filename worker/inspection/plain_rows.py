@@ -17,26 +17,26 @@ from app.domain.datasets.report import alpaca_question
 PART: Final = "\x1f"
 """Separates a row's texts when they are joined."""
 Shape = tuple[str, ...]
-"""The speaker of each turn, in the format's terms; () for formats without turns."""
+"""Names the speaker of each turn, in the format's terms; () for formats without turns."""
 
 
 class Read(NamedTuple):
-    """A batch of rows in parallel lists."""
+    """Holds a batch of rows in parallel lists."""
 
     texts: list[str]
-    """The texts of all rows, in order."""
+    """Holds the texts of all rows, in order."""
     num_texts: list[int]
-    """The number of texts of each row."""
+    """Counts the texts of each row."""
     num_keys: list[int]
-    """The number of keys in all of a row's objects, without learned columns."""
+    """Counts the keys in all of a row's objects, without learned columns."""
     shapes: list[Shape]
     odd: set[int]
-    """Indexes of rows that must be checked individually."""
+    """Lists the indexes of rows that must be checked individually."""
 
 
 class Plain(NamedTuple):
     fields: list[tuple[Any, ...]]
-    """The fields of the rows' struct for `msgspec.defstruct`."""
+    """Lists the fields of the rows' struct for `msgspec.defstruct`."""
     read: Callable[[Sequence[Any]], Read]
 
 

@@ -30,17 +30,17 @@ class InspectionRequest(BaseModel):
 
     task: Task
     filename: str
-    """The upload's file name, used as a label only."""
+    """Names the upload's file, as a label only."""
     unsafe_filename: bool = False
-    """Whether unprintable characters were removed from the file name."""
+    """Says whether unprintable characters were removed from the file name."""
     format: RecordFormat | None
-    """The format that the user named; null to detect it."""
+    """Is the format that the user named; null to detect it."""
     columns: dict[str, str] | None = None
     """Maps each field to the file's name for it."""
     drop_duplicates: bool = False
     """Keep only the first of several rows with identical texts when cleaning."""
     memory_bytes: int
-    """Limit for the process's address space."""
+    """Limits the process's address space."""
     cpu_seconds: int
     max_file_bytes: int
-    """Limit for the size of a file that the process writes."""
+    """Limits the size of a file that the process writes."""

@@ -26,9 +26,9 @@ from worker.inspection.errors import Flawed
 from worker.inspection.plain_rows import PART, Shape
 
 MAX_FINDINGS: Final = 100
-"""Most findings per row, so that a hostile row costs no more than its bytes."""
+"""Limits the findings per row, so that a hostile row costs no more than its bytes."""
 LONG_CHARS: Final = 2**17
-"""About 32,000 tokens of English."""
+"""Corresponds to about 32,000 tokens of English."""
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"[ \t\r]*+(:?)', re.DOTALL)
 """Matches a JSON string, and the colon after it if it is a key."""
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
@@ -37,12 +37,12 @@ _decode = msgspec.json.Decoder().decode
 
 class RowCheck(NamedTuple):
     record: Record | None
-    """None if the line holds no record."""
+    """Is None if the line holds no record."""
     format: RecordFormat | None
-    """The row's detected format, whatever the file's format is."""
+    """Is the row's detected format, whatever the file's format is."""
     findings: list[Finding]
     texts: str | None
-    """The texts joined by PART; None unless the row can be trained on."""
+    """Holds the texts joined by PART; None unless the row can be trained on."""
     shape: Shape
 
     @property

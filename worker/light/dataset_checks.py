@@ -48,7 +48,7 @@ TIMES_THE_FILE = 8
 """A token takes five bytes and is held three times at the end; there is about one token for every four bytes."""
 LEAST_CPU_SECONDS = 300
 BYTES_A_CPU_SECOND = 20_000
-"""Slowest expected rendering: conversations whose template renders all earlier turns again for each turn."""
+"""Is the slowest expected rendering: conversations whose template renders all earlier turns again for each turn."""
 LEAST_FILE_BYTES = 2**30
 FAILED_ENDS = {
     OUT_OF_MEMORY: (
@@ -66,7 +66,7 @@ FAILED_ENDS = {
     ),
     -9: (DatasetCheckFailure.out_of_memory, "The kernel ended the preview's process, most likely for want of memory."),
 }
-"""Failures by exit code; 24 is SIGXCPU, 9 SIGKILL."""
+"""Maps exit codes to failures; 24 is SIGXCPU, 9 SIGKILL."""
 REFUSALS = {
     FailureReason.dataset_invalid: DatasetCheckFailure.dataset_invalid,
     FailureReason.model_unusable: DatasetCheckFailure.model_unusable,

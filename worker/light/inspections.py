@@ -30,9 +30,9 @@ log = structlog.get_logger()
 MEMORY_BYTES = 2 * 2**30
 LEAST_CPU_SECONDS = 120
 BYTES_A_CPU_SECOND = 200_000
-"""Slowest expected reading: a compressed file with an error in every row."""
+"""Is the slowest expected reading: a compressed file with an error in every row."""
 TIMES_THE_UPLOAD = 10
-"""Largest size of a written file, as a multiple of the largest upload."""
+"""Limits the size of a written file, as a multiple of the largest upload."""
 LEAST_FILE_BYTES = 2**30
 
 
@@ -91,8 +91,8 @@ class ClaimedInspection:
     def __init__(self, place: InspectionContext, dataset: Dataset, folder: Path, lease: Lease) -> None:
         self.place, self.dataset, self.folder, self.lease = place, dataset, folder, lease
         self.own = dataset.project_id, dataset.id, dataset.attempt
-        """The project, dataset and attempt that the storage keys include, so that a slow inspection overwrites nothing
-        of a later one."""
+        """Holds the project, dataset and attempt that the storage keys include, so that a slow inspection overwrites
+        nothing of a later one."""
 
     def run(self) -> None:
         if (

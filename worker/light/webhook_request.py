@@ -14,7 +14,7 @@ from app.secrets.redaction import redact_error
 from app.webhooks.target import Address, Target
 
 MAX_READ_BYTES = 2**16
-"""Limit for reading the response body, which is ignored. A receiver whose response is read to the end closes the
+"""Limits how much of the ignored response body is read. A receiver whose response is read to the end closes the
 connection normally."""
 
 

@@ -45,7 +45,7 @@ def find_counter(pid: int, proc: Path = Path("/proc")) -> Path | None:
 
 class Mount(NamedTuple):
     root: str
-    """The group that is visible at `point`. In a container this is often the container's group."""
+    """Is the group that is visible at `point`. In a container this is often the container's group."""
     point: str
     kind: str
     options: list[str]

@@ -13,9 +13,9 @@ from worker.training.runtime.messages import CheckpointWritten, ChildMessage, Fi
 
 MAX_LINE_BYTES: Final = 2**20
 MAX_WAITING_BYTES: Final = 8 * 2**20
-"""Limit for messages that the attempt has not handled yet."""
+"""Limits the messages that the attempt has not handled yet."""
 MAX_METRICS: Final = 64
-"""Limit for the number of different metric names in an attempt."""
+"""Limits the number of different metric names in an attempt."""
 METRIC_NAME: Final = re.compile(r"\w[\w./-]{0,99}", re.ASCII)
 MAX_STEP: Final = 2**53
 

@@ -17,7 +17,7 @@ from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.inspection")
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "FAILPOINT", "FAILPOINT_ONCE")
-"""Environment variables that the process may see."""
+"""The process may see these environment variables."""
 OF_ITS_OWN: Final = {
     # By default the C library returns large blocks to the kernel at once and requests them again, which took half of
     # the time.

@@ -19,13 +19,13 @@ PASSED_ON: Final = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
-"""Environment variables that the process may see."""
+"""The process may see these environment variables."""
 ITS_OWN: Final[dict[IntegrationType, tuple[str, ...]]] = {
     "wandb": ("WANDB_",),
     "mlflow": ("MLFLOW_", "DATABRICKS_"),
     "tensorboard": (),
 }
-"""Prefixes of environment variables that only this tracker's process sees."""
+"""Only this tracker's process sees environment variables with these prefixes."""
 UNLESS_GIVEN: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",

@@ -35,7 +35,7 @@ from worker.training.runtime.messages import (
 log = structlog.get_logger()
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.training")
-"""The command to run. A replacement must speak the same protocol."""
+"""Starts the process. A replacement must use the same protocol."""
 
 PASSED_ON: Final = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"),
@@ -43,12 +43,12 @@ PASSED_ON: Final = (
     *("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"),
     *("FAILPOINT", "FAILPOINT_ONCE"),
 )
-"""Environment variables that the training process may see."""
+"""The training process may see these environment variables."""
 LOG_TAIL_BYTES: Final = 64 * 2**10
 EXIT_SECONDS: Final = 2.0
 """Wait for a process that has closed its pipe, so that its exit code is not replaced by a kill."""
 OOM_SCORE_ADJ: Final = "500"
-"""Added to the kernel's out-of-memory score, so that the training is killed rather than the worker, which can report
+"""Is added to the kernel's out-of-memory score, so that the training is killed rather than the worker, which can report
 it."""
 
 
@@ -56,18 +56,18 @@ class TrainingProcess(ChildProcess):
     def __init__(self, stderr: IO[bytes] | None = None) -> None:
         super().__init__(start_process(COMMAND, "start_training", env=environment(), stderr=stderr, cwd=Path("/")))
         self.said = WordQueue()
-        """The process's messages about its job, without metrics. None marks the end."""
+        """Queues the process's messages about its job, without metrics. None marks the end."""
         self.ready: Ready | None = None
-        """The message that the process is ready for a job."""
+        """Is set once the process is ready for a job."""
         self.begun = False
-        """Whether the process has sent any message about its job."""
+        """Says whether the process has sent any message about its job."""
         self.broken: str | None = None
-        """The protocol violation that the process was killed for."""
+        """Describes the protocol violation that the process was killed for."""
         self.num_said = 0
         self.doing = "its start"
-        """The part of the work that the process started last."""
+        """Names the part of the work that the process started last."""
         self.killed = False
-        """Whether the worker has sent SIGKILL to the process."""
+        """Says whether the worker has sent SIGKILL to the process."""
         self.log_path: Path | None = None
         self._measured: Callable[[MetricsMessage], None] | None = None
         self._checks: Checks | None = None

@@ -21,7 +21,7 @@ RUNS: Final = {
 }
 """Only the requested class is imported."""
 ORPHAN_SECONDS: Final = 30.0
-"""Time that a process whose worker is gone has to close its run; nothing else ends it then."""
+"""Limits the time for closing the run once the worker is gone; nothing else ends the process then."""
 MAX_CHARS: Final = 300
 SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET")
 IN_A_URL: Final = re.compile(r"(?<=://)[^/@\s]+@")

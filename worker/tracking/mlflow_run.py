@@ -22,9 +22,9 @@ STATUSES: Final = {
     JobState.cancelled: "KILLED",
 }
 MAX_PARAMS, MAX_METRICS = 100, 1000
-"""MLflow's limits for one request."""
+"""MLflow accepts no more in one request."""
 MAX_CHARS, MAX_NAME_CHARS = 6000, 250
-"""MLflow's limits for a parameter."""
+"""MLflow accepts no longer parameters."""
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\- ]")
 
 

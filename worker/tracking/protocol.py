@@ -22,17 +22,17 @@ class Open(Part):
     integration: Integration
     job_id: str
     name: str
-    """The job's name, used if the integration names no run."""
+    """Is the job's name, used if the integration names no run."""
     config: dict[str, Any]
-    """The job's spec."""
+    """Holds the job's spec."""
     file: Path
-    """The file for TensorBoard's events."""
+    """Receives TensorBoard's events."""
 
 
 class Step(Part):
     step: int
     at: float
-    """Unix time in seconds."""
+    """Is the Unix time in seconds."""
     values: dict[str, float]
 
 
@@ -53,13 +53,13 @@ class CloseRun(Part):
 class Done(Part):
     type: Literal["done"] = "done"
     last_step: int | None = None
-    """The last step that an opened run already has."""
+    """Is the last step that an opened run already has."""
 
 
 class Failed(Part):
     type: Literal["failed"] = "failed"
     why: str
-    """The reason, with secrets removed."""
+    """Describes the failure, with secrets removed."""
 
 
 Heard = Annotated[Open | Steps | CloseRun, Field(discriminator="type")]

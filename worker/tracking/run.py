@@ -9,7 +9,7 @@ from worker.tracking.protocol import Step
 
 class Run(Protocol):
     last_step: int | None
-    """The last step that the tracker had when the run was opened."""
+    """Is the last step that the tracker had when the run was opened."""
 
     def log(self, steps: Sequence[Step]) -> None: ...
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 FLUSH_SECONDS = 1.0
 PACE_STEPS = 50
-"""Number of steps over which the speed is averaged to estimate the finish."""
+"""The speed is averaged over this many steps to estimate the finish."""
 
 
 class Heartbeat:
@@ -47,9 +47,9 @@ class Heartbeat:
         self.state = JobState.running
         self.stale = False
         self.num_failed = 0
-        """Number of errors so far, without outages of PostgreSQL."""
+        """Counts the errors so far, without outages of PostgreSQL."""
         self.ends_at: float | None = None
-        """The end of the job's time limit on this machine's monotonic clock; None without a limit."""
+        """Holds the end of the job's time limit on this machine's monotonic clock; None without a limit."""
         self.log_tail: Callable[[], str] = str
         self._kept_log = ""
         self._sessions, self._claim = sessions, claim

@@ -27,7 +27,7 @@ BATCH: Final = 500
 CHUNK_BYTES: Final = 64 * 1024
 LONGEST_BATCH_BYTES: Final = BATCH * 4096
 MAX_HELD: Final = 100_000
-"""Most points kept in memory (some tens of megabytes) while the disk accepts none."""
+"""Limits the points kept in memory (some tens of megabytes) while the disk accepts none."""
 
 
 class Batch(NamedTuple):

@@ -12,7 +12,7 @@ from worker.attempt.fenced_writer import FencedWriter
 
 STEP_METRICS: Final = "step_metrics.csv"
 WINDOW_STEPS: Final = 50_000
-"""Number of steps held in memory at once."""
+"""Limits the steps held in memory at once."""
 
 
 def write_step_metrics(path: Path, fence: FencedWriter, claim: Claim) -> None:

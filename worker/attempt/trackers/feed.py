@@ -40,9 +40,9 @@ class Tracker:
         the job's user."""
         self.type = asked.integration.type
         self.failed = False
-        """Whether the feed has given up."""
+        """Says whether the feed has given up."""
         self.muted = False
-        """Whether the job has ended, so that no more warnings are recorded."""
+        """Says whether the job has ended, so that no more warnings are recorded."""
         self._asked, self._folder, self._kept = asked, folder, kept
         self._read, self._warn = read, warn
         self._process: TrackingProcess | None = None

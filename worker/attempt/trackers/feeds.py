@@ -21,9 +21,9 @@ log = structlog.get_logger()
 
 EVENTS_FILE: Final = "tensorboard.tfevents"
 END_SECONDS: Final = 30.0
-"""Time limit for sending the remaining points after the training, and again for closing the trackers."""
+"""Limits the time for sending the remaining points after the training, and again for closing the trackers."""
 DRAIN_SECONDS: Final = 5.0
-"""Time limit for closing the trackers when the worker is being drained."""
+"""Limits the time for closing the trackers when the worker is being drained."""
 
 
 LEFT: Final = "The training does not depend on it, and GET /jobs/{id}/metrics has everything."

@@ -14,7 +14,7 @@ else:
     from backports import zstd
 
 MAX_UNPACKED_BYTES: Final = 40 * 10**9
-"""Four times the default limit for uploads."""
+"""Is four times the default limit for uploads."""
 MAX_RATIO: Final = 200
 """Text compresses to about a fifth; a decompression bomb to a thousandth (gzip) or a ten-thousandth (zstd)."""
 FREE_BYTES: Final = 64 * 2**20
@@ -25,7 +25,7 @@ WINDOW_LOG_MAX: Final = 27
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 SKIPPABLE: Final = b"\x2a\x4d\x18"
-"""Magic of a zstd frame without data, after a byte from 0x50 to 0x5f."""
+"""Marks a zstd frame without data, after a byte from 0x50 to 0x5f."""
 
 
 def find_compression(head: bytes) -> str:

@@ -26,19 +26,19 @@ BLOCK_LINES: Final = 2**12
 
 @dataclass
 class Rows:
-    """The rows of an upload. `blocks` holds JSON Lines without their newline, in groups of CHUNK_BYTES plus at most one
-    line of any length.
+    """Holds the rows of an upload. `blocks` holds JSON Lines without their newline, in groups of CHUNK_BYTES plus at
+    most one line of any length.
 
     Reading them may raise Unreadable, and a line may be Flawed."""
 
     container: str
-    """jsonl, json, csv, parquet or text; unknown if rows cannot be read."""
+    """Is jsonl, json, csv, parquet or text; unknown if rows cannot be read."""
     compression: str
-    """none, gzip or zstd."""
+    """Is none, gzip or zstd."""
     why: str
-    """A sentence that says how container and compression were detected."""
+    """Says in a sentence how container and compression were detected."""
     verbatim: bool
-    """Whether the upload consists of exactly these lines."""
+    """Says whether the upload consists of exactly these lines."""
     blocks: Iterator[list[bytes]]
 
     @property

@@ -19,7 +19,7 @@ class Header(NamedTuple):
     names: Sequence[str]
     delimiter: str
     fits: bool
-    """Whether the names fit a format."""
+    """Says whether the names fit a format."""
 
 
 def read_header(line: bytes, renaming: Renaming) -> Header | None:

@@ -26,7 +26,7 @@ REFUSED: Final = (
     (b"Obj\x01", "unsupported_container", "an Avro file; write it as Parquet or JSON Lines"),
     (b"SQLite format 3\x00", "unsupported_container", "an SQLite database; write its rows as JSON Lines"),
 )
-"""Magic bytes, problem code, and a description with advice."""
+"""Lists magic bytes, problem codes, and descriptions with advice."""
 PACKED_TWICE: Final = "packed twice; pack it once"
 OFFICE: Final = re.compile(rb"\[Content_Types\]\.xml|_rels/|xl/|docProps/")
 MARKUP: Final = re.compile(
@@ -49,7 +49,7 @@ class Recognized(NamedTuple):
     why: str
     refusal: Finding | None = None
     header: Header | None = None
-    """The header, for CSV only."""
+    """Is set for CSV only."""
 
 
 def recognize(

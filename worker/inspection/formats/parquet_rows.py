@@ -18,7 +18,7 @@ from worker.inspection.formats.source import CHUNK_BYTES, Source
 MAGIC: Final = b"PAR1"
 MAX_FOOTER_BYTES: Final = 64 * 2**20
 MAX_ROW_GROUP_BYTES: Final = 4 * 2**30
-"""Limit for a decompressed row group. A writer that puts a million rows of chat into a row group stays below it."""
+"""Limits a decompressed row group. A writer that puts a million rows of chat into a row group stays below it."""
 MAX_DEPTH: Final = 100
 BATCH_BYTES: Final = 4 * 2**20
 MAX_BATCH_ROWS: Final = 1000

@@ -19,9 +19,9 @@ class Source:
         self._raw = raw
         self._broken: Broken | None = None
         self.num_read = 0
-        """Number of bytes read from the underlying stream."""
+        """Counts the bytes read from the underlying stream."""
         self.head = self._ahead = self._look()
-        """The first HEAD_BYTES bytes, or all if there are fewer."""
+        """Holds the first HEAD_BYTES bytes, or all if there are fewer."""
 
     def _look(self) -> bytes:
         head = bytearray()
