@@ -30,7 +30,7 @@ def count_kills(path: Path | None) -> int:
 
 
 def find_counter(pid: int, proc: Path = Path("/proc")) -> Path | None:
-    """Return the file that counts the kills for this process; None if no control group limits its memory."""
+    """Return the file that counts the kills for this process; None if no control group counts them."""
     groups = (proc / str(pid) / "cgroup").read_text()
     mounts = [mount for line in (proc / "self/mountinfo").read_text().splitlines() if (mount := Mount.parse(line))]
     for line in groups.splitlines():
