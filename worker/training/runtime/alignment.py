@@ -1,6 +1,6 @@
-"""How many tokens a micro-batch may have. Previews count by it too, without torch."""
+"""Defines the alignment of a micro-batch's size. Previews use it too, without torch."""
 
 from typing import Final
 
 ALIGNED: Final = 16
-"""Tokens of a micro-batch come in multiples of this."""
+"""Divides the number of tokens of every micro-batch."""

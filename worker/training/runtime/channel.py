@@ -1,4 +1,4 @@
-"""What the training process hears and says: JSON lines from its parent, JSON lines to it."""
+"""Exchanges messages with the parent process: JSON lines over stdin and stdout."""
 
 import os
 import threading
@@ -21,16 +21,16 @@ from worker.training.runtime.messages import (
 )
 
 PARENT_GONE = 3
-"""Exit status when the parent went away first."""
+"""Is the exit status when the parent went away first."""
 PULSE_SECONDS = 1.0
 
 
 class StopAsked(Exception):
-    """The parent wants the process to end; raised where nothing is half done."""
+    """Ends the training because the parent requested it. Raised only where nothing is half done."""
 
 
 class Channel:
-    """Owns the process's stdin and stdout. Whatever else prints to stdout lands in stderr, the job's log."""
+    """Owns the process's stdin and stdout. Other output to stdout goes to stderr, the job's log."""
 
     def __init__(self) -> None:
         self._said = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -42,7 +42,8 @@ class Channel:
         self.stop_wish: Literal["drain", "cancel"] | None = None
 
     def hear(self) -> ParentMessage | None:
-        """None when the parent closed the pipe. From a request on a thread keeps listening, and nothing else may."""
+        """Read the next message; None when the parent closed the pipe. After a request, a thread reads, and nothing
+        else may."""
         line = self._heard.readline()
         if not line:
             return None
@@ -52,7 +53,7 @@ class Channel:
         return heard
 
     def say(self, line: TrainingMessage) -> None:
-        """From any thread."""
+        """Write a message. It is safe to call from any thread."""
         with self._saying:
             self._ended = isinstance(line, Finished | Failed | Stopped)
             self._said.write(line.model_dump_json() + "\n")
@@ -63,7 +64,7 @@ class Channel:
             raise StopAsked
 
     def pulse(self, what: str) -> Callable[[], None]:
-        """To be called at each turn of a work of many quick turns: it is said now and then, and a stop is obeyed."""
+        """Return a function to call at each turn of a loop. It reports the work once a second and raises on a stop."""
         said_at = 0.0
 
         def turn() -> None:
@@ -80,13 +81,13 @@ class Channel:
         try:
             for line in self._heard:
                 self.stop_wish = stop.validate_json(line).why
-        finally:  # also behind half a line, the last words of a parent that was killed
+        finally:  # also after half a line from a parent that was killed
             if not self._ended:
-                os._exit(PARENT_GONE)  # at once and from any step: nobody is left to hear the end
+                os._exit(PARENT_GONE)  # at once and from any step: no process reads the result
 
 
 def enter_work_dir(request: TrainingRequest) -> None:
-    """Work in the attempt's folder and write to its log: the process may have been started before either was there."""
+    """Enter the attempt's folder and write to its log. A standby process started before either existed."""
     os.chdir(request.work_dir)
     if request.log_path is None:
         return

@@ -1,4 +1,4 @@
-"""Why a training ends without a result, in the words its user reads."""
+"""Describes why a training ends without a result, in texts for its user."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ MAX_NAMED = 20
 
 
 class TrainingFailed(Exception):
-    """Ends the training as a failure of the job: `message` says what was wrong and what to do."""
+    """Ends the training as a failure of the job. `message` says what was wrong and what to do."""
 
     def __init__(self, reason: FailureReason, message: str):
         super().__init__(message)
@@ -19,7 +19,7 @@ class TrainingFailed(Exception):
 
 
 def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
-    """`rows` are lines of the dataset."""
+    """Create the error for a value that is not finite. `rows` are line numbers in the dataset."""
     return TrainingFailed(
         FailureReason.non_finite_loss,
         f"The {what} of step {step} is not a finite number ({named(rows)}); lower learning_rate or look at these rows.",
@@ -27,12 +27,12 @@ def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
 
 
 def internal_failure(error: Exception) -> Failed:
-    """A full disk, or a fault of ours."""
+    """Describe an error that is not the user's: a full disk, or a fault in this program."""
     reason = FailureReason.disk_full if is_full(error) else FailureReason.internal_error
     return Failed(reason=reason, message=f"{type(error).__name__}: {error}")
 
 
 def named(rows: Iterable[int]) -> str:
-    """Lines of the dataset, the first of them at least."""
+    """Name rows by their line numbers in the dataset, at most the first `MAX_NAMED`."""
     lines = sorted(rows)
     return f"dataset rows {', '.join(map(str, lines[:MAX_NAMED]))}" + (" …" if len(lines) > MAX_NAMED else "")

@@ -1,9 +1,9 @@
-"""What the training process is told and what it says: one JSON object a line, over its stdin and its stdout.
+"""Defines the messages between the training process and its parent: one JSON object a line, over stdin and stdout.
 
-The parent writes one `TrainingRequest`, then at most some `Stop`s; to a standby process it writes `Preload` first. The
-child answers with lines of `ChildMessage` and ends with exactly one of `Finished`, `Failed` and `Stopped`. When its
-stdin closes, its parent is gone and it exits within ten seconds. What it prints otherwise goes to stderr, the job's
-log. This module knows no torch, so that the parent can import it.
+The parent writes one `TrainingRequest` and then any number of `Stop`s; to a standby process it writes `Preload` first.
+The child writes lines of `ChildMessage` and ends with exactly one of `Finished`, `Failed` and `Stopped`. When its stdin
+closes, its parent is gone and it exits within ten seconds. Its other output goes to stderr, the job's log. This module
+does not import torch, so that the parent can import it.
 """
 
 from math import isfinite
@@ -25,90 +25,92 @@ class TrainingMessage(BaseModel):
 
 
 class Preload(TrainingMessage):
-    """Get ready for a job that is still to come; `Ready` answers."""
+    """Asks the process to get ready for a later job. The process answers with `Ready`."""
 
     kind: Literal["preload"] = "preload"
     base_model_path: Path | None
-    """Folder of the model that the job will likely be on."""
+    """Is the folder of the model that the job will probably use."""
 
 
 class TrainingRequest(TrainingMessage):
-    """Train `spec` (decided: nothing in it is null that its method needs) on the files named here, which are local."""
+    """Asks for a training by `spec` on the local files named here. In `spec`, nothing that the method needs is null."""
 
     kind: Literal["train"] = "train"
     spec: JobSpec
     spec_as_sent: JobSpec | None = None
-    """With what is `auto`, for the manifest; null where it is the same."""
+    """Is the spec with its `auto` values, for the manifest. Null if it is the same as `spec`."""
     resolved: dict[str, Any] | None
-    """What an earlier attempt decided for `auto` settings; null lets this one decide."""
+    """Holds what an earlier attempt decided for `auto` settings. With null, this attempt decides."""
     attempt: int
     base_model: str
-    """The registry's name."""
+    """Is the name in the model registry."""
     base_model_hub: str | None = None
-    """Its id on the hub, if it came from there."""
+    """Is the model's id on the hub, if it came from there."""
     base_model_revision: str | None
-    """Commit on the hub, or digest of the folder's files."""
+    """Is the commit on the hub, or a digest of the folder's files."""
     base_model_hub_name: str | None = None
-    """What a folder's model is said to be on the hub; nobody has checked it."""
+    """Is the hub id that the operator gave for a model from a folder. It is not verified."""
     base_model_hub_revision: str | None = None
-    """Commit there, said likewise."""
+    """Is the commit of that hub id. It is not verified either."""
     base_model_license: str | None = None
-    """Id of the licence that the weights come under, for the model card; null where the model does not tell it."""
+    """Is the id of the weights' licence, for the model card. Null if the model does not state one."""
     base_model_path: Path
-    """Folder of config, safetensors and tokenizer."""
+    """Is the folder of config, safetensors and tokenizer."""
     dataset_path: Path
-    """JSON Lines, as those of `validation_path`."""
+    """Is a file in JSON Lines, as `validation_path` is."""
     dataset_sha256: str
     dataset_format: RecordFormat | None = None
-    """What its inspection found; null lets each row show its own."""
+    """Is the format that the inspection found. With null, each row is recognized separately."""
     validation_path: Path | None
     validation_sha256: str | None
     validation_format: RecordFormat | None = None
     checkpoint_path: Path | None
-    """Folder of the checkpoint to go on from."""
+    """Is the folder of the checkpoint to resume from."""
     init_from_path: Path | None = None
-    """Folder of the adapter that `spec.init_from` names; not read when there is a checkpoint."""
+    """Is the folder of the adapter that `spec.init_from` names. It is not read when there is a checkpoint."""
     work_dir: Path
-    """The attempt's own folder, which exists: results and checkpoints are written below it."""
+    """Is the attempt's folder, which exists. Results and checkpoints are written below it."""
     log_path: Path | None = None
-    """Where stderr goes from here on; null leaves it where it is."""
+    """Is the file that stderr goes to from here on. Null leaves stderr as it is."""
     cache_dir: Path
     device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: int | None = None
     machine_facts: dict[str, Any] | None = None
-    """What the worker has published of its machine, by `numerics.machine_facts`; null lets the process look itself."""
+    """Holds the machine facts that the worker has published, from `numerics.machine_facts`. With null, the process
+    finds them."""
 
     @property
     def train_on(self) -> TrainOn:
-        """As the spec has it, `auto` decided by the training dataset; it holds for the validation rows too."""
+        """Return the spec's `train_on`, with `auto` resolved by the training dataset. It applies to the validation rows
+        too."""
         return resolve_train_on(self.spec.training.train_on, self.dataset_format)
 
     @property
     def base_address(self) -> tuple[str, str | None] | None:
-        """Id on the hub and commit by which others find the base model; None for a folder of which nobody said it."""
+        """Return the hub id and commit by which others find the base model, or None for a folder without a hub id."""
         if self.base_model_hub is not None:
             return self.base_model_hub, self.base_model_revision
         return (self.base_model_hub_name, self.base_model_hub_revision) if self.base_model_hub_name else None
 
     @property
     def tokens_dir(self) -> Path:
-        """What the tokenizing process hands over."""
+        """Return the folder of the tokenizing process's output."""
         return self.work_dir / "tokens"
 
 
 class Stop(TrainingMessage):
-    """Stop after the current step: `drain` writes a checkpoint first, `cancel` does not."""
+    """Asks the process to stop after the current step. `drain` writes a checkpoint first, `cancel` does not."""
 
     kind: Literal["stop"] = "stop"
     why: Literal["drain", "cancel"]
 
 
 class Ready(TrainingMessage):
-    """The imports are done."""
+    """Reports that the imports are done."""
 
     kind: Literal["ready"] = "ready"
     base_model_path: Path | None
-    """The model whose tokenizer is loaded; null for none."""
+    """Is the model whose tokenizer is loaded, or null."""
 
 
 class PhaseEntered(TrainingMessage):
@@ -117,35 +119,35 @@ class PhaseEntered(TrainingMessage):
 
 
 class WorkStarted(TrainingMessage):
-    """A part of the work begins: a micro-batch, a layer, some rows. When nothing more is said for too long, it is what
-    the process hangs in."""
+    """Reports the start of a part of the work: a micro-batch, a layer, some rows. If no message follows for too long,
+    the process hangs in that part."""
 
     kind: Literal["work_started"] = "work_started"
     what: str
-    """As it reads behind "It hangs in "."""
+    """Completes the sentence "It hangs in …"."""
 
 
 class Planned(TrainingMessage):
-    """Said once, before the first step."""
+    """Reports the plan, once, before the first step."""
 
     kind: Literal["planned"] = "planned"
     resolved: dict[str, Any]
-    """Decisions on `auto` settings, to be handed to later attempts as `TrainingRequest.resolved`."""
+    """Holds the decisions on `auto` settings. Later attempts receive them as `TrainingRequest.resolved`."""
     total_steps: int
     start_step: int
     inexact_resumes: list[InexactResume] = []
-    """Those that `start_step` was come to by; empty while it is as an uninterrupted training would have it."""
+    """Lists the inexact resumes up to `start_step`. Empty if the state is that of an uninterrupted training."""
 
 
 class Replanned(TrainingMessage):
-    """From here on this is the plan: memory did not suffice, or steps were timed to say how often they are saved."""
+    """Replaces the plan: memory did not suffice, or timed steps decided how often checkpoints are saved."""
 
     kind: Literal["replanned"] = "replanned"
     resolved: dict[str, Any]
 
 
 class Started(TrainingMessage):
-    """The first training forward of this attempt comes next; seconds are those spent on looking before leaping."""
+    """Reports that this attempt's first training forward comes next. The seconds are those of the checks before it."""
 
     kind: Literal["started"] = "started"
     parity_seconds: float
@@ -158,15 +160,15 @@ class EventMessage(TrainingMessage):
 
 
 class MetricsMessage(TrainingMessage):
-    """One optimizer step's values (`loss`, `learning_rate`, `grad_norm`, `tokens_per_second`, `epoch`, `num_tokens`,
-    `peak_memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`). The objective `dpo` adds
-    `reward_accuracy`, `reward_margin`, `chosen_reward` and `rejected_reward`; `validation_reward_accuracy` and
-    `validation_reward_margin` stand in the token accuracy's place."""
+    """Reports one optimizer step's values (`loss`, `learning_rate`, `grad_norm`, `tokens_per_second`, `epoch`,
+    `num_tokens`, `peak_memory_bytes`) or an evaluation's (`validation_loss`, `validation_token_accuracy`). The
+    objective `dpo` adds `reward_accuracy`, `reward_margin`, `chosen_reward` and `rejected_reward`; its evaluations have
+    `validation_reward_accuracy` and `validation_reward_margin` instead of the token accuracy."""
 
     kind: Literal["metrics"] = "metrics"
     step: int
     values: dict[str, float]
-    """What is not a finite number is left out: JSON has no word for it."""
+    """Leaves out values that are not finite, which JSON cannot hold."""
 
     @field_validator("values")
     @classmethod
@@ -175,17 +177,17 @@ class MetricsMessage(TrainingMessage):
 
 
 class CheckpointWritten(TrainingMessage):
-    """A whole checkpoint lies in `path`, which the child never changes again; it deletes none."""
+    """Reports a whole checkpoint in `path`. The child never changes or deletes it."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     step: int
     path: Path
     machine: str
-    """Fingerprint of the machine that it resumes exactly on; see `app.domain.hardware`."""
+    """Is the fingerprint of the machine on which the checkpoint resumes exactly; see `app.domain.hardware`."""
 
 
 class Finished(TrainingMessage):
-    """The result's files lie in `path`; `reports` is a folder of what is told about its rows, each file named after the
+    """Reports the result's files in `path`. `reports` is a folder of reports on its rows; each file is named after the
     ArtifactKind that it becomes."""
 
     kind: Literal["finished"] = "finished"
@@ -200,22 +202,21 @@ class Failed(TrainingMessage):
 
 
 class Stopped(TrainingMessage):
-    """It stopped as asked, after `step`."""
+    """Reports that the training stopped as requested, after `step`."""
 
     kind: Literal["stopped"] = "stopped"
     step: int
 
 
 class Tokenized(TrainingMessage):
-    """The tokenizing process's word to the training process: the rows lie in files. Counts are of the training
-    dataset."""
+    """Reports to the training process that the tokenized rows are in files. The counts are of the training dataset."""
 
     kind: Literal["tokenized"] = "tokenized"
     training_path: Path
     validation_path: Path | None
-    """Null when the validation rows are to be drawn from the others."""
+    """Is null when the validation rows are drawn from the training rows."""
     skipped_path: Path | None = None
-    """Lists the rows that were left out; null if none was."""
+    """Is the list of the rows that were left out, or null if none was."""
     skipped: list[RowsSkipped] = []
     num_dropped: int
     num_truncated: int
@@ -226,9 +227,9 @@ class Tokenized(TrainingMessage):
     num_unrendered_reasoning: int
     num_unrendered_names: int
     chat_template: str | None
-    """Where it came from; null when no row needed one."""
+    """Says where the template came from. Null when no row needed one."""
     turn_ends: list[int]
-    """Special tokens that end an answer."""
+    """Lists the special tokens that end an answer."""
     eos: int
 
 

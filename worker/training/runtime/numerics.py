@@ -1,5 +1,6 @@
-"""What decides the last bit of a training's numbers on a machine: this engine, its libraries, the processor and the
-threads that share a sum. Found without torch, so that a worker can publish it before it trains anything.
+"""Collects what decides the last bit of a training's numbers on a machine: this engine, its libraries, the processor
+and the threads that share a sum. It does not import torch, so that a worker can publish the facts before it trains
+anything.
 """
 
 import os
@@ -9,16 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 ENGINE_NUMERICS_VERSION: Final = {"cpu": 1, "cuda": 2}
-"""By device. Raise it with each change of this engine that changes a number of any training there, in its last bit or
-further. The package's own version says nothing about that: a release that changes no number goes on with every job
-exactly."""
+"""Holds a version for each device. Raise it with each change of this engine that changes any number of any training
+there, even in its last bit. The package's version does not serve for this: jobs resume exactly across a release that
+changes no number."""
 LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 GPU_LIBRARIES: Final = (
     *("nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
     "triton",
 )
 ISA_VARIABLES: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
-"""Environment that makes the libraries under torch choose other kernels than the processor's best."""
+"""Lists environment variables that make torch's libraries choose other kernels than the processor's best."""
 INSTRUCTIONS: Final = frozenset(
     (
         *("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"),
@@ -26,18 +27,18 @@ INSTRUCTIONS: Final = frozenset(
         *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2"),
     )
 )
-"""What the kernels of a product are chosen by, as Linux names it."""
+"""Lists the CPU flags, as Linux names them, by which kernels for products are chosen."""
 
 
 def machine_facts(
     device: str, threads: int | None, gpu: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """By name. `threads` are a training's on the CPU, None for torch's own choice; `environ` is the training
-    process's."""
+    """Return the facts by name. `threads` are a training's threads on the CPU, or None for torch's choice. `environ` is
+    the training process's environment."""
     facts: dict[str, Any] = {"engine": ENGINE_NUMERICS_VERSION[device]} | _versions(LIBRARIES)
     cpus = _cpus()
     facts["device"] = device
-    if device == "cuda":  # whose numbers depend on no thread of the CPU
+    if device == "cuda":  # CUDA numbers depend on no CPU thread
         return facts | {"gpu": gpu} | _versions(GPU_LIBRARIES)
     facts["threads"] = threads or f"all of {len(cpus)} CPUs, {_num_cores(cpus)} cores"
     first = cpus[0] if cpus else {}
@@ -57,7 +58,7 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def _cpus() -> list[dict[str, str]]:
-    """What the kernel tells of each processor that this process may use."""
+    """Return the kernel's record of each processor that this process may use."""
     allowed = {str(number) for number in os.sched_getaffinity(0)}
     blocks = Path("/proc/cpuinfo").read_text().strip().split("\n\n")
     told = [{key.strip(): value.strip() for key, _, value in map(_parted, block.splitlines())} for block in blocks]
@@ -69,5 +70,5 @@ def _parted(line: str) -> tuple[str, str, str]:
 
 
 def _num_cores(cpus: list[dict[str, str]]) -> int:
-    """torch takes a thread for each core, where it is told; else for each processor."""
+    """Count the cores, which is torch's default number of threads. Processors count where no core is listed."""
     return len({(cpu.get("physical id"), cpu.get("core id", cpu["processor"])) for cpu in cpus})

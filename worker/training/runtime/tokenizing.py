@@ -1,4 +1,4 @@
-"""How a training gets its rows: asked of the tokenizing process, or of a stand-in for it. Imports nothing heavy."""
+"""Defines how a training gets its rows: from the tokenizing process or from a stand-in. It imports nothing heavy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Protocol
 from worker.training.runtime.messages import Tokenized, TrainingMessage, TrainingRequest
 
 Watch = Callable[[], None]
-"""Called again and again while something is awaited; may raise."""
+"""Is called repeatedly during a wait, and may raise."""
 Tell = Callable[[TrainingMessage], None]
 
 
@@ -16,12 +16,12 @@ def ignore(line: TrainingMessage) -> None:
 
 
 class Tokenizing(Protocol):
-    """One request's rows, then the result's tokenizer; TrainingFailed says what was wrong with them."""
+    """Provides one request's rows and then the result's tokenizer. Raises TrainingFailed if the rows cannot be used."""
 
     def begin(self, request: TrainingRequest) -> None: ...
 
     def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
-        """`tell` hears how it goes on."""
+        """Return the rows. `tell` receives the progress messages."""
 
     def tokenizer(self) -> Path:
-        """Folder of the tokenizer's files."""
+        """Return the folder of the tokenizer's files."""
