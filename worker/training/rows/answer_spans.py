@@ -1,4 +1,4 @@
-"""Where each answer of a conversation lies in the text that the chat template makes of it."""
+"""Finds where each answer of a conversation is in the text that the chat template renders."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -9,27 +9,27 @@ from app.domain.datasets.report import Message
 from worker.training.rows.tokenizer import Tokens
 
 MARK: Final = "\ue001"
-"""Stands in an answer's place for a moment; no template writes it."""
+"""Replaces an answer temporarily. No template writes it."""
 ANSWER: Final[dict[str, Any]] = {"content": MARK, "tool_calls": None}
 REASONING: Final[dict[str, Any]] = {"reasoning_content": MARK}
-"""Changes of a turn that put the mark in a place of it."""
+"""Changes a turn so that the mark replaces its answer or its reasoning."""
 Span = tuple[int, int]
 
 
 class Thought(NamedTuple):
-    """An answer's reasoning, where the template renders it."""
+    """Locates an answer's reasoning in the rendered text."""
 
     start: int
     end: int
-    """Where the answer itself begins."""
+    """Is where the answer itself begins."""
 
 
 class AnswerSpans(NamedTuple):
     whole: str
     spans: dict[int, Span]
-    """By the answer's place among the turns; one that the template leaves out has none."""
+    """Holds each answer's span by its index among the turns. An answer that the template leaves out has none."""
     is_stable: bool
-    """Every answer reads in the whole as it did when it was given."""
+    """Says whether every answer reads in the whole text as it did when it was the last turn."""
 
 
 def find_spans(tokens: Tokens, messages: list[Message], tools: list[Any] | None, answers: Sequence[int]) -> AnswerSpans:
@@ -46,8 +46,8 @@ def find_spans(tokens: Tokens, messages: list[Message], tools: list[Any] | None,
 
 
 def _by_prefix(tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int) -> Span | None:
-    """By rendering the conversation up to the answer, and through it; None where the template renders either otherwise
-    than as the beginning of the whole."""
+    """Find an answer by rendering the conversation up to it, and including it. Returns None if either text is not the
+    beginning of the whole."""
     through = tokens.render(messages[: index + 1], tools, ask=False)
     prompts = (tokens.render(messages[:index], tools, ask=ask) for ask in (True, False))
     before = next((prompt for prompt in prompts if through.startswith(prompt)), None)
@@ -57,7 +57,7 @@ def _by_prefix(tokens: Tokens, whole: str, messages: list[Message], tools: list[
 
 
 def _by_mark(tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int) -> Span | None:
-    """By a mark in place of the answer, up to the token that ends its turn."""
+    """Find an answer by replacing it with a mark. The span includes the token that ends the turn."""
     span = marked_span(tokens, whole, messages, tools, index, ANSWER)
     return (span[0], tokens.end_of_turn(whole, span[1])) if span else None
 
@@ -65,8 +65,8 @@ def _by_mark(tokens: Tokens, whole: str, messages: list[Message], tools: list[An
 def marked_span(
     tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int, change: dict[str, Any]
 ) -> Span | None:
-    """Where that stands in the whole which a turn changed to hold MARK has in its place; None where the two differ
-    elsewhere too."""
+    """Return the span of the text that MARK replaces in a changed turn. Returns None if the two texts differ elsewhere
+    too."""
     marked = messages[index].model_copy(update=change)
     try:
         text = tokens.render([*messages[:index], marked, *messages[index + 1 :]], tools, ask=False)
@@ -83,7 +83,7 @@ def marked_span(
 def find_thought(
     tokens: Tokens, whole: str, messages: list[Message], tools: list[Any] | None, index: int
 ) -> Thought | None:
-    """None where the template leaves it out."""
+    """Find an answer's reasoning. Returns None if the template leaves it out."""
     reasoning = marked_span(tokens, whole, messages, tools, index, REASONING)
     if reasoning is None or reasoning[0] == reasoning[1]:
         return None
@@ -92,6 +92,6 @@ def find_thought(
 
 
 def _num_same(one: str, other: str) -> int:
-    """Characters that both begin with."""
+    """Count the characters of the common prefix."""
     length = min(len(one), len(other))
     return next((place for place in range(length) if one[place] != other[place]), length)

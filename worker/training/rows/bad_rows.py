@@ -1,4 +1,4 @@
-"""Rows that cannot be trained on, and what a spec's `on_bad_rows` makes of them. Knows no torch: see `tokenize`."""
+"""Handles rows that cannot be trained on, as the spec's `on_bad_rows` says. Imports no torch; see `tokenize`."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ Role = Literal["training", "validation"]
 
 
 class BadRow(Exception):
-    """A stable code, and what is wrong with the row."""
+    """Describes a bad row by a stable code and a message."""
 
     def __init__(self, code: str, message: str):
         super().__init__(message)
@@ -22,7 +22,7 @@ class BadRow(Exception):
 
 
 class Skipped:
-    """Rows of one dataset that are left out, written down as they are met, since they may be very many."""
+    """Records the skipped rows of one dataset in a file, since there may be very many."""
 
     def __init__(self, path: Path, role: Role, max_share: float):
         self.codes: Counter[str] = Counter()
@@ -41,8 +41,8 @@ class Skipped:
         self._file.write(json.dumps(told, ensure_ascii=False) + "\n")
 
     def end(self, num_rows: int) -> RowsSkipped | None:
-        """What to tell of them; None if there are none. `num_rows` are all that the dataset has. TrainingFailed if more
-        were left out than may be."""
+        """Return the event for the skipped rows, or None if there are none. `num_rows` counts all rows of the dataset.
+        Raises TrainingFailed if more rows were skipped than `max_share` allows."""
         if not self.codes:
             return None
         num_skipped = self.codes.total()

@@ -1,6 +1,7 @@
-"""The chat template of a base model that brings none: named, versioned, and shipped with every adapter trained on it.
+"""Defines the chat template for a base model without one. It has a name and a version, and every adapter trained with
+it includes it.
 
-A change to its text is a new version: an adapter must be asked in the words it was trained on.
+A change to its text is a new version: an adapter must be prompted in the format that it was trained on.
 """
 
 NAME = "tunewright-chat-1"

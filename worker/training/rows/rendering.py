@@ -1,4 +1,4 @@
-"""Rows of a dataset file to tokens and label masks. Knows no torch: see `tokenize`."""
+"""Renders a dataset file's rows to tokens and label masks. It does not import torch; see `tokenize`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,18 +37,18 @@ MISFITS = {
     "sft": ("preference_row", 'it is a preference (a chosen and a rejected answer), which "sft" does not train on.'),
     "dpo": ("not_a_preference", 'it has no prompt with a chosen and a rejected answer, which "dpo" needs.'),
 }
-"""By objective."""
+"""Holds the error for a row of the wrong kind, by objective."""
 NO_REASONING = (
     "Rows have reasoning_content, and the model's chat template does not render it, so that training.reasoning {!r} "
     'cannot be done. Set it to "drop" to train without the reasoning, or write the reasoning into the content.'
 )
 Piece = tuple[list[int], list[bool]]
-"""Tokens, and which of them carry loss."""
+"""Holds tokens, and which of them carry loss."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """`labelled[i]` says whether token i carries loss. `line` is the row's line in its file."""
+    """Holds one row's tokens. `labelled[i]` says whether token i carries loss. `line` is the row's line in its file."""
 
     line: int
     ids: NDArray[np.int32]
@@ -56,7 +56,7 @@ class Row:
 
 
 class Part(NamedTuple):
-    """Of a rendered conversation, from where the one before it ends."""
+    """Describes a part of a rendered conversation, which begins where the previous part ends."""
 
     end: int
     loss: bool
@@ -65,11 +65,11 @@ class Part(NamedTuple):
 
 @dataclass
 class Rendered:
-    """A file's rows, and what happened to the others."""
+    """Holds a file's rows and counts of what happened to the other rows."""
 
     rows: list[Row] = field(default_factory=list)
     num_rows: int = 0
-    """All that are not blank."""
+    """Counts all rows that are not blank."""
     num_dropped: int = 0
     num_truncated: int = 0
     num_unstable: int = 0
@@ -79,7 +79,7 @@ class Rendered:
     num_unrendered_names: int = 0
     uses_template: bool = False
     turn_ends: set[int] = field(default_factory=set)
-    """Special tokens that end an answer."""
+    """Holds the special tokens that end an answer."""
 
 
 class Renderer:
@@ -94,7 +94,7 @@ class Renderer:
         self._tokens, self._asked, self._max_seq_len = tokens, train_on, max_seq_len
         self._train_on, self._reasoning = train_on, reasoning
         self._shows_name: dict[str, bool] = {}
-        """Whether the template renders the names of turns, by their role."""
+        """Says for each role whether the template renders the names of its turns."""
         self._objective = objective
 
     def render_file(
@@ -105,9 +105,9 @@ class Renderer:
         watch: Callable[[], None] = lambda: None,
         skipped: Skipped | None = None,
     ) -> Rendered:
-        """`format` is the dataset's; without it each row shows its own. `watch` is called before each row and may
-        raise. Bad rows go to `skipped`; without it the first of them is the end, and rows with nothing to learn from
-        are dropped."""
+        """Render a dataset file. `format` is the dataset's; without it each row is recognized separately. `watch` is
+        called before each row and may raise. Bad rows go to `skipped`. Without `skipped` the first bad row raises
+        TrainingFailed, and rows without a labelled token are dropped."""
         result = Rendered()
         for number, line in _numbered_rows(path):
             watch()
@@ -122,7 +122,8 @@ class Renderer:
         return result
 
     def _take(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
-        """Of a pair, each answer is cut at its own end; where nothing is left of one, there is nothing to compare."""
+        """Truncate a row and add it to the result. The answers of a pair are truncated separately; the pair is left out
+        if either answer has no labelled token left."""
         limit = self._max_seq_len
         result.num_truncated += any(len(ids) > limit for ids, _ in pieces)
         cut = [(ids[:limit], labelled[:limit]) for ids, labelled in pieces]
@@ -135,7 +136,7 @@ class Renderer:
             result.num_dropped += 1
 
     def _row(self, line: bytes, wanted: RecordFormat | None, result: Rendered) -> list[Piece]:
-        """One piece, or the two of a pair."""
+        """Render a row to one piece, or to the two pieces of a pair."""
         record = _record(line)
         format = wanted or find_format(record)
         if format is None or not fits(record, format):
@@ -156,7 +157,7 @@ class Renderer:
         return [self._templated(to_messages(record, format), tools_of(record), result)]
 
     def _pair(self, pair: TextPair | ChatPair, result: Rendered) -> list[Piece]:
-        """The chosen answer first, each behind the prompt."""
+        """Render the chosen answer and then the rejected one, each with the prompt."""
         if isinstance(pair, TextPair):
             return [self._completion(pair.prompt, answer) for answer in pair.answers]
         unstable = result.num_unstable
@@ -167,7 +168,8 @@ class Renderer:
     def _templated(
         self, messages: list[Message], tools: list[Any] | None, result: Rendered, *, since: int | None = None
     ) -> Piece:
-        """`since` that turn, each answer is labelled; without it they are chosen by what is trained on."""
+        """Render a conversation. Each answer from turn `since` on is labelled; with None, `train_on` chooses the
+        answers."""
         result.uses_template = True
         try:
             return self._conversation(messages, tools, result, since)
@@ -180,7 +182,7 @@ class Renderer:
         return ids, [True] * len(ids)
 
     def _completion(self, prompt: str, completion: str) -> Piece:
-        """Apart, as inference meets them: the tokens of a prompt do not depend on its answer."""
+        """Encode prompt and completion separately, as in inference: a prompt's tokens do not depend on its answer."""
         self._tokens.count_typed(prompt + completion)
         asked = self._tokens.bos + self._tokens.encode(prompt, typed=True)
         answer = (self._tokens.continuation if prompt else self._tokens.encode)(completion, typed=True)
@@ -203,13 +205,14 @@ class Renderer:
         found = find_spans(self._tokens, messages, tools, answers)
         result.num_unstable += not found.is_stable
         if self._train_on == "all" and any(messages[index].weight == 0 for index in set(answers) - found.spans.keys()):
-            return [], []  # nobody knows which of its tokens must not be learned
+            return [], []  # it is unknown which tokens must not be learned
         result.num_unrendered_names += self._count_unrendered_names(found.whole, messages, tools)
         thoughts = self._thoughts(found.whole, messages, tools, result)
         return self._pieces(found.whole, self._parts(found, messages, thoughts), result)
 
     def _with_reasoning(self, messages: list[Message]) -> list[Message]:
-        """The turns as the template may see them. TrainingFailed where it renders no reasoning, and some is there."""
+        """Return the turns for the template. Raises TrainingFailed if they have reasoning that the template does not
+        render."""
         if not any(message.reasoning_content for message in messages):
             return messages
         if self._reasoning == "drop":
@@ -240,7 +243,7 @@ class Renderer:
         return sum(not self._shows_name[messages[index].role] for index in named)
 
     def _parts(self, found: AnswerSpans, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
-        """The text as it is learned, and not: prompts, answers, and reasoning that is only to be seen."""
+        """Split the text into parts with and without loss: prompts, answers, and reasoning that is only context."""
         is_all, parts = self._train_on == "all", list[Part]()
         for index, (start, end) in found.spans.items():
             thought = thoughts.get(index)
@@ -252,8 +255,8 @@ class Renderer:
         return [*parts, Part(len(found.whole), is_all, is_answer=False)]
 
     def _pieces(self, whole: str, parts: list[Part], result: Rendered) -> Piece:
-        """Each part's tokens are its own. An answer's labels end with the special token that ends its turn: what the
-        template writes after it (a newline, say) is never generated."""
+        """Encode each part separately. An answer's labels end with the special token that ends its turn: text that the
+        template writes after it (for example a newline) is never generated."""
         ids: list[int] = []
         labelled: list[bool] = []
         start = 0

@@ -1,4 +1,4 @@
-"""Which rows a step takes, and which of them go through the model together. Knows no torch.
+"""Decides which rows a step takes, and which of them share a micro-batch. It does not import torch.
 
 A step's rows depend on dataset and spec alone: an epoch is a permutation drawn from (seed, epoch), cut into steps of
 `batch_size` rows. The machine's token budget only decides how many micro-batches they make.
@@ -14,16 +14,16 @@ from worker.training.runtime.errors import TrainingFailed
 
 MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 MIN_MEMORY_TOKENS = {"cpu": 512, "cuda": 1024}
-"""Tokens a micro-batch under `memory: min`."""
+"""Holds the tokens of a micro-batch under `memory: min`."""
 
 
 def token_budget(device: str, memory: str) -> int:
-    """Most tokens of a micro-batch, as long as the device's memory suffices for them."""
+    """Return the maximum tokens of a micro-batch, as long as the device's memory suffices."""
     return (MIN_MEMORY_TOKENS if memory == "min" else MICRO_BATCH_TOKENS)[device]
 
 
 class BatchSampler:
-    """The order of a run: step (from 1) → rows."""
+    """Maps a step (from 1) to its rows."""
 
     def __init__(self, num_rows: int, batch_size: int, seed: int):
         self._num_rows, self._batch_size, self._seed = num_rows, batch_size, seed
@@ -42,18 +42,18 @@ class BatchSampler:
 
 
 def sides_of(objective: str) -> int:
-    """Documents of a row: a preference has two answers, which go through the model together."""
+    """Return the documents of a row. A preference has two answers, which go through the model together."""
     return 2 if objective == "dpo" else 1
 
 
 def draw_validation_rows(num_rows: int, share: float, seed: int) -> list[int]:
-    """The rows that the seed draws for validation, in their order: at least one, and never all of two or more."""
+    """Return the rows that the seed draws for validation, in order: at least one, and never all of two or more."""
     count = min(max(1, round(share * num_rows)), num_rows - 1)
     return sorted(random.Random(f"{seed}:validation").sample(range(num_rows), count))
 
 
 def divide(num_rows: int, share: float | None, seed: int) -> tuple[list[int], list[int]]:
-    """Training rows, and those that the seed draws for validation; TrainingFailed where there are too few for both."""
+    """Return training rows and drawn validation rows. Raises TrainingFailed if there are too few rows for both."""
     if share is None:
         return list(range(num_rows)), []
     if num_rows < 2:
@@ -65,13 +65,13 @@ def divide(num_rows: int, share: float | None, seed: int) -> tuple[list[int], li
 
 
 def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Best fit decreasing: the longest first, each into the fullest bin that still takes it, of equals the oldest. What
-    is longer than `room` gets a bin to itself. Indices of `lengths` by bin."""
+    """Pack rows by best fit decreasing: the longest first, each into the fullest bin that has room for it, of equal
+    bins the oldest. A row longer than `room` gets a separate bin. Returns indices of `lengths` by bin."""
     bins: list[list[int]] = []
     rooms: list[int] = []
-    """What is left in bins: each number once, in order."""
+    """Holds the bins' free tokens: each number once, in order."""
     with_room: dict[int, list[int]] = {}
-    """By what is left in them, a heap of bins."""
+    """Maps a number of free tokens to a heap of bins."""
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         at = bisect_left(rooms, lengths[index])
         if at == len(rooms):

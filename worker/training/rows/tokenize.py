@@ -1,4 +1,6 @@
-"""A dataset's rows to files of tokens, which the training process maps. Knows no torch: see `tokenizer_process`."""
+"""Writes a dataset's rows as files of tokens, which the training process maps. It does not import torch; see
+`tokenizer_process`.
+"""
 
 import shutil
 from functools import partial
@@ -22,7 +24,7 @@ from worker.training.runtime.tokenizing import Tell, Watch, ignore
 
 
 class TokenizingHere:
-    """In the process that asks: what `tokenizer_process.TokenizingProcess` does in one of its own."""
+    """Tokenizes in the calling process, as `tokenizer_process.TokenizingProcess` does in a separate one."""
 
     def begin(self, request: TrainingRequest) -> None:
         self._request = request
@@ -38,7 +40,7 @@ class TokenizingHere:
 def tokenize(
     request: TrainingRequest, tokens: Tokens, watch: Watch = lambda: None, renderer: Renderer | None = None
 ) -> Tokenized:
-    """Write the rows as `pack_rows` lays them out. `watch` is called before each row and may raise."""
+    """Write the rows in the layout of `pack_rows`. `watch` is called before each row and may raise."""
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
     _refuse_formats(request)
@@ -88,7 +90,7 @@ def tokenize(
 
 
 def _refuse_formats(request: TrainingRequest) -> None:
-    """A job may be posted before its dataset's format is known."""
+    """Refuse a dataset format that does not fit the objective. A job may be posted before the format is known."""
     wants_pairs = request.spec.objective == "dpo"
     for what, format in (("dataset", request.dataset_format), ("validation dataset", request.validation_format)):
         if format is not None and (format is RecordFormat.preference) != wants_pairs:
@@ -106,7 +108,7 @@ def _render(
     path: Path,
     format: RecordFormat | None,
 ) -> Rendered:
-    """The file's rows; those that are left out are written down, and `told` gets what to tell of them."""
+    """Render the file's rows. Skipped rows are written to a file, and their event is appended to `told`."""
     wish = request.spec.on_bad_rows
     if wish.action == "fail":
         return renderer.render_file(path, format=format, watch=watch)
@@ -118,8 +120,8 @@ def _render(
 
 
 def pack_rows(rows: list[Row]) -> dict[str, NDArray[Any]]:
-    """All rows end to end: row i is `ids[starts[i]:starts[i + 1]]`, and so are its labels. The counts are those of
-    `packing.Example`, for sums over many rows."""
+    """Concatenate all rows: row i is `ids[starts[i]:starts[i + 1]]`, and `labelled` has the same layout. The counts are
+    those of `packing.Example`, for sums over many rows."""
     lengths = [len(row.ids) for row in rows]
     return {
         "ids": np.concatenate([row.ids for row in rows]),
@@ -132,7 +134,7 @@ def pack_rows(rows: list[Row]) -> dict[str, NDArray[Any]]:
 
 
 def save_tokenizer(request: TrainingRequest, tokens: Tokens) -> Path:
-    """The result's tokenizer, with the chat template that the rows were rendered by."""
+    """Save the result's tokenizer, with the chat template that rendered the rows."""
     folder = request.tokens_dir / "tokenizer"
     tokens.tokenizer.save_pretrained(folder)
     return folder

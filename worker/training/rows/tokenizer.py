@@ -1,4 +1,4 @@
-"""Text to tokens: the tokenizer with the care that training data needs."""
+"""Converts text to tokens, with the special handling that training data needs."""
 
 import json
 import re
@@ -16,16 +16,16 @@ from worker.training.rows import chat_template
 from worker.training.runtime.errors import TrainingFailed
 
 BREAK = "\ue000"
-"""Put inside a special token that a user typed, so that it survives the chat template as plain text."""
+"""Is inserted into a special token that a user typed, so that the token passes the chat template as plain text."""
 ANCHOR = "\n"
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-"""What chat templates call it: Qwen, DeepSeek and GLM, then others, then gpt-oss."""
+"""Lists the key's names in chat templates: that of Qwen, DeepSeek and GLM, then others', then gpt-oss's."""
 PROBE = "\ue002"
 
 
 class Tokens:
-    """A tokenizer that encodes pieces as inference will meet them: no second BOS, no word boundary invented between
-    prompt and completion, and no special token made of what a user typed."""
+    """Encodes text as inference encodes it: without a second BOS, without an invented word boundary between prompt and
+    completion, and without special tokens made of text that a user typed."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         if tokenizer.eos_token_id is None:
@@ -50,16 +50,16 @@ class Tokens:
         self.num_literal_special_tokens = 0
 
     def encode(self, text: str, *, typed: bool) -> list[int]:
-        """`typed` text is a user's own, in which no special token counts."""
+        """Encode text. `typed` text comes from a user, and its special tokens are read as plain text."""
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=typed)
         return list(encoded["input_ids"])
 
     def continuation(self, text: str, *, typed: bool) -> list[int]:
-        """Tokens of text that goes on after other tokens."""
+        """Encode text that follows other tokens."""
         return self._after_anchor(text, typed=typed) if self._invents_boundary else self.encode(text, typed=typed)
 
     def rendered(self, text: str, *, first: bool) -> list[int]:
-        """Tokens of a template's output, in which the special tokens users typed are broken."""
+        """Encode a template's output, in which the special tokens that users typed are broken."""
         ids: list[int] = []
         done = 0
         for match in self._broken.finditer(text):
@@ -69,7 +69,7 @@ class Tokens:
         return ids + self._piece(text[done:], first=first and not ids)
 
     def render(self, messages: list[Message], tools: list[Any] | None, *, ask: bool) -> str:
-        """The template's text for these turns; `ask` adds the beginning of the assistant's next one."""
+        """Render these turns with the chat template. `ask` adds the beginning of the assistant's next turn."""
         turns = [self._turn(message) for message in messages]
         rendered: str = self.tokenizer.apply_chat_template(
             turns, tools=tools, tokenize=False, add_generation_prompt=ask
@@ -78,7 +78,7 @@ class Tokens:
 
     @cached_property
     def reasoning_key(self) -> str | None:
-        """What the chat template calls the reasoning of an answer; None if it renders none."""
+        """Return the chat template's name for an answer's reasoning, or None if it renders none."""
         asked = {"role": "user", "content": "a"}
         for key in REASONING_KEYS:
             turns = [asked, {"role": "assistant", "content": "b", key: PROBE}]
@@ -91,12 +91,12 @@ class Tokens:
         return None
 
     def decode(self, ids: Sequence[int]) -> str:
-        """What they spell, special tokens included."""
+        """Decode tokens to text, special tokens included."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     def end_of_turn(self, text: str, at: int) -> int:
-        """Behind the special token that ends a turn whose words end there, if one does."""
+        """Return the position after the special token that ends a turn at `at`, or `at` if there is none."""
         match = self._ends_turn.match(text, at)
         return match.end() if match else at
 
@@ -104,7 +104,7 @@ class Tokens:
         self.num_literal_special_tokens += len(self._typed.findall(text))
 
     def last_special(self, ids: list[int]) -> int | None:
-        """Index of the last special token: the one that ends a turn."""
+        """Return the index of the last special token, which ends a turn."""
         return next((index for index in reversed(range(len(ids))) if ids[index] in self._special_ids), None)
 
     def _piece(self, text: str, *, first: bool) -> list[int]:
@@ -132,7 +132,7 @@ class Tokens:
 
 
 def _with_parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's arguments are JSON in a string; chat templates expect the object itself."""
+    """Parse a call's arguments: OpenAI sends JSON in a string, and chat templates expect the object."""
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call

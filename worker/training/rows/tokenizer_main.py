@@ -1,15 +1,15 @@
-"""The tokenizing process: `python -m worker.training.rows.tokenizer_main`, a child of the training process.
+"""Runs the tokenizing process: `python -m worker.training.rows.tokenizer_main`, a child of the training process.
 
-It hears the training process's own lines, writes what it made into files below the attempt's folder, says `Tokenized`,
-writes the tokenizer's files for the result, and ends. A stop is not asked of it: it is killed.
+It reads the same messages as the training process, writes its output to files below the attempt's folder, sends
+`Tokenized`, writes the tokenizer's files for the result, and ends. To stop it, the training process kills it.
 """
 
 import os
 import sys
 from pathlib import Path
 
-# None in the table of modules is Python's way to say that there is none: transformers then does without torch, which
-# would take longer to import than all the rest, and 200 MB.
+# None in `sys.modules` makes Python report that a module does not exist. transformers then works without torch, whose
+# import would take 200 MB and more time than all other imports.
 sys.modules["torch"] = None  # type: ignore[assignment]
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 
@@ -37,7 +37,7 @@ def main() -> int:
             if tokens is None or folder != heard.base_model_path:
                 tokens = load_tokens(heard.base_model_path)
             channel.say(tokenize(heard, tokens, channel.pulse("the rendering of the dataset's rows")))
-            os.nice(LEAST_PRIORITY)  # the first steps of the training go before
+            os.nice(LEAST_PRIORITY)  # the training's first steps have priority
             save_tokenizer(heard, tokens)
     except Exception as error:
         print_trace()
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _find_tokens(folder: Path | None) -> Tokens | None:
-    """None where it cannot be loaded: a job on it will say why, if one comes."""
+    """Load the tokenizer, or return None if it cannot be loaded: a job on this model reports the error."""
     if folder is None:
         return None
     try:

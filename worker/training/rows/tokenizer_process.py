@@ -1,7 +1,8 @@
-"""The tokenizing process as the training process sees it. Imports nothing heavy, so that it is started first.
+"""Controls the tokenizing process from the training process. It imports nothing heavy, so that the process starts
+first.
 
-A tokenizer takes seconds to load and hundreds of megabytes. In a process of its own, which ends when its work is done,
-it costs the training no memory at its peak, and time only where nothing else is to be done.
+A tokenizer takes seconds to load and hundreds of megabytes. In a separate process, which ends when its work is done, it
+adds nothing to the training's peak memory, and it adds time only where the training has nothing else to do.
 """
 
 import os
@@ -25,7 +26,7 @@ parse_word: TypeAdapter[Word] = TypeAdapter(Word)
 
 
 class TokenizingProcess(ChildProcess):
-    """Started at once, in the training's process group; it hears `worker.training.runtime.messages` too."""
+    """Runs in the training's process group and starts at once. It reads `worker.training.runtime.messages` too."""
 
     def __init__(self) -> None:
         env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -34,15 +35,16 @@ class TokenizingProcess(ChildProcess):
         self.start_reader(self._read, "tokenizing-pipe")
 
     def is_alive(self) -> bool:
-        """Asked of the system itself: `Popen.poll` calls a dead process alive as long as the reader waits for it."""
+        """Ask the system whether the process runs: `Popen.poll` reports a dead process as alive while the reader waits
+        for it."""
         try:
             ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # the reader has waited for it
+        except ChildProcessError:  # the reader has reaped it
             return False
         return ended is None
 
     def preload(self, folder: Path | None) -> Path | None:
-        """Load the model's tokenizer beforehand; the folder, or None if there is none to load."""
+        """Load a model's tokenizer beforehand. Returns its folder, or None if none was loaded."""
         self.tell(Preload(base_model_path=folder))
         word = self._next(lambda: None)
         if isinstance(word, Ready):
@@ -65,19 +67,19 @@ class TokenizingProcess(ChildProcess):
     def tokenizer(self) -> Path:
         if self.wait() == 0:
             return self._request.tokens_dir / "tokenizer"
-        # A long training shall not end for that; and memory is no matter any more.
+        # A long training must not fail because of this, and memory is no longer scarce.
         from worker.training.rows.tokenize import save_tokenizer
         from worker.training.rows.tokenizer import load_tokens
 
         return save_tokenizer(self._request, load_tokens(self._request.base_model_path))
 
     def close(self) -> None:
-        """Make sure that it is gone."""
+        """Kill the process and reap it."""
         self.kill()
         self.reap()
 
     def kill(self) -> None:
-        """Kills it alone: it has no group of its own."""
+        """Kill this process alone: it shares the training's process group."""
         self._process.kill()
 
     def _death(self) -> TrainingFailed:
@@ -98,7 +100,7 @@ class TokenizingProcess(ChildProcess):
         self._said.put(None)
 
     def _next(self, watch: Watch) -> Word | None:
-        """What it says next; None is its end."""
+        """Return the next message, or None when the process has ended."""
         while True:
             try:
                 return self._said.get(timeout=WATCH_SECONDS)
