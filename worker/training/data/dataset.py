@@ -1,4 +1,4 @@
-"""The rows of a training: mapped from the tokenizer's files, split, and what happened to them told as events."""
+"""Provides a training's rows: maps the tokenizer's files, splits off validation rows, and reports events about them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,17 +18,17 @@ from worker.training.runtime.messages import EventMessage, Tokenized, TrainingRe
 
 
 class Examples(Sequence[AnyRow]):
-    """Rows of `tokenize.pack_rows`, made as they are asked for: views on the mapped file, which takes memory only for
+    """Holds rows of `tokenize.pack_rows`, created on access as views on the mapped file, which takes memory only for
     what is read. A row is `sides` documents: one Example, or a Pair of two."""
 
     def __init__(
         self, tensors: dict[str, Tensor], chosen: Sequence[int], sides: int = 1, references: Tensor | None = None
     ):
-        """`references` are of the chosen rows."""
+        """Select rows. `references` belong to the chosen rows."""
         self._tensors, self._chosen, self.sides = tensors, chosen, sides
         empty = torch.full((len(chosen) if sides == 2 else 0, 2), math.nan, dtype=torch.float64)
         self.references = empty if references is None else references
-        """Of pairs: log-probabilities of their two answers when the job began, to be filled in; NaN until then."""
+        """Holds, for pairs, the log-probabilities of both answers when the job began. NaN until they are computed."""
 
     @classmethod
     def of(cls, path: Path, sides: int = 1) -> "Examples":
@@ -62,7 +62,7 @@ class Examples(Sequence[AnyRow]):
         return Examples(self._tensors, [self._chosen[index] for index in indices], self.sides, references)
 
     def documents(self) -> Iterator[Example]:
-        """What the model reads: the rows themselves, or the two answers of each."""
+        """Yield what the model reads: the rows themselves, or the two answers of each."""
         for row in self:
             yield from row.documents
 
@@ -72,7 +72,7 @@ class Examples(Sequence[AnyRow]):
 
     @property
     def longest(self) -> int:
-        """Inputs of the longest row."""
+        """Return the number of inputs of the longest row."""
         return int(self._column(self._tensors["num_inputs"]).max())
 
     @property
@@ -89,11 +89,11 @@ class Examples(Sequence[AnyRow]):
 
     @property
     def labelled_counts(self) -> Tensor:
-        """Labelled tokens of each row."""
+        """Return the labelled tokens of each row."""
         return self._column(self._tensors["num_labelled"])
 
     def _column(self, of_documents: Tensor) -> Tensor:
-        """Each row's sum over its documents."""
+        """Sum a column over each row's documents."""
         return of_documents.view(-1, self.sides).sum(1)[torch.tensor(list(self._chosen))]
 
 
@@ -103,14 +103,14 @@ class Rows:
     validation: Examples
     chat_template: str | None
     turn_ends: frozenset[int]
-    """Special tokens that end an answer."""
+    """Holds the special tokens that end an answer."""
     eos: int
     skipped_path: Path | None
-    """Lists the rows that were left out, if any were."""
+    """Lists the rows that were left out, if any."""
 
     @property
     def references(self) -> dict[str, Tensor]:
-        """What `Examples.references` hold, by the part; nothing where rows are no pairs."""
+        """Return `Examples.references` by part. Empty where rows are no pairs."""
         parts = {"training": self.training.references, "validation": self.validation.references}
         return {name: tensor for name, tensor in parts.items() if self.training.sides == 2}
 
@@ -136,7 +136,7 @@ def prepare_rows(request: TrainingRequest, tokenized: Tokenized, channel: Channe
 
 
 def split(examples: Examples, share: float | None, seed: int) -> tuple[Examples, Examples]:
-    """Training rows and the validation rows that the seed draws from them: at least one, and never all."""
+    """Split off the validation rows that the seed draws: at least one, and never all."""
     if share is None:
         return examples, examples[:0]
     kept, drawn = divide(len(examples), share, seed)

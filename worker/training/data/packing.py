@@ -1,6 +1,7 @@
-"""How a step's rows are laid into micro-batches without padding. Which they are: `sampler`.
+"""Packs a step's rows into micro-batches without padding. `sampler` chooses the rows.
 
-A row is one document, or two: the answers of a preference, each behind the prompt, which are never parted."""
+A row is one document, or two: a preference's answers, each with the prompt, which always share a micro-batch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from worker.training.runtime.alignment import ALIGNED
 
 @dataclass(frozen=True)
 class Example:
-    """One rendered row: `labelled[i]` says whether token i carries loss. `line` is the row's line in its file."""
+    """Holds one rendered row. `labelled[i]` says whether token i carries loss. `line` is the row's line in its file."""
 
     line: int
     ids: Tensor
@@ -28,12 +29,12 @@ class Example:
 
     @property
     def num_inputs(self) -> int:
-        """Tokens the model must read: none after the one that predicts the last labelled token."""
+        """Count the tokens that the model must read: up to the one that predicts the last labelled token."""
         return int(self.labelled.nonzero()[-1])
 
     @property
     def num_labelled(self) -> int:
-        """Of the predictable tokens, which the first one is not."""
+        """Count the labelled tokens among the predictable ones, which exclude the first."""
         return int(self.labelled[1:].sum())
 
     @property
@@ -43,7 +44,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Pair:
-    """One preference. `reference` are its answers' log-probabilities when the job began, NaN until they are known."""
+    """Holds one preference. `reference` are its answers' log-probabilities when the job began, NaN until they are
+    known."""
 
     line: int
     chosen: Example
@@ -72,7 +74,7 @@ AnyRow = Example | Pair
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Documents end to end in one row of tokens. `positions` are the places whose prediction is compared with
+    """Holds documents end to end in one row of tokens. `positions` are the places whose predictions are compared with
     `targets`; `owners` holds, for each of them, the index of its example. `examples` are the documents of `rows`."""
 
     rows: Sequence[AnyRow]
@@ -86,23 +88,24 @@ class MicroBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of its rows, as any trainer would count them."""
+        """Count the tokens of its rows, without alignment."""
         return sum(row.num_tokens for row in self.rows)
 
     def lines_of(self, positions: Tensor) -> list[int]:
-        """Rows whose targets are named by a mask, by their lines."""
+        """Return the lines of the rows whose targets a mask selects."""
         return [self.examples[owner].line for owner in set(self.owners[positions.cpu()].tolist())]
 
 
 def pack(rows: Sequence[AnyRow], max_tokens: int) -> list[MicroBatch]:
-    """A row longer than `max_tokens` gets a micro-batch to itself."""
+    """Pack rows into micro-batches. A row longer than `max_tokens` gets a separate micro-batch."""
     bins = best_fit([row.num_inputs for row in rows], max_tokens)
     return [pack_micro_batch([rows[index] for index in held]) for held in bins]
 
 
 def pack_micro_batch(rows: Sequence[AnyRow]) -> MicroBatch:
-    """Some tokens are added to the last document, after all that is predicted from: a product of a size that was met
-    before finds its kernel made (oneDNN makes one for each, in 0.3 ms and half a megabyte)."""
+    """Concatenate rows and align their number of tokens. The added tokens belong to the last document, after all that
+    is predicted from. Kernels are then reused for equal sizes (oneDNN makes one for each size, in 0.3 ms and half a
+    megabyte)."""
     examples = [document for row in rows for document in row.documents]
     lengths = [example.num_inputs for example in examples]
     filling = -sum(lengths) % ALIGNED

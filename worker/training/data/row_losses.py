@@ -1,4 +1,4 @@
-"""What each training row's loss was when it was last trained on, as its own step computed it: no pass is added."""
+"""Records each training row's loss when it was last trained on, as its step computed it. No extra pass is needed."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from worker.training.rows.sampler import BatchSampler
 NAME = "row_losses.csv"
 COLUMNS = "line,num_labelled_tokens,loss,step"
 UNKNOWN = -1.0
-"""No loss is below 0."""
+"""Marks an unknown loss: no loss is below 0."""
 
 
 def unknown(num_rows: int) -> Tensor:
@@ -21,15 +21,16 @@ def unknown(num_rows: int) -> Tensor:
 
 
 def mean_losses(losses: Tensor, batch: MicroBatch) -> dict[int, float]:
-    """Over each row's labelled tokens, by its line. `losses` are those of the batch's targets, on the CPU."""
+    """Return the mean loss over each row's labelled tokens, by line. `losses` are those of the batch's targets, on the
+    CPU."""
     sums = torch.zeros(len(batch.examples), dtype=torch.float64).index_add_(0, batch.owners, losses)
     counts = torch.bincount(batch.owners, minlength=len(batch.examples))
     return {example.line: mean for example, mean in zip(batch.examples, (sums / counts).tolist(), strict=True)}
 
 
 def write_row_losses(path: Path, rows: Examples, losses: Tensor, epochs: BatchSampler, last_step: int) -> None:
-    """The rows of as many steps as an epoch has, up to the last one: the highest loss first, of equals by line. A row
-    whose loss is unknown, because the training was resumed with other batches, is left out."""
+    """Write the rows of the last epoch's number of steps: the highest loss first, equal losses by line. A row whose
+    loss is unknown, because the training was resumed with other batches, is left out."""
     steps = np.zeros(len(rows), np.int64)
     for step in range(max(1, last_step - epochs.steps_per_epoch + 1), last_step + 1):
         steps[epochs.rows(step)] = step
