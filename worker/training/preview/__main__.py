@@ -1,7 +1,7 @@
-"""The previewing process: `python -m worker.training.preview`, a child of a light worker. See `messages`.
+"""Runs the previewing process: `python -m worker.training.preview`, a child of a light worker. See `messages`.
 
-A chat template is a program that came with a model, and is run here: without credentials, within limits, and in a
-process whose end harms nobody.
+A chat template is a program that came with a model. It runs here without credentials, within limits, and in a process
+whose end does no harm.
 """
 
 import errno
@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-# As in `tokenizer_main`: without torch the imports are quick, and the light worker's image has none.
+# As in `tokenizer_main`: without torch the imports are quick, and the light worker's image has no torch.
 sys.modules["torch"] = None  # type: ignore[assignment]
 os.environ |= {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",

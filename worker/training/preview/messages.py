@@ -1,7 +1,7 @@
-"""What the previewing process is told, and what it leaves: one file in the folder that it works in.
+"""Defines the previewing process's request on stdin and its answer: one file in its working folder.
 
-Its stdin is one line, a `PreviewRequest`. It ends with 0 once `ANSWER` holds a `PreviewAnswer`, and with another code
-where it could not. What it prints is for the log. This module knows no tokenizer, so that the parent can import it.
+Its stdin is one line, a `PreviewRequest`. It exits with 0 once `ANSWER` holds a `PreviewAnswer`, and with another code
+on an error. Its output goes to the log. This module does not import a tokenizer, so that the parent can import it.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ ANSWER: Final = "preview.json"
 
 
 class Machine(BaseModel):
-    """Whose plan the micro-batches are counted by."""
+    """Describes the machine whose device plan decides the micro-batches."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,13 +29,13 @@ class PreviewRequest(BaseModel):
 
     spec: PreviewSpec
     job: TrainingRequest
-    """What a job by these settings would be told."""
+    """Holds the request that a job with these settings would get."""
     machine: Machine
     memory_bytes: int
-    """Most memory that the process may address."""
+    """Limits the memory that the process may address."""
     cpu_seconds: int
     max_file_bytes: int
-    """Largest file that it may write."""
+    """Limits the size of a file that it may write."""
 
 
 class PreviewAnswer(BaseModel):
@@ -44,6 +44,6 @@ class PreviewAnswer(BaseModel):
 
 
 class PreviewRefused(BaseModel):
-    """There is no preview, for the reason that a job would fail."""
+    """Reports that there is no preview, for the reason that a job would fail."""
 
     failed: Failed

@@ -1,6 +1,7 @@
-"""What a model would see of a dataset: by the functions that a training's own rows, steps and micro-batches come from.
+"""Shows what a model would see of a dataset, with the functions that make a training's rows, steps and micro-batches.
 
-Knows no torch, as `tokenize` and `sampler` do not."""
+It does not import torch, as `tokenize` and `sampler` do not.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,17 +31,17 @@ from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Tokenized
 
 CUT_CHARS: Final = 200
-"""Of the text that is cut off."""
+"""Limits the truncated text that is shown."""
 LONGEST_CHARACTER: Final = 8
-"""Tokens that may make one character."""
+"""Is the maximum number of tokens that make one character."""
 WOULD_FAIL: Final = (FailureReason.no_labelled_tokens, FailureReason.too_many_bad_rows)
-"""Reasons that are told beside what can be shown."""
+"""Lists the failures that are reported beside rows that can be shown."""
 UNFINISHED: Final = "\ufffd"
-"""How half a character is decoded."""
+"""Is what an incomplete character decodes to."""
 
 
 class Watching(Renderer):
-    """Renders as the training does, and remembers the rows that are asked for as they were before they were cut."""
+    """Renders as the training does, and remembers the requested rows as they were before they were truncated."""
 
     def __init__(self, tokens: Tokens, request: PreviewRequest, max_seq_len: int) -> None:
         super().__init__(tokens, request.job.train_on, max_seq_len, request.spec.objective, request.spec.reasoning)
@@ -58,13 +59,13 @@ class Watching(Renderer):
 
 
 class Columns(NamedTuple):
-    """Of the rows that have something to learn from, as `tokenize.pack_rows` wrote them. A place for each row; of a
-    pair it is the sum of its two answers."""
+    """Holds columns of the rows with a labelled token, as `tokenize.pack_rows` wrote them. Each column has one value a
+    row; for a pair it is the sum of its two answers."""
 
     lines: Sequence[int]
     num_tokens: Sequence[int]
     most_tokens: Sequence[int]
-    """Of a row's longer document."""
+    """Counts the tokens of a row's longer document."""
     num_inputs: Sequence[int]
     num_labelled: Sequence[int]
 
@@ -84,7 +85,7 @@ NONE: Final = Columns([], [], [], [], [])
 
 
 class Passes(NamedTuple):
-    """What goes through the model in the first epoch."""
+    """Counts what goes through the model in the first epoch."""
 
     num_steps: int
     num_micro_batches: int
@@ -94,8 +95,8 @@ class Passes(NamedTuple):
 
 
 def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] = lambda: None) -> PreviewAnswer:
-    """TrainingFailed where the rows cannot be rendered at all; where they can and a job would fail nevertheless, the
-    answer says so."""
+    """Create a preview. Raises TrainingFailed if the rows cannot be rendered at all. If they can be, but a job would
+    fail, the answer says so."""
     training = request.job.spec.training
     max_seq_len = training.max_seq_len
     assert not isinstance(max_seq_len, str)
@@ -163,7 +164,7 @@ def _totals(
 
 
 def _passes(columns: Columns, kept: Sequence[int], epochs: BatchSampler, budget: int, sides: int) -> Passes:
-    """As `packing.pack` lays the steps' rows out, filling included."""
+    """Count the steps' micro-batches as `packing.pack` packs them, alignment included."""
     num_micro_batches = most = packed = padded = 0
     for step in range(1, epochs.steps_per_epoch + 1):
         places = [kept[index] for index in epochs.rows(step)]
@@ -184,7 +185,7 @@ def _shown(
     most_tokens, most_chars = SHOWN_TOKENS // count, SHOWN_CHARS // count
     for line, answer, ids, labelled in documents:
         kept = ids[:max_seq_len]
-        # The first token is predicted from nothing, and so carries no loss whatever its label.
+        # The first token has no prediction, and so carries no loss whatever its label.
         carries = [number > 0 and bool(label) for number, label in enumerate(labelled[:max_seq_len])]
         head, tail = most_tokens - most_tokens // 2, max(len(kept) - most_tokens // 2, most_tokens - most_tokens // 2)
         chosen = [*range(min(head, len(kept))), *range(tail, len(kept))]
@@ -216,13 +217,13 @@ def _named(pieces: list[Piece]) -> Iterator[tuple[Literal["chosen", "rejected"] 
 
 
 def _text(tokens: Tokens, ids: Sequence[int], most_chars: int) -> str:
-    """No token is decoded that could not be shown: each of them adds a character, or a part of one."""
+    """Decode only tokens that can be shown: each adds a character, or a part of one."""
     return tokens.decode(ids[: LONGEST_CHARACTER * most_chars])[:most_chars].translate(UNSTORABLE)
 
 
 def _spelled(tokens: Tokens, ids: Sequence[int]) -> Iterator[str]:
-    """What each token adds to the text of those before it. Each is decoded behind its predecessor, since a tokenizer
-    may drop the space that the first one begins with."""
+    """Return what each token adds to the text before it. Each is decoded after its predecessor, since a tokenizer may
+    drop the space that the first token begins with."""
     begin = done = 0
     for index in range(len(ids)):
         before, after = tokens.decode(ids[begin:done]), tokens.decode(ids[begin : index + 1])
