@@ -1,4 +1,4 @@
-"""The weights of the best evaluation, held while training goes on."""
+"""Holds the weights of the best evaluation during the training."""
 
 import errno
 import logging
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 def hold_weights(trainable: dict[str, nn.Parameter], folder: Path) -> Weights:
-    """A copy on the CPU: in memory, or, of a full fine-tune, mapped from a file without a name, which is on disk as
-    long as the copy is held. Where the disk is full, in memory after all."""
+    """Copy the weights to the CPU: in memory or, for a full fine-tune, mapped from an unlinked file, which uses disk
+    space as long as the copy is held. The copy is held in memory if the disk is full."""
     num_bytes = sum(parameter.nbytes for parameter in trainable.values())
     if num_bytes <= checkpoint.COPIED_BYTES:
         return on_cpu(trainable)

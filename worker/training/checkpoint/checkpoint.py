@@ -1,4 +1,4 @@
-"""Resumable state at a step: a folder of safetensors and JSON that needs nothing beside it.
+"""Stores resumable state at a step: a folder of safetensors and JSON that needs no other file.
 
 | file | holds |
 | --- | --- |
@@ -8,9 +8,9 @@
 | random.safetensors | the random generators' states |
 | rows.safetensors | each training row's latest loss |
 | references.safetensors | for `dpo`: each pair's log-probabilities when the job began; see `dpo_reference` |
-| best.safetensors | the weights of the best evaluation, unless these are this step's own |
+| best.safetensors | the weights of the best evaluation, unless they are this step's weights |
 | state.json | position, evaluations, gradient scaler, the optimizer's other values, fingerprint |
-| manifest.json | size and SHA-256 of all the others |
+| manifest.json | size and SHA-256 of all other files |
 """
 
 import errno
@@ -40,17 +40,19 @@ from worker.training.runtime.errors import TrainingFailed
 
 VERSION: Final = 3
 COPIED_BYTES: Final = 2**30
-"""State of this size or less is copied before it is written. More is a full fine-tune's, of which a copy might not fit
-into the host's memory: it is written tensor by tensor, from a GPU as well, and training waits for the disk."""
+"""Is the largest state that is copied before it is written. A larger state belongs to a full fine-tune, and a copy
+might not fit into the host's memory: it is written tensor by tensor, from a GPU as well, and training waits for the
+disk."""
 SPARED_BYTES: Final = 2 * 2**20
-"""Of the disk space, beside the tensors: for their names, for the log and for metric points that wait."""
+"""Is the disk space required beside the tensors: for their names, the log and waiting metric points."""
 
 Weights = dict[str, Tensor]
 
 
 @dataclass
 class Position:
-    """Where a run stands; `step` is its place in rows and schedule alike. `losses` are the first and latest step's."""
+    """Records the progress of a training. `step` is its position in rows and schedule alike. `losses` are the first and
+    latest step's."""
 
     step: int = 0
     num_tokens: int = 0
@@ -60,7 +62,7 @@ class Position:
 
 @dataclass
 class TrainState:
-    """What training changes."""
+    """Holds everything that training changes."""
 
     trainable: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -68,13 +70,14 @@ class TrainState:
     position: Position
     evaluations: Evaluations
     row_losses: Tensor
-    """Of each training row the mean loss when it was last trained on; see `row_losses`."""
+    """Holds each training row's mean loss when it was last trained on; see `row_losses`."""
     best_weights: Weights | None = None
-    """Of the best evaluation, on the CPU; null before the first one and where the last step is the result."""
+    """Holds the best evaluation's weights, on the CPU. Null before the first evaluation, and where the last step is the
+    result."""
     adapter: AdapterFile | None = None
-    """Null for a full fine-tune."""
+    """Is null for a full fine-tune."""
     references: dict[str, Tensor] = field(default_factory=dict)
-    """Of the rows' `Examples.references`, whose own memory they are; see `dpo_reference`."""
+    """Holds the rows' `Examples.references`, and shares their memory; see `dpo_reference`."""
     inexact_resumes: list[InexactResume] = field(default_factory=list)
 
     @property
@@ -84,13 +87,14 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of a train state."""
+    """Holds a train state for writing."""
 
     step: int
     is_copy: bool
-    """Else it is the train state's own memory, to be written before the next step."""
+    """Says whether the tensors are copies. If not, they are the train state's memory and must be written before the
+    next step."""
     tensors: dict[str, dict[str, Tensor]]
-    """By the file they go to."""
+    """Holds the tensors by the file that they go to."""
     state: dict[str, Any]
     adapter: AdapterFile | None = None
 
@@ -101,7 +105,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that was read, whole and as it was written."""
+    """Holds a checkpoint that was read and verified."""
 
     folder: Path
     state: dict[str, Any]
@@ -114,7 +118,7 @@ class Checkpoint:
 
 
 def take_snapshot(train_state: TrainState, fingerprint: dict[str, Any]) -> Snapshot:
-    """Copies in memory, so that training can go on while they are written, unless they are too large."""
+    """Copy the state in memory, so that training continues while it is written, unless the state is too large."""
     moments, values = _optimizer_state(train_state)
     is_copy = sum(tensor.nbytes for tensor in (*train_state.trainable.values(), *moments.values())) <= COPIED_BYTES
     adapter = train_state.adapter
@@ -128,10 +132,10 @@ def take_snapshot(train_state: TrainState, fingerprint: dict[str, Any]) -> Snaps
         "rows": on_cpu({"losses": train_state.row_losses}, copy=is_copy),
     }
     if train_state.references:
-        tensors["references"] = train_state.references  # they never change once steps are taken
+        tensors["references"] = train_state.references  # they never change after the first step
     best = train_state.evaluations.best
     if train_state.best_weights is not None and best is not None and best.step != train_state.position.step:
-        tensors["best"] = train_state.best_weights  # replaced by a better one's, but never changed
+        tensors["best"] = train_state.best_weights  # a better evaluation replaces them but never changes them
     state = {
         "version": VERSION,
         "position": asdict(train_state.position),
@@ -145,8 +149,9 @@ def take_snapshot(train_state: TrainState, fingerprint: dict[str, Any]) -> Snaps
 
 
 def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
-    """Under a temporary name first: a folder with its final name is whole and on disk. OSError or SafetensorError if
-    it cannot be written, before anything is if the disk is too small for it; nothing is left then."""
+    """Write a checkpoint, first under a temporary name: a folder with its final name is whole and on disk. Raises
+    OSError or SafetensorError if it cannot be written, and before any write if the disk space is too small. Nothing is
+    left then."""
     final = root / f"step-{snapshot.step:08d}"
     partial = root / f".partial-{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -176,7 +181,7 @@ def require_disk_space(folder: Path, num_bytes: int) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """TrainingFailed if it is not, byte for byte, what was written, or was written in another format."""
+    """Read a checkpoint. Raises TrainingFailed if its bytes are not those written, or its format is another."""
     try:
         fault = first_fault(folder, json.loads((folder / "manifest.json").read_text())["files"])
         if fault is None:
@@ -190,11 +195,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
-    """Put everything back as it was; TrainingFailed if it belongs to another model or adapter."""
+    """Restore the train state. Raises TrainingFailed if the checkpoint belongs to another model or adapter."""
     weights = _weights(checkpoint, train_state)
     load_weights(train_state.trainable, weights)
     _restore_optimizer(checkpoint, train_state)
-    if checkpoint.state["grad_scaler"]:  # else it was off, and one that is on now begins anew
+    if checkpoint.state["grad_scaler"]:  # otherwise it was off, and one that is on now starts fresh
         train_state.scaler.load_state_dict(checkpoint.state["grad_scaler"])
     train_state.position = Position(**checkpoint.state["position"])
     train_state.evaluations = Evaluations.of_json(checkpoint.state["evaluations"])
@@ -202,14 +207,14 @@ def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
     own = weights if best is not None and best.step == train_state.position.step else None
     train_state.best_weights = checkpoint.tensors.get("best", own)
     losses = checkpoint.tensors["rows"]["losses"]
-    if losses.shape == train_state.row_losses.shape:  # a retry may cut rows elsewhere, and then drop others
+    if losses.shape == train_state.row_losses.shape:  # a retry may truncate rows elsewhere, and then drop others
         train_state.row_losses = losses.clone()
     _restore_references(checkpoint, train_state.references)
     restore_random_states(checkpoint.tensors["random"], train_state.device)
 
 
 def _weights(checkpoint: Checkpoint, train_state: TrainState) -> Weights:
-    """By parameter."""
+    """Return the weights by parameter."""
     tensors, adapter = checkpoint.tensors, train_state.adapter
     try:
         weights = tensors["trainable"] if adapter is None else adapter.from_file(tensors[ADAPTER])
@@ -221,7 +226,7 @@ def _weights(checkpoint: Checkpoint, train_state: TrainState) -> Weights:
 
 
 def _restore_references(checkpoint: Checkpoint, references: dict[str, Tensor]) -> None:
-    """They cannot be computed again: the policy that they are of is gone."""
+    """Restore the references. They cannot be computed again: the policy that they describe is gone."""
     kept = checkpoint.tensors.get("references", {})
     for name, tensor in references.items():
         if name not in kept or kept[name].shape != tensor.shape:
@@ -230,7 +235,7 @@ def _restore_references(checkpoint: Checkpoint, references: dict[str, Tensor]) -
 
 
 def read_fingerprint(folder: Path) -> dict[str, Any]:
-    """TrainingFailed if the folder is no checkpoint; its other files are not looked at."""
+    """Read the fingerprint. Raises TrainingFailed if the folder is no checkpoint. The other files are not read."""
     try:
         found: dict[str, Any] = json.loads((folder / "state.json").read_text())["fingerprint"]
     except (OSError, ValueError, KeyError) as error:
@@ -260,7 +265,7 @@ def unusable(folder: Path, why: str) -> TrainingFailed:
 
 
 def _optimizer_state(train_state: TrainState) -> tuple[Weights, dict[str, Any]]:
-    """Whatever tensors the optimizer keeps, and whatever else (an 8-bit one counts its steps in an int)."""
+    """Split the optimizer's state into tensors and other values (an 8-bit optimizer counts its steps in an int)."""
     tensors: Weights = {}
     values: dict[str, Any] = {}
     for name, parameter in train_state.trainable.items():
@@ -270,13 +275,13 @@ def _optimizer_state(train_state: TrainState) -> tuple[Weights, dict[str, Any]]:
 
 
 def _restore_optimizer(checkpoint: Checkpoint, train_state: TrainState) -> None:
-    """Through its own `load_state_dict`, which knows the device and type of each of its tensors. Another kind of AdamW
-    may have written it, on another device."""
+    """Restore through the optimizer's `load_state_dict`, which knows the device and type of each tensor. The state may
+    come from another kind of AdamW on another device."""
     state: dict[str, dict[str, Any]] = {name: {} for name in train_state.trainable}
     for key, value in (checkpoint.tensors["optimizer"] | checkpoint.state["optimizer"]).items():
         name, _, part = key.rpartition(":")
         if isinstance(value, Tensor) and train_state.device == "cpu":
-            value = value.clone()  # not the file's own memory
+            value = value.clone()  # does not share the file's memory
         state[name][part] = value
     names = {id(parameter): name for name, parameter in train_state.trainable.items()}
     parameters = [parameter for group in train_state.optimizer.param_groups for parameter in group["params"]]
@@ -286,7 +291,7 @@ def _restore_optimizer(checkpoint: Checkpoint, train_state: TrainState) -> None:
 
 
 def random_states(device: str) -> Weights:
-    """Of the generators that a training on `device` draws from."""
+    """Return the states of the generators that a training on `device` draws from."""
     states = {"cpu": torch.get_rng_state()}
     if device == "cuda":
         states["cuda"] = torch.cuda.get_rng_state()

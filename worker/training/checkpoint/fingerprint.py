@@ -1,4 +1,4 @@
-"""What must be the same for a resumed run to be, bit for bit, the uninterrupted one, and what is done where it differs.
+"""Decides whether a resumed training is, bit for bit, the uninterrupted one, and what to do if it is not.
 
 A fingerprint has three parts: which weights and rows (`base_model`, the digests), where no difference is accepted; what
 is computed (`spec`, `resolved`); and on what (`machine`).
@@ -23,7 +23,7 @@ from worker.training.runtime.numerics import machine_facts
 WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
     "dataset_id": True,  # the digest counts
     "validation_dataset_id": True,
-    "resources": True,  # what they came to is in the plan
+    "resources": True,  # their effect is in the plan
     "max_retries": True,
     "max_duration_seconds": True,
     "name": True,
@@ -33,17 +33,17 @@ WITHOUT_EFFECT: Final[dict[str, IncEx | bool]] = {
     "integrations": True,
     "training": {"save_every", "save_every_seconds", "keep_checkpoints", "on_inexact_resume"},
 }
-"""Fields of the spec that change no number of a training."""
+"""Lists the spec's fields that change no number of a training."""
 IDENTITY: Final = ("base_model.", "dataset_sha256", "validation_sha256")
-"""Of what a checkpoint of another training differs in."""
+"""Lists prefixes of the facts that differ between two separate trainings."""
 PLANNED: Final = ("spec.training.gradient_checkpointing", "spec.training.memory")
-"""Fields of the spec that decide the plan: a retry that changes one wants another plan than the checkpoint's."""
+"""Lists the spec's fields that decide the plan. A retry that changes one needs another plan than the checkpoint's."""
 MAX_NAMED: Final = 20
 MAX_SHOWN: Final = 80
 
 
 def fingerprint(request: TrainingRequest, resolved: dict[str, Any]) -> dict[str, Any]:
-    """By dotted name, so that a difference can be named. `resolved` is the plan in force."""
+    """Return the fingerprint by dotted name, so that a difference can be named. `resolved` is the plan in force."""
     device = resolved["resources"]["device"]
     facts = {
         "base_model": {"name": request.base_model, "revision": request.base_model_revision},
@@ -61,7 +61,7 @@ def effective(spec: JobSpec) -> dict[str, Any]:
 
 
 def facts_of(request: TrainingRequest, device: str) -> dict[str, Any]:
-    """As the worker has published them, unless the training runs on another device than the worker told of."""
+    """Return the machine facts that the worker published, or this process's if the training runs on another device."""
     told = request.machine_facts
     return told if told is not None and told["device"] == device else machine_facts(device, request.threads)
 
@@ -73,8 +73,8 @@ def machine_of(request: TrainingRequest, device: str) -> str:
 def check_resumable(
     request: TrainingRequest, resolved: dict[str, Any], checkpoint: Checkpoint, channel: Channel
 ) -> list[InexactResume]:
-    """How exactly the training has come this far: nothing while it is, bit for bit, the uninterrupted one.
-    TrainingFailed if the checkpoint is another training's, or the spec takes nothing but an exact one."""
+    """Return the inexact resumes so far: none if the training is, bit for bit, the uninterrupted one. Raises
+    TrainingFailed if the checkpoint is another training's, or if the spec accepts only an exact resume."""
     earlier = [InexactResume.model_validate(told) for told in checkpoint.state["inexact_resumes"]]
     differs = differences(fingerprint(request, resolved), checkpoint.fingerprint, request.spec)
     if not differs:
@@ -101,7 +101,7 @@ def _refuse(differs: dict[str, Difference]) -> NoReturn:
 
 
 def differences(now: dict[str, Any], written: dict[str, Any], spec: JobSpec) -> dict[str, Difference]:
-    """By name. A field of the spec that the writer did not know yet, at its default, is none."""
+    """Return the differences by name. A spec field at its default that the writer did not know yet is no difference."""
     known = now.keys() | written.keys()
     new = {name for name in now.keys() - written.keys() if name in _defaults(spec)}
     return {
@@ -112,7 +112,7 @@ def differences(now: dict[str, Any], written: dict[str, Any], spec: JobSpec) -> 
 
 
 def is_asked_for(differs: dict[str, Difference]) -> bool:
-    """Whether it all comes from what a retry has changed, and nothing from the machine."""
+    """Say whether all differences come from a retry's changes, and none from the machine."""
     replanned = any(name in differs for name in PLANNED)
     return all(name.startswith("spec.") or (replanned and name.startswith("resolved.")) for name in differs)
 
@@ -124,7 +124,8 @@ def named(differs: dict[str, Difference]) -> str:
 
 
 def earlier_plan(request: TrainingRequest, written: dict[str, Any]) -> dict[str, Any] | None:
-    """The plan in force when a fingerprint was taken, as `resolved` has it; None where the spec now wants another."""
+    """Return the plan in force when a fingerprint was taken, in the form of `resolved`. Returns None if the spec now
+    needs another."""
     wanted = _flat({"spec": effective(request.spec)})
     if any(name in written and wanted.get(name) != written[name] for name in PLANNED):
         return None
@@ -137,7 +138,7 @@ def earlier_plan(request: TrainingRequest, written: dict[str, Any]) -> dict[str,
 
 
 def _defaults(spec: JobSpec) -> set[str]:
-    """Names of fields that are at their default."""
+    """Return the names of fields that are at their default."""
     given = spec.model_dump(mode="json", exclude=WITHOUT_EFFECT, exclude_defaults=True)
     return _flat({"spec": effective(spec)}).keys() - _flat({"spec": given}).keys()
 

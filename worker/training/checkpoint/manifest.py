@@ -1,4 +1,4 @@
-"""Each file's size and SHA-256, by which a folder is found whole or not."""
+"""Records each file's size and SHA-256, by which a folder is verified."""
 
 import hashlib
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file, by name."""
+    """Return the size and SHA-256 of every file, by name."""
     return {path.name: _digest(path) for path in sorted(folder.iterdir())}
 
 
 def first_fault(folder: Path, expected: dict[str, dict[str, Any]]) -> str | None:
-    """Name and fault of a file that is missing or not what `expected` says."""
+    """Return the name and fault of a file that is missing or differs from `expected`."""
     for name, digest in expected.items():
         path = folder / name
         if not path.is_file():

@@ -1,6 +1,6 @@
-"""Converts AdamW's state between the forms in which optimizers keep it, so that a checkpoint of a GPU's 8-bit optimizer
-goes on with torch's own on a CPU, and the other way round. bitsandbytes keeps blocks of 256 numbers (arXiv 2110.02861):
-a code each, and the block's largest magnitude.
+"""Converts AdamW's state between the formats of optimizers, so that a checkpoint of a GPU's 8-bit optimizer resumes
+with torch's optimizer on a CPU, and vice versa. bitsandbytes stores blocks of 256 numbers (arXiv 2110.02861): a code
+for each number, and the block's largest magnitude.
 """
 
 from typing import Any, Final
@@ -12,11 +12,11 @@ from torch import Tensor
 
 BLOCK: Final = 256
 MOMENTS: Final = (("exp_avg", "1", "dynamic"), ("exp_avg_sq", "2", "udynamic"))
-"""torch's name of each, bitsandbytes' number of it, and its map of codes."""
+"""Holds each moment's name in torch, its number in bitsandbytes, and its map of codes."""
 
 
 def as_kept_by(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """One parameter's state in the form of `optimizer`: as it is, where it has that form already."""
+    """Convert one parameter's state to the format of `optimizer`. A state in that format is returned unchanged."""
     if isinstance(optimizer, torch.optim.AdamW) and "state1" in state:
         moments = {name: dequantized(state, number) for name, number, _ in MOMENTS}
         return moments | {"step": torch.tensor(float(state["step"]))}
@@ -30,7 +30,7 @@ def as_kept_by(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[
 
 
 def dequantized(state: dict[str, Any], number: str) -> Tensor:
-    """The moment in fp32, of its parameter's shape."""
+    """Return the moment in fp32, in its parameter's shape."""
     moment: Tensor = state[f"state{number}"]
     if moment.dtype != torch.uint8:
         return moment
@@ -47,7 +47,7 @@ def _dtype(optimizer: Optimizer2State, num_numbers: int) -> torch.dtype:
 
 
 def _requantized(state: dict[str, Any]) -> dict[str, Any]:
-    """In 8 bits what was in 32, or the other way round."""
+    """Convert a state from 32 to 8 bits, or vice versa."""
     found: dict[str, Any] = {"step": state["step"]}
     for _, number, kind in MOMENTS:
         if state[f"state{number}"].dtype == torch.uint8:

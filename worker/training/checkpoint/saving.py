@@ -1,4 +1,4 @@
-"""When checkpoints are written: by steps or by time, whichever comes first, for at most a hundredth of the time."""
+"""Decides when checkpoints are written: by steps or by time, whichever comes first, for at most 1 % of the time."""
 
 import math
 import time
@@ -8,33 +8,33 @@ from typing import Final
 from app.domain.jobs.spec import TrainingSpec
 
 SHARE: Final = 0.01
-"""Most of the time that checkpoints may cost, unless the spec names the steps between them."""
+"""Limits the share of the time that checkpoints may cost, unless the spec sets the steps between them."""
 PER_JOB: Final = 10
-"""As many as a job gets by `auto`, where they cost no more than that."""
+"""Is the number of checkpoints that a job gets with `auto`, where they cost no more than that."""
 
 
 class SaveTimes:
-    """Decides after which steps to save. A checkpoint is taken to cost what the last one did: the seconds for which
-    training stood still, and the processor's seconds that writing it took. The dry run's comes first."""
+    """Decides after which steps to save. The expected cost of a checkpoint is that of the previous one: the seconds for
+    which training waited, and the processor seconds of the write. The first cost is the dry run's."""
 
     def __init__(self, training: TrainingSpec, total_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._is_auto = not isinstance(training.save_every, int)
         self.every = training.save_every if isinstance(training.save_every, int) else math.ceil(total_steps / PER_JOB)
-        """Steps between two; at least, for `auto`."""
+        """Is the number of steps between two checkpoints; with `auto`, the least number."""
         self._every_seconds, self._clock, self._cost = training.save_every_seconds, clock, 0.0
         self.start(0)
 
     def start(self, step: int) -> None:
-        """The step after this one comes next."""
+        """Start counting at this step."""
         self._saved_step, self._saved_at = step, self._clock()
 
     def saved(self, step: int, seconds: float) -> None:
-        """The step is saved, for which training stood still so long."""
+        """Record that the step is saved, and for how many seconds training waited."""
         self.start(step)
         self._cost = seconds
 
     def add_cost(self, seconds: float) -> None:
-        """Of the checkpoint that was saved last."""
+        """Add to the cost of the latest checkpoint."""
         self._cost += seconds
 
     def is_due(self, step: int) -> bool:

@@ -1,5 +1,6 @@
-"""Writes tensors into a safetensors file one by one, wherever they lie, so that no more than one of them is copied into
-the host's memory: https://github.com/huggingface/safetensors#format."""
+"""Writes tensors into a safetensors file one by one, from any device, so that at most one of them is copied into the
+host's memory. The format: https://github.com/huggingface/safetensors#format.
+"""
 
 import json
 from collections.abc import Mapping
@@ -22,11 +23,11 @@ DTYPES: Final = {
     torch.bool: "BOOL",
 }
 ALIGNMENT: Final = 8
-"""Bytes."""
+"""Is in bytes."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """OSError if the disk does not take them."""
+    """Write a safetensors file. Raises OSError if the disk is full or fails."""
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # the widest first: all are aligned
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     start = 0

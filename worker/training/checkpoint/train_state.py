@@ -1,4 +1,4 @@
-"""What a training keeps of its evaluations, and a checkpoint with it: the best step by them, and when to stop."""
+"""Tracks a training's evaluations, which checkpoints store: the best step, and when to stop."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from app.domain.jobs.spec import EarlyStopping
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an objective does not measure is null; see `loop.objectives`."""
+    """Holds an evaluation's results. A value that the objective does not measure is null; see `loop.objectives`."""
 
     step: int
     loss: float
@@ -17,23 +17,24 @@ class Evaluation:
     reward_margin: float | None = None
 
     def values(self) -> dict[str, float]:
-        """What was measured, by name."""
+        """Return the measured values by name."""
         return {name: value for name, value in asdict(self).items() if name != "step" and value is not None}
 
 
 @dataclass
 class Evaluations:
-    """What became of them so far."""
+    """Tracks all evaluations so far."""
 
     last: Evaluation | None = None
     best: Evaluation | None = None
-    """The one of lowest loss; of equals, the first."""
+    """Is the evaluation with the lowest loss; of equal ones, the first."""
     loss_to_beat: float | None = None
-    """Of the last improvement that early stopping counted as one."""
+    """Is the loss of the last improvement that early stopping counted."""
     num_without_improvement: int = 0
 
     def add(self, evaluation: Evaluation, min_delta: float = 0.0) -> bool:
-        """Whether it is the best so far. A slow fall is an improvement once it adds up to more than `min_delta`."""
+        """Add an evaluation, and say whether it is the best so far. A slow fall is an improvement once it adds up to
+        more than `min_delta`."""
         self.last = evaluation
         if self.loss_to_beat is None or evaluation.loss < self.loss_to_beat - min_delta:
             self.loss_to_beat, self.num_without_improvement = evaluation.loss, 0

@@ -1,4 +1,4 @@
-"""Checkpoints written beside the training, one at a time."""
+"""Writes checkpoints concurrently with the training, one at a time."""
 
 import os
 import threading
@@ -16,14 +16,14 @@ from worker.training.runtime.messages import CheckpointWritten, EventMessage
 
 
 class CheckpointWriter:
-    """A thread that writes snapshots below `root`, and says so when one is on disk. A disk that fails costs the
-    checkpoint, and not the training. Leaving the `with` waits for the last one."""
+    """Writes snapshots below `root` in a thread, and reports each that is on disk. A disk that fails loses the
+    checkpoint, but does not end the training. Leaving the `with` waits for the last write."""
 
     def __init__(
         self, root: Path, channel: Channel, machine: str, spent: Callable[[float], None] | None = None
     ) -> None:
-        """`spent` hears the seconds that a write took: the processor's for a copy, which is written beside the
-        training."""
+        """Prepare the writer. `spent` receives the seconds that a write took. For a copy, which is written concurrently
+        with the training, these are processor seconds."""
         self._root, self._channel, self._machine, self._spent = root, channel, machine, spent
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_give_way)
         self._writing: Future[None] | None = None
@@ -36,15 +36,15 @@ class CheckpointWriter:
         self._thread.shutdown()
 
     def write(self, snapshot: Snapshot) -> None:
-        """Returns at once if it is a copy. Call `wait` before taking the snapshot, so that there is never more than one
-        in memory."""
+        """Write a snapshot; return at once if it is a copy. Call `wait` before taking the snapshot, so that there is
+        never more than one in memory."""
         assert self._writing is None
         self._writing = self._thread.submit(self._write, snapshot)
         if not snapshot.is_copy:
             self.wait()
 
     def wait(self) -> None:
-        """Until nothing is being written; raises what is no fault of the disk."""
+        """Wait until nothing is being written. Raises errors that the disk did not cause."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
@@ -67,5 +67,5 @@ class CheckpointWriter:
 
 
 def _give_way() -> None:
-    """Training comes first: a thread of low priority takes the moments in which a core has nothing else to do."""
+    """Set the lowest priority: training comes first, and the thread runs only while a core is idle."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
