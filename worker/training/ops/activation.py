@@ -1,8 +1,8 @@
-"""Activations of gated MLPs, and their derivatives beside them.
+"""Implements activations of gated MLPs and their derivatives.
 
 SiLU is x · sigmoid(x). The tanh approximation of GELU (arXiv 1606.08415) is x · sigmoid(√(8/π) · (x + 0.044715 · x³)),
-because (1 + tanh u) / 2 = sigmoid(2u). A CPU has a quick sigmoid and a slow tanh, so that both are taken through the
-first. A GPU has kernels that do each in one pass.
+because (1 + tanh u) / 2 = sigmoid(2u). On a CPU, sigmoid is fast and tanh is slow, so that both are computed with
+sigmoid. A GPU has kernels that compute each in one pass.
 """
 
 import math
@@ -21,7 +21,8 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Activation:
-    """x · sigmoid(linear · x + cubic · x³), and torch's own kernels for it and its gradient by x, of (gradient, x)."""
+    """Computes x · sigmoid(linear · x + cubic · x³). It holds torch's kernels for it and for its gradient by x, of
+    (gradient, x)."""
 
     linear: float
     cubic: float
@@ -29,7 +30,7 @@ class Activation:
     kernel_backward: Callable[[Tensor, Tensor], Tensor]
 
     def of(self, x: Tensor) -> Tensor:
-        """x [tokens, width] → the same shape and type."""
+        """Compute the activation: x [tokens, width] → the same shape and type."""
         if x.device.type != "cpu":
             return self.kernel(x)
         result = torch.empty_like(x)
@@ -39,7 +40,7 @@ class Activation:
         return result
 
     def with_derivative(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What `of` gives, and its derivative there."""
+        """Return the result of `of`, and the derivative there."""
         if x.device.type != "cpu":
             return self.kernel(x), self.kernel_backward(torch.ones_like(x), x)
         result, derivative = torch.empty_like(x), torch.empty_like(x)
@@ -74,4 +75,4 @@ ACTIVATIONS = {
     "silu": Activation(1.0, 0.0, F.silu, _silu_backward),
     "gelu_pytorch_tanh": Activation(math.sqrt(8 / math.pi), 0.044715 * math.sqrt(8 / math.pi), _gelu, _gelu_backward),
 }
-"""By the config's name."""
+"""Maps the config's names to activations."""

@@ -1,10 +1,10 @@
-"""Causal attention within each document of a packed row.
+"""Computes causal attention within each document of a packed row.
 
-A name that transformers does not know gets no mask from it: the document's bounds, the sliding window, the soft cap and
-the scaling are honoured here. On the CPU, documents of up to about a thousand tokens are multiplied out plainly, with
-the heads that share a key-value head folded into rows and the backward by hand: there `scaled_dot_product_attention`
-is slow in backward. Longer ones go to it. On CUDA all
-documents go through one call of FlashAttention (`flash`), where the GPU and the heads allow it.
+transformers passes no mask to an attention with a name that it does not know: the document's bounds, the sliding
+window, the soft cap and the scaling are applied here. On the CPU, documents of up to about a thousand tokens are
+multiplied in full, with the heads that share a key-value head folded into rows and the backward by hand: for them, the
+backward of `scaled_dot_product_attention` is slow. Longer ones use it. On CUDA all documents go through one call of
+FlashAttention (`flash`), where the GPU and the heads allow it.
 """
 
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ NAME = "tunewright"
 FOLDED_MAX_TOKENS = 1024
 PIECE_TOKENS = 128
 ROUND_TOKENS = 32
-"""Tokens of a piece come in multiples of this, save at the end."""
+"""Divides the number of tokens of a piece, except at the end."""
 SMALL_CHIPS: Final = ((8, 6), (8, 9), (12, 0), (12, 1))
-"""Compute capabilities of the GPUs with less shared memory."""
+"""Lists the compute capabilities of GPUs with less shared memory."""
 
 
 def document_attention(
@@ -41,8 +41,8 @@ def document_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it: query [1, heads, tokens, dim], key and value [1, key-value heads, tokens, dim] →
-    [1, tokens, heads, dim]."""
+    """Compute attention with transformers' signature: query [1, heads, tokens, dim], key and value [1, key-value heads,
+    tokens, dim] → [1, tokens, heads, dim]."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     kv_heads, tokens = key.shape[1:3]
     grouped = query.view(kv_heads, -1, tokens, query.shape[-1]).transpose(1, 2)
@@ -60,10 +60,10 @@ def attend(
     softcap: float | None = None,
     makers: tuple[Maker | None, Maker | None] = (None, None),
 ) -> Tensor:
-    """query [key-value heads, tokens, groups, dim], key and value [key-value heads, tokens, dim] →
-    [tokens, key-value heads · groups, dim]. Where our own code multiplies, it keeps no query and key that can be made
-    again: `makers` give [key-value heads, tokens, groups, dim], and the key as one group."""
-    query, key = query.to(value.dtype), key.to(value.dtype)  # rotation under autocast leaves fp32
+    """Compute attention: query [key-value heads, tokens, groups, dim], key and value [key-value heads, tokens, dim] →
+    [tokens, key-value heads · groups, dim]. On the CPU path, a query or key that can be recomputed is not kept:
+    `makers` return [key-value heads, tokens, groups, dim], and the key as one group."""
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotation under autocast returns fp32
     if softcap is None and query.device.type == "cpu" and max(lengths) <= FOLDED_MAX_TOKENS:
         with torch.autocast("cpu", enabled=False):
             output: Tensor = _Folded.apply(query, key, value, lengths, scale, window, makers)  # type: ignore[no-untyped-call]
@@ -79,8 +79,9 @@ def _is_varlen(query: Tensor, softcap: float | None) -> bool:
 
 
 def takes_flash(dtype: torch.dtype, dim: int, softcap: float | None) -> bool:
-    """Whether torch's FlashAttention 2 takes it on this GPU: Ampere or newer, 16 bits, heads of at most 256 and a
-    multiple of 8, no soft cap. For heads of 193 to 224, its backward needs the shared memory of the larger chips."""
+    """Say whether torch's FlashAttention 2 supports these heads on this GPU: Ampere or newer, 16 bits, heads of at most
+    256 and a multiple of 8, no soft cap. For heads of 193 to 224, its backward needs the shared memory of the larger
+    chips."""
     capability = torch.cuda.get_device_capability()
     if softcap is not None or capability < (8, 0) or dtype not in (torch.bfloat16, torch.float16):
         return False
@@ -88,12 +89,12 @@ def takes_flash(dtype: torch.dtype, dim: int, softcap: float | None) -> bool:
 
 
 def _attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
-    """One document, through torch's own functions → [tokens, heads, dim]."""
+    """Compute one document with torch's functions → [tokens, heads, dim]."""
     kv_heads, tokens, groups, dim = q.shape
     heads = q.transpose(1, 2).reshape(1, kv_heads * groups, tokens, dim)
     if softcap is None:
         banded = window is not None and tokens > window
-        mask = ~_hidden(tokens, window, q.device) if banded else None  # [tokens, tokens]: none that nobody reads
+        mask = ~_hidden(tokens, window, q.device) if banded else None  # [tokens, tokens]: only where it is needed
         output = F.scaled_dot_product_attention(
             heads, k[None], v[None], attn_mask=mask, is_causal=not banded, scale=scale, enable_gqa=True
         )
@@ -106,8 +107,8 @@ def _attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | Non
 
 
 class _Folded(torch.autograd.Function):
-    """Piece by piece of the documents; the weights of each are kept for backward, [key-value heads, queries · groups,
-    keys]."""
+    """Computes the documents piece by piece. Each piece's weights are kept for backward, [key-value heads, queries ·
+    groups, keys]."""
 
     @staticmethod
     def forward(
@@ -157,12 +158,12 @@ class _Folded(torch.autograd.Function):
 
 
 def _pieces(lengths: list[int], tokens: int) -> Iterator[tuple[int, int, int, int]]:
-    """A document's first token, some of its queries, from and to, and where their piece ends: they see none of the keys
-    after them, which saves nearly half of the products.
+    """Yield for each piece its document's first token, the start and end of its queries, and the end of the piece.
+    Queries see none of the keys after the piece, which saves nearly half of the products.
 
-    A piece takes in tokens of the next document to make its size a round one, since each size of a product has a kernel
-    made for it that is kept (half a megabyte). Those keys lie after all queries and are hidden from them; the weights
-    of those queries are zero."""
+    A piece includes tokens of the next document to round up its size, since each size of a product has a separate
+    kernel that is cached (half a megabyte). Those keys lie after all queries and are hidden from them; the weights of
+    those queries are zero."""
     first = 0
     for length in lengths:
         last = first + length
@@ -173,7 +174,7 @@ def _pieces(lengths: list[int], tokens: int) -> Iterator[tuple[int, int, int, in
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """`bmm`, which is slower than `mm` where there is but one to do."""
+    """Multiply with `mm` where there is only one product, since `bmm` is slower there."""
     return torch.mm(a[0], b[0])[None] if len(a) == 1 else torch.bmm(a, b)
 
 
@@ -191,25 +192,27 @@ def _masked_product(mask: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
 
 
 def _fold(tensor: Tensor, start: int, end: int) -> Tensor:
-    """[key-value heads, tokens, groups, dim] → those tokens' [key-value heads, tokens · groups, dim]"""
+    """Fold groups into rows: [key-value heads, tokens, groups, dim] → those tokens' [key-value heads, tokens · groups,
+    dim]."""
     return tensor[:, start:end].reshape(tensor.shape[0], -1, tensor.shape[-1])
 
 
 def _bias(start: int, end: int, groups: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[(end - start) · groups, end]: 0 where the token of a row sees the column's, else -inf."""
+    """Return the mask [(end - start) · groups, end]: 0 where the row's token sees the column's, otherwise -inf."""
     size = 1 << (end - 1).bit_length()
     return _square_bias(size, groups, window, dtype, device)[start * groups : end * groups, :end]
 
 
 @lru_cache(maxsize=8)
 def _square_bias(size: int, groups: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The mask of any document is the corner of a longer one's, so that a few masks serve all lengths."""
+    """Cache masks by powers of two: a document's mask is the corner of a longer one's, so that a few masks serve all
+    lengths."""
     bias = torch.zeros(size, size, dtype=dtype, device=device)
     return bias.masked_fill_(_hidden(size, window, device), float("-inf")).repeat_interleave(groups, dim=0)
 
 
 def _hidden(tokens: int, window: int | None, device: torch.device) -> Tensor:
-    """[tokens, tokens], false where the row's token sees the column's: itself and up to `window` - 1 before it."""
+    """Return [tokens, tokens], false where a row's token sees a column's: itself and up to `window` - 1 before it."""
     distance = torch.arange(tokens, device=device)[:, None] - torch.arange(tokens, device=device)
     hidden = distance < 0
     return hidden if window is None else hidden | (distance >= window)

@@ -1,8 +1,8 @@
-"""Cross-entropy at labelled positions, streamed over blocks of the vocabulary.
+"""Computes cross-entropy at labelled positions, streamed over blocks of the vocabulary.
 
-Logits of all words never exist at once: a sum of exponentials is gathered over blocks of the output layer. While the
-layer is frozen, the gradient of the hidden states is accumulated in the same pass; a trained layer takes a second pass
-in backward, as in Cut Cross-Entropy (arXiv 2411.09009).
+The logits of all words never exist at once: the sum of exponentials is accumulated over blocks of the output layer.
+While the layer is frozen, the gradient of the hidden states is accumulated in the same pass. A trained layer needs a
+second pass in backward, as in Cut Cross-Entropy (arXiv 2411.09009).
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,14 @@ from worker.training.runtime.alignment import ALIGNED
 
 BLOCK = 4096
 ADAPTED_LOGITS = 2**24
-"""Logits at once of an output layer under an adapter: 64 MiB in fp32."""
+"""Limits the logits at once of an output layer with an adapter: 64 MiB in fp32."""
 LOG2_E = 1.4426950408889634
 
 
 @dataclass(frozen=True)
 class Head:
-    """The output layer: logits = softcap · tanh(scale · (h · weightᵀ + bias) / softcap); products run in `dtype`."""
+    """Describes the output layer: logits = softcap · tanh(scale · (h · weightᵀ + bias) / softcap). Products run in
+    `dtype`."""
 
     weight: Tensor
     bias: Tensor | None
@@ -32,7 +33,7 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
     watches: bool = True
-    """Whether it looks for sums that overflowed and does these again, for which the host waits for a GPU; else their
+    """Says whether overflowed sums are detected and computed again, for which the host waits for a GPU. If not, their
     losses are not finite."""
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
@@ -44,12 +45,12 @@ class Head:
         return self.bias is None and self.softcap is None
 
     def logits(self, hidden: Tensor, start: int, block: Tensor) -> tuple[Tensor, Tensor | None]:
-        """fp32 logits of one block, [rows, words], and what the soft cap's derivative multiplies them by."""
+        """Return one block's fp32 logits, [rows, words], and the factor from the soft cap's derivative."""
         bias = None if self.bias is None else self.bias[start : start + block.shape[0]]
         return self.finished((hidden @ block.T).float(), bias)
 
     def finished(self, logits: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """fp32 products to logits, in place, and the soft cap's derivative."""
+        """Convert fp32 products to logits, in place. Also returns the soft cap's derivative."""
         if bias is not None:
             logits += bias
         if self.scale != 1.0:
@@ -61,8 +62,8 @@ class Head:
 
 
 def token_losses(hidden: Tensor, targets: Tensor, head: Head, *, judge: bool = False) -> tuple[Tensor, Tensor]:
-    """Loss of each row of `hidden` [rows, dim] against its word in `targets`, fp32, and with `judge` whether the word
-    with the highest logit is the target (else all false: it costs a tenth of the time)."""
+    """Return the fp32 loss of each row of `hidden` [rows, dim] for its word in `targets`. With `judge`, also return
+    whether the word with the highest logit is the target (otherwise all false: it costs a tenth of the time)."""
     count = len(targets)
     filling = -count % ALIGNED
     rows, words = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
@@ -73,8 +74,8 @@ def token_losses(hidden: Tensor, targets: Tensor, head: Head, *, judge: bool = F
 def adapted_losses(
     hidden: Tensor, targets: Tensor, layer: nn.Module, head: Head, *, judge: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The same for an output layer under an adapter, whose gradients need all words' probabilities at once: a few rows
-    at a time, computed again in backward."""
+    """Compute the same for an output layer with an adapter, whose gradients need all words' probabilities at once: a
+    few rows at a time, computed again in backward."""
     count = max(1, ADAPTED_LOGITS // head.weight.shape[0])
     parts = zip(torch.split(hidden, count), torch.split(targets, count), strict=True)
     found = [checkpoint(_plain_losses, rows, words, layer, head, judge, use_reentrant=False) for rows, words in parts]
@@ -96,8 +97,8 @@ class _StreamedLoss(torch.autograd.Function):
         ctx.head, ctx.head_trains = head, ctx.needs_input_grad[1]
         rows = hidden.to(head.dtype)
         one_pass = ctx.needs_input_grad[0] and not ctx.head_trains
-        # A second pass takes the logits as they are, and so must the sum that it divides by: rounded alike.
-        # On a GPU in float16, where a loss of 11 would overflow, the exponents are taken in fp32.
+        # A second pass uses unshifted logits. The sum that it divides by must use them too, so that both are rounded
+        # alike. On a GPU in float16, where a loss of 11 would overflow, the exponents are computed in fp32.
         narrow = head.dtype is torch.float16 and hidden.device.type == "cuda"
         shifted = head.is_plain and not ctx.head_trains and not narrow
         losses, normalizer, grad = _stream(rows, targets, head, with_grad=one_pass, shifted=shifted)
@@ -120,11 +121,11 @@ class _StreamedLoss(torch.autograd.Function):
 def _stream(
     hidden: Tensor, targets: Tensor, head: Head, *, with_grad: bool, shifted: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Losses, log-sum-exp of the logits, and the losses' gradient by `hidden` (fp32). `shifted`: the reference is
-    subtracted within the product, which a head with bias or soft cap does not allow.
+    """Return losses, log-sum-exp of the logits, and the losses' gradient by `hidden` (fp32). With `shifted`, the
+    reference is subtracted within the product, which a head with bias or soft cap does not allow.
 
-    The softmax is taken relative to the target's logit, known beforehand, so that no pass looks for the highest one.
-    Only a logit 88 above it (a loss of 88) overflows; then the rows' highest logits are looked for after all."""
+    The softmax is computed relative to the target's logit, which is known beforehand, so that no pass searches for the
+    maximum. Only a logit 88 above it (a loss of 88) overflows; the rows' maximum logits are then computed."""
     target_logits, slopes = _target_logits(hidden, targets, head)
     total, grad, reference = _sums(hidden, target_logits, head, with_grad=with_grad, shifted=shifted)
     if head.watches and not torch.isfinite(total).all():
@@ -139,8 +140,8 @@ def _stream(
 def _sums(
     hidden: Tensor, wished_reference: Tensor, head: Head, *, with_grad: bool, shifted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Σ exp(logit - reference) over the vocabulary, its gradient by `hidden` up to the head's scale, and the reference
-    that was taken: the one wished for, rounded to the head's type."""
+    """Return Σ exp(logit - reference) over the vocabulary, its gradient by `hidden` up to the head's scale, and the
+    reference used: the wished one, rounded to the head's type."""
     exponents = (wished_reference * LOG2_E).to(head.dtype)
     reference = exponents.float() / LOG2_E
     total = torch.zeros_like(wished_reference)
@@ -156,12 +157,12 @@ def _sums(
             total += weights.sum(dim=1)
             weights = (weights if slope is None else weights.mul_(slope)).to(head.dtype)
         if grad is not None:
-            grad += (weights @ block).float()  # adding two types at once is slower by far
+            grad += (weights @ block).float()  # adding two types at once is much slower
     return total, grad, reference
 
 
 def _target_logits(hidden: Tensor, targets: Tensor, head: Head) -> tuple[Tensor, Tensor | None]:
-    """fp32 [rows], and the soft cap's derivative there."""
+    """Return the targets' logits in fp32 [rows], and the soft cap's derivative there."""
     logits = (hidden.float() * head.weight[targets]).sum(dim=1)
     return head.finished(logits, None if head.bias is None else head.bias[targets])
 
@@ -174,7 +175,7 @@ def _highest(hidden: Tensor, head: Head) -> Tensor:
 
 
 def _hits(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
-    """Whether the first word with the highest logit is the target."""
+    """Say for each row whether the first word with the highest logit is the target."""
     highest = torch.full((hidden.shape[0],), float("-inf"), device=hidden.device)
     best = torch.zeros_like(targets)
     for start, block in head.blocks():
@@ -208,6 +209,6 @@ def _second_pass(
 
 
 def _place(targets: Tensor, start: int, block: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether each target is a word of the block, and where, [rows, 1]: without asking the device, which would wait."""
+    """Return whether each target is in the block, and where, [rows, 1]. The host does not wait for the device."""
     place = targets - start
     return (place >= 0) & (place < block.shape[0]), place.clamp(0, block.shape[0] - 1)[:, None]

@@ -1,9 +1,9 @@
-"""FlashAttention-2 (arXiv 2307.08691) over the documents of a packed row, by the operators that torch carries.
+"""Calls FlashAttention-2 (arXiv 2307.08691) over the documents of a packed row, with torch's operators.
 
-torch's own `varlen_attn` calls the same ones, but takes no groups of heads in torch 2.11, which ours does. And the
-backward here gives the same bits each time: torch's kernel does so only where its deterministic mode is strict, and
-adds up in any order where that merely warns. Queries and keys that could be made again are kept: to make them takes 30
-launches a layer, and saves a tenth of the memory.
+torch's `varlen_attn` calls the same operators, but does not support groups of heads in torch 2.11, which this module
+does. The backward here is also deterministic: torch's kernel is so only in strict deterministic mode, and adds in any
+order where that mode merely warns. Queries and keys that could be recomputed are kept: recomputing takes 30 launches a
+layer, and saves a tenth of the memory.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from torch import Tensor
 
 
 class DocumentLengths(list[int]):
-    """Tokens of each document of a packed row, with the documents' bounds on the device, int32 [documents + 1]: copied
-    there once, for a copy in each layer would have the host wait in each."""
+    """Holds the tokens of each document of a packed row, and the documents' bounds on the device, int32 [documents +
+    1]. The bounds are copied once, since the host would wait for a copy in each layer."""
 
     bounds: Tensor | None = None
 
@@ -37,7 +37,7 @@ def bounds_of(lengths: list[int], device: torch.device) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Without a wait: to a GPU from pinned memory."""
+    """Copy without a wait: to a GPU from pinned memory."""
     if device.type == "cuda" and torch.cuda.is_available():
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -46,15 +46,16 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def attend_flash(
     query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float, window: int | None
 ) -> Tensor:
-    """As `attention.attend`, in bfloat16 or float16, heads of at most 256 and a multiple of 8."""
+    """Compute attention as `attention.attend` does, in bfloat16 or float16, for heads of at most 256 and a multiple of
+    8."""
     bounds = bounds_of(lengths, query.device)
     output: Tensor = _Flash.apply(query, key, value, bounds, max(lengths), scale, window)  # type: ignore[no-untyped-call]
     return output
 
 
 class _Flash(torch.autograd.Function):
-    """query [key-value heads, tokens, groups, dim], key and value [key-value heads, tokens, dim] →
-    [tokens, key-value heads · groups, dim]"""
+    """Computes query [key-value heads, tokens, groups, dim], key and value [key-value heads, tokens, dim] → [tokens,
+    key-value heads · groups, dim]."""
 
     @staticmethod
     def forward(
@@ -91,18 +92,18 @@ class _Flash(torch.autograd.Function):
 
 
 def _options(scale: float, window: int | None) -> dict[str, Any]:
-    """The operators' window counts the tokens before a token, and not the token itself."""
+    """Return the operators' options. Their window counts the tokens before a token, without the token itself."""
     return {"scale": scale, "window_size_left": -1 if window is None else window - 1, "window_size_right": 0}
 
 
 def _by_token(tensor: Tensor) -> Tensor:
-    """[key-value heads, tokens, …, dim] → [tokens, heads, dim], contiguous"""
+    """Transpose [key-value heads, tokens, …, dim] → [tokens, heads, dim], contiguous."""
     return tensor.transpose(0, 1).reshape(tensor.shape[1], -1, tensor.shape[-1]).contiguous()
 
 
 @contextmanager
 def strictly_deterministic() -> Iterator[None]:
-    """Where torch has a deterministic kernel it is taken, and where it has none it raises."""
+    """Enable deterministic kernels. An operation without one raises an error."""
     before = torch.are_deterministic_algorithms_enabled()
     warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)

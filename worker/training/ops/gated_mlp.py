@@ -1,5 +1,6 @@
-"""Gated MLP, down(act(gate(x)) · up(x)), with its backward by hand. Only gate(x) and up(x) are kept: what follows is
-elementwise, and made again in backward; so is x, where it is the output of a norm."""
+"""Computes a gated MLP, down(act(gate(x)) · up(x)), with its backward by hand. Only gate(x) and up(x) are kept. The
+rest is elementwise and recomputed in backward; so is x, where it is the output of a norm.
+"""
 
 from typing import Any
 
@@ -48,8 +49,8 @@ class _GatedMlp(torch.autograd.Function):
 
 
 def gated_mlp(x: Tensor, activation: str, inner: Products, outer: Products, maker: Maker | None = None) -> Tensor:
-    """x [tokens, dim] → [tokens, dim]; `inner` holds gate and up, `outer` down. With what makes x again, it is not
-    kept."""
+    """Compute x [tokens, dim] → [tokens, dim]. `inner` holds gate and up, `outer` holds down. With a `maker` of x, x is
+    not kept."""
     own, last = inner.parameters(), outer.parameters()
     output: Tensor = _GatedMlp.apply(x, activation, inner, outer, maker, len(own), *own, *last)  # type: ignore[no-untyped-call]
     return output

@@ -1,7 +1,7 @@
-"""Products of one input with several frozen layers and their adapters, by hand.
+"""Computes products of one input with several frozen layers and their adapters, with the backward by hand.
 
 Layers that read the same input (query, key and value; gate and up) share the low-rank input product, and sum their
-input gradients in place. A quantized weight is dequantized once in forward and once in backward, and kept in neither.
+input gradients in place. A quantized weight is dequantized once in forward and once in backward, and never kept.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from worker.training.ops.rms_norm import at_least_fp32
 
 @dataclass(frozen=True)
 class SavedInputs:
-    """What backward needs: the rows [tokens, in], their low-rank products [ranks, tokens], and the adapters in the
-    rows' type: A of all layers stacked [ranks, in], and each layer's scaled B, transposed [rank, out].
+    """Holds what backward needs: the rows [tokens, in], their low-rank products [ranks, tokens], and the adapters in
+    the rows' type: A of all layers stacked [ranks, in], and each layer's scaled B, transposed [rank, out].
 
-    Ranks come first, because a product with sixteen rows is twice as quick on a CPU as one with sixteen columns."""
+    Ranks come first, because a product with sixteen rows is twice as fast on a CPU as one with sixteen columns."""
 
     rows: Tensor
     low: Tensor | None
@@ -30,7 +30,7 @@ class SavedInputs:
     b: tuple[Tensor, ...]
 
     def tensors(self, maker: Maker | None = None) -> list[Tensor | None]:
-        """The rows are not among them if there is a maker of them."""
+        """Return the tensors to save. The rows are left out if they have a maker."""
         return [None if maker else self.rows, self.low, self.a, *self.b]
 
     @classmethod
@@ -42,7 +42,7 @@ class SavedInputs:
 
 
 class Products:
-    """Frozen linear layers of one input; those that PEFT has put an adapter over add it."""
+    """Multiplies frozen linear layers with one input, and adds PEFT's adapters where a layer has one."""
 
     def __init__(self, layers: list[nn.Linear | LoraLinear]):
         self.bases: list[nn.Linear] = [
@@ -58,7 +58,7 @@ class Products:
             start += 0 if layer is None else layer.r["default"]
 
     def parameters(self) -> list[Tensor]:
-        """A and B of each adapted layer: A, B, A, B, …; none while PEFT has its adapters disabled."""
+        """Return A and B of each adapted layer: A, B, A, B, …; none while PEFT's adapters are disabled."""
         found: list[Tensor] = []
         for layer in self._adapted:
             if layer is not None and not layer.disable_adapters:
@@ -66,7 +66,7 @@ class Products:
         return found
 
     def forward(self, rows: Tensor, parameters: tuple[Tensor, ...]) -> tuple[list[Tensor], SavedInputs]:
-        """rows [tokens, in] → one [tokens, out] a layer."""
+        """Compute rows [tokens, in] → one [tokens, out] a layer."""
         if not parameters:
             outputs = [nn.functional.linear(rows, dense_weight(base), base.bias) for base in self.bases]
             return outputs, SavedInputs(rows, None, None, ())
@@ -85,12 +85,12 @@ class Products:
     def backward(
         self, grads: list[Tensor], kept: SavedInputs, *, wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor | None]]:
-        """Gradients of the rows and of `parameters()`."""
+        """Return the gradients of the rows and of `parameters()`."""
         grad_low = torch.empty_like(kept.low) if kept.low is not None else None
         grad_rows: Tensor | None = None
         grad_b: list[Tensor] = []
         for base, span, grad in zip(self.bases, self._spans, grads, strict=True):
-            if span is not None and kept.low is not None:  # else the adapters are disabled
+            if span is not None and kept.low is not None:  # otherwise the adapters are disabled
                 assert grad_low is not None
                 number = len(grad_b)
                 torch.mm(kept.b[number], grad.T, out=grad_low[span[0] : span[1]])
@@ -125,6 +125,6 @@ class _Product(torch.autograd.Function):
 
 
 def products_of(rows: Tensor, products: Products, maker: Maker | None = None) -> tuple[Tensor, ...]:
-    """rows [tokens, in] → one [tokens, out] a layer. With what makes the rows again, they are not kept."""
+    """Compute rows [tokens, in] → one [tokens, out] a layer. With a `maker` of the rows, they are not kept."""
     outputs: tuple[Tensor, ...] = _Product.apply(rows, products, maker, *products.parameters())  # type: ignore[no-untyped-call]
     return outputs

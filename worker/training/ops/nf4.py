@@ -1,7 +1,7 @@
-"""NF4: frozen linear layers held in 4 bits a weight (QLoRA, arXiv 2305.14314), on bitsandbytes' kernels.
+"""Implements NF4: frozen linear layers with 4 bits a weight (QLoRA, arXiv 2305.14314), on bitsandbytes' kernels.
 
-The packed bytes and the quantization constants are buffers of our own. `bitsandbytes.nn.Linear4bit` is never used: on
-CPUs with AVX512-BF16 one forward in eval mode repacks its weights for good, and from then on it returns no input
+The packed bytes and the quantization constants are buffers of NF4Linear. `bitsandbytes.nn.Linear4bit` is never used: on
+CPUs with AVX512-BF16 one forward in eval mode repacks its weights permanently, and from then on it returns no input
 gradient.
 """
 
@@ -17,8 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 @dataclass(frozen=True)
 class Packed:
-    """A matrix in NF4: two weights a byte, and the constants that blocks of them are scaled by. With double
-    quantization these are quantized too, and the nested ones scale them."""
+    """Holds a matrix in NF4: two weights a byte, and the constants that scale blocks of them. With double quantization
+    the constants are quantized too, and the nested constants scale them."""
 
     weight: Tensor
     absmax: Tensor
@@ -31,7 +31,7 @@ class Packed:
 
     @classmethod
     def of(cls, weight: Tensor, *, double_quant: bool) -> "Packed":
-        """Of `weight` [out, in], where that lies."""
+        """Quantize `weight` [out, in] on its device."""
         packed, state = quantize_4bit(weight.contiguous(), quant_type="nf4", compress_statistics=double_quant)
         if not state.nested:
             return cls(packed, state.absmax, state.code, state.blocksize)
@@ -49,7 +49,7 @@ class Packed:
 
 
 class NF4Linear(nn.Linear):
-    """A frozen linear layer [out, in] of a quantized matrix; its products run in `dtype`."""
+    """Holds a frozen linear layer [out, in] of a quantized matrix. Its products run in `dtype`."""
 
     absmax: Tensor
     code: Tensor
@@ -88,7 +88,7 @@ class NF4Linear(nn.Linear):
         )
 
     def dense(self) -> Tensor:
-        """The dequantized weight, [out_features, in_features]."""
+        """Return the dequantized weight, [out_features, in_features]."""
         nested = None
         if self._nested_block_size is not None:
             nested = QuantState(
@@ -111,7 +111,7 @@ class NF4Linear(nn.Linear):
 
 
 class _FrozenProduct(torch.autograd.Function):
-    """input · Wᵀ + bias, dequantizing once in forward and once in backward, and keeping neither."""
+    """Computes input · Wᵀ + bias. The weight is dequantized once in forward and once in backward, and never kept."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, layer: NF4Linear) -> Tensor:
@@ -124,11 +124,11 @@ class _FrozenProduct(torch.autograd.Function):
 
 
 def dense_weight(base: nn.Linear) -> Tensor:
-    """The frozen weight, [out, in]."""
+    """Return the frozen weight, [out, in]."""
     if isinstance(base, NF4Linear):
         return base.dense()
     weight: Tensor = base.weight
-    return weight.T if isinstance(base, Conv1D) else weight  # GPT-2 holds [in, out]
+    return weight.T if isinstance(base, Conv1D) else weight  # GPT-2 stores [in, out]
 
 
 def quantize_linears(
@@ -142,9 +142,9 @@ def quantize_linears(
     watch: Callable[[], None] = lambda: None,
     skip: Collection[str] = (),
 ) -> dict[str, NF4Linear]:
-    """Quantize each linear layer but `keep` (the head) and those named in `skip` on `device`, one by one, so that one
-    dense layer at most is in memory beside the file's own pages. A matrix that is `stored` by its layer's name is not
-    read at all. `watch` is called before each and may raise."""
+    """Quantize each linear layer but `keep` (the head) and those named in `skip` on `device`, one by one, so that at
+    most one dense layer is in memory beside the file's pages. A matrix that is `stored` by its layer's name is not read
+    at all. `watch` is called before each layer and may raise."""
     found = [
         (parent, name, f"{path}.{name}".lstrip("."), cast(nn.Linear, child))
         for path, parent in model.named_modules()
@@ -154,7 +154,7 @@ def quantize_linears(
     layers: dict[str, NF4Linear] = {}
     for parent, name, path, child in found:
         watch()
-        # GPT-2 holds [in, out]
+        # GPT-2 stores [in, out]
         weight = child.weight.detach().T if isinstance(child, Conv1D) else child.weight.detach()
         bias = None if child.bias is None else child.bias.detach().to(device)
         packed = stored[path] if stored else Packed.of(weight.to(device), double_quant=double_quant)

@@ -1,5 +1,6 @@
-"""Queries and keys made ready for attention in one pass: normalized (where the family does) and rotated (RoPE, arXiv
-2104.09864), in fp32, into the layout that attention reads. The backward is by hand."""
+"""Prepares queries and keys for attention in one pass: normalizes them (where the family does) and rotates them (RoPE,
+arXiv 2104.09864), in fp32, into the layout that attention reads. The backward is by hand.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,13 @@ from worker.training.ops.row_blocks import in_pieces
 
 @dataclass(frozen=True)
 class Heads:
-    """How one of query and key is laid out: `groups` heads for each of `kv_heads`, `dim` wide."""
+    """Describes the layout of a query or key: `groups` heads for each of `kv_heads`, `dim` wide."""
 
     kv_heads: int
     groups: int
     dim: int
     norm: Tensor | None
-    """fp32 weight [dim] of the norm over each head, if there is one."""
+    """Is the fp32 weight [dim] of the norm over each head, if there is one."""
     eps: float = 0.0
 
 
@@ -51,7 +52,7 @@ class _Rotated(torch.autograd.Function):
 
 
 def _forward(x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> tuple[Tensor, Tensor]:
-    """The result in x's type, and 1 / rms(x) where there is a norm."""
+    """Return the result in x's type, and 1 / rms(x) where there is a norm."""
     result = x.new_empty(heads.kv_heads, len(x), heads.groups, heads.dim)
     inverse = x.new_empty(*x.shape[:-1], 1, dtype=wide_dtype(x))
     for rows, c, s, scale, into in in_pieces(x, cos, sin, inverse, result.transpose(0, 1)):
@@ -64,8 +65,8 @@ def _forward(x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> tuple[Tensor,
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, into: Tensor, *, backward: bool) -> None:
-    """Turn the pairs (x[i], x[i + dim/2]) by the angles of their token; backward turns the other way. x is
-    [tokens, kv heads, groups, dim], cos and sin fp32 [tokens, 1, 1, dim/2]."""
+    """Rotate the pairs (x[i], x[i + dim/2]) by the angles of their token; backward rotates the other way. x is [tokens,
+    kv heads, groups, dim], cos and sin fp32 [tokens, 1, 1, dim/2]."""
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
     sign = 1.0 if backward else -1.0
@@ -74,7 +75,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, into: Tensor, *, backward: bool
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, heads: Heads) -> Tensor:
-    """x [tokens, heads · dim] → [kv heads, tokens, groups, dim]. Where a norm keeps x, the result can be made again."""
+    """Rotate x [tokens, heads · dim] → [kv heads, tokens, groups, dim]. If a norm keeps x, the result has a maker."""
     result: Tensor = _Rotated.apply(x, cos, sin, heads)  # type: ignore[no-untyped-call]
     if heads.norm is not None:
         source = x.detach().view(-1, heads.kv_heads, heads.groups, heads.dim)
