@@ -1,4 +1,4 @@
-"""The training process: `python -m worker.training`. See `runtime.messages` for what it hears and says."""
+"""Run the training process: `python -m worker.training`. `runtime.messages` describes its messages."""
 
 import logging
 import os
@@ -15,30 +15,32 @@ OFFLINE = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it CUDA's products are not the same twice
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # CUDA's products are not deterministic without it
 }
 SPINS = "1000"
-"""Turns that an OpenMP thread waits before it sleeps. The default, 300,000, made training four times slower on two
-cores that others used too; this is libgomp's own choice for machines it knows to be crowded."""
+"""Sets how often an OpenMP thread polls before it sleeps. The default, 300,000, made training four times slower on two
+cores that other processes used too. libgomp itself chooses 1,000 on oversubscribed machines."""
 KERNELS = "96"
-"""Kernels that oneDNN keeps, each made for one shape of a product and half a megabyte large. A micro-batch takes about
-60, and the next one others; the default, 1,024, held 100 MB of what did not come again."""
+"""Limits the kernels that oneDNN caches. Each is made for one shape of a product and takes half a megabyte. A
+micro-batch uses about 60, and the next micro-batch uses others; the default, 1,024, held 100 MB of kernels that were
+not used again."""
 
 ALLOCATOR = "expandable_segments:True"
-"""How torch holds a GPU's memory: every micro-batch has other sizes, and blocks of a fixed size would leave gaps."""
+"""Sets how torch allocates a GPU's memory. Every micro-batch has other sizes, and blocks of a fixed size would leave
+gaps."""
 
 
 def main() -> int:
-    """Imports come before the request is read, so that a process can be kept ready for one."""
+    """Import everything before the request is read, so that a standby process is ready for one."""
     channel = Channel()
     tokenizing: TokenizingProcess | None = None
     set_up(os.environ)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels it does without
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that it lacks
     try:
-        tokenizing = TokenizingProcess()  # its imports and ours at the same time
+        tokenizing = TokenizingProcess()  # so that its imports run at the same time as ours
         from worker.training.library_imports import import_libraries
 
-        import_libraries()  # before anything else does
+        import_libraries()  # before any other module imports them
         from transformers.utils import logging as transformers_logging
 
         from worker.training.loop.training_loop import train
@@ -51,7 +53,7 @@ def main() -> int:
             channel.say(Ready(base_model_path=tokenizing.preload(heard.base_model_path)))
         if isinstance(heard, TrainingRequest):
             enter_work_dir(heard)
-            if not tokenizing.is_alive():  # lost in a long wait, to a lack of memory say
+            if not tokenizing.is_alive():  # the system may have killed it during a long wait
                 tokenizing.close()
                 tokenizing = TokenizingProcess()
             train(heard, channel, tokenizing)
@@ -66,11 +68,11 @@ def main() -> int:
 
 
 def set_up(environ: MutableMapping[str, str]) -> None:
-    """Before torch is imported, which reads it once. What a user has set of the allocator's is left alone."""
+    """Set the environment before torch is imported, which reads it once. The user's own allocator settings are kept."""
     environ.update(OFFLINE)
     environ.setdefault("GOMP_SPINCOUNT", SPINS)
     environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    if "PYTORCH_CUDA_ALLOC_CONF" not in environ:  # its former name
+    if "PYTORCH_CUDA_ALLOC_CONF" not in environ:  # its older name
         environ.setdefault("PYTORCH_ALLOC_CONF", ALLOCATOR)
 
 

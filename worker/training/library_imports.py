@@ -1,7 +1,7 @@
-"""Imports of the libraries that a training uses, without what it never calls.
+"""Imports the libraries that a training uses, without the parts that it never calls.
 
 transformers, PEFT, accelerate and bitsandbytes import torch's compiler, its distributed tensors and, where it is
-installed, the SDK of a cloud. That is 1,000 of 3,100 modules, a third of the processor time in which a training process
+installed, a cloud's SDK. These are 1,000 of 3,100 modules, a third of the processor time in which a training process
 starts, and some 60 MB. A training on one device needs none of them.
 """
 
@@ -17,16 +17,16 @@ import torch
 COMPILER = "torch._dynamo"
 TRANSFORM = f"{COMPILER}._trace_wrapped_higher_order_op"
 MARKS = frozenset({"allow_in_graph", "assume_constant_result", "disable", "graph_break"})
-"""Functions of the compiler that only tell it what to leave alone. torch's optimizers call them at each step."""
+"""Lists the compiler's functions that only mark code to be left alone. torch's optimizers call them at each step."""
 ABSENT = ("boto3",)
-"""Packages that accelerate imports wherever it finds them."""
+"""Lists packages that accelerate imports wherever it finds them."""
 
 
 def import_libraries() -> None:
     """Import transformers, PEFT and bitsandbytes. Call it before anything else imports one of them.
 
-    The compiler is replaced by a stand-in for the life of the process; whatever asks it for more than its marks gets
-    the real one."""
+    A stand-in replaces the compiler for the life of the process. Code that uses more than its marks gets the real
+    compiler."""
     if COMPILER not in sys.modules:
         put_stand_in()
     available, compiling = torch.distributed.is_available, torch.compile
@@ -63,19 +63,19 @@ def import_compiler() -> ModuleType:
 
 
 def _transform_get_item_to_index() -> Any:
-    """transformers calls it for masks that are given as a function."""
+    """Stand in for the function that transformers calls for masks given as a function."""
     import_compiler()
     return importlib.import_module(TRANSFORM).TransformGetItemToIndex()
 
 
 def _unchanged(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
-    """Stands for a decorator, with or without arguments."""
+    """Stand in for a decorator, with or without arguments."""
     return function if callable(function) else _unchanged
 
 
 @contextmanager
 def _absent(names: tuple[str, ...]) -> Iterator[None]:
-    """None in the table of modules is Python's way to say that there is none."""
+    """Hide packages: None in `sys.modules` makes Python report that a module does not exist."""
     hidden: Mapping[str, Any] = {name: None for name in names if name not in sys.modules}
     sys.modules.update(hidden)
     try:

@@ -1,4 +1,4 @@
-"""What a training process can do before it knows its job: import all that a training imports."""
+"""Imports what every training imports, before the process knows its job."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from worker.training.ops import attention
 
 
 def import_architecture(folder: Path) -> None:
-    """A model's classes are imported when it is first built; on the meta device that takes no memory. A folder that
-    cannot be read is told by the job that wants it, if one comes."""
+    """Import a model's classes, which transformers does when it first builds the model. The meta device takes no
+    memory. Errors in the folder are only logged: the job that uses the model reports them."""
     try:
         with torch.device("meta"):
             AutoModelForCausalLM.from_config(load_config(folder), attn_implementation=attention.NAME)
