@@ -1,4 +1,4 @@
-"""How an adapter's weights stand in PEFT's files, of results and of checkpoints alike."""
+"""Converts an adapter's weights to and from PEFT's files, for results and checkpoints alike."""
 
 import copy
 from collections.abc import Mapping
@@ -14,23 +14,24 @@ from worker.training.model.loading import Model
 from worker.training.runtime.messages import TrainingRequest
 
 WEIGHTS: Final = "adapter_model"
-"""The file of weights, without its ending."""
+"""Is the name of the weights' file, without its extension."""
 
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """Its config, and the way of its weights into the file and back, bit for bit."""
+    """Holds the adapter's config, and converts its weights to the file and back, bit for bit."""
 
     config: LoraConfig
     names: Mapping[str, str]
-    """The file's names by the parameters'."""
+    """Maps the parameters' names to the file's."""
     initial: Mapping[str, Tensor]
-    """A and B as they began, by the file's names, on the CPU; empty unless the init took them out of the base."""
+    """Holds the initial A and B, by the file's names, on the CPU. Empty unless the init splits them from the base
+    weights."""
 
     @classmethod
     def of(cls, model: Model, request: TrainingRequest) -> "AdapterFile | None":
-        """None where there is no adapter. The base goes by its name on the hub, or else in the registry: a path would
-        mean nothing on another machine."""
+        """Describe the model's adapter, or return None if there is none. The base has its name on the hub, or else that
+        in the model registry: a path would mean nothing on another machine."""
         if model.peft is None:
             return None
         assert request.spec.adapter is not None
@@ -52,13 +53,13 @@ class AdapterFile:
         self.config.save_pretrained(folder)
 
     def to_file(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """From weights by parameter, on the CPU. Where the init rewrote the base it is B·A - B0·A0, as one product: A
-        over A0, and B beside -B0. It goes onto the base that B0·A0 was taken out of."""
+        """Convert weights by parameter, on the CPU. Where the init rewrote the base, the adapter is B·A - B0·A0, as one
+        product: A over A0, and B beside -B0. It applies to the base from which B0·A0 was split."""
         named = {self.names[name]: weight for name, weight in weights.items()}
         return named | {name: _less(named[name], start, name) for name, start in self.initial.items()}
 
     def from_file(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights by parameter. ValueError if the file is another adapter's."""
+        """Return the weights by parameter. Raises ValueError if the file is another adapter's."""
         if weights.keys() != set(self.names.values()):
             raise ValueError("its tensors have other names")
         own = {name: _front(weights[name], start, name) for name, start in self.initial.items()}

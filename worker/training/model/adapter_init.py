@@ -1,7 +1,7 @@
-"""What an adapter starts with: its init, or another adapter's weights.
+"""Initializes an adapter: by its init, or with another adapter's weights.
 
-The default is PEFT's and set when the adapter is made. The others come afterwards, before the first forward. What they
-draw comes from the job's seed and leaves the run's random state alone. A resumed run finds A and B in its checkpoint;
+The default is PEFT's and is set when the adapter is created. The others follow, before the first forward. They draw
+from the job's seed and leave the training's random state unchanged. A resumed training finds A and B in its checkpoint;
 only the base weights that PiSSA and OLoRA rewrite are rewritten again, from the same weights and seed.
 """
 
@@ -27,9 +27,10 @@ from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import TrainingRequest
 
 NAME = "default"
-"""PEFT's name for the only adapter."""
+"""Is PEFT's name for the only adapter."""
 POWER_ITERATIONS = 16
-"""Of the randomized SVD: PiSSA's authors find 16 as good as the exact one, which takes many times as long."""
+"""Counts the power iterations of the randomized SVD. PiSSA's authors find 16 as good as the exact SVD, which takes many
+times as long."""
 
 
 def start_adapter(model: Model, request: TrainingRequest, rows: Iterable[Example]) -> None:
@@ -57,13 +58,13 @@ def lora_layers(peft: PeftModel) -> list[LoraLayer]:
 
 
 def adapter_weights(peft: PeftModel) -> dict[str, Tensor]:
-    """Copies of A and B by the names of PEFT's file."""
+    """Return copies of A and B by the names of PEFT's file."""
     weights = get_peft_model_state_dict(peft, save_embedding_layers=False)
     return {name: weight.clone() for name, weight in weights.items() if "lora_A" in name or "lora_B" in name}
 
 
 def rewrite_base(peft: PeftModel, factors: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> None:
-    """Split each weight W into what `factors` finds (B, A of a rank) and the rest, which becomes the frozen weight:
+    """Split each weight W into the result of `factors` (B, A of a rank) and the rest, which becomes the frozen weight:
     W = rest + s·B·A up to the rest's rounding. No more than one weight is in fp32 at a time."""
     for layer in lora_layers(peft):
         base, scaling = layer.get_base_layer(), layer.scaling[NAME]
@@ -76,27 +77,27 @@ def rewrite_base(peft: PeftModel, factors: Callable[[Tensor, int], tuple[Tensor,
 
 
 def _pissa(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """B, A: the first singular triples, each factor with the root of the values (PiSSA, arXiv 2404.02948)."""
+    """Return B, A: the first singular triples, each factor with the root of the values (PiSSA, arXiv 2404.02948)."""
     u, values, v = torch.svd_lowrank(weight, q=min(2 * rank, *weight.shape), niter=POWER_ITERATIONS)
     roots = values[:rank].sqrt()
     return u[:, :rank] * roots, (v[:, :rank] * roots).T
 
 
 def _olora(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """B, A: the first columns of Q and rows of R of the weight's QR decomposition (OLoRA, arXiv 2406.01775)."""
+    """Return B, A: the first columns of Q and rows of R of the weight's QR decomposition (OLoRA, arXiv 2406.01775)."""
     q, r = torch.linalg.qr(weight)
     return q[:, :rank], r[:rank]
 
 
 def _gaussian(peft: PeftModel) -> None:
-    """A from N(0, 1/rank²), drawn on the CPU so that every device starts alike."""
+    """Draw A from N(0, 1/rank²) on the CPU, so that every device starts with the same values."""
     for layer in lora_layers(peft):
         weight = layer.lora_A[NAME].weight
         weight.copy_(torch.empty(weight.shape).normal_(std=1 / layer.r[NAME]))
 
 
 def load_adapter(peft: PeftModel, adapter: AdapterSpec, folder: Path) -> None:
-    """Another adapter's weights; TrainingFailed if it is of another shape."""
+    """Load another adapter's weights. Raises TrainingFailed if it has another shape."""
     config = json.loads((folder / "adapter_config.json").read_text())
     names = {"rank": "r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
     found = {ours: config[pefts] for ours, pefts in names.items()}

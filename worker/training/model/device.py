@@ -1,4 +1,6 @@
-"""What torch knows of the machine, and what is installed there. What is found without torch is in `numerics`."""
+"""Describes the machine and the installed libraries with torch. `numerics` collects the facts that do not need
+torch.
+"""
 
 import platform
 from importlib.metadata import version
@@ -15,7 +17,7 @@ def library_versions() -> dict[str, str]:
 
 
 def kernel_facts(device: str) -> dict[str, Any]:
-    """What chooses the kernels: the GPU as torch names it, or what limits a CPU's instructions."""
+    """Return the facts that decide the kernels: torch's name of the GPU, or the limits of a CPU's instructions."""
     if device == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cudnn": cudnn}
@@ -23,7 +25,7 @@ def kernel_facts(device: str) -> dict[str, Any]:
 
 
 def _cpu_instructions() -> str:
-    """The extensions that oneDNN's kernels are chosen by."""
+    """Return the extensions by which oneDNN chooses its kernels."""
     probes = {
         "avx2": torch.cpu._is_avx2_supported,
         "avx512": torch.cpu._is_avx512_supported,
@@ -36,7 +38,7 @@ def _cpu_instructions() -> str:
 
 
 def why_no_cuda() -> str | None:
-    """Why torch finds no GPU, in the driver's or its own words; None where it finds one."""
+    """Return why torch finds no GPU, in the driver's or torch's words, or None if it finds one."""
     if torch.cuda.is_available():
         return None
     try:
@@ -47,7 +49,7 @@ def why_no_cuda() -> str | None:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes: the device's on CUDA, else the process's resident set."""
+    """Return bytes: the device's peak on CUDA, otherwise that of the process's resident set."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status").read_text()

@@ -1,8 +1,8 @@
-"""DoRA (arXiv 2402.09353): W' = m · (W + s·B·A) / ‖W + s·B·A‖, row by row, over our own frozen layers.
+"""Implements DoRA (arXiv 2402.09353): W' = m · (W + s·B·A) / ‖W + s·B·A‖, row by row, over frozen layers.
 
-PEFT's parameters and files again: m lies where PEFT keeps it, one fp32 number an output. PEFT's own forward would take
-NF4's packed bytes for weights, and makes fp32 copies of W. Dropout is applied to what the low-rank part reads alone, as
-in LoRA; PEFT applies it to what W reads too.
+Parameters and files are PEFT's: m is where PEFT keeps it, one fp32 number an output. PEFT's forward would read NF4's
+packed bytes as weights, and makes fp32 copies of W. Dropout is applied only to the input of the low-rank part, as in
+LoRA; PEFT applies it to W's input too.
 """
 
 from typing import Any, cast
@@ -17,11 +17,11 @@ from torch.nn import functional
 from worker.training.ops.nf4 import dense_weight
 
 NORM_ROWS = 512
-"""Rows of W that are in fp32 at a time."""
+"""Limits the rows of W that are in fp32 at a time."""
 
 
 class DoraLinear(LoraLinear):  # type: ignore[misc]
-    """PEFT's DoRA layer over a frozen linear one; not `by_hand`, autograd finds the gradients."""
+    """Implements PEFT's DoRA layer over a frozen linear layer. If not `by_hand`, autograd computes the gradients."""
 
     by_hand = True
 
@@ -48,7 +48,7 @@ class DoraLinear(LoraLinear):  # type: ignore[misc]
 class Magnitude(DoraLinearVariant):  # type: ignore[misc]
     @staticmethod
     def init(module: LoraLinear, adapter_name: str, **kwargs: Any) -> None:
-        """m = ‖W + s·B·A‖, so that the layer starts as LoRA would."""
+        """Set m = ‖W + s·B·A‖, so that the layer starts as LoRA would."""
         if not module.lora_magnitude_vector:
             module.adapter_layer_names = (*module.adapter_layer_names, "lora_magnitude_vector")
         layer = DoraLinearLayer(fan_in_fan_out=False)
@@ -60,7 +60,7 @@ class Magnitude(DoraLinearVariant):  # type: ignore[misc]
 
 
 def row_norms(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """‖weight + scaling · B · A‖ of each row: fp32 [out]. weight is [out, in], A [rank, in], B [out, rank]."""
+    """Return ‖weight + scaling · B · A‖ of each row: fp32 [out]. weight is [out, in], A [rank, in], B [out, rank]."""
     a = a.float()
     parts = zip(torch.split(weight, NORM_ROWS), torch.split(b.float(), NORM_ROWS), strict=True)
     norms = [torch.linalg.vector_norm(torch.addmm(w.float(), low, a, alpha=scaling), dim=1) for w, low in parts]
@@ -70,7 +70,7 @@ def row_norms(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
 def _plain_product(
     x: Tensor, dropped: Tensor, a: Tensor, b: Tensor, m: Tensor, scaling: float, base: nn.Linear
 ) -> Tensor:
-    """As `_DoraProduct`, with the adapter in its own dtype."""
+    """Compute the same as `_DoraProduct`, with the adapter in its dtype."""
     weight = dense_weight(base).detach()
     norm = row_norms(weight, a, b, scaling).detach()
     low = functional.linear(functional.linear(dropped.to(a.dtype), a), b)
@@ -79,8 +79,8 @@ def _plain_product(
 
 
 class _DoraProduct(torch.autograd.Function):
-    """(x · Wᵀ + scaling · dropped · Aᵀ · Bᵀ) · m / ‖W + scaling · B · A‖ + bias, W frozen. `dropped` is x, or x after
-    dropout. The norm is a constant to the gradient (section 4.3 of the paper)."""
+    """Computes (x · Wᵀ + scaling · dropped · Aᵀ · Bᵀ) · m / ‖W + scaling · B · A‖ + bias, W frozen. `dropped` is x, or
+    x after dropout. The norm is a constant to the gradient (section 4.3 of the paper)."""
 
     @staticmethod
     def forward(

@@ -1,9 +1,9 @@
-"""EVA (arXiv 2410.07170): A starts with the main components of what its layer reads, found on training rows.
+"""Implements EVA (arXiv 2410.07170): A starts with the principal components of its layer's input on training rows.
 
 Every layer keeps its rank: the paper's redistribution of ranks (rho > 1) is left out. The components come from an
 incremental SVD with a moving mean (Ross et al. 2008, doi 10.1007/s11263-007-0075-7), as in PEFT's implementation, which
-computes in fp64 and hashes every input as a list of numbers. The forward passes go through the model's own plain
-attention, row by row, which any architecture has.
+computes in fp64 and hashes every input as a list of numbers. The forward passes use the model's plain attention, row by
+row, which any architecture has.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,19 +18,19 @@ from worker.training.data.packing import Example
 from worker.training.ops import attention
 
 MAX_TOKENS = 4096
-"""Tokens read at most; fewer where all components have settled."""
+"""Limits the tokens that are read. Fewer are read if all components settle."""
 ROW_TOKENS = 1024
-"""Tokens of a row: plain attention's memory grows with their square."""
+"""Limits the tokens of a row: plain attention's memory grows with their square."""
 POOLED_TOKENS = 512
-"""Tokens that a layer's components are brought up to date with at once."""
+"""Is the number of tokens after which a layer's components are updated."""
 SIMILARITY = 0.99
-"""A component has settled when its cosine with the one before is this much: PEFT's tau."""
+"""Is the cosine with the previous component from which a component has settled: PEFT's tau."""
 SEED = 42
-"""Of the randomized SVD, whatever the job's: PEFT's own, so that the same rows give its components."""
+"""Seeds the randomized SVD, whatever the job's seed: PEFT's value, so that the same rows give its components."""
 
 
 class Components:
-    """The main components [rank, in] of the rows seen so far."""
+    """Computes the principal components [rank, in] of the rows seen so far."""
 
     def __init__(self, rank: int, num_features: int):
         self._rank = rank
@@ -49,13 +49,13 @@ class Components:
             self._update()
 
     def found(self) -> Tensor:
-        """Fewer than rank when fewer rows were seen."""
+        """Return the components: fewer than rank when fewer rows were seen."""
         if not self._num_seen and self._pooled:
             self._update()
         return self._found
 
     def _update(self) -> None:
-        """The components so far, scaled by their singular values, stand for all rows before."""
+        """Update the components. The previous ones, scaled by their singular values, represent all earlier rows."""
         rows = torch.cat(self._pooled).float()
         self._pooled.clear()
         count, mean = len(rows), rows.mean(0)
@@ -74,7 +74,7 @@ class Components:
 
 
 class Listener:
-    """Hears what each layer reads. Layers that read the same tensor (q, k and v) share their components."""
+    """Records what each layer reads. Layers that read the same tensor (q, k and v) share their components."""
 
     def __init__(self, layers: Sequence[LoraLayer], rank: int):
         self.components = {layer: Components(rank, layer.in_features) for layer in layers}
@@ -98,8 +98,8 @@ class Listener:
 def main_components(
     causal: PreTrainedModel, layers: Sequence[LoraLayer], rank: int, rows: Iterable[Example]
 ) -> dict[LoraLayer, Tensor]:
-    """Each layer's components [≤ rank, in], fp32. The rows are read in their own order, until all have settled. Sets
-    torch's seed: to be called where the random state is put back afterwards."""
+    """Return each layer's components [≤ rank, in], fp32. The rows are read in order, until all components have settled.
+    It sets torch's seed: call it where the random state is restored afterwards."""
     listener = Listener(layers, rank)
     hooks = [layer.register_forward_pre_hook(listener.hear) for layer in layers]
     left = MAX_TOKENS
@@ -119,7 +119,7 @@ def main_components(
 
 @contextmanager
 def _plain(causal: PreTrainedModel) -> Iterator[Callable[[Tensor], None]]:
-    """The model in eval mode with its own attention, as a function of one row's ids."""
+    """Yield the model in eval mode with its plain attention, as a function of one row's ids."""
     decoder: nn.Module = causal.get_decoder()
 
     def forward(ids: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The base model, loaded from its folder and made ready for one method of training."""
+"""Loads the base model from its folder and prepares it for one method of training."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -34,13 +34,14 @@ FILE_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float3
 
 PLAIN_ATTENTION = "eager"
 ALWAYS_TAKEN = ("packing", "products", "loss")
-"""Fast paths that any architecture takes."""
+"""Lists the fast paths that any architecture uses."""
 ALL_PATHS = (*ALWAYS_TAKEN, *patching.PATHS)
 
 
 @dataclass
 class Model:
-    """`causal` is transformers' own model, adapters and 4-bit layers set into it; `peft` is PEFT's view of it."""
+    """Holds the model. `causal` is transformers' model with adapters and 4-bit layers in place; `peft` is PEFT's view
+    of it."""
 
     causal: PreTrainedModel
     peft: PeftModel | None
@@ -48,11 +49,12 @@ class Model:
     plan: Plan
     num_base_parameters: int
     paths: frozenset[str] = frozenset()
-    """What is computed by our own code and not by transformers and PEFT; see `use`."""
+    """Names the fast paths that replace transformers' and PEFT's code; see `use`."""
     careful: bool = True
-    """Whether each micro-batch's losses are watched for overflow, see `loss.Head`; else a step is, and done again."""
+    """Says whether each micro-batch's losses are checked for overflow, see `cross_entropy.Head`. If not, the step's
+    losses are checked, and an overflowed step is repeated."""
     initial_adapter: dict[str, Tensor] = field(default_factory=dict)
-    """A and B as they began, by the names of PEFT's file, where the init took them out of the base weights."""
+    """Holds the initial A and B, by the names of PEFT's file, where the init split them from the base weights."""
 
     @property
     def num_parameters(self) -> int:
@@ -60,18 +62,19 @@ class Model:
 
     @property
     def micro_batch_tokens(self) -> int:
-        """Without our attention, documents go one at a time through the model's own."""
+        """Return the plan's tokens. Without the packed attention, documents go one at a time through the model's
+        attention."""
         return self.plan.micro_batch_tokens if "packing" in self.paths else 1
 
     def follow(self, plan: Plan) -> None:
-        """Go on under another plan for memory."""
+        """Switch to another plan for memory."""
         if plan.gradient_checkpointing and not self.plan.gradient_checkpointing:
             _enable_checkpointing(self.causal)
         self.plan = plan
 
     def use(self, paths: Iterable[str]) -> None:
-        """Compute by these fast paths, and by the plain code otherwise. A path that nothing in the architecture takes
-        is left out."""
+        """Use these fast paths, and plain code otherwise. A path that fits no module of the architecture is left
+        out."""
         wanted = set(paths)
         self.causal.set_attn_implementation(attention.NAME if "packing" in wanted else PLAIN_ATTENTION)
         for name in patching.PATHS:
@@ -84,8 +87,8 @@ class Model:
 
     @property
     def repeats_bits(self) -> bool:
-        """Whether a training gives the same bits each time. On a GPU where attention goes through neither
-        FlashAttention nor plain products, torch's kernels add up in any order."""
+        """Say whether a training gives the same bits each time. On a GPU where attention uses neither FlashAttention
+        nor plain products, torch's kernels add in any order."""
         text = self.causal.config.get_text_config()
         softcap = getattr(text, "attn_logit_softcapping", None)
         if self.plan.device == "cpu" or "packing" not in self.paths or softcap is not None:
@@ -98,7 +101,7 @@ class Model:
         return sum(parameter.numel() for parameter in self.trainable.values())
 
     def losses(self, batch: MicroBatch, *, judge: bool = False) -> tuple[Tensor, Tensor]:
-        """Loss of each labelled position, and with `judge` whether the model's first choice was right."""
+        """Return each labelled position's loss, and with `judge` whether the model's first choice was right."""
         device = torch.device(self.plan.device)
         lengths = DocumentLengths.on(device, batch.document_lengths)
         inputs = to_device(batch.input_ids, device), to_device(batch.position_ids, device), lengths
@@ -113,7 +116,7 @@ class Model:
         return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets
 
     def hidden_states(self, input_ids: Tensor, position_ids: Tensor, document_lengths: list[int]) -> Tensor:
-        """[1, tokens, dim], after the last norm."""
+        """Return [1, tokens, dim], after the last norm."""
         output = self._through(self.causal.get_decoder(), input_ids, position_ids, document_lengths)
         hidden: Tensor = output.last_hidden_state
         return hidden
@@ -132,14 +135,14 @@ class Model:
         return Head(layer.weight, getattr(layer, "bias", None), self.plan.dtype, scale, softcap, watches)
 
     def _autocast(self) -> torch.autocast:
-        """Full fine-tuning keeps fp32 weights and multiplies in the compute type."""
+        """Return the autocast context: full fine-tuning keeps fp32 weights and multiplies in the compute type."""
         wanted = self.peft is None and self.plan.dtype is not torch.float32
         return torch.autocast(self.plan.device, dtype=self.plan.dtype, enabled=wanted)
 
 
 def load_config(folder: Path) -> PretrainedConfig:
-    """Dropout that a base model's config brings along is 0 here: it is live in training mode, and nobody asked for
-    it."""
+    """Load the config, with every dropout set to 0: a base model's dropout would be active in training, and the spec
+    does not request it."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -173,7 +176,8 @@ def load_model(
 
 
 def paths_of(method: str) -> frozenset[str]:
-    """All that can be fast for a method: a full fine-tune trains the weights that the others take for frozen."""
+    """Return all fast paths that a method can use. A full fine-tune trains the weights that the other paths treat as
+    frozen."""
     return frozenset({"packing", "loss"} if method == "full" else ALL_PATHS)
 
 
@@ -185,11 +189,11 @@ def quantize_ahead(
     cache: NF4Cache,
     watch: Callable[[], None],
 ) -> None:
-    """Fill the cache, if it lacks the model, while there is something else to wait for."""
+    """Fill the cache, if it lacks the model, while other work is pending."""
     if not cache.path.exists():
         _load_quantized(folder, config, quantization, plan, cache, watch)
         if plan.device == "cuda":
-            torch.cuda.empty_cache()  # what is free is what the plan is made from
+            torch.cuda.empty_cache()  # the plan is made from the free memory
 
 
 def _load_quantized(
@@ -200,9 +204,9 @@ def _load_quantized(
     cache: NF4Cache | None,
     watch: Callable[[], None] = lambda: None,
 ) -> tuple[PreTrainedModel, int, bool]:
-    """The model, its number of parameters before, and whether it held its matrices as [in, out].
+    """Return the model, its number of parameters before quantization, and whether it stored its matrices as [in, out].
 
-    It is loaded in the file's own type, which only maps the file: what lies in the cache is never read from it."""
+    It is loaded in the file's type, which only maps the file: matrices in the cache are never read from it."""
     causal = _load_dense(folder, config, _dtype_of_file(folder) or plan.dtype)
     num_parameters, transposed = _count(causal), _is_transposed(causal)
     device = torch.device(plan.device)
@@ -237,7 +241,7 @@ def _is_transposed(model: nn.Module) -> bool:
 
 
 def _dtype_of_file(folder: Path) -> torch.dtype | None:
-    """Of the first matrix; None where there is none in a floating type."""
+    """Return the type of the first matrix, or None if it is not a known floating type."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118
@@ -265,7 +269,7 @@ def _load_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> P
 
 
 def _enable_checkpointing(causal: PreTrainedModel) -> None:
-    """Newer transformers call it by another name, and warn of the old one."""
+    """Enable gradient checkpointing. Newer transformers have another name for it, and warn of the old one."""
     enable = getattr(causal, "activation_checkpointing_enable", None) or causal.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 

@@ -1,7 +1,7 @@
-"""LoRA (arXiv 2106.09685) through PEFT: its parameters, names and files; our forward and backward.
+"""Implements LoRA (arXiv 2106.09685) with PEFT's parameters, names and files, and a hand-written forward and backward.
 
-PEFT computes adapters in their own dtype, so fp32 master weights would drag fp32 copies of every activation along. Here
-the products run in the activations' dtype, A and B stay fp32, and the low-rank part is added in place.
+PEFT computes adapters in their dtype, so that fp32 master weights would need fp32 copies of every activation. Here the
+products run in the activations' dtype, A and B stay fp32, and the low-rank part is added in place.
 """
 
 import warnings
@@ -24,7 +24,7 @@ from worker.training.runtime.errors import TrainingFailed
 
 
 class AdaptedLinear(LoraLinear):  # type: ignore[misc]
-    """PEFT's LoRA layer over a frozen linear one; not `by_hand`, it computes as PEFT does."""
+    """Implements PEFT's LoRA layer over a frozen linear layer. If not `by_hand`, it computes as PEFT does."""
 
     by_hand = True
 
@@ -48,8 +48,8 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
 
 
 def add_lora(model: PreTrainedModel, adapter: AdapterSpec, seed: int, *, transposed: bool) -> PeftModel:
-    """Put adapters into `model`, in place; A is drawn from `seed`, B is zero, both are fp32. `transposed`: the base
-    model holds its weights as [in, out], which the adapter's config must say to whoever merges it."""
+    """Add adapters to `model`, in place. A is drawn from `seed`, B is zero, both are fp32. `transposed`: the base model
+    stores its weights as [in, out], which the adapter's config must state for merging."""
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.lora_alpha,
@@ -64,9 +64,9 @@ def add_lora(model: PreTrainedModel, adapter: AdapterSpec, seed: int, *, transpo
     torch.manual_seed(seed)
     try:
         with warnings.catch_warnings():
-            # Of a tied head's adapter, which nothing here merges.
+            # PEFT warns of a tied head's adapter, which nothing here merges.
             warnings.filterwarnings("ignore", ".*tie_word_embeddings", UserWarning)
-            # PEFT reads a property of transformers by its former name, and does so whatever it is given.
+            # PEFT reads a property of transformers by its older name, whatever its arguments.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             peft_model = get_peft_model(model, config)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Decisions on the spec's `auto` settings, for the machine and the model at hand."""
+"""Decides the spec's `auto` settings for the machine and the model."""
 
 import os
 from dataclasses import dataclass, replace
@@ -18,9 +18,9 @@ from worker.training.runtime.messages import TrainingRequest
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 LEAST_TOKENS = 256
 SHORTEST_ADVISED = 64
-"""Where rows of so few tokens do not fit, their length is not the trouble."""
+"""Is the least length that is suggested: if rows this short do not fit, their length is not the cause."""
 USABLE_SHARE = 0.8
-"""Of the free memory; the rest is for what the estimate leaves out."""
+"""Is the usable share of the free memory; the rest is for what the estimate leaves out."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,21 @@ class Plan:
     gradient_checkpointing: bool
     micro_batch_tokens: int
     fast_paths: tuple[str, ...] | None = None
-    """Those that an earlier attempt took; null leaves it to the parity check, which all of them must pass here too."""
+    """Lists the fast paths of an earlier attempt, which must pass the parity check here too. With null, the parity
+    check decides."""
     save_every: int | None = None
-    """What `auto` came to; it changes no number, and each attempt decides it."""
+    """Is the value that `auto` resolved to. It changes no number, and each attempt decides it."""
     target_modules: tuple[str, ...] | None = None
-    """What `all-linear` came to, where it leaves layers out; the model decides it."""
+    """Is the value that `all-linear` resolved to, where it leaves layers out. The model decides it."""
     repeats_bits: bool = True
-    """Whether it gives the same bits each time on this machine."""
+    """Says whether the training gives the same bits each time on this machine."""
 
     @property
     def dtype(self) -> torch.dtype:
         return DTYPES[self.compute_dtype]
 
     def resolved(self, request: TrainingRequest) -> dict[str, Any]:
-        """Return everything that is decided, by the spec's field names; the spec and the model decide some of it."""
+        """Return all decisions by the spec's field names. The spec and the model make some of them."""
         decided, given = self.decided_here(request), request.spec.training
         training: dict[str, Any] = {"learning_rate": given.learning_rate, "max_seq_len": given.max_seq_len}
         if self.save_every is not None:
@@ -55,13 +56,13 @@ class Plan:
         return decided | ({"adapter": of_adapter} if adapter else {}) | {"training": training | decided["training"]}
 
     def decided_here(self, request: TrainingRequest) -> dict[str, Any]:
-        """Return the part that this process decides, for its machine and by the rows; a fingerprint has it.
+        """Return the decisions of this process, made for its machine and by the rows; a fingerprint includes them.
 
-        What the spec has no field for is under `engine`."""
+        Decisions without a field in the spec are under `engine`."""
         engine: dict[str, Any] = {"compute_dtype": self.compute_dtype, "micro_batch_tokens": self.micro_batch_tokens}
         if self.fast_paths is not None:
             engine["fast_paths"] = list(self.fast_paths)
-        if not self.repeats_bits:  # so that no other attempt is taken for its exact sequel
+        if not self.repeats_bits:  # so that no other attempt counts as its exact continuation
             engine["attention"] = f"not deterministic (attempt {request.attempt})"
         decided: dict[str, Any] = {
             "resources": {"device": self.device},
@@ -74,14 +75,14 @@ class Plan:
 
 
 def decided_by_rows(request: TrainingRequest) -> dict[str, Any]:
-    """Decisions that no machine changes. Preferences leave no choice."""
+    """Return the decisions that do not depend on the machine. Preferences have none."""
     return {"train_on": request.train_on} if request.spec.objective == "sft" else {}
 
 
 def make_plan(
     request: TrainingRequest, config: PretrainedConfig, longest_row: int, earlier: dict[str, Any] | None = None
 ) -> Plan:
-    """Earlier decisions hold, unless they were made for another kind of device."""
+    """Make the plan. Earlier decisions are kept, unless they were made for another kind of device."""
     device = _device(request.device)
     if earlier is not None and earlier["resources"]["device"] == device:
         paths = earlier["engine"].get("fast_paths")
@@ -96,8 +97,8 @@ def make_plan(
 
 
 def next_smaller_plan(plan: Plan, wish: bool | Literal["auto"], longest_row: int) -> Plan | None:
-    """The next plan to try when memory was too little: checkpointing first, where the spec leaves that open, then
-    half the micro-batch at the same rows a step. None if nothing is left to give."""
+    """Return the next plan to try when memory did not suffice: checkpointing first, where the spec leaves it open, then
+    half the micro-batch at the same rows a step. Returns None if no smaller plan exists."""
     if not plan.gradient_checkpointing and wish == "auto":
         return replace(plan, gradient_checkpointing=True)
     if plan.micro_batch_tokens > max(LEAST_TOKENS, longest_row):
@@ -106,8 +107,9 @@ def next_smaller_plan(plan: Plan, wish: bool | Literal["auto"], longest_row: int
 
 
 def suggest_smaller_settings(request: TrainingRequest, config: PretrainedConfig, plan: Plan, longest_row: int) -> str:
-    """Advice for a job that no plan makes small enough, from the estimate and the memory that is free now or held by
-    this process. Rows of at most half the longest one's length: the estimate may be too low, and that length failed."""
+    """Suggest settings for a job that no plan makes small enough, from the estimate and the memory that is free now or
+    held by this process. It suggests at most half the longest row's length: the estimate may be too low, and that
+    length failed."""
     sizes = Sizes.of(request, config)
     usable = USABLE_SHARE * (_free_memory(plan.device) + _held_memory(plan.device))
     tokens = longest_row // 2
@@ -149,7 +151,7 @@ def _decide(request: TrainingRequest, config: PretrainedConfig, device: str, lon
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the memory estimate knows of a model."""
+    """Holds the model's sizes for the memory estimate."""
 
     method: str
     double_quant: bool
@@ -175,7 +177,7 @@ class Sizes:
         )
 
     def bytes_needed(self, tokens: int, dtype: str, *, checkpointing: bool) -> float:
-        """Peak of weights, optimizer, activations and loss for one micro-batch of `tokens`."""
+        """Estimate the peak of weights, optimizer, activations and loss for one micro-batch of `tokens`."""
         width = DTYPES[dtype].itemsize
         embeddings = self.vocabulary * self.hidden
         match self.method:
@@ -187,7 +189,7 @@ class Sizes:
                 packed = 0.5159 if self.double_quant else 0.5625
                 weights = packed * (self.num_parameters - embeddings) + width * embeddings
         adapters = 16.0 * self.layers * self.rank * (9 * self.hidden + 3 * self.intermediate)
-        # A layer keeps its norms' inputs in fp32 several times over, and the gate, the product and their kin.
+        # A layer keeps its norms' inputs in fp32 several times over, and the gate, the product and similar tensors.
         layer = tokens * (56 * self.hidden + 6 * width * self.intermediate)
         activations = self.layers * tokens * self.hidden * width + layer if checkpointing else self.layers * layer
         loss = tokens * (4096 * 6 + self.hidden * 8)
@@ -196,7 +198,7 @@ class Sizes:
 
 
 def count_parameters(folder: Path) -> int:
-    """From the files' headers alone."""
+    """Count the parameters from the files' headers alone."""
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
@@ -220,7 +222,7 @@ def _device(asked: str) -> str:
 
 
 def _fast_dtype(device: str) -> str:
-    """The 16-bit type that the device multiplies fast, else fp32."""
+    """Return the 16-bit type that the device multiplies fast, otherwise fp32."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -228,14 +230,14 @@ def _fast_dtype(device: str) -> str:
 
 
 def _held_memory(device: str) -> int:
-    """Bytes that are this process's own: weights and whatever its allocator keeps."""
+    """Return the bytes that this process holds: weights and its allocator's reserve."""
     if device == "cuda":
         return int(torch.cuda.memory_reserved())
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _free_memory(device: str) -> int:
-    """Bytes, within the container's limit where there is one."""
+    """Return the free bytes, within the container's limit if there is one."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,7 @@
-"""Quantized matrices on disk, made once a model and mapped from then on: the dense ones are not read again.
+"""Caches quantized matrices on disk: made once for a model and mapped from then on, without reading the dense ones.
 
-A file is named after all that its content depends on. It appears under its name only when it is whole and on disk, so
-that processes at the same model at the same time harm nobody, and it is never changed: whoever has it mapped keeps it,
+A file is named after everything that its content depends on. It gets its name only when it is whole and on disk, so
+that concurrent processes with the same model do no harm, and it never changes: a process that has mapped it keeps it,
 even when the folder is removed, which is the way to clear the cache.
 """
 
@@ -31,8 +31,8 @@ class NF4Cache:
 
     @classmethod
     def of(cls, cache_dir: Path, model: Path, revision: str | None, *, double_quant: bool, device: str) -> "NF4Cache":
-        """The revision is a digest of what the folder held when it was registered; files changed since then show by
-        their size or time."""
+        """Choose the file. The revision is a digest of the folder at its registration; files that changed since then
+        differ in size or time."""
         files = [(path.name, path.stat()) for path in sorted(model.glob("*.safetensors"))]
         key = {
             "format": FORMAT,
@@ -46,7 +46,8 @@ class NF4Cache:
         return cls(cache_dir / "nf4" / f"{digest[:32]}.safetensors")
 
     def read(self, device: torch.device) -> dict[str, Packed] | None:
-        """By layer name, on the CPU as views on the mapped file; None if there is no whole file."""
+        """Return the matrices by layer name, on the CPU as views on the mapped file. Returns None if there is no whole
+        file."""
         try:
             with safe_open(self.path, "pt", device=str(device)) as file:
                 sizes: dict[str, Any] = {name: int(text) for name, text in file.metadata().items()}
@@ -60,7 +61,7 @@ class NF4Cache:
         return {name: Packed(**parts, **sizes) for name, parts in layers.items()}
 
     def write(self, layers: Mapping[str, NF4Linear]) -> bool:
-        """False where the disk does not take it: a cache is no need."""
+        """Write the file, or return False if the disk fails: the cache is optional."""
         packed = {name: layer.packed for name, layer in layers.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ class NF4Cache:
 
 
 def _write(file: BinaryIO, packed: Mapping[str, Packed]) -> None:
-    """The safetensors format, tensor by tensor: its library would hold all of them in memory a second time."""
+    """Write the safetensors format, tensor by tensor: its library would hold all of them in memory a second time."""
     tensors = sorted(_named(packed), key=lambda named: (-named[1].element_size(), named[0]))
     header: dict[str, Any] = {"__metadata__": _metadata(packed)}
     end = 0
@@ -95,6 +96,6 @@ def _named(packed: Mapping[str, Packed]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _metadata(packed: Mapping[str, Packed]) -> dict[str, str]:
-    """bitsandbytes takes the same block sizes for every matrix."""
+    """Return the block sizes, which bitsandbytes chooses equal for all matrices."""
     sizes = {name: {getattr(matrix, name) for matrix in packed.values()} - {None} for name in SIZES}
     return {name: str(*found) for name, found in sizes.items() if found}

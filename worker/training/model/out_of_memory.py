@@ -1,4 +1,4 @@
-"""How a lack of memory is told from other errors, and how memory is given back."""
+"""Recognizes out-of-memory errors and frees memory."""
 
 import gc
 from typing import Final
@@ -13,17 +13,18 @@ WORDS: Final = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""Of the CPU's allocators, of CUDA where an allocation is not torch's own, and of its libraries."""
+"""Lists texts of the CPU's allocators, of CUDA where an allocation is not torch's, and of CUDA's libraries."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """torch's allocator on CUDA has a class for it; the others say it in words."""
+    """Recognize a lack of memory: torch's allocator on CUDA has an exception class for it; the others have only
+    texts."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or any(words in str(error) for words in WORDS)
 
 
 def give_back_memory(device: str) -> None:
-    """What no tensor holds any more. Not for use in an error's handler: its traceback holds tensors."""
+    """Free memory that no tensor holds. Do not call it in an error's handler: the traceback holds tensors."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()

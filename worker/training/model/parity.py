@@ -1,10 +1,10 @@
-"""Do our fast paths compute what transformers and PEFT compute? Asked before the first step, once a machine.
+"""Compares the fast paths' gradients with those of transformers and PEFT, before the first step, once a machine.
 
-A model of the base's first two layers, its norm and a part of its head is trained on two documents for no step: the
-gradients by each path are compared with those of the plain code in fp32. In the compute type they may be half as far
-away again as the plain code's own, for rounding differs from one order of operations to the next. That would hide a
-soft cap which is missing where logits are small, and so they are compared in fp32 too. A path whose code raises an
-error does not hold either. The verdict is kept in the cache folder.
+The check uses a model of the base's first two layers, its norm and a part of its head, and two documents; no step is
+taken. The gradients of each path are compared with those of the plain code in fp32. In the compute type they may differ
+by half as much again as the plain code's, since rounding depends on the order of operations. That would hide a missing
+soft cap where logits are small, and so they are compared in fp32 too. A path whose code raises an error is refused as
+well. The verdict is stored in the cache folder.
 """
 
 import copy
@@ -41,23 +41,24 @@ from worker.training.runtime.numerics import machine_facts
 log = logging.getLogger(__name__)
 
 WINDOW = 16
-"""The sliding window is made this small, so that a short document is longer than it."""
+"""Sets a small sliding window, so that a short document is longer than it."""
 LENGTHS = (41, 24)
 LAYERS = 2
 WORDS = 2048
 NARROW = 1024
-"""Widths of a layer where memory does not suffice for all of it."""
+"""Limits a layer's width where memory does not suffice for all of it."""
 TOLERATED = 1.5
-"""Times the plain code's own error, which is none in fp32."""
+"""Is the tolerated multiple of the plain code's error, which is zero in fp32."""
 FLOOR = 2e-5
-"""Relative error that is rounding in any type."""
+"""Is the relative error that counts as rounding in any type."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     paths: frozenset[str]
     refused: dict[str, tuple[float, float]]
-    """Each with its relative gradient error and what is allowed; the error is infinite where the code raised."""
+    """Maps each refused path to its relative gradient error and the allowed error. The error is infinite where the code
+    raised."""
 
     def why_refused(self, path: str) -> str:
         error, allowed = self.refused[path]
@@ -67,7 +68,7 @@ class Verdict:
 
 
 def check_parity(model: Model, spec: JobSpec, cache_dir: Path) -> Verdict:
-    """The fast paths that hold for this architecture; `model` itself is not touched."""
+    """Return the fast paths that pass for this architecture. `model` itself is not changed."""
     place = cache_dir / "parity" / f"{_key(model, spec)}.json"
     if (kept := _find(place)) is not None:
         return kept
@@ -78,7 +79,7 @@ def check_parity(model: Model, spec: JobSpec, cache_dir: Path) -> Verdict:
 
 
 def _find(place: Path) -> Verdict | None:
-    """A file that is not whole counts for none: the check is done again and replaces it."""
+    """Read a stored verdict. A damaged file counts as none: the check runs again and replaces it."""
     try:
         found = json.loads(place.read_text())
         refused = {path: (error, allowed) for path, (error, allowed) in found["refused"].items()}
@@ -88,7 +89,7 @@ def _find(place: Path) -> Verdict | None:
 
 
 def _keep(place: Path, verdict: Verdict) -> None:
-    """Where the folder cannot be written, the next job does the check again."""
+    """Store the verdict. If the folder cannot be written, the next job repeats the check."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place, "keep_parity", mode=0o644) as file:
@@ -98,8 +99,8 @@ def _keep(place: Path, verdict: Verdict) -> None:
 
 
 def _judge_as_fits(model: Model, spec: JobSpec) -> Verdict:
-    """On narrower layers, the corners of the model's own, where whole ones in fp32 do not fit beside it: a training
-    that would fit is not to end here."""
+    """Run the check on narrower layers, cut from the model's, if whole layers in fp32 do not fit beside the model: the
+    check must not end a training that would fit."""
     try:
         return _judge(model, spec)
     except Exception as error:
@@ -111,7 +112,8 @@ def _judge_as_fits(model: Model, spec: JobSpec) -> Verdict:
 
 
 def _judge(model: Model, spec: JobSpec, *, narrow: bool = False) -> Verdict:
-    """In fp32 first, where rounding hides nothing, and then in the compute type, where precision can be lost."""
+    """Check in fp32 first, where no rounding hides an error, and then in the compute type, where precision can be
+    lost."""
     batch = _documents(min(WORDS, model.causal.config.get_text_config().vocab_size))
     sample = _sample(model, spec, "float32", narrow=narrow)
     exact = _gradients(sample, batch, ())
@@ -127,8 +129,8 @@ def _judge(model: Model, spec: JobSpec, *, narrow: bool = False) -> Verdict:
 
 
 def _sift(sample: Model, batch: MicroBatch, exact: Tensor, wanted: list[str]) -> Verdict:
-    """All at once, and only where that fails one by one. Our attention covers up what packing does alone, and an
-    adapter with dropout goes without it: hence those that are always taken also without the others."""
+    """Check all paths at once, and one by one only if that fails. The attention path hides errors of packing, and
+    an adapter with dropout does not use it: so the paths that are always used are also checked without the others."""
     allowed = TOLERATED * _error(sample, batch, exact, ()) + FLOOR
     alone = [path for path in wanted if path in ALWAYS_TAKEN]
     if all(_error_by_hand(sample, batch, exact, paths) <= allowed for paths in (alone, wanted)):
@@ -146,7 +148,7 @@ def _sift(sample: Model, batch: MicroBatch, exact: Tensor, wanted: list[str]) ->
 
 
 def _error_by_hand(sample: Model, batch: MicroBatch, exact: Tensor, paths: Iterable[str]) -> float:
-    """Infinite where the code raises: a release of transformers may name its parts anew."""
+    """Return the error, infinite where the code raises: a release of transformers may rename its parts."""
     try:
         return _error(sample, batch, exact, paths)
     except Exception as raised:
@@ -161,7 +163,7 @@ def _error(sample: Model, batch: MicroBatch, exact: Tensor, paths: Iterable[str]
 
 
 def _gradients(sample: Model, batch: MicroBatch, paths: Iterable[str]) -> Tensor:
-    """Of the mean loss by all trained weights, end to end, fp32."""
+    """Return the gradients of the mean loss by all trained weights, end to end, fp32."""
     sample.use(paths)
     for parameter in sample.trainable.values():
         parameter.grad = None
@@ -186,7 +188,7 @@ def _documents(words: int) -> MicroBatch:
 
 
 def _sample(model: Model, spec: JobSpec, dtype: str, *, narrow: bool = False) -> Model:
-    """The first layers in dense weights of `dtype`, with an adapter that is not zero on every linear layer."""
+    """Build the first layers in dense weights of `dtype`, with an adapter that is not zero on every linear layer."""
     plan = Plan(model.plan.device, dtype, False, sum(LENGTHS))
     weights = torch.float32 if spec.method == "full" else plan.dtype
     config = _small(model.causal.config.get_text_config())
@@ -223,7 +225,7 @@ def _small(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def _narrow(config: PretrainedConfig) -> None:
-    """The hidden size as well, where the heads' size does not follow from it."""
+    """Narrow the layers, and the hidden size where the heads' size does not follow from it."""
     widths = ["intermediate_size", *(["hidden_size"] if getattr(config, "head_dim", None) else [])]
     for name in widths:
         if isinstance(width := getattr(config, name, None), int):
@@ -238,7 +240,7 @@ def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
             for name, parameter in taker.named_parameters():
                 value = _weight(giver, name)
                 if value.ndim == 2 and value.shape[0] != value.shape[1] and value.T.shape == parameter.shape:
-                    value = value.T  # GPT-2's own layers hold [in, out]
+                    value = value.T  # GPT-2's layers store [in, out]
                 parameter.copy_(value[tuple(slice(length) for length in parameter.shape)])
 
 
@@ -254,7 +256,7 @@ def _weight(module: nn.Module, name: str) -> Tensor:
 
 
 def _fill_b(causal: PreTrainedModel) -> None:
-    """B starts at zero, and would let no error of A's gradient show."""
+    """Fill B, which starts at zero and would hide every error of A's gradient."""
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in causal.named_parameters():
@@ -263,7 +265,7 @@ def _fill_b(causal: PreTrainedModel) -> None:
 
 
 def _key(model: Model, spec: JobSpec) -> str:
-    """Architecture, versions, machine and our own code; not where the model's folder lies."""
+    """Digest architecture, versions, machine and this package's code, but not the path of the model's folder."""
     facts: dict[str, Any] = {
         "config": model.causal.config.to_dict() | {"_name_or_path": None},
         "method": spec.method,

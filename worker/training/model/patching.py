@@ -1,8 +1,8 @@
-"""Which modules of a model compute by hand-written code instead of their own, by family.
+"""Replaces modules' code by hand-written code, by model family.
 
-A module is taken over by giving the instance another `forward`; its parameters, names and files stay what they are, and
-taking it back is deleting that attribute. What a family computes is known here by the names of its parts, so that an
-unknown architecture keeps its own code. `parity` decides whether a path stays on.
+A module is patched by setting another `forward` on the instance; its parameters, names and files stay unchanged, and
+deleting the attribute restores it. What a family computes is recognized by its class names, so that an unknown
+architecture keeps its code. `parity` decides whether a path stays on.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from worker.training.ops.rms_norm import norm_eps, norm_weight, rms_norm
 from worker.training.ops.rope import Heads, rotated
 
 FAMILIES: Final = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma2", "Gemma3")
-"""Whose norms, attention and gated MLP are known here; transformers' class names begin so. Kin with longer names
-(Gemma3n, Llama4, Qwen3Next) compute otherwise."""
+"""Lists the families whose norms, attention and gated MLP are known; transformers' class names begin with them.
+Families with longer names (Gemma3n, Llama4, Qwen3Next) compute other functions."""
 
 Switch = Callable[[nn.Module], bool]
 
@@ -37,7 +37,7 @@ def fast_norm(module: nn.Module) -> bool:
 
 
 def fast_mlp(module: nn.Module) -> bool:
-    """Gate and up share their input products; what is elementwise is not kept."""
+    """Patch a gated MLP: gate and up share their input products, and elementwise results are not kept."""
     if not _is(module, "MLP") or not all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
         return False
     activation = _activation(module)
@@ -54,7 +54,7 @@ def fast_mlp(module: nn.Module) -> bool:
 
 
 def fast_attention(module: nn.Module) -> bool:
-    """Query, key and value share their input products; norm and rotation are one pass."""
+    """Patch attention: query, key and value share their input products, and norm and rotation are one pass."""
     if not _is(module, "Attention") or not all(hasattr(module, f"{part}_proj") for part in "qkvo"):
         return False
     parts = [module.q_proj, module.k_proj, module.v_proj]
@@ -102,7 +102,7 @@ PATHS: Final[dict[str, Switch]] = {"norm": fast_norm, "mlp": fast_mlp, "attentio
 
 
 def switch_on(model: PreTrainedModel, name: str) -> bool:
-    """Take over every module that the path knows; whether there is one."""
+    """Patch every module that the path supports, and say whether there is one."""
     taken = [PATHS[name](module) for module in model.modules()]
     return any(taken)
 
@@ -119,7 +119,7 @@ def _is(module: nn.Module, suffix: str) -> bool:
 
 
 def _is_plain(layer: object) -> bool:
-    """A frozen linear layer, alone or under one adapter that is added as it is."""
+    """Recognize a frozen linear layer, alone or with one adapter that is added without change."""
     if isinstance(layer, AdaptedLinear):
         return (
             list(layer.lora_A) == ["default"]
@@ -130,8 +130,8 @@ def _is_plain(layer: object) -> bool:
 
 
 def _half(angles: Tensor, dim: int) -> Tensor:
-    """transformers' cosines or sines [1, tokens, dim], whose halves are equal → fp32 [tokens, 1, 1, dim/2], one tensor
-    for all the layers that they are handed to."""
+    """Convert transformers' cosines or sines [1, tokens, dim], whose halves are equal → fp32 [tokens, 1, 1, dim/2]. All
+    layers that receive them share one tensor."""
     found = vars(angles)
     if "half" not in found:
         found["half"] = angles[0, :, None, None, : dim // 2].float()

@@ -1,4 +1,4 @@
-"""Which linear layers `all-linear` puts an adapter on: all but the head, and but those that none can be trained on."""
+"""Chooses the linear layers of `all-linear`: all but the head and those on which no adapter can be trained."""
 
 from typing import Final
 
@@ -9,16 +9,17 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.jobs.spec import AdapterSpec
 
 REFUSED: Final = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
-"""Model types of which PEFT refuses each `out_proj`."""
+"""Lists the model types of which PEFT refuses each `out_proj`."""
 MAMBA: Final = ("Mamba", "BambaMixer", "FalconH1Mixer")
-"""In the names of blocks that read the weight of a layer and do not call it, on the CPU or in a kernel of CUDA's."""
+"""Lists parts of the class names of blocks that read a layer's weight and do not call the layer, on the CPU or in a
+CUDA kernel."""
 READ: Final = ("out_proj", "dt_proj")
-"""The names of these layers."""
+"""Lists the names of these layers."""
 
 
 def target_modules(model: PreTrainedModel, adapter: AdapterSpec) -> str | list[str]:
-    """The adapter's own, for PEFT; in the place of `all-linear` a list where it leaves layers out, of name endings
-    where these tell the layers apart from all other modules."""
+    """Return the adapter's targets for PEFT. `all-linear` becomes a list where it leaves layers out: of name endings
+    where they distinguish the layers from all other modules."""
     if adapter.target_modules != "all-linear":
         return adapter.target_modules
     head = model.get_output_embeddings()
@@ -31,7 +32,8 @@ def target_modules(model: PreTrainedModel, adapter: AdapterSpec) -> str | list[s
 
 
 def layers_read(model: nn.Module) -> set[str]:
-    """Layers whose weights the model reads by itself: an adapter there learns nothing, and NF4 would be misread."""
+    """Return the layers whose weights the model reads directly: an adapter there learns nothing, and NF4 would be
+    misread."""
     modules = dict(model.named_modules())
     config = getattr(model, "config", None)
     found = set()
