@@ -1,9 +1,9 @@
-"""What the model thought of each answer when the job began: the reference that DPO holds it to.
+"""Computes DPO's reference: the model's log-probability of each answer when the job began.
 
-It is the policy itself, before its first step and without dropout: the base model where the adapter is fresh (its B is
-zero, or what it holds was taken out of the base), the frozen starting adapter where it goes on from one, the untouched
-weights where all are trained. So one pass before the first step is enough, and no second model. What it found is in
-every checkpoint: once steps are taken, that policy is gone.
+The reference is the policy itself, before its first step and without dropout: the base model where the adapter is fresh
+(its B is zero, or its content was split from the base), the frozen starting adapter where the job continues one, the
+untouched weights where all are trained. So one pass before the first step is enough, and no second model is needed.
+Every checkpoint stores the result: after the first steps, that policy is gone.
 """
 
 import time
@@ -20,15 +20,15 @@ from worker.training.rows.sampler import BatchSampler
 from worker.training.runtime.errors import not_finite
 
 GROUP = 64
-"""Rows that are packed together. The groups do not depend on where a pass was broken off, so that one which goes on
-gives the same bits."""
+"""Is the number of rows that are packed together. The groups do not depend on where a pass was interrupted, so that a
+continued pass gives the same bits."""
 TOLD_SECONDS = 60.0
 
 Tell = Callable[[ReferenceComputed], None]
 
 
 class ReferencePass:
-    """Fills in `references` of a run's rows: those of validation, and those that its steps will take."""
+    """Computes `references` of a training's rows: the validation rows, and the rows that its steps will take."""
 
     def __init__(self, model: Model, rows: Rows, epochs: BatchSampler, total_steps: int):
         self._model = model
@@ -52,7 +52,7 @@ class ReferencePass:
 
     @torch.no_grad()
     def go_on(self, watch: Callable[[MicroBatch], None], tell: Tell) -> None:
-        """From where it was broken off. `watch` is shown each micro-batch beforehand and may raise."""
+        """Continue the pass. `watch` receives each micro-batch before it is computed, and may raise."""
         started = told = time.monotonic()
         self._model.causal.eval()
         try:
@@ -87,7 +87,7 @@ class ReferencePass:
 
 
 def taken(epochs: BatchSampler, total_steps: int) -> list[int]:
-    """Rows that a run of so many steps takes, in their order."""
+    """Return the rows that a training of so many steps takes, in order."""
     rows: set[int] = set()
     for step in range(1, min(total_steps, epochs.steps_per_epoch) + 1):
         rows.update(epochs.rows(step))

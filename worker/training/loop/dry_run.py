@@ -1,4 +1,4 @@
-"""A dry run before the first step, so that trouble shows in the first minute and not after hours."""
+"""Runs the work once before the first step, so that problems appear in the first minute and not after hours."""
 
 import torch
 
@@ -13,8 +13,8 @@ def run_dry_run(
     validation: Examples,
     batch_size: int,
 ) -> MicroBatch:
-    """Forward and backward of the largest micro-batch that the rows can make, and one evaluation. No step is taken, and
-    the random state is what it was. What fails here would have failed later."""
+    """Run forward and backward of the largest micro-batch that the rows can make, and one evaluation. No step is taken,
+    and the random state is restored. What fails here would have failed later."""
     batch = largest(rows, batch_size, model.micro_batch_tokens)
     with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
         losses, _ = model.losses(batch)
@@ -37,7 +37,7 @@ def _evaluate(model: Model, batch: MicroBatch) -> None:
 
 
 def largest(rows: Examples, batch_size: int, max_tokens: int) -> MicroBatch:
-    """The longest row, and as many of the longest others as fit beside it."""
+    """Return the longest row, with as many of the next longest rows as fit."""
     held: list[AnyRow] = []
     room = max_tokens
     for row in rows.longest_first():

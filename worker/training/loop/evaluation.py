@@ -1,4 +1,4 @@
-"""Loss and accuracy on rows that are not trained on."""
+"""Measures loss and accuracy on rows that are not trained on."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +17,8 @@ from worker.training.runtime.errors import not_finite
 def evaluate(
     model: Model, objective: Objective, rows: Sequence[AnyRow], step: int, watch: Callable[[MicroBatch], None]
 ) -> Evaluation:
-    """The objective's means, after `step`. `watch` is shown each micro-batch beforehand and may raise."""
+    """Return the objective's means after `step`. `watch` receives each micro-batch before it is computed, and may
+    raise."""
     sums, num_terms = Counter[str](), 0
     model.causal.eval()
     try:

@@ -1,4 +1,4 @@
-"""The result folder: files as PEFT expects them, a manifest and a model card."""
+"""Writes the result folder: files in PEFT's format, a manifest and a model card."""
 
 import json
 import shutil
@@ -27,21 +27,21 @@ from worker.training.runtime.messages import TrainingRequest
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the manifest and the card tell of a run."""
+    """Holds what the manifest and the card describe."""
 
     request: TrainingRequest
     resolved: dict[str, Any]
     position: Position
     inexact_resumes: Sequence[InexactResume]
     result_step: int
-    """The step whose weights these are."""
+    """Is the step that the weights come from."""
     validation: Evaluation | None
-    """Of that step."""
+    """Is the evaluation of that step."""
     chat_template: str | None
     turn_ends: frozenset[int]
     eos: int
     tokenizer: Path
-    """Folder of its files."""
+    """Is the folder of the tokenizer's files."""
 
 
 def publish(model: Model, outcome: Outcome) -> Path:
@@ -64,8 +64,8 @@ def publish(model: Model, outcome: Outcome) -> Path:
 
 
 def publish_reports(work_dir: Path, write: Callable[[Path], None]) -> Path:
-    """The folder of what is told about the training's rows; `write` is given it. No part of the result: that goes to
-    whoever serves the model."""
+    """Create the folder of reports on the training's rows, which `write` fills. It is not part of the result, which
+    goes to the model's users."""
     folder = work_dir / "reports"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -76,7 +76,7 @@ def publish_reports(work_dir: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _save_model(model: Model, base: Path, folder: Path) -> None:
-    """In the base's own precision, with the base's own config beside it."""
+    """Save the model in the base's precision, with the base's config."""
     dtype = _stored_dtype(base)
     model.causal.to(dtype)
     model.causal.save_pretrained(folder)
@@ -86,7 +86,8 @@ def _save_model(model: Model, base: Path, folder: Path) -> None:
 
 
 def _name_turn_ends(outcome: Outcome, eos: int, folder: Path) -> None:
-    """Where the chat template ends a turn with another token than EOS, whoever generates must stop there too."""
+    """Add the token that ends a turn to the EOS tokens where the chat template uses another: generation must stop
+    there."""
     if outcome.turn_ends <= {eos}:
         return
     path = folder / "generation_config.json"

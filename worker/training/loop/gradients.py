@@ -1,4 +1,4 @@
-"""A step's gradients, micro-batch by micro-batch."""
+"""Accumulates a step's gradients, micro-batch by micro-batch."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from worker.training.runtime.errors import not_finite
 
 @dataclass
 class GradientResult:
-    """What a step tells."""
+    """Holds what a step reports."""
 
     num_terms: int
     sums: Counter[str] = field(default_factory=Counter)
     by_line: dict[int, float] = field(default_factory=dict)
-    """Each row's own loss."""
+    """Holds each row's loss, by line."""
 
     def means(self) -> dict[str, float]:
-        """By the metric's name: `loss`, and the objective's own."""
+        """Return the means by the metric's name: `loss`, and the objective's metrics."""
         return {name: value / self.num_terms for name, value in self.sums.items()}
 
 
@@ -36,11 +36,11 @@ def accumulate(
     rows: Sequence[AnyRow],
     watch: Callable[[MicroBatch], None],
 ) -> GradientResult:
-    """Gradients of the objective's mean over the step, whatever micro-batches it takes."""
+    """Compute the gradients of the objective's mean over the step, independent of the number of micro-batches."""
     before = random_states(model.plan.device)
     learned = _learn(model, objective, scaler, rows, watch)
     if not model.careful and not all(losses.isfinite().all() for _, losses in learned):
-        model.careful = True  # from here on: it costs little, and what overflowed once will again
+        model.careful = True  # from here on: it costs little, and a sum that overflowed once will overflow again
         for parameter in model.trainable.values():
             parameter.grad = None
         restore_random_states(before, model.plan.device)
@@ -63,8 +63,8 @@ def _learn(
     rows: Sequence[AnyRow],
     watch: Callable[[MicroBatch], None],
 ) -> list[tuple[MicroBatch, Tensor]]:
-    """Each micro-batch and its losses, on the CPU. These come at the end, all at once: on a GPU the host waits once a
-    step, and runs ahead till then."""
+    """Return each micro-batch and its losses, on the CPU. The losses are copied at the end, all at once: on a GPU the
+    host waits only once a step."""
     num_terms = objective.num_terms(rows)
     batches = pack(rows, model.micro_batch_tokens)
     kept = []
@@ -78,7 +78,7 @@ def _learn(
 def _go_backward(
     model: Model, objective: Objective, scaler: torch.amp.GradScaler, batch: MicroBatch, num_terms: int
 ) -> Tensor:
-    """When it returns the graph is gone, before the next one is built."""
+    """Run forward and backward. The graph is freed on return, before the next one is built."""
     losses, _ = model.losses(batch)
     scaler.scale(objective.sum(batch, losses) / num_terms).backward()  # type: ignore[no-untyped-call]
     return losses.detach()

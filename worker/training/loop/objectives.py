@@ -1,4 +1,6 @@
-"""What a training makes smaller: the mean of a loss over labelled tokens (`sft`) or over pairs of answers (`dpo`)."""
+"""Defines what a training minimizes: the mean of a loss over labelled tokens (`sft`) or over pairs of answers
+(`dpo`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,32 +17,33 @@ from worker.training.ops.flash import to_device
 
 
 class Told(NamedTuple):
-    """Of one micro-batch. Sums are over its terms, of which a step's mean has many more."""
+    """Holds one micro-batch's results. Sums are over its terms; a step's mean is over the terms of all
+    micro-batches."""
 
     by_line: dict[int, float]
-    """Each row's own loss."""
+    """Holds each row's loss."""
     sums: dict[str, float]
-    """What is told of it, by the metric's name: `loss`, and the objective's own."""
+    """Holds the sums by the metric's name: `loss`, and the objective's metrics."""
 
 
 class Objective(Protocol):
-    """`losses` are those of the batch's targets."""
+    """Defines an objective. `losses` are those of the batch's targets."""
 
     counts_hits: bool
-    """Whether an evaluation asks which tokens the model would have chosen."""
+    """Says whether an evaluation counts the tokens that the model would have chosen."""
 
     def num_terms(self, rows: Sequence[AnyRow]) -> int:
-        """How many terms a mean over these rows has."""
+        """Return the number of terms in a mean over these rows."""
 
     def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
-        """What to go backward from, where the losses are: the host does not wait for it."""
+        """Return the scalar for backward, on the losses' device: the host does not wait for it."""
 
     def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
-        """From losses on the CPU, and what `hits` says of them."""
+        """Return the results from losses on the CPU and their `hits`."""
 
 
 class Sft:
-    """Cross-entropy of the labelled tokens."""
+    """Minimizes the cross-entropy of the labelled tokens."""
 
     counts_hits = True
 
@@ -60,9 +63,9 @@ class Sft:
 
 @dataclass(frozen=True)
 class PreferenceLoss:
-    """DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7): -logsigmoid(chosen - rejected reward). An answer's
-    reward is beta times what its log-probability has gained since the job began; a log-probability is the sum over the
-    answer's labelled tokens. Differences of such sums are taken in fp64."""
+    """Computes DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7): -logsigmoid(chosen - rejected reward). An
+    answer's reward is beta times the increase of its log-probability since the job began; a log-probability is the sum
+    over the answer's labelled tokens. Differences of such sums are computed in fp64."""
 
     beta: float
     counts_hits = False
@@ -87,7 +90,7 @@ class PreferenceLoss:
         return Told(dict(zip(lines, by_pair.tolist(), strict=True)), sums)
 
     def _rewards(self, batch: MicroBatch, losses: Tensor) -> Tensor:
-        """Of each pair's chosen and rejected answer, [pairs, 2], fp64."""
+        """Return the rewards of each pair's chosen and rejected answer, [pairs, 2], fp64."""
         references = torch.tensor([pair.reference for pair in _pairs(batch)], dtype=torch.float64)
         return self.beta * (log_probs(batch, losses) - to_device(references, losses.device))
 
@@ -97,7 +100,7 @@ class PreferenceLoss:
 
 
 def log_probs(batch: MicroBatch, losses: Tensor) -> Tensor:
-    """Of each pair's chosen and rejected answer, [pairs, 2], fp64."""
+    """Return the log-probabilities of each pair's chosen and rejected answer, [pairs, 2], fp64."""
     sums = torch.zeros(len(batch.examples), dtype=torch.float64, device=losses.device)
     return -sums.index_add(0, to_device(batch.owners, losses.device), losses.double()).view(-1, 2)
 

@@ -1,4 +1,4 @@
-"""What is done when memory does not suffice: gradient checkpointing first, then half the micro-batch, step by step."""
+"""Reacts to a lack of memory: enables gradient checkpointing first, then halves the micro-batch, step by step."""
 
 import gc
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from worker.training.runtime.messages import EventMessage, Replanned, TrainingRe
 T = TypeVar("T")
 
 RESERVE_BYTES = 2 * 2**20
-"""Given back when nothing else is left, so that there is memory to say so."""
+"""Is freed when nothing else is left, so that the error can be reported."""
 
 
 class OutOfMemoryFallback:
@@ -32,7 +32,7 @@ class OutOfMemoryFallback:
         self._longest_row = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
 
     def within(self, step: int, work: Callable[[], T]) -> T:
-        """Do `work`; where memory does not suffice, again under a smaller plan and from the same random state."""
+        """Do `work`. If memory does not suffice, repeat it under a smaller plan and from the same random state."""
         before = random_states(self._model.plan.device)
         while True:
             try:

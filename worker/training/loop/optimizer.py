@@ -1,4 +1,4 @@
-"""AdamW with decoupled weight decay (arXiv 1711.05101), and the learning rate of each step."""
+"""Creates AdamW with decoupled weight decay (arXiv 1711.05101), and computes the learning rate of each step."""
 
 import math
 from typing import Any, cast
@@ -13,9 +13,9 @@ from app.domain.jobs.spec import AdapterSpec, TrainingSpec
 def make_optimizer(
     trainable: dict[str, nn.Parameter], training: TrainingSpec, adapter: AdapterSpec | None = None
 ) -> torch.optim.Optimizer:
-    """Biases and norms do not decay. A group's rate is the schedule's times its `lr_factor`: LoRA+ (arXiv 2402.12354)
-    learns B faster than A, and, as PEFT has it, vectors with B. torch's fused kernel is four times quicker for an
-    adapter's many small tensors."""
+    """Create the optimizer. Biases and norms have no weight decay. A group's rate is the schedule's times its
+    `lr_factor`: LoRA+ (arXiv 2402.12354) learns B faster than A and, as in PEFT, vectors with B's rate. torch's fused
+    kernel is four times faster for an adapter's many small tensors."""
     lora_plus_ratio = adapter.lora_plus_ratio if adapter else 1.0
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
@@ -34,8 +34,9 @@ def make_optimizer(
 
 
 def why_plain(training: TrainingSpec, device: str, adapter: AdapterSpec | None) -> str | None:
-    """Why torch's own AdamW is taken where the spec asks for one of bitsandbytes'; None where it is not. These save a
-    GPU's memory, which an adapter takes little of, and wait for the GPU after each tensor, of which it has many."""
+    """Return why torch's AdamW replaces the bitsandbytes optimizer that the spec names, or None if it does not.
+    Those save a GPU's memory, of which an adapter needs little, and wait for the GPU after each tensor, of which it
+    has many."""
     asked = training.optimizer
     if asked == "adamw":
         return None
@@ -50,15 +51,15 @@ def why_plain(training: TrainingSpec, device: str, adapter: AdapterSpec | None) 
 
 
 class EightBitOrPaged(bitsandbytes.optim.AdamW):  # type: ignore[misc]
-    """AdamW with 8-bit blockwise state (arXiv 2110.02861), paged state (QLoRA, arXiv 2305.14314), or both. Tensors
-    under 4,096 numbers keep 32-bit state, and those under 100,000 are not paged."""
+    """Implements AdamW with 8-bit blockwise state (arXiv 2110.02861), paged state (QLoRA, arXiv 2305.14314), or both.
+    Tensors under 4,096 numbers keep 32-bit state, and those under 100,000 are not paged."""
 
     def __init__(self, groups: list[dict[str, Any]], name: str):
         bits = 8 if name.endswith("8bit") else 32
         super().__init__(groups, lr=0.0, optim_bits=bits, is_paged=name.startswith("paged"))
 
     def load_state_dict(self, state_dict: dict[str, Any], move_to_device: bool = True) -> None:
-        """bitsandbytes itself would leave paged state on the device."""
+        """Load the state and page it again: bitsandbytes itself would leave paged state on the device."""
         super().load_state_dict(state_dict, move_to_device)
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -74,8 +75,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(step: int, total_steps: int, training: TrainingSpec) -> float:
-    """Of step 1 to `total_steps`: a linear warm-up that neither starts at zero nor ends before the full rate, then
-    the schedule, whose last step is still above zero."""
+    """Return the rate of step 1 to `total_steps`: a linear warm-up that neither starts at zero nor ends before the full
+    rate, then the schedule, whose last step is still above zero."""
     assert not isinstance(training.learning_rate, str)
     warmup = math.ceil(training.warmup_ratio * total_steps)
     done = step - 1

@@ -1,4 +1,4 @@
-"""What is done about a model before it is trained: quantized while the rows are read, and its fast paths chosen."""
+"""Prepares a model for training: quantizes it while the rows are read, and chooses its fast paths."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -20,7 +20,7 @@ NOT_DETERMINISTIC: Final = (
 
 
 def choose_paths(model: Model, request: TrainingRequest, channel: Channel) -> None:
-    """The fast paths that hold here; of these, where an earlier attempt has taken some, only its own."""
+    """Choose the fast paths that pass here. If an earlier attempt used some, only those are chosen."""
     verdict = check_parity(model, request.spec, request.cache_dir)
     for path in sorted(verdict.refused):
         name, why = type(model.causal).__name__, verdict.why_refused(path)
@@ -35,7 +35,7 @@ def choose_paths(model: Model, request: TrainingRequest, channel: Channel) -> No
 def quantize_meanwhile(
     request: TrainingRequest, config: PretrainedConfig, earlier: dict[str, Any] | None, channel: Channel
 ) -> NF4Cache | None:
-    """Neither the device nor the weights' precision waits for the rows."""
+    """Quantize the model before the rows are ready: neither the device nor the weights' precision depends on them."""
     quantization = request.spec.quantization
     if quantization is None:
         return None

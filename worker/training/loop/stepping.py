@@ -1,4 +1,4 @@
-"""One optimizer step: the gradients of its rows, their norm, and the update."""
+"""Takes one optimizer step: the gradients of its rows, their norm, and the update."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from worker.training.runtime.errors import not_finite
 
 @dataclass(frozen=True)
 class Stepping:
-    """What a step works with."""
+    """Holds everything that a step needs."""
 
     model: Model
     objective: Objective
@@ -37,8 +37,8 @@ class Stepping:
         watch: Callable[[MicroBatch], None],
         tell: Callable[[StepSkipped], None],
     ) -> tuple[GradientResult, dict[str, float]]:
-        """What the rows came to, and the metrics `learning_rate` and `grad_norm`. With a loss scale, a step whose
-        gradients overflow changes no weight, and is told."""
+        """Return the rows' results, and the metrics `learning_rate` and `grad_norm`. With a loss scale, a step whose
+        gradients overflow changes no weight and sends an event."""
         found = self.fallback.within(
             step, lambda: accumulate(self.model, self.objective, self.scaler, step, rows, watch)
         )

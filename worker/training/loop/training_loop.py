@@ -1,4 +1,4 @@
-"""Fine-tuning on answers or on preferences, from a request to a result folder. Reads top to bottom."""
+"""Fine-tunes on answers or on preferences, from a request to a result folder. Reads top to bottom."""
 
 import shutil
 import time
@@ -70,7 +70,7 @@ T = TypeVar("T")
 
 
 def train(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | None = None) -> None:
-    """Ends with Finished or Stopped said; raises TrainingFailed."""
+    """Run a training, and send Finished or Stopped at its end. Raises TrainingFailed."""
     run: TrainingLoop | None = None
     try:
         run = prepare(request, channel, tokenizing)
@@ -86,13 +86,13 @@ def train(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | N
     except Exception as error:
         if run is None or not is_out_of_memory(error):
             raise
-        raise run.fallback.exhausted() from error  # where a smaller micro-batch is no help: in the optimizer, say
+        raise run.fallback.exhausted() from error  # a smaller micro-batch did not help: in the optimizer
     finally:
         shutil.rmtree(request.tokens_dir, ignore_errors=True)
 
 
 def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | None = None) -> "TrainingLoop":
-    """Rows first: they are quick to read, and what is wrong with them needs no model to be said."""
+    """Prepare a training. Rows come first: they are quick to read, and their errors can be reported without a model."""
     channel.say(PhaseEntered(phase=JobPhase.preparing))
     if request.threads is not None:
         torch.set_num_threads(request.threads)
@@ -126,7 +126,7 @@ def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing |
 
 
 class TrainingLoop:
-    """One training, from its first step or a checkpoint's to its result."""
+    """Runs one training, from its first step or a checkpoint's to its result."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class TrainingLoop:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """The part of it that a fingerprint has."""
+        """Return the part of the plan that a fingerprint has."""
         return self.model.plan.decided_here(self.request)
 
     def loop(self) -> None:
@@ -191,7 +191,7 @@ class TrainingLoop:
         self._take_reference()
         self._say(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
-        if self._evaluation_due():  # the process before this one was stopped within it
+        if self._evaluation_due():  # the previous process was stopped within it
             self._evaluate()
         self._say(Started(parity_seconds=round(self.parity_seconds, 3), dry_run_seconds=dry_run_seconds))
         self.saving.start(self.state.position.step)
@@ -256,7 +256,7 @@ class TrainingLoop:
         self._say(MetricsMessage(step=step, values=values))
 
     def _run_dry_run(self) -> float:
-        """Seconds."""
+        """Run the dry run and return its seconds."""
         self._say(WorkStarted(what="the dry run"))
         started = time.monotonic()
         rows, scratch = self.rows, self.request.work_dir / "dry_run"
@@ -277,13 +277,14 @@ class TrainingLoop:
         return seconds
 
     def _take_reference(self) -> None:
-        """Told to drain meanwhile, what is known is saved as step 0, and whoever resumes goes on from there."""
+        """Compute the reference. On a drain during it, the known part is saved as step 0, and the next attempt
+        continues from there."""
         if self.request.spec.objective != "dpo":
             return
         reference = ReferencePass(self.model, self.rows, self.epochs, self.total_steps)
         if reference.num_done == reference.num_rows:
             return
-        assert self.state.position.step == 0  # a checkpoint of any later step has all of it
+        assert self.state.position.step == 0  # any later checkpoint has all of it
         try:
             self.fallback.within(1, lambda: reference.go_on(self._watch_reference, self._tell))
         except StopAsked:
@@ -296,7 +297,8 @@ class TrainingLoop:
         self._begin("the reference's log-probabilities", batch)
 
     def _save_or_stop(self) -> None:
-        """The last step is neither saved nor drained: the result follows at once."""
+        """Save a checkpoint if one is due, or stop. The last step is neither saved nor drained: the result follows at
+        once."""
         wish = self.channel.stop_wish
         last = self._is_done()
         if not last and (wish == "drain" or self.saving.is_due(self.state.position.step)):
@@ -319,7 +321,8 @@ class TrainingLoop:
         return due and bool(self.rows.validation) and (last is None or last.step != step)
 
     def _evaluate(self) -> None:
-        """Told to drain meanwhile, the step is saved as it is, and whoever resumes it evaluates first."""
+        """Evaluate the model. On a drain during it, the step is saved without the evaluation, and the next attempt
+        evaluates first."""
         self._say(PhaseEntered(phase=JobPhase.evaluating))
         step = self.state.position.step
         try:
@@ -359,7 +362,7 @@ class TrainingLoop:
             self._tell(EarlyStopped(step=step, best_step=best.step, best_validation_loss=best.loss))
 
     def _promote(self) -> tuple[int, Evaluation | None]:
-        """Put the weights that become the result into the model; their step and its evaluation."""
+        """Load the result's weights into the model, and return their step and its evaluation."""
         state = self.state
         if state.best_weights is None or state.evaluations.best is None:
             return state.position.step, state.evaluations.last

@@ -1,16 +1,16 @@
-"""The lines of a result's README that load it."""
+"""Writes the lines of a result's README that explain how to load it."""
 
 from typing import Final
 
 from worker.training.runtime.messages import TrainingRequest
 
 PLACE: Final = "/path/to/the/base/model"
-"""Stands in the README where its reader must put the path of a base model that came from a folder."""
+"""Is the placeholder in the README for the path of a base model that came from a folder."""
 IMPORTS: Final = "from transformers import AutoModelForCausalLM, AutoTokenizer"
 
 
 def usage(request: TrainingRequest) -> list[str]:
-    """Markdown whose Python block runs in the result's folder."""
+    """Return Markdown whose Python block runs in the result's folder."""
     if request.spec.method == "full":
         packages, load = "`transformers`", [IMPORTS, "", 'model = AutoModelForCausalLM.from_pretrained(".")']
         about: list[str] = []
@@ -49,7 +49,7 @@ def _about_base(request: TrainingRequest) -> list[str]:
 
 
 def _about_folder(request: TrainingRequest) -> list[str]:
-    """What the reader must know of a base model that has no address; the digest is `app.models.folder`'s."""
+    """Explain how to find a base model without a hub id. `app.models.folder` computes the digest."""
     about = (
         f"The base model was added to Tunewright from a folder, under the name `{request.base_model}`. That name is no "
         f"path, here and in `adapter_config.json` alike: put the path of the same model where `{PLACE}` stands. "
