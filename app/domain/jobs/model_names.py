@@ -1,17 +1,18 @@
-"""Names of what jobs have made: `ft:<base model>:<suffix>:<end of the job's id>`, and a checkpoint's with
-`:ckpt-step-<step>` behind it. A name is made from its job alone, and holds for one project."""
+"""Names the models that jobs make: `ft:<base model>:<suffix>:<end of the job's id>`, and `:ckpt-step-<step>` after it
+for a checkpoint. A name is built from its job alone, and is valid in one project.
+"""
 
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 END: Final = 8
-"""Characters of the job's id."""
+"""Is the number of characters of the job's id."""
 FORM: Final = re.compile(r"(ft:[^:]+:[^:]*:([0-9a-f]{8}))(?::ckpt-step-(\d{1,9}))?")
 
 
 class NamingJob(Protocol):
-    """What of a job the names of its models are made from."""
+    """Holds the fields of a job that its models' names are built from."""
 
     @property
     def id(self) -> str: ...

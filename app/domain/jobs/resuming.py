@@ -1,4 +1,4 @@
-"""How a job goes on from a checkpoint: exactly, or with what differs from an uninterrupted training."""
+"""Describes how a job resumes from a checkpoint: exactly, or with differences from an uninterrupted training."""
 
 from typing import Any, Literal
 
@@ -11,15 +11,15 @@ class Difference(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     before: Any
-    """When the checkpoint was written."""
+    """Is the value when the checkpoint was written."""
     now: Any
 
 
 class InexactResume(BaseModel):
-    """From `step` on the numbers may differ from those of an uninterrupted training."""
+    """Reports that from `step` on the numbers may differ from those of an uninterrupted training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     step: int
     differs: dict[str, Difference]
-    """By dotted name: `machine.threads`, `spec.training.learning_rate`."""
+    """Maps dotted names to differences: `machine.threads`, `spec.training.learning_rate`."""

@@ -1,4 +1,4 @@
-"""JobSpec: what a user asks for. Frozen, closed, and with every default in sight."""
+"""Defines JobSpec, a user's request. It is frozen and closed, and shows every default."""
 
 import math
 from typing import Annotated, Final, Literal, Self
@@ -17,7 +17,8 @@ LEARNING_RATES: Final[dict[Objective, dict[Method, float]]] = {
     "sft": {"qlora": 2e-4, "lora": 2e-4, "full": 1e-5},
     "dpo": {"qlora": 2e-5, "lora": 2e-5, "full": 1e-6},
 }
-"""What `auto` stands for. Preferences move a model that can answer already: a tenth of what answers take."""
+"""Holds the values of `auto`. Preferences adjust a model that can already answer: they need a tenth of the rate for
+answers."""
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 MAX_RANK, MAX_ALPHA = 1024, 8192
 DatasetId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{24}$")]
@@ -30,7 +31,7 @@ Start = Annotated[
 ]
 AdapterInit = Literal["default", "gaussian", "eva", "pissa", "olora"]
 BASE_REWRITING_INITS: frozenset[AdapterInit] = frozenset({"pissa", "olora"})
-"""Inits that take what the adapter starts with out of the base weights."""
+"""Lists inits that split the adapter's initial weights from the base weights."""
 GpuName = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,100}$", strip_whitespace=True)]
 Label = Annotated[str, StringConstraints(pattern=f"^{LABEL}$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
@@ -41,17 +42,17 @@ class SpecPart(BaseModel):
 
 
 class Resources(SpecPart):
-    """What a worker must have before it may claim the job."""
+    """Describes what a worker must have to claim the job."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """Kind of device; `auto` takes a CPU only while no GPU worker that fits is registered."""
+    """Sets the kind of device. `auto` uses a CPU only while no suitable GPU worker is registered."""
     gpu: list[GpuName] = Field(default_factory=list, max_length=16)
-    """GPUs, one of which the worker must train on. A name matches as a part of the maker's, in any case: `RTX 4090` and
-    `4090` match `NVIDIA GeForce RTX 4090`. Empty takes any device."""
+    """Lists GPUs, of which the worker must train on one. A name matches a part of the maker's name, in any case: `RTX
+    4090` and `4090` match `NVIDIA GeForce RTX 4090`. Empty accepts any device."""
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=16)
-    """Labels that the worker must carry, all of them, with these values."""
+    """Lists labels that the worker must carry, all of them, with these values."""
     min_memory_gb: float = Field(default=0, ge=0, le=10_000)
-    """Least memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
+    """Sets the minimum memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
 
     @model_validator(mode="after")
     def _gpu_goes_with_cuda(self) -> Self:
@@ -61,45 +62,47 @@ class Resources(SpecPart):
 
 
 class Quantization(SpecPart):
-    """How the frozen base weights are held during QLoRA."""
+    """Sets how the frozen base weights are stored during QLoRA."""
 
     type: Literal["nf4"] = "nf4"
     double_quant: bool = True
-    """Quantize the quantization constants too (0.37 bits a parameter less)."""
+    """Quantizes the quantization constants too (0.37 bits a parameter less)."""
     compute_dtype: ComputeDtype = "auto"
-    """Precision of the matrix products; `auto` takes bfloat16 where the device multiplies it fast."""
+    """Sets the precision of the matrix products. `auto` uses bfloat16 where the device multiplies it fast."""
 
 
 class AdapterSpec(SpecPart):
-    """LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
+    """Configures LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
 
     rank: int = Field(default=16, ge=1, le=MAX_RANK)
     alpha: Literal["auto"] | Annotated[float, Field(gt=0, le=MAX_ALPHA)] = "auto"
-    """`auto` is twice the rank."""
+    """Sets alpha. `auto` is twice the rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=500)] = (
         "all-linear"
     )
-    """Names (or name endings) of the linear layers that get an adapter; `all-linear` is all but the head,
-    which `lm_head` names, and but layers that none can be trained on (routers, parts of Mamba blocks): `resolved` tells
-    what it came to then."""
+    """Names the linear layers that get an adapter, in full or by their endings. `all-linear` means all but the head,
+    which `lm_head` names, and layers that cannot be trained (routers, parts of Mamba blocks): `resolved` then lists the
+    layers."""
     use_rslora: bool = False
     use_dora: bool = False
-    """DoRA: the adapter turns each row of a weight matrix, and a magnitude of its own scales it."""
+    """Enables DoRA: the adapter changes the direction of each row of a weight matrix, and a trained magnitude scales
+    it."""
     init: AdapterInit = "default"
-    """First values of A and B. B is zero for `default`, `gaussian` and `eva` (A from the activations of training rows).
-    `pissa` and `olora` start from the base weights' main part, for the method `lora` alone; such an adapter is saved
-    with twice its rank, so that it fits the untouched base."""
+    """Sets the first values of A and B. B is zero for `default`, `gaussian` and `eva` (A from the activations of
+    training rows). `pissa` and `olora` start from the base weights' main part, for the method `lora` only; such an
+    adapter is saved with twice its rank, so that it fits the original base."""
     lora_plus_ratio: float = Field(default=1.0, ge=1, le=1000)
-    """LoRA+: learning rate of B over that of A."""
+    """Sets LoRA+'s ratio: learning rate of B over that of A."""
 
     @property
     def lora_alpha(self) -> float:
-        """Alpha as a number."""
+        """Return alpha as a number."""
         return 2.0 * self.rank if self.alpha == "auto" else self.alpha
 
     def as_saved(self) -> "AdapterSpec":
-        """What the adapter's files hold. A rewriting init leaves s(B·A - B0·A0): twice the rank, the same scaling s."""
+        """Return the adapter as its files store it. A rewriting init saves s(B·A - B0·A0): twice the rank, the same
+        scaling s."""
         if self.init not in BASE_REWRITING_INITS:
             return self.model_copy(update={"alpha": self.lora_alpha, "init": "default"})
         scaling = self.lora_alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
@@ -108,72 +111,74 @@ class AdapterSpec(SpecPart):
 
 
 class DpoSpec(SpecPart):
-    """Direct preference optimization (arXiv 2305.18290)."""
+    """Configures direct preference optimization (arXiv 2305.18290)."""
 
     beta: float = Field(default=0.1, gt=0, le=2)
-    """How strongly the model is held to what it was when the job began; less lets it move further."""
+    """Sets how strongly the model is held to its state at the start of the job. A lower value lets it move further."""
 
 
 class EarlyStopping(SpecPart):
-    """End the training once the validation loss no longer falls."""
+    """Ends the training once the validation loss no longer falls."""
 
     patience: int = Field(ge=1, le=10_000)
-    """Evaluations in a row without improvement that end it."""
+    """Sets how many evaluations in a row without improvement end the training."""
     min_delta: float = Field(default=0.0, ge=0, le=1e6)
-    """The loss must fall by more than this to have improved."""
+    """Sets by how much the loss must fall to count as improved."""
 
 
 class TrainingSpec(SpecPart):
-    """The optimization itself. Exactly one of `epochs` and `max_steps` says how long."""
+    """Configures the optimization. Exactly one of `epochs` and `max_steps` sets its length."""
 
     epochs: float | None = Field(default=None, gt=0, le=1000)
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     batch_size: int = Field(default=8, ge=1, le=65_536)
-    """Rows a step (for `dpo` a row is a pair of answers), whatever fits the device at once."""
+    """Sets the rows a step (for `dpo` a row is a pair of answers), independent of how many fit the device at once."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
-    """AdamW; its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU, and for adapters, whose state
-    is small, all of them are `adamw`."""
+    """Selects AdamW, with its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU, and for
+    adapters, whose state is small, every choice is `adamw`."""
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=10)] = "auto"
-    """`auto` is 2e-4 for adapters and 1e-5 for full fine-tuning; a tenth of that for the objective `dpo`."""
+    """Sets the learning rate. `auto` is 2e-4 for adapters and 1e-5 for full fine-tuning, and a tenth of that for the
+    objective `dpo`."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, ge=0, le=1e6)
-    """Gradients are scaled down to this norm; 0 leaves them alone."""
+    """Scales gradients down to this norm. 0 turns clipping off."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
-    """Tokens a row is cut to; `auto` is 2048 or the model's limit, whichever is less."""
+    """Sets the tokens to which a row is truncated. `auto` is 2048 or the model's limit, whichever is less."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     train_on: TrainOn = "auto"
-    """Which tokens carry loss: the last answer, every assistant turn, or everything; an answer of weight 0 never does.
-    `auto` is `assistant` for conversations (`messages`, `sharegpt`), `all` for `text`, and `completion` for the other
-    formats. With `dpo` it is always the two answers of a row."""
+    """Sets which tokens carry loss: the last answer, every assistant turn, or everything. An answer of weight 0 never
+    does. `auto` is `assistant` for conversations (`messages`, `sharegpt`), `all` for `text`, and `completion` for the
+    other formats. With `dpo` it is always the two answers of a row."""
     reasoning: Reasoning = "train"
-    """What becomes of an answer's `reasoning_content`: `train` learns it with its answer, `context` shows it without
-    loss, `drop` leaves it out. Where the model's chat template does not render it, `train` and `context` end the job
-    (`reasoning_not_rendered`): nothing in a row is left out unasked."""
+    """Sets the use of an answer's `reasoning_content`: `train` learns it with its answer, `context` shows it without
+    loss, `drop` leaves it out. If the model's chat template does not render it, `train` and `context` end the job
+    (`reasoning_not_rendered`): nothing in a row is left out silently."""
     eval_every: int | None = Field(default=None, ge=1)
-    """Steps between evaluations; null evaluates at the end of each epoch."""
+    """Sets the steps between evaluations. Null evaluates at the end of each epoch."""
     save_every: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Steps between checkpoints. `auto` is a tenth of the job, which is in `resolved`; a checkpoint comes later where
-    it would cost more than 1 % of the time since the last one."""
+    """Sets the steps between checkpoints. `auto` is a tenth of the job; `resolved` has the number. A checkpoint is
+    delayed if it would cost more than 1 % of the time since the last one."""
     save_every_seconds: float = Field(default=600, gt=0, le=10**9)
-    """Seconds between checkpoints, if these are over before `save_every` steps are; more where checkpoints would cost
-    more than 1 % of the time."""
+    """Sets the seconds between checkpoints, if they pass before `save_every` steps. The interval is longer if
+    checkpoints would cost more than 1 % of the time."""
     keep_checkpoints: int = Field(default=3, ge=1, le=100)
-    """Newest checkpoints that stay in storage. Each also carries the best weights so far."""
+    """Sets how many of the newest checkpoints stay in storage. Each also contains the best weights so far."""
     on_inexact_resume: OnInexactResume = "continue"
-    """What happens when no worker is free on which the checkpoint resumes exactly: another kind of machine may give
-    other last bits. `continue` goes on there and says what differs; `wait` waits for such a worker, however long;
-    `fail` fails the job and says what differs."""
+    """Sets what happens when no worker is free on which the checkpoint resumes exactly: another kind of machine may
+    compute other last bits. `continue` trains there and reports the differences; `wait` waits for such a worker,
+    without limit; `fail` fails the job and reports the differences."""
     early_stopping: EarlyStopping | None = None
-    """Needs validation rows; null trains to the end."""
+    """Needs validation rows. Null trains to the end."""
     result: Literal["best", "last"] = "best"
-    """Which weights become the result: those of the lowest validation loss, or the last step's. Without validation rows
-    it is the last step's."""
+    """Selects the weights of the result: those of the lowest validation loss, or the last step's. Without validation
+    rows it is the last step's."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
-    """Recompute activations in backward: a third slower, much smaller."""
+    """Recomputes activations in backward: a third slower, with much less memory."""
     memory: Literal["auto", "min"] = "auto"
-    """`min` trains in as little memory as it can, more slowly; `auto` as fast as the free memory allows."""
+    """Selects the trade-off: `min` trains in as little memory as possible, more slowly; `auto` as fast as the free
+    memory allows."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -188,13 +193,14 @@ class TrainingSpec(SpecPart):
 
 
 class BadRowPolicy(SpecPart):
-    """What is done about rows that cannot be trained on."""
+    """Sets how rows that cannot be trained on are handled."""
 
     action: Literal["fail", "skip"] = "fail"
-    """`fail` trains on no dataset with such a row; `skip` leaves them out and lists them in `skipped_rows.jsonl`."""
+    """Sets the action: `fail` refuses a dataset with such a row; `skip` leaves the rows out and lists them in
+    `skipped_rows.jsonl`."""
     max_share: float | None = Field(default=None, gt=0, lt=1)
-    """Largest share of a dataset's rows that `skip` may leave out, which must be named with it. Beyond it the job fails
-    as `too_many_bad_rows`. It holds for the dataset and for the validation dataset, each on its own."""
+    """Sets the largest share of a dataset's rows that `skip` may leave out; it is required with `skip`. Beyond it the
+    job fails as `too_many_bad_rows`. It applies to the dataset and to the validation dataset separately."""
 
     @model_validator(mode="after")
     def _share_goes_with_skip(self) -> Self:
@@ -210,39 +216,40 @@ class BadRowPolicy(SpecPart):
 
     @property
     def tolerated(self) -> float:
-        """The share of rows that may be left out."""
+        """Return the share of rows that may be left out."""
         return self.max_share or 0.0
 
 
 class JobSpec(SpecPart):
-    """A fine-tuning job as its user wrote it, every default filled in."""
+    """Describes a fine-tuning job as its user requested it, with every default filled in."""
 
     base_model: str = Field(min_length=1, max_length=200)
-    """Name of a base model in the registry (`GET /models`)."""
+    """Names a base model of the registry (`GET /models`)."""
     dataset_id: DatasetId
     validation_dataset_id: DatasetId | None = None
     validation_split: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the dataset's rows held back for evaluation, drawn by the seed."""
+    """Sets the share of the dataset's rows held back for evaluation, drawn by the seed."""
     on_bad_rows: BadRowPolicy = BadRowPolicy()
     method: Method = "qlora"
     objective: Objective = "sft"
-    """`sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of the format `preference`."""
+    """Selects what is learned: `sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of
+    the format `preference`."""
     dpo: DpoSpec | None = None
-    """For the objective `dpo` only, which fills it in."""
+    """Applies to the objective `dpo` only, which fills it in."""
     resources: Resources = Resources()
     max_retries: int = Field(default=0, ge=0, le=10)
-    """Times the job is tried again after a failure of its own (bad luck with memory, say)."""
+    """Sets how often the job is retried after a failure that is not a lost worker (for example a lack of memory)."""
     max_duration_seconds: int | None = Field(default=None, ge=1, le=10**9)
-    """Running time of all attempts together after which the job fails, lost ones too; time in the queue does not count.
-    Null sets no limit."""
+    """Limits the running time of all attempts together, lost ones too, after which the job fails. Time in the queue
+    does not count. Null sets no limit."""
     quantization: Quantization | None = None
-    """For `qlora` only, which fills it in."""
+    """Applies to `qlora` only, which fills it in."""
     adapter: AdapterSpec | None = None
-    """For `qlora` and `lora`, which fill it in."""
+    """Applies to `qlora` and `lora`, which fill it in."""
     init_from: Start | None = None
-    """What the new adapter's weights start with: an adapter or a checkpoint of this project, by its id (`adp-…`,
-    `ftckpt_…`) or its name (`ft:…`, `ft:…:ckpt-step-88`). It must be of the same base model; what `adapter` leaves out
-    is taken from it."""
+    """Names the initial weights of the new adapter: an adapter or a checkpoint of this project, by its id (`adp-…`,
+    `ftckpt_…`) or its name (`ft:…`, `ft:…:ckpt-step-88`). It must have the same base model. Fields that `adapter`
+    leaves out are copied from it."""
     training: TrainingSpec
     name: str | None = Field(default=None, min_length=1, max_length=200)
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -252,9 +259,9 @@ class JobSpec(SpecPart):
         Annotated[str, StringConstraints(max_length=512)],
     ] = Field(default_factory=dict, max_length=16)
     priority: int = Field(default=0, ge=-100, le=100)
-    """Higher is claimed first."""
+    """Sets the order of claims: higher first."""
     integrations: list[Integration] = Field(default_factory=list, max_length=5)
-    """Experiment trackers that the job's curves are passed on to; one of a type."""
+    """Lists the experiment trackers that receive the job's curves, at most one of each type."""
 
     @field_validator("integrations")
     @classmethod
@@ -327,7 +334,7 @@ class JobSpec(SpecPart):
             )
 
     def filled(self) -> "JobSpec":
-        """Return the spec with the parts that its method and objective have. What is `auto` stays `auto`."""
+        """Return the spec with the parts that its method and objective have. `auto` values stay `auto`."""
         return self.model_copy(
             update={
                 "dpo": (self.dpo or DpoSpec()) if self.objective == "dpo" else None,
@@ -337,8 +344,8 @@ class JobSpec(SpecPart):
         )
 
     def decided(self, model_max_seq_len: int) -> "JobSpec":
-        """Return the filled spec with everything decided that the spec and the model's length limit alone decide. The
-        rest of what is `auto` is decided where the job is trained."""
+        """Return the filled spec with every decision that depends only on the spec and the model's length limit. Other
+        `auto` values are decided where the job is trained."""
         training = self.training.model_copy(
             update={
                 "learning_rate": LEARNING_RATES[self.objective][self.method]

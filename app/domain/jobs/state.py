@@ -1,7 +1,7 @@
-"""The state machine of a job: who moves it on, and what a crash leaves behind.
+"""Defines the state machine of a job: who moves it on, and what a crash leaves behind.
 
-The table below is the only description of it. The repository's one writer, the database trigger and the
-diagram in `docs/lifecycle.md` are all made from it.
+The table below is its only description. The repository's one writer, the database trigger and the diagram in
+`docs/lifecycle.md` are all built from it.
 """
 
 from enum import StrEnum
@@ -9,18 +9,18 @@ from typing import Final
 
 
 class JobState(StrEnum):
-    """Where a job stands.
+    """Lists the states of a job.
 
-    queued      waits for a worker. The server, recovery, a draining worker or a user who resumes it put it here.
-    running     one attempt holds a lease. A crash leaves it here until the lease lapses; then it is queued.
-    pausing     a pause was asked of a running attempt, which checkpoints first. Lapses into paused.
-    paused      waits for a person.
-    cancelling  a cancel was asked of a running attempt, which ends its process. Lapses into cancelled.
-    succeeded, failed, cancelled  final: nothing ever changes them.
+    queued      waits for a worker. The server, recovery, a draining worker or a user who resumes it set this state.
+    running     one attempt holds a lease. A crash leaves it here until the lease expires; then it is queued.
+    pausing     a pause was requested of a running attempt, which checkpoints first. Expires into paused.
+    paused      waits for a user.
+    cancelling  a cancel was requested of a running attempt, which ends its process. Expires into cancelled.
+    succeeded, failed, cancelled  are final: they never change.
 
-    Nothing of a queued or a paused job runs, but for an attempt that yields: a job resumed while it was pausing is
-    queued at once, and its attempt keeps the lease until its checkpoint is stored. Nobody claims the job before that.
-    """
+    A queued or a paused job has no running process, except for an attempt that yields: a job resumed while it was
+    pausing is queued at once, and its attempt keeps the lease until its checkpoint is stored. No worker claims the job
+    before that."""
 
     queued = "queued"
     running = "running"
@@ -49,18 +49,18 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
 
 FINAL: Final = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
 HELD: Final = frozenset({JobState.running, JobState.pausing, JobState.cancelling})
-"""States in which one attempt holds a lease."""
+"""Lists the states in which one attempt holds a lease."""
 
 LAPSE: Final = {
     JobState.running: JobState.queued,
     JobState.pausing: JobState.paused,
     JobState.cancelling: JobState.cancelled,
 }
-"""Where a job goes when its attempt's lease lapses."""
+"""Maps a state to the one that follows when the attempt's lease expires."""
 
 
 class JobPhase(StrEnum):
-    """What a running job is doing; no state."""
+    """Lists what a running job is doing. A phase is no state."""
 
     preparing = "preparing"
     training = "training"
@@ -69,7 +69,7 @@ class JobPhase(StrEnum):
 
 
 class FailureReason(StrEnum):
-    """Why a job failed; stable codes of the API."""
+    """Lists why a job failed. The codes are a stable part of the API."""
 
     dataset_invalid = "dataset_invalid"
     too_many_bad_rows = "too_many_bad_rows"
@@ -91,10 +91,10 @@ class FailureReason(StrEnum):
 
 
 NEVER_RETRIED: Final = frozenset({FailureReason.deadline_exceeded})
-"""Reasons that another attempt could not mend."""
+"""Lists reasons that another attempt cannot fix."""
 
 MAX_LOST_ATTEMPTS: Final = 20
-"""Lost workers a job survives."""
+"""Limits the lost workers of a job."""
 
 MAX_LOST_ATTEMPTS_WITHOUT_PROGRESS: Final = 3
-"""Lost workers in a row without one step of progress: then the job itself is the likely killer."""
+"""Limits the lost workers in a row without one step of progress: beyond it the job itself is the likely cause."""

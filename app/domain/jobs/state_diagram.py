@@ -1,4 +1,4 @@
-"""`python -m app.domain.jobs.state_diagram`: the state machine as a Mermaid diagram, for `docs/lifecycle.md`."""
+"""`python -m app.domain.jobs.state_diagram` prints the state machine as a Mermaid diagram for `docs/lifecycle.md`."""
 
 from app.domain.jobs.state import FINAL, TRANSITIONS, JobState
 

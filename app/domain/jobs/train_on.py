@@ -1,4 +1,4 @@
-"""Which tokens of a row carry loss, and what `auto` stands for."""
+"""Decides which tokens of a row carry loss, and resolves `auto`."""
 
 from typing import Final, Literal
 
@@ -10,8 +10,8 @@ CONVERSATIONS: Final = (RecordFormat.messages, RecordFormat.sharegpt)
 
 
 def resolve_train_on(asked: TrainOn, format: RecordFormat | None) -> TrainOn:
-    """Decide `auto` by the dataset's format: every answer of a conversation, as OpenAI trains it; the completion of a
-    prompt; all of a text. Without a format it stays `auto`, and each row is taken by its own."""
+    """Resolve `auto` by the dataset's format: every answer of a conversation, as OpenAI trains it; the completion of a
+    prompt; all of a text. Without a format it stays `auto`, and each row is resolved separately."""
     if asked != "auto" or format is None:
         return asked
     if format in CONVERSATIONS:
