@@ -1,4 +1,4 @@
-"""What all events have."""
+"""Defines the base of all events."""
 
 from typing import ClassVar, Literal
 
@@ -11,9 +11,9 @@ class EventBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     level: ClassVar[Level] = "info"
     template: ClassVar[str]
-    """The message, with fields in braces. An event whose message is more than that has its own `message` instead."""
+    """Is the message, with fields in braces. An event with a more complex message overrides `message` instead."""
 
     @property
     def message(self) -> str:
-        """The sentence a person reads."""
+        """Return the sentence that a person reads."""
         return self.template.format(**dict(self))

@@ -1,4 +1,4 @@
-"""The closed union of job events: facts, in the past tense. `type` is a stable code of the API."""
+"""Defines the closed union of job events: facts, in the past tense. `type` is a stable code of the API."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -28,14 +28,14 @@ __all__ = [
     "ReferenceComputed",
     "StepSkipped",
 ]  # fmt: skip
-"""Defined elsewhere, and had from here like the others."""
+"""Re-exports the names that are defined elsewhere."""
 
 
 class JobCreated(EventBody):
     type: Literal["job_created"] = "job_created"
     retry_of: str | None = None
     resume_step: int | None = None
-    """Step of the earlier job's checkpoint that it goes on from."""
+    """Is the step of the earlier job's checkpoint that it resumes from."""
 
     @property
     def message(self) -> str:
@@ -58,7 +58,7 @@ class PhaseChanged(EventBody):
 
 
 class DatasetPrepared(EventBody):
-    """Counts of one epoch of the training rows after rendering and truncation."""
+    """Reports counts of one epoch of the training rows after rendering and truncation."""
 
     type: Literal["dataset_prepared"] = "dataset_prepared"
     template: ClassVar[str] = (
@@ -72,11 +72,11 @@ class DatasetPrepared(EventBody):
     num_tokens: int
     num_labelled_tokens: int
     chat_template: str | None
-    """Where the chat template came from; null when no row needed one."""
+    """Says where the chat template came from. Null when no row needed one."""
 
 
 class ValidationOverlap(EventBody):
-    """Rows of the validation dataset are in the training dataset too: as `dataset_checks.overlap` has them."""
+    """Reports validation rows that are in the training dataset too, as `dataset_checks.overlap` counts them."""
 
     type: Literal["validation_overlap"] = "validation_overlap"
     level: ClassVar[Level] = "warn"
@@ -85,7 +85,7 @@ class ValidationOverlap(EventBody):
     num_exact: int
     num_normalised: int
     pairs: list[Pair]
-    """The first ten by the validation row's line."""
+    """Lists the first ten pairs by the validation row's line."""
 
     @property
     def message(self) -> str:
@@ -98,18 +98,18 @@ class ValidationOverlap(EventBody):
 
 
 class RowsSkipped(EventBody):
-    """Rows that cannot be trained on were left out, as the spec's `on_bad_rows` allows; `skipped_rows.jsonl` lists
-    them."""
+    """Reports rows that cannot be trained on and were left out, as the spec's `on_bad_rows` allows.
+    `skipped_rows.jsonl` lists them."""
 
     type: Literal["rows_skipped"] = "rows_skipped"
     level: ClassVar[Level] = "warn"
     role: Literal["training", "validation"]
-    """Which of the job's datasets they are of."""
+    """Says which of the job's datasets the rows belong to."""
     num_skipped: int
     num_rows: int
-    """All that the dataset has."""
+    """Counts all rows of the dataset."""
     codes: dict[str, int]
-    """How many were left out for what."""
+    """Counts the skipped rows by error code."""
 
     @property
     def message(self) -> str:
@@ -119,7 +119,8 @@ class RowsSkipped(EventBody):
 
 
 class ModelFetched(EventBody):
-    """So much of the base model has come from storage into the worker's cache. Told of one that takes a while."""
+    """Reports how much of the base model was fetched from storage into the worker's cache, for a model that takes a
+    while."""
 
     type: Literal["model_fetched"] = "model_fetched"
     num_bytes: int
@@ -131,7 +132,7 @@ class ModelFetched(EventBody):
 
 
 class TrainingStarted(EventBody):
-    """The attempt's first training forward comes next. Times are by the database's clock."""
+    """Reports that the attempt's first training forward comes next. Times are by the database's clock."""
 
     type: Literal["training_started"] = "training_started"
     template: ClassVar[str] = "Training starts {seconds_since_claimed:.1f} s after the job was taken up."
@@ -139,15 +140,15 @@ class TrainingStarted(EventBody):
     seconds_since_created: float
     seconds_since_claimed: float
     parity_seconds: float
-    """Of these, the time that the parity check took."""
+    """Is the part of these seconds that the parity check took."""
     dry_run_seconds: float
-    """Of these, the time that the dry run of the largest micro-batch took."""
+    """Is the part of these seconds that the dry run of the largest micro-batch took."""
     used_standby_process: bool
-    """Whether a training process that had the model's tokenizer loaded was waiting for the job."""
+    """Says whether a standby process with the model's tokenizer was used."""
 
 
 class JobResumed(EventBody):
-    """Readers of a curve rewind to `step`: what an earlier attempt measured beyond it is measured again."""
+    """Reports a resume. Readers of a curve rewind to `step`: later values of an earlier attempt are measured again."""
 
     type: Literal["job_resumed"] = "job_resumed"
     template: ClassVar[str] = "Attempt {attempt} continues after step {step}."
@@ -162,7 +163,7 @@ class CheckpointSaved(EventBody):
 
 
 class WarningIssued(EventBody):
-    """Something the user should know that stops nothing; `code` is stable."""
+    """Reports something that the user should know and that stops nothing. `code` is stable."""
 
     type: Literal["warning_issued"] = "warning_issued"
     level: ClassVar[Level] = "warn"
@@ -187,7 +188,7 @@ class JobPaused(EventBody):
 
 
 class ResumeRequested(EventBody):
-    """The job is queued again. `job_resumed` follows once an attempt goes on."""
+    """Reports that the job is queued again. `job_resumed` follows once an attempt continues it."""
 
     type: Literal["resume_requested"] = "resume_requested"
     template: ClassVar[str] = "The job was resumed; it is queued again and will go on from its last checkpoint."
@@ -201,7 +202,7 @@ class AttemptLost(EventBody):
 
 
 class AttemptRecovered(EventBody):
-    """The worker came back before anybody else took the job, and kept its attempt."""
+    """Reports that the worker came back before another one claimed the job, and kept its attempt."""
 
     type: Literal["attempt_recovered"] = "attempt_recovered"
     template: ClassVar[str] = "The worker of attempt {attempt} answers again and goes on."
@@ -209,7 +210,7 @@ class AttemptRecovered(EventBody):
 
 
 class AttemptReleased(EventBody):
-    """The worker gave the job back of its own will, for instance because it was asked to stop."""
+    """Reports that the worker released the job voluntarily, for instance because it was asked to stop."""
 
     type: Literal["attempt_released"] = "attempt_released"
     template: ClassVar[str] = "Attempt {attempt} was given back by its worker."

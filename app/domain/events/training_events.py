@@ -1,4 +1,4 @@
-"""Events that a training process tells of its own work. Members of the union in `job_events`."""
+"""Defines the events that a training process reports. They are members of the union in `job_events`."""
 
 from typing import ClassVar, Literal
 
@@ -18,12 +18,13 @@ class ModelLoaded(EventBody):
 
 
 class OutOfMemoryFallbackEvent(EventBody):
-    """Memory did not suffice for a micro-batch; the training goes on under a smaller plan, at the same rows a step."""
+    """Reports that memory did not suffice for a micro-batch. The training continues under a smaller plan, at the same
+    rows a step."""
 
     type: Literal["out_of_memory_fallback"] = "out_of_memory_fallback"
     level: ClassVar[Level] = "warn"
     step: int
-    """The step that is done again, or that the dry run is for."""
+    """Is the step that is repeated, or that the dry run is for."""
     gradient_checkpointing: bool
     micro_batch_tokens: int
 
@@ -37,7 +38,8 @@ class OutOfMemoryFallbackEvent(EventBody):
 
 
 class StepSkipped(EventBody):
-    """The step's float16 gradients overflowed: its weights are what they were, and the loss is scaled by less."""
+    """Reports that the step's float16 gradients overflowed: the weights are unchanged, and the loss scale is
+    reduced."""
 
     type: Literal["step_skipped"] = "step_skipped"
     level: ClassVar[Level] = "warn"
@@ -46,16 +48,17 @@ class StepSkipped(EventBody):
     )
     step: int
     loss_scale: float
-    """What the loss is multiplied by from the next step on."""
+    """Is the loss scale from the next step on."""
 
 
 class DryRunPassed(EventBody):
-    """A dry run of the largest micro-batch, an evaluation and a checkpoint went well; no step was taken."""
+    """Reports that a dry run of the largest micro-batch, an evaluation and a checkpoint succeeded. No step was
+    taken."""
 
     type: Literal["dry_run_passed"] = "dry_run_passed"
     num_tokens: int
     peak_memory_bytes: int
-    """Peak of the training process so far: GPU memory, or its resident set on the CPU."""
+    """Is the training process's peak so far: GPU memory, or its resident set on the CPU."""
     seconds: float
 
     @property
@@ -67,16 +70,16 @@ class DryRunPassed(EventBody):
 
 
 class ReferenceComputed(EventBody):
-    """So many pairs have their log-probabilities by the model that the job began with (objective `dpo`). Told now and
-    then, and when all have."""
+    """Reports the number of pairs whose log-probabilities by the initial model are computed (objective `dpo`). Sent
+    from time to time, and at the end."""
 
     type: Literal["reference_computed"] = "reference_computed"
     template: ClassVar[str] = "The reference is computed for {num_done:,} of {num_rows:,} pairs."
     num_done: int
     num_rows: int
-    """All that the job needs: training and validation rows together."""
+    """Counts all pairs that the job needs: training and validation rows together."""
     seconds: float
-    """Of this attempt."""
+    """Counts the seconds of this attempt."""
 
 
 class Evaluated(EventBody):
@@ -84,11 +87,11 @@ class Evaluated(EventBody):
     step: int
     validation_loss: float
     validation_token_accuracy: float | None = None
-    """Null for the objective `dpo`, which no single token is right or wrong for."""
+    """Is null for the objective `dpo`, for which no single token is right or wrong."""
     validation_reward_accuracy: float | None = None
-    """Share of the pairs whose chosen answer gained more than the rejected one; `dpo` only."""
+    """Is the share of the pairs whose chosen answer gained more than the rejected one. `dpo` only."""
     validation_reward_margin: float | None = None
-    """By how much it gained more, in the mean; `dpo` only."""
+    """Is the mean difference between the two gains. `dpo` only."""
 
     @property
     def message(self) -> str:
@@ -98,7 +101,7 @@ class Evaluated(EventBody):
 
 
 class EarlyStopped(EventBody):
-    """The training ended before its last step, at an evaluation."""
+    """Reports that the training ended before its last step, at an evaluation."""
 
     type: Literal["early_stopped"] = "early_stopped"
     template: ClassVar[str] = (
