@@ -1,4 +1,4 @@
-"""Which keys of a file's rows stand for those that training reads: `{"prompt": "input"}`."""
+"""Maps keys of a file's rows to the fields that training reads: `{"prompt": "input"}`."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -40,11 +40,11 @@ Columns = Annotated[
     Field(min_length=1, max_length=MAX_COLUMNS),
     AfterValidator(_check),
 ]
-"""By the field that is read, the file's own name of it."""
+"""Maps the field that is read to the file's name for it."""
 
 
 def meant_columns(keys: Iterable[str], formats: Iterable[RecordFormat] = tuple(KEYS)) -> dict[str, str] | None:
-    """What a row's keys may have been meant as, by the format that needs the fewest of them renamed."""
+    """Guess the mapping of a row's keys, by the format that needs the fewest renames."""
     some = tuple(key for key in islice(keys, MAX_KEYS) if len(key) <= MAX_KEY_CHARS)
     found = (_meant_as(some, needed) for format in formats for needed in KEYS[format])
     return min((columns for columns in found if columns), key=len, default=None)
@@ -52,8 +52,7 @@ def meant_columns(keys: Iterable[str], formats: Iterable[RecordFormat] = tuple(K
 
 @lru_cache(maxsize=1024)
 def _meant_as(keys: tuple[str, ...], needed: frozenset[str]) -> dict[str, str] | None:
-    """For each needed key that a row lacks, the one of its keys that was meant; None if there is one that none of them
-    can have meant."""
+    """Match each needed key that a row lacks with one of the row's keys. Returns None if one has no match."""
     others = [key for key in keys[:MAX_KEYS] if key not in needed]
     found = dict[str, str]()
     for target in sorted(needed.difference(keys)):
@@ -65,7 +64,7 @@ def _meant_as(keys: tuple[str, ...], needed: frozenset[str]) -> dict[str, str] |
 
 
 def advise(columns: Mapping[str, str]) -> str:
-    """In words, how keys are to be renamed or mapped."""
+    """Explain how to rename or map the keys."""
     asked = " ".join(f"There is no field {source!a}; did you mean {target!a}?" for target, source in columns.items())
     mapped = json.dumps(dict(columns))
     options = " ".join(f"--map {target}={source}" for target, source in columns.items())

@@ -1,5 +1,6 @@
-"""Codes of what keeps a file, or one row of it, from being read as the container that it is; each is an error. And how
-such a row stands among rows that are kept as JSON Lines."""
+"""Defines error codes of files and rows that cannot be read from their container, and the line that represents such a
+row among rows stored as JSON Lines.
+"""
 
 import json
 from typing import Final
@@ -33,11 +34,11 @@ CONTAINER_CODES: Final[dict[str, str]] = {
     "invalid_csv_row": "A row of CSV has a quote or a carriage return in the wrong place.",
     "invalid_json_cell": "A cell of CSV that must hold JSON does not.",
 }
-"""Each code, and what it means. `docs/datasets.md` tells them."""
+"""Maps each code to its meaning. `docs/datasets.md` lists them."""
 
 FLAWED: Final = b'["tunewright:unreadable", '
-"""What a line begins with that stands for a row which the container holds and nobody can read. It is an array, so that
-a reader who knows nothing of it refuses it as a row too."""
+"""Begins a line that represents an unreadable row of the container. The line is an array, so that a reader without
+knowledge of it refuses it as a row too."""
 
 
 def flawed_line(code: str, message: str) -> bytes:
@@ -46,7 +47,7 @@ def flawed_line(code: str, message: str) -> bytes:
 
 
 def flaw_in(line: bytes) -> tuple[str, str] | None:
-    """Code and message, where a line stands for such a row."""
+    """Return code and message if a line represents an unreadable row."""
     if not line.startswith(FLAWED):
         return None
     try:

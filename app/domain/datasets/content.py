@@ -1,4 +1,4 @@
-"""What a turn says: a text, parts of one, or a refusal. OpenAI's clients write all three."""
+"""Reads a turn's content: a text, parts of one, or a refusal. OpenAI's clients write all three."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
@@ -7,9 +7,9 @@ from app.domain.datasets.problem import Finding, brief, kind_of, pointer_to
 from app.domain.suggestions.row_keys import meant_by
 
 BETWEEN_PARTS: Final = "\n"
-"""As vLLM and llama.cpp join the parts of a message for a template that takes a text."""
+"""Joins a message's parts for a template that needs one text, as vLLM and llama.cpp do."""
 TEXTS: Final = {"text": "text", "refusal": "refusal"}
-"""By a part's type, its key that holds a text."""
+"""Maps a part's type to the key of its text."""
 OTHERS: Final = {
     "image_url": "image_part_unsupported",
     "input_image": "image_part_unsupported",
@@ -21,12 +21,12 @@ OTHERS: Final = {
     "file": "file_part_unsupported",
     "input_file": "file_part_unsupported",
 }
-"""Types of parts that are no text, and the codes that say so."""
+"""Maps types of parts that are no text to their error codes."""
 Turn = Mapping[str, Any]
 
 
 def text_of(turn: Turn) -> str | None:
-    """The text that the turn says, None if it says none. Parts that are no text are passed over."""
+    """Return the turn's text, or None if it has none. Parts that are no text are skipped."""
     content = turn.get("content")
     if isinstance(content, list):
         texts = [text for part in content if (text := _text_in(part)) is not None]
@@ -54,13 +54,13 @@ def check_content(turn: Turn, at: str) -> Iterator[Finding]:
 
 
 def check_keys(value: Turn, known: frozenset[str], at: str) -> Iterator[Finding]:
-    """Those that nobody reads, null apart: it says nothing."""
+    """Report keys that are not read, except those with null."""
     for key in sorted(key for key in value.keys() - known if value[key] is not None):
         yield unused_key(key, known - value.keys(), at)
 
 
 def unused_key(key: str, missing: Collection[str], at: str = "") -> Finding:
-    """`missing` are keys that are read and are not there."""
+    """Report an unused key. `missing` are keys that are read and absent."""
     meant = meant_by(key, missing)
     advice = f"did you mean {brief(meant)}?" if meant else "leave it out, if nothing in it is to be learned."
     return Finding(at + pointer_to(key), "unused_key", f"The key {brief(key)} is not read; {advice}")

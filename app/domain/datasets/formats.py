@@ -1,4 +1,4 @@
-"""One record of a dataset: parsing a line, and finding its format. What is wrong with it: `validation`."""
+"""Parses a line to a dataset's record, and finds its format. `validation` checks its content."""
 
 import codecs
 import json
@@ -36,33 +36,33 @@ KEYS: Final[dict[RecordFormat, tuple[frozenset[str], ...]]] = {
     RecordFormat.sharegpt: (frozenset({"conversations"}),),
     RecordFormat.text: (frozenset({"text"}),),
 }
-"""Keys that a record must have to be of a format, one set or the other; the first format that fits is the one."""
+"""Lists the keys that a record of a format must have, one set or the other. The first format that fits is chosen."""
 
 READ_TOO: Final[dict[RecordFormat, frozenset[str]]] = {
     RecordFormat.messages: frozenset({"tools", "functions"}),
     RecordFormat.sharegpt: frozenset({"tools"}),
     RecordFormat.alpaca: frozenset({"input", "system", "history"}),
 }
-"""Keys that rows of a format may have too, which are read or refused."""
+"""Lists further keys of a format's rows, which are read or refused."""
 
 MAX_LINE_BYTES: Final = 8 * 2**20
-"""Some two million tokens; parsed, a hostile line of this length takes 250 MB."""
+"""Allows about two million tokens. Parsing a malicious line of this length takes 250 MB."""
 MAX_DEPTH: Final = 100
 MAX_DIGITS: Final = 1000
 MAX_DOUBLED: Final = 100
-"""Keys that come twice of which one row tells."""
+"""Limits the duplicate keys that are reported for one row."""
 ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
 
 Record = dict[str, Any]
 
 
 def is_blank(line: bytes) -> bool:
-    """Whether the line holds only white space, perhaps behind the byte order mark that some editors write first."""
+    """Say whether the line holds only white space, with or without the byte order mark that some editors write."""
     return not line.removeprefix(codecs.BOM_UTF8).strip()
 
 
 def parse_line(line: bytes) -> Record | Finding:
-    """A JSON object, or what keeps the line from being one. A byte order mark before it is no fault."""
+    """Return a JSON object, or the error of a line that holds none. A byte order mark before it is accepted."""
     record, findings = read_line(line)
     error = next((finding for finding in findings if finding.is_error), None)
     if error is not None:
@@ -72,7 +72,7 @@ def parse_line(line: bytes) -> Record | Finding:
 
 
 def read_line(line: bytes) -> tuple[Record | None, list[Finding]]:
-    """A JSON object, and what is wrong with the line. It is None where the line holds none that could be used."""
+    """Return a JSON object and the findings on the line. The object is None if the line holds none that can be used."""
     if len(line) > MAX_LINE_BYTES:
         message = f"The line is longer than {MAX_LINE_BYTES:,} bytes; split the record."
         return None, [Finding("", "line_too_long", message)]
@@ -102,23 +102,23 @@ def find_format(record: Record) -> RecordFormat | None:
 
 
 def fits(record: Record, format: RecordFormat) -> bool:
-    """Whether the record has the format's keys, whatever else it has."""
+    """Say whether the record has the format's keys, whatever else it has."""
     return any(keys <= record.keys() for keys in KEYS[format])
 
 
 def keys_of(record: Record, format: RecordFormat) -> list[str]:
-    """The keys by which the record is of the format that it fits."""
+    """Return the keys by which the record fits the format."""
     return sorted(next(keys for keys in KEYS[format] if keys <= record.keys()))
 
 
 def unused_keys(record: Record, format: RecordFormat) -> list[str]:
-    """Of a record that fits the format, the keys that training does not read."""
+    """Return a record's keys that training does not read in this format."""
     used = next(keys for keys in KEYS[format] if keys <= record.keys()) | READ_TOO.get(format, frozenset())
     return [key for key in record if key not in used]
 
 
 class _Pairs:
-    """Objects as they are read, and the first of those in which a key comes twice. Its last value counts."""
+    """Builds objects during parsing, and records the first ones with a duplicate key. The key's last value counts."""
 
     def __init__(self) -> None:
         self._doubled: list[tuple[Record, str]] = []
@@ -138,7 +138,7 @@ class _Pairs:
 
 
 def _pointers(whole: Record, wanted: set[int]) -> dict[int, str]:
-    """Where objects lie, by their `id`. One that a later value of its key has replaced lies nowhere."""
+    """Return objects' pointers by their `id`. An object that a later value of its key replaced has none."""
     found: dict[int, str] = {}
     waiting: list[tuple[Any, tuple[str | int, ...]]] = [(whole, ())]
     while waiting and len(found) < len(wanted):
@@ -168,7 +168,7 @@ def _unparsable(line: bytes, error: ValueError | RecursionError) -> Finding:
 
 
 def _unusable(line: bytes, record: Record) -> Finding | None:
-    """What JSON allows and no tokenizer or template can take. Most lines are cleared by a look at their bytes."""
+    """Find content that JSON allows but tokenizers or templates cannot process. A byte count clears most lines."""
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(record) > MAX_DEPTH:
         return _too_deep()
     if ESCAPED_SURROGATE.search(line):
@@ -180,7 +180,7 @@ def _unusable(line: bytes, record: Record) -> Finding | None:
 
 
 def _depth(value: object) -> int:
-    """Levels of nesting, counted until there are more than MAX_DEPTH."""
+    """Count the levels of nesting, up to MAX_DEPTH + 1."""
     level = [value]
     depth = 0
     while level and depth <= MAX_DEPTH:
@@ -195,7 +195,7 @@ def _too_deep() -> Finding:
 
 
 def _read_int(digits: str) -> int:
-    # Python refuses beyond 4,300 digits in words of its own.
+    # Python refuses more than 4,300 digits with a less helpful message.
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"A number has {len(digits):,} digits; write it as a string, or with at most {MAX_DIGITS:,}.")
     return int(digits)

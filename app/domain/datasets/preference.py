@@ -1,4 +1,4 @@
-"""What a row of the format `preference` holds: a prompt and two answers to it, however it is written."""
+"""Reads rows of the format `preference`: a prompt and two answers, in any of their notations."""
 
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -9,24 +9,25 @@ from app.domain.datasets.validation import sides_of
 
 
 class TextPair(NamedTuple):
-    """Plain texts: no template is asked."""
+    """Holds a pair of plain texts, which need no chat template."""
 
     prompt: str
     answers: tuple[str, str]
-    """The better one first, as in a ChatPair."""
+    """Holds the better answer first, as a ChatPair does."""
 
 
 class ChatPair(NamedTuple):
     conversations: tuple[list[Message], list[Message]]
-    """Each is the prompt's turns and an answer's."""
+    """Holds two conversations: the prompt's turns followed by an answer's."""
     num_shared: int
-    """Turns of both that are context: the prompt, and what the two answers begin with alike."""
+    """Counts the turns of both that are context: the prompt, and the common beginning of the answers."""
     tools: list[Any] | None
 
 
 def to_preference(record: Record) -> TextPair | ChatPair:
-    """Of a valid record. A text among turns is a turn itself: the user's as the prompt, else the assistant's. Where the
-    answers begin with a user's turn they repeat the question, and a prompt that is a text is not put before them."""
+    """Convert a valid record. A text among turns becomes a turn: the user's for the prompt, otherwise the
+    assistant's. Answers that begin with a user's turn repeat the question, and a prompt that is a text is then not
+    put before them."""
     asked, better, worse = (record[key] for key in sides_of(record))
     if all(isinstance(side, str) for side in (asked, better, worse)):
         return TextPair(asked, (better, worse))

@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset: a closed list of codes, each an error or a warning, and where one was found."""
+"""Defines problems of datasets: a closed list of codes, each an error or a warning, and where one was found."""
 
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -12,7 +12,7 @@ class Severity(StrEnum):
     error = "error"
     """The row (or the file) cannot be trained on."""
     warning = "warning"
-    """It can, but is more likely a mistake than meant."""
+    """The row can be trained on, but is probably a mistake."""
 
 
 E, W = Severity.error, Severity.warning
@@ -63,12 +63,12 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "duplicate_row": (W, "A row's texts are those of an earlier row."),
     "near_duplicate_row": (W, "They are but for white space, and the case of the letters A to Z."),
 }
-"""Each code, how bad it is, and what it means. `docs/datasets.md` shows this table. What keeps a container from being
-read has codes of its own, `app.domain.datasets.container.CONTAINER_CODES`, each an error."""
+"""Maps each code to its severity and meaning. `docs/datasets.md` shows this table. Problems that prevent reading a
+container have separate codes, `app.domain.datasets.container.CONTAINER_CODES`, all errors."""
 
 
 ONCE_A_FILE: Final = frozenset({"unused_key"})
-"""Codes of which the same is told once, and counted."""
+"""Lists codes whose equal findings are reported once a file, with a count."""
 
 
 def severity_of(code: str) -> Severity:
@@ -80,11 +80,11 @@ def severity_of(code: str) -> Severity:
 
 MAX_POINTER_CHARS: Final = 300
 UNSTORABLE: Final = {0: "\ufffd", **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
-"""What PostgreSQL's text cannot hold."""
+"""Replaces characters that PostgreSQL's text cannot hold."""
 
 
 class Finding(NamedTuple):
-    """Something wrong with a record: JSON pointer, stable code, and what was found and what to write instead."""
+    """Describes a problem of a record: JSON pointer, stable code, and what was found and what to write instead."""
 
     pointer: str
     code: str
@@ -100,7 +100,7 @@ class Finding(NamedTuple):
 
 
 class Problem(BaseModel):
-    """One thing wrong: where (line from 1, JSON pointer), a stable code, and what to write instead."""
+    """Describes one problem: where (line from 1, JSON pointer), a stable code, and what to write instead."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -110,9 +110,9 @@ class Problem(BaseModel):
     severity: Severity = Severity.error
     message: str
     count: int = 1
-    """How often it was found: problems that say the same are one."""
+    """Counts how often it was found. Problems with the same message are grouped."""
     lines: list[int] = []
-    """The first ten lines that it was found on."""
+    """Lists the first ten lines with this problem."""
 
     @classmethod
     def of(cls, line: int, finding: Finding) -> "Problem":
@@ -120,13 +120,13 @@ class Problem(BaseModel):
 
 
 def pointer_to(*parts: str | int) -> str:
-    """RFC 6901; cut where a key is long, and without what cannot be stored."""
+    """Build an RFC 6901 pointer, truncated for long keys and without characters that cannot be stored."""
     steps = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
     return "".join("/" + step[:MAX_POINTER_CHARS] for step in steps)[:MAX_POINTER_CHARS].translate(UNSTORABLE)
 
 
 def brief(value: object) -> str:
-    """The value as a message shows it: short, and without a character that could break a line or a log."""
+    """Format a value for a message: short, and without characters that could break a line or a log."""
     return ascii(value[:60] if isinstance(value, str) else value)[:60]
 
 

@@ -1,4 +1,4 @@
-"""Datasets: their states, what an inspection reports, and the conversation that a record holds. Pure."""
+"""Defines datasets: their states, an inspection's report, and the conversation in a record. Pure functions only."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -22,9 +22,10 @@ SHOWN_PROBLEMS: Final = 10
 
 
 class DatasetState(StrEnum):
-    """uploading → inspecting → ready | invalid. Only what comes in parts is ever `uploading`: from its completion until
-    a light worker has assembled the parts. A crash in the middle of that, or of an inspection, leaves the state, and
-    the next look of any light worker finishes it; an upload cut off leaves no dataset."""
+    """Lists the states: uploading → inspecting → ready | invalid. Only datasets from parts are ever `uploading`:
+    from the upload's completion until a light worker has assembled the parts. A crash during that or during an
+    inspection leaves the state, and the next light worker that polls finishes the work. An interrupted upload
+    leaves no dataset."""
 
     uploading = "uploading"
     inspecting = "inspecting"
@@ -37,7 +38,7 @@ class Part(BaseModel):
 
 
 class Bin(Part):
-    """How many rows lie between two counts, both inclusive."""
+    """Counts the rows between two values, both inclusive."""
 
     min: int
     max: int
@@ -45,81 +46,83 @@ class Bin(Part):
 
 
 class Duplicates(Part):
-    """Rows whose texts an earlier row has too, roles and other keys apart."""
+    """Counts rows with the same texts as an earlier row, ignoring roles and other keys."""
 
     exact: int = 0
-    """To the letter."""
+    """Counts rows with exactly the same texts."""
     normalised: int = 0
-    """But for white space and the case of the letters A to Z; those to the letter are among them."""
+    """Counts rows with the same texts, ignoring white space and the case of the letters A to Z. Exact ones are
+    included."""
 
 
 class Statistics(Part):
-    """What a file is like. All of it is bounded, whatever the file holds."""
+    """Describes a file. Its size is bounded, whatever the file holds."""
 
     container: str = "jsonl"
-    """How the file holds its rows: `jsonl`, `json`, `csv`, `parquet` or `text`."""
+    """Says how the file holds its rows: `jsonl`, `json`, `csv`, `parquet` or `text`."""
     compression: str = "none"
-    """`none`, `gzip` or `zstd`."""
+    """Is `none`, `gzip` or `zstd`."""
     container_reason: str = ""
-    """How container and compression were recognized."""
+    """Says how container and compression were recognized."""
     num_blank_lines: int = 0
     num_empty_rows: int = 0
-    """Rows with nothing to learn from; they are among the bad ones."""
+    """Counts the rows without text to learn. They are among the bad ones."""
     num_long_rows: int = 0
-    """Rows whose texts are longer than 131,072 characters."""
+    """Counts the rows whose texts are longer than 131,072 characters."""
     columns: dict[str, int] = {}
-    """How many rows have each key: the first 64 keys that were met, each cut to 100 characters."""
+    """Counts the rows with each key: the first 64 keys found, each truncated to 100 characters."""
     has_more_columns: bool = False
-    """Whether rows have keys beside those."""
+    """Says whether rows have more keys than those."""
     duplicates: Duplicates = Duplicates()
     roles: dict[str, int] = {}
-    """Turns by role, in rows without an error that are conversations."""
+    """Counts turns by role, in conversations without an error."""
     turns: list[Bin] = []
-    """Turns a row, of the same rows."""
+    """Counts turns a row, in the same rows."""
     lengths: list[Bin] = []
-    """Characters of a row's texts by powers of two, of rows without an error: they count alike in every language."""
+    """Counts the characters of a row's texts by powers of two, in rows without an error. Characters are comparable
+    across languages."""
 
 
 class Report(Part):
-    """What an inspection found."""
+    """Holds the result of an inspection."""
 
     format: RecordFormat | None
     format_reason: str = ""
-    """Why it is this format."""
+    """Says why the format was chosen."""
     num_examples: int
-    """Rows that are not blank."""
+    """Counts the rows that are not blank."""
     num_bad_rows: int = 0
-    """Rows with an error."""
+    """Counts the rows with an error."""
     problems: list[Problem]
-    """The first ten things wrong with it, those that say the same as one; errors before warnings, the most first."""
+    """Lists the first ten problems, grouped by message: errors before warnings, the most frequent first."""
     problem_counts: dict[str, int]
-    """How many things are wrong, by code; at most a hundred of one row are counted."""
+    """Counts the problems by code, at most a hundred of one row."""
     statistics: Statistics = Statistics()
     was_read_whole: bool = False
-    """Whether it has rows, and was read to its end."""
+    """Says whether the file has rows and was read to its end."""
 
     @property
     def valid(self) -> bool:
-        """Whether it can be trained on: warnings are no obstacle."""
+        """Say whether the dataset can be trained on. Warnings do not prevent it."""
         return all(severity_of(code) is Severity.warning for code in self.problem_counts)
 
     @property
     def bad_share(self) -> float | None:
-        """The share of its rows that must be left out for the others to be trained on; None where that is no way out:
-        it was not read to its end, has rows of several formats, or not one good row."""
+        """Return the share of rows that must be left out to train on the others. Returns None if leaving rows out does
+        not help: the file was not read to its end, has rows of several formats, or has no good row."""
         if not self.was_read_whole or "mixed_formats" in self.problem_counts:
             return None
         return self.num_bad_rows / self.num_examples if self.num_bad_rows < self.num_examples else None
 
 
 def failed_report(finding: Finding, format: RecordFormat | None) -> Report:
-    """Of a file that was not read at all."""
+    """Create the report of a file that was not read at all."""
     problem = Problem.of(1, finding)
     return Report(format=format, num_examples=0, problems=[problem], problem_counts={problem.code: 1})
 
 
 class Message(BaseModel):
-    """One turn of a conversation. `weight` 0 keeps an assistant's turn as context only."""
+    """Holds one turn of a conversation. `weight` 0 keeps an assistant's turn as context only."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -133,7 +136,7 @@ class Message(BaseModel):
 
 
 def read_message(turn: Record) -> Message:
-    """A turn of a valid record."""
+    """Read a turn of a valid record."""
     answers = turn["role"] == "assistant"
     reasoning = turn.get("reasoning_content") if answers else None
     read = {"content": text_of(turn), "weight": weight_of(turn), "reasoning_content": reasoning or None}
@@ -141,8 +144,8 @@ def read_message(turn: Record) -> Message:
 
 
 def split_blocks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Lines without their newline, those of a chunk together. Of one that is too long only the beginning is kept, a
-    byte more than is allowed."""
+    """Split chunks into lists of lines without their newline, one list a chunk. A line that is too long is truncated to
+    one byte more than allowed."""
     kept = bytearray()
     for chunk in chunks:
         lines = chunk.split(b"\n")
@@ -160,12 +163,12 @@ def split_blocks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same, one by one."""
+    """Split chunks into lines, one by one."""
     return chain.from_iterable(split_blocks(chunks))
 
 
 def tools_of(record: Record) -> list[Any] | None:
-    """The tools that a valid record offers, which may be written as a string of JSON."""
+    """Return a valid record's tools, which may be a string of JSON."""
     tools = record.get("tools")
     if isinstance(tools, str):
         tools = json.loads(tools) if tools.strip() else None
@@ -173,7 +176,7 @@ def tools_of(record: Record) -> list[Any] | None:
 
 
 def to_messages(record: Record, format: RecordFormat) -> list[Message]:
-    """The conversation that a valid record of a conversational format holds."""
+    """Return the conversation in a valid record of a conversational format."""
     match format:
         case RecordFormat.messages:
             return [read_message(message) for message in record["messages"]]

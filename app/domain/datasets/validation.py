@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a record of a format. Nothing that is an error: then it can be rendered."""
+"""Checks a record of a format for every known problem. A record without an error can be rendered."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,15 +22,15 @@ SHAREGPT_ROLES: Final = {
 }
 TURN_KEYS: Final = frozenset(
     {"role", "content", "weight", "name", "tool_calls", "tool_call_id", "reasoning_content", "refusal"}
-    | {"audio", "function_call"}  # which are refused
+    | {"audio", "function_call"}  # these are refused
 )
 OF_ANSWERS: Final = frozenset({"weight", "refusal", "reasoning_content"})
-"""Keys that are read of an assistant's turn alone."""
+"""Lists keys that are read only in an assistant's turn."""
 SAID_KEYS: Final = frozenset({"from", "value", "weight"})
 INPUT_KEYS: Final = frozenset({"messages", "tools"})
 SPEAKING: Final = ("user", "assistant", "tool")
 Turn = tuple[int, str, Record]
-"""A turn's place, its role by ROLES, and itself."""
+"""Holds a turn's index, its role in ROLES, and the turn itself."""
 
 
 def check_record(record: Record, format: RecordFormat) -> Iterator[Finding]:
@@ -75,7 +75,8 @@ def _check_history(history: object) -> Iterator[Finding]:
 
 
 def _check_tools(record: Record) -> Iterator[Finding]:
-    """Tools are a list of objects, or the same as a string of JSON: tables cannot hold lists of unlike objects."""
+    """Check that tools are a list of objects, or that as a string of JSON: tables cannot hold lists of different
+    objects."""
     tools = record.get("tools")
     if isinstance(tools, str) and tools.strip():
         tools = _parsed(tools)
@@ -90,7 +91,7 @@ def _check_functions(record: Record) -> Iterator[Finding]:
 
 
 def _parsed(text: str) -> Any:
-    """What a string of JSON holds; the string itself if it holds none."""
+    """Parse a string of JSON, or return the string itself if it holds none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -100,8 +101,8 @@ def _parsed(text: str) -> Any:
 def check_conversation(
     messages: object, *at: str, learned: bool = True, context: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Of turns by role and content. `learned`: one of them must be an answer to learn. `context` are the roles of the
-    turns that come before these."""
+    """Check turns of role and content. `learned`: one of them must be an answer to learn. `context` are the roles of
+    the turns before these."""
     place = pointer_to(*at)
     if not isinstance(messages, list) or not messages:
         yield Finding(place, "wrong_type", f"{at[-1]} is not a filled list; write a list of turns.")
@@ -155,7 +156,7 @@ def _check_message(message: Record, at: str) -> Iterator[Finding]:
 
 
 def weight_of(turn: Record) -> Any:
-    """A null is no weight, as clients write what they leave out."""
+    """Return the turn's weight. A null counts as absent, as clients write it."""
     weight = turn.get("weight")
     return 1 if weight is None else weight
 
@@ -198,7 +199,7 @@ def _check_sequence(turns: Sequence[Turn], place: str, context: Sequence[str]) -
         yield Finding(f"{place}/{spoken[0][0]}", "assistant_speaks_first", message)
     for (_, before, said), (index, role, _) in pairwise(spoken):
         if before == "assistant" and role != "tool" and said.get("tool_calls"):
-            continue  # said below
+            continue  # `_check_answers` reports it
         if role == before and role != "tool":
             message = f"Two turns in a row are the {role}'s; join them, or add what was said between."
             yield Finding(f"{place}/{index}", "consecutive_same_role", message)
@@ -206,7 +207,7 @@ def _check_sequence(turns: Sequence[Turn], place: str, context: Sequence[str]) -
 
 
 def _check_answers(spoken: Sequence[Turn], place: str) -> Iterator[Finding]:
-    """The last turn may be a call: that is what is to be learned."""
+    """Check that calls have answers. The last turn may be a call: it is to be learned."""
     for number, (index, role, message) in enumerate(spoken[:-1]):
         calls = message.get("tool_calls")
         if role != "assistant" or not isinstance(calls, list) or not calls:
@@ -265,7 +266,7 @@ def _check_said(turn: Record, at: str) -> Iterator[Finding]:
 
 
 def calls_in(value: str) -> list[Record]:
-    """The calls that a ShareGPT turn by `function_call` makes: one object, or a list of them; [] if it makes none."""
+    """Return the calls of a ShareGPT turn by `function_call`: one object, or a list of them; [] if there are none."""
     parsed = _parsed(value)
     calls = parsed if isinstance(parsed, list) else [parsed]
     good = all(not list(_check_call(call, "")) for call in calls)
@@ -273,7 +274,7 @@ def calls_in(value: str) -> list[Record]:
 
 
 def sides_of(record: Record) -> tuple[str, str, str]:
-    """The keys of a preference: what is asked, the better answer, the worse one."""
+    """Return the keys of a preference: the prompt, the better answer, the worse one."""
     ours = ("prompt", "chosen", "rejected")
     return ours if record.keys() >= set(ours) else ("input", "preferred_output", "non_preferred_output")
 
