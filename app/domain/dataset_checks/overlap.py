@@ -1,4 +1,4 @@
-"""Overlaps: rows of a validation dataset that stand in the training dataset too."""
+"""Defines overlaps: rows of a validation dataset that are in the training dataset too."""
 
 from typing import Final
 
@@ -9,27 +9,29 @@ MAX_PAIRS: Final = 1000
 
 
 class OverlapSpec(SpecPart):
-    """What to compare the dataset with."""
+    """Names the validation dataset to compare the dataset with."""
 
     validation_dataset_id: DatasetId
 
 
 class Pair(Part):
-    """A validation row, and a row of the dataset with the same texts."""
+    """Pairs a validation row with a row of the dataset that has the same texts."""
 
     validation_line: int
     line: int
-    """The first such row where the texts are the same to the letter."""
+    """Is the row's line. Where the texts are exactly the same, it is the first such row."""
     exact: bool
-    """To the letter; otherwise but for white space and the case of the letters A to Z."""
+    """Is true if the texts are exactly the same, false if they differ in white space or the case of the letters A
+    to Z."""
 
 
 class OverlapTotals(Part):
-    """Rows with an error are not among those compared."""
+    """Counts the compared rows. Rows with an error are not compared."""
 
     num_rows: int
     num_validation_rows: int
     num_exact: int
-    """Validation rows whose texts a row of the dataset has to the letter."""
+    """Counts validation rows with exactly the same texts as a row of the dataset."""
     num_normalised: int
-    """But for white space and the case of the letters A to Z; those to the letter are among them."""
+    """Counts validation rows with the same texts, ignoring white space and the case of the letters A to Z. Exact ones
+    are included."""

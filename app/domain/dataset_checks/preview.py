@@ -1,4 +1,4 @@
-"""Previews: what is asked for, and what a model would see of a dataset."""
+"""Defines previews: the request, and what a model would see of a dataset."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -11,20 +11,21 @@ from app.domain.jobs.train_on import Reasoning, TrainOn
 
 MAX_ROWS: Final = 20
 SHOWN_TOKENS: Final = 8192
-"""Of all rows of one preview together, evenly."""
+"""Limits the tokens shown of all rows of a preview together, divided evenly."""
 SHOWN_CHARS: Final = 65_536
-"""The same for the rows' text."""
+"""Limits the characters of the rows' text in the same way."""
 Line = Annotated[int, Field(ge=1, le=2**53)]
 
 
 class PreviewSpec(SpecPart):
-    """What to show, and by which settings. Those that a JobSpec has too mean the same and have the same defaults."""
+    """Selects the rows to show and the settings. Fields that a JobSpec has too have the same meaning and default."""
 
     base_model: str = Field(min_length=1, max_length=200)
-    """Name of a base model in the registry (`GET /models`): its tokenizer and chat template make the tokens."""
+    """Names a base model of the registry (`GET /models`). Its tokenizer and chat template make the tokens."""
     objective: Objective = "sft"
     rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Annotated[list[Line], Field(min_length=1, max_length=MAX_ROWS)] = 5
-    """So many of the first rows; or the lines of the rows to show, as problems and `row_losses.csv` name them."""
+    """Gives the number of first rows to show, or the lines of the rows to show, as problems and `row_losses.csv` name
+    them."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
     train_on: TrainOn = "auto"
     reasoning: Reasoning = "train"
@@ -34,10 +35,10 @@ class PreviewSpec(SpecPart):
     on_bad_rows: BadRowPolicy = BadRowPolicy()
     memory: Literal["auto", "min"] = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """Kind of device that the micro-batches are counted for; `auto` is that of a worker which is online."""
+    """Sets the kind of device that the micro-batches are counted for. `auto` uses the device of an online worker."""
 
     def as_job(self, dataset_id: str) -> dict[str, Any]:
-        """A JobSpec that is trained on what this one shows."""
+        """Return the JobSpec fields of a job that trains on what this preview shows."""
         return job_fields(self.model_dump(exclude_unset=True), dataset_id)
 
 
@@ -46,7 +47,7 @@ OF_TRAINING: Final = ("max_seq_len", "train_on", "reasoning", "batch_size", "see
 
 
 def job_fields(asked: dict[str, Any], dataset_id: str) -> dict[str, Any]:
-    """What is asked of a preview, checked or not, as the fields of a JobSpec."""
+    """Convert the fields of a preview request, validated or not, to the fields of a JobSpec."""
     training = {name: asked[name] for name in OF_TRAINING if name in asked}
     resources = {"resources": {"device": asked["device"]}} if "device" in asked else {}
     fields = {name: asked[name] for name in OF_JOBS if name in asked}
@@ -54,105 +55,108 @@ def job_fields(asked: dict[str, Any], dataset_id: str) -> dict[str, Any]:
 
 
 class PreviewPlan(Part):
-    """The machine that the micro-batches are counted for."""
+    """Describes the machine that the micro-batches are counted for."""
 
     worker: str
-    """Its id."""
+    """Is the worker's id."""
     device: Literal["cuda", "cpu"]
     device_name: str | None
     micro_batch_tokens: int
-    """Most tokens that go through the model at once there, as long as its memory suffices for so many."""
+    """Is the maximum number of tokens in a micro-batch there, as long as memory suffices."""
 
 
 class PredictedFailure(Part):
-    """How a job would end."""
+    """Says how a job would fail."""
 
     reason: FailureReason
     message: str
 
 
 class PreviewTotals(Part):
-    """Of the whole file. What the event `dataset_prepared` of a job tells has the same name and the same value."""
+    """Describes the whole file. A value that the job event `dataset_prepared` also has, has the same name there."""
 
     chat_template: str | None
-    """Where the chat template came from; null when no row needed one."""
+    """Says where the chat template came from. Null when no row needed one."""
     max_seq_len: int
-    """Tokens a row is cut to."""
+    """Is the number of tokens to which a row is truncated."""
     train_on: TrainOn | None
-    """Which tokens carry loss: what was asked for, or what `auto` came to; null for `dpo`, which has no choice."""
+    """Says which tokens carry loss, with `auto` resolved. Null for `dpo`, which has no choice."""
     num_rows: int
-    """Rows that are trained on."""
+    """Counts the rows that are trained on."""
     num_validation_rows: int
-    """Rows that `validation_split` holds back."""
+    """Counts the rows that `validation_split` holds back."""
     num_dropped_rows: int
-    """Rows with no token to learn from, which are left out."""
+    """Counts the rows without a labelled token, which are left out."""
     skipped_rows: dict[str, int]
-    """Rows that `on_bad_rows` leaves out, by what is wrong with them."""
+    """Counts the rows that `on_bad_rows` leaves out, by error code."""
     num_truncated_rows: int
-    """Rows that are cut; one that has no token to learn from then is dropped too."""
+    """Counts the truncated rows. A truncated row without a labelled token is dropped too."""
     num_tokens: int
-    """Of one epoch, as `num_labelled_tokens`."""
+    """Counts the tokens of one epoch."""
     num_labelled_tokens: int
-    """Tokens that carry loss."""
+    """Counts the tokens of one epoch that carry loss."""
     num_template_mismatch_rows: int
-    """Rows that the template renders otherwise turn by turn than as a whole; answers that the whole leaves out are not
-    learned."""
+    """Counts the rows that the template renders differently turn by turn than as a whole. Answers that are missing in
+    the whole are not learned."""
     num_answers_without_end_token: int
-    """Answers that end without a special token, so that the model does not learn to stop after them."""
+    """Counts the answers that end without a special token: the model does not learn to stop after them."""
     num_literal_special_tokens: int
-    """Special tokens that are written in the rows' content, and are read as plain text."""
+    """Counts the special tokens written in the rows' content, which are read as plain text."""
     num_reasoning_turns: int
-    """Answers with reasoning, unless it is dropped."""
+    """Counts the answers with reasoning, unless it is dropped."""
     num_unrendered_reasoning: int
-    """Of these, those whose reasoning the chat template leaves out, as many do of earlier answers."""
+    """Counts those of them whose reasoning the chat template leaves out, as many templates do for earlier answers."""
     num_unrendered_names: int
-    """Turns whose name the chat template leaves out."""
+    """Counts the turns whose name the chat template leaves out."""
     steps_per_epoch: int
     micro_batches_per_step: float
-    """The mean over the first epoch."""
+    """Is the mean over the first epoch."""
     max_micro_batches_per_step: int
-    """Of one step of the first epoch."""
+    """Is the maximum over the first epoch's steps."""
     num_packed_tokens: int
-    """What goes through the model in the first epoch."""
+    """Counts the tokens that go through the model in the first epoch."""
     num_padded_tokens: int
-    """What would, were each row padded to the longest of its step, as is done without packing."""
+    """Counts the tokens that would, if each row were padded to the longest of its step, as without packing."""
     padding_saved_share: float
-    """Share of the padded tokens that packing saves, 0 to 1."""
+    """Is the share of the padded tokens that packing saves, 0 to 1."""
     device_plan: PreviewPlan
     predicted_failure: PredictedFailure | None = None
-    """Set where a job by these settings could not begin."""
+    """Is set if a job with these settings could not start."""
     missing_lines: list[int] = Field(default_factory=list)
-    """Lines that were asked for and hold no row."""
+    """Lists requested lines that hold no row."""
 
 
 class PreviewToken(Part):
     id: int
     text: str
-    """What it adds to the text; empty where the next token completes a character that this one begins."""
+    """Is the text that the token adds. Empty if the next token completes a character that this one begins."""
     labelled: bool
-    """Whether it carries loss."""
+    """Says whether the token carries loss."""
 
 
 class PreviewRow(Part):
-    """One row as the model meets it; for the objective `dpo` one of its two answers, behind the prompt."""
+    """Shows one row as the model reads it. For the objective `dpo` it is one of the row's two answers, with the
+    prompt."""
 
     line: int
     answer: Literal["chosen", "rejected"] | None
-    """Which of a pair's answers it is; null for other objectives."""
+    """Says which of a pair's answers it is. Null for other objectives."""
     text: str
-    """All of it, special tokens included, before it is cut; at most 65,536 characters of all rows together."""
+    """Is the whole text before truncation, special tokens included. All rows together show at most 65,536
+    characters."""
     num_tokens: int
-    """Tokens that the model meets."""
+    """Counts the tokens that the model reads."""
     num_labelled_tokens: int
     num_truncated_tokens: int
-    """Tokens beyond `max_seq_len`, which are cut off."""
+    """Counts the tokens beyond `max_seq_len`, which are truncated."""
     truncated_text: str
-    """How the text begins that is cut off."""
+    """Shows the beginning of the truncated text."""
     dropped: bool
-    """It has no token to learn from, and is left out."""
+    """Is true if the row has no labelled token and is left out."""
     in_validation_split: bool
-    """`validation_split` draws it for validation."""
+    """Is true if `validation_split` draws the row for validation."""
     tokens: list[PreviewToken]
-    """In order. Of a long row the first and the last: all rows together show at most 8,192."""
+    """Lists the tokens in order. A long row shows its first and last ones: all rows together show at most 8,192
+    tokens."""
     num_omitted_tokens: int
-    """Tokens that are left out of the middle of `tokens`."""
+    """Counts the tokens left out of the middle of `tokens`."""

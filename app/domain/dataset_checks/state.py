@@ -1,23 +1,23 @@
-"""Dataset checks: what a light worker finds out about a dataset on request. A preview is one, an overlap another."""
+"""Defines dataset checks, which light workers run on request: previews and overlaps."""
 
 from enum import StrEnum
 from typing import Final
 
 KEPT: Final = 20
-"""Of each kind and dataset, the newest."""
+"""Is the number of newest checks that are kept of each kind and dataset."""
 
 
 class DatasetCheckKind(StrEnum):
     preview = "preview"
-    """What a model would see of the rows."""
+    """Shows what a model would see of the rows."""
     overlap = "overlap"
-    """Which rows of a validation dataset the dataset holds too."""
+    """Finds the rows of a validation dataset that the dataset holds too."""
 
 
 class DatasetCheckState(StrEnum):
-    """pending → ready | failed. A light worker takes a pending one up once its datasets are inspected; a crash of that
-    leaves it pending, and another takes it up when the lease has lapsed. It ends without a trace when its dataset is
-    deleted, and when as many newer ones are there as are kept."""
+    """Lists the states: pending → ready | failed. A light worker claims a pending check once its datasets are
+    inspected. A crash of that worker leaves the check pending, and another worker claims it when the lease has expired.
+    A check is removed with its dataset, and when enough newer ones exist."""
 
     pending = "pending"
     ready = "ready"
@@ -25,25 +25,25 @@ class DatasetCheckState(StrEnum):
 
 
 class DatasetCheckFailure(StrEnum):
-    """Why a dataset check failed: stable codes of the API."""
+    """Lists why a dataset check failed. The codes are a stable part of the API."""
 
     dataset_invalid = "dataset_invalid"
-    """Its inspection, or the model's chat template, refuses the dataset."""
+    """The dataset's inspection or the model's chat template refuses the dataset."""
     too_many_bad_rows = "too_many_bad_rows"
-    """More of its rows are bad than `on_bad_rows` lets be skipped."""
+    """More rows are bad than `on_bad_rows` allows to skip."""
     reasoning_not_rendered = "reasoning_not_rendered"
-    """Rows have reasoning, and the model's chat template does not render it."""
+    """The rows have reasoning that the model's chat template does not render."""
     file_missing = "file_missing"
-    """Storage has lost the dataset, or it was altered there."""
+    """The dataset's file is missing in storage, or was altered there."""
     model_not_found = "model_not_found"
-    """The model was taken out of the registry meanwhile."""
+    """The model was removed from the registry in the meantime."""
     model_unusable = "model_unusable"
     """The model's tokenizer cannot be loaded."""
     out_of_memory = "out_of_memory"
-    """More memory was needed than a preview may use."""
+    """The check needed more memory than a preview may use."""
     timed_out = "timed_out"
-    """More time was needed than a preview of a file of its size may take."""
+    """The check needed more time than a preview of a file of its size may take."""
     disk_full = "disk_full"
-    """There was no disk space left on the worker, or the rows take more of it than a preview may."""
+    """The worker had no disk space left, or the rows take more of it than a preview may use."""
     internal_error = "internal_error"
-    """A fault of the server's: the process that did it died."""
+    """The server failed: the process of the check died."""
