@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that there is not: the closest of those that there are."""
+"""Suggests the closest known name for an unknown one."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,14 +7,14 @@ CUTOFF = 0.7
 
 
 def find_closest(name: str, known: Iterable[str], cutoff: float = CUTOFF) -> str | None:
-    """Capitals and hyphens make no difference."""
+    """Find the closest known name. Capitals and hyphens make no difference."""
     by_form = {_form(each): each for each in known}
     found = get_close_matches(_form(name[:100]), by_form, n=1, cutoff=cutoff)
     return by_form[found[0]] if found else None
 
 
 def advise(meant: Iterable[str]) -> str:
-    """The end of a sentence: what to write instead, if anything is known."""
+    """Write the end of a sentence: what to write instead, if there is a suggestion."""
     named = [repr(each) for each in meant]
     *others, last = named or [""]
     return f"did you mean {', '.join(others) + ' or ' if others else ''}{last}?" if named else "leave it out."

@@ -1,4 +1,4 @@
-"""Which key of a row was meant by one that nobody knows."""
+"""Suggests a known key for an unknown key of a row."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -19,13 +19,13 @@ MEANT: Final[dict[str, tuple[str, ...]]] = {
     "tool_calls": ("tools", "calls", "functions"),
     "weight": ("train", "loss", "loss_weight"),
 }
-"""By a key that is read, what others call it."""
+"""Maps a key that is read to other names for it."""
 LEAST_LIKENESS: Final = 0.75
 MAX_SLIPS: Final = 2
 
 
 def meant_by(key: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that was meant: another word for it, or a slip of the pen."""
+    """Find the key of `known` that was meant: by a synonym or a typing error."""
     names = sorted(known)
     folded = key.lower().replace("-", "_").replace(" ", "_")
     if folded in names:

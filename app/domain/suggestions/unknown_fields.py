@@ -1,4 +1,4 @@
-"""Fields that a body does not have, and which of its own may have been meant by them."""
+"""Suggests fields of a body for unknown ones."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -47,10 +47,10 @@ NAMES_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
         "warmup_steps": "warmup_ratio",
     }
 )
-"""What PEFT, transformers, TRL and OpenAI call what is called otherwise here."""
+"""Maps names in PEFT, transformers, TRL and OpenAI to the names here."""
 MOST_NAMED: Final = 3
 CLOSE_ELSEWHERE: Final = 0.85
-"""A name of another part must be closer than one of the same part."""
+"""Is the higher similarity that a name of another part needs."""
 
 
 Models = Mapping[str, type[BaseModel]]
@@ -58,7 +58,7 @@ NO_MODELS: Final[Models] = MappingProxyType({})
 
 
 def say_unknown(root: type[BaseModel], location: tuple[int | str, ...], within: Models = NO_MODELS) -> str:
-    """Return the sentence on a field that is not there.
+    """Write the sentence on an unknown field.
 
     `location` is pydantic's, which also names members of unions. `within` has the models of fields that are checked
     later, by name."""
@@ -66,7 +66,8 @@ def say_unknown(root: type[BaseModel], location: tuple[int | str, ...], within: 
 
 
 def find_meant(root: type[BaseModel], location: tuple[int | str, ...], within: Models) -> list[str]:
-    """The field of the same object, by its name; fields of other objects, by dotted names from the body's root."""
+    """Return the suggested field of the same object, by its name, or fields of other objects, by dotted names from the
+    body's root."""
     name, beside = str(location[-1]), _fields_at(root, location[:-1])
     others = [*fields_of(root)]
     others += [f"{part}.{field}" for part, model in within.items() for field in fields_of(model)]
@@ -83,7 +84,7 @@ def find_meant(root: type[BaseModel], location: tuple[int | str, ...], within: M
 
 @cache
 def fields_of(model: type[BaseModel]) -> tuple[str, ...]:
-    """Dotted names of every field below a model, each once, the shallowest first."""
+    """Return dotted names of every field below a model, each once, the shallowest first."""
     found: dict[str, None] = {}
     level: list[tuple[str, type[BaseModel]]] = [("", model)]
     while level:
@@ -102,7 +103,7 @@ def _last(dotted: str) -> str:
 
 
 def _fields_at(root: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
-    """Names that the object there may have; of a union, those of all its members."""
+    """Return the field names of the object there; for a union, those of all its members."""
     models = [root]
     for part in location:
         fields = [_fields(each)[str(part)] for each in models if part in _fields(each)]
@@ -111,7 +112,7 @@ def _fields_at(root: type[BaseModel], location: tuple[int | str, ...]) -> set[st
 
 
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """By the names that a body has them by."""
+    """Return the fields by their names in a body."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
