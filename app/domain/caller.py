@@ -1,12 +1,12 @@
-"""Who asks: the project and the rights behind an API key."""
+"""Describes the caller of a request: the project and the rights of an API key."""
 
 from typing import Final, Literal, NamedTuple
 
 Scope = Literal["read", "write", "webhooks", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = ("read", "write", "webhooks")
-"""Of an ordinary key."""
+"""Lists the scopes of an ordinary key."""
 ADMIN: Final[tuple[Scope, ...]] = (*SCOPES, "admin")
-"""Of a key that also changes what serves all projects."""
+"""Lists the scopes of a key that also changes resources of all projects."""
 
 
 class Caller(NamedTuple):
@@ -20,15 +20,15 @@ class Caller(NamedTuple):
 
     @property
     def sees_webhook_urls(self) -> bool:
-        """Whole, with the path in which some receivers have a secret."""
+        """Say whether the caller sees whole webhook URLs, whose path may contain a receiver's secret."""
         return "webhooks" in self.scopes
 
 
 class RecognizedKey(NamedTuple):
-    """What the database knows of a key that is in force."""
+    """Holds the database's facts about a valid key."""
 
     caller: Caller
     seconds_left: float | None
-    """Until it expires; null is never."""
+    """Counts the seconds until it expires. Null if it never does."""
     is_use_due: bool
-    """Whether it is time to note that the key is in use."""
+    """Says whether the key's last use must be recorded now."""

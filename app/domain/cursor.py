@@ -1,4 +1,4 @@
-"""Cursors: where a page of a list ends."""
+"""Defines cursors, which mark where a page of a list ends."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NumberCursor(NamedTuple):
-    """The last item seen of a list by number; the next page starts above it."""
+    """Marks the last item of a page of a list by number. The next page starts above it."""
 
     number: int
 
@@ -29,7 +29,7 @@ class NumberCursor(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """The last item seen of a list, newest first; the next page starts below it. Instants are exact to the
+    """Marks the last item of a page of a list, newest first. The next page starts below it. Instants are exact to the
     microsecond."""
 
     created_at: datetime

@@ -1,4 +1,4 @@
-"""File names that users give, as labels."""
+"""Cleans file names that users give, for use as labels."""
 
 import re
 from typing import Final
@@ -7,13 +7,13 @@ MAX_FILENAME_CHARS: Final = 255
 
 
 def is_unsafe_filename(filename: str) -> bool:
-    """Whether its name has what `clean_filename` takes out because it does not print: a mark that turns the direction
-    of writing, say, which makes one kind of file look like another."""
+    """Say whether the name has characters that `clean_filename` removes because they do not print: for example a mark
+    that changes the writing direction, which makes one kind of file look like another."""
     return not _base_name(filename).isprintable()
 
 
 def clean_filename(filename: str) -> str:
-    """A label: the base name, without what does not print; never a path."""
+    """Return a label: the base name without characters that do not print. It is never a path."""
     label = "".join(character for character in _base_name(filename) if character.isprintable())
     return label.strip()[:MAX_FILENAME_CHARS].strip() or "dataset"
 

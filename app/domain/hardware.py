@@ -1,4 +1,4 @@
-"""What a worker brings to a job."""
+"""Describes a worker's hardware."""
 
 import hashlib
 import json
@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 
 class WorkerHardware(NamedTuple):
-    """`device` is `cuda` or `cpu`, `device_name` what its maker calls it; `memory_gb` is its memory in 10^9 bytes.
+    """Holds a worker's hardware. `device` is `cuda` or `cpu`, `device_name` its maker's name for it; `memory_gb` is its
+    memory in 10^9 bytes.
 
-    Of several GPUs (`num_gpus`) the first is the device. `facts` decide the last bit of what it computes: see
+    The first of several GPUs (`num_gpus`) is the device. `facts` decide the last bit of its numbers: see
     `worker.training.runtime.numerics`."""
 
     worker_id: str
@@ -23,7 +24,7 @@ class WorkerHardware(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Equal on two machines where a checkpoint of one resumes exactly on the other."""
+        """Return a fingerprint. A checkpoint resumes exactly on a machine with the same one."""
         return machine_fingerprint(self.facts)
 
 

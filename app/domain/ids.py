@@ -1,5 +1,6 @@
-"""Ids: a prefix that names the noun, and 96 random bits. Uploads, parts and checkpoints have theirs as OpenAI
-writes them."""
+"""Creates ids: a prefix that names the noun, and 96 random bits. Uploads, parts and checkpoints have OpenAI's
+prefixes.
+"""
 
 import re
 import secrets

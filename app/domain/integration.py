@@ -1,4 +1,4 @@
-"""Trackers that a job's curves are passed on to. No secret is ever part of a spec: keys are the worker's own."""
+"""Defines the trackers that receive a job's curves. A spec never contains secrets: the keys are the worker's."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -10,14 +10,14 @@ IntegrationType = Literal["wandb", "mlflow", "tensorboard"]
 
 
 class Needs(NamedTuple):
-    """What a worker must have for a type: any of the packages, and any of the variables, if there are some."""
+    """Lists a worker's requirements for a type: any of the packages, and any of the variables, if there are some."""
 
     packages: tuple[str, ...]
     variables: tuple[tuple[str, str | None], ...]
-    """Name, and the value that it must have; None is any."""
+    """Holds names, and the value that each must have; None accepts any."""
 
     def are_met(self, installed: Collection[str], environment: Mapping[str, str]) -> bool:
-        """An empty variable is unset."""
+        """Say whether a worker meets the requirements. An empty variable counts as unset."""
         has_package = any(name in installed for name in self.packages)
         is_set = any(
             bool(environment.get(name)) if value is None else environment.get(name) == value
@@ -27,7 +27,7 @@ class Needs(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """What makes a worker serve the type."""
+        """Explain how to make a worker serve the type."""
         words = [name if value is None else f"{name}={value}" for name, value in self.variables]
         set_too = f", and set {' or '.join(words)} in its environment" if words else ""
         return f"Where a worker runs, pip install 'tunewright[integrations]'{set_too}; then start the worker anew."
@@ -47,9 +47,9 @@ class Part(BaseModel):
 class WandbRun(Part):
     project: Label
     name: Label | None = None
-    """Of the run; the job's name or id unless given."""
+    """Names the run. The default is the job's name or id."""
     entity: Label | None = None
-    """The team or user; the key's own unless given."""
+    """Names the team or user. The default is the key's."""
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=64)]] = Field(
         default_factory=list, max_length=50
     )
@@ -58,31 +58,31 @@ class WandbRun(Part):
 class MlflowRun(Part):
     experiment: Label
     name: Label | None = None
-    """Of the run; the job's name or id unless given."""
+    """Names the run. The default is the job's name or id."""
 
 
 class Wandb(Part):
-    """Curves go to Weights & Biases while the job trains, by the worker's `WANDB_API_KEY`."""
+    """Sends the curves to Weights & Biases while the job trains, with the worker's `WANDB_API_KEY`."""
 
     type: Literal["wandb"]
     wandb: WandbRun
 
 
 class Mlflow(Part):
-    """Curves go to the worker's `MLFLOW_TRACKING_URI` while the job trains."""
+    """Sends the curves to the worker's `MLFLOW_TRACKING_URI` while the job trains."""
 
     type: Literal["mlflow"]
     mlflow: MlflowRun
 
 
 class Tensorboard(Part):
-    """The curves become an artifact that TensorBoard reads, `tensorboard.tfevents`."""
+    """Saves the curves as an artifact for TensorBoard, `tensorboard.tfevents`."""
 
     type: Literal["tensorboard"]
 
 
 def _tag(raw: Any) -> str:
-    """No name, so that it is no part of an error's pointer."""
+    """Return a tag that is no field name, so that error pointers leave it out."""
     return f"is-{raw.get('type') if isinstance(raw, dict) else getattr(raw, 'type', None)}"
 
 
@@ -99,5 +99,5 @@ Integration = Annotated[
 
 
 def served(installed: Collection[str], environment: Mapping[str, str]) -> list[IntegrationType]:
-    """The types that a worker with these packages and variables can pass curves on to."""
+    """Return the types that a worker with these packages and variables can serve."""
     return [type for type, needs in NEEDS.items() if needs.are_met(installed, environment)]

@@ -1,4 +1,4 @@
-"""MetricPoint: what was measured at one optimizer step."""
+"""Defines MetricPoint, the values measured at one optimizer step."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class MetricPoint(BaseModel):
-    """Values at one optimizer step, by name; `number` counts the points of one attempt from 1, without gaps."""
+    """Holds values at one optimizer step, by name. `number` counts the points of one attempt from 1, without gaps."""
 
     model_config = ConfigDict(frozen=True)
 

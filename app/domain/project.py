@@ -1,19 +1,19 @@
-"""What a project is called, and how far its deletion has come."""
+"""Defines the names of projects, and the states of a project's deletion."""
 
 import re
 from enum import StrEnum
 from typing import Final
 
 FIRST_PROJECT: Final = "default"
-"""The project that a new installation begins with."""
+"""Names the first project of a new installation."""
 PROJECT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class DeletionState(StrEnum):
     stopping = "stopping"
-    """Its keys are revoked and its jobs cancelled; workers still hold some of its work."""
+    """Its keys are revoked and its jobs cancelled. Workers still hold some of its work."""
     erasing = "erasing"
-    """Nothing of it runs; its bytes, live metrics and rows are deleted."""
+    """No work of it runs. Its bytes, live metrics and rows are being deleted."""
     clearing_workers = "clearing_workers"
-    """Its rows are gone; workers still look for folders of its attempts on their disks."""
+    """Its rows are deleted. Workers still remove folders of its attempts from their disks."""
     finished = "finished"

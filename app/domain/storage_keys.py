@@ -1,13 +1,13 @@
-"""Where things lie in storage: `{project}/datasets/{id}`, what inspection n makes of it behind
-`{project}/datasets/{id}.{n}`, `{project}/uploads/{upload}/{part}`,
-`{project}/jobs/{job}/{attempt}/…` and, for all projects, `models/{sha256}`.
+"""Builds the keys of stored objects: `{project}/datasets/{id}`, an inspection's output under
+`{project}/datasets/{id}.{n}`, `{project}/uploads/{upload}/{part}`, `{project}/jobs/{job}/{attempt}/…` and, for all
+projects, `models/{sha256}`.
 
-Names are our own ids and digests alone, so that what lies somewhere tells whose it is.
+The parts are only ids and digests that the server creates, so that a key shows the owner of the object.
 """
 
 
 def project_folder(project_id: str) -> str:
-    """Everything of a project."""
+    """Return the folder of everything in a project."""
     return project_id
 
 
@@ -20,12 +20,12 @@ def dataset_key(project_id: str, id: str) -> str:
 
 
 def inspection_key(project_id: str, id: str, attempt: int) -> str:
-    """Where an inspection writes, and no other one."""
+    """Return the prefix that only this inspection writes to."""
     return f"{dataset_key(project_id, id)}.{attempt}"
 
 
 def rows_key(project_id: str, id: str, attempt: int) -> str:
-    """Of a dataset's rows as JSON Lines, where the upload itself is something else."""
+    """Return the key of a dataset's rows as JSON Lines, where the upload itself has another form."""
     return f"{inspection_key(project_id, id, attempt)}.rows"
 
 
@@ -57,11 +57,11 @@ MODELS_FOLDER = "models"
 
 
 def model_file_key(sha256: str) -> str:
-    """Of a base model's file, which models that hold the same bytes share."""
+    """Return the key of a base model's file, which models with the same bytes share."""
     return f"{MODELS_FOLDER}/{sha256}"
 
 
 def find_job_id(key: str) -> str | None:
-    """The job whose attempt stored the object."""
+    """Return the job whose attempt stored the object."""
     parts = key.split("/")
     return parts[2] if len(parts) > 3 and parts[1] == "jobs" else None

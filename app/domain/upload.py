@@ -1,4 +1,4 @@
-"""Uploads by parts: their states and bounds."""
+"""Defines uploads by parts: their states and limits."""
 
 from enum import StrEnum
 from typing import Final
@@ -8,8 +8,9 @@ MAX_PARTS: Final = 10_000
 
 
 class UploadState(StrEnum):
-    """pending → completed | cancelled | expired, and nothing after these. A crash while parts come in leaves it pending
-    with the parts that were answered; one while they are assembled leaves it completed, and assembling begins again."""
+    """Lists the states: pending → completed | cancelled | expired, all three final. A crash while parts arrive leaves
+    the upload pending with the parts that were answered. A crash while they are assembled leaves it completed, and
+    assembling starts again."""
 
     pending = "pending"
     completed = "completed"

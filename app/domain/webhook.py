@@ -1,4 +1,4 @@
-"""Webhooks: what a receiver is told of, and where the telling stands."""
+"""Defines webhooks: the events that a receiver gets, and the states of a delivery."""
 
 import json
 from enum import StrEnum
@@ -15,14 +15,16 @@ TOLD: Final[dict[JobState, JobEventType]] = {
     JobState.cancelled: "fine_tuning.job.cancelled",
     JobState.paused: "fine_tuning.job.paused",
 }
-"""States of a job whose coming is told. The words and the shape are OpenAI's; `paused` is ours."""
+"""Maps the job states that send an event to its type. Types and bodies are OpenAI's, except `paused`."""
 TEST_TYPE: Final = "webhook.test"
 
 
 class DeliveryState(StrEnum):
-    """pending    waits for its first or next try. A crash leaves it here, and it is tried once more.
+    """Lists the states of a delivery.
+
+    pending    waits for its first or next try. A crash leaves it here, and it is tried once more.
     delivered  the receiver answered with a status of 2xx.
-    failed     a day of tries went by without that.
+    failed     a day of tries passed without that.
     """
 
     pending = "pending"
@@ -31,6 +33,6 @@ class DeliveryState(StrEnum):
 
 
 def event_body(id: str, type: str, created_at: int, about: str) -> str:
-    """The very bytes that are sent, at each try alike. `created_at` is in Unix seconds; `about` is a job's id."""
+    """Return the bytes to send, the same at each try. `created_at` is in Unix seconds; `about` is a job's id."""
     event = {"id": id, "object": "event", "created_at": created_at, "type": type, "data": {"id": about}}
     return json.dumps(event, separators=(",", ":"))
