@@ -1,4 +1,4 @@
-"""The declarative base: a naming convention, the types and columns every table uses, and a page of a list."""
+"""Defines the declarative base: a naming convention, the types and columns of every table, and a list's page query."""
 
 from datetime import datetime
 from typing import Any, TypeVar
@@ -41,8 +41,8 @@ def project() -> Any:
 
 
 def select_page(query: Query, table: Any, limit: int | None, after: Cursor | None) -> Query:
-    """Selects a page of a list, newest first: the rows below the cursor, one more than `limit` (all if it is None). The
-    additional row tells that another page follows."""
+    """Select a page of a list, newest first: the rows below the cursor, one more than `limit` (all if it is None). The
+    additional row shows that another page follows."""
     if after:
         query = query.where(tuple_(table.created_at, table.id) < tuple_(after.created_at, after.id))
     ordered = query.order_by(table.created_at.desc(), table.id.desc())

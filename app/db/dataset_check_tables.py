@@ -1,4 +1,4 @@
-"""The table of dataset checks: previews and overlaps of datasets."""
+"""Defines the table of dataset checks: previews and overlaps of datasets."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from app.db.base import Base, created, project
 
 
 class DatasetCheck(Base):
-    """What a light worker is to find out about a dataset, and has found. It goes with either of its datasets."""
+    """Stores a light worker's request on a dataset and its result. It is deleted with either of its datasets."""
 
     __tablename__ = "dataset_checks"
 
@@ -18,22 +18,22 @@ class DatasetCheck(Base):
     project_id: Mapped[str] = project()
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     other_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
-    """The one that it is compared with."""
+    """Is the dataset to compare with."""
     kind: Mapped[str]
     state: Mapped[str]
     asked: Mapped[dict[str, Any]]
     totals: Mapped[dict[str, Any] | None]
-    """What was found, in a few numbers; set once it is ready, as `shown` is."""
+    """Holds the result in a few numbers. It is set once the check is ready, as `shown` is."""
     shown: Mapped[list[dict[str, Any]] | None]
-    """Rows of a preview, pairs of an overlap: some hundred kilobytes at most."""
+    """Holds the rows of a preview or the pairs of an overlap: some hundred kilobytes at most."""
     failure_code: Mapped[str | None]
     failure_message: Mapped[str | None]
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    """The fence: number of the latest attempt at it."""
+    """Is the fence: the number of the latest attempt."""
     leased_until: Mapped[datetime | None]
-    """Lease of the light worker that is at it."""
+    """Is the lease of the light worker that runs it."""
     worker_id: Mapped[str | None]
-    """The one that took it up last."""
+    """Is the worker that claimed it last."""
     created_at: Mapped[datetime] = created()
     finished_at: Mapped[datetime | None]
 

@@ -1,4 +1,4 @@
-"""The tables of metrics."""
+"""Defines the tables of metrics."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from app.db.base import Base, project
 
 
 class MetricValue(Base):
-    """One named value of a metric point. `number` counts the points of an attempt."""
+    """Stores one named value of a metric point. `number` counts the points of an attempt."""
 
     __tablename__ = "metric_values"
 
@@ -29,8 +29,8 @@ class MetricValue(Base):
 
 
 class MetricBucket(Base):
-    """What the values of one name by one attempt come to over the `width` steps from `start` on: how many there are,
-    the lowest and the highest, each with its step. Written in the values' own transaction."""
+    """Aggregates one attempt's values of one name over the `width` steps from `start`: their number, and the lowest and
+    highest, each with its step. It is written in the same transaction as the values."""
 
     __tablename__ = "metric_buckets"
 
@@ -39,9 +39,9 @@ class MetricBucket(Base):
     attempt: Mapped[int]
     name: Mapped[str]
     width: Mapped[int]
-    """One of `app.jobs.metrics.buckets.WIDTHS`."""
+    """Is one of `app.jobs.metrics.buckets.WIDTHS`."""
     start: Mapped[int]
-    """A multiple of the width."""
+    """Is a multiple of the width."""
     num_values: Mapped[int]
     min_value: Mapped[float]
     min_step: Mapped[int]

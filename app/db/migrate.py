@@ -1,4 +1,4 @@
-"""`python -m app.db.migrate`: bring the database to this version's schema, and a new one its first project."""
+"""`python -m app.db.migrate` upgrades the database to this version's schema, and creates a new one's first project."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tables of the model registry."""
+"""Defines the tables of the model registry."""
 
 from datetime import datetime
 from typing import Any
@@ -12,29 +12,30 @@ from app.db.base import Base, created, project
 
 
 class RegisteredModel(Base):
-    """A registered base model: what the server must know of it without torch. It belongs to no project."""
+    """Stores a registered base model with the facts that the server needs without torch. It belongs to no project."""
 
     __tablename__ = "base_models"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     for_all_projects: Mapped[bool] = mapped_column(server_default=text("true"))
-    """Every project may use it; otherwise those of its permissions alone."""
+    """Says whether every project may use it. If not, only those with a permission may."""
     state: Mapped[str]
     source: Mapped[str]
-    """Absolute path of a folder, or a hub id."""
+    """Is the absolute path of a folder, or a hub id."""
     any_path: Mapped[bool] = mapped_column(server_default=text("false"))
-    """The folder was named on the server's machine, and may lie outside the allowed roots."""
+    """Says that the folder was named on the server's machine, and may lie outside the allowed roots."""
     wanted_revision: Mapped[str | None]
-    """Branch, tag or commit of a hub that was asked for."""
+    """Is the requested branch, tag or commit on the hub."""
     revision: Mapped[str | None]
-    """Commit of a hub, known once it has answered; of a folder the digest of its files, known once all were read."""
+    """Is the commit on the hub, known once the hub has answered, or the digest of a folder's files, known once all were
+    read."""
     hub_name: Mapped[str | None]
-    """Id on the hub that a folder's model is said to have. Nobody has checked it."""
+    """Is the hub id that the operator gave for a folder's model. It is not verified."""
     hub_revision: Mapped[str | None]
-    """Commit there, said likewise."""
+    """Is the commit of that hub id. It is not verified either."""
     files: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
-    """`app.domain.artifact.StoredFile` each: those that storage has, or is about to get."""
+    """Lists each `app.domain.artifact.StoredFile` that is stored or about to be."""
     num_bytes_done: Mapped[int] = mapped_column(server_default=text("0"))
     num_bytes: Mapped[int | None]
     failure_code: Mapped[str | None]
@@ -42,17 +43,17 @@ class RegisteredModel(Base):
     license: Mapped[str | None]
     license_text: Mapped[str | None] = mapped_column(deferred=True)
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    """The fence: number of the latest attempt at fetching it."""
+    """Is the fence: the number of the latest attempt to fetch it."""
     leased_until: Mapped[datetime | None]
-    """Lease of whoever fetches it."""
+    """Is the lease of the worker that fetches it."""
     worker_id: Mapped[str | None]
-    """The one that took it up last."""
-    # What follows is read from its files, and says nothing before it is ready.
+    """Is the worker that claimed it last."""
+    # The following columns are read from the model's files, and mean nothing before it is ready.
     architecture: Mapped[str] = mapped_column(server_default=text("''"))
     num_parameters: Mapped[int] = mapped_column(server_default=text("0"))
     max_seq_len: Mapped[int] = mapped_column(server_default=text("0"))
     linear_modules: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
-    """Full names of the modules that hold a 2-D weight, embeddings and head apart."""
+    """Lists the full names of the modules with a 2-D weight, except embeddings and head."""
     config: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     created_at: Mapped[datetime] = created()
     finished_at: Mapped[datetime | None]
@@ -64,12 +65,12 @@ class RegisteredModel(Base):
 
     @property
     def hub(self) -> str | None:
-        """Its id on the hub, if it came from there; `revision` is the commit then."""
+        """Return the model's id on the hub, if it came from there. `revision` is then the commit."""
         return None if self.source.startswith("/") else self.source
 
 
 class ModelPermission(Base):
-    """A project that may use a model which is not for all projects."""
+    """Permits a project to use a model that is not for all projects."""
 
     __tablename__ = "model_permissions"
 

@@ -1,4 +1,4 @@
-"""The table of jobs that clients of OpenAI's kind have created."""
+"""Defines the table of jobs that were created through the OpenAI-compatible API."""
 
 from datetime import datetime
 
@@ -9,16 +9,18 @@ from app.db.base import Base, created, project
 
 
 class OpenAICreateResponse(Base):
-    """Kept so that a create whose answer was lost makes no second job: see `app.openai.jobs.create_repository`."""
+    """Stores a create, so that a retry after a lost answer makes no second job: see
+    `app.openai.jobs.create_repository`."""
 
     __tablename__ = "openai_create_responses"
 
     project_id: Mapped[str] = project()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     request_sha256: Mapped[str]
-    """Of the API key's id and the body."""
+    """Is the digest of the API key's id and the body."""
     sent_again: Mapped[bool]
-    """It was made by a request that counted a retry, whose first sending had made nothing yet."""
+    """Says that a request with a count of retries created the job, because its first sending had created nothing
+    yet."""
     created_at: Mapped[datetime] = created()
 
     __table_args__ = (Index(None, "request_sha256"), Index(None, "created_at"))

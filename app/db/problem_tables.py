@@ -1,4 +1,4 @@
-"""What is wrong with datasets, put together."""
+"""Defines the table of datasets' grouped problems."""
 
 from sqlalchemy import ForeignKey, PrimaryKeyConstraint
 from sqlalchemy.dialects.postgresql import JSONB
@@ -8,7 +8,8 @@ from app.db.base import Base, project
 
 
 class DatasetProblemGroup(Base):
-    """Problems of a dataset that say the same, as one; `number` counts them in the order in which they are told."""
+    """Groups a dataset's problems with the same message. `number` counts the groups in the order in which they are
+    listed."""
 
     __tablename__ = "dataset_problem_groups"
 
@@ -22,6 +23,6 @@ class DatasetProblemGroup(Base):
     message: Mapped[str]
     count: Mapped[int]
     lines: Mapped[list[int]] = mapped_column(JSONB(none_as_null=True))
-    """The first ones."""
+    """Lists the first lines."""
 
     __table_args__ = (PrimaryKeyConstraint("dataset_id", "number"),)

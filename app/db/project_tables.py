@@ -1,4 +1,4 @@
-"""The table of projects that are being deleted, or were."""
+"""Defines the table of projects' deletions, running and finished."""
 
 from datetime import datetime
 from typing import Any
@@ -10,25 +10,25 @@ from app.db.base import Base, created
 
 
 class ProjectDeletion(Base):
-    """What is, or was, erased of a project. It outlives the project's row, so it has no `project_id`."""
+    """Records what is erased of a project. It outlives the project's row, so it has no `project_id`."""
 
     __tablename__ = "project_deletions"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    """The project's id."""
+    """Is the project's id."""
     name: Mapped[str]
     state: Mapped[str]
-    """One of `app.domain.project.DeletionState`."""
+    """Is one of `app.domain.project.DeletionState`."""
     num_rows: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    """Rows deleted so far, by table."""
+    """Counts the rows deleted so far, by table."""
     num_objects: Mapped[int] = mapped_column(server_default=text("0"))
-    """Stored objects found when the project had come to rest."""
+    """Counts the stored objects found once no work of the project ran."""
     num_bytes: Mapped[int] = mapped_column(server_default=text("0"))
-    """Their size."""
+    """Is the size of these objects."""
     num_live_streams: Mapped[int] = mapped_column(server_default=text("0"))
-    """Streams of live metrics deleted from Redis."""
+    """Counts the streams of live metrics deleted from Redis."""
     work_folders: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    """Folders of attempts that each worker, by id, has removed; a worker that had none says 0."""
+    """Counts the folders of attempts that each worker, by id, has removed. A worker without any reports 0."""
     created_at: Mapped[datetime] = created()
     finished_at: Mapped[datetime | None]
 

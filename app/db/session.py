@@ -1,4 +1,4 @@
-"""Engines and sessions. Synchronous everywhere, so that server, dispatcher and worker share one service layer."""
+"""Creates engines and sessions. They are synchronous, so that server, dispatcher and worker share one service layer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ Sessions = sessionmaker[Session]
 T = TypeVar("T")
 
 SILENT_NETWORK = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""A server that a cut cable or a dead host has silenced is given up after half a minute, and not after the kernel's
-quarter of an hour: a heartbeat must not hang for longer than a lease."""
+"""Ends a connection to a silent server (a cut cable, a dead host) after half a minute, instead of the kernel's quarter
+of an hour: a heartbeat must not hang for longer than a lease."""
 
 SILENT_TRANSACTION = "30s"
-"""The other way round: a program that is frozen, or whose host died, in the middle of a transaction keeps its rows no
-longer than that, and not for the hours that TCP gives it. Ours wait for nothing but the database; a lease is longer."""
+"""Limits the time for which a frozen or dead client in the middle of a transaction keeps its rows locked, instead of
+TCP's hours. The service's transactions wait only for the database; a lease is longer."""
 
 
 def connect(database_url: str, pool_size: int = 10) -> Engine:
@@ -28,7 +28,7 @@ def connect(database_url: str, pool_size: int = 10) -> Engine:
         pool_size=pool_size,
         max_overflow=20,
         pool_pre_ping=True,
-        hide_parameters=True,  # errors tell the statement, and no secret that was to be stored
+        hide_parameters=True,  # errors show the statement, but no secret that was to be stored
         connect_args=connect_args(),
     )
 
@@ -44,7 +44,7 @@ def open_sessions(engine: Engine) -> Sessions:
 
 @contextmanager
 def transaction(sessions: Sessions, step: str = "commit") -> Iterator[Session]:
-    """One transaction: committed at the end, rolled back by an exception. `step` names its failpoints."""
+    """Run one transaction: commit at the end, roll back on an exception. `step` names its failpoints."""
     with sessions() as session:
         with session.begin():
             yield session
@@ -53,14 +53,14 @@ def transaction(sessions: Sessions, step: str = "commit") -> Iterator[Session]:
 
 
 def is_outage(error: DBAPIError) -> bool:
-    """Whether PostgreSQL is away, busy or out of resources, and not the statement at fault."""
+    """Say whether PostgreSQL is away, busy or out of resources, so that the statement is not at fault."""
     return error.connection_invalidated or isinstance(error, OperationalError)
 
 
 class Reads:
-    """Questions that change nothing. Each statement is one round trip: no BEGIN, no COMMIT, and no ping before it.
+    """Runs queries that change nothing. Each statement is one round trip: no BEGIN, no COMMIT, and no ping before it.
 
-    A connection that turns out broken is replaced, and the question is asked once more."""
+    A broken connection is replaced, and the query is repeated once."""
 
     def __init__(self, database_url: str, pool_size: int = 5) -> None:
         self._engine = create_engine(
@@ -80,7 +80,7 @@ class Reads:
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-        # All connections that were open with the broken one are given up by now.
+        # By now the pool has closed all connections that were open with the broken one.
         return self._asked(question)
 
     def _asked(self, question: Callable[[Connection], T]) -> T:

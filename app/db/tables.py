@@ -1,5 +1,6 @@
-"""Every table. Each carries `project_id`, save `projects` itself, `project_deletions`, which outlive them, and
-`workers` and `base_models`, which serve all projects."""
+"""Defines every table. Each has `project_id`, except `projects` itself, `project_deletions`, which outlive them, and
+`workers` and `base_models`, which serve all projects.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -32,16 +33,17 @@ class Project(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     max_running_jobs: Mapped[int | None]
-    """Jobs of its that workers may hold at once; null for any number."""
+    """Limits the project's jobs that workers may hold at once. Null for no limit."""
     allowed_labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    """Its jobs run only on workers whose label of each key here has one of the values listed."""
+    """Lists allowed values by label key. The project's jobs run only on workers whose labels have one of these values
+    for each key."""
     created_at: Mapped[datetime] = created()
 
     __table_args__ = (CheckConstraint("max_running_jobs >= 0", "max_running_jobs"),)
 
 
 class ApiKey(Base):
-    """`sha256` is that of the whole key; the key itself is shown once and kept nowhere."""
+    """Stores an API key. `sha256` is the digest of the whole key; the key itself is shown once and stored nowhere."""
 
     __tablename__ = "api_keys"
 
@@ -55,7 +57,7 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     replaced_by: Mapped[str | None]
-    """The id of the key that a rotation has made in its place."""
+    """Is the id of the key that replaced it in a rotation."""
 
 
 class Dataset(Base):
@@ -65,42 +67,45 @@ class Dataset(Base):
     project_id: Mapped[str] = project()
     filename: Mapped[str]
     unsafe_filename: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Something that does not print was taken out of it."""
+    """Says that characters which do not print were removed from the name."""
     state: Mapped[str]
     storage_key: Mapped[str]
     size: Mapped[int]
-    """Of the bytes as they were sent, as `sha256` is; none yet of a dataset that is still to be made."""
+    """Is the size of the bytes as they were sent, to which `sha256` applies too. It is 0 while the dataset is not made
+    yet."""
     sha256: Mapped[str]
-    """Empty while the dataset is `uploading`: nobody has read it from end to end yet."""
+    """Is empty while the dataset is `uploading`: the file has not been read from end to end yet."""
     container: Mapped[str | None]
     compression: Mapped[str | None]
-    """As `app.domain.datasets.report.Statistics` has both; null before the inspection."""
+    """Has the value of `app.domain.datasets.report.Statistics`, as `container` does. Both are null before the
+    inspection."""
     rows_key: Mapped[str | None]
-    """Its rows as JSON Lines; null where the upload is that, and then so are size and digest."""
+    """Is the key of the rows as JSON Lines. Null if the upload itself is that; size and digest are then null too."""
     rows_size: Mapped[int | None]
     rows_sha256: Mapped[str | None]
     hashes_key: Mapped[str | None]
-    """What its rows are known by: a file as `worker/inspection/duplicates.py` lays it out."""
+    """Is the key of a file with the rows' hashes, in the format of `worker/inspection/duplicates.py`."""
     cleaned_from: Mapped[str | None]
-    """Id of the dataset whose good rows it holds, or will hold; that one may have been deleted since."""
+    """Is the id of the dataset whose good rows it holds, or will hold. That dataset may have been deleted since."""
     drops_duplicates: Mapped[bool] = mapped_column(server_default=text("false"))
     format: Mapped[str | None]
-    """As found by the inspection, or as named before it."""
+    """Is the format that the inspection found, or the sender named before it."""
     columns: Mapped[dict[str, Any] | None]
-    """By the field that is read, the file's own name of it, as its sender said."""
+    """Maps the field that is read to the file's name for it, as the sender set it."""
     num_examples: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
-    """What the inspection found: `app.domain.datasets.report.Report`."""
+    """Holds the result of the inspection: `app.domain.datasets.report.Report`."""
     bad_share: Mapped[float | None]
-    """Share of its rows that a job must leave out; null before the inspection, and where that is no way out."""
+    """Is the share of its rows that a job must leave out. Null before the inspection, and where leaving rows out does
+    not help."""
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    """The fence: number of the latest inspection."""
+    """Is the fence: the number of the latest inspection."""
     inspecting_until: Mapped[datetime | None]
-    """Lease of the light worker that inspects it, or did when `worker_id` was written."""
+    """Is the lease of the light worker that inspects it, or did when `worker_id` was written."""
     worker_id: Mapped[str | None]
     created_at: Mapped[datetime] = created()
     expires_at: Mapped[datetime | None]
-    """From then on the collector deletes it, once no unfinished job uses it; null is never."""
+    """Is the time from which the collector deletes it, once no unfinished job uses it. Null for never."""
 
     __table_args__ = (
         Index("ix_datasets_page", "project_id", "created_at", "id"),
@@ -114,7 +119,7 @@ class Dataset(Base):
 
 
 class DatasetProblem(Base):
-    """One thing wrong with a dataset, of those that are kept; `number` counts them by line."""
+    """Stores one problem of a dataset, of those that are kept. `number` counts them by line."""
 
     __tablename__ = "dataset_problems"
 
@@ -131,8 +136,8 @@ class DatasetProblem(Base):
 
 
 class DatasetUse(Base):
-    """What a job uses of a dataset, so that a deletion can be refused and name the job. `max_bad_share` is the largest
-    share of its rows that the job may leave out."""
+    """Records a job's use of a dataset, so that a deletion can be refused with the job's id. `max_bad_share` is the
+    largest share of its rows that the job may leave out."""
 
     __tablename__ = "dataset_uses"
 
@@ -140,7 +145,7 @@ class DatasetUse(Base):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     role: Mapped[str]
-    """`training` or `validation`."""
+    """Is `training` or `validation`."""
     active: Mapped[bool] = mapped_column(server_default=text("true"))  # until the job is final: it may still read it
     max_bad_share: Mapped[float] = mapped_column(server_default=text("0"))
 
@@ -159,24 +164,24 @@ class Job(Base):
     base_model: Mapped[str]
     method: Mapped[str]
     spec: Mapped[dict[str, Any]]
-    """The JobSpec as it was sent, every default filled in. What is `auto` stays so."""
-    # "metadata" is SQLAlchemy's own attribute of every mapped class.
+    """Holds the JobSpec as it was sent, with every default filled in. `auto` values stay `auto`."""
+    # SQLAlchemy reserves the attribute "metadata" of every mapped class.
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     min_memory_gb: Mapped[float]
     device: Mapped[str]
     gpu: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
-    """Names of GPUs, parts of names too, one of which the worker's must match; empty for any."""
+    """Lists names of GPUs, or parts of names, of which the worker's must match one. Empty for any."""
     labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    """Labels that the worker must carry, all of them."""
+    """Lists labels that the worker must carry, all of them."""
 
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    """The fence: number of the latest attempt."""
+    """Is the fence: the number of the latest attempt."""
     claim_token: Mapped[str | None]
     worker_id: Mapped[str | None]
     lease_until: Mapped[datetime | None]
-    """Set while an attempt holds the job: in the held states, and in others while it yields."""
+    """Is set while an attempt holds the job: in the held states, and in others while it yields."""
     lease_expired: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Queued by a lapsed lease, so that the claim's token may take the attempt up again."""
+    """Says that an expired lease queued the job, so that the claim's token may continue the attempt."""
     failed_attempts: Mapped[int] = mapped_column(server_default=text("0"))
     lost_attempts: Mapped[int] = mapped_column(server_default=text("0"))
     lost_attempts_without_progress: Mapped[int] = mapped_column(server_default=text("0"))
@@ -190,19 +195,21 @@ class Job(Base):
     last_event_number: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = created()
     queued_at: Mapped[datetime] = created()
-    """When it was queued last, and nothing held it any more."""
+    """Is the time at which it was last queued and no attempt held it."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     init_from_id: Mapped[str | None]
-    """Id of the adapter or checkpoint that `init_from` names. Such a checkpoint stays until the job is final."""
-    resume_from: Mapped[str | None]
-    """Id of the checkpoint of an earlier job that a retry goes on from, until it has one. It stays until the job is
+    """Is the id of the adapter or checkpoint that `init_from` names. Such a checkpoint is kept until the job is
     final."""
+    resume_from: Mapped[str | None]
+    """Is the id of an earlier job's checkpoint from which a retry resumes, until it has one itself. The checkpoint is
+    kept until the job is final."""
     resume_machine: Mapped[str | None]
-    """Fingerprint of the machine on which the next attempt resumes exactly; null where it makes no difference."""
+    """Is the fingerprint of the machine on which the next attempt resumes exactly. Null where it makes no
+    difference."""
     inexact_resumes: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
-    """`app.domain.jobs.resuming.InexactResume` each, of the way that the training has come."""
+    """Lists each `app.domain.jobs.resuming.InexactResume` of the training so far."""
 
     __table_args__ = (
         Index("ix_jobs_page", "project_id", "created_at", "id"),
@@ -221,7 +228,7 @@ class Job(Base):
 
 
 class Attempt(Base):
-    """One execution of a job on one worker."""
+    """Records one execution of a job on one worker."""
 
     __tablename__ = "attempts"
 
@@ -230,18 +237,19 @@ class Attempt(Base):
     number: Mapped[int]
     worker_id: Mapped[str]
     claim_token: Mapped[str] = mapped_column(deferred=True)
-    """Its worker's; by it the points that the worker left on a disk are known."""
+    """Is the worker's token. It identifies the points that the worker left on a disk."""
     started_at: Mapped[datetime] = created()
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
-    """succeeded, failed, cancelled, paused, released or lost."""
+    """Is succeeded, failed, cancelled, paused, released or lost."""
     start_step: Mapped[int | None]
-    """Step it went on from; null until its process has said so."""
+    """Is the step that it resumed from. Null until its process has reported it."""
     resolved: Mapped[dict[str, Any] | None]
-    """What `auto` came to for it, and what else was decided; null until its process has said so."""
+    """Holds what `auto` resolved to, and other decisions. Null until its process has reported them."""
     log_tail: Mapped[str] = mapped_column(server_default=text("''"))
     orphans_collected_at: Mapped[datetime | None]
-    """When its folder in storage was searched for bytes that no row names; once is enough, since it has ended."""
+    """Is the time at which its storage folder was searched for bytes that no row names. Once is enough, since it has
+    ended."""
 
     __table_args__ = (
         PrimaryKeyConstraint("job_id", "number"),
@@ -276,12 +284,12 @@ class Checkpoint(Base):
     attempt: Mapped[int]
     step: Mapped[int]
     files: Mapped[list[dict[str, Any]]]
-    """`app.domain.artifact.StoredFile` each."""
+    """Lists each `app.domain.artifact.StoredFile`."""
     id: Mapped[str] = mapped_column(default=lambda: new_id("ftckpt"))
     base_model_revision: Mapped[str]
-    """Of the weights under training."""
+    """Is the revision of the weights under training."""
     machine_fingerprint: Mapped[str]
-    """Of the machine on which it resumes exactly."""
+    """Is the fingerprint of the machine on which it resumes exactly."""
     created_at: Mapped[datetime] = created()
 
     __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "step"), Index("uq_checkpoints_id", "id", unique=True))
@@ -328,7 +336,7 @@ class Artifact(Base):
 
 
 class OutboxRow(Base):
-    """A wake-up, written in the transaction that made the work; relayed to Celery, then deleted."""
+    """Stores a wake-up, written in the transaction that created the work, relayed to Celery and then deleted."""
 
     __tablename__ = "outbox"
 
@@ -340,14 +348,14 @@ class OutboxRow(Base):
 
 
 class KeptAnswer(Base):
-    """How a POST with an `Idempotency-Key` was answered, so that the same request is answered alike."""
+    """Stores the answer to a POST with an `Idempotency-Key`, so that the same request gets the same answer."""
 
     __tablename__ = "idempotency_keys"
 
     project_id: Mapped[str] = project()
     key: Mapped[str]
     request_sha256: Mapped[str]
-    """Of method, path and body."""
+    """Is the digest of method, path and body."""
     status: Mapped[int]
     location: Mapped[str]
     body: Mapped[str]
@@ -357,7 +365,7 @@ class KeptAnswer(Base):
 
 
 class DeletedObject(Base):
-    """Bytes that no row names any more, or never did; the collector removes them from storage."""
+    """Records bytes that no row names any more, or never did. The collector removes them from storage."""
 
     __tablename__ = "deleted_objects"
 
@@ -366,6 +374,6 @@ class DeletedObject(Base):
     storage_key: Mapped[str]
     created_at: Mapped[datetime] = created()
     due_at: Mapped[datetime] = created()
-    """Not removed before then."""
+    """Is the earliest time of the removal."""
 
     __table_args__ = (Index(None, "due_at"), Index(None, "storage_key"))

@@ -1,10 +1,11 @@
-"""The database's own guard of the state machine, made from the table in `app.domain.jobs.state`."""
+"""Builds the database's guard of the state machine from the table in `app.domain.jobs.state`."""
 
 from app.domain.jobs.state import TRANSITIONS
 
 
 def job_transition_statements() -> tuple[str, str]:
-    """SQL that (re)creates the function and the trigger. A change of TRANSITIONS needs a migration that runs it."""
+    """Return SQL that creates or replaces the function and the trigger. A change of TRANSITIONS needs a migration with
+    it."""
     allowed = ", ".join(f"('{old}', '{new}')" for old, onward in TRANSITIONS.items() for new in sorted(onward))
     function = f"""
         CREATE OR REPLACE FUNCTION refuse_unknown_job_transition() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""The tables of uploads by parts."""
+"""Defines the tables of uploads by parts."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from app.db.base import Base, created, project
 
 
 class Upload(Base):
-    """A file that comes in parts, until it is a dataset."""
+    """Stores a file that arrives in parts, until it is a dataset."""
 
     __tablename__ = "uploads"
 
@@ -21,26 +21,26 @@ class Upload(Base):
     filename: Mapped[str]
     unsafe_filename: Mapped[bool] = mapped_column(server_default=text("false"))
     size: Mapped[int]
-    """Bytes of the whole file, as promised when it began."""
+    """Is the number of bytes of the whole file, as announced at its creation."""
     state: Mapped[str]
     format: Mapped[str | None]
-    """Of its rows, if its sender named it."""
+    """Is the format of its rows, if its sender named it."""
     columns: Mapped[dict[str, Any] | None]
-    """As the dataset is to have them."""
+    """Is the mapping that the dataset will have."""
     dataset_expires_after_seconds: Mapped[float | None]
     part_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
-    """The parts of the file in their order, set when it is completed, and so are the next two."""
+    """Lists the file's parts in order. It is set when the upload is completed, as are the next two."""
     md5: Mapped[str | None]
-    """Of the whole file in hex, as its sender says."""
+    """Is the MD5 of the whole file in hex, as its sender gave it."""
     dataset_id: Mapped[str | None]
     joining_until: Mapped[datetime | None]
-    """Lease of the light worker that assembles its parts, or did when `worker_id` was written."""
+    """Is the lease of the light worker that assembles its parts, or did when `worker_id` was written."""
     worker_id: Mapped[str | None]
     joined_at: Mapped[datetime | None]
-    """When the dataset had all its bytes and the parts were let go."""
+    """Is the time at which the dataset had all its bytes and the parts were released."""
     created_at: Mapped[datetime] = created()
     expires_at: Mapped[datetime]
-    """When a pending one is given up."""
+    """Is the time at which a pending upload expires."""
     ended_at: Mapped[datetime | None]
 
     __table_args__ = (

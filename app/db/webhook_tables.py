@@ -1,4 +1,4 @@
-"""The tables of webhooks and of what is told to them."""
+"""Defines the tables of webhooks and their deliveries."""
 
 from datetime import datetime
 
@@ -11,8 +11,8 @@ from app.db.base import Base, created, project
 
 
 class Webhook(Base):
-    """Where a project wants to be told of its jobs. The lease is the webhook's and not a delivery's: one receiver is
-    told one thing at a time, so that a slow one takes up one sender."""
+    """Stores a project's webhook. The webhook has the lease, not a delivery: a receiver gets one event at a time, so
+    that a slow receiver occupies one sender."""
 
     __tablename__ = "webhooks"
 
@@ -23,21 +23,21 @@ class Webhook(Base):
     events: Mapped[list[str]] = mapped_column(ARRAY(Text))
     enabled: Mapped[bool]
     secret: Mapped[str]
-    """In clear: what signs must be readable."""
+    """Is stored in clear text: it must be readable for signing."""
     previous_secret: Mapped[str | None]
     previous_secret_expires_at: Mapped[datetime | None]
-    """Until then the old secret signs too."""
+    """Is the time until which the old secret signs too."""
     leased_until: Mapped[datetime | None]
-    """Lease of the light worker that is telling it something."""
+    """Is the lease of the light worker that sends to it."""
     last_tried_at: Mapped[datetime | None]
-    """When it was last told something: whoever waits longest comes next."""
+    """Is the time of the last try: the webhook that has waited longest is next."""
     created_at: Mapped[datetime] = created()
 
     __table_args__ = (Index("ix_webhooks_page", "project_id", "created_at", "id"),)
 
 
 class WebhookDelivery(Base):
-    """One event for one webhook."""
+    """Stores one event for one webhook."""
 
     __tablename__ = "webhook_deliveries"
 
@@ -45,16 +45,16 @@ class WebhookDelivery(Base):
     project_id: Mapped[str] = project()
     webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
     event_id: Mapped[str]
-    """The header `webhook-id`: the same at every try, and when it is delivered anew."""
+    """Is the header `webhook-id`: the same at every try, and for a redelivery."""
     type: Mapped[str]
     body: Mapped[str]
     state: Mapped[str]
     num_tries: Mapped[int] = mapped_column(server_default=text("0"))
-    """Begun so far; the number is the fence of the one that is under way."""
+    """Counts the tries begun so far. The number is the fence of the current try."""
     last_status_code: Mapped[int | None]
     last_error: Mapped[str | None]
     next_try_at: Mapped[datetime | None]
-    """Null once it has ended."""
+    """Is null once the delivery has ended."""
     give_up_at: Mapped[datetime]
     created_at: Mapped[datetime] = created()
     last_tried_at: Mapped[datetime | None]

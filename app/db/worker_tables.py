@@ -1,4 +1,4 @@
-"""The table of workers."""
+"""Defines the table of workers."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from app.db.base import Base, created
 
 
 class Worker(Base):
-    """A worker process that has registered; `seen_at` is its last heartbeat."""
+    """Stores a worker process that has registered. `seen_at` is its last heartbeat."""
 
     __tablename__ = "workers"
 
@@ -20,25 +20,25 @@ class Worker(Base):
     device: Mapped[str]
     device_name: Mapped[str | None]
     num_gpus: Mapped[int] = mapped_column(server_default=text("0"))
-    """That it may use; it trains on the first."""
+    """Counts the GPUs that it may use. It trains on the first."""
     memory_gb: Mapped[float]
     free_memory_gb: Mapped[float | None]
-    """Of the device at its last heartbeat; null where the driver does not say."""
+    """Is the device's free memory at its last heartbeat. Null if the driver does not report it."""
     labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     versions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    """Of Python, Tunewright and what it trains with, by name."""
+    """Maps Python, Tunewright and the training libraries to their versions."""
     queues: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
-    """`training`, `light` or both."""
+    """Lists `training`, `light` or both."""
     integrations: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
-    """Types of `app.domain.integration` that it serves."""
+    """Lists the types of `app.domain.integration` that it serves."""
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Asked to stop: it takes no more work."""
+    """Says that it was asked to stop and claims no more work."""
     disk_full: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Too little disk space where attempts work: it takes no more work until there is more."""
+    """Says that the attempts' disk has too little space. The worker claims no more work until that changes."""
     machine_fingerprint: Mapped[str]
     machine_facts: Mapped[dict[str, Any]]
-    """As `app.domain.hardware.WorkerHardware` has both."""
+    """Has the value of `app.domain.hardware.WorkerHardware`, as the fingerprint does."""
     started_at: Mapped[datetime] = created()
     seen_at: Mapped[datetime] = created()
     online_until: Mapped[datetime] = created()
-    """Lease of its last heartbeat."""
+    """Is the lease of its last heartbeat."""
