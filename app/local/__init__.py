@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and Tunewright's own processes as one local stack.
+"""Runs PostgreSQL, Redis and Tunewright's processes as one local stack.
 
 `python -m app.local` runs it; `embedded_postgres` and `embedded_redis` run a server alone.
 """

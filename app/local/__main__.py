@@ -1,4 +1,4 @@
-"""`python -m app.local`: the local stack in the foreground, until ctrl-C."""
+"""`python -m app.local` runs the local stack in the foreground, until ctrl-C."""
 
 import argparse
 import errno
@@ -20,7 +20,7 @@ def main() -> int:
 
 
 def run(flags: dict[str, Any]) -> int:
-    # Imported after the signals are blocked, so that an early ctrl-C ends it in order, too.
+    # Import after the signals are blocked, so that an early ctrl-C also ends in order.
     from pydantic import ValidationError
 
     from app.local.errors import StartError, StopRequested

@@ -1,4 +1,4 @@
-"""Who PostgreSQL runs as: ourselves, or, because it refuses root, a system user of its own."""
+"""Chooses PostgreSQL's user: the current one, or, because PostgreSQL refuses root, a dedicated system user."""
 
 import os
 import pwd
@@ -42,7 +42,7 @@ def create_user() -> pwd.struct_passwd:
         made = subprocess.run(
             [useradd, *options, "--shell", "/usr/sbin/nologin", SERVER_USER], capture_output=True, text=True
         )
-    # Two stacks may start together: then the other one has created it.
+    # Two stacks may start together: then the other one has created the user.
     account = find_user(SERVER_USER)
     if account is None:
         raise StartError(f"{refusal} ({made.stderr.strip()}): {advice}")
@@ -50,7 +50,7 @@ def create_user() -> pwd.struct_passwd:
 
 
 def require_searchable(data: Path) -> None:
-    """The server's user must reach the data folder; we change no mode of a folder that is not ours alone."""
+    """Check that the server's user can reach the data folder. The modes of shared parent folders are not changed."""
     for folder in reversed((data, *data.parents)):
         if not folder.stat().st_mode & 0o001:
             raise StartError(

@@ -1,6 +1,6 @@
-"""The API on a listening socket inherited from the supervisor: `python -m app.local.api FD LOG`.
+"""Runs the API on a listening socket inherited from the supervisor: `python -m app.local.api FD LOG`.
 
-The supervisor keeps the socket open, so a restart of the API keeps its port and refuses no connection.
+The supervisor keeps the socket open, so that a restart of the API keeps its port and refuses no connection.
 """
 
 import os
@@ -16,7 +16,7 @@ import uvicorn
 from app.local.child import LOG_BYTES, rotated
 
 STREAMS_END_SECONDS = 5
-"""Time open event streams get at a stop before they are cut; their readers resume."""
+"""Is the time that open event streams get at a stop before they are cut. Their readers resume."""
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 
@@ -37,17 +37,17 @@ def configure() -> uvicorn.Config:
 
 
 def keep_log_short(log: Path) -> None:
-    """Every request writes a line, so that the log must be moved aside while the process runs, too."""
+    """Move a large log aside while the process runs: every request writes a line."""
     while True:
         sleep(1)
         if os.fstat(STANDARD_ERROR).st_size > LOG_BYTES:
-            # Without room for a new file it goes on in the old one.
+            # Without disk space for a new file, logging continues in the old one.
             with suppress(OSError):
                 begin_log(log)
 
 
 def begin_log(log: Path) -> None:
-    """Go on in a new file. What writes to the standard streams meanwhile ends up in one of the two."""
+    """Continue in a new file. Concurrent writes to the standard streams go to one of the two."""
     with rotated(log).open("ab") as file:
         for stream in (STANDARD_OUTPUT, STANDARD_ERROR):
             os.dup2(file.fileno(), stream)

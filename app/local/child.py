@@ -1,4 +1,4 @@
-"""One child process: started with its parent's life as its own limit, stopped by its own signal."""
+"""Manages one child process: it ends with its parent, and is stopped by a configured signal."""
 
 import os
 import re
@@ -17,7 +17,7 @@ LAUNCH = Path(__file__).with_name("launch.py")
 LOG_BYTES = 10 * 2**20
 
 Nap = Callable[[float], None]
-"""Sleeps for seconds; may raise StopRequested."""
+"""Sleeps for seconds, and may raise StopRequested."""
 
 
 def nothing() -> None:
@@ -28,21 +28,21 @@ def nothing() -> None:
 class ChildSpec:
     name: str
     command: Sequence[str]
-    """The program's absolute path and its arguments."""
+    """Holds the program's absolute path and its arguments."""
     stage: int = 0
-    """Stages are stopped from the highest down; the children of one stage together."""
+    """Orders the stops: from the highest stage down, the children of one stage together."""
     stop_signal: signal.Signals = signal.SIGTERM
-    """Asks for an orderly end; also sent by the kernel when the parent dies."""
+    """Requests an orderly end. The kernel also sends it when the parent dies."""
     stop_seconds: float = 10
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path | None = None
     ids: tuple[int, int] | None = None
-    """User and group id to drop to."""
+    """Holds the user and group id to switch to."""
     fds: Sequence[int] = ()
     prepare: Callable[[], None] = nothing
-    """Called before each start."""
+    """Is called before each start."""
     stdout: IO[bytes] | None = None
-    """Where its output goes instead of its log."""
+    """Receives its standard output instead of the log."""
 
 
 class Child:
@@ -52,7 +52,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.log_start = 0
-        """Where in the log this start's words begin."""
+        """Is the position in the log at which this start's output begins."""
 
     def start(self) -> None:
         spec = self.spec
@@ -74,7 +74,7 @@ class Child:
         self.started = time.monotonic()
 
     def exit_code(self) -> int | None:
-        """None while it runs, and before its first start."""
+        """Return the exit code, or None while it runs and before its first start."""
         return self.process.poll() if self.process else None
 
     def is_running(self) -> bool:
@@ -85,7 +85,7 @@ class Child:
             self.process.send_signal(self.spec.stop_signal)
 
     def kill(self) -> None:
-        """Kills it and whatever is left in its session's process group."""
+        """Kill it and all processes left in its session's process group."""
         if self.process and self.is_running():
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -96,22 +96,22 @@ class Child:
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
     def last_words(self, lines: int = 20) -> str:
-        """The end of what it wrote to its log since its start."""
+        """Return the end of its log since its start."""
         with self.log.open("rb") as log:
-            # A log that its process has begun again since is shorter than it was.
+            # A log is shorter than before if its process has moved it aside in the meantime.
             log.seek(self.log_start if self.log_start <= self.log.stat().st_size else 0)
             words = log.read().decode(errors="replace")
         return "\n".join(words.strip().splitlines()[-lines:])
 
     def complaint(self) -> str:
-        """The one line of its last words that is most likely the reason of its end."""
+        """Return the line at the end of the log that most probably explains the exit."""
         lines = self.last_words().splitlines()
         errors = [line for line in lines if re.search(r"FATAL|PANIC|Error|ERROR", line)]
         return (errors or lines or ["it said nothing"])[-1].strip()
 
 
 def rotated(log: Path) -> Path:
-    """Moves a log that has grown large aside, so that two of them at most take space."""
+    """Move a large log aside, so that at most two of them use disk space."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         with around("rotate_log"):
             log.replace(log.with_suffix(".log.1"))
@@ -119,7 +119,7 @@ def rotated(log: Path) -> Path:
 
 
 def stop_children(children: Sequence[Child], nap: Nap, patience: Callable[[float], float] = float) -> None:
-    """Stops them stage by stage; `patience` may shorten the seconds a child is given."""
+    """Stop children stage by stage. `patience` may shorten the seconds that a child is given."""
     for stage in sorted({child.spec.stage for child in children}, reverse=True):
         together = [child for child in children if child.spec.stage == stage]
         for child in together:

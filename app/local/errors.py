@@ -1,6 +1,6 @@
 class StartError(Exception):
-    """The stack or one of its servers cannot run; the message is the one line the operator reads."""
+    """Reports that the stack or one of its servers cannot run. The message is the one line that the operator reads."""
 
 
 class StopRequested(Exception):
-    """SIGINT, SIGTERM or SIGHUP arrived."""
+    """Reports that SIGINT, SIGTERM or SIGHUP arrived."""

@@ -1,4 +1,4 @@
-"""The data folder of a local stack: its checks, its locks, its short paths for sockets."""
+"""Manages the data folder of a local stack: its checks, its locks, its short paths for sockets."""
 
 import hashlib
 import json
@@ -16,21 +16,21 @@ from app.files import open_locked, replacing
 from app.local.errors import StartError
 
 FREE_BYTES = 300 * 10**6
-"""PostgreSQL's empty cluster, its write-ahead log and the first logs; datasets come on top."""
+"""Covers PostgreSQL's empty cluster, its write-ahead log and the first logs, but no datasets."""
 SOCKET_PATH_BYTES = 103
-"""107 on Linux, less some for the names a server puts beside its socket."""
+"""Is Linux's 107, less some for the names that a server puts beside its socket."""
 LONGEST_SOCKET = "pg/.s.PGSQL.5432"
 
 
 def open_folder(data: Path) -> Path:
-    """Creates the data folder if it is missing, and makes sure that it is ours and can be written to."""
+    """Create the data folder if it is missing, and check that the current user owns it and can write to it."""
     data = data.expanduser().resolve()
     try:
         if data.exists() and data.stat().st_uid != os.geteuid():
             raise StartError(f"cannot use the data folder {data}{owner_note(data)}")
         if not data.exists() or not any(data.iterdir()):
             data.mkdir(parents=True, exist_ok=True)
-            # Root's can be entered, because PostgreSQL runs as a user of its own there.
+            # Root's folder can be entered, because PostgreSQL runs as another user there.
             data.chmod(0o711 if os.geteuid() == 0 else 0o700)
         (data / "logs").mkdir(mode=0o700, exist_ok=True)
         tempfile.TemporaryFile(dir=data).close()
@@ -40,7 +40,7 @@ def open_folder(data: Path) -> Path:
 
 
 def owner_note(data: Path) -> str:
-    """Whose the folder is, where that explains why it cannot be used."""
+    """Name the folder's owner, where that explains why it cannot be used."""
     with_parents = next((path for path in (data, *data.parents) if os.path.lexists(path)), data)
     owner = with_parents.lstat().st_uid
     if owner == os.geteuid():
@@ -65,14 +65,14 @@ def check_space(data: Path) -> None:
 
 
 def space_note(data: Path) -> str:
-    """Words for the end of a failure's line, where a full disk is its likely reason."""
+    """Return the end of an error line, where a full disk is the probable cause."""
     free = shutil.disk_usage(data).free
     return f"; the disk of {data} is full ({free / 1e6:.0f} MB free)" if free < 32 * 10**6 else ""
 
 
 @contextmanager
 def locked(path: Path, refusal: Callable[[], str]) -> Iterator[None]:
-    """Holds a lock that ends with this process, however it ends."""
+    """Hold a lock that is released when this process ends, in whatever way."""
     file = open_locked(path, wait=False)
     if file is None:
         raise StartError(refusal())
@@ -83,8 +83,8 @@ def locked(path: Path, refusal: Callable[[], str]) -> Iterator[None]:
 
 
 def socket_folder(data: Path) -> Path:
-    """A folder for sockets that others cannot enter: `run` in the data folder, or one in the system's temporary
-    folder where that path is too long for a socket or holds characters that connection URLs give a meaning."""
+    """Return a folder for sockets that other users cannot enter: `run` in the data folder, or a folder in the system's
+    temporary folder if that path is too long for a socket or has characters with a meaning in connection URLs."""
     here = data / "run"
     long = len(os.fsencode(here / LONGEST_SOCKET)) > SOCKET_PATH_BYTES
     if long or not re.fullmatch(r"[\w./+-]+", str(here), re.ASCII):
@@ -104,13 +104,13 @@ def short_temporary_folder() -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner reads, whole or not at all, and durably."""
+    """Write a file that only its owner can read, whole or not at all, and durably."""
     with replacing(path, "write_private") as file:
         file.write(text.encode())
 
 
 def already_running(data: Path) -> str:
-    """The line for a second stack on the same data folder."""
+    """Return the error line for a second stack on the same data folder."""
     try:
         server = json.loads((data / "server.json").read_text())
     except FileNotFoundError:

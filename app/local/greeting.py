@@ -1,4 +1,4 @@
-"""What the operator of a local stack reads once it is ready: where it is, and the next commands to type."""
+"""Prints the URL of a ready local stack, and the next commands to type."""
 
 import json
 import shlex
@@ -19,7 +19,7 @@ def greet(url: str, data: Path) -> None:
 
 
 def lines(url: str, data: Path, model: dict[str, Any] | None, dataset: dict[str, Any] | None) -> list[str]:
-    """With the names and ids of what is there; `model` and `dataset` are as the API shows them."""
+    """Return the lines, with the names and ids that exist. `model` and `dataset` are as the API returns them."""
     tunewright, key = program(), shlex.quote(str(data / "api_key"))
     name = model["name"] if model else "my-model"
     file = shlex.quote(str(EXAMPLE if EXAMPLE.exists() else Path("train.jsonl")))
@@ -46,7 +46,7 @@ def lines(url: str, data: Path, model: dict[str, Any] | None, dataset: dict[str,
 
 
 def program() -> str:
-    """`tunewright`, or the whole path where the shell would find none or another one."""
+    """Return `tunewright`, or the whole path if the shell would find none or another one."""
     here = Path(sys.executable).with_name("tunewright")
     found = shutil.which("tunewright")
     if found and here.exists() and Path(found).samefile(here):
@@ -55,7 +55,8 @@ def program() -> str:
 
 
 def find_first(url: str, data: Path, noun: str) -> dict[str, Any] | None:
-    """One that the first key sees, of datasets the newest that is ready; None where there is none to be had."""
+    """Return the first item that the first key can read, for datasets the newest that is ready. Returns None if there
+    is none."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     key = (data / "api_key").read_text().strip()
     request = urllib.request.Request(f"{url}/{noun}", headers={"Authorization": f"Bearer {key}"})

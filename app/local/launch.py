@@ -1,8 +1,8 @@
-"""Becomes the program it is told to run, tied to its parent's life; run by path, without importing the app.
+"""Becomes the given program, which then ends with its parent. It is run by path, without importing the app.
 
     python -I -S launch.py PARENT SIGNAL UID GID PROGRAM ARGUMENT…
 
-A script and not a `preexec_fn`, which is unsafe in a process that has threads.
+It is a script and not a `preexec_fn`, which is unsafe in a process that has threads.
 """
 
 import ctypes

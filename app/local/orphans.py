@@ -1,4 +1,4 @@
-"""What a stack left behind when its supervisor was killed."""
+"""Finds and ends the processes that a stack leaves when its supervisor is killed."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from app.local.child import Nap
 from app.local.errors import StartError
 
 MARK = "TUNEWRIGHT_STACK"
-"""By this word our own processes are known: it is an option of their command, since others cannot read the environment
-of a program that holds secrets, and a variable of what they start."""
+"""Marks the stack's processes: as an option of their command, since other processes cannot read the environment of a
+program that holds secrets, and as a variable for the processes that they start."""
 
 
 def processes() -> Iterator[int]:
@@ -19,7 +19,8 @@ def processes() -> Iterator[int]:
 
 
 def serving(folder: Path, *programs: str) -> list[int]:
-    """Processes of these programs that work in this folder; ids from a file may name a stranger by now."""
+    """Return processes of these programs that work in this folder. Ids from a file may belong to other programs by
+    now."""
     found = []
     for pid in processes():
         try:
@@ -27,12 +28,12 @@ def serving(folder: Path, *programs: str) -> list[int]:
             if name in programs and Path(f"/proc/{pid}/cwd").readlink() == folder:
                 found.append(pid)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # ended meanwhile, or not ours
+            continue  # it ended in the meantime, or belongs to another user
     return found
 
 
 def marked(data: Path) -> list[int]:
-    """Our own processes of an earlier stack on this data folder."""
+    """Return the processes of an earlier stack on this data folder."""
     word = mark(data).encode()
     marked = (pid for pid in processes() if word in words_of(pid, "cmdline") or word in words_of(pid, "environ"))
     return [pid for pid in marked if pid != os.getpid()]
@@ -46,11 +47,11 @@ def words_of(pid: int, file: str) -> list[bytes]:
     try:
         return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return []  # ended meanwhile, or not for us
+        return []  # it ended in the meantime, or belongs to another user
 
 
 def parent_of(pid: int) -> int | None:
-    """None where the process has ended."""
+    """Return the parent's id, or None if the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -66,14 +67,14 @@ def send(pid: int, number: signal.Signals) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return  # ended by itself meanwhile
+        return  # it ended in the meantime
 
 
 def end(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: float, nap: Nap) -> None:
-    """Asks the topmost of the processes found to end, waits, and then kills all that are left."""
+    """Ask the topmost of the processes to end, wait, and then kill all that are left."""
     found = find()
     for pid in found:
-        # PostgreSQL's own helpers take the same signal for something else.
+        # PostgreSQL's helper processes interpret the same signal differently.
         if parent_of(pid) not in found:
             send(pid, first)
     wait_for_end(find, patience_seconds, nap)

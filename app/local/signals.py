@@ -1,4 +1,4 @@
-"""Signals as answers to a wait, not as interruptions at any line."""
+"""Receives signals as results of a wait, not as interruptions at any line."""
 
 import signal
 
@@ -8,21 +8,22 @@ STOP = {signal.SIGINT, signal.SIGTERM}
 
 
 def block_signals() -> None:
-    """From here on they are seen by `Waits` only; children are started with none blocked."""
+    """Block the signals. From here on only `Waits` receives them; children are started with none blocked."""
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
         STOP.add(signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP | {signal.SIGCHLD})
 
 
 class Waits:
-    """The supervisor's only way to sleep."""
+    """Is the supervisor's only way to sleep."""
 
     def __init__(self) -> None:
         self.stopping = False
         self.hurried = False
 
     def nap(self, seconds: float) -> None:
-        """Ends early when a child ends. The first signal to stop raises StopRequested, a further one hurries."""
+        """Sleep, and return early when a child ends. The first signal to stop raises StopRequested, a further one
+        hurries."""
         received = signal.sigtimedwait(STOP | {signal.SIGCHLD}, seconds)
         if received is None or received.si_signo == signal.SIGCHLD:
             return

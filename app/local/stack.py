@@ -1,4 +1,4 @@
-"""The local stack: what is started, in which order, and what the operator is told."""
+"""Runs the local stack: the processes, their order, and the messages to the operator."""
 
 import errno
 import json
@@ -28,13 +28,13 @@ from app.settings import Settings
 READY_SECONDS = 120.0
 DEATHS_AT_START = 3
 CHECKPOINT_SECONDS = 40.0
-"""A worker's training process writes a checkpoint before it ends."""
+"""Allows a worker's training process to write a checkpoint before it ends."""
 
 
 def run_stack(settings: Settings) -> None:
-    """Runs until StopRequested, which it raises after everything has ended. Signals must be blocked."""
+    """Run until StopRequested, which is raised after everything has ended. Signals must be blocked."""
     data = open_folder(settings.data_dir)
-    # Root's data folder can be entered by others; what the stack keeps in it is not for them.
+    # Other users can enter root's data folder, but must not read what the stack stores in it.
     os.umask(0o077)
     with locked(data / "lock", lambda: already_running(data)):
         (data / "server.json").unlink(missing_ok=True)
@@ -94,7 +94,7 @@ def run(supervisor: Supervisor, settings: Settings, listener: socket.socket) -> 
 
 
 def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
-    """Only those that the operator has not named; returns the environment that names them."""
+    """Start the servers for which the operator gave no URL, and return the environment with all URLs."""
     given = settings.model_fields_set
     urls = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
     nap = supervisor.waits.nap
@@ -121,7 +121,7 @@ def ensure_key(supervisor: Supervisor, env: dict[str, str]) -> None:
 
 
 def python(data: Path, module: str, *arguments: str) -> list[str]:
-    """Python takes any word after `-X`; this one is for those that look for the process."""
+    """Return a Python command with the stack's mark: Python accepts any word after `-X`."""
     return [sys.executable, "-X", orphans.mark(data), "-m", module, *arguments]
 
 
@@ -138,7 +138,7 @@ def worker(queue: str, data: Path, env: dict[str, str]) -> ChildSpec:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Before anything is started, so that a taken port is known at once."""
+    """Listen before anything is started, so that a taken port is known at once."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
@@ -151,7 +151,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def local_url(host: str, listener: socket.socket) -> str:
-    """An address to reach it from this machine, also when it listens on all."""
+    """Return an address that reaches it from this machine, also when it listens on all addresses."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - binds nothing
     return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{listener.getsockname()[1]}"
 
@@ -168,8 +168,8 @@ def await_ready(supervisor: Supervisor, api: Child, url: str) -> None:
 
 
 def readiness(url: str) -> tuple[bool, str]:
-    """Whether /readyz answers 200, and in words what it answers otherwise."""
-    # Never through a proxy of the environment.
+    """Say whether /readyz answers 200, and describe any other answer."""
+    # Never use a proxy from the environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/readyz", timeout=2):

@@ -1,4 +1,4 @@
-"""Keeps children running: starts them, starts again those that die, and ends them all."""
+"""Keeps children running: starts them, restarts those that die, and ends them all."""
 
 import ctypes
 import os
@@ -17,18 +17,18 @@ from app.local.signals import Waits
 PR_SET_CHILD_SUBREAPER = 36
 LONGEST_BACKOFF_SECONDS = 30.0
 STEADY_SECONDS = 60.0
-"""A child that ran for so long has recovered: its next death is a first one again."""
+"""Is the run time after which a child counts as recovered: its next death is a first one again."""
 
 
 class Restarts:
-    """One child's deaths in a row, and when it may start again."""
+    """Counts one child's deaths in a row, and schedules its restart."""
 
     def __init__(self) -> None:
         self.deaths = 0
         self.due: float | None = None
 
     def note_death(self, lived_seconds: float) -> float:
-        """Returns the seconds to wait: 1, 2, 4 … 30."""
+        """Record a death, and return the seconds to wait: 1, 2, 4 … 30."""
         self.deaths = 1 if lived_seconds > STEADY_SECONDS else self.deaths + 1
         backoff = min(2.0 ** (self.deaths - 1), LONGEST_BACKOFF_SECONDS)
         self.due = time.monotonic() + backoff
@@ -36,13 +36,14 @@ class Restarts:
 
 
 class Supervisor:
-    """`waits` must be the only sleeper of this process, whose children and their orphans it takes for its own."""
+    """Supervises children. `waits` must be the only sleeper of this process, and all of its children and their orphans
+    are treated as the supervisor's."""
 
     def __init__(self, data: Path, waits: Waits):
         self.data = data
         self.waits = waits
         self.children: dict[Child, Restarts] = {}
-        # Grandchildren whose parent died become ours, so that the stop finds them.
+        # Adopt grandchildren whose parent died, so that the stop finds them.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def add(self, spec: ChildSpec) -> Child:
@@ -62,7 +63,7 @@ class Supervisor:
         return child
 
     def finish(self, spec: ChildSpec) -> Child:
-        """Runs a child that is meant to end, and to end well."""
+        """Run a child that must end with success."""
         child = self.start(spec)
         while child.is_running():
             self.waits.nap(1)
@@ -75,7 +76,7 @@ class Supervisor:
         return child
 
     def watch(self) -> None:
-        """Until StopRequested."""
+        """Restart children until StopRequested."""
         while True:
             self.revive()
             self.waits.nap(1)
@@ -107,7 +108,7 @@ class Supervisor:
 
 
 def reap_adopted(own: set[int]) -> None:
-    """Collects ended grandchildren; our own children's exit codes are left to their Popen objects."""
+    """Reap ended grandchildren. The exit codes of children are left to their Popen objects."""
     for pid in set(orphans.children_of(os.getpid())) - own:
         os.waitpid(pid, os.WNOHANG)
 
