@@ -1,4 +1,4 @@
-"""`python -m app.models add | list | show | remove`: the registry of base models, on the server's machine."""
+"""Manages the registry of base models on the server's machine: `python -m app.models add | list | show | remove`."""
 
 import argparse
 import signal
@@ -48,7 +48,7 @@ def read_names(words: str) -> list[str]:
 
 
 def add(sessions: Sessions, given: argparse.Namespace) -> str:
-    """Fetched by this very process, which holds the model's lease: should it die, a light worker goes on."""
+    """Fetch the model in this process, which holds the model's lease. If the process dies, a light worker continues."""
     if given.path:
         read_folder(given.path.absolute())
     if given.path and given.revision and not given.hub_name:
@@ -76,8 +76,8 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
 
 
 def is_there(sessions: Sessions, wanted: Wanted) -> bool:
-    """Whether the registry has these very files under the name, wherever they came from; then only who may use them
-    changes, and what they are said to be on the hub."""
+    """Return whether the registry has exactly these files under the name, whatever their source. If so, only the
+    projects that may use the model and its hub name change."""
     with transaction(sessions, "find_model") as session:
         found = ModelService(session).models.find(wanted.name)
     if found is None or found.state != ModelState.ready or wanted.revision is not None:
@@ -91,7 +91,7 @@ def is_there(sessions: Sessions, wanted: Wanted) -> bool:
 
 
 class shown:  # noqa: N801 - reads as the statement it is
-    """On a terminal, how far it is."""
+    """Shows the progress on a terminal."""
 
     def __init__(self, fetching: ModelFetch) -> None:
         self._fetching, self._ended = fetching, threading.Event()
@@ -116,7 +116,7 @@ class shown:  # noqa: N801 - reads as the statement it is
 
 
 def settled(sessions: Sessions, name: str) -> str:
-    """What came of it. One that a light worker has taken up is waited for."""
+    """Return the outcome. Waits for a model that a light worker has claimed."""
     while True:
         with transaction(sessions, "find_model") as session:
             models = ModelService(session)

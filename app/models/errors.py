@@ -1,9 +1,9 @@
-"""What can be wrong with a request about base models, beyond what `app.errors` has."""
+"""Defines the errors of requests about base models that `app.errors` lacks."""
 
 from app.errors import BadRequest
 
 
 class InvalidHubName(BadRequest):
-    """What a folder's model is said to be on the hub is no name there, or no commit."""
+    """The hub name or the commit given for a folder's model is not valid."""
 
     code = "invalid_hub_name"

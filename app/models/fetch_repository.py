@@ -1,4 +1,4 @@
-"""The registry as whoever fetches a model writes it: fenced by the number of the attempt."""
+"""Stores the state of a model's fetch in the registry. Every write is fenced by the number of the attempt."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,7 +17,7 @@ GAVE_UP = f"{MAX_ATTEMPTS} workers ended while they fetched it; see their logs, 
 
 
 class Hold(NamedTuple):
-    """One attempt at fetching a model."""
+    """Identifies one attempt to fetch a model."""
 
     model_id: str
     attempt: int
@@ -29,7 +29,7 @@ class FetchRepository:
         self.session = session
 
     def claim(self, worker_id: str, lease_seconds: float, id: str | None = None) -> RegisteredModel | None:
-        """The oldest model that waits, or the one of that id; it is leased to the caller."""
+        """Claim the oldest pending model, or the one with this id, and lease it to the caller."""
         self._give_up_the_hopeless()
         waiting = select(RegisteredModel.id).where(_waits()).order_by(RegisteredModel.created_at).limit(1)
         if id is not None:
@@ -61,24 +61,24 @@ class FetchRepository:
         )
 
     def renew(self, hold: Hold, **values: Any) -> None:
-        """Prolong the lease, and write what is known by now."""
+        """Renew the lease, and store the given values."""
         self._update(hold, leased_until=_lease_end(hold.lease_seconds), **values)
 
     def give_back(self, hold: Hold) -> None:
-        """Let another worker begin at once; this attempt was none."""
+        """Release the model so that another worker can start at once; this attempt does not count."""
         self._update(hold, state=ModelState.pending, leased_until=None, attempt=hold.attempt - 1)
 
     def conclude(self, hold: Hold, state: ModelState, **values: Any) -> None:
         self._update(hold, state=state, leased_until=None, finished_at=func.clock_timestamp(), **values)
 
     def name_files(self, hold: Hold, files: Sequence[StoredFile]) -> None:
-        """From now on nobody removes them. They may have been removed before, so that a look for them comes after the
-        commit."""
+        """Name the files in the model's row, which protects them from removal. They may have been removed earlier, so
+        check for them after the commit."""
         ModelRepository(self.session).lock_files()
         self.renew(hold, files=[file.model_dump() for file in files])
 
     def _update(self, hold: Hold, **values: Any) -> None:
-        """StaleAttempt if the model was removed, or another worker has it."""
+        """Raise StaleAttempt if the model was removed or another worker holds it."""
         statement = (
             update(RegisteredModel)
             .where(

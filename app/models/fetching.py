@@ -1,7 +1,8 @@
-"""How a model's files come into storage: claim → resolve → store file by file → read the facts → conclude.
+"""Copies a model's files into storage: claim → resolve → store file by file → read the facts → conclude.
 
-By a light worker, or by `tunewright models add` on the server's machine. Bytes are copied outside any transaction. A
-crash leaves a lease that lapses; whoever takes the model up then finds the files that were stored already.
+This is done by a light worker, or by `tunewright models add` on the server's machine. Bytes are copied outside any
+transaction. After a crash the lease expires; the next process that claims the model finds the files that are already
+stored.
 """
 
 import shutil
@@ -36,12 +37,12 @@ RENEWALS_A_LEASE = 6
 
 
 def open_source(source: str, revision: str | None, roots: Sequence[Path] | None, work: Path) -> Source:
-    """`roots` are where a folder may lie; anywhere, if None."""
+    """Open the source. A folder must lie below one of `roots`, or anywhere if `roots` is None."""
     return FolderSource(Path(source), roots) if source.startswith("/") else HubSource(source, revision or "main", work)
 
 
 class FetchPlace(NamedTuple):
-    """What fetching needs of its worker."""
+    """Holds what fetching needs from its worker."""
 
     worker_id: str
     sessions: Sessions
@@ -49,17 +50,18 @@ class FetchPlace(NamedTuple):
     work: Path
     lease_seconds: float
     roots: tuple[Path, ...]
-    """Where folders that were asked for over HTTP may lie."""
+    """Folders below which a folder requested over HTTP must lie."""
 
 
 class Left(Exception):
-    """This process is to stop: another one goes on."""
+    """This process must stop; another one continues."""
 
 
 def fetch_next(place: FetchPlace, draining: threading.Event, id: str | None = None) -> bool:
-    """Fetch one model that waits, or the one of that id; whether there was one.
+    """Fetch one pending model, or the one with this id. Return whether there was one.
 
-    What a store or Postgres raises goes up: the lease lapses, and the model is fetched again."""
+    Errors of the store and of PostgreSQL propagate: the lease expires, and the model is fetched again.
+    """
     with transaction(place.sessions, "claim_model") as session:
         model = FetchRepository(session).claim(place.worker_id, place.lease_seconds, id)
     if model is None:
@@ -69,7 +71,7 @@ def fetch_next(place: FetchPlace, draining: threading.Event, id: str | None = No
 
 
 class ModelFetch:
-    """One attempt at one model."""
+    """Represents one attempt to fetch one model."""
 
     def __init__(self, place: FetchPlace, model: RegisteredModel, draining: threading.Event) -> None:
         self.place, self.model, self.draining = place, model, draining
@@ -116,7 +118,7 @@ class ModelFetch:
             FetchRepository(session).conclude(self.hold, ModelState.failed, **failure)
 
     def _fetch(self) -> dict[str, Any]:
-        """What is then known of the model."""
+        """Fetch the files and return the model's facts."""
         roots = None if self.model.any_path else self.place.roots
         source = open_source(self.model.source, self.model.revision or self.model.wanted_revision, roots, self.folder)
         found = source.resolve()
@@ -136,7 +138,7 @@ class ModelFetch:
         }
 
     def _check_room(self, source: Source, found: Resolved) -> None:
-        """Before a byte is moved. A folder on the storage's own disk takes none."""
+        """Check the disk space before any byte is copied. A folder on the storage's own disk needs none."""
         stored = self.place.storage
         sizes = [file.size for file in found.files]
         needs = []
@@ -164,7 +166,7 @@ class ModelFetch:
         return stored
 
     def _find(self, file: SourceFile, sha256: str) -> StoredFile | None:
-        """The file, if storage has it: named first, so that nobody removes it after the look."""
+        """Return the file if storage has it. It is named before the check, so that nobody removes it afterwards."""
         stored = StoredFile(path=file.path, key=model_file_key(sha256), size=file.size, sha256=sha256)
         with transaction(self.place.sessions, "name_model_file") as session:
             FetchRepository(session).name_files(self.hold, [*self.files, stored])
@@ -182,7 +184,7 @@ class ModelFetch:
         self._look(num_bytes)
 
     def _look(self, _: int) -> None:
-        """Between two blocks: is it still ours, and are we to go on?"""
+        """Check between two blocks that the lease is still held and that the process need not stop."""
         if self.draining.is_set():
             raise Left
         if time.monotonic() - self.renewed_at > min(self.place.lease_seconds / RENEWALS_A_LEASE, 1.0):

@@ -1,4 +1,4 @@
-"""What a model's folder says of it, read without torch: config.json, safetensors headers, the tokenizer's limits."""
+"""Reads a model folder's facts without torch: config.json, safetensors headers, the tokenizer's limits."""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ from app.models.modules import is_buffer, linear_modules
 
 CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "max_seq_len", "n_ctx")
-"""Names under which configs keep the length limit."""
+"""Lists the names under which configs keep the length limit."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 LOADED = (".json", ".safetensors", ".model", ".txt", ".jinja")
-"""Endings of the files that a load reads, and so of what the revision covers."""
+"""Lists the endings of the files that a load reads, which the revision therefore covers."""
 SANE_TOKENS = range(8, 10**9)
 MAX_JSON_BYTES = 200 * 2**20
 
@@ -27,11 +27,11 @@ class ModelFacts(NamedTuple):
     max_seq_len: int
     linear_modules: list[str]
     config: dict[str, Any]
-    """config.json, and under `tokenizer` what its config says that a planner needs."""
+    """Holds config.json and, under `tokenizer`, the part of the tokenizer's config that a planner needs."""
 
 
 def read_folder(folder: Path) -> ModelFacts:
-    """The facts, or InvalidModelFolder with what to do about it."""
+    """Return the facts, or raise InvalidModelFolder with a remedy."""
     if not folder.is_dir():
         raise InvalidModelFolder(f"There is no folder {folder}; give the one that holds config.json.")
     config = _read_json(folder / "config.json")
@@ -54,7 +54,7 @@ def read_folder(folder: Path) -> ModelFacts:
 
 
 def digest_folder(folder: Path) -> str:
-    """The folder's revision: SHA-256 over the names and digests of the files that a load reads."""
+    """Return the folder's revision: SHA-256 over the names and digests of the files that a load reads."""
     digests = {}
     for path in folder.iterdir():
         if path.is_file() and path.suffix in LOADED:
@@ -64,7 +64,7 @@ def digest_folder(folder: Path) -> str:
 
 
 def revision_of(files: Iterable[StoredFile]) -> str:
-    """As `digest_folder` has it."""
+    """Return the revision of these files, computed as in `digest_folder`."""
     return _digest({file.path: file.sha256 for file in files})
 
 
@@ -86,7 +86,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise InvalidModelFolder(f"{path} is too large to be a configuration.")
     try:
-        # Some configs hold Infinity, which neither JSON nor PostgreSQL knows.
+        # Some configs hold Infinity, which neither JSON nor PostgreSQL accepts.
         value = json.loads(path.read_text("utf-8"), parse_constant=str)
     except (ValueError, RecursionError) as error:
         raise InvalidModelFolder(f"{path} is not JSON: {error}.") from error
@@ -124,7 +124,7 @@ def _max_seq_len(config: dict[str, Any], tokenizer: dict[str, Any]) -> int:
 
 
 def _limit(tokenizer: dict[str, Any]) -> int | None:
-    """The tokenizer's own limit; many say 10^30 for none."""
+    """Return the tokenizer's limit. Many tokenizers use 10^30 for "no limit"."""
     limit = tokenizer.get("model_max_length")
     return limit if type(limit) is int and limit in SANE_TOKENS else None
 

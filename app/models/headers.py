@@ -1,6 +1,6 @@
-"""Names and shapes of a model's tensors, from the headers of its safetensors files.
+"""Reads the names and shapes of a model's tensors from the headers of its safetensors files.
 
-A file begins with the header's length (8 bytes, little-endian), then the header as JSON, then the tensors' bytes
+A file starts with the header's length (8 bytes, little-endian), then the header as JSON, then the tensors' bytes
 (https://github.com/huggingface/safetensors).
 """
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, NonNegativeInt, TypeAdapter
 from app.errors import InvalidModelFolder
 
 MAX_HEADER_BYTES = 100_000_000
-"""As safetensors itself has it."""
+"""Equals the limit of safetensors itself."""
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -42,7 +42,8 @@ _read_header = TypeAdapter(dict[str, _Tensor]).validate_python
 
 
 def read_shapes(folder: Path) -> Shapes:
-    """The shape of each tensor of the model. InvalidModelFolder if a file is missing, cut off, or not safetensors."""
+    """Return the shape of each tensor of the model. Raise InvalidModelFolder if a file is missing, truncated or not
+    safetensors."""
     shapes: Shapes = {}
     for path in _files(folder):
         shapes |= _shapes(path)
@@ -68,7 +69,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def read_index(index: Path) -> list[str]:
-    """Names of the files that it spreads the tensors over."""
+    """Return the names of the files over which the index distributes the tensors."""
     try:
         files = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

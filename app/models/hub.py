@@ -1,7 +1,8 @@
-"""Models of a hub: a branch is resolved to its commit, whose files are then fetched one by one.
+"""Fetches models from a hub: resolves a branch to its commit, then downloads the commit's files one by one.
 
-Where the hub is, who asks it, by which proxy and whether at all say the variables of its own tools, read once when the
-process starts: HF_ENDPOINT, HF_TOKEN, HTTPS_PROXY, HF_HUB_OFFLINE. The token goes to the hub alone, and into no log.
+The hub's address, token, proxy and offline mode come from the variables of the hub's own tools, which are read once
+when the process starts: HF_ENDPOINT, HF_TOKEN, HTTPS_PROXY, HF_HUB_OFFLINE. The token is sent only to the hub and is
+never logged.
 """
 
 import hashlib
@@ -23,11 +24,11 @@ from app.storage import Storage
 LOADED = (".json", ".model", ".txt", ".jinja")
 WEIGHTS = ".safetensors"
 REACH_SECONDS = 3.5
-"""Within which the hub must have answered the first question."""
+"""Limits the time until the hub answers the first question."""
 CONNECT_SECONDS = 3.0
 SILENT_SECONDS = 30.0
 TRIES = 5
-"""At one file, each going on where the last one broke off."""
+"""Limits the tries for one file; each try resumes where the last one failed."""
 WAIT_SECONDS = 1.0
 BLOCK_BYTES = 2**20
 
@@ -35,15 +36,15 @@ T = TypeVar("T")
 
 
 class HubSource:
-    """A repository at one revision. `folder` gets its small files, and of its weights the headers alone: each file of
-    weights leaves the disk once storage has it."""
+    """Reads a repository at one revision. `folder` receives its small files and only the headers of its weights: each
+    weights file is deleted from the disk once storage has it."""
 
     def __init__(self, id: str, revision: str, folder: Path) -> None:
         self.id, self.asked, self.folder = id, revision, folder
         self.commit = ""
         self._hub = import_hub()
         self._local: Path | None = None
-        """A copy in the hub's own cache, where the hub may not be asked."""
+        """Points to a copy in the hub's own cache, if the hub must not be contacted."""
 
     def resolve(self) -> Resolved:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ class HubSource:
             return self._hub.HfApi().model_info(self.id, revision=self.asked, timeout=timeout, files_metadata=True)
 
     def _resolve_offline(self) -> Resolved:
-        """From the cache of the hub's own tools (HF_HOME), which an operator has filled."""
+        """Resolve from the cache of the hub's own tools (HF_HOME), which an operator has filled."""
         try:
             found = self._hub.snapshot_download(self.id, revision=self.asked, local_files_only=True)
         except Exception as error:
@@ -80,7 +81,8 @@ class HubSource:
         return Resolved(self._chosen(files), self.commit)
 
     def _chosen(self, files: list[SourceFile]) -> list[SourceFile]:
-        """What a load reads, the small files first. Weights that the index does not name are another format's."""
+        """Return the files that a load reads, the small ones first. Weights that the index does not name belong to
+        another format."""
         names = {file.path for file in files}
         small = [file for file in files if file.path.endswith(LOADED) or is_licence(file.path)]
         weights = {SINGLE}
@@ -118,7 +120,7 @@ class HubSource:
             yield from iter(lambda: source.read(BLOCK_BYTES), b"")
 
     def _downloaded(self, file: SourceFile) -> Iterator[bytes]:
-        """One that breaks off goes on where it was."""
+        """Download the file. An interrupted download resumes where it stopped."""
         start, tries = 0, 0
         while True:
             try:
@@ -170,7 +172,7 @@ class HubSource:
 
 
 class _Plainly:
-    """Turn what the hub's client raises into one sentence and a code."""
+    """Converts errors of the hub's client to one sentence and a code."""
 
     def __init__(self, source: HubSource) -> None:
         self.source = source
@@ -219,7 +221,8 @@ def import_hub() -> Any:
 
 
 def within(seconds: float, ask: Callable[[], T], late: Callable[[], Exception]) -> T:
-    """An answer in time, or none: neither a name that cannot be resolved nor several addresses take longer."""
+    """Return an answer within the time, or raise. Neither a name that does not resolve nor several addresses extend the
+    time."""
     told: list[T | Exception] = []
 
     def run() -> None:
@@ -238,7 +241,7 @@ def within(seconds: float, ask: Callable[[], T], late: Callable[[], Exception]) 
 
 
 def write_hollow(path: Path, head: bytes, size: int) -> None:
-    """A file that takes no room but for its beginning. Another name of the old one keeps what it was."""
+    """Write a sparse file that occupies space only for its head. Other hard links of the old file keep its content."""
     path.unlink(missing_ok=True)
     with path.open("wb") as file:
         file.write(head)

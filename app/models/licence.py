@@ -1,4 +1,4 @@
-"""The licence that a model comes under: its id from the model's card, its text from a file."""
+"""Reads a model's licence: its id from the model's card, its text from a file."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ FIELD = re.compile(r"^(license|license_name):\s*[\"']?([^\"'\n#]+?)[\"']?\s*$", 
 
 class Licence(NamedTuple):
     license: str | None
-    """Its id, as `apache-2.0` or `gemma`."""
+    """Holds the licence's id, such as `apache-2.0` or `gemma`."""
     license_text: str | None
 
 
@@ -23,7 +23,7 @@ def is_licence(name: str) -> bool:
 
 
 def read_licence(folder: Path, known: str | None = None) -> Licence:
-    """`known` is the id, where the hub has told it."""
+    """Read the licence. `known` is its id if the hub reported it."""
     texts = [_read(path, MAX_CHARS) for path in sorted(folder.iterdir()) if path.is_file() and _is_text(path.name)]
     card = folder / CARD
     found = _of_card(_read(card, MAX_CARD_CHARS)) if card.is_file() else {}

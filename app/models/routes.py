@@ -1,4 +1,5 @@
-"""`/models`: the base models that jobs can train. With the scope `admin` they are added and removed, for everybody."""
+"""Serves `/models`: the base models that jobs can train. Keys with the scope `admin` add and remove them for all
+projects."""
 
 from typing import Annotated, Any
 
@@ -53,11 +54,12 @@ BODY_REFUSALS = (BadRequest, InvalidHubName, InvalidModelFolder, InvalidJson, To
 def post_model(
     caller: AdminDep, session: SessionDep, settings: SettingsDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Have a model fetched, from a folder or from the hub, into the storage that all workers share. Needs the scope
-    `admin`. A light worker does it: poll the answer's `Location` until it is `ready` or `failed`.
+    """Fetch a model, from a folder or from the hub, into the storage that all workers share. Needs the scope `admin`. A
+    light worker does it: poll the answer's `Location` until the model is `ready` or `failed`.
 
-    To post a failed one again tries again, with what has arrived already. The same model again only changes which
-    projects may use it, and its `hub_name`; DELETE gives up one that is under way."""
+    Posting a failed model again retries it, and the files that have arrived are kept. Posting the same model again only
+    changes which projects may use it, and its `hub_name`. DELETE cancels a fetch in progress.
+    """
     given = parsed(ModelCreate, raw)
     wanted = wanted_model(given.name, given.path, given.hub, given.revision, given.projects, hub_name=given.hub_name)
     wanted.check_roots(settings.allowed_model_roots)
@@ -75,8 +77,8 @@ def post_model(
 
 @router.get("", summary="List base models", responses=problems(InvalidCursor))
 def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[ModelSummary]:
-    """Those that the project may use, newest first, without the texts of their licences; with the scope `admin`, all of
-    them."""
+    """List the models that the project may use, newest first, without the texts of their licences. With the scope
+    `admin`, list all of them."""
     models = ModelService(session)
     found = models.list(reach_of(caller), page.limit, page.after)
     allowed = models.allowed(found, reach_of(caller))
@@ -86,8 +88,8 @@ def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[M
 
 @router.get("/{name:path}", summary="Get a base model", responses=problems(ModelNotFound))
 def get_model(name: str, caller: CallerDep, session: SessionDep) -> ModelOut:
-    """Whether it has arrived, its licence, its size, its length limit, and the layers that an adapter can be put on. A
-    name may hold slashes."""
+    """Get a model's state, licence, size, length limit, and the layers that an adapter can be applied to. A name may
+    contain slashes."""
     models = ModelService(session)
     model = models.get(reach_of(caller), name)
     allowed = models.allowed([model], reach_of(caller))
@@ -98,11 +100,12 @@ def get_model(name: str, caller: CallerDep, session: SessionDep) -> ModelOut:
     "/{name:path}", status_code=204, summary="Remove a base model", responses=problems(ModelNotFound, ModelInUse)
 )
 def delete_base_model(name: str, caller: AdminDep, session: SessionDep) -> None:
-    """Needs the scope `admin`. Refused while an unfinished job of any project trains it; adapters that were trained on
-    it stay. Its files go from storage within a minute, those apart that another model holds too."""
+    """Remove a model. Needs the scope `admin`. Refused while an unfinished job of any project trains it; adapters that
+    were trained on it stay. Its files are removed from storage within a minute, except those that another model also
+    uses."""
     ModelService(session).remove(name)
 
 
 def reach_of(caller: Caller) -> str | None:
-    """The project whose models are shown; None for all."""
+    """Return the id of the project whose models are shown; None for all."""
     return None if caller.is_admin else caller.project_id

@@ -1,4 +1,4 @@
-"""Base models on the wire."""
+"""Defines the request and response bodies for base models."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -42,26 +42,26 @@ Text = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class ModelCreate(BaseModel):
-    """A base model to be fetched: from a folder that the light workers see, or from the hub."""
+    """Requests that a base model be fetched: from a folder that the light workers see, or from the hub."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": CREATE_EXAMPLE}
     )
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    """What jobs call it."""
+    """Name by which jobs refer to it."""
     path: Text | None = None
-    """A folder with config.json, safetensors and a tokenizer, below one of `TUNEWRIGHT_MODEL_ROOTS`."""
+    """Folder with config.json, safetensors and a tokenizer, below one of `TUNEWRIGHT_MODEL_ROOTS`."""
     hub: Annotated[str, Field(min_length=3, max_length=200)] | None = None
-    """Its id on the hub: ORG/NAME."""
+    """Id on the hub: ORG/NAME."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Branch, tag or commit of the hub's model, resolved to its commit at once; `main` unless given. Beside `hub_name`
-    the commit that the folder was copied from."""
+    """Branch, tag or commit of the hub's model, resolved to its commit at once; default `main`. With `hub_name`: the
+    commit that the folder was copied from."""
     hub_name: Annotated[str, Field(max_length=200)] | None = None
-    """What a folder's model is on the hub: ORG/NAME. Adapters name their base so. Nobody checks it: the hub is not
-    asked."""
+    """Id on the hub of a folder's model: ORG/NAME. Adapters name their base model so. It is not verified: the hub is
+    not contacted."""
     projects: Annotated[list[str], Field(max_length=1000)] = []
-    """Names of the projects that may use it; all of them, if there are none."""
+    """Names of the projects that may use it; all, if the list is empty."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -77,50 +77,50 @@ class ModelCreate(BaseModel):
 
 
 class ModelFailureOut(BaseModel):
-    """Why a model did not arrive."""
+    """Explains why a model did not arrive."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     code: str
-    """Stable."""
+    """Stable error code."""
     message: str
 
 
 class ModelSummary(BaseModel):
-    """A base model that jobs can name as `base_model`, as lists show it."""
+    """Describes a base model that jobs can name as `base_model`, as lists show it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
     name: str
     state: ModelState
-    """`pending`, then `fetching`, then `ready` or `failed`. Jobs can be trained on one that is `ready`."""
+    """`pending`, then `fetching`, then `ready` or `failed`. Jobs can train a model that is `ready`."""
     hub: str | None
-    """Its id on the hub, if it came from there."""
+    """Id on the hub, if it came from there."""
     path: str | None
-    """The folder it came from, shown to a key with the scope `admin`."""
+    """Folder that it came from, shown only to a key with the scope `admin`."""
     revision: str | None
     """A hub's commit, or the SHA-256 over the files of a folder: the same revision means the same weights."""
     hub_name: str | None
-    """Its id on the hub, as whoever added it from a folder says; nobody has checked it."""
+    """Id on the hub as stated when it was added from a folder; not verified."""
     hub_revision: str | None
-    """The commit there, said likewise."""
+    """Commit on the hub as stated then; not verified."""
     num_bytes_done: int
-    """What has been fetched."""
+    """Number of bytes fetched."""
     num_bytes: int | None
-    """Of all its files; null before they are known."""
+    """Number of bytes of all its files; null before it is known."""
     failure: ModelFailureOut | None
-    """Set while it is `failed`. To post the model again tries again, with what has arrived already."""
+    """Set while it is `failed`. Posting the model again retries it, and the files that have arrived are kept."""
     license: str | None
-    """Id of the licence that the weights come under, as the model's card names it."""
+    """Id of the licence of the weights, as the model's card names it."""
     architecture: str | None
     """This and the next three are null, or empty, before it is `ready`."""
     num_parameters: int | None
     max_seq_len: int | None
-    """Most tokens a row may have."""
+    """Maximum number of tokens of a row."""
     linear_modules: list[str]
-    """Full names of the linear layers but the head: what `target_modules` can name, whole or by their endings."""
+    """Full names of the linear layers except the head: `target_modules` can name them, in full or by their endings."""
     projects: list[str] | None
-    """Projects that may use it; null stands for all. A key without the scope `admin` is shown its own project alone."""
+    """Projects that may use it; null means all. A key without the scope `admin` sees only its own project."""
     created_at: datetime
     finished_at: datetime | None
 
@@ -139,7 +139,7 @@ class ModelSummary(BaseModel):
 
 
 class ModelOut(ModelSummary):
-    """A base model that jobs can name as `base_model`."""
+    """Describes a base model that jobs can name as `base_model`."""
 
     license_text: str | None
-    """Of the licence's files beside the weights."""
+    """Text of the licence files beside the weights."""

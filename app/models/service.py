@@ -1,4 +1,4 @@
-"""The registry of base models: what a job may be trained on, and by which projects."""
+"""Manages the registry of base models: which models jobs may train, and in which projects."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -36,24 +36,24 @@ UNFETCHED: dict[str, Any] = {
 
 
 class Wanted(NamedTuple):
-    """A model as it was asked for."""
+    """Describes the requested model."""
 
     name: str
     source: str
     """Absolute path of a folder, or a hub id."""
     revision: str | None = None
-    """Of the hub: a branch, a tag or a commit."""
+    """Branch, tag or commit on the hub."""
     projects: Collection[str] = ()
-    """Names of those that may use it; all, if there are none."""
+    """Names of the projects that may use it; all, if empty."""
     any_path: bool = False
-    """The folder may lie anywhere on the machine."""
+    """Allows the folder to lie anywhere on the machine."""
     hub_name: str | None = None
-    """Id on the hub that a folder's model is said to have."""
+    """Id on the hub stated for a folder's model."""
     hub_revision: str | None = None
-    """Commit there, said likewise."""
+    """Commit on the hub stated for it."""
 
     def check_roots(self, roots: Sequence[Path]) -> None:
-        """BadRequest for a folder that lies below none of them, as far as its name tells."""
+        """Raise BadRequest if the folder's path lies below none of the roots."""
         folder = Path(self.source)
         inside = any(folder.is_relative_to(root) for root in roots) and ".." not in folder.parts
         if folder.is_absolute() and not inside:
@@ -70,8 +70,8 @@ def wanted_model(
     any_path: bool = False,
     hub_name: str | None = None,
 ) -> Wanted:
-    """From exactly one of `path` and `hub`. With a `hub_name`, `revision` is the commit that a folder is said to be
-    of."""
+    """Build the request from exactly one of `path` and `hub`. With a `hub_name`, `revision` is the commit stated for
+    the folder."""
     if hub_name is not None:
         _check_hub_name(hub_name, revision)
         return Wanted(name, str(path), None, projects, any_path, hub_name, revision)
@@ -95,9 +95,9 @@ class ModelService:
         self.models = ModelRepository(session)
 
     def add(self, wanted: Wanted) -> RegisteredModel:
-        """Have a model fetched. The same one again only changes who may use it, and what it is said to be on the hub;
-        one that failed is fetched again, from wherever is said now. ModelAlreadyExists if the name stands for another
-        one."""
+        """Request that a model be fetched. For a model that exists with the same source, only its projects and hub name
+        change; a failed one is fetched again from the source given now. Raise ModelAlreadyExists if the name belongs to
+        another model."""
         name = wanted.name
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name!r:.80} cannot name a model; use letters, digits, '.', '_', '-' and single '/'.")
@@ -117,7 +117,7 @@ class ModelService:
         return model
 
     def change(self, model: RegisteredModel, wanted: Wanted) -> None:
-        """Who may use it, and what it is said to be on the hub, if that is said."""
+        """Change the projects that may use it and, if given, its hub name."""
         if wanted.hub_name is not None:
             model.hub_name, model.hub_revision = wanted.hub_name, wanted.hub_revision
         self.models.allow(model, self._project_ids(wanted.projects))
@@ -129,13 +129,13 @@ class ModelService:
         return list(known.values())
 
     def find(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel | None:
-        """The model, if it is ready and the project may use it. With a lock, it is not removed until the transaction
-        ends."""
+        """Return the model, if it is ready and the project may use it. With a lock, it is not removed until the
+        transaction ends."""
         found = self._find_usable(project_id, name, lock=lock)
         return found if found is not None and found.state == ModelState.ready else None
 
     def get_ready(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel:
-        """ModelNotFound, or ModelNotReady."""
+        """Return the model, or raise ModelNotFound or ModelNotReady."""
         found = self._find_usable(project_id, name, lock=lock)
         if found is None:
             raise ModelNotFound(name)
@@ -144,7 +144,7 @@ class ModelService:
         return found
 
     def get(self, project_id: str | None, name: str) -> RegisteredModel:
-        """One that the project may use, or any; in whatever state."""
+        """Return a model in any state that the project may use; any model, if `project_id` is None."""
         found = self._find_usable(project_id, name) if project_id is not None else self._find_any(name)
         if found is None:
             raise ModelNotFound(name)
@@ -157,19 +157,20 @@ class ModelService:
         return self.models.find(name, lock=lock) if NAME.fullmatch(name) else None
 
     def list(self, project_id: str | None, limit: int, after: Cursor | None) -> Sequence[RegisteredModel]:
-        """Those that the project may use, or all."""
+        """Return the models that the project may use, or all."""
         return self.models.list(project_id, limit, after)
 
     def all(self, project_id: str | None = None) -> Sequence[RegisteredModel]:
         return self.models.all(project_id)
 
     def allowed(self, models: Collection[RegisteredModel], project_id: str | None = None) -> dict[str, Sequence[str]]:
-        """Names of the projects that may use each model which is not for all, by its id: those that the one project
-        may know of, or all."""
+        """Return, by model id, the names of the projects that may use each restricted model: those that the one project
+        may see, or all."""
         return self.models.allowed(models, project_id)
 
     def remove(self, name: str) -> None:
-        """The collector removes the files that no other model names. ModelInUse while an unfinished job trains it."""
+        """Remove the model; the collector deletes the files that no other model names. Raise ModelInUse while an
+        unfinished job trains it."""
         model = self._find_any(name, lock=True)
         if model is None:
             raise ModelNotFound(name)

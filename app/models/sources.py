@@ -1,4 +1,4 @@
-"""Where a model's files come from: a folder, or the hub."""
+"""Defines where a model's files come from: a folder, or the hub."""
 
 import hashlib
 import re
@@ -13,10 +13,10 @@ from app.models.folder import LOADED
 from app.storage import CHUNK_BYTES, Storage
 
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
-"""As the hub's own client has it."""
+"""Equals the pattern of the hub's own client."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 Advance = Callable[[int], None]
-"""Told of each block's size."""
+"""Is called with the size of each block."""
 
 
 class FetchFailed(Exception):
@@ -29,35 +29,35 @@ class SourceFile(NamedTuple):
     path: str
     size: int
     sha256: str | None = None
-    """As the hub knows it already."""
+    """Digest that the hub reports, if any."""
 
 
 class Resolved(NamedTuple):
     files: Sequence[SourceFile]
     revision: str | None = None
-    """Commit of the hub; a folder's revision is that of its files."""
+    """Commit of the hub; a folder's revision is computed from its files."""
     licence: str | None = None
-    """Its id, as the hub knows it."""
+    """Licence id that the hub reports."""
 
 
 class Source(Protocol):
     folder: Path
-    """Where the model's facts can be read once all files were provided."""
+    """Folder in which the model's facts can be read once all files were provided."""
 
     def resolve(self) -> Resolved: ...
 
     def provide(self, file: SourceFile, advance: Advance) -> tuple[Path, str]:
-        """The file on this machine, and its digest."""
+        """Return the path of the file on this machine, and its digest."""
 
     def adopt(self, file: SourceFile, stored: StoredFile, storage: Storage) -> None:
-        """Do without the file: storage has it."""
+        """Skip the file, because storage has it."""
 
     def settle(self, file: SourceFile) -> None:
-        """Storage has the file that was provided."""
+        """Release the provided file, because storage has it."""
 
 
 class FolderSource:
-    """A folder of this machine, whose files are read where they are."""
+    """Reads a folder of this machine; the files stay where they are."""
 
     def __init__(self, folder: Path, roots: Sequence[Path] | None) -> None:
         self.folder, self._roots = folder, roots
@@ -85,7 +85,7 @@ class FolderSource:
         raise AssertionError("its digests are known once its files were read")
 
     def settle(self, file: SourceFile) -> None:
-        """It stays where it is."""
+        """Keep the file where it is."""
 
 
 def not_allowed(folder: Path, roots: Sequence[Path]) -> str:
