@@ -1,5 +1,5 @@
-"""API keys on every route: `Authorization: Bearer <key>`. Reading needs the scope `read`, all else `write`; what
-serves all projects is changed with `admin` alone."""
+"""Checks the API key of every request: `Authorization: Bearer <key>`. Reading needs the scope `read`, everything else
+`write`; changing what serves all projects needs `admin`."""
 
 from typing import Annotated
 
@@ -14,7 +14,8 @@ from app.web.request_id import CALLER
 
 
 class KeyBearer(HTTPBearer):
-    """Of the key that a request shows, who is behind it. One dependency and not two: each costs every request."""
+    """Resolves the key of a request to its caller. It is one dependency, not two, because each costs time in every
+    request."""
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
         keys: KeyCache = request.app.state.keys

@@ -1,4 +1,4 @@
-"""Answers in JSON that a client may have already: a strong ETag, and 304 for `If-None-Match` (RFC 9110)."""
+"""Answers JSON that a client may already have: a strong ETag, and 304 for `If-None-Match` (RFC 9110)."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ IF_NONE_MATCH: Final[dict[str, Any]] = {
         }
     ]
 }
-"""What OpenAPI is told of the request's header."""
+"""Documents the request's header in OpenAPI."""
 NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {
     304: {"description": "Nothing has changed since the answer that `If-None-Match` names."}
 }
@@ -31,13 +31,13 @@ def tag_of(body: bytes) -> str:
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Whether `If-None-Match` names the tag, which is compared weakly, or any by `*`."""
+    """Return whether `If-None-Match` names the tag (weak comparison), or any tag by `*`."""
     given = request.headers.get("if-none-match")
     return given is not None and (given.strip() == "*" or tag in ENTITY_TAG.findall(given))
 
 
 def conditional(request: Request, body: bytes, tag: str | None = None) -> Response:
-    """`body`, or 304 where the client has it already."""
+    """Return `body`, or 304 if the client already has it."""
     tag = tag or tag_of(body)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if is_known(request, tag):

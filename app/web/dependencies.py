@@ -1,5 +1,5 @@
-"""What routes are given: a session whose commit comes before the answer, questions that need none, storage, and a
-page's bounds. What does nothing that could wait is `async`: a plain function would cost a thread's turn each."""
+"""Provides the routes' dependencies: a session that commits before the answer, reads without a session, storage, and a
+page's bounds. Dependencies that never block are `async`, because a plain function costs a turn of a thread."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, NamedTuple
@@ -15,7 +15,7 @@ from app.storage import Storage
 
 
 async def get_session(request: Request) -> AsyncIterator[Session]:
-    """Open it at once, since that asks the database nothing, and end it in a thread."""
+    """Open the session at once, because that does not query the database, and close it in a thread."""
     manager = transaction(request.app.state.sessions, request.scope["endpoint"].__name__)
     session = manager.__enter__()
     try:
@@ -32,7 +32,7 @@ SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
 def reads_of(request: Request) -> Reads:
-    """No dependency, of which each costs every request."""
+    """Return the reads. This is not a dependency, because each dependency costs time in every request."""
     reads: Reads = request.app.state.reads
     return reads
 

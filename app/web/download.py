@@ -1,4 +1,4 @@
-"""Stored bytes as a response: one Range (RFC 9110), strong ETag, Repr-Digest (RFC 9530), safe file names (RFC 6266)."""
+"""Sends stored bytes: one Range (RFC 9110), strong ETag, Repr-Digest (RFC 9530), safe file names (RFC 6266)."""
 
 import base64
 import re
@@ -17,7 +17,7 @@ from app.storage import Storage
 
 RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 CHUNK_BYTES: Final = 128 * 1024
-"""A client that does not read costs up to three times as much memory."""
+"""Limits the chunks. A client that does not read occupies up to three times as much memory."""
 OCTETS: Final = "application/octet-stream"
 TAR: Final = "application/x-tar"
 CONDITIONS: Final[dict[str, Any]] = {
@@ -29,12 +29,12 @@ CONDITIONS: Final[dict[str, Any]] = {
         )
     ]
 }
-"""What OpenAPI is told of the headers of a request for bytes."""
+"""Documents the headers of a download request in OpenAPI."""
 
 
 class StoredBytes(StreamingResponse):
-    """Closes the stored object as soon as it ends, however it ends. A client that has gone would otherwise leave it
-    open until Python's garbage collector comes by."""
+    """Closes the stored object as soon as the response ends, for any reason. Otherwise a disconnected client would
+    leave it open until Python's garbage collection."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class StoredBytes(StreamingResponse):
 
 
 def bytes_as(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for a route that answers with stored bytes."""
+    """Return the OpenAPI responses for a route that answers with stored bytes."""
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
     return {
         200: {"description": "The bytes.", "content": content},
@@ -64,7 +64,8 @@ def bytes_as(*media_types: str) -> dict[int | str, dict[str, Any]]:
 
 
 def tar_of(name: str) -> str:
-    """A file name. A colon would make tar look for another machine, and is no file name on some systems."""
+    """Return the file name. A colon would make tar contact another machine, and is not allowed in file names on some
+    systems."""
     return f"{re.sub('[:/]+', '-', name)}.tar"
 
 
@@ -79,8 +80,8 @@ def download(
     at: datetime,
     media_type: str = OCTETS,
 ) -> Response:
-    """The object, or the part of it that `Range` asks for; its headers alone for HEAD. NotFound when storage has lost
-    it."""
+    """Answer with the object, or the part that `Range` requests; only its headers for HEAD. Raise NotFound if storage
+    has lost it."""
     etag = f'"{sha256}"'
     headers = {
         "ETag": etag,
@@ -107,7 +108,7 @@ def download(
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Start and exclusive end; None for a header to ignore (another unit, several ranges, nonsense)."""
+    """Return start and exclusive end; None for a header to ignore (another unit, several ranges, nonsense)."""
     match = RANGE.fullmatch(header.strip())
     if not match or match.groups() == ("", ""):
         return None
@@ -131,7 +132,7 @@ def _listed(header: str) -> set[str]:
 
 
 def _opened(storage: Storage, key: str, start: int, end: int) -> Generator[bytes, None, None]:
-    # Opened here, not in the response, so that a lost object is a 404 and no broken 200.
+    # Open the object here, not in the response, so that a lost object is a 404 and not a broken 200.
     try:
         return storage.read(key, start, end, chunk_bytes=CHUNK_BYTES)
     except FileNotFoundError as error:

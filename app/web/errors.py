@@ -1,10 +1,11 @@
-"""What can be wrong with how a request asks to be answered."""
+"""Defines the errors of requests that concern the way of answering."""
 
 from app.errors import Busy, TunewrightError
 
 
 class TooManyWaiting(Busy):
-    """As many requests wait for a change as one server lets; ask again without `wait`, or in a few seconds."""
+    """The maximum number of requests is already waiting for a change; send the request again without `wait`, or in a
+    few seconds."""
 
     code = "too_many_waiting"
 

@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: a POST that is sent again makes nothing again, and is answered as it was before.
+"""Implements `Idempotency-Key`: a repeated POST creates nothing new and gets the first answer.
 
-An answer that shows a secret is kept sealed by the API key that asked, of which the server has only the digest: neither
-the database nor another API key opens it.
+An answer that contains a secret is stored encrypted with the API key of the request, of which the server has only the
+digest: neither the database nor another API key decrypts it.
 """
 
 import base64
@@ -34,12 +34,12 @@ class IdempotentCreate(NamedTuple):
     project_id: str
     key: str | None
     route: str
-    """Method and path."""
+    """Holds method and path."""
     api_key: str
 
     def answer(self, make: Callable[[], Created], body: bytes = b"", *, sealed: bool = False) -> Response:
-        """What `make` made, in the request's own transaction; or the answer that the key has had already. `sealed`:
-        the answer shows a secret, and only the same API key is answered so again."""
+        """Answer with what `make` creates, in the request's own transaction, or with the answer stored for the key.
+        `sealed` means that the answer contains a secret, which only the same API key gets again."""
         if self.key is None:
             location, shown, status = make()
             return _created(location, shown.model_dump_json(), status)
@@ -62,7 +62,8 @@ class IdempotentCreate(NamedTuple):
 
 
 def seal(text: str, key: str) -> str:
-    """Base64 of a nonce and the text, which a pad of the key and the nonce hides. `key` holds 256 random bits."""
+    """Return base64 of a nonce and the text, encrypted with a pad from the key and the nonce. `key` holds 256 random
+    bits."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     return base64.b64encode(nonce + _pad(text.encode(), key, nonce)).decode()
 

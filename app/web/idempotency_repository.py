@@ -1,4 +1,5 @@
-"""Answers by idempotency key, kept in the transaction that made what they tell of, and forgotten a day later."""
+"""Stores answers by idempotency key, in the transaction that creates what they describe, and deletes them a day
+later."""
 
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ KEPT = timedelta(hours=24)
 
 
 def lock_key(session: Session, project_id: str, key: str) -> bool:
-    """Whether no other transaction is about this key; the lock falls after the commit is seen by others."""
+    """Lock the key. Return whether no other transaction uses it; the lock is released after others see the commit."""
     name = func.hashtextextended(f"idempotency {project_id} {key}", 0)
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(name))))
 
@@ -29,7 +30,7 @@ def find_answer(session: Session, project_id: str, key: str) -> KeptAnswer | Non
 def keep_answer(
     session: Session, project_id: str, key: str, sha256: str, *, status: int, body: str, location: str
 ) -> None:
-    """An answer that is too old to be given and was not yet forgotten is replaced."""
+    """Store the answer. It replaces one that has expired but was not deleted yet."""
     told = {"request_sha256": sha256, "status": status, "body": body, "location": location}
     statement = insert(KeptAnswer).values(project_id=project_id, key=key, **told)
     replaced = told | {"created_at": func.clock_timestamp()}

@@ -1,7 +1,8 @@
-"""API keys that were recognized a moment ago, so that a request needs no question of its own about its key.
+"""Caches recently recognized API keys, so that a request needs no query for its key.
 
-A key is kept for less than a second, and only once it was found good: one that is revoked stops working within a second
-in every process, and one that has just been made works at once."""
+A key is cached for less than a second, and only if it was valid: a revoked key stops working within a second in every
+process, and a new key works at once.
+"""
 
 import asyncio
 import hashlib
@@ -23,11 +24,11 @@ MOST_KEPT: Final = 10_000
 class CachedCaller(NamedTuple):
     caller: Caller
     until: float
-    """By the monotonic clock."""
+    """Gives the expiry by the monotonic clock."""
 
 
 class KeyCache:
-    """Belongs to one event loop; the database is asked in threads."""
+    """Belongs to one event loop; the database is queried in threads."""
 
     def __init__(self, recognize: Callable[[str], RecognizedKey | None], note_use: Callable[[str], None]) -> None:
         self._recognize, self._note_use = recognize, note_use
@@ -44,15 +45,15 @@ class KeyCache:
         if asking is None:
             asking = self._asking[digest] = asyncio.create_task(self._ask(key, digest))
             asking.add_done_callback(lambda _: self._asking.pop(digest))
-        # Several requests may wait for it, of which one may be cut off.
+        # Several requests may wait for it, and one of them may be cancelled.
         return await asyncio.shield(asking)
 
     async def close(self) -> None:
-        """Wait until every use is noted."""
+        """Wait until every use is recorded."""
         await asyncio.gather(*self._noting)
 
     async def _ask(self, key: str, digest: bytes) -> Caller | None:
-        until = time.monotonic() + KEEP_SECONDS  # counted from before the question: it may be revoked meanwhile
+        until = time.monotonic() + KEEP_SECONDS  # counted from before the query: the key may be revoked during it
         found = await run_in_threadpool(self._recognize, key)
         if found is None:
             self._kept.pop(digest, None)
@@ -74,7 +75,7 @@ class KeyCache:
             self._kept[digest] = kept
 
     async def _note(self, key_id: str) -> None:
-        """Beside the request, which need not wait for it."""
+        """Record the use concurrently with the request, which does not wait for it."""
         try:
             await run_in_threadpool(self._note_use, key_id)
         except SQLAlchemyError:

@@ -1,4 +1,4 @@
-"""The wire shape of every list: newest first, with the cursor of the next page."""
+"""Defines the response body of every list: newest first, with the cursor of the next page."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -15,11 +15,11 @@ class Page(BaseModel, Generic[ItemT]):
 
     items: list[ItemT]
     next_cursor: str | None
-    """Send it as `cursor` for the next page; null on the last page."""
+    """Gives the `cursor` of the next page; null on the last page."""
 
 
 def page_of(rows: Sequence[Any], limit: int, to_wire: Callable[[Any], ItemT]) -> Page[ItemT]:
-    """A page of rows that were read with `limit + 1`: the one too many tells that another page follows."""
+    """Return a page of rows that were read with `limit + 1`: the extra row shows that another page follows."""
     shown = rows[:limit]
     more = len(rows) > limit
     cursor = Cursor(shown[-1].created_at, shown[-1].id).encode() if more else None

@@ -1,4 +1,4 @@
-"""Query parameters: those that a route does not have are refused, on every route alike."""
+"""Refuses unknown query parameters on every route."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from app.web.auth import CallerDep
 
 StateT = TypeVar("StateT", bound=StrEnum)
 ANY_KEY: Final = "[key]"
-"""Ends the name of a parameter that takes a key of the caller's own, as `metadata[team]`."""
+"""Ends the name of a parameter with a key that the caller chooses, such as `metadata[team]`."""
 NAMES_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
     {"max_results": "limit", "n": "limit", "offset": "cursor", "page": "cursor", "page_size": "limit"}
     | {"page_token": "cursor", "per_page": "limit", "size": "limit", "starting_after": "after"}
@@ -23,7 +23,7 @@ NAMES_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
 
 
 async def refuse_unknown_parameters(request: Request, caller: CallerDep) -> None:
-    """The key is looked at first: nobody without one is told what there is."""
+    """Refuse unknown parameters. The key is checked first: a caller without one learns nothing about the parameters."""
     if not request.query_params:
         return
     known = tuple(_names_of(request.scope["route"].dependant))
@@ -36,7 +36,7 @@ REFUSE_UNKNOWN: Final = [Depends(refuse_unknown_parameters)]
 
 
 def states_of(kind: type[StateT], things: str) -> Callable[..., Awaitable[tuple[StateT, ...]]]:
-    """The dependency of a list that can be asked for some states only."""
+    """Return the dependency of a list that can be filtered by states."""
 
     async def get_states(
         state: Annotated[tuple[kind, ...], Query(description=f"Only {things} in this state; may be repeated.")] = (),  # type: ignore[valid-type]

@@ -1,4 +1,4 @@
-"""RFC 9457 problem+json for everything that goes wrong."""
+"""Renders every error as RFC 9457 problem+json."""
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -36,7 +36,8 @@ class FieldProblem(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """An error as RFC 9457 shapes it. `code` is stable; `detail` says what to do; `errors` names each bad field."""
+    """Describes an error as RFC 9457 defines it. `code` is stable; `detail` says what to do; `errors` names each bad
+    field."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -65,7 +66,7 @@ PROBLEM_JSON = {"application/problem+json": {"schema": {"$ref": "#/components/sc
 
 
 def problems(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for a route that can raise these, besides 401, 403 and bad parameters."""
+    """Return the OpenAPI responses for a route that can raise these errors, besides 401, 403 and bad parameters."""
     by_status: dict[int | str, list[str]] = {401: ["`unauthorized`"], 403: ["`forbidden`"], 422: ["`invalid_request`"]}
     for error in errors:
         by_status.setdefault(error.status, []).append(f"`{error.code}`: {(error.__doc__ or error.__name__).strip()}")
@@ -76,7 +77,7 @@ def problems(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
 
 
 class Problem(NamedTuple):
-    """What there is to tell of an error, whatever the face of the API that tells it."""
+    """Holds the facts of an error, independent of the API that renders it."""
 
     status: int
     code: str
@@ -103,12 +104,12 @@ def problem_json(request: Request, problem: Problem) -> Response:
 
 
 def pointer(location: Sequence[str | int]) -> str:
-    """RFC 6901."""
+    """Return the JSON pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 def install(app: FastAPI, render: Render = problem_json) -> None:
-    """Answer every error of this app by `render`."""
+    """Render every error of this app with `render`."""
 
     def tell(kind: type[Exception], told: Callable[[Request, Any], Problem]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
@@ -155,7 +156,7 @@ def _starlettes(request: Request, error: HTTPException) -> Problem:
 
 
 def _allowed(request: Request) -> list[str]:
-    """What the path can be asked; the framework tells only of the first of its routes."""
+    """Return the methods that the path allows; the framework reports only those of its first route."""
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     routes = request.app.routes
     return [
@@ -164,14 +165,14 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _unstorable(request: Request, error: DataError) -> Problem:
-    """PostgreSQL's word on values it cannot hold: NUL in text, numbers past 64 bits."""
+    """Describe a value that PostgreSQL cannot store: NUL in text, numbers beyond 64 bits."""
     log.warning("request held what cannot be stored", path=request.url.path, error=str(error.orig))
     detail = "A value holds a NUL character or a number that cannot be stored; leave it out."
     return Problem(422, "invalid_request", detail)
 
 
 def _refused_by_the_database(request: Request, error: IntegrityError) -> Problem:
-    """A project that was deleted while the request was under way has no valid key any more."""
+    """Describe a refused write. If the project was deleted during the request, its key is no longer valid."""
     constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
     if constraint.endswith("_project_id_projects"):
         return _ours(request, Unauthorized())

@@ -1,4 +1,4 @@
-"""`x-request-id` on every answer and in every log line on the way to it, and one line in the log for each request."""
+"""Adds `x-request-id` to every answer and every log line of a request, and logs one line for each request."""
 
 import secrets
 import time
@@ -13,17 +13,18 @@ from structlog.contextvars import bound_contextvars
 
 OPENAI_FACE: Final = "/v1"
 CALLER: Final = "tunewright.caller"
-"""Key in the scope: whose API key was shown, valid for the request or not."""
+"""Is the key in the scope of the caller whose API key was sent, whether the request is valid or not."""
 ERROR_CODE: Final = "tunewright.error_code"
-"""Key in the scope: the stable code of the error that was answered."""
+"""Is the key in the scope of the stable code of the error that was answered."""
 
 log = structlog.get_logger()
 
 
 class RequestIds:
-    """The outermost layer: errors that nobody foresaw are answered below it, so that they carry an id as well.
+    """Is the outermost layer: unexpected errors are answered below it, so that they carry an id as well.
 
-    The id is always ours. One taken from a request could be used to hide in the lines of another."""
+    The id is always generated here. An id from a request could be used to hide among another request's log lines.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,13 +51,14 @@ class RequestIds:
             try:
                 await self.app(scope, receive, send_marked)
             finally:
-                # A log without room is no reason to fail a request that has been answered.
+                # A full log is no reason to fail a request that has been answered.
                 with suppress(OSError):
                     log.info("request", **describe(scope), status=status, ms=milliseconds_since(began))
 
 
 def describe(scope: Scope) -> dict[str, Any]:
-    """What may be known of a request: never its path, query, headers or body, where secrets and users' words are."""
+    """Return what may be logged of a request: never its path, query, headers or body, which may contain secrets and
+    users' texts."""
     route, caller = scope.get("route"), scope.get(CALLER)
     described = {
         "method": scope["method"],

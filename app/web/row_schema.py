@@ -1,4 +1,4 @@
-"""Answers that are copied from rows of the database."""
+"""Fills response models from rows of the database."""
 
 from typing import Any, TypeVar
 
@@ -8,6 +8,6 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def from_row(model: type[ModelT], row: object, /, **given: Any) -> ModelT:
-    """Fills a model: with what is given, and else with the row's attributes by the names of the fields."""
+    """Fill a model with the given values, and otherwise with the row's attributes that have the fields' names."""
     copied = {name: getattr(row, name) for name in model.model_fields if name not in given}
     return model(**copied, **given)

@@ -1,4 +1,4 @@
-"""The version of what is installed here."""
+"""Returns the version of the installed package."""
 
 from importlib.metadata import version
 from typing import Final

@@ -1,4 +1,4 @@
-"""What can be wrong with a request about webhooks."""
+"""Defines the errors of requests about webhooks."""
 
 from app.errors import Busy, Conflict, FieldError, NotFound, TunewrightError
 
@@ -44,6 +44,7 @@ class InvalidWebhook(TunewrightError):
 
 
 class TooManyLookups(Busy):
-    """As many hosts' names are being looked up, for the project or for all, as one server takes; send it again soon."""
+    """The maximum number of host names is already being looked up, for the project or in total; send the request again
+    soon."""
 
     code = "too_many_lookups"

@@ -1,6 +1,6 @@
-"""Look-ups of hosts' names: each in a thread of its own, so many at once, and waited for so long.
+"""Looks up host names: each in a separate thread, with a bound on their number and on the wait.
 
-What asks the name server cannot be stopped: a look-up keeps its place until it ends, also when nobody waits for it.
+A query to the name server cannot be cancelled: a look-up keeps its slot until it ends, even if nobody waits for it.
 """
 
 import threading
@@ -16,14 +16,14 @@ class Lookups:
         self._most, self._most_of_a_project = most, most_of_a_project
         self._lock = threading.Lock()
         self._running = Counter[str]()
-        """How many, by project."""
+        """Counts the running look-ups by project."""
 
     def look_up(self, project_id: str, host: str, seconds: float) -> list[Address]:
-        """The addresses of the name. BadTarget if it has none, or is not answered for within `seconds`;
-        TooManyLookups, at once, if there is no place."""
+        """Return the addresses of the name. Raise BadTarget if it has none or is not resolved within `seconds`; raise
+        TooManyLookups at once if no slot is free."""
         self._take_place(project_id)
         found = Future[list[Address]]()
-        # A daemon, so that a process whose look-up is stuck can end.
+        # A daemon thread, so that a process with a blocked look-up can end.
         thread = threading.Thread(target=self._run, args=(project_id, host, found), name="look-up", daemon=True)
         try:
             thread.start()

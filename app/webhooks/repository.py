@@ -1,4 +1,4 @@
-"""Webhooks and their deliveries in the database."""
+"""Stores webhooks and their deliveries in the database."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,20 +13,20 @@ from app.domain.cursor import Cursor
 from app.domain.webhook import DeliveryState
 
 AT_ONCE_OF_A_PROJECT = 4
-"""Of a project's webhooks so many are told something at once: its slow receivers leave senders to others."""
+"""Limits the simultaneous deliveries of a project, so that its slow receivers leave senders to other projects."""
 GIVEN_UP_AFTER = timedelta(days=1)
 KEPT = timedelta(days=7)
 
 
 class Taken(NamedTuple):
-    """A delivery that its taker is to try, once. `num_tries` and `leased_until` are its fences."""
+    """Represents a delivery that a sender has claimed for one try. `num_tries` and `leased_until` are its fences."""
 
     delivery: WebhookDelivery
     url: str
     secrets: tuple[str, ...]
-    """The newest first."""
+    """Holds the secrets, newest first."""
     at: datetime
-    """By the database's clock."""
+    """Is the time by the database's clock."""
     leased_until: datetime
 
 
@@ -50,12 +50,12 @@ class WebhookRepository:
         return self.session.scalars(query).one_or_none()
 
     def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Webhook]:
-        """One more than `limit`, newest first."""
+        """Return one more than `limit`, newest first."""
         query = select(Webhook).where(Webhook.project_id == project_id)
         return self.session.scalars(select_page(query, Webhook, limit, after)).all()
 
     def listening(self, project_id: str, type: str) -> Sequence[str]:
-        """Ids of the project's webhooks that want such events."""
+        """Return the ids of the project's webhooks that subscribe to such events."""
         wanting = Webhook.project_id == project_id, Webhook.enabled, Webhook.events.contains([type])
         return self.session.scalars(select(Webhook.id).where(*wanting)).all()
 
@@ -64,7 +64,7 @@ class WebhookRepository:
         return now
 
     def keep_secret(self, webhook: Webhook, secret: str, grace: timedelta) -> None:
-        """The one before it signs too while the grace lasts."""
+        """Store the secret. The previous one also signs during the grace period."""
         webhook.previous_secret, webhook.secret = webhook.secret, secret
         webhook.previous_secret_expires_at = func.clock_timestamp() + grace
         self.session.flush()
@@ -77,7 +77,7 @@ class WebhookRepository:
     # Deliveries
 
     def add_deliveries(self, rows: Sequence[dict[str, Any]]) -> None:
-        """To be tried at once, and for a day."""
+        """Add deliveries that are due at once, and are tried for a day."""
         now = func.clock_timestamp()
         times = {"next_try_at": now, "give_up_at": now + GIVEN_UP_AFTER}
         self.session.execute(insert(WebhookDelivery).values([row | times for row in rows]))
@@ -89,21 +89,21 @@ class WebhookRepository:
     def list_deliveries(
         self, project_id: str, webhook_id: str, limit: int, after: Cursor | None, states: Sequence[DeliveryState]
     ) -> Sequence[WebhookDelivery]:
-        """One more than `limit`, newest first; of any state unless some are named."""
+        """Return one more than `limit`, newest first; in any state unless some are named."""
         query = select(WebhookDelivery).where(*_of(project_id, webhook_id))
         if states:
             query = query.where(WebhookDelivery.state.in_(states))
         return self.session.scalars(select_page(query, WebhookDelivery, limit, after)).all()
 
     def claim(self, lease_seconds: float) -> Taken | None:
-        """The oldest due delivery of the webhook, of any project, that was told nothing for longest."""
+        """Claim the oldest due delivery of the webhook, of any project, whose last delivery was longest ago."""
         webhook = self.session.scalars(_next_webhook()).one_or_none()
         if webhook is None:
             return None
         due = select(WebhookDelivery).where(*_of(webhook.project_id, webhook.id), *_due())
         delivery = self.session.scalars(due.order_by(WebhookDelivery.next_try_at).limit(1)).one_or_none()
         if delivery is None:
-            return None  # delivered while we waited for the lock
+            return None  # delivered while this transaction waited for the lock
         now = self.now()
         webhook.last_tried_at = delivery.last_tried_at = now
         webhook.leased_until = now + timedelta(seconds=lease_seconds)
@@ -114,8 +114,8 @@ class WebhookRepository:
         return Taken(delivery, webhook.url, tuple(filter(None, secrets)), now, webhook.leased_until)
 
     def conclude(self, taken: Taken, *, delivered: bool, status: int | None, error: str | None, wait: float) -> bool:
-        """What came of a try: the end, or another one after `wait` seconds, unless its time is over by then. False if
-        it is no longer the taker's."""
+        """Record the result of a try: the end, or another try after `wait` seconds, unless its time is over by then.
+        Return False if the delivery no longer belongs to this claim."""
         delivery, next_try = taken.delivery, func.clock_timestamp() + timedelta(seconds=wait)
         is_over: ColumnElement[bool] = or_(literal(delivered), next_try > WebhookDelivery.give_up_at)
         end = DeliveryState.delivered if delivered else DeliveryState.failed
@@ -141,7 +141,7 @@ class WebhookRepository:
         return concluded
 
     def _free(self, taken: Taken) -> None:
-        """Unless the lease lapsed, and the webhook is in other hands."""
+        """Release the webhook, unless the lease expired and another sender has it."""
         delivery = taken.delivery
         own = (
             Webhook.project_id == delivery.project_id,
@@ -151,7 +151,7 @@ class WebhookRepository:
         self.session.execute(update(Webhook).where(*own).values(leased_until=None))
 
     def forget(self, limit: int) -> int:
-        """Delete deliveries of any project that are a week old; how many there were."""
+        """Delete deliveries of any project that are a week old; return how many there were."""
         old = select(WebhookDelivery.id).where(WebhookDelivery.created_at < func.statement_timestamp() - KEPT)
         gone = delete(WebhookDelivery).where(WebhookDelivery.id.in_(old.limit(limit))).returning(WebhookDelivery.id)
         return len(self.session.scalars(gone).all())

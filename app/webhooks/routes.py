@@ -1,4 +1,4 @@
-"""`/webhooks`: where a project is told of its jobs, and what came of each telling."""
+"""Serves `/webhooks`: where a project is notified about its jobs, and the result of each delivery."""
 
 from typing import Annotated, Any
 
@@ -69,8 +69,8 @@ def post_webhook(
     body: BodyDep,
     raw: JsonDep,
 ) -> Response:
-    """Be told when a job of the project has succeeded, failed or been cancelled, or is paused. The answer holds the
-    secret that verifies what is sent, once."""
+    """Create a webhook that is called when a job of the project has succeeded, failed or been cancelled, or is paused.
+    The answer contains the secret that verifies the deliveries; it is shown only once."""
     wanted = parsed(WebhookIn, raw)
     check_url(wanted.url, settings.webhook_allowed, lookups, caller.project_id)
 
@@ -83,14 +83,14 @@ def post_webhook(
 
 @router.get("", summary="List webhooks", responses=problems(InvalidCursor))
 def list_webhooks(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[WebhookOut]:
-    """The project's webhooks, newest first, without their secrets."""
+    """List the project's webhooks, newest first, without their secrets."""
     found = WebhookService(session).list(caller.project_id, page.limit, page.after)
     return page_of(found, page.limit, lambda webhook: WebhookOut.of(webhook, caller))
 
 
 @router.get("/{id}", summary="Get a webhook", responses=problems(WebhookNotFound))
 def get_webhook(id: str, caller: CallerDep, session: SessionDep) -> WebhookOut:
-    """All but its secret."""
+    """Get a webhook without its secret."""
     return WebhookOut.of(WebhookService(session).get(caller.project_id, id), caller)
 
 
@@ -103,7 +103,7 @@ def get_webhook(id: str, caller: CallerDep, session: SessionDep) -> WebhookOut:
 def change_webhook(
     id: str, caller: CallerDep, session: SessionDep, settings: SettingsDep, lookups: LookupsDep, raw: JsonDep
 ) -> WebhookOut:
-    """Its URL, events or name, or whether it is enabled. What waits to be delivered goes to the new URL."""
+    """Change its URL, events or name, or whether it is enabled. Pending deliveries go to the new URL."""
     wanted = parsed(WebhookChange, raw).model_dump(exclude_unset=True)
     if "url" in wanted:
         check_url(wanted["url"], settings.webhook_allowed, lookups, caller.project_id)
@@ -112,7 +112,7 @@ def change_webhook(
 
 @router.delete("/{id}", status_code=204, summary="Delete a webhook", responses=problems(WebhookNotFound))
 def delete_webhook(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """With its deliveries; what waits is not delivered any more."""
+    """Delete a webhook and its deliveries; pending ones are no longer sent."""
     WebhookService(session).delete(caller.project_id, id)
 
 
@@ -129,8 +129,8 @@ def rotate_webhook(
     once: IdempotentCreateDep,
     grace_seconds: Annotated[int, Query(ge=0, le=7 * 86400, description="For so long the old one signs too.")] = 86400,
 ) -> Response:
-    """The answer holds the new secret, once. While the grace lasts, both secrets sign what is sent, so that receivers
-    can be changed one after the other."""
+    """Rotate the secret. The answer contains the new one; it is shown only once. During the grace period both secrets
+    sign the deliveries, so that receivers can be changed one after the other."""
 
     def make() -> Created:
         webhook = WebhookService(session).rotate(caller.project_id, id, grace_seconds)
@@ -147,8 +147,8 @@ def rotate_webhook(
     responses=problems(WebhookNotFound, WebhookDisabled, *AGAIN),
 )
 def send_test(id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep) -> Response:
-    """An event of the type `webhook.test`, which is about the webhook itself, signed and delivered as any other. Poll
-    the answer's `Location` to see what came of it."""
+    """Send an event of the type `webhook.test`, which is about the webhook itself, signed and delivered like any other.
+    Poll the answer's `Location` for the result."""
 
     def make() -> Created:
         delivery = WebhookService(session).test(caller.project_id, id)
@@ -165,7 +165,7 @@ def list_deliveries(
     page: PageDep,
     states: Annotated[tuple[DeliveryState, ...], Depends(states_of(DeliveryState, "deliveries"))],
 ) -> Page[DeliveryOut]:
-    """What the webhook was told in the last seven days, or is about to be told, newest first."""
+    """List the deliveries of the last seven days, including pending ones, newest first."""
     found = WebhookService(session).list_deliveries(caller.project_id, id, page.limit, page.after, states)
     return page_of(found, page.limit, DeliveryOut.model_validate)
 
@@ -176,7 +176,7 @@ def list_deliveries(
     responses=problems(WebhookNotFound, DeliveryNotFound),
 )
 def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionDep) -> DeliveryOut:
-    """Its state, how often it was tried, what the receiver said, and when it is tried next."""
+    """Get a delivery's state, the number of tries, the receiver's last answer, and the time of the next try."""
     return DeliveryOut.model_validate(WebhookService(session).get_delivery(caller.project_id, id, delivery_id))
 
 
@@ -188,7 +188,7 @@ def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionD
     responses=problems(WebhookNotFound, DeliveryNotFound, DeliveryPending, WebhookDisabled, *AGAIN),
 )
 def redeliver(id: str, delivery_id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep) -> Response:
-    """A new delivery of the same event, with the same `webhook-id` and body, of one that has ended."""
+    """Create a new delivery of the same event, with the same `webhook-id` and body, after the old one has ended."""
 
     def make() -> Created:
         delivery = WebhookService(session).redeliver(caller.project_id, id, delivery_id)

@@ -1,4 +1,4 @@
-"""Webhooks on the wire."""
+"""Defines the request and response bodies for webhooks."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -18,23 +18,23 @@ Name = Annotated[str | None, Field(min_length=1, max_length=200)]
 
 
 class WebhookIn(BaseModel):
-    """Where to tell of what."""
+    """Describes a webhook to create: its URL and its events."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE}
     )
 
     url: Url
-    """https or http, to a public address or one that the operator allows."""
+    """Must be an https or http URL to a public address, or to one that the operator allows."""
     events: Events = list(TOLD.values())
-    """What it is told of; all there is, unless given."""
+    """Lists the events that are delivered; default all."""
     name: Name = None
-    """For you to know it by."""
+    """Names the webhook for you."""
     enabled: bool = True
 
 
 class WebhookChange(BaseModel):
-    """What is to be different; the rest stays."""
+    """Describes a change to a webhook; omitted fields stay as they are."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": {"enabled": False}}
@@ -44,59 +44,60 @@ class WebhookChange(BaseModel):
     events: Events = list(TOLD.values())
     name: Name = None
     enabled: bool = True
-    """One that is not enabled is told nothing, and what happens meanwhile is never told to it."""
+    """Enables deliveries. A disabled webhook receives nothing, and events that happen while it is disabled are never
+    delivered to it."""
 
 
 class WebhookOut(BaseModel):
-    """Where a project is told of its jobs."""
+    """Describes a webhook, which notifies a URL about the project's jobs."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     name: str | None
     url: str
-    """Without its path, `https://host/…`, for a key without the scope `webhooks`: the path may hold a secret."""
+    """Shows no path, `https://host/…`, to a key without the scope `webhooks`: the path may contain a secret."""
     events: list[str]
     enabled: bool
     previous_secret_expires_at: datetime | None
-    """Until then the secret before the present one signs too; null if there was none."""
+    """Gives the time until which the previous secret also signs; null if there was none."""
     created_at: datetime
 
     @classmethod
     def of(cls, webhook: Webhook, caller: Caller) -> Self:
-        """As the caller may see it."""
+        """Return the webhook as the caller may see it."""
         url = webhook.url if caller.sees_webhook_urls else parse(webhook.url).masked
         return from_row(cls, webhook, url=url)
 
 
 class WebhookWithSecret(WebhookOut):
-    """Only a creation and a rotation are answered so."""
+    """Describes a webhook with its secret; only a creation and a rotation answer with it."""
 
     secret: str
-    """`whsec_…`, which verifies what it is sent; it is shown here alone."""
+    """Verifies the deliveries (`whsec_…`); it is shown only here."""
 
 
 class DeliveryOut(BaseModel):
-    """One event for one webhook."""
+    """Describes the delivery of one event to one webhook."""
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     id: str
     webhook_id: str
     event_id: str
-    """The header `webhook-id`, at every try."""
+    """Equals the header `webhook-id`, the same for every try."""
     type: str
     body: str
-    """What is sent, to the byte."""
+    """Is exactly the body that is sent."""
     state: DeliveryState
-    """`pending` until the receiver has answered with 2xx (`delivered`), or for a day (`failed`)."""
+    """Is `pending` until the receiver has answered with 2xx (`delivered`), for at most a day (`failed`)."""
     num_tries: int
-    """How many were begun."""
+    """Counts the tries that were started."""
     last_status_code: int | None
-    """What the receiver answered last; null if nothing came."""
+    """Gives the status code of the receiver's last answer; null if there was none."""
     last_error: str | None
     next_try_at: datetime | None
-    """Null once it has ended."""
+    """Gives the time of the next try; null once the delivery has ended."""
     created_at: datetime
     last_tried_at: datetime | None
     ended_at: datetime | None

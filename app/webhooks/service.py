@@ -1,4 +1,4 @@
-"""What a project may do with its webhooks, and what they are told."""
+"""Manages a project's webhooks, and enters the events that are delivered to them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -38,13 +38,13 @@ LOOKUP_SECONDS: Final = 2.0
 
 
 def open_lookups() -> Lookups:
-    """Those of one server's requests."""
+    """Return the look-ups for the requests of one server."""
     return Lookups(LOOKUPS_AT_ONCE, LOOKUPS_OF_A_PROJECT)
 
 
 def check_url(url: str, allowed: Allowed, lookups: Lookups, project_id: str) -> None:
-    """InvalidWebhook unless events may be sent there as things are. It asks a name server, so not in a transaction.
-    TooManyLookups if others ask as well."""
+    """Raise InvalidWebhook if events may not be sent to the URL at present. It queries a name server, so do not call it
+    in a transaction. Raise TooManyLookups if too many look-ups are running."""
     try:
         resolve(parse(url), allowed, lambda host: lookups.look_up(project_id, host, LOOKUP_SECONDS))
     except BadTarget as error:
@@ -57,7 +57,7 @@ class WebhookService:
         self.webhooks = WebhookRepository(session)
 
     def create(self, project_id: str, *, url: str, events: Sequence[str], name: str | None, enabled: bool) -> Webhook:
-        """Of a URL that `check_url` has let through."""
+        """Create a webhook for a URL that `check_url` has accepted."""
         if self.webhooks.count(project_id) >= MOST_OF_A_PROJECT:
             raise TooManyWebhooks(MOST_OF_A_PROJECT)
         webhook = Webhook(
@@ -89,30 +89,30 @@ class WebhookService:
         return webhook
 
     def rotate(self, project_id: str, id: str, grace_seconds: float) -> Webhook:
-        """Give it a new secret. The one before it signs too for so long; one before that no longer does."""
+        """Give it a new secret. The previous one also signs for this many seconds; an older one no longer does."""
         webhook = self.get(project_id, id, lock=True)
         self.webhooks.keep_secret(webhook, new_secret(), timedelta(seconds=grace_seconds))
         return webhook
 
     def delete(self, project_id: str, id: str) -> None:
-        """With its deliveries, those that wait too."""
+        """Delete it with its deliveries, including pending ones."""
         self.webhooks.delete(self.get(project_id, id, lock=True))
 
     def tell(self, project_id: str, job_id: str, state: JobState) -> None:
-        """Enter what a job's new state is to make known: in the very transaction that makes it so."""
+        """Enter the events of a job's new state, in the same transaction that sets the state."""
         type = TOLD.get(state)
         listening = self.webhooks.listening(project_id, type) if type else ()
         if type and listening:
             self._enter(project_id, listening, type, job_id)
 
     def test(self, project_id: str, id: str) -> WebhookDelivery:
-        """Send an event of its own type, which is about no job."""
+        """Send an event of the type for tests, which is about no job."""
         webhook = self._enabled(project_id, id)
         [delivery_id] = self._enter(project_id, [webhook.id], TEST_TYPE, webhook.id)
         return self.get_delivery(project_id, id, delivery_id)
 
     def redeliver(self, project_id: str, id: str, delivery_id: str) -> WebhookDelivery:
-        """A new delivery of the same event, when the old one has ended."""
+        """Create a new delivery of the same event, after the old one has ended."""
         self._enabled(project_id, id)
         old = self.get_delivery(project_id, id, delivery_id)
         if old.state == DeliveryState.pending:

@@ -1,6 +1,7 @@
-"""Standard Webhooks: what proves to a receiver that a body is ours and new.
+"""Signs deliveries as Standard Webhooks defines it, which proves to a receiver that a body is authentic and new.
 
-Signed is `{webhook-id}.{webhook-timestamp}.{body}`, by HMAC-SHA256 with the bytes that the secret spells in base64.
+The signed text is `{webhook-id}.{webhook-timestamp}.{body}`; the signature is HMAC-SHA256 with the base64-decoded
+secret.
 """
 
 import base64
@@ -18,7 +19,8 @@ def new_secret() -> str:
 
 
 def signed_headers(id: str, at: int, body: str, with_secrets: Iterable[str]) -> dict[str, str]:
-    """`at` is in Unix seconds. Each secret makes a signature; a receiver that knows one of them is content."""
+    """Return the signed headers. `at` is in Unix seconds. Each secret makes a signature; a receiver needs to know only
+    one of them."""
     signatures = [f"v1,{sign(secret, id, at, body)}" for secret in with_secrets]
     return {"webhook-id": id, "webhook-timestamp": str(at), "webhook-signature": " ".join(signatures)}
 

@@ -1,7 +1,7 @@
-"""Where a webhook may lead: to public addresses, and to what the operator allows by `TUNEWRIGHT_WEBHOOK_ALLOWLIST`.
+"""Checks a webhook's target: a public address, or one that the operator allows by `TUNEWRIGHT_WEBHOOK_ALLOWLIST`.
 
-A URL is taken apart once, and nothing else ever reads it. A name is resolved once a delivery, and the connection is
-made to the addresses that were checked, so that no second answer of a name server can lead elsewhere.
+A URL is parsed only once. A name is resolved once per delivery, and the connection is made to the addresses that were
+checked, so that a second answer of a name server cannot redirect it.
 """
 
 import re
@@ -17,7 +17,7 @@ MAX_URL_CHARS: Final = 2000
 PORTS: Final = {"http": 80, "https": 443}
 NAME: Final = re.compile(r"(?=.{1,253}\.?\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
 NUMBER: Final = re.compile(r"(\d+|0x[0-9a-f]*)")
-"""What the C library reads as (a part of) an address: 2130706433, 0x7f.1 and 0177.0.0.1 are all 127.0.0.1."""
+"""Matches what the C library reads as (a part of) an address: 2130706433, 0x7f.1 and 0177.0.0.1 are all 127.0.0.1."""
 
 Address = IPv4Address | IPv6Address
 
@@ -27,18 +27,18 @@ NOT_PUBLIC_V4: Final = [
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
         *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
         *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-        "168.63.129.16/32",  # public by its number, and the host of a virtual machine in Azure
+        "168.63.129.16/32",  # a public number, but the host of a virtual machine in Azure
     )
 ]
-"""IANA's special-purpose registry, and one more; among these are the clouds' metadata addresses."""
+"""Lists IANA's special-purpose registry and one more; these include the clouds' metadata addresses."""
 PUBLIC_V6: Final = ip_network("2000::/3")
-"""All that is given out so far; loopback, link-local, unique local, multicast and what embeds IPv4 lie outside."""
+"""Covers all addresses assigned so far; loopback, link-local, unique local, multicast and embedded IPv4 lie outside."""
 NOT_PUBLIC_V6: Final = [ip_network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
-"""Of it: protocols (Teredo among them), documentation, and 6to4, which embeds IPv4."""
+"""Lists the exceptions within it: protocols (including Teredo), documentation, and 6to4, which embeds IPv4."""
 
 
 class BadTarget(Exception):
-    """`code` is stable; the message says what to do."""
+    """The target is not allowed. `code` is stable; the message says what to do."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class BadTarget(Exception):
 
 
 class Target(NamedTuple):
-    """A URL in its parts. `path` has the query; `host` is lower-case, and without brackets."""
+    """Holds a URL's parts. `path` includes the query; `host` is lower-case, without brackets."""
 
     scheme: str
     host: str
@@ -55,18 +55,18 @@ class Target(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """The header `Host`."""
+        """Return the value of the header `Host`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def masked(self) -> str:
-        """The URL without its path and query."""
+        """Return the URL without its path and query."""
         return f"{self.scheme}://{self.authority}/…"
 
 
 def parse(url: str) -> Target:
-    """BadTarget unless it is a plain http or https URL without credentials."""
+    """Parse the URL. Raise BadTarget unless it is a plain http or https URL without credentials."""
     if len(url) > MAX_URL_CHARS or not re.fullmatch(r"[!-~]+", url) or "\\" in url:
         said = f"A URL has up to {MAX_URL_CHARS:,} characters, all of ASCII; write a name in its xn-- form."
         raise BadTarget("bad_url", said)
@@ -89,7 +89,7 @@ def parse(url: str) -> Target:
 
 
 def resolve(target: Target, allowed: Allowed, look_up: Callable[[str], Sequence[Address]]) -> Sequence[Address]:
-    """The addresses to connect to. BadTarget if it has none, or if any of them is one that must not be reached."""
+    """Return the addresses to connect to. Raise BadTarget if there are none, or if any of them must not be reached."""
     literal = find_address(target.host)
     addresses = [literal] if literal else look_up(target.host)
     for address in addresses:
@@ -100,7 +100,7 @@ def resolve(target: Target, allowed: Allowed, look_up: Callable[[str], Sequence[
 
 
 def look_up(host: str) -> list[Address]:
-    """By the system's resolver, which may take as long as it likes."""
+    """Look up the host with the system's resolver, which may take any time."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -119,7 +119,7 @@ def is_public(address: Address) -> bool:
 
 
 def find_address(host: str) -> Address | None:
-    """One that is written out: four decimal numbers, or IPv6 without a zone."""
+    """Return a literal address: four decimal numbers, or IPv6 without a zone."""
     try:
         return ip_address(host) if "%" not in host else None
     except ValueError:

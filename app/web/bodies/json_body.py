@@ -1,4 +1,4 @@
-"""JSON bodies with a byte limit, read without trusting Content-Length."""
+"""Reads JSON bodies with a byte limit, without trusting Content-Length."""
 
 import json
 from typing import Annotated, TypeVar
@@ -31,7 +31,7 @@ BodyDep = Annotated[bytes, Depends(read_body)]
 
 
 async def read_optional_body(request: Request) -> bytes:
-    """Empty where nothing is sent."""
+    """Return the body; empty if nothing is sent."""
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
     return await read_body(request) if has_body else b""
 
@@ -51,7 +51,7 @@ async def read_json(body: BodyDep) -> object:
 
 
 def parsed(model: type[ModelT], raw: object) -> ModelT:
-    """A body as this model; every bad field is told at once."""
+    """Parse a body as this model; the error names every invalid field at once."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:

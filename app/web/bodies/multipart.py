@@ -1,4 +1,4 @@
-"""A multipart form with one file in it, taken apart as it arrives: the file is never whole in memory."""
+"""Parses a multipart form that contains one file as it arrives: the file is never whole in memory."""
 
 import re
 from collections.abc import Callable, Collection
@@ -23,20 +23,22 @@ MAX_HEADERS = 8
 MAX_HEADER_BYTES = 4096
 MAX_VALUE_BYTES = 1000
 MAX_FRAME_BYTES = 2**16
-"""What a body may hold besides the file: boundaries, headers, other fields, and what comes before and after them."""
+"""Limits what a body may contain besides the file: boundaries, headers, other fields, and what comes before and after
+them."""
 
 
 class Received(NamedTuple):
     filename: str
     stored: StoredFile
     unsafe_filename: bool
-    """Something that does not print was taken out of it."""
+    """Is true if characters that do not print were removed from the name."""
     values: dict[str, str]
-    """Of the other fields that were there."""
+    """Holds the values of the other fields that were sent."""
 
 
 class FileForm:
-    """The push parser of a form that holds one file, in the part `name`, and beside it only the given other fields."""
+    """Parses a form incrementally. It may contain one file, in the part `name`, and besides only the given other
+    fields."""
 
     def __init__(self, content_type: str, name: str = "file", others: Collection[str] = ()) -> None:
         self.name, self.others = name, others
@@ -77,7 +79,7 @@ class FileForm:
             raise InvalidMultipart(f"The boundary cannot be used: {error}.") from error
 
     def feed(self, chunk: bytes) -> bytes:
-        """The file's bytes in the next chunk of the body."""
+        """Return the bytes of the file in the next chunk of the body."""
         try:
             self._parser.write(chunk)
         except FormParserError as error:
@@ -86,7 +88,7 @@ class FileForm:
         return data[0] if len(data) == 1 else b"".join(data)
 
     def check(self) -> str:
-        """The file's name, once the whole body was fed."""
+        """Return the file's name, after the whole body was fed."""
         if not self.is_complete:
             raise InvalidMultipart(f"The form ended before its end; {self.how}.")
         if self.filename is None:
@@ -156,8 +158,7 @@ async def receive(
     others: Collection[str] = (),
     check: Callable[[dict[str, str]], object] = dict,
 ) -> Received:
-    """Store the form's file under `key`. Whatever goes wrong on the way leaves nothing behind, also if `check` refuses
-    the other fields."""
+    """Store the form's file under `key`. An error leaves nothing behind, also if `check` refuses the other fields."""
     form = FileForm(request.headers.get("content-type", ""), name, others)
     whole, num_bytes = BodyDigest(request), 0
     async with storage.writer(key) as writer:
@@ -174,8 +175,8 @@ async def receive(
 
 
 def read_disposition(header: str) -> tuple[str | None, str | None]:
-    """Name and file name of a part. `filename*` (RFC 5987) wins over `filename`, where clients write as `%22`, `%0D`
-    and `%0A` what would end the header."""
+    """Return name and file name of a part. `filename*` (RFC 5987) takes precedence over `filename`, in which clients
+    write `%22`, `%0D` and `%0A` for characters that would end the header."""
     message = Message()
     message["content-disposition"] = header
     name = filename = extended = None

@@ -1,4 +1,5 @@
-"""A request's body as one stored object: never whole in memory, its digest computed on the way and checked."""
+"""Stores a request's body as one object: never whole in memory, with its digest computed and checked during the
+transfer."""
 
 import base64
 import binascii
@@ -29,8 +30,8 @@ FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 class BodyDigest:
-    """What `Content-Digest` or `Repr-Digest` (RFC 9530) says of the body, if the client sent one. Both mean the same
-    bytes here, since nothing is sent in part. Of several algorithms only SHA-256 is looked at."""
+    """Reads the client's `Content-Digest` or `Repr-Digest` (RFC 9530), if there is one. Both cover the same bytes here,
+    because no body is sent in part. Only SHA-256 is used."""
 
     def __init__(self, request: Request) -> None:
         self._expected = {
@@ -46,7 +47,7 @@ class BodyDigest:
             self._found.update(chunk)
 
     def check(self, found: str | None = None) -> None:
-        """`found` is the body's SHA-256 in hex, where somebody else has computed it."""
+        """Check the digest. `found` is the body's SHA-256 in hex, if it was computed elsewhere."""
         found = found or self._found.hexdigest()
         for expected in self._expected:
             if expected != found:
@@ -64,7 +65,7 @@ def _sha256(header: str) -> str:
 
 
 def refuse_forms(request: Request) -> None:
-    """Bytes in a form are not the file's own, and `curl --data` sends them without their line breaks."""
+    """Refuse forms: their bytes are not the file's, and `curl --data` sends files without their line breaks."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in FORMS:
         said = f"Send the file's own bytes, as `curl -T` does, with another Content-Type than {kind}."
@@ -80,7 +81,7 @@ async def chunks_of(request: Request) -> AsyncIterator[bytes]:
 
 
 async def store_body(request: Request, storage: Storage, key: str, max_bytes: int, min_bytes: int = 0) -> StoredFile:
-    """The body as it is, under `key`. Whatever goes wrong on the way leaves nothing behind."""
+    """Store the body unchanged under `key`. An error leaves nothing behind."""
     digest = BodyDigest(request)
     async with storage.writer(key) as writer:
         async for chunk in chunks_of(request):
@@ -101,8 +102,8 @@ def entered(
     find: Callable[[Session], object],
     step: str,
 ) -> T:
-    """What `enter` makes of stored bytes, in a transaction of its own. If that fails the bytes go, unless `find` sees
-    a row that names them."""
+    """Return what `enter` creates for the stored bytes, in a separate transaction. If that fails, the bytes are
+    deleted, unless `find` sees a row that names them."""
     try:
         with transaction(sessions, step) as session:
             return enter(session)

@@ -1,7 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol, bounded in what a client without a whole request can hold.
+"""Bounds what a client without a complete request can occupy in uvicorn's HTTP/1.1 protocol.
 
 `--http app.web.server.guarded_protocol:GuardedProtocol` makes uvicorn use it. It builds on uvicorn's own attributes, so
-`pyproject.toml` allows only the minor version that it was tested with."""
+`pyproject.toml` allows only the minor version that it was tested with.
+"""
 
 import asyncio
 import math
@@ -21,7 +22,7 @@ from app.web.problems import ProblemDetails
 
 
 class IdleConnections(OrderedDict["GuardedProtocol", None]):
-    """A server's connections to which no response is due, oldest first."""
+    """Holds a server's connections to which no response is due, oldest first."""
 
     RECOUNT_SECONDS: ClassVar = 1.0
 
@@ -31,7 +32,8 @@ class IdleConnections(OrderedDict["GuardedProtocol", None]):
         self._recount_at = -math.inf
 
     def count_descriptors(self, num_connections: int, now: float) -> int:
-        """How many the process has open. Those that are no connection are counted once a second."""
+        """Return how many descriptors the process has open. Those that are not connections are counted once a
+        second."""
         if now >= self._recount_at:
             with os.scandir("/dev/fd") as opened:
                 self._num_other_descriptors = len(list(opened)) - num_connections
@@ -40,23 +42,25 @@ class IdleConnections(OrderedDict["GuardedProtocol", None]):
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. It is aborted when its client makes no progress, and when descriptors run short while it is the
-    oldest connection that no response is due to."""
+    """Handles one connection. It is aborted when its client makes no progress, and when descriptors run short while it
+    is the oldest connection to which no response is due."""
 
     MAX_HEADER_BYTES: ClassVar = 64 * 1024
-    """Size of a request's URL, headers and trailers. A larger one is answered with 431."""
+    """Limits the size of a request's URL, headers and trailers. A larger request is answered with 431."""
     MAX_HEADERS: ClassVar = 256
-    """Number of a request's headers and trailers. Each costs some 100 bytes of memory, however short it is."""
+    """Limits the number of a request's headers and trailers. Each costs about 100 bytes of memory, however short it
+    is."""
     HEADER_SECONDS: ClassVar = 10.0
-    """Time for a whole header, from the start of the connection or of the request."""
+    """Limits the time for a whole header, from the start of the connection or of the request."""
     BODY_SECONDS: ClassVar = 30.0
-    """Time a body may make no progress, and time for what is left of it once its request has been answered."""
+    """Limits the time without progress of a body, and the time for the rest of a body after its request was
+    answered."""
     RESPONSE_SECONDS: ClassVar = 60.0
-    """Time a response may make no progress because its client does not read."""
+    """Limits the time without progress of a response whose client does not read."""
     CHECK_SECONDS: ClassVar = 1.0
-    """Time between two checks of a connection; a deadline is kept to within this."""
+    """Sets the time between two checks of a connection, which is also the accuracy of the deadlines."""
     SPARE_DESCRIPTORS: ClassVar = 256
-    """Descriptors kept for files and databases; at most a quarter of what the process may open."""
+    """Reserves descriptors for files and databases; at most a quarter of what the process may open."""
 
     _idle_by_server: ClassVar[WeakKeyDictionary[ServerState, IdleConnections]] = WeakKeyDictionary()
 
@@ -70,12 +74,12 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._idle = self._idle_by_server.setdefault(server_state, IdleConnections())
         self._num_header_bytes = 0
-        """Received since the last read that ended a header or held some of a body; what else was in that read, at most
-        256 KB, is not counted."""
+        """Counts the bytes received since the last read that ended a header or contained part of a body. Other bytes of
+        that read, at most 256 KB, are not counted."""
         self._is_in_body = False
         self._is_refused = False
         self._deadline = math.inf
-        """When the client must have sent more, by the loop's clock."""
+        """Is the time, by the loop's clock, until which the client must have sent more."""
         self._num_unsent = 0
         self._sent_at = self.loop.time()
         self._next_check: asyncio.TimerHandle | None = None
@@ -150,12 +154,13 @@ class GuardedProtocol(HttpToolsProtocol):
             return True
         if self._num_header_bytes <= self.MAX_HEADER_BYTES:
             return False
-        # What was received may hold a body, too.
+        # The received bytes may include a body.
         lines = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
         return len(self.url) + lines > self.MAX_HEADER_BYTES
 
     def _refuse(self) -> None:
-        """Answer with 431, and drop what is received until the client closes: closing first could lose the answer."""
+        """Answer with 431, and discard what is received until the client closes: closing first could lose the
+        answer."""
         self._is_refused = True
         if self._is_in_body and not (self.cycle.response_started or self.pipeline):
             self._end_cycle()
@@ -174,7 +179,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[HeadersTooLarge.status] + lines + b"\r\n" + _REFUSAL)
 
     def _end_cycle(self) -> None:
-        """Let the application know that the client is gone."""
+        """Notify the application that the client has disconnected."""
         self.cycle.disconnected = True
         self.cycle.waiting_for_100_continue = False
         self.cycle.message_event.set()
@@ -200,7 +205,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._check_later()
 
     def _has_paused_client(self) -> bool:
-        """Whether the client waits for us: the application has not read what was sent, or not asked for more."""
+        """Return whether the client waits for the server: the application has not read what was sent, or has not asked
+        for more."""
         return self.flow.read_paused or (self.cycle is not None and self.cycle.waiting_for_100_continue)
 
     def _abort(self) -> None:

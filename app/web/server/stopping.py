@@ -1,5 +1,5 @@
-"""Knowing that the server is about to stop. uvicorn tells an application only once every request has been answered,
-which one that waits would hold up."""
+"""Detects that the server is about to stop. uvicorn notifies an application only after every request has been answered,
+and a waiting request would delay that."""
 
 import asyncio
 import signal
@@ -12,8 +12,8 @@ from typing import Any
 
 @contextmanager
 def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
-    """Call `callback` on the running loop as soon as SIGTERM or SIGINT arrives, and leave the rest to whoever handled
-    the signal before. Does nothing outside the main thread, where signals cannot be heard."""
+    """Call `callback` on the running loop as soon as SIGTERM or SIGINT arrives, then run the signal's previous handler.
+    Does nothing outside the main thread, where signals cannot be handled."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
