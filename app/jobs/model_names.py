@@ -1,4 +1,4 @@
-"""Finds what a job has made by its name. How names are made: `app.domain.jobs.model_names`."""
+"""Resolves the names of checkpoints and results. `app.domain.jobs.model_names` defines how names are formed."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,16 +17,16 @@ from app.jobs.repository import JobRepository
 
 
 class ResolvedModelName(NamedTuple):
-    """What a name stands for: a checkpoint, or the result of a job that has succeeded."""
+    """Represents what a name stands for: a checkpoint, or the result of a job that has succeeded."""
 
     job: Job
     checkpoint: Checkpoint | None
     adapter: Adapter | None
-    """Null where a checkpoint is named, and of a fully fine-tuned model."""
+    """Is null for a checkpoint and for a fully fine-tuned model."""
 
 
 def resolve_model_name(session: Session, project_id: str, name: str) -> ResolvedModelName | None:
-    """AmbiguousName where two jobs have it: which of them is meant is for the user to say, by an id."""
+    """Resolve a name. Raise AmbiguousName if two jobs have it: the user must choose one by its id."""
     match = FORM.fullmatch(name)
     if match is None:
         return None
@@ -43,7 +43,7 @@ def resolve_model_name(session: Session, project_id: str, name: str) -> Resolved
 def newest_whole_models(
     session: Session, project_id: str, until: datetime | None, limit: int
 ) -> Sequence[tuple[str, datetime]]:
-    """Names of what full fine-tuning has made, each with its time, newest first; none later than `until`."""
+    """Return the names of fully fine-tuned models, each with its time, newest first; none later than `until`."""
     jobs = JobRepository(session).list_with_whole_model(project_id, until, limit)
     return [(fine_tuned_name(job), job.finished_at or job.created_at) for job in jobs]
 

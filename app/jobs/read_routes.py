@@ -1,4 +1,4 @@
-"""Reading jobs, which is what most requests do: a list, one job, and one job once it has changed."""
+"""Serves the reads of jobs, which are most requests: a list, one job, and one job once it has changed."""
 
 import re
 from collections import OrderedDict
@@ -35,7 +35,7 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)",
 
 
 def _written_out(value: object) -> object:
-    """Not a bare number, which pydantic would take for seconds since 1970, nor a time of nobody's clock."""
+    """Refuse a bare number, which pydantic would take for seconds since 1970, and a time without a time zone."""
     if isinstance(value, str) and not INSTANT.fullmatch(value):
         raise PydanticCustomError(
             "not_rfc_3339", "Write the instant by RFC 3339, with its offset: 2026-01-05T10:12:13Z."
@@ -82,7 +82,7 @@ def list_jobs(
     page: PageDep,
     wanted: Annotated[JobFilter, Depends(get_filter)],
 ) -> Response:
-    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`."""
+    """List the project's jobs, newest first. Filter by metadata with `metadata[key]=value`."""
     asked = caller.project_id, wanted, page.limit, page.after
     found = reads_of(request).ask(lambda connection: list_shown(connection, *asked))
     jobs = {each.job.id: JobOut.of(each.job, each.details) for each in found}
@@ -91,7 +91,7 @@ def list_jobs(
 
 
 class SeenJob(NamedTuple):
-    """A job as one answer shows it."""
+    """Represents a job as one answer shows it."""
 
     body: bytes
     tag: str
@@ -105,8 +105,8 @@ class SeenJob(NamedTuple):
 
 
 class SeenJobs:
-    """The last answers of this process, without their bodies: a poll that names one of them by its tag is spared all
-    that the answer would be made of. Belongs to one event loop."""
+    """Caches the last answers of this process, without their bodies: a poll that names one of them by its tag needs no
+    new answer. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], SeenJob] = OrderedDict()
@@ -119,7 +119,7 @@ class SeenJobs:
                 self._seen.popitem(last=False)
 
     def find_known(self, request: Request, project_id: str, id: str) -> SeenJob | None:
-        """The last answer about the job, if the client has it."""
+        """Return the last answer about the job, if the client has it."""
         seen = self._seen.get((project_id, id))
         return seen if seen is not None and is_known(request, seen.tag) else None
 
@@ -146,10 +146,12 @@ async def get_job(
         ),
     ] = None,
 ) -> Response:
-    """State, phase, progress, latest metrics, estimated finish, the spec, what was decided of it, and why it failed.
+    """Get a job: state, phase, progress, latest metrics, estimated finish, the spec, the resolved settings, and why it
+    failed.
 
     To follow a job, send the `ETag` of the last answer as `If-None-Match`, with `wait=30`: the answer comes as soon as
-    anything has changed, else 304 when the time is up. Without `If-None-Match`, a final job is answered at once."""
+    anything has changed, or as 304 when the time is up. Without `If-None-Match`, a final job is answered at once.
+    """
 
     reads, seen_jobs = reads_of(request), cast(SeenJobs, request.app.state.seen_jobs)
 
@@ -166,7 +168,7 @@ async def get_job(
 
 
 def see(connection: Connection, project_id: str, id: str, known: SeenJob | None = None) -> SeenJob:
-    """`known` itself, if that is still what is to be shown."""
+    """Return `known` itself, if the job has not changed since."""
     if known and find_basis(connection, project_id, id, queued=known.is_queued) == known.basis:
         return known
     shown = find_shown(connection, project_id, id)
@@ -195,7 +197,7 @@ async def _changed(
 
 
 async def _until_gone(request: Request) -> None:
-    """Until the client has closed the connection."""
+    """Wait until the client has closed the connection."""
     message: Any = {}
     while message.get("type") != "http.disconnect":
         message = await request.receive()

@@ -1,4 +1,4 @@
-"""Jobs in the database. `move` is the only writer of a job's state, and `JobTransitions` its only caller."""
+"""Stores jobs in the database. `move` is the only writer of a job's state, and `JobTransitions` its only caller."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ class JobFilter(NamedTuple):
     without_metadata: bool = False
 
     def given(self) -> dict[str, Any]:
-        """What is asked for by a value."""
+        """Return the filters that were given a value."""
         values = {
             "states": [str(state) for state in self.states],
             "base_model": self.base_model,
@@ -37,16 +37,17 @@ class JobFilter(NamedTuple):
 
 
 class JobDetails(NamedTuple):
-    """What is shown of a job and stands in other rows than its own."""
+    """Holds what is shown of a job but stored in other rows."""
 
     adapter_id: str | None = None
     resolved: Sequence[dict[str, Any]] = ()
-    """What was decided for its attempts, oldest first, each with the attempt's number."""
+    """Lists the decisions for its attempts, oldest first, each with the attempt's number."""
 
 
 NO_DETAILS: Final = JobDetails()
 FULL: Final = Job.method == literal_column("'full'")
-"""A word of the statement and no parameter, so that the planner knows that the index of whole models will do."""
+"""Is a literal of the statement, not a parameter, so that the planner recognizes that the index of whole models
+applies."""
 
 
 class JobRepository:
@@ -84,7 +85,7 @@ class JobRepository:
         return self.session.scalars(query.order_by(Job.finished_at.desc(), Job.id.desc()).limit(limit)).all()
 
     def resolved_before(self, project_id: str, id: str, attempt: int) -> dict[str, Any] | None:
-        """Return what was decided for the newest attempt before this one that decided anything."""
+        """Return the decisions of the newest attempt before this one that decided anything."""
         earlier = (Attempt.project_id == project_id, Attempt.job_id == id, Attempt.number < attempt)
         query = select(Attempt.resolved).where(*earlier, Attempt.resolved.is_not(None))
         return self.session.scalars(query.order_by(Attempt.number.desc()).limit(1)).one_or_none()
@@ -100,9 +101,10 @@ class JobRepository:
         events: Sequence[EventBody],
         **values: Any,
     ) -> Job:
-        """Take a job from one of `sources` to `target` if its attempt is still `fence`; else StaleAttempt.
+        """Move a job from one of `sources` to `target` if its attempt is still `fence`; else raise StaleAttempt.
 
-        The lease ends with the held states, unless `values` keep it."""
+        The lease ends with the held states, unless `values` keep it.
+        """
         if target not in HELD:
             values = {"lease_until": None, "worker_id": None} | values
         if target is JobState.queued:
@@ -123,7 +125,7 @@ class JobRepository:
         return job
 
     def release_attempt(self, job: Job, events: Sequence[EventBody]) -> Job:
-        """End a yielding attempt's hold on a locked job, whose state is another's business by now."""
+        """End a yielding attempt's hold on a locked job, whose state others now decide."""
         job.lease_until = job.worker_id = job.phase = None
         job.queued_at = func.clock_timestamp()  # by the database's clock
         self.session.flush()
@@ -131,7 +133,7 @@ class JobRepository:
         return job
 
     def end_attempt(self, project_id: str, id: str, number: int, outcome: str | None) -> None:
-        """None: it has not ended after all."""
+        """Set the attempt's outcome. None means that it has not ended after all."""
         self.session.execute(
             update(Attempt)
             .where(Attempt.project_id == project_id, Attempt.job_id == id, Attempt.number == number)
@@ -139,7 +141,7 @@ class JobRepository:
         )
 
     def append_events(self, job: Job, events: Sequence[EventBody]) -> None:
-        """Number and store events; the update takes the job's row lock, so that numbers have no gap."""
+        """Number and store events; the update takes the job's row lock, so that numbers have no gaps."""
         if not events:
             return
         last = self.session.scalars(
@@ -160,7 +162,7 @@ class JobRepository:
         return self.session.scalars(query).all()
 
     def has_told(self, project_id: str, id: str, event: EventBody) -> bool:
-        """Whether the job has an event of this one's type."""
+        """Return whether the job has an event of this type."""
         kind = event.model_dump()["type"]
         told = exists().where(JobEvent.project_id == project_id, JobEvent.job_id == id, JobEvent.type == kind)
         return bool(self.session.scalar(select(told)))
@@ -175,7 +177,7 @@ class JobRepository:
         return self.session.scalars(query).one_or_none()
 
     def delete(self, job: Job) -> None:
-        """Remove a job and all that hangs on it; its stored bytes are left to the collector."""
+        """Delete a job and all that belongs to it; the collector deletes its stored bytes."""
         keys = list(
             self.session.scalars(
                 select(Artifact.storage_key).where(Artifact.project_id == job.project_id, Artifact.job_id == job.id)

@@ -1,4 +1,4 @@
-"""What a retry may change of the spec of the job that it repeats."""
+"""Defines what a retry may change of the spec of the job that it repeats."""
 
 from typing import Any, Final
 
@@ -11,14 +11,15 @@ FIXED: Final = (
     *("method", "objective", "quantization", "init_from", "training.seed"),
     *(f"adapter.{name}" for name in ("rank", "alpha", "target_modules", "use_rslora", "use_dora", "init")),
 )
-"""What a checkpoint's state means depends on these: weights, the optimizer's state, and which rows come next."""
+"""Lists the fields on which the meaning of a checkpoint's state depends: weights, the optimizer's state, and which rows
+come next."""
 FIXED_FOR_DPO: Final = ("training.max_seq_len",)
-"""The checkpoint has the reference of each pair as it was cut."""
+"""Lists further fields for DPO: the checkpoint stores the reference of each pair as it was truncated."""
 
 
 def changed(spec: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The spec with the changes merged in (RFC 7396: null takes a field back to its default). Of `epochs` and
-    `max_steps` the one that is given takes the other's place."""
+    """Return the spec with the changes merged in (RFC 7396: null resets a field to its default). Giving one of `epochs`
+    and `max_steps` removes the other."""
     lengths, training = ("epochs", "max_steps"), changes.get("training")
     if isinstance(training, dict):
         given = [name for name in lengths if training.get(name) is not None]
@@ -37,7 +38,7 @@ def _merge(base: Any, over: Any) -> Any:
 
 
 def check_loadable(old: JobSpec, new: JobSpec, checkpoint: Checkpoint) -> list[FieldError]:
-    """Each change after which the checkpoint could not be gone on from."""
+    """Return an error for each change with which the job could not resume from the checkpoint."""
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
     names = FIXED + (FIXED_FOR_DPO if old.objective == "dpo" else ())
     errors = [_fixed(name, was) for name in names if (was := _at(before, name)) != _at(after, name)]

@@ -1,4 +1,4 @@
-"""`/jobs`: post, pause, resume, cancel, retry and delete fine-tuning jobs."""
+"""Serves `/jobs`: create, pause, resume, cancel, retry and delete fine-tuning jobs."""
 
 from typing import Annotated, Any
 
@@ -68,9 +68,11 @@ def post_job(
         bool, Query(description="Check the spec and make nothing; a good one is answered with 200, filled in.")
     ] = False,
 ) -> Response:
-    """Queue a fine-tuning job. Once it is answered with 201 the job is safe: no crash loses it.
+    """Queue a fine-tuning job. After the answer 201 the job is safe: no crash loses it.
 
-    A bad spec is answered with every bad field at once. The dataset may still be under inspection; the job waits."""
+    The answer to an invalid spec names every invalid field. The dataset may still be under inspection; the job waits
+    for it.
+    """
     service = JobService(session)
     if validate_only:
         filled, waits = service.validate(caller.project_id, spec)
@@ -81,7 +83,7 @@ def post_job(
 
 @router.post("/{id}/cancel", summary="Cancel a job", responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling))
 def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
-    """A queued job is cancelled at once; a running one is `cancelling` until its process is gone."""
+    """Cancel a job. A queued job is cancelled at once; a running one is `cancelling` until its process has ended."""
     JobService(session).cancel(caller.project_id, id)
     return _shown(session, caller.project_id, id)
 
@@ -92,7 +94,7 @@ def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling, JobAlreadyPaused),
 )
 def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
-    """A queued job is paused at once; a running one is `pausing` until its checkpoint is stored."""
+    """Pause a job. A queued job is paused at once; a running one is `pausing` until its checkpoint is stored."""
     JobService(session).pause(caller.project_id, id)
     return _shown(session, caller.project_id, id)
 
@@ -103,7 +105,8 @@ def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling, JobNotPaused),
 )
 def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
-    """The job is queued again and goes on from its last checkpoint, at its old place among jobs of its priority."""
+    """Resume a job. It is queued again at its old position among jobs of its priority, and continues from its last
+    checkpoint."""
     JobService(session).resume(caller.project_id, id)
     return _shown(session, caller.project_id, id)
 
@@ -127,11 +130,12 @@ def retry_job(
     body: OptionalBodyDep,
     raw: Annotated[object, Depends(read_optional_json)],
 ) -> Response:
-    """Post a new job by the spec of one that has ended; `retry_of` names that one.
+    """Create a new job from the spec of one that has ended; `retry_of` names that one.
 
-    Without a body it is the same job from step 0. With `from: last_checkpoint` it goes on with the state that the old
-    job has saved last; a change after which that could not be loaded is refused. The spec is checked again: a dataset
-    or model may be gone."""
+    Without a body it is the same job from step 0. With `from: last_checkpoint` it continues from the state that the old
+    job saved last; a change that makes that state unusable is refused. The spec is checked again: a dataset or model
+    may have been deleted.
+    """
     asked, service = parsed(RetryJob, raw), JobService(session)
     from_checkpoint = asked.from_ == "last_checkpoint"
     return once.answer(
@@ -144,7 +148,7 @@ def retry_job(
     "/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinished, CheckpointInUse)
 )
 def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Remove a final job with its events, metrics, checkpoints, artifacts and adapter. There is no way back."""
+    """Delete a final job with its events, metrics, checkpoints, artifacts and adapter. This cannot be undone."""
     JobService(session).delete(caller.project_id, id)
 
 
@@ -154,7 +158,7 @@ def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
     responses=problems(JobNotFound),
 )  # fmt: skip
 def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:
-    """The tail (up to 64 KiB) of what the latest attempt's process printed; brought up to date every few seconds."""
+    """Get the tail (up to 64 KiB) of what the latest attempt's process printed; updated every few seconds."""
     return JobService(session).log_tail(caller.project_id, id)
 
 

@@ -1,4 +1,4 @@
-"""Jobs on the wire."""
+"""Defines the request and response bodies for jobs."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -30,62 +30,64 @@ class ApiModel(BaseModel):
 
 class Failure(ApiModel):
     reason: FailureReason
-    """Stable code."""
+    """Is a stable code."""
     message: str
 
 
 class Resolved(ApiModel):
-    """What was decided for one attempt, by the spec's field names."""
+    """Holds the decisions for one attempt, by the spec's field names."""
 
     attempt: int
     resources: dict[str, Any] = {}
     training: dict[str, Any] = {}
     adapter: dict[str, Any] | None = None
-    """Null where nothing of it is decided, as for the method `full`."""
+    """Is null if nothing of it is decided, as for the method `full`."""
     quantization: dict[str, Any] | None = None
     engine: dict[str, Any] = {}
-    """What the spec has no field for: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
+    """Holds the decisions that have no field in the spec: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
 
 
 class JobOut(ApiModel):
-    """A fine-tuning job."""
+    """Describes a fine-tuning job."""
 
     id: str
     name: str | None
     state: JobState
     phase: JobPhase | None
-    """What a running job is doing."""
+    """Shows what a running job is doing."""
     waiting_for: str | None = None
-    """Why a queued job waits, as "3rd in queue" or "no worker online with 24 GB"; for a single job, not in lists."""
+    """Explains why a queued job waits, such as "3rd in queue" or "no worker online with 24 GB"; only for a single job,
+    not in lists."""
     queue_position: int | None = None
-    """Place of a queued job among those of all projects, from 1; told for a single job, not in lists."""
+    """Gives the position of a queued job among those of all projects, from 1; only for a single job, not in lists."""
     attempt: int
     progress: float
-    """Share of the steps that are done, 0 to 1."""
+    """Gives the share of the steps that are done, 0 to 1."""
     step: int
     total_steps: int | None
     last_metrics: dict[str, float]
-    """The latest value of each metric."""
+    """Holds the latest value of each metric."""
     estimated_finish_at: datetime | None
     base_model: str
     method: str
     spec: JobSpec
-    """The spec as it was sent, with every default filled in. What is `auto` stays `auto`: sent again, it makes the same
+    """Holds the spec as it was sent, with every default filled in. `auto` stays `auto`: sent again, it makes the same
     job on any machine."""
     resolved: list[Resolved]
-    """What `auto` came to and what else was decided, for each attempt, oldest first; empty before the first has begun
-    to train."""
+    """Lists the values chosen for `auto` and other decisions, for each attempt, oldest first; empty before the first
+    has started to train."""
     failure: Failure | None
     adapter_id: str | None
     metadata: dict[str, str]
     exact: bool
-    """Whether the training is, bit for bit, an uninterrupted one, as far as it has come."""
+    """Is true if the training so far equals an uninterrupted one, bit for bit."""
     inexact_resumes: list[InexactResume]
-    """Checkpoints from which it went on otherwise, on another kind of machine say, with what differed."""
+    """Lists the checkpoints from which it did not resume exactly, for example on another kind of machine, with the
+    differences."""
     resume_from: str | None
-    """Checkpoint of an earlier job that this one goes on from."""
+    """Names the checkpoint of an earlier job from which this one continues."""
     retry_of: str | None
-    """The job whose spec this one was made from; null once that is deleted."""
+    """Names the job from whose spec this one was made; null once that job is deleted."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -112,7 +114,7 @@ class JobOut(ApiModel):
 
 
 class RetryJob(BaseModel):
-    """How to repeat a job."""
+    """Describes how to repeat a job."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -121,16 +123,16 @@ class RetryJob(BaseModel):
     )
 
     changes: dict[str, Any] = {}
-    """Fields of the JobSpec to change, at any depth; null takes one back to its default."""
+    """Holds fields of the JobSpec to change, at any depth; null resets a field to its default."""
     from_: Literal["start", "last_checkpoint"] = Field(default="start", alias="from")
-    """`last_checkpoint` goes on from the state that the old job has saved last."""
+    """Selects the start: `last_checkpoint` continues from the state that the old job saved last."""
 
 
 class ValidatedSpec(ApiModel):
-    """What `POST /jobs?validate_only=true` answers to a good spec."""
+    """Is the answer of `POST /jobs?validate_only=true` to a valid spec."""
 
     valid: Literal[True] = True
     spec: JobSpec
-    """As it was sent, with every default filled in."""
+    """Holds the spec as it was sent, with every default filled in."""
     waiting_for: str
-    """What the job would wait for now, as `waiting_for` of a job."""
+    """Explains what the job would wait for now, as `waiting_for` of a job does."""

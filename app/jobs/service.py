@@ -1,4 +1,4 @@
-"""What a user may do with a job."""
+"""Implements the actions of a user on jobs."""
 
 from typing import Any
 
@@ -44,7 +44,8 @@ class JobService:
         self.transitions = JobTransitions(session)
 
     def submit(self, project_id: str, raw: object) -> Job:
-        """Accept a JobSpec as JSON, or raise InvalidSpec with every bad field. Job, event and wake-up are one write."""
+        """Accept a JobSpec as JSON, or raise InvalidSpec with every invalid field. Job, event and wake-up are one
+        write."""
         check = SpecCheck(self.session, project_id)
         return self._queue(project_id, check.check(raw), check.init_from_id)
 
@@ -85,10 +86,11 @@ class JobService:
         return job
 
     def validate(self, project_id: str, raw: object) -> tuple[JobSpec, Waiting]:
-        """Return the filled spec, and what its job would wait for, or raise InvalidSpec; nothing is made.
+        """Return the filled spec, and what its job would wait for, or raise InvalidSpec; nothing is created.
 
-        The job is submitted and the transaction rolled back, so that what is valid here is what a post accepts. The
-        session is of no further use."""
+        The job is submitted and the transaction rolled back, so that a spec is valid here exactly if a POST accepts it.
+        The session cannot be used afterwards.
+        """
         job = self.submit(project_id, raw)
         self.session.flush()
         connection = self.session.connection()
@@ -102,28 +104,28 @@ class JobService:
         return self.jobs.get(project_id, id)
 
     def cancel(self, project_id: str, id: str) -> Job:
-        """A job that nobody runs is cancelled at once; one that runs is asked to stop."""
+        """Cancel a job at once if no worker runs it; otherwise request that it stops."""
         job, state = self._locked(project_id, id)
         if state in (JobState.running, JobState.pausing):
             return self._move(job, JobState.cancelling, CancelRequested())
         if job.lease_until is not None:
-            # Its attempt yields, and will find nothing left to let go of.
+            # Its attempt yields, and will find nothing left to release.
             self.jobs.end_attempt(project_id, id, job.attempt, "cancelled")
         return self._move(job, JobState.cancelled, JobCancelled())
 
     def pause(self, project_id: str, id: str) -> Job:
-        """A job that nobody runs is paused at once; one that runs is asked to checkpoint and stop."""
+        """Pause a job at once if no worker runs it; otherwise request that it saves a checkpoint and stops."""
         job, state = self._locked(project_id, id)
         if state in (JobState.pausing, JobState.paused):
             raise JobAlreadyPaused(id, state)
         if state is JobState.running:
             return self._move(job, JobState.pausing, PauseRequested())
-        # Only a queued job may be taken up again by the worker that lost it.
+        # Only a queued job may be resumed by the worker that lost it.
         return self._move(job, JobState.paused, JobPaused(), lease_expired=False, **hold_of(job))
 
     def resume(self, project_id: str, id: str) -> Job:
-        """Queue a paused job again. The attempt of one that is still pausing yields: it keeps its hold until its
-        checkpoint is stored, and the next attempt goes on from there."""
+        """Queue a paused job again. If it is still pausing, its attempt yields: it keeps its hold until its checkpoint
+        is stored, and the next attempt resumes from there."""
         job, state = self._locked(project_id, id)
         if state not in (JobState.pausing, JobState.paused):
             raise JobNotPaused(id, state)
@@ -133,8 +135,8 @@ class JobService:
     def retry(
         self, project_id: str, id: str, changes: dict[str, Any] | None = None, *, from_checkpoint: bool = False
     ) -> Job:
-        """A new job by the spec of one that is final, with changes, checked against the world as it is now. InvalidSpec
-        with every bad field, also each that the checkpoint could not be gone on from with."""
+        """Create a new job from the spec of a final one, with changes, checked against the present state. Raise
+        InvalidSpec with every invalid field, including each with which the job could not resume from the checkpoint."""
         job = self.jobs.get(project_id, id, lock=True)
         if JobState(job.state) not in FINAL:
             raise JobNotFinished(id, job.state)
@@ -150,8 +152,8 @@ class JobService:
         return self._queue(project_id, spec, check.init_from_id, id, checkpoint)
 
     def _last_checkpoint(self, job: Job) -> Checkpoint:
-        """The furthest, which nobody lets go of until the transaction ends; of a job that has saved none yet, the one
-        that it went on from itself."""
+        """Return the furthest checkpoint, protected from removal until the transaction ends; for a job that has saved
+        none yet, the one that it started from."""
         stored = CheckpointRepository(self.session)
         own = stored.of_job(job.project_id, job.id)
         id = own[0].id if own else job.resume_from
@@ -161,7 +163,7 @@ class JobService:
         return found
 
     def _locked(self, project_id: str, id: str) -> tuple[Job, JobState]:
-        """A job of which something else may still be wished."""
+        """Return a locked job that is not final."""
         job = self.jobs.get(project_id, id, lock=True)
         state = JobState(job.state)
         if state in FINAL:
@@ -189,14 +191,14 @@ class JobService:
         self.jobs.delete(job)
 
     def log_tail(self, project_id: str, id: str) -> str:
-        """The last words of the latest attempt's process; empty before there is one."""
+        """Return the end of the latest attempt's output; empty before there is an attempt."""
         self.jobs.get(project_id, id)
         attempt = self.jobs.latest_attempt(project_id, id)
         return attempt.log_tail if attempt else ""
 
 
 def hold_of(job: Job) -> dict[str, Any]:
-    """The attempt's hold, to go on in a state that ends it otherwise."""
+    """Return the values of the attempt's hold, to keep it in a state that would otherwise end it."""
     return {"lease_until": job.lease_until, "worker_id": job.worker_id}
 
 

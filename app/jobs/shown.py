@@ -1,6 +1,6 @@
-"""Jobs with all that is shown of them, each answer read in one statement.
+"""Reads jobs with everything that is shown of them, in one statement per answer.
 
-The statements are built once: to build one of this size takes longer than to run it.
+The statements are built once: building one of this size takes longer than running it.
 """
 
 from collections.abc import Sequence
@@ -37,35 +37,36 @@ from app.workers.repository import Placement, placements, read_placements
 
 VERSION: Final[Label[str]] = literal_column("jobs.xmin::text").label("version")
 QUEUED: ColumnElement[str] = literal_column("'queued'")
-"""A word of the statement and no parameter, so that the planner knows that the queue's own index will do."""
+"""Is a literal of the statement, not a parameter, so that the planner recognizes that the queue's index applies."""
 
 
 class Standing(NamedTuple):
-    """Where a queued job stands. `position` counts from 1, over all projects, in the order of the claim."""
+    """Describes the position of a queued job. `position` counts from 1, over all projects, in the order of the
+    claim."""
 
     position: int
     is_inspected: bool
-    """Every dataset that it uses has passed its inspection, or failed it by few enough bad rows."""
+    """Is true if every dataset that it uses has passed its inspection, or failed it with few enough bad rows."""
     reached_limit: int | None
-    """The limit of running jobs that keeps the project from another one; None if it may run more."""
+    """Gives the limit of running jobs that the project has reached; None if it may run more."""
     placements: Sequence[Placement]
-    """What the workers that take jobs are to it."""
+    """Holds how the workers that take jobs match the job."""
 
 
 class ShownJob(NamedTuple):
     job: Job
-    """A row with a job's attributes."""
+    """Is a row with a job's attributes."""
     version: str
-    """Another one after every write of the job's row."""
+    """Changes with every write of the job's row."""
     details: JobDetails
     standing: Standing | None = None
-    """None where it was not asked for, and of a job that is not queued."""
+    """Is None if it was not requested, and for a job that is not queued."""
     basis: tuple[Any, ...] | None = None
-    """What `find_basis` finds for as long as the same is shown; None where that cannot be told so."""
+    """Equals what `find_basis` returns for as long as the same is shown; None if that cannot be determined this way."""
 
 
 def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
-    """JobNotFound if the project has no such job."""
+    """Find the job; raise JobNotFound if the project has no such job."""
     rows = connection.execute(one_job(), {"project_id": project_id, "id": id}) if is_id(id, "ftjob") else None
     row = rows.one_or_none() if rows else None
     if row is None:
@@ -74,12 +75,13 @@ def find_shown(connection: Connection, project_id: str, id: str) -> ShownJob:
         return shown(row)._replace(basis=(row.version, row.adapter_id))
     standing = Standing(row.position, row.is_inspected, row.reached_limit, read_placements(row.placements))
     basis = (row.version, row.adapter_id, row.position, row.is_inspected, row.reached_limit, row.placements)
-    # That a job waits for an exact resume ends by the clock, and by workers that are not among its placements.
+    # The end of a wait for an exact resume depends on the clock, and on workers that are not among its placements.
     return shown(row)._replace(standing=standing, basis=basis if row.resume_machine is None else None)
 
 
 def find_basis(connection: Connection, project_id: str, id: str, *, queued: bool) -> tuple[Any, ...] | None:
-    """The `basis` of a job that is shown as `queued` or not. Whatever else is shown is written with the job's row."""
+    """Return the `basis` of a job that is shown as `queued` or not. Everything else that is shown is written with the
+    job's row."""
     statement, parameters = basis_of_one(queued)
     row = connection.exec_driver_sql(statement, parameters | {"project_id": project_id, "id": id}).one_or_none()
     return tuple(row) if row else None
@@ -88,7 +90,7 @@ def find_basis(connection: Connection, project_id: str, id: str, *, queued: bool
 def list_shown(
     connection: Connection, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None
 ) -> Sequence[ShownJob]:
-    """One more than `limit`, newest first."""
+    """Return one more than `limit`, newest first."""
     given = page_parameters(wanted, after)
     statement = page_of_jobs(frozenset(given), wanted.without_metadata)
     rows = connection.execute(statement, given | {"project_id": project_id, "limit": limit + 1})
@@ -100,7 +102,7 @@ def page_parameters(wanted: JobFilter, after: Cursor | None) -> dict[str, Any]:
 
 
 def find_versions(connection: Connection, project_id: str, ids: Sequence[str]) -> dict[str, str]:
-    """The `version` of each job that is there, by id."""
+    """Return the `version` of each existing job, by id."""
     rows = connection.execute(versions(), {"project_id": project_id, "ids": list(ids)})
     return {row.id: row.version for row in rows}
 
@@ -111,7 +113,7 @@ def shown(row: Row[Any]) -> ShownJob:
 
 @cache
 def job_columns() -> tuple[ColumnElement[Any], ...]:
-    """A job's own, and what is shown of every job beside it; `from_jobs` has the tables."""
+    """Return a job's own columns, and those shown of every job besides; `from_jobs` has the tables."""
     own = [
         getattr(Job, each.key).label(each.key)
         for each in Job.__mapper__.column_attrs
@@ -139,8 +141,8 @@ def one_job() -> Select[Any]:
 
 @cache
 def basis_of_one(queued: bool) -> tuple[str, dict[str, Any]]:
-    """Written out with its constants, for psycopg: to look a statement of this size up in SQLAlchemy's cache takes as
-    long as PostgreSQL takes to answer it."""
+    """Return the statement as text with its constants, for psycopg: looking up a statement of this size in SQLAlchemy's
+    cache takes as long as PostgreSQL takes to answer it."""
     columns: tuple[ColumnElement[Any], ...] = (VERSION, Adapter.id.label("adapter_id"))
     job = {"project_id": "", "id": ""}
     query = from_jobs(*columns, *(standing_columns() if queued else ())).where(Job.id == bindparam("id"))
@@ -158,10 +160,10 @@ def versions() -> Select[Any]:
 
 @cache
 def standing_columns() -> tuple[ColumnElement[Any], ...]:
-    """Asked for where the job is queued alone: a CASE leaves the rest undone."""
+    """Return the columns that only a queued job needs: a CASE skips them for other jobs."""
     ahead = aliased(Job)
     older = tuple_(ahead.created_at, ahead.id) < tuple_(Job.created_at, Job.id)
-    # The second condition says nothing new; it is what the index can look up.
+    # The second condition is redundant; it is the one that the index can look up.
     before = (ahead.state == QUEUED, ahead.priority >= Job.priority, or_(ahead.priority > Job.priority, older))
     position = select(func.count() + 1).select_from(ahead).where(*before).correlate(Job).scalar_subquery()
     is_inspected = ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting) & ~uses_unusable_dataset()
@@ -177,7 +179,7 @@ def standing_columns() -> tuple[ColumnElement[Any], ...]:
 
 @cache
 def page_of_jobs(given: frozenset[str], without_metadata: bool, *columns: ColumnElement[Any]) -> Select[Any]:
-    """By the names of what is given, as `JobFilter.given` has them."""
+    """Build the statement for the names of the given filters, as in `JobFilter.given`."""
     conditions = {
         "states": Job.state == func.any(bindparam("states")),
         "base_model": Job.base_model == bindparam("base_model"),

@@ -1,4 +1,4 @@
-"""A JobSpec against itself, the registry and the datasets, with every bad field named at once."""
+"""Checks a JobSpec by itself and against the registry and the datasets, and names every invalid field at once."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from app.projects.lookup import allowed_labels_of
 from app.workers.service import WorkerService
 
 HEAD = "lm_head"
-"""The output layer, which takes an adapter when it is named; a tied one is in no file of its own."""
+"""Names the output layer, which gets an adapter when it is named; a tied one is not stored in a file."""
 
 
 class SpecCheck:
@@ -31,11 +31,11 @@ class SpecCheck:
         self.starts = WarmStart(session, project_id)
         self.project_id = project_id
         self.init_from_id: str | None = None
-        """What `init_from` of the checked spec stands for."""
+        """Holds the id to which `init_from` of the checked spec resolves."""
 
     def check(self, raw: object, checkpoint: Checkpoint | None = None) -> JobSpec:
-        """The filled spec. What is checked against the world is read from the raw body, so that one bad field does
-        not hide another. A job that goes on from a checkpoint reads nothing of what `init_from` names."""
+        """Return the filled spec. Checks against stored objects read the raw body, so that one invalid field does not
+        hide another. A job that continues from a checkpoint reads nothing of what `init_from` names."""
         if not isinstance(raw, dict):
             raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object; send a JobSpec.")])
         errors: list[FieldError] = []
@@ -121,7 +121,7 @@ class SpecCheck:
 
 
 def field_errors(error: ValidationError, root: type[Body], within: Models = NO_MODELS) -> list[FieldError]:
-    """By the places of the body, which was to be a `root`. For `within` see `say_unknown`."""
+    """Return the errors by their location in the body, which should be a `root`. For `within` see `say_unknown`."""
     return [
         _field_error(found["loc"], "unknown_field", say_unknown(root, found["loc"], within))
         if found["type"] == "extra_forbidden"
@@ -131,7 +131,7 @@ def field_errors(error: ValidationError, root: type[Body], within: Models = NO_M
 
 
 def _field_error(location: tuple[int | str, ...], code: str, message: str) -> FieldError:
-    # The words that pydantic puts between, to tell the members of a union apart, are no part of the pointer.
+    # The words that pydantic inserts to distinguish the members of a union are not part of the pointer.
     parts = [str(part) for part in location if str(part).isidentifier() or isinstance(part, int)]
     return FieldError("".join("/" + part for part in parts if part not in ("float", "int", "bool")), code, message)
 
@@ -155,7 +155,7 @@ def _at(raw: dict[str, Any], part: str, field: str) -> object:
 
 
 def _tolerated(raw: dict[str, Any]) -> float:
-    """The share of bad rows that may be left out; none where the spec is not clear about it."""
+    """Return the share of bad rows that may be left out; zero if the spec is not clear about it."""
     try:
         return BadRowPolicy.model_validate(raw.get("on_bad_rows", {})).tolerated
     except ValidationError:

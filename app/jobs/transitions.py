@@ -1,4 +1,4 @@
-"""Moves jobs from state to state, and does what hangs on a move."""
+"""Moves jobs from state to state, with the consequences of each move."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from app.webhooks.service import WebhookService
 
 
 class JobTransitions:
-    """The only caller of `JobRepository.move`: users, attempts and the queue move jobs through it."""
+    """Is the only caller of `JobRepository.move`: users, attempts and the queue move jobs through it."""
 
     def __init__(self, session: Session) -> None:
         self.jobs = JobRepository(session)
@@ -33,7 +33,7 @@ class JobTransitions:
         **values: Any,
     ) -> Job:
         """Move a job as `JobRepository.move` does. In the same transaction, release the datasets of a job that ends,
-        and enter the deliveries to webhooks that want the new state."""
+        and enter the deliveries to webhooks that subscribe to the new state."""
         job = self.jobs.move(project_id, id, fence=fence, sources=sources, target=target, events=events, **values)
         if target in FINAL:
             self.datasets.release(project_id, id)

@@ -1,4 +1,4 @@
-"""Why a queued job waits, and where in the queue it stands."""
+"""Explains why a queued job waits, and computes its position in the queue."""
 
 from typing import NamedTuple
 
@@ -16,19 +16,20 @@ PASSING = (None, NOT_ONE, NO_DISK_SPACE, ONLY_DRAINING_GPUS)
 
 
 class Waiting(NamedTuple):
-    """`position` counts from 1, over all projects, in the order of the claim; `reason` is a few words."""
+    """Explains a wait. `position` counts from 1, over all projects, in the order of the claim; `reason` is a few
+    words."""
 
     position: int
     reason: str
 
 
 def waiting(connection: Connection, job: Job, standing: Standing) -> Waiting:
-    """What must change first for a queued job to start; its turn only when nothing else is in its way."""
+    """Return what must change first before a queued job starts; its turn only if nothing else prevents it."""
     shortage = describe_shortage(job, standing.placements)
     if job.lease_until is not None:
         reason = "its last attempt still writes a checkpoint"
     elif not standing.is_inspected:
-        # That passes; what no worker here has does not.
+        # An inspection ends by itself; a shortage of workers does not.
         reason = "its dataset is being inspected" + (f"; {shortage}" if shortage not in PASSING else "")
     elif shortage:
         reason = shortage
@@ -42,7 +43,7 @@ def waiting(connection: Connection, job: Job, standing: Standing) -> Waiting:
 
 
 def exact_resume(connection: Connection, job: Job) -> str | None:
-    """That it waits for a worker on which its checkpoint resumes exactly, and how long at most."""
+    """Explain that it waits for a worker on which its checkpoint resumes exactly, and how long at most."""
     if job.resume_machine is None:
         return None
     if job.spec["training"]["on_inexact_resume"] == "wait":

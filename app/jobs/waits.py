@@ -1,7 +1,7 @@
-"""Requests that wait until a job changes. A request that waits holds neither a thread nor a connection.
+"""Lets requests wait until a job changes. A waiting request holds neither a thread nor a connection.
 
-One task a process asks PostgreSQL twice a second which of the jobs that are waited for were written, in one statement a
-project, and wakes their requests. It asks nothing while nobody waits, and needs no Redis.
+One task per process queries PostgreSQL twice a second for which of the awaited jobs were written, in one statement per
+project, and wakes their requests. It queries nothing while nobody waits, and needs no Redis.
 """
 
 import asyncio
@@ -21,13 +21,14 @@ from app.web.errors import TooManyWaiting
 log = structlog.get_logger()
 LOOK_SECONDS: Final = 0.5
 QUEUE_SECONDS: Final = 2.0
-"""A queued job's place and what it waits for change without its row: its request looks again after so long."""
+"""Sets the time after which a request reads a queued job again, whose position and wait reason change without its
+row."""
 MOST_WAITING: Final = 1000
-"""Of one process."""
+"""Limits the waiting requests of one process."""
 
 
 class Seen(Protocol):
-    """A job as it was shown last."""
+    """Represents a job as it was shown last."""
 
     @property
     def version(self) -> str: ...
@@ -66,8 +67,8 @@ class JobWaits:
         seconds: float,
         gone: Callable[[], Awaitable[None]],
     ) -> SeenT:
-        """Return what `look` finds once it is no longer the same, or `seconds` later. TooManyWaiting if as many wait as
-        may; at once when the server stops, or when the client has `gone`."""
+        """Return what `look` finds once it has changed, or after `seconds`. Raise TooManyWaiting if the maximum number
+        is waiting. Return at once when the server stops, or when the client has `gone`."""
         until = time.monotonic() + seconds
         with self._counted():
             leaving = asyncio.ensure_future(gone())
@@ -85,7 +86,7 @@ class JobWaits:
         return seen
 
     def close(self) -> None:
-        """Let every request go with what it knows; later ones do not wait."""
+        """End the wait of every request with what it knows; later requests do not wait."""
         self._is_closed = True
         for waiters in self._waiters.values():
             for waiter in waiters:
@@ -118,7 +119,7 @@ class JobWaits:
                 del self._waiters[key]
 
     async def _look_on(self) -> None:
-        """As long as somebody waits."""
+        """Query for changes while a request waits."""
         try:
             while self._waiters and not self._is_closed:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -136,7 +137,7 @@ class JobWaits:
         for project_id, job_ids in by_project.items():
             versions = await run_in_threadpool(self._find_versions, project_id, job_ids)
             for job_id in job_ids:
-                # A job that is gone has no version, and its requests must tell that too.
+                # A deleted job has no version, and its requests must report that too.
                 for waiter in self._waiters.get((project_id, job_id), ()):
                     if waiter.version != versions.get(job_id):
                         waiter.woken.set()

@@ -1,4 +1,5 @@
-"""`init_from`: may this adapter be the start of a new one? What is given agrees with it, the rest is taken from it."""
+"""Checks `init_from`: whether an adapter may be the start of a new one. Given fields must match it; omitted ones are
+copied from it."""
 
 from typing import NamedTuple
 
@@ -14,19 +15,19 @@ from app.jobs.model_names import resolve_model_name
 from app.jobs.repository import JobRepository
 
 SHAPE = ("rank", "alpha", "target_modules", "use_rslora", "use_dora")
-"""What an adapter's weights mean depends on these."""
+"""Lists the fields on which the meaning of an adapter's weights depends."""
 
 
 class Start(NamedTuple):
-    """An adapter's or a checkpoint's weights, and how they came about."""
+    """Holds the weights of an adapter or checkpoint, and how they were made."""
 
     id: str
     shown: str
-    """What it is, in an error's words."""
+    """Describes it in an error's message."""
     base_model: str
     revision: str | None
     adapter: domain.AdapterSpec
-    """As its files are."""
+    """Holds the adapter's fields as its files state them."""
 
 
 class WarmStart:
@@ -36,8 +37,8 @@ class WarmStart:
         self.checkpoints = CheckpointRepository(session)
 
     def check(self, asked: str, model: RegisteredModel | None, errors: list[FieldError]) -> Start | None:
-        """The start, if it exists and was trained on these very weights. A checkpoint is kept from being let go of
-        until the transaction ends."""
+        """Return the start, if it exists and was trained on exactly these weights. A checkpoint is protected from
+        removal until the transaction ends."""
         try:
             start = self._find(asked)
         except (AdapterNotFound, AmbiguousName, CheckpointWithoutAdapter) as error:
@@ -80,7 +81,7 @@ def of_adapter(adapter: Adapter) -> Start:
 
 
 def shaped_as(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> domain.JobSpec:
-    """The spec with what its `adapter` leaves out as `start` has it."""
+    """Return the spec with the omitted fields of its `adapter` copied from `start`."""
     theirs = start.adapter.model_dump()
     given = spec.adapter.model_dump(exclude_unset=True) if spec.adapter else {}
     if given.get("alpha") == "auto":
@@ -96,7 +97,7 @@ def shaped_as(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> d
 
 
 def _comparable(value: object) -> object:
-    """Names of modules in any order."""
+    """Return the value in a form that ignores the order of module names."""
     return set(value) if isinstance(value, list) else value
 
 

@@ -1,4 +1,4 @@
-"""An attempt and its job in the database. What is written to the job is fenced by the claim."""
+"""Stores an attempt and its job in the database. Writes to the job are fenced by the claim."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -27,12 +27,12 @@ class AttemptRepository:
         return JobState(found) if found else None
 
     def find_seconds_left(self) -> float | None:
-        """Return what is left of the job's running time; None without a limit."""
+        """Return the rest of the job's running time in seconds; None without a limit."""
         left = self.session.scalars(select(seconds_left()).where(*owned(self.claim))).one_or_none()
         return None if left is None else float(left)
 
     def get_ages(self) -> tuple[timedelta, timedelta]:
-        """Return the time since the job was created, and since it was claimed; StaleAttempt if it is lost."""
+        """Return the time since the job was created, and since it was claimed; raise StaleAttempt if it is lost."""
         now = func.clock_timestamp()
         query = select(now - Job.created_at, now - Attempt.started_at).join(
             Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
@@ -44,13 +44,13 @@ class AttemptRepository:
         return since_created, since_claimed
 
     def lock_job(self) -> Job:
-        """Return the job, which nobody else may write until the transaction ends; StaleAttempt if it is not the
+        """Return the job, locked against other writers until the transaction ends; raise StaleAttempt if it is not the
         attempt's."""
         query = select(Job).where(*held(self.claim)).with_for_update().execution_options(populate_existing=True)
         return _held(self.session.scalars(query).one_or_none())
 
     def update_job(self, **values: Any) -> Job:
-        """Write to the job, or lock it if there is nothing to write; StaleAttempt if it is not the attempt's."""
+        """Write to the job, or lock it if there is nothing to write; raise StaleAttempt if it is not the attempt's."""
         statement = (
             update(Job)
             .where(*held(self.claim))
@@ -72,11 +72,11 @@ class AttemptRepository:
             estimated_finish_at=estimated_finish_at,
         )
 
-    # The attempt's own row, whoever runs the job now
+    # The attempt's own row, whichever attempt runs the job now
 
     def lock_claim_token(self) -> str | None:
-        """Return the token of the claim, and keep the attempt from being deleted until the transaction ends; None if
-        it was deleted."""
+        """Return the token of the claim, and keep the attempt from being deleted until the transaction ends; None if it
+        was deleted."""
         query = select(Attempt.claim_token).where(*self._own()).with_for_update(read=True, key_share=True)
         return self.session.scalars(query).one_or_none()
 

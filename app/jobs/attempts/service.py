@@ -1,4 +1,5 @@
-"""What a worker may say of the attempt it holds. Every word is fenced: StaleAttempt tells it to stop and let go."""
+"""Accepts a worker's reports about the attempt it holds. Every report is fenced: on StaleAttempt the worker stops and
+releases the attempt."""
 
 import hmac
 from collections.abc import Sequence
@@ -39,11 +40,11 @@ from app.jobs.transitions import JobTransitions
 from app.outbox import enqueue_wakeup
 
 RUNNING = (JobState.running, JobState.pausing)
-"""States in which an attempt may still succeed or fail."""
+"""Lists the states in which an attempt may still succeed or fail."""
 
 
 def proof_of(claim: Claim) -> str:
-    """That points on a disk are those of a claim, without the token that would let one write in its name."""
+    """Return a proof that points on a disk belong to a claim, without the token that would allow writes for it."""
     words = f"points {claim.project_id}/{claim.job_id}/{claim.attempt}"
     return hmac.new(claim.token.encode(), words.encode(), "sha256").hexdigest()
 
@@ -59,7 +60,7 @@ class AttemptService:
         self.metrics = MetricRepository(session)
 
     def state(self) -> JobState | None:
-        """The job's state while the attempt is still its own, else None."""
+        """Return the job's state while it is held by the attempt, else None."""
         return self.attempts.find_state()
 
     def enter(self, phase: JobPhase) -> None:
@@ -69,7 +70,7 @@ class AttemptService:
         self._note(events)
 
     def append_event_once(self, event: EventBody) -> None:
-        """Unless it was told before, by an earlier attempt perhaps."""
+        """Append the event, unless this attempt or an earlier one has already appended it."""
         if not self.jobs.has_told(self.claim.project_id, self.claim.job_id, event):
             self._note([event])
 
@@ -80,7 +81,8 @@ class AttemptService:
         start_step: int,
         inexact_resumes: Sequence[InexactResume] = (),
     ) -> None:
-        """Keep what the attempt has decided; one that goes on from a checkpoint says where, and how exactly."""
+        """Store the attempt's decisions; an attempt that resumes from a checkpoint states the step, and how exactly it
+        resumes."""
         is_first = self.claim.attempt == 1 and start_step == 0
         resumed = [] if is_first else [JobResumed(attempt=self.claim.attempt, step=start_step)]
         inexact = [each.model_dump(mode="json") for each in inexact_resumes]
@@ -88,12 +90,12 @@ class AttemptService:
         self.attempts.update_attempt(start_step=start_step, resolved=resolved)
 
     def replan(self, resolved: dict[str, Any]) -> None:
-        """What holds instead, now that memory did not suffice for the first decisions."""
+        """Store the new decisions, after memory did not suffice for the first ones."""
         self._note([])
         self.attempts.update_attempt(resolved=resolved)
 
     def training_started(self, parity_seconds: float, dry_run_seconds: float, used_standby_process: bool) -> None:
-        """Tell how long the job waited for its first training forward, all in all and on this worker."""
+        """Record how long the job waited for its first training forward pass, in total and on this worker."""
         since_created, since_claimed = self.attempts.get_ages()
         self.append_event(
             TrainingStarted(
@@ -115,9 +117,10 @@ class AttemptService:
         self.metrics.add(self.claim.project_id, self.claim.job_id, points)
 
     def record_late(self, points: Sequence[MetricPoint], proof: str) -> bool:
-        """Store points of an attempt whose worker is dead. Not fenced by the job: they are the attempt's own, whoever
-        runs the job now, and the job itself shows nothing of them. False, and nothing is stored, if the job was
-        deleted or `proof` is not `proof_of` the attempt's claim; points of another attempt are left out."""
+        """Store points of an attempt whose worker is dead. This is not fenced by the job: the points belong to the
+        attempt, whichever attempt runs the job now, and the job itself does not show them. Return False and store
+        nothing if the job was deleted or `proof` is not `proof_of` the attempt's claim; points of another attempt are
+        left out."""
         token = self.attempts.lock_claim_token()
         if token is None or not hmac.compare_digest(proof_of(self.claim._replace(token=token)), proof):
             return False
@@ -127,36 +130,40 @@ class AttemptService:
         return True
 
     def seconds_left(self) -> float | None:
-        """Of the job's running time; None without a limit."""
+        """Return the rest of the job's running time in seconds; None without a limit."""
         return self.attempts.find_seconds_left()
 
     def keep_log(self, tail: str) -> None:
-        """Not fenced: the log is the attempt's own, whoever runs the job now. NUL is no text to PostgreSQL."""
+        """Store the log's tail. Not fenced: the log belongs to the attempt, whichever attempt runs the job now. NUL is
+        removed, because PostgreSQL does not store it in text."""
         self.attempts.update_attempt(log_tail=tail.replace("\0", "\ufffd"))
 
     def request_orphan_collection(self) -> None:
-        """Not fenced: whoever lost the attempt may have stored bytes after the collector visited it."""
+        """Request orphan collection. Not fenced: the worker that lost the attempt may have stored bytes after the
+        collector visited it."""
         self.attempts.update_attempt(orphans_collected_at=None)
 
     def save_checkpoint(self, step: int, files: Sequence[StoredFile], revision: str, machine: str) -> None:
-        """Add it, and let go of those that are older than the spec wants kept, unless a job starts from them. Another
-        time is harmless. `revision` is the base model's, `machine` the fingerprint of where it resumes exactly."""
+        """Add the checkpoint, and remove older ones than the spec keeps, unless a job starts from them. Repeating the
+        call is harmless. `revision` is the base model's, `machine` the fingerprint of the machines on which it resumes
+        exactly."""
         job = self._note([CheckpointSaved(step=step)], resume_machine=machine)
         self.stored.add(job.project_id, job.id, self.claim.attempt, step, files, revision, machine)
         keep = JobSpec.model_validate(job.spec).training.keep_checkpoints
         self.stored.delete_unused(self.checkpoints()[keep:])
 
     def checkpoints(self) -> Sequence[Checkpoint]:
-        """The furthest first, of whatever attempt."""
+        """Return the checkpoints of all attempts, the furthest first."""
         return self.stored.of_job(self.claim.project_id, self.claim.job_id)
 
     def resumable(self, job: Job) -> Sequence[Checkpoint]:
-        """Its own, the furthest first; then the one of an earlier job that a retry goes on from."""
+        """Return the job's own checkpoints, the furthest first; then the earlier job's checkpoint from which a retry
+        continues."""
         earlier = self.stored.find(job.project_id, job.resume_from) if job.resume_from else None
         return [*self.checkpoints(), *([earlier] if earlier else [])]
 
     def give_up_checkpoint(self, number: int, step: int) -> None:
-        """The one of attempt `number` is not to be found again: storage no longer has it as it was written."""
+        """Remove the checkpoint of attempt `number`: storage no longer has it as it was written."""
         text = f"The checkpoint of step {step} is gone from storage or was altered there; an earlier one is looked for."
         self._note([WarningIssued(code="checkpoint_lost", detail=text)])
         checkpoints = self.checkpoints()
@@ -172,9 +179,11 @@ class AttemptService:
         archive: StoredFile | None,
         reports: Sequence[StoredFile] = (),
     ) -> None:
-        """Make the stored files the job's result, and the job a success: one transaction, won by whoever is first.
+        """Make the stored files the job's result and set the job to succeeded, in one transaction; only the first
+        caller wins.
 
-        An adapter comes with its archive; a fully fine-tuned model has none. A report's name is its kind."""
+        An adapter has an archive; a fully fine-tuned model has none. A report's name is its kind.
+        """
         count = len(files) + (archive is not None) + len(reports)
         job = self._end(JobState.succeeded, "succeeded", [JobSucceeded(num_artifacts=count)])
         adapters = AdapterService(self.session)
@@ -190,8 +199,9 @@ class AttemptService:
             )
 
     def fail(self, reason: FailureReason, message: str) -> None:
-        """End the attempt. While the budget of failures lasts, the job goes where it was last wished to, and else it
-        has failed: also one that a user has meanwhile queued or paused, whose attempt yields."""
+        """End the attempt as failed. While the budget of failures lasts, the job moves to its last requested state;
+        otherwise it fails. This includes a job that a user has queued or paused during the attempt, which then
+        yields."""
         job = self.attempts.lock_job()
         again = AttemptFailed(attempt=self.claim.attempt, reason=reason, detail=message)
         failed_attempts = job.failed_attempts + 1
@@ -209,7 +219,7 @@ class AttemptService:
 
     def _fail_for_good(self, state: JobState, reason: FailureReason, message: str, failed_attempts: int) -> None:
         if state is JobState.paused:
-            # What is paused does not fail; it is queued for that, within this transaction.
+            # A paused job cannot fail; it is queued for that, within this transaction.
             self._move(JobState.queued, [], sources=[state])
         self._end(
             JobState.failed,
@@ -222,7 +232,7 @@ class AttemptService:
         )
 
     def release(self) -> None:
-        """Let go of the job without a loss or a failure. It goes where it was last wished to."""
+        """Release the job without counting a loss or a failure. It moves to its last requested state."""
         job = self.attempts.lock_job()
         released = AttemptReleased(attempt=self.claim.attempt)
         match JobState(job.state):

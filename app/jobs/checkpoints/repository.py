@@ -1,4 +1,4 @@
-"""Checkpoints in the database; their bytes are in storage."""
+"""Stores checkpoints in the database; their bytes are in storage."""
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -29,7 +29,7 @@ class CheckpointRepository:
         revision: str,
         machine: str,
     ) -> None:
-        """Again is no error."""
+        """Add a checkpoint. Adding it twice is not an error."""
         row = {
             "project_id": project_id,
             "job_id": job_id,
@@ -42,7 +42,7 @@ class CheckpointRepository:
         self.session.execute(insert(Checkpoint).values(row).on_conflict_do_nothing())
 
     def of_job(self, project_id: str, job_id: str) -> Sequence[Checkpoint]:
-        """The furthest first, of whatever attempt."""
+        """Return the job's checkpoints of all attempts, the furthest first."""
         query = (
             select(Checkpoint)
             .where(Checkpoint.project_id == project_id, Checkpoint.job_id == job_id)
@@ -51,11 +51,11 @@ class CheckpointRepository:
         return self.session.scalars(query).all()
 
     def at_step(self, project_id: str, job_id: str, step: int) -> Checkpoint | None:
-        """The latest attempt's."""
+        """Find the checkpoint that the latest attempt wrote at the step."""
         return next((each for each in self.of_job(project_id, job_id) if each.step == step), None)
 
     def find(self, project_id: str, id: str, *, lock: bool = False) -> Checkpoint | None:
-        """`lock` keeps it from being let go of until the transaction ends."""
+        """Find a checkpoint. `lock` prevents its removal until the transaction ends."""
         if not is_id(id, "ftckpt"):
             return None
         query = select(Checkpoint).where(Checkpoint.project_id == project_id, Checkpoint.id == id)
@@ -68,7 +68,8 @@ class CheckpointRepository:
         return found
 
     def outlived(self, seconds: float, limit: int, but: Sequence[str] = ()) -> Sequence[Checkpoint]:
-        """Those of jobs, of any project, that have been final for so long, and that no unfinished job starts from."""
+        """Return the checkpoints of jobs, in any project, that have been finished for this many seconds, and from which
+        no unfinished job starts."""
         query = (
             select(Checkpoint)
             .join(Job, Job.id == Checkpoint.job_id)
@@ -84,20 +85,20 @@ class CheckpointRepository:
         return self._unused(self.session.scalars(query).all())
 
     def delete_unused(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Remove those that no unfinished job starts from."""
+        """Remove those from which no unfinished job starts."""
         ids = [each.id for each in checkpoints]
         query = select(Checkpoint).where(Checkpoint.id.in_(ids)).order_by(Checkpoint.id).with_for_update()
         self.mark_deleted(self._unused(self.session.scalars(query).all()))
 
     def check_unused(self, project_id: str, job_id: str) -> None:
-        """CheckpointInUse if an unfinished job starts from one of the job's; they are locked."""
+        """Lock the job's checkpoints; raise CheckpointInUse if an unfinished job starts from one of them."""
         query = select(Checkpoint).where(Checkpoint.project_id == project_id, Checkpoint.job_id == job_id)
         for checkpoint in self.session.scalars(query.with_for_update()).all():
             if users := self.users(checkpoint.project_id, [checkpoint.id]):
                 raise CheckpointInUse(checkpoint.id, users[checkpoint.id])
 
     def users(self, project_id: str, ids: Collection[str]) -> dict[str, str]:
-        """By checkpoint, an unfinished job that starts from it."""
+        """Return, by checkpoint, an unfinished job that starts from it."""
         of_project = (Job.project_id == project_id, Job.state.not_in(FINAL))
         starts = select(Job.init_from_id, Job.id).where(*of_project, Job.init_from_id.in_(ids))
         resumes = select(Job.resume_from, Job.id).where(*of_project, Job.resume_from.in_(ids))
@@ -105,12 +106,13 @@ class CheckpointRepository:
         return {start: job_id for start, job_id in found if start is not None}
 
     def _unused(self, locked: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
-        """Looked for again under the lock: a job may have been posted a moment before it was taken."""
+        """Return the unused ones, queried again under the lock: a job may have been created just before the lock was
+        taken."""
         used = {id for each in locked for id in self.users(each.project_id, [each.id])}
         return [each for each in locked if each.id not in used]
 
     def mark_deleted(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Remove them; their stored bytes are left to the collector."""
+        """Remove them; the collector deletes their stored bytes."""
         for checkpoint in checkpoints:
             keys = [file["key"] for file in checkpoint.files]
             self.session.add_all(DeletedObject(project_id=checkpoint.project_id, storage_key=key) for key in keys)
@@ -118,7 +120,7 @@ class CheckpointRepository:
 
 
 def adapter_of(checkpoint: Checkpoint) -> StoredFile:
-    """Return its adapter as one tar; CheckpointWithoutAdapter if it is of a full fine-tune."""
+    """Return its adapter as one tar; raise CheckpointWithoutAdapter if it is of a full fine-tune."""
     for file in map(StoredFile.model_validate, checkpoint.files):
         if file.path == ADAPTER_ARCHIVE:
             return file
@@ -127,7 +129,7 @@ def adapter_of(checkpoint: Checkpoint) -> StoredFile:
 
 @cache
 def _starts_from_it() -> ColumnElement[bool]:
-    """Made once: see `app.jobs.queue.repository.full_projects`."""
+    """Return the condition, built once: see `app.jobs.queue.repository.full_projects`."""
     user = Job.__table__.alias("user_job")
     starts = (user.c.init_from_id == Checkpoint.id) | (user.c.resume_from == Checkpoint.id)
     return starts & (user.c.state.not_in(FINAL))

@@ -1,4 +1,4 @@
-"""A job's checkpoints: what is stored, and the adapter in each."""
+"""Serves a job's checkpoints: their list, and the adapter in each."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -18,7 +18,8 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"])
 
 @router.get("/{id}/checkpoints", summary="List a job's checkpoints", responses=problems(JobNotFound))
 def list_checkpoints(id: str, caller: CallerDep, session: SessionDep) -> CheckpointList:
-    """The newest `training.keep_checkpoints` of them, the furthest first. They go a week after the job's end."""
+    """List the newest `training.keep_checkpoints` checkpoints, the furthest first. They are removed a week after the
+    job's end."""
     job = JobRepository(session).get(caller.project_id, id)
     checkpoints = CheckpointRepository(session).of_job(caller.project_id, id)
     points = MetricRepository(session).at(caller.project_id, id, [each.step for each in checkpoints])
@@ -37,8 +38,8 @@ def list_checkpoints(id: str, caller: CallerDep, session: SessionDep) -> Checkpo
 def get_checkpoint_archive(
     id: str, checkpoint_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
 ) -> Response:
-    """The adapter as it was at that step, one tar of what PEFT loads. Takes `Range`; `Repr-Digest` carries the SHA-256
-    of the whole."""
+    """Download the adapter as it was at that step: one tar of the files that PEFT loads. Supports `Range`;
+    `Repr-Digest` carries the SHA-256 of the whole."""
     job = JobRepository(session).get(caller.project_id, id)
     checkpoint = CheckpointRepository(session).get_of_job(caller.project_id, id, checkpoint_id)
     archive = adapter_of(checkpoint)

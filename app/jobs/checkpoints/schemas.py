@@ -1,4 +1,4 @@
-"""Checkpoints on the wire."""
+"""Defines the response bodies for checkpoints."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from app.web.row_schema import from_row
 
 
 class CheckpointOut(BaseModel):
-    """State of a job at a step, stored so that the job can go on from there."""
+    """Describes the stored state of a job at a step, from which the job can resume."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -34,18 +34,18 @@ class CheckpointOut(BaseModel):
     id: str
     job_id: str
     attempt: int
-    """The job's attempt that wrote it."""
+    """Numbers the job's attempt that wrote it."""
     step: int
     name: str
-    """By which `init_from` takes it, as by its id."""
+    """Identifies it in `init_from`, as its id does."""
     metrics: dict[str, float]
-    """What was measured at its step."""
+    """Holds the metrics measured at its step."""
     size: int
-    """Bytes of everything in it: weights, the optimizer's state, the best weights so far."""
+    """Counts all its bytes: weights, the optimizer's state, the best weights so far."""
     url: str | None
-    """Its adapter as one tar; null where it holds none, as those of full fine-tunes."""
+    """Links to its adapter as one tar; null if it has none, as for full fine-tuning."""
     machine_fingerprint: str
-    """Of the workers on which it resumes exactly (`GET /workers`)."""
+    """Identifies the workers on which it resumes exactly (`GET /workers`)."""
     created_at: datetime
 
     @classmethod
@@ -62,6 +62,6 @@ class CheckpointOut(BaseModel):
 
 
 class CheckpointList(BaseModel):
-    """The furthest first."""
+    """Lists checkpoints, the furthest first."""
 
     items: list[CheckpointOut]

@@ -1,7 +1,7 @@
-"""A job's events and metric points in one row, the newest first, read a page at a time from whichever place.
+"""Reads a job's events and metric points as one sequence, newest first, page by page from any position.
 
-Events are stamped by the database's clock, points by their worker's. So each attempt is a block: its points stand among
-the events since its claim by their times, and never among those of another attempt, however far its clock is off.
+Events carry the database's time, points their worker's. Therefore each attempt is a block: its points are sorted by
+time among the events since its claim, and never among those of another attempt, however wrong its clock is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class PointPlace(NamedTuple):
 
 
 class _Bounds(NamedTuple):
-    """What comes next is below: the number of the event, and attempt and number of the point."""
+    """Bounds the next page from above: the number of the event, and attempt and number of the point."""
 
     event: int = ENDLESS
     attempt: int = ENDLESS
@@ -40,7 +40,7 @@ class History:
         self.attempts = self.repository.list_attempts()
 
     def before(self, place: EventPlace | PointPlace | None, limit: int) -> list[JobEvent | MetricPoint] | None:
-        """At most `limit`, older than what stands at the place; None if nothing does."""
+        """Return at most `limit` entries older than the one at the position; None if there is none at the position."""
         bounds = self._bounds(place)
         if bounds is None:
             return None
@@ -78,7 +78,7 @@ class History:
         return self.repository.list_points(attempt, last - limit + 1, last)
 
     def _num_points_until(self, attempt: int, at: datetime) -> int:
-        """Looked for by halves: no index goes by time."""
+        """Count the points by bisection, because no index is ordered by time."""
         low, high = 0, self.repository.count_points(attempt)
         while low < high:
             middle = (low + high + 1) // 2
@@ -91,7 +91,7 @@ class History:
 
 
 def _merged(events: Sequence[JobEvent], points: Sequence[MetricPoint]) -> Iterator[JobEvent | MetricPoint]:
-    """Both newest first; of one instant the event is the newer."""
+    """Merge two sequences that are newest first; at equal times the event counts as newer."""
     waiting = list(reversed(points))
     for event in events:
         while waiting and waiting[-1].measured_at > event.created_at:

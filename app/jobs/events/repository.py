@@ -1,4 +1,4 @@
-"""What a job's history is made of, in the database: its events, and its points by attempt and number."""
+"""Reads the parts of a job's history from the database: its events, and its points by attempt and number."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -30,7 +30,7 @@ class HistoryRepository:
         return self.session.scalars(query).one()
 
     def list_events(self, below: int, since: datetime | None, limit: int) -> Sequence[JobEvent]:
-        """Return events of lower numbers, the newest first."""
+        """Return events with lower numbers, newest first."""
         query = select(JobEvent).where(*self._own(JobEvent), JobEvent.number < below)
         if since is not None:
             query = query.where(JobEvent.created_at >= since)
@@ -46,7 +46,7 @@ class HistoryRepository:
         return self.session.scalars(query.limit(1)).first()
 
     def list_points(self, attempt: int, first: int, last: int) -> list[MetricPoint]:
-        """Return the attempt's points of these numbers, the newest first."""
+        """Return the attempt's points with these numbers, newest first."""
         query = (
             select(MetricValue)
             .where(*self._own(MetricValue, attempt=attempt), MetricValue.number.between(first, last))

@@ -1,4 +1,4 @@
-"""Watching a job: its events, and with its metric points live as server-sent events."""
+"""Serves a job's events, and its live stream of events and metric points as server-sent events."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ def list_events(
     after: Annotated[int, Query(ge=0, le=2**62, description="Only events with a higher number.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> EventList:
-    """Events, oldest first, numbered from 1 without gaps."""
+    """List events, oldest first, numbered from 1 without gaps."""
     jobs = JobRepository(session)
     jobs.get(caller.project_id, id)
     events = jobs.events(caller.project_id, id, after, limit + 1)
@@ -57,17 +57,20 @@ async def get_place(
 async def stream_job(
     request: Request, id: str, caller: CallerDep, place: Annotated[StreamCursor | None, Depends(get_place)]
 ) -> Response:
-    """Server-sent events: `job_event` (an event), `metrics` (a metric point) and at last `end` (the final state).
+    """Stream server-sent events: `job_event` (an event), `metrics` (a metric point) and at last `end` (the final
+    state).
 
-    Everything from the job's beginning, then live. A client that reconnects with `Last-Event-ID` misses nothing and
-    sees nothing twice; once all was sent, it is answered with 204."""
+    The stream starts with everything since the job's creation and continues live. A client that reconnects with
+    `Last-Event-ID` gets every event exactly once; after all was sent, the answer is 204.
+    """
     state, begin = request.app.state, place or StreamCursor()
 
     def first_look() -> StreamBatch:
         with transaction(state.sessions, "stream_job") as session:
             return look(session, caller.project_id, id, begin)
 
-    # Whoever has gone already costs no look: many readers that come back too soon would leave none for the others.
+    # Do not query for a client that has disconnected: many readers that reconnect too soon would leave no queries for
+    # the others.
     gone = await request.is_disconnected()
     found = None if gone else await run_in_threadpool(first_look)
     if found is None or (place and found.is_over):

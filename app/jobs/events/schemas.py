@@ -1,4 +1,4 @@
-"""A job's events on the wire."""
+"""Defines the response bodies for a job's events."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventOut(BaseModel):
-    """A fact about a job. `type` is a stable code, `data` its particulars, `message` the sentence to read."""
+    """Describes a fact about a job. `type` is a stable code, `data` its details, `message` the sentence to read."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -36,6 +36,6 @@ class EventList(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[EventOut]
-    """Oldest first."""
+    """Holds events, oldest first."""
     next_after: int | None
-    """Send it as `after` for what follows; null when nothing more is there yet."""
+    """Gives the `after` of the next page; null when there is nothing more yet."""

@@ -1,7 +1,7 @@
-"""A job's events and metric points, live, without gap or repeat.
+"""Streams a job's events and metric points live, without gaps or repetition.
 
-Postgres is read first and whenever in doubt; Redis only makes it quick. A point from Redis is passed on only if it
-is the very next one of the attempt; anything else waits for the next look into Postgres, which holds them all.
+PostgreSQL is read first and whenever in doubt; Redis only reduces the delay. A point from Redis is passed on only if it
+directly follows the last one of the attempt; all others wait for the next read of PostgreSQL, which holds them all.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ FORM = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,18})")
 
 
 class StreamCursor(NamedTuple):
-    """A reader's place: the last event's number, and the last point's attempt and number."""
+    """Holds a reader's position: the last event's number, and the last point's attempt and number."""
 
     event: int = 0
     attempt: int = 0
@@ -63,12 +63,12 @@ class StreamBatch(NamedTuple):
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing more is known to be there: the job runs, and no batch was full."""
+        """Return whether nothing more is known to exist: the job runs, and no batch was full."""
         return self.state not in FINAL and max(len(self.events), len(self.points)) < BATCH
 
 
 def look(session: Session, project_id: str, job_id: str, place: StreamCursor) -> StreamBatch:
-    """What Postgres holds beyond `place`. The state is read first: if it is final, nothing can come later."""
+    """Read what PostgreSQL holds beyond `place`. The state is read first: if it is final, nothing can follow."""
     jobs = JobRepository(session)
     state = JobState(jobs.get(project_id, job_id).state)
     events = jobs.events(project_id, job_id, place.event, BATCH)
@@ -84,8 +84,8 @@ async def follow(
     place: StreamCursor,
     first: StreamBatch,
 ) -> AsyncIterator[bytes]:
-    """The stream's bytes, until the job is final and everything was sent, or the job is deleted. `first` is what was
-    beyond `place` already."""
+    """Yield the stream's bytes until the job is final and everything was sent, or the job is deleted. `first` is what
+    already existed beyond `place`."""
 
     def look_now() -> StreamBatch:
         with transaction(sessions, "follow") as session:
@@ -142,7 +142,8 @@ async def _newest(client: redis.asyncio.Redis, job_id: str) -> str | None:
 async def _live(
     client: redis.asyncio.Redis, job_id: str, position: str | None, place: StreamCursor
 ) -> AsyncIterator[MetricPoint]:
-    """Points that follow `place` without a gap, as Redis brings them, until it is time to look into Postgres again."""
+    """Yield the points that follow `place` without a gap as Redis delivers them, until PostgreSQL must be read
+    again."""
     until = time.monotonic() + LOOK_SECONDS
     while (left := until - time.monotonic()) > 0:
         if position is None:

@@ -1,13 +1,14 @@
-"""The buckets that make a long curve quick to draw, and the SQL that builds them from values that are there already."""
+"""Defines the buckets that make a long curve fast to draw, and the SQL that builds them from existing values."""
 
 from itertools import pairwise
 
 WIDTHS = (16, 256, 4096, 65536)
-"""Steps of a bucket, narrowest first. A change needs a migration that builds them anew."""
+"""Lists the buckets' widths in steps, narrowest first. A change needs a migration that rebuilds them."""
 
 
 def bucket_statements() -> list[str]:
-    """SQL that fills an empty `metric_buckets`, each width from the one below. NaN counts as the highest value."""
+    """Return the SQL that fills an empty `metric_buckets`, each width from the one below. NaN counts as the highest
+    value."""
     narrowest = f"""
         INSERT INTO metric_buckets (project_id, job_id, attempt, name, width, start, num_values,
                                     min_value, min_step, max_value, max_step)

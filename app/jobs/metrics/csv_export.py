@@ -1,7 +1,7 @@
-"""Metric values as CSV, written while they are read: memory holds one window of steps.
+"""Writes metric values as CSV while reading them: memory holds one window of steps.
 
-Each window is a short transaction of its own, so that no connection waits for a slow reader. Values never change once
-they are stored: the file is what was there when its spans were looked up.
+Each window is a short separate transaction, so that no connection waits for a slow reader. Values never change once
+they are stored: the file contains what existed when its spans were read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,8 +16,8 @@ WINDOW_STEPS = 50_000
 
 
 def read_windows(sessions: Sessions, project_id: str, job_id: str, spans: Iterable[Span]) -> Iterator[bytes]:
-    """Lines of CSV, span by span. JobNotFound in the middle, should the job be deleted: an answer that breaks off
-    shows that something is missing, where a short one would not."""
+    """Yield lines of CSV, span by span. Raise JobNotFound if the job is deleted during the export: a broken answer
+    shows that something is missing, a short one would not."""
     for span in spans:
         for window in windows(span, WINDOW_STEPS):
             with transaction(sessions, "export_metrics") as session:

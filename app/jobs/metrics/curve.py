@@ -1,4 +1,5 @@
-"""Which of a job's values make its curves, and by which buckets a range of them is read: arithmetic on steps."""
+"""Computes which of a job's values form its curves, and which buckets cover a range of them. It only does arithmetic on
+steps."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -6,11 +7,11 @@ from typing import NamedTuple
 from app.jobs.metrics.buckets import WIDTHS
 
 ENDLESS = 2**62
-"""A step beyond every other."""
+"""Is greater than every step."""
 
 
 class Span(NamedTuple):
-    """The values of one name by one attempt, from step `first` to step `last`."""
+    """Represents the values of one name by one attempt, from step `first` to step `last`."""
 
     attempt: int
     name: str
@@ -19,7 +20,8 @@ class Span(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Part of a span: its buckets of `width` steps that start from `first` to `last`; of width 1, the values."""
+    """Represents a part of a span: its buckets of `width` steps that start from `first` to `last`; for width 1, the
+    values."""
 
     attempt: int
     name: str
@@ -29,18 +31,19 @@ class Piece(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Equal groups of steps, of which each takes whole buckets of the widths."""
+    """Divides steps into equal groups, each of which consists of whole buckets of the widths."""
 
     origin: int
     width: int
     bucket_widths: Sequence[int]
-    """Widest first."""
+    """Lists the widths, widest first."""
 
 
 def curve_spans(measured: Iterable[Span]) -> list[Span]:
-    """What counts of spans that were cut where a later attempt went on, the earliest attempt first.
+    """Return the parts of the spans that count, the earliest attempt first. A span is cut where a later attempt
+    resumed.
 
-    An attempt may measure the very step that it went on from, and then does so in the earlier one's stead.
+    An attempt may measure the step that it resumed from; its value then replaces the earlier attempt's.
     """
     taken: dict[str, int] = {}
     counting = []
@@ -53,19 +56,19 @@ def curve_spans(measured: Iterable[Span]) -> list[Span]:
 
 
 def clip(spans: Iterable[Span], first: int, last: int) -> list[Span]:
-    """The parts of them within the range."""
+    """Return the parts of the spans within the range."""
     parts = (span._replace(first=max(span.first, first), last=min(span.last, last)) for span in spans)
     return [span for span in parts if span.first <= span.last]
 
 
 def windows(span: Span, num_steps: int) -> Iterator[Span]:
-    """The span in parts of at most so many steps."""
+    """Yield the span in parts of at most this many steps."""
     for first in range(span.first, span.last + 1, num_steps):
         yield span._replace(first=first, last=min(first + num_steps - 1, span.last))
 
 
 def grid_over(spans: Sequence[Span], num_groups: int) -> Grid:
-    """At most so many groups over all the spans, each of at most 17 buckets or values a name."""
+    """Return at most this many groups over all the spans, each of at most 17 buckets or values per name."""
     first, last = min(span.first for span in spans), max(span.last for span in spans)
     needed = _ceil(last - first + 1, num_groups)
     widths = [width for width in reversed(WIDTHS) if width <= needed]
@@ -75,7 +78,7 @@ def grid_over(spans: Sequence[Span], num_groups: int) -> Grid:
 
 
 def pieces_of(span: Span, bucket_widths: Sequence[int]) -> Iterator[Piece]:
-    """The span by the widest buckets that fill with it, and towards its ends by narrower ones and by values."""
+    """Split the span into the widest buckets that fit, and at its ends into narrower ones and values."""
     for width, first, end in _cut(span.first, span.last + 1, bucket_widths):
         yield Piece(span.attempt, span.name, width, first, end - width)
 

@@ -1,4 +1,5 @@
-"""Metric values as Parquet, row group by row group. Imported where it is needed: pyarrow takes half a second."""
+"""Writes metric values as Parquet, row group by row group. Import it only where needed: importing pyarrow takes half a
+second."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -10,14 +11,14 @@ import pyarrow.parquet
 from app.jobs.metrics.queries import EXPORT_COLUMNS
 
 ROW_GROUP = 250_000
-"""Values, at least, of every row group but the last: small ones would make a large and slow file."""
+"""Sets the minimum number of values of every row group but the last: small groups would make a large and slow file."""
 
 TYPES = (pa.string(), pa.int64(), pa.float64(), pa.int64(), pa.int64(), pa.timestamp("us", tz="UTC"))
 SCHEMA = pa.schema(list(zip(EXPORT_COLUMNS, TYPES, strict=True)))
 
 
 class Sink(io.RawIOBase):
-    """Where the writer writes, and what it has written is taken away from."""
+    """Buffers what the writer writes until it is taken out."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
@@ -40,7 +41,7 @@ class Sink(io.RawIOBase):
 
 
 def as_parquet(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Of lines as `csv_export.read_windows` makes them."""
+    """Yield Parquet from lines as `csv_export.read_windows` yields them."""
     sink = Sink()
     with pyarrow.parquet.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
         for table in _row_groups(lines):
@@ -64,6 +65,6 @@ def _table(lines: bytes) -> pa.Table:
     return pyarrow.csv.read_csv(
         io.BytesIO(lines),
         pyarrow.csv.ReadOptions(column_names=SCHEMA.names, use_threads=False),
-        # NaN is a value, and no missing one.
+        # NaN is a value, not a missing one.
         convert_options=pyarrow.csv.ConvertOptions(column_types=SCHEMA, null_values=[]),
     )

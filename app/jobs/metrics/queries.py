@@ -1,4 +1,5 @@
-"""The SQL of metric points. Each query names its project and job, and each range of steps is met by a primary key."""
+"""Holds the SQL of metric points. Each query names its project and job, and a primary key serves each range of
+steps."""
 
 from sqlalchemy import text
 
@@ -25,7 +26,7 @@ ADD = text("""
         max_step = CASE WHEN excluded.max_value > known.max_value THEN excluded.max_step ELSE known.max_step END
 """)
 
-# Hops from one (attempt, name) to the next in the primary key, instead of reading every row to find them.
+# Skips from one (attempt, name) to the next in the primary key, instead of reading every row to find them.
 MEASURED = text("""
     WITH RECURSIVE series AS (
         (SELECT attempt, name FROM metric_values
@@ -116,8 +117,7 @@ STEP_METRICS = {
     "valid_loss": "validation_loss",
     "valid_mean_token_accuracy": "validation_token_accuracy",
 }
-"""Columns of `step_metrics.csv` behind `step`, and the metrics that they show. No training measures `token_accuracy`
-yet."""
+"""Maps the columns of `step_metrics.csv` after `step` to their metrics. No training measures `token_accuracy` yet."""
 BY_STEP = f"""
     COPY (
         SELECT step, {", ".join(f"max(value) FILTER (WHERE found.name = '{name}')" for name in STEP_METRICS.values())}

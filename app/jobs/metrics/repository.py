@@ -1,8 +1,8 @@
-"""Metric points in the database: the values, and beside them buckets that tell each stretch's extremes.
+"""Stores metric points in the database: the values, and buckets with the extremes of each range of steps.
 
-A range of any length is answered from a bounded number of rows, and every point in the answer is one that was
-measured. Buckets count whatever an attempt has measured; where a later attempt went on from an earlier step, the cut
-goes through buckets, and what is left of them is read from narrower ones and from the values.
+A range of any length is answered from a bounded number of rows, and every point in the answer was measured. Buckets
+include everything that an attempt measured. Where a later attempt resumed from an earlier step, the cut splits buckets;
+the rest of a split bucket is read from narrower buckets and from the values.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -33,7 +33,7 @@ class MetricRepository:
         self.session = session
 
     def add(self, project_id: str, job_id: str, points: Sequence[MetricPoint]) -> None:
-        """Store points once, however often they are sent; only what is new counts in the buckets."""
+        """Store points once, however often they are sent; only new points are added to the buckets."""
         values = [(point, name, value) for point in points for name, value in point.values.items()]
         rows = {
             "attempts": [point.attempt for point, _, _ in values],
@@ -48,7 +48,7 @@ class MetricRepository:
             self.session.execute(ADD, owner | rows | {"widths": list(WIDTHS)})
 
     def after(self, project_id: str, job_id: str, attempt: int, number: int, limit: int) -> list[MetricPoint]:
-        """At most `limit` points in the order they were measured, beyond a reader's place, of whatever attempt."""
+        """Return at most `limit` points of all attempts beyond a reader's position, in the order they were measured."""
         of_job = (MetricValue.project_id == project_id, MetricValue.job_id == job_id)
         place = (
             select(MetricValue.attempt, MetricValue.number)
@@ -74,8 +74,8 @@ class MetricRepository:
     def spans(
         self, project_id: str, job_id: str, names: Sequence[str] = (), *, rewound_too: bool = False
     ) -> list[Span]:
-        """What makes the curves, the earliest attempt first. What an attempt measured beyond the step that a later
-        one went on from does not count; with `rewound_too` it is everything that was ever measured."""
+        """Return the spans of the curves, the earliest attempt first. What an attempt measured beyond the step from
+        which a later one resumed does not count; with `rewound_too` the spans cover everything that was measured."""
         bound = {"project_id": project_id, "job_id": job_id, "rewound_too": rewound_too, "endless": ENDLESS}
         measured = [Span(*row) for row in self.session.execute(MEASURED, bound)]
         wanted = [span for span in measured if not names or span.name in names]
@@ -84,15 +84,15 @@ class MetricRepository:
     def curve(
         self, project_id: str, job_id: str, names: Sequence[str], after_step: int, limit: int
     ) -> list[MetricPoint]:
-        """For each step beyond `after_step` the highest attempt's point, at most `limit` of them."""
+        """Return, for each step beyond `after_step`, the highest attempt's point; at most `limit` points."""
         spans = clip(self.spans(project_id, job_id, names), after_step + 1, ENDLESS)
         return self._first_points(project_id, job_id, spans, limit)
 
     def overview(
         self, project_id: str, job_id: str, names: Sequence[str], first: int, last: int, max_points: int
     ) -> Curves:
-        """The curves from step `first` to `last`: every point, if so many are allowed, else each name's lowest and
-        highest of equal groups of steps."""
+        """Return the curves from step `first` to `last`: every point, if the maximum allows it, else each name's lowest
+        and highest value in equal groups of steps."""
         spans = clip(self.spans(project_id, job_id, names), first, last)
         if not spans:
             return Curves([], False)
@@ -106,7 +106,8 @@ class MetricRepository:
         return Curves(self._extremes(project_id, job_id, groups), True)
 
     def export(self, project_id: str, job_id: str, span: Span) -> bytes:
-        """The values as lines of CSV, by PostgreSQL itself: columns as `metric_queries.EXPORT_COLUMNS`, by step."""
+        """Return the values as lines of CSV, formatted by PostgreSQL: columns as in `metric_queries.EXPORT_COLUMNS`,
+        ordered by step."""
         connection = self.session.connection().connection.driver_connection
         assert isinstance(connection, psycopg.Connection)
         place = (project_id, job_id, span.attempt, span.name, span.first, span.last)
@@ -114,7 +115,7 @@ class MetricRepository:
             return b"".join(lines)
 
     def by_step(self, project_id: str, job_id: str, spans: Sequence[Span], first: int, last: int) -> bytes:
-        """The values of a range of steps as lines of CSV: the step, then the columns of `STEP_METRICS`."""
+        """Return the values of a range of steps as lines of CSV: the step, then the columns of `STEP_METRICS`."""
         connection = self.session.connection().connection.driver_connection
         assert isinstance(connection, psycopg.Connection)
         parts = clip(spans, first, last)
@@ -125,7 +126,7 @@ class MetricRepository:
             return b"".join(lines)
 
     def at(self, project_id: str, job_id: str, steps: Sequence[int]) -> dict[int, MetricPoint]:
-        """The curves' points at these steps, by step."""
+        """Return the curves' points at these steps, by step."""
         spans = self.spans(project_id, job_id)
         wanted = [
             (span.attempt, span.name, step) for span in spans for step in steps if span.first <= step <= span.last
@@ -135,8 +136,8 @@ class MetricRepository:
         return {point.step: point for point in self._points_at(project_id, job_id, wanted)}
 
     def _first_points(self, project_id: str, job_id: str, spans: Sequence[Span], limit: int) -> list[MetricPoint]:
-        """Spans follow each other by attempt, and share at most the step where one attempt ends and the next begins:
-        a point beyond the limit tells that all before it are whole."""
+        """Read the first points. Spans follow each other by attempt, and share at most the step where one attempt ends
+        and the next starts: a point beyond the limit proves that all before it are complete."""
         points: list[MetricPoint] = []
         for _, of_attempt in groupby(spans, key=lambda span: span.attempt):
             bound = _columns(Span, of_attempt) | {"project_id": project_id, "job_id": job_id, "limit": limit + 1}
@@ -153,7 +154,7 @@ class MetricRepository:
         return self.session.execute(GROUPS, _columns(Piece, pieces) | bound).all()
 
     def _extremes(self, project_id: str, job_id: str, groups: Sequence[Row[Any]]) -> list[MetricPoint]:
-        """`lowest` and `highest` of a group are value, step and attempt."""
+        """Return the extremes' points. `lowest` and `highest` of a group are value, step and attempt."""
         wanted = {
             (int(attempt), group.name, int(step))
             for group in groups
@@ -162,19 +163,19 @@ class MetricRepository:
         return self._points_at(project_id, job_id, wanted)
 
     def _points_at(self, project_id: str, job_id: str, wanted: Collection[tuple[int, str, int]]) -> list[MetricPoint]:
-        """Of each attempt, name and step."""
+        """Return the points of these attempts, names and steps."""
         attempts, names, steps = map(list, zip(*wanted, strict=True))
         bound = {"project_id": project_id, "job_id": job_id, "attempts": attempts, "names": names, "steps": steps}
         return _joined([], self.session.execute(POINTS_AT, bound).all())
 
 
 def _columns(kind: type[Span] | type[Piece], rows: Iterable[Span | Piece]) -> dict[str, list[Any]]:
-    """Rows as one array for each of their fields, named in the plural."""
+    """Return the rows as one array for each of their fields, named in the plural."""
     return {f"{field}s": list(column) for field, column in zip(kind._fields, zip(*rows, strict=True), strict=True)}
 
 
 def _longest(groups: Sequence[Row[Any]]) -> int:
-    """Values of the name that has most."""
+    """Return the number of values of the name that has most."""
     totals: dict[str, int] = {}
     for group in groups:
         totals[group.name] = totals.get(group.name, 0) + group.num_values
@@ -182,12 +183,13 @@ def _longest(groups: Sequence[Row[Any]]) -> int:
 
 
 def _joined(points: Sequence[MetricPoint], rows: Sequence[Any]) -> list[MetricPoint]:
-    """One point of each step, though two attempts have measured different names there, or an attempt twice."""
+    """Join to one point for each step, even if two attempts measured different names there, or one attempt measured
+    twice."""
     by_step = {point.step: point for point in points}
     for step, attempt, number, at, names, values in rows:
         held = by_step[step].values if step in by_step else {}
         named = held | dict(zip(names, values, strict=True))
-        # Not validated again: of two thousand points that is half of Python's time.
+        # Not validated again: for two thousand points that is half of Python's time.
         by_step[step] = MetricPoint.model_construct(
             attempt=attempt, number=number, step=step, measured_at=at, values=named
         )

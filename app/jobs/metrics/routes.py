@@ -1,4 +1,4 @@
-"""What a job measured: its curves, in as many points as a plot can show or page by page, and all of it as files."""
+"""Serves a job's metrics: its curves, downsampled for a plot or page by page, and all values as files."""
 
 from typing import Annotated, Any
 
@@ -42,11 +42,12 @@ def list_metrics(
     after_step: Annotated[int | None, Query(ge=-1, le=ENDLESS, description="Every point, of later steps.")] = None,
     limit: Annotated[int | None, Query(ge=1, le=MOST_POINTS, description="Points a page, with `after_step`.")] = None,
 ) -> MetricList:
-    """For each step the values that count: those of the latest attempt that measured it.
+    """Get a job's metrics: for each step, the values of the latest attempt that measured it.
 
-    A range of any length comes in at most `max_points` points. Where it holds more, they are `downsampled`: the names
-    share them evenly, and of each of equal groups of steps a name shows its lowest and its highest value, as they
-    were measured. With `after_step` or `limit`, every point comes, page by page."""
+    A range of any length is returned in at most `max_points` points. If it contains more, they are `downsampled`: the
+    names share them evenly, and for each of equal groups of steps a name shows its lowest and its highest value, as
+    they were measured. With `after_step` or `limit`, every point is returned, page by page.
+    """
     JobRepository(session).get(caller.project_id, id)
     metrics = MetricRepository(session)
     by_page, by_range = (after_step, limit), (from_step, to_step, max_points)
@@ -80,7 +81,7 @@ def get_metrics_csv(
     names: Names = (),
     all_attempts: AllAttempts = False,
 ) -> StreamingResponse:
-    """Every value, a line each: `name,step,value,attempt,number,measured_at`, curve by curve."""
+    """Download every value, one per line: `name,step,value,attempt,number,measured_at`, curve by curve."""
     spans = find_spans(session, caller.project_id, id, names, all_attempts)
     lines = read_windows(request.app.state.sessions, caller.project_id, id, spans)
     body = () if request.method == "HEAD" else as_csv(lines)
@@ -102,7 +103,8 @@ def get_metrics_parquet(
     names: Names = (),
     all_attempts: AllAttempts = False,
 ) -> StreamingResponse:
-    """Every value, a row each: `name`, `step`, `value`, `attempt`, `number`, `measured_at`, curve by curve."""
+    """Download every value, one per row: `name`, `step`, `value`, `attempt`, `number`, `measured_at`, curve by
+    curve."""
     from app.jobs.metrics.parquet_export import as_parquet  # few servers ever write one, and pyarrow is slow to import
 
     spans = find_spans(session, caller.project_id, id, names, all_attempts)

@@ -1,4 +1,4 @@
-"""A job's curves on the wire."""
+"""Defines the response body for a job's curves."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,12 +6,12 @@ from app.domain.metric import MetricPoint
 
 
 class MetricList(BaseModel):
-    """A job's curves: for each step the point that counts, by step."""
+    """Holds a job's curves: for each step the point that counts, ordered by step."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[MetricPoint]
     next_after_step: int | None
-    """Send it as `after_step` for what follows; null when nothing more is there yet, or a range was asked for."""
+    """Gives the `after_step` of the next page; null when there is nothing more yet, or a range was requested."""
     downsampled: bool
-    """Whether the range holds more points; those shown are the extremes."""
+    """Is true if the range contains more points; those shown are the extremes."""

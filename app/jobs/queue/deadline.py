@@ -1,15 +1,17 @@
-"""The running time that a job may take: all its attempts together, lost ones too, by the database's clock."""
+"""Computes a job's remaining running time: the limit covers all its attempts, including lost ones, by the database's
+clock."""
 
 from sqlalchemy import ColumnElement, func, select
 
 from app.db.tables import Attempt, Job
 
 SPENT = "The job has run for as long as its max_duration_seconds allows, over all its attempts."
-"""The sentence its user reads."""
+"""Is the sentence that the job's user reads."""
 
 
 def seconds_left() -> ColumnElement[float | None]:
-    """Of a row of `jobs`, as a column of a query on it; null without a limit, below zero when it is spent."""
+    """Return the column of the remaining seconds, for a query on `jobs`; null without a limit, below zero when the time
+    is used up."""
     ran = func.extract("epoch", func.coalesce(Attempt.ended_at, func.clock_timestamp()) - Attempt.started_at)
     spent = (
         select(func.coalesce(func.sum(ran), 0))

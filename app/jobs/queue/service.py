@@ -1,4 +1,4 @@
-"""The queue as workers and recovery see it: claims, leases, and what is done about the lost."""
+"""Provides the queue to workers and recovery: claims, leases, and the recovery of lost jobs."""
 
 import secrets
 from collections.abc import Sequence
@@ -42,8 +42,8 @@ class QueueService:
         self.transitions = JobTransitions(session)
 
     def claim(self, machine: WorkerHardware, lease_seconds: float, exact_resume_wait_seconds: float = 60) -> Job | None:
-        """The most urgent job that fits the machine, with a new attempt in its name; None if none waits. One whose
-        checkpoint resumes exactly elsewhere waits for such a worker first, for so many seconds or for ever."""
+        """Claim the most urgent job that fits the machine, with a new attempt; None if none waits. A job whose
+        checkpoint resumes exactly elsewhere waits for such a worker first, for this many seconds or without limit."""
         self.queue.lock_claims()
         job = self.queue.lock_next_job(machine, exact_resume_wait_seconds)
         if job is None:
@@ -61,13 +61,15 @@ class QueueService:
         )
 
     def renew(self, claim: Claim, lease_seconds: float) -> JobState:
-        """Prolong the lease and tell the job's state, which may hold a wish; StaleAttempt if it is lost for good."""
+        """Renew the lease and return the job's state, which may be a requested one; raise StaleAttempt if the job is
+        lost for good."""
         return self.queue.renew_lease(claim, lease_seconds) or self._take_up_again(claim, lease_seconds)
 
     def _take_up_again(self, claim: Claim, lease_seconds: float) -> JobState:
-        """A lapsed attempt that nobody has replaced is its worker's again, and the loss is given back.
+        """Give an expired attempt back to its worker if no other attempt has replaced it; the loss is not counted.
 
-        StaleAttempt also where other jobs have meanwhile filled the project's limit."""
+        Raise StaleAttempt also if other jobs have filled the project's limit since.
+        """
         self.queue.lock_claims()
         worker_id = self.queue.lock_lapsed_job(claim)
         if worker_id is None:
@@ -85,8 +87,8 @@ class QueueService:
         return JobState(job.state)
 
     def recover_lost_work(self, parts: Sequence[RecoveryPart] = RECOVERY_PARTS, aside: SetAside = STRICT) -> list[Job]:
-        """Move on every job whose lease has lapsed, whether it is held or its attempt yields, and fail queued ones
-        whose dataset turned out unusable or whose running time is spent. One that cannot be moved is set aside."""
+        """Move on every job whose lease has expired, whether it is held or its attempt yields, and fail queued jobs
+        whose dataset is unusable or whose running time is used up. A job that cannot be moved is set aside."""
         moves = {"expired": self._lose, "yielding": self._free, "doomed": self._refuse, "late": self._end_late}
         moved: list[Job] = []
         for part in parts:
@@ -130,7 +132,7 @@ class QueueService:
         )
 
     def _free(self, job: Job) -> Job:
-        """A job whose yielding attempt no longer answers. It was to stop anyway: no loss is counted."""
+        """Release a job whose yielding attempt no longer answers. The attempt was to stop, so no loss is counted."""
         self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         return self.jobs.release_attempt(job, [AttemptLost(attempt=job.attempt)])
 
@@ -154,5 +156,5 @@ class QueueService:
         )
 
     def projects_with_work(self) -> Sequence[str]:
-        """Projects with a job that waits for nothing but a worker."""
+        """Return the projects with a job that waits only for a worker."""
         return self.queue.projects_with_work()
