@@ -1,11 +1,10 @@
-"""Defines the errors of requests that concern the way of answering."""
+"""Defines the errors of requests for how to answer: waiting and headers."""
 
 from app.errors import Busy, TunewrightError
 
 
 class TooManyWaiting(Busy):
-    """The maximum number of requests is already waiting for a change; send the request again without `wait`, or in a
-    few seconds."""
+    """Too many requests are waiting for a change; send it again without `wait`, or in a few seconds."""
 
     code = "too_many_waiting"
 

@@ -44,7 +44,6 @@ class InvalidWebhook(TunewrightError):
 
 
 class TooManyLookups(Busy):
-    """The maximum number of host names is already being looked up, for the project or in total; send the request again
-    soon."""
+    """Too many host names are being looked up, for the project or in total; send the request again in a few seconds."""
 
     code = "too_many_lookups"
