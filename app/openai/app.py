@@ -1,4 +1,4 @@
-"""The second face of the API: an application of its own below `/v1`, so that every error there is an envelope."""
+"""Creates the OpenAI-compatible API: a separate application below `/v1`, so that every error there is an envelope."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
 
 
 def create_face(state: State) -> FastAPI:
-    """The application to mount at `/v1`; it shares the state of the one it is mounted in."""
+    """Create the application to mount at `/v1`; it shares the state of the application it is mounted in."""
     face = FastAPIOffline(
         redoc_url=None,
         static_url="/docs-assets",
@@ -45,7 +45,7 @@ def create_face(state: State) -> FastAPI:
 
 
 def _described(face: FastAPI) -> dict[str, Any]:
-    """Without the 422 that FastAPI writes to each operation: bad parameters are a 400 here."""
+    """Return the OpenAPI schema without the 422 that FastAPI adds to each operation: bad parameters are a 400 here."""
     if face.openapi_schema is None:
         document = FastAPI.openapi(face)
         for operations in document["paths"].values():

@@ -1,4 +1,4 @@
-"""How OpenAI writes what we have as well."""
+"""Converts shared values to OpenAI's formats."""
 
 from datetime import datetime
 from typing import Any, overload
@@ -15,17 +15,17 @@ def unix(at: datetime) -> int: ...
 @overload
 def unix(at: None) -> None: ...
 def unix(at: datetime | None) -> int | None:
-    """Whole seconds since 1970."""
+    """Return whole seconds since 1970."""
     return None if at is None else int(at.timestamp())
 
 
 def json_of(model: type[BaseModel]) -> dict[str, Any]:
-    """What a route that reads its body itself says of it."""
+    """Return the OpenAPI request body for a route that reads its body itself."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(model)}}}}
 
 
 def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Whole in itself: what it refers to stands in its place."""
+    """Return the self-contained schema: references are replaced by what they refer to."""
     schema = model.model_json_schema()
     parts = schema.pop("$defs", {})
 

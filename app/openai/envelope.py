@@ -1,4 +1,4 @@
-"""OpenAI's error envelope, for everything that goes wrong under `/v1`."""
+"""Renders every error under `/v1` as OpenAI's error envelope."""
 
 import json
 from typing import Any, Literal
@@ -20,16 +20,16 @@ class ErrorObject(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     message: str
-    """What to do; it tells every field that is wrong."""
+    """Says what to do, and names every invalid field."""
     type: ErrorType
     param: str | None
-    """The first field that is wrong, as `method.dpo.hyperparameters.beta`; null where none is to blame."""
+    """Names the first invalid field, such as `method.dpo.hyperparameters.beta`; null if no field is invalid."""
     code: str
-    """Stable. Where a field is to blame, what is wrong with it."""
+    """Is a stable code. For an invalid field, it says what is wrong with the field."""
 
 
 class ErrorEnvelope(BaseModel):
-    """An error as OpenAI's API tells it, and as its client reads it."""
+    """Represents an error as OpenAI's API returns it and its client reads it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -48,7 +48,7 @@ class ErrorEnvelope(BaseModel):
 
 
 def refusals(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for a route that can raise these, besides 401, 403 and bad parameters."""
+    """Return the OpenAPI responses for a route that can raise these errors, besides 401, 403 and bad parameters."""
     by_status: dict[int | str, list[str]] = {
         400: ["A parameter is wrong: `param` names it."],
         401: ["`unauthorized`"],
@@ -74,12 +74,12 @@ def envelope(request: Request, problem: Problem) -> Response:
     headers = dict(problem.headers)
     if not _may_pass(problem.cause):
         headers["x-should-retry"] = "false"
-    # In ASCII, because a field's name may hold half of a surrogate pair, which UTF-8 cannot.
+    # In ASCII, because a field's name may contain half of a surrogate pair, which UTF-8 cannot encode.
     return Response(json.dumps({"error": error.model_dump()}), status, headers, "application/json")
 
 
 def _status(status: int) -> int:
-    """OpenAI answers 400 to what we call 422."""
+    """Return the status; OpenAI answers 400 where the native API answers 422."""
     return 400 if status == 422 else status
 
 
@@ -90,7 +90,8 @@ def _type(status: int) -> ErrorType:
 
 
 def _may_pass(cause: Exception | None) -> bool:
-    """OpenAI's client sends anew what was refused by a 409 or failed, unless it is told not to."""
+    """Return whether a retry may succeed. OpenAI's client resends after a 409 or a server error, unless a header
+    forbids it."""
     return cause.passes if isinstance(cause, Conflict) else not isinstance(cause, StorageFull)
 
 
@@ -112,7 +113,7 @@ def _param(request: Request, problem: Problem) -> str | None:
 
 
 def param_of(pointer: str) -> str | None:
-    """A JSON pointer as OpenAI writes it: `/integrations/0/type` is `integrations[0].type`."""
+    """Convert a JSON pointer to OpenAI's notation: `/integrations/0/type` becomes `integrations[0].type`."""
     first, *rest = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]] or [""]
     parts = rest if first in PLACES and rest else [first, *rest]
     return "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts).removeprefix(".") or None

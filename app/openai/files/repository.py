@@ -1,4 +1,4 @@
-"""Files as OpenAI knows them: datasets, and what jobs have made, in one list."""
+"""Reads files as OpenAI defines them: datasets and the outputs of jobs in one list."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ from app.domain.ids import is_id
 
 Purpose = Literal["fine-tune", "fine-tune-results"]
 Arm = tuple[Select[*tuple[Any, ...]], type[Dataset] | type[Artifact]]
-"""A part of the list, and the table whose ages and ids it has."""
+"""Is one part of the list, and the table that provides its ages and ids."""
 
 
 class File(NamedTuple):
@@ -26,19 +26,19 @@ class File(NamedTuple):
     bytes: int
     purpose: Purpose
     state: DatasetState
-    """A result is `ready`."""
+    """Is `ready` for a result."""
     expires_at: datetime | None
     storage_key: str
     sha256: str
     job_id: str | None
-    """That has made it; null of a dataset."""
+    """Identifies the job that made it; None for a dataset."""
     problem_counts: dict[str, int] | None
-    """Of an invalid dataset, and so is the next."""
+    """Is set for an invalid dataset, as is the next field."""
     first_problem: dict[str, Any] | None
 
     @classmethod
     def fresh(cls, dataset: Dataset) -> Self:
-        """A dataset that has just been entered."""
+        """Return the file of a dataset that was just created."""
         return cls(
             id=dataset.id,
             created_at=dataset.created_at,
@@ -69,7 +69,7 @@ class FileRepository:
     def list(
         self, project_id: str, purpose: str | None, limit: int, after: File | None, *, ascending: bool
     ) -> Sequence[File]:
-        """One more than `limit`."""
+        """Return one more than `limit`."""
         arms: dict[str, Arm] = {
             "fine-tune": (_datasets(project_id), Dataset),
             "fine-tune-results": (_results(project_id), Artifact),
@@ -87,7 +87,7 @@ class FileRepository:
 
 
 def _cut(arm: Arm, limit: int, after: File | None, *, ascending: bool) -> Select[*tuple[Any, ...]]:
-    """No more of an arm than a page can take, so that its index is read and not all of its rows."""
+    """Limit an arm to the size of a page, so that its index is read and not all of its rows."""
     query, table = arm
     if after:
         place, last = tuple_(table.created_at, table.id), tuple_(literal(after.created_at), literal(after.id))

@@ -1,4 +1,4 @@
-"""`/v1/files`: what jobs train on, and what they have made."""
+"""Serves `/v1/files`: the datasets that jobs train on, and the outputs of jobs."""
 
 from typing import Annotated, Any, Literal
 
@@ -42,7 +42,7 @@ ROWS = "application/jsonl"
 MEDIA_TYPES = {"csv": "text/csv", "tar": TAR}
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 COLUMNS = {f"columns[{target}]": target for target in sorted(TARGETS)}
-"""As OpenAI's client writes `extra_body={"columns": {"prompt": "input"}}` into a form."""
+"""Names the form fields in which OpenAI's client sends `extra_body={"columns": {"prompt": "input"}}`."""
 COLUMN = "Which of the file's keys is read as this one."
 FORM: dict[str, Any] = {
     "requestBody": {
@@ -75,7 +75,7 @@ FORM: dict[str, Any] = {
 )
 async def create_file(request: Request, caller: CallerDep, storage: StorageDep, settings: SettingsDep) -> FileObject:
     """Store a file of rows to train on; it is safe once this is answered. A worker then inspects it: its status becomes
-    `processed`, or `error` with what is wrong. A job may name it at once, and waits."""
+    `processed`, or `error` with what is wrong. A job may name it at once, and waits for it."""
     id = new_id("file")
     key, others = dataset_key(caller.project_id, id), ("purpose", ANCHOR, SECONDS, *COLUMNS)
     form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
@@ -91,7 +91,7 @@ def _read(values: dict[str, str]) -> FileIn:
 
 
 def _said(values: dict[str, str]) -> dict[str, Any]:
-    """The form's fields as the objects that they stand for."""
+    """Return the form's fields as the objects that they represent."""
     nested = {name: values[field] for name, field in (("anchor", ANCHOR), ("seconds", SECONDS)) if field in values}
     purpose = {"purpose": values["purpose"]} if "purpose" in values else {}
     columns = {target: values[field] for field, target in COLUMNS.items() if field in values}
@@ -107,7 +107,7 @@ def list_files(
     order: Annotated[Literal["asc", "desc"], Query(description="By age: `desc` has the newest first.")] = "desc",
     after: Annotated[str | None, Query(max_length=100, description="`last_id` of the page before.")] = None,
 ) -> FileList:
-    """Datasets (`fine-tune`), and the adapters' archives and metrics of jobs (`fine-tune-results`)."""
+    """List datasets (`fine-tune`), and the adapters' archives and metrics of jobs (`fine-tune-results`)."""
     files = FileRepository(session)
     last = files.find(caller.project_id, after) if after is not None else None
     if after is not None and last is None:
@@ -120,13 +120,13 @@ def list_files(
 
 @router.get("/{file_id}", summary="Retrieve a file", responses=refusals(FileNotFound))
 def retrieve_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileObject:
-    """Its size and purpose, and how far its inspection is."""
+    """Get a file's size, purpose and inspection status."""
     return FileObject.of(_get(session, caller.project_id, file_id))
 
 
 @router.delete("/{file_id}", summary="Delete a file", responses=refusals(FileNotFound, DatasetInUse, FileBelongsToJob))
 def delete_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileDeleted:
-    """Remove a dataset that no unfinished job uses. Results go with their model or their job."""
+    """Delete a dataset that no unfinished job uses. Results are deleted with their model or their job."""
     file = _get(session, caller.project_id, file_id)
     if file.job_id is not None:
         raise FileBelongsToJob(file.id, file.job_id)
@@ -145,7 +145,7 @@ def delete_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileDel
 def download_file(
     file_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
 ) -> Response:
-    """The bytes: of a dataset as they were sent. Takes `Range`."""
+    """Download the bytes, for a dataset as they were uploaded. Supports `Range`."""
     file = _get(session, caller.project_id, file_id)
     if file.state is DatasetState.uploading:
         raise DatasetUploading(file.id)

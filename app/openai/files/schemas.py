@@ -1,4 +1,4 @@
-"""Files as OpenAI writes them."""
+"""Defines files in OpenAI's format."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
@@ -32,7 +32,7 @@ FineTune = Annotated[Literal["fine-tune"], BeforeValidator(_offered)]
 
 
 class ExpiresAfter(ApiModel):
-    """When a file is deleted by itself."""
+    """Sets when a file is deleted automatically."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +41,7 @@ class ExpiresAfter(ApiModel):
 
 
 class FileIn(ApiModel):
-    """What is said of a file that is sent."""
+    """Describes an uploaded file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class FileIn(ApiModel):
 
 
 class FileObject(ApiModel):
-    """A dataset, or something that a job has made. Its id is the same in the native API."""
+    """Describes a dataset or an output of a job. Its id is the same in the native API."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -73,13 +73,13 @@ class FileObject(ApiModel):
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
-    """Unix seconds, as every instant here."""
+    """Is in Unix seconds, like every time here."""
     filename: str
     purpose: Literal["fine-tune", "fine-tune-results"]
     status: Literal["uploaded", "processed", "error"]
-    """`uploaded` until a worker has inspected it; `error` if it cannot be trained on."""
+    """Is `uploaded` until a worker has inspected it; `error` if it cannot be trained on."""
     status_details: str | None
-    """What is wrong with it."""
+    """Says what is wrong with it."""
     expires_at: int | None
 
     @classmethod
@@ -97,7 +97,7 @@ class FileObject(ApiModel):
 
 
 class FileList(ApiModel):
-    """Files by age. `last_id` is the `after` of the next page."""
+    """Lists files by age. `last_id` is the `after` of the next page."""
 
     object: Literal["list"] = "list"
     data: list[FileObject]
@@ -107,7 +107,7 @@ class FileList(ApiModel):
 
     @classmethod
     def of(cls, files: Sequence[File], limit: int) -> "FileList":
-        """Of files that were read with `limit + 1`."""
+        """Build the list from files that were read with `limit + 1`."""
         shown = [FileObject.of(file) for file in files[:limit]]
         ends = (shown[0].id, shown[-1].id) if shown else (None, None)
         return cls(data=shown, first_id=ends[0], last_id=ends[1], has_more=len(files) > limit)

@@ -1,7 +1,7 @@
-"""Jobs that clients of OpenAI's kind have created, so that a create whose answer was lost makes no second job.
+"""Stores which jobs OpenAI's clients have created, so that a retry after a lost answer creates no second job.
 
-Their client sends no key of its own with a create. It sends the same body again with a count of retries, and a new one,
-though it reads alike, with the count 0. Requests that read alike take turns here, until their transactions end.
+Their client sends no idempotency key. A retry has the same body with a retry count above 0; a new request with an
+identical body has the count 0. Identical requests are serialized here until their transactions end.
 """
 
 from datetime import timedelta
@@ -15,8 +15,8 @@ KEPT = timedelta(minutes=30)
 
 
 def find_created(session: Session, project_id: str, request_sha256: str, retries: int, waited: float) -> str | None:
-    """The job that an equal request has made; None where this one is to make it. `waited` is how many seconds ago it
-    arrived: one that its own retry has overtaken is found by that."""
+    """Find the job that an equal request has created; None if this request must create it. `waited` is how many seconds
+    ago the request arrived, which detects a request that its own retry has overtaken."""
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"create {request_sha256}", 0))))
     now = func.clock_timestamp()
     query = select(OpenAICreateResponse.job_id).where(
@@ -31,7 +31,7 @@ def find_created(session: Session, project_id: str, request_sha256: str, retries
 
 
 def keep_created(session: Session, project_id: str, request_sha256: str, job_id: str, *, sent_again: bool) -> None:
-    """In the transaction that makes the job."""
+    """Store the created job in the transaction that creates it."""
     row = OpenAICreateResponse(
         project_id=project_id, job_id=job_id, request_sha256=request_sha256, sent_again=sent_again
     )

@@ -1,4 +1,4 @@
-"""What OpenAI's client asks about a job under way: events, checkpoints. And what is not offered here."""
+"""Serves a job's events and checkpoints to OpenAI's client, and refuses what is not supported."""
 
 from typing import Annotated
 
@@ -32,7 +32,7 @@ def list_fine_tuning_events(
     after: Annotated[str | None, Query(max_length=200, description="Id of the last event of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
 ) -> FineTuningJobEventList:
-    """What happened (`message`) and what was measured (`metrics`), the newest first."""
+    """List a job's events (`message`) and metrics (`metrics`), newest first."""
     job = JobService(session).get(caller.project_id, fine_tuning_job_id)
     place = place_of(job.id, after) if after is not None else None
     found = None
@@ -55,7 +55,7 @@ def list_fine_tuning_checkpoints(
     after: Annotated[str | None, Query(max_length=200, description="Id of the last one of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
 ) -> FineTuningJobCheckpointList:
-    """Those that are stored, the furthest first."""
+    """List the stored checkpoints, the furthest first."""
     job = JobService(session).get(caller.project_id, fine_tuning_job_id)
     stored = list(CheckpointRepository(session).of_job(caller.project_id, job.id))
     if after is not None:
@@ -77,13 +77,13 @@ def list_fine_tuning_checkpoints(
 
 @router.post("/alpha/graders/run", summary="Not offered: run a grader", responses=refusals(InvalidSpec))
 def run_grader(caller: CallerDep) -> None:
-    """Graders belong to reinforcement fine-tuning, which this server does not do."""
+    """Refuse the request: graders belong to reinforcement fine-tuning, which this server does not support."""
     raise _unsupported_grader()
 
 
 @router.post("/alpha/graders/validate", summary="Not offered: validate a grader", responses=refusals(InvalidSpec))
 def validate_grader(caller: CallerDep) -> None:
-    """Graders belong to reinforcement fine-tuning, which this server does not do."""
+    """Refuse the request: graders belong to reinforcement fine-tuning, which this server does not support."""
     raise _unsupported_grader()
 
 

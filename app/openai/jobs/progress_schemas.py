@@ -1,4 +1,4 @@
-"""Events and checkpoints of fine-tuning jobs as OpenAI's client reads them."""
+"""Defines events and checkpoints of fine-tuning jobs in OpenAI's format."""
 
 import re
 from typing import Any, Final, Literal
@@ -18,11 +18,11 @@ METRICS: Final = {
     "full_valid_loss": "validation_loss",
     "full_valid_mean_token_accuracy": "validation_token_accuracy",
 }
-"""OpenAI's names of metrics, and ours. An evaluation is always of all validation rows."""
+"""Maps OpenAI's names of metrics to the native ones. An evaluation always uses all validation rows."""
 
 
 class FineTuningJobEvent(ApiModel):
-    """A fact about a job (`message`), or what was measured at a step (`metrics`)."""
+    """Describes a fact about a job (`message`), or the metrics at a step (`metrics`)."""
 
     id: str
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
@@ -56,7 +56,7 @@ class FineTuningJobEvent(ApiModel):
 
 
 class FineTuningJobEventList(ApiModel):
-    """The newest first."""
+    """Lists events, newest first."""
 
     object: Literal["list"] = "list"
     data: list[FineTuningJobEvent]
@@ -74,7 +74,7 @@ class CheckpointMetrics(ApiModel):
 
 
 class FineTuningJobCheckpoint(ApiModel):
-    """A checkpoint that is stored, addressed by `fine_tuned_model_checkpoint`."""
+    """Describes a stored checkpoint, which `fine_tuned_model_checkpoint` addresses."""
 
     id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
@@ -97,7 +97,7 @@ class FineTuningJobCheckpoint(ApiModel):
 
 
 class FineTuningJobCheckpointList(ApiModel):
-    """The newest first."""
+    """Lists checkpoints, newest first."""
 
     object: Literal["list"] = "list"
     data: list[FineTuningJobCheckpoint]
@@ -111,7 +111,7 @@ def metrics_of(values: dict[str, float]) -> dict[str, float]:
 
 
 def place_of(job_id: str, event_id: str) -> EventPlace | PointPlace | None:
-    """Where an event of the job stands; None if the id is none of its."""
+    """Return the position of an event of the job; None if the id is not one of its events."""
     match = EVENT_ID.fullmatch(event_id)
     if match is None or f"ftjob-{match[1]}" != job_id:
         return None

@@ -1,4 +1,4 @@
-"""Jobs with all that OpenAI's client is shown of them, each answer read in one statement, which is built once."""
+"""Reads jobs with everything that OpenAI's client is shown, in one statement per answer, which is built once."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -17,21 +17,21 @@ from app.jobs.repository import JobDetails, JobFilter
 from app.jobs.shown import QUEUED, from_jobs, job_columns, page_of_jobs, page_parameters, shown
 
 SHOWN_FILES: Final = (ArtifactKind.step_metrics, ArtifactKind.adapter_archive)
-"""Artifacts that are result files, in this order: what reads the first one expects the metrics."""
+"""Lists the artifacts that are result files, in this order: clients that read the first one expect the metrics."""
 
 
 class ShownFineTune(NamedTuple):
     job: Job
-    """A row with a job's attributes."""
+    """Is a row with a job's attributes."""
     details: JobDetails
     is_inspecting: bool
-    """It waits for a dataset to arrive or to be inspected."""
+    """Is true while it waits for a dataset to arrive or to be inspected."""
     files: dict[str, str]
-    """Ids of the artifacts in `SHOWN_FILES` that it has made, by kind."""
+    """Holds the ids of its artifacts in `SHOWN_FILES`, by kind."""
 
 
 def find_fine_tune(connection: Connection, project_id: str, id: str) -> ShownFineTune:
-    """JobNotFound if the project has no such job."""
+    """Find the job; raise JobNotFound if the project has no such job."""
     rows = connection.execute(_one(), {"project_id": project_id, "id": id}) if is_id(id, "ftjob") else None
     row = rows.one_or_none() if rows else None
     if row is None:
@@ -42,7 +42,7 @@ def find_fine_tune(connection: Connection, project_id: str, id: str) -> ShownFin
 def list_fine_tunes(
     connection: Connection, project_id: str, wanted: JobFilter, limit: int, after: Cursor | None
 ) -> Sequence[ShownFineTune]:
-    """One more than `limit`, newest first."""
+    """Return one more than `limit`, newest first."""
     given = page_parameters(wanted, after)
     statement = page_of_jobs(frozenset(given), wanted.without_metadata, *_columns())
     rows = connection.execute(statement, given | {"project_id": project_id, "limit": limit + 1})

@@ -1,4 +1,4 @@
-"""`/fine_tuning/jobs` as OpenAI's client calls it: create, list, look at, cancel, pause and resume."""
+"""Serves `/fine_tuning/jobs` to OpenAI's client: create, list, get, cancel, pause and resume."""
 
 import hashlib
 import secrets
@@ -74,8 +74,8 @@ def create_fine_tuning_job(
         ),
     ] = None,
 ) -> FineTuningJob:
-    """Queue a job. `auto` hyperparameters are resolved at once, and told in the answer; `tunewright` takes any field of
-    a JobSpec beside them."""
+    """Queue a job. `auto` hyperparameters are resolved at once and shown in the answer; `tunewright` accepts any
+    further field of a JobSpec."""
     told = x_stainless_retry_count or "0"
     retries = int(told) if told.isdecimal() else 0
     sha256 = hashlib.sha256(f"{caller.key_id}\n".encode() + body).hexdigest()
@@ -102,7 +102,7 @@ def list_fine_tuning_jobs(
     metadata: Annotated[Literal["null"] | None, Query(description="`null`: only jobs without metadata.")] = None,
     any_metadata: MetadataQuery = None,
 ) -> Response:
-    """The project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated;
+    """List the project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated;
     `metadata=null` finds those without."""
     wanted = JobFilter(metadata=metadata_of(request), without_metadata=metadata == "null")
 
@@ -123,7 +123,7 @@ def list_fine_tuning_jobs(
     responses=refusals(JobNotFound) | NOT_MODIFIED,
 )
 def retrieve_fine_tuning_job(request: Request, fine_tuning_job_id: str, caller: CallerDep) -> Response:
-    """How a job stands, and what it has made."""
+    """Get a job's state and its results."""
     found = reads_of(request).ask(lambda connection: find_fine_tune(connection, caller.project_id, fine_tuning_job_id))
     return conditional(request, shown(found).model_dump_json().encode())
 
@@ -134,7 +134,7 @@ def retrieve_fine_tuning_job(request: Request, fine_tuning_job_id: str, caller: 
     responses=refusals(JobNotFound, JobFinished, JobAlreadyCancelling),
 )
 def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
-    """It is shown as `cancelled` at once; the process of a running one ends in a moment."""
+    """Cancel a job. It is shown as `cancelled` at once; the process of a running job ends shortly after."""
     JobService(session).cancel(caller.project_id, fine_tuning_job_id)
     return _shown(session, caller.project_id, fine_tuning_job_id)
 
@@ -145,7 +145,7 @@ def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: 
     responses=refusals(JobNotFound, JobFinished, JobAlreadyCancelling, JobAlreadyPaused),
 )
 def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
-    """A running job is `pausing` until its checkpoint is stored."""
+    """Pause a job. A running job is `pausing` until its checkpoint is stored."""
     JobService(session).pause(caller.project_id, fine_tuning_job_id)
     return _shown(session, caller.project_id, fine_tuning_job_id)
 
@@ -156,7 +156,7 @@ def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: S
     responses=refusals(JobNotFound, JobFinished, JobAlreadyCancelling, JobNotPaused),
 )
 def resume_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
-    """The job is queued again and goes on from its last checkpoint."""
+    """Resume a job. It is queued again and continues from its last checkpoint."""
     JobService(session).resume(caller.project_id, fine_tuning_job_id)
     return _shown(session, caller.project_id, fine_tuning_job_id)
 
@@ -190,7 +190,7 @@ def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:
 
 
 def _base_rate(body: CreateJob) -> float:
-    """Any, where the spec will be refused for its objective or method."""
+    """Return the base rate; any value if the spec will be refused for its objective or method."""
     objective = "dpo" if body.type == "dpo" else body.tunewright.get("objective", "sft")
     method = body.tunewright.get("method", "qlora")
     rates = {

@@ -1,4 +1,4 @@
-"""Fine-tuning jobs as OpenAI's client reads them."""
+"""Defines fine-tuning jobs in OpenAI's format."""
 
 from typing import Any, Final, Literal
 
@@ -30,7 +30,7 @@ BLAMED: Final = {
     FailureReason.model_unusable: "model",
     FailureReason.init_from_not_found: "model",
 }
-"""Reasons of a failure, and the field of the request that each comes from."""
+"""Maps reasons of a failure to the field of the request that causes each."""
 EXAMPLE: Final[dict[str, Any]] = {
     "id": "ftjob-9c1f7b0e2d3a4c5b6a798801",
     "object": "fine_tuning.job",
@@ -59,13 +59,14 @@ EXAMPLE: Final[dict[str, Any]] = {
 
 class Error(ApiModel):
     code: str
-    """Why it failed: `failure.reason` of the native API."""
+    """Says why it failed: `failure.reason` of the native API."""
     message: str
     param: str | None
 
 
 class Hyperparameters(ApiModel):
-    """As they were resolved. Null is what they have no word for: a length in steps, or in parts of an epoch."""
+    """Holds the resolved hyperparameters. Null means that OpenAI's format cannot express it: a length in steps, or in
+    fractions of an epoch."""
 
     n_epochs: int | None
     batch_size: int
@@ -91,7 +92,7 @@ class MethodOut(ApiModel):
 
 
 class FineTuningJob(ApiModel):
-    """A fine-tuning job; the same as the native `/jobs/{id}`."""
+    """Describes a fine-tuning job; the same job as the native `/jobs/{id}`."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
@@ -101,15 +102,15 @@ class FineTuningJob(ApiModel):
     finished_at: int | None
     estimated_finish: int | None
     model: str
-    """What it was asked to train: a base model, or the name that training goes on from."""
+    """Names the model that it trains: a base model, or the model from which training continues."""
     fine_tuned_model: str | None
     organization_id: str
-    """The project."""
+    """Identifies the project."""
     status: Status
     training_file: str
     validation_file: str | None
     result_files: list[str]
-    """The metrics by step, and the adapter's archive; empty until it has succeeded."""
+    """Lists the metrics by step and the adapter's archive; empty until it has succeeded."""
     seed: int
     trained_tokens: int | None
     hyperparameters: Hyperparameters
@@ -118,7 +119,7 @@ class FineTuningJob(ApiModel):
     metadata: dict[str, str] | None
     error: Error | None
     tunewright: dict[str, Any]
-    """What the native API tells beside it: `spec`, `resolved`, `state`, `phase`, `step`, `total_steps` and
+    """Holds further fields of the native API: `spec`, `resolved`, `state`, `phase`, `step`, `total_steps` and
     `adapter_id`."""
 
 
@@ -192,7 +193,7 @@ def _method(spec: JobSpec) -> MethodOut:
 
 
 def _integrations(spec: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """OpenAI knows wandb's alone; the others are told in `tunewright`."""
+    """Return the wandb integrations, the only ones in OpenAI's format; the others are in `tunewright`."""
     return [each for each in spec["integrations"] if each["type"] == "wandb"] or None
 
 

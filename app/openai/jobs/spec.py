@@ -1,4 +1,4 @@
-"""What OpenAI's client sends to create a job, as our own JobSpec; and whose fault a bad spec is, in its words."""
+"""Converts the job request of OpenAI's client to a JobSpec, and errors of the JobSpec to fields of the request."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
@@ -13,9 +13,9 @@ from app.jobs.service import merged
 
 MIB: Final = 2**20
 AUTO_EPOCHS: Final = ((16 * MIB, 3), (64 * MIB, 2))
-"""Up to so large a training file so many epochs; one beyond."""
+"""Sets the epochs by the size of the training file, as (maximum bytes, epochs); one beyond the last."""
 AUTO_BATCH_SIZES: Final = ((4 * MIB, 8), (16 * MIB, 16), (64 * MIB, 32))
-"""Up to so large a training file so many rows a step; 64 beyond."""
+"""Sets the rows per step by the size of the training file, as (maximum bytes, rows); 64 beyond the last."""
 AUTO_BETA: Final = 0.1
 OFFERED: Final = 'This server offers "supervised" and "dpo".'
 EXAMPLE: Final[dict[str, Any]] = {
@@ -35,7 +35,7 @@ class SupervisedHyperparameters(Part):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
     batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = "auto"
-    """Times the base rate: 2e-4 for adapters, 1e-5 for full fine-tuning; `auto` is 1."""
+    """Multiplies the base rate: 2e-4 for adapters, 1e-5 for full fine-tuning; `auto` is 1."""
 
 
 class DpoHyperparameters(SupervisedHyperparameters):
@@ -75,7 +75,7 @@ class Method(Part):
 
 
 class WandbIntegration(Part):
-    """Curves go to Weights & Biases; other trackers are asked for in `tunewright`."""
+    """Sends curves to Weights & Biases; other trackers are requested in `tunewright`."""
 
     type: Literal["wandb"]
     wandb: WandbRun
@@ -92,39 +92,39 @@ class WandbIntegration(Part):
 
 
 class CreateJob(Part):
-    """As OpenAI's API has it, and `tunewright`, which takes any field of a JobSpec."""
+    """Has the fields of OpenAI's API, and `tunewright`, which accepts any field of a JobSpec."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     model: str = Field(min_length=1, max_length=400)
-    """A base model of the registry, or the name of a fine-tuned model (`ft:…`) or of a checkpoint
-    (`ft:…:ckpt-step-88`), to train on from there."""
+    """Names a base model of the registry, or a fine-tuned model (`ft:…`) or a checkpoint (`ft:…:ckpt-step-88`) from
+    which training continues."""
     training_file: str
     validation_file: str | None = None
     suffix: str | None = Field(default=None, min_length=1, max_length=64)
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    """One is drawn and shown if none is given."""
+    """Sets the seed; if omitted, a random one is chosen and shown."""
     metadata: dict[str, str] | None = None
     integrations: list[WandbIntegration] | None = Field(default=None, max_length=5)
     hyperparameters: SupervisedHyperparameters | None = None
-    """Deprecated: they belong to `method`."""
+    """Deprecated: use `method`."""
     method: Method | None = None
     tunewright: dict[str, Any] = {}
-    """Fields of a JobSpec, for what OpenAI's API has no word for."""
+    """Holds fields of a JobSpec that OpenAI's API lacks."""
 
     @property
     def type(self) -> Literal["supervised", "dpo"]:
         return self.method.type if self.method else "supervised"
 
     def chosen(self) -> DpoHyperparameters:
-        """Those of the method, over the deprecated ones."""
+        """Return the method's hyperparameters, which take precedence over the deprecated ones."""
         old = self.hyperparameters.model_dump(exclude_unset=True) if self.hyperparameters else {}
         part = (self.method.dpo if self.type == "dpo" else self.method.supervised) if self.method else None
         new = part.hyperparameters.model_dump(exclude_unset=True) if part and part.hyperparameters else {}
         return DpoHyperparameters.model_validate(old | new)
 
     def place_of(self, field: str) -> str:
-        """Where a hyperparameter stands in the body, or belongs."""
+        """Return the location of a hyperparameter in the body, or where it belongs."""
         in_method = self.method is not None and getattr(self.method, self.type) is not None
         return f"/method/{self.type}/hyperparameters/{field}" if in_method else f"/hyperparameters/{field}"
 
@@ -138,8 +138,8 @@ def auto_batch_size(num_bytes: int) -> int:
 
 
 def spec_of(body: CreateJob, num_bytes: int, seed: int, base_rate: float) -> tuple[dict[str, Any], list[FieldError]]:
-    """A JobSpec's JSON: what was given, `tunewright` over it, and last what nobody has said. An error for each field
-    that the two give differently. `num_bytes` is the training file's size."""
+    """Return a JobSpec's JSON: the request's values, overridden by `tunewright`, then defaults for what neither sets.
+    Report an error for each field to which the two give different values. `num_bytes` is the training file's size."""
     given, chosen = _given(body, base_rate), body.chosen()
     errors = [
         FieldError(
@@ -199,7 +199,7 @@ def _differences(given: Mapping[str, Any], over: Mapping[str, Any], place: str =
 
 
 def told_of_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
-    """Errors of the spec by the places of the body that they come from."""
+    """Return errors of the spec, located at the fields of the body that cause them."""
     places = {
         "/base_model": "/model",
         "/init_from": "/model" if FORM.fullmatch(body.model) else "/tunewright/init_from",
@@ -222,7 +222,7 @@ def told_of_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
 
 
 def told_once(errors: list[FieldError]) -> list[FieldError]:
-    """Of a field that takes a word or a number both are told wrong; the number's error says more."""
+    """Remove duplicates: a field that accepts a word or a number reports both errors; the number's error says more."""
     others = {error.pointer for error in errors if error.code != "literal_error"}
     return [error for error in errors if error.code != "literal_error" or error.pointer not in others]
 

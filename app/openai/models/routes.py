@@ -1,4 +1,4 @@
-"""`/v1/models`: base models, and those that jobs have made."""
+"""Serves `/v1/models`: base models, and models that jobs have made."""
 
 from typing import Annotated, Final, Literal
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 class ModelObject(ApiModel):
-    """A model that jobs can train on or have trained."""
+    """Describes a model that jobs can train, or have trained."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -36,7 +36,7 @@ class ModelObject(ApiModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    """`system` for a base model; the project for one that its job has made."""
+    """Is `system` for a base model; the project for a model that its job has made."""
 
     @classmethod
     def of(cls, model: NamedModel, caller: Caller) -> "ModelObject":
@@ -48,7 +48,7 @@ class ModelList(ApiModel):
     object: Literal["list"] = "list"
     data: list[ModelObject]
     has_more: bool = False
-    """Whether the project has older ones; OpenAI's API has no such field."""
+    """Is true if the project has older ones; OpenAI's API has no such field."""
 
 
 class ModelDeleted(ApiModel):
@@ -66,8 +66,8 @@ def list_models(
         str | None, Query(max_length=300, description="Only `ft:…` models that are older than this one.")
     ] = None,
 ) -> ModelList:
-    """All base models, by name, then the newest that the project's jobs have made (`ft:…`). OpenAI's clients ask for no
-    second page; `limit` and `after` are ours."""
+    """List all base models, by name, then the newest models that the project's jobs have made (`ft:…`). OpenAI's
+    clients request no second page; `limit` and `after` are extensions."""
     found = ModelDirectory(session, caller.project_id).list(limit, after)
     num_bases = sum(model.is_base for model in found)
     listed = [ModelObject.of(model, caller) for model in found[: num_bases + limit]]
@@ -76,7 +76,7 @@ def list_models(
 
 @router.get("/{model:path}", summary="Retrieve a model", responses=refusals(ModelNotFound, AmbiguousName))
 def retrieve_model(model: str, caller: CallerDep, session: SessionDep) -> ModelObject:
-    """A base model, a fine-tuned one (`ft:…`), or a checkpoint (`ft:…:ckpt-step-88`)."""
+    """Get a base model, a fine-tuned model (`ft:…`), or a checkpoint (`ft:…:ckpt-step-88`)."""
     return ModelObject.of(ModelDirectory(session, caller.project_id).get(model), caller)
 
 
@@ -84,6 +84,6 @@ def retrieve_model(model: str, caller: CallerDep, session: SessionDep) -> ModelO
     "/{model:path}", summary="Delete a fine-tuned model", responses=refusals(ModelNotFound, NotDeletable, AmbiguousName)
 )
 def delete_model(model: str, caller: CallerDep, session: SessionDep) -> ModelDeleted:
-    """Remove what a job has made: an adapter, or a whole model. The job stays. There is no way back."""
+    """Delete a job's result: an adapter, or a whole model. The job stays. This cannot be undone."""
     ModelDirectory(session, caller.project_id).delete(model)
     return ModelDeleted(id=model)

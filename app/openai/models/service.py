@@ -1,4 +1,4 @@
-"""Models as OpenAI lists them: base models, and what the project's jobs have made of them, by name."""
+"""Lists models by name as OpenAI does: base models, and the results of the project's jobs."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -30,8 +30,8 @@ class ModelDirectory:
         self.bases = ModelService(session)
 
     def list(self, limit: int, after: str | None = None) -> Sequence[NamedModel]:
-        """Base models by name, then the newest of the project's own, one more than `limit` of them. Checkpoints are not
-        listed. `after` names one of the project's own: those that are older, and no base models."""
+        """Return base models by name, then the project's newest models, one more than `limit` of them. Checkpoints are
+        not listed. With `after`, the name of one of the project's models, return only older ones and no base models."""
         last = self.get(after) if after else None
         asked = self.project_id, last.created_at if last else None, limit + 2  # `after` itself, and one more
         found = AdapterRepository(self.session).newest_names(*asked)
@@ -43,7 +43,7 @@ class ModelDirectory:
         return [NamedModel(each.name, each.created_at, True) for each in ready] + own[: limit + 1]
 
     def get(self, name: str) -> NamedModel:
-        """AmbiguousName where two jobs have made one of the name."""
+        """Get the model; raise AmbiguousName if two jobs have made one with the name."""
         if base := self.bases.find(self.project_id, name):
             return NamedModel(name, base.created_at, True)
         found = self._get_named(name)
@@ -52,7 +52,7 @@ class ModelDirectory:
         return NamedModel(name, created_at, False)
 
     def delete(self, name: str) -> None:
-        """Remove an adapter, or the files of a fully fine-tuned model; the job that made it stays."""
+        """Delete an adapter, or the files of a fully fine-tuned model; the job that made it stays."""
         if self.bases.find(self.project_id, name):
             raise NotDeletable(name, "it is a base model; DELETE /models/{name} removes it, with an admin's key")
         found = self._get_named(name)

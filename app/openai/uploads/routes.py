@@ -1,4 +1,4 @@
-"""`/v1/uploads`: a large file in parts."""
+"""Serves `/v1/uploads`: uploads of a large file in parts."""
 
 from typing import Annotated, Any
 
@@ -56,7 +56,7 @@ PART: dict[str, Any] = {
     responses=refusals(InvalidJson, TooLarge, UnsupportedMediaType),
 )
 def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep) -> UploadObject:
-    """Say how large the file is; then send its parts, and complete."""
+    """Create an upload by stating the file's size; then send its parts, and complete it."""
     wanted = parsed(UploadIn, raw)
     asked = native.UploadIn(
         bytes=wanted.bytes,
@@ -83,8 +83,8 @@ def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep,
     ),
 )
 async def create_part(upload_id: str, request: Request, caller: CallerDep, storage: StorageDep) -> UploadPartObject:
-    """Some of the file's bytes, up to 64 MiB. Parts may come in any order and at the same time. A part that is answered
-    is safe."""
+    """Add a part of the file, up to 64 MiB. Parts may be sent in any order and concurrently. A part is safe once it is
+    answered."""
 
     async def store(key: str) -> StoredFile:
         return (await receive(request, storage, key, MAX_PART_BYTES, "data")).stored
@@ -101,8 +101,8 @@ async def create_part(upload_id: str, request: Request, caller: CallerDep, stora
     ),
 )
 def complete_upload(upload_id: str, caller: CallerDep, session: SessionDep, raw: JsonDep) -> UploadObject:
-    """Make a file of the parts, in the order given: it is there at once, and jobs may be posted on it. The same
-    completion again makes nothing again."""
+    """Assemble the parts in the given order to a file: it exists at once, and jobs may use it. Repeating the same
+    completion creates nothing new."""
     wanted = parsed(CompletionIn, raw)
     upload = UploadService(session).complete(caller.project_id, upload_id, wanted.part_ids, wanted.md5)
     assert upload.dataset_id is not None
@@ -111,5 +111,5 @@ def complete_upload(upload_id: str, caller: CallerDep, session: SessionDep, raw:
 
 @router.post("/{upload_id}/cancel", summary="Cancel an upload", responses=refusals(UploadNotFound, UploadNotPending))
 def cancel_upload(upload_id: str, caller: CallerDep, session: SessionDep) -> UploadObject:
-    """Give up a pending upload and remove its parts."""
+    """Cancel a pending upload and delete its parts."""
     return UploadObject.of(UploadService(session).cancel(caller.project_id, upload_id))

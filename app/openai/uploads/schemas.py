@@ -1,4 +1,4 @@
-"""Uploads by parts as OpenAI writes them."""
+"""Defines uploads by parts in OpenAI's format."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from app.openai.files.schemas import ExpiresAfter, FileObject, FineTune
 
 
 class UploadIn(ApiModel):
-    """A file that is to come in parts."""
+    """Describes a file that will be sent in parts."""
 
     model_config = ConfigDict(
         strict=True,
@@ -29,18 +29,18 @@ class UploadIn(ApiModel):
     )
 
     bytes: Annotated[int, Field(ge=1)]
-    """Of the whole file."""
+    """Gives the size of the whole file."""
     filename: Annotated[str, Field(min_length=1, max_length=1000)]
     mime_type: Annotated[str, Field(max_length=200)] | None = None
-    """Not looked at: what is in a file is found by reading it."""
+    """Is ignored: the file's type is detected by reading it."""
     purpose: FineTune
     expires_after: ExpiresAfter | None = None
     columns: Columns | None = None
-    """By the field that is read, the file's own name of it: `{"prompt": "input"}`."""
+    """Maps each field that is read to its name in the file: `{"prompt": "input"}`."""
 
 
 class CompletionIn(ApiModel):
-    """Which parts make the file."""
+    """Names the parts of the file."""
 
     model_config = ConfigDict(
         strict=True,
@@ -49,26 +49,26 @@ class CompletionIn(ApiModel):
     )
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS)]
-    """In the file's order."""
+    """Lists the parts in the file's order."""
     md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
-    """Of the whole file, in hex. If it is another, the file becomes an `error`."""
+    """Gives the MD5 of the whole file, in hex. If it differs, the file becomes an `error`."""
 
 
 class UploadObject(ApiModel):
-    """A file that comes in parts."""
+    """Describes a file that is sent in parts."""
 
     id: str
     object: Literal["upload"] = "upload"
     bytes: int
-    """Of the whole file, as promised."""
+    """Gives the size of the whole file, as stated at creation."""
     created_at: int
     expires_at: int
-    """When it is given up if it is still pending."""
+    """Gives the time at which it expires if it is still pending."""
     filename: str
     purpose: Literal["fine-tune"] = "fine-tune"
     status: Literal["pending", "completed", "cancelled", "expired"]
     file: FileObject | None
-    """Of a completed one. It is `uploaded` until its parts are joined and inspected."""
+    """Describes the file of a completed upload. It is `uploaded` until its parts are assembled and inspected."""
 
     @classmethod
     def of(cls, upload: Upload, file: File | None = None) -> "UploadObject":
@@ -84,7 +84,7 @@ class UploadObject(ApiModel):
 
 
 class UploadPartObject(ApiModel):
-    """Bytes that the server holds."""
+    """Describes a part that the server has stored."""
 
     id: str
     object: Literal["upload.part"] = "upload.part"
