@@ -1,4 +1,4 @@
-"""What both faces of the API do to begin an upload and to take a part of it."""
+"""Creates uploads and receives their parts for both APIs."""
 
 from collections.abc import Awaitable, Callable
 
@@ -40,7 +40,8 @@ def begin(service: UploadService, project_id: str, settings: Settings, wanted: U
 async def enter_part(
     request: Request, project_id: str, id: str, store: Callable[[str], Awaitable[StoredFile]]
 ) -> UploadPart:
-    """A part whose bytes `store` puts under the key it is given; it is in the database when this returns."""
+    """Enter a part whose bytes `store` writes under the key it is given; the part is in the database when this
+    returns."""
     sessions, storage, part_id = request.app.state.sessions, request.app.state.storage, new_id("part")
     await run_in_threadpool(_check_room, sessions, project_id, id)
     stored = await store(part_key(project_id, id, part_id))

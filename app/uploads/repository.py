@@ -1,4 +1,4 @@
-"""Uploads and their parts in the database."""
+"""Stores uploads and their parts in the database."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,9 +15,9 @@ from app.projects.repository import is_being_deleted
 
 LEASE_SECONDS = 60.0
 BYTES_A_SECOND = 20_000_000
-"""Slowest assembling expected: the lease grows with the file."""
+"""Gives the slowest expected speed of assembling: the lease grows with the file."""
 KEPT = timedelta(hours=24)
-"""After its end, so that a completion whose answer was lost can be asked for again."""
+"""Sets how long an ended upload is kept, so that a completion whose answer was lost can be repeated."""
 
 
 class Totals(NamedTuple):
@@ -39,16 +39,16 @@ class UploadRepository:
         return self.session.scalars(_one(project_id, id)).one_or_none()
 
     def find_locked(self, project_id: str, id: str) -> Upload | None:
-        """The upload, kept from everyone until the transaction ends."""
+        """Find the upload, locked until the transaction ends."""
         query = _one(project_id, id).with_for_update().execution_options(populate_existing=True)
         return self.session.scalars(query).one_or_none()
 
     def is_over(self, upload: Upload) -> bool:
-        """Whether its time is, by the database's clock."""
+        """Return whether it has expired, by the database's clock."""
         return bool(self.session.scalar(select(literal(upload.expires_at) <= func.clock_timestamp())))
 
     def list(self, project_id: str, limit: int, after: Cursor | None) -> Sequence[Upload]:
-        """One more than `limit`, newest first."""
+        """Return one more than `limit`, newest first."""
         query = select(Upload).where(Upload.project_id == project_id)
         return self.session.scalars(select_page(query, Upload, limit, after)).all()
 
@@ -61,7 +61,7 @@ class UploadRepository:
         return self.session.scalars(query).one_or_none()
 
     def parts(self, upload: Upload) -> Sequence[UploadPart]:
-        """In the order in which they came."""
+        """Return the parts in the order in which they arrived."""
         query = select(UploadPart).where(*_parts_of(upload)).order_by(UploadPart.created_at, UploadPart.id)
         return self.session.scalars(query).all()
 
@@ -76,7 +76,7 @@ class UploadRepository:
         self.session.refresh(upload)
 
     def bury_parts(self, upload: Upload) -> None:
-        """Leave the parts' bytes to the collector, and forget the parts."""
+        """Mark the parts' bytes for deletion by the collector, and delete the parts' rows."""
         dead = select(UploadPart.project_id, UploadPart.storage_key).where(*_parts_of(upload))
         self.session.execute(insert(DeletedObject).from_select(["project_id", "storage_key"], dead))
         self.session.execute(delete(UploadPart).where(*_parts_of(upload)))
@@ -85,7 +85,7 @@ class UploadRepository:
         self.session.add(DeletedObject(project_id=project_id, storage_key=key))
 
     def expired(self, limit: int, but: Sequence[str] = ()) -> Sequence[Upload]:
-        """Pending uploads of any project whose time is over, locked. Those in other hands are left out."""
+        """Return the expired pending uploads of any project, locked. Those that others have locked are left out."""
         query = (
             select(Upload)
             .where(
@@ -100,7 +100,7 @@ class UploadRepository:
         return self.session.scalars(query).all()
 
     def forget_ended(self) -> None:
-        """Delete the rows of those that ended a day ago and have no parts left."""
+        """Delete the rows of uploads that ended a day ago and have no parts left."""
         has_parts = select(UploadPart.id).where(UploadPart.upload_id == Upload.id).exists()
         self.session.execute(delete(Upload).where(Upload.ended_at < func.statement_timestamp() - KEPT, ~has_parts))
 
@@ -108,7 +108,8 @@ class UploadRepository:
         return self.session.scalars(select(Upload.project_id).where(*_waiting()).distinct()).all()
 
     def claim(self, worker_id: str, lease_seconds: float) -> Upload | None:
-        """The completed upload, of any project, that waits longest for its assembling; it is leased to the caller."""
+        """Claim the completed upload, of any project, that has waited longest for assembling; lease it to the
+        caller."""
         oldest = (
             select(Upload.id)
             .where(*_waiting())
@@ -127,7 +128,7 @@ class UploadRepository:
         return self.session.scalars(statement).one_or_none()
 
     def conclude(self, upload: Upload) -> bool:
-        """Note that its parts are assembled, unless another was faster."""
+        """Record that its parts are assembled, unless another worker was faster."""
         statement = (
             update(Upload)
             .where(Upload.project_id == upload.project_id, Upload.id == upload.id, Upload.joined_at.is_(None))

@@ -1,4 +1,4 @@
-"""`/uploads`: a large file in parts, each safe once it is answered, and a dataset at the end."""
+"""Serves `/uploads`: a large file is sent in parts, each safe once it is answered, and becomes a dataset."""
 
 from typing import Annotated, Any
 
@@ -40,7 +40,7 @@ JsonDep = Annotated[object, Depends(read_json)]
 
 def _json(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)  # what answers hold too, and so is there
+    schema.pop("$defs", None)  # the answers' schemas define them as well
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
@@ -60,9 +60,11 @@ def post_upload(
     body: BodyDep,
     raw: JsonDep,
 ) -> Response:
-    """Say how large the file is; then send its parts, complete, and find the dataset that they make.
+    """Create an upload by stating the file's size; then send its parts, complete it, and use the dataset that they
+    make.
 
-    What is not completed within a day (`TUNEWRIGHT_UPLOAD_TTL_SECONDS`) is given up."""
+    An upload that is not completed within a day (`TUNEWRIGHT_UPLOAD_TTL_SECONDS`) expires.
+    """
 
     def make() -> Created:
         upload = begin(UploadService(session), caller.project_id, settings, parsed(UploadIn, raw))
@@ -73,14 +75,14 @@ def post_upload(
 
 @router.get("", summary="List uploads", responses=problems(InvalidCursor))
 def list_uploads(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[UploadSummary]:
-    """The project's uploads, newest first: pending ones, and those that ended within a day."""
+    """List the project's uploads, newest first: pending ones, and those that ended within a day."""
     uploads = UploadService(session).list(caller.project_id, page.limit, page.after)
     return page_of(uploads, page.limit, UploadSummary.of)
 
 
 @router.get("/{id}", summary="Get an upload", responses=problems(UploadNotFound))
 def get_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
-    """Its state and the parts that are there, each with its SHA-256: what need not be sent again."""
+    """Get an upload's state and its stored parts, each with its SHA-256: these need not be sent again."""
     service = UploadService(session)
     upload = service.get(caller.project_id, id)
     return UploadOut.with_parts(upload, service.parts(upload))
@@ -103,9 +105,10 @@ def get_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
     ),
 )
 async def post_part(id: str, request: Request, caller: CallerDep, storage: StorageDep) -> PartOut:
-    """Some of the file's bytes, up to 64 MiB, as the body itself. Parts may come in any order and at the same time.
+    """Add a part of the file, up to 64 MiB, as the request's body. Parts may be sent in any order and concurrently.
 
-    A part that is answered is safe. When an answer is lost, look at the upload: the part is there, or send it again."""
+    A part is safe once it is answered. If an answer is lost, get the upload: the part is listed, or must be sent again.
+    """
     refuse_forms(request)
 
     async def store(key: str) -> StoredFile:
@@ -133,11 +136,12 @@ async def post_part(id: str, request: Request, caller: CallerDep, storage: Stora
 def complete_upload(
     id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Make a dataset of the parts, in the order given. It is there at once, in the state `uploading`, and jobs may be
-    posted on it (`Location` names it); a worker assembles the parts and inspects them.
+    """Make a dataset of the parts, in the given order. It exists at once, in the state `uploading`, and jobs may use it
+    (`Location` names it); a worker assembles the parts and inspects them.
 
-    The same completion again makes nothing again, with an `Idempotency-Key` or without, and is answered with the upload
-    as it is by then; with a key, as it was."""
+    Repeating the same completion creates nothing new. Without an `Idempotency-Key` the answer shows the upload's
+    present state; with a key, the first answer.
+    """
 
     def make() -> Created:
         wanted, service = parsed(CompletionIn, raw), UploadService(session)
@@ -149,5 +153,5 @@ def complete_upload(
 
 @router.post("/{id}/cancel", summary="Cancel an upload", responses=problems(UploadNotFound, UploadNotPending))
 def cancel_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
-    """Give up a pending upload and remove its parts."""
+    """Cancel a pending upload and delete its parts."""
     return UploadOut.with_parts(UploadService(session).cancel(caller.project_id, id), ())

@@ -1,4 +1,4 @@
-"""Uploads by parts on the wire."""
+"""Defines the request and response bodies for uploads by parts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,39 +18,39 @@ COMPLETE_EXAMPLE: dict[str, Any] = {"part_ids": ["part_0a1b2c3d4e5f60718293a4b5"
 
 
 class UploadIn(BaseModel):
-    """A file that is to come in parts."""
+    """Describes a file that will be sent in parts."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": CREATE_EXAMPLE}
     )
 
     bytes: Annotated[int, Field(ge=1)]
-    """Of the whole file."""
+    """Gives the size of the whole file."""
     filename: Annotated[str, Field(min_length=1, max_length=1000)]
-    """A label, and a hint at what is in it; never a path."""
+    """Is a label, and a hint for the file's type; never a path."""
     expires_after_seconds: Annotated[int | None, Field(ge=1, le=CENTURY_SECONDS)] = None
-    """Delete the dataset so long after the completion; the server's default."""
+    """Sets the dataset's lifetime from the completion; default: the server's setting."""
     format: Annotated[RecordFormat | None, Field(strict=False)] = None
-    """Of its rows; found by looking unless it is named."""
+    """Gives the format of its rows; detected if omitted."""
     columns: Columns | None = None
-    """By the field that is read, the file's own name of it: `{"prompt": "input"}`."""
+    """Maps each field that is read to its name in the file: `{"prompt": "input"}`."""
 
 
 class CompletionIn(BaseModel):
-    """Which parts make the file."""
+    """Names the parts of the file."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": COMPLETE_EXAMPLE}
     )
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS)]
-    """In the file's order. A part may stand twice."""
+    """Lists the parts in the file's order. A part may be used twice."""
     md5: Annotated[str | None, Field(pattern="^[0-9a-fA-F]{32}$")] = None
-    """Of the whole file, in hex. If it is another, the dataset becomes `invalid`."""
+    """Gives the MD5 of the whole file, in hex. If it differs, the dataset becomes `invalid`."""
 
 
 class PartOut(BaseModel):
-    """Bytes that the server holds: from its answer on, no crash loses them."""
+    """Describes a part that the server has stored: once it is answered, no crash loses it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -58,7 +58,7 @@ class PartOut(BaseModel):
     upload_id: str
     bytes: int
     sha256: str
-    """In lower-case hex."""
+    """Is in lower-case hex."""
     created_at: datetime
 
     @classmethod
@@ -67,20 +67,21 @@ class PartOut(BaseModel):
 
 
 class UploadSummary(BaseModel):
-    """An upload as lists show it."""
+    """Describes an upload as lists show it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     filename: str
     bytes: int
-    """Of the whole file, as promised."""
+    """Gives the size of the whole file, as stated at creation."""
     state: UploadState
     dataset_id: str | None
-    """Of a completed one. The dataset is `uploading` until its parts are assembled, and `inspecting` then."""
+    """Identifies the dataset of a completed upload. It is `uploading` until its parts are assembled, then
+    `inspecting`."""
     created_at: datetime
     expires_at: datetime
-    """When it is given up if it is still pending."""
+    """Gives the time at which it expires if it is still pending."""
 
     @classmethod
     def of(cls, upload: Upload) -> "UploadSummary":
@@ -88,10 +89,10 @@ class UploadSummary(BaseModel):
 
 
 class UploadOut(UploadSummary):
-    """An upload with the parts that are there: what a sender that was interrupted needs not send again."""
+    """Describes an upload with its stored parts, which an interrupted sender need not send again."""
 
     parts: list[PartOut]
-    """In the order in which they came. None are left once they are assembled, or the upload is given up."""
+    """Lists the parts in the order in which they arrived. Empty once they are assembled, or the upload has ended."""
 
     @classmethod
     def with_parts(cls, upload: Upload, parts: Sequence[UploadPart]) -> "UploadOut":

@@ -1,4 +1,4 @@
-"""What may be done with an upload by parts, and the assembling of its parts into a dataset."""
+"""Implements uploads by parts, and the assembling of their parts into a dataset."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -38,7 +38,7 @@ class UploadService:
         columns: dict[str, str] | None = None,
         unsafe_filename: bool = False,
     ) -> Upload:
-        """`size` in bytes; the caller has cleaned `filename` and knows the largest size allowed."""
+        """Create an upload. `size` is in bytes; the caller has sanitized `filename` and checked the maximum size."""
         upload = Upload(
             id=new_id("upload"),
             project_id=project_id,
@@ -66,17 +66,17 @@ class UploadService:
         return self.uploads.parts(upload)
 
     def check_room(self, project_id: str, id: str) -> None:
-        """Whether another part would be taken."""
+        """Check whether another part would be accepted."""
         upload = self.get(project_id, id)
         self._check_pending(upload)
         totals = self.uploads.totals(upload)
-        # What is sent again after a lost answer counts twice; what is sent for ever must end.
+        # A part that is sent again after a lost answer counts twice; endless sending must stop.
         if totals.num_parts >= MAX_PARTS or totals.num_bytes > 2 * upload.size + MAX_PART_BYTES:
             said = f"Upload {id} has {totals.num_parts:,} parts with {totals.num_bytes:,} bytes already; complete it."
             raise TooLarge(said)
 
     def add_part(self, project_id: str, id: str, part_id: str, stored: StoredFile) -> UploadPart:
-        """Enter bytes that storage holds."""
+        """Enter a part whose bytes are in storage."""
         upload = self._pending(project_id, id)
         part = UploadPart(
             id=part_id,
@@ -93,8 +93,8 @@ class UploadService:
         return self.uploads.find_part(project_id, part_id)
 
     def complete(self, project_id: str, id: str, part_ids: Sequence[str], md5: str | None = None) -> Upload:
-        """Make a dataset of these parts, in this order; its bytes follow (see `join_next`). The same completion again
-        changes nothing."""
+        """Make a dataset of these parts, in this order; its bytes follow (see `join_next`). Repeating the same
+        completion changes nothing."""
         upload = self._locked(project_id, id)
         md5 = md5.lower() if md5 else None
         if upload.state == UploadState.completed and (upload.part_ids, upload.md5) == ([*part_ids], md5):
@@ -130,7 +130,7 @@ class UploadService:
             raise InvalidUploadParts(f"{said}; name each part of the file once, in the file's order.")
 
     def cancel(self, project_id: str, id: str) -> Upload:
-        """Give up a pending upload. One that is cancelled already stays so."""
+        """Cancel a pending upload. A cancelled one stays cancelled."""
         upload = self._locked(project_id, id)
         if upload.state != UploadState.cancelled:
             self._check_pending(upload)
@@ -138,7 +138,8 @@ class UploadService:
         return upload
 
     def expire(self, limit: int, aside: SetAside = STRICT) -> Sequence[str]:
-        """Give up pending uploads of any project whose time is over; their ids. One that cannot be is set aside."""
+        """Expire the pending uploads of any project whose time is over, and return their ids. An upload on which this
+        fails is set aside."""
         expired = []
         for upload in self.uploads.expired(limit, aside.ids("uploads")):
             with aside.guard("uploads", upload.id, self.session):
@@ -147,7 +148,7 @@ class UploadService:
         return expired
 
     def forget_ended(self) -> None:
-        """Delete the rows of those that ended a day ago and have no parts left."""
+        """Delete the rows of uploads that ended a day ago and have no parts left."""
         self.uploads.forget_ended()
 
     def _give_up(self, upload: Upload, state: UploadState) -> None:
@@ -172,18 +173,18 @@ class UploadService:
             raise UploadNotPending(upload.id, UploadState.expired)
 
     def projects_with_work(self) -> Sequence[str]:
-        """Ids of projects with completed uploads that wait for their assembling."""
+        """Return the ids of the projects with completed uploads that wait for assembling."""
         return self.uploads.projects_to_join()
 
     def conclude(self, upload: Upload, joined: Joined | None) -> None:
-        """Give the dataset its bytes, or say why it has none, and let the parts go."""
+        """Give the dataset its bytes, or the reason why it has none, and delete the parts."""
         assert upload.dataset_id is not None
         if not self.uploads.conclude(upload):
             return
         self.uploads.bury_parts(upload)
         datasets = DatasetService(self.session)
         if joined and not datasets.arrive(upload.project_id, upload.dataset_id, joined.stored):
-            self.uploads.mark_deleted(upload.project_id, joined.stored.key)  # deleted meanwhile
+            self.uploads.mark_deleted(upload.project_id, joined.stored.key)  # deleted during the assembling
         elif joined is None:
             said = "Storage has lost a part of the file; upload it again."
             datasets.refuse(upload.project_id, upload.dataset_id, "file_missing", said)
@@ -193,10 +194,11 @@ class UploadService:
 
 
 def join_next(sessions: Sessions, storage: Storage, worker_id: str, lease_seconds: float = LEASE_SECONDS) -> bool:
-    """Join the parts of one completed upload, of whatever project; whether there was one.
+    """Join the parts of one completed upload, of any project. Return whether there was one.
 
-    Bytes are copied outside any transaction. A crash meanwhile leaves a lease that lapses, and parts that are still
-    there; whoever assembles them then writes the same object again."""
+    Bytes are copied outside any transaction. After a crash the lease expires and the parts are still there; the next
+    worker writes the same object again.
+    """
     with transaction(sessions, "claim_join") as session:
         uploads = UploadRepository(session)
         upload = uploads.claim(worker_id, lease_seconds)
