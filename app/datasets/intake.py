@@ -1,4 +1,4 @@
-"""A dataset of bytes that have just been stored."""
+"""Creates a dataset from bytes that were just stored."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ class Upload(NamedTuple):
     filename: str
     stored: StoredFile
     unsafe_filename: bool
-    """Something that does not print was taken out of it."""
+    """Is true if characters that do not print were removed from the name."""
     columns: dict[str, str] | None = None
-    """By the field that is read, the file's own name of it."""
+    """Maps each field that is read to its name in the file."""
 
 
 async def enter(
@@ -30,7 +30,7 @@ async def enter(
     expires_after_seconds: float | None,
     format: RecordFormat | None = None,
 ) -> Dataset:
-    """Enter it, in a transaction that is over when this returns; without a time to live it gets the server's."""
+    """Enter the dataset in a transaction that has ended when this returns; the default lifetime is the server's."""
     state = request.app.state
     lasts = state.settings.dataset_ttl_seconds if expires_after_seconds is None else expires_after_seconds
 

@@ -1,4 +1,4 @@
-"""Datasets, and what jobs use of them, in the database."""
+"""Stores datasets, and which jobs use them, in the database."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -36,7 +36,7 @@ class DatasetRepository:
         return self.session.scalars(_one(project_id, id)).one_or_none()
 
     def find_locked(self, project_id: str, id: str, *, shared: bool) -> Dataset | None:
-        """The dataset, kept from being deleted (`shared`), or kept from everyone, until the transaction ends."""
+        """Find the dataset, locked until the transaction ends: only against deletion (`shared`), or completely."""
         query = _one(project_id, id).with_for_update(read=shared, key_share=shared)
         return self.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
@@ -48,7 +48,7 @@ class DatasetRepository:
         states: Sequence[DatasetState] = (),
         sha256: str | None = None,
     ) -> Sequence[Dataset]:
-        """One more than `limit`, newest first; of any state and any bytes unless some are named."""
+        """Return one more than `limit`, newest first; in any state and with any bytes unless some are named."""
         query = select(Dataset).where(Dataset.project_id == project_id)
         if sha256 is not None:
             query = query.where(Dataset.sha256 == sha256)
@@ -57,8 +57,8 @@ class DatasetRepository:
         return self.session.scalars(select_page(query, Dataset, limit, after)).all()
 
     def expired(self, limit: int, but: Sequence[str] = ()) -> Sequence[Dataset]:
-        """Datasets of any project whose time is over and that no unfinished job seems to use, locked. Those that
-        are being taken into use right now are left out."""
+        """Return the expired datasets of any project that no unfinished job seems to use, locked. Those that a job is
+        just starting to use are left out."""
         in_use = exists().where(DatasetUse.dataset_id == Dataset.id, DatasetUse.active)
         query = (
             select(Dataset)
@@ -70,7 +70,7 @@ class DatasetRepository:
         return self.session.scalars(query).all()
 
     def delete(self, dataset: Dataset) -> None:
-        """Remove the row, its problems and the uses that name it; its stored bytes are left to the collector."""
+        """Delete the row, its problems and the uses that name it; the collector deletes its stored bytes."""
         for table in (DatasetUse, DatasetProblem, DatasetProblemGroup):
             where = (table.project_id == dataset.project_id, table.dataset_id == dataset.id)
             self.session.execute(delete(table).where(*where))
@@ -79,7 +79,7 @@ class DatasetRepository:
         self.mark_deleted(dataset.project_id, [key for key in keys if key is not None])
 
     def mark_deleted(self, project_id: str, keys: Iterable[str]) -> None:
-        """Leave bytes to the collector, which spares those that a row names."""
+        """Mark bytes for deletion by the collector, which spares those that a row names."""
         self.session.add_all(DeletedObject(project_id=project_id, storage_key=key) for key in keys)
 
     def add_use(self, use: DatasetUse) -> None:
@@ -101,7 +101,7 @@ class DatasetRepository:
         self.session.execute(update(DatasetUse).where(*where).values(active=False))
 
     def used(self, project_id: str, job_id: str) -> Sequence[tuple[Dataset, float]]:
-        """What a job uses, each with the share of its rows that may be left out."""
+        """Return the datasets that a job uses, each with the share of its rows that may be left out."""
         query = (
             select(Dataset, DatasetUse.max_bad_share)
             .join(DatasetUse, DatasetUse.dataset_id == Dataset.id)
@@ -110,11 +110,12 @@ class DatasetRepository:
         return [(dataset, share) for dataset, share in self.session.execute(query)]
 
     def projects_to_inspect(self) -> Sequence[str]:
-        """Ids of projects, all of which the light workers serve, with a dataset that nobody inspects."""
+        """Return the ids of all projects with a dataset that waits for inspection and that no worker holds; light
+        workers serve all projects."""
         return self.session.scalars(select(Dataset.project_id).where(*_waiting()).distinct()).all()
 
     def claim_for_inspection(self, worker_id: str, lease_seconds: float) -> Dataset | None:
-        """The oldest dataset, of any project, that waits for its inspection; it is leased to the caller."""
+        """Claim the oldest dataset, of any project, that waits for its inspection; lease it to the caller."""
         oldest = (
             select(Dataset.id)
             .where(*_waiting())
@@ -132,7 +133,7 @@ class DatasetRepository:
         return self.session.scalars(statement).one_or_none()
 
     def update_inspecting(self, claimed: Dataset, **values: Any) -> bool:
-        """Write of a dataset that is under inspection, as it was claimed; False if it is gone, has been inspected, or
+        """Update a dataset under inspection, as it was claimed. Return False if it was deleted, has been inspected, or
         another worker has it."""
         statement = (
             update(Dataset)
@@ -152,7 +153,7 @@ class DatasetRepository:
         return self.update_inspecting(claimed, inspecting_until=_lease_end(lease_seconds))
 
     def give_back(self, claimed: Dataset) -> bool:
-        """Let another worker begin at once."""
+        """Release the dataset so that another worker can start at once."""
         return self.update_inspecting(claimed, inspecting_until=None)
 
     def conclude(self, claimed: Dataset, **values: Any) -> bool:
@@ -183,13 +184,13 @@ class DatasetRepository:
     def problems(
         self, project_id: str, id: str, wanted: ProblemFilter, limit: int, after: int
     ) -> Sequence[DatasetProblem]:
-        """One more than `limit`, by line."""
+        """Return one more than `limit`, ordered by line."""
         return self.session.scalars(_problems(DatasetProblem, project_id, id, wanted, limit, after)).all()
 
     def problem_groups(
         self, project_id: str, id: str, wanted: ProblemFilter, limit: int, after: int
     ) -> Sequence[DatasetProblemGroup]:
-        """One more than `limit`, in their order."""
+        """Return one more than `limit`, in their order."""
         return self.session.scalars(_problems(DatasetProblemGroup, project_id, id, wanted, limit, after)).all()
 
 

@@ -1,4 +1,4 @@
-"""`/datasets`: upload, list, look at, download and delete the files that jobs train on."""
+"""Serves `/datasets`: upload, list, get, download and delete the files that jobs train on."""
 
 from typing import Annotated, Any
 
@@ -98,7 +98,7 @@ MAX_PROBLEMS = 1000
 
 
 class FormIn(BaseModel):
-    """What a form may say besides the file."""
+    """Describes the form fields besides the file."""
 
     columns: Json[Columns] | None = None
 
@@ -120,12 +120,13 @@ async def upload_dataset(
     format: FormatQuery = None,
     columns: ColumnsQuery = None,
 ) -> DatasetOut:
-    """Store a file of JSON Lines: one part named `file`, and perhaps one named `columns`. The answer comes once it is
-    safe.
+    """Store a file of JSON Lines: one part named `file`, and optionally one named `columns`. The dataset is safe once
+    this is answered.
 
-    It is then `inspecting`: a worker reads it and makes it `ready`, or `invalid` with the list of its problems.
-    Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`, preferences. A job may be posted at once; it
-    waits."""
+    It is then `inspecting`: a worker reads it and sets it to `ready`, or to `invalid` with the list of its problems.
+    Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`, preferences. A job may be created at once;
+    it waits for the inspection.
+    """
     id = new_id("file")
     asked = _read({} if columns is None else {"columns": columns})
     key, others = dataset_key(caller.project_id, id), ("columns",)
@@ -153,9 +154,10 @@ async def put_dataset(
     format: FormatQuery = None,
     columns: ColumnsQuery = None,
 ) -> DatasetOut:
-    """The same as a post, without a form around the file: `curl -T rows.jsonl "…/datasets?filename=rows.jsonl"`.
+    """Store a file as POST does, without a form around it: `curl -T rows.jsonl "…/datasets?filename=rows.jsonl"`.
 
-    Each request makes a dataset of its own."""
+    Each request creates a new dataset.
+    """
     id = new_id("file")
     refuse_forms(request)
     asked = _read({} if columns is None else {"columns": columns})
@@ -180,14 +182,14 @@ def list_datasets(
         str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only datasets of these bytes, as they were uploaded.")
     ] = None,
 ) -> Page[DatasetOut]:
-    """The project's datasets, newest first."""
+    """List the project's datasets, newest first."""
     datasets = DatasetService(session).list(caller.project_id, page.limit, page.after, states, sha256)
     return page_of(datasets, page.limit, DatasetOut.of)
 
 
 @router.get("/{id}", summary="Get a dataset", responses=problems(DatasetNotFound))
 def get_dataset(id: str, caller: CallerDep, session: SessionDep) -> DatasetOut:
-    """Its state, size and digest; once inspected, its format, what its rows are like, and what is wrong with it."""
+    """Get a dataset's state, size and digest; after its inspection, also its format, statistics and problems."""
     return DatasetOut.of(DatasetService(session).get(caller.project_id, id))
 
 
@@ -204,9 +206,9 @@ def list_problems(
     limit: Annotated[int, Query(ge=1, le=MAX_PROBLEMS, description="Items a page.")] = 100,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> ProblemPage:
-    """Everything that the inspection found wrong. Problems that say the same are one, with their `count` and the first
-    `lines`: errors before warnings, and the most frequent first. `each_row` lists them one by one, by line. The first
-    thousand of each code are kept, all counted."""
+    """List everything that the inspection found wrong. Equal problems are shown as one, with their `count` and the
+    first `lines`: errors before warnings, and the most frequent first. `each_row` lists them one by one, ordered by
+    line. The first thousand of each code are kept; all are counted."""
     after = NumberCursor.decode(cursor).number if cursor else 0
     dataset = DatasetService(session).get(caller.project_id, id)
     wanted = ProblemFilter(code, severity)
@@ -233,9 +235,11 @@ def clean_dataset(
         bool, Query(description="Leave out rows whose texts are those of an earlier row, to the letter.")
     ] = False,
 ) -> Response:
-    """A new dataset of the rows without an error, as JSON Lines; `cleaned_from` names this one, which stays as it is.
+    """Create a dataset of the rows without an error, as JSON Lines; `cleaned_from` names this one, which stays
+    unchanged.
 
-    A worker writes it and then inspects it as an upload: until then it is `inspecting`."""
+    A worker writes it and then inspects it as an upload: until then it is `inspecting`.
+    """
 
     def make() -> Created:
         dataset = DatasetService(session).clean(caller.project_id, id, drop_duplicates=drop_duplicates)
@@ -253,7 +257,7 @@ def clean_dataset(
     responses=bytes_as(ROWS) | problems(DatasetNotFound, DatasetUploading, RangeNotSatisfiable),
 )
 def get_content(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
-    """The bytes as they were uploaded. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
+    """Download the bytes as they were uploaded. Supports `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
     dataset = DatasetService(session).get_whole(caller.project_id, id)
     return download(
         request,
@@ -269,5 +273,5 @@ def get_content(id: str, request: Request, caller: CallerDep, session: SessionDe
 
 @router.delete("/{id}", status_code=204, summary="Delete a dataset", responses=problems(DatasetNotFound, DatasetInUse))
 def delete_dataset(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Remove a dataset that no unfinished job uses. Adapters trained on it stay. There is no way back."""
+    """Delete a dataset that no unfinished job uses. Adapters trained on it stay. This cannot be undone."""
     DatasetService(session).delete(caller.project_id, id)

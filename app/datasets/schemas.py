@@ -1,4 +1,4 @@
-"""Datasets on the wire."""
+"""Defines the response bodies for datasets."""
 
 from datetime import datetime
 from typing import Any
@@ -55,41 +55,42 @@ EXAMPLE: dict[str, Any] = {
 
 
 class DatasetOut(BaseModel):
-    """An uploaded file of rows. It is `inspecting` until a worker has read it; `invalid` ones train nothing. One that
-    came in parts is `uploading` until they are assembled."""
+    """Describes an uploaded file of rows. It is `inspecting` until a worker has read it; an `invalid` one cannot be
+    trained on. A dataset that is sent in parts is `uploading` until they are assembled."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
     id: str
     filename: str
-    """The uploaded file's base name: a label, and never a path."""
+    """Gives the uploaded file's base name: a label, never a path."""
     state: DatasetState
     bytes: int
-    """Of the file as it was sent; 0 of a cleaned dataset that is still to be written."""
+    """Gives the size of the file as it was sent; 0 for a cleaned dataset that is not written yet."""
     sha256: str | None
-    """Of the stored bytes, in lower-case hex; null while the dataset is `uploading` or still to be written."""
+    """Gives the digest of the stored bytes, in lower-case hex; null while the dataset is `uploading` or not written
+    yet."""
     format: RecordFormat | None
-    """How its records are written, named at the upload or found by looking; null before, or when no row fits any."""
+    """Gives the format of its rows, stated at the upload or detected; null before, or if no row matches any."""
     format_reason: str | None
-    """Why it is this format; null before the inspection."""
+    """Says why it is this format; null before the inspection."""
     columns: dict[str, str] | None
-    """By the field that is read, the file's own name of it, as it was given at the upload; null for none."""
+    """Maps each field that is read to its name in the file, as stated at the upload; null for none."""
     num_examples: int | None
-    """Rows that are not blank; null before the inspection."""
+    """Counts the rows that are not blank; null before the inspection."""
     num_bad_rows: int | None
-    """Rows with an error; null before the inspection."""
+    """Counts the rows with an error; null before the inspection."""
     problems: list[Problem]
-    """The first ten things wrong with it, those that say the same as one: errors before warnings, and the most frequent
-    first. `/datasets/{id}/problems` has them all."""
+    """Lists its first ten problems, with equal ones as one: errors before warnings, and the most frequent first.
+    `/datasets/{id}/problems` lists all."""
     problem_counts: dict[str, int]
-    """How many things are wrong with it, by code; at most a hundred of one row are counted."""
+    """Counts its problems by code; at most a hundred per row are counted."""
     statistics: Statistics | None
-    """What the file is like; null before the inspection."""
+    """Describes the file's content; null before the inspection."""
     cleaned_from: str | None
-    """The dataset whose good rows it holds; that one may have been deleted since."""
+    """Identifies the dataset whose valid rows it holds; that one may have been deleted since."""
     created_at: datetime
     expires_at: datetime | None
-    """When it is deleted, or as soon after as no unfinished job uses it; null is never."""
+    """Gives the time of its deletion, which waits until no unfinished job uses it; null means never."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetOut":
@@ -109,22 +110,22 @@ class DatasetOut(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    """One thing wrong with a dataset. An `error` keeps its row from being trained on; a `warning` does not."""
+    """Describes a problem of a dataset. A row with an `error` is not trained on; a `warning` has no such effect."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": PROBLEM})
 
     line: int
-    """Line of the file, from 1; number of the row where the file has no lines of its own."""
+    """Gives the line of the file, from 1; the number of the row if the file has no lines."""
     pointer: str
-    """JSON pointer (RFC 6901) into the row; empty for the whole row."""
+    """Is a JSON pointer (RFC 6901) into the row; empty for the whole row."""
     code: str
     severity: Severity
     message: str
-    """What was found, and what to write instead."""
+    """Says what was found, and what to write instead."""
     count: int
-    """How often it was found; 1 where each row is told."""
+    """Counts how often it was found; 1 if each row is listed."""
     lines: list[int]
-    """The first ten lines that it was found on; `line` is the first of them."""
+    """Lists the first ten lines on which it was found; `line` is the first of them."""
 
     @classmethod
     def of(cls, problem: DatasetProblem | DatasetProblemGroup) -> "ProblemOut":
@@ -133,12 +134,12 @@ class ProblemOut(BaseModel):
 
 
 class ProblemPage(BaseModel):
-    """Problems, those that say the same as one, or each by line; of each code the first thousand are kept."""
+    """Lists problems, with equal ones as one, or each by line; the first thousand of each code are kept."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[ProblemOut]
     problem_counts: dict[str, int]
-    """All there are, by code, those that are not kept too."""
+    """Counts all problems by code, including those that are not kept."""
     next_cursor: str | None
-    """Send it as `cursor` for the next page; null on the last page."""
+    """Gives the `cursor` of the next page; null on the last page."""

@@ -1,4 +1,4 @@
-"""What may be done with a dataset, and what its inspection leaves."""
+"""Implements the actions on datasets, and stores the results of their inspection."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -43,7 +43,8 @@ class DatasetService:
         columns: dict[str, str] | None = None,
         unsafe_filename: bool = False,
     ) -> Dataset:
-        """Enter bytes that storage holds, and enqueue a wake-up for their inspection, which finds a missing format."""
+        """Enter a dataset whose bytes are in storage, and enqueue a wake-up for its inspection, which detects a missing
+        format."""
         dataset = self.expect(
             project_id,
             id,
@@ -72,8 +73,8 @@ class DatasetService:
         columns: dict[str, str] | None = None,
         unsafe_filename: bool = False,
     ) -> Dataset:
-        """Enter a dataset whose bytes are on their way, until `arrive` or `refuse`. Without a format it is found by
-        looking."""
+        """Enter a dataset whose bytes have not arrived, until `arrive` or `refuse`. Without a format, the inspection
+        detects it."""
         dataset = Dataset(
             id=id,
             project_id=project_id,
@@ -92,8 +93,8 @@ class DatasetService:
         return dataset
 
     def arrive(self, project_id: str, id: str, stored: StoredFile) -> bool:
-        """Note that an expected dataset's bytes are there, and enqueue a wake-up for their inspection. False if it was
-        deleted."""
+        """Record that an expected dataset's bytes have arrived, and enqueue a wake-up for their inspection. Return
+        False if it was deleted."""
         dataset = self.datasets.find_locked(project_id, id, shared=False)
         if dataset is None:
             return False
@@ -102,7 +103,7 @@ class DatasetService:
         return True
 
     def refuse(self, project_id: str, id: str, code: str, message: str) -> None:
-        """An expected dataset is not what was to come; nothing if it was deleted meanwhile."""
+        """Record that an expected dataset's bytes are not usable; does nothing if it was deleted."""
         dataset = self.datasets.find_locked(project_id, id, shared=False)
         if dataset is not None:
             dataset.state = DatasetState.inspecting
@@ -119,7 +120,7 @@ class DatasetService:
         return dataset
 
     def get_whole(self, project_id: str, id: str) -> Dataset:
-        """One whose bytes have all arrived."""
+        """Return a dataset whose bytes have all arrived."""
         dataset = self.get(project_id, id)
         if dataset.state == DatasetState.uploading:
             raise DatasetUploading(id)
@@ -138,12 +139,12 @@ class DatasetService:
     def problems(
         self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int, *, each_row: bool
     ) -> Sequence[DatasetProblem | DatasetProblemGroup]:
-        """What the inspection found and kept: those that say the same as one, or each by line."""
+        """Return the kept problems: with equal ones as one, or each by line."""
         find = self.datasets.problems if each_row else self.datasets.problem_groups
         return find(dataset.project_id, dataset.id, wanted, limit, after)
 
     def clean(self, project_id: str, id: str, *, drop_duplicates: bool) -> Dataset:
-        """Enter a dataset that a light worker is to make of the good rows of another."""
+        """Enter a dataset that a light worker will make from the valid rows of another."""
         source = self.get(project_id, id)
         if source.state not in (DatasetState.ready, DatasetState.invalid) or source.report is None:
             raise DatasetNotInspected(id)
@@ -176,12 +177,12 @@ class DatasetService:
         self.datasets.delete(dataset)
 
     def delete_expired(self, limit: int, aside: SetAside = STRICT) -> Sequence[str]:
-        """Delete datasets of any project whose time is over, but none that an unfinished job uses; their ids. One that
-        cannot be deleted is set aside."""
+        """Delete expired datasets of any project, except those that an unfinished job uses, and return their ids. A
+        dataset that cannot be deleted is set aside."""
         deleted = []
         for dataset in self.datasets.expired(limit, aside.ids("datasets")):
             with aside.guard("datasets", dataset.id, self.session):
-                # Looked for again under the lock: the job may have been posted a moment before it was taken.
+                # Queried again under the lock: a job may have been created just before.
                 if not self.datasets.active_job_ids(dataset.project_id, dataset.id, limit=1):
                     self.datasets.delete(dataset)
                     self.session.flush()
@@ -196,19 +197,20 @@ class DatasetService:
         role: Literal["training", "validation"],
         max_bad_share: float = 0.0,
     ) -> None:
-        """Note that a job, whose row is there already, reads the dataset until `release`, and leaves out up to that
-        share of its rows if they are bad."""
+        """Record that a job, whose row exists already, reads the dataset until `release`, and leaves out up to this
+        share of its rows if they are invalid."""
         if self.datasets.find_locked(project_id, id, shared=True) is None:
             raise DatasetNotFound(id)
         use = DatasetUse(project_id=project_id, dataset_id=id, job_id=job_id, role=role, max_bad_share=max_bad_share)
         self.datasets.add_use(use)
 
     def release(self, project_id: str, job_id: str) -> None:
-        """A job has ended: its datasets may be deleted again."""
+        """Record that a job has ended: its datasets may be deleted again."""
         self.datasets.end_uses(project_id, job_id)
 
     def why_refused(self, project_id: str, job_id: str, objective: str) -> "Unusable":
-        """What keeps a job from ever using its datasets, one of which is unusable, or of no use to its objective."""
+        """Return why a job can never use its datasets: one is unusable, or has a format that does not match its
+        objective."""
         used = self.datasets.used(project_id, job_id)
         for dataset, share in used:
             if (unusable := why_unusable(dataset, share)) is not None:
@@ -217,18 +219,18 @@ class DatasetService:
         return Unusable("dataset_invalid", mismatch.message)
 
     def projects_with_work(self) -> Sequence[str]:
-        """Ids of projects with datasets that wait for an inspection."""
+        """Return the ids of the projects with datasets that wait for an inspection."""
         return self.datasets.projects_to_inspect()
 
     def keep_made(self, dataset: Dataset, stored: StoredFile) -> bool:
-        """The bytes of a dataset that was to be made lie in storage; its inspection is next. False if it is gone,
-        or in other hands."""
+        """Record that the bytes of a cleaned dataset are in storage; its inspection follows. Return False if it was
+        deleted or another worker has it."""
         values = {"storage_key": stored.key, "size": stored.size, "sha256": stored.sha256}
         return self.datasets.update_inspecting(dataset, **values)
 
     def conclude(self, dataset: Dataset, found: "InspectionResult") -> None:
-        """Keep what an inspection found, and enqueue a wake-up for the jobs that waited for it. `dataset` is as it was
-        claimed: nothing is kept of one that is gone, or that another worker has claimed."""
+        """Store the result of an inspection, and enqueue a wake-up for the jobs that waited for it. `dataset` is as it
+        was claimed: nothing is stored for one that was deleted or that another worker has claimed."""
         report, rows, hashes = found.report, found.rows, found.hashes
         concluded = self.datasets.conclude(
             dataset,
@@ -253,21 +255,21 @@ class DatasetService:
 
 
 class InspectionResult(NamedTuple):
-    """What an inspection has found. Files lie in storage already."""
+    """Holds the result of an inspection. Its files are already in storage."""
 
     report: Report
     problems: Iterable[Problem]
-    """All that are kept, by line."""
+    """Holds all kept problems, ordered by line."""
     groups: Iterable[Problem]
-    """The same, those that say the same as one."""
+    """Holds the same problems, with equal ones as one."""
     rows: StoredFile | None
-    """The rows as JSON Lines; None where the upload itself is that."""
+    """Holds the rows as JSON Lines; None if the upload already is JSON Lines."""
     hashes: StoredFile | None
-    """None where nothing was read."""
+    """Is None if nothing was read."""
 
     @classmethod
     def failed(cls, finding: Finding, format: RecordFormat | None) -> "InspectionResult":
-        """The file was not read at all."""
+        """Return the result for a file that was not read at all."""
         report = failed_report(finding, format)
         return cls(report, report.problems, report.problems, None, None)
 
@@ -278,7 +280,7 @@ class Unusable(NamedTuple):
 
 
 def why_unusable(dataset: Dataset, max_bad_share: float) -> Unusable | None:
-    """What keeps a job that may leave out so many of its rows from using an inspected dataset."""
+    """Return why a job that may leave out this share of the rows cannot use an inspected dataset."""
     share = dataset.bad_share
     if dataset.state != DatasetState.invalid or (share is not None and share <= max_bad_share):
         return None
@@ -301,7 +303,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatch_of(dataset: Dataset, objective: object) -> Mismatch | None:
-    """What keeps an objective from training on an inspected dataset's format; None while that is not known."""
+    """Return why an objective cannot train on an inspected dataset's format; None while that is not known."""
     holds_pairs = dataset.format == RecordFormat.preference
     if objective == "sft" and holds_pairs:
         what = 'learns answers and not pairs of them; name the objective "dpo"'
@@ -315,7 +317,7 @@ def mismatch_of(dataset: Dataset, objective: object) -> Mismatch | None:
 
 
 def rows_of(dataset: Dataset) -> StoredFile:
-    """The dataset's rows as JSON Lines, bad ones too. It has been inspected."""
+    """Return the rows of an inspected dataset as JSON Lines, including invalid ones."""
     if dataset.rows_key is None:
         return StoredFile(path="rows.jsonl", key=dataset.storage_key, size=dataset.size, sha256=dataset.sha256)
     assert dataset.rows_size is not None
