@@ -1,5 +1,5 @@
-"""Which worker may take which job. The claim, `waiting_for` and `GET /workers?job=…` all ask the conditions below, so
-that they cannot disagree."""
+"""Decides which worker may claim which job. The claim, `waiting_for` and `GET /workers?job=…` all use the conditions
+below, so that they cannot disagree."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from app.workers.presence import is_online
 
 
 class Offer(NamedTuple):
-    """What a worker brings, in SQL: the values of the one that claims, or the columns of a registered one."""
+    """Holds a worker's properties in SQL: the values of a claiming worker, or the columns of a registered one."""
 
     device: ColumnElement[Any]
     device_name: ColumnElement[Any]
@@ -24,7 +24,7 @@ class Offer(NamedTuple):
 
 @cache
 def claiming() -> Offer:
-    """The worker of a claim, whose values are `values_of` it. It need not be registered."""
+    """Return the offer of a claiming worker, whose values are `values_of` it. It need not be registered."""
     return Offer(
         bindparam("offer_device", type_=Text()),
         bindparam("offer_device_name", type_=Text()),
@@ -34,7 +34,7 @@ def claiming() -> Offer:
 
 
 def values_of(machine: WorkerHardware) -> dict[str, Any]:
-    """The parameters of a query that asks about `claiming()`."""
+    """Return the parameters of a query that uses `claiming()`."""
     return {
         "offer_device": machine.device,
         "offer_device_name": machine.device_name,
@@ -49,17 +49,18 @@ def registered(worker: Any = Worker) -> Offer:
 
 @cache
 def other_worker() -> Any:
-    """Made once, as `full_projects` is."""
+    """Return the alias of the table, built once, as `full_projects` is."""
     return aliased(Worker)
 
 
 def conditions(offer: Offer) -> dict[str, ColumnElement[bool]]:
-    """Each must hold for the worker to take the job of the query; in the order in which a shortage is told."""
+    """Return the conditions that must all hold for the worker to claim the query's job, in the order in which a
+    shortage is reported."""
     return fits(offer) | {"gpu_preferred": offer.device.is_distinct_from("cpu") | ~is_wanted_by_a_gpu()}
 
 
 def fits(offer: Offer) -> dict[str, ColumnElement[bool]]:
-    """The machine itself would do, whatever other workers there are."""
+    """Return the conditions on the machine itself, independent of other workers."""
     return {
         "project_labels": is_open_to_project(offer),
         "labels": offer.labels.contains(Job.labels),
@@ -70,7 +71,7 @@ def fits(offer: Offer) -> dict[str, ColumnElement[bool]]:
 
 
 def is_open_to_project(offer: Offer) -> ColumnElement[bool]:
-    """For each key of the project's allowed labels the worker has one of the values."""
+    """Return the condition that the worker has one of the values for each key of the project's allowed labels."""
     allowed = func.jsonb_each(Project.allowed_labels).table_valued(column("key", Text), column("value", JSONB))
     own = cast(offer.labels, JSONB)[allowed.c.key].astext
     barred = (
@@ -83,7 +84,7 @@ def is_open_to_project(offer: Offer) -> ColumnElement[bool]:
 
 
 def is_named_gpu(offer: Offer) -> ColumnElement[bool]:
-    """A part of the maker's name, in any case."""
+    """Return the condition that the GPU's name contains the requested text, in any case."""
     named = func.unnest(Job.gpu).table_valued(column("name", Text)).render_derived()
     matches = func.strpos(func.lower(offer.device_name), func.lower(named.c.name)) > 0
     matching = select(literal(1)).select_from(named).where(offer.device == "cuda", matches)
@@ -91,8 +92,8 @@ def is_named_gpu(offer: Offer) -> ColumnElement[bool]:
 
 
 def is_wanted_by_a_gpu() -> ColumnElement[bool]:
-    """A job that any device may train, and that a registered GPU worker fits: on a CPU it would take a hundred times
-    as long. A draining one counts too, since it is most likely being started again."""
+    """Return the condition that any device may train the job and that it fits a registered GPU worker: a CPU would take
+    a hundred times as long. A draining worker counts too, because it is most likely being restarted."""
     other = other_worker()
     able = (other.device == "cuda", is_online(other), other.queues.contains(["training"]))
     fitting = exists().where(*able, *fits(registered(other)).values()).correlate_except(other)

@@ -1,4 +1,4 @@
-"""Which workers are online, by the database's clock."""
+"""Counts the workers that are online, by the database's clock."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def is_online(worker: Any = Worker) -> ColumnElement[bool]:
 
 
 def count_online(session: Session, queues: Sequence[str]) -> dict[str, int]:
-    """How many are online and not draining, by the queue that they serve."""
+    """Return how many workers are online and not draining, by the queue that they serve."""
     counts = [func.count().filter(Worker.queues.contains([queue])) for queue in queues]
     row = session.execute(select(*counts).where(is_online(), ~Worker.draining)).one()
     return dict(zip(queues, row, strict=True))

@@ -1,4 +1,4 @@
-"""Why workers do not take up a job, in words: of all together (`waiting_for`), and of each (`GET /workers?job=…`)."""
+"""Explains why workers do not claim a job: all together (`waiting_for`), and each one (`GET /workers?job=…`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,14 +15,15 @@ ONLY_DRAINING_GPUS = "the GPU worker that fits is draining; a CPU worker takes t
 
 
 class Reason(NamedTuple):
-    """A stable code, and a sentence."""
+    """Holds a stable code and a sentence."""
 
     code: str
     message: str
 
 
 def describe_shortage(job: Job, placements: Sequence[Placement]) -> str | None:
-    """The first of the job's needs that rules out the last worker; None where one fits and has free disk space."""
+    """Return the first requirement of the job that no remaining worker meets; None if one fits and has free disk
+    space."""
     left = placements
     for condition, words in _needs(job, placements).items():
         left = [each for each in left if condition not in each.unmet]
@@ -32,7 +33,7 @@ def describe_shortage(job: Job, placements: Sequence[Placement]) -> str | None:
 
 
 def _needs(job: Job, placements: Sequence[Placement]) -> dict[str, str]:
-    """What is said when a condition of `placement.conditions` rules out the last worker."""
+    """Return the text for each condition of `placement.conditions`, used when it excludes the last worker."""
     if not placements:
         return {"online": NOT_ONE}
     allowed = show_allowed_labels(placements[0].allowed_labels)
@@ -50,7 +51,7 @@ def _needs(job: Job, placements: Sequence[Placement]) -> dict[str, str]:
 
 
 def explain(job: Job, shown: ShownWorker, placement: Placement) -> list[Reason]:
-    """What keeps one worker from the job: first what passes, then what its machine lacks."""
+    """Return what prevents one worker from claiming the job: temporary reasons first, then what its machine lacks."""
     worker = shown.worker
     passing = {
         Reason("offline", "Its last heartbeat is older than a lease."): not shown.online,

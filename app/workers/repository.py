@@ -1,4 +1,4 @@
-"""Workers as they last showed themselves. Whatever is long or short is so by the database's clock."""
+"""Stores workers as of their last heartbeat. All times are by the database's clock."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -24,7 +24,7 @@ class ShownWorker(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """What a worker is to a job; `unmet` names the `conditions` that keep it from the job, in their order."""
+    """Describes how a worker matches a job; `unmet` names the failing `conditions`, in their order."""
 
     worker_id: str
     disk_full: bool
@@ -48,7 +48,8 @@ class WorkerRepository:
         free_memory_gb: float | None,
         lease: float,
     ) -> None:
-        """Anew, if a worker of that id was here before: a container's processes have the same id after a restart."""
+        """Register the worker. Replaces an earlier worker with the same id: a container's processes have the same id
+        after a restart."""
         row = {
             "device": machine.device,
             "device_name": machine.device_name,
@@ -71,7 +72,7 @@ class WorkerRepository:
         self.session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=row))
 
     def sign(self, id: str, *, draining: bool, disk_full: bool, free_memory_gb: float | None, lease: float) -> bool:
-        """Note that it lives; False if it is not registered."""
+        """Record a heartbeat; return False if the worker is not registered."""
         signed = update(Worker).where(Worker.id == id).returning(Worker.id)
         times = {"seen_at": func.clock_timestamp(), "online_until": lease_end(lease)}
         values = times | {"draining": draining, "disk_full": disk_full, "free_memory_gb": free_memory_gb}
@@ -81,12 +82,12 @@ class WorkerRepository:
         self.session.execute(delete(Worker).where(Worker.id == id))
 
     def remove_unseen(self, seconds: float) -> Sequence[str]:
-        """Those that have given no sign for so long; their ids."""
+        """Remove the workers without a heartbeat for this many seconds, and return their ids."""
         unseen = Worker.seen_at < func.clock_timestamp() - timedelta(seconds=seconds)
         return self.session.scalars(delete(Worker).where(unseen).returning(Worker.id)).all()
 
     def all(self) -> Sequence[ShownWorker]:
-        """Those online first, by id. Of what they hold nothing is told but that there is something."""
+        """Return all workers, online ones first, ordered by id. What they hold is shown only as busy or not."""
         busy = or_(
             exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None)),
             exists().where(Dataset.worker_id == Worker.id, Dataset.inspecting_until.is_not(None)),
@@ -97,25 +98,25 @@ class WorkerRepository:
         return [ShownWorker(*row) for row in self.session.execute(query)]
 
     def find_job(self, project_id: str, id: str) -> tuple[Job, dict[str, Sequence[str]]] | None:
-        """A job with the labels that its project may use."""
+        """Find a job with the labels that its project may use."""
         query = select(Job, Project.allowed_labels).join(Project, Project.id == Job.project_id)
         row = self.session.execute(query.where(Job.project_id == project_id, Job.id == id)).one_or_none()
         return (row[0], row[1]) if row else None
 
     def taking_jobs(self) -> Sequence[Worker]:
-        """Those that are online and claim jobs, or would if their disk were not full."""
+        """Return the workers that are online and claim jobs, or would if their disk were not full."""
         query = select(Worker).where(*takes_jobs())
         return self.session.scalars(query).all()
 
 
 def find_placements(connection: Connection, project_id: str, job_id: str) -> Sequence[Placement]:
-    """What all registered workers are to a job; none if the project has no such job."""
+    """Return how all registered workers match a job; empty if the project has no such job."""
     query = select(placements(taking_jobs=False)).where(Job.project_id == project_id, Job.id == job_id)
     return read_placements(connection.scalar(query))
 
 
 def placements(*, taking_jobs: bool) -> ColumnElement[Any]:
-    """What the registered workers are to the job of the query, for `read_placements`: all of them, or those alone that
+    """Return how the registered workers match the query's job, for `read_placements`: all workers, or only those that
     take jobs."""
     allowed = select(Project.allowed_labels).where(Project.id == Job.project_id).correlate_except(Project)
     each = func.jsonb_build_array(
@@ -139,7 +140,7 @@ def condition_names() -> Sequence[str]:
 
 
 def is_machine_online(connection: Connection, fingerprint: str) -> bool:
-    """Whether a worker that takes jobs has this fingerprint."""
+    """Return whether a worker that takes jobs has this fingerprint."""
     query = select(exists().where(*takes_jobs(), Worker.machine_fingerprint == fingerprint))
     return bool(connection.scalar(query))
 

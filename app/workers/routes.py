@@ -1,4 +1,4 @@
-"""`/workers`: the machines that work for this server's projects."""
+"""Serves `/workers`: the machines that work for this server's projects."""
 
 from typing import Annotated
 
@@ -20,10 +20,11 @@ def list_workers(
     session: SessionDep,
     job: Annotated[str | None, Query(max_length=100, description="Tell for this job what keeps each from it.")] = None,
 ) -> WorkerList:
-    """Every worker seen within a day, with its device, its labels and whether it is online, draining, busy or out of
-    disk. With `job`, also whether each could take up that job now, and why not.
+    """List every worker seen within a day, with its device, its labels and whether it is online, draining, busy or out
+    of disk space. With `job`, also whether each could claim that job now, and why not.
 
-    Workers serve all projects, so every key sees them all, but not which jobs they run."""
+    Workers serve all projects, so every key sees all of them, but not which jobs they run.
+    """
     service = WorkerService(session)
     reasons = service.explain(caller.project_id, job) if job is not None else {}
     return WorkerList(items=[WorkerOut.of(shown, reasons.get(shown.worker.id)) for shown in service.all()])

@@ -1,4 +1,4 @@
-"""Workers on the wire."""
+"""Defines the response bodies for workers."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -35,10 +35,10 @@ EXAMPLE: dict[str, Any] = {
 
 
 class ReasonOut(BaseModel):
-    """Why a worker could not take up a job now."""
+    """Explains why a worker cannot claim a job now."""
 
     code: str
-    """What passes is `offline`, `draining`, `disk_full` or `busy`; what does not is `no_training_queue`,
+    """Is `offline`, `draining`, `disk_full` or `busy` for a temporary reason; for a lasting one, `no_training_queue`,
     `project_labels`, `labels`, `device`, `gpu`, `memory` or `gpu_preferred`."""
     message: str
 
@@ -46,47 +46,48 @@ class ReasonOut(BaseModel):
 
 
 class WorkerOut(BaseModel):
-    """A process that works for all projects."""
+    """Describes a process that works for all projects."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
     id: str
-    """Host and process."""
+    """Consists of host and process."""
     device: str
-    """`cuda` or `cpu`."""
+    """Is `cuda` or `cpu`."""
     device_name: str | None
-    """What its maker calls the device: the name that `resources.gpu` of a job is compared with."""
+    """Gives the maker's name of the device, with which `resources.gpu` of a job is compared."""
     num_gpus: int
-    """GPUs that it may use; it trains on the first."""
+    """Counts the GPUs that it may use; it trains on the first."""
     memory_gb: float
-    """Memory of the device, or RAM where that is the CPU, in GB (10^9 bytes)."""
+    """Gives the memory of the device, or RAM for the CPU, in GB (10^9 bytes)."""
     free_memory_gb: float | None
-    """How much of it was free at the last heartbeat (on a GPU, up to 30 seconds before); null where the driver does
-    not say, as for a part of a GPU."""
+    """Gives the memory that was free at the last heartbeat (for a GPU, up to 30 seconds before); null if the driver
+    does not report it, as for a part of a GPU."""
     labels: dict[str, str]
-    """`TUNEWRIGHT_WORKER_LABELS` of the worker."""
+    """Holds the worker's `TUNEWRIGHT_WORKER_LABELS`."""
     queues: list[str]
-    """`training` for jobs, `light` for inspections."""
+    """Lists `training` for jobs, `light` for inspections."""
     integrations: list[str]
-    """Trackers that it passes curves on to: what is installed there, and has its credentials."""
+    """Lists the trackers to which it sends curves: those that are installed and have credentials there."""
     versions: dict[str, str]
-    """What is installed there, by name."""
+    """Gives the versions of the installed packages, by name."""
     machine_fingerprint: str
-    """A checkpoint resumes exactly on workers with the fingerprint of the one that wrote it."""
+    """Identifies machines with equal results: a checkpoint resumes exactly on workers with the fingerprint of the one
+    that wrote it."""
     machine_facts: dict[str, Any]
-    """What the fingerprint is made of: what decides the last bit of a training's numbers there."""
+    """Holds the parts of the fingerprint: everything that affects the last bit of a training's numbers."""
     online: bool
-    """Whether its last heartbeat is younger than a lease."""
+    """Is true if its last heartbeat is younger than a lease."""
     draining: bool
-    """Asked to stop: it ends what it does and takes nothing new."""
+    """Is true after it was asked to stop: it finishes its work and takes nothing new."""
     disk_full: bool
-    """There is too little disk space where it works: it takes nothing new until there is more."""
+    """Is true if it has too little disk space: it takes nothing new until there is more."""
     busy: bool
-    """Whether it holds a job, or a dataset that it inspects or assembles, of whatever project."""
+    """Is true if it holds a job, or a dataset that it inspects or assembles, of any project."""
     can_take_job: bool | None
-    """Whether it could take up the job that was asked about now; null where none was."""
+    """Is true if it could claim the given job now; null if no job was given."""
     reasons: list[ReasonOut] | None
-    """What keeps it from that job, each by a stable code."""
+    """Lists what prevents it from claiming that job, each with a stable code."""
     started_at: datetime
     seen_at: datetime
 
@@ -106,4 +107,4 @@ class WorkerList(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[WorkerOut]
-    """Those online first; at most 1000."""
+    """Lists workers, online ones first; at most 1000."""

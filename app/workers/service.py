@@ -1,4 +1,4 @@
-"""Who works here: workers register, send heartbeats whether busy or idle, and leave."""
+"""Keeps track of the workers: they register, send heartbeats whether busy or idle, and leave."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from app.workers.reasons import Reason, explain
 from app.workers.repository import ShownWorker, WorkerRepository, find_placements, is_machine_online
 
 UNSEEN_SECONDS = 24 * 3600.0
-"""A worker silent for so long is listed no more."""
+"""Sets the silence after which a worker is no longer listed."""
 
 
 class WorkerService:
@@ -31,28 +31,29 @@ class WorkerService:
         free_memory_gb: float | None = None,
         lease: float,
     ) -> None:
-        """`lease` is how many seconds it is taken for online without another sign."""
+        """Register the worker. `lease` is how many seconds it counts as online without a heartbeat."""
         told = machine, versions, queues, integrations
         self.workers.register(*told, draining=draining, disk_full=disk_full, free_memory_gb=free_memory_gb, lease=lease)
 
     def sign(
         self, id: str, *, draining: bool, disk_full: bool, free_memory_gb: float | None = None, lease: float
     ) -> bool:
-        """Record a heartbeat; False if the worker must register (again)."""
+        """Record a heartbeat; return False if the worker must register (again)."""
         return self.workers.sign(id, draining=draining, disk_full=disk_full, free_memory_gb=free_memory_gb, lease=lease)
 
     def leave(self, id: str) -> None:
         self.workers.remove(id)
 
     def forget_unseen(self) -> Sequence[str]:
-        """Remove those that have been silent for a day; their ids."""
+        """Remove the workers that have been silent for a day, and return their ids."""
         return self.workers.remove_unseen(UNSEEN_SECONDS)
 
     def all(self) -> Sequence[ShownWorker]:
         return self.workers.all()
 
     def explain(self, project_id: str, job_id: str) -> Mapping[str, Sequence[Reason]]:
-        """Why each worker would not take up the job now, by its id; JobNotFound if the project has no such job."""
+        """Return, by worker id, why each worker cannot claim the job now; raise JobNotFound if the project has no such
+        job."""
         found = self.workers.find_job(project_id, job_id)
         if found is None:
             raise JobNotFound(job_id)
@@ -62,11 +63,12 @@ class WorkerService:
         return {id: explain(found[0], shown[id], placements[id]) for id in shown.keys() & placements.keys()}
 
     def integrations(self) -> set[str] | None:
-        """What those that take jobs serve; None where none is online, since one may come that serves anything."""
+        """Return the integrations of the workers that take jobs; None if none is online, because any integration may
+        come with the next one."""
         workers = self.workers.taking_jobs()
         return {type for worker in workers for type in worker.integrations} if workers else None
 
 
 def has_machine(connection: Connection, fingerprint: str) -> bool:
-    """Whether a worker that takes jobs has this fingerprint."""
+    """Return whether a worker that takes jobs has this fingerprint."""
     return is_machine_online(connection, fingerprint)
