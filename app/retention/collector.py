@@ -1,8 +1,8 @@
-"""What is kept no longer, and the end of its bytes. The dispatcher's duty; `docs/retention.md` tells it to users.
+"""Removes what is no longer kept, and its bytes. The dispatcher runs it; `docs/retention.md` describes it for users.
 
-Bytes go one way alone: a transaction that lets go of them, or finds that nothing names them, enters their keys in
-`deleted_objects`; `collect` removes the bytes and then the row, after one more look for a row that names them. So a
-crash anywhere means doing a step again, and removing what is gone already is no error.
+Bytes are deleted in one way only: a transaction that releases them, or finds that nothing names them, enters their keys
+in `deleted_objects`; `collect` removes the bytes and then the row, after checking once more that no row names them.
+After a crash anywhere a step is repeated, and removing what is already gone is no error.
 """
 
 import time
@@ -41,8 +41,8 @@ BATCH = 100
 IDS_A_QUERY = 1000
 SEARCH_SECONDS = 3600.0
 GRACE = timedelta(hours=1)
-"""What a search finds unnamed is removed so much later, by the database's clock. The store's clock may be wrong, and S3
-dates a large object by the beginning of its upload, while its row comes after the end."""
+"""Sets how much later, by the database's clock, an object is removed that a search finds unnamed. The store's clock may
+be wrong, and S3 dates a large object by the start of its upload, while its row is written after the end."""
 
 
 class Collector:
@@ -57,7 +57,7 @@ class Collector:
             continue
 
     def _collect_batch(self) -> int:
-        """How many are settled; fewer than a batch when there are no more, or when one cannot be removed now."""
+        """Return how many are settled; fewer than a batch when there are no more, or when one cannot be removed now."""
         with transaction(self.sessions, "collect") as session:
             retention = RetentionRepository(session)
             dead = retention.take_due(BATCH, self.aside.ids("deleted_objects"))
@@ -77,7 +77,8 @@ class Collector:
             return len(settled)
 
     def retain(self) -> None:
-        """Let go of what was kept long enough; find what attempts left behind; now and then search the whole store."""
+        """Release what was kept long enough, find what attempts left behind, and periodically search the whole
+        store."""
         take_all(
             expire_datasets=partial(in_batches, self._expire_datasets),
             expire_uploads=partial(in_batches, self._expire_uploads),
@@ -132,8 +133,8 @@ class Collector:
             return WebhookRepository(session).forget(BATCH)
 
     def _collect_models(self) -> None:
-        """Remove the files of removed models, and of those that failed long ago, which no other model names. Nobody
-        begins to name one meanwhile."""
+        """Remove the files of removed models, and of those that failed long ago, unless another model names them. Under
+        the lock no other model can start to name one."""
         with transaction(self.sessions, "collect_models") as session:
             models = ModelRepository(session)
             removed = models.removed(self.settings.orphan_ttl_seconds, self.aside.ids("base_models"))
@@ -152,7 +153,7 @@ class Collector:
         log.info("removed the files of models", models=[model.name for model in removed])
 
     def _search_models(self, before: datetime) -> None:
-        """Files that no model came of: whoever was to name them died, or a row was lost."""
+        """Remove files without a model: the process that was to name them died, or a row was lost."""
         self.storage.tidy(MODELS_FOLDER, before)
         old = [each.key for some in self.storage.list(MODELS_FOLDER) for each in some if each.modified_at < before]
         if not old:
@@ -171,7 +172,7 @@ class Collector:
                 self._visit(visit)
 
     def _visit(self, visit: Visit) -> None:
-        """Bury what an attempt stored and no row came to name. None will: it is over."""
+        """Mark deleted what an attempt stored and no row names. No row will, because the attempt is over."""
         objects = [each for some in self.storage.list(attempt_folder(*visit)) for each in some]
         with transaction(self.sessions, "visit_attempt") as session:
             retention = RetentionRepository(session)
@@ -184,9 +185,9 @@ class Collector:
             log.info("found orphans of an attempt", job=visit.job_id, attempt=visit.number, num_objects=len(orphans))
 
     def search(self) -> None:
-        """Find what only a look into storage can: uploads that no row came of, what deleted jobs left, half-written
-        files, and what was stored late for a project deleted a short while ago. Another project that this database
-        does not know is left alone."""
+        """Find what only a search of storage shows: uploads without a row, leftovers of deleted jobs, half-written
+        files, and what was stored late for a recently deleted project. The folders of projects that this database does
+        not know stay untouched."""
         with transaction(self.sessions, "search") as session:
             retention = RetentionRepository(session)
             project_ids = retention.project_ids()
@@ -242,15 +243,15 @@ class Collector:
 
 
 def unnamed(retention: RetentionRepository, objects: Sequence[StoredObject]) -> Sequence[StoredObject]:
-    """Those that no row names, and that are not about to be removed."""
+    """Return the objects that no row names, and that are not already marked deleted."""
     keys = [each.key for each in objects]
     kept = retention.named(keys) | retention.dead(keys)
     return [each for each in objects if each.key not in kept]
 
 
 def names_of(retention: RetentionRepository, dead: Sequence[DeletedObject]) -> Callable[[str], bool]:
-    """Whether a row names a key: asked at once for all, or one by one where a row that is at fault keeps the others
-    from being told."""
+    """Return a function that says whether a row names a key. It queries once for all keys, or one by one if a faulty
+    row makes the query for all fail."""
     try:
         return retention.named([each.storage_key for each in dead]).__contains__
     except (KeyError, TypeError):

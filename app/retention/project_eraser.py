@@ -1,8 +1,8 @@
-"""The deletion of projects, step by step. The dispatcher's duty; `docs/retention.md` tells it to users.
+"""Deletes projects, step by step. The dispatcher runs it; `docs/retention.md` describes it for users.
 
-Each step is small and can be done again: a process that is killed anywhere leaves the rest to the next turn. First
-nothing of the project may run, then its bytes, live metrics and rows go, its own row last, and then each worker that
-is online says that its disk holds nothing of it. What was erased is counted in `project_deletions`.
+Each step is small and can be repeated: if the process is killed anywhere, the next turn continues. First all work of
+the project must stop; then its bytes, live metrics and rows are deleted, the project's row last; then each online
+worker confirms that its disk holds nothing of it. `project_deletions` counts what was erased.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class ProjectEraser:
         self.aside = aside
 
     def erase(self) -> None:
-        """Take every deletion as far as it gets now."""
+        """Advance every deletion as far as possible now."""
         with transaction(self.sessions, "find_deletions") as session:
             under_way = ProjectRepository(session).deletions_under_way()
         left_out = self.aside.ids("project_deletions")
@@ -61,7 +61,7 @@ class ProjectEraser:
         self._finish(id)
 
     def _has_stopped(self, id: str) -> bool:
-        """Cancel what has not ended; whether nobody works for the project any more."""
+        """Cancel unfinished jobs; return whether no worker works for the project any more."""
         with transaction(self.sessions, "find_project_work") as session:
             ProjectRepository(session).revoke_keys(id)
             job_ids = RetentionRepository(session).jobs_to_cancel(id, JOBS_A_TURN)
@@ -75,7 +75,7 @@ class ProjectEraser:
             return not RetentionRepository(session).is_at_work(id)
 
     def _take_inventory(self, id: str) -> None:
-        """Count what the database does not, while all of it is there."""
+        """Count what the database does not count, while all of it exists."""
         found = [each.size for objects in self.storage.list(project_folder(id)) for each in objects]
         num_streams = live_metrics.count(self.redis, self._job_ids(id))
         with transaction(self.sessions, "take_inventory") as session:
@@ -93,7 +93,7 @@ class ProjectEraser:
     def _erase_objects(self, id: str) -> None:
         for objects in self.storage.list(project_folder(id)):
             self.storage.delete(*(each.key for each in objects))
-        # Also half-written files, however young: nobody who writes them can enter them any more.
+        # Also half-written files of any age: their writers can no longer enter them.
         self.storage.tidy(project_folder(id), datetime.now(UTC) + timedelta(days=1))
 
     def _erase_rows(self, id: str) -> None:
@@ -121,7 +121,7 @@ class ProjectEraser:
             return num_rows
 
     def _finish(self, id: str) -> None:
-        """Once every worker online has looked, and storage is seen to hold nothing."""
+        """Finish once every online worker has checked its disk, and storage holds nothing."""
         self._erase_objects(id)
         is_empty = not any(self.storage.list(project_folder(id)))
         with transaction(self.sessions, "finish_deletion") as session:
@@ -133,7 +133,7 @@ class ProjectEraser:
 
 
 def _locked(session: Session, id: str, state: DeletionState) -> ProjectDeletion | None:
-    """The deletion, if another dispatcher has not taken it further."""
+    """Return the deletion, unless another dispatcher has advanced it further."""
     deletion = ProjectRepository(session).find_deletion(id, lock=True)
     return deletion if deletion and deletion.state == state else None
 

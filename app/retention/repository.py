@@ -1,4 +1,4 @@
-"""What the collector reads and writes, of all projects: it serves every one of them."""
+"""Reads and writes the collector's data, for all projects."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -32,12 +32,12 @@ KEEPERS = (
     Dataset.hashes_key,
     UploadPart.storage_key,
 )
-"""Every column that names stored bytes which must stay, but for checkpoints, which name several at once."""
+"""Lists every column that names stored bytes to keep, except those of checkpoints, which name several at once."""
 POSTPONED = timedelta(hours=1)
 
 
 class Visit(NamedTuple):
-    """An attempt that is over for good."""
+    """Identifies an attempt that is over for good."""
 
     project_id: str
     job_id: str
@@ -52,18 +52,19 @@ class RetentionRepository:
         return self.session.scalars(select(Project.id).order_by(Project.id)).all()
 
     def recently_deleted(self, seconds: float) -> Sequence[str]:
-        """Ids of projects whose deletion ended within so many seconds: a late writer may still store something."""
+        """Return the ids of projects whose deletion ended within this many seconds: a late writer may still store
+        something."""
         since = func.clock_timestamp() - timedelta(seconds=seconds)
         return self.session.scalars(select(ProjectDeletion.id).where(ProjectDeletion.finished_at > since)).all()
 
     def jobs_to_cancel(self, project_id: str, limit: int) -> Sequence[str]:
-        """Ids of the project's jobs that have not ended and were not asked to."""
+        """Return the ids of the project's unfinished jobs whose cancellation was not requested."""
         over = (*FINAL, JobState.cancelling)
         query = select(Job.id).where(Job.project_id == project_id, Job.state.not_in(over))
         return self.session.scalars(query.order_by(Job.id).limit(limit)).all()
 
     def is_at_work(self, project_id: str) -> bool:
-        """Whether a job of the project has not ended, or a worker holds any of its work."""
+        """Return whether a job of the project has not ended, or a worker holds any of its work."""
         now = func.clock_timestamp()
         conditions = (
             exists().where(Job.project_id == project_id, Job.state.not_in(FINAL) | Job.lease_until.is_not(None)),
@@ -80,13 +81,13 @@ class RetentionRepository:
         return set(self.session.scalars(select(Worker.id).where(is_online())))
 
     def now(self) -> datetime:
-        """By the database's clock."""
+        """Return the time by the database's clock."""
         now: datetime = self.session.scalars(select(func.clock_timestamp())).one()
         return now
 
     def attempts_over(self, seconds: float, limit: int, but: Sequence[Visit] = ()) -> Sequence[Visit]:
-        """Attempts that ended so long ago and were not visited yet. One that its worker may still take up again is not
-        over, however long ago its lease lapsed."""
+        """Return the attempts that ended this many seconds ago and were not visited yet. An attempt that its worker may
+        still resume is not over, however long ago its lease expired."""
         may_come_back = Job.lease_expired & (Job.attempt == Attempt.number) & Job.state.not_in(FINAL)
         query = (
             select(Attempt.project_id, Attempt.job_id, Attempt.number)
@@ -103,7 +104,7 @@ class RetentionRepository:
         return [Visit(*row) for row in self.session.execute(query)]
 
     def mark_visited(self, visit: Visit) -> bool:
-        """False if another dispatcher was faster, or its job was deleted meanwhile."""
+        """Mark the attempt as visited; return False if another dispatcher was faster, or its job was deleted."""
         statement = (
             update(Attempt)
             .where(
@@ -121,7 +122,7 @@ class RetentionRepository:
         return set(self.session.scalars(select(Job.id).where(Job.project_id == project_id, Job.id.in_(ids))))
 
     def named(self, keys: Collection[str]) -> set[str]:
-        """Those that a row names, so that they must stay."""
+        """Return the keys that a row names, which must stay."""
         named: set[str] = set()
         for column in KEEPERS:
             found = self.session.scalars(select(column).where(column.in_(keys)))
@@ -131,17 +132,17 @@ class RetentionRepository:
         return named | {file["key"] for files in checkpoints for file in files}.intersection(keys)
 
     def dead(self, keys: Collection[str]) -> set[str]:
-        """Those whose end is settled already."""
+        """Return the keys that are already marked deleted."""
         return set(self.session.scalars(select(DeletedObject.storage_key).where(DeletedObject.storage_key.in_(keys))))
 
     def mark_deleted(self, project_id: str, due: Iterable[tuple[str, datetime]]) -> None:
-        """Have objects removed, each when it is due."""
+        """Mark objects for removal, each at its due time."""
         rows = [{"project_id": project_id, "storage_key": key, "due_at": due_at} for key, due_at in due]
         if rows:
             self.session.execute(insert(DeletedObject), rows)
 
     def take_due(self, limit: int, but: Sequence[int] = ()) -> Sequence[DeletedObject]:
-        """Deleted objects that are due, kept from other dispatchers until the transaction ends."""
+        """Return due deleted objects, locked against other dispatchers until the transaction ends."""
         query = (
             select(DeletedObject)
             .where(DeletedObject.due_at <= func.statement_timestamp(), DeletedObject.id.not_in(but))
@@ -155,6 +156,6 @@ class RetentionRepository:
         self.session.execute(delete(DeletedObject).where(DeletedObject.id.in_(ids)))
 
     def postpone(self, id: int) -> None:
-        """Let an object that cannot be removed now hold up no other."""
+        """Postpone an object that cannot be removed now, so that it delays no other."""
         later = func.clock_timestamp() + POSTPONED
         self.session.execute(update(DeletedObject).where(DeletedObject.id == id).values(due_at=later))
