@@ -1,4 +1,4 @@
-"""`python -m app.projects create | list | set-limit | set-labels | delete`: the projects of a server."""
+"""Manages a server's projects: `python -m app.projects create | list | set-limit | set-labels | delete`."""
 
 import argparse
 import json
@@ -129,7 +129,7 @@ def wait(sessions: Sessions, id: str) -> None:
 
 
 def receipt(deletion: ProjectDeletion) -> str:
-    """What was erased, as a list."""
+    """Return the list of what was erased."""
     rows = "".join(f"\n  {table:<24}{count:>12,}" for table, count in sorted(deletion.num_rows.items()))
     folders = "".join(f"\n  {worker:<24}{count:>12,}" for worker, count in sorted(deletion.work_folders.items()))
     return (

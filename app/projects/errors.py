@@ -1,4 +1,4 @@
-"""What can be wrong with a request about projects."""
+"""Defines the errors of requests about projects."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ class ProjectNotFound(NotFound):
 
 
 class ProjectDeletionNotFound(NotFound):
-    """The project is not being deleted; DELETE the project to begin."""
+    """The project is not being deleted; DELETE the project to start."""
 
     code = "project_deletion_not_found"
 
@@ -33,7 +33,7 @@ class ProjectDeletionNotFound(NotFound):
 
 
 class ProjectAlreadyExists(Conflict):
-    """A project of that name exists; choose another name."""
+    """A project with this name exists; choose another name."""
 
     code = "project_already_exists"
 
@@ -43,7 +43,7 @@ class ProjectAlreadyExists(Conflict):
 
 
 class ProjectBeingDeleted(Conflict):
-    """The project is being deleted; wait until it is gone."""
+    """The project is being deleted; wait until it is deleted."""
 
     code = "project_being_deleted"
 
@@ -63,7 +63,7 @@ class LastProject(Conflict):
 
 
 class OwnProject(Conflict):
-    """The API key belongs to the very project, and would be revoked; use an administrator's key of another project."""
+    """The API key belongs to this project, and would be revoked; use an administrator's key of another project."""
 
     code = "own_project"
 

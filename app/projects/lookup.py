@@ -1,4 +1,4 @@
-"""Look-ups of projects for those that hold a name or an id."""
+"""Looks up projects by name or id."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,13 +11,13 @@ from app.domain.ids import new_id
 
 
 def find_or_create_project(session: Session, name: str) -> str:
-    """The project's id."""
+    """Return the project's id."""
     session.execute(insert(Project).values(id=new_id("proj"), name=name).on_conflict_do_nothing())
     return session.scalars(select(Project.id).where(Project.name == name)).one()
 
 
 def find_projects(session: Session, names: Collection[str]) -> dict[str, str]:
-    """Ids by name, of those that exist."""
+    """Return the ids of the existing projects, by name."""
     query = select(Project.name, Project.id).where(Project.name.in_(names)).order_by(Project.name)
     return {row.name: row.id for row in session.execute(query)}
 

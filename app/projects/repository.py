@@ -1,4 +1,4 @@
-"""Projects and their deletions in the database."""
+"""Stores projects and their deletions in the database."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -19,21 +19,21 @@ class ProjectRepository:
         self.session = session
 
     def add_unless_named(self, id: str, **values: object) -> Project | None:
-        """Insert, or do nothing if there is a project of that name."""
+        """Insert the project, or do nothing if there is one with this name."""
         statement = postgresql.insert(Project).values(id=id, **values).on_conflict_do_nothing().returning(Project)
         return self.session.scalars(statement).one_or_none()
 
     def find(self, name: str, *, lock: bool = False) -> Project | None:
-        """By its name or its id. A name is never of an id's form."""
+        """Find the project by its name or its id. A name never has the form of an id."""
         query = select(Project).where(or_(Project.name == name, Project.id == name))
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
     def list(self, limit: int, after: Cursor | None) -> Sequence[Project]:
-        """One more than `limit`, newest first."""
+        """Return one more than `limit`, newest first."""
         return self.session.scalars(select_page(select(Project), Project, limit, after)).all()
 
     def all(self, *, lock: bool = False) -> Sequence[Project]:
-        """By name."""
+        """Return all projects, ordered by name."""
         query = select(Project).order_by(Project.name)
         return self.session.scalars(query.with_for_update() if lock else query).all()
 
@@ -53,7 +53,7 @@ class ProjectRepository:
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
     def being_deleted(self, ids: Collection[str]) -> Collection[str]:
-        """Those of the projects that are."""
+        """Return the ids of those projects that are being deleted."""
         return self.session.scalars(select(ProjectDeletion.id).where(ProjectDeletion.id.in_(ids))).all()
 
     def deletions_under_way(self) -> Sequence[ProjectDeletion]:
@@ -73,7 +73,7 @@ class ProjectRepository:
         self.session.execute(update(ApiKey).where(*valid).values(revoked_at=func.now()))
 
     def delete_rows(self, table: Table, id: str, limit: int | None = None) -> int:
-        """Delete rows of the project from a table, at most `limit`; how many."""
+        """Delete rows of the project from a table, at most `limit`, and return how many."""
         batch = table.alias("batch")
         rows: Select[Any] = (
             select(literal_column("batch.ctid")).select_from(batch).where(batch.c.project_id == id).limit(limit)
@@ -86,12 +86,12 @@ class ProjectRepository:
 
 
 def is_being_deleted(project_id: Any) -> ColumnElement[bool]:
-    """Whether work of the project must not be taken up any more."""
+    """Return the condition that the project's work must not be claimed any more."""
     return exists().where(ProjectDeletion.id == project_id)
 
 
 def tables_of_projects() -> list[Table]:
-    """Every table whose rows belong to a project, those that others point to last."""
+    """Return every table whose rows belong to a project; tables that others reference come last."""
     return [
         table
         for table in reversed(Base.metadata.sorted_tables)

@@ -1,4 +1,5 @@
-"""`/projects`: created, limited and deleted by keys with the scope `admin`. A path takes a project's name or its id."""
+"""Serves `/projects`: keys with the scope `admin` create, limit and delete projects. A path accepts a project's name or
+its id."""
 
 from typing import Annotated, Any
 
@@ -54,7 +55,8 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
 def post_project(
     caller: AdminDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Needs the scope `admin`, as all of `/projects`. The project has no key yet: `POST /keys` makes one."""
+    """Create a project. Needs the scope `admin`, as all of `/projects`. The project has no key yet: create one with
+    `POST /keys`."""
     wanted = parsed(ProjectIn, raw)
 
     def make() -> Created:
@@ -66,7 +68,7 @@ def post_project(
 
 @router.get("", summary="List projects", responses=problems(InvalidCursor))
 def list_projects(caller: AdminDep, session: SessionDep, page: PageDep) -> Page[ProjectOut]:
-    """All of them, newest first, with those that are being deleted."""
+    """List all projects, newest first, including those that are being deleted."""
     projects = ProjectService(session)
     found = projects.list(page.limit, page.after)
     going = projects.being_deleted(found)
@@ -75,7 +77,7 @@ def list_projects(caller: AdminDep, session: SessionDep, page: PageDep) -> Page[
 
 @router.get("/{id}", summary="Get a project", responses=problems(ProjectNotFound))
 def get_project(id: str, caller: AdminDep, session: SessionDep) -> ProjectOut:
-    """By its id or its name: its limit and its labels, and whether it is being deleted."""
+    """Get a project by its id or its name: its limit and its labels, and whether it is being deleted."""
     projects = ProjectService(session)
     project = projects.get_any(id)
     return ProjectOut.of(project, bool(projects.being_deleted([project])))
@@ -88,7 +90,7 @@ def get_project(id: str, caller: AdminDep, session: SessionDep) -> ProjectOut:
     responses=problems(ProjectNotFound, ProjectBeingDeleted, *BODY_REFUSALS),
 )
 def change_project(id: str, caller: AdminDep, session: SessionDep, raw: JsonDep) -> ProjectOut:
-    """How many of its jobs may run at once, and on which workers. What runs already goes on."""
+    """Change how many of its jobs may run at once, and on which workers. Running jobs continue."""
     wanted = parsed(ProjectChange, raw).model_dump(exclude_unset=True)
     return ProjectOut.of(ProjectService(session).change(id, **wanted))
 
@@ -100,11 +102,13 @@ def change_project(id: str, caller: AdminDep, session: SessionDep, raw: JsonDep)
     responses=problems(ProjectNotFound, LastProject, OwnProject),
 )
 def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Response) -> ProjectDeletionOut:
-    """Revoke its keys at once, cancel its jobs, and erase its rows, stored files, live metrics and work folders. It
-    cannot be undone. Poll the answer's `Location` until `state` is `finished`: it lists what was erased.
+    """Delete a project: revoke its keys at once, cancel its jobs, and erase its rows, stored files, live metrics and
+    work folders. This cannot be undone. Poll the answer's `Location` until `state` is `finished`: it lists what was
+    erased.
 
-    The same request again is answered with how far it is, as long as the project is there. A key cannot delete its own
-    project (`own_project`)."""
+    Repeating the request returns the progress, as long as the project exists. A key cannot delete its own project
+    (`own_project`).
+    """
     deletion = ProjectService(session).request_deletion(id, caller.project_id)
     response.headers["Location"] = f"/projects/{deletion.id}/deletion"
     return ProjectDeletionOut.model_validate(deletion)
@@ -116,6 +120,6 @@ def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Res
     responses=problems(ProjectNotFound, ProjectDeletionNotFound),
 )
 def get_project_deletion(id: str, caller: AdminDep, session: SessionDep) -> ProjectDeletionOut:
-    """How far it is, and what was erased. By the project's id also once the project is gone; by its name until then,
-    since a name can be used again."""
+    """Get the progress of a deletion, and what was erased. Use the project's id once the project is deleted; its name
+    works only until then, because a name can be used again."""
     return ProjectDeletionOut.model_validate(ProjectService(session).get_deletion(id))

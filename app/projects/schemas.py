@@ -1,4 +1,4 @@
-"""Projects on the wire."""
+"""Defines the request and response bodies for projects."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,40 +25,40 @@ AllowedLabels = Annotated[dict[Label, Values], Field(max_length=16)]
 
 
 class ProjectChange(BaseModel):
-    """What is to be different; the rest stays."""
+    """Describes a change to a project; omitted fields stay as they are."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": SETTINGS_EXAMPLE}
     )
 
     max_running_jobs: Limit = None
-    """How many of its jobs may run at once; null for any number."""
+    """Limits how many of its jobs may run at once; null for any number."""
     allowed_labels: AllowedLabels = {}
-    """Its jobs run only on workers that have one of the values of each key; `{}` for every worker."""
+    """Restricts its jobs to workers that have one of the values of each key; `{}` allows every worker."""
 
 
 class ProjectIn(ProjectChange):
-    """A project to be created."""
+    """Describes a project to create."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "research"} | SETTINGS_EXAMPLE})
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    """Letters, digits, `.`, `_` and `-`, beginning with a letter or a digit."""
+    """Consists of letters, digits, `.`, `_` and `-`, and starts with a letter or a digit."""
 
 
 class ProjectOut(BaseModel):
-    """What keys, datasets, jobs and adapters belong to."""
+    """Describes a project, to which keys, datasets, jobs and adapters belong."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     name: str
     max_running_jobs: int | None
-    """How many of its jobs may run at once; null for any number."""
+    """Limits how many of its jobs may run at once; null for any number."""
     allowed_labels: dict[str, list[str]]
-    """Its jobs run only on workers that have one of the values of each key; `{}` for every worker."""
+    """Restricts its jobs to workers that have one of the values of each key; `{}` allows every worker."""
     being_deleted: bool
-    """It takes nothing new; `GET /projects/{id}/deletion` tells how far it is."""
+    """Is true while it is being deleted: it accepts nothing new; `GET /projects/{id}/deletion` shows the progress."""
     created_at: datetime
 
     @classmethod
@@ -67,25 +67,25 @@ class ProjectOut(BaseModel):
 
 
 class ProjectDeletionOut(BaseModel):
-    """What is erased of a project, or was: it outlives the project."""
+    """Describes the deletion of a project; it remains available after the project is deleted."""
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     id: str
-    """The project's."""
+    """Is the project's id."""
     name: str
     state: DeletionState
-    """`stopping` until no worker holds any of its work, `erasing`, `clearing_workers` until each worker online has
-    cleared its disk, and `finished`: nothing of the project is left."""
+    """Is `stopping` until no worker holds any of its work, then `erasing`, then `clearing_workers` until each online
+    worker has cleared its disk, and finally `finished`: nothing of the project is left."""
     num_rows: dict[str, int]
-    """Rows deleted so far, by table."""
+    """Counts the rows deleted so far, by table."""
     num_objects: int
-    """Stored objects found when the project had come to rest."""
+    """Counts the stored objects found after all work had stopped."""
     num_bytes: int
-    """Their size."""
+    """Gives their total size."""
     num_live_streams: int
-    """Streams of live metrics deleted from Redis."""
+    """Counts the streams of live metrics deleted from Redis."""
     work_folders: dict[str, int]
-    """Folders of attempts that each worker, by id, has removed from its disk."""
+    """Counts the folders of attempts that each worker, by id, has removed from its disk."""
     created_at: datetime
     finished_at: datetime | None

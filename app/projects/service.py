@@ -1,4 +1,4 @@
-"""Projects: named by the operator, deleted with everything that is theirs."""
+"""Manages projects: the operator names them, and a deletion erases everything that belongs to them."""
 
 import difflib
 from collections.abc import Collection, Sequence
@@ -28,7 +28,7 @@ class ProjectService:
         self.projects = ProjectRepository(session)
 
     def create(self, name: str, **settings: Any) -> Project:
-        """`settings` as in `change`."""
+        """Create a project. `settings` are as in `change`."""
         if not PROJECT_NAME.fullmatch(name) or is_id(name, "proj"):
             raise BadRequest(
                 f"{name!r:.80} cannot name a project; use up to 64 letters, digits, '.', '_' and '-', "
@@ -42,7 +42,7 @@ class ProjectService:
         return project
 
     def get(self, name: str, *, lock: bool = False) -> Project:
-        """One that is not being deleted, by its name or its id. `lock` keeps it from being deleted until the
+        """Get a project that is not being deleted, by its name or its id. `lock` prevents its deletion until the
         transaction ends."""
         project = self.get_any(name, lock=lock)
         if self.projects.find_deletion(project.id):
@@ -50,7 +50,7 @@ class ProjectService:
         return project
 
     def get_any(self, name: str, *, lock: bool = False) -> Project:
-        """Also one that is being deleted."""
+        """Get a project, including one that is being deleted."""
         project = self.projects.find(name, lock=lock)
         if project is None:
             known = [each.name for each in self.projects.all()]
@@ -59,28 +59,28 @@ class ProjectService:
         return project
 
     def list(self, limit: int, after: Cursor | None) -> Sequence[Project]:
-        """One more than `limit`, newest first."""
+        """Return one more than `limit`, newest first."""
         return self.projects.list(limit, after)
 
     def all(self) -> Sequence[Project]:
-        """By name."""
+        """Return all projects, ordered by name."""
         return self.projects.all()
 
     def being_deleted(self, projects: Collection[Project]) -> Collection[str]:
-        """Ids of those that are."""
+        """Return the ids of those that are being deleted."""
         return self.projects.being_deleted([project.id for project in projects])
 
     def change(self, name: str, **settings: Any) -> Project:
-        """`max_running_jobs`: how many of its jobs may run at once, None for any number. `allowed_labels`: its jobs run
-        only on workers that have one of the values of each key."""
+        """Change a project. `max_running_jobs` is how many of its jobs may run at once, None for any number.
+        `allowed_labels` restricts its jobs to workers that have one of the values of each key."""
         project = self.get(name, lock=True)
         for field, value in settings.items():
             setattr(project, field, value)
         return project
 
     def get_for_deletion(self, name: str) -> Project:
-        """One that may be deleted, or is being deleted."""
-        # All are locked, so that of the last two only one can go.
+        """Get a project that may be deleted, or is being deleted."""
+        # All are locked, so that of the last two only one can be deleted.
         projects = self.projects.all(lock=True)
         project = self.get_any(name)
         others = [each for each in projects if each is not project and not self.projects.find_deletion(each.id)]
@@ -89,8 +89,8 @@ class ProjectService:
         return project
 
     def request_deletion(self, name: str, by_project_id: str | None = None) -> ProjectDeletion:
-        """Revoke the project's keys, and have the dispatcher erase everything that is the project's. Again is no
-        error. OwnProject if a key of the very project asks."""
+        """Revoke the project's keys, and make the dispatcher erase everything that belongs to it. Repeating it is no
+        error. Raise OwnProject if a key of the project itself makes the request."""
         project = self.get_for_deletion(name)
         if project.id == by_project_id:
             raise OwnProject(project.name)
@@ -100,7 +100,7 @@ class ProjectService:
         return self.projects.add_deletion(project)
 
     def get_deletion(self, name: str) -> ProjectDeletion:
-        """By the project's id, also once it is gone, or by its name until then."""
+        """Get the deletion by the project's id, or by its name until the project is deleted."""
         project = self.projects.find(name)
         deletion = self.projects.find_deletion(project.id if project else name)
         if deletion is None:
@@ -111,12 +111,12 @@ class ProjectService:
         return self.projects.find_deletion(id)
 
     def deletions_to_clear(self, worker_id: str, present: Collection[str]) -> Sequence[str]:
-        """Ids of projects whose folders a worker must remove: it holds some of these (`present`), or must say that it
-        holds none."""
+        """Return the ids of projects whose folders a worker must remove: it holds some of them (`present`), or must
+        confirm that it holds none."""
         return self.projects.deletions_to_clear(worker_id, present)
 
     def report_work_folders(self, id: str, worker_id: str, num_folders: int) -> None:
-        """Note how many folders a worker has removed, over all its reports."""
+        """Add the number of folders that a worker has removed to those of its earlier reports."""
         deletion = self.projects.find_deletion(id, lock=True)
         if deletion:
             so_far = deletion.work_folders.get(worker_id, 0)
