@@ -1,4 +1,4 @@
-"""Dataset checks in the database."""
+"""Stores dataset checks in the database."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -39,7 +39,7 @@ class DatasetCheckRepository:
         after: Cursor | None,
         states: Sequence[DatasetCheckState],
     ) -> Sequence[DatasetCheck]:
-        """One more than `limit`, newest first, without what they show; of any state unless some are named."""
+        """Return one more than `limit`, newest first, without their results; in any state unless some are named."""
         query = select(DatasetCheck).where(*_of(project_id, dataset_id, kind))
         if states:
             query = query.where(DatasetCheck.state.in_(states))
@@ -56,7 +56,8 @@ class DatasetCheckRepository:
         return self.session.scalars(select(DatasetCheck.project_id).where(*_waiting()).distinct()).all()
 
     def claim(self, worker_id: str, lease_seconds: float) -> DatasetCheck | None:
-        """Lease to the caller the oldest dataset check, of any project, that waits and whose datasets are inspected."""
+        """Claim the oldest dataset check, of any project, that waits and whose datasets are inspected; lease it to the
+        caller."""
         oldest = (
             select(DatasetCheck.id)
             .where(*_waiting())
@@ -70,7 +71,8 @@ class DatasetCheckRepository:
         return self.session.scalars(statement).one_or_none()
 
     def update_pending(self, claimed: DatasetCheck, **values: Any) -> bool:
-        """Write of a dataset check, as it was claimed; False if it is gone, has ended, or another worker has it."""
+        """Update a dataset check, as it was claimed. Return False if it was deleted, has ended, or another worker has
+        it."""
         statement = (
             update(DatasetCheck)
             .where(
@@ -89,7 +91,7 @@ class DatasetCheckRepository:
         return self.update_pending(claimed, leased_until=_lease_end(lease_seconds))
 
     def give_back(self, claimed: DatasetCheck) -> bool:
-        """Let another worker begin at once."""
+        """Release the dataset check so that another worker can start at once."""
         return self.update_pending(claimed, leased_until=None)
 
     def conclude(self, claimed: DatasetCheck, state: DatasetCheckState, **values: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`/datasets/{id}/previews` and `/datasets/{id}/overlaps`: questions that a light worker answers."""
+"""Serves `/datasets/{id}/previews` and `/datasets/{id}/overlaps`: dataset checks that a light worker runs."""
 
 from typing import Annotated, Any
 
@@ -59,11 +59,13 @@ def _json(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
 def post_preview(
     id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Some rows as text and tokens, each with whether it carries loss, and what the whole file comes to: by the code
-    that trains, without a GPU. Poll the answer's `Location` until it is `ready` or `failed`.
+    """Create a preview: some rows as text and tokens, each token with whether it carries loss, and totals of the whole
+    file. It is made by the code that trains, without a GPU. Poll the answer's `Location` until it is `ready` or
+    `failed`.
 
-    A bad spec is answered as `POST /jobs` answers it. A dataset under inspection makes the preview wait. The newest
-    twenty of a dataset are kept; they go with it."""
+    An invalid spec is answered as by `POST /jobs`. The preview waits for a dataset under inspection. The newest twenty
+    of a dataset are kept; they are deleted with it.
+    """
 
     def make() -> Created:
         check = DatasetCheckService(session).preview(caller.project_id, id, raw)
@@ -80,7 +82,7 @@ def list_previews(
     page: PageDep,
     states: Annotated[tuple[DatasetCheckState, ...], Depends(states_of(DatasetCheckState, "previews"))],
 ) -> Page[PreviewSummary]:
-    """The dataset's previews, newest first, without their rows."""
+    """List the dataset's previews, newest first, without their rows."""
     found = DatasetCheckService(session).list(
         caller.project_id, id, DatasetCheckKind.preview, page.limit, page.after, states
     )
@@ -89,7 +91,7 @@ def list_previews(
 
 @router.get("/previews/{preview_id}", summary="Get a preview", responses=problems(DatasetNotFound, PreviewNotFound))
 def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep) -> PreviewOut:
-    """Its state; once it is `ready`, the rows and the totals."""
+    """Get a preview's state; once it is `ready`, also the rows and the totals."""
     return PreviewOut.of(DatasetCheckService(session).get(caller.project_id, id, DatasetCheckKind.preview, preview_id))
 
 
@@ -104,10 +106,12 @@ def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep
 def post_overlap(
     id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Rows of a validation dataset that stand in this one too, to the letter or but for white space and capitals. Poll
-    the answer's `Location` until it is `ready` or `failed`.
+    """Create an overlap check: it finds the rows of a validation dataset that are in this one too, identical or except
+    for white space and capitals. Poll the answer's `Location` until it is `ready` or `failed`.
 
-    A dataset under inspection makes it wait. The newest twenty of a dataset are kept; they go with either dataset."""
+    It waits for a dataset under inspection. The newest twenty of a dataset are kept; they are deleted with either
+    dataset.
+    """
 
     def make() -> Created:
         check = DatasetCheckService(session).overlap(caller.project_id, id, raw)
@@ -124,7 +128,7 @@ def list_overlaps(
     page: PageDep,
     states: Annotated[tuple[DatasetCheckState, ...], Depends(states_of(DatasetCheckState, "overlaps"))],
 ) -> Page[OverlapSummary]:
-    """The dataset's overlaps, newest first, without their pairs."""
+    """List the dataset's overlap checks, newest first, without their pairs."""
     found = DatasetCheckService(session).list(
         caller.project_id, id, DatasetCheckKind.overlap, page.limit, page.after, states
     )
@@ -135,5 +139,5 @@ def list_overlaps(
     "/overlaps/{overlap_id}", summary="Get an overlap check", responses=problems(DatasetNotFound, OverlapNotFound)
 )
 def get_overlap(id: str, overlap_id: str, caller: CallerDep, session: SessionDep) -> OverlapOut:
-    """Its state; once it is `ready`, how many rows are the same and which."""
+    """Get an overlap check's state; once it is `ready`, also the number of equal rows and their list."""
     return OverlapOut.of(DatasetCheckService(session).get(caller.project_id, id, DatasetCheckKind.overlap, overlap_id))

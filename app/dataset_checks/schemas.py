@@ -1,4 +1,4 @@
-"""Previews and overlaps on the wire."""
+"""Defines the response bodies for previews and overlap checks."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -16,7 +16,7 @@ OVERLAP_EXAMPLE: dict[str, Any] = {"validation_dataset_id": "file-0a1b2c3d4e5f60
 
 
 class DatasetCheckFailureOut(BaseModel):
-    """Why there is no answer."""
+    """Explains why there is no result."""
 
     code: DatasetCheckFailure
     message: str
@@ -28,9 +28,9 @@ class DatasetCheckOut(BaseModel):
     id: str
     dataset_id: str
     state: DatasetCheckState
-    """`pending` until a worker has done it; then `ready` or `failed`."""
+    """Is `pending` until a worker has run it; then `ready` or `failed`."""
     failure: DatasetCheckFailureOut | None
-    """Set when it failed."""
+    """Is set if it failed."""
     created_at: datetime
     finished_at: datetime | None
 
@@ -40,18 +40,18 @@ class DatasetCheckOut(BaseModel):
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
-        """The fields that the row has not by their names."""
+        """Return the fields that the row lacks under their names."""
         failed = check.failure_code is not None
         return {"failure": {"code": check.failure_code, "message": check.failure_message or ""} if failed else None}
 
 
 class PreviewSummary(DatasetCheckOut):
-    """A preview as lists show it."""
+    """Describes a preview as lists show it."""
 
     spec: PreviewSpec
-    """What was asked for, with every default."""
+    """Holds the spec of the request, with every default filled in."""
     totals: PreviewTotals | None
-    """Of the whole file; set once it is ready."""
+    """Describes the whole file; set once it is ready."""
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
@@ -59,10 +59,10 @@ class PreviewSummary(DatasetCheckOut):
 
 
 class PreviewOut(PreviewSummary):
-    """What a model would see of a dataset, made by the code that trains."""
+    """Shows what a model would see of a dataset, made by the code that trains."""
 
     rows: list[PreviewRow]
-    """Those that were asked for; empty until it is ready."""
+    """Lists the requested rows; empty until it is ready."""
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
@@ -70,11 +70,11 @@ class PreviewOut(PreviewSummary):
 
 
 class OverlapSummary(DatasetCheckOut):
-    """An overlap as lists show it."""
+    """Describes an overlap check as lists show it."""
 
     validation_dataset_id: str
     totals: OverlapTotals | None
-    """Set once it is ready."""
+    """Is set once it is ready."""
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
@@ -82,10 +82,11 @@ class OverlapSummary(DatasetCheckOut):
 
 
 class OverlapOut(OverlapSummary):
-    """Rows of a validation dataset that stand in the dataset too."""
+    """Lists the rows of a validation dataset that are in the dataset too."""
 
     pairs: list[Pair]
-    """The first thousand by the validation row's line; `totals` counts them all. Empty until it is ready."""
+    """Lists the first thousand pairs, ordered by the validation row's line; `totals` counts all. Empty until it is
+    ready."""
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:

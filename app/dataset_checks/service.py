@@ -1,4 +1,4 @@
-"""What may be asked about a dataset, and what the light worker's answer leaves."""
+"""Creates dataset checks, and stores the results of the light workers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +26,7 @@ NOT_FOUND: dict[DatasetCheckKind, type[NotFound]] = {
 
 
 class Answer(NamedTuple):
-    """What a dataset check has found."""
+    """Holds the result of a dataset check."""
 
     totals: BaseModel
     shown: Sequence[BaseModel]
@@ -39,7 +39,7 @@ class DatasetCheckService:
         self.datasets = DatasetService(session)
 
     def preview(self, project_id: str, dataset_id: str, raw: object) -> DatasetCheck:
-        """Accept a PreviewSpec as JSON, or raise InvalidSpec with every bad field, as a job with it would."""
+        """Accept a PreviewSpec as JSON, or raise InvalidSpec with every invalid field, as a job with it would."""
         self._lock(project_id, dataset_id)
         if not isinstance(raw, dict):
             raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object; send a PreviewSpec.")])
@@ -73,7 +73,7 @@ class DatasetCheckService:
         return self._add(project_id, dataset_id, DatasetCheckKind.overlap, spec, other)
 
     def _lock(self, project_id: str, dataset_id: str) -> None:
-        """It is not deleted until its dataset check is entered."""
+        """Lock the dataset against deletion until its dataset check is entered."""
         dataset = self.datasets.get(project_id, dataset_id)
         if self.datasets.datasets.find_locked(project_id, dataset.id, shared=True) is None:
             raise DatasetNotFound(dataset_id)
@@ -125,11 +125,11 @@ class DatasetCheckService:
         return self.checks.list(project_id, dataset_id, kind, limit, after, states)
 
     def projects_with_work(self) -> Sequence[str]:
-        """Ids of projects with dataset checks that a light worker could take up."""
+        """Return the ids of the projects with dataset checks that a light worker could claim."""
         return self.checks.projects_to_serve()
 
     def answer(self, check: DatasetCheck, answer: Answer) -> bool:
-        """False if it is gone, or in other hands."""
+        """Store the result. Return False if the check was deleted or another worker has it."""
         totals = answer.totals.model_dump(mode="json")
         shown = [each.model_dump(mode="json") for each in answer.shown]
         return self.checks.conclude(check, DatasetCheckState.ready, totals=totals, shown=shown)
@@ -140,7 +140,8 @@ class DatasetCheckService:
 
 
 def _as_previews(error: InvalidSpec, known: set[str]) -> list[FieldError]:
-    """Fields of a JobSpec by their place in a preview's; without those that are told already."""
+    """Return the errors of a JobSpec, located at the fields of a preview's spec; without those that are already
+    reported."""
     found = []
     for each in error.errors:
         name = each.pointer.rsplit("/", 1)[-1]
