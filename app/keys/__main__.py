@@ -1,5 +1,5 @@
-"""`python -m app.keys create | list | revoke | rotate`: the API keys of a server. Of a key that is made nothing else
-goes to standard output."""
+"""Manages a server's API keys: `python -m app.keys create | list | revoke | rotate`. For a new key, only the key itself
+is written to standard output."""
 
 import argparse
 import json
@@ -97,7 +97,7 @@ def describe(shown: ShownKey) -> str:
 
 
 def _instant(at: datetime | None) -> str:
-    """In UTC."""
+    """Format the time in UTC."""
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else "never"
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a request about API keys."""
+"""Defines the errors of requests about API keys."""
 
 from app.errors import Conflict, NotFound
 
@@ -28,7 +28,7 @@ class KeyReplaced(Conflict):
 
 
 class OwnKey(Conflict):
-    """The API key that asks would be shut out; ask with another key of the scope `admin`."""
+    """The key of the request would lose its access; use another key with the scope `admin`."""
 
     code = "own_key"
 

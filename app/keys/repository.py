@@ -1,4 +1,4 @@
-"""API keys in the database. What has expired or is due is so by the database's clock."""
+"""Stores API keys in the database. Expiry and due times are by the database's clock."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -23,15 +23,15 @@ class UsableKey(NamedTuple):
     seconds_left: float | None
     is_use_due: bool
     is_project_deleted: bool
-    """Its project is being deleted; such a key is no longer in force."""
+    """Is true if its project is being deleted; such a key is no longer valid."""
 
 
 class ShownKey(NamedTuple):
     key: ApiKey
     project: str
-    """Its name."""
+    """Gives the project's name."""
     state: str
-    """active, expired or revoked."""
+    """Is active, expired or revoked."""
 
     @property
     def id(self) -> str:
@@ -52,13 +52,13 @@ class KeyRepository:
         self.session.add(key)
 
     def find(self, id: str, *, lock: bool = False) -> ShownKey | None:
-        """As it is in the database, and not as it was read before."""
+        """Find the key with its present values in the database, not with values read earlier."""
         query = _shown().where(ApiKey.id == id).execution_options(populate_existing=True)
         row = self.session.execute(query.with_for_update(of=ApiKey) if lock else query).one_or_none()
         return ShownKey(*row) if row else None
 
     def list(self, limit: int | None, after: Cursor | None, project: str | None) -> Sequence[ShownKey]:
-        """One more than `limit`, newest first."""
+        """Return one more than `limit`, newest first."""
         query = _shown()
         if project is not None:
             query = query.where(or_(Project.id == project, Project.name == project))
@@ -66,12 +66,12 @@ class KeyRepository:
         return [ShownKey(*row) for row in rows]
 
     def revoke(self, id: str) -> None:
-        """One that is revoked stays as it is."""
+        """Revoke the key; a revoked one stays as it is."""
         valid = ApiKey.id == id, ApiKey.revoked_at.is_(None)
         self.session.execute(update(ApiKey).where(*valid).values(revoked_at=func.clock_timestamp()))
 
     def replace(self, id: str, by: str, overlap: timedelta) -> None:
-        """It expires after `overlap`, unless it does sooner."""
+        """Replace the key. It expires after `overlap`, unless it expires sooner."""
         ending = func.least(ApiKey.expires_at, func.clock_timestamp() + overlap)
         self.session.execute(update(ApiKey).where(ApiKey.id == id).values(replaced_by=by, expires_at=ending))
 
@@ -92,13 +92,13 @@ class KeyRepository:
         return UsableKey(*row) if row else None
 
     def note_use(self, id: str) -> None:
-        """Store that the key is in use, at most once a minute."""
+        """Record that the key is in use, at most once a minute."""
         noted = update(ApiKey).where(ApiKey.id == id, _is_use_due()).values(last_used_at=func.clock_timestamp())
         self.session.execute(noted)
 
 
 def _shown() -> Select[Any]:
-    """Rows of ShownKey."""
+    """Return a query for rows of ShownKey."""
     is_expired = ApiKey.expires_at <= func.clock_timestamp()
     state = case((ApiKey.revoked_at.is_not(None), "revoked"), (is_expired, "expired"), else_=literal("active"))
     return select(ApiKey, Project.name, state).join(Project, Project.id == ApiKey.project_id)

@@ -1,4 +1,4 @@
-"""`/keys`: those of all projects, made and taken back by keys with the scope `admin`."""
+"""Serves `/keys`: keys with the scope `admin` create and revoke the keys of all projects."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -49,8 +49,8 @@ def _json(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     responses=problems(*BODY_REFUSALS, ProjectNotFound, ProjectBeingDeleted, *AGAIN),
 )
 def post_key(caller: AdminDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep) -> Response:
-    """Needs the scope `admin`, as all of `/keys`. The answer holds the key itself (`secret`), once; only its SHA-256 is
-    kept."""
+    """Create a key. Needs the scope `admin`, as all of `/keys`. The answer contains the key itself (`secret`); it is
+    shown only once, because the server keeps only its SHA-256."""
     wanted = parsed(KeyIn, raw)
 
     def make() -> Created:
@@ -70,20 +70,20 @@ def list_keys(
         str | None, Query(max_length=64, description="Only keys of this project, by name or id.")
     ] = None,
 ) -> Page[KeyOut]:
-    """Those of all projects, newest first, with those that are expired or revoked."""
+    """List the keys of all projects, newest first, including expired and revoked ones."""
     return page_of(KeyService(session).list(page.limit, page.after, project), page.limit, KeyOut.of)
 
 
 @router.get("/{id}", summary="Get an API key", responses=problems(KeyNotFound))
 def get_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
-    """Its project and scopes, when it was last used, and when it stops."""
+    """Get a key's project and scopes, the time of its last use, and its expiry."""
     return KeyOut.of(KeyService(session).get(id))
 
 
 @router.post("/{id}/revoke", summary="Revoke an API key", responses=problems(KeyNotFound, OwnKey))
 def withdraw_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
-    """Every server refuses it within a second. Sent again, it changes nothing. A key cannot revoke itself (`own_key`),
-    so that the last one of the scope `admin` stays."""
+    """Revoke a key. Every server refuses it within a second. Repeating the request changes nothing. A key cannot revoke
+    itself (`own_key`), so that the last one with the scope `admin` stays."""
     return KeyOut.of(KeyService(session).revoke(id, caller.key_id))
 
 
@@ -103,8 +103,8 @@ def replace_key(
     body: OptionalBodyDep,
     raw: OptionalJsonDep,
 ) -> Response:
-    """A new key of the same project, name and scopes, to live as long as the old one was to; `secret` is shown once.
-    The old one works for `overlap_seconds` more (a day, unless given), or until it is revoked."""
+    """Replace a key by a new one with the same project, name, scopes and lifetime; `secret` is shown only once. The old
+    one works for `overlap_seconds` more (default: a day), or until it is revoked."""
     overlap = timedelta(seconds=parsed(KeyRotation, raw).overlap_seconds)
 
     def make() -> Created:

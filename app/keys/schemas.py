@@ -1,4 +1,4 @@
-"""API keys on the wire."""
+"""Defines the request and response bodies for API keys."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -15,24 +15,24 @@ KeyState = Literal["active", "expired", "revoked"]
 
 
 class KeyIn(BaseModel):
-    """A key to be made."""
+    """Describes a key to create."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE}
     )
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    """What it is for."""
+    """Says what it is for."""
     project: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Name or id of the project it belongs to; that of the key that asks, unless given."""
+    """Gives name or id of the project it belongs to; default: the project of the request's key."""
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=10)] = list(SCOPES)
-    """What it may do; `admin` brings the others."""
+    """Lists what it may do; `admin` includes the others."""
     expires_after_seconds: Annotated[int, Field(ge=1, le=MAX_LIFE_SECONDS)] | None = None
-    """When it stops; null for never."""
+    """Sets its lifetime; null means no limit."""
 
 
 class KeyRotation(BaseModel):
-    """How a key is replaced."""
+    """Describes how a key is replaced."""
 
     model_config = ConfigDict(
         strict=True,
@@ -42,31 +42,31 @@ class KeyRotation(BaseModel):
     )
 
     overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] = DAY_SECONDS
-    """For so long the old key works too."""
+    """Sets for how long the old key also works."""
 
 
 class KeyOut(BaseModel):
-    """An API key, without its secret."""
+    """Describes an API key, without its secret."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """`key-` and the first 24 digits of the key itself: `tw_0123…_…` is `key-0123…`."""
+    """Consists of `key-` and the first 24 digits of the key itself: `tw_0123…_…` is `key-0123…`."""
     name: str
     project_id: str
     project: str
-    """The project's name."""
+    """Gives the project's name."""
     scopes: list[str]
     state: KeyState
-    """`active`, or why it is refused."""
+    """Is `active`, or says why the key is refused."""
     created_at: datetime
     expires_at: datetime | None
-    """Null is never."""
+    """Gives the time of its expiry; null means never."""
     last_used_at: datetime | None
-    """To the minute; null is never."""
+    """Gives the time of its last use, to the minute; null means never."""
     revoked_at: datetime | None
     replaced_by: str | None
-    """The id of the key that a rotation has made in its place."""
+    """Identifies the key by which a rotation has replaced it."""
 
     @classmethod
     def of(cls, shown: ShownKey) -> Self:
@@ -74,10 +74,10 @@ class KeyOut(BaseModel):
 
 
 class KeyWithSecret(KeyOut):
-    """Only a creation and a rotation are answered so."""
+    """Describes a key with its secret; only a creation and a rotation answer with it."""
 
     secret: str
-    """The key itself, `tw_…`; it is shown here alone."""
+    """Is the key itself, `tw_…`; it is shown only here."""
 
     @classmethod
     def with_secret(cls, shown: ShownKey, secret: str) -> Self:

@@ -1,4 +1,5 @@
-"""API keys: `tw_<24 hex digits that name it>_<256 random bits>`; only the SHA-256 of the whole is kept."""
+"""Manages API keys: `tw_<24 hex digits that identify it>_<256 random bits>`; only the SHA-256 of the whole is
+stored."""
 
 import hashlib
 import hmac
@@ -23,7 +24,7 @@ DAY_SECONDS: Final = 86_400
 MAX_OVERLAP_SECONDS: Final = 30 * DAY_SECONDS
 MAX_LIFE_SECONDS: Final = 3650 * DAY_SECONDS
 OWN_OVERLAP_SECONDS: Final = 60
-"""The least of a key that rotates itself: the request can be sent again if its answer is lost."""
+"""Sets the minimum overlap of a key that rotates itself, so that the request can be repeated if its answer is lost."""
 
 
 class KeyService:
@@ -38,7 +39,8 @@ class KeyService:
         *,
         life: timedelta | None = None,
     ) -> str:
-        """A new key, which nobody can be shown again. `life` None is for ever; `admin` brings the other scopes."""
+        """Create a key, which can never be shown again. `life` None means no limit; `admin` includes the other
+        scopes."""
         id = new_id("key")
         text = f"tw_{id.removeprefix('key-')}_{secrets.token_urlsafe(32)}"
         given = set(scopes) | (set(ADMIN) if "admin" in scopes else set())
@@ -46,7 +48,7 @@ class KeyService:
         return text
 
     def get(self, id: str, *, lock: bool = False) -> ShownKey:
-        """Of any project, in force or not."""
+        """Get a key of any project, valid or not."""
         key = self.keys.find(id, lock=lock) if is_id(id, "key") else None
         if key is None:
             raise KeyNotFound(id)
@@ -55,11 +57,11 @@ class KeyService:
     def list(
         self, limit: int | None = None, after: Cursor | None = None, project: str | None = None
     ) -> Sequence[ShownKey]:
-        """Of all projects, or of one by its name or id; one more than `limit`, newest first."""
+        """Return the keys of all projects, or of one by its name or id; one more than `limit`, newest first."""
         return self.keys.list(limit, after, project)
 
     def revoke(self, id: str, by_key_id: str | None = None) -> ShownKey:
-        """Again is no error. OwnKey if the very key asks."""
+        """Revoke the key. Repeating it is no error. Raise OwnKey if the key itself makes the request."""
         if id == by_key_id:
             raise OwnKey("rotate it")
         self.get(id, lock=True)
@@ -67,8 +69,8 @@ class KeyService:
         return self.get(id)
 
     def rotate(self, id: str, overlap: timedelta, by_key_id: str | None = None) -> str:
-        """A new key in place of another: of its project, name and scopes, and to live as long as that one was to when
-        it was new. The old one expires after `overlap`, unless it does sooner."""
+        """Replace a key by a new one with the same project, name, scopes and lifetime. The old one expires after
+        `overlap`, unless it expires sooner."""
         old = self.get(id, lock=True)
         if old.state != "active":
             raise KeyNotActive(id, old.state)
@@ -82,7 +84,7 @@ class KeyService:
         return text
 
     def recognize(self, text: str) -> RecognizedKey | None:
-        """Return what is known of a key that is in force. Unauthorized tells of a project that is being deleted."""
+        """Return the data of a valid key. Raise Unauthorized if its project is being deleted."""
         key = self.keys.find_usable(id_of(text)) if FORM.fullmatch(text) else None
         if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
             return None
@@ -96,7 +98,7 @@ class KeyService:
 
 
 def id_of(text: str) -> str:
-    """Of a key of the right form."""
+    """Return the id of a key in the right format."""
     return f"key-{text[3:27]}"
 
 
