@@ -1,4 +1,4 @@
-"""Adapters in the database."""
+"""Stores adapters in the database."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,14 +32,14 @@ class AdapterRepository:
         return self.session.scalars(query.order_by(Adapter.id)).all()
 
     def list(self, project_id: str, base_model: str | None, limit: int, after: Cursor | None) -> Sequence[Adapter]:
-        """One more than `limit`, newest first."""
+        """Return one more than `limit`, newest first."""
         query = select(Adapter).where(Adapter.project_id == project_id)
         if base_model is not None:
             query = query.where(Adapter.base_model == base_model)
         return self.session.scalars(select_page(query, Adapter, limit, after)).all()
 
     def newest_names(self, project_id: str, until: datetime | None, limit: int) -> Sequence[tuple[str, datetime]]:
-        """Each with its time, newest first; none later than `until`."""
+        """Return the names, each with its time, newest first; none later than `until`."""
         query = select(Adapter.name, Adapter.created_at).where(Adapter.project_id == project_id)
         if until:
             query = query.where(Adapter.created_at <= until)

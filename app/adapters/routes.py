@@ -1,7 +1,8 @@
-"""`/adapters`: list, look at, download and delete trained adapters.
+"""Serves `/adapters`: list, get, download and delete trained adapters.
 
-An adapter's name (`ft:…`) serves wherever its id does. A name may hold slashes, so the route that would match all of
-them comes last."""
+An adapter's name (`ft:…`) is accepted wherever its id is. A name may contain slashes, so the route that would match all
+of them comes last.
+"""
 
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def list_adapters(
         str | None, Query(max_length=200, pattern=r"^[!-~]+$", description="Only adapters of this base model.")
     ] = None,
 ) -> Page[AdapterSummary]:
-    """The project's adapters, newest first."""
+    """List the project's adapters, newest first."""
     service = AdapterService(session)
     adapters = service.list(caller.project_id, base_model, page.limit, page.after)
     sizes = service.sizes(caller.project_id, adapters)
@@ -46,7 +47,7 @@ def list_adapters(
 def get_file(
     id: str, path: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
 ) -> Response:
-    """One file of the adapter's folder, for instance `adapter_model.safetensors`. Takes `Range`."""
+    """Download one file of the adapter's folder, for example `adapter_model.safetensors`. Supports `Range`."""
     file = AdapterService(session).get_file(caller.project_id, id, path)
     return download(
         request,
@@ -68,7 +69,7 @@ def get_file(
     responses=bytes_as(TAR) | problems(AdapterNotFound, AmbiguousName, ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
-    """The adapter's folder as one tar. Takes `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
+    """Download the adapter's folder as one tar. Supports `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
     service = AdapterService(session)
     adapter, archive = service.get(caller.project_id, id), service.get_archive(caller.project_id, id)
     return download(
@@ -85,7 +86,8 @@ def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDe
 
 @router.get("/{id:path}", summary="Get an adapter", responses=problems(AdapterNotFound, AmbiguousName))
 def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
-    """What it was trained on and how, and where its files are. `id` may be its name (`ft:…`), here and below."""
+    """Get an adapter: what it was trained on and how, and where its files are. `id` may be its name (`ft:…`), here and
+    below."""
     service = AdapterService(session)
     return AdapterOut.of_parts(service.get(caller.project_id, id), service.parts(caller.project_id, id))
 
@@ -94,5 +96,5 @@ def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
     "/{id:path}", status_code=204, summary="Delete an adapter", responses=problems(AdapterNotFound, AmbiguousName)
 )
 def delete_adapter(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Remove an adapter and its files. The job that made it stays, without artifacts. There is no way back."""
+    """Delete an adapter and its files. The job that made it stays, without artifacts. This cannot be undone."""
     AdapterService(session).delete(caller.project_id, id)

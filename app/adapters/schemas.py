@@ -1,4 +1,4 @@
-"""Adapters on the wire."""
+"""Defines the response bodies for adapters."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -38,14 +38,14 @@ class AdapterFile(ApiModel):
 
     artifact_id: str
     path: str
-    """Its place in the adapter's folder."""
+    """Gives its path in the adapter's folder."""
     size: int
     sha256: str
     url: str
 
 
 class AdapterSummary(ApiModel):
-    """A trained LoRA adapter in PEFT's format."""
+    """Describes a trained LoRA adapter in PEFT's format."""
 
     model_config = ConfigDict(json_schema_extra={"example": SUMMARY})
 
@@ -54,9 +54,9 @@ class AdapterSummary(ApiModel):
     job_id: str
     base_model: str
     base_model_revision: str | None
-    """Revision of the weights it was trained on; it fits no others."""
+    """Gives the revision of the weights it was trained on; it does not work with others."""
     size: int
-    """Bytes of its files together."""
+    """Gives the total size of its files."""
     created_at: datetime
 
     @classmethod
@@ -65,7 +65,7 @@ class AdapterSummary(ApiModel):
 
 
 class AdapterOut(AdapterSummary):
-    """An adapter with its files: what PEFT loads, and what tells of it."""
+    """Describes an adapter with its files: those that PEFT loads, and those that describe it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -80,9 +80,9 @@ class AdapterOut(AdapterSummary):
 
     files: list[AdapterFile]
     archive: AdapterFile
-    """All files as one tar."""
+    """Describes all files as one tar."""
     manifest: dict[str, Any]
-    """How it was made: spec, digests, versions, losses."""
+    """Records how it was made: spec, digests, versions, losses."""
 
     @classmethod
     def of_parts(cls, adapter: Adapter, parts: Sequence[Artifact]) -> "AdapterOut":

@@ -1,4 +1,4 @@
-"""Trained adapters and their files."""
+"""Manages trained adapters and their files."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +31,7 @@ class AdapterService:
         files: Sequence[StoredFile],
         archive: StoredFile,
     ) -> str:
-        """Make stored files an adapter, in the transaction that ends its job; the adapter's id."""
+        """Make stored files an adapter, in the transaction that ends its job, and return the adapter's id."""
         adapter = Adapter(
             id=new_id("adp"),
             project_id=project_id,
@@ -52,7 +52,8 @@ class AdapterService:
         self.artifacts.add(project_id, job_id, attempt, kind, files)
 
     def get(self, project_id: str, id: str, *, lock: bool = False) -> Adapter:
-        """By its id or its name. AmbiguousName where two have the name: which is meant is for the user to say."""
+        """Get an adapter by its id or its name. Raise AmbiguousName if two have the name: the user must choose one by
+        its id."""
         if is_id(id, "adp"):
             found = self.adapters.find(project_id, id, lock=lock)
         else:
@@ -68,11 +69,11 @@ class AdapterService:
         return self.adapters.list(project_id, base_model, limit, after)
 
     def sizes(self, project_id: str, adapters: Sequence[Adapter]) -> dict[str, int]:
-        """Bytes of each adapter's files, by its id."""
+        """Return the total size of each adapter's files, by its id."""
         return self.artifacts.sizes(project_id, [adapter.id for adapter in adapters])
 
     def parts(self, project_id: str, id: str) -> Sequence[Artifact]:
-        """An adapter's files, by path, and its archive."""
+        """Return an adapter's files, ordered by path, and its archive."""
         return self.artifacts.of_adapter(project_id, self.get(project_id, id).id)
 
     def get_file(self, project_id: str, id: str, path: str) -> Artifact:
@@ -82,13 +83,13 @@ class AdapterService:
         return self._part(project_id, id, ArtifactKind.adapter_archive)
 
     def delete(self, project_id: str, id: str) -> None:
-        """Remove an adapter with its artifacts; the job that made it stays."""
+        """Delete an adapter with its artifacts; the job that made it stays."""
         adapter = self.get(project_id, id, lock=True)
         self.artifacts.mark_deleted(project_id, adapter.id)
         self.adapters.delete(adapter)
 
     def delete_model(self, project_id: str, job_id: str) -> None:
-        """Remove the files of the fully fine-tuned model that a job has made; the job stays."""
+        """Delete the files of the fully fine-tuned model that a job has made; the job stays."""
         self.artifacts.bury_model(project_id, job_id)
 
     def _part(self, project_id: str, id: str, kind: ArtifactKind, path: str | None = None) -> Artifact:
