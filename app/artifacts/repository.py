@@ -1,4 +1,4 @@
-"""Artifacts in the database: an adapter's files and archive, and the files of fully fine-tuned models."""
+"""Stores artifacts in the database: an adapter's files and archive, and the files of fully fine-tuned models."""
 
 from collections.abc import Sequence
 
@@ -46,11 +46,11 @@ class ArtifactRepository:
         return self.session.scalars(query).one_or_none()
 
     def of_job(self, project_id: str, job_id: str) -> Sequence[Artifact]:
-        """By path."""
+        """Return the job's artifacts, ordered by path."""
         return self._listed(Artifact.project_id == project_id, Artifact.job_id == job_id)
 
     def has_model(self, project_id: str, job_id: str) -> bool:
-        """Whether the job has made a fully fine-tuned model, and it is still there."""
+        """Return whether the job has made a fully fine-tuned model that still exists."""
         query = select(Artifact.id).where(
             Artifact.project_id == project_id, Artifact.job_id == job_id, Artifact.kind == ArtifactKind.model
         )
@@ -60,11 +60,11 @@ class ArtifactRepository:
         return self._listed(Artifact.project_id == project_id, Artifact.job_id.in_(job_ids), Artifact.kind.in_(kinds))
 
     def of_adapter(self, project_id: str, adapter_id: str) -> Sequence[Artifact]:
-        """By path, the archive among them."""
+        """Return the adapter's artifacts, ordered by path, including the archive."""
         return self._listed(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
 
     def sizes(self, project_id: str, adapter_ids: Sequence[str]) -> dict[str, int]:
-        """Bytes of each adapter's files, its archive apart."""
+        """Return the total size of each adapter's files, without its archive."""
         query = (
             select(Artifact.adapter_id, func.sum(Artifact.size))
             .where(
@@ -77,11 +77,11 @@ class ArtifactRepository:
         return {id: int(size) for id, size in self.session.execute(query) if id is not None}
 
     def mark_deleted(self, project_id: str, adapter_id: str) -> None:
-        """Remove an adapter's artifacts; their stored bytes are left to the collector."""
+        """Delete an adapter's artifacts; the collector deletes their stored bytes."""
         self._bury(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
 
     def bury_model(self, project_id: str, job_id: str) -> None:
-        """The same of a fully fine-tuned model."""
+        """Delete a fully fine-tuned model's artifacts; the collector deletes their stored bytes."""
         self._bury(Artifact.project_id == project_id, Artifact.job_id == job_id, Artifact.kind == ArtifactKind.model)
 
     def _bury(self, *where: ColumnElement[bool]) -> None:

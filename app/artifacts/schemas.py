@@ -1,4 +1,4 @@
-"""Artifacts on the wire."""
+"""Defines the response bodies for artifacts."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from app.web.row_schema import from_row
 
 
 class ArtifactOut(BaseModel):
-    """Immutable stored bytes that a job has made."""
+    """Describes immutable stored bytes that a job has made."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -33,12 +33,12 @@ class ArtifactOut(BaseModel):
     id: str
     job_id: str
     attempt: int
-    """The job's attempt that made it."""
+    """Numbers the job's attempt that made it."""
     adapter_id: str | None
-    """The adapter it belongs to; null for a fully fine-tuned model, and for what is told about the rows."""
+    """Identifies the adapter it belongs to; null for a fully fine-tuned model, and for reports about the rows."""
     kind: ArtifactKind
     path: str
-    """Its place in the result's folder, or its name."""
+    """Gives its path in the result's folder, or its name."""
     size: int
     sha256: str
     url: str
@@ -50,6 +50,6 @@ class ArtifactOut(BaseModel):
 
 
 class ArtifactList(BaseModel):
-    """Everything a job has made, by path; empty until it has succeeded."""
+    """Lists everything a job has made, ordered by path; empty until it has succeeded."""
 
     items: list[ArtifactOut]
