@@ -1,4 +1,4 @@
-"""How much work waits, by the tables that hold it."""
+"""Measures how much work waits, from the tables that hold it."""
 
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class QueueLengthRepository:
         self.session = session
 
     def measure(self) -> QueueLengths:
-        """Of all projects, in one statement."""
+        """Count the work of all projects in one statement."""
         age = func.extract("epoch", func.clock_timestamp() - func.min(OutboxRow.created_at))
         query = select(
             count(Job.state == JobState.queued),

@@ -1,4 +1,4 @@
-"""`/queues`: how much work waits."""
+"""Serves `/queues`: how much work waits."""
 
 from fastapi import APIRouter
 
@@ -13,7 +13,9 @@ router = APIRouter(prefix="/queues", tags=["workers"])
 
 @router.get("", summary="Get queue lengths", responses=problems())
 def get_queues(caller: CallerDep, session: SessionDep) -> Queues:
-    """How many jobs wait and run, what waits for light workers, and whether the dispatcher keeps up.
+    """Get the number of waiting and running jobs, the work that waits for light workers, and whether the dispatcher
+    keeps up.
 
-    Workers serve all projects, so the numbers are of all projects."""
+    Workers serve all projects, so the numbers are of all projects.
+    """
     return Queues.of(QueueLengthRepository(session).measure())

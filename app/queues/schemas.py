@@ -1,4 +1,4 @@
-"""Queue lengths on the wire."""
+"""Defines the response body for queue lengths."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,38 +6,40 @@ from app.queues.repository import QueueLengths
 
 
 class TrainingQueue(BaseModel):
-    """Jobs of all projects."""
+    """Counts the jobs of all projects."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     queued: int
     running: int
-    """Held by a worker, with those that it is still letting go of."""
+    """Counts the jobs that a worker holds, including those that it is releasing."""
 
 
 class LightQueue(BaseModel):
-    """What waits for light workers, with what they have begun."""
+    """Counts the work that waits for light workers, including work in progress."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     uploads: int
-    """Completed uploads whose parts are yet to be put together."""
+    """Counts the completed uploads whose parts are not assembled yet."""
     datasets: int
-    """Datasets that are yet to be inspected."""
+    """Counts the datasets that are not inspected yet."""
     dataset_checks: int
-    """Previews and overlaps."""
+    """Counts previews and overlap checks."""
     webhook_deliveries: int
-    """Also those that wait for their next try."""
+    """Counts the pending deliveries, including those that wait for their next try."""
 
 
 class Wakeups(BaseModel):
-    """Messages to workers that the dispatcher has yet to send; a worker without one looks for work a little later."""
+    """Counts messages to workers that the dispatcher has not sent yet; without one, a worker looks for work a little
+    later."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     count: int
     oldest_seconds: float | None
-    """Age of the oldest. More than a few seconds: the dispatcher does not run, or Redis does not answer."""
+    """Gives the age of the oldest. If it is more than a few seconds, the dispatcher does not run, or Redis does not
+    answer."""
 
 
 class Queues(BaseModel):
