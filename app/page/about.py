@@ -1,4 +1,4 @@
-"""`/`: what answers here, and where to go on."""
+"""Serves `/`: the name of the service and links to its parts."""
 
 from html import escape
 from typing import Any, Final
@@ -32,7 +32,7 @@ KEYS: Final = "`tunewright keys create` makes an API key on the server's machine
 
 
 class About(BaseModel):
-    """What answers here."""
+    """Describes the service."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -40,9 +40,9 @@ class About(BaseModel):
     description: str = "Fine-tunes language models over HTTP."
     version: str = VERSION
     links: dict[str, str] = LINKS
-    """Paths on this server; `openai` is the base URL for OpenAI's client."""
+    """Lists paths on this server; `openai` is the base URL for OpenAI's client."""
     authentication: str = f"{AUTHENTICATION}; {KEYS}"
-    """How every route but this one and the health checks is asked."""
+    """Says how to authenticate for every route except this one and the health checks."""
 
 
 ABOUT: Final = About().model_dump()
@@ -69,7 +69,7 @@ HTML: Final[dict[str, Any]] = {"text/html": {"schema": {"type": "string"}}}
     responses={200: {"description": "JSON, or a page for a browser.", "content": HTML}},
 )
 async def about(request: Request) -> Response:
-    """Name, version and where to go on. Asks for no key, and for neither the database nor Redis."""
+    """Get name, version and links. Needs no key, and uses neither the database nor Redis."""
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(PAGE, headers=NOTHING_LOADED | {"Vary": "Accept"})
     return JSONResponse(ABOUT, headers={"Vary": "Accept"})
