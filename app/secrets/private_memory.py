@@ -1,4 +1,4 @@
-"""A process that holds secrets keeps its memory and its environment from others of its user."""
+"""Protects the memory and the environment of a process that holds secrets from other processes of its user."""
 
 import ctypes
 import os
@@ -8,9 +8,9 @@ PR_SET_DUMPABLE = 4
 
 
 def keep_memory_private() -> None:
-    """Other processes of the same user can no longer read this one's environment, memory or open files, nor trace it;
-    root's still can. It lasts until the next exec, so that each program calls it when it starts, and what it starts is
-    not covered. Linux alone has it."""
+    """Prevent that other processes of the same user read this one's environment, memory or open files, or trace it;
+    root still can. It lasts until the next exec, so each program calls it when it starts, and it does not cover the
+    programs that it starts. Only Linux supports it."""
     if sys.platform != "linux":
         return
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:

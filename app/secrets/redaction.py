@@ -1,4 +1,4 @@
-"""Secrets kept out of logs, and out of what users are told of an exception that is not ours."""
+"""Keeps secrets out of logs, and out of what users see of an exception of another library."""
 
 import os
 import re
@@ -9,20 +9,20 @@ from tunewright.redaction import REMOVED, redact
 
 SECRET_VARIABLE: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET")
 FEWEST_CHARS: Final = 6
-"""Of a variable's value that is taken for a secret; a shorter one is a part of too many words."""
+"""Sets the minimum length of a variable's value that counts as a secret; a shorter one is part of too many words."""
 PATH: Final = re.compile(r"(\bhttps?://[^\s/?#'\"]+[/?#])[^\s'\"<>)]+", re.IGNORECASE)
-"""Of a URL: receivers of webhooks have their tokens in it, object stores their signatures."""
+"""Matches the path of a URL: receivers of webhooks have their tokens in it, object stores their signatures."""
 
 
 def redact_text(text: str) -> str:
-    """Without what looks like a secret, what a variable holds that is named like one, and the paths of URLs."""
+    """Return the text without apparent secrets, the values of variables named like secrets, and the paths of URLs."""
     for secret in secrets_of_environment():
         text = text.replace(secret, REMOVED)
     return PATH.sub(rf"\1{REMOVED}", redact(text))
 
 
 def redact_error(error: BaseException) -> str:
-    """Its type and its text."""
+    """Return the error's type and text."""
     return f"{type(error).__name__}: {redact_text(str(error))}".removesuffix(": ")
 
 
