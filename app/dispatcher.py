@@ -1,7 +1,7 @@
-"""The process beside the server: relays the outbox, recovers what was lost, ends what is kept no longer.
+"""Runs beside the server: relays the outbox, recovers lost work, and removes what is no longer kept.
 
-Each duty has a thread of its own, so that one that is stuck (on a stopped Redis, say) holds up no other. A fault ends
-no more than a duty's turn, and the row that it came from is set aside for a while.
+Each duty has a separate thread, so that one that is blocked (for example by a stopped Redis) delays no other. An error
+ends only one turn of a duty, and the row that caused it is set aside for a while.
 """
 
 import signal
@@ -50,7 +50,7 @@ class Dispatcher:
         self.aside = SetAside()
         self.collector = Collector(settings, sessions, storage, self.aside)
         self.eraser = ProjectEraser(sessions, storage, live_metrics.connect(settings.redis_url), self.aside)
-        # Healthy workers speak first: after any loss of Postgres, and at the start, recovery waits a full lease.
+        # Healthy workers report first: at the start, and after each outage of PostgreSQL, recovery waits a full lease.
         self.recovery_starts_at = time.monotonic() + settings.lease_seconds
         self.reminded_at = 0.0
 
@@ -97,12 +97,14 @@ class Dispatcher:
             raise
 
     def _see_postgres(self) -> None:
-        """Asked while recovery waits, so that the wait counts from the end of an outage and not from its beginning."""
+        """Check PostgreSQL while recovery waits, so that the wait counts from the end of an outage and not from its
+        start."""
         with self.sessions() as session:
             session.connection()
 
     def _is_postgres_away(self) -> bool:
-        """And not a connection broken, which keeps no worker from its heartbeat."""
+        """Return whether PostgreSQL is away. A single broken connection does not count: it prevents no worker's
+        heartbeat."""
         try:
             self._see_postgres()
         except DBAPIError:
@@ -117,7 +119,7 @@ class Dispatcher:
                     outbox.enqueue_wakeup(session, job.project_id, "training")
 
     def collect(self) -> None:
-        """Remove deleted bytes, answers kept for a day, and workers that have long been silent."""
+        """Remove deleted bytes, expired idempotent answers, and workers that have long been silent."""
         take_all(
             collect=self.collector.collect,
             forget_answers=partial(self._forget, forget_answers),
@@ -133,7 +135,7 @@ class Dispatcher:
         self.collector.retain()
 
     def erase(self) -> None:
-        """Take the deletion of projects further."""
+        """Advance the deletion of projects."""
         self.eraser.erase()
 
 
@@ -143,7 +145,7 @@ def forget_workers(session: Session) -> None:
 
 
 def light_work(session: Session) -> set[str]:
-    """Ids of projects with work for the light workers."""
+    """Return the ids of the projects with work for the light workers."""
     services = DatasetService(session), UploadService(session), DatasetCheckService(session)
     return {project_id for service in services for project_id in service.projects_with_work()}
 
@@ -158,7 +160,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         (dispatcher.retain, RETAIN_SECONDS),
         (dispatcher.erase, ERASE_SECONDS),
     ]
-    # Daemons: a duty stuck in a dead connection must not keep the process from ending; its transaction rolls back.
+    # Daemon threads: a duty blocked by a dead connection must not keep the process from ending; its transaction rolls
+    # back.
     threads = [threading.Thread(target=repeat, args=(duty, seconds, stop), daemon=True) for duty, seconds in duties]
     for thread in threads:
         thread.start()
@@ -169,7 +172,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> None:
-    """A turn that fails is over; the next one comes."""
+    """Run the duty repeatedly; after a failed turn the next one follows."""
     num_broken = 0
     while not stop.wait(jittered(seconds)):
         try:

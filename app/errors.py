@@ -1,4 +1,4 @@
-"""Everything that can be wrong with what a user asks, each with its HTTP status and a stable code.
+"""Defines the errors of requests, each with its HTTP status and a stable code.
 
 TunewrightError
 ├── Unauthorized 401, Forbidden 403
@@ -20,8 +20,8 @@ TunewrightError
 ├── Busy 503
 │   └── TooManyWaiting, TooManyLookups
 └── StorageFull 507, HeadersTooLarge 431
-Those of models, projects, keys, webhooks and of the web's own stand in the `errors` of their folders.
-StaleAttempt is no error of a user: it tells a worker that the job is no longer its own.
+The `errors` modules of models, projects, keys, webhooks and web define the errors of their folders.
+StaleAttempt is not an error of a user: it informs a worker that it no longer holds the job.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from typing import ClassVar, NamedTuple
 
 
 class FieldError(NamedTuple):
-    """One bad field: RFC 6901 pointer into the body, stable code, what to write instead."""
+    """Describes one invalid field: RFC 6901 pointer into the body, stable code, what to write instead."""
 
     pointer: str
     code: str
@@ -37,7 +37,7 @@ class FieldError(NamedTuple):
 
 
 class TunewrightError(Exception):
-    """The message is the sentence a user reads, and says what to do."""
+    """The message is the sentence that a user reads. It says what happened and what to do."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -54,13 +54,13 @@ class Unauthorized(TunewrightError):
 
 
 class Forbidden(TunewrightError):
-    """This API key may only read; use one with the scope `write`."""
+    """This API key can only read; use one with the scope `write`."""
 
     status, code = 403, "forbidden"
 
 
 class NotFound(TunewrightError):
-    """There is nothing here; see /docs for the routes."""
+    """Nothing was found at this path; see /docs for the routes."""
 
     status, code = 404, "not_found"
     noun: ClassVar[str] = "thing"
@@ -115,7 +115,7 @@ class FileNotFound(NotFound):
 class Conflict(TunewrightError):
     status, code = 409, "conflict"
     passes: ClassVar[bool] = False
-    """Whether the same request may well be taken in a moment."""
+    """Is true if a repetition of the request may succeed after a moment."""
 
 
 class JobFinished(Conflict):
@@ -266,7 +266,7 @@ class ModelNotReady(Conflict):
 
 
 class RequestInProgress(Conflict):
-    """A request with this Idempotency-Key is still at work; send yours again in a moment."""
+    """A request with this Idempotency-Key is still in progress; send yours again in a moment."""
 
     code, passes = "request_in_progress", True
 
@@ -276,7 +276,7 @@ class BadRequest(TunewrightError):
 
 
 class InvalidCursor(BadRequest):
-    """The cursor is none of ours; use next_cursor of the page before, unchanged."""
+    """The cursor is not valid; send the next_cursor of the previous page unchanged, or request the first page again."""
 
     code = "invalid_cursor"
 
@@ -341,7 +341,7 @@ class InvalidSpec(TunewrightError):
 
 
 class IdempotencyKeyReused(TunewrightError):
-    """This Idempotency-Key was used for another request; take a new key for each thing to make."""
+    """This Idempotency-Key was used for another request; use a new key for each new request."""
 
     status, code = 422, "idempotency_key_reused"
 
@@ -355,7 +355,7 @@ class InvalidUploadParts(TunewrightError):
 
 
 class Busy(TunewrightError):
-    """As much of this is under way as one server takes; send the request again in a few seconds."""
+    """The server is at its limit of such requests; send the request again in a few seconds."""
 
     status, code, retry_after = 503, "busy", 5
 
@@ -367,4 +367,4 @@ class StorageFull(TunewrightError):
 
 
 class StaleAttempt(Exception):
-    """The job's current attempt is another one: whoever gets this stops and leaves everything alone."""
+    """The job has another current attempt: the process that gets this error stops and changes nothing."""

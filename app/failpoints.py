@@ -1,15 +1,15 @@
-"""Named places in the real code where a test makes a process die, stop or fail: `FAILPOINT=after_claim:kill`.
+"""Defines named places in the code where a test makes a process die, stop or fail: `FAILPOINT=after_claim:kill`.
 
-A failpoint stands before and after every commit, storage write, rename and process start. It does nothing unless the
-environment that the process was born with names it, and costs one dictionary lookup then.
+A failpoint precedes and follows every commit, storage write, rename and process start. It does nothing unless the
+environment in which the process started names it, and then costs one dictionary lookup.
 
     FAILPOINT       name:action[@n], several separated by commas. Actions: kill (SIGKILL to itself), stop (SIGSTOP to
                     itself), raise (an OSError), exit (at once, with code 1), sleep=SECONDS. With @n only the n-th time
-                    that this process comes by; without, each time.
-    FAILPOINT_ONCE  a folder that remembers by a file what has fired, across processes: a worker that is started again
-                    with the same environment after its kill goes on.
+                    that this process reaches it; without @n, each time.
+    FAILPOINT_ONCE  a folder with a file for each failpoint that has fired, across processes: a worker that is
+                    restarted with the same environment after its kill continues.
 
-Stdlib only: the training child has failpoints too.
+Uses only the standard library, because the training child has failpoints too.
 """
 
 import errno
@@ -28,7 +28,7 @@ ASKED: Final = re.compile(r"(?P<name>\w+):(?P<action>kill|stop|raise|exit|sleep=
 
 
 class FailpointRule(NamedTuple):
-    """One term of FAILPOINT."""
+    """Represents one term of FAILPOINT."""
 
     words: str
     action: str
@@ -42,21 +42,21 @@ _lock = threading.Lock()
 
 
 def reach(name: str) -> None:
-    """Go on, unless FAILPOINT asks for something else here."""
+    """Continue, unless FAILPOINT requests an action here."""
     if name in _rules:
         _act(name)
 
 
 @contextmanager
 def around(step: str) -> Iterator[None]:
-    """`before_{step}` and, unless it failed, `after_{step}`."""
+    """Reach `before_{step}` and, unless the step failed, `after_{step}`."""
     reach(f"before_{step}")
     yield
     reach(f"after_{step}")
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Take FAILPOINT and FAILPOINT_ONCE as they are in `environment`. ValueError if they cannot be read."""
+    """Read FAILPOINT and FAILPOINT_ONCE from `environment`. Raise ValueError if they are not valid."""
     global _once
     _rules.clear()
     _passed.clear()
@@ -94,7 +94,7 @@ def _do(name: str, action: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":
-        # To this thread, so that it is this thread that stands here; the others stop with it.
+        # Sent to this thread, so that this thread stops here; the others stop with it.
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     elif action == "raise":
         raise OSError(errno.EIO, f"failpoint {name}")

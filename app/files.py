@@ -1,4 +1,5 @@
-"""Locks, files that appear whole, and what a full disk looks like. Stdlib only: child processes import it too."""
+"""Handles file locks, atomic replacement of files, and full disks. Uses only the standard library, because child
+processes import it too."""
 
 import errno
 import fcntl
@@ -16,8 +17,8 @@ STDERR: Final = 2
 
 
 def lock_file(file: int, *, wait: bool = True, shared: bool = False) -> bool:
-    """Locks an open file; False if another process holds it and `wait` is off. The kernel drops the lock when the file
-    is closed, which is when its process ends, at the latest."""
+    """Lock an open file; return False if another process holds it and `wait` is off. The kernel releases the lock when
+    the file is closed, at the latest when the process ends."""
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
@@ -27,9 +28,12 @@ def lock_file(file: int, *, wait: bool = True, shared: bool = False) -> bool:
 
 
 def open_locked(path: Path, *, wait: bool = True, shared: bool = False) -> int | None:
-    """Opens a lock file and locks it; creates it if it is missing. None if another process holds it and `wait` is off.
+    """Open a lock file and lock it; create it if it is missing. Return None if another process holds it and `wait` is
+    off.
 
-    A holder may remove the file as long as it has it alone: the lock that is returned is of the file at `path`."""
+    A holder may remove the file while it holds it exclusively; therefore the returned lock is checked to be of the file
+    at `path`.
+    """
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if not lock_file(file, wait=wait, shared=shared):
@@ -49,8 +53,8 @@ def _is_at(file: int, path: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path, step: str, *, mode: int = 0o600) -> Iterator[BinaryIO]:
-    """Opens a new file beside `path` that takes its name at the end of the block, when it is whole and on disk. After
-    an exception `path` is as it was, and nothing is left. `step` names the failpoints around the rename."""
+    """Open a new file beside `path`, and rename it to `path` at the end of the block, when it is complete and on disk.
+    After an exception `path` is unchanged, and nothing is left. `step` names the failpoints around the rename."""
     partial = path.with_name(f".partial-{os.urandom(8).hex()}")
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -65,13 +69,13 @@ def replacing(path: Path, step: str, *, mode: int = 0o600) -> Iterator[BinaryIO]
 
 
 def flush_to_disk(file: BinaryIO) -> None:
-    """Puts on disk what was written to an open file."""
+    """Flush what was written to an open file to disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync(path: Path) -> None:
-    """Puts a file on disk, or the names in a folder."""
+    """Sync a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -80,26 +84,26 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts every file below a folder on disk, and the folder itself."""
+    """Sync every file below a folder, and the folder itself, to disk."""
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)
 
 
 def is_full(error: BaseException) -> bool:
-    """Libraries in other languages tell it in words alone."""
+    """Return whether the disk is full. Libraries in other languages report it only as text."""
     told = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return told or "No space left on device" in str(error)
 
 
 def free_bytes(folder: Path) -> int:
-    """For what is to be written there, the folder itself included."""
+    """Return the free bytes for a folder that may not exist yet."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return shutil.disk_usage(there).free
 
 
 def print_trace() -> None:
-    """Of the exception at hand, into the log. A log without room must hide neither what is told by other ways nor the
-    exit code, which Python changes if a buffer cannot be emptied at its end: none is used."""
+    """Print the current exception's traceback to the log. A full log must hide neither what is reported otherwise nor
+    the exit code, which Python changes if a buffer cannot be flushed at exit: therefore no buffer is used."""
     with suppress(OSError):
         os.write(STDERR, traceback.format_exc().encode(errors="replace"))

@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: what it needs answers too."""
+"""Serves `/healthz`, which shows that the process runs, and `/readyz`, which shows that its dependencies answer."""
 
 from typing import Literal
 
@@ -20,30 +20,31 @@ class Health(BaseModel):
 
 
 class OnlineWorkers(BaseModel):
-    """Workers that are online and take work, of all machines, by what they do."""
+    """Counts the online workers that take work, on all machines, by their kind of work."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     training: int
-    """Without one, jobs are accepted and wait."""
+    """Counts those for jobs; without one, jobs are accepted and wait."""
     light: int
-    """Without one, datasets are accepted and wait for their inspection."""
+    """Counts those for inspections; without one, datasets are accepted and wait for their inspection."""
 
 
 class Readiness(BaseModel):
-    """Jobs are accepted while `database` is ok; without `redis` they still run, but start and show later."""
+    """Describes readiness. Jobs are accepted while `database` is ok; without `redis` they still run, but start and
+    appear later."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     database: Literal["ok", "unreachable"]
     redis: Literal["ok", "unreachable"]
     workers: OnlineWorkers | None
-    """Told for those who watch; null while the database does not answer."""
+    """Is for monitoring only; null while the database does not answer."""
 
 
 @router.get("/healthz", summary="Check liveness")
 async def healthz() -> Health:
-    """200 as long as the process serves requests, whatever the database does."""
+    """Answer 200 as long as the process serves requests, whatever the state of the database."""
     return Health()
 
 
@@ -54,7 +55,7 @@ async def healthz() -> Health:
     responses={503: {"model": Readiness, "description": "The database does not answer."}},
 )
 async def readyz(request: Request) -> Response:
-    """200 while the database answers; what else answers is told too. Asks for no key."""
+    """Answer 200 while the database answers; the answer also shows the other dependencies. Needs no key."""
 
     def ask_database() -> OnlineWorkers:
         with transaction(request.app.state.sessions, "readyz") as session:

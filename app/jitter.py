@@ -1,4 +1,4 @@
-"""Waits that differ, so that many who began together do not go on together, after an outage above all."""
+"""Varies waits, so that many processes that start a wait together do not end it together, above all after an outage."""
 
 import random
 from typing import Final
@@ -7,5 +7,5 @@ SHARE: Final = 0.2
 
 
 def jittered(seconds: float) -> float:
-    """`seconds`, by up to a fifth more or less."""
+    """Return `seconds`, changed by up to a fifth in either direction."""
     return seconds * random.uniform(1 - SHARE, 1 + SHARE)

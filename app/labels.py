@@ -1,18 +1,18 @@
-"""Labels: `key=value` words by which operators group workers, and jobs and projects choose among them."""
+"""Parses labels: `key=value` words by which operators group workers, and jobs and projects select them."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-"""A key, and a value: what Kubernetes allows in a label's value."""
+"""Matches a key or a value, as Kubernetes allows in a label's value."""
 RULE: Final = (
     "a key and a value are 1 to 63 letters, digits, '.', '_' and '-', and begin and end with a letter or digit"
 )
 
 
 def read_labels(text: str) -> dict[str, str]:
-    """The labels of a worker: `pool=a,gpu=4090`. ValueError names the word that is none."""
+    """Parse the labels of a worker: `pool=a,gpu=4090`. Raise ValueError that names an invalid word."""
     labels: dict[str, str] = {}
     for key, value in _pairs(text):
         if key in labels:
@@ -22,7 +22,7 @@ def read_labels(text: str) -> dict[str, str]:
 
 
 def read_allowed_labels(text: str) -> dict[str, list[str]]:
-    """The labels of a project: a key may have several values, `pool=a,pool=b`."""
+    """Parse the labels of a project: a key may have several values, `pool=a,pool=b`."""
     allowed: dict[str, list[str]] = {}
     for key, value in _pairs(text):
         allowed.setdefault(key, []).append(value)
@@ -42,6 +42,6 @@ def show_labels(labels: Mapping[str, str]) -> str:
 
 
 def show_allowed_labels(allowed: Mapping[str, Sequence[str]]) -> str:
-    """`pool=a or pool=b, zone=x`"""
+    """Format the labels as `pool=a or pool=b, zone=x`."""
     choices = (" or ".join(f"{key}={value}" for value in values) for key, values in sorted(allowed.items()))
     return ", ".join(choices)

@@ -1,4 +1,5 @@
-"""Every Redis key of ours, and the live metrics behind them. Redis may lose all of it: Postgres has it too."""
+"""Defines all Redis keys of the project, and the live metrics stored there. Redis may lose all of it: PostgreSQL stores
+it too."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ def publish(client: redis.Redis, job_id: str, points: Sequence[MetricPoint]) -> 
 
 
 def count(client: redis.Redis, job_ids: Sequence[str]) -> int:
-    """How many of the jobs have live metrics."""
+    """Count the jobs that have live metrics."""
     return sum(int(client.exists(*keys)) for keys in _batches(job_ids))
 
 
@@ -49,7 +50,7 @@ def _batches(job_ids: Sequence[str]) -> Iterator[list[str]]:
 
 
 async def newest_live(client: redis.asyncio.Redis, job_id: str) -> str:
-    """Position of the newest live point."""
+    """Return the position of the newest live point."""
     newest: Any = await client.xrevrange(metrics_key(job_id), count=1)
     return str(newest[0][0].decode()) if newest else "0"
 
@@ -57,7 +58,7 @@ async def newest_live(client: redis.asyncio.Redis, job_id: str) -> str:
 async def read_live(
     client: redis.asyncio.Redis, job_id: str, after: str, wait_seconds: float
 ) -> tuple[str, list[MetricPoint]]:
-    """Points published behind position `after`, waiting for the first; and the position to go on from."""
+    """Return the points published after position `after`, waiting for the first, and the position to continue from."""
     found: Any = await client.xread({metrics_key(job_id): after}, count=500, block=max(int(wait_seconds * 1000), 1))
     entries = found[0][1] if found else []
     points = [MetricPoint.model_validate_json(fields[b"point"]) for _, fields in entries]

@@ -1,4 +1,5 @@
-"""Logs: one JSON object a line on stderr, so that no user's words can forge a line; no secret is in them."""
+"""Writes logs as one JSON object per line on stderr, so that no user's text can forge a line; they contain no
+secrets."""
 
 import logging
 import sys
@@ -29,8 +30,8 @@ def configure() -> None:
 
 
 def redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Information is made of our own words and ids, and each request writes a line of it: it is left as it is, since
-    to look for secrets takes 0.1 ms a line. Warnings and errors tell what others said."""
+    """Redact warnings and errors, which contain texts of others. Information contains only fixed texts and ids, and
+    each request writes a line of it: it is not searched for secrets, which takes 0.1 ms per line."""
     if event["level"] == "info":
         return event
     return {name: redact_value(value) for name, value in event.items()}
@@ -47,7 +48,7 @@ def redact_value(value: Any) -> Any:
 
 
 class RedactedRecord(logging.LogRecord):
-    """What a library logs: uvicorn and Celery write the exceptions that they meet."""
+    """Redacts what a library logs: uvicorn and Celery log the exceptions that they catch."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -59,6 +60,6 @@ class RedactedRecord(logging.LogRecord):
 
 
 def frames_of(error: BaseException) -> list[str]:
-    """Where an error came from, the innermost last, without its text."""
+    """Return where an error came from, the innermost frame last, without its text."""
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]

@@ -1,4 +1,4 @@
-"""The ASGI app and what lives as long as it does. `uvicorn --factory app.main:create_server` serves it."""
+"""Creates the ASGI app and the resources of its lifetime. `uvicorn --factory app.main:create_server` serves it."""
 
 import gc
 import re
@@ -47,7 +47,7 @@ from app.webhooks.service import open_lookups
 from app.workers.routes import router as workers
 
 ROUTERS = (
-    # Polls come first: the routes are gone through in this order.
+    # Polls come first: the routes are checked in this order.
     reading_jobs,
     jobs,
     watching,
@@ -74,8 +74,8 @@ OpenAI's client finds its own API under [/v1](/v1/docs), over the same things.""
 
 
 def create_server() -> FastAPI:
-    """The app of a process that does nothing else. What has been imported stays as long as it does: a full collection
-    need not walk it, which takes 100 ms."""
+    """Create the app of a process that does nothing else. Imported objects live as long as the process, so they are
+    excluded from full garbage collections, which would take 100 ms to traverse them."""
     keep_memory_private()
     app = create_app()
     gc.collect()
@@ -85,7 +85,7 @@ def create_server() -> FastAPI:
 
 @asynccontextmanager
 async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    """What the app has while it serves."""
+    """Provide the resources that the app uses while it serves."""
     engine = connect(settings.database_url)
     app.state.settings = settings
     app.state.sessions = sessions = open_sessions(engine)
@@ -122,7 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
     logs.configure()
 
-    # The reference at /docs brings its scripts along: it works where nothing but this server can be reached.
+    # The reference at /docs includes its scripts: it works where only this server can be reached.
     app = FastAPIOffline(
         redoc_url=None,
         static_url="/docs-assets",
@@ -139,6 +139,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in (health.router, about.router):
         app.include_router(router)
     face = Mount(OPENAI_FACE, create_face(app.state))
-    face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # what is asked for may hold the end of a line
+    face.path_regex = re.compile(face.path_regex.pattern, re.DOTALL)  # a requested path may contain a line break
     app.router.routes.insert(0, face)
     return app

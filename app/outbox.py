@@ -1,6 +1,6 @@
-"""Wake-ups: rows written in the caller's transaction, relayed to Celery afterwards.
+"""Writes wake-ups as rows in the caller's transaction, and relays them to Celery afterwards.
 
-A wake-up says "look for work" and carries no state, so that losing one or sending it ten times changes nothing.
+A wake-up says "look for work" and carries no state, so losing one or sending it ten times changes nothing.
 """
 
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ Wakeup = Literal["training", "light", "webhooks"]
 
 
 class UnknownWakeup(Exception):
-    """A row of the outbox that names no task of ours: Redis might keep something else under the name of its queue."""
+    """A row of the outbox names no known task: Redis might hold other data under the name of its queue."""
 
 
 class Task(NamedTuple):
@@ -40,7 +40,7 @@ def enqueue_wakeup(session: Session, project_id: str, wakeup: Wakeup) -> None:
 
 
 def create_wakeup_publisher(broker_url: str) -> Celery:
-    """A publisher that fails within seconds: by default a stopped Redis blocks `send_task` for ever."""
+    """Create a publisher that fails within seconds: by default a stopped Redis blocks `send_task` for ever."""
     celery = Celery("tunewright", broker=broker_url, set_as_current=False)
     celery.conf.update(
         task_ignore_result=True,
@@ -55,7 +55,7 @@ def relay(session: Session, publisher: Celery, aside: SetAside = STRICT) -> int:
     """Publish waiting wake-ups and delete their rows in one transaction; return how many there were. A row that is no
     wake-up is set aside.
 
-    Published but not committed is sent twice, which is harmless; the other way round would lose a wake-up.
+    A wake-up that is published but not committed is sent twice, which is harmless; the opposite order would lose it.
     """
     query = select(OutboxRow).where(OutboxRow.id.not_in(aside.ids("outbox"))).order_by(OutboxRow.id)
     rows = session.scalars(query.limit(BATCH).with_for_update(skip_locked=True)).all()

@@ -1,4 +1,4 @@
-"""Rows on which a duty of the dispatcher failed: left alone for a while, so that one row holds up no other."""
+"""Skips rows on which a duty of the dispatcher failed for a while, so that one row delays no other."""
 
 import threading
 import time
@@ -19,22 +19,22 @@ from app.storage import FAILURES as STORAGE_FAILURES
 log = structlog.get_logger()
 
 OUTAGES: Final = (RedisError, BrokerError, *STORAGE_FAILURES)
-"""What Redis and storage raise when they are away. PostgreSQL's own are told apart by `is_outage`."""
+"""Lists what Redis and storage raise during an outage. `is_outage` recognizes PostgreSQL's errors."""
 FIRST_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 300.0
 FORGOTTEN_SECONDS: Final = 3600.0
-"""A row that was not tried again for so long is gone, most likely."""
+"""Sets the time after which a row that was not tried again is assumed to be deleted."""
 
 
 class Aside(NamedTuple):
     num_failures: int
     until: float
-    """By the monotonic clock."""
+    """Gives the end by the monotonic clock."""
 
 
 class SetAside:
-    """Of one process, by table and id. A row is tried again after 5 s, and after twice as long each time, up to 5 min.
-    With `strict` none is set aside: whatever a row raises goes up."""
+    """Holds the rows that one process has set aside, by table and id. A row is tried again after 5 s, and after twice
+    as long each time, up to 5 min. With `strict` none is set aside: every error of a row propagates."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
@@ -42,15 +42,16 @@ class SetAside:
         self._lock = threading.Lock()
 
     def ids(self, table: str) -> list[Any]:
-        """Ids of the table's rows that are to be left out now."""
+        """Return the ids of the table's rows to skip now."""
         now = time.monotonic()
         with self._lock:
             return [id for (of, id), aside in self._rows.items() if of == table and aside.until > now]
 
     @contextmanager
     def guard(self, table: str, id: Any, session: Session | None = None) -> Iterator[None]:
-        """Set the row aside if what is done with it fails, and undo that in the session's transaction. An outage of
-        PostgreSQL goes up; so does one of Redis or storage, which may be the row's fault and sets it aside too."""
+        """Set the row aside if the block fails, and undo the block's changes in the session's transaction. An outage of
+        PostgreSQL propagates; so does one of Redis or storage, which also sets the row aside, because the row may be
+        its cause."""
         try:
             with session.begin_nested() if session is not None else nullcontext():
                 yield
@@ -71,7 +72,7 @@ class SetAside:
             count = self._rows[table, id].num_failures + 1 if (table, id) in self._rows else 1
             seconds = min(FIRST_SECONDS * 2.0 ** min(count - 1, 10), LONGEST_SECONDS)
             self._rows[table, id] = Aside(count, now + seconds)
-        # Without the error's text, which may hold a row's values.
+        # Without the error's text, which may contain a row's values.
         log.error("set a row aside", table=table, row=id, count=count, seconds=seconds, **fault_of(error))
 
 
@@ -79,13 +80,13 @@ STRICT: Final = SetAside(strict=True)
 
 
 def fault_of(error: BaseException) -> dict[str, Any]:
-    """What a log may say of any error."""
+    """Return what a log may contain of any error."""
     return {"fault": type(error).__name__, "frames": frames_of(error)}
 
 
 def take_all(**steps: Callable[[], object]) -> None:
-    """Take each step, whatever becomes of those before it; an outage of PostgreSQL ends all. The first failure goes up
-    at the end, others are logged."""
+    """Run each step, even if those before it failed; an outage of PostgreSQL ends all. The first failure is raised at
+    the end, others are logged."""
     failed: Exception | None = None
     for name, step in steps.items():
         try:

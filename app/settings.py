@@ -1,4 +1,4 @@
-"""The operator's environment, read once. Every field here is described in `docs/settings.md`."""
+"""Reads the operator's environment once. `docs/settings.md` describes every field."""
 
 import os
 import re
@@ -14,21 +14,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.labels import read_labels
 
 CENTURY_SECONDS = 100 * 365 * 24 * 3600
-"""PostgreSQL's calendar ends, though later."""
+"""Limits lifetimes to a century, because PostgreSQL's calendar ends."""
 
 
 HOST = re.compile(r"(?=.*[a-z][^.]*\Z)[a-z0-9_.-]{1,253}")
 
 
 class Allowed(NamedTuple):
-    """Where webhooks may lead although it is not public."""
+    """Lists targets that webhooks may use although they are not public."""
 
     hosts: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """ValueError for a word that is neither a host's name nor a network."""
+        """Parse the list. Raise ValueError for a word that is neither a host's name nor a network."""
         words = [word.strip().lower() for word in text.split(",") if word.strip()]
         hosts = [word for word in words if HOST.fullmatch(word) and "/" not in word]
         return cls(frozenset(hosts), tuple(ip_network(word) for word in words if word not in hosts))
@@ -44,62 +44,65 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir)
     """Folder of the local stack: embedded servers, storage, logs, the first key."""
     cache_dir: Path = Field(default_factory=lambda: user_cache_path("tunewright"))
-    """Folder of what can be made again: converted models, quantized weights."""
+    """Folder of files that can be rebuilt: converted models, quantized weights."""
     database_url: str = Field(default="postgresql+psycopg://localhost/tunewright", validation_alias="DATABASE_URL")
     """SQLAlchemy URL of PostgreSQL 15 or later, by the psycopg driver."""
     redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
     """Redis 7 or Valkey: `redis://`, `rediss://` or `unix://`."""
     storage_url: str | None = Field(default=None, validation_alias="STORAGE_URL")
-    """Where bytes live: `file://`, `s3://`, `gs://`, `az://` or `memory://`; a folder of `data_dir` unless given."""
+    """Location of stored bytes: `file://`, `s3://`, `gs://`, `az://` or `memory://`; default: a folder of
+    `data_dir`."""
     host: str = "127.0.0.1"
     """Address the API listens on."""
     port: int = Field(default=8400, ge=0, le=65535)
-    """Port the API listens on; 0 takes a free one."""
+    """Port the API listens on; 0 selects a free one."""
     max_upload_bytes: int = Field(default=10 * 10**9, gt=0)
     """Largest dataset accepted."""
     max_body_bytes: int = Field(default=2**20, gt=0)
     """Largest JSON body accepted."""
     lease_seconds: float = Field(default=60, gt=0)
-    """A running job whose worker stays silent for so long is taken for lost; an inspection gets longer by its size."""
+    """Silence of a worker after which its running job is lost; an inspection's lease grows with its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
     """Time between two heartbeats of a worker."""
     recovery_seconds: float = Field(default=5, gt=0)
-    """Time between two looks of the dispatcher for lost work."""
+    """Time between two checks of the dispatcher for lost work."""
     poll_seconds: float = Field(default=5, gt=0)
-    """Time between two looks of a worker for work that no wake-up announced."""
+    """Time between two checks of a worker for work that no wake-up announced."""
     exact_resume_wait_seconds: float = Field(default=60, ge=0)
-    """Time for which a job waits for a worker on which its checkpoint resumes exactly, before another may take it."""
+    """Time for which a job waits for a worker on which its checkpoint resumes exactly, before another may claim it."""
     stop_timeout_seconds: float = Field(default=3, gt=0)
     """Time a training process gets to stop by itself before it is killed."""
     drain_timeout_seconds: float = Field(default=30, gt=0)
-    """Time a training process gets to checkpoint when its worker is asked to stop."""
+    """Time a training process gets to save a checkpoint when its worker is asked to stop."""
     stall_timeout_seconds: float = Field(default=1800, gt=0)
-    """A training process that makes no progress for so long is ended: no micro-batch, no row, no layer."""
+    """Time without progress (no micro-batch, no row, no layer) after which a training process is ended."""
     training_threads: int | None = Field(default=None, ge=1)
-    """CPU threads of a training process; all unless given."""
+    """CPU threads of a training process; default: all."""
     standby_process: bool = True
-    """Keep one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
+    """Whether to keep one idle training process with the last model's tokenizer loaded, so that a job starts at
+    once."""
     worker_labels: str | None = None
-    """Labels of this worker, `pool=a,gpu=4090`, by which jobs and projects choose workers."""
+    """Labels of this worker, `pool=a,gpu=4090`, by which jobs and projects select workers."""
 
     upload_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
     """Time within which an upload by parts must be completed; its parts are removed then."""
     orphan_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
-    """Age at which stored bytes that nothing names are removed, if what left them has been over for as long."""
+    """Age at which stored bytes that no row names are removed, if the work that stored them ended at least as long
+    ago."""
     checkpoint_ttl_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)
     """Time for which a job's checkpoints are kept after its end."""
     dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)
-    """Time after which a dataset expires whose upload does not say; never unless given."""
+    """Default time after which a dataset expires; never unless given."""
 
     model_roots: str | None = None
-    """Folders, with commas between, below which models may be added from over HTTP; none unless given."""
+    """Folders, separated by commas, below which models may be added from over HTTP; default: none."""
     model_cache_gb: float | None = Field(default=None, gt=0)
-    """Largest size of the base models in `cache_dir`, in GB; as much as fits on the disk unless given."""
+    """Maximum size of the base models in `cache_dir`, in GB; default: as much as fits on the disk."""
 
     webhook_allowlist: str | None = None
-    """Hosts and networks, with commas between, that webhooks may lead to although they are not public."""
+    """Hosts and networks, separated by commas, that webhooks may use although they are not public."""
     webhook_timeout_seconds: float = Field(default=10, gt=0, le=600)
-    """Time in which a webhook's receiver must have answered."""
+    """Time within which a webhook's receiver must answer."""
 
     @field_validator("webhook_allowlist")
     @classmethod
@@ -131,12 +134,12 @@ class Settings(BaseSettings):
 
     @property
     def work_dir(self) -> Path:
-        """Where attempts keep their files while they last."""
+        """Return the folder where running attempts keep their files."""
         return self.data_dir.absolute() / "work"
 
     @property
     def broker_url(self) -> str:
-        """`redis_url` as Celery spells it."""
+        """Return `redis_url` in Celery's format."""
         return self.redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 
 

@@ -1,7 +1,7 @@
-"""Bytes by key, over obstore: `file://`, `s3://`, `gs://`, `az://`, `memory://`.
+"""Stores bytes by key, over obstore: `file://`, `s3://`, `gs://`, `az://`, `memory://`.
 
-A key is made of our own ids and never of a user's words. On a file store, bytes are fsynced before the caller can
-name them in a transaction; object stores promise that by themselves.
+A key consists of generated ids and never of a user's text. On a file store, bytes are fsynced before the caller can
+name them in a transaction; object stores guarantee that themselves.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ from app.files import flush_to_disk, is_full, lock_file, sync
 
 CHUNK_BYTES = 2**20
 LEAST_PART_BYTES = 8 * 2**20
-"""S3 refuses parts of less than 5 MiB, save the last."""
+"""Sets the minimum part size; S3 refuses parts of less than 5 MiB, except the last."""
 SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 HALF_WRITTEN = re.compile(r".+#\d+")
-"""How obstore's file store names an object until it is whole; it never lists such files."""
+"""Matches obstore's name of a file store's object until it is complete; obstore never lists such files."""
 
 
 class StoredObject(NamedTuple):
     key: str
     modified_at: datetime
-    """By the store's clock. Of a large object in S3, when its upload began."""
+    """Is by the store's clock. For a large object in S3, it is the start of its upload."""
     size: int
 
 
 class Writer:
-    """A growing object, and what has gone into it so far. While a block is written and digested, the next arrives."""
+    """Writes a growing object and its digest. While a block is written and digested, the next one arrives."""
 
     def __init__(self, key: str, file: Any) -> None:
         self.key, self.size = key, 0
@@ -76,13 +76,13 @@ class Writer:
         self._digest.update(block)
 
     async def settle(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the block in progress."""
         under_way, self._under_way = self._under_way, None
         if under_way:
             await under_way
 
     async def sha256(self) -> str:
-        """Of all that was written, in hex."""
+        """Return the digest of everything that was written, in hex."""
         await self._pass_on()
         await self.settle()
         return self._digest.hexdigest()
@@ -92,17 +92,17 @@ class Writer:
 
 
 class DamagedObject(OSError):
-    """Stored bytes are not those that were stored."""
+    """The stored bytes differ from those that were written."""
 
 
 FAILURES: Final = (OSError, BaseError, StorageFull)
-"""What a store that is away, full or forbidden raises. obstore's own errors are no OSErrors."""
+"""Lists what a store raises when it is away, full or forbidden. obstore's own errors are not OSErrors."""
 
 
 class Joined(NamedTuple):
     stored: StoredFile
     md5: str | None
-    """In hex, if it was asked for."""
+    """Is in hex, if it was requested."""
 
 
 class Storage:
@@ -114,7 +114,7 @@ class Storage:
 
     @asynccontextmanager
     async def writer(self, key: str) -> AsyncIterator[Writer]:
-        """Write an object as it arrives. Leaving by an exception leaves nothing behind."""
+        """Write an object as it arrives. An exception leaves nothing behind."""
         with around("store_object"), full_disk_named():
             opening: Any = (
                 _written_beside(self.root / _checked(key))
@@ -136,14 +136,14 @@ class Storage:
             return self.put_open(key, file, path)
 
     def put_open(self, key: str, file: IO[bytes], path: str) -> StoredFile:
-        """The same of a file that is open already."""
+        """Store an open file under `key`, as `put_file` does."""
         return self._put(key, iter(lambda: file.read(CHUNK_BYTES), b""), path, "store_file")
 
     def keep_file(
         self, key: str, source: Path, path: str, sha256: str, advance: Callable[[int], None]
     ) -> StoredFile | None:
-        """Store a local file whose digest is known; None if it has another one by now. In a folder on the file's own
-        disk it takes no room: it gets a second name there."""
+        """Store a local file whose digest is known; return None if its digest has changed. In a folder on the file's
+        own disk it uses no extra space: it becomes a hard link."""
         real = source.resolve()
         if self.root is not None and self.links(real.parent) and real.stat().st_uid == os.geteuid():
             target = self.root / _checked(key)
@@ -162,18 +162,19 @@ class Storage:
         return None
 
     def links(self, folder: Path) -> bool:
-        """Whether a file of that folder and an object can be the same bytes of a disk."""
+        """Return whether a file of the folder and an object can share the same bytes on a disk."""
         there = next(place for place in (folder, *folder.parents) if place.exists())
         return self.root is not None and self.root.exists() and self.root.stat().st_dev == there.stat().st_dev
 
     def size_of(self, key: str) -> int | None:
-        """None if there is no such object."""
+        """Return the size, or None if there is no such object."""
         with suppress(FileNotFoundError):
             return int(obstore.head(self._store, _checked(key))["size"])
         return None
 
     def join(self, key: str, keys: Sequence[str], path: str, *, with_md5: bool = False) -> Joined:
-        """Store under `key` what lies under `keys`, one after the other. FileNotFoundError if one of them is gone."""
+        """Concatenate the objects under `keys` into one under `key`. Raise FileNotFoundError if one of them is
+        missing."""
         md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
         def chunks() -> Iterator[bytes]:
@@ -200,8 +201,8 @@ class Storage:
     def read(
         self, key: str, start: int = 0, end: int | None = None, *, chunk_bytes: int = CHUNK_BYTES
     ) -> Generator[bytes, None, None]:
-        """Chunks of the bytes from `start` up to `end` (exclusive). FileNotFoundError if there is no such object.
-        Closing it closes the object at once."""
+        """Yield chunks of the bytes from `start` up to `end` (exclusive). Raise FileNotFoundError if there is no such
+        object. Closing the generator closes the object at once."""
         if end == start:
             nothing: Sequence[bytes] = ()
             return (chunk for chunk in nothing)
@@ -219,9 +220,9 @@ class Storage:
         advance: Callable[[int], None] = lambda num_bytes: None,
         link: bool = False,
     ) -> None:
-        """Copy an object to a local file and check its digest. FileNotFoundError if there is no such object,
-        DamagedObject if it is short or altered. `link` lets the file be the object itself, where a folder on the same
-        disk is the store: it must not be written to. `advance` is told of each block."""
+        """Copy an object to a local file and check its digest. Raise FileNotFoundError if there is no such object,
+        DamagedObject if it is truncated or altered. `link` allows a hard link to the object if the store is a folder on
+        the same disk: then the file must not be written to. `advance` is called with the size of each block."""
         digest = hashlib.sha256()
         if link and self.root and self.links(target.parent) and _linked(self.root / _checked(file.key), target):
             for chunk in _counted(self.read(file.key), advance):
@@ -237,13 +238,14 @@ class Storage:
             )
 
     def delete(self, *keys: str) -> None:
-        """Remove objects; one that is gone already is no error."""
+        """Delete objects; a missing one is no error."""
         for key in keys:
             with around("delete_object"), suppress(FileNotFoundError):
                 obstore.delete(self._store, _checked(key))
 
     def list(self, folder: str) -> Iterator[Sequence[StoredObject]]:
-        """Whole objects under a folder, a thousand at a time. Those whose key cannot be ours are left out."""
+        """Yield the complete objects under a folder, a thousand at a time. Keys that this project cannot have written
+        are left out."""
         for found in obstore.list(self._store, f"{_checked(folder)}/", chunk_size=1000):
             yield [
                 StoredObject(each["path"], each["last_modified"], each["size"])
@@ -252,14 +254,16 @@ class Storage:
             ]
 
     def folders(self, folder: str) -> Sequence[str]:
-        """Names of the folders straight below a folder."""
+        """Return the names of the folders directly below a folder."""
         found = obstore.list_with_delimiter(self._store, f"{_checked(folder)}/")
         return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
 
     def tidy(self, folder: str, before: datetime) -> int:
-        """Remove the half-written objects and the empty folders in which nobody has stirred since `before`; how many.
+        """Remove the half-written objects and the empty folders that have not changed since `before`, and return how
+        many.
 
-        Only a file store has such: an upload that was killed leaves its bytes under a name that nothing lists."""
+        Only a file store has them: a killed upload leaves its bytes under a name that nothing lists.
+        """
         if self.root is None:
             return 0
         with around("tidy_storage"):
@@ -276,7 +280,7 @@ class Storage:
 
 
 def _linked(source: Path, target: Path) -> bool:
-    """Whether the file has got a second name. Not every disk can, nor may everybody."""
+    """Create a hard link and return whether that succeeded. Not every disk supports it, nor may every user."""
     try:
         os.link(source, target)
     except FileNotFoundError:
@@ -294,7 +298,7 @@ def _counted(blocks: Iterator[bytes], advance: Callable[[int], None]) -> Iterato
 
 @asynccontextmanager
 async def _written_beside(path: Path) -> AsyncIterator[io.BufferedWriter]:
-    """A file that gets its name once it is whole and on disk. By the system's own calls, a thread's for each block: an
+    """Open a file that gets its name once it is complete and on disk. Uses system calls in a thread for each block: an
     upload through obstore's writer is a tenth slower."""
     beside = path.with_name(f"{path.name}#{secrets.randbelow(10**9)}")
     file = await asyncio.to_thread(_create, beside)
@@ -312,16 +316,16 @@ async def _written_beside(path: Path) -> AsyncIterator[io.BufferedWriter]:
 def _create(path: Path) -> io.BufferedWriter:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # An empty folder may be tidied away meanwhile.
+        # An empty folder may be removed at the same time.
         with suppress(FileNotFoundError):
             file = path.open("xb")
-            # As long as it grows, and however slowly, nobody tidies it away.
+            # While it is locked, `tidy` does not remove it, however slowly it grows.
             lock_file(file.fileno())
             return file
 
 
 class full_disk_named:  # noqa: N801 - reads as the statement it is
-    """Turn the many spellings of a full disk into StorageFull."""
+    """Converts the different errors of a full disk to StorageFull."""
 
     def __enter__(self) -> None:
         return None
@@ -357,7 +361,7 @@ def _tidied(place: Path, before: float) -> int:
             place.rmdir()
             removed += 1
     except OSError as error:
-        # Whole by now, gone by another's hand, or a folder with something in it.
+        # The object is complete, was removed by another process, or is a folder with content.
         if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
             raise
     return removed
