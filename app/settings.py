@@ -42,67 +42,67 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TUNEWRIGHT_", frozen=True, use_attribute_docstrings=True)
 
     data_dir: Path = Field(default_factory=default_data_dir)
-    """Folder of the local stack: embedded servers, storage, logs, the first key."""
+    """Holds the local stack: embedded servers, storage, logs, the first key."""
     cache_dir: Path = Field(default_factory=lambda: user_cache_path("tunewright"))
-    """Folder of files that can be rebuilt: converted models, quantized weights."""
+    """Holds files that can be rebuilt: converted models, quantized weights."""
     database_url: str = Field(default="postgresql+psycopg://localhost/tunewright", validation_alias="DATABASE_URL")
-    """SQLAlchemy URL of PostgreSQL 15 or later, by the psycopg driver."""
+    """Is the SQLAlchemy URL of PostgreSQL 15 or later, with the psycopg driver."""
     redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
-    """Redis 7 or Valkey: `redis://`, `rediss://` or `unix://`."""
+    """Is the URL of Redis 7 or Valkey: `redis://`, `rediss://` or `unix://`."""
     storage_url: str | None = Field(default=None, validation_alias="STORAGE_URL")
-    """Location of stored bytes: `file://`, `s3://`, `gs://`, `az://` or `memory://`; default: a folder of
+    """Says where bytes are stored: `file://`, `s3://`, `gs://`, `az://` or `memory://`; default: a folder of
     `data_dir`."""
     host: str = "127.0.0.1"
-    """Address the API listens on."""
+    """Is the address the API listens on."""
     port: int = Field(default=8400, ge=0, le=65535)
-    """Port the API listens on; 0 selects a free one."""
+    """Is the port the API listens on; 0 selects a free one."""
     max_upload_bytes: int = Field(default=10 * 10**9, gt=0)
-    """Largest dataset accepted."""
+    """Limits the size of a dataset."""
     max_body_bytes: int = Field(default=2**20, gt=0)
-    """Largest JSON body accepted."""
+    """Limits the size of a JSON body."""
     lease_seconds: float = Field(default=60, gt=0)
-    """Silence of a worker after which its running job is lost; an inspection's lease grows with its size."""
+    """Sets the silence of a worker after which its running job counts as lost; an inspection's lease grows with its
+    size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
-    """Time between two heartbeats of a worker."""
+    """Sets the time between two heartbeats of a worker."""
     recovery_seconds: float = Field(default=5, gt=0)
-    """Time between two checks of the dispatcher for lost work."""
+    """Sets the time between two checks of the dispatcher for lost work."""
     poll_seconds: float = Field(default=5, gt=0)
-    """Time between two checks of a worker for work that no wake-up announced."""
+    """Sets the time between two checks of a worker for work that no wake-up announced."""
     exact_resume_wait_seconds: float = Field(default=60, ge=0)
-    """Time for which a job waits for a worker on which its checkpoint resumes exactly, before another may claim it."""
+    """Sets how long a job waits for a worker on which its checkpoint resumes exactly, before another may claim it."""
     stop_timeout_seconds: float = Field(default=3, gt=0)
-    """Time a training process gets to stop by itself before it is killed."""
+    """Sets the time that a training process gets to stop by itself before it is killed."""
     drain_timeout_seconds: float = Field(default=30, gt=0)
-    """Time a training process gets to save a checkpoint when its worker is asked to stop."""
+    """Sets the time that a training process gets to save a checkpoint when its worker is asked to stop."""
     stall_timeout_seconds: float = Field(default=1800, gt=0)
-    """Time without progress (no micro-batch, no row, no layer) after which a training process is ended."""
+    """Sets the time without progress (no micro-batch, no row, no layer) after which a training process is ended."""
     training_threads: int | None = Field(default=None, ge=1)
-    """CPU threads of a training process; default: all."""
+    """Sets the CPU threads of a training process; default: all."""
     standby_process: bool = True
-    """Whether to keep one idle training process with the last model's tokenizer loaded, so that a job starts at
-    once."""
+    """Keeps one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
     worker_labels: str | None = None
-    """Labels of this worker, `pool=a,gpu=4090`, by which jobs and projects select workers."""
+    """Lists the labels of this worker, `pool=a,gpu=4090`, by which jobs and projects select workers."""
 
     upload_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
-    """Time within which an upload by parts must be completed; its parts are removed then."""
+    """Sets the time within which an upload by parts must be completed; its parts are removed then."""
     orphan_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
-    """Age at which stored bytes that no row names are removed, if the work that stored them ended at least as long
-    ago."""
+    """Sets the age at which stored bytes that no row names are removed, if the work that stored them ended at least as
+    long ago."""
     checkpoint_ttl_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)
-    """Time for which a job's checkpoints are kept after its end."""
+    """Sets how long a job's checkpoints are kept after its end."""
     dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)
-    """Default time after which a dataset expires; never unless given."""
+    """Sets the default time after which a dataset expires; never unless given."""
 
     model_roots: str | None = None
-    """Folders, separated by commas, below which models may be added from over HTTP; default: none."""
+    """Lists the folders, separated by commas, below which models may be added from over HTTP; default: none."""
     model_cache_gb: float | None = Field(default=None, gt=0)
-    """Maximum size of the base models in `cache_dir`, in GB; default: as much as fits on the disk."""
+    """Limits the size of the base models in `cache_dir`, in GB; default: as much as fits on the disk."""
 
     webhook_allowlist: str | None = None
-    """Hosts and networks, separated by commas, that webhooks may use although they are not public."""
+    """Lists hosts and networks, separated by commas, that webhooks may use although they are not public."""
     webhook_timeout_seconds: float = Field(default=10, gt=0, le=600)
-    """Time within which a webhook's receiver must answer."""
+    """Sets the time within which a webhook's receiver must answer."""
 
     @field_validator("webhook_allowlist")
     @classmethod

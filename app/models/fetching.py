@@ -50,7 +50,7 @@ class FetchPlace(NamedTuple):
     work: Path
     lease_seconds: float
     roots: tuple[Path, ...]
-    """Folders below which a folder requested over HTTP must lie."""
+    """Lists the folders below which a folder requested over HTTP must lie."""
 
 
 class Left(Exception):

@@ -49,19 +49,19 @@ class ModelCreate(BaseModel):
     )
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    """Name by which jobs refer to it."""
+    """Names the model in jobs."""
     path: Text | None = None
-    """Folder with config.json, safetensors and a tokenizer, below one of `TUNEWRIGHT_MODEL_ROOTS`."""
+    """Names a folder with config.json, safetensors and a tokenizer, below one of `TUNEWRIGHT_MODEL_ROOTS`."""
     hub: Annotated[str, Field(min_length=3, max_length=200)] | None = None
-    """Id on the hub: ORG/NAME."""
+    """Identifies the model on the hub: ORG/NAME."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Branch, tag or commit of the hub's model, resolved to its commit at once; default `main`. With `hub_name`: the
-    commit that the folder was copied from."""
+    """Names a branch, tag or commit of the hub's model, resolved to its commit at once; default `main`. With
+    `hub_name`, names the commit that the folder was copied from."""
     hub_name: Annotated[str, Field(max_length=200)] | None = None
-    """Id on the hub of a folder's model: ORG/NAME. Adapters name their base model so. It is not verified: the hub is
-    not contacted."""
+    """States the hub id of a folder's model: ORG/NAME. Adapters name their base model by it. It is not verified: the
+    hub is not contacted."""
     projects: Annotated[list[str], Field(max_length=1000)] = []
-    """Names of the projects that may use it; all, if the list is empty."""
+    """Lists the names of the projects that may use it; all projects, if empty."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -82,7 +82,7 @@ class ModelFailureOut(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     code: str
-    """Stable error code."""
+    """Is a stable code."""
     message: str
 
 
@@ -93,34 +93,35 @@ class ModelSummary(BaseModel):
 
     name: str
     state: ModelState
-    """`pending`, then `fetching`, then `ready` or `failed`. Jobs can train a model that is `ready`."""
+    """Is `pending`, then `fetching`, then `ready` or `failed`. Jobs can train a model that is `ready`."""
     hub: str | None
-    """Id on the hub, if it came from there."""
+    """Identifies it on the hub, if it came from there."""
     path: str | None
-    """Folder that it came from, shown only to a key with the scope `admin`."""
+    """Names the folder that it came from, shown only to a key with the scope `admin`."""
     revision: str | None
-    """A hub's commit, or the SHA-256 over the files of a folder: the same revision means the same weights."""
+    """Is a hub's commit, or the SHA-256 over the files of a folder: the same revision means the same weights."""
     hub_name: str | None
-    """Id on the hub as stated when it was added from a folder; not verified."""
+    """Is the hub id stated when it was added from a folder; not verified."""
     hub_revision: str | None
-    """Commit on the hub as stated then; not verified."""
+    """Is the commit on the hub stated then; not verified."""
     num_bytes_done: int
-    """Number of bytes fetched."""
+    """Counts the bytes fetched."""
     num_bytes: int | None
-    """Number of bytes of all its files; null before it is known."""
+    """Counts the bytes of all its files; null before it is known."""
     failure: ModelFailureOut | None
-    """Set while it is `failed`. Posting the model again retries it, and the files that have arrived are kept."""
+    """Is set while it is `failed`. Posting the model again retries it, and the files that have arrived are kept."""
     license: str | None
-    """Id of the licence of the weights, as the model's card names it."""
+    """Identifies the licence of the weights, as the model's card names it."""
     architecture: str | None
-    """This and the next three are null, or empty, before it is `ready`."""
+    """Is null before the model is `ready`, as are the next two fields; `linear_modules` is empty then."""
     num_parameters: int | None
     max_seq_len: int | None
-    """Maximum number of tokens of a row."""
+    """Limits the number of tokens of a row."""
     linear_modules: list[str]
-    """Full names of the linear layers except the head: `target_modules` can name them, in full or by their endings."""
+    """Lists the full names of the linear layers except the head: `target_modules` can name them, in full or by their
+    endings."""
     projects: list[str] | None
-    """Projects that may use it; null means all. A key without the scope `admin` sees only its own project."""
+    """Lists the projects that may use it; null means all. A key without the scope `admin` sees only its own project."""
     created_at: datetime
     finished_at: datetime | None
 
@@ -142,4 +143,4 @@ class ModelOut(ModelSummary):
     """Describes a base model that jobs can name as `base_model`."""
 
     license_text: str | None
-    """Text of the licence files beside the weights."""
+    """Holds the text of the licence files beside the weights."""

@@ -40,17 +40,17 @@ class Wanted(NamedTuple):
 
     name: str
     source: str
-    """Absolute path of a folder, or a hub id."""
+    """Is the absolute path of a folder, or a hub id."""
     revision: str | None = None
-    """Branch, tag or commit on the hub."""
+    """Names a branch, tag or commit on the hub."""
     projects: Collection[str] = ()
-    """Names of the projects that may use it; all, if empty."""
+    """Names the projects that may use it; all, if empty."""
     any_path: bool = False
     """Allows the folder to lie anywhere on the machine."""
     hub_name: str | None = None
-    """Id on the hub stated for a folder's model."""
+    """Is the hub id stated for a folder's model."""
     hub_revision: str | None = None
-    """Commit on the hub stated for it."""
+    """Is the commit on the hub stated for it."""
 
     def check_roots(self, roots: Sequence[Path]) -> None:
         """Raise BadRequest if the folder's path lies below none of the roots."""

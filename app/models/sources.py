@@ -29,20 +29,20 @@ class SourceFile(NamedTuple):
     path: str
     size: int
     sha256: str | None = None
-    """Digest that the hub reports, if any."""
+    """Is the digest that the hub reports, if any."""
 
 
 class Resolved(NamedTuple):
     files: Sequence[SourceFile]
     revision: str | None = None
-    """Commit of the hub; a folder's revision is computed from its files."""
+    """Is the commit of the hub; a folder's revision is computed from its files."""
     licence: str | None = None
-    """Licence id that the hub reports."""
+    """Is the licence id that the hub reports."""
 
 
 class Source(Protocol):
     folder: Path
-    """Folder in which the model's facts can be read once all files were provided."""
+    """Names the folder in which the model's facts can be read once all files were provided."""
 
     def resolve(self) -> Resolved: ...
 
