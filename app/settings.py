@@ -50,8 +50,7 @@ class Settings(BaseSettings):
     redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
     """Is the URL of Redis 7 or Valkey: `redis://`, `rediss://` or `unix://`."""
     storage_url: str | None = Field(default=None, validation_alias="STORAGE_URL")
-    """Says where bytes are stored: `file://`, `s3://`, `gs://`, `az://` or `memory://`; default: a folder of
-    `data_dir`."""
+    """Says where bytes are stored: `file://`, `s3://`, `gs://`, `az://` or `memory://`; default: in `data_dir`."""
     host: str = "127.0.0.1"
     """Is the address the API listens on."""
     port: int = Field(default=8400, ge=0, le=65535)
@@ -61,8 +60,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2**20, gt=0)
     """Limits the size of a JSON body."""
     lease_seconds: float = Field(default=60, gt=0)
-    """Sets the silence of a worker after which its running job counts as lost; an inspection's lease grows with its
-    size."""
+    """Sets the silence after which a worker's running job is lost; an inspection's lease grows with its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
     """Sets the time between two heartbeats of a worker."""
     recovery_seconds: float = Field(default=5, gt=0)
@@ -70,7 +68,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(default=5, gt=0)
     """Sets the time between two checks of a worker for work that no wake-up announced."""
     exact_resume_wait_seconds: float = Field(default=60, ge=0)
-    """Sets how long a job waits for a worker on which its checkpoint resumes exactly, before another may claim it."""
+    """Sets how long a job waits for a worker on which it resumes exactly, before another may claim it."""
     stop_timeout_seconds: float = Field(default=3, gt=0)
     """Sets the time that a training process gets to stop by itself before it is killed."""
     drain_timeout_seconds: float = Field(default=30, gt=0)
@@ -80,15 +78,14 @@ class Settings(BaseSettings):
     training_threads: int | None = Field(default=None, ge=1)
     """Sets the CPU threads of a training process; default: all."""
     standby_process: bool = True
-    """Keeps one idle training process with the last model's tokenizer loaded, so that a job starts at once."""
+    """Keeps an idle training process with the last model's tokenizer loaded, so that a job starts at once."""
     worker_labels: str | None = None
     """Lists the labels of this worker, `pool=a,gpu=4090`, by which jobs and projects select workers."""
 
     upload_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
     """Sets the time within which an upload by parts must be completed; its parts are removed then."""
     orphan_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
-    """Sets the age at which stored bytes that no row names are removed, if the work that stored them ended at least as
-    long ago."""
+    """Sets the age at which stored bytes that no row names are removed, if their writer ended as long ago."""
     checkpoint_ttl_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)
     """Sets how long a job's checkpoints are kept after its end."""
     dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)

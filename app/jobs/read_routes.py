@@ -168,7 +168,7 @@ async def get_job(
 
 
 def see(connection: Connection, project_id: str, id: str, known: SeenJob | None = None) -> SeenJob:
-    """Return `known` itself, if the job has not changed since."""
+    """Read the job as an answer shows it; return `known` itself if the job has not changed since."""
     if known and find_basis(connection, project_id, id, queued=known.is_queued) == known.basis:
         return known
     shown = find_shown(connection, project_id, id)

@@ -120,7 +120,7 @@ class JobService:
             raise JobAlreadyPaused(id, state)
         if state is JobState.running:
             return self._move(job, JobState.pausing, PauseRequested())
-        # Only a queued job may be resumed by the worker that lost it.
+        # The worker that lost a job may hold it again only while it is queued.
         return self._move(job, JobState.paused, JobPaused(), lease_expired=False, **hold_of(job))
 
     def resume(self, project_id: str, id: str) -> Job:

@@ -76,8 +76,8 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
 
 
 def is_there(sessions: Sessions, wanted: Wanted) -> bool:
-    """Return whether the registry has exactly these files under the name, whatever their source. If so, only the
-    projects that may use the model and its hub name change."""
+    """Return whether the registry has exactly these files under the name, whatever their source. If so,
+    change its projects and hub name."""
     with transaction(sessions, "find_model") as session:
         found = ModelService(session).models.find(wanted.name)
     if found is None or found.state != ModelState.ready or wanted.revision is not None:
