@@ -103,7 +103,7 @@ def reductions(lines: list[Any]) -> list[tuple[int, bool, int]]:
 
 
 def losses(lines: list[Any]) -> dict[int, float]:
-    return {line.step: line.values["loss"] for line in lines if line.kind == "measured"}
+    return {line.step: line.values["loss"] for line in lines if line.kind == "metrics"}
 
 
 def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
