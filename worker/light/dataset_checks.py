@@ -104,15 +104,18 @@ def run_next_check(
             return DatasetCheckRepository(session).renew(check, place.lease_seconds)
 
     folder = inspection_folder(place.work, check.id)
-    with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
-        try:
-            ClaimedCheck(place, cache, here, check, folder, lease).run()
-        except Gone:
-            log.info("left a dataset check", check=check.id, draining=lease.draining.is_set())
-            with transaction(place.sessions, "give_back_dataset_check") as session:
-                DatasetCheckRepository(session).give_back(check)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    lease = Lease(renew, place.lease_seconds, draining or threading.Event())
+    try:
+        with held(folder), lease:
+            try:
+                ClaimedCheck(place, cache, here, check, folder, lease).run()
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except Gone:
+        log.info("left a dataset check", check=check.id, draining=lease.draining.is_set())
+        # After the last renewal, which would take the lease again.
+        with transaction(place.sessions, "give_back_dataset_check") as session:
+            DatasetCheckRepository(session).give_back(check)
     return True
 
 

@@ -61,14 +61,16 @@ def inspect_next(place: InspectionContext, draining: threading.Event | None = No
         with transaction(place.sessions, "renew_inspection") as session:
             return DatasetRepository(session).renew(dataset, place.lease_seconds)
 
-    with held(folder), Lease(renew, place.lease_seconds, draining or threading.Event()) as lease:
-        try:
-            ClaimedInspection(place, dataset, folder, lease).run()
-        except Gone:
-            log.info("left an inspection", dataset=dataset.id, draining=lease.draining.is_set())
-            give_back(place, dataset)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    lease = Lease(renew, place.lease_seconds, draining or threading.Event())
+    try:
+        with held(folder), lease:
+            try:
+                ClaimedInspection(place, dataset, folder, lease).run()
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except Gone:
+        log.info("left an inspection", dataset=dataset.id, draining=lease.draining.is_set())
+        give_back(place, dataset)  # after the last renewal, which would take the lease again
     return True
 
 

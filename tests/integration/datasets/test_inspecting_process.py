@@ -1,6 +1,7 @@
 """The process that reads: what it sees, what ends it, and what becomes of the dataset then."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -202,6 +203,30 @@ def test_a_worker_that_is_to_stop_gives_it_back(
     draining.set()
     slow.go_on.set()
     thread.join(10)
+    assert not thread.is_alive()
+    assert inspect_next(place), "at once, and not after a lease"
+    assert api.get(f"/datasets/{id}").json()["state"] == "ready"
+
+
+def test_what_is_given_back_is_not_renewed_again(
+    api: TestClient, upload: Upload, place: InspectionContext, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing the folder takes longer than the time between two renewals."""
+    id = upload(jsonl([{"text": "a"}])).json()["id"]
+    draining = threading.Event()
+    lease_seconds = 0.6
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: time.sleep(lease_seconds / 2))
+    context = place._replace(storage=slow, lease_seconds=lease_seconds)
+    thread = threading.Thread(target=inspect_next, args=(context, draining))
+    thread.start()
+    until = time.monotonic() + 30
+    while not children():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    draining.set()
+    slow.go_on.set()
+    thread.join(10)
+    monkeypatch.undo()
     assert not thread.is_alive()
     assert inspect_next(place), "at once, and not after a lease"
     assert api.get(f"/datasets/{id}").json()["state"] == "ready"
