@@ -25,17 +25,17 @@ demo: $(VENV)/installed  ## fine-tune a real model end to end and judge the resu
 # Three at a time on two cores: much of it waits for servers and leases. A file's tests share what they start; the
 # longest come first (tests/budgets.py).
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-test: $(VENV)/installed  ## run the test suite, but for test-ops and test-cuda (12 minutes on two cores)
+test: $(VENV)/installed  ## run the test suite, but for test-ops and test-cuda (15 to 20 minutes on two cores)
 	$(PYTEST) -m "not ops and not cuda"
 
-test-ops: $(VENV)/installed  ## run the tests that start whole stacks and hurt them (4 minutes on two cores)
+test-ops: $(VENV)/installed  ## run the tests that start whole stacks and kill or stop their parts (5 to 10 minutes on two cores)
 	$(PYTEST) -m ops
 
 test-cuda: $(VENV)/installed  ## run a few trainings on a CUDA device that is not there (a minute; needs g++)
 	$(BIN)/python -m pytest -m cuda
 
 # The seed is printed; CHAOS_SEED=… repeats it.
-chaos: $(VENV)/installed  ## hurt 200 jobs in every way and check the books; kill at every failpoint
+chaos: $(VENV)/installed  ## run 200 jobs under faults and check every result; kill at every failpoint
 	$(BIN)/python -m tests.chaos --guards --out benchmarks/results/chaos.json
 	$(BIN)/python -m tests.chaos.readers
 	TUNEWRIGHT_KILLS=20 TUNEWRIGHT_FAILPOINTS=all TUNEWRIGHT_FULL_DISK=1 $(BIN)/python -m pytest -rP -n 2 --dist loadfile tests/chaos tests/acceptance/test_full_disk.py

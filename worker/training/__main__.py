@@ -38,7 +38,7 @@ def main() -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that it lacks
     try:
         tokenizing = TokenizingProcess()  # so that its imports run at the same time as ours
-        from worker.training.library_imports import import_libraries
+        from worker.training.lean_imports import import_libraries
 
         import_libraries()  # before any other module imports them
         from transformers.utils import logging as transformers_logging

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys
 
-from worker.training.library_imports import import_libraries
+from worker.training.lean_imports import import_libraries
 
 import_libraries()
 
