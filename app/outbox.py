@@ -66,5 +66,6 @@ def relay(session: Session, publisher: Celery, aside: SetAside = STRICT) -> int:
                 raise UnknownWakeup
             publisher.send_task(row.task, queue=row.queue)
             sent.append(row.id)
-    session.execute(delete(OutboxRow).where(OutboxRow.id.in_(sent)))
+    if sent:
+        session.execute(delete(OutboxRow).where(OutboxRow.id.in_(sent)))
     return len(rows)

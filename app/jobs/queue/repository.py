@@ -5,7 +5,21 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, func, insert, literal, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Interval,
+    Select,
+    Text,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Session, aliased
 
 from app.db.tables import Attempt, Dataset, DatasetUse, Job, Project
@@ -43,23 +57,8 @@ class QueueRepository:
 
     def lock_next_job(self, machine: WorkerHardware, exact_resume_wait_seconds: float) -> Job | None:
         """Return the most urgent job that the machine may claim; None if there is none."""
-        query = (
-            select(Job)
-            .where(
-                Job.state == JobState.queued,
-                Job.lease_until.is_(None),
-                *conditions(claiming()).values(),
-                Job.project_id.not_in(full_projects()),
-                ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting),
-                ~uses_unusable_dataset(),
-                ~uses_misfit_dataset(),
-                resumes_exactly_on(machine) | has_waited_for_exact_resume(exact_resume_wait_seconds),
-            )
-            .order_by(Job.priority.desc(), Job.created_at, Job.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        return self.session.scalars(query, values_of(machine)).one_or_none()
+        values = {"fingerprint": machine.fingerprint, "wait": timedelta(seconds=exact_resume_wait_seconds)}
+        return self.session.scalars(claimable_job(), values | values_of(machine)).one_or_none()
 
     def add_attempt(self, claim: Claim, worker_id: str) -> None:
         row = {"project_id": claim.project_id, "job_id": claim.job_id, "number": claim.attempt, "worker_id": worker_id}
@@ -83,16 +82,7 @@ class QueueRepository:
     def lock_jobs_to_move(self, part: RecoveryPart, but: Sequence[str] = ()) -> Sequence[Job]:
         """Return the jobs, of any project, that a part of recovery moves on. Those that others have locked are left
         to the next recovery."""
-        lapsed = Job.lease_until < func.clock_timestamp()
-        queued = Job.state == JobState.queued
-        where = {
-            "expired": (Job.state.in_(HELD), lapsed),
-            "yielding": (Job.state.not_in(HELD), lapsed),
-            "doomed": (queued, uses_unusable_dataset() | uses_misfit_dataset()),
-            "late": (queued, Job.lease_until.is_(None), seconds_left() <= 0),
-        }
-        query = select(Job).where(*where[part], Job.id.not_in(but)).with_for_update(skip_locked=True)
-        return self.session.scalars(query).all()
+        return self.session.scalars(jobs_to_move(part), {"but": but}).all()
 
     def find_start_step(self, job: Job) -> int | None:
         """Return the step that the job's latest attempt began at; None if it has not said so."""
@@ -155,6 +145,44 @@ def held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
 
 
 @cache
+def claimable_job() -> Select[Job]:
+    """Return the query for the most urgent job that a machine may claim. Its parameters are `fingerprint`, `wait` and
+    `values_of` the machine. Built once: building it takes longer than running it, and idle workers run it often."""
+    return (
+        select(Job)
+        .where(
+            Job.state == JobState.queued,
+            Job.lease_until.is_(None),
+            *conditions(claiming()).values(),
+            Job.project_id.not_in(full_projects()),
+            ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting),
+            ~uses_unusable_dataset(),
+            ~uses_misfit_dataset(),
+            resumes_exactly_on(bindparam("fingerprint", type_=Text()))
+            | has_waited_for_exact_resume(bindparam("wait", type_=Interval())),
+        )
+        .order_by(Job.priority.desc(), Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+@cache
+def jobs_to_move(part: RecoveryPart) -> Select[Job]:
+    """Return the query of a part of recovery, built once; its parameter `but` holds the ids of jobs to leave alone."""
+    lapsed = Job.lease_until < func.clock_timestamp()
+    queued = Job.state == JobState.queued
+    where = {
+        "expired": (Job.state.in_(HELD), lapsed),
+        "yielding": (Job.state.not_in(HELD), lapsed),
+        "doomed": (queued, uses_unusable_dataset() | uses_misfit_dataset()),
+        "late": (queued, Job.lease_until.is_(None), seconds_left() <= 0),
+    }
+    left_alone = Job.id.in_(bindparam("but", expanding=True))
+    return select(Job).where(*where[part], ~left_alone).with_for_update(skip_locked=True)
+
+
+@cache
 def full_projects() -> Select[str]:
     """Ids of the projects whose workers hold as many jobs as the project's limit allows. Made once: its aliases copy
     whole tables, in circles that only the garbage collector frees, and every look for work asks it."""
@@ -168,20 +196,22 @@ def full_projects() -> Select[str]:
     )
 
 
-def resumes_exactly_on(machine: WorkerHardware) -> ColumnElement[bool]:
+def resumes_exactly_on(fingerprint: ColumnElement[str]) -> ColumnElement[bool]:
     """Also a job that resumes from nothing."""
-    return Job.resume_machine.is_(None) | (Job.resume_machine == machine.fingerprint)
+    return Job.resume_machine.is_(None) | (Job.resume_machine == fingerprint)
 
 
-def has_waited_for_exact_resume(seconds: float) -> ColumnElement[bool]:
+def has_waited_for_exact_resume(wait: timedelta | ColumnElement[Any]) -> ColumnElement[bool]:
     """Long enough for any other machine, if its spec lets one have it at all."""
     waits: ColumnElement[bool] = Job.spec["training"]["on_inexact_resume"].astext == "wait"
-    return (Job.queued_at <= func.clock_timestamp() - timedelta(seconds=seconds)) & ~waits
+    return (Job.queued_at <= func.clock_timestamp() - wait) & ~waits
 
 
 def has_stopped_waiting_for_exact_resume(connection: Connection, project_id: str, id: str, seconds: float) -> bool:
     """Whether the job has waited so long that any machine may have it."""
-    query = select(Job.id).where(Job.project_id == project_id, Job.id == id, has_waited_for_exact_resume(seconds))
+    query = select(Job.id).where(
+        Job.project_id == project_id, Job.id == id, has_waited_for_exact_resume(timedelta(seconds=seconds))
+    )
     return connection.execute(query).one_or_none() is not None
 
 
