@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from app.files import print_trace
 from worker.training.rows.tokenizer_process import TokenizingProcess
 from worker.training.runtime.channel import Channel, enter_work_dir
+from worker.training.runtime.fast_imports import fast_imports
 from worker.training.runtime.messages import Failed, Preload, Ready, TrainingRequest
 
 OFFLINE = {
@@ -38,13 +39,14 @@ def main() -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that it lacks
     try:
         tokenizing = TokenizingProcess()  # so that its imports run at the same time as ours
-        from worker.training.lean_imports import import_libraries
+        with fast_imports():
+            from worker.training.lean_imports import import_libraries
 
-        import_libraries()  # before any other module imports them
-        from transformers.utils import logging as transformers_logging
+            import_libraries()  # before any other module imports them
+            from transformers.utils import logging as transformers_logging
 
-        from worker.training.loop.training_loop import train
-        from worker.training.preload import import_architecture
+            from worker.training.loop.training_loop import train
+            from worker.training.preload import import_architecture
 
         transformers_logging.disable_progress_bar()
         while isinstance(heard := channel.hear(), Preload):

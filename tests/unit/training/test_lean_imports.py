@@ -2,7 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from tests.unit.training.conftest import make_spec
+from worker.training.runtime.messages import TrainingRequest
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -55,3 +59,28 @@ def test_a_training_does_without_the_compiler_until_it_is_asked_for() -> None:
         "then: 2.0",
         "at the end: 2",
     ]
+
+
+WHOLE_TRAINING = """
+import pathlib, sys
+
+from worker.training.__main__ import main
+
+assert main() == 0
+compiler = ["torch._inductor", "torch._dynamo.eval_frame", "torch.distributed.tensor", "botocore"]
+pathlib.Path(sys.argv[1]).write_text(str([name for name in compiler if name in sys.modules]))
+"""
+
+
+def test_a_whole_training_imports_no_compiler(make_request: Callable[..., TrainingRequest], tmp_path: Path) -> None:
+    """torch.use_deterministic_algorithms, for one, imports it."""
+    request = make_request("qlora", spec=make_spec("qlora", training={"max_steps": 2}))
+    command = [sys.executable, "-c", WHOLE_TRAINING, str(tmp_path / "imported")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(request.model_dump_json() + "\n")
+        process.stdin.flush()
+        last = process.stdout.read().splitlines()[-1]
+    assert '"kind":"finished"' in last
+    assert (tmp_path / "imported").read_text() == "[]"

@@ -96,7 +96,7 @@ def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing |
     channel.say(PhaseEntered(phase=JobPhase.preparing))
     if request.threads is not None:
         torch.set_num_threads(request.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it cost 6 % of a step
     config = load_config(request.base_model_path)
     tokenizing = tokenizing or TokenizingHere()

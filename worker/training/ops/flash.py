@@ -104,10 +104,9 @@ def _by_token(tensor: Tensor) -> Tensor:
 @contextmanager
 def strictly_deterministic() -> Iterator[None]:
     """Enable deterministic kernels. An operation without one raises an error."""
-    before = torch.are_deterministic_algorithms_enabled()
-    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warns_only)
+        torch.set_deterministic_debug_mode(before)

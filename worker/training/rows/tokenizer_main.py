@@ -13,13 +13,16 @@ from pathlib import Path
 sys.modules["torch"] = None  # type: ignore[assignment]
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 
-from app.domain.jobs.state import FailureReason  # noqa: E402
-from app.files import print_trace  # noqa: E402
-from worker.training.rows.tokenize import save_tokenizer, tokenize  # noqa: E402
-from worker.training.rows.tokenizer import Tokens, load_tokens  # noqa: E402
-from worker.training.runtime.channel import Channel, enter_work_dir  # noqa: E402
-from worker.training.runtime.errors import TrainingFailed, internal_failure  # noqa: E402
-from worker.training.runtime.messages import Failed, Preload, Ready, TrainingRequest  # noqa: E402
+from worker.training.runtime.fast_imports import fast_imports  # noqa: E402
+
+with fast_imports():
+    from app.domain.jobs.state import FailureReason
+    from app.files import print_trace
+    from worker.training.rows.tokenize import save_tokenizer, tokenize
+    from worker.training.rows.tokenizer import Tokens, load_tokens
+    from worker.training.runtime.channel import Channel, enter_work_dir
+    from worker.training.runtime.errors import TrainingFailed, internal_failure
+    from worker.training.runtime.messages import Failed, Preload, Ready, TrainingRequest
 
 LEAST_PRIORITY = 19
 
