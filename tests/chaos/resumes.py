@@ -61,9 +61,9 @@ class Resumes:
     def _job_resumed(self, data: dict[str, Any]) -> None:
         step = data["step"]
         self.inexact = ()
-        if step == 0:
+        saved = self._saved.get(step)  # a worker that drains before the first step saves a checkpoint of step 0
+        if saved is None and step == 0:
             return
-        saved = self._saved.get(step)
         if saved is None:
             self.faults.append(f"attempt {data['attempt']} went on from step {step}, where no checkpoint was saved")
             return
