@@ -48,7 +48,7 @@ def make_environment(passed_on: Iterable[str], own: dict[str, str]) -> dict[str,
 
 
 class ChildProcess:
-    """Controls a process started by `start_process`. After `kill` and `reap` nothing of it is left."""
+    """Controls a process started by `start_process`. `kill` and `reap` end it and release its resources."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
@@ -60,11 +60,11 @@ class ChildProcess:
         self._reader = threading.Thread(target=read, name=name, daemon=True)
         self._reader.start()
 
-    def tell(self, line: BaseModel) -> bool:
-        """Write a line of JSON to stdin; return False if the process is gone."""
+    def send(self, message: BaseModel) -> bool:
+        """Write a message to stdin as a line of JSON; return False if the process has ended."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
+            self._process.stdin.write(message.model_dump_json().encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             return False

@@ -32,8 +32,8 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         queues = {str(name) for name in worker.app.amqp.queues.consume_from}
         self.presence = Presence(get_settings(), queues, draining, tasks.worker_context().disk_space)
         self.presence.start()
-        looks = [look for queue, look in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
-        self.threads = [threading.Thread(target=poll, args=(looks,), name="poll", daemon=True)]
+        polls = [task for queue, task in (("training", tasks.train), ("light", tasks.inspect)) if queue in queues]
+        self.threads = [threading.Thread(target=poll, args=(polls,), name="poll", daemon=True)]
         self.threads.append(threading.Thread(target=poll, args=([tasks.clear_projects],), name="projects", daemon=True))
         if "light" in queues:
             args = ([tasks.run_dataset_checks], tasks.checks_wanted)
@@ -58,17 +58,17 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]  # celery is untyped
         tasks.worker_context().standby.close()
 
 
-def poll(looks: list[Any], wakeup: threading.Event = draining) -> None:
+def poll(polls: list[Any], wakeup: threading.Event = draining) -> None:
     """Look for work every `poll_seconds`, and when `wakeup` is set. `draining` ends the loop; `wakeup` must then be set
     too."""
     while not draining.is_set():
         if wakeup is not draining:
             wakeup.clear()
-        for look in looks:
+        for look_for_work in polls:
             try:
-                look()
+                look_for_work()
             except Exception:
-                # Polling covers lost wake-ups, so the next look must run, whatever this error is.
-                log.exception("a look for work failed, will look again")
+                # Polling covers lost wake-ups, so it must continue after any error.
+                log.exception("a poll for work failed; polling continues")
         if not draining.is_set():
             wakeup.wait(jittered(get_settings().poll_seconds))

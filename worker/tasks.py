@@ -104,7 +104,7 @@ def train() -> None:
     if not slot.acquire(blocking=False):
         return
     try:
-        clear_away()
+        clear_dead_attempts()
         while not draining.is_set() and (claim := claim_job()):
             settings, sessions, storage, redis, _, standby, disk_space, cache = worker_context()
             Attempt(settings, sessions, storage, redis, claim, draining, standby, disk_space, cache).run()
@@ -120,16 +120,16 @@ def inspect() -> None:
     if not slot.acquire(blocking=False):
         return
     context = worker_context()
-    settings, place = context.settings, inspecting_place()
+    settings, inspection_context = context.settings, make_inspection_context()
     try:
         clear_scratch(settings.work_dir)
         joining = context.sessions, context.storage, context.machine.worker_id, settings.lease_seconds
-        while not draining.is_set() and (join_next(*joining) or inspect_next(place, draining)):
+        while not draining.is_set() and (join_next(*joining) or inspect_next(inspection_context, draining)):
             continue
     except DBAPIError as error:
-        log.warning("inspection waits for Postgres", error=str(error)[:300])
+        log.warning("PostgreSQL is unreachable; inspections are delayed", error=str(error)[:300])
     except FAILURES as error:
-        log.warning("inspection failed for want of storage, will try again", error=str(error)[:300])
+        log.warning("storage failed; the inspection is retried", error=str(error)[:300])
     finally:
         slot.release()
         checks_wanted.set()
@@ -139,12 +139,14 @@ def run_dataset_checks() -> None:
     """Run previews and overlap checks on a separate thread of a light worker, so that a long one delays no upload."""
     context = worker_context()
     try:
-        while not draining.is_set() and run_next_check(inspecting_place(), context.cache, context.machine, draining):
+        while not draining.is_set() and run_next_check(
+            make_inspection_context(), context.cache, context.machine, draining
+        ):
             continue
     except DBAPIError as error:
-        log.warning("a dataset check waits for Postgres", error=str(error)[:300])
+        log.warning("PostgreSQL is unreachable; dataset checks are delayed", error=str(error)[:300])
     except FAILURES as error:
-        log.warning("a dataset check failed for want of storage, will try again", error=str(error)[:300])
+        log.warning("storage failed; the dataset check is retried", error=str(error)[:300])
 
 
 def fetch_models() -> None:
@@ -158,32 +160,32 @@ def fetch_models() -> None:
         while not draining.is_set() and fetch_next(place, draining):
             continue
     except DBAPIError as error:
-        log.warning("a model waits for Postgres", error=str(error)[:300])
+        log.warning("PostgreSQL is unreachable; model fetches are delayed", error=str(error)[:300])
     except FAILURES as error:
-        log.warning("a model was not stored, will try again", error=str(error)[:300])
+        log.warning("storage failed; the model fetch is retried", error=str(error)[:300])
 
 
 def deliver() -> None:
     try:
         webhook_sender().send_due(draining)
     except DBAPIError as error:
-        log.warning("webhooks wait for Postgres", error=str(error)[:300])
+        log.warning("PostgreSQL is unreachable; webhooks are delayed", error=str(error)[:300])
 
 
-def inspecting_place() -> InspectionContext:
+def make_inspection_context() -> InspectionContext:
     context = worker_context()
     settings = context.settings
     limits = settings.lease_seconds, settings.max_upload_bytes
     return InspectionContext(context.machine.worker_id, context.sessions, context.storage, settings.work_dir, *limits)
 
 
-def clear_away() -> None:
+def clear_dead_attempts() -> None:
     """Remove leftovers. The caller holds `slot`, so no attempt of this worker is running."""
     context = worker_context()
     try:
         clear_leftovers(context.sessions, context.settings.work_dir)
     except DBAPIError as error:
-        log.warning("leftovers wait for Postgres", error=str(error)[:300])
+        log.warning("PostgreSQL is unreachable; folders of dead attempts are removed later", error=str(error)[:300])
 
 
 def clear_projects() -> None:
@@ -192,19 +194,19 @@ def clear_projects() -> None:
     try:
         clear_deleted_projects(context.sessions, context.settings.work_dir, context.machine.worker_id)
     except DBAPIError as error:
-        log.warning("the folders of deleted projects wait for Postgres", error=str(error)[:300])
+        log.warning("PostgreSQL is unreachable; folders of deleted projects are removed later", error=str(error)[:300])
 
 
 def claim_job() -> Claim | None:
     context = worker_context()
     if context.disk_space.is_short():
-        log.warning("no work is claimed while too little disk space is free", folder=str(context.settings.work_dir))
+        log.warning("not enough free disk space; no jobs are claimed", folder=str(context.settings.work_dir))
         return None
     try:
         with transaction(context.sessions, "claim") as session:
             wait = context.settings.exact_resume_wait_seconds
             job = QueueService(session).claim(context.machine, context.settings.lease_seconds, wait)
     except DBAPIError as error:
-        log.warning("no work can be claimed while Postgres is away", error=str(error)[:300])
+        log.warning("PostgreSQL is unreachable; no jobs are claimed", error=str(error)[:300])
         return None
     return Claim(job.project_id, job.id, job.attempt, job.claim_token or "") if job else None

@@ -14,7 +14,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu is untyped
             taken: bool | None = super()._brpop_read(**options)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # The malformed message is already off the list. Polling covers a lost wake-up.
-            log.warning("Redis held what is no message; it is thrown away", error=type(error).__name__)
+            log.warning("dropped a malformed message from Redis", error=type(error).__name__)
             return None
         return taken
 

@@ -19,7 +19,7 @@ from app.domain.datasets.problem import CODES, Problem
 from app.domain.datasets.report import Report
 from app.domain.datasets.validation import check_record
 from tests.fuzz.containers import CONTAINERS, PACKINGS, WRAPPINGS
-from worker.inspection.fast_check import NOTHING, Screen
+from worker.inspection.fast_check import NOTHING, FastCheck
 from worker.inspection.formats.containers import Rows, Unreadable, read_rows
 from worker.inspection.inspection import InspectedRows, Inspection
 
@@ -185,7 +185,7 @@ def check_file(seed: int, folder: Path) -> Report:
     if seconds >= MOST_SECONDS:  # the machine may have been at something else
         found, seconds = timed(folder, name, data, named)
     assert seconds < MOST_SECONDS, f"{seconds:.1f} s"
-    with patch.object(Screen, "clear", lambda *_: NOTHING):
+    with patch.object(FastCheck, "clear", lambda *_: NOTHING):
         closely = inspect(folder, name, data, named)
     assert found == closely, "the screen and the close look disagree"
     check_report(found)

@@ -28,8 +28,8 @@ from worker.processes.training import TrainingProcess
 from worker.attempt.watchdog import explain_exit
 child = TrainingProcess.logging_to(Path(sys.argv[2]))
 child.log_path = Path(sys.argv[2])
-assert child.said.get(timeout=120) is None
-child.let_end()
+assert child.messages.get(timeout=120) is None
+child.wait_for_exit()
 code = child.end()
 print(code, child.killed, explain_exit(None, child, code).reason, sep="|")
 """

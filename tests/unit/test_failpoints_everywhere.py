@@ -69,11 +69,11 @@ def test_nothing_else_is(code: str) -> None:
 
 
 def test_a_name_that_methods_hand_on_is_found_and_demanded() -> None:
-    fence = "def once(self, change, step):\n    with transaction(self.sessions, step):\n        change()\n"
-    write = "def write(self, change, step):\n    self.fence.once(change, step)\n"
+    fence = "def run_once(self, change, step):\n    with transaction(self.sessions, step):\n        change()\n"
+    write = "def write(self, change, step):\n    self.fence.run_once(change, step)\n"
     uses = parse("worker/y.py", f"{write}\ndef f(self, file):\n    self.write(g, 'plan')\n    file.write(g)")
     namers = find_namers([parse("worker/x.py", fence), uses])
-    assert (namers["once"], namers["write"]) == (1, 1)
+    assert (namers["run_once"], namers["write"]) == (1, 1)
     assert list(names(uses, namers)) == ["before_plan", "after_plan"]
     assert not [*unnamed(parse("worker/x.py", fence))]
     lax = fence.replace("step):\n    with", "step='commit'):\n    with")

@@ -230,7 +230,7 @@ def test_a_format_that_is_named_is_the_measure() -> None:
         {"g": 1},
     ]
     report = inspect(map(line, rows), RecordFormat.text)
-    assert (report.format, report.format_reason) == (RecordFormat.text, "It was named at the upload.")
+    assert (report.format, report.format_reason) == (RecordFormat.text, "The format was specified at upload.")
     missing, *unused = report.problems
     assert (missing.code, missing.count, missing.lines) == ("missing_key", 2, [3, 4])
     assert [(each.line, each.pointer) for each in unused] == [(1, "/prompt"), (1, "/completion")]

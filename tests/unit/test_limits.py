@@ -34,8 +34,8 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingP
 
 
 def ended(child: TrainingProcess) -> Failed:
-    assert child.said.get(timeout=20) is None
-    child.let_end()
+    assert child.messages.get(timeout=20) is None
+    child.wait_for_exit()
     found = explain_exit(None, child, child.end())
     assert isinstance(found, Failed)
     return found
@@ -45,7 +45,7 @@ def test_one_that_was_killed_is_told_with_the_signal_and_the_logs_tail(child: Tr
     child._process.send_signal(signal.SIGKILL)
     failed = ended(child)
     assert failed.reason is FailureReason.training_process_died
-    assert failed.message == "The training process was killed by signal 9. Its last words:\nits last line"
+    assert failed.message == "The training process was killed by signal 9. Last lines of its log:\nits last line"
 
 
 def test_one_that_the_kernel_killed_for_want_of_memory_is_told_apart(child: TrainingProcess, tmp_path: Path) -> None:

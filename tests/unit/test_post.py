@@ -68,7 +68,7 @@ def keep_silent(connection: socket.socket) -> None:
 def test_a_slow_receiver_is_cut_off_in_time(talk: Callable[[socket.socket], None]) -> None:
     with talking(talk) as target:
         began = time.monotonic()
-        with pytest.raises(NoAnswer, match=r"No answer within 0\.5 s"):
+        with pytest.raises(NoAnswer, match=r"No response within 0\.5 s"):
             post(target, HERE, b"{}", {}, 0.5)
         assert 0.4 < time.monotonic() - began < 1.5
 
@@ -141,5 +141,5 @@ def test_a_certificate_must_be_the_names(certificate: Path) -> None:
 
 
 def test_a_silent_handshake_is_cut_off_too(certificate: Path) -> None:
-    with talking(keep_silent) as target, pytest.raises(NoAnswer, match="No answer within"):
+    with talking(keep_silent) as target, pytest.raises(NoAnswer, match="No response within"):
         post(target._replace(scheme="https", host="hooks.example.com"), HERE, b"{}", {}, 0.4)

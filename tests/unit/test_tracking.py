@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.processes.tracking import environment
-from worker.tracking.__main__ import without_secrets
+from worker.tracking.__main__ import remove_secrets
 
 GIVEN = {
     "DATABASE_URL": "postgresql://x",
@@ -49,6 +49,6 @@ def test_an_offline_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_no_secret_is_said() -> None:
     text = "API request to http://me:pw@here/api failed\n with k-1234 and s3cr3t " + "x" * 1000
-    told = without_secrets(text, {"WANDB_API_KEY": "k-1234", "MLFLOW_TRACKING_PASSWORD": "s3cr3t", "A_TOKEN": ""})
+    told = remove_secrets(text, {"WANDB_API_KEY": "k-1234", "MLFLOW_TRACKING_PASSWORD": "s3cr3t", "A_TOKEN": ""})
     assert told.startswith("API request to http://here/api failed with … and … x")
     assert len(told) == 300

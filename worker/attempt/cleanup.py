@@ -30,10 +30,10 @@ def clear_leftovers(sessions: Sessions, work: Path) -> None:
                 if isinstance(error, DBAPIError) and is_outage(error):
                     raise
                 # An error here must not block other folders or jobs.
-                log.error("points of a dead attempt cannot be stored", folder=str(folder), **fault_of(error))
+                log.error("could not store the metric points of a dead attempt", folder=str(folder), **fault_of(error))
             finally:
                 spool.close()
-        log.info("removing what a dead attempt left", job=folder.parent.name, attempt=folder.name)
+        log.info("removing the folder of a dead attempt", job=folder.parent.name, attempt=folder.name)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -51,7 +51,14 @@ def store(sessions: Sessions, spool: Spool, claim: Claim, proof: str) -> None:
         with transaction(sessions, "record_late") as session:
             is_its_own = AttemptService(session, claim).record_late(batch.points, proof)
         if not is_its_own:
-            log.warning("points that prove no attempt of theirs are dropped", job=claim.job_id, attempt=claim.attempt)
+            log.warning(
+                "dropped metric points without a valid proof of their attempt", job=claim.job_id, attempt=claim.attempt
+            )
             return
         spool.drop(batch)
-        log.info("stored a dead worker's points", job=claim.job_id, attempt=claim.attempt, count=len(batch.points))
+        log.info(
+            "stored the metric points of a dead worker",
+            job=claim.job_id,
+            attempt=claim.attempt,
+            count=len(batch.points),
+        )

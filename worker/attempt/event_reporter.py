@@ -8,59 +8,59 @@ from app.domain.jobs.state import JobPhase
 from app.jobs.attempts.service import AttemptService
 from worker.attempt.fenced_writer import FencedWriter
 
-Word = JobPhase | EventBody
+PhaseOrEvent = JobPhase | EventBody
 
 
 class EventReporter:
-    """Writes phases and events in order, from one thread. While PostgreSQL is unreachable they are queued, and do not
+    """Writes phases and events in order, from one thread. While PostgreSQL is unreachable they are queued and do not
     block later checkpoints."""
 
     def __init__(self, fence: FencedWriter) -> None:
         self._fence = fence
         self._phase: JobPhase | None = None
-        self._untold: deque[Word] = deque()
+        self._queue: deque[PhaseOrEvent] = deque()
 
-    def enter(self, phase: JobPhase) -> None:
+    def enter_phase(self, phase: JobPhase) -> None:
         """Record a phase of the worker itself, and wait until PostgreSQL accepts it."""
-        self.hear(phase)
-        self.settle()
+        self.report(phase)
+        self.flush()
 
-    def hear(self, word: Word) -> None:
+    def report(self, entry: PhaseOrEvent) -> None:
         """Queue a phase or an event. A repeated phase is ignored: the training process also reports phases that the
         worker has already entered."""
-        if isinstance(word, JobPhase):
-            if word is self._phase:
+        if isinstance(entry, JobPhase):
+            if entry is self._phase:
                 return
-            self._phase = word
-        self._untold.append(word)
-        if len(self._untold) == 1:
-            self.follow()
+            self._phase = entry
+        self._queue.append(entry)
+        if len(self._queue) == 1:
+            self.write_queued()
 
-    def follow(self) -> None:
+    def write_queued(self) -> None:
         """Write the queue until it is empty or PostgreSQL is unreachable."""
-        while self._untold:
-            word = self._untold[0]
-            if not self._fence.tried(partial(tell, word), step_of(word)):
+        while self._queue:
+            entry = self._queue[0]
+            if not self._fence.try_write(partial(record, entry), step_of(entry)):
                 return
-            self._untold.popleft()
+            self._queue.popleft()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write the whole queue, and wait while PostgreSQL is unreachable."""
-        while self._untold:
-            word = self._untold[0]
-            if isinstance(word, JobPhase):
-                self._fence.write(partial(tell, word), "enter_phase")
+        while self._queue:
+            entry = self._queue[0]
+            if isinstance(entry, JobPhase):
+                self._fence.write(partial(record, entry), "enter_phase")
             else:
-                self._fence.write(partial(tell, word), "append_event")
-            self._untold.popleft()
+                self._fence.write(partial(record, entry), "append_event")
+            self._queue.popleft()
 
 
-def tell(word: Word, attempt: AttemptService) -> None:
-    if isinstance(word, JobPhase):
-        attempt.enter(word)
+def record(entry: PhaseOrEvent, attempt: AttemptService) -> None:
+    if isinstance(entry, JobPhase):
+        attempt.enter(entry)
     else:
-        attempt.append_event(word)
+        attempt.append_event(entry)
 
 
-def step_of(word: Word) -> str:
-    return "enter_phase" if isinstance(word, JobPhase) else "append_event"
+def step_of(entry: PhaseOrEvent) -> str:
+    return "enter_phase" if isinstance(entry, JobPhase) else "append_event"

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""Wait between two tries while PostgreSQL is unreachable."""
+"""Is the wait between two tries while PostgreSQL is unreachable."""
 TICK_SECONDS = 0.1
 
 
@@ -30,7 +30,7 @@ class FencedWriter:
         self._sessions, self._claim, self._lease = sessions, claim, lease_seconds
         self._is_given_up = is_given_up
 
-    def once(self, change: Callable[[AttemptService], T], step: str) -> T:
+    def run_once(self, change: Callable[[AttemptService], T], step: str) -> T:
         """Run the change in one transaction. `step` names the transaction's failpoints.
 
         Raises DBAPIError if PostgreSQL is unreachable. An expired lease is renewed first where that is still possible:
@@ -46,28 +46,34 @@ class FencedWriter:
 
     def write(self, change: Callable[[AttemptService], T], step: str) -> T:
         """Retry the change until PostgreSQL answers. The change must be safe to repeat: it runs again if it was
-        committed but the answer was lost."""
+        committed but the response was lost."""
         while True:
             try:
-                return self.once(change, step)
+                return self.run_once(change, step)
             except DBAPIError as error:
                 if not is_outage(error):
                     raise
-                self.endure(error)
+                self.wait_for_postgres(error)
 
-    def tried(self, change: Callable[[AttemptService], object], step: str) -> bool:
-        """Return whether PostgreSQL accepted the change; log an outage instead of raising."""
+    def try_write(self, change: Callable[[AttemptService], object], step: str) -> bool:
+        """Write the change and return whether PostgreSQL accepted it. An outage is logged, not raised."""
         try:
-            self.once(change, step)
+            self.run_once(change, step)
         except DBAPIError as error:
             if not is_outage(error):
                 raise
-            log.warning("told later: Postgres is away", job=self._claim.job_id, step=step, error=str(error)[:300])
+            log.warning(
+                "PostgreSQL is unreachable; the change is written later",
+                job=self._claim.job_id,
+                step=step,
+                error=str(error)[:300],
+            )
             return False
         return True
 
-    def endure(self, error: DBAPIError) -> None:
-        log.warning("waiting for Postgres", job=self._claim.job_id, error=str(error)[:300])
+    def wait_for_postgres(self, error: DBAPIError) -> None:
+        """Wait before the next try. Raises StaleAttempt if the attempt is given up."""
+        log.warning("PostgreSQL is unreachable; waiting", job=self._claim.job_id, error=str(error)[:300])
         until = time.monotonic() + jittered(PATIENCE_SECONDS)
         while time.monotonic() < until:
             if self._is_given_up():

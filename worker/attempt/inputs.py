@@ -29,8 +29,8 @@ from worker.host.model_cache import ModelCache
 log = structlog.get_logger()
 
 QUIET_SECONDS = 2.0
-"""A model that is fetched within this time gets no progress event."""
-TOLD_EVERY_SECONDS = 15.0
+"""No progress event is recorded for a model that is fetched within this time."""
+PROGRESS_EVENT_SECONDS = 15.0
 
 
 class Inputs(NamedTuple):
@@ -39,13 +39,15 @@ class Inputs(NamedTuple):
     dataset: Dataset
     validation: Dataset | None
     checkpoints: Sequence[Checkpoint]
-    """The furthest first."""
+    """Lists the latest first."""
     resolved: dict[str, Any] | None
-    """What an earlier attempt decided."""
+    """Holds the decisions of an earlier attempt."""
 
 
 def read_inputs(claim: Claim, attempt: AttemptService) -> Inputs:
-    """Read the rows that say what the attempt begins with. ModelNotFound or ModelNotReady if it has no model."""
+    """Read the database rows that describe the attempt's inputs.
+
+    Raises ModelNotFound or ModelNotReady if the job's model is not available."""
     job = attempt.jobs.get(claim.project_id, claim.job_id)
     datasets = DatasetService(attempt.session)
     validation_id = job.spec["validation_dataset_id"]
@@ -81,14 +83,14 @@ class InputFetcher:
 
         Raises FetchStopped if the attempt must end before the model is fetched, and InvalidModelFolder if storage no
         longer has the model."""
-        told_at = time.monotonic() + QUIET_SECONDS
+        next_event_at = time.monotonic() + QUIET_SECONDS
 
         def progress(done: int, total: int) -> None:
-            nonlocal told_at
-            if time.monotonic() >= told_at:
-                told = ModelFetched(num_bytes=done, total_bytes=total)
-                self.fence.tried(lambda attempt: attempt.append_event(told), "append_event")
-                told_at = time.monotonic() + TOLD_EVERY_SECONDS
+            nonlocal next_event_at
+            if time.monotonic() >= next_event_at:
+                event = ModelFetched(num_bytes=done, total_bytes=total)
+                self.fence.try_write(lambda attempt: attempt.append_event(event), "append_event")
+                next_event_at = time.monotonic() + PROGRESS_EVENT_SECONDS
 
         return self._held.enter_context(self._cache.held(model, progress=progress, is_over=self._is_over))
 
@@ -105,7 +107,12 @@ class InputFetcher:
                 for file in map(StoredFile.model_validate, checkpoint.files):
                     self.storage.fetch(file, folder / file.path)
             except (FileNotFoundError, DamagedObject) as error:
-                log.warning("checkpoint lost", job=self.claim.job_id, step=checkpoint.step, error=str(error)[:300])
+                log.warning(
+                    "a checkpoint is missing or damaged in storage",
+                    job=self.claim.job_id,
+                    step=checkpoint.step,
+                    error=str(error)[:300],
+                )
                 shutil.rmtree(folder)
                 if checkpoint.job_id == self.claim.job_id:
                     give_up = partial(

@@ -56,7 +56,7 @@ class OutputUploader:
         except ValueError:
             manifest = None
         if not isinstance(manifest, dict):
-            raise ProtocolBroken("its result has a manifest that cannot be read")
+            raise ProtocolBroken("the manifest of its result is unreadable")
         return manifest
 
     def archive(self, result: Path) -> StoredFile | None:

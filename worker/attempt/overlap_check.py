@@ -31,7 +31,7 @@ def warn_of_overlap(storage: Storage, folder: Path, training: Dataset, validatio
         theirs = fetch_hashes(storage, validation.hashes_key, folder / "validation.hashes")
         totals, pairs = find_overlap(ours, theirs, SHOWN_PAIRS)
     except FAILURES as error:
-        log.warning("cannot compare a job's datasets", dataset=training.id, error=str(error)[:300])
+        log.warning("could not compare a job's datasets", dataset=training.id, error=str(error)[:300])
         return
     if totals.num_normalised:
         event = ValidationOverlap(**totals.model_dump(), pairs=pairs)

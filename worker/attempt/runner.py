@@ -1,7 +1,7 @@
-"""One attempt at a job, as named steps: prepare → train → publish. The claim comes from `worker.tasks`.
+"""Runs one attempt at a job in named steps: prepare → train → publish. `worker.tasks` claims the job.
 
-However it ends, the child and the local folder are gone afterwards. If the worker dies instead, the lease lapses, the
-next attempt goes on from the last checkpoint, and a worker of this machine removes the folder.
+The training process and the local folder are always removed at the end. If the worker dies instead, the lease expires,
+the next attempt resumes from the last checkpoint, and a worker on this machine removes the folder.
 """
 
 import math
@@ -38,7 +38,7 @@ from worker.attempt.metrics.reporter import Heartbeat, Reporter
 from worker.attempt.outputs import OutputUploader
 from worker.attempt.overlap_check import warn_of_overlap
 from worker.attempt.trackers.feeds import Trackers
-from worker.attempt.watchdog import Watchdog, broke_protocol, explain_exit, failure_from_exception
+from worker.attempt.watchdog import Watchdog, explain_exit, failure_from_exception, protocol_failure
 from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_training_machine, training_device
 from worker.host.model_cache import FetchStopped, ModelCache
@@ -87,16 +87,17 @@ class Attempt:
         self.reporter = Reporter(self.fence, redis, claim)
         self.folder = attempt_folder(settings.work_dir, claim)
         self.event_reporter = EventReporter(self.fence)
-        self.input_fetcher = InputFetcher(storage, self.fence, claim, self.folder, cache, self._is_to_stop)
+        self.input_fetcher = InputFetcher(storage, self.fence, claim, self.folder, cache, self._must_stop)
         self.output_uploader = OutputUploader(storage, self.fence, claim, self.folder)
         self.trackers = Trackers(self.fence, claim, self.folder, settings.data_dir.absolute())
         self.base_model_revision = ""
-        """Known once the inputs are."""
+        """Is set once the inputs are read."""
         self.used_standby_process = False
-        """Whether the training process had the model's tokenizer loaded when it heard the job."""
+        """Says whether the training process had the model's tokenizer loaded when it received the job."""
         self.uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.uploaded: list[tuple[Future[None], Path]] = []
-        """Checkpoints that are stored, or wait for it; before them the comparison of the datasets."""
+        """Lists the uploads of checkpoints, including finished ones. The first entry may be the comparison of the
+        datasets."""
 
     def run(self) -> None:
         with ExitStack() as folder:
@@ -109,23 +110,25 @@ class Attempt:
             except StaleAttempt:
                 self._abandon()
             except ProtocolBroken as error:
-                self._give_up(broke_protocol(str(error)))
+                self._fail_attempt(protocol_failure(str(error)))
             except Exception as error:
-                # A fault of ours is the job's failure, told to its user; the worker lives on for other jobs.
-                log.exception("attempt broke", job=self.claim.job_id, attempt=self.claim.attempt)
-                self._give_up(failure_from_exception(error))
+                # An error of the worker fails this job with a message. The worker continues with other jobs.
+                log.exception(
+                    "the attempt failed with an internal error", job=self.claim.job_id, attempt=self.claim.attempt
+                )
+                self._fail_attempt(failure_from_exception(error))
             finally:
                 self.trackers.end(draining=self.drain.is_set())
                 if self.reporter.close():
                     shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_given_up(self) -> bool:
-        """Lost for good; or Postgres is away for longer than a drain may take: then the lease lapses, and the last
-        checkpoint stands."""
+        """Return whether the attempt is lost, or PostgreSQL was unreachable for longer than a drain may take. In the
+        second case the lease expires and the next attempt resumes from the last checkpoint."""
         return self.heartbeat.stale or (self._is_draining() and time.monotonic() > self.drain_ends)
 
-    def _is_to_stop(self) -> bool:
-        return self.heartbeat.stale or self._wish() is not None
+    def _must_stop(self) -> bool:
+        return self.heartbeat.stale or self._requested_stop() is not None
 
     def _is_draining(self) -> bool:
         if self.drain.is_set():
@@ -148,12 +151,12 @@ class Attempt:
             self.fail(Failed(reason=FailureReason.model_unusable, message=str(error)))
             return
         except AdapterNotFound as error:
-            gone = f"What init_from names was deleted meanwhile. {error}"
-            self.fail(Failed(reason=FailureReason.init_from_not_found, message=gone))
+            message = f"The adapter or checkpoint that init_from names was deleted. {error}"
+            self.fail(Failed(reason=FailureReason.init_from_not_found, message=message))
             return
         except CheckpointNotFound as error:
-            gone = f'What the retry goes on from is gone. {error} Retry the job from "start".'
-            self.fail(Failed(reason=FailureReason.checkpoint_unusable, message=gone))
+            message = f'The checkpoint to resume from no longer exists. {error} Retry the job from "start".'
+            self.fail(Failed(reason=FailureReason.checkpoint_unusable, message=message))
             return
         self.trackers.start(request.spec)
         last = self.train(request)
@@ -161,7 +164,7 @@ class Attempt:
             upload.result()
         self.conclude(last)
 
-    def _give_up(self, failed: Failed) -> None:
+    def _fail_attempt(self, failed: Failed) -> None:
         try:
             self.flush()
             self.fail(failed)
@@ -169,23 +172,23 @@ class Attempt:
             self._abandon()
 
     def _abandon(self) -> None:
-        log.warning("attempt lost, letting go", job=self.claim.job_id, attempt=self.claim.attempt)
+        log.warning("the attempt lost its job; it stops", job=self.claim.job_id, attempt=self.claim.attempt)
         try:
             with transaction(self.sessions, "request_orphan_collection") as session:
                 AttemptService(session, self.claim).request_orphan_collection()
         except DBAPIError as error:
-            log.warning("what it stored last may stay for ever", job=self.claim.job_id, error=str(error)[:300])
+            log.warning("files of a lost attempt may remain in storage", job=self.claim.job_id, error=str(error)[:300])
 
     def prepare(self) -> TrainingRequest:
-        """Fetch everything the child reads into the attempt's own folder."""
-        self.event_reporter.enter(JobPhase.preparing)
+        """Fetch the training process's inputs into the attempt's folder."""
+        self.event_reporter.enter_phase(JobPhase.preparing)
         inputs = self.write(partial(read_inputs, self.claim), "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
         checkpoint_path = self.input_fetcher.checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:
             raise CheckpointNotFound(inputs.job.resume_from)
         init_from_path = self.input_fetcher.start(inputs.job.init_from_id if checkpoint_path is None else None)
-        assert inputs.model.revision is not None  # a model that is ready has one
+        assert inputs.model.revision is not None  # Every ready model has one.
         self.base_model_revision = inputs.model.revision
         dataset = self.input_fetcher.rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:
@@ -220,7 +223,8 @@ class Attempt:
         )
 
     def train(self, request: TrainingRequest) -> ChildMessage:
-        """Run the child to its end, carrying on what it says; its last word, or Failed in its stead."""
+        """Run the training process to its end, handling its messages. Return its last message, or a failure if it sent
+        none."""
         standby = self.standby.take(request.base_model_path)
         if standby is not None:
             last = self._train_in(standby, request)
@@ -231,12 +235,12 @@ class Attempt:
 
     def _train_in(self, child: TrainingProcess, request: TrainingRequest) -> ChildMessage:
         self.used_standby_process = child.ready is not None and child.ready.base_model_path == request.base_model_path
-        child.begin(request, self.reporter.measured)
+        child.begin(request, self.reporter.record)
         self.heartbeat.log_tail = child.log_tail
         try:
             last = self._listen(child)
             if last is None:
-                child.let_end()
+                child.wait_for_exit()
         finally:
             code = child.end()
             self.write(lambda attempt: attempt.keep_log(child.log_tail()), "keep_log")
@@ -244,96 +248,100 @@ class Attempt:
 
     def _listen(self, child: TrainingProcess) -> ChildMessage | None:
         patience_ends: float | None = None
-        asked: Stop | None = None
+        requested: Stop | None = None
         last: ChildMessage | None = None
         watchdog = Watchdog(child, self.heartbeat, self.settings.stall_timeout_seconds)
         while True:
             if self.heartbeat.stale:
                 raise StaleAttempt
-            stop = self._wish()
-            if stop and stop != asked:
-                child.ask_to_stop(stop)
-                asked = stop
+            stop = self._requested_stop()
+            if stop and stop != requested:
+                child.request_stop(stop)
+                requested = stop
                 settings = self.settings
                 allowed = settings.drain_timeout_seconds if stop.why == "drain" else settings.stop_timeout_seconds
                 patience_ends = min(patience_ends or math.inf, time.monotonic() + allowed)
             if patience_ends and time.monotonic() > patience_ends:
                 child.kill()
-            if last is None and (broken := watchdog.broken()):
-                return broken
+            if last is None and (failure := watchdog.find_failure()):
+                return failure
             if self.reporter.flush_if_due():
-                self.event_reporter.follow()
+                self.event_reporter.write_queued()
             try:
-                said = child.said.get(timeout=TICK_SECONDS)
+                message = child.messages.get(timeout=TICK_SECONDS)
             except queue.Empty:
                 continue
-            if said is None:
+            if message is None:
                 return last or (Stopped(step=0) if patience_ends else None)
-            if isinstance(said, Finished | Failed | Stopped):
-                last = said
-            self._carry_on(said)
+            if isinstance(message, Finished | Failed | Stopped):
+                last = message
+            self._handle_message(message)
 
-    def _wish(self) -> Stop | None:
+    def _requested_stop(self) -> Stop | None:
         if self.heartbeat.state is JobState.cancelling:
             return Stop(why="cancel")
         wanted = self.heartbeat.state is JobState.running and not self._is_draining()
         return None if wanted else Stop(why="drain")
 
-    def _carry_on(self, said: ChildMessage) -> None:
-        match said:
+    def _handle_message(self, message: ChildMessage) -> None:
+        match message:
             case PhaseEntered():
-                self.event_reporter.hear(said.phase)
+                self.event_reporter.report(message.phase)
             case EventMessage():
-                self.event_reporter.hear(said.event)
+                self.event_reporter.report(message.event)
             case CheckpointWritten():
-                self._upload(said)
+                self._queue_upload(message)
             case Planned() | Replanned() | Started():
-                self.event_reporter.settle()
-                self._tell(said)
+                self.event_reporter.flush()
+                self._record_plan_or_start(message)
 
-    def _tell(self, said: Planned | Replanned | Started) -> None:
-        match said:
+    def _record_plan_or_start(self, message: Planned | Replanned | Started) -> None:
+        match message:
             case Planned():
-                self.reporter.total_steps = said.total_steps
-                plan = said.resolved, said.total_steps, said.start_step, said.inexact_resumes
+                self.reporter.total_steps = message.total_steps
+                plan = message.resolved, message.total_steps, message.start_step, message.inexact_resumes
                 self.write(lambda attempt: attempt.plan(*plan), "plan")
             case Replanned():
-                self.write(lambda attempt: attempt.replan(said.resolved), "replan")
+                self.write(lambda attempt: attempt.replan(message.resolved), "replan")
             case Started():
-                took = said.parity_seconds, said.dry_run_seconds, self.used_standby_process
-                self.write(lambda attempt: attempt.training_started(*took), "start")
+                checks = message.parity_seconds, message.dry_run_seconds, self.used_standby_process
+                self.write(lambda attempt: attempt.training_started(*checks), "start")
 
-    def _upload(self, said: CheckpointWritten) -> None:
-        """Beside the training, one at a time. What waits gives way to a newer one, so that no outage fills the disk."""
+    def _queue_upload(self, written: CheckpointWritten) -> None:
+        """Upload the checkpoint on a separate thread, one at a time. A newer checkpoint replaces one that still waits,
+        so that an outage does not fill the disk."""
         if self.uploaded and self.uploaded[-1][0].cancel():
             self.output_uploader.written.remove(self.uploaded.pop()[1])
-        self.uploaded.append((self.uploads.submit(self._keep_checkpoint, said), said.path))
+        self.uploaded.append((self.uploads.submit(self._store_checkpoint, written), written.path))
 
-    def _keep_checkpoint(self, said: CheckpointWritten) -> None:
-        """One that storage does not take costs the checkpoint, and not the training. The points before it are stored
-        first: whoever goes on from it measures none of them again."""
+    def _store_checkpoint(self, written: CheckpointWritten) -> None:
+        """Upload and record a checkpoint. If storage rejects it, only the checkpoint is lost; the training continues.
+
+        The metric points before it are stored first, since an attempt that resumes from it does not repeat them."""
         try:
-            files = self.output_uploader.checkpoint(said.path, said.step)
+            files = self.output_uploader.checkpoint(written.path, written.step)
         except FAILURES as error:
-            text = (
-                f"The checkpoint of step {said.step} could not be stored ({redact_error(error)}). The training goes "
-                "on; a crash now would take it back to the checkpoint before."
+            detail = (
+                f"Could not store the checkpoint of step {written.step} ({redact_error(error)}). The training "
+                "continues; after a crash it would resume from the previous checkpoint."
             )
-            warning = WarningIssued(code="checkpoint_failed", detail=text)
+            warning = WarningIssued(code="checkpoint_failed", detail=detail)
             self.write(lambda attempt: attempt.append_event(warning), "append_event")
         else:
             self.flush()
-            of = self.base_model_revision, said.machine
-            self.write(lambda attempt: attempt.save_checkpoint(said.step, files, *of), "save_checkpoint")
-        self.output_uploader.written.remove(said.path)
+            made_with = self.base_model_revision, written.machine
+            self.write(lambda attempt: attempt.save_checkpoint(written.step, files, *made_with), "save_checkpoint")
+        self.output_uploader.written.remove(written.path)
 
     def conclude(self, last: ChildMessage) -> None:
-        """A result is taken while the job runs or pauses. A cancel that was first, and a pause that was taken back
-        and has queued the job already, both leave the attempt nothing but to let go."""
+        """Record the attempt's outcome. A result counts only while the job is running or pausing.
+
+        If a cancellation was committed first, or the job was paused and resumed and is queued again, the attempt only
+        releases the job."""
         self.flush()
         if isinstance(last, Finished | Failed):
             self.trackers.settle(finished=isinstance(last, Finished))
-        self.event_reporter.settle()
+        self.event_reporter.flush()
         state = self.write(lambda attempt: attempt.state(), "read_state")
         match last:
             case Finished() if state in RUNNING:
@@ -345,32 +353,32 @@ class Attempt:
 
     def fail(self, failed: Failed) -> None:
         is_disk_full = failed.reason is FailureReason.disk_full
-        message = self.disk_space.ran_out(failed.message) if is_disk_full else failed.message
+        message = self.disk_space.note_full(failed.message) if is_disk_full else failed.message
         self.write(lambda attempt: attempt.fail(failed.reason, message), "fail")
 
     def publish(self, result: Path, reports: Path | None = None) -> None:
-        """Store the result under the attempt's own keys, then make it the job's in one transaction."""
-        self.event_reporter.enter(JobPhase.publishing)
+        """Store the result under the attempt's keys, then make it the job's result in one transaction."""
+        self.event_reporter.enter_phase(JobPhase.publishing)
         uploader = self.output_uploader
         manifest, files = uploader.manifest(result), uploader.folder(result, "result")
         archive = uploader.archive(result)
-        told = [*(uploader.folder(reports, "reports") if reports else ()), uploader.step_metrics()]
+        report_files = [*(uploader.folder(reports, "reports") if reports else ()), uploader.step_metrics()]
         if events := self.trackers.events_file():
-            told.append(uploader.file(events))
+            report_files.append(uploader.file(events))
         try:
-            self.write(lambda attempt: attempt.publish(manifest, files, archive, told), "publish")
+            self.write(lambda attempt: attempt.publish(manifest, files, archive, report_files), "publish")
         except StaleAttempt:
-            # A cancel or a resume was first; or the attempt is lost, or this very publish was committed and its answer
-            # lost: then there is nothing left to let go of.
+            # A cancellation or a resume was committed first. Or the attempt is lost, or this publish was committed and
+            # the response was lost; then the release changes nothing.
             self.write(AttemptService.release, "release")
 
     def flush(self) -> None:
-        """Store the last metric points, however long Postgres is away."""
+        """Store the last metric points, and wait while PostgreSQL is unreachable."""
         while True:
             try:
                 return self.reporter.flush()
             except DBAPIError as error:
-                self.fence.endure(error)
+                self.fence.wait_for_postgres(error)
 
     def write(self, change: Callable[[AttemptService], T], step: str) -> T:
         return self.fence.write(change, step)

@@ -24,21 +24,26 @@ class Watchdog:
 
     def __init__(self, child: TrainingProcess, heartbeat: Heartbeat, stall_timeout_seconds: float) -> None:
         self._child, self._heartbeat, self._stall_timeout_seconds = child, heartbeat, stall_timeout_seconds
-        self._looked_at, self._num_said, self._silent = time.monotonic(), child.num_said, 0.0
+        self._checked_at, self._num_messages, self._silent = time.monotonic(), child.num_messages, 0.0
 
-    def broken(self) -> Failed | None:
+    def find_failure(self) -> Failed | None:
+        """Return the failure to kill the training process for, if there is one."""
         now = time.monotonic()
-        silent = self._child.num_said == self._num_said
-        self._silent = self._silent + min(now - self._looked_at, AWAKE_SECONDS) if silent else 0.0
-        self._looked_at, self._num_said = now, self._child.num_said
+        silent = self._child.num_messages == self._num_messages
+        self._silent = self._silent + min(now - self._checked_at, AWAKE_SECONDS) if silent else 0.0
+        self._checked_at, self._num_messages = now, self._child.num_messages
         if self._heartbeat.ends_at is not None and now > self._heartbeat.ends_at:
             return Failed(reason=FailureReason.deadline_exceeded, message=SPENT)
-        return stalled(self._child.doing, self._silent) if self._silent > self._stall_timeout_seconds else None
+        return (
+            stall_failure(self._child.current_work, self._silent)
+            if self._silent > self._stall_timeout_seconds
+            else None
+        )
 
 
-def stalled(doing: str, seconds: float) -> Failed:
-    text = f"The training process made no progress for {seconds:,.0f} s and was ended; it hung in {doing}."
-    return Failed(reason=FailureReason.stalled, message=text)
+def stall_failure(current_work: str, seconds: float) -> Failed:
+    message = f"The training process made no progress for {seconds:,.0f} s in {current_work} and was killed."
+    return Failed(reason=FailureReason.stalled, message=message)
 
 
 def explain_exit(last: ChildMessage | None, child: TrainingProcess, code: int) -> ChildMessage:
@@ -47,36 +52,36 @@ def explain_exit(last: ChildMessage | None, child: TrainingProcess, code: int) -
     This is its last message, unless it broke the protocol or only reported that it died; then the exit code and the log
     explain the outcome."""
     if child.broken is not None:
-        return broke_protocol(child.broken)
+        return protocol_failure(child.broken)
     if last is not None and not (isinstance(last, Failed) and last.reason is FailureReason.training_process_died):
         return last
-    died = last or Failed(reason=FailureReason.training_process_died, message=how_it_died(code, child.log_tail()))
+    died = last or Failed(reason=FailureReason.training_process_died, message=describe_exit(code, child.log_tail()))
     killed = last is not None or (code == -signal.SIGKILL and not child.killed)
     if not (killed and child.memory.have_risen()):
         return died
-    text = (
-        "The kernel ended the training because the memory of its machine or container was out. Take a machine with "
-        'more, or a smaller batch: training.memory "min", a smaller max_seq_len, gradient_checkpointing true. '
+    message = (
+        "The kernel killed the training process because its machine or container ran out of memory. Use a machine with "
+        'more memory, or reduce memory use: training.memory "min", a smaller max_seq_len, gradient_checkpointing true. '
     )
-    return Failed(reason=FailureReason.out_of_memory, message=text + died.message)
+    return Failed(reason=FailureReason.out_of_memory, message=message + died.message)
 
 
-def broke_protocol(how: str) -> Failed:
-    text = f"The training process did what no training of this release does: {how}. It was ended."
-    return Failed(reason=FailureReason.protocol_broken, message=text)
+def protocol_failure(violation: str) -> Failed:
+    message = f"The training process violated the worker protocol: {violation}. It was killed."
+    return Failed(reason=FailureReason.protocol_broken, message=message)
 
 
 def failure_from_exception(error: Exception) -> Failed:
     """Return the failure for an exception of the worker itself."""
     if isinstance(error, StorageFull):
-        return Failed(reason=FailureReason.disk_full, message="It is storage that is full.")
+        return Failed(reason=FailureReason.disk_full, message="The storage is full.")
     if isinstance(error, OSError) and is_full(error):
         return Failed(reason=FailureReason.disk_full, message=redact_error(error))
-    why = f"The worker failed ({redact_error(error)}); its log tells more."
-    return Failed(reason=FailureReason.internal_error, message=why)
+    message = f"Internal error in the worker ({redact_error(error)}); see the worker's log."
+    return Failed(reason=FailureReason.internal_error, message=message)
 
 
-def how_it_died(code: int, tail: str) -> str:
+def describe_exit(code: int, tail: str) -> str:
     how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
     last_lines = "\n".join(tail.strip().splitlines()[-LAST_LINES:])
-    return f"The training process {how}. Its last words:\n{last_lines}"
+    return f"The training process {how}. Last lines of its log:\n{last_lines}"

@@ -21,10 +21,10 @@ class DiskSpace:
     def is_short(self) -> bool:
         return time.monotonic() < self._rests_until or free_bytes(self._work) < LEAST_FREE_BYTES
 
-    def ran_out(self, why: str) -> str:
+    def note_full(self, why: str) -> str:
         """Note that disk space ran out and return the message for the job's user. `why` is the message of the write
         that failed."""
         self._rests_until = time.monotonic() + self._rest_seconds
-        left = ", ".join(f"{free_bytes(folder) / 1e6:,.1f} MB in {folder}" for folder in (self._work, self._cache))
-        lead = "There was not enough disk space for what the job writes. Free space, then retry it."
-        return f"{lead} Left now: {left}. {why}"
+        free = ", ".join(f"{free_bytes(folder) / 1e6:,.1f} MB in {folder}" for folder in (self._work, self._cache))
+        advice = "Not enough disk space for the job's files. Free disk space, then retry the job."
+        return f"{advice} Free now: {free}. {why}"

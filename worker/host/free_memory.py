@@ -24,14 +24,14 @@ class FreeMemory:
     def __init__(self, device: str) -> None:
         self._device = device
         self._known: float | None = None
-        self._asked_at = -REFRESH_SECONDS
+        self._read_at = -REFRESH_SECONDS
 
     def read_gb(self) -> float | None:
         """Return the free memory; None for a part of a GPU, and while the driver does not answer."""
         if self._device == "cpu":
             return available_memory_gb()
-        if time.monotonic() - self._asked_at >= REFRESH_SECONDS:
-            self._known, self._asked_at = free_gpu_memory_gb(), time.monotonic()
+        if time.monotonic() - self._read_at >= REFRESH_SECONDS:
+            self._known, self._read_at = free_gpu_memory_gb(), time.monotonic()
         return self._known
 
 
@@ -48,6 +48,6 @@ def free_gpu_memory_gb() -> float | None:
     try:
         gpus = find_gpus("memory.free", ANSWER_SECONDS)
     except (subprocess.TimeoutExpired, ValueError) as error:
-        log.warning("the GPU's free memory is not known", error=str(error)[:300])
+        log.warning("could not read the free memory of the GPU", error=str(error)[:300])
         return None
     return gpus[0].memory_gb if gpus else None

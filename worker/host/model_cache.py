@@ -3,7 +3,7 @@ from storage by digest and kept while there is disk space; the least recently us
 
 A reader of a model holds a shared lock on `{digest}.lock`, which the kernel releases with the process. A model is
 removed only under an exclusive lock. A file is renamed to its final name once it is complete and its digest is right. A
-mark beside the folder identifies that file, so that a file changed since is fetched again."""
+mark next to the folder identifies that file, so that a file changed since then is fetched again."""
 
 import errno
 import hashlib
@@ -81,7 +81,7 @@ class ModelCache:
         missing = cached.missing(wanted)
         total = sum(file.size for file in wanted)
         done = total - sum(file.size for file in missing)
-        self._make_room(cached, sum(file.size for file in missing))
+        self._free_space(cached, sum(file.size for file in missing))
 
         def advance(num_bytes: int) -> None:
             nonlocal done
@@ -94,10 +94,10 @@ class ModelCache:
             try:
                 cached.keep(file, self._storage, advance)
             except (FileNotFoundError, DamagedObject) as error:
-                said = f"Storage has lost {file.path} of the model {name}, or it was altered there"
-                raise InvalidModelFolder(f"{said}; remove the model, and add it again.") from error
+                message = f"File {file.path} of model {name} is missing or damaged in storage"
+                raise InvalidModelFolder(f"{message}. Remove the model, then add it again.") from error
 
-    def _make_room(self, wanted: "CachedModel", needed: int) -> None:
+    def _free_space(self, wanted: "CachedModel", needed: int) -> None:
         """Remove the least recently used models until the rest fits the limits. Raises OSError (ENOSPC) if disk space
         is still short."""
         self._place.mkdir(parents=True, exist_ok=True)
@@ -111,8 +111,8 @@ class ModelCache:
             if other.remove():
                 log.info("removed a model from the cache", model=other.digest)
         if (free := free_bytes(self._place)) < needed + LEAST_FREE_BYTES:
-            said = f"the model takes {needed / GB:,.1f} GB, and {free / GB:,.1f} GB are free in {self._place}"
-            raise OSError(errno.ENOSPC, said)
+            message = f"the model needs {needed / GB:,.1f} GB, but {self._place} has {free / GB:,.1f} GB free"
+            raise OSError(errno.ENOSPC, message)
 
     def _is_short(self, needed: int) -> bool:
         used = sum(size_of(path) for path in self._place.glob("*/*"))
@@ -174,7 +174,7 @@ def size_of(path: Path) -> int:
 
 
 def digest_of(files: Sequence[StoredFile]) -> str:
-    """Return the digest of a set of files. Models with the same files share a folder, whatever their names."""
+    """Return the digest of a set of files. Models with the same files share a folder, even under different names."""
     lines = sorted(f"{file.sha256}  {file.path}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
 

@@ -48,10 +48,10 @@ class Presence:
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            self._try(self._sign)
+            self._try(self._send_heartbeat)
             # A worker that starts to drain reports it at once.
             (self._ended if self._draining.is_set() else self._draining).wait(jittered(self._every))
-        self._try(self._leave)
+        self._try(self._sign_off)
         self._engine.dispose()
 
     def _try(self, act: Callable[[WorkerService], None]) -> None:
@@ -59,21 +59,21 @@ class Presence:
             with transaction(self._sessions, "sign_of_life") as session:
                 act(WorkerService(session))
         except DBAPIError as error:
-            log.warning("no heartbeat while Postgres is away", error=str(error)[:300])
+            log.warning("PostgreSQL is unreachable; no heartbeat was sent", error=str(error)[:300])
         except Exception:
-            # The next heartbeat must run, whatever this error is.
-            log.exception("a heartbeat failed, will try again")
+            # Heartbeats must continue after any error.
+            log.exception("a heartbeat failed; it is retried")
 
-    def _sign(self, workers: WorkerService) -> None:
+    def _send_heartbeat(self, workers: WorkerService) -> None:
         id, draining, full = self._machine.worker_id, self._draining.is_set(), self._disk_space.is_short()
         free = self._free_memory.read_gb()
         if self._registered and workers.sign(
             id, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease
         ):
             return
-        told = self._machine, find_versions(), self._queues, self._integrations
-        workers.register(*told, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease)
+        described = self._machine, find_versions(), self._queues, self._integrations
+        workers.register(*described, draining=draining, disk_full=full, free_memory_gb=free, lease=self._lease)
         self._registered = True
 
-    def _leave(self, workers: WorkerService) -> None:
+    def _sign_off(self, workers: WorkerService) -> None:
         workers.leave(self._machine.worker_id)

@@ -1,7 +1,7 @@
 """Manages the local folders of attempts, `work/{project}/{job}/{attempt}`, and of inspections,
 `work/inspections/{dataset}-{random}`: who owns them, and which are abandoned.
 
-The process that works in a folder holds a lock on `{name}.lock` beside it, which the kernel releases when the process
+The process that works in a folder holds a lock on `{name}.lock` next to it, which the kernel releases when the process
 ends for any reason. A folder whose lock is free was therefore left by a killed worker, even where several workers share
 the data folder."""
 
@@ -39,7 +39,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def abandoned(work: Path) -> Iterator[Path]:
-    """Yield the folders of attempts whose process is gone. Each stays locked until the next is requested."""
+    """Yield the folders of attempts whose process has ended. Each stays locked until the next is requested."""
     return _abandoned(path for path in _folders(work.glob("*/ftjob-*")) if path.name.isdigit())
 
 
@@ -89,7 +89,7 @@ def _lock(folder: Path, *, wait: bool) -> int | None:
 
 
 def _unlock(folder: Path, lock: int) -> None:
-    """Remove the lock file while it is held and the folder is gone, so that no other process can hold it for an
+    """Remove the lock file while it is held and the folder does not exist, so that no other process can hold it for an
     existing folder."""
     if not folder.exists():
         folder.with_suffix(".lock").unlink()

@@ -14,7 +14,7 @@ from worker.inspection.inspection import InspectedRows, Inspection
 from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, Task
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY, limit_self
 
-SELDOM: Final = 200_000
+GC_THRESHOLD: Final = 200_000
 """Sets the number of allocations between two garbage collections. Rows hold no cycles, and a batch creates thousands of
 objects."""
 
@@ -24,7 +24,7 @@ def main() -> int:
     request = InspectionRequest.model_validate_json(source.readline())
     limit(request)
     gc.freeze()
-    gc.set_threshold(SELDOM)
+    gc.set_threshold(GC_THRESHOLD)
     try:
         work = {Task.inspect: inspect, Task.clean: clean_rows}[request.task]
         work(request, source)
@@ -42,17 +42,17 @@ def limit(request: InspectionRequest) -> None:
 
 
 def inspect(request: InspectionRequest, source: BinaryIO) -> None:
-    here = Path()
+    folder = Path()
     try:
-        rows = read_rows(source, request.filename, here, request.format, request.columns)
+        rows = read_rows(source, request.filename, folder, request.format, request.columns)
     except Unreadable as error:
         rows = unreadable(error)
     if rows.verbatim:
-        inspection = Inspection(here, request.format)
+        inspection = Inspection(folder, request.format)
         inspection.read(rows.blocks)
     else:
         with Path(ROWS).open("wb") as file:
-            inspection = Inspection(here, request.format, InspectedRows(file, good_only=False))
+            inspection = Inspection(folder, request.format, InspectedRows(file, good_only=False))
             inspection.read(rows.blocks)
     inspection.note_file(rows, unsafe_filename=request.unsafe_filename)
     inspection.conclude(Path(HASHES))
@@ -69,7 +69,7 @@ def unreadable(error: Unreadable) -> Rows:
         raise error
         yield
 
-    return Rows("jsonl", "none", "It could not be read.", True, blocks())
+    return Rows("jsonl", "none", "The file could not be read.", True, blocks())
 
 
 def clean_rows(request: InspectionRequest, source: BinaryIO) -> None:

@@ -28,7 +28,7 @@ SMALL: Final = 16
 """Up to this number of turns, each number has a separate bin."""
 
 
-class Equal:
+class EqualFindings:
     """Groups findings with the same code and message."""
 
     __slots__ = ("count", "finding", "lines")
@@ -49,7 +49,7 @@ class Problems:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._kept: dict[str, list[Problem]] = {}
-        self._equal: dict[str, dict[str, Equal]] = {}
+        self._equal: dict[str, dict[str, EqualFindings]] = {}
         """Groups by code, then by message."""
 
     def note(self, line: int, finding: Finding, count: int = 1) -> None:
@@ -60,18 +60,18 @@ class Problems:
         if len(kept) < MAX_KEPT and (same is None or finding.code not in ONCE_A_FILE):
             kept.append(Problem.of(line, finding))
         if same is None and len(equal) < MAX_KEPT:
-            same = equal[finding.message] = Equal(finding)
+            same = equal[finding.message] = EqualFindings(finding)
         if same is not None:
             same.add(line, count)
 
-    def note_chosen(self, chosen: "Chosen") -> None:
-        if chosen.count:
-            self.counts[chosen.code] += chosen.count
-            self._kept[chosen.code] = chosen.problems()
-            equal = self._equal[chosen.code] = {"": Equal(chosen.finding())}
-            for problem in reversed(self._kept[chosen.code][:NAMED_LINES]):
+    def note_duplicates(self, duplicates: "DuplicateRows") -> None:
+        if duplicates.count:
+            self.counts[duplicates.code] += duplicates.count
+            self._kept[duplicates.code] = duplicates.problems()
+            equal = self._equal[duplicates.code] = {"": EqualFindings(duplicates.finding())}
+            for problem in reversed(self._kept[duplicates.code][:NAMED_LINES]):
                 equal[""].lines.insert(0, problem.line)
-            equal[""].count = chosen.count
+            equal[""].count = duplicates.count
 
     def in_order(self) -> list[Problem]:
         return sorted((problem for kept in self._kept.values() for problem in kept), key=lambda each: each.line)
@@ -85,7 +85,7 @@ class Problems:
         return self.grouped()[:SHOWN_PROBLEMS]
 
 
-class Chosen:
+class DuplicateRows:
     """Collects duplicate rows, which arrive in no order. All are counted; those with the lowest lines are kept.
 
     `message` describes one of them, `together` several."""
@@ -113,13 +113,13 @@ class Chosen:
 class Tally:
     """Counts columns of all rows that are objects, and statistics of rows without an error.
 
-    Rows that were checked one by one go to `add_close`, and their texts to `add_texts` in groups, because creating
+    Rows that were checked one by one go to `add_checked`, and their texts to `add_texts` in groups, because creating
     arrays is slow."""
 
     def __init__(self) -> None:
         self.columns: dict[str, int] = {}
         self.has_more_columns = False
-        self._unused: dict[str, Equal] = {}
+        self._unused: dict[str, EqualFindings] = {}
         """Counts the keys of good rows that training does not read."""
         self._shapes: Counter[Shape] = Counter()
         self._roles: Counter[str] = Counter()
@@ -136,16 +136,16 @@ class Tally:
         self._add_shapes(cleared.shapes)
         self._add_lengths(cleared.num_chars)
 
-    def add_close(self, line: int, close: RowCheck, format: RecordFormat | None) -> None:
+    def add_checked(self, line: int, check: RowCheck, format: RecordFormat | None) -> None:
         """Add a row that was checked individually. `format` is the file's format."""
-        if close.record is not None:
+        if check.record is not None:
             # A hostile row may have a million keys.
-            self.has_more_columns |= len(close.record) > 2 * MAX_COLUMNS
-            self._add_columns(dict.fromkeys(islice(close.record, 2 * MAX_COLUMNS), 1))
-        if close.texts is not None:
-            self._add_turns(close.shape, 1)
-            if close.record is not None and format is not None:
-                self._add_unused(line, close.record, format)
+            self.has_more_columns |= len(check.record) > 2 * MAX_COLUMNS
+            self._add_columns(dict.fromkeys(islice(check.record, 2 * MAX_COLUMNS), 1))
+        if check.texts is not None:
+            self._add_turns(check.shape, 1)
+            if check.record is not None and format is not None:
+                self._add_unused(line, check.record, format)
 
     def add_texts(self, texts: Iterable[str]) -> None:
         """Add the texts of rows that were checked individually."""
@@ -163,11 +163,11 @@ class Tally:
         for name in map(_storable, islice(unused_keys(record, format), 2 * MAX_COLUMNS)):
             if name not in self._unused and len(self._unused) < MAX_COLUMNS:
                 missing = READ_TOO.get(format, frozenset()) - record.keys()
-                self._unused[name] = Equal(unused_key(name, missing))
+                self._unused[name] = EqualFindings(unused_key(name, missing))
             if name in self._unused:
                 self._unused[name].add(line)
 
-    def unused(self) -> Iterator[Equal]:
+    def unused(self) -> Iterator[EqualFindings]:
         return iter(self._unused.values())
 
     def _add_shapes(self, shapes: Mapping[Shape, int]) -> None:

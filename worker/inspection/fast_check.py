@@ -60,7 +60,7 @@ class Column(NamedTuple):
 OF_FORMATS: Final = frozenset[str]().union(*(keys for each in KEYS.values() for keys in each))
 
 
-class Screen:
+class FastCheck:
     def __init__(self, format: RecordFormat) -> None:
         self._plain = PLAIN[format]
         self._format = format
@@ -122,12 +122,12 @@ class Screen:
         if len(rows) < len(lines):
             lines = [lines[index] for index in places]
             joined = b"\n".join(lines)
-        odd |= doubled(lines, joined, num_keys)
+        odd |= find_repeated_keys(lines, joined, num_keys)
         if odd:
             return self._clear_others(lines, places, odd)
         whole = join_texts(read).encode()
         normalised = normalise(whole, len(rows), len(read.texts))
-        if odd := odd_texts(read, normalised):
+        if odd := find_odd_texts(read, normalised):
             return self._clear_others(lines, places, odd)
         num_chars = np.add.reduceat(np.fromiter(map(len, read.texts), np.int64), starts_of(read))
         return Cleared(places, whole.split(ROW), normalised.rows, num_chars, shapes, columns)
@@ -169,10 +169,10 @@ class Screen:
         return +columns, counts
 
     def _odd_shapes(self, shapes: Sequence[Shape], counts: Counter[Shape]) -> set[int]:
-        bad = {shape for shape in counts if not self._is_usual(shape)}
+        bad = {shape for shape in counts if not self._is_valid_shape(shape)}
         return {index for index, shape in enumerate(shapes) if shape in bad} if bad else set()
 
-    def _is_usual(self, shape: Shape) -> bool:
+    def _is_valid_shape(self, shape: Shape) -> bool:
         """Return whether a conversation with this sequence of speakers is valid for any texts."""
         if not shape and self._format not in (RecordFormat.messages, RecordFormat.sharegpt):
             return True
@@ -205,11 +205,11 @@ def are_rows(joined: bytes) -> bool:
     between "}" and "{"."""
     bytes_ = np.frombuffer(joined, np.uint8)
     ends = np.flatnonzero(bytes_ == NEWLINE)
-    around = joined[:1] + joined[-1:] == b"{}"
-    return around and bool((bytes_[ends - 1] == ord("}")).all() and (bytes_[ends + 1] == ord("{")).all())
+    is_framed = joined[:1] + joined[-1:] == b"{}"
+    return is_framed and bool((bytes_[ends - 1] == ord("}")).all() and (bytes_[ends + 1] == ord("{")).all())
 
 
-def doubled(lines: Sequence[bytes], joined: bytes, num_keys: NDArray[np.int64]) -> set[int]:
+def find_repeated_keys(lines: Sequence[bytes], joined: bytes, num_keys: NDArray[np.int64]) -> set[int]:
     """Return the indexes of rows that may have a duplicate key, given the number of keys decoded for each row."""
     bytes_ = np.frombuffer(joined, np.uint8)
     colons = np.flatnonzero(bytes_ == COLON)
@@ -251,7 +251,7 @@ def join_texts(read: Read) -> str:
     return "".join(pieces)
 
 
-def odd_texts(read: Read, normalised: Normalised) -> set[int]:
+def find_odd_texts(read: Read, normalised: Normalised) -> set[int]:
     """Return the indexes of rows with a blank text or a control character."""
     if normalised.is_plain and not normalised.doubtful:
         return set()

@@ -34,7 +34,7 @@ def fetch_hashes(store: Store, key: str, path: Path) -> Path:
         for chunk in store.read(key):
             file.write(chunk)
     if path.stat().st_size % ENTRY_BYTES:
-        raise DamagedHashes(f"the hashes of {key} were cut off")
+        raise DamagedHashes(f"the hashes of {key} are truncated")
     return path
 
 

@@ -26,7 +26,7 @@ from worker.inspection.errors import Flawed
 from worker.inspection.plain_rows import PART, Shape
 
 MAX_FINDINGS: Final = 100
-"""Limits the findings per row, so that a hostile row costs no more than its bytes."""
+"""Limits the findings per row, so that a hostile row uses bounded time and memory."""
 LONG_CHARS: Final = 2**17
 """Corresponds to about 32,000 tokens of English."""
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"[ \t\r]*+(:?)', re.DOTALL)
@@ -39,7 +39,7 @@ class RowCheck(NamedTuple):
     record: Record | None
     """Is None if the line holds no record."""
     format: RecordFormat | None
-    """Is the row's detected format, whatever the file's format is."""
+    """Is the row's detected format, which may differ from the file's."""
     findings: list[Finding]
     texts: str | None
     """Holds the texts joined by PART; None unless the row can be trained on."""
@@ -50,7 +50,7 @@ class RowCheck(NamedTuple):
         return self.texts is None
 
 
-def look(line: bytes, format: RecordFormat | None, named: bool) -> RowCheck:
+def check_row(line: bytes, format: RecordFormat | None, named: bool) -> RowCheck:
     """Check one row. `format` is the file's format, if known already; `named` says whether the user named it."""
     if isinstance(line, Flawed):
         return RowCheck(None, None, [line.finding], None, ())
@@ -58,12 +58,12 @@ def look(line: bytes, format: RecordFormat | None, named: bool) -> RowCheck:
     if record is None:
         return RowCheck(None, None, findings, None, ())
     found = find_format(record)
-    findings = _bounded(chain(findings, _judge(record, found, format or found, named)))
+    findings = _bounded(chain(findings, _check_format(record, found, format or found, named)))
     format = format or found
     if format is None or any(finding.is_error for finding in findings):
         return RowCheck(record, found, findings, None, ())
     texts = list(_texts(record, format))
-    findings += islice(_look_at_texts(record, texts), MAX_FINDINGS - len(findings))
+    findings += islice(_check_texts(record, texts), MAX_FINDINGS - len(findings))
     return RowCheck(record, found, findings, PART.join(texts), _shape(record, format))
 
 
@@ -110,16 +110,18 @@ def _is_sound(record: Record, line: bytes) -> bool:
     return num_keys == count_keys(line)
 
 
-def _judge(record: Record, found: RecordFormat | None, format: RecordFormat | None, named: bool) -> Iterator[Finding]:
+def _check_format(
+    record: Record, found: RecordFormat | None, format: RecordFormat | None, named: bool
+) -> Iterator[Finding]:
     if named and format is not None and not fits(record, format):
         yield _missing_keys(record, format)
     elif format is None or (found is None and not named):
-        ways = "; ".join(" + ".join(sorted(keys)) for sets in KEYS.values() for keys in sets)
+        formats = "; ".join(" + ".join(sorted(keys)) for sets in KEYS.values() for keys in sets)
         keys = ", ".join(brief(key) for key in list(record)[:8]) or "none"
-        advice = advise(meant) if (meant := meant_columns(record)) else f"Write one of: {ways}."
+        advice = advise(meant) if (meant := meant_columns(record)) else f"Write one of: {formats}."
         yield Finding("", "unknown_format", f"The keys ({keys}) fit no format. {advice}")
     elif found is not format and not named:
-        message = f"The row is {found} but the file began as {format}; keep one format a file."
+        message = f"The row's format is {found}, but the file's is {format}. Use one format per file."
         yield Finding("", "mixed_formats", message)
     else:
         yield from check_record(record, format)
@@ -128,21 +130,23 @@ def _judge(record: Record, found: RecordFormat | None, format: RecordFormat | No
 def _missing_keys(record: Record, format: RecordFormat) -> Finding:
     needed = min(KEYS[format], key=lambda keys: len(keys - record.keys()))
     missing = " and ".join(sorted(needed - record.keys()))
-    ways = " or ".join(" + ".join(sorted(keys)) for keys in KEYS[format])
+    required = " or ".join(" + ".join(sorted(keys)) for keys in KEYS[format])
     advice = f" {advise(meant)}" if (meant := meant_columns(record, [format])) else ""
-    said = f"The row lacks {missing}; the format {format}, which was named, is {ways}.{advice}"
-    return Finding("", "missing_key", said)
+    message = f"The row lacks {missing}. The specified format {format} requires {required}.{advice}"
+    return Finding("", "missing_key", message)
 
 
-def _look_at_texts(record: Record, texts: Sequence[str]) -> Iterator[Finding]:
+def _check_texts(record: Record, texts: Sequence[str]) -> Iterator[Finding]:
     if any(map(CONTROL.search, texts)):
         for pointer, text in _strings(record):
             if found := CONTROL.search(text):
-                message = f"The text has the control character U+{ord(found[0]):04X}; remove it if it is not meant."
+                message = f"The text has the control character U+{ord(found[0]):04X}. Remove it unless it is intended."
                 yield Finding(pointer, "control_character", message)
     num_chars = sum(map(len, texts))
     if num_chars > LONG_CHARS:
-        message = f"The row has {num_chars:,} characters, more than most models take at once; split it, or it is cut."
+        message = (
+            f"The row has {num_chars:,} characters, which exceeds most models' context. Split it, or it is truncated."
+        )
         yield Finding("", "long_row", message)
 
 
@@ -212,8 +216,8 @@ def _shape(record: Record, format: RecordFormat) -> Shape:
             return (*before, *(("user", "assistant") * len(record.get("history") or [])), "user", "assistant")
         case RecordFormat.preference:
             asked, better, _ = sides_of(record)
-            said = record[asked]["messages"] if isinstance(record[asked], dict) else record[asked]
-            sides = [side for side in (said, record[better]) if isinstance(side, list)]
+            prompt = record[asked]["messages"] if isinstance(record[asked], dict) else record[asked]
+            sides = [side for side in (prompt, record[better]) if isinstance(side, list)]
             return tuple(turn["role"] for side in sides for turn in side)
         case _:
             return ()

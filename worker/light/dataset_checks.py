@@ -33,7 +33,7 @@ from worker.host.work_folders import held, inspection_folder
 from worker.inspection.overlap import DamagedHashes, fetch_hashes, find_overlap
 from worker.light.inspections import InspectionContext
 from worker.light.lease import Lease
-from worker.processes.inspection import Gone, finish, how_it_ended
+from worker.processes.inspection import WorkStopped, describe_exit, finish
 from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 from worker.training.preview.messages import ANSWER, PreviewAnswer, PreviewRefused, PreviewRequest
 from worker.training.preview.messages import Machine as PlanMachine
@@ -50,21 +50,24 @@ LEAST_CPU_SECONDS = 300
 BYTES_A_CPU_SECOND = 20_000
 """Is the slowest expected rendering: conversations whose template renders all earlier turns again for each turn."""
 LEAST_FILE_BYTES = 2**30
-FAILED_ENDS = {
+EXIT_FAILURES = {
     OUT_OF_MEMORY: (
         DatasetCheckFailure.out_of_memory,
-        "The rows need more memory than a preview may use; split the dataset.",
+        "The preview exceeded its memory limit. Split the dataset.",
     ),
     FILE_TOO_LARGE: (
         DatasetCheckFailure.disk_full,
-        "Its tokens take more disk space than a preview may use; split the dataset.",
+        "The preview exceeded its disk space limit. Split the dataset.",
     ),
-    DISK_FULL: (DatasetCheckFailure.disk_full, "The disk of the worker's work folder is full."),
+    DISK_FULL: (
+        DatasetCheckFailure.disk_full,
+        "The disk of the worker's work folder is full. Free disk space on the worker.",
+    ),
     -24: (
         DatasetCheckFailure.timed_out,
-        "Rendering the rows took more time than a preview of a file of this size may take.",
+        "The preview exceeded the time limit for a file of this size. Split the dataset.",
     ),
-    -9: (DatasetCheckFailure.out_of_memory, "The kernel ended the preview's process, most likely for want of memory."),
+    -9: (DatasetCheckFailure.out_of_memory, "The kernel killed the preview process, probably because memory ran out."),
 }
 """Maps exit codes to failures; 24 is SIGXCPU, 9 SIGKILL."""
 REFUSALS = {
@@ -89,32 +92,32 @@ class CheckInputs(NamedTuple):
 
 
 def run_next_check(
-    place: InspectionContext, cache: ModelCache, here: WorkerHardware, draining: threading.Event | None = None
+    context: InspectionContext, cache: ModelCache, here: WorkerHardware, draining: threading.Event | None = None
 ) -> bool:
     """Run one waiting dataset check of any project; return whether there was one. `here` is this worker's machine.
 
     Errors of storage and PostgreSQL are passed on: the dataset check's lease expires and it runs again."""
-    with transaction(place.sessions, "claim_dataset_check") as session:
-        check = DatasetCheckRepository(session).claim(place.worker_id, place.lease_seconds)
+    with transaction(context.sessions, "claim_dataset_check") as session:
+        check = DatasetCheckRepository(session).claim(context.worker_id, context.lease_seconds)
     if check is None:
         return False
 
     def renew() -> bool:
-        with transaction(place.sessions, "renew_dataset_check") as session:
-            return DatasetCheckRepository(session).renew(check, place.lease_seconds)
+        with transaction(context.sessions, "renew_dataset_check") as session:
+            return DatasetCheckRepository(session).renew(check, context.lease_seconds)
 
-    folder = inspection_folder(place.work, check.id)
-    lease = Lease(renew, place.lease_seconds, draining or threading.Event())
+    folder = inspection_folder(context.work, check.id)
+    lease = Lease(renew, context.lease_seconds, draining or threading.Event())
     try:
         with held(folder), lease:
             try:
-                ClaimedCheck(place, cache, here, check, folder, lease).run()
+                ClaimedCheck(context, cache, here, check, folder, lease).run()
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-    except Gone:
-        log.info("left a dataset check", check=check.id, draining=lease.draining.is_set())
+    except WorkStopped:
+        log.info("stopped a dataset check", check=check.id, draining=lease.draining.is_set())
         # After the last renewal, which would take the lease again.
-        with transaction(place.sessions, "give_back_dataset_check") as session:
+        with transaction(context.sessions, "give_back_dataset_check") as session:
             DatasetCheckRepository(session).give_back(check)
     return True
 
@@ -124,88 +127,92 @@ class ClaimedCheck:
 
     def __init__(
         self,
-        place: InspectionContext,
+        context: InspectionContext,
         cache: ModelCache,
         here: WorkerHardware,
         check: DatasetCheck,
         folder: Path,
         lease: Lease,
     ) -> None:
-        self.place, self.cache, self.here, self.check = place, cache, here, check
+        self.context, self.cache, self.here, self.check = context, cache, here, check
         self.folder, self.lease = folder, lease
 
     def run(self) -> None:
-        inputs = self._inputs()
+        inputs = self._read_inputs()
         failed: DatasetCheckFailed | None = None
         try:
-            answer = self._answer(inputs)
+            answer = self._compute(inputs)
         except DatasetCheckFailed as error:
             failed = error
         except (FileNotFoundError, DamagedObject, DamagedHashes) as error:
-            lost = f"Storage no longer has the dataset as it was ({type(error).__name__}); upload it again."
-            failed = DatasetCheckFailed(DatasetCheckFailure.file_missing, lost)
-        with transaction(self.place.sessions, "conclude_dataset_check") as session:
+            message = f"The dataset is missing or damaged in storage ({type(error).__name__}). Upload it again."
+            failed = DatasetCheckFailed(DatasetCheckFailure.file_missing, message)
+        with transaction(self.context.sessions, "conclude_dataset_check") as session:
             service = DatasetCheckService(session)
             if failed is not None:
                 service.fail(self.check, failed.code, str(failed))
             else:
                 service.answer(self.check, answer)
 
-    def _inputs(self) -> CheckInputs:
-        """Read the inputs. Raises Gone if a dataset was deleted."""
+    def _read_inputs(self) -> CheckInputs:
+        """Read the inputs. Raises WorkStopped if a dataset was deleted."""
         project_id, asked = self.check.project_id, self.check.asked
-        with transaction(self.place.sessions, "read_dataset_check") as session:
+        with transaction(self.context.sessions, "read_dataset_check") as session:
             datasets = DatasetService(session)
             dataset = datasets.find(project_id, self.check.dataset_id)
             other_id = self.check.other_dataset_id
             other = datasets.find(project_id, other_id) if other_id else None
             if dataset is None or (other_id and other is None):
-                raise Gone
+                raise WorkStopped
             model = ModelService(session).find(project_id, asked["base_model"]) if "base_model" in asked else None
             workers = WorkerRepository(session).taking_jobs()
         machines = [PlanMachine(worker=w.id, device=w.device, device_name=w.device_name) for w in workers]
-        return CheckInputs(dataset, other, model, _choose(machines, asked.get("device", "auto"), self.here))
+        return CheckInputs(dataset, other, model, _choose_machine(machines, asked.get("device", "auto"), self.here))
 
-    def _answer(self, inputs: CheckInputs) -> Answer:
+    def _compute(self, inputs: CheckInputs) -> Answer:
         tolerated = BadRowPolicy.model_validate(self.check.asked.get("on_bad_rows", {})).tolerated
         for dataset in filter(None, (inputs.dataset, inputs.other)):
             if (unusable := why_unusable(dataset, tolerated)) is not None:
                 raise DatasetCheckFailed(DatasetCheckFailure(unusable.reason), unusable.message)
-        return self._overlap(inputs) if self.check.kind == DatasetCheckKind.overlap else self._preview(inputs)
+        return self._find_overlap(inputs) if self.check.kind == DatasetCheckKind.overlap else self._make_preview(inputs)
 
-    def _overlap(self, inputs: CheckInputs) -> Answer:
+    def _find_overlap(self, inputs: CheckInputs) -> Answer:
         assert inputs.other is not None
-        return Answer(*find_overlap(self._hashes(inputs.dataset), self._hashes(inputs.other), MAX_PAIRS))
+        return Answer(*find_overlap(self._fetch_hashes(inputs.dataset), self._fetch_hashes(inputs.other), MAX_PAIRS))
 
-    def _hashes(self, dataset: Dataset) -> Path:
+    def _fetch_hashes(self, dataset: Dataset) -> Path:
         assert dataset.hashes_key is not None  # Every usable dataset has been inspected.
-        return fetch_hashes(self.place.storage, dataset.hashes_key, self.folder / dataset.id)
+        return fetch_hashes(self.context.storage, dataset.hashes_key, self.folder / dataset.id)
 
-    def _preview(self, inputs: CheckInputs) -> Answer:
+    def _make_preview(self, inputs: CheckInputs) -> Answer:
         spec = PreviewSpec.model_validate(self.check.asked)
         if inputs.model is None:
-            said = f"The model {spec.base_model} was taken out of the registry, or from this project."
-            raise DatasetCheckFailed(DatasetCheckFailure.model_not_found, said)
+            message = (
+                f"Model {spec.base_model} was removed from the registry or is no longer available to this project."
+            )
+            raise DatasetCheckFailed(DatasetCheckFailure.model_not_found, message)
         try:
             with self.cache.held(inputs.model, weights=False, is_over=lambda: self.lease.is_over) as path:
-                return self._preview_with(inputs, self._request(spec, inputs, inputs.model, path))
+                return self._run_preview(inputs, self._make_request(spec, inputs, inputs.model, path))
         except InvalidModelFolder as error:
             raise DatasetCheckFailed(DatasetCheckFailure.model_unusable, str(error)) from error
         except FetchStopped as error:
-            raise Gone from error
+            raise WorkStopped from error
 
-    def _preview_with(self, inputs: CheckInputs, request: PreviewRequest) -> Answer:
-        self.place.storage.fetch(rows_of(inputs.dataset), request.job.dataset_path)
+    def _run_preview(self, inputs: CheckInputs, request: PreviewRequest) -> Answer:
+        self.context.storage.fetch(rows_of(inputs.dataset), request.job.dataset_path)
         code = finish(COMMAND, request, iter(()), self.folder, lambda: self.lease.is_over)
         if code != 0:
-            other = f"The previewing process {how_it_ended(code, self.folder)}."
-            raise DatasetCheckFailed(*FAILED_ENDS.get(code, (DatasetCheckFailure.internal_error, other)))
+            unknown = DatasetCheckFailure.internal_error, f"The preview process {describe_exit(code, self.folder)}."
+            raise DatasetCheckFailed(*EXIT_FAILURES.get(code, unknown))
         answer = parse_answer.validate_json((self.folder / ANSWER).read_bytes())
         if isinstance(answer, PreviewRefused):
             raise DatasetCheckFailed(REFUSALS[answer.failed.reason], answer.failed.message)
         return Answer(answer.totals, answer.rows)
 
-    def _request(self, spec: PreviewSpec, inputs: CheckInputs, model: RegisteredModel, path: Path) -> PreviewRequest:
+    def _make_request(
+        self, spec: PreviewSpec, inputs: CheckInputs, model: RegisteredModel, path: Path
+    ) -> PreviewRequest:
         dataset = inputs.dataset
         size = rows_of(dataset).size
         job = TrainingRequest(
@@ -234,7 +241,7 @@ class ClaimedCheck:
         )
 
 
-def _choose(online: list[PlanMachine], wanted: str, here: WorkerHardware) -> PlanMachine:
+def _choose_machine(online: list[PlanMachine], wanted: str, here: WorkerHardware) -> PlanMachine:
     """Return a machine that would take such a job: an online worker, preferably with a GPU. Otherwise return this
     machine, treated as one with the wanted device."""
     fitting = [machine for machine in online if wanted in ("auto", machine.device)]

@@ -23,7 +23,7 @@ from app.storage import Storage
 from worker.host.work_folders import abandoned_inspections, held, inspection_folder
 from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, Task
 from worker.light.lease import Lease
-from worker.processes.inspection import Gone, InspectionFailed, run
+from worker.processes.inspection import InspectionFailed, WorkStopped, run
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ LEAST_FILE_BYTES = 2**30
 
 
 class InspectionContext(NamedTuple):
-    """Holds what an inspection needs from its worker."""
+    """Holds the worker's settings and connections for an inspection."""
 
     worker_id: str
     sessions: Sessions
@@ -47,51 +47,51 @@ class InspectionContext(NamedTuple):
     max_upload_bytes: int
 
 
-def inspect_next(place: InspectionContext, draining: threading.Event | None = None) -> bool:
+def inspect_next(context: InspectionContext, draining: threading.Event | None = None) -> bool:
     """Inspect one waiting dataset of any project; return whether there was one.
 
     Errors of storage and PostgreSQL are passed on: the dataset's lease expires and it is inspected again."""
-    with transaction(place.sessions, "claim_inspection") as session:
-        dataset = DatasetRepository(session).claim_for_inspection(place.worker_id, place.lease_seconds)
+    with transaction(context.sessions, "claim_inspection") as session:
+        dataset = DatasetRepository(session).claim_for_inspection(context.worker_id, context.lease_seconds)
     if dataset is None:
         return False
-    folder = inspection_folder(place.work, dataset.id)
+    folder = inspection_folder(context.work, dataset.id)
 
     def renew() -> bool:
-        with transaction(place.sessions, "renew_inspection") as session:
-            return DatasetRepository(session).renew(dataset, place.lease_seconds)
+        with transaction(context.sessions, "renew_inspection") as session:
+            return DatasetRepository(session).renew(dataset, context.lease_seconds)
 
-    lease = Lease(renew, place.lease_seconds, draining or threading.Event())
+    lease = Lease(renew, context.lease_seconds, draining or threading.Event())
     try:
         with held(folder), lease:
             try:
-                ClaimedInspection(place, dataset, folder, lease).run()
+                ClaimedInspection(context, dataset, folder, lease).run()
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-    except Gone:
-        log.info("left an inspection", dataset=dataset.id, draining=lease.draining.is_set())
-        give_back(place, dataset)  # after the last renewal, which would take the lease again
+    except WorkStopped:
+        log.info("stopped an inspection", dataset=dataset.id, draining=lease.draining.is_set())
+        release_claim(context, dataset)  # After the last renewal, which would take the lease again.
     return True
 
 
 def clear_scratch(work: Path) -> None:
     """Remove the folders of inspections whose worker is dead."""
     for folder in abandoned_inspections(work):
-        log.info("removing what a dead inspection left", folder=folder.name)
+        log.info("removing the folder of a dead inspection", folder=folder.name)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def give_back(place: InspectionContext, dataset: Dataset) -> None:
-    """Give up the claim, so that another worker can start at once."""
-    with transaction(place.sessions, "give_back_inspection") as session:
+def release_claim(context: InspectionContext, dataset: Dataset) -> None:
+    """Release the claim, so that another worker can start at once."""
+    with transaction(context.sessions, "give_back_inspection") as session:
         DatasetRepository(session).give_back(dataset)
 
 
 class ClaimedInspection:
     """Runs the inspection of one dataset."""
 
-    def __init__(self, place: InspectionContext, dataset: Dataset, folder: Path, lease: Lease) -> None:
-        self.place, self.dataset, self.folder, self.lease = place, dataset, folder, lease
+    def __init__(self, context: InspectionContext, dataset: Dataset, folder: Path, lease: Lease) -> None:
+        self.context, self.dataset, self.folder, self.lease = context, dataset, folder, lease
         self.own = dataset.project_id, dataset.id, dataset.attempt
         """Holds the project, dataset and attempt that the storage keys include, so that a slow inspection overwrites
         nothing of a later one."""
@@ -100,46 +100,48 @@ class ClaimedInspection:
         if (
             self.dataset.cleaned_from is not None
             and self.dataset.size == 0
-            and not self._make(self.dataset.cleaned_from)
+            and not self._write_cleaned_rows(self.dataset.cleaned_from)
         ):
             return
         try:
-            self._start(Task.inspect, self.dataset.filename, self.dataset.size, self._read(self.dataset.storage_key))
-            found = self._found()
+            self._run_process(
+                Task.inspect, self.dataset.filename, self.dataset.size, self._read(self.dataset.storage_key)
+            )
+            result = self._store_result()
         except FileNotFoundError:
-            found = self._failed("file_missing", "Storage has lost the file; upload it again.")
+            result = self._failed_result("file_missing", "The file is missing in storage. Upload it again.")
         except InspectionFailed as error:
-            found = self._failed("unreadable_file", str(error))
-        self._conclude(found)
+            result = self._failed_result("unreadable_file", str(error))
+        self._conclude(result)
 
-    def _make(self, source_id: str) -> bool:
+    def _write_cleaned_rows(self, source_id: str) -> bool:
         """Write the good rows of the source dataset. Return False if that failed; the failure is recorded then."""
-        with transaction(self.place.sessions, "read_source") as session:
+        with transaction(self.context.sessions, "read_source") as session:
             source = DatasetService(session).find(self.dataset.project_id, source_id)
         try:
             if source is None:
                 raise FileNotFoundError(source_id)
             rows = rows_of(source)
-            self._start(Task.clean, "rows.jsonl", rows.size, self._read(rows.key))
+            self._run_process(Task.clean, "rows.jsonl", rows.size, self._read(rows.key))
         except FileNotFoundError:
-            what = f"Dataset {source_id} was deleted before its good rows were written; upload it again, and clean it."
-            self._conclude(self._failed("source_deleted", what))
+            message = f"Dataset {source_id} was deleted before it was cleaned. Upload it again, then clean it."
+            self._conclude(self._failed_result("source_deleted", message))
             return False
         except InspectionFailed as error:
-            self._conclude(self._failed("unreadable_file", str(error)))
+            self._conclude(self._failed_result("unreadable_file", str(error)))
             return False
-        stored = self.place.storage.put_file(inspection_key(*self.own), self.folder / Task.clean / ROWS, ROWS)
-        with transaction(self.place.sessions, "keep_made") as session:
+        stored = self.context.storage.put_file(inspection_key(*self.own), self.folder / Task.clean / ROWS, ROWS)
+        with transaction(self.context.sessions, "keep_made") as session:
             is_kept = DatasetService(session).keep_made(self.dataset, stored)
             if not is_kept:
                 DatasetRepository(session).mark_deleted(self.dataset.project_id, [stored.key])
         if not is_kept:
-            raise Gone
+            raise WorkStopped
         self.dataset.storage_key, self.dataset.size, self.dataset.sha256 = stored.key, stored.size, stored.sha256
         shutil.rmtree(self.folder / Task.clean)
         return True
 
-    def _start(self, task: Task, filename: str, size: int, chunks: Iterator[bytes]) -> None:
+    def _run_process(self, task: Task, filename: str, size: int, chunks: Iterator[bytes]) -> None:
         request = InspectionRequest(
             task=task,
             filename=filename,
@@ -149,33 +151,33 @@ class ClaimedInspection:
             drop_duplicates=self.dataset.drops_duplicates,
             memory_bytes=MEMORY_BYTES,
             cpu_seconds=LEAST_CPU_SECONDS + size // BYTES_A_CPU_SECOND,
-            max_file_bytes=max(TIMES_THE_UPLOAD * self.place.max_upload_bytes, LEAST_FILE_BYTES),
+            max_file_bytes=max(TIMES_THE_UPLOAD * self.context.max_upload_bytes, LEAST_FILE_BYTES),
         )
         folder = self.folder / task
         folder.mkdir()
         run(request, chunks, folder, lambda: self.lease.is_over)
 
     def _read(self, key: str) -> Iterator[bytes]:
-        return self.place.storage.read(key)
+        return self.context.storage.read(key)
 
-    def _found(self) -> InspectionResult:
-        """Store the files that the process left, and return the result."""
+    def _store_result(self) -> InspectionResult:
+        """Store the files that the process wrote, and return the result."""
         report = Report.model_validate_json((self.folder / Task.inspect / REPORT).read_bytes())
-        rows = self._stored(rows_key(*self.own), ROWS)
-        hashes = self._stored(hashes_key(*self.own), HASHES)
-        return InspectionResult(report, self._problems(PROBLEMS), self._problems(GROUPS), rows, hashes)
+        rows = self._store_file(rows_key(*self.own), ROWS)
+        hashes = self._store_file(hashes_key(*self.own), HASHES)
+        return InspectionResult(report, self._read_problems(PROBLEMS), self._read_problems(GROUPS), rows, hashes)
 
-    def _problems(self, name: str) -> Iterator[Problem]:
+    def _read_problems(self, name: str) -> Iterator[Problem]:
         with (self.folder / Task.inspect / name).open("rb") as file:
             yield from map(Problem.model_validate_json, file)
 
-    def _stored(self, key: str, name: str) -> StoredFile | None:
+    def _store_file(self, key: str, name: str) -> StoredFile | None:
         path = self.folder / Task.inspect / name
-        return self.place.storage.put_file(key, path, name) if path.exists() else None
+        return self.context.storage.put_file(key, path, name) if path.exists() else None
 
-    def _failed(self, code: str, message: str) -> InspectionResult:
+    def _failed_result(self, code: str, message: str) -> InspectionResult:
         return InspectionResult.failed(Finding("", code, message), format_of(self.dataset))
 
-    def _conclude(self, found: InspectionResult) -> None:
-        with transaction(self.place.sessions, "conclude_inspection") as session:
-            DatasetService(session).conclude(self.dataset, found)
+    def _conclude(self, result: InspectionResult) -> None:
+        with transaction(self.context.sessions, "conclude_inspection") as session:
+            DatasetService(session).conclude(self.dataset, result)

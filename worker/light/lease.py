@@ -32,7 +32,8 @@ class Lease:
 
     @property
     def is_over(self) -> bool:
-        """Whether to stop the work: it was deleted, another worker has claimed it, or this worker is draining."""
+        """Return whether to stop the work: it is no longer wanted, another worker claimed it, or this worker is
+        draining."""
         return self.lost.is_set() or self.draining.is_set()
 
     def _renew(self) -> None:
@@ -40,10 +41,10 @@ class Lease:
             try:
                 held = self._renew_once()
             except DBAPIError as error:
-                log.warning("cannot renew a lease", error=str(error)[:300])
+                log.warning("PostgreSQL is unreachable; a lease was not renewed", error=str(error)[:300])
             except Exception:
-                # The next renewal must run, whatever this error is.
-                log.exception("a lease was not renewed, will try again")
+                # Renewals must continue after any error.
+                log.exception("a lease was not renewed; it is retried")
             else:
                 if not held:
                     self.lost.set()

@@ -44,7 +44,7 @@ def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Map
                 return response.status
     except (OSError, http.client.HTTPException) as error:
         if cut.is_set() or isinstance(error, TimeoutError):
-            raise NoAnswer(f"No answer within {round(seconds, 1):g} s.") from error
+            raise NoAnswer(f"No response within {round(seconds, 1):g} s.") from error
         # The receiver's text may repeat the URL, which may hold a secret.
         raise NoAnswer(redact_error(error) if isinstance(error, OSError) else type(error).__name__) from error
     finally:

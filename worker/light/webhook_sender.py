@@ -70,9 +70,11 @@ class WebhookSender:
         try:
             deliver(self._settings, self._sessions, self._lookups, taken)
         except DBAPIError as error:
-            log.warning("a delivery waits for Postgres", delivery=taken.delivery.id, error=str(error)[:300])
+            log.warning(
+                "PostgreSQL is unreachable; a delivery is delayed", delivery=taken.delivery.id, error=str(error)[:300]
+            )
         except Exception:
-            log.exception("a delivery broke, it will be tried again", delivery=taken.delivery.id)
+            log.exception("a delivery failed with an internal error; it is retried", delivery=taken.delivery.id)
         finally:
             self._free.release()
             self._news.set()
@@ -88,7 +90,10 @@ def deliver(settings: Settings, sessions: Sessions, lookups: Lookups, taken: Tak
     delivered = error is None
     if not delivered:
         log.warning(
-            "webhook not delivered", webhook=taken.delivery.webhook_id, tries=taken.delivery.num_tries, error=error
+            "a webhook was not delivered",
+            webhook=taken.delivery.webhook_id,
+            tries=taken.delivery.num_tries,
+            error=error,
         )
     with transaction(sessions, "conclude_delivery") as session:
         WebhookRepository(session).conclude(

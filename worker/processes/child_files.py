@@ -35,14 +35,14 @@ class ChildFiles:
             for where, folders, files, inner in os.fwalk(dir_fd=descriptor, follow_symlinks=False):
                 for name in folders:
                     if not stat.S_ISDIR(os.stat(name, dir_fd=inner, follow_symlinks=False).st_mode):
-                        raise ProtocolBroken("it wrote a link into its folder")
+                        raise ProtocolBroken("it created a link in its folder")
                 for name in files:
                     _check_plain(os.stat(name, dir_fd=inner, follow_symlinks=False))
                     found.append(Path(where, name).as_posix())
                 if len(found) > MAX_FILES:
                     raise ProtocolBroken(f"it wrote more than {MAX_FILES:,} files")
         if not all(SAFE_KEY.fullmatch(name) for name in found):
-            raise ProtocolBroken("it wrote a file whose name storage cannot have")
+            raise ProtocolBroken("it wrote a file with a name that storage does not support")
         return sorted(found)
 
     @contextmanager
@@ -67,11 +67,11 @@ class ChildFiles:
     @contextmanager
     def _folder(self, folder: Path) -> Iterator[int]:
         if folder != self.root and not is_beneath(self.root, folder):
-            raise ProtocolBroken("it named a file outside of its folder")
+            raise ProtocolBroken("it named a file outside its folder")
         descriptor = os.open(self.root, FOLDER)
         try:
             for name in folder.relative_to(self.root).parts:
-                with _links_named():
+                with _convert_link_errors():
                     inner = os.open(name, FOLDER, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner
@@ -82,7 +82,7 @@ class ChildFiles:
 
 def open_plain(path: Path | str, folder: int | None = None) -> IO[bytes]:
     """Open a plain file for reading. Links, hard links and pipes are rejected."""
-    with _links_named():
+    with _convert_link_errors():
         descriptor = os.open(path, FILE, dir_fd=folder)
     try:
         _check_plain(os.fstat(descriptor))
@@ -94,11 +94,11 @@ def open_plain(path: Path | str, folder: int | None = None) -> IO[bytes]:
 
 def _check_plain(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        raise ProtocolBroken("it wrote a link, or something else that is no file, into its folder")
+        raise ProtocolBroken("it created a link or a special file in its folder")
 
 
 @contextmanager
-def _links_named() -> Iterator[None]:
+def _convert_link_errors() -> Iterator[None]:
     """Convert the errors of links (ELOOP, ENOTDIR) and sockets (ENXIO) into ProtocolBroken."""
     try:
         yield
@@ -106,5 +106,5 @@ def _links_named() -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-            raise ProtocolBroken("it wrote a link, or something else that is no file, into its folder") from error
+            raise ProtocolBroken("it created a link or a special file in its folder") from error
         raise

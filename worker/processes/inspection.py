@@ -18,7 +18,7 @@ from worker.rlimits import DISK_FULL, FILE_TOO_LARGE, OUT_OF_MEMORY
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "worker.inspection")
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "FAILPOINT", "FAILPOINT_ONCE")
 """The process may see these environment variables."""
-OF_ITS_OWN: Final = {
+OWN_VARIABLES: Final = {
     # By default the C library returns large blocks to the kernel at once and requests them again, which took half of
     # the time.
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
@@ -35,16 +35,16 @@ class InspectionFailed(Exception):
     """Raised when the process died or exceeded a limit. The message is shown to the dataset's user."""
 
 
-class Gone(Exception):
-    """Raised when the inspection was stopped because nobody needs it any more, or the worker is shutting down."""
+class WorkStopped(Exception):
+    """Raised when the work was stopped because it is no longer needed, or the worker is shutting down."""
 
 
 def run(request: InspectionRequest, chunks: Iterator[bytes], folder: Path, is_over: Callable[[], bool]) -> None:
     """Run an inspection process that reads `chunks` and writes its files to `folder`.
 
-    Raises InspectionFailed if the process fails, and Gone if `is_over` returns true first. Errors of `chunks` are
-    passed on. The process is always ended."""
-    _judge(finish(COMMAND, request, chunks, folder, is_over), folder)
+    Raises InspectionFailed if the process fails, and WorkStopped if `is_over` returns true first. Errors of `chunks`
+    are passed on. The process is always ended."""
+    _raise_for_exit(finish(COMMAND, request, chunks, folder, is_over), folder)
 
 
 def finish(
@@ -59,7 +59,7 @@ def finish(
     watch = threading.Thread(target=_watch, args=(process, is_over, ended), name="inspection-watch", daemon=True)
     watch.start()
     try:
-        process.tell(request)  # The process applies its limits now, however slowly the file arrives.
+        process.send(request)  # The process applies its limits now, however slowly the file arrives.
         process.feed(chunks)
         process.wait()
     finally:
@@ -68,12 +68,12 @@ def finish(
         process.kill()
         code = process.reap()
     if is_over():
-        raise Gone
+        raise WorkStopped
     return code
 
 
 def environment() -> dict[str, str]:
-    return make_environment(PASSED_ON, OF_ITS_OWN)
+    return make_environment(PASSED_ON, OWN_VARIABLES)
 
 
 def _watch(process: ChildProcess, is_over: Callable[[], bool], ended: threading.Event) -> None:
@@ -85,24 +85,26 @@ def _watch(process: ChildProcess, is_over: Callable[[], bool], ended: threading.
             return
 
 
-def _judge(code: int, folder: Path) -> None:
+def _raise_for_exit(code: int, folder: Path) -> None:
     if code == 0:
         return
     if code == DISK_FULL:
-        raise StorageFull("The disk of the worker's work folder is full.")
-    words = {
-        OUT_OF_MEMORY: "it needed more memory than an inspection may use",
-        FILE_TOO_LARGE: "its rows, written out, take more disk space than an upload may",
-        -signal.SIGXCPU: "it needed more time than an inspection of its size may take",
-        -signal.SIGKILL: "the kernel ended the process that read it, most likely for want of memory",
+        raise StorageFull("The disk of the worker's work folder is full. Free disk space on the worker.")
+    reasons = {
+        OUT_OF_MEMORY: "the inspection exceeded its memory limit",
+        FILE_TOO_LARGE: "the decompressed rows exceed the size limit of an upload",
+        -signal.SIGXCPU: "the inspection exceeded the time limit for a file of this size",
+        -signal.SIGKILL: "the kernel killed the inspection process, probably because memory ran out",
     }
-    why = words.get(code, f"the process that read it {how_it_ended(code, folder)}")
-    raise InspectionFailed(f"The file could not be read to its end: {why}. Split it, or look for damage in it.")
+    why = reasons.get(code, f"the inspection process {describe_exit(code, folder)}")
+    raise InspectionFailed(
+        f"The file could not be inspected completely: {why}. Split the file, or check it for damage."
+    )
 
 
-def how_it_ended(code: int, folder: Path) -> str:
+def describe_exit(code: int, folder: Path) -> str:
     """Describe the exit code, with the last line of the log if the process was not killed by a signal."""
     with (folder / LOG).open("rb") as log:
         log.seek(max(log.seek(0, os.SEEK_END) - LAST_CHARS, 0))
         last = log.read(LAST_CHARS).decode(errors="replace").strip().rpartition("\n")[2]
-    return f"ended with signal {-code}" if code < 0 else f"failed: {last}"
+    return f"was killed by signal {-code}" if code < 0 else f"failed: {last}"

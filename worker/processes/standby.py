@@ -35,7 +35,7 @@ class StandbyProcess:
             try:
                 self._child = TrainingProcess()
             except OSError as error:
-                log.warning("no standby process, jobs start without", error=str(error))
+                log.warning("could not start a standby process; jobs start without one", error=str(error))
                 return
             self._child.preload(self._last_model)
 
@@ -62,7 +62,7 @@ class StandbyProcess:
         child, self._child = self._child, None
         if child.ready is None:
             self._retry_at = time.monotonic() + PATIENCE_SECONDS
-        log.warning("the standby process is not usable", pid=child.pid, code=child.end())
+        log.warning("removed an unusable standby process", pid=child.pid, code=child.end())
 
 
 def is_healthy(child: TrainingProcess) -> bool:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from app.domain.integration import IntegrationType
 from worker.child_process import ChildProcess, make_environment, start_process
-from worker.processes.oom_score import let_go_first
-from worker.tracking.protocol import Done, Failed, Heard, parse_answer
+from worker.processes.oom_score import set_oom_score
+from worker.tracking.protocol import Done, Failed, TrackingRequest, parse_answer
 
 COMMAND: Final = (sys.executable, "-P", "-m", "worker.tracking")
 PASSED_ON: Final = (
@@ -50,22 +50,22 @@ class TrackingProcess(ChildProcess):
         with (folder / "log").open("ab") as log:
             own = environment(type, folder, kept)
             super().__init__(start_process(COMMAND, "start_tracking", env=own, stderr=log, cwd=folder))
-        let_go_first(self.pid, OOM_SCORE_ADJ)
+        set_oom_score(self.pid, OOM_SCORE_ADJ)
 
-    def ask(self, line: Heard) -> Done:
-        """Send a line and return the answer. Raises TrackerFailed if the tracker rejects the line or does not answer in
-        time."""
+    def ask(self, request: TrackingRequest) -> Done:
+        """Send a request and return the answer. Raises TrackerFailed if the tracker rejects the request or does not
+        answer in time."""
         assert self._process.stdout is not None
         watch = threading.Timer(ANSWER_SECONDS, self.kill)
         watch.start()
         try:
-            said = self._process.stdout.readline() if self.tell(line) else b""
+            line = self._process.stdout.readline() if self.send(request) else b""
         finally:
             watch.cancel()
         try:
-            answer = parse_answer.validate_json(said)
+            answer = parse_answer.validate_json(line)
         except ValidationError as error:
-            why = f"it did not answer within {ANSWER_SECONDS:g} s" if self._killed else "its process died"
+            why = f"it did not answer within {ANSWER_SECONDS:g} s" if self._killed else "its process ended unexpectedly"
             raise TrackerFailed(why) from error
         if isinstance(answer, Failed):
             raise TrackerFailed(answer.why)

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from worker.child_process import ChildProcess, make_environment, start_process
 from worker.processes.cgroup import OutOfMemoryKills
 from worker.processes.child_files import open_plain
-from worker.processes.child_messages import Checks, ProtocolBroken, WordQueue, read_lines
-from worker.processes.oom_score import let_go_first
+from worker.processes.child_messages import MessageChecks, MessageQueue, ProtocolBroken, read_lines
+from worker.processes.oom_score import set_oom_score
 from worker.training.runtime.messages import (
     ChildMessage,
     MetricsMessage,
@@ -55,7 +55,7 @@ it."""
 class TrainingProcess(ChildProcess):
     def __init__(self, stderr: IO[bytes] | None = None) -> None:
         super().__init__(start_process(COMMAND, "start_training", env=environment(), stderr=stderr, cwd=Path("/")))
-        self.said = WordQueue()
+        self.messages = MessageQueue()
         """Queues the process's messages about its job, without metrics. None marks the end."""
         self.ready: Ready | None = None
         """Is set once the process is ready for a job."""
@@ -63,15 +63,15 @@ class TrainingProcess(ChildProcess):
         """Says whether the process has sent any message about its job."""
         self.broken: str | None = None
         """Describes the protocol violation that the process was killed for."""
-        self.num_said = 0
-        self.doing = "its start"
+        self.num_messages = 0
+        self.current_work = "its start"
         """Names the part of the work that the process started last."""
         self.killed = False
         """Says whether the worker has sent SIGKILL to the process."""
         self.log_path: Path | None = None
-        self._measured: Callable[[MetricsMessage], None] | None = None
-        self._checks: Checks | None = None
-        let_go_first(self.pid, OOM_SCORE_ADJ)
+        self._on_metrics: Callable[[MetricsMessage], None] | None = None
+        self._checks: MessageChecks | None = None
+        set_oom_score(self.pid, OOM_SCORE_ADJ)
         self.memory = OutOfMemoryKills.of(self.pid)
         self.started_at = time.monotonic()
         self.start_reader(self._read, "child-pipe")
@@ -83,49 +83,49 @@ class TrainingProcess(ChildProcess):
             return cls(log_file)
 
     def preload(self, base_model_path: Path | None) -> None:
-        self.tell(Preload(base_model_path=base_model_path))
+        self.send(Preload(base_model_path=base_model_path))
 
-    def begin(self, request: TrainingRequest, measured: Callable[[MetricsMessage], None]) -> None:
-        """Send the job to the process. `measured` is called for each measurement from the thread that reads the pipe,
-        so it must neither block nor raise."""
+    def begin(self, request: TrainingRequest, on_metrics: Callable[[MetricsMessage], None]) -> None:
+        """Send the job to the process. `on_metrics` is called for each metrics message from the thread that reads the
+        pipe, so it must neither block nor raise."""
         assert request.log_path is not None
-        self._measured, self._checks = measured, Checks(request.work_dir)
+        self._on_metrics, self._checks = on_metrics, MessageChecks(request.work_dir)
         request.log_path.touch()
         self.log_path = request.log_path
-        self.tell(request)
+        self.send(request)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         try:
             for line in read_lines(self._process.stdout):
-                self._heard(parse_child_message.validate_json(line), len(line))
+                self._handle_message(parse_child_message.validate_json(line), len(line))
         except (ValidationError, ProtocolBroken) as error:
-            self.broken = str(error) if isinstance(error, ProtocolBroken) else "it said what no training says"
-            log.error("training process broke the protocol", pid=self.pid, error=str(error)[:500])
+            self.broken = str(error) if isinstance(error, ProtocolBroken) else "it sent an invalid message"
+            log.error("a training process violated the protocol", pid=self.pid, error=str(error)[:500])
             self.kill()
         finally:
-            self.said.put(None)
+            self.messages.put(None)
 
-    def _heard(self, said: ChildMessage, num_bytes: int) -> None:
+    def _handle_message(self, message: ChildMessage, num_bytes: int) -> None:
         if self._checks is not None:
-            self._checks.check(said)
-        self.num_said += 1
-        if isinstance(said, Ready):
-            self.ready = said
+            self._checks.check(message)
+        self.num_messages += 1
+        if isinstance(message, Ready):
+            self.ready = message
             return
         self.begun = True
-        if isinstance(said, WorkStarted):
-            self.doing = said.what
-        elif isinstance(said, MetricsMessage) and self._measured is not None:
-            self._measured(said)
+        if isinstance(message, WorkStarted):
+            self.current_work = message.what
+        elif isinstance(message, MetricsMessage) and self._on_metrics is not None:
+            self._on_metrics(message)
         else:
-            self.said.put(said, num_bytes)
+            self.messages.put(message, num_bytes)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask_to_stop(self, stop: Stop) -> None:
-        self.tell(stop)
+    def request_stop(self, stop: Stop) -> None:
+        self.send(stop)
 
     def kill(self) -> None:
         """Kill the whole process group."""
@@ -133,13 +133,13 @@ class TrainingProcess(ChildProcess):
         super().kill()
 
     def end(self) -> int:
-        """Kill whatever is left of the process group, and return the exit code, negative for a signal."""
-        ended_by_itself = not self.killed and not self.is_alive()
+        """Kill the rest of the process group, and return the exit code, negative for a signal."""
+        had_exited = not self.killed and not self.is_alive()
         self.kill()
-        self.killed = not ended_by_itself
+        self.killed = not had_exited
         return self.reap()
 
-    def let_end(self) -> None:
+    def wait_for_exit(self) -> None:
         """Wait briefly for a process that has closed its pipe."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(EXIT_SECONDS)

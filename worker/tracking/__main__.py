@@ -11,7 +11,7 @@ from typing import Final
 
 from app.domain.jobs.state import JobState
 from app.files import print_trace
-from worker.tracking.protocol import Answer, CloseRun, Done, Failed, Heard, Open, Steps, parse_heard
+from worker.tracking.protocol import Answer, CloseRun, Done, Failed, Open, Steps, TrackingRequest, parse_request
 from worker.tracking.run import Run
 
 RUNS: Final = {
@@ -21,7 +21,7 @@ RUNS: Final = {
 }
 """Only the requested class is imported."""
 ORPHAN_SECONDS: Final = 30.0
-"""Limits the time for closing the run once the worker is gone; nothing else ends the process then."""
+"""Limits the time for closing the run once the worker has ended; nothing else ends the process then."""
 MAX_CHARS: Final = 300
 SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET")
 IN_A_URL: Final = re.compile(r"(?<=://)[^/@\s]+@")
@@ -31,19 +31,19 @@ class Channel:
     """Owns the process's stdin and stdout. Other output to stdout is redirected to stderr, the log."""
 
     def __init__(self) -> None:
-        self._said = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        self._output = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def hear(self) -> Heard | None:
-        """Return the next message; None when the worker is gone."""
+    def receive(self) -> TrackingRequest | None:
+        """Return the next request; None when the worker has ended."""
         line = self._lines.get()
-        return None if line is None else parse_heard.validate_json(line)
+        return None if line is None else parse_request.validate_json(line)
 
     def answer(self, answer: Answer) -> None:
-        self._said.write(answer.model_dump_json() + "\n")
-        self._said.flush()
+        self._output.write(answer.model_dump_json() + "\n")
+        self._output.flush()
 
     def _listen(self) -> None:
         """Read stdin in a thread, since a tracker may hang while the worker dies."""
@@ -59,31 +59,31 @@ def main() -> None:
     channel = Channel()
     run: Run | None = None
     while True:
-        heard = channel.hear()
+        request = channel.receive()
         try:
-            match heard:
+            match request:
                 case Open():
-                    module, name = RUNS[heard.integration.type]
-                    run = getattr(importlib.import_module(module), name)(heard)
+                    module, name = RUNS[request.integration.type]
+                    run = getattr(importlib.import_module(module), name)(request)
                     channel.answer(Done(last_step=run.last_step))
                 case Steps():
                     assert run is not None
-                    run.log(heard.steps)
+                    run.log(request.steps)
                     channel.answer(Done())
                 case CloseRun() | None:
                     if run is not None:
-                        run.close(heard.state if heard else JobState.queued)
-                    if heard is not None:
+                        run.close(request.state if request else JobState.queued)
+                    if request is not None:
                         channel.answer(Done())
                     return
         except Exception as error:
             print_trace()
-            channel.answer(Failed(why=without_secrets(f"{type(error).__name__}: {error}", os.environ)))
+            channel.answer(Failed(why=remove_secrets(f"{type(error).__name__}: {error}", os.environ)))
             os._exit(1)  # A library's exit handler may wait for the tracker.
 
 
-def without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    """Remove secrets: trackers repeat their input in error messages, which users read."""
+def remove_secrets(text: str, environment: Mapping[str, str]) -> str:
+    """Remove secrets from an error message. Trackers repeat their input there, and users read it."""
     for name, value in environment.items():
         if value and SECRET.search(name):
             text = text.replace(value, "…")

@@ -38,14 +38,14 @@ class MlflowRun:
         if found:
             self._id = found[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
-            told = found[0].data.tags.get(STEP)
-            self.last_step = None if told is None else int(told)
+            last_step = found[0].data.tags.get(STEP)
+            self.last_step = None if last_step is None else int(last_step)
             return
         tags = {JOB: asked.job_id}
         self._id = self._client.create_run(experiment, tags=tags, run_name=wanted.name or asked.name).info.run_id
         self.last_step = None
         params = {NOT_IN_NAMES.sub("_", name)[:MAX_NAME_CHARS]: value for name, value in flat(asked.config).items()}
-        for some in pieces([Param(name, str(value)[:MAX_CHARS]) for name, value in params.items()], MAX_PARAMS):
+        for some in split([Param(name, str(value)[:MAX_CHARS]) for name, value in params.items()], MAX_PARAMS):
             self._client.log_batch(self._id, params=some, synchronous=True)
 
     def log(self, steps: Sequence[Step]) -> None:
@@ -55,9 +55,9 @@ class MlflowRun:
             for name, value in step.values.items()
         ]
         left = len(metrics)
-        for some in pieces(metrics, MAX_METRICS):
+        for some in split(metrics, MAX_METRICS):
             left -= len(some)
-            # A metric that is sent again after a lost answer has the same time and step, so MLflow stores it once.
+            # A metric that is sent again after a lost response has the same time and step, so MLflow stores it once.
             tags = [] if left else [RunTag(STEP, str(steps[-1].step))]
             self._client.log_batch(self._id, metrics=some, tags=tags, synchronous=True)
 
@@ -80,5 +80,5 @@ class MlflowRun:
             return str(found.experiment_id)
 
 
-def pieces(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def split(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))

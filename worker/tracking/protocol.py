@@ -1,6 +1,6 @@
 """Defines the messages of a tracking process: JSON lines, with one answer to each line.
 
-If stdin ends without a `CloseRun`, the worker is gone, and the job's next attempt continues the run."""
+If stdin ends without a `CloseRun`, the worker has ended, and the job's next attempt continues the run."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,11 +11,11 @@ from app.domain.integration import Integration
 from app.domain.jobs.state import JobState
 
 
-class Part(BaseModel):
+class TrackingMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Open(Part):
+class Open(TrackingMessage):
     """Start the job's run, or resume an existing one."""
 
     type: Literal["open"] = "open"
@@ -29,40 +29,40 @@ class Open(Part):
     """Receives TensorBoard's events."""
 
 
-class Step(Part):
+class Step(TrackingMessage):
     step: int
     at: float
     """Is the Unix time in seconds."""
     values: dict[str, float]
 
 
-class Steps(Part):
+class Steps(TrackingMessage):
     """Complete steps in order, each sent once."""
 
     type: Literal["steps"] = "steps"
     steps: list[Step]
 
 
-class CloseRun(Part):
+class CloseRun(TrackingMessage):
     """Close the run with the job's state at the end of the attempt."""
 
     type: Literal["close"] = "close"
     state: JobState
 
 
-class Done(Part):
+class Done(TrackingMessage):
     type: Literal["done"] = "done"
     last_step: int | None = None
     """Is the last step that an opened run already has."""
 
 
-class Failed(Part):
+class Failed(TrackingMessage):
     type: Literal["failed"] = "failed"
     why: str
     """Describes the failure, with secrets removed."""
 
 
-Heard = Annotated[Open | Steps | CloseRun, Field(discriminator="type")]
+TrackingRequest = Annotated[Open | Steps | CloseRun, Field(discriminator="type")]
 Answer = Annotated[Done | Failed, Field(discriminator="type")]
-parse_heard: TypeAdapter[Heard] = TypeAdapter(Heard)
+parse_request: TypeAdapter[TrackingRequest] = TypeAdapter(TrackingRequest)
 parse_answer: TypeAdapter[Answer] = TypeAdapter(Answer)

@@ -28,7 +28,7 @@ from worker.host.model_cache import ModelCache
 from worker.light import dataset_checks
 from worker.light.dataset_checks import run_next_check
 from worker.light.inspections import InspectionContext
-from worker.processes.inspection import OF_ITS_OWN, PASSED_ON
+from worker.processes.inspection import OWN_VARIABLES, PASSED_ON
 
 Send = Callable[[list[Any]], str]
 Do = Callable[[], int]
@@ -304,7 +304,7 @@ def test_its_process_has_no_credentials_and_no_torch(
     _, process, _ = request.getfixturevalue("under_way")
     seen = process.environ()
     assert "secret" not in seen.values()
-    assert seen.keys() <= {*PASSED_ON, *OF_ITS_OWN, "PYTHONPATH", "LC_CTYPE"}
+    assert seen.keys() <= {*PASSED_ON, *OWN_VARIABLES, "PYTHONPATH", "LC_CTYPE"}
     while process.rlimit(psutil.RLIMIT_AS)[0] == psutil.RLIM_INFINITY:  # its imports come first
         time.sleep(0.02)
     assert process.rlimit(psutil.RLIMIT_CPU)[0] >= dataset_checks.LEAST_CPU_SECONDS

@@ -26,7 +26,7 @@ from tests.integration.datasets.conftest import jsonl
 from worker.inspection.protocol import REPORT, InspectionRequest, Task
 from worker.light import inspections
 from worker.light.inspections import InspectionContext, clear_scratch, inspect_next
-from worker.processes.inspection import LOG, OF_ITS_OWN, PASSED_ON, run
+from worker.processes.inspection import LOG, OWN_VARIABLES, PASSED_ON, run
 
 Upload = Callable[..., httpx2.Response]
 LINE = b'{"prompt": "2+2=", "completion": "4, of course"}\n'
@@ -86,7 +86,7 @@ def test_it_has_no_credentials(monkeypatch: pytest.MonkeyPatch, request: pytest.
     _, process = request.getfixturevalue("under_way")
     seen = process.environ()
     assert "secret" not in seen.values()
-    assert seen.keys() <= {*PASSED_ON, *OF_ITS_OWN, "PYTHONPATH", "LC_CTYPE"}
+    assert seen.keys() <= {*PASSED_ON, *OWN_VARIABLES, "PYTHONPATH", "LC_CTYPE"}
     while process.rlimit(psutil.RLIMIT_FSIZE)[0] == psutil.RLIM_INFINITY:  # its imports come first
         time.sleep(0.02)
     assert process.rlimit(psutil.RLIMIT_AS)[0] == inspections.MEMORY_BYTES

@@ -201,7 +201,7 @@ def test_the_good_rows_become_a_dataset(api: TestClient, bad: str, inspect_all: 
     assert list(map(json.loads, content.splitlines())) == [ROWS[0], ROWS[3], ROWS[4]]
     assert (made["bytes"], made["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     assert (made["state"], made["num_examples"], made["num_bad_rows"]) == ("ready", 3, 0)
-    assert made["format_reason"] == "It was named at the upload."
+    assert made["format_reason"] == "The format was specified at upload."
     assert api.get(f"/datasets/{bad}").json()["state"] == "invalid"
 
 

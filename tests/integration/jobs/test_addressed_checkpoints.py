@@ -47,7 +47,7 @@ class Source:
         path.mkdir(parents=True)
         for name, content in files.items():
             (path / name).write_bytes(content)
-        self.attempt._keep_checkpoint(CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint))
+        self.attempt._store_checkpoint(CheckpointWritten(step=step, path=path, machine=MACHINE.fingerprint))
         return next(each for each in self.shown() if each["step"] == step)
 
     def shown(self) -> list[dict[str, Any]]:

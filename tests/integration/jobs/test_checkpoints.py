@@ -172,19 +172,21 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
     attempt = attempt_of(held)
     attempt.folder.mkdir(parents=True)
     attempt.reporter.open(attempt.folder)
-    attempt.event_reporter.hear(JobPhase.training)
+    attempt.event_reporter.report(JobPhase.training)
     folders = [attempt.output_uploader.make_folder() / f"step-{step}" for step in range(1, 6)]
     with no_connections(database_url):
         for step, folder in enumerate(folders, start=1):
             folder.mkdir()
             (folder / "w.bin").write_text("weights")
-            attempt._carry_on(PhaseEntered(phase=JobPhase.evaluating))
-            attempt._carry_on(EventMessage(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1)))
-            attempt._carry_on(PhaseEntered(phase=JobPhase.training))
-            attempt._carry_on(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
+            attempt._handle_message(PhaseEntered(phase=JobPhase.evaluating))
+            attempt._handle_message(
+                EventMessage(event=Evaluated(step=step, validation_loss=1, validation_token_accuracy=1))
+            )
+            attempt._handle_message(PhaseEntered(phase=JobPhase.training))
+            attempt._handle_message(CheckpointWritten(step=step, path=folder, machine=MACHINE.fingerprint))
         assert len([folder for folder in folders if folder.exists()]) <= 2, "one under way, and the newest"
         assert folders[-1].exists()
-    attempt.event_reporter.follow()
+    attempt.event_reporter.write_queued()
     with transaction(sessions) as session:
         assert JobService(session).get(held.project_id, id).phase == JobPhase.training
         told = [event for event in events_of(session, held.project_id, id)[3:] if event != "checkpoint_saved"]

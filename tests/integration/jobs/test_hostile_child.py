@@ -14,7 +14,7 @@ from app.db.tables import Artifact, Attempt, Checkpoint, Job
 from app.domain.jobs.state import JobPhase
 from app.settings import Settings
 from worker.attempt.runner import Attempt as Run
-from worker.processes.child_messages import MAX_WAITING_BYTES, ProtocolBroken, WordQueue
+from worker.processes.child_messages import MAX_WAITING_BYTES, MessageQueue, ProtocolBroken
 from worker.training.runtime.messages import PhaseEntered
 
 CANARY = "s3cret-of-another-project"
@@ -114,7 +114,7 @@ def test_each_lie_fails_the_job_by_name_and_reaches_nothing_outside(
 
 
 def test_words_that_nobody_hears_are_not_kept_for_ever() -> None:
-    words, said = WordQueue(), PhaseEntered(phase=JobPhase.training)
+    words, said = MessageQueue(), PhaseEntered(phase=JobPhase.training)
     for _ in range(8):
         words.put(said, MAX_WAITING_BYTES // 8)
     with pytest.raises(ProtocolBroken):

@@ -46,7 +46,7 @@ def test_a_fetch_that_takes_a_while_is_told(
     set_models(sessions, license="gemma", source="org/name")
     monkeypatch.setattr(Storage, "links", lambda *_: False)
     monkeypatch.setattr(inputs, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(inputs, "TOLD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(inputs, "PROGRESS_EVENT_SECONDS", 0.0)
     request = begun.prepare()
     assert request.base_model_path.is_relative_to(settings.cache_dir)
     assert (request.base_model_path / "model.safetensors").exists()

@@ -58,7 +58,7 @@ time.sleep(600)
 
 def measure(reporter: Reporter, first: int, last: int) -> None:
     for step in range(first, last + 1):
-        reporter.measured(MetricsMessage(step=step, values={"loss": 1 / step, "learning_rate": 0.1}))
+        reporter.record(MetricsMessage(step=step, values={"loss": 1 / step, "learning_rate": 0.1}))
 
 
 def stored(sessions: Sessions, id: str, name: str = "loss") -> list[tuple[int, int]]:
@@ -321,7 +321,7 @@ def test_the_points_before_a_checkpoint_are_stored_before_it(
     attempt.folder.mkdir(parents=True)
     attempt.reporter.open(attempt.folder)
     measure(attempt.reporter, 1, 5)
-    attempt._keep_checkpoint(write_checkpoint(attempt, 5))
+    attempt._store_checkpoint(write_checkpoint(attempt, 5))
     assert len(stored(sessions, id)) == 5
     attempt.reporter.close()
     with transaction(sessions) as session:
@@ -334,12 +334,12 @@ def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
     id, held = post(), claim()
     attempt = attempt_of(held)
     attempt.folder.mkdir(parents=True)
-    attempt._keep_checkpoint(write_checkpoint(attempt, 5))
+    attempt._store_checkpoint(write_checkpoint(attempt, 5))
     assert storage.root is not None
     blocked = storage.root / held.project_id / "jobs" / id / str(held.attempt) / "checkpoints/10"
     blocked.write_text("a file stands where the folder must be")
     said = write_checkpoint(attempt, 10)
-    attempt._keep_checkpoint(said)
+    attempt._store_checkpoint(said)
     assert not said.path.exists(), "what nobody can use takes no room"
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step)).all() == [5]
@@ -362,10 +362,10 @@ def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
     attempt.folder.mkdir(parents=True)
     with without_postgres(engine):
         written = [write_checkpoint(attempt, step) for step in (5, 10, 15, 20)]
-        attempt._upload(written[0])
+        attempt._queue_upload(written[0])
         wait_for(lambda: attempt.uploaded[0][0].running())
         for said in written[1:]:
-            attempt._upload(said)
+            attempt._queue_upload(said)
         assert [said.path.exists() for said in written] == [True, False, False, True]
     for upload, _ in attempt.uploaded:
         upload.result(timeout=30)

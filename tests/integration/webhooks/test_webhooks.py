@@ -299,7 +299,7 @@ def test_a_slow_receiver_holds_up_no_other(
     [waiting, tried] = api.get(place).json()["items"]
     assert api.get(place, params={"state": "pending"}).json()["items"] == [waiting, tried]
     assert api.get(place, params={"status": "delivered"}).json()["items"] == []
-    assert (tried["last_status_code"], tried["last_error"]) == (None, "No answer within 0.5 s.")
+    assert (tried["last_status_code"], tried["last_error"]) == (None, "No response within 0.5 s.")
     assert waiting["num_tries"] == 0, "a sender that ends is news, and then comes the next"
 
 

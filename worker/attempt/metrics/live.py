@@ -25,14 +25,14 @@ class LivePoints:
     """Publishes points to Redis. During an outage it keeps the newest points, as many as a stream holds, and publishes
     them afterwards.
 
-    A point may be published twice if an answer was lost; readers drop the duplicate."""
+    A point may be published twice if a response was lost; readers drop the duplicate."""
 
     def __init__(self, redis: Redis, job_id: str) -> None:
         self._redis, self._job_id = redis, job_id
-        self._untold: deque[MetricPoint] = deque()
+        self._queued: deque[MetricPoint] = deque()
         self._lock = threading.Lock()
         self._news, self._stopped = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._tell, name="live-points", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="live-points", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -45,32 +45,32 @@ class LivePoints:
         if self._thread.is_alive():
             self._thread.join(END_SECONDS)
 
-    def show(self, point: MetricPoint) -> None:
+    def add(self, point: MetricPoint) -> None:
         """Queue a point and return at once."""
         with self._lock:
-            self._untold.append(point)
-            if len(self._untold) > live_metrics.MAX_LIVE_POINTS:
-                self._untold.popleft()
+            self._queued.append(point)
+            if len(self._queued) > live_metrics.MAX_LIVE_POINTS:
+                self._queued.popleft()
         self._news.set()
 
-    def _tell(self) -> None:
+    def _run(self) -> None:
         while not self._stopped.is_set():
             self._news.wait()
             self._news.clear()
             try:
                 while not self._stopped.is_set() and (batch := self._oldest()):
                     live_metrics.publish(self._redis, self._job_id, batch)
-                    self._forget(batch[-1])
+                    self._drop_until(batch[-1])
             except RedisError as error:
-                log.warning("live metrics wait for Redis", job=self._job_id, error=str(error)[:200])
+                log.warning("Redis is unreachable; live metrics are delayed", job=self._job_id, error=str(error)[:200])
                 self._stopped.wait(jittered(RETRY_SECONDS))
                 self._news.set()
 
     def _oldest(self) -> list[MetricPoint]:
         with self._lock:
-            return list(islice(self._untold, BATCH))
+            return list(islice(self._queued, BATCH))
 
-    def _forget(self, told: MetricPoint) -> None:
+    def _drop_until(self, last: MetricPoint) -> None:
         with self._lock:
-            while self._untold and self._untold[0].number <= told.number:
-                self._untold.popleft()
+            while self._queued and self._queued[0].number <= last.number:
+                self._queued.popleft()

@@ -72,11 +72,15 @@ class Heartbeat:
             except StaleAttempt:
                 self.stale = True
             except DBAPIError as error:
-                log.warning("heartbeat failed, will try again", job=self._claim.job_id, error=str(error)[:300])
+                log.warning(
+                    "PostgreSQL is unreachable; the heartbeat is retried",
+                    job=self._claim.job_id,
+                    error=str(error)[:300],
+                )
             except Exception:
-                # The next heartbeat must run, whatever this error is.
+                # Heartbeats must continue after any error.
                 self.num_failed += 1
-                log.exception("a heartbeat failed, will try again", job=self._claim.job_id, count=self.num_failed)
+                log.exception("a heartbeat failed; it is retried", job=self._claim.job_id, count=self.num_failed)
             if self._stop.wait(jittered(self._every)):
                 return
 
@@ -86,7 +90,7 @@ class Heartbeat:
         with transaction(self._sessions, "heartbeat") as session:
             self.state = QueueService(session).renew(self._claim, self._lease)
             attempt = AttemptService(session, self._claim)
-            self._try(lambda: self._see_time_left(attempt), session)
+            self._try(lambda: self._read_time_left(attempt), session)
             if tail is not None and tail != self._kept_log:
                 self._try(lambda: attempt.keep_log(tail), session)
         self._kept_log = tail if tail is not None else self._kept_log
@@ -100,16 +104,16 @@ class Heartbeat:
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise
             self.num_failed += 1
-            log.exception("a part of a heartbeat failed", job=self._claim.job_id, count=self.num_failed)
+            log.exception("part of a heartbeat failed", job=self._claim.job_id, count=self.num_failed)
             return None
 
-    def _see_time_left(self, attempt: AttemptService) -> None:
+    def _read_time_left(self, attempt: AttemptService) -> None:
         left = attempt.seconds_left()
         self.ends_at = None if left is None else time.monotonic() + left
 
 
 class Reporter:
-    """Collects points with `measured`, called from the thread that reads the training process's pipe, and stores them
+    """Collects points with `record`, called from the thread that reads the training process's pipe, and stores them
     with `flush`."""
 
     def __init__(self, fence: FencedWriter, redis: Redis, claim: Claim) -> None:
@@ -134,17 +138,17 @@ class Reporter:
         self._spool.close()
         return self._spool.is_empty
 
-    def measured(self, said: MetricsMessage) -> None:
+    def record(self, message: MetricsMessage) -> None:
         assert self._spool is not None
         self._number += 1
         now = datetime.now(UTC)
         point = MetricPoint(
-            attempt=self._claim.attempt, number=self._number, step=said.step, measured_at=now, values=said.values
+            attempt=self._claim.attempt, number=self._number, step=message.step, measured_at=now, values=message.values
         )
         self._spool.append(point)
-        self._live.show(point)
-        if "loss" in said.values:
-            self._pace.append((said.step, time.monotonic()))
+        self._live.add(point)
+        if "loss" in message.values:
+            self._pace.append((message.step, time.monotonic()))
 
     def flush_if_due(self) -> bool:
         """Store the queued points, at most once a second and only after the plan is recorded.
@@ -155,7 +159,9 @@ class Reporter:
         try:
             self.flush()
         except DBAPIError as error:
-            log.warning("metrics wait for Postgres", job=self._claim.job_id, error=str(error)[:300])
+            log.warning(
+                "PostgreSQL is unreachable; metrics are delayed", job=self._claim.job_id, error=str(error)[:300]
+            )
             return False
         finally:
             self._flushed_at = time.monotonic()
@@ -170,7 +176,7 @@ class Reporter:
                 if batch.points:
                     finish = self._estimated_finish()
                     store = partial(AttemptService.record, points=batch.points, estimated_finish_at=finish)
-                    self._fence.once(store, "record")
+                    self._fence.run_once(store, "record")
                 self._spool.drop(batch)
 
     def _estimated_finish(self) -> datetime | None:

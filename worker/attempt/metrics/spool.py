@@ -94,7 +94,7 @@ class Spool:
         """Append a point. While the disk is full, points wait in memory."""
         with self._lock:
             if len(self._held) == MAX_HELD:
-                log.error("a metric point is lost: disk and memory for them are full", step=point.step)
+                log.error("lost a metric point: the disk and the memory buffer are full", step=point.step)
                 return
             self._held.append(point.model_dump_json().encode() + b"\n")
             self._write_held()
@@ -105,7 +105,7 @@ class Spool:
             try:
                 whole = os.write(self._file, line) == len(line)
             except OSError as error:
-                log.warning("metric points wait in memory", error=str(error))
+                log.warning("could not write metric points to disk; they are kept in memory", error=str(error))
                 whole = False
             if not whole:
                 os.ftruncate(self._file, self._end)
@@ -141,7 +141,7 @@ class Spool:
             torn = found.pop()
             if not found:
                 self._end = self._read
-                log.warning("a metric point was cut short", line=torn[:200])
+                log.warning("dropped an incomplete metric point", line=torn[:200])
         return found
 
     def drop(self, batch: Batch) -> None:
@@ -168,5 +168,5 @@ def parse(line: bytes) -> MetricPoint | None:
     try:
         return MetricPoint.model_validate_json(line)
     except ValidationError:
-        log.warning("a metric point is unreadable", line=line[:200])
+        log.warning("dropped an unreadable metric point", line=line[:200])
         return None

@@ -73,7 +73,7 @@ class Tracker:
         return not self._thread.is_alive()
 
     def give_up(self) -> None:
-        """Stop the tracker at once, whatever it is doing."""
+        """Stop the tracker at once."""
         self.failed = True
         self.settle()
         if self._process is not None:
@@ -90,14 +90,14 @@ class Tracker:
                     return self._track()
                 except (TrackerFailed, OSError) as error:
                     self.failed = self.failed or is_last
-                    self._tell(error)
+                    self._report_failure(error)
                 if not self._settling.is_set():
                     self._news.wait(jittered(wait))
                 wait = min(2 * wait, LONGEST_RETRY_SECONDS)
         except StaleAttempt:
             self.failed = True
         except Exception:
-            log.exception("a tracker broke", job=self._asked.job_id, tracker=self.type)
+            log.exception("a tracker failed with an internal error", job=self._asked.job_id, tracker=self.type)
             self.failed = True
         finally:
             self._settled.set()
@@ -140,8 +140,8 @@ class Tracker:
             return None
         return points if whole and len(points) <= PAGE_STEPS else points[:-1]
 
-    def _tell(self, error: Exception) -> None:
-        log.warning("a tracker takes nothing", job=self._asked.job_id, tracker=self.type, why=str(error))
+    def _report_failure(self, error: Exception) -> None:
+        log.warning("a tracker failed", job=self._asked.job_id, tracker=self.type, why=str(error))
         if not self._warned and not self.muted:
             self._warned = True
             self._warn(str(error))

@@ -26,7 +26,7 @@ DRAIN_SECONDS: Final = 5.0
 """Limits the time for closing the trackers when the worker is being drained."""
 
 
-LEFT: Final = "The training does not depend on it, and GET /jobs/{id}/metrics has everything."
+UNAFFECTED: Final = "The training is not affected, and GET /jobs/{id}/metrics returns all metrics."
 
 
 class Trackers:
@@ -87,7 +87,7 @@ class Trackers:
     def _state(self) -> JobState | None:
         """Return the job's state; None if PostgreSQL is unreachable, or another attempt has the job."""
         try:
-            return self._fence.once(lambda own: own.state(), "read_state")
+            return self._fence.run_once(lambda own: own.state(), "read_state")
         except DBAPIError:
             return None
 
@@ -104,15 +104,19 @@ class Trackers:
             asked,
             self._folder / integration.type,
             self._kept,
-            lambda after, limit: self._fence.once(
+            lambda after, limit: self._fence.run_once(
                 lambda own: own.metrics.curve(project_id, job_id, [], after, limit), "feed_tracker"
             ),
-            lambda why: self._warn("tracker_failed", f"{integration.type} takes no curve of this job: {why}. {LEFT}"),
+            lambda why: self._warn(
+                "tracker_failed", f"{integration.type} does not receive this job's metrics: {why}. {UNAFFECTED}"
+            ),
         )
 
     def _unavailable(self, integration: Integration) -> str:
         type = integration.type
-        return f"This worker does not serve {type}, so that it gets no curve of this attempt. {NEEDS[type].remedy}"
+        return (
+            f"This worker does not support {type}, so {type} receives no metrics of this attempt. {NEEDS[type].remedy}"
+        )
 
-    def _warn(self, code: str, text: str) -> None:
-        self._fence.write(lambda own: own.append_event(WarningIssued(code=code, detail=text)), "append_event")
+    def _warn(self, code: str, detail: str) -> None:
+        self._fence.write(lambda own: own.append_event(WarningIssued(code=code, detail=detail)), "append_event")

@@ -44,17 +44,19 @@ class Renaming:
             return line
         renamed = {self.name(key): value for key, value in record.items()}
         if len(renamed) < len(record):
-            return self._taken(record)
+            return self._conflict(record)
         return mark + _encode(renamed) + (b"\r" if line.endswith(b"\r") else b"")
 
-    def _taken(self, record: Mapping[str, Any]) -> Flawed:
+    def _conflict(self, record: Mapping[str, Any]) -> Flawed:
         source, target = next(
             (key, target)
             for key in record
             if (target := self.name(key)) != key and target in record and self.name(target) == target
         )
-        both = f"columns takes {brief(target)} from {brief(source)}, and the row has a {brief(target)} of its own"
-        return Flawed.of(b"[]", "column_conflict", f"{both}; rename that one.")
+        message = (
+            f"columns maps {brief(target)} to {brief(source)}, but the row also has {brief(target)}. Rename that key."
+        )
+        return Flawed.of(b"[]", "column_conflict", message)
 
 
-AS_IT_IS: Final = Renaming({})
+NO_RENAMING: Final = Renaming({})

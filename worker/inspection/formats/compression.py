@@ -18,7 +18,7 @@ MAX_UNPACKED_BYTES: Final = 40 * 10**9
 MAX_RATIO: Final = 200
 """Text compresses to about a fifth; a decompression bomb to a thousandth (gzip) or a ten-thousandth (zstd)."""
 FREE_BYTES: Final = 64 * 2**20
-"""Any file may decompress to this size, whatever the ratio."""
+"""Any file may decompress to this size, at any ratio."""
 WINDOW_LOG_MAX: Final = 27
 """Allows a zstd window of 128 MiB, the default limit of zstd's command line."""
 
@@ -44,7 +44,7 @@ def check_growth(unpacked: int, packed: int) -> None:
     else:
         return
     raise Broken(
-        "decompressed_too_large", f"The file unpacks to more than {limit}; send its rows in smaller or plain files."
+        "decompressed_too_large", f"The file decompresses to more than {limit}. Send smaller or uncompressed files."
     )
 
 
@@ -66,14 +66,14 @@ class Unpacked:
 
     def read(self, size: int) -> bytes:
         try:
-            # A single step, so that data before a damaged place is still read.
+            # A single step, so that data before the damage is still read.
             chunk = self._file.read1(size)
         except EOFError as error:
-            said = f"The file ends in the middle of its {self._compression} data; send the whole of it."
-            raise Broken("truncated_file", said) from error
+            message = f"The {self._compression} data is truncated. Send the complete file."
+            raise Broken("truncated_file", message) from error
         except (gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
-            said = f"The {self._compression} data is damaged ({str(error)[:100]}); pack it again."
-            raise Broken("corrupt_compression", said) from error
+            message = f"The {self._compression} data is corrupt ({str(error)[:100]}). Compress the file again."
+            raise Broken("corrupt_compression", message) from error
         self._num_bytes += len(chunk)
         check_growth(self._num_bytes, self._packed.num_read)
         return chunk

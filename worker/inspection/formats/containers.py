@@ -15,7 +15,7 @@ from worker.inspection.errors import Broken, Flawed, Unreadable
 from worker.inspection.formats.columns import Renaming
 from worker.inspection.formats.compression import Unpacked, find_compression
 from worker.inspection.formats.csv_rows import read_csv
-from worker.inspection.formats.detection import BOM, PACKED_TWICE, UNKNOWN, Recognized, recognize
+from worker.inspection.formats.detection import BOM, COMPRESSED_TWICE, UNKNOWN, Recognized, recognize
 from worker.inspection.formats.json_array import read_array
 from worker.inspection.formats.source import CHUNK_BYTES, Source
 
@@ -67,7 +67,7 @@ def read_rows(
     blocks = split_blocks(plain.chunks()) if verbatim else _numbered(plain, found, scratch)
     if columns and found.container not in ("csv", "text"):  # The header's names were already renamed.
         blocks = renaming.blocks(blocks)
-    why = found.why if compression == "none" else f"It begins as {compression} does; unpacked: {found.why}"
+    why = found.why if compression == "none" else f"It is compressed with {compression}. Decompressed: {found.why}"
     return Rows(found.container, compression, why, verbatim, blocks)
 
 
@@ -75,8 +75,8 @@ def _recognize(
     head: bytes, filename: str, compression: str, format: RecordFormat | None, renaming: Renaming
 ) -> Recognized:
     if compression != "none" and find_compression(head) != "none":
-        refusal = Finding("", "unsupported_compression", f"The file is {PACKED_TWICE}.")
-        return Recognized(UNKNOWN, "It is packed once more.", refusal)
+        refusal = Finding("", "unsupported_compression", f"The file is {COMPRESSED_TWICE}.")
+        return Recognized(UNKNOWN, "It is compressed twice.", refusal)
     return recognize(head, filename, format, renaming)
 
 
@@ -87,7 +87,7 @@ def _blocks(source: Source, found: Recognized, scratch: Path) -> Iterator[list[b
         from worker.inspection.formats.parquet_rows import read_parquet
 
         return in_blocks(read_parquet(source, scratch))
-    chunks = source.chunks() if found.container == "jsonl" else _without_mark(source.chunks())
+    chunks = source.chunks() if found.container == "jsonl" else _without_bom(source.chunks())
     match found.container:
         case "jsonl":
             return split_blocks(chunks)
@@ -98,7 +98,7 @@ def _blocks(source: Source, found: Recognized, scratch: Path) -> Iterator[list[b
     return in_blocks(map(_text_line, split_lines(chunks)))
 
 
-def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _without_bom(chunks: Iterator[bytes]) -> Iterator[bytes]:
     for first in chunks:
         yield first.removeprefix(BOM)
         break
@@ -111,12 +111,12 @@ def _text_line(line: bytes) -> bytes:
     if not line.strip() or len(line) > MAX_LINE_BYTES:
         return line[: MAX_LINE_BYTES + 1] if line.strip() else b""
     if b"\0" in line:
-        return Flawed.of(line, "nul_bytes", "The line holds a NUL byte; take it out.")
+        return Flawed.of(line, "nul_bytes", "The line contains a NUL byte. Remove it.")
     try:
         return json.dumps({"text": line.decode()}, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        said = f"Byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8."
-        return Flawed.of(line, "not_utf8", said)
+        message = f"Byte {error.start + 1} of the line is not UTF-8. Save the file as UTF-8."
+        return Flawed.of(line, "not_utf8", message)
 
 
 def _numbered(source: Source, found: Recognized, scratch: Path) -> Iterator[list[bytes]]:

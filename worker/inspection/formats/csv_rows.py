@@ -45,12 +45,12 @@ def check_header(header: Header | None) -> Header:
         names = ", ".join(brief(name) for name in (header.names if header else ())[:8]) or "none"
         meant = meant_columns(header.names) if header else None
         advice = advise(meant) if meant else "Write a header row, such as prompt,completion."
-        said = f"The first row ({names}) names no format's columns. {advice}"
-        raise Broken("missing_header", said)
+        message = f"The first row ({names}) does not name the columns of a format. {advice}"
+        raise Broken("missing_header", message)
     named = [name for name in header.names if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         names = ", ".join(map(brief, twice[:8]))
-        raise Broken("duplicate_column", f"The header names {names} more than once; give each column its own name.")
+        raise Broken("duplicate_column", f"The header names {names} more than once. Give each column a different name.")
     return header
 
 
@@ -60,7 +60,7 @@ def read_csv(chunks: Iterable[bytes], header: Header | None) -> Iterator[bytes]:
 
     Columns without a name are omitted, and so are empty cells that the format does not require."""
     header = check_header(header)
-    maker = _Maker(header.names)
+    maker = _RowMaker(header.names)
     csv.field_size_limit(MAX_LINE_BYTES + 1)
     lines = _Lines(chunks)
     reader = csv.reader(lines, delimiter=header.delimiter, strict=True)
@@ -73,9 +73,11 @@ def read_csv(chunks: Iterable[bytes], header: Header | None) -> Iterator[bytes]:
             return
         except csv.Error as error:
             if lines.is_over:
-                raise Broken("unclosed_quote", "The last row opens a quote that nothing closes; close it.") from error
+                raise Broken("unclosed_quote", "The last row has an unclosed quote. Close it.") from error
             yield Flawed.of(
-                b"[]", "invalid_csv_row", f"The row cannot be read ({error}); quote each cell, and double quotes in it."
+                b"[]",
+                "invalid_csv_row",
+                f"The row is not valid CSV ({error}). Quote each cell and double the quotes in it.",
             )
             continue
         if cells:
@@ -104,14 +106,16 @@ class _Lines:
         self._num_bytes += len(line) + 1
         self._num_lines += 1
         if self._num_bytes > MAX_LINE_BYTES + 1:
-            self._refuse()
+            self._raise_too_long()
         return line.decode("utf-8", "surrogateescape") + "\n"
 
-    def _refuse(self) -> None:
+    def _raise_too_long(self) -> None:
         size = f"The row is longer than {MAX_LINE_BYTES:,} bytes"
         if self._num_lines > 1:
-            raise Broken("unclosed_quote", f"{size} over {self._num_lines:,} lines; close its quotes, or split it.")
-        raise Broken("line_too_long", f"{size}; split the record.")
+            raise Broken(
+                "unclosed_quote", f"{size} over {self._num_lines:,} lines. Close its quotes, or split the row."
+            )
+        raise Broken("line_too_long", f"{size}. Split the row.")
 
 
 def required(names: Sequence[str]) -> frozenset[str]:
@@ -124,7 +128,7 @@ def brief(name: str) -> str:
     return ascii(name[:60])[:60]
 
 
-class _Maker:
+class _RowMaker:
     """Converts cells to a line of JSON."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -134,20 +138,19 @@ class _Maker:
 
     def line(self, cells: Sequence[str]) -> bytes:
         if len(cells) != len(self._names):
-            said = (
-                f"The row has {len(cells):,} cells and the header {len(self._names):,}; quote cells that hold commas."
-            )
-            return self._flawed(cells, "ragged_row", said)
+            counts = f"The row has {len(cells):,} cells, but the header has {len(self._names):,}"
+            message = f"{counts}. Quote cells that contain commas."
+            return self._flawed(cells, "ragged_row", message)
         members = []
         for name, key, cell in zip(self._names, self._keys, cells, strict=True):
             if "\0" in cell:
-                return self._flawed(cells, "nul_bytes", f"The cell {brief(name)} holds a NUL byte; take it out.")
+                return self._flawed(cells, "nul_bytes", f"The cell {brief(name)} contains a NUL byte. Remove it.")
             if not name or not (cell or name in self._required):
                 continue
             if name in JSON_COLUMNS:
-                if why := _why_no_json(cell):
+                if why := _json_error(cell):
                     return self._flawed(
-                        cells, "invalid_json_cell", f"The cell {brief(name)} is not JSON ({why}); {HOW}."
+                        cells, "invalid_json_cell", f"The cell {brief(name)} is not JSON ({why}). {JSON_ADVICE}"
                     )
                 members.append(f"{key}: {cell}".replace("\n", "\r"))
             else:
@@ -155,21 +158,21 @@ class _Maker:
         try:
             return f"{{{', '.join(members)}}}".encode()
         except UnicodeEncodeError:
-            return self._flawed(cells, "not_utf8", "The row is not UTF-8; save the file as UTF-8.")
+            return self._flawed(cells, "not_utf8", "The row is not UTF-8. Save the file as UTF-8.")
 
     def _flawed(self, cells: Sequence[str], code: str, message: str) -> bytes:
         read = json.dumps(cells, ensure_ascii=False).encode("utf-8", "surrogateescape")
         return Flawed.of(read, code, message)
 
 
-HOW: Final = "write it as JSON does, with double quotes, and double those for CSV"
+JSON_ADVICE: Final = "Write JSON with double quotes, and double each quote for CSV."
 
 
-def _why_no_json(cell: str) -> str | None:
+def _json_error(cell: str) -> str | None:
     try:
         json.loads(cell)
     except RecursionError:
-        return "it nests too deep"
+        return "it is nested too deeply"
     except ValueError as error:
         return str(error)[:100]
     return None

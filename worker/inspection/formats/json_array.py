@@ -76,8 +76,8 @@ class _Array:
     def _keep(self, piece: bytes) -> None:
         if self._is_over:
             if piece.strip(WHITE):
-                said = "Something follows the array's closing bracket; write one array and nothing else."
-                raise Broken("trailing_data", said)
+                message = "There is data after the array's closing bracket. Write exactly one array."
+                raise Broken("trailing_data", message)
             return
         piece = piece if self._kept else piece.lstrip(WHITE)
         self._kept += piece[: max(MAX_LINE_BYTES + 1 - len(self._kept), 0)]
@@ -90,18 +90,18 @@ class _Array:
             return element
         # A carriage return, like a newline, is white space between values and invalid within strings.
         element = element.rstrip(WHITE).replace(b"\n", b"\r")
-        said = "There is no row between two commas, or behind the last one; take a comma out."
-        return element or Flawed.of(b",", "not_json", said)
+        message = "There is no row between two commas, or after the last one. Remove a comma."
+        return element or Flawed.of(b",", "not_json", message)
 
     def _close(self, mark: int, piece: bytes) -> Iterator[bytes]:
         if mark != ord("]"):
-            said = "The array is closed by a brace; check that every bracket has its pair."
-            raise Broken("not_json", said)
+            message = "The array is closed by a brace. Check that the brackets match."
+            raise Broken("not_json", message)
         if self._num_elements or self._kept or piece.strip(WHITE):
             yield self._take(piece)
         self._is_over = True
 
     def end(self) -> None:
         if not self._is_over:
-            said = "The file ends before the array's closing bracket; send the whole of it."
-            raise Broken("unterminated_array", said)
+            message = "The file ends before the array's closing bracket. Send the complete file."
+            raise Broken("unterminated_array", message)

@@ -45,26 +45,28 @@ def _checked_size(file: Any) -> int:
     file.seek(max(size - 8, 0))
     length, magic = struct.unpack("<I4s", file.read(8).rjust(8))
     if magic != MAGIC or size < 12:
-        raise Broken("truncated_file", "The file begins as Parquet and does not end so; send the whole of it.")
+        raise Broken("truncated_file", "The Parquet file is truncated. Send the complete file.")
     if length > min(size - 12, MAX_FOOTER_BYTES):
-        raise Broken("corrupt_parquet", f"Its footer claims {length:,} of {size:,} bytes; write the file again.")
+        raise Broken(
+            "corrupt_parquet", f"The footer claims {length:,} of the file's {size:,} bytes. Write the file again."
+        )
     return size
 
 
 @contextmanager
-def _faults_named() -> Iterator[None]:
+def _convert_errors() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise _too_large("needs more memory than there is") from error
+        raise _too_large("needs too much memory") from error
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
-        said = f"The file cannot be read as Parquet ({str(error)[:200]}); write it again."
-        raise Broken("corrupt_parquet", said) from error
+        message = f"The file is not valid Parquet ({str(error)[:200]}). Write it again."
+        raise Broken("corrupt_parquet", message) from error
 
 
 def _too_large(what: str) -> Broken:
-    said = f"A row group of the Parquet file {what}; write it with fewer rows a group (row_group_size=10000)."
-    return Broken("row_group_too_large", said)
+    message = f"A row group of the Parquet file {what}. Write fewer rows per group (row_group_size=10000)."
+    return Broken("row_group_too_large", message)
 
 
 def _rows(file: Any, size: int) -> Iterator[bytes]:
@@ -76,7 +78,7 @@ def _rows(file: Any, size: int) -> Iterator[bytes]:
 
 
 def _open(file: Any) -> Any:
-    with _faults_named():
+    with _convert_errors():
         # Columns are read through small buffers, and never a whole column of a row group at once.
         return pa.parquet.ParquetFile(
             file,
@@ -90,19 +92,19 @@ def _open(file: Any) -> Any:
 
 def _lines(parquet: Any) -> Iterator[bytes]:
     if not parquet.schema_arrow.names:
-        raise Broken("corrupt_parquet", "The Parquet file has no column; write the rows' keys as columns.")
+        raise Broken("corrupt_parquet", "The Parquet file has no columns. Write the rows' keys as columns.")
     for index in range(parquet.num_row_groups):
-        with _faults_named():
+        with _convert_errors():
             group = parquet.metadata.row_group(index)
             unpacked, num_rows = group.total_byte_size, group.num_rows
         if unpacked > MAX_ROW_GROUP_BYTES:
-            raise _too_large(f"unpacks to {unpacked:,} bytes")
+            raise _too_large(f"decompresses to {unpacked:,} bytes")
         a_row = max(unpacked // max(num_rows, 1), 1)
         batch_size = min(max(BATCH_BYTES // a_row, 1), MAX_BATCH_ROWS)
-        with _faults_named():
+        with _convert_errors():
             batches = parquet.iter_batches(batch_size, row_groups=[index], use_threads=False)
         while True:
-            with _faults_named():
+            with _convert_errors():
                 batch = next(batches, None)
                 lines = [] if batch is None else _batch_lines(batch)
             if batch is None:
@@ -121,7 +123,7 @@ def _line_alone(batch: Any) -> bytes:
     try:
         return _line(batch.to_pylist(maps_as_pydicts="strict")[0])
     except UnicodeDecodeError:
-        return Flawed.of(b"[]", "not_utf8", "A value of the row is not UTF-8; write text as strings.")
+        return Flawed.of(b"[]", "not_utf8", "A value of the row is not UTF-8. Write text as strings.")
 
 
 def _line(row: dict[str, Any]) -> bytes:

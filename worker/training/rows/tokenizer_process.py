@@ -45,7 +45,7 @@ class TokenizingProcess(ChildProcess):
 
     def preload(self, folder: Path | None) -> Path | None:
         """Load a model's tokenizer beforehand. Returns its folder, or None if none was loaded."""
-        self.tell(Preload(base_model_path=folder))
+        self.send(Preload(base_model_path=folder))
         word = self._next(lambda: None)
         if isinstance(word, Ready):
             return word.base_model_path
@@ -53,7 +53,7 @@ class TokenizingProcess(ChildProcess):
 
     def begin(self, request: TrainingRequest) -> None:
         self._request = request
-        self.tell(request)
+        self.send(request)
 
     def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
         while isinstance(word := self._next(watch), WorkStarted):
