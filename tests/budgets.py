@@ -32,7 +32,7 @@ class Budget(NamedTuple):
 
 
 BUDGETS: Mapping[str, Budget] = {
-    "tests/chaos/test_chaos.py": Budget(190, "three runs of a stack, each hurt for as long as its jobs take"),
+    "tests/chaos/test_chaos.py": Budget(190, "three runs of a stack, with faults until all jobs end"),
     "tests/chaos/test_rows.py": Budget(130, "an outage of twenty leases, and jobs that outlive them"),
     "tests/chaos/test_failpoints.py": Budget(90, "a stack, and kills at the steps of whole jobs"),
     "tests/chaos/test_failpoints_at_start.py": Budget(35, "four starts of a stack, three of them killed"),

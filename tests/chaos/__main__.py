@@ -1,7 +1,8 @@
-"""`python -m tests.chaos`: a run of jobs on a stack of its own, hurt in every way; see `plan` for what a seed decides.
+"""Runs jobs on a separate stack and injects faults of every kind: `python -m tests.chaos`. See `plan` for what the seed
+decides.
 
-Exits with 1 when the books find damage or a bar is missed; with --guards also when they do not see the damage of a run
-without one. CHAOS_SEED, or --seed, repeats a run's plan.
+Exits with 1 if the consistency check finds damage or a bar is missed. With --guards it also exits with 1 if the check
+misses the damage of a run without a guard. CHAOS_SEED, or --seed, repeats a run's plan.
 """
 
 import argparse
@@ -14,22 +15,22 @@ from typing import Any
 
 from tests.chaos import entry
 from tests.chaos.bars import bars
-from tests.chaos.books import Books, check_leftovers
 from tests.chaos.conductor import Conductor
+from tests.chaos.consistency import ConsistencyCheck, check_leftovers
 from tests.chaos.guards import SEEN, run_without
-from tests.chaos.paper_model import write_model
 from tests.chaos.plan import DISTURBANCES, draw_disturbances, draw_failpoints, draw_jobs, draw_releases
 from tests.chaos.report import describe, make_report
 from tests.chaos.stack import THREADS, Stack, running_stack
+from tests.chaos.stub_model import write_model
 from tests.chaos.users import MODEL, Users
 
 STANDBY_PROCESS = "TUNEWRIGHT_STANDBY_PROCESS"
 OTHER_KIND = (2, 4, 6)
-"""Numbers of workers whose checkpoints do not resume bit for bit on the others, nor theirs on these."""
+"""Lists the workers whose checkpoints do not resume bit for bit on the others, and vice versa."""
 WITHOUT_STANDBY = (3, 4, 5, 6, 7)
-"""Numbers of workers that start a training process when they need it; the others keep one ready."""
+"""Lists the workers that start a training process on demand. The others keep a standby process."""
 FEW_JOBS = 50
-"""Fewer of them are for a look; with more, times are measured."""
+"""Times are measured only in runs with at least this many jobs."""
 
 
 def parse() -> argparse.Namespace:
@@ -37,11 +38,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--real", type=int, default=40, help="so many of them train in the real child")
-    parser.add_argument("--limit", type=float, default=900, help="seconds after which what is not final is stuck")
-    parser.add_argument("--guards", action="store_true", help="then the same without each guard: the books must see it")
-    parser.add_argument("--off", choices=sorted(entry.GUARDS), help="leave this guard out: the books must see it")
-    parser.add_argument("--out", type=Path, help="write the report there, as JSON")
+    parser.add_argument("--real", type=int, default=40, help="how many of them use the real training process")
+    parser.add_argument("--limit", type=float, default=900, help="seconds after which unfinished jobs count as stuck")
+    parser.add_argument(
+        "--guards", action="store_true", help="repeat the run without each guard: the check must find the damage"
+    )
+    parser.add_argument(
+        "--off", choices=sorted(entry.GUARDS), help="disable this guard: the check must find the damage"
+    )
+    parser.add_argument("--out", type=Path, help="write the report to this file, as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     return parser.parse_args()
 
@@ -59,7 +64,7 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
 
 
 def of_worker(number: int) -> dict[str, str]:
-    """Its environment, beside what all have."""
+    """Return the environment variables that only this worker has."""
     threads = {THREADS: "2"} if number in OTHER_KIND else {}
     return threads | ({STANDBY_PROCESS: "false"} if number in WITHOUT_STANDBY else {})
 
@@ -70,7 +75,7 @@ def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
     users.upload(stack.data)
     plans = draw_jobs(given.seed, given.jobs, given.real)
     kinds = DISTURBANCES | ({"disk_filled": 1} if stack.work_is_mounted else {})
-    # Workers to spare, while others are dead or held still: what is measured is the way, not the queue.
+    # Some workers stay free while others are dead or stopped, so that the measured times include no queueing.
     spare = 1 if given.jobs < FEW_JOBS else 3
     in_flight = {False: max(stack.num_scripted - spare, 1), True: max(stack.num_real - spare, 1)}
     disturbances = draw_disturbances(given.seed, kinds)
@@ -79,10 +84,10 @@ def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
     began = time.monotonic()
     conductor.run(given.limit)
     seconds = time.monotonic() - began
-    books = Books(stack, users.client, conductor.plans)
-    damage = conductor.damage + books.check(users.accepted)
+    check = ConsistencyCheck(stack, users.client, conductor.plans)
+    damage = conductor.damage + check.run(users.accepted)
     users.close()
-    damage += [f"{name} did not end when it was asked to" for name in stack.stop_programs()]
+    damage += [f"{name} did not stop when requested" for name in stack.stop_programs()]
     damage += list(check_leftovers(stack))
     return make_report(given.seed, seconds, conductor, damage)
 
@@ -94,13 +99,13 @@ def main() -> int:
         report = run(stack, given)
     print(describe(report), flush=True)
     judged = list(bars(report))
-    report["bars"] = {bar.name: bar.told() for bar in judged}
+    report["bars"] = {bar.name: bar.summary() for bar in judged}
     write(report, given.out)
     failed = bool(report["damage"]) or any(bar.is_missed for bar in judged)
     if given.guards:
         report["without"] = {guard: run_without(guard, given) for guard in SEEN}
         for guard, found in report["without"].items():
-            print(f"without the {guard}: {found['verdict']}, {found['damage']} sentences of damage", flush=True)
+            print(f"without the {guard}: {found['verdict']}, {found['damage']} lines of damage", flush=True)
         failed = failed or any(found["verdict"] != "seen" for found in report["without"].values())
         write(report, given.out)
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""What a run must come to, each bar with what was found and its verdict."""
+"""Defines the limits that a run must meet, each with the measured value and its verdict."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 from tests.chaos.stack import EXACT_RESUME_WAIT_SECONDS, SCALE
 
 WHOLE = 200
-"""Jobs of a run that has to show how much it took on, and how soon it was through."""
+"""Runs with at least this many jobs must also meet the limits on their size and duration."""
 
 
 class Bar(NamedTuple):
     name: str
     limit: float
     is_least: bool
-    """It is the least that counts; else the most."""
+    """Says whether `limit` is a minimum; otherwise it is a maximum."""
     found: float | None
-    """None where the run came by nothing that could be measured."""
+    """Is None if the run measured no value."""
 
     @property
     def is_missed(self) -> bool:
@@ -23,7 +23,7 @@ class Bar(NamedTuple):
             return False
         return self.found < self.limit if self.is_least else self.found > self.limit
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         verdict = "not measured" if self.found is None else "missed" if self.is_missed else "kept"
         return {"at least" if self.is_least else "at most": self.limit, "found": self.found, "verdict": verdict}
 
@@ -39,7 +39,7 @@ def bars(report: Mapping[str, Any]) -> Iterator[Bar]:
     yield Bar("share_hit_by_a_fault_while_training", 0.6, True, report["hit_while_training"]["share_by_own_faults"])
     yield Bar("fewest_steps", 30, True, report["fewest_steps"])
     yield Bar("longest_checkpoint_interval", 5, False, report["longest_checkpoint_interval"])
-    # In proportion to the lease: 75 s at one of 60.
+    # Scaled with the lease: 75 s for a lease of 60 s.
     limits = {
         "death_to_running": 75 / SCALE,
         "death_to_running_with_a_wait_for_exact_resume": 75 / SCALE + EXACT_RESUME_WAIT_SECONDS,

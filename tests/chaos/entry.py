@@ -1,9 +1,9 @@
-"""Starts a program of ours in the way this folder wants it: `python -m tests.chaos.entry MODULE ARGUMENT…`.
+"""Starts a Tunewright program with changes for the chaos tests: `python -m tests.chaos.entry MODULE ARGUMENT…`.
 
-The product knows nothing of it. Waits that no setting shortens are divided by CHAOS_SCALE, as the settings here are;
-CHAOS_CHILD says `scripted` for workers whose training process is the scripted one; CHAOS_OFF names the guard that is
-left out, so that the books can show that they see what it prevents. CHAOS_CLOCK_SECONDS sets its clock so far ahead,
-or behind; CHAOS_VISIBILITY_SECONDS is Redis' visibility timeout, and has a worker print each wake-up that it receives.
+Waits that have no setting are divided by CHAOS_SCALE, as the settings here are. CHAOS_CHILD is `scripted` for workers
+that use the scripted training process. CHAOS_OFF names a guard to disable, to prove that the consistency check finds
+the damage. CHAOS_CLOCK_SECONDS moves the program's clock forward or back. CHAOS_VISIBILITY_SECONDS sets Redis'
+visibility timeout, and makes a worker print each wake-up that it receives.
 """
 
 import os
@@ -16,12 +16,12 @@ CHILD, OFF, SCALE = "CHAOS_CHILD", "CHAOS_OFF", "CHAOS_SCALE"
 CLOCK, VISIBILITY = "CHAOS_CLOCK_SECONDS", "CHAOS_VISIBILITY_SECONDS"
 WAKEUP = "a wake-up arrived"
 SCRIPTED_DEVICE, REAL_DEVICE = "cuda", "cpu"
-"""What workers of either kind say they are, so that each job finds its kind."""
+"""Lists the devices that the two kinds of worker register, so that each job reaches its kind."""
 
 
 def shift_clock(seconds: float) -> None:
-    """Of this process, for all that asks Python for the time, and before anything could have asked; the monotonic clock
-    stays. Without libfaketime, which few machines have."""
+    """Shift this process's wall clock as Python code sees it; call this before other code imports the time. The
+    monotonic clock is unchanged. This works without libfaketime, which few machines have."""
     import datetime
     import time
 
@@ -46,8 +46,8 @@ def shift_clock(seconds: float) -> None:
     time.time_ns = lambda: now_ns() + int(seconds * 10**9)
 
 
-def hear_wakeups(visibility_seconds: float) -> None:
-    """And have Redis offer again, soon, what was taken and not acknowledged."""
+def print_wakeups(visibility_seconds: float) -> None:
+    """Print each wake-up, and make Redis redeliver unacknowledged messages soon."""
     from celery.signals import task_prerun
 
     from worker.celery_app import app
@@ -63,21 +63,21 @@ def shorten_waits() -> None:
     worker.attempt.fenced_writer.PATIENCE_SECONDS /= float(os.environ[SCALE])
 
 
-def train_by_script() -> None:
-    import worker.host.hardware  # before those that take its function by name
+def use_scripted_training() -> None:
+    import worker.host.hardware  # Before modules that import its function by name.
     import worker.processes.training
 
     worker.processes.training.COMMAND = (sys.executable, "-P", "-m", "tests.chaos.scripted_child")
     find_machine = worker.host.hardware.find_machine
     worker.host.hardware.find_machine = lambda: find_machine()._replace(device=SCRIPTED_DEVICE)
-    # By its threads the two kinds of worker differ; a real GPU's training has none in its facts.
+    # The two kinds of worker differ in their threads; the facts of a real GPU's training have none.
     facts = worker.host.hardware.machine_facts
     worker.host.hardware.machine_facts = lambda device, threads, *of: facts(device, threads, *of) | {"threads": threads}
 
 
-def train_behind_the_others() -> None:
-    """On a machine of its own a training takes no core from those that must see to it when its worker dies. Here it
-    shares theirs, and gives way. Linux weighs sessions before processes, and a training has its own."""
+def lower_training_priority() -> None:
+    """Run training at a low priority. In production it does not share cores with the processes that recover it. Linux
+    weighs sessions before processes, and a training process has a separate session."""
     import worker.processes.training
 
     give_way = 'echo 10 >/proc/self/autogroup; exec nice -n 10 "$0" "$@"'
@@ -85,7 +85,7 @@ def train_behind_the_others() -> None:
 
 
 def leave_out_fence() -> None:
-    """Whoever has once claimed a job may write as if it were still its own."""
+    """Let any attempt that once claimed a job write to it."""
     from sqlalchemy import select
 
     from app.db.tables import Job
@@ -94,7 +94,7 @@ def leave_out_fence() -> None:
     from app.jobs.queue import repository as queue
     from app.jobs.repository import JobRepository
 
-    def anybodys(claim: queue.Claim) -> tuple[Any, ...]:
+    def owned_by_any_attempt(claim: queue.Claim) -> tuple[Any, ...]:
         return Job.project_id == claim.project_id, Job.id == claim.job_id
 
     move, end = JobRepository.move, AttemptService._end
@@ -102,12 +102,12 @@ def leave_out_fence() -> None:
     def move_unfenced(self: JobRepository, project_id: str, id: str, *, fence: int, **how: Any) -> Job:
         return move(self, project_id, id, fence=Job.attempt, **how)  # type: ignore[arg-type]
 
-    def end_with_any_token(self: AttemptService, *words: Any, **how: Any) -> Job:
+    def end_with_any_token(self: AttemptService, *args: Any, **how: Any) -> Job:
         token = self.session.scalars(select(Job.claim_token).where(Job.id == self.claim.job_id)).one()
         self.claim = self.claim._replace(token=token or "")
-        return end(self, *words, **how)
+        return end(self, *args, **how)
 
-    attempts.owned = queue.owned = anybodys
+    attempts.owned = queue.owned = owned_by_any_attempt
     JobRepository.move = move_unfenced  # type: ignore[assignment]
     AttemptService._end = end_with_any_token  # type: ignore[method-assign]
 
@@ -142,11 +142,11 @@ def main() -> None:
 
         return dispatch()
     if os.environ.get(CHILD) == "scripted":
-        train_by_script()
+        use_scripted_training()
     elif os.environ.get(CHILD) == "real":
-        train_behind_the_others()
+        lower_training_priority()
     if seconds := os.environ.get(VISIBILITY):
-        hear_wakeups(float(seconds))
+        print_wakeups(float(seconds))
     shorten_waits()
     del sys.argv[0]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

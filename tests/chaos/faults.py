@@ -1,4 +1,4 @@
-"""The faults themselves: what is done to a process, to a connection, or to what all share."""
+"""Injects the faults: into a process, a connection, or a shared server or disk."""
 
 import os
 import signal
@@ -9,30 +9,30 @@ from contextlib import suppress
 import psutil
 from redis.exceptions import RedisError
 
-from tests.chaos.sight import Work
+from tests.chaos.job_views import Work
 from tests.chaos.stack import LEASE_SECONDS, Stack
 
 RECOVERY_SECONDS = 2.0
 SLOW_SECONDS = 0.05
-"""For every piece of data between a program and Postgres."""
+"""Delays each chunk of data between a program and PostgreSQL."""
 
 Later = Callable[[float, Callable[[], None]], None]
-"""Calls something after so many seconds."""
+"""Calls a function after a number of seconds."""
 
 
 class Faults:
     def __init__(self, stack: Stack, later: Later) -> None:
         self.stack, self.later = stack, later
         self.stalled: dict[str, list[psutil.Process]] = {}
-        """Processes held still, by the worker's name."""
-        self.held_up: list[tuple[float, float]] = []
-        """Times, by the clock, in which no lost job can be expected to run again: Postgres is away and recovery waits
-        for it, or the disk is full and workers rest."""
+        """Holds the stopped processes by the worker's name."""
+        self.delays: list[tuple[float, float]] = []
+        """Lists the times in which lost jobs cannot be expected to restart: PostgreSQL is unreachable and recovery
+        waits for it, or the disk is full and workers claim nothing."""
 
-    # What befalls one job's worker
+    # Faults of one job's worker
 
     def host_killed(self, work: Work) -> None:
-        """The whole tree at once, as if its machine had died."""
+        """Kill the whole process tree at once, as if the machine had died."""
         send(work.tree(), signal.SIGKILL)
 
     def worker_killed(self, work: Work) -> None:
@@ -45,7 +45,7 @@ class Faults:
         self.stall(work.worker, work.tree())
 
     def worker_stalled(self, work: Work) -> None:
-        """Its child trains on."""
+        """Stop the worker; its training process continues."""
         self.stall(work.worker, [work.process])
 
     host_stalled_briefly = host_stalled
@@ -61,7 +61,7 @@ class Faults:
         self.stack.postgres_proxy.lose_next_commit(work.process.pid)
 
     def stall(self, worker: str, processes: list[psutil.Process]) -> None:
-        """Until it is woken."""
+        """Stop the processes until `wake` is called."""
         self.stalled[worker] = processes
         send(processes, signal.SIGSTOP)
 
@@ -72,17 +72,17 @@ class Faults:
         for worker in list(self.stalled):
             self.wake(worker)
 
-    # What befalls all
+    # Faults of all programs
 
     def postgres_stopped(self, seconds: float) -> None:
-        """As `pg_ctl stop -m immediate` does."""
-        # Recovery waits a full lease from its own reconnection, so that healthy workers speak first.
-        self._hold_up(seconds + RECOVERY_SECONDS + LEASE_SECONDS)
+        """Stop PostgreSQL as `pg_ctl stop -m immediate` does."""
+        # Recovery waits a full lease after it reconnects, so that healthy workers renew first.
+        self._note_delay(seconds + RECOVERY_SECONDS + LEASE_SECONDS)
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
         self.later(seconds, lambda: self.stack.start_server(self.stack.postgres))
 
-    def _hold_up(self, seconds: float) -> None:
-        self.held_up.append((time.time(), time.time() + seconds))
+    def _note_delay(self, seconds: float) -> None:
+        self.delays.append((time.time(), time.time() + seconds))
 
     def postgres_cut(self, seconds: float) -> None:
         self.stack.postgres_proxy.cut()
@@ -92,17 +92,17 @@ class Faults:
         self.later(seconds, lambda: setattr(self.stack.postgres_proxy, "delay_seconds", 0.0))
 
     def redis_flushed(self, seconds: float) -> None:
-        self._tell_redis("FLUSHALL")
+        self._run_on_redis("FLUSHALL")
 
     def redis_restarted(self, seconds: float) -> None:
         self.stack.stop_server(self.stack.redis, signal.SIGKILL)
         self.later(seconds, lambda: self.stack.start_server(self.stack.redis))
 
     def redis_paused(self, seconds: float) -> None:
-        self._tell_redis("CLIENT", "PAUSE", str(int(seconds * 1000)), "ALL")
+        self._run_on_redis("CLIENT", "PAUSE", str(int(seconds * 1000)), "ALL")
 
     def redis_clients_killed(self, seconds: float) -> None:
-        self._tell_redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        self._run_on_redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     def redis_cut(self, seconds: float) -> None:
         self.stack.redis_proxy.cut()
@@ -114,8 +114,8 @@ class Faults:
         self._kill_program("api")
 
     def disk_filled(self, seconds: float) -> None:
-        """The one that attempts work on. Who finds no room there rests for a lease."""
-        self._hold_up(seconds + LEASE_SECONDS)
+        """Fill the disk that attempts work on. A worker without disk space claims nothing for the time of a lease."""
+        self._note_delay(seconds + LEASE_SECONDS)
         ballast = self.stack.data / "work/.ballast"
         with suppress(OSError), ballast.open("wb", buffering=0) as file:
             while file.write(bytes(2**24)):
@@ -127,9 +127,9 @@ class Faults:
         if process and process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
 
-    def _tell_redis(self, *words: str) -> None:
-        with suppress(RedisError), self.stack.straight_to_redis() as client:
-            client.execute_command(*words)
+    def _run_on_redis(self, *command: str) -> None:
+        with suppress(RedisError), self.stack.connect_to_redis() as client:
+            client.execute_command(*command)
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

@@ -1,45 +1,45 @@
-"""What becomes of API keys when the server, or the command, is killed that makes or takes them back."""
+"""Kills the server and the command line at failpoints while they create or revoke API keys."""
 
 import secrets
 
 from app.keys.service import id_of
-from tests.chaos.stage import Stage
+from tests.chaos.harness import Harness
 
 
-def keys(stage: Stage) -> dict[str, str]:
-    """The state of each."""
-    return {key.id: key.state for key in stage.client.list_keys()}
+def keys(harness: Harness) -> dict[str, str]:
+    """Return each key's state."""
+    return {key.id: key.state for key in harness.client.list_keys()}
 
 
-def post_key(stage: Stage, step: str) -> None:
-    """Over HTTP, by a server that dies: what it answers holds once it is committed, and sent again it is answered."""
+def post_key(harness: Harness, step: str) -> None:
+    """Kill the server during requests. A committed change holds, and a repeated request gets its response."""
     once = secrets.token_hex(4)
-    was = keys(stage)
-    stage.unanswered("before_post_key", lambda: stage.client.create_key("chaos", idempotency_key=once))
-    assert keys(stage) == was
-    stage.unanswered("after_post_key", lambda: stage.client.create_key("chaos", idempotency_key=once))
-    [id] = keys(stage).keys() - was.keys()
-    made = stage.client.create_key("chaos", idempotency_key=once)
+    was = keys(harness)
+    harness.kill_during("before_post_key", lambda: harness.client.create_key("chaos", idempotency_key=once))
+    assert keys(harness) == was
+    harness.kill_during("after_post_key", lambda: harness.client.create_key("chaos", idempotency_key=once))
+    [id] = keys(harness).keys() - was.keys()
+    made = harness.client.create_key("chaos", idempotency_key=once)
     assert (made.id, id_of(made.raw["secret"])) == (id, id)
-    stage.unanswered("before_replace_key", lambda: stage.client.rotate_key(id))
-    assert stage.client.get_key(id).replaced_by is None
-    stage.unanswered("after_replace_key", lambda: stage.client.rotate_key(id))
-    assert stage.client.get_key(id).replaced_by in keys(stage)
-    stage.unanswered("before_withdraw_key", lambda: stage.client.revoke_key(id))
-    assert keys(stage)[id] == "active"
-    stage.unanswered("after_withdraw_key", lambda: stage.client.revoke_key(id))
-    assert keys(stage)[id] == "revoked"
+    harness.kill_during("before_replace_key", lambda: harness.client.rotate_key(id))
+    assert harness.client.get_key(id).replaced_by is None
+    harness.kill_during("after_replace_key", lambda: harness.client.rotate_key(id))
+    assert harness.client.get_key(id).replaced_by in keys(harness)
+    harness.kill_during("before_withdraw_key", lambda: harness.client.revoke_key(id))
+    assert keys(harness)[id] == "active"
+    harness.kill_during("after_withdraw_key", lambda: harness.client.revoke_key(id))
+    assert keys(harness)[id] == "revoked"
 
 
-def revoke_key(stage: Stage, step: str) -> None:
-    """By the command on the server's machine."""
-    id = stage.client.create_key("chaos").id
+def revoke_key(harness: Harness, step: str) -> None:
+    """Kill the command line on the server's machine."""
+    id = harness.client.create_key("chaos").id
     rotate, revoke = ("-m", "app.keys", "rotate", id), ("-m", "app.keys", "revoke", id)
-    assert stage.run(*rotate, failpoint="before_rotate_key") == -9
-    assert stage.client.get_key(id).replaced_by is None
-    assert stage.run(*rotate, failpoint="after_rotate_key") == -9
-    assert stage.client.get_key(id).replaced_by in keys(stage)
-    assert stage.run(*revoke, failpoint="before_revoke_key") == -9
-    assert keys(stage)[id] == "active"
-    assert stage.run(*revoke, failpoint="after_revoke_key") == -9
-    assert keys(stage)[id] == "revoked"
+    assert harness.run(*rotate, failpoint="before_rotate_key") == -9
+    assert harness.client.get_key(id).replaced_by is None
+    assert harness.run(*rotate, failpoint="after_rotate_key") == -9
+    assert harness.client.get_key(id).replaced_by in keys(harness)
+    assert harness.run(*revoke, failpoint="before_revoke_key") == -9
+    assert keys(harness)[id] == "active"
+    assert harness.run(*revoke, failpoint="after_revoke_key") == -9
+    assert keys(harness)[id] == "revoked"

@@ -1,6 +1,6 @@
-"""What a seed says: the jobs, what befalls each of them while it trains, and what befalls everybody meanwhile.
+"""Draws a run's plan from a seed: the jobs, the faults that hit each of them, and the faults that hit all programs.
 
-A seed is a plan and not a recording: processes race as they like, and the same things are done to them again.
+A seed repeats the plan, not the exact run: the timing of processes still varies.
 """
 
 import random
@@ -22,7 +22,7 @@ HITS = {
     "paused": 2,
     "paused_and_resumed": 1,
 }
-"""What may befall a job's worker or the job itself, and how often one against the other."""
+"""Maps the faults of a job or its worker to their relative frequency."""
 DISTURBANCES = {
     "postgres_stopped": 1,
     "postgres_cut": 2,
@@ -35,25 +35,26 @@ DISTURBANCES = {
     "dispatcher_killed": 2,
     "api_killed": 1,
 }
-"""What may befall what all share."""
+"""Maps the faults of shared parts to their relative frequency."""
 SHARE_HIT = 0.85
-"""Of the jobs, is meant to be hit; some end before their time comes."""
+"""Is the share of jobs that are planned to be hit. Some end before their hit is due."""
 SHARE_HIT_TWICE = 0.2
 SHARE_FATAL = 0.5
-"""Of the starts after a death, has a failpoint that kills; many of them lie on no way that is gone."""
+"""Is the share of restarts that have a failpoint set to kill. Many of these are never reached."""
 STEPS = {False: (30, 45), True: (60, 60)}
-"""Least and most, of scripted and real jobs. The real ones all ask for the same: their results can be compared."""
+"""Holds the range of steps for scripted and real jobs. Real jobs have the same spec, so that their results can be
+compared."""
 STEP_MS = 50
 SCRIPTED_SECONDS = 1.5
 REAL_SECONDS = 1.0
-"""How long training goes on, at least."""
+"""Are the shortest durations of training."""
 
 
 @dataclass(frozen=True)
 class Hit:
     kind: str
     after_seconds: float
-    """Of training in the attempt that is hit."""
+    """Counts from the start of training in the attempt that is hit."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class JobPlan:
     steps: int
     priority: int
     hits: tuple[Hit, ...]
-    """At most one an attempt."""
+    """Lists the hits, at most one per attempt."""
     step_ms: int = STEP_MS
-    """Of a scripted job."""
+    """Is the duration of a step of a scripted job."""
     save_every: int = 5
 
 
@@ -74,13 +75,13 @@ class JobPlan:
 class Disturbance:
     kind: str
     pause_seconds: float
-    """Before it, after the last one is over."""
+    """Is the pause before it, after the previous one has ended."""
     lasts_seconds: float
 
 
 @dataclass(frozen=True)
 class Fatal:
-    """A failpoint that a program is started with after its death; None is a start without."""
+    """Holds the failpoints that a program is restarted with. None is a start without a failpoint."""
 
     worker: str | None
     dispatcher: str | None
@@ -88,13 +89,13 @@ class Fatal:
 
 @dataclass(frozen=True)
 class Release:
-    """A rolling release of all workers that train."""
+    """Describes a rolling release of all training workers."""
 
     after_share: float
-    """Of the jobs is final."""
+    """Starts the release when this share of the jobs is final."""
     changes_numbers: bool
     seed: int
-    """Of the order in which workers are drained."""
+    """Determines the order in which workers are drained."""
 
 
 def draw_jobs(seed: int, num_jobs: int, num_real: int) -> list[JobPlan]:
@@ -119,14 +120,14 @@ def _draw_job(chance: random.Random, number: int, real: bool) -> JobPlan:
 
 
 def draw_disturbances(seed: int, kinds: dict[str, int], count: int = 1000) -> list[Disturbance]:
-    """More than a run has time for."""
+    """Draw more disturbances than a run has time for."""
     chance = random.Random(f"{seed} disturbances")
     drawn = chance.choices(list(kinds), list(kinds.values()), k=count)
     return [Disturbance(kind, round(chance.uniform(3, 9), 2), round(chance.uniform(0.5, 3), 2)) for kind in drawn]
 
 
 def draw_releases(seed: int, *, few: bool) -> list[Release]:
-    """Of few jobs only one has time for work to go on behind it."""
+    """Draw the releases. A run of few jobs has time for only one."""
     chance = random.Random(f"{seed} releases")
     shares = {(0.05, 0.15): True} if few else {(0.1, 0.2): False, (0.4, 0.5): True, (0.7, 0.8): False}
     return [
@@ -136,7 +137,7 @@ def draw_releases(seed: int, *, few: bool) -> list[Release]:
 
 
 def draw_failpoints(seed: int, count: int = 1000) -> list[Fatal]:
-    """More than there will be starts."""
+    """Draw more failpoints than there will be restarts."""
     chance = random.Random(f"{seed} failpoints")
     places = failpoints()
     of_dispatcher = sorted(name for name, path in places.items() if path == "app/dispatcher.py")

@@ -1,4 +1,4 @@
-"""What is left of the deletion of a project when whoever works at it is killed at a failpoint: nothing."""
+"""Kills each process that takes part in deleting a project; in the end nothing of the project remains."""
 
 import secrets
 
@@ -8,97 +8,97 @@ from app.db.session import transaction
 from app.db.tables import Job, Project, ProjectDeletion
 from app.domain.ids import new_id
 from app.keys.service import KeyService
+from tests.chaos.harness import Harness, both
 from tests.chaos.server_cases import DUTY
-from tests.chaos.stage import Stage, both
 
 ERASE = DUTY.format("erase")
 CLEAR = "from worker.tasks import clear_projects; clear_projects()"
 
 
-def create_project(stage: Stage, step: str) -> None:
-    """Created and deleted from the command line, each of which dies: what it writes holds once it is committed."""
+def create_project(harness: Harness, step: str) -> None:
+    """Kill the command line while it creates and deletes a project. A committed change holds."""
     name = f"project-{secrets.token_hex(4)}"
     create, delete = ("-m", "app.projects", "create", name), ("-m", "app.projects", "delete", name, "--yes")
-    assert stage.run(*create, failpoint="before_create_project") == -9
-    assert find_project(stage, name) is None
-    assert stage.run(*create, failpoint="after_create_project") == -9
-    id = find_project(stage, name)
+    assert harness.run(*create, failpoint="before_create_project") == -9
+    assert find_project(harness, name) is None
+    assert harness.run(*create, failpoint="after_create_project") == -9
+    id = find_project(harness, name)
     assert id
-    assert stage.run(*delete, failpoint="before_request_project_deletion") == -9
-    assert deletion_state(stage, id) is None
-    assert stage.run(*delete, failpoint="after_request_project_deletion") == -9
-    stage.stack.wait(lambda: deletion_state(stage, id) == "finished", f"{name} is gone")
-    assert find_project(stage, name) is None
+    assert harness.run(*delete, failpoint="before_request_project_deletion") == -9
+    assert deletion_state(harness, id) is None
+    assert harness.run(*delete, failpoint="after_request_project_deletion") == -9
+    harness.stack.wait(lambda: deletion_state(harness, id) == "finished", f"{name} is deleted")
+    assert find_project(harness, name) is None
 
 
-def post_project(stage: Stage, step: str) -> None:
-    """Over HTTP, by a server that dies: what it answers holds once it is committed."""
+def post_project(harness: Harness, step: str) -> None:
+    """Kill the server during requests. A committed change holds."""
     name = f"project-{secrets.token_hex(4)}"
 
     def limit() -> int | None:
-        return stage.client.get_project(name).max_running_jobs
+        return harness.client.get_project(name).max_running_jobs
 
-    stage.unanswered("before_post_project", lambda: stage.client.create_project(name))
-    assert find_project(stage, name) is None
-    stage.unanswered("after_post_project", lambda: stage.client.create_project(name))
-    id = find_project(stage, name)
+    harness.kill_during("before_post_project", lambda: harness.client.create_project(name))
+    assert find_project(harness, name) is None
+    harness.kill_during("after_post_project", lambda: harness.client.create_project(name))
+    id = find_project(harness, name)
     assert id
-    stage.unanswered("before_change_project", lambda: stage.client.change_project(name, max_running_jobs=2))
+    harness.kill_during("before_change_project", lambda: harness.client.change_project(name, max_running_jobs=2))
     assert limit() is None
-    stage.unanswered("after_change_project", lambda: stage.client.change_project(name, max_running_jobs=2))
+    harness.kill_during("after_change_project", lambda: harness.client.change_project(name, max_running_jobs=2))
     assert limit() == 2
-    stage.unanswered("before_remove_project", lambda: stage.client.delete_project(name))
-    assert deletion_state(stage, id) is None
-    stage.unanswered("after_remove_project", lambda: stage.client.delete_project(name))
-    assert stage.client.wait_for_project_deletion(id).state == "finished"
-    assert find_project(stage, name) is None
+    harness.kill_during("before_remove_project", lambda: harness.client.delete_project(name))
+    assert deletion_state(harness, id) is None
+    harness.kill_during("after_remove_project", lambda: harness.client.delete_project(name))
+    assert harness.client.wait_for_project_deletion(id).state == "finished"
+    assert find_project(harness, name) is None
 
 
-def erase_project(stage: Stage, step: str) -> None:
-    with stage.stack.paused("dispatcher"):
-        id = furnish(stage)
+def erase_project(harness: Harness, step: str) -> None:
+    with harness.stack.paused("dispatcher"):
+        id = furnish(harness)
         for failpoint in both(step):
-            assert stage.run("-c", ERASE, failpoint=failpoint) == -9
-    stage.stack.wait(lambda: deletion_state(stage, id) == "finished", "the dispatcher has ended it")
-    assert not [path for path in stage.storage.glob(f"{id}/**/*") if path.is_file()]
-    stage.end(stage.post().id)
+            assert harness.run("-c", ERASE, failpoint=failpoint) == -9
+    harness.stack.wait(lambda: deletion_state(harness, id) == "finished", "the dispatcher has finished the deletion")
+    assert not [path for path in harness.storage.glob(f"{id}/**/*") if path.is_file()]
+    harness.end(harness.post().id)
 
 
-def report_work_folders(stage: Stage, step: str) -> None:
-    with stage.stack.paused("dispatcher"), stage.stack.paused("light"), stage.stack.paused("training"):
-        id = furnish(stage)
-        assert stage.run("-c", ERASE) == 0
-        folder = stage.stack.folder / "work" / id / new_id("ftjob") / "1"
+def report_work_folders(harness: Harness, step: str) -> None:
+    with harness.stack.paused("dispatcher"), harness.stack.paused("light"), harness.stack.paused("training"):
+        id = furnish(harness)
+        assert harness.run("-c", ERASE) == 0
+        folder = harness.stack.folder / "work" / id / new_id("ftjob") / "1"
         for failpoint in both(step):
-            # Each time, because the deletion may have ended without the workers that are held still.
+            # Created each time, because the deletion may finish while workers are stopped.
             folder.mkdir(parents=True)
-            assert stage.run("-c", CLEAR, failpoint=failpoint) == -9
-    stage.stack.wait(lambda: deletion_state(stage, id) == "finished", "the other workers have looked")
+            assert harness.run("-c", CLEAR, failpoint=failpoint) == -9
+    harness.stack.wait(lambda: deletion_state(harness, id) == "finished", "the other workers have reported")
     assert not folder.parents[1].exists()
 
 
-def furnish(stage: Stage) -> str:
-    """A project with a dataset and a job that waits for a GPU, whose deletion was asked for; its id."""
+def furnish(harness: Harness) -> str:
+    """Create a project with a dataset and a job that waits for a GPU, request its deletion, and return its id."""
     name = f"project-{secrets.token_hex(4)}"
-    assert stage.run("-m", "app.projects", "create", name) == 0
-    id = find_project(stage, name)
+    assert harness.run("-m", "app.projects", "create", name) == 0
+    id = find_project(harness, name)
     assert id
     job = {"state": "queued", "priority": 0, "base_model": "tiny", "method": "lora", "spec": {}, "metadata_": {}}
     job |= {"min_memory_gb": 0, "device": "cuda"}
-    with transaction(stage.sessions) as session:
+    with transaction(harness.sessions) as session:
         session.add(Job(id=new_id("ftjob"), project_id=id, **job))
         key = KeyService(session).create(id, "chaos")
-    with stage.stack.client(key) as client:
-        client.upload_dataset(stage.rows)
-    assert stage.run("-m", "app.projects", "delete", name, "--yes", "--no-wait") == 0
+    with harness.stack.client(key) as client:
+        client.upload_dataset(harness.rows)
+    assert harness.run("-m", "app.projects", "delete", name, "--yes", "--no-wait") == 0
     return id
 
 
-def find_project(stage: Stage, name: str) -> str | None:
-    with transaction(stage.sessions) as session:
+def find_project(harness: Harness, name: str) -> str | None:
+    with transaction(harness.sessions) as session:
         return session.scalars(select(Project.id).where(Project.name == name)).one_or_none()
 
 
-def deletion_state(stage: Stage, id: str) -> str | None:
-    with transaction(stage.sessions) as session:
+def deletion_state(harness: Harness, id: str) -> str | None:
+    with transaction(harness.sessions) as session:
         return session.scalars(select(ProjectDeletion.state).where(ProjectDeletion.id == id)).one_or_none()

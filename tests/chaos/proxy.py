@@ -1,5 +1,5 @@
-"""A Unix socket between programs and a server, which breaks: it cuts connections, holds bytes back, and loses the
-answer to a commit."""
+"""Proxies a server's Unix socket and injects faults: cuts connections, delays data, and drops the response to a
+commit."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ CHUNK_BYTES = 2**16
 
 
 class Link:
-    """One connection through the proxy; `pid` is that of the program at its near end."""
+    """Represents one connection through the proxy. `pid` is the client program's."""
 
     def __init__(self, pid: int, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self.pid, self.near, self.far = pid, near, far
@@ -26,7 +26,7 @@ class Link:
 
 
 class FaultProxy:
-    """Listens on `path` in a thread of its own. Peer authentication works through it: both ends are ours."""
+    """Listens on `path` in a separate thread. Peer authentication still works, since both ends have the same user."""
 
     def __init__(self, path: Path, server: Path) -> None:
         self.path, self.server = path, server
@@ -46,11 +46,11 @@ class FaultProxy:
         self.thread.join()
 
     def cut(self, pid: int | None = None) -> int:
-        """The connections of one program, or all; how many there were."""
+        """Cut the connections of one program, or all of them; return their number."""
         return self._in_loop(lambda: self._each(pid, Link.cut))
 
     def lose_next_commit(self, pid: int) -> int:
-        """The next COMMIT of that program on each connection is done, and its answer lost with the connection."""
+        """Execute the program's next COMMIT on each connection, but drop the response and the connection."""
 
         def mark(link: Link) -> None:
             link.loses_next_commit = True
@@ -118,7 +118,7 @@ class FaultProxy:
         try:
             await target.drain()
         except (ConnectionError, OSError):
-            return  # cut meanwhile; the other direction ends by itself
+            return  # The connection was cut. The other direction ends too.
 
 
 async def _read(source: asyncio.StreamReader) -> bytes:

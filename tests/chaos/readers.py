@@ -1,7 +1,7 @@
-"""`python -m tests.chaos.readers`: readers of event streams whose connections break every few seconds.
+"""Runs readers of event streams whose connections break every few seconds: `python -m tests.chaos.readers`.
 
-Each goes on where it was, by `Last-Event-ID`, and must have been told everything once, in order, however often it was
-cut off, and although a worker dies and Redis starts anew meanwhile. Exits with 1 otherwise.
+Each reader resumes with `Last-Event-ID`. It must receive everything once and in order, although its connection breaks,
+a worker dies and Redis restarts. Exits with 1 otherwise.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from typing import Any
 
 import httpx2
 
-from tests.chaos.books import fold
+from tests.chaos.consistency import fold
 from tests.chaos.faults import Faults
-from tests.chaos.paper_model import write_paper_model
+from tests.chaos.job_views import find_work, read_jobs
 from tests.chaos.plan import JobPlan
-from tests.chaos.sight import find_work, look
 from tests.chaos.stack import Stack, running_stack
+from tests.chaos.stub_model import write_stub_model
 from tests.chaos.users import MODEL, Users
 
 NUM_JOBS = 2
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 90.0
 
 
 class Reader:
-    """One reader of one job, and all that it was told."""
+    """Reads one job's stream and collects everything it receives."""
 
     def __init__(self, http: httpx2.AsyncClient, job_id: str, chance: random.Random) -> None:
         self.http, self.job_id, self.chance = http, job_id, chance
@@ -66,10 +66,10 @@ class Reader:
                     name, _, value = line.partition(": ")
                     message[name] = value
                 else:
-                    self._hear(message)
+                    self._collect(message)
                     message = {}
 
-    def _hear(self, message: dict[str, str]) -> None:
+    def _collect(self, message: dict[str, str]) -> None:
         self.cursor = message.get("id", self.cursor)
         match message.get("event"):
             case "job_event":
@@ -81,26 +81,26 @@ class Reader:
                 self.is_over = True
 
     def num_repeats(self) -> int:
-        """Events and points that were told before."""
+        """Return the number of events and points received more than once."""
         numbers = {event["number"] for event in self.events}
         return len(self.events) - len(numbers) + len(self.points) - len(set(self.points))
 
     def num_gaps(self, steps: int) -> int:
-        """Events before the last one, and steps of the curve, that were never told."""
+        """Return the number of events before the last one, and of steps of the curve, that were never received."""
         numbers = {event["number"] for event in self.events}
-        told = {step for _, _, step in self.points}
-        return max(numbers, default=0) - len(numbers) + len(set(range(1, steps + 1)) - told)
+        received = {step for _, _, step in self.points}
+        return max(numbers, default=0) - len(numbers) + len(set(range(1, steps + 1)) - received)
 
     def faults(self, steps: int) -> Iterator[str]:
         numbers = [event["number"] for event in self.events]
         if numbers != list(range(1, len(numbers) + 1)):
-            yield f"events {numbers} of {self.job_id}"
+            yield f"{self.job_id} has events {numbers}"
         if self.points != sorted(set(self.points)):
-            yield f"points of {self.job_id} twice or out of order"
+            yield f"points of {self.job_id} are repeated or out of order"
         rewinds = {e["data"]["attempt"]: e["data"]["step"] for e in self.events if e["type"] == "job_resumed"}
         if (kept := fold(self.points, rewinds)) != list(range(1, steps + 1)):
             missing = sorted(set(range(1, steps + 1)) - set(kept))
-            yield f"points of {self.job_id} fold into {len(kept)} steps of {steps}, without {missing[:10]}"
+            yield f"points of {self.job_id} yield {len(kept)} of {steps} steps, without {missing[:10]}"
 
 
 async def watch(stack: Stack, users: Users, job_ids: list[str], given: argparse.Namespace) -> list[Reader]:
@@ -112,13 +112,13 @@ async def watch(stack: Stack, users: Users, job_ids: list[str], given: argparse.
             for number in range(given.readers)
         ]
         reading = asyncio.gather(*(reader.read() for reader in readers))
-        await asyncio.gather(reading, hurt(stack, job_ids[0], given.seconds))
+        await asyncio.gather(reading, inject_faults(stack, job_ids[0], given.seconds))
         return readers
 
 
-async def hurt(stack: Stack, job_id: str, seconds: float) -> None:
-    """A third in, the worker of the first job dies; after another third Redis does. A reader that never ends is not
-    waited for."""
+async def inject_faults(stack: Stack, job_id: str, seconds: float) -> None:
+    """Kill the first job's worker after a third of the time, and Redis after two thirds. Raises TimeoutError if the
+    jobs do not end."""
     timers: list[tuple[float, Any]] = []
     faults = Faults(stack, lambda after, do: timers.append((time.monotonic() + after, do)))
     began = time.monotonic()
@@ -126,8 +126,8 @@ async def hurt(stack: Stack, job_id: str, seconds: float) -> None:
         (seconds / 3, lambda: kill_worker(stack, faults, job_id)),
         (seconds * 2 / 3, lambda: faults.redis_restarted(1) is None),
     ]
-    """When, and what is done, which says whether it could be."""
-    while not all(sight.is_final for sight in look(stack.sessions) or ()):
+    """Lists times and actions. An action returns whether it was possible."""
+    while not all(view.is_final for view in read_jobs(stack.sessions) or ()):
         if todo and time.monotonic() - began > todo[0][0] and todo[0][1]():
             todo.pop(0)
         while timers and time.monotonic() > timers[0][0]:
@@ -139,10 +139,10 @@ async def hurt(stack: Stack, job_id: str, seconds: float) -> None:
 
 
 def kill_worker(stack: Stack, faults: Faults, job_id: str) -> bool:
-    """Once it trains."""
-    [sight] = [sight for sight in look(stack.sessions) or () if sight.id == job_id]
-    work = find_work(stack.workers(), sight)
-    if work is None or not sight.trains:
+    """Kill the job's worker if the job trains; return whether it did."""
+    [view] = [view for view in read_jobs(stack.sessions) or () if view.id == job_id]
+    work = find_work(stack.workers(), view)
+    if work is None or not view.trains:
         return False
     faults.host_killed(work)
     return True
@@ -154,7 +154,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--readers", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--out", type=Path, help="write the report there, as JSON")
+    parser.add_argument("--out", type=Path, help="write the report to this file, as JSON")
     return parser.parse_args()
 
 
@@ -164,7 +164,7 @@ def main() -> int:
     steps = int(given.seconds * 1000 / STEP_MS)
     with running_stack(lambda folder: Stack(folder, num_scripted=NUM_JOBS + 1, num_real=0)) as stack:
         users = Users(stack.url, stack.key)
-        stack.register_model(MODEL, write_paper_model(stack.data / "model"))
+        stack.register_model(MODEL, write_stub_model(stack.data / "model"))
         users.upload(stack.data)
         plans = [JobPlan(n, False, n, steps, 0, (), step_ms=STEP_MS, save_every=50) for n in range(NUM_JOBS)]
         job_ids = [users.post(plan).result() for plan in plans]

@@ -1,7 +1,7 @@
-"""Rolling releases: every worker that trains is asked to drain and starts again as another version, one after another.
+"""Runs rolling releases: each training worker in turn is drained and restarted as another version.
 
-A release whose numbers are the same changes the package's version alone: what is registered of each worker comes from
-the metadata that its Python finds first. One that changes numbers changes a fact of the fingerprint besides.
+A release that keeps the numbers changes only the package's version: a worker registers the version from the metadata
+that its Python finds first. A release that changes the numbers also changes a fact of the fingerprint.
 """
 
 import random
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.faults import Faults, send
+from tests.chaos.job_views import Registered, registered
 from tests.chaos.plan import Release
-from tests.chaos.sight import Registered, registered
 from tests.chaos.stack import ROOT, THREADS, Stack
 
 PATIENCE_SECONDS = {"scripted": 3.0, "real": 10.0}
-"""For a worker that trains; then an idle one is drained."""
+"""Is the wait for a worker that trains. After it an idle worker is drained."""
 KINDS = 4
-"""Numbers of threads; two of them are in use, between releases."""
+"""Counts the numbers of threads. Between releases two of them are in use."""
 
 
 class Draining(NamedTuple):
@@ -31,19 +31,19 @@ class Releases:
     def __init__(self, stack: Stack, faults: Faults, planned: Sequence[Release]) -> None:
         self.stack, self.faults, self.planned = stack, faults, list(planned)
         self.release: Release | None = None
-        """The one that is under way."""
+        """Is the release in progress."""
         self.num_done = 0
         self.num_begun = 0
         self.waiting: dict[str, list[str]] = {}
-        """Names of workers that are still to be drained; scripted and real ones have a queue each."""
+        """Lists the workers still to be drained, in one queue for scripted and one for real ones."""
         self.due_at: dict[str, float] = {}
-        """When the next one is drained, idle or not."""
+        """Says from when on an idle worker may be drained."""
         self.draining: dict[str, Draining] = {}
         self.versions: set[str] = set()
-        """Of the package, as workers have registered them."""
+        """Holds the package versions that workers have registered."""
 
-    def go_on(self, share_final: float) -> list[str]:
-        """Names of the workers that are asked to drain now."""
+    def advance(self, share_final: float) -> list[str]:
+        """Start or advance a release. Return the names of the workers that start to drain now."""
         if self.release is None:
             if not self.planned or share_final < self.planned[0].after_share:
                 return []
@@ -91,7 +91,7 @@ class Releases:
 
     def _environment(self, name: str) -> dict[str, str]:
         assert self.release
-        # Without PYTHONSAFEPATH the current folder comes first, where an editable installation leaves its metadata.
+        # Without PYTHONSAFEPATH the current folder comes first, which holds the metadata of an editable installation.
         environment = {"PYTHONPATH": f"{self.folder}:{ROOT}", "PYTHONSAFEPATH": "1"}
         if self.release.changes_numbers:
             threads = int(self.stack.programs[name].spec.env[THREADS])
@@ -100,7 +100,7 @@ class Releases:
 
 
 def write_version(folder: Path, version: str) -> Path:
-    """A folder to be found before the installed package: `importlib.metadata` reads that version in it."""
+    """Create a folder with package metadata of this version, which `importlib.metadata` finds first."""
     metadata = folder / version / f"tunewright-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text(f"Metadata-Version: 2.1\nName: tunewright\nVersion: {version}\n")

@@ -1,4 +1,4 @@
-"""What a run comes to: counts, shares and times, beside the damage that the books found."""
+"""Makes a run's report: counts, shares, times, and the damage that the consistency check found."""
 
 import itertools
 import math
@@ -12,11 +12,11 @@ from sqlalchemy import select
 from app.db.session import Sessions, transaction
 from app.db.tables import Attempt, Job, JobEvent
 from tests.chaos.bars import bars
-from tests.chaos.books import BY_KIND
-from tests.chaos.conductor import WISHES, Conductor, Done
+from tests.chaos.conductor import USER_ACTIONS, Conductor, InjectedFault
+from tests.chaos.consistency import BY_KIND
+from tests.chaos.job_views import WorkerKind
 from tests.chaos.plan import HITS
 from tests.chaos.resumes import Resumes, read_resumes
-from tests.chaos.sight import Kind
 from tests.chaos.stack import EXACT_RESUME_WAIT_SECONDS, LEASE_SECONDS
 from tests.chaos.users import NUMBER
 
@@ -48,20 +48,20 @@ def make_report(seed: int, seconds: float, conductor: Conductor, damage: Sequenc
         "faults": dict(sorted(conductor.counts.items())),
         "resumes": count_resumes(conductor),
         "failpoints": dict(sorted(Counter(conductor.stack.failpoints_fired()).items())),
-        "hit_while_training": count_hit(conductor.done, len(conductor.users.accepted)),
+        "hit_while_training": count_hit(conductor.injected, len(conductor.users.accepted)),
         "commit_answers_lost": conductor.stack.postgres_proxy.num_answers_lost,
         "requests_unanswered": conductor.users.num_unanswered,
         "times": measure(conductor),
         "slowest_restarts": slowest_restarts(conductor),
         "damage_by_kind": {
-            kind: sum(any(words in found for words in sayings) for found in damage) for kind, sayings in BY_KIND.items()
+            kind: sum(any(part in found for part in parts) for found in damage) for kind, parts in BY_KIND.items()
         },
         "damage": list(damage),
     }
 
 
 def read_rows(conductor: Conductor) -> dict[str, Any]:
-    """What the database says of the jobs."""
+    """Read counts of jobs, attempts and failures from the database."""
     with transaction(conductor.stack.sessions) as session:
         jobs = session.scalars(select(Job)).all()
         failed = select(JobEvent.type, JobEvent.data).where(JobEvent.type.in_(["attempt_failed", "job_failed"]))
@@ -84,7 +84,7 @@ def read_rows(conductor: Conductor) -> dict[str, Any]:
 
 
 def count_resumes(conductor: Conductor) -> dict[str, Any]:
-    """How attempts went on from checkpoints, and what rolling releases had to do with it."""
+    """Count exact and inexact resumes, and those that a rolling release caused."""
     resumes = _resumes(conductor)
     real = [resumes[id] for id, plan in conductor.users.accepted.items() if plan.real and id in resumes]
     return {
@@ -103,19 +103,19 @@ def _resumes(conductor: Conductor) -> dict[str, Resumes]:
         return read_resumes(session, conductor.stack.threads)
 
 
-def count_hit(done: Sequence[Done], num_jobs: int) -> dict[str, float]:
-    """Jobs that met with something while they trained: a fault done to their own worker, training process or
-    connection; one of Redis, Postgres or the disk that all share; a wish of their user, which is no fault."""
-    faults = HITS.keys() - set(WISHES)
-    own = {each.job_id for each in done if each.kind in faults}
-    wished = {each.job_id for each in done if each.kind in WISHES}
-    shared = {each.job_id for each in done if each.kind not in HITS}
+def count_hit(injected: Sequence[InjectedFault], num_jobs: int) -> dict[str, float]:
+    """Count the jobs that were hit while they trained: by a fault of their worker, training process or connection; by a
+    fault of the shared Redis, PostgreSQL or disk; or by a request of their user, which is not a fault."""
+    faults = HITS.keys() - set(USER_ACTIONS)
+    own = {each.job_id for each in injected if each.kind in faults}
+    by_user = {each.job_id for each in injected if each.kind in USER_ACTIONS}
+    shared = {each.job_id for each in injected if each.kind not in HITS}
     return {
         "by_own_faults": len(own),
         "by_shared_faults": len(shared),
         "by_shared_faults_alone": len(shared - own),
-        "by_wishes": len(wished),
-        "by_nothing": num_jobs - len(own | wished | shared),
+        "by_wishes": len(by_user),
+        "by_nothing": num_jobs - len(own | by_user | shared),
         "share_by_own_faults": round(len(own) / max(num_jobs, 1), 3),
         "share_by_any_fault": round(len(own | shared) / max(num_jobs, 1), 3),
     }
@@ -123,102 +123,104 @@ def count_hit(done: Sequence[Done], num_jobs: int) -> dict[str, float]:
 
 def measure(conductor: Conductor) -> dict[str, Any]:
     sessions = conductor.stack.sessions
-    deaths = [done for done in conductor.done if done.kind in DEATHS]
-    free = [done for done in deaths if not is_held_up(done, conductor.faults.held_up)]
+    deaths = [fault for fault in conductor.injected if fault.kind in DEATHS]
+    undelayed = [fault for fault in deaths if not is_delayed(fault, conductor.faults.delays)]
     resumes = _resumes(conductor)
-    waited = [done for done in free if waited_for_exact_resume(conductor, resumes, done)]
+    waited = [fault for fault in undelayed if waited_for_exact_resume(conductor, resumes, fault)]
     times = {
-        "death_to_running_seconds": Times.of(until_claims(sessions, [each for each in free if each not in waited])),
-        # Others were free meanwhile, and left it to a worker on which it resumes exactly.
+        "death_to_running_seconds": Times.of(
+            until_claims(sessions, [each for each in undelayed if each not in waited])
+        ),
+        # Other workers were free but left the job to one on which it resumes exactly.
         "death_to_running_with_a_wait_for_exact_resume_seconds": Times.of(until_claims(sessions, waited)),
         "flush_to_running_seconds": Times.of(flushes_to_running(sessions, conductor)),
         "cancel_to_gone_seconds": Times.of(conductor.cancel_seconds),
-        # Left out above: after a stop of Postgres recovery waits a lease, as it must; workers without a disk rest.
+        # Left out above: recovery waits a lease after an outage, and workers with a full disk claim nothing.
         "death_to_running_while_held_up_seconds": Times.of(
-            until_claims(sessions, [done for done in deaths if done not in free])
+            until_claims(sessions, [fault for fault in deaths if fault not in undelayed])
         ),
     }
     return {name: found._asdict() for name, found in times.items()}
 
 
 def slowest_restarts(conductor: Conductor, count: int = 5) -> list[dict[str, Any]]:
-    """What took longest from a worker's death to the next attempt: until the loss was seen, and from there, with the
-    part of it in which no worker was free."""
+    """Return the longest times from a worker's death to the next attempt: until the loss was noticed, from there to the
+    claim, and the part of it in which no worker was free."""
     found = []
-    for done in conductor.done:
-        if done.kind not in DEATHS or is_held_up(done, conductor.faults.held_up):
+    for fault in conductor.injected:
+        if fault.kind not in DEATHS or is_delayed(fault, conductor.faults.delays):
             continue
-        lost, claimed = _loss_and_claim(conductor.stack.sessions, done)
+        lost, claimed = _loss_and_claim(conductor.stack.sessions, fault)
         if lost and claimed:
-            told = {
-                "kind": done.kind,
-                "real": conductor.users.accepted[done.job_id].real,
-                "at": done.at - conductor.began_at,
-                "to_loss": lost - done.at,
+            times = {
+                "kind": fault.kind,
+                "real": conductor.users.accepted[fault.job_id].real,
+                "at": fault.at - conductor.began_at,
+                "to_loss": lost - fault.at,
                 "to_claim": claimed - lost,
             }
-            told["to_claim_with_none_free"] = without_a_free_worker(conductor, done.job_id, lost, claimed)
-            found.append((claimed - done.at, told))
+            times["to_claim_with_none_free"] = without_a_free_worker(conductor, fault.job_id, lost, claimed)
+            found.append((claimed - fault.at, times))
     found.sort(key=lambda each: -each[0])
     return [
-        {name: round(told, 3) if isinstance(told, float) else told for name, told in each.items()}
+        {name: round(value, 3) if isinstance(value, float) else value for name, value in each.items()}
         for _, each in found[:count]
     ]
 
 
 def without_a_free_worker(conductor: Conductor, job_id: str, began: float, ended: float) -> float:
-    """Seconds of a time in which none of the job's kind was free to take it."""
+    """Return the seconds between the two times in which no worker of the job's kind was free."""
     is_real = conductor.users.accepted[job_id].real
-    looks = free_between(conductor, began, ended)
-    return sum(seconds for seconds, free in looks if not any(kind.is_real is is_real for kind in free))
+    samples = free_between(conductor, began, ended)
+    return sum(seconds for seconds, free in samples if not any(kind.is_real is is_real for kind in free))
 
 
-def free_between(conductor: Conductor, began: float, ended: float) -> Iterator[tuple[float, Counter[Kind]]]:
-    """Seconds in which so many workers were free."""
-    looks = [*conductor.free, (ended, Counter[Kind]())]
-    for (at, free), (until, _) in itertools.pairwise(looks):
+def free_between(conductor: Conductor, began: float, ended: float) -> Iterator[tuple[float, Counter[WorkerKind]]]:
+    """Yield durations with the numbers of free workers in them."""
+    samples = [*conductor.free, (ended, Counter[WorkerKind]())]
+    for (at, free), (until, _) in itertools.pairwise(samples):
         if (seconds := min(until, ended) - max(at, began)) > 0:
             yield seconds, free
 
 
-def waited_for_exact_resume(conductor: Conductor, resumes: Mapping[str, Resumes], done: Done) -> bool:
-    """Whether, once its loss was seen, there were workers that could have taken it, and none that resumes exactly."""
-    wanted = resumes[done.job_id].wanted.get(done.attempt + 1)
-    lost, claimed = _loss_and_claim(conductor.stack.sessions, done)
+def waited_for_exact_resume(conductor: Conductor, resumes: Mapping[str, Resumes], fault: InjectedFault) -> bool:
+    """Return whether workers could have claimed the lost job, but none on which it resumes exactly."""
+    wanted = resumes[fault.job_id].wanted.get(fault.attempt + 1)
+    lost, claimed = _loss_and_claim(conductor.stack.sessions, fault)
     if wanted is None or not lost or not claimed:
         return False
-    is_real = conductor.users.accepted[done.job_id].real
+    is_real = conductor.users.accepted[fault.job_id].real
     return any(
-        any(kind.is_real is is_real for kind in free) and not free[Kind(is_real, wanted)]
+        any(kind.is_real is is_real for kind in free) and not free[WorkerKind(is_real, wanted)]
         for _, free in free_between(conductor, lost, claimed)
     )
 
 
 def without_ids(text: str) -> str:
-    """The first of the words, alike for all jobs: neither ids, nor paths, nor what a process said last."""
-    said = " ".join(text.split()).partition(" Its last words")[0]
-    return re.sub(r"[0-9a-f]{12,}|/[\w./-]+", "…", said)[:160]
+    """Return the beginning of a message without ids, paths and log lines, so that it is equal for all jobs."""
+    message = " ".join(text.split()).partition(" Last lines of its log")[0]
+    return re.sub(r"[0-9a-f]{12,}|/[\w./-]+", "…", message)[:160]
 
 
-def is_held_up(done: Done, held_up: Sequence[tuple[float, float]]) -> bool:
-    """Whether something stood in the way of the next attempt before it was due."""
+def is_delayed(fault: InjectedFault, delays: Sequence[tuple[float, float]]) -> bool:
+    """Return whether an outage delayed the next attempt."""
     due = LEASE_SECONDS * 75 / 60
-    return any(began - due < done.at < ended for began, ended in held_up)
+    return any(began - due < fault.at < ended for began, ended in delays)
 
 
-def until_claims(sessions: Sessions, deaths: Sequence[Done]) -> list[float]:
-    """From a worker's death to the next attempt's claim; not of jobs that were cancelled meanwhile."""
-    return [seconds for done in deaths if (seconds := _until_claim(sessions, done)) is not None]
+def until_claims(sessions: Sessions, deaths: Sequence[InjectedFault]) -> list[float]:
+    """Return the times from workers' deaths to the next attempts' claims. Jobs that were cancelled have none."""
+    return [seconds for fault in deaths if (seconds := _until_claim(sessions, fault)) is not None]
 
 
-def _until_claim(sessions: Sessions, done: Done) -> float | None:
-    claimed_at = _happened_at(sessions, done.job_id, "job_claimed", done.attempt + 1)
-    return claimed_at - done.at if claimed_at else None
+def _until_claim(sessions: Sessions, fault: InjectedFault) -> float | None:
+    claimed_at = _happened_at(sessions, fault.job_id, "job_claimed", fault.attempt + 1)
+    return claimed_at - fault.at if claimed_at else None
 
 
-def _loss_and_claim(sessions: Sessions, done: Done) -> tuple[float | None, float | None]:
-    lost = _happened_at(sessions, done.job_id, "attempt_lost", done.attempt)
-    return lost, _happened_at(sessions, done.job_id, "job_claimed", done.attempt + 1)
+def _loss_and_claim(sessions: Sessions, fault: InjectedFault) -> tuple[float | None, float | None]:
+    lost = _happened_at(sessions, fault.job_id, "attempt_lost", fault.attempt)
+    return lost, _happened_at(sessions, fault.job_id, "job_claimed", fault.attempt + 1)
 
 
 def _happened_at(sessions: Sessions, job_id: str, type: str, attempt: int) -> float | None:
@@ -231,7 +233,7 @@ def _happened_at(sessions: Sessions, job_id: str, type: str, attempt: int) -> fl
 
 
 def flushes_to_running(sessions: Sessions, conductor: Conductor) -> list[float]:
-    """From a flush of Redis to the claim of the job that was posted right behind it."""
+    """Return the times from flushes of Redis to the claims of the jobs posted right after them."""
     query = (
         select(Job.metadata_[NUMBER].astext, JobEvent.created_at)
         .join(JobEvent, JobEvent.job_id == Job.id)
@@ -246,15 +248,15 @@ def describe(report: dict[str, Any]) -> str:
     hit = report["hit_while_training"]
     lines = [
         f"CHAOS_SEED={report['seed']}",
-        f"{report['num_jobs']} jobs ({report['num_real_trainings']} in the real child) in {report['seconds']:.0f} s: "
+        f"{report['num_jobs']} jobs ({report['num_real_trainings']} with real training) in {report['seconds']:.0f} s: "
         + ", ".join(f"{count} {state}" for state, count in report["states"].items()),
         "attempts: " + ", ".join(f"{count} {outcome}" for outcome, count in report["attempts"].items()),
         "faults: " + ", ".join(f"{count} {kind}" for kind, count in report["faults"].items()),
         "resumes: " + ", ".join(f"{found} {name}" for name, found in report["resumes"].items()),
-        f"failpoints that killed: {sum(report['failpoints'].values())} of {len(report['failpoints'])} names",
+        f"kills at failpoints: {sum(report['failpoints'].values())} at {len(report['failpoints'])} names",
         *(f"  {count} times {failure}" for failure, count in report["failures"].items()),
-        f"hit while training: {hit['by_own_faults']} by faults of their own, {hit['by_shared_faults_alone']} by shared "
-        f"ones alone, {hit['by_nothing']} by nothing",
+        f"hit while training: {hit['by_own_faults']} by own faults, {hit['by_shared_faults_alone']} by shared faults "
+        f"only, {hit['by_nothing']} by none",
         *(f"{name}: p99 {found['p99']} of {found['count']}" for name, found in report["times"].items()),
         *(f"  slow: {found}" for found in report["slowest_restarts"]),
         f"damage: {len(report['damage'])}",

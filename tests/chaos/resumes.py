@@ -1,5 +1,5 @@
-"""How exactly a job must have gone on each time, told again from its events and from the threads of its workers: all
-that two workers of a run differ by.
+"""Computes which resumes of a job must be exact, from its events and its workers' numbers of threads. In a run, workers
+differ in nothing else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.tables import JobEvent
-from tests.chaos.history import Told
+from tests.chaos.history import RecordedEvent
 
 FACT = "machine.threads"
 TYPES = ("job_claimed", "attempt_released", "attempt_lost", "attempt_failed", "checkpoint_saved", "job_resumed")
@@ -24,29 +24,29 @@ class Inexact(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """A checkpoint: on how many threads it was written, and how its training had come there."""
+    """Describes a checkpoint: its worker's threads, and the inexact resumes before it."""
 
     threads: int
     inexact: tuple[Inexact, ...]
 
 
 class Resumes:
-    """`inexact` is what the job must say of itself. `wanted` has, by attempt, the threads of the worker on which its
-    claim would have been exact; none where it had no checkpoint."""
+    """Computes a job's resumes. `inexact` is what the job must report. `wanted` maps each attempt that had a checkpoint
+    to the threads of the workers on which it would have resumed exactly."""
 
-    def __init__(self, events: Iterable[Told], threads: Mapping[int, int]) -> None:
+    def __init__(self, events: Iterable[RecordedEvent], threads: Mapping[int, int]) -> None:
         self.inexact: tuple[Inexact, ...] = ()
         self.wanted: dict[int, int] = {}
         self.threads = 0
-        """Of the latest attempt's worker."""
+        """Counts the threads of the latest attempt's worker."""
         self.num_exact = self.num_inexact = self.num_drained_across = 0
         self.faults: list[str] = []
         self._of_workers = threads
         self._saved: dict[int, Saved] = {}
         self._last_end = ""
         for event in events:
-            if tell := getattr(self, f"_{event.type}", None):
-                tell(event.data)
+            if apply := getattr(self, f"_{event.type}", None):
+                apply(event.data)
             elif event.type.startswith("attempt_"):
                 self._last_end = event.type
 
@@ -65,7 +65,7 @@ class Resumes:
         if saved is None and step == 0:
             return
         if saved is None:
-            self.faults.append(f"attempt {data['attempt']} went on from step {step}, where no checkpoint was saved")
+            self.faults.append(f"attempt {data['attempt']} resumed from step {step}, where no checkpoint was saved")
             return
         self.inexact = saved.inexact
         if saved.threads == self.threads:
@@ -77,27 +77,29 @@ class Resumes:
 
 
 def read_resumes(session: Session, threads: Mapping[int, int]) -> dict[str, Resumes]:
-    """Of every job."""
+    """Compute the resumes of all jobs."""
     query = select(JobEvent.job_id, JobEvent.number, JobEvent.type, JobEvent.data).where(JobEvent.type.in_(TYPES))
     rows = session.execute(query.order_by(JobEvent.job_id, JobEvent.number)).all()
     return {
-        job_id: Resumes([Told(*row[1:]) for row in events], threads)
+        job_id: Resumes([RecordedEvent(*row[1:]) for row in events], threads)
         for job_id, events in groupby(rows, lambda row: row[0])
     }
 
 
-def check_resumes(events: Sequence[Told], expected: Resumes, told: Mapping[str, Any], where: str) -> Iterator[str]:
-    """`told` is what the job or its manifest says, in the fields `exact` and `inexact_resumes`."""
-    if told["exact"] is not (not expected.inexact):
-        yield f"{where} says exact: {told['exact']}, and it went on inexactly at {list(expected.inexact)}"
-    found = [_read(each) for each in told["inexact_resumes"]]
+def check_resumes(
+    events: Sequence[RecordedEvent], expected: Resumes, reported: Mapping[str, Any], where: str
+) -> Iterator[str]:
+    """Compare the fields `exact` and `inexact_resumes` of a job or its manifest with the expected resumes."""
+    if reported["exact"] is not (not expected.inexact):
+        yield f"{where} says exact: {reported['exact']}, but it resumed inexactly at {list(expected.inexact)}"
+    found = [_parse_inexact(each) for each in reported["inexact_resumes"]]
     if found != list(expected.inexact):
-        yield f"{where} names the inexact resumes {found}, and they were {list(expected.inexact)}"
+        yield f"{where} names the inexact resumes {found}, but they were {list(expected.inexact)}"
     for event in events:
         if event.type in ("attempt_failed", "job_failed") and event.data["reason"] == REFUSED:
-            yield f"event {event.number} {event.type}: it was not to fail where it resumes inexactly"
+            yield f"event {event.number} {event.type}: an inexact resume must not fail here"
 
 
-def _read(told: Mapping[str, Any]) -> Inexact:
-    differs = told["differs"][FACT]
-    return Inexact(told["step"], differs["before"], differs["now"])
+def _parse_inexact(fields: Mapping[str, Any]) -> Inexact:
+    differs = fields["differs"][FACT]
+    return Inexact(fields["step"], differs["before"], differs["now"])

@@ -1,9 +1,9 @@
-"""`python -m tests.chaos.rows`: rows of docs/chaos.md that need a stack of their own, one after the other on one.
+"""Runs the rows of docs/chaos.md that need a separate stack, one after another: `python -m tests.chaos.rows`.
 
-Its workers' clocks go a day ahead and a day behind, and so do its dispatchers'. Redis offers again after two seconds
-whatever was not acknowledged. Workers get wake-ups alone at first, so that none can be hidden behind the polling.
+The clocks of its workers and dispatchers are a day ahead or a day behind. Redis redelivers unacknowledged messages
+after two seconds. Workers do not poll at first, so that polling cannot hide a lost wake-up.
 
-Each row says what it found; one that does not hold has a fault, and the exit status is then 1.
+Each row reports what it found. A row that fails has a fault, and the exit status is then 1.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from app import live_metrics, outbox
 from app.db.session import transaction
 from app.db.tables import Attempt, Job, JobEvent, MetricValue
 from tests.chaos import entry
-from tests.chaos.books import Books, check_leftovers
+from tests.chaos.consistency import ConsistencyCheck, check_leftovers
 from tests.chaos.faults import send
-from tests.chaos.paper_model import write_paper_model
+from tests.chaos.job_views import find_work, read_jobs
 from tests.chaos.plan import JobPlan
 from tests.chaos.scripted_child import hold
-from tests.chaos.sight import find_work, look
 from tests.chaos.stack import Stack, running_stack
+from tests.chaos.stub_model import write_stub_model
 from tests.chaos.users import MODEL, Users
 
 SCALE = 20.0
@@ -43,13 +43,13 @@ LEASES_AWAY = 20
 LEASES_UNDISTURBED = 3.5
 STEPS_AWAY = 780
 START_SECONDS = 15.0
-"""At most, from a job's posting to its claim, whatever befell Redis."""
+"""Limits the time from a job's creation to its claim, after any fault of Redis."""
 LATE_SECONDS = 1.5
-"""That a busy machine may take until recovery has seen the end of a lease."""
+"""Allows for a busy machine when recovery notices the end of a lease."""
 KILLING_SECONDS = 0.5
-"""That it may take to kill a tree."""
-LATE_GOING_SECONDS = 10.0
-"""Beyond a drain, until a busy machine has ended the training process, the worker's threads and the worker."""
+"""Allows for a busy machine when a process tree is killed."""
+LATE_STOP_SECONDS = 10.0
+"""Allows for a busy machine when the training process and the worker stop after a drain."""
 NEVER_SECONDS = "600"
 PATIENCE_SECONDS = 60.0
 CLOCKS = {"1": DAY_SECONDS, "2": -DAY_SECONDS}
@@ -75,13 +75,13 @@ class Rows:
     # Rows
 
     def visibility(self) -> dict[str, Any]:
-        """Two jobs run for longer than twice the timeout, and a third worker only receives wake-ups."""
-        self.until(lambda: all(self.is_training(id) for id in self.two_long), "both train")
+        """Run two jobs for more than twice the timeout, while a third worker only receives wake-ups."""
+        self.until(lambda: all(self.is_training(id) for id in self.two_long), "both jobs train")
         self.stack.add_worker("scripted-3")
         self.until(lambda: self.is_listening("scripted-3"), "a third worker listens")
         held = self.redis(lambda client: client.hlen("unacked"))
         time.sleep(2.25 * VISIBILITY_SECONDS)
-        self.until(lambda: self.wakeups("scripted-3"), "Redis offers it what is not acknowledged")
+        self.until(lambda: self.wakeups("scripted-3"), "Redis redelivers the unacknowledged messages")
         offered = self.wakeups("scripted-3")
         with transaction(self.stack.sessions) as session:
             outbox.enqueue_wakeup(session, self.stack.project_id, "training")
@@ -92,7 +92,7 @@ class Rows:
         return {"unacknowledged_while_they_train": held, "offered_again": offered, "claims": claims}
 
     def clocks(self) -> dict[str, Any]:
-        """The same two are on workers whose clocks are wrong; those are then killed."""
+        """Kill the workers of the same two jobs, whose clocks are wrong."""
         workers = {id: self.worker_of(id) for id in self.two_long}
         assert sorted(workers.values()) == ["scripted-1", "scripted-2"], workers
         for id, worker in workers.items():
@@ -103,13 +103,13 @@ class Rows:
         def leases() -> float:
             return min(self.seconds_since(id, "job_claimed") for id in self.two_long) / LEASE_SECONDS
 
-        self.until(lambda: leases() > LEASES_UNDISTURBED, "they have run for some leases")
+        self.until(lambda: leases() > LEASES_UNDISTURBED, "the jobs have run for several leases")
         assert all(self.count(id, "attempt_lost") == 0 for id in self.two_long)
         ran_leases = leases()
         killed_at, ends = zip(*(self.kill(id) for id in self.two_long), strict=True)
         left = [end - at for at, end in zip(killed_at, ends, strict=True)]
         assert all(0 < seconds < LEASE_SECONDS + KILLING_SECONDS for seconds in left), left
-        self.until(lambda: all(self.count(id, "attempt_lost") for id in self.two_long), "both losses are seen")
+        self.until(lambda: all(self.count(id, "attempt_lost") for id in self.two_long), "both losses are noticed")
         lost = [self.happened_at(id, "attempt_lost") for id in self.two_long]
         assert all(0 <= at - end < LATE_SECONDS for at, end in zip(lost, ends, strict=True)), (lost, ends)
         return {
@@ -119,23 +119,25 @@ class Rows:
         }
 
     def outages(self) -> dict[str, Any]:
-        """Postgres is away for many leases while a job trains; Redis starts anew meanwhile, again and again."""
+        """Stop PostgreSQL for many leases while a job trains, and restart Redis repeatedly."""
         self.bring_back_workers()
-        self.until(lambda: all(self.sight(id).is_final for id in self.two_long), "what was lost has ended")
+        self.until(lambda: all(self.view(id).is_final for id in self.two_long), "the lost jobs have ended")
         id = self.post_held(steps=STEPS_AWAY, step_ms=80)
-        self.until(lambda: self.is_training(id) and self.newest_live(id) > 0, "it trains, and shows itself")
+        self.until(
+            lambda: self.is_training(id) and self.newest_live(id) > 0, "the job trains and publishes live metrics"
+        )
         began = time.monotonic()
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
-        live = self.hurt_redis(id)
+        live = self.disturb_redis(id)
         time.sleep(max(began + LEASES_AWAY * LEASE_SECONDS - time.monotonic(), 0))
         self.stack.start_server(self.stack.postgres)
         away = time.monotonic() - began
         self.release(id)
-        self.until(lambda: self.num_stored(id) == STEPS_AWAY, "what was measured meanwhile is stored")
+        self.until(lambda: self.num_stored(id) == STEPS_AWAY, "the points of the outage are stored")
         caught_up = time.monotonic() - began - away
         following = self.post(steps=5, step_ms=5)
-        self.until(lambda: self.sight(following).attempt == 1, "a job posted afterwards has started", START_SECONDS)
-        self.until(lambda: all(self.sight(each).is_final for each in (id, following)), "both have ended")
+        self.until(lambda: self.view(following).attempt == 1, "a job created afterwards has started", START_SECONDS)
+        self.until(lambda: all(self.view(each).is_final for each in (id, following)), "both jobs have ended")
         with transaction(self.stack.sessions) as session:
             job = session.get_one(Job, id)
             assert (job.state, job.attempt, job.lost_attempts, job.failed_attempts) == ("succeeded", 1, 0, 0), (
@@ -157,34 +159,34 @@ class Rows:
         }
 
     def drain(self) -> dict[str, Any]:
-        """A worker is told to stop while Postgres is away. It goes all the same, and its job goes on elsewhere."""
+        """Drain a worker while PostgreSQL is unreachable. The worker stops, and another one continues its job."""
         id = self.post_held(steps=60, step_ms=25)
-        self.until(lambda: self.is_training(id), "it trains")
+        self.until(lambda: self.is_training(id), "the job trains")
         worker = self.stack.programs[self.worker_of(id)]
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
         assert worker.process is not None
         began = time.monotonic()
         worker.process.send_signal(signal.SIGTERM)
-        self.until(lambda: not worker.is_running(), "the worker has gone", DRAIN_SECONDS + LATE_GOING_SECONDS)
+        self.until(lambda: not worker.is_running(), "the worker has stopped", DRAIN_SECONDS + LATE_STOP_SECONDS)
         gone = time.monotonic() - began
         self.stack.start_server(self.stack.postgres)
-        self.until(lambda: look(self.stack.sessions), "Postgres answers")
+        self.until(lambda: read_jobs(self.stack.sessions), "Postgres answers")
         self.release(id)
-        self.until(lambda: self.sight(id).is_final, "it has ended elsewhere")
-        assert (self.sight(id).attempt, self.count(id, "attempt_lost")) == (2, 1)
+        self.until(lambda: self.view(id).is_final, "the job has ended on another worker")
+        assert (self.view(id).attempt, self.count(id, "attempt_lost")) == (2, 1)
         return {"drain_seconds": round(DRAIN_SECONDS, 2), "seconds_until_it_was_gone": round(gone, 2)}
 
     def kill(self, id: str) -> tuple[float, float]:
-        """The job's worker with all its processes; when, and when its lease ends."""
-        work = find_work(self.stack.workers(), self.sight(id))
+        """Kill the job's worker with all its processes. Return the time, and the end of the job's lease."""
+        work = find_work(self.stack.workers(), self.view(id))
         assert work is not None
         killed_at = time.time()
         send(work.tree(), signal.SIGKILL)
         self.release(id)
         return killed_at, self.lease_end(id)
 
-    def hurt_redis(self, id: str) -> int:
-        """How many points more it shows afterwards."""
+    def disturb_redis(self, id: str) -> int:
+        """Restart and disturb Redis. Return how many live points the job publishes afterwards."""
         for _ in range(NUM_RESTARTS):
             self.stack.stop_server(self.stack.redis, signal.SIGKILL)
             self.stack.start_server(self.stack.redis)
@@ -193,18 +195,18 @@ class Rows:
         self.redis(lambda client: client.execute_command("CLIENT", "PAUSE", "1000", "ALL"))
         time.sleep(1)
         before = self.newest_live(id)
-        self.until(lambda: self.newest_live(id) > before, "live metrics go on")
+        self.until(lambda: self.newest_live(id) > before, "live metrics continue")
         return self.newest_live(id) - before
 
     def bring_back_workers(self) -> None:
-        """Now they poll too."""
+        """Restart the killed workers, with polling."""
         for number in CLOCKS:
             child = self.stack.programs[f"scripted-{number}"]
-            self.until(lambda child=child: not child.is_running(), "it is dead")  # type: ignore[misc]
+            self.until(lambda child=child: not child.is_running(), "the worker is dead")  # type: ignore[misc]
             child.spec = replace(child.spec, env={**child.spec.env, "TUNEWRIGHT_POLL_SECONDS": str(5 / SCALE)})
             self.stack.start_program(child)
 
-    # What is seen
+    # Helpers
 
     def post(self, steps: int, step_ms: int) -> str:
         number = len(self.plans)
@@ -212,7 +214,7 @@ class Rows:
         return self.users.post(self.plans[number]).result()
 
     def post_held(self, steps: int, step_ms: int) -> str:
-        """It does not end before it is released."""
+        """Post a job that does not end before `release`."""
         held = hold(self.stack.data, len(self.plans))
         held.parent.mkdir(exist_ok=True)
         held.touch()
@@ -224,17 +226,17 @@ class Rows:
     def until(self, holds: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
         ends = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < ends, f"waited in vain until {what}"
+            assert time.monotonic() < ends, f"timed out waiting until {what}"
             time.sleep(0.05)
 
-    def sight(self, id: str) -> Any:
-        return next(sight for sight in look(self.stack.sessions) or [] if sight.id == id)
+    def view(self, id: str) -> Any:
+        return next(view for view in read_jobs(self.stack.sessions) or [] if view.id == id)
 
     def is_training(self, id: str) -> bool:
-        return bool(self.sight(id).trains)
+        return bool(self.view(id).trains)
 
     def worker_of(self, id: str) -> str:
-        work = find_work(self.stack.workers(), self.sight(id))
+        work = find_work(self.stack.workers(), self.view(id))
         assert work is not None
         return work.worker
 
@@ -242,21 +244,21 @@ class Rows:
         return self.stack.programs[worker].log.read_text(errors="replace").count(entry.WAKEUP)
 
     def is_listening(self, worker: str) -> bool:
-        """It has registered, which its first look for work comes soon after."""
+        """Return whether the worker has registered; it looks for work soon after that."""
         child = self.stack.programs[worker]
         assert child.process is not None
         return any(each.id.endswith(f"-{child.process.pid}") for each in self.users.client.workers())
 
     def redis(self, ask: Callable[[redis.Redis], Any]) -> Any:
-        """None while it does not answer."""
+        """Call `ask` with a client; return None while Redis does not answer."""
         try:
-            with self.stack.straight_to_redis() as client:
+            with self.stack.connect_to_redis() as client:
                 return ask(client)
         except redis.RedisError:
             return None
 
     def newest_live(self, id: str) -> int:
-        """Number of the newest point in Redis, 0 for none."""
+        """Return the number of the newest point in Redis, 0 for none."""
         newest = self.redis(lambda client: client.xrevrange(live_metrics.metrics_key(id), count=1))
         return int(json.loads(newest[0][1][b"point"])["number"]) if newest else 0
 
@@ -266,7 +268,7 @@ class Rows:
             return session.scalar(query) or 0
 
     def happened_at(self, id: str, type: str) -> float:
-        """By the database's clock, which is ours."""
+        """Return the time by the database's clock, which is also this process's."""
         with transaction(self.stack.sessions) as session:
             query = select(func.min(JobEvent.created_at)).where(JobEvent.job_id == id, JobEvent.type == type)
             return session.scalars(query).one().timestamp()
@@ -279,14 +281,14 @@ class Rows:
         return time.time() - self.happened_at(id, type)
 
     def skew(self, id: str) -> float:
-        """How far ahead the clock is that the newest point was measured by."""
+        """Return how far ahead the clock is that dated the newest point."""
         with transaction(self.stack.sessions) as session:
             at = session.scalars(select(func.max(MetricValue.measured_at)).where(MetricValue.job_id == id)).one()
         return at.timestamp() - time.time()
 
     def num_stored(self, id: str) -> int:
-        """Points in Postgres; none while it does not answer."""
-        if not look(self.stack.sessions):
+        """Return the number of points in PostgreSQL; 0 while it does not answer."""
+        if not read_jobs(self.stack.sessions):
             return 0
         with transaction(self.stack.sessions) as session:
             query = select(func.count(MetricValue.number.distinct())).where(MetricValue.job_id == id)
@@ -295,28 +297,28 @@ class Rows:
 
 def make_stack(folder: Path) -> Stack:
     over = {f"dispatcher-{number}": {entry.CLOCK: str(seconds)} for number, seconds in CLOCKS.items()}
-    bells_alone = {entry.VISIBILITY: str(VISIBILITY_SECONDS), "TUNEWRIGHT_POLL_SECONDS": NEVER_SECONDS}
-    over |= {f"scripted-{number}": bells_alone | {entry.CLOCK: str(seconds)} for number, seconds in CLOCKS.items()}
-    over["scripted-3"] = bells_alone
+    wakeups_only = {entry.VISIBILITY: str(VISIBILITY_SECONDS), "TUNEWRIGHT_POLL_SECONDS": NEVER_SECONDS}
+    over |= {f"scripted-{number}": wakeups_only | {entry.CLOCK: str(seconds)} for number, seconds in CLOCKS.items()}
+    over["scripted-3"] = wakeups_only
     return Stack(folder, num_scripted=2, num_real=0, scale=SCALE, over=over)
 
 
 def run(stack: Stack) -> dict[str, dict[str, Any]]:
     users = Users(stack.url, stack.key)
-    stack.register_model(MODEL, write_paper_model(stack.data / "model"))
+    stack.register_model(MODEL, write_stub_model(stack.data / "model"))
     users.upload(stack.data)
     rows = Rows(stack, users)
     rows.run()
-    damage = Books(stack, users.client, rows.plans).check(users.accepted)
+    damage = ConsistencyCheck(stack, users.client, rows.plans).run(users.accepted)
     users.close()
-    damage += [f"{name} did not end when it was asked to" for name in stack.stop_programs()]
+    damage += [f"{name} did not stop when requested" for name in stack.stop_programs()]
     damage += list(check_leftovers(stack))
-    return rows.found | {"books": {"fault": "; ".join(damage)} if damage else {}}
+    return rows.found | {"consistency": {"fault": "; ".join(damage)} if damage else {}}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.rows")
-    parser.add_argument("--out", type=Path, help="write what was found there, as JSON")
+    parser.add_argument("--out", type=Path, help="write the results to this file, as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     given = parser.parse_args()
     with running_stack(make_stack, keep=given.keep) as stack:

@@ -1,8 +1,8 @@
-"""A training process without torch, on the same pipe as the real one: `python -m tests.chaos.scripted_child`.
+"""Implements a training process without torch, with the real protocol: `python -m tests.chaos.scripted_child`.
 
-It takes a step every few milliseconds, measures it, writes a checkpoint of real files every `save_every` of them, goes
-on from one, and obeys `Stop`. Its weights are a chain of digests, one link a step: whoever knows seed and steps knows
-the result, so that a step taken twice, left out or taken from another job's checkpoint shows.
+It takes a step every few milliseconds, reports metrics, writes a checkpoint of real files every `save_every` steps,
+resumes from one, and obeys `Stop`. Its weights are a chain of digests with one link per step. The seed and the steps
+determine the result, so a step that is repeated, left out or taken from another job's checkpoint is detected.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ from worker.training.runtime.messages import (
 )
 
 STEP_MS = "step_ms"
-"""Key of the job's metadata that says how long a step takes."""
+"""Is the key of the job's metadata with the duration of a step."""
 NUMBER = "number"
-"""Key of the job's metadata that says which plan it was posted for."""
+"""Is the key of the job's metadata with the number of its plan."""
 LONGEST_HOLD_SECONDS = 60.0
 WEIGHTS_BYTES = 20_000
 
@@ -51,7 +51,7 @@ def link(weights: str, step: int) -> str:
 
 
 def expected_weights(seed: int, steps: int) -> bytes:
-    """The result's file after an undisturbed training."""
+    """Return the weights file of an undisturbed training."""
     weights = start(seed)
     for step in range(1, steps + 1):
         weights = link(weights, step)
@@ -63,8 +63,8 @@ def expected_loss(seed: int, step: int) -> float:
 
 
 def hold(data: Path, number: object) -> Path:
-    """While this file is there, the job with that number waits before its last step: what is planned for it comes
-    while it trains, however slow the machine."""
+    """Return the file that makes the job with that number wait before its last step. Its planned faults then hit it
+    while it trains, even on a slow machine."""
     return data / "held" / str(number)
 
 
@@ -150,7 +150,7 @@ class Training:
         assert fault is None, fault
         state = json.loads((checkpoint / "state.json").read_text())
         self.step, self.weights = state["step"], state["weights"]
-        self.inexact_resumes = [InexactResume.model_validate(told) for told in state["inexact_resumes"]]
+        self.inexact_resumes = [InexactResume.model_validate(each) for each in state["inexact_resumes"]]
         before, now = state["facts"] or {}, self.request.machine_facts or {}
         differs = {
             f"machine.{name}": Difference(before=before.get(name), now=now.get(name))
@@ -163,8 +163,8 @@ class Training:
             self.channel.say(EventMessage(event=WarningIssued(code="inexact_resume", detail=text)))
 
     def exactness(self) -> dict[str, object]:
-        told = [each.model_dump(mode="json") for each in self.inexact_resumes]
-        return {"exact": not told, "inexact_resumes": told}
+        resumes = [each.model_dump(mode="json") for each in self.inexact_resumes]
+        return {"exact": not resumes, "inexact_resumes": resumes}
 
     def write_result(self) -> Path:
         folder = self.request.work_dir / "result"

@@ -1,7 +1,8 @@
-"""`python -m tests.chaos.soak`: trainings that outlive a long outage of Postgres, while Redis starts anew all the time.
+"""Runs trainings through a long outage of PostgreSQL while Redis restarts repeatedly: `python -m tests.chaos.soak`.
 
-One trains in the scripted child, to its end; one in the real child, until it is cancelled after the outage. Neither
-loses its attempt or a metric point, and neither memory nor open files of any program grow. Exits with 1 otherwise.
+One job uses the scripted training process and runs to its end. One uses the real process and is cancelled after the
+outage. Neither may lose its attempt or a metric point, and no program's memory or open files may grow. Exits with 1
+otherwise.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from sqlalchemy import func, select
 from app.db.session import transaction
 from app.db.tables import Job, MetricValue
 from app.domain.jobs.state import JobState
-from tests.chaos.books import Books, check_leftovers
+from tests.chaos.consistency import ConsistencyCheck, check_leftovers
 from tests.chaos.faults import Faults
-from tests.chaos.paper_model import write_model
+from tests.chaos.job_views import JobView, find_work, read_jobs
 from tests.chaos.plan import JobPlan
-from tests.chaos.sight import Sight, find_work, look
+from tests.chaos.resource_use import ResourceUse, grown
 from tests.chaos.stack import SCALE, Stack, running_stack
-from tests.chaos.use import Use, grown
+from tests.chaos.stub_model import write_model
 from tests.chaos.users import MODEL, Users
 from tunewright import TunewrightError
 
@@ -37,14 +38,14 @@ SAVE_EVERY = 100
 ENDLESS = 10_000_000
 LONGEST_WARM_UP_SECONDS = 60.0
 LONGEST_SETTLING_SECONDS = 120.0
-"""Of an outage, before memory is judged: a worker was seen to grow by 12 MB in about 85 s, and by nothing after."""
+"""Limits the settling time before memory is measured: a worker grew by 12 MB in about 85 s, and not afterwards."""
 REDIS_LIVES_LEASES = (0.3, 1.0)
 PATIENCE_SECONDS = 1200.0
-"""At most, for each thing that is waited for."""
+"""Limits each wait."""
 TICK_SECONDS = 0.1
 PROGRESS_SECONDS = 30.0
-NUM_LOOKS = 200
-"""At what programs hold, while Postgres is away."""
+NUM_SAMPLES = 200
+"""Counts the measurements of memory and files during the outage."""
 
 
 class Soak:
@@ -58,7 +59,7 @@ class Soak:
         self.asked: list[Future[Any]] = []
         self.num_restarts = 0
         self.began = time.monotonic()
-        self.told_at = -PROGRESS_SECONDS
+        self.printed_at = -PROGRESS_SECONDS
         steps = int((self.warm_up + seconds + self.lease) * 1000 / STEP_MS)
         self.plans = {0: JobPlan(0, False, 0, steps, 0, (), step_ms=STEP_MS, save_every=SAVE_EVERY)}
         if stack.num_real:
@@ -70,19 +71,19 @@ class Soak:
     def run(self) -> dict[str, Any]:
         for plan in self.plans.values():
             self.users.post(plan).result()
-        self.live(lambda: all(sight.trains for sight in self.sights()), "all train")
+        self.run_until(lambda: all(view.trains for view in self.views()), "all jobs train")
         self.restart_redis()
         ends_at = time.monotonic() + self.warm_up
-        self.live(lambda: time.monotonic() > ends_at, "all is warm")
-        use = Use(self.processes())
+        self.run_until(lambda: time.monotonic() > ends_at, "the warm-up is over")
+        use = ResourceUse(self.processes())
         away = self.outage(use)
         back = time.time()
-        self.live(lambda: self.stored_since(back), "what was measured meanwhile is stored")
+        self.run_until(lambda: self.stored_since(back), "the points of the outage are stored")
         caught_up = time.time() - back
-        for sight in self.sights():
-            if self.plans[sight.number].real:
-                assert self.users.cancel(sight.id).result()
-        self.live(lambda: all(sight.is_final for sight in self.sights()), "all are final")
+        for view in self.views():
+            if self.plans[view.number].real:
+                assert self.users.cancel(view.id).result()
+        self.run_until(lambda: all(view.is_final for view in self.views()), "all jobs are final")
         self.timers.clear()
         self.stack.start_server(self.stack.redis)
         verdicts = use.verdicts()
@@ -98,30 +99,30 @@ class Soak:
             "damage": [*self.damage(), *grown(verdicts)],
         }
 
-    def outage(self, use: Use) -> float:
-        """Seconds that Postgres was away."""
-        job_id = self.sights()[0].id
+    def outage(self, use: ResourceUse) -> float:
+        """Stop PostgreSQL for the planned time; return the duration in seconds."""
+        job_id = self.views()[0].id
         began = time.monotonic()
         self.stack.stop_server(self.stack.postgres, signal.SIGQUIT)
-        look_at = began
+        sample_at = began
         settled = min(LONGEST_SETTLING_SECONDS, self.seconds / 2)
 
         def watch() -> bool:
-            nonlocal look_at
+            nonlocal sample_at
             now = time.monotonic()
-            if now >= look_at:
-                look_at += self.seconds / NUM_LOOKS
+            if now >= sample_at:
+                sample_at += self.seconds / NUM_SAMPLES
                 if now - began > settled:
-                    use.look()
+                    use.sample()
                 self.ask(job_id)
             return now - began >= self.seconds
 
-        self.live(watch, "Postgres has been away for long enough")
+        self.run_until(watch, "the outage of PostgreSQL has lasted long enough")
         self.stack.start_server(self.stack.postgres)
         return time.monotonic() - began
 
     def ask(self, job_id: str) -> None:
-        """Users come meanwhile too; none may be told that something was done."""
+        """Send a user's request during the outage. No request may report success."""
         waiting = [future for future in self.asked if not future.done()]
         if not waiting:
             posts = len(self.asked) % 2 == 0
@@ -134,16 +135,19 @@ class Soak:
         self.num_restarts += 1
         self.later(max(2.0, self.lease * self.chance.uniform(*REDIS_LIVES_LEASES)), self.restart_redis)
 
-    def live(self, is_reached: Callable[[], bool], what: str) -> None:
-        """Go on until then. A program that ends stays so: the books tell it."""
+    def run_until(self, is_reached: Callable[[], bool], what: str) -> None:
+        """Run timers until the condition holds. Ended programs are not restarted, and count as damage."""
         until = time.monotonic() + self.seconds + PATIENCE_SECONDS
         while not is_reached():
             now = time.monotonic()
             if now > until:
-                raise TimeoutError(f"waited in vain until {what}")
-            if now - self.told_at > PROGRESS_SECONDS:
-                self.told_at = now
-                print(f"{now - self.began:5.0f} s: until {what}; {self.num_restarts} starts of Redis", flush=True)
+                raise TimeoutError(f"timed out waiting until {what}")
+            if now - self.printed_at > PROGRESS_SECONDS:
+                self.printed_at = now
+                print(
+                    f"{now - self.began:5.0f} s: waiting until {what}; {self.num_restarts} restarts of Redis",
+                    flush=True,
+                )
             due = [timer for timer in self.timers if timer[0] <= now]
             self.timers = [timer for timer in self.timers if timer not in due]
             for _, do in due:
@@ -151,22 +155,22 @@ class Soak:
             time.sleep(TICK_SECONDS)
 
     def processes(self) -> dict[str, psutil.Process]:
-        """The programs, and the training processes by the names of their workers."""
+        """Return the programs, and the training processes by their workers' names."""
         programs = self.stack.programs.items()
         found = {name: psutil.Process(child.process.pid) for name, child in programs if child.process}
-        for sight in self.sights():
-            work = find_work(self.stack.workers(), sight)
+        for view in self.views():
+            work = find_work(self.stack.workers(), view)
             assert work is not None
             found[f"child of {work.worker}"] = work.child
         return found
 
-    def sights(self) -> list[Sight]:
-        return look(self.stack.sessions) or []
+    def views(self) -> list[JobView]:
+        return read_jobs(self.stack.sessions) or []
 
     def stored_since(self, back: float) -> bool:
-        """Whether every job has points in Postgres that were measured after its return."""
-        if not self.sights():
-            return False  # it does not answer yet
+        """Return whether PostgreSQL has points of every job that were measured after the outage."""
+        if not self.views():
+            return False  # PostgreSQL does not answer yet.
         with transaction(self.stack.sessions) as session:
             query = select(func.extract("epoch", func.max(MetricValue.measured_at))).group_by(MetricValue.job_id)
             newest = session.scalars(query).all()
@@ -178,16 +182,16 @@ class Soak:
             return {row[0]: row[1] for row in session.execute(query.group_by(MetricValue.job_id))}
 
     def damage(self) -> Iterator[str]:
-        """Beside what the books find."""
+        """Yield damage that the consistency check does not cover."""
         ended = [name for name, child in self.stack.programs.items() if not child.is_running()]
-        yield from (f"{name} ended meanwhile" for name in ended)
+        yield from (f"{name} ended during the outage" for name in ended)
         for future in self.asked:
             if not isinstance(error := future.exception(), TunewrightError) or (error.status or 500) < 500:
-                yield f"a user was answered while Postgres was away: {error or future.result()}"
+                yield f"a user was answered while PostgreSQL was unreachable: {error or future.result()}"
         with transaction(self.stack.sessions) as session:
             jobs = session.scalars(select(Job)).all()
         if len(jobs) != len(self.plans):
-            yield f"there are {len(jobs)} jobs, and {len(self.plans)} were accepted"
+            yield f"there are {len(jobs)} jobs, but {len(self.plans)} were accepted"
         for job in jobs:
             if (job.attempt, job.lost_attempts, job.failed_attempts) != (1, 0, 0):
                 yield f"{job.id} took {job.attempt} attempts, {job.lost_attempts} lost, {job.failed_attempts} failed"
@@ -202,10 +206,12 @@ def parse() -> argparse.Namespace:
     seed = int(os.environ.get("CHAOS_SEED") or time.time_ns() % 10**6)
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak")
     parser.add_argument("--seed", type=int, default=seed)
-    parser.add_argument("--minutes", type=float, default=30, help="for which Postgres is away")
-    parser.add_argument("--scale", type=float, default=1, help=f"by which all waits are shortened ({SCALE} in chaos)")
-    parser.add_argument("--real", type=int, choices=[0, 1], default=1, help="whether one job trains in the real child")
-    parser.add_argument("--out", type=Path, help="write the report there, as JSON")
+    parser.add_argument("--minutes", type=float, default=30, help="duration of the PostgreSQL outage")
+    parser.add_argument("--scale", type=float, default=1, help=f"factor that shortens all waits ({SCALE} in chaos)")
+    parser.add_argument(
+        "--real", type=int, choices=[0, 1], default=1, help="1 to run one job in the real training process"
+    )
+    parser.add_argument("--out", type=Path, help="write the report to this file, as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     return parser.parse_args()
 
@@ -216,9 +222,9 @@ def soak(stack: Stack, given: argparse.Namespace) -> dict[str, Any]:
     users.upload(stack.data)
     this = Soak(stack, users, given.seed, given.minutes * 60)
     report = this.run()
-    damage = report["damage"] + Books(stack, users.client, this.plans).check(users.accepted)
+    damage = report["damage"] + ConsistencyCheck(stack, users.client, this.plans).run(users.accepted)
     users.close()
-    damage += [f"{name} did not end when it was asked to" for name in stack.stop_programs()]
+    damage += [f"{name} did not stop when requested" for name in stack.stop_programs()]
     damage += list(check_leftovers(stack))
     return {
         "seed": given.seed,
@@ -230,7 +236,7 @@ def soak(stack: Stack, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def verdicts(report: Mapping[str, Any], damage: Sequence[str]) -> dict[str, str]:
-    """Of what a soak is for; a word of damage that belongs to none of the others breaks the last."""
+    """Return a verdict for each goal of the soak. Damage that belongs to no other goal counts for the last one."""
     grows = list(grown(report["programs"]))
     own = {
         "attempts_and_losses": [found for found in damage if " attempts, " in found or " failed: " in found],
@@ -238,9 +244,9 @@ def verdicts(report: Mapping[str, Any], damage: Sequence[str]) -> dict[str, str]
         "users_refused_while_it_was_away": [found for found in damage if "a user was answered" in found],
         "memory_and_open_files": [found for found in damage if found in grows],
     }
-    told = {found for sayings in own.values() for found in sayings}
-    own["everything_else"] = [found for found in damage if found not in told]
-    return {name: "broken" if sayings else "kept" for name, sayings in own.items()}
+    assigned = {found for group in own.values() for found in group}
+    own["everything_else"] = [found for found in damage if found not in assigned]
+    return {name: "broken" if group else "kept" for name, group in own.items()}
 
 
 def main() -> int:

@@ -1,8 +1,7 @@
-"""What a run runs on: servers, API, dispatchers and workers, each a process of ours that may be killed and comes back.
+"""Runs the stack of a chaos run: servers, API, dispatchers and workers, each a process that may be killed and restarts.
 
-Every wait of the settings is shortened by one scale, to an eighth unless another is given, so that what is measured
-here stands to its bar as the defaults stand to theirs. Programs reach both servers through fault proxies; we ourselves
-go round them.
+All waits in the settings are divided by one scale, 8 by default, so that measured times relate to their limits as in
+production. Programs reach both servers through fault proxies; the tests connect directly.
 """
 
 import ctypes
@@ -49,7 +48,7 @@ RESTART_SECONDS = 0.5
 REAP_SECONDS = 1.0
 THREADS = "TUNEWRIGHT_TRAINING_THREADS"
 WORK_BYTES = 2**28
-"""Of the disk that attempts work on, where we may give them one of their own."""
+"""Is the size of the separate disk for attempts, if one can be mounted."""
 
 
 class Stack:
@@ -68,10 +67,10 @@ class Stack:
         self.num_scripted, self.num_real, self.off = num_scripted, num_real, off
         self.scale = scale
         self.over = over or {}
-        """Environment of programs, by name, beside what all have."""
+        """Maps programs' names to additional environment variables."""
         self.fatal = list(fatal)
-        """Failpoints of the starts to come, after deaths."""
-        # Orphans of what is killed become ours, so that none can hide.
+        """Lists the failpoints of the next restarts."""
+        # This process adopts the orphans of killed processes, so that none is missed.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.postgres = prepare_postgres(self.data)
         self.redis = prepare_redis(self.data)
@@ -83,7 +82,7 @@ class Stack:
         self.redis_proxy = FaultProxy(near / "redis.sock", sockets / "redis.sock")
         self.programs: dict[str, Child] = {}
         self.threads: dict[int, int] = {}
-        """By process, those that a training of each worker ever started has: all that its numbers differ by here."""
+        """Maps the process id of every worker started to its number of training threads."""
         self.back_at: dict[str, float] = {}
         self.reap_at = 0.0
         self.work_is_mounted = False
@@ -138,7 +137,7 @@ class Stack:
         register_model(self.sessions, Storage(f"file://{self.data}/storage"), name, folder)
 
     def add_worker(self, name: str) -> None:
-        """One that trains: `scripted-N` or `real-N`."""
+        """Start a training worker named `scripted-N` or `real-N`."""
         self._add(self._worker(name, "training", {entry.CHILD: name.partition("-")[0]}))
 
     def _worker(self, name: str, queue: str, over: dict[str, str] | None = None) -> ChildSpec:
@@ -159,10 +158,10 @@ class Stack:
         assert child.process
         self.threads[child.process.pid] = int(child.spec.env[THREADS])
 
-    # While it runs
+    # During the run
 
     def revive(self) -> None:
-        """Whatever ended is started again, a moment later."""
+        """Restart each ended program after a short delay."""
         self._reap_orphans()
         for name, child in self.programs.items():
             if child.is_running():
@@ -175,7 +174,7 @@ class Stack:
                 self.start_program(child)
 
     def _reap_orphans(self) -> None:
-        """Now and then: every look goes through all the machine's processes."""
+        """Reap orphans once in a while, since each search reads all processes of the machine."""
         if time.monotonic() > self.reap_at:
             self.reap_at = time.monotonic() + REAP_SECONDS
             children = (*self.programs.values(), *self.servers.values())
@@ -185,17 +184,19 @@ class Stack:
         fatal = self.fatal.pop(0) if self.fatal else Fatal(None, None)
         is_worker = child.spec.name.startswith(("scripted", "real"))
         is_dispatcher = child.spec.name.startswith("dispatcher")
-        words = fatal.worker if is_worker else fatal.dispatcher if is_dispatcher else None
+        failpoint = fatal.worker if is_worker else fatal.dispatcher if is_dispatcher else None
         fired = self.data / "fired" / str(len(self.fatal))
         fired.mkdir(parents=True)
-        child.spec = replace(child.spec, env={**child.spec.env, "FAILPOINT": words or "", "FAILPOINT_ONCE": str(fired)})
+        child.spec = replace(
+            child.spec, env={**child.spec.env, "FAILPOINT": failpoint or "", "FAILPOINT_ONCE": str(fired)}
+        )
 
     def failpoints_fired(self) -> list[str]:
-        """Their names; each start's fires once, in the program itself or in a training process of its."""
+        """Return the names of the fired failpoints. Each start's fires once, in the program or its training process."""
         return [mark.name.partition(":")[0] for mark in (self.data / "fired").glob("*/*")]
 
     def workers(self) -> dict[str, psutil.Process]:
-        """Those that train, and live."""
+        """Return the running training workers."""
         return {
             name: psutil.Process(child.process.pid)
             for name, child in self.programs.items()
@@ -209,12 +210,12 @@ class Stack:
             child.process.wait()
 
     def start_server(self, server: Server) -> None:
-        """Does not wait until it answers."""
+        """Start the server without waiting until it answers."""
         child = self.servers[server.title]
         if not child.is_running():
             child.start()
 
-    def straight_to_redis(self) -> redis.Redis:
+    def connect_to_redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis.url, socket_timeout=2)
 
     def _mount_work(self) -> None:
@@ -224,14 +225,14 @@ class Stack:
         self.work_is_mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
 
     def change(self, name: str, env: Mapping[str, str]) -> None:
-        """The environment of a program's next starts."""
+        """Change the environment of a program's next starts."""
         child = self.programs[name]
         child.spec = replace(child.spec, env={**child.spec.env, **env})
 
-    # The end
+    # The end of the run
 
     def stop_programs(self) -> list[str]:
-        """As a shutdown does, workers first; names of those that had to be killed."""
+        """Stop the programs in the order of a shutdown, workers first. Return the names of those that were killed."""
         stubborn: list[str] = []
         for stage in (4, 2, 3):
             asked = [child for child in self.programs.values() if child.spec.stage == stage and child.is_running()]
@@ -272,8 +273,8 @@ def times(scale: float) -> dict[str, str]:
 
 @contextmanager
 def running_stack(make: Callable[[Path], Stack], *, keep: bool = False) -> Iterator[Stack]:
-    """In a system folder that others may enter, because root's PostgreSQL runs as a user of its own."""
-    # A request to end is taken as an exception, so that nothing stays behind.
+    """Run a stack in a system folder that other users may enter, because root's PostgreSQL runs as another user."""
+    # SIGTERM raises an exception, so that everything is cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="tw-chaos-"))
     folder.chmod(0o755)

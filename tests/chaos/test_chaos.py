@@ -1,5 +1,5 @@
-"""A small run in every way that `make chaos` has, and the proof that its books see what a guard prevents: `make chaos`
-leaves out each in turn, over all its jobs.
+"""Small versions of the runs of `make chaos`, and the proof that the consistency check finds what a guard prevents.
+`make chaos` disables each guard in turn, over all its jobs.
 """
 
 import json
@@ -18,7 +18,7 @@ SEED = 2857
 
 
 def run(module: str, out: Path, *options: str, seed: int = SEED) -> dict[str, Any]:
-    """In a process of its own, which takes in the orphans of those that it kills."""
+    """Run the module in a separate process, which adopts the orphans of the processes that it kills."""
     command = [sys.executable, "-m", module, "--seed", str(seed), "--out", str(out), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     print(done.stdout)

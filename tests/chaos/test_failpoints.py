@@ -1,8 +1,9 @@
-"""kill -9 at every failpoint that lies on a job's way: the job ends as it must, once, and its history explains it.
+"""Processes are killed with SIGKILL at every failpoint. Each job must end once, as expected, and its history must be
+consistent.
 
-Each step is killed before and after, in one job where that is possible. `TUNEWRIGHT_FAILPOINTS` is `all` in
-`make chaos`, or says how many steps to choose at random; `TUNEWRIGHT_FAILPOINT_SEED` repeats a choice. Without it two
-steps are killed.
+Processes are killed before and after each step, in one job where possible. `TUNEWRIGHT_FAILPOINTS` is `all` in
+`make chaos`, or the number of steps to choose at random; `TUNEWRIGHT_FAILPOINT_SEED` repeats a choice. By default two
+steps are tested.
 """
 
 import os
@@ -25,7 +26,7 @@ from tests.chaos.dataset_check_cases import (
     post_preview,
     renew_dataset_check,
 )
-from tests.chaos.kept_stack import KeptStack
+from tests.chaos.harness import Harness
 from tests.chaos.key_cases import post_key, revoke_key
 from tests.chaos.model_cases import (
     collect_models,
@@ -43,6 +44,7 @@ from tests.chaos.openai_cases import (
     pause_fine_tuning_job,
 )
 from tests.chaos.project_cases import create_project, erase_project, post_project, report_work_folders
+from tests.chaos.restarting_stack import RestartingStack
 from tests.chaos.server_cases import (
     add_model,
     cancel_job,
@@ -64,7 +66,6 @@ from tests.chaos.server_cases import (
     upload,
     watch,
 )
-from tests.chaos.stage import Stage
 from tests.chaos.upload_cases import cancel_upload, complete_upload, expire_uploads, join, part, post_upload
 from tests.chaos.webhook_cases import deliver, forget_deliveries, post_webhook
 from tests.chaos.worker_cases import (
@@ -91,7 +92,7 @@ from tests.fixtures.tiny_models import build_tiny_model, write_rows
 CHOICE = os.environ.get("TUNEWRIGHT_FAILPOINTS", "few")
 SEED = int(os.environ.get("TUNEWRIGHT_FAILPOINT_SEED", str(time.time_ns() % 10**6)))
 
-Case = Callable[[Stage, str], None]
+Case = Callable[[Harness, str], None]
 
 CASES: dict[str, Case] = {
     **dict.fromkeys(("enter_phase", "read_inputs", "start_training", "plan", "start", "append_event"), in_worker),
@@ -135,7 +136,7 @@ CASES: dict[str, Case] = {
 
 
 def chosen(places: Sequence[str], few: Sequence[str]) -> list[str]:
-    """`all`, so many of them by the seed, or without a word the few that every run takes."""
+    """Return all failpoints, a number of them chosen by the seed, or the `few` of every run."""
     if CHOICE == "all":
         return list(places)
     return sorted(random.Random(SEED).sample(places, int(CHOICE))) if CHOICE.isdecimal() else list(few)
@@ -145,9 +146,9 @@ CHOSEN = chosen(list(CASES), ("claim", "post_job"))
 
 
 @pytest.fixture(scope="module")
-def stage(
+def harness(
     migrated_url: str, redis_server: str, server_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stage]:
+) -> Iterator[Harness]:
     print(f"TUNEWRIGHT_FAILPOINT_SEED={SEED}")
     folder = tmp_path_factory.mktemp("failpoints")
     with redis.Redis.from_url(redis_server) as client:
@@ -157,22 +158,22 @@ def stage(
         sessions = open_sessions(engine)
         with transaction(sessions) as session:
             key = KeyService(session).create(find_or_create_project(session, "default"), "test", ADMIN)
-        with KeptStack(folder / "data", url, redis_server, key) as stack, stack.client() as client:
-            stage = Stage(stack, client, sessions, write_rows(folder / "rows.jsonl", num_rows=8))
+        with RestartingStack(folder / "data", url, redis_server, key) as stack, stack.client() as client:
+            harness = Harness(stack, client, sessions, write_rows(folder / "rows.jsonl", num_rows=8))
             add = ("-m", "app.models", "add", "tiny", "--path", str(build_tiny_model(stack.folder / "tiny")))
-            assert stage.run(*add) == 0
-            yield stage
+            assert harness.run(*add) == 0
+            yield harness
         engine.dispose()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", CHOSEN)
-def test_a_kill_before_and_after(stage: Stage, step: str) -> None:
-    CASES[step](stage, step)
+def test_a_kill_before_and_after(harness: Harness, step: str) -> None:
+    CASES[step](harness, step)
 
 
 ELSEWHERE = {
-    "a reading, which leaves nothing half done": {
+    "only reads, so a kill leaves nothing incomplete": {
         "find_upload",
         "readyz",
         "find_model",
@@ -201,12 +202,12 @@ ELSEWHERE = {
     "killed along with post_key": {"replace_key", "withdraw_key"},
     "killed along with revoke_key": {"rotate_key"},
     "killed along with post_webhook": {"change_webhook", "rotate_webhook", "delete_webhook", "send_test", "redeliver"},
-    "by chance a heartbeat or another write comes first": {"take_up_again"},
+    "a heartbeat or another write may come first": {"take_up_again"},
 }
 
 
 def test_no_failpoint_is_forgotten() -> None:
-    """A new one must be killed at, or it is said here why not. What only reads is left out: GET routes."""
+    """Each new failpoint needs a case, or a reason in `ELSEWHERE`. GET routes only read and are left out."""
     steps = {name.removeprefix("before_").removeprefix("after_") for name in failpoints()}
     readings = {step for source in sources("app") for step, method in request_steps(source) if method == "get"}
     assert steps - readings == CASES.keys() | set().union(*ELSEWHERE.values())

@@ -1,5 +1,5 @@
-"""kill -9 of the supervisor, and of what it runs before it is ready, at each step of a first start: started again, it
-goes on from there, until the stack serves. Chosen as in `test_failpoints`."""
+"""The supervisor, or a program that it runs before it is ready, is killed with SIGKILL at each step of a first start.
+Restarted, it continues until the stack serves. The steps are chosen as in `test_failpoints`."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from tests.chaos.test_failpoints import SEED, chosen
 STEPS = ("create_cluster", "keep_cluster", "create_role", "create_database", "ask_redis_version", "rotate_log")
 AS_ROOT = ("keep_programs",) if os.geteuid() == 0 else ()
 IN_CHILDREN = ("migrate", "ensure_first_project", "create_key")
-"""Killed there, the supervisor ends too, and says why."""
+"""If one of these is killed, the supervisor ends too and reports why."""
 PLACES = [f"{step}:kill" for step in (*STEPS, *AS_ROOT, *IN_CHILDREN)]
-# The first key; the first process, one in the middle and the last, the 7th once a start finds the key there.
+# The first key; the first process, one in the middle and the last, which is the 7th once the key exists.
 PLACES += ["write_private:kill@1", "start_process:kill@1", "start_process:kill@5", "start_process:kill@7"]
 TERMS = [f"{when}_{place}" for place in PLACES for when in ("before", "after")]
 CHOSEN = chosen(TERMS, ("before_keep_cluster:kill", "after_migrate:kill"))
@@ -30,7 +30,7 @@ CHOSEN = chosen(TERMS, ("before_keep_cluster:kill", "after_migrate:kill"))
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    """With a log that is due to be moved aside."""
+    """Return a data folder with a log that is due for rotation."""
     with tempfile.TemporaryDirectory(prefix="tunewright-failpoints-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -47,7 +47,7 @@ def _touched(path: Path) -> Path:
 
 
 def start(data: Path, terms: list[str], fired: Path) -> Stack | int:
-    """The stack once it serves and has said so, or the exit code of a supervisor that died before."""
+    """Return the stack once it serves and has printed so, or the exit code of a supervisor that died before."""
     asked = {"FAILPOINT": ",".join(terms), "FAILPOINT_ONCE": str(fired)}
     with data.with_name("log").open("ab") as log:
         begin = log.tell()
@@ -65,7 +65,7 @@ def start(data: Path, terms: list[str], fired: Path) -> Stack | int:
 
 
 def finish(data: Path, terms: list[str]) -> tuple[Stack, list[int]]:
-    """Starts it until it serves; also how each start before has ended."""
+    """Start the stack repeatedly until it serves. Return it with the exit codes of the earlier starts."""
     fired = Path(tempfile.mkdtemp(prefix="fired-", dir=data.parent))
     ends: list[int] = []
     while not isinstance(stack := start(data, terms, fired), Stack):
@@ -85,7 +85,7 @@ def test_a_first_start_killed_at_each_step_is_finished_by_the_next(data: Path) -
         assert list(client.list_jobs()) == []
     stop_stack(stack)
     if once_kept := [term for term in CHOSEN if "write_private" in term]:
-        # The key is kept by now, so that what is written first is `server.json`.
+        # The key is stored now, so `server.json` is written first.
         stack, ends = finish(data, once_kept)
         assert ends == [-9] * len(once_kept)
         stop_stack(stack)

@@ -1,11 +1,11 @@
-"""The books' own eyes: histories that are in order, and one fault at a time."""
+"""Tests the consistency check with correct histories and with one fault at a time."""
 
 from typing import Any
 
 import pytest
 
-from tests.chaos.books import fold
-from tests.chaos.history import History, Told
+from tests.chaos.consistency import fold
+from tests.chaos.history import History, RecordedEvent
 from tests.chaos.plan import draw_jobs
 from tests.chaos.resumes import FACT, Inexact, Resumes, check_resumes
 
@@ -27,7 +27,7 @@ LOST: Fact = of("attempt_lost", 1)
 
 
 def history(*facts: Fact) -> History:
-    return History([Told(number, *fact) for number, fact in enumerate(facts, start=1)])
+    return History([RecordedEvent(number, *fact) for number, fact in enumerate(facts, start=1)])
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def history(*facts: Fact) -> History:
 def test_a_history_in_order_explains_state_and_attempts(
     facts: list[Fact], state: str, outcomes: dict[int, str]
 ) -> None:
-    told = history(*facts)
-    assert (told.faults, told.state, told.outcomes) == ([], state, outcomes)
+    replayed = history(*facts)
+    assert (replayed.faults, replayed.state, replayed.outcomes) == ([], state, outcomes)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_what_does_not_follow_is_a_fault(facts: list[Fact]) -> None:
 
 
 def test_a_missing_event_is_a_fault() -> None:
-    assert History([Told(1, *CREATED), Told(3, *CANCELLED)]).faults
+    assert History([RecordedEvent(1, *CREATED), RecordedEvent(3, *CANCELLED)]).faults
 
 
 def test_a_curve_folds_by_what_later_attempts_rewind() -> None:
-    told = [(1, 1, 1), (1, 2, 2), (1, 3, 3), (3, 1, 3), (3, 2, 4)]
-    assert fold(told, {2: 2, 3: 2}) == [1, 2, 3, 4]
-    assert fold(told, {3: 3}) == [1, 2, 3, 3, 4]
+    points = [(1, 1, 1), (1, 2, 2), (1, 3, 3), (3, 1, 3), (3, 2, 4)]
+    assert fold(points, {2: 2, 3: 2}) == [1, 2, 3, 4]
+    assert fold(points, {3: 3}) == [1, 2, 3, 3, 4]
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -89,7 +89,7 @@ def test_a_seed_is_a_plan() -> None:
 
 
 THREADS = {1: 1, 2: 2, 3: 1}
-"""Of the workers whose processes have these numbers."""
+"""Maps workers' process ids to their numbers of threads."""
 
 
 def claimed_by(attempt: int, pid: int) -> Fact:
@@ -105,7 +105,7 @@ def resumed(attempt: int, step: int) -> Fact:
 
 
 def resumes(*facts: Fact) -> Resumes:
-    return Resumes([Told(number, *fact) for number, fact in enumerate(facts, start=1)], THREADS)
+    return Resumes([RecordedEvent(number, *fact) for number, fact in enumerate(facts, start=1)], THREADS)
 
 
 RELEASED: Fact = of("attempt_released", 1)
@@ -119,7 +119,7 @@ BEGUN = (claimed_by(1, 1), saved(5), RELEASED)
         ([claimed_by(2, 3), resumed(2, 5)], []),
         ([claimed_by(2, 2), resumed(2, 5)], [(5, 1, 2)]),
         ([claimed_by(2, 2), resumed(2, 0)], []),
-        # What was lost on the other worker does not count; what it has saved counts for good.
+        # A lost attempt on the other worker does not count; a checkpoint saved there does.
         ([claimed_by(2, 2), resumed(2, 5), of("attempt_lost", 2), claimed_by(3, 1), resumed(3, 5)], []),
         (
             [claimed_by(2, 2), resumed(2, 5), saved(10), of("attempt_lost", 2), claimed_by(3, 1), resumed(3, 10)],
@@ -141,9 +141,9 @@ def test_resumes_are_counted_and_each_claim_has_its_exact_worker() -> None:
 
 def test_what_a_job_says_of_its_exactness_is_compared() -> None:
     expected = resumes(*BEGUN, claimed_by(2, 2), resumed(2, 5))
-    told = {"exact": False, "inexact_resumes": [{"step": 5, "differs": {FACT: {"before": 1, "now": 2}}}]}
-    failed = Told(9, "job_failed", {"reason": "inexact_resume"})
-    assert list(check_resumes([], expected, told, "it")) == []
-    assert len(list(check_resumes([failed], expected, told, "it"))) == 1
-    assert len(list(check_resumes([], expected, told | {"exact": True}, "it"))) == 1
+    reported = {"exact": False, "inexact_resumes": [{"step": 5, "differs": {FACT: {"before": 1, "now": 2}}}]}
+    failed = RecordedEvent(9, "job_failed", {"reason": "inexact_resume"})
+    assert list(check_resumes([], expected, reported, "it")) == []
+    assert len(list(check_resumes([failed], expected, reported, "it"))) == 1
+    assert len(list(check_resumes([], expected, reported | {"exact": True}, "it"))) == 1
     assert len(list(check_resumes([], expected, {"exact": True, "inexact_resumes": []}, "it"))) == 2

@@ -1,7 +1,7 @@
-"""The training process killed (-9) at random moments, again and again: it ends with the adapter of the run that nobody
-disturbed, bit for bit, and no torn checkpoint ever carries a final name.
+"""The training process is killed with SIGKILL at random moments, repeatedly. It ends with the same adapter as an
+undisturbed run, bit for bit, and no incomplete checkpoint ever has a final name.
 
-`TUNEWRIGHT_KILLS` says how often. Moments are random each time; `TUNEWRIGHT_KILL_SEED` repeats a failed choice of them.
+`TUNEWRIGHT_KILLS` is the number of kills. Their times are random; `TUNEWRIGHT_KILL_SEED` repeats a choice.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from worker.training.runtime.messages import ChildMessage, Finished, PhaseEntere
 KILLS = int(os.environ.get("TUNEWRIGHT_KILLS", "2"))
 SEED = int(os.environ.get("TUNEWRIGHT_KILL_SEED", str(time.time_ns() % 10**6)))
 MORE_LIVES = 20
-"""At most, where none of those had time for a checkpoint."""
+"""Limits the additional kills if none of the first left time for a checkpoint."""
 IN_START_UP = 0.1
-"""Share of the kills that come while the process is still preparing."""
+"""Is the share of the kills that come while the process is still preparing."""
 LONGEST_LIFE_SECONDS = 1.2
-"""Of training, from the first step; a checkpoint takes a few hundredths of a second."""
+"""Limits the time from the first step to the kill. A checkpoint takes a few hundredths of a second."""
 STEPS_A_KILL = 50
-"""More than a life takes on any machine that is likely, so that there is something left to kill."""
+"""Is more than a process completes before its kill on any likely machine, so that steps remain for the next one."""
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def request_for(tmp_path: Path) -> Callable[..., TrainingRequest]:
 
 
 class Life:
-    """One training process."""
+    """Runs one training process."""
 
     def __init__(self, request: TrainingRequest) -> None:
         self.request = request
@@ -87,11 +87,11 @@ class Life:
         self.process.stdin.write(request.model_dump_json() + "\n")
         self.process.stdin.flush()
 
-    def said(self) -> Iterator[ChildMessage]:
+    def messages(self) -> Iterator[ChildMessage]:
         return (parse_child_message.validate_json(line) for line in self.process.stdout)
 
     def wait_for_training(self) -> None:
-        phases = (line for line in self.said() if isinstance(line, PhaseEntered))
+        phases = (line for line in self.messages() if isinstance(line, PhaseEntered))
         assert any(line.phase == "training" for line in phases), "it ended before it trained"
 
     def end(self) -> None:
@@ -103,10 +103,10 @@ class Life:
 
 
 def finish(request: TrainingRequest) -> bytes:
-    """Let it train to its end; the adapter."""
+    """Train to the end and return the adapter."""
     life = Life(request)
     try:
-        *_, last = life.said()
+        *_, last = life.messages()
         assert isinstance(last, Finished), last
         return (last.path / "adapter_model.safetensors").read_bytes()
     finally:
@@ -131,7 +131,7 @@ def assert_whole(checkpoint: Path) -> None:
     assert found.keys() >= {"adapter_model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"}
     assert files == {
         name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in found.items()
-    }, f"{checkpoint.name} is torn"
+    }, f"{checkpoint.name} is incomplete"
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_a_training_killed_at_random_moments_ends_bit_for_bit_like_one_that_was_
     newest: Path | None = None
     reached, torn = [0], set()
     while len(reached) <= KILLS or not reached[-1]:
-        assert len(reached) < KILLS + MORE_LIVES, "no life was long enough for a checkpoint"
+        assert len(reached) < KILLS + MORE_LIVES, "no process lived long enough for a checkpoint"
         kill_at_random(request_for("killed", newest), moments)
         written = request_for("killed").work_dir / "checkpoints"
         torn |= {(partial.name, partial.stat().st_mtime_ns) for partial in written.glob(".partial-*")}
@@ -153,5 +153,5 @@ def test_a_training_killed_at_random_moments_ends_bit_for_bit_like_one_that_was_
             assert_whole(checkpoint)
         newest = checkpoints[-1] if checkpoints else None
         reached.append(int(newest.name.removeprefix("step-")) if newest else 0)
-    print(f"steps saved at each kill: {reached}; {len(torn)} kills fell into a write")
+    print(f"steps saved at each kill: {reached}; {len(torn)} kills interrupted a write")
     assert finish(request_for("killed", newest)) == undisturbed

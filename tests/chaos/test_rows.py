@@ -1,4 +1,4 @@
-"""Rows of docs/chaos.md that share one stack, and the page's table: every test that it names is there."""
+"""Tests the rows of docs/chaos.md that share one stack, and that every test in the page's table exists."""
 
 import ast
 import json
@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/chaos.md").read_text()
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
 ROWS = 16
-"""Of what goes wrong."""
+"""Counts the rows of the table of faults."""
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """In a process of its own, which takes in the orphans of those that it kills."""
+    """Run the rows in a separate process, which adopts the orphans of the processes that it kills."""
     out = tmp_path_factory.mktemp("rows") / "found.json"
     command = [sys.executable, "-m", "tests.chaos.rows", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
@@ -64,8 +64,8 @@ def test_a_worker_told_to_stop_does_not_wait_for_postgres(found: dict[str, dict[
 
 
 @pytest.mark.ops
-def test_the_books_are_in_order_after_all_of_it(found: dict[str, dict[str, Any]]) -> None:
-    assert found["books"] == {}
+def test_the_data_is_consistent_after_all_rows(found: dict[str, dict[str, Any]]) -> None:
+    assert found["consistency"] == {}
 
 
 def test_every_row_names_a_test() -> None:

@@ -1,4 +1,4 @@
-"""What becomes of an upload by parts when the server, the light worker or the dispatcher is killed at a failpoint."""
+"""Kills the server, the light worker and the dispatcher at failpoints of uploads by parts."""
 
 import hashlib
 from typing import Any
@@ -7,91 +7,91 @@ from sqlalchemy import func, update
 
 from app.db.session import transaction
 from app.db.tables import Upload
+from tests.chaos.harness import Harness, both
 from tests.chaos.server_cases import RETAIN
-from tests.chaos.stage import Stage, both
 
 
-def ask(stage: Stage, method: str, *path: str, **options: Any) -> Any:
-    """Once, and without the client's patience."""
-    return stage.client._transport.ask(method, "uploads", *path, **options)
+def ask(harness: Harness, method: str, *path: str, **options: Any) -> Any:
+    """Send a request once, without the client's retries."""
+    return harness.client._transport.ask(method, "uploads", *path, **options)
 
 
-def begin(stage: Stage) -> str:
-    wanted = {"bytes": stage.rows.stat().st_size, "filename": "rows.jsonl"}
-    return str(ask(stage, "POST", json=wanted)["id"])
+def begin(harness: Harness) -> str:
+    wanted = {"bytes": harness.rows.stat().st_size, "filename": "rows.jsonl"}
+    return str(ask(harness, "POST", json=wanted)["id"])
 
 
-def send(stage: Stage, id: str) -> list[str]:
-    """Both halves; the second is sent first."""
-    data = stage.rows.read_bytes()
+def send(harness: Harness, id: str) -> list[str]:
+    """Send both halves of the file, the second one first. Return the parts' ids in the file's order."""
+    data = harness.rows.read_bytes()
     halves = data[: len(data) // 2], data[len(data) // 2 :]
-    return [ask(stage, "POST", id, "parts", content=half)["id"] for half in halves[::-1]][::-1]
+    return [ask(harness, "POST", id, "parts", content=half)["id"] for half in halves[::-1]][::-1]
 
 
-def look(stage: Stage, id: str) -> tuple[str, int]:
-    shown = ask(stage, "GET", id)
+def read_upload(harness: Harness, id: str) -> tuple[str, int]:
+    shown = ask(harness, "GET", id)
     return shown["state"], len(shown["parts"])
 
 
-def post_upload(stage: Stage, step: str) -> None:
-    was = len(ask(stage, "GET")["items"])
-    stage.unanswered("before_post_upload", lambda: begin(stage))
-    assert len(ask(stage, "GET")["items"]) == was
-    stage.unanswered("after_post_upload", lambda: begin(stage))
-    assert len(ask(stage, "GET")["items"]) == was + 1
+def post_upload(harness: Harness, step: str) -> None:
+    was = len(ask(harness, "GET")["items"])
+    harness.kill_during("before_post_upload", lambda: begin(harness))
+    assert len(ask(harness, "GET")["items"]) == was
+    harness.kill_during("after_post_upload", lambda: begin(harness))
+    assert len(ask(harness, "GET")["items"]) == was + 1
 
 
-def part(stage: Stage, step: str) -> None:
-    """A part without a row is none; one with a row stays."""
-    id = begin(stage)
+def part(harness: Harness, step: str) -> None:
+    """Kill the server during uploads of parts. A part without a row does not exist; one with a row remains."""
+    id = begin(harness)
     for failpoint in both(step):
-        stage.unanswered(failpoint, lambda: ask(stage, "POST", id, "parts", content=b"x"))
-    assert look(stage, id) == ("pending", int(step == "post_part"))
-    completed = ask(stage, "POST", id, "complete", json={"part_ids": send(stage, id)})
-    assert stage.client.wait_for_dataset(completed["dataset_id"]).state == "ready"
+        harness.kill_during(failpoint, lambda: ask(harness, "POST", id, "parts", content=b"x"))
+    assert read_upload(harness, id) == ("pending", int(step == "post_part"))
+    completed = ask(harness, "POST", id, "complete", json={"part_ids": send(harness, id)})
+    assert harness.client.wait_for_dataset(completed["dataset_id"]).state == "ready"
 
 
-def complete_upload(stage: Stage, step: str) -> None:
-    id = begin(stage)
-    wanted = {"part_ids": send(stage, id)}
-    was = stage.datasets()
-    stage.unanswered("before_complete_upload", lambda: ask(stage, "POST", id, "complete", json=wanted))
-    assert (look(stage, id), stage.datasets()) == (("pending", 2), was)
-    stage.unanswered("after_complete_upload", lambda: ask(stage, "POST", id, "complete", json=wanted))
-    [made] = stage.datasets() - was
-    assert ask(stage, "POST", id, "complete", json=wanted)["dataset_id"] == made
-    assert stage.client.wait_for_dataset(made).state == "ready"
+def complete_upload(harness: Harness, step: str) -> None:
+    id = begin(harness)
+    wanted = {"part_ids": send(harness, id)}
+    was = harness.datasets()
+    harness.kill_during("before_complete_upload", lambda: ask(harness, "POST", id, "complete", json=wanted))
+    assert (read_upload(harness, id), harness.datasets()) == (("pending", 2), was)
+    harness.kill_during("after_complete_upload", lambda: ask(harness, "POST", id, "complete", json=wanted))
+    [made] = harness.datasets() - was
+    assert ask(harness, "POST", id, "complete", json=wanted)["dataset_id"] == made
+    assert harness.client.wait_for_dataset(made).state == "ready"
 
 
-def cancel_upload(stage: Stage, step: str) -> None:
-    id = begin(stage)
-    send(stage, id)
-    stage.unanswered("before_cancel_upload", lambda: ask(stage, "POST", id, "cancel"))
-    assert look(stage, id) == ("pending", 2)
-    stage.unanswered("after_cancel_upload", lambda: ask(stage, "POST", id, "cancel"))
-    assert look(stage, id) == ("cancelled", 0)
+def cancel_upload(harness: Harness, step: str) -> None:
+    id = begin(harness)
+    send(harness, id)
+    harness.kill_during("before_cancel_upload", lambda: ask(harness, "POST", id, "cancel"))
+    assert read_upload(harness, id) == ("pending", 2)
+    harness.kill_during("after_cancel_upload", lambda: ask(harness, "POST", id, "cancel"))
+    assert read_upload(harness, id) == ("cancelled", 0)
 
 
-def join(stage: Stage, step: str) -> None:
-    """The light worker dies, twice: after its lease the parts are joined anew, and a job that waits for them runs."""
-    id = begin(stage)
-    with stage.stack.paused("light"):
-        made = ask(stage, "POST", id, "complete", json={"part_ids": send(stage, id)})["dataset_id"]
-        stage.arm(step)
-    job = stage.post(dataset_id=made)
-    stage.end(job.id, step)
-    dataset = stage.client.get_dataset(made)
-    assert (dataset.state, dataset.sha256) == ("ready", hashlib.sha256(stage.rows.read_bytes()).hexdigest())
-    assert look(stage, id) == ("completed", 0)
+def join(harness: Harness, step: str) -> None:
+    """Kill the light worker twice. After its lease the parts are assembled again, and the waiting job runs."""
+    id = begin(harness)
+    with harness.stack.paused("light"):
+        made = ask(harness, "POST", id, "complete", json={"part_ids": send(harness, id)})["dataset_id"]
+        harness.arm(step)
+    job = harness.post(dataset_id=made)
+    harness.end(job.id, step)
+    dataset = harness.client.get_dataset(made)
+    assert (dataset.state, dataset.sha256) == ("ready", hashlib.sha256(harness.rows.read_bytes()).hexdigest())
+    assert read_upload(harness, id) == ("completed", 0)
 
 
-def expire_uploads(stage: Stage, step: str) -> None:
-    with stage.stack.paused("dispatcher"):
-        id = begin(stage)
-        send(stage, id)
-        with transaction(stage.sessions) as session:
+def expire_uploads(harness: Harness, step: str) -> None:
+    with harness.stack.paused("dispatcher"):
+        id = begin(harness)
+        send(harness, id)
+        with transaction(harness.sessions) as session:
             session.execute(update(Upload).where(Upload.id == id).values(expires_at=func.clock_timestamp()))
-        assert stage.run("-c", RETAIN, failpoint="before_expire_uploads") == -9
-        assert look(stage, id) == ("pending", 2)
-        assert stage.run("-c", RETAIN, failpoint="after_expire_uploads") == -9
-        assert look(stage, id) == ("expired", 0)
+        assert harness.run("-c", RETAIN, failpoint="before_expire_uploads") == -9
+        assert read_upload(harness, id) == ("pending", 2)
+        assert harness.run("-c", RETAIN, failpoint="after_expire_uploads") == -9
+        assert read_upload(harness, id) == ("expired", 0)

@@ -1,4 +1,4 @@
-"""The users of a run: they post jobs, ask again when no good answer comes, and pause, resume and cancel."""
+"""Acts as the users of a run: creates jobs, retries failed requests, and pauses, resumes and cancels jobs."""
 
 import json
 import threading
@@ -25,9 +25,9 @@ class Users:
         self.client = Client(url, key)
         self.threads = ThreadPoolExecutor(8, thread_name_prefix="user")
         self.accepted: dict[str, JobPlan] = {}
-        """Jobs whose 201 was seen."""
+        """Holds the jobs whose creation was confirmed with a 201."""
         self.num_unanswered = 0
-        """Requests that ended in an error of the server or of the connection."""
+        """Counts the requests that ended in an error of the server or the connection."""
         self.lock = threading.Lock()
 
     def upload(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Users:
         }
 
     def cancel(self, job_id: str) -> Future[bool]:
-        """Whether the cancel was accepted; a job that is final by then refuses it."""
+        """Cancel the job; return whether that was accepted. A job that is final by then rejects it."""
         return self.threads.submit(self._accepted, lambda: self.client.cancel_job(job_id))
 
     def pause(self, job_id: str) -> Future[bool]:
@@ -76,7 +76,7 @@ class Users:
         return self.threads.submit(self._accepted, lambda: self.client.resume_job(job_id))
 
     def pause_and_resume(self, job_id: str) -> Future[bool]:
-        """At once, so that the attempt that was to pause has to yield."""
+        """Pause and resume at once, so that the pausing attempt must release the job."""
         return self.threads.submit(
             lambda: (
                 self._accepted(lambda: self.client.pause_job(job_id))
@@ -94,7 +94,7 @@ class Users:
         return True
 
     def insist(self, ask: Callable[[], T]) -> T:
-        """As often as a server that is away makes necessary."""
+        """Retry the request while the server is unavailable."""
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:

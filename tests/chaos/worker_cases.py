@@ -1,193 +1,193 @@
-"""What a worker, its training process or the worker of inspections does when it is killed at a failpoint."""
+"""Kills a training worker, its training process and the light worker at failpoints."""
 
 import shutil
 from pathlib import Path
 
-from tests.chaos.stage import Stage, both
+from tests.chaos.harness import Harness, both
 
 
-def in_worker(stage: Stage, step: str) -> None:
-    """The worker dies, twice: its job's lease lapses, and another attempt goes on."""
-    with stage.stack.paused("training"):
-        job = stage.post()
-        stage.arm(step)
-    kinds = stage.end(job.id, step)
-    # After the commit of the publication all is done.
+def in_worker(harness: Harness, step: str) -> None:
+    """Kill the worker twice. The job's lease expires, and another attempt continues."""
+    with harness.stack.paused("training"):
+        job = harness.post()
+        harness.arm(step)
+    kinds = harness.end(job.id, step)
+    # After the publication is committed, the job has ended.
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == (1 if step == "publish" else 2)
 
 
-def claim(stage: Stage, step: str) -> None:
-    """The worker dies before its claim's commit, when nothing has begun, and then after it. One by one: a worker held
-    between the two may be one that looked for work and found none."""
-    with stage.stack.left_dead("training"):
-        with stage.stack.paused("training"):
-            job = stage.post()
-            stage.stack.arm("before_claim")
-        stage.wait_until_fired("before_claim")
-        stage.stack.arm("after_claim")
-    kinds = stage.end(job.id, step)
+def claim(harness: Harness, step: str) -> None:
+    """Kill the worker before the commit of its claim, then after another one. They are armed one at a time: a worker
+    that is stopped in between may have looked for work already."""
+    with harness.stack.without_restarts("training"):
+        with harness.stack.paused("training"):
+            job = harness.post()
+            harness.stack.arm("before_claim")
+        harness.wait_until_fired("before_claim")
+        harness.stack.arm("after_claim")
+    kinds = harness.end(job.id, step)
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 1
 
 
-def track(stage: Stage, step: str) -> None:
-    """The worker dies over the file that TensorBoard reads: an attempt that follows makes it."""
-    with stage.stack.paused("training"):
-        job = stage.post(integrations=[{"type": "tensorboard"}])
-        stage.arm(step)
-    kinds = stage.end(job.id, step)
+def track(harness: Harness, step: str) -> None:
+    """Kill the worker while it writes TensorBoard's file. A later attempt writes it."""
+    with harness.stack.paused("training"):
+        job = harness.post(integrations=[{"type": "tensorboard"}])
+        harness.arm(step)
+    kinds = harness.end(job.id, step)
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 2
-    assert "tensorboard.tfevents" in {artifact.path for artifact in stage.client.artifacts(job.id)}
+    assert "tensorboard.tfevents" in {artifact.path for artifact in harness.client.artifacts(job.id)}
 
 
-def in_child(stage: Stage, step: str) -> None:
-    """The training process dies, twice: two failures of the job's own, which its retries allow."""
-    shutil.rmtree(stage.stack.cache, ignore_errors=True)
-    with stage.stack.paused("training"):
-        job = stage.post()
-        stage.arm(step)
-    kinds = stage.end(job.id, step)
+def in_child(harness: Harness, step: str) -> None:
+    """Kill the training process twice. The job's retries allow both failures."""
+    shutil.rmtree(harness.stack.cache, ignore_errors=True)
+    with harness.stack.paused("training"):
+        job = harness.post()
+        harness.arm(step)
+    kinds = harness.end(job.id, step)
     assert (kinds["attempt_failed"], kinds["attempt_lost"] - kinds["attempt_recovered"]) == (2, 0)
 
 
-def fail(stage: Stage, step: str) -> None:
-    """The training process dies, and then the worker that tells it."""
-    with stage.stack.paused("training"):
-        job = stage.post()
-        stage.arm(step, "complete_result")
-    kinds = stage.end(job.id, step, "complete_result")
+def fail(harness: Harness, step: str) -> None:
+    """Kill the training process, and then the worker that reports it."""
+    with harness.stack.paused("training"):
+        job = harness.post()
+        harness.arm(step, "complete_result")
+    kinds = harness.end(job.id, step, "complete_result")
     assert kinds["attempt_failed"] == 1, "the other was not committed"
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 1
 
 
-def release(stage: Stage, step: str) -> None:
-    """A drained worker dies while it gives its job back."""
-    job = stage.post(steps=1500)
-    stage.arm(step)
+def release(harness: Harness, step: str) -> None:
+    """Kill a draining worker while it releases its job."""
+    job = harness.post(steps=1500)
+    harness.arm(step)
     for count in (1, 2):
-        stage.wait_for(job.id, "training_started", count=count)
-        stage.stack.kept["training"].process.terminate()
-    kinds = stage.end(job.id, step)
+        harness.wait_for(job.id, "training_started", count=count)
+        harness.stack.processes["training"].process.terminate()
+    kinds = harness.end(job.id, step)
     assert kinds["attempt_released"] == 1
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 1
-    release_cancelled(stage)
+    release_cancelled(harness)
 
 
-def release_cancelled(stage: Stage) -> None:
-    """The worker dies as it ends a cancelled job: the lapse of its lease ends it, or it is ended already."""
+def release_cancelled(harness: Harness) -> None:
+    """Kill the worker as it ends a cancelled job. The job ends when the lease expires, unless it has ended already."""
     for failpoint in both("release"):
-        job = stage.post(steps=20_000)
-        stage.wait_for(job.id, "training_started")
-        stage.stack.arm(failpoint)
-        stage.client.cancel_job(job.id)
-        stage.wait_until_fired(failpoint)
-        stage.end(job.id, state="cancelled")
+        job = harness.post(steps=20_000)
+        harness.wait_for(job.id, "training_started")
+        harness.stack.arm(failpoint)
+        harness.client.cancel_job(job.id)
+        harness.wait_until_fired(failpoint)
+        harness.end(job.id, state="cancelled")
 
 
-def request_orphan_collection(stage: Stage, step: str) -> None:
-    """A worker wakes to find its attempt lost, and dies as it lets go."""
+def request_orphan_collection(harness: Harness, step: str) -> None:
+    """Kill a worker as it stops after losing its attempt."""
     for failpoint in both(step):
-        job = stage.post(steps=20_000)
-        stage.wait_for(job.id, "training_started")
-        with stage.stack.paused("training"):
-            stage.client.cancel_job(job.id)
-            stage.end(job.id, state="cancelled")
-            stage.stack.arm(failpoint)
-        stage.wait_until_fired(failpoint)
-        stage.end(job.id, state="cancelled")
+        job = harness.post(steps=20_000)
+        harness.wait_for(job.id, "training_started")
+        with harness.stack.paused("training"):
+            harness.client.cancel_job(job.id)
+            harness.end(job.id, state="cancelled")
+            harness.stack.arm(failpoint)
+        harness.wait_until_fired(failpoint)
+        harness.end(job.id, state="cancelled")
 
 
-def record_late(stage: Stage, step: str) -> None:
-    """A worker dies with points that Postgres does not have, and then those that find them on the disk."""
-    with stage.stack.paused("training"):
-        job = stage.post()
-        stage.stack.arm("before_record")
-        stage.arm(step)
-    kinds = stage.end(job.id, step, "record")
+def record_late(harness: Harness, step: str) -> None:
+    """Kill a worker with unstored points, and then the workers that find them on disk."""
+    with harness.stack.paused("training"):
+        job = harness.post()
+        harness.stack.arm("before_record")
+        harness.arm(step)
+    kinds = harness.end(job.id, step, "record")
     assert kinds["attempt_lost"] - kinds["attempt_recovered"] == 1
 
 
-def sign_of_life(stage: Stage, step: str) -> None:
-    """Any worker dies of it, the one at work or the one beside it."""
-    stage.arm(step)
-    stage.end(stage.post().id, step)
+def sign_of_life(harness: Harness, step: str) -> None:
+    """Kill any worker as it sends a heartbeat."""
+    harness.arm(step)
+    harness.end(harness.post().id, step)
 
 
-def read_adapter(stage: Stage, step: str) -> None:
-    start = stage.finished.adapter_id
-    with stage.stack.paused("training"):
-        job = stage.post(init_from=start)
-        stage.arm(step)
-    stage.end(job.id, step)
+def read_adapter(harness: Harness, step: str) -> None:
+    start = harness.finished.adapter_id
+    with harness.stack.paused("training"):
+        job = harness.post(init_from=start)
+        harness.arm(step)
+    harness.end(job.id, step)
 
 
-def give_up_checkpoint(stage: Stage, step: str) -> None:
-    """The newer of two checkpoints is gone from storage, and the workers die that find it out. Steps enough that both
-    are stored, and the first does not give way to the next."""
+def give_up_checkpoint(harness: Harness, step: str) -> None:
+    """Remove the newer of two checkpoints from storage, and kill the workers that find it missing. There are enough
+    steps that both are stored, and the second does not replace the first."""
     steps = 600
-    with stage.stack.paused("training"):
-        job = stage.post(steps=steps)
-        stage.stack.arm("before_publish")
-    stage.wait_until_fired("before_publish")
-    with stage.stack.paused("dispatcher"):
-        [stored] = stage.storage.glob(f"*/jobs/{job.id}/1/checkpoints")
+    with harness.stack.paused("training"):
+        job = harness.post(steps=steps)
+        harness.stack.arm("before_publish")
+    harness.wait_until_fired("before_publish")
+    with harness.stack.paused("dispatcher"):
+        [stored] = harness.storage.glob(f"*/jobs/{job.id}/1/checkpoints")
         for lost in sorted(stored.iterdir(), key=lambda path: int(path.name))[1:]:
             shutil.rmtree(lost)
-        stage.arm(step)
-    kinds = stage.end(job.id, step)
+        harness.arm(step)
+    kinds = harness.end(job.id, step)
     assert kinds["warning_issued"] >= 1
-    [resumed] = [event for event in stage.client.events(job.id) if event.type == "job_resumed"]
+    [resumed] = [event for event in harness.client.events(job.id) if event.type == "job_resumed"]
     assert resumed.data["step"] == steps // 3
 
 
-def clean(stage: Stage, step: str) -> None:
-    """The light worker dies over a dataset that it makes."""
-    source = stage.client.wait_for_dataset(stage.dataset_id)
-    with stage.stack.paused("light"):
-        dataset = stage.client.clean_dataset(source.id)
-        stage.arm(step)
-    stage.wait_until_fired(*both(step))
-    made = stage.client.wait_for_dataset(dataset.id)
+def clean(harness: Harness, step: str) -> None:
+    """Kill the light worker while it makes a cleaned dataset."""
+    source = harness.client.wait_for_dataset(harness.dataset_id)
+    with harness.stack.paused("light"):
+        dataset = harness.client.clean_dataset(source.id)
+        harness.arm(step)
+    harness.wait_until_fired(*both(step))
+    made = harness.client.wait_for_dataset(dataset.id)
     assert (made.state, made.num_examples, made.cleaned_from) == ("ready", source.num_examples, source.id)
 
 
-def renew_inspection(stage: Stage, step: str) -> None:
-    """The light worker dies in the middle of a long inspection."""
-    with stage.stack.paused("light"):
-        dataset = stage.client.upload_dataset(stage.many_rows)
-        stage.arm(step)
-    stage.wait_until_fired(*both(step))
-    assert stage.client.wait_for_dataset(dataset.id).state == "ready"
-    assert not list((stage.stack.folder / "work/inspections").glob("file-*"))
+def renew_inspection(harness: Harness, step: str) -> None:
+    """Kill the light worker in the middle of a long inspection."""
+    with harness.stack.paused("light"):
+        dataset = harness.client.upload_dataset(harness.many_rows)
+        harness.arm(step)
+    harness.wait_until_fired(*both(step))
+    assert harness.client.wait_for_dataset(dataset.id).state == "ready"
+    assert not list((harness.stack.folder / "work/inspections").glob("file-*"))
 
 
-def inspections(stage: Stage) -> set[Path]:
-    """Those under way, and what dead ones left; each claim has a folder of its own."""
-    return set(stage.stack.folder.glob("work/inspections/*/inspect"))
+def inspections(harness: Harness) -> set[Path]:
+    """Return the folders of running and dead inspections. Each claim has a separate folder."""
+    return set(harness.stack.folder.glob("work/inspections/*/inspect"))
 
 
-def one_more(stage: Stage, seen: set[Path]) -> set[Path]:
-    """All that were seen when another inspection is under way."""
-    stage.stack.wait(lambda: bool(inspections(stage) - seen), "another is under way")
-    return seen | inspections(stage)
+def one_more(harness: Harness, seen: set[Path]) -> set[Path]:
+    """Wait for another inspection to start, and return all folders seen."""
+    harness.stack.wait(lambda: bool(inspections(harness) - seen), "another inspection is running")
+    return seen | inspections(harness)
 
 
-def give_back_inspection(stage: Stage, step: str) -> None:
-    """A light worker that is asked to stop dies as it leaves an inspection to another."""
-    seen = inspections(stage)
-    dataset = stage.client.upload_dataset(stage.many_rows)
+def give_back_inspection(harness: Harness, step: str) -> None:
+    """Kill a draining light worker as it gives back an inspection."""
+    seen = inspections(harness)
+    dataset = harness.client.upload_dataset(harness.many_rows)
     for failpoint in both(step):
-        seen = one_more(stage, seen)
-        stage.stack.arm(failpoint)
-        stage.stack.kept["light"].process.terminate()
-        stage.wait_until_fired(failpoint)
-    assert stage.client.wait_for_dataset(dataset.id).state == "ready"
+        seen = one_more(harness, seen)
+        harness.stack.arm(failpoint)
+        harness.stack.processes["light"].process.terminate()
+        harness.wait_until_fired(failpoint)
+    assert harness.client.wait_for_dataset(dataset.id).state == "ready"
 
 
-def inspection(stage: Stage, step: str) -> None:
-    """The light worker dies: after its lease another inspects, and the job that waits for it runs."""
-    with stage.stack.paused("light"):
-        dataset = stage.client.upload_dataset(stage.rows)
-        stage.arm(step)
-    job = stage.post(dataset_id=dataset.id)
-    stage.end(job.id, step)
-    assert stage.client.get_dataset(dataset.id).state == "ready"
+def inspection(harness: Harness, step: str) -> None:
+    """Kill the light worker. After its lease another one inspects the dataset, and the job that waits for it runs."""
+    with harness.stack.paused("light"):
+        dataset = harness.client.upload_dataset(harness.rows)
+        harness.arm(step)
+    job = harness.post(dataset_id=dataset.id)
+    harness.end(job.id, step)
+    assert harness.client.get_dataset(dataset.id).state == "ready"

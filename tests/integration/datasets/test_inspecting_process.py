@@ -107,9 +107,9 @@ def test_its_death_is_the_datasets_finding(api: TestClient, under_way: tuple[str
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("MEMORY_BYTES", 400 * 2**20, "more memory"),
-        ("LEAST_CPU_SECONDS", 1, "more time"),
-        ("LEAST_FILE_BYTES", 4096, "disk space"),
+        ("MEMORY_BYTES", 400 * 2**20, "memory limit"),
+        ("LEAST_CPU_SECONDS", 1, "time limit"),
+        ("LEAST_FILE_BYTES", 4096, "size limit"),
     ],
 )
 def test_a_limit_that_is_broken_is_the_datasets_finding(

@@ -1,4 +1,4 @@
-"""A kept stack with a tiny model and a dataset, what a case of failpoints does on it, and the books that it checks."""
+"""Provides the failpoint cases with a restarting stack, a tiny model and a dataset, and checks each job's data."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from sqlalchemy import select
 from app.db.session import Sessions, transaction
 from app.db.tables import Artifact, Attempt
 from tests.acceptance.conftest import ROOT
-from tests.chaos.kept_stack import KeptStack
+from tests.chaos.restarting_stack import RestartingStack
 from tunewright import Client, Job
 from tunewright.errors import ConnectionFailed
 
@@ -24,10 +24,10 @@ STEPS = 12
 FINAL = ("succeeded", "failed", "cancelled")
 
 
-class Stage:
-    """The stack, and what a case does on it."""
+class Harness:
+    """Holds the stack, and the actions and checks of the cases."""
 
-    def __init__(self, stack: KeptStack, client: Client, sessions: Sessions, rows: Path) -> None:
+    def __init__(self, stack: RestartingStack, client: Client, sessions: Sessions, rows: Path) -> None:
         self.stack, self.client, self.sessions, self.rows = stack, client, sessions, rows
         self.dataset_id = client.upload_dataset(rows).id
 
@@ -41,14 +41,14 @@ class Stage:
 
     @cached_property
     def finished(self) -> Job:
-        """A job that nobody disturbed."""
+        """Return an undisturbed job that has ended."""
         job = self.post()
         self.end(job.id)
         return self.client.get_job(job.id)
 
     @cached_property
     def many_rows(self) -> Path:
-        """A dataset whose inspection takes longer than a lease is renewed in."""
+        """Return a dataset whose inspection takes longer than the interval between lease renewals."""
         path = self.stack.folder / "many.jsonl"
         with path.open("w") as file:
             for number in range(600_000):
@@ -56,7 +56,9 @@ class Stage:
         return path
 
     def wait_for(self, id: str, *kinds: str, count: int = 1) -> None:
-        self.stack.wait(lambda: sum(kind in kinds for kind in self.told(id)) >= count, f"{kinds} of {id}")
+        self.stack.wait(
+            lambda: sum(kind in kinds for kind in self.event_types(id)) >= count, f"{id} has events {kinds}"
+        )
 
     def wait_until_fired(self, *names: str) -> None:
         self.stack.wait(lambda: self.stack.has_fired(*names), f"{names} have fired")
@@ -65,18 +67,18 @@ class Stage:
     def storage(self) -> Path:
         return self.stack.folder / "storage"
 
-    def told(self, id: str) -> list[str]:
+    def event_types(self, id: str) -> list[str]:
         return [event.type for event in self.client.events(id)]
 
     def end(self, id: str, *steps: str, state: str = "succeeded") -> Counter[str]:
-        """Wait for the job's end and for the failpoints of `steps`, and go over the books; its events, counted."""
+        """Wait for the job's end and for the failpoints of `steps`, and check its data. Return its events' counts."""
         self.stack.wait(lambda: self.client.get_job(id).state in FINAL, f"{id} is final", seconds=300)
         self.wait_until_fired(*both(*steps))
         job = self.client.get_job(id)
-        assert job.state == state, (job, self.stack.last_words())
-        return self._check_books(job)
+        assert job.state == state, (job, self.stack.log_tails())
+        return self._check_consistency(job)
 
-    def _check_books(self, job: Job) -> Counter[str]:
+    def _check_consistency(self, job: Job) -> Counter[str]:
         events = list(self.client.events(job.id))
         kinds = Counter(event.type for event in events)
         assert [event.raw["number"] for event in events] == list(range(1, len(events) + 1))
@@ -95,7 +97,7 @@ class Stage:
             return session.scalars(select(Attempt.outcome).where(Attempt.job_id == id).order_by(Attempt.number)).all()
 
     def _check_result(self, job: Job, outcomes: Sequence[str | None]) -> None:
-        """One set of files, of the attempt that succeeded, byte for byte what it says; a curve without a gap."""
+        """Check that a succeeded job has one set of files from its successful attempt, and a curve without gaps."""
         with transaction(self.sessions) as session:
             files = session.scalars(select(Artifact).where(Artifact.job_id == job.id)).all()
         if job.state != "succeeded":
@@ -107,13 +109,13 @@ class Stage:
         assert {file.attempt for file in files} == {job.attempt}
         assert len({file.path for file in files}) == len(files)
         folder = self.stack.folder / "results" / f"{job.id}-{time.monotonic_ns()}"
-        self.client.download_artifacts(job.id, folder)  # checks each against its digest
+        self.client.download_artifacts(job.id, folder)  # Compares each file with its digest.
         assert (folder / "adapter_model.safetensors").exists()
         steps = [point.step for point in self.client.metrics(job.id, names=["loss"])]
         assert steps == list(range(1, job.spec["training"]["max_steps"] + 1))
 
-    def unanswered(self, failpoint: str, request: Callable[[], object]) -> None:
-        """The request during which the server is killed; its client is not answered."""
+    def kill_during(self, failpoint: str, request: Callable[[], object]) -> None:
+        """Kill the server during the request; the client gets no response."""
         self.stack.arm(failpoint)
         with pytest.raises(ConnectionFailed):
             request()
@@ -126,7 +128,7 @@ class Stage:
         return {dataset.id for dataset in self.client.list_datasets()}
 
     def run(self, *arguments: str, failpoint: str = "", **settings: str) -> int:
-        """A program of ours, killed at the failpoint; its exit code."""
+        """Run a Tunewright program that is killed at the failpoint; return its exit code."""
         asked = {"FAILPOINT": f"{failpoint}:kill"} if failpoint else {}
         environment = self.stack.environment() | asked | settings
         command = [sys.executable, *arguments]

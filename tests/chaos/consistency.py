@@ -1,6 +1,6 @@
-"""The books, checked at the end of a run: what was accepted, what became of it, and what is left lying about.
+"""Checks a run's data at its end: accepted jobs, their outcomes, and leftovers.
 
-Each check returns sentences about damage; none of them is an unharmed run.
+Each check returns descriptions of damage. A run without damage returns none.
 """
 
 import hashlib
@@ -20,31 +20,32 @@ from app.db.session import transaction
 from app.db.tables import Adapter, Artifact, Attempt, Job, JobEvent, MetricValue, OutboxRow
 from app.domain.jobs.state import FINAL, JobState
 from app.jobs.events.stream import StreamCursor, look
-from tests.chaos.history import History, Told
+from tests.chaos.history import History, RecordedEvent
+from tests.chaos.job_views import descendants
 from tests.chaos.plan import JobPlan
 from tests.chaos.resumes import Resumes, check_resumes, read_resumes
 from tests.chaos.scripted_child import expected_loss, expected_weights
-from tests.chaos.sight import descendants
 from tests.chaos.stack import Stack
 from tests.chaos.users import NUMBER
 from tunewright import Client, TunewrightError
 
-LOST = "was accepted and is lost"
+LOST = "was accepted but is lost"
 STUCK = "is stuck in"
 TWICE = ("made more than one job", "adapters and", "has artifacts of attempts")
 BY_KIND = {"lost": [LOST], "accepted_twice": TWICE, "stuck": [STUCK], "damage_of_any_kind": [""]}
-"""Words of the damage."""
+"""Maps each kind of damage to parts of its descriptions."""
 WEIGHTS = "adapter_model.safetensors"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 LOCKS = "SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() OR locktype = 'advisory'"
 ENDING_SECONDS = 15.0
 
 
-class Books:
+class ConsistencyCheck:
     def __init__(self, stack: Stack, client: Client, plans: Mapping[int, JobPlan]) -> None:
         self.stack, self.client, self.plans = stack, client, plans
 
-    def check(self, accepted: Collection[str]) -> list[str]:
+    def run(self, accepted: Collection[str]) -> list[str]:
+        """Return the damage. `accepted` holds the ids of the jobs that the API accepted."""
         with transaction(self.stack.sessions) as session:
             jobs = session.scalars(select(Job).order_by(Job.created_at)).all()
             self.resumes = read_resumes(session, self.stack.threads)
@@ -82,54 +83,55 @@ class Books:
 
     def _check_history(self, session: Session, job: Job) -> Iterator[str]:
         rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id).order_by(JobEvent.number)).all()
-        events = [Told(row.number, row.type, row.data) for row in rows]
+        events = [RecordedEvent(row.number, row.type, row.data) for row in rows]
         history = History(events)
         yield from history.faults
-        told = self.client.get_job(job.id).raw
+        reported = self.client.get_job(job.id).raw
         yield from self._resumes(job).faults
-        yield from check_resumes(events, self._resumes(job), told, "it")
+        yield from check_resumes(events, self._resumes(job), reported, "it")
         if history.state != job.state:
-            yield f"is {job.state}, and its history leads to {history.state}"
+            yield f"is {job.state}, but its history leads to {history.state}"
         if len(rows) != job.last_event_number:
-            yield f"has {len(rows)} events and counts {job.last_event_number}"
+            yield f"has {len(rows)} events but counts {job.last_event_number}"
         attempts = session.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number)).all()
         if [attempt.number for attempt in attempts] != list(range(1, job.attempt + 1)):
-            yield f"has attempts {[attempt.number for attempt in attempts]}, and its latest is {job.attempt}"
+            yield f"has attempts {[attempt.number for attempt in attempts]}, but its latest is {job.attempt}"
         for attempt in attempts:
             if attempt.ended_at is None or attempt.outcome is None:
-                yield f"attempt {attempt.number} has no end"
+                yield f"attempt {attempt.number} has not ended"
             if attempt.outcome != history.outcomes.get(attempt.number):
-                told = history.outcomes.get(attempt.number)
-                yield f"attempt {attempt.number} is {attempt.outcome}, and its history says {told}"
+                expected = history.outcomes.get(attempt.number)
+                yield f"attempt {attempt.number} is {attempt.outcome}, but its history says {expected}"
 
     def _check_artifacts(self, session: Session, job: Job) -> Iterator[str]:
-        """One whole set of the latest attempt, with the bytes that its rows and its manifest name; else nothing."""
+        """Check that a succeeded job has one complete set of artifacts from its latest attempt, with the bytes that its
+        rows and its manifest name. Other jobs have none."""
         rows = session.scalars(select(Artifact).where(Artifact.job_id == job.id)).all()
         adapters = session.scalars(select(Adapter).where(Adapter.job_id == job.id)).all()
         if job.state != JobState.succeeded:
             if rows or adapters:
-                yield f"is {job.state} and has {len(rows)} artifacts"
+                yield f"is {job.state} but has {len(rows)} artifacts"
             return
         if len(adapters) != 1 or not rows:
             yield f"succeeded with {len(adapters)} adapters and {len(rows)} artifacts"
             return
         if {row.attempt for row in rows} != {job.attempt}:
-            yield f"has artifacts of attempts {sorted({row.attempt for row in rows})}, and its latest is {job.attempt}"
+            yield f"has artifacts of attempts {sorted({row.attempt for row in rows})}, but its latest is {job.attempt}"
         read = {row.path: self._download(row.id) for row in rows}
         for row in rows:
             if (len(read[row.path]), sha256(read[row.path])) != (row.size, row.sha256):
-                yield f"artifact {row.path} is not what was stored"
+                yield f"artifact {row.path} differs from what was stored"
         yield from check_set(read)
         yield from check_resumes([], self._resumes(job), json.loads(read["manifest.json"]), "its manifest")
         plan = self._plan(job)
         if not plan.real and read[WEIGHTS] != expected_weights(plan.seed, plan.steps):
-            yield "has other weights than an undisturbed training"
+            yield "has different weights than an undisturbed training"
 
     def _download(self, artifact_id: str) -> bytes:
         return self.client._transport.send("GET", "artifacts", artifact_id, "content").content
 
     def _check_points(self, session: Session, job: Job) -> Iterator[str]:
-        """An attempt's points are numbered without a gap."""
+        """Check that an attempt's points are numbered without gaps."""
         query = (
             select(MetricValue.attempt, MetricValue.number)
             .where(MetricValue.job_id == job.id)
@@ -144,7 +146,7 @@ class Books:
                 yield f"attempt {attempt} has points {found[:3]}…{found[-1]}, {len(found)} of them"
 
     def _check_curve(self, job: Job) -> Iterator[str]:
-        """As a user reads it: every step once."""
+        """Check that the curve has every step once."""
         plan = self._plan(job)
         points = list(self.client.metrics(job.id, names=["loss"]))
         if [point.step for point in points] != list(range(1, plan.steps + 1)):
@@ -152,13 +154,12 @@ class Books:
         elif not plan.real:
             wrong = [p.step for p in points if p.values["loss"] != expected_loss(plan.seed, p.step)]
             if wrong:
-                yield f"the curve has another job's or another training's loss at steps {wrong[:5]}"
+                yield f"the curve has the loss of another job or training at steps {wrong[:5]}"
 
     def _check_replay(self, session: Session, job: Job) -> Iterator[str]:
-        """As a reader of the stream sees it from its beginning: no point twice, and with what a later attempt rewinds,
-        every step once."""
+        """Check a replay of the stream: no point appears twice, and every step remains once after rewinds."""
         place, rewinds = StreamCursor(), dict[int, int]()
-        told: list[tuple[int, int, int]] = []
+        points: list[tuple[int, int, int]] = []
         while not (found := look(session, job.project_id, job.id, place)).is_over:
             for event in found.events:
                 place = place._replace(event=event.number)
@@ -166,19 +167,18 @@ class Books:
                     rewinds[event.data["attempt"]] = event.data["step"]
             for point in found.points:
                 place = place.past(point)
-                told.append((point.attempt, point.number, point.step))
-        if told != sorted(set(told)):
-            yield "its stream tells points twice or out of order"
-        if (steps := fold(told, rewinds)) != list(range(1, self._plan(job).steps + 1)):
-            yield f"its stream folds into {len(steps)} steps of {self._plan(job).steps}"
+                points.append((point.attempt, point.number, point.step))
+        if points != sorted(set(points)):
+            yield "its stream repeats points or has them out of order"
+        if (steps := fold(points, rewinds)) != list(range(1, self._plan(job).steps + 1)):
+            yield f"its stream yields {len(steps)} of {self._plan(job).steps} steps"
 
     def _check_outbox(self, session: Session) -> Iterator[str]:
         if left := session.scalar(select(func.count()).select_from(OutboxRow)):
             yield f"{left} wake-ups were never relayed"
 
     def _check_alike(self, session: Session, jobs: Sequence[Job]) -> Iterator[str]:
-        """The real jobs all ask for the same: whatever befell them, the weights of those that are exact are the same on
-        each kind of worker, bit for bit."""
+        """Check that exact real jobs have identical weights on each kind of worker. They all have the same spec."""
         alike: dict[int, list[str]] = defaultdict(list)
         for job in jobs:
             if self._plan(job).real and job.state == JobState.succeeded and not self._resumes(job).inexact:
@@ -191,11 +191,11 @@ class Books:
                 yield f"equal real jobs have different weights on {threads} threads: {counts} of each"
 
 
-def fold(told: Sequence[tuple[int, int, int]], rewinds: Mapping[int, int]) -> list[int]:
-    """The steps that stay, of points (attempt, number, step), once every attempt has rewound what it does again."""
+def fold(points: Sequence[tuple[int, int, int]], rewinds: Mapping[int, int]) -> list[int]:
+    """Return the steps that remain of points (attempt, number, step) after each attempt's rewind."""
     steps: list[int] = []
     latest = 0
-    for attempt, _, step in told:
+    for attempt, _, step in points:
         if attempt != latest:
             steps = [kept for kept in steps if kept <= rewinds.get(attempt, 0)]
             latest = attempt
@@ -203,26 +203,26 @@ def fold(told: Sequence[tuple[int, int, int]], rewinds: Mapping[int, int]) -> li
     return steps
 
 
-BESIDE = ("adapter.tar", "row_losses.csv", "step_metrics.csv")
-"""What a job makes beside its adapter's files."""
+OTHER_FILES = ("adapter.tar", "row_losses.csv", "step_metrics.csv")
+"""Lists a job's artifacts that are not files of its adapter."""
 
 
 def check_set(read: Mapping[str, bytes]) -> Iterator[str]:
-    """A result's files against its manifest and its archive."""
+    """Compare a result's files with its manifest and its archive."""
     named = json.loads(read["manifest.json"])["files"]
     for name, digest in named.items():
         if name not in read or digest != {"size": len(read[name]), "sha256": sha256(read[name])}:
-            yield f"{name} is not what the manifest says"
+            yield f"{name} differs from the manifest"
     with tarfile.open(fileobj=io.BytesIO(read["adapter.tar"])) as archive:
         packed = {entry.name: archive.extractfile(entry) for entry in archive.getmembers()}
         if {name: file.read() for name, file in packed.items() if file} != {
-            name: content for name, content in read.items() if name not in BESIDE
+            name: content for name, content in read.items() if name not in OTHER_FILES
         }:
-            yield "the archive holds other files than the set"
+            yield "the archive's files differ from the artifacts"
 
 
 def check_leftovers(stack: Stack) -> Iterator[str]:
-    """After the programs were asked to stop: no process, no session or lock in Postgres, no folder of an attempt."""
+    """Check that stopped programs left no process, no session or lock in PostgreSQL, and no folder of an attempt."""
     servers = {child.process.pid for child in stack.servers.values() if child.process}
     for process in descendants(psutil.Process()):
         with suppress(psutil.NoSuchProcess):
@@ -233,12 +233,12 @@ def check_leftovers(stack: Stack) -> Iterator[str]:
         if left := left_in_postgres(stack, query):
             yield f"{left} {what} are left in Postgres"
     work = stack.data / "work"
-    for folder in sorted(work.glob("*/*")):  # those of projects stay
+    for folder in sorted(work.glob("*/*")):  # Folders of projects remain.
         yield f"folder {folder.name} with {sum(path.is_file() for path in folder.rglob('*'))} files of attempts is left"
 
 
 def left_in_postgres(stack: Stack, query: str) -> int:
-    """Once what a dead program had there has had its time to be seen and ended."""
+    """Return the count after PostgreSQL has had time to notice and end what dead programs left."""
     until = time.monotonic() + ENDING_SECONDS
     while True:
         with transaction(stack.sessions) as session:

@@ -1,4 +1,4 @@
-"""What programs hold, looked at again and again: resident memory and open files."""
+"""Measures programs' resident memory and open files repeatedly."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,44 +9,44 @@ import psutil
 
 MOST_GROWN_MB: Final = 10.0
 MOST_GROWN_SHARE: Final = 0.05
-"""Memory may grow by whichever of the two is more: allocators do not give back every page, and Celery keeps about
-0.1 MB for each connection to Redis that it loses."""
+"""Memory may grow by the larger of the two limits: allocators do not return every page, and Celery keeps about 0.1 MB
+for each connection to Redis that it loses."""
 MOST_GROWN_FILES: Final = 2
-LEAST_LOOKS: Final = 8
+LEAST_SAMPLES: Final = 8
 
 
-class Look(NamedTuple):
+class Sample(NamedTuple):
     memory_mb: float
     num_files: int
 
 
-class Use:
+class ResourceUse:
     def __init__(self, processes: Mapping[str, psutil.Process]) -> None:
         self.processes = processes
-        self.looks: dict[str, list[Look]] = defaultdict(list)
+        self.samples: dict[str, list[Sample]] = defaultdict(list)
 
-    def look(self) -> None:
+    def sample(self) -> None:
         for name, process in self.processes.items():
             try:
-                self.looks[name].append(Look(process.memory_info().rss / 1e6, process.num_fds()))
+                self.samples[name].append(Sample(process.memory_info().rss / 1e6, process.num_fds()))
             except psutil.NoSuchProcess:
-                continue  # `gone` tells it
+                continue  # `gone` reports it.
 
     def gone(self) -> list[str]:
         return [name for name, process in self.processes.items() if not process.is_running()]
 
     def verdicts(self) -> dict[str, dict[str, Any]]:
-        return {name: verdict(looks) for name, looks in self.looks.items()}
+        return {name: judge(samples) for name, samples in self.samples.items()}
 
 
-def verdict(looks: Sequence[Look]) -> dict[str, Any]:
-    """The first quarter of the looks against the last: memory by its median, files by the most, since a connection that
-    is lost is none until it is there again."""
-    assert len(looks) >= LEAST_LOOKS
-    quarter = len(looks) // 4
-    first, last = looks[:quarter], looks[-quarter:]
-    memory = [round(median(look.memory_mb for look in part), 1) for part in (first, last)]
-    files = [max(look.num_files for look in part) for part in (first, last)]
+def judge(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Compare the first quarter of the samples with the last: memory by its median, files by their maximum, since a
+    lost connection is missing until it is open again."""
+    assert len(samples) >= LEAST_SAMPLES
+    quarter = len(samples) // 4
+    first, last = samples[:quarter], samples[-quarter:]
+    memory = [round(median(sample.memory_mb for sample in part), 1) for part in (first, last)]
+    files = [max(sample.num_files for sample in part) for part in (first, last)]
     flat = (
         memory[1] - memory[0] <= max(MOST_GROWN_MB, MOST_GROWN_SHARE * memory[0])
         and files[1] - files[0] <= MOST_GROWN_FILES

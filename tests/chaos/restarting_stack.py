@@ -1,7 +1,7 @@
-"""A stack whose processes are all failpoints' prey: each is started again at once, however it ends.
+"""Runs a stack whose processes are killed at failpoints and restarted at once.
 
-Every failpoint is armed to kill, and counts as fired: its file lies in the folder FAILPOINT_ONCE. To take the file away
-is to arm it, in the processes that run already, for one kill.
+Every failpoint is set to kill but starts as fired: its file is in the folder FAILPOINT_ONCE. Removing the file arms the
+failpoint for one kill, in the running processes too.
 """
 
 import os
@@ -28,16 +28,16 @@ SHORT_TIMES = {
     "TUNEWRIGHT_MODEL_ROOTS": "/",
     "TUNEWRIGHT_WEBHOOK_ALLOWLIST": "127.0.0.1",
     "TUNEWRIGHT_WEBHOOK_TIMEOUT_SECONDS": "1",
-    # So that a training process is started when there is a job for it, and not before.
+    # A training process is started only when there is a job for it.
     "TUNEWRIGHT_STANDBY_PROCESS": "false",
 }
 
 
-class Kept:
+class RestartedProcess:
     def __init__(self, command: list[str], environment: dict[str, str], log: Path, fds: tuple[int, ...] = ()) -> None:
         self.command, self.environment, self.log, self.fds = command, environment, log, fds
         self.ends: list[int] = []
-        """Exit codes, negative for a signal."""
+        """Lists the exit codes, negative for a signal."""
         self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -46,7 +46,7 @@ class Kept:
                 self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, pass_fds=self.fds
             )
 
-    def tend(self) -> None:
+    def restart_if_ended(self) -> None:
         code = self.process.poll()
         if code is not None:
             self.ends.append(code)
@@ -62,56 +62,56 @@ class Kept:
             self.process.wait()
 
 
-class KeptStack:
+class RestartingStack:
     def __init__(self, folder: Path, database_url: str, redis_url: str, api_key: str) -> None:
         self.folder, self.fired_folder = folder, folder / "fired"
         self.database_url, self.redis_url, self._api_key = database_url, redis_url, api_key
-        self.kept: dict[str, Kept] = {}
+        self.processes: dict[str, RestartedProcess] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._left_dead: set[str] = set()
+        self._not_restarted: set[str] = set()
         self._stop = threading.Event()
-        self._tender = threading.Thread(target=self._tend)
+        self._thread = threading.Thread(target=self._restart_ended)
 
-    def __enter__(self) -> "KeptStack":
+    def __enter__(self) -> "RestartingStack":
         (self.folder / "logs").mkdir(parents=True)
         self.fired_folder.mkdir()
         for name in failpoints():
             (self.fired_folder / f"{name}:kill").touch()
-        prey = self.environment() | {
+        armed = self.environment() | {
             "FAILPOINT": ",".join(f"{name}:kill" for name in failpoints()),
             "FAILPOINT_ONCE": str(self.fired_folder),
         }
         fd = self._listener.fileno()
         log = str(self.folder / "logs" / "api.log")
-        self._keep("api", python(self.folder, "app.local.api", str(fd), log), prey, (fd,))
-        self._keep("dispatcher", python(self.folder, "app.dispatcher"), prey)
+        self._start("api", python(self.folder, "app.local.api", str(fd), log), armed, (fd,))
+        self._start("dispatcher", python(self.folder, "app.dispatcher"), armed)
         for queue in ("training", "light"):
-            self._keep(queue, [*worker(queue, self.folder, prey).command], prey)
-        self._tender.start()
+            self._start(queue, [*worker(queue, self.folder, armed).command], armed)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._tender.join()
-        for kept in self.kept.values():
-            kept.end()
+        self._thread.join()
+        for process in self.processes.values():
+            process.end()
         self._listener.close()
 
-    def _keep(self, name: str, command: list[str], environment: dict[str, str], fds: tuple[int, ...] = ()) -> None:
-        self.kept[name] = Kept(command, environment, self.folder / "logs" / f"{name}.log", fds)
+    def _start(self, name: str, command: list[str], environment: dict[str, str], fds: tuple[int, ...] = ()) -> None:
+        self.processes[name] = RestartedProcess(command, environment, self.folder / "logs" / f"{name}.log", fds)
 
-    def _tend(self) -> None:
+    def _restart_ended(self) -> None:
         while not self._stop.wait(0.05):
-            for name, kept in self.kept.items():
-                if name not in self._left_dead:
-                    kept.tend()
+            for name, process in self.processes.items():
+                if name not in self._not_restarted:
+                    process.restart_if_ended()
 
     @contextmanager
-    def left_dead(self, name: str) -> Iterator[None]:
-        """If it ends meanwhile, it is started again afterwards."""
-        self._left_dead.add(name)
+    def without_restarts(self, name: str) -> Iterator[None]:
+        """Suspend restarts of a process inside the context. It is restarted afterwards."""
+        self._not_restarted.add(name)
         yield
-        self._left_dead.remove(name)
+        self._not_restarted.remove(name)
 
     def environment(self) -> dict[str, str]:
         ours = ("TUNEWRIGHT_", "FAILPOINT", "DATABASE_URL", "REDIS_URL", "STORAGE_URL")
@@ -137,20 +137,20 @@ class KeptStack:
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
         until = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, f"waited in vain until {what}; {self.last_words()}"
+            assert time.monotonic() < until, f"timed out waiting until {what}; {self.log_tails()}"
             time.sleep(0.05)
 
-    def last_words(self) -> str:
-        tails = {name: kept.log.read_text(errors="replace")[-1500:] for name, kept in self.kept.items()}
+    def log_tails(self) -> str:
+        tails = {name: process.log.read_text(errors="replace")[-1500:] for name, process in self.processes.items()}
         return "\n".join(f"--- {name}\n{tail}" for name, tail in tails.items())
 
     @contextmanager
     def paused(self, *names: str) -> Iterator[None]:
-        """Processes held still, so that they come by what is armed meanwhile with work in their hands."""
+        """Stop processes inside the context, so that failpoints armed there fire while they work."""
         for name in names:
-            self.kept[name].process.send_signal(signal.SIGSTOP)
+            self.processes[name].process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
             for name in names:
-                self.kept[name].process.send_signal(signal.SIGCONT)
+                self.processes[name].process.send_signal(signal.SIGCONT)

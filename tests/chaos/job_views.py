@@ -1,4 +1,4 @@
-"""What can be seen of the jobs from outside: their rows, and the processes that work for them."""
+"""Reads the jobs' rows and finds the processes that run them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from tests.chaos.stack import LEASE_SECONDS
 from tests.chaos.users import NUMBER
 
 STUCK_SECONDS = 4 * LEASE_SECONDS
-"""Recovery waits a lease longer after each outage of Postgres."""
+"""Includes the extra lease that recovery waits after an outage of PostgreSQL."""
 
 
-class Sight(NamedTuple):
+class JobView(NamedTuple):
     id: str
     number: int
     state: JobState
     phase: str | None
     attempt: int
     lapsed_seconds: float
-    """Since its lease ran out and nobody moved it on; less than 0, or 0, of one that is well."""
+    """Counts from the end of the lease of a job that was not recovered. It is at most 0 while the lease holds."""
 
     @property
     def is_stuck(self) -> bool:
@@ -45,63 +45,65 @@ class Sight(NamedTuple):
 
 
 class Work(NamedTuple):
-    """The processes of an attempt on this machine."""
+    """Holds an attempt's processes on this machine."""
 
     worker: str
     process: psutil.Process
-    """The worker's."""
+    """Is the worker's process."""
     child: psutil.Process
 
     def tree(self) -> list[psutil.Process]:
         return [self.process, *descendants(self.process)]
 
 
-def look(sessions: Sessions) -> list[Sight] | None:
-    """Every job; None while Postgres is away."""
+def read_jobs(sessions: Sessions) -> list[JobView] | None:
+    """Return every job; None while PostgreSQL is unreachable."""
     try:
         with transaction(sessions) as session:
             lapsed = func.coalesce(func.extract("epoch", func.clock_timestamp() - Job.lease_until), 0)
             about = Job.id, Job.metadata_[NUMBER].astext, Job.state, Job.phase, Job.attempt, lapsed
             return [
-                Sight(id, int(number), JobState(state), phase, attempt, float(seconds))
+                JobView(id, int(number), JobState(state), phase, attempt, float(seconds))
                 for id, number, state, phase, attempt, seconds in session.execute(select(*about))
             ]
     except DBAPIError:
         return None
 
 
-class Kind(NamedTuple):
-    """Of workers: each job can run on those that are as real, and goes on exactly on those with the same threads."""
+class WorkerKind(NamedTuple):
+    """Identifies a kind of worker. Real jobs run on real workers, and resume exactly on the same number of threads."""
 
     is_real: bool
     threads: int
 
 
 class Registered(NamedTuple):
-    """What a worker has told of itself."""
+    """Holds what a worker has registered."""
 
     version: str
-    """Of the package."""
+    """Is the package's version."""
     trains: bool
-    """It has a job that a drain takes from it after some steps."""
+    """Says whether it trains a job that has taken some steps."""
 
 
 def registered(sessions: Sessions) -> dict[int, Registered]:
-    """By process; none while Postgres is away."""
+    """Return the registered workers by process id; none while PostgreSQL is unreachable."""
     trains = exists().where(
         Job.worker_id == Worker.id, Job.state == JobState.running, Job.phase == JobPhase.training, Job.step > 0
     )
     query = select(Worker.id, Worker.versions["tunewright"].astext, trains)
     try:
         with transaction(sessions) as session:
-            return {int(id.rpartition("-")[2]): Registered(*told) for id, *told in session.execute(query)}
+            return {int(id.rpartition("-")[2]): Registered(*facts) for id, *facts in session.execute(query)}
     except DBAPIError:
         return {}
 
 
-def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process], threads: Mapping[int, int]) -> Counter[Kind]:
-    """How many of the workers would take a job, of each kind; none while Postgres is away. They have registered, hold
-    no attempt, and have room. `threads` are those of processes."""
+def count_free(
+    sessions: Sessions, workers: Mapping[str, psutil.Process], threads: Mapping[int, int]
+) -> Counter[WorkerKind]:
+    """Count the workers of each kind that could claim a job; none while PostgreSQL is unreachable. They are registered,
+    hold no attempt, and have disk space. `threads` maps process ids to numbers of threads."""
     holds = exists().where(Job.worker_id == Worker.id, Job.lease_until.is_not(None))
     try:
         with transaction(sessions) as session:
@@ -110,13 +112,15 @@ def count_free(sessions: Sessions, workers: Mapping[str, psutil.Process], thread
         return Counter()
     pids = {int(id.rpartition("-")[2]) for id in free}
     return Counter(
-        Kind(name.startswith("real"), threads[process.pid]) for name, process in workers.items() if process.pid in pids
+        WorkerKind(name.startswith("real"), threads[process.pid])
+        for name, process in workers.items()
+        if process.pid in pids
     )
 
 
-def find_work(workers: dict[str, psutil.Process], sight: Sight) -> Work | None:
-    """A training process moves into its attempt's folder, and is known by that."""
-    folder = f"/{sight.id}/{sight.attempt}/training"
+def find_work(workers: dict[str, psutil.Process], view: JobView) -> Work | None:
+    """Find the attempt's processes. The training process is identified by its working folder."""
+    folder = f"/{view.id}/{view.attempt}/training"
     names = {process.pid: name for name, process in workers.items()}
     for child in psutil.process_iter():
         try:
