@@ -1,6 +1,6 @@
-"""`make bench`: every engine on the same rows, in turn, several times over; medians go to benchmarks/results/.
+"""Runs every engine on the same rows, in turn and repeatedly, and writes medians to benchmarks/results/ (`make bench`).
 
-One repeat is each engine once, each in a process of its own, so that a slow quarter of an hour falls on all of them.
+One repeat runs each engine once in a separate process, so that a temporary slowdown affects all engines.
 """
 
 import argparse
@@ -44,9 +44,9 @@ class Bench:
                 report = self.run_ours(engine, folder) if engine.kind == "ours" else self.run_peer(engine, folder)
             except Unable as reason:
                 self.left_out[engine.name] = str(reason)
-                print(f"{engine.title}: left out, {reason}", flush=True)
+                print(f"{engine.title}: skipped, {reason}", flush=True)
                 continue
-            except ProcessFailed as failure:  # the others' figures are worth keeping
+            except ProcessFailed as failure:  # The other engines continue.
                 self.left_out[engine.name] = f"it failed: {str(failure).strip().splitlines()[-1]}"
                 print(f"{engine.title}: {failure}", flush=True)
                 continue
@@ -62,7 +62,7 @@ class Bench:
         if engine.micro_batch_as is not None:
             plain, peer = self.reports.get("qlora"), self.reports.get(engine.micro_batch_as)
             if not plain or not peer:
-                raise Unable(f"it needs qlora and {engine.micro_batch_as} beside it")
+                raise Unable(f"it needs results of qlora and {engine.micro_batch_as}")
             resolved = ours.with_micro_batch(plain[0]["resolved"], peer[0]["largest_micro_batch"])
         spec = ours.make_spec(self.work, engine)
         request = ours.make_request(self.work, spec, self.rows, folder, resolved)
@@ -79,7 +79,7 @@ class Bench:
 
     @property
     def num_tokens(self) -> int:
-        """Of the training rows, as our training counted them."""
+        """Return the number of tokens in the training rows, as Tunewright counted them."""
         return self._counted("num_tokens")
 
     @property
@@ -90,26 +90,26 @@ class Bench:
         return next(int(report[0][name]) for report in self.reports.values() if report and name in report[0])
 
     def check_tokens(self) -> None:
-        """Whoever pads nothing has read as many tokens as there are: all engines saw the same rows."""
+        """Check by an engine without padding that all engines read the same tokens."""
         for report in self.reports.get("trl-batch-1", []):
             if report["num_input_tokens"] != self.num_tokens:
                 raise ProcessFailed(f"TRL read {report['num_input_tokens']} tokens, Tunewright {self.num_tokens}")
 
     def evaluate(self) -> dict[str, float]:
-        """Validation loss by engine, of the first repeat's adapters, each on the weights it was trained on."""
+        """Return each engine's validation loss with the first repeat's adapter, on the weights it was trained on."""
         adapters: dict[str, dict[str, str]] = {"nf4": {}, "bf16": {}}
         for engine in self.engines:
             if self.reports[engine.name]:
                 precision = "bf16" if engine.method == "lora" else "nf4"
                 adapters[precision][engine.name] = self.reports[engine.name][0]["adapter"]
         task, report = self.folder / "evaluation.json", self.folder / "losses.json"
-        asked = {
+        evaluation = {
             "base_model": str(self.work.base_model),
             "rows": str(self.validation_rows),
             "threads": self.work.threads,
             "adapters": {precision: each for precision, each in adapters.items() if each},
         }
-        task.write_text(json.dumps(asked))
+        task.write_text(json.dumps(evaluation))
         run_to_end(
             [sys.executable, "-m", "benchmarks.evaluate", str(task), str(report)], self.folder, self.work.threads
         )
@@ -166,40 +166,42 @@ class Bench:
 
 
 class Unable(Exception):
-    """The engine cannot be measured by this version, and this says why."""
+    """Raised when this version cannot measure the engine. The message says why."""
 
 
 def training_seconds(report: dict[str, Any]) -> float:
-    """From the start of the first step to the end of the last one."""
+    """Return the time from the start of the first step to the end of the last one."""
     return float(report["step_ended_at"][-1] - report["training_began_at"])
 
 
 def side_measurement(script: str, output: str) -> dict[str, Any] | None:
-    """One of the scripts beside this one, which leave their JSON in the results; None where it cannot be had."""
+    """Run another script of this folder and return its JSON results; None if it fails."""
     if not (Path(__file__).parent / script).exists():
-        print(f"{script} is not here; its figures are left out.", flush=True)
+        print(f"{script} does not exist; its results are skipped.", flush=True)
         return None
     print(f"\n{script}", flush=True)
     result = RESULTS / output
     module = ["-m", f"benchmarks.{script.removesuffix('.py')}"]
     done = subprocess.run([sys.executable, *module, "--output", str(result)], cwd=ROOT, check=False)
     if done.returncode != 0:
-        print(f"{script} has failed; its figures are left out.", flush=True)
+        print(f"{script} failed; its results are skipped.", flush=True)
         return None
     return dict(json.loads(result.read_text()))
 
 
 def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--repeats", type=int, help="times each engine is run (3)")
-    parser.add_argument("--rows", type=int, help="training rows (40)")
-    parser.add_argument("--quick", action="store_true", help="one repeat on 16 rows, engines alone: ten minutes")
-    parser.add_argument("--sweep", action="store_true", help="TRL's settings instead, to find its best")
+    parser.add_argument("--repeats", type=int, help="runs of each engine (3)")
+    parser.add_argument("--rows", type=int, help="number of training rows (40)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one repeat on 16 rows, only the engines; takes ten minutes"
+    )
+    parser.add_argument("--sweep", action="store_true", help="run TRL with various settings to find its best")
     parser.add_argument("--engines", nargs="+", metavar="NAME", choices=[engine.name for engine in ENGINES])
-    parser.add_argument("--base-model", type=Path, help="a model folder; Gemma 3 270M by default")
+    parser.add_argument("--base-model", type=Path, help="model folder (Gemma 3 270M)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="the results' file, if it is not to be in benchmarks/results/")
-    parser.add_argument("--only-engines", action="store_true", help="no product share, start or checkpoint cost")
+    parser.add_argument("--output", type=Path, help="results file (in benchmarks/results/)")
+    parser.add_argument("--only-engines", action="store_true", help="skip product share, start and checkpoint cost")
     return parser.parse_args(words)
 
 

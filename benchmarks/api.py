@@ -1,7 +1,7 @@
-"""Requests a second of the API over those of bare handlers in the same run, and its slowest answers at half its peak.
+"""Measures the API's requests per second relative to bare handlers, and its p99 latency at half its peak rate.
 
-Both servers run in processes of their own under the same uvicorn, on one PostgreSQL with fsync on, and are asked by
-`wrk` in turn, so that whatever else the machine does slows both. A ratio is that of two medians.
+Both servers run in separate processes under the same uvicorn, on one PostgreSQL with fsync on. `wrk` sends requests to
+them in turn, so that other load on the machine slows both. A ratio is that of two medians.
 """
 
 import argparse
@@ -34,7 +34,9 @@ from benchmarks.processes import ROOT
 
 LIBRARIES = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "psycopg", "pydantic")
 MOST_P99_MS = 50.0
-NO_WRK = "wrk is not installed. Your system's packages have it: `apt-get install wrk` on Debian and Ubuntu."
+NO_WRK = (
+    "wrk is not installed. Install it with your system's package manager: `apt-get install wrk` on Debian and Ubuntu."
+)
 
 
 @contextmanager
@@ -72,7 +74,7 @@ def find_cases(project_id: str, jobs: api_rows.Jobs, body: str) -> list[Case]:
 
 
 def prepare(engine: Engine, url: str, key: str, body: Path) -> list[Case]:
-    """All that is asked for: the jobs, the bare rows made of their answers, and a body to post."""
+    """Create the jobs, the bare rows made of their responses, and a request body."""
     with transaction(open_sessions(engine)) as session:
         project_id = find_or_create_project(session, "default")
     headers = {"Authorization": f"Bearer {key}"}
@@ -89,7 +91,7 @@ def prepare(engine: Engine, url: str, key: str, body: Path) -> list[Case]:
 
 
 class Turns:
-    """The cases, one after the other, again and again."""
+    """Runs the cases in turn."""
 
     def __init__(self, load: Load, engine: Engine, cases: list[Case], seconds: float) -> None:
         self.load, self.engine, self.cases, self.seconds = load, engine, cases, seconds
@@ -158,8 +160,8 @@ def median_of(found: list[Found]) -> Found:
     return Found(*(round(statistics.median(values), 3) for values in zip(*found, strict=True)))
 
 
-def tell(result: dict[str, Any]) -> str:
-    lines = ["                     a second   cpu ms   p99 ms    bytes"]
+def format_result(result: dict[str, Any]) -> str:
+    lines = ["                      per s     cpu ms   p99 ms    bytes"]
     for name, found in result["medians"].items():
         numbers = f"{found['per_second']:10,.0f} {found['cpu_ms']:8.2f} {found['p99_ms']:8.1f}"
         lines.append(f"{name:18} {numbers} {result['bytes'][name]:8,}")
@@ -171,20 +173,20 @@ def tell(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2, help="of load, of each case and turn (2)")
+    parser.add_argument("--seconds", type=float, default=2, help="duration of each case in each turn (2)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "api.json")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit(NO_WRK)
     folder = Path(tempfile.mkdtemp(prefix="tunewright-bench-"))
-    folder.chmod(0o755)  # root's PostgreSQL runs as a user who must get in here
+    folder.chmod(0o755)  # Root's PostgreSQL runs as another user, who needs access.
     try:
         result = measure(folder, arguments.seconds, arguments.repeats)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{tell(result)}\n\n{arguments.output}", flush=True)
+    print(f"{format_result(result)}\n\n{arguments.output}", flush=True)
 
 
 if __name__ == "__main__":

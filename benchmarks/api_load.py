@@ -1,4 +1,4 @@
-"""Load by `wrk`: requests a second, the slowest answers, and the processor time that the server took for one."""
+"""Runs load with `wrk`: measures requests per second, latency, and the server's CPU time per request."""
 
 import json
 import os
@@ -16,17 +16,17 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Request(NamedTuple):
-    """As a line of the file that `api.lua` reads."""
+    """Describes a request, as a line of the file that `api.lua` reads."""
 
     method: str
     path: str
     tag: str = "-"
     body: str = "-"
-    """A file."""
+    """Is the path of a file."""
 
 
 class Case(NamedTuple):
-    """Requests of one kind. `over` names the bare case that it is held against, and `least` its bar."""
+    """Holds requests of one kind. `over` names the bare case for comparison, and `least` the smallest ratio."""
 
     name: str
     requests: list[Request]
@@ -49,7 +49,7 @@ class Found(NamedTuple):
     p50_ms: float
     p99_ms: float
     cpu_ms: float
-    """Of the server's process, for one request; a busy machine changes it least."""
+    """Is the server's CPU time per request, which depends least on other load."""
 
 
 class Load:
@@ -57,8 +57,8 @@ class Load:
         self.folder, self.bare, self.ours, self.key = folder, bare, ours, key
 
     def check(self, case: Case) -> int:
-        """Send one request of the case and return the length of the answer. RuntimeError if it is another than it
-        must be."""
+        """Send one request of the case and return the length of the response. Raises RuntimeError if its status is not
+        the expected one."""
         method, path, tag, body = case.requests[0]
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         headers |= {"If-None-Match": tag} if tag != "-" else {}
@@ -70,7 +70,7 @@ class Load:
         return len(answer.content)
 
     def run(self, case: Case, seconds: float, pause_ms: float = 0.0) -> Found:
-        """RuntimeError if a request fails."""
+        """Run the case's load. Raises RuntimeError if a request fails."""
         server = self._server(case)
         listed = self.folder / "requests"
         listed.write_text("".join("\t".join(request) + "\n" for request in case.requests))
@@ -80,15 +80,17 @@ class Load:
         done = subprocess.run(
             command, capture_output=True, text=True, check=True, env=os.environ | {"WRK_PAUSED": str(int(pause_ms > 0))}
         )
-        told = json.loads(done.stdout.splitlines()[-1])
-        if told["failed"] or not told["requests"]:
-            raise RuntimeError(f"{case.name}: {told['failed']} of {told['requests']} requests failed\n{done.stdout}")
-        cpu_ms = (cpu_seconds(server.pid) - began) / told["requests"] * 1000
-        return Found(told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"], round(cpu_ms, 3))
+        totals = json.loads(done.stdout.splitlines()[-1])
+        if totals["failed"] or not totals["requests"]:
+            raise RuntimeError(
+                f"{case.name}: {totals['failed']} of {totals['requests']} requests failed\n{done.stdout}"
+            )
+        cpu_ms = (cpu_seconds(server.pid) - began) / totals["requests"] * 1000
+        return Found(totals["requests"] / totals["seconds"], totals["p50_ms"], totals["p99_ms"], round(cpu_ms, 3))
 
     def run_at(self, case: Case, per_second: float, seconds: float) -> Found:
-        """At about this rate: each connection pauses at random before a request. How long it must pause is found by
-        the time that an answer takes then."""
+        """Run the load at about this rate. Each connection pauses for a random time before a request; a first run
+        measures the response time to determine the pause."""
         cycle_ms = CONNECTIONS / per_second * 1000
         pause = cycle_ms / 2
         tried = self.run(case, 1, pause)
@@ -100,6 +102,6 @@ class Load:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process with all its threads."""
+    """Return the CPU time of a process with all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

@@ -1,4 +1,4 @@
-"""The jobs that the API is asked for: posted over HTTP, half of them then written as a worker would have them run."""
+"""Creates the jobs for the API benchmark over HTTP, and marks half of them as running in the database."""
 
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ def make_jobs(engine: Engine, project_id: str, client: httpx2.Client) -> Jobs:
 
 
 def remove_posted(engine: Engine) -> None:
-    """What a turn of creates has made, so that the next one begins with as few."""
+    """Remove the jobs that a turn created, so that the next one starts with the same number."""
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM jobs WHERE id NOT IN (SELECT id FROM kept_jobs)"))
         connection.execute(text("DELETE FROM outbox"))

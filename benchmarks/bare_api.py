@@ -1,7 +1,7 @@
-"""The bare handlers that the API is measured against: `python -m benchmarks.bare_api FD DATABASE_URL`.
+"""Serves bare handlers as the baseline for the API: `python -m benchmarks.bare_api FD DATABASE_URL`.
 
-Plain FastAPI and SQLAlchemy as many services are written: sync handlers, no pre-ping, one SELECT by id and project, and
-for a create one transaction that inserts the same rows as a job's. No keys, no checks, no schema of the answer.
+They use plain FastAPI and SQLAlchemy: sync handlers, no pre-ping, one SELECT by id and project, and for a creation one
+transaction that inserts the same rows as a job's. There are no keys, no validation and no response schema.
 """
 
 import socket
@@ -27,7 +27,7 @@ class Base(DeclarativeBase):
 
 
 class BareJob(Base):
-    """An answer of the API, so that the JSON is of equal size."""
+    """Stores a response of the API, so that the JSON has the same size."""
 
     __tablename__ = "bare_jobs"
 
@@ -63,7 +63,7 @@ def create_app(engine: Engine) -> FastAPI:
 
 
 def add_rows(session: Session, project_id: str, asked: dict[str, Any], filled: dict[str, Any]) -> None:
-    """What a posted job is: its row, its first event, its use of a dataset and a wake-up for a worker."""
+    """Insert the rows of a new job: the job, its first event, its use of a dataset, and a wake-up for a worker."""
     id, dataset_id = new_id("ftjob"), asked["dataset_id"]
     job = Job(
         id=id, project_id=project_id, state="queued", priority=0, base_model=asked["base_model"], method="qlora",

@@ -1,4 +1,4 @@
-"""The bars that the figures are held against. A bar whose figures are missing says so; it never passes."""
+"""Defines the bars: limits for the measured figures. A bar without a measured figure never passes."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,7 +51,7 @@ def speed(engines: dict[str, Figures]) -> list[Bar]:
 
 
 def quality(engines: dict[str, Figures]) -> list[Bar]:
-    """The peer that differs most decides."""
+    """Return the bar on validation loss, judged by the peer that differs most."""
     peers = [name for name in engines if name.startswith("trl") or name == "trainer"]
     ratios = [ratio(engines, "validation_loss", "qlora", name) for name in peers]
     differences = [abs(each - 1) for each in ratios if each is not None]

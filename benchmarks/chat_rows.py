@@ -1,4 +1,4 @@
-"""Chat datasets as they are met, made by seeded code: the same bytes each time, and no two rows alike."""
+"""Generates realistic chat datasets from a seed: the same bytes each time, and no two equal rows."""
 
 import json
 import random
@@ -14,11 +14,11 @@ KINDS: Final = {
     "marked": "the same with headings, lists, code and tables: many line breaks and quotation marks",
     "scripts": "the same in Cyrillic, Hebrew, Arabic, Chinese and Korean letters, as UTF-8",
     "escaped": "the same, each letter beyond ASCII escaped, as json.dumps writes it",
-    "short": "a question and an answer of a few words each, and two columns beside them",
+    "short": "a question and an answer of a few words each, and two more columns",
 }
-"""What the rows are like."""
+"""Describes the kinds of rows."""
 NUM_MADE: Final = 4000
-"""Rows that are made; from then on they come again, each with a number of its own in its first text."""
+"""Counts the generated rows. Then they repeat, each with a different number in its first text."""
 MARKS: Final = (
     "## {}\n\n",
     "- {}\n",
@@ -35,7 +35,7 @@ class Rows:
         self._words = ["".join(self._draw.choices(letters, k=self._draw.randint(2, 9))) for _ in range(NUM_MADE)]
 
     def lines(self) -> Iterator[bytes]:
-        """Without end."""
+        """Yield lines endlessly."""
         escape = self._kind == "escaped"
         made = [json.dumps(self._row(number), ensure_ascii=escape).encode() for number in range(NUM_MADE)]
         for number in count():
@@ -63,7 +63,7 @@ class Rows:
 
 
 def write_chat(path: Path, kind: str, num_bytes: int) -> Path:
-    """At least so many bytes."""
+    """Write rows of at least `num_bytes`."""
     with path.open("wb") as file:
         for line in Rows(kind).lines():
             file.write(line)
@@ -73,7 +73,7 @@ def write_chat(path: Path, kind: str, num_bytes: int) -> Path:
 
 
 def write_wrong(path: Path, num_rows: int) -> Path:
-    """Rows with an error each, of several kinds, and good ones between that show the format."""
+    """Write one valid row, which shows the format, and rows with one error each, of several kinds."""
     wrong = (
         b'{"messages": [{"role": "user", "content": "%d"}]}\n',
         b'{"messages": [{"role": "robot", "content": "%d"}, {"role": "assistant", "content": "a"}]}\n',

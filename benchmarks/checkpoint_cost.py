@@ -1,8 +1,7 @@
-"""What checkpoints cost: the share of the time, one every 20 seconds, that a training without them would not need.
+"""Measures the cost of checkpoints: the share of training time that one checkpoint every 20 seconds adds.
 
-One training that saves, watched over its pipe. A save costs what passes between the end of its step and the start of
-the next one beyond what passes there otherwise, and, where files are written in the background, what the next step
-takes longer for each token than the others do.
+It observes a training that saves checkpoints over its pipe. A checkpoint costs the additional time between its step and
+the next one. If files are written in the background, it also costs the next step's additional time per token.
 """
 
 import argparse
@@ -31,7 +30,8 @@ def steps_every_interval(report: dict[str, Any]) -> int:
 
 
 def cost(report: dict[str, Any]) -> dict[str, Any]:
-    """The gap before step k is the time from the end of step k - 1 that step k itself has not taken."""
+    """Return the cost of a checkpoint. The gap before step k is the time since step k - 1 ended, less the duration of
+    step k."""
     ends, seconds = report["step_ended_at"], report["step_seconds"]
     rates = [took / tokens for took, tokens in zip(seconds, report["step_tokens"], strict=True)]
     gaps = {step: ends[step - 1] - ends[step - 2] - seconds[step - 1] for step in range(2, len(ends) + 1)}
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base-model", type=Path)
     parser.add_argument("--checkpoints", type=int, default=6)
-    parser.add_argument("--quick", action="store_true", help="a checkpoint every other step, whatever time that is")
+    parser.add_argument("--quick", action="store_true", help="save a checkpoint every other step, at any interval")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Who is measured, and at which settings. Every setting that is not a peer's own default stands here."""
+"""Lists the measured engines and their settings: every setting that differs from a peer's default."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,17 +8,17 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Work(BaseModel):
-    """What every engine does alike."""
+    """Holds the settings that all engines share."""
 
     model_config = ConfigDict(frozen=True)
 
     base_model: Path
-    """Folder of the model."""
+    """Is the model's folder."""
     rows: Path
-    """Training rows in the order in which they are taken, as JSON lines."""
+    """Is a file of training rows in training order, as JSON lines."""
     num_rows: int
     batch_size: int = 8
-    """Rows a step."""
+    """Counts the rows per step."""
     learning_rate: float = 2e-4
     """Falls linearly to zero over the run, without warm-up."""
     rank: int = 16
@@ -31,22 +31,22 @@ class Work(BaseModel):
 class Engine:
     name: str
     title: str
-    """In the README's table."""
+    """Is the name in the README's table."""
     kind: Literal["ours", "trl", "trainer"]
     method: Literal["qlora", "lora"] = "qlora"
     options: dict[str, Any] = field(default_factory=dict)
-    """Of the kind: fields of the spec's `training`, options of `trl sft`, or TrainingArguments."""
+    """Holds fields of the spec's `training`, options of `trl sft`, or TrainingArguments, by kind."""
     same_order: bool = True
-    """Length grouping takes the same rows in an order of its own."""
+    """Is false for length grouping, which reorders the rows."""
     micro_batch_as: str | None = None
-    """Ours: the engine whose largest micro-batch is ours' budget of tokens."""
+    """Names the engine whose largest micro-batch sets the token budget of this Tunewright engine."""
 
 
 BF16 = {"dtype": "bfloat16", "gradient_checkpointing": False}
 
 
 def rows_at_once(count: int, **more: Any) -> dict[str, Any]:
-    """TRL reading `count` rows at once, as many times as a step of eight rows takes."""
+    """Return TRL's options for micro-batches of `count` rows in steps of eight rows."""
     return {**BF16, "per_device_train_batch_size": count, "gradient_accumulation_steps": 8 // count, **more}
 
 
@@ -67,8 +67,8 @@ TRL_TRIED: dict[str, dict[str, Any]] = {
     "packed, 512": rows_at_once(1, packing=True, max_length=512, gradient_accumulation_steps=4),
     "packed, 1024": rows_at_once(1, packing=True, max_length=1024, gradient_accumulation_steps=2),
 }
-"""What was tried to find TRL's best; `python -m benchmarks --sweep` tries it again. A packed step takes other rows than
-the others' steps do."""
+"""Lists the settings that were tried to find TRL's best; `python -m benchmarks --sweep` repeats them. Packed steps
+contain different rows than other steps."""
 TRL_BEST = "2 rows, padding-free"
 
 ENGINES = [

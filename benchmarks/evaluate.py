@@ -1,8 +1,8 @@
-"""Validation loss of every engine's adapter, by one and the same code: `python -m benchmarks.evaluate TASK REPORT`.
+"""Computes every engine's validation loss with the same code: `python -m benchmarks.evaluate TASK REPORT`.
 
-Plain transformers and PEFT, row by row, in fp32 over the frozen weights that the engine trained on: NF4 bytes are
-written out to dense weights first. No engine's own evaluation is trusted, and no 4-bit layer is ever called in eval
-mode (on AVX512-BF16 CPUs bitsandbytes repacks such a layer for good).
+It uses plain transformers and PEFT, row by row, in fp32 on the frozen weights that the engine trained on. NF4 weights
+are dequantized first. It uses no engine's evaluation, and calls no 4-bit layer in eval mode, since bitsandbytes
+permanently repacks such a layer on AVX512-BF16 CPUs.
 """
 
 import json
@@ -33,7 +33,7 @@ def load_base(folder: Path, precision: str) -> Any:
 
 @torch.inference_mode()
 def mean_loss(model: Any, rows: list[dict[str, list[int]]]) -> float:
-    """Over all labelled tokens, each counted alike."""
+    """Return the mean loss over all labelled tokens."""
     total, count = 0.0, 0
     for row in rows:
         ids, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])
@@ -60,7 +60,7 @@ def evaluate(base: Path, precision: str, adapters: dict[str, str], rows: list[di
 
 
 def main() -> None:
-    """The task: `base_model`, `rows`, `threads`, and `adapters` as precision → engine → folder."""
+    """Read a task with `base_model`, `rows`, `threads`, and `adapters` as precision → engine → folder."""
     task_file, report_file = map(Path, sys.argv[1:])
     task = json.loads(task_file.read_text())
     torch.set_num_threads(task["threads"])

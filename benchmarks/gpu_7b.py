@@ -1,7 +1,7 @@
-"""A 7B model of random weights through each method on a CUDA device: tokens a second and peak memory.
+"""Trains a 7B model of random weights with each method on a CUDA device; measures tokens per second and peak memory.
 
-`python -m benchmarks.gpu_7b` writes benchmarks/results/gpu_7b.json. It needs 14 GB of disk for the weights, and for a
-full fine-tune 112 GB of GPU memory; a method that does not fit is recorded as it failed.
+`python -m benchmarks.gpu_7b` writes benchmarks/results/gpu_7b.json. It needs 14 GB of disk space for the weights, and
+112 GB of GPU memory for a full fine-tune. A method that does not fit is recorded with its error.
 """
 
 import json
@@ -25,11 +25,11 @@ RESULT = Path(__file__).parent / "results" / "gpu_7b.json"
 METHODS = ("qlora", "lora", "full")
 STEPS = 8
 ROWS, WORDS = 64, 500
-"""Rows of the dataset, and about how many tokens each has."""
+"""Count the rows of the dataset, and about how many tokens each has."""
 
 
 def build_model(folder: Path) -> Path:
-    """Llama 2 7B's shapes."""
+    """Build a model with the shapes of Llama 2 7B."""
     config = LlamaConfig(
         vocab_size=32_000,
         hidden_size=4096,

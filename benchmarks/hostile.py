@@ -1,8 +1,8 @@
-"""What hostile clients cost the API: endless headers and trailers, silent connections, downloads that nobody reads,
-webhooks whose names nobody resolves; and what the guard against them costs an upload.
+"""Measures what hostile clients cost the API: endless headers and trailers, silent connections, unread downloads, and
+webhooks with unresolvable names. Also measures what the protection against them costs uploads.
 
-The API runs in a process of its own and is asked over 127.0.0.1. Uploads go in turn to it and to the same API under
-uvicorn's own protocol."""
+The API runs in a separate process and is called over 127.0.0.1. Uploads go in turn to it and to the same API under
+uvicorn's default protocol."""
 
 import argparse
 import http.client
@@ -52,7 +52,7 @@ uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
 class Api:
-    """One API process, and a client of it with a key."""
+    """Holds an API process and an authenticated client."""
 
     def __init__(self, url: str, pid: int, key: str) -> None:
         self.pid, self.key = pid, key
@@ -67,7 +67,7 @@ class Api:
         return connection
 
     def answers(self, path: str) -> bool:
-        """On a connection of its own."""
+        """Return whether the API answers on a new connection."""
         connection = http.client.HTTPConnection(self.http.base_url.host, self.http.base_url.port, timeout=10)
         with closing(connection):
             try:
@@ -79,16 +79,16 @@ class Api:
         return answer.status == 200
 
     def count_files(self, id: str) -> int:
-        """Descriptors of the dataset's file that the API has open."""
+        """Return how many descriptors of the dataset's file the API has open."""
         found = 0
         for link in Path(f"/proc/{self.pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # closed by now
+            with suppress(FileNotFoundError):  # It was closed.
                 found += id in str(link.readlink())
         return found
 
 
 def flood(api: Api, begin: str) -> dict[str, Any]:
-    """Lines of a header after `begin`, as many as the API takes."""
+    """Send `begin` and then header lines, as many as the API accepts."""
     idle, num_sent, received = peak_memory(api.pid), 0, b""
     began = time.perf_counter()
     with api.open_socket(begin) as connection:
@@ -172,7 +172,7 @@ def stall(api: Api) -> dict[str, Any]:
 
 
 def post_stuck_names(api: Api, other_key: str) -> dict[str, Any]:
-    """Webhooks of one project at hosts that no name server answers for, all at once, beside another's `GET /jobs`."""
+    """Create webhooks of one project with unresolvable hosts at once, while another project calls `GET /jobs`."""
     limits = httpx2.Limits(max_connections=NUM_NAMES)
     theirs = {"Authorization": f"Bearer {other_key}"}
     with (
@@ -199,7 +199,7 @@ def post_stuck_names(api: Api, other_key: str) -> dict[str, Any]:
 
 
 def await_true(holds: Callable[[], bool], seconds: float) -> float | None:
-    """Seconds until it did; None if it never did."""
+    """Wait until the condition holds; return the seconds, or None after a timeout."""
     began = time.monotonic()
     while time.monotonic() < began + seconds:
         if holds():
@@ -216,7 +216,7 @@ def upload_in_turn(apis: dict[str, Api], folder: Path, repeats: int) -> dict[str
     for number in range(repeats):
         for name in list(apis) if number % 2 else reversed(apis):
             api = apis[name]
-            api.server.connection.close()  # the API may have, during the other's turn
+            api.server.connection.close()  # The API may have closed it during the other's turn.
             began, used = time.perf_counter(), cpu_seconds(api.pid)
             made = api.server.ask("PUT", "/datasets", sender.body(sender.num_bytes), **length)
             wall[name].append(time.perf_counter() - began)
@@ -234,8 +234,8 @@ def upload_in_turn(apis: dict[str, Api], folder: Path, repeats: int) -> dict[str
 
 
 def ratio(seconds: dict[str, list[float]], middle: Callable[[list[float]], float]) -> float:
-    """The guarded API's rate over the plain one's. Of wall times the shortest are compared: others' work on the machine
-    only makes them longer."""
+    """Return the guarded API's rate relative to the plain one's. Wall times are compared by their minimum, since other
+    load on the machine only increases them."""
     return round(middle(seconds["plain"]) / middle(seconds["guarded"]), 3)
 
 
@@ -284,30 +284,45 @@ def judge(found: dict[str, Any]) -> list[Bar]:
     silent, stalled, uploads = found["silent"], found["stalled"], found["uploads"]
     mega = 1e6
     return [
-        Bar("MB that 200 MB of headers cost", found["headers"]["memory_bytes"] / mega, "at most", 5),
-        Bar("MB that 200 MB of trailers cost", found["trailers"]["memory_bytes"] / mega, "at most", 5),
-        Bar("p99 of /healthz beside silent connections, s", silent["p99_seconds"]["/healthz"], "at most", 1),
-        Bar("p99 of /jobs beside silent connections, s", silent["p99_seconds"]["/jobs"], "at most", 1),
-        Bar("requests that failed beside them", silent["num_failed"], "at most", 0),
-        Bar("s until all silent connections are closed", silent["all_gone_after_seconds"], "at most", 20),
-        Bar("MB that 200 stalled downloads cost", stalled["memory_bytes"] / mega, "at most", 100),
-        Bar("s until files of clients that left are closed", stalled["closed_after_client_left_seconds"], "at most", 1),
-        Bar("s until stalled downloads are cut", stalled["cut_after_seconds"], "at most", 75),
-        Bar("longest GET /jobs beside webhooks with stuck names, s", found["names"]["max_seconds"], "at most", 0.5),
-        Bar("uploads' rate over uvicorn's own protocol", uploads["rate_over_plain"], "at least", 0.95),
-        Bar("the same by CPU seconds", uploads["rate_over_plain_by_cpu"], "at least", 0.95),
+        Bar("memory for 200 MB of headers, MB", found["headers"]["memory_bytes"] / mega, "at most", 5),
+        Bar("memory for 200 MB of trailers, MB", found["trailers"]["memory_bytes"] / mega, "at most", 5),
+        Bar("p99 of /healthz during silent connections, s", silent["p99_seconds"]["/healthz"], "at most", 1),
+        Bar("p99 of /jobs during silent connections, s", silent["p99_seconds"]["/jobs"], "at most", 1),
+        Bar("failed requests during silent connections", silent["num_failed"], "at most", 0),
+        Bar("time until all silent connections are closed, s", silent["all_gone_after_seconds"], "at most", 20),
+        Bar("memory for 200 stalled downloads, MB", stalled["memory_bytes"] / mega, "at most", 100),
+        Bar(
+            "time until files of disconnected clients are closed, s",
+            stalled["closed_after_client_left_seconds"],
+            "at most",
+            1,
+        ),
+        Bar("time until stalled downloads are closed, s", stalled["cut_after_seconds"], "at most", 75),
+        Bar(
+            "longest GET /jobs during webhooks with unresolvable names, s",
+            found["names"]["max_seconds"],
+            "at most",
+            0.5,
+        ),
+        Bar("upload rate relative to uvicorn's default protocol", uploads["rate_over_plain"], "at least", 0.95),
+        Bar(
+            "upload rate relative to uvicorn's default protocol, by CPU time",
+            uploads["rate_over_plain_by_cpu"],
+            "at least",
+            0.95,
+        ),
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=31, help="uploads each way (31)")
+    parser.add_argument("--repeats", type=int, default=31, help="uploads to each API (31)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "hostile.json")
     arguments = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = Path(tempfile.mkdtemp(prefix="tunewright-bench-"))
-    folder.chmod(0o755)  # root's PostgreSQL runs as a user who must get in here
+    folder.chmod(0o755)  # Root's PostgreSQL runs as another user, who needs access.
     try:
         result = measure(folder, arguments.repeats)
     finally:

@@ -1,9 +1,8 @@
-"""How fast a dataset is inspected, in megabytes a second of the inspecting process's own CPU time, and the most memory
-that it takes: `python -m benchmarks.inspection`.
+"""Measures dataset inspection: megabytes per second of CPU time, and peak memory: `python -m benchmarks.inspection`.
 
-The process is the one that the worker starts, fed through the same pipe. Its time counts from its start to its end,
-user and system. The bare parse beside it is msgspec's, untyped, of the same lines in a loop. Memory is asked of files
-of several sizes, and of one in which each of a million rows is wrong.
+It runs the worker's inspection process and feeds it through the same pipe. CPU time is user and system time of the
+whole process. For comparison, msgspec parses the same lines untyped in a loop. Memory is measured with files of several
+sizes, and with a file of a million invalid rows.
 """
 
 import argparse
@@ -27,9 +26,9 @@ from worker.processes.inspection import COMMAND, environment
 
 MB, GB = 10**6, 10**9
 LEAST_RATE: Final = 150.0
-"""MB a second of one core, of chat rows."""
+"""Is the smallest rate for chat rows, in MB per second of CPU time."""
 MOST_GROWTH: Final = 32 * 2**20
-"""Bytes by which the memory for ten times the file may be more: what waits to be sorted."""
+"""Limits the additional memory in bytes for a file ten times as large, which is used for sorting."""
 CHUNK: Final = 2**20
 
 
@@ -58,7 +57,7 @@ def inspect(path: Path, scratch: Path) -> Spent:
         with path.open("rb") as file, process.stdin as pipe:
             pipe.write(request.model_dump_json().encode() + b"\n")
             shutil.copyfileobj(file, pipe, CHUNK)
-        _, status, usage = os.wait4(process.pid, 0)  # whose own peak of memory is the parent's, from before the exec
+        _, status, usage = os.wait4(process.pid, 0)  # Its peak memory is useless: it includes the parent's before exec.
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"the inspection of {path.name} ({size:,} bytes) ended with {process.returncode}")
@@ -69,7 +68,7 @@ def inspect(path: Path, scratch: Path) -> Spent:
 
 
 def parse(path: Path) -> float:
-    """Seconds of this process's own time."""
+    """Return the CPU time that this process needs to parse the file."""
     decode = msgspec.json.Decoder().decode
     with path.open("rb") as file:
         began = time.process_time()
@@ -114,9 +113,9 @@ def memory(scratch: Path, sizes: list[int]) -> dict[str, Any]:
 def problems(scratch: Path, num_rows: int) -> dict[str, Any]:
     path = write_wrong(scratch / "wrong.jsonl", num_rows)
     spent = inspect(path, scratch)
-    told = sum(spent.report["problem_counts"].values())
-    assert told >= spent.report["num_bad_rows"] == num_rows
-    print(f"{told:,} problems: {spent.cpu_seconds:.1f} s, {spent.peak_memory_bytes:,} of memory", flush=True)
+    num_problems = sum(spent.report["problem_counts"].values())
+    assert num_problems >= spent.report["num_bad_rows"] == num_rows
+    print(f"{num_problems:,} problems: {spent.cpu_seconds:.1f} s, {spent.peak_memory_bytes:,} of memory", flush=True)
     return {
         "num_rows": num_rows,
         "bytes": path.stat().st_size,
@@ -149,10 +148,10 @@ def measure(scratch: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=200, help="of each file whose speed is measured (200)")
+    parser.add_argument("--megabytes", type=int, default=200, help="size of each file for the speed measurement (200)")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--gigabyte", type=int, default=GB, help="bytes of the largest file (1,000,000,000)")
-    parser.add_argument("--problems", type=int, default=10**6, help="wrong rows (1,000,000)")
+    parser.add_argument("--gigabyte", type=int, default=GB, help="size of the largest file in bytes (1,000,000,000)")
+    parser.add_argument("--problems", type=int, default=10**6, help="number of invalid rows (1,000,000)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "inspection.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tunewright-bench-") as folder:

@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""Describes the machine, the commit and the libraries of a measurement."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ def describe() -> dict[str, Any]:
 
 
 def load_average() -> list[float]:
-    """Over 1, 5 and 15 minutes. Before the measurement it should be near zero."""
+    """Return the load average over 1, 5 and 15 minutes. It should be near zero before a measurement."""
     return [round(value, 2) for value in os.getloadavg()]
 
 
@@ -40,7 +40,7 @@ def installed(name: str) -> str | None:
 
 
 def commit() -> str | None:
-    """With a mark where files differ from it; None outside a clone."""
+    """Return the commit, with a mark if files differ from it; None outside a clone."""
     ask = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run(ask, capture_output=True, text=True, check=False)
@@ -61,6 +61,6 @@ def cpu_field(name: str) -> str:
 
 
 def base_model() -> Path:
-    """Gemma 3 270M, converted once for all by the demo's script, in a process of its own."""
+    """Return the folder of Gemma 3 270M, which the demo's script converts once in a separate process."""
     script = [sys.executable, str(ROOT / "examples" / "base_model.py")]
     return Path(subprocess.run(script, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])

@@ -1,9 +1,9 @@
-"""Ranges of a 10-million-point curve over HTTP, and the same values as files.
+"""Measures ranges of a curve with 10 million points over HTTP, and exports of the same values as files.
 
-A PostgreSQL of its own gets two jobs, written by SQL: `long` with ten million steps of loss over three attempts that
-each went back a little, `wide` with nine metrics of a short job. Their buckets are built by the migration's statements.
-The server runs as `tunewright up` runs it, and is asked over a socket; a time is that of the whole answer. The floor is
-the same question about steps that nobody took: what this machine takes for an answer without a point.
+SQL writes two jobs to a separate PostgreSQL: `long` with ten million steps of loss over three attempts that each
+resumed from a slightly earlier step, and `wide` with nine metrics of a short job. The migration's statements build
+their buckets. The server runs as under `tunewright up` and is called over a socket. A time includes the whole response.
+The floor is the time of the same request for steps without points.
 """
 
 import argparse
@@ -43,7 +43,7 @@ NAMES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch", "nu
          "validation_loss", "validation_token_accuracy")  # fmt: skip
 LIMIT_MS, MOST_POINTS = 100, 2000
 RANGES = 60
-"""Random ranges of each case."""
+"""Counts the random ranges of each case."""
 NO_POINT = {"after_step": 10**9}
 
 JOB = """
@@ -65,11 +65,11 @@ VALUES = """
 
 
 def fill(database_url: str, project_id: str, num_steps: int) -> dict[str, Any]:
-    """Both jobs and their buckets, and how long the buckets took."""
+    """Write both jobs and their buckets; return the counts and the time to build the buckets."""
     tenth = num_steps // 10
     attempts = [(1, 0, 4 * tenth), (2, 4 * tenth - 12_345, 7 * tenth), (3, 7 * tenth - 54_321, num_steps)]
     url = make_url(database_url)
-    # As the superuser, who may leave foreign keys unchecked: twenty million checks would take most of the time.
+    # The superuser may skip foreign key checks; twenty million checks would take most of the time.
     with psycopg.connect(host=str(url.query["host"]), user="postgres", dbname=url.database, autocommit=True) as admin:
         admin.execute("SET session_replication_role = replica")
         admin.execute(JOB, (LONG, project_id, 3))
@@ -101,14 +101,14 @@ def write(
 def serving(
     database_url: str, folder: Path, module: Sequence[str] = ("-m", "app.local.api")
 ) -> Iterator[tuple[str, int]]:
-    """The API in a process of its own: its URL and process id. `module` is started like `app.local.api`."""
+    """Run the API in a separate process; yield its URL and process id. `module` is started like `app.local.api`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         fd = listener.fileno()
         env = os.environ | {
             "DATABASE_URL": database_url,
-            "REDIS_URL": "unix:///nowhere/redis.sock",  # only live streams ask for it
+            "REDIS_URL": "unix:///nowhere/redis.sock",  # Only live streams need it.
             "TUNEWRIGHT_DATA_DIR": str(folder),
         }
         log = folder / "api.log"
@@ -123,7 +123,7 @@ def serving(
 
 
 def ask_often(client: httpx2.Client, title: str, job_id: str, ranges: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """One case: the times of random ranges, of which each must keep to the most points; between them the floor's."""
+    """Measure one case: the times of random ranges, which must respect the limit of points, and of the floor."""
     times, floor, counts, downsampled = [], [], [], 0
     for _ in range(RANGES):
         milliseconds, body = timed(client, f"/jobs/{job_id}/metrics", ranges())
@@ -152,7 +152,7 @@ def ask_often(client: httpx2.Client, title: str, job_id: str, ranges: Callable[[
 
 
 def timed(client: httpx2.Client, path: str, params: dict[str, Any]) -> tuple[float, Any]:
-    """Milliseconds until the whole answer is read, and the answer."""
+    """Return the milliseconds until the whole response is read, and the response."""
     began = time.perf_counter()
     body = client.get(path, params=params).raise_for_status().json()
     return (time.perf_counter() - began) * 1000, body
@@ -190,7 +190,7 @@ def measure_ranges(client: httpx2.Client, num_steps: int) -> list[dict[str, Any]
 
 
 def export(client: httpx2.Client, pid: int, kind: str) -> dict[str, Any]:
-    """The whole long job as a file that is read and thrown away, and the most memory the server ever held."""
+    """Download the whole long job as a file; return the time, the size, and the server's peak memory."""
     before, began, size = peak_memory(pid), time.monotonic(), 0
     with client.stream("GET", f"/jobs/{LONG}/metrics.{kind}", timeout=600) as answer:
         answer.raise_for_status()
@@ -208,7 +208,7 @@ def export(client: httpx2.Client, pid: int, kind: str) -> dict[str, Any]:
 
 
 def measure_adding(database_url: str, project_id: str) -> dict[str, Any]:
-    """A reporter's batch of 500 points with seven values each, at the end of a long attempt."""
+    """Measure adding batches of 500 points with seven values each at the end of a long attempt."""
     engine, times = connect(database_url, pool_size=1), []
     for batch in range(40):
         points = [
@@ -261,11 +261,11 @@ def measure(folder: Path, num_steps: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10_000_000, help="of the long job (10 million)")
+    parser.add_argument("--steps", type=int, default=10_000_000, help="steps of the long job (10 million)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "metrics_range.json")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tunewright-bench-"))
-    folder.chmod(0o755)  # root's PostgreSQL runs as a user who must get in here
+    folder.chmod(0o755)  # Root's PostgreSQL runs as another user, who needs access.
     try:
         result = measure(folder, arguments.steps)
     finally:

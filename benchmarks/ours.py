@@ -1,4 +1,4 @@
-"""Our own training, measured as a worker sees it: the process `python -m worker.training`, spoken to over its pipe."""
+"""Measures Tunewright's training as a worker runs it: the process `python -m worker.training` over its pipe."""
 
 import copy
 import json
@@ -17,13 +17,13 @@ from worker.training.runtime.messages import ChildMessage, TrainingRequest, pars
 
 
 def unsupported(engine: Engine) -> str | None:
-    """Why this version of ours cannot do what the engine asks for."""
+    """Return why this version cannot run the engine; None if it can."""
     unknown = engine.options.keys() - TrainingSpec.model_fields.keys()
     return f"the spec's training has no field {', '.join(sorted(unknown))}" if unknown else None
 
 
 def order_of_rows(num_rows: int, batch_size: int, seed: int) -> list[int]:
-    """The one epoch's rows as our training takes them, which is written into the peers' file."""
+    """Return the row order of one epoch in Tunewright's training, which the peers' file uses too."""
     epochs = BatchSampler(num_rows, batch_size, seed)
     return [row for step in range(1, epochs.steps_per_epoch + 1) for row in epochs.rows(step)]
 
@@ -72,7 +72,7 @@ def make_request(
 
 
 def with_micro_batch(resolved: dict[str, Any], num_tokens: int) -> dict[str, Any]:
-    """A plan of the engine's own, at another budget of tokens and without checkpointing."""
+    """Return an engine's plan with another token budget and without gradient checkpointing."""
     changed = copy.deepcopy(resolved)
     changed["engine"]["micro_batch_tokens"] = num_tokens
     changed["training"]["gradient_checkpointing"] = False
@@ -80,7 +80,7 @@ def with_micro_batch(resolved: dict[str, Any], num_tokens: int) -> dict[str, Any
 
 
 def train(request: TrainingRequest, log: Path) -> dict[str, Any]:
-    """Runs the process to its end; what it said, against the clock."""
+    """Run the process to its end and return the timed report of its messages."""
     with log.open("w") as log_file:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "worker.training"],
@@ -99,7 +99,7 @@ def train(request: TrainingRequest, log: Path) -> dict[str, Any]:
         process.stdin.flush()
         with MemoryWatch(process.pid) as watch:
             for text in process.stdout:
-                listener.hear(parse_child_message.validate_json(text))
+                listener.record(parse_child_message.validate_json(text))
         if process.wait(timeout=60) != 0 or "adapter" not in listener.report:
             raise ProcessFailed(listener.report.get("failure") or log.read_text()[-2000:])
     finally:
@@ -112,7 +112,7 @@ def train(request: TrainingRequest, log: Path) -> dict[str, Any]:
 
 
 class Listener:
-    """What the process says, against the clock."""
+    """Records the process's messages with their times."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -120,21 +120,21 @@ class Listener:
         self.report: dict[str, Any] = {"started_at": time.monotonic(), "events": [], "checkpoints": [], "losses": []}
         self.report |= {"step_ended_at": [], "step_seconds": [], "step_tokens": []}
 
-    def hear(self, line: ChildMessage) -> None:
+    def record(self, line: ChildMessage) -> None:
         now, report = time.monotonic(), self.report
         match line.kind:
             case "phase" if line.phase == JobPhase.training and not report["step_ended_at"]:
                 self._begin(now)
-            case "started":  # nearer to the first step than its phase is, where the process says so
+            case "started":  # Closer to the first step than the phase, if the process sends it.
                 self._begin(now)
                 report["before_start"] = line.model_dump(exclude={"kind"})
             case "planned" | "replanned":
                 report["resolved"] = line.resolved
                 report["largest_micro_batch"] = line.resolved["engine"]["micro_batch_tokens"]
             case "event":
-                self._hear_event(line.event.model_dump(mode="json"))
+                self._record_event(line.event.model_dump(mode="json"))
             case "metrics" if "loss" in line.values:
-                self._hear_step(line.values, now)
+                self._record_step(line.values, now)
             case "checkpoint":
                 report["checkpoints"].append(line.model_dump(mode="json"))
             case "finished":
@@ -146,23 +146,23 @@ class Listener:
         self.report["training_began_at"] = now
         self._cpu_at_start = cpu_seconds(self._pid)
 
-    def _hear_event(self, event: dict[str, Any]) -> None:
+    def _record_event(self, event: dict[str, Any]) -> None:
         self.report["events"].append(event)
         if event["type"] == "dataset_prepared":
             self.report["num_tokens"], self.report["num_labelled"] = event["num_tokens"], event["num_labelled_tokens"]
 
-    def _hear_step(self, values: dict[str, float], now: float) -> None:
+    def _record_step(self, values: dict[str, float], now: float) -> None:
         report = self.report
         report["step_ended_at"].append(now)
         report["step_tokens"].append(values["num_tokens"] - sum(report["step_tokens"]))
         report["step_seconds"].append(report["step_tokens"][-1] / values["tokens_per_second"])
         report["losses"].append(values["loss"])
-        report["peak_memory_bytes"] = values["peak_memory_bytes"]  # the GPU's, where there is one
+        report["peak_memory_bytes"] = values["peak_memory_bytes"]  # The GPU's memory, if there is one.
         report["cpu_seconds"] = cpu_seconds(self._pid) - self._cpu_at_start
 
 
 def write_peer_rows(folder: Path, rows: list[dict[str, str]], order: list[int]) -> Path:
-    """Alone in its folder, where `datasets` takes it for the split `train`."""
+    """Write the only file of its folder, so that `datasets` reads it as the split `train`."""
     folder.mkdir()
     path = folder / "train.jsonl"
     path.write_text("".join(json.dumps(rows[index]) + "\n" for index in order), encoding="utf-8")

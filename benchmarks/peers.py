@@ -1,6 +1,6 @@
-"""A peer's training, in this process: `python -m benchmarks.peers TASK.json REPORT.json ADAPTER_FOLDER`.
+"""Runs a peer's training in this process: `python -m benchmarks.peers TASK.json REPORT.json ADAPTER_FOLDER`.
 
-TRL is run as its command line runs it (`trl.scripts.sft.main`), with the options of an engine.
+TRL runs as from its command line (`trl.scripts.sft.main`), with the options of an engine.
 """
 
 import json
@@ -18,7 +18,7 @@ from benchmarks.rows import read_rows, tokenized
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]
-    """When steps end, how many tokens the model reads (padding included), and the largest micro-batch of them."""
+    """Records when steps end, how many tokens the model reads (with padding), and the largest micro-batch."""
 
     def __init__(self) -> None:
         self.first_forward: float | None = None
@@ -86,7 +86,7 @@ def train_with_trl(work: Work, options: dict[str, Any], adapter: Path) -> None:
         "disable_tqdm": True,
         **options,
     }
-    # What the command line cannot say is set on its result.
+    # Values that the command line cannot express are set on the parsed arguments.
     written = {name: value for name, value in asked.items() if value is not None}
     arguments = [text for name, value in written.items() for text in (f"--{name}", str(value))]
     parsed = make_parser().parse_args_and_config(arguments, fail_with_unknown_args=False)
@@ -96,8 +96,8 @@ def train_with_trl(work: Work, options: dict[str, Any], adapter: Path) -> None:
 
 
 def train_with_trainer(work: Work, options: dict[str, Any], adapter: Path) -> None:
-    """As guides to QLoRA on transformers and PEFT have it, but for `prepare_model_for_kbit_training`: it would turn
-    embeddings and head to fp32, and this model's are two thirds of it."""
+    """Train as guides to QLoRA on transformers and PEFT do, but without `prepare_model_for_kbit_training`: it converts
+    embeddings and head to fp32, which are two thirds of this model."""
     from peft import LoraConfig, get_peft_model
     from transformers import (
         AutoModelForCausalLM,

@@ -1,4 +1,4 @@
-"""What a process costs, read from outside it."""
+"""Measures a process's memory and CPU time from outside."""
 
 import os
 import subprocess
@@ -11,16 +11,16 @@ ROOT = Path(__file__).parents[1]
 
 
 class ProcessFailed(Exception):
-    """Carries the end of what the process logged, or what it said last."""
+    """Raised when the process failed. The message is the end of its log, or its last message."""
 
 
 def peak_memory(pid: int) -> int:
-    """VmHWM in bytes; 0 once the process has ended."""
+    """Return VmHWM in bytes; 0 once the process has ended."""
     return _memory(pid, "VmHWM:")
 
 
 def resident_memory(pid: int) -> int:
-    """VmRSS in bytes; 0 once the process has ended."""
+    """Return VmRSS in bytes; 0 once the process has ended."""
     return _memory(pid, "VmRSS:")
 
 
@@ -33,14 +33,14 @@ def _memory(pid: int, name: str) -> int:
 
 
 class MemoryWatch:
-    """Looks ten times a second at a process and its children, while it lasts. VmHWM only grows, so that no peak before
-    the last look is missed."""
+    """Samples the memory of a process and its children ten times a second. VmHWM only grows, so no peak before the last
+    sample is missed."""
 
     def __init__(self, pid: int) -> None:
         self._pid, self._over = pid, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.peak = 0
-        """Bytes of the process itself."""
+        """Is the peak memory of the process itself in bytes."""
         self.largest_child = 0
 
     def __enter__(self) -> Self:
@@ -63,19 +63,19 @@ def children(pid: int) -> list[int]:
         try:
             found += map(int, path.read_text().split())
         except (FileNotFoundError, ProcessLookupError):
-            continue  # the thread has ended since
+            continue  # The thread has ended.
     return found
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all its threads."""
+    """Return the user and system time of all threads of the process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def environment(folder: Path, threads: int) -> dict[str, str]:
-    """Offline, with caches of its own, so that nobody profits from an earlier run's. GOMP_SPINCOUNT is what our own
-    training process sets: idle threads that sleep soon, without which a busy machine makes everyone slower."""
+    """Return an offline environment with separate caches, so that no run profits from an earlier one. GOMP_SPINCOUNT
+    has the training process's value: idle threads sleep soon, since spinning slows all processes of a busy machine."""
     return os.environ | {
         "PYTHONPATH": str(ROOT),
         "HF_HOME": str(folder / "huggingface"),
@@ -90,7 +90,7 @@ def environment(folder: Path, threads: int) -> dict[str, str]:
 
 
 def run_to_end(command: list[str], folder: Path, threads: int) -> dict[str, float]:
-    """When the process was started, and the most memory it held."""
+    """Run the process to its end; return its start time and peak memory."""
     log = folder / "log.txt"
     with log.open("w") as log_file:
         started = time.monotonic()

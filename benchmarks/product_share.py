@@ -1,9 +1,9 @@
-"""Product share: how much of a training step is the frozen model's own matrix products, which no trainer can spare.
+"""Measures the product share: the share of a training step spent in the frozen model's matrix products, which every
+trainer needs.
 
-Before and after each step, in the same process, exactly that step's frozen products are replayed: each linear layer's
-forward and input gradient, and the head twice on the labelled positions, in the shapes and the type of the step and
-nothing else. Replay time over step time is the share. Both stretch alike when the machine is slow, so that the ratio
-holds on a noisy one.
+Before and after each step, the same process replays exactly that step's frozen products: each linear layer's forward
+and input gradient, and the head twice on the labelled positions, with the step's shapes and type. The share is replay
+time over step time. A slow machine slows both equally, so the ratio is reliable on a noisy machine.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 
 from worker.training.__main__ import KERNELS, SPINS
 
-# As the training process has them; torch's libraries read them as they are loaded.
+# The training process's values. Torch's libraries read them when they are loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
@@ -37,13 +37,13 @@ from worker.training.runtime.messages import TrainingMessage, TrainingRequest
 
 NUM_ROWS = 96
 ROWS_A_STEP = 10
-"""About 2,050 tokens."""
+"""Makes steps of about 2,050 tokens."""
 BUDGETS = {1000: 1280, 2000: 2560}
-"""Tokens that a micro-batch may hold, so that two share a step of about 1,000 each, or one takes it whole."""
+"""Maps each case to its token budget per micro-batch: two micro-batches of about 1,000 tokens per step, or one."""
 
 
 class Silent(Channel):
-    """Stands where the pipe to the worker is, and hears nothing."""
+    """Replaces the channel to the worker; ignores all messages."""
 
     def __init__(self) -> None:
         self.stop_wish = None
@@ -52,7 +52,7 @@ class Silent(Channel):
 
 
 class Products:
-    """The frozen matrix products of one model, replayed on noise."""
+    """Replays the frozen matrix products of one model on noise."""
 
     def __init__(self, run: TrainingLoop) -> None:
         causal = run.model.causal
@@ -65,7 +65,7 @@ class Products:
         self.noise = torch.randn(8192 * widest).to(run.model.plan.dtype)
 
     def replay(self, batches: Sequence[MicroBatch]) -> float:
-        """Seconds. What fills a micro-batch up is no part of the products that are needed."""
+        """Replay the products without padding, and return the seconds."""
         started = time.perf_counter()
         for batch in batches:
             tokens, labelled = sum(row.num_inputs for row in batch.examples), len(batch.positions)
@@ -85,7 +85,7 @@ class Products:
 
 
 def _reads_embeddings(name: str) -> bool:
-    """The first layer's query, key and value, whose input wants no gradient."""
+    """Return whether the module is the first layer's query, key or value, whose input needs no gradient."""
     return ".layers.0.self_attn." in name and any(part in name for part in ("q_proj", "k_proj", "v_proj"))
 
 
@@ -107,7 +107,7 @@ def measure(run: TrainingLoop, steps: int) -> dict[str, Any]:
         print(
             f"step {step}: {len(batches)} micro-batches, {tokens} tokens, {spent:.2f} s, {shares[-1]:.3f}", flush=True
         )
-    return {  # the first step finds nothing made ready and is not counted
+    return {  # The first step includes warm-up and is not counted.
         "product_share": round(statistics.median(shares[1:]), 4),
         "product_share_each": [round(share, 4) for share in shares[1:]],
         "tokens_per_second": round(statistics.median(speeds[1:]), 1),
@@ -148,8 +148,10 @@ def prepared(micro_batch_tokens: int, arguments: argparse.Namespace, folder: Pat
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.product_share", description=__doc__)
-    parser.add_argument("--base-model", type=Path, help="a model folder; Gemma 3 270M by default")
-    parser.add_argument("--tokens", type=int, nargs="+", choices=BUDGETS, default=list(BUDGETS), help="a micro-batch")
+    parser.add_argument("--base-model", type=Path, help="model folder (Gemma 3 270M)")
+    parser.add_argument(
+        "--tokens", type=int, nargs="+", choices=BUDGETS, default=list(BUDGETS), help="tokens per micro-batch"
+    )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path)

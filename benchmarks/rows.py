@@ -1,7 +1,7 @@
-"""The benchmark's dataset: worked word problems in plain English, made by seeded code, the same bytes each time.
+"""Generates the benchmark's dataset from a seed: word problems with worked solutions in plain English.
 
-A third of a row's tokens ask, two thirds answer, and lengths are spread as in sets of school problems: most rows near
-the mean, some twice or three times as long.
+A third of a row's tokens is the question, two thirds are the answer. Lengths vary as in collections of school problems:
+most rows are near the mean, some are two or three times as long.
 """
 
 import json
@@ -28,7 +28,7 @@ DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 
 @dataclass
 class Problem:
-    """A count that changes from day to day, told twice: as a question, and worked out."""
+    """Describes a count that changes from day to day, as a question and as a worked solution."""
 
     draw: random.Random
     name: str
@@ -41,71 +41,72 @@ class Problem:
         return self.draw.choice(sentences)
 
 
-def delivery(told: Problem, day: str) -> None:
-    more, before = told.draw.randrange(6, 90), told.count
-    told.count += more
-    told.asked.append(
-        told.pick(
+def delivery(problem: Problem, day: str) -> None:
+    more, before = problem.draw.randrange(6, 90), problem.count
+    problem.count += more
+    problem.asked.append(
+        problem.pick(
             f"On {day} a delivery that was ordered weeks ago brings {more} more.",
             f"The van comes on {day} and leaves {more} new ones at the door.",
-            f"On {day} {told.name} buys another {more} from a friend.",
+            f"On {day} {problem.name} buys another {more} from a friend.",
         )
     )
-    told.worked.append(
-        told.pick(
-            f"The {more} from {day} are added to what was there: {before} + {more} = {told.count} {told.things}.",
-            f"Next come the {more} from {day}, so that the total rises to {before} + {more} = {told.count}.",
+    problem.worked.append(
+        problem.pick(
+            f"The {more} from {day} are added to what was there: {before} + {more} = {problem.count} {problem.things}.",
+            f"Next come the {more} from {day}, so that the total rises to {before} + {more} = {problem.count}.",
         )
     )
 
 
-def sale(told: Problem, day: str) -> None:
-    fewer, before = told.draw.randrange(1, told.count // 2), told.count
-    told.count -= fewer
-    told.asked.append(
-        told.pick(
+def sale(problem: Problem, day: str) -> None:
+    fewer, before = problem.draw.randrange(1, problem.count // 2), problem.count
+    problem.count -= fewer
+    problem.asked.append(
+        problem.pick(
             f"When the doors close on {day} evening, {fewer} of them are gone.",
             f"On {day} customers come early and take {fewer} with them.",
-            f"{told.name} gives {fewer} away to the neighbours on {day}.",
+            f"{problem.name} gives {fewer} away to the neighbours on {day}.",
         )
     )
-    told.worked.append(
-        told.pick(
-            f"On {day} the number goes down, so we subtract: {before} - {fewer} = {told.count}.",
-            f"We take off the {fewer} that left on {day}: {before} - {fewer} = {told.count} {told.things} are left.",
+    problem.worked.append(
+        problem.pick(
+            f"On {day} the number goes down, so we subtract: {before} - {fewer} = {problem.count}.",
+            f"We take off the {fewer} that left on {day}: "
+            f"{before} - {fewer} = {problem.count} {problem.things} are left.",
         )
     )
 
 
-def doubling(told: Problem, day: str) -> None:
-    times, before = told.draw.choice([2, 3]), told.count
-    told.count *= times
+def doubling(problem: Problem, day: str) -> None:
+    times, before = problem.draw.choice([2, 3]), problem.count
+    problem.count *= times
     word = {2: "twice", 3: "three times"}[times]
-    told.asked.append(
-        told.pick(
+    problem.asked.append(
+        problem.pick(
             f"A neighbour who closes down lends enough on {day} to have {word} as many.",
             f"On {day}, after a long talk with the owner, the stock grows to {word} what it was.",
         )
     )
-    told.worked.append(
+    problem.worked.append(
         f"To have {word} as many is to multiply by {times}. Before {day} there were {before}, and {times} x {before} = "
-        f"{told.count}."
+        f"{problem.count}."
     )
 
 
-def breakage(told: Problem, day: str) -> None:
-    share = told.draw.choice([4, 5, 10])
-    lost, before = told.count // share, told.count
-    told.count -= lost
-    told.asked.append(
-        told.pick(
+def breakage(problem: Problem, day: str) -> None:
+    share = problem.draw.choice([4, 5, 10])
+    lost, before = problem.count // share, problem.count
+    problem.count -= lost
+    problem.asked.append(
+        problem.pick(
             f"One in {share}, rounded down, turns out to be damaged on {day} and is thrown away.",
-            f"On {day} {told.name} finds that one {share}th of them, rounded down, cannot be used any more.",
+            f"On {day} {problem.name} finds that one {share}th of them, rounded down, cannot be used any more.",
         )
     )
-    told.worked.append(
+    problem.worked.append(
         f"One in {share} means that we divide by {share}. {before} / {share} is {lost} when we round down, so "
-        f"{before} - {lost} = {told.count} are still good after {day}."
+        f"{before} - {lost} = {problem.count} are still good after {day}."
     )
 
 
@@ -114,30 +115,30 @@ MOVES: list[Callable[[Problem, str], None]] = [delivery, sale, sale, doubling, b
 
 def make_row(draw: random.Random) -> Row:
     place, things = draw.choice(list(PLACES.items()))
-    told = Problem(draw, draw.choice(NAMES), things, draw.randrange(30, 160))
-    start, price = told.count, draw.randrange(2, 15)
-    told.asked.append(f"{told.name} looks after {place}, where the week begins with {start} {things}.")
-    told.worked.append(
-        told.pick(
+    problem = Problem(draw, draw.choice(NAMES), things, draw.randrange(30, 160))
+    start, price = problem.count, draw.randrange(2, 15)
+    problem.asked.append(f"{problem.name} looks after {place}, where the week begins with {start} {things}.")
+    problem.worked.append(
+        problem.pick(
             f"Let us follow the number of {things} through the week. At the beginning there are {start}.",
             f"We start with {start} {things} and work through the days one by one.",
         )
     )
     num_moves = min(len(DAYS), 1 + int(draw.lognormvariate(0.3, 0.7)))
     for day in DAYS[:num_moves]:
-        draw.choice([delivery] if told.count < 20 else MOVES)(told, day)
+        draw.choice([delivery] if problem.count < 20 else MOVES)(problem, day)
     if draw.random() < 0.5:
-        told.asked.append(f"What are the remaining {things} worth at {price} euros each?")
-        told.worked.append(
-            f"What is left at the end is {told.count} {things}. At {price} euros each they are worth {told.count} x "
-            f"{price} = {told.count * price} euros. The answer is {told.count * price}."
+        problem.asked.append(f"What are the remaining {things} worth at {price} euros each?")
+        problem.worked.append(
+            f"What is left at the end is {problem.count} {things}. At {price} euros each they are worth "
+            f"{problem.count} x {price} = {problem.count * price} euros. The answer is {problem.count * price}."
         )
     else:
-        told.asked.append(f"How many {things} are there in the end?")
-        told.worked.append(
-            f"No other change is mentioned, so this is how many there are in the end. The answer is {told.count}."
+        problem.asked.append(f"How many {things} are there in the end?")
+        problem.worked.append(
+            f"No other change is mentioned, so this is how many there are in the end. The answer is {problem.count}."
         )
-    return {"prompt": " ".join(told.asked) + "\n", "completion": " ".join(told.worked)}
+    return {"prompt": " ".join(problem.asked) + "\n", "completion": " ".join(problem.worked)}
 
 
 def make_rows(num_rows: int, seed: int) -> list[Row]:
@@ -155,7 +156,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def tokenized(row: Row, tokenizer: Any) -> dict[str, list[int]]:
-    """As every engine here reads a row: BOS, prompt, completion, EOS, with labels on the last two."""
+    """Tokenize a row in the same way for every engine: BOS, prompt, completion, EOS, with labels on the last two."""
     prompt = tokenizer(row["prompt"])["input_ids"]
     completion = [*tokenizer(row["completion"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     return {

@@ -1,8 +1,8 @@
-"""How soon work starts where it might not: `python -m benchmarks.starts --output results.json`.
+"""Measures how soon work starts in adverse conditions: `python -m benchmarks.starts --output results.json`.
 
-On the whole local stack, over HTTP, with its default settings. First a stack whose Redis is never started, so that no
-wake-up comes: from a job's posting to its claim. Then one that trains all the time: from the answer to an upload until
-the light worker is busy with its inspection. Tries come at random moments, and so in no step with the polling.
+It uses the whole local stack over HTTP with its default settings. The first stack runs without Redis, so that no
+wake-up arrives: the time runs from a job's creation to its claim. The second one trains permanently: the time runs from
+the response to an upload until the light worker inspects it. Tries start at random times, independent of the polling.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from tunewright import Client
 
 SEED = 1
 LONGEST_PAUSE_SECONDS = 6.0
-"""Before a try: longer than `TUNEWRIGHT_POLL_SECONDS`."""
+"""Limits the pause before a try. It is longer than `TUNEWRIGHT_POLL_SECONDS`."""
 PATIENCE_SECONDS = 120.0
-LOOK_SECONDS = 0.02
+CHECK_SECONDS = 0.02
 MODEL = "tiny"
 JOB: dict[str, Any] = {"base_model": MODEL, "method": "lora"}
 ENDLESS = 10_000_000
 LIMITS = {"job_without_redis": 15.0, "inspection_beside_training": 5.0}
 TEXTS = {
-    "job_without_redis": "seconds from POST /jobs to the job's start, Redis never started, the longest",
-    "inspection_beside_training": "seconds from an upload to its inspection's start while a job trains, the longest",
+    "job_without_redis": "longest time from POST /jobs to the job's start without Redis, s",
+    "inspection_beside_training": "longest time from an upload to its inspection's start while a job trains, s",
 }
 
 
@@ -44,13 +44,13 @@ def until(holds: Callable[[], Any], what: str) -> Any:
     ends = time.monotonic() + PATIENCE_SECONDS
     while not (found := holds()):
         if time.monotonic() > ends:
-            raise RuntimeError(f"waited in vain until {what}")
-        time.sleep(LOOK_SECONDS)
+            raise RuntimeError(f"timed out waiting until {what}")
+        time.sleep(CHECK_SECONDS)
     return found
 
 
 def prepare(client: Client, folder: Path) -> str:
-    """A model in the registry and a dataset to train on; its id."""
+    """Register a model and upload a dataset; return the dataset's id."""
     add = ["-m", "tunewright", "models", "add", MODEL, "--path", str(folder / "model")]
     subprocess.run([sys.executable, *add], check=True, stdout=subprocess.DEVNULL)
     dataset = client.upload_dataset(write_rows(folder / "rows.jsonl"))
@@ -63,7 +63,7 @@ def write_rows(path: Path, count: int = 50) -> Path:
 
 
 def without_redis(folder: Path, tries: int, chance: random.Random) -> list[float]:
-    """By the database's clock, from the events."""
+    """Return the times by the database's clock, from the events."""
     seconds = []
     with stack(folder, REDIS_URL=f"unix://{folder}/nothing.sock"), Client() as client:
         dataset_id = prepare(client, folder)
@@ -72,7 +72,7 @@ def without_redis(folder: Path, tries: int, chance: random.Random) -> list[float
             job = client.create_job(dataset_id=dataset_id, training={"max_steps": 2, "batch_size": 2}, **JOB)
             ended = client.wait(job.id)
             if ended.state != "succeeded":
-                raise RuntimeError(f"the job has {ended.state}: {ended.failure}")
+                raise RuntimeError(f"the job is {ended.state}: {ended.failure}")
             claimed = next(event for event in client.events(job.id) if event.type == "job_claimed")
             seconds.append((claimed.created_at - job.created_at).total_seconds())
             print(f"without Redis: {seconds[-1]:.2f} s", flush=True)
@@ -80,12 +80,12 @@ def without_redis(folder: Path, tries: int, chance: random.Random) -> list[float
 
 
 def beside_training(folder: Path, tries: int, chance: random.Random) -> list[float]:
-    """By this process's clock, from the upload's answer on."""
+    """Return the times by this process's clock, from the response to the upload."""
     seconds = []
     with stack(folder), Client() as client:
         dataset_id = prepare(client, folder)
         job = client.create_job(dataset_id=dataset_id, training={"max_steps": ENDLESS, "batch_size": 8}, **JOB)
-        until(lambda: any(event.type == "training_started" for event in client.events(job.id)), "it trains")
+        until(lambda: any(event.type == "training_started" for event in client.events(job.id)), "the job trains")
         for _ in range(tries):
             time.sleep(chance.uniform(0, LONGEST_PAUSE_SECONDS))
             uploaded = client.upload_dataset(folder / "rows.jsonl")
@@ -98,9 +98,9 @@ def beside_training(folder: Path, tries: int, chance: random.Random) -> list[flo
             until(starts, "its inspection has started")
             seconds.append(time.monotonic() - answered)
             client.wait_for_dataset(uploaded.id)
-            print(f"beside a training: {seconds[-1]:.2f} s", flush=True)
+            print(f"during a training: {seconds[-1]:.2f} s", flush=True)
         if client.get_job(job.id).state != "running":
-            raise RuntimeError("the training has ended meanwhile")
+            raise RuntimeError("the training ended before the measurement")
         client.cancel_job(job.id)
     return seconds
 
@@ -122,7 +122,7 @@ def measure(tries: int) -> dict[str, Any]:
     for name, do in (("job_without_redis", without_redis), ("inspection_beside_training", beside_training)):
         folder = Path(tempfile.mkdtemp(prefix="tunewright-bench-"))
         if os.geteuid() == 0:
-            folder.chmod(0o755)  # PostgreSQL refuses root, and runs as a user who must get in here
+            folder.chmod(0o755)  # Root's PostgreSQL runs as another user, who needs access.
         try:
             build_tiny_model(folder / "model")
             result[name] = summary(name, do(folder, tries, chance))
@@ -133,7 +133,7 @@ def measure(tries: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=10, help="of either")
+    parser.add_argument("--tries", type=int, default=10, help="number of tries for each measurement")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     result = measure(arguments.tries)

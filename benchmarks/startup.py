@@ -1,9 +1,9 @@
-"""From POST /jobs to the start of the first training forward, through the whole local stack, over HTTP.
+"""Measures the time from POST /jobs to the first training forward, through the whole local stack over HTTP.
 
-Several jobs, one after the other, on a server of its own. The first is `cold`: the worker's standby process has its
-imports done and nothing else. The later ones are `warm`: the model's tokenizer and its NF4 weights were used before.
-The figure is the event `training_started`'s own, less the parity check and the dry run, which are told apart. A server
-that has no such event gives the time of the phase `training` instead, and the result says which.
+Several jobs run one after another on a separate server. The first is `cold`: the worker's standby process has only its
+imports done. The later ones are `warm`: the model's tokenizer and its NF4 weights were used before. The time comes from
+the event `training_started`, without the parity check and the dry run, which are reported separately. If a server lacks
+this event, the time of the phase `training` is used, and the result says so.
 """
 
 import argparse
@@ -33,12 +33,12 @@ SPEC: dict[str, Any] = {
 }
 OTHER_SERVERS = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "TUNEWRIGHT_URL", "TUNEWRIGHT_API_KEY")
 SETTLE_SECONDS = 20
-"""Between jobs: a standby process is started after each, and imports take some seconds."""
+"""Is the wait between jobs, since each is followed by the start of a standby process."""
 
 
 @contextmanager
 def stack(folder: Path, **variables: str) -> Iterator[None]:
-    """`tunewright up` on a free port, with data and caches in `folder`, and these variables more."""
+    """Run `tunewright up` on a free port, with data and caches in `folder` and additional environment variables."""
     for name in OTHER_SERVERS:
         os.environ.pop(name, None)
     os.environ["TUNEWRIGHT_DATA_DIR"] = str(folder / "data")
@@ -49,7 +49,7 @@ def stack(folder: Path, **variables: str) -> Iterator[None]:
         server = subprocess.Popen(
             [sys.executable, "-m", "tunewright", "up", "--port", "0"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            preexec_fn=lambda: libc.prctl(1, signal.SIGINT),  # PR_SET_PDEATHSIG: however the benchmark ends
+            preexec_fn=lambda: libc.prctl(1, signal.SIGINT),  # PR_SET_PDEATHSIG: ends with the benchmark.
         )  # fmt: skip
     try:
         while not (folder / "data" / "server.json").exists():
@@ -63,17 +63,17 @@ def stack(folder: Path, **variables: str) -> Iterator[None]:
 
 
 def started(client: Client, dataset_id: str) -> dict[str, Any]:
-    """One job, to its end: the seconds until its training began, and the event that says so."""
+    """Run one job to its end; return the seconds until its training began, and the event that says so."""
     job = client.wait(client.create_job(dataset_id=dataset_id, **SPEC).id)
     if job.state != "succeeded":
-        raise RuntimeError(f"the job has {job.state}: {job.failure}")
+        raise RuntimeError(f"the job is {job.state}: {job.failure}")
     events = list(client.events(job.id))
-    told = next((event for event in events if event.type == "training_started"), None)
-    if told is None:
-        told = next(event for event in events if event.type == "phase_changed" and event.data["phase"] == "training")
-    seconds = told.data.get("seconds_since_created") or (told.created_at - job.created_at).total_seconds()
-    checks = told.data.get("parity_seconds", 0) + told.data.get("dry_run_seconds", 0)
-    return {"seconds": round(seconds - checks, 3), "checks_seconds": checks, "event": told.type, "data": told.data}
+    event = next((event for event in events if event.type == "training_started"), None)
+    if event is None:
+        event = next(event for event in events if event.type == "phase_changed" and event.data["phase"] == "training")
+    seconds = event.data.get("seconds_since_created") or (event.created_at - job.created_at).total_seconds()
+    checks = event.data.get("parity_seconds", 0) + event.data.get("dry_run_seconds", 0)
+    return {"seconds": round(seconds - checks, 3), "checks_seconds": checks, "event": event.type, "data": event.data}
 
 
 def measure(folder: Path, model: Path, num_warm: int) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def main() -> None:
     model = arguments.base_model or machine.base_model()
     folder = Path(tempfile.mkdtemp(prefix="tunewright-bench-"))
     if os.geteuid() == 0:
-        folder.chmod(0o755)  # PostgreSQL refuses root, and runs as a user who must get in here
+        folder.chmod(0o755)  # Root's PostgreSQL runs as another user, who needs access.
     try:
         result = measure(folder, model, arguments.warm)
     finally:

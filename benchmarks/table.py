@@ -1,4 +1,4 @@
-"""The README's table, from the results' JSON: `python -m benchmarks.table` writes it anew."""
+"""Writes the README's table from the results' JSON: `python -m benchmarks.table`."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ README = ROOT / "README.md"
 RESULTS = Path(__file__).parent / "results"
 RESULT = RESULTS / "gemma-3-270m.json"
 BEGIN, END = "<!-- benchmarks: made by python -m benchmarks.table -->", "<!-- benchmarks end -->"
-NOTHING_YET = "No measurement is recorded yet; `make bench` makes one."
+NOTHING_YET = "No results yet. Run `make bench`."
 
 
 def render(result: dict[str, Any] | None) -> str:
@@ -69,7 +69,7 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
 
 
 def section(page: str) -> str:
-    """What stands between the markers."""
+    """Return the text between the markers."""
     return page.split(BEGIN)[1].split(END)[0].strip()
 
 

@@ -1,10 +1,10 @@
-"""The rate at which a file arrives over HTTP, over that of the same bytes at a bare Starlette endpoint that copies its
-body to a file; and the most memory that the server ever took for it.
+"""Measures the rate of uploads over HTTP relative to a bare Starlette endpoint that copies its body to a file, and the
+server's peak memory.
 
-Both servers run in processes of their own under the same uvicorn, and are asked in turn over a socket. Ours computes
-the digest, writes through its storage, waits for the disk and commits a row; `bare, on disk` waits for the disk too.
-The bar is on a body and on a form. `parts` are sent one after the other, and each waits for the disk and a row of its
-own; `joining` is what the light worker does with them afterwards.
+Both servers run in separate processes under the same uvicorn and are called in turn over a socket. Tunewright computes
+the digest, writes through its storage, waits for the disk and commits a row; `bare, on disk` also waits for the disk.
+The limit applies to a body and a form. `parts` are sent one after another, and each waits for the disk and a row;
+`joining` is the rate at which the light worker assembles them.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def bare_server(folder: Path) -> Iterator[str]:
 
 
 class Sender:
-    """Sends the same block again and again, so that nothing is read from a disk."""
+    """Sends the same block repeatedly, so that nothing is read from disk."""
 
     def __init__(self, num_bytes: int) -> None:
         self.num_bytes, self.block = num_bytes, os.urandom(CHUNK)
@@ -161,7 +161,7 @@ def measure(folder: Path, num_bytes: int, repeats: int, chosen: list[str]) -> di
                         join_next(open_sessions(engine), Storage(f"file://{folder}/storage"), "bench-1")
                         rates.setdefault("joining", []).append(num_bytes / (time.perf_counter() - began) / 1e6)
                     check(ours, made, sender)
-                    # Without a dispatcher nobody else removes it.
+                    # There is no dispatcher to remove it.
                     for path in [*folder.glob("storage/**/file-*"), *folder.glob("storage/**/part_*")]:
                         path.unlink()
             grown = peak_memory(pid) - idle
@@ -185,21 +185,23 @@ def measure(folder: Path, num_bytes: int, repeats: int, chosen: list[str]) -> di
 
 
 def check(server: Server, made: Any, sender: Sender) -> None:
-    server.connection.close()  # the server may have, while the parts were joined
+    server.connection.close()  # The server may have closed it while the parts were assembled.
     dataset = server.ask("GET", f"/datasets/{made}") if isinstance(made, str) else made
     if dataset and dataset["sha256"] != sender.sha256:
-        raise RuntimeError("other bytes arrived than were sent")
+        raise RuntimeError("the stored bytes differ from those sent")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=256, help="of each upload (256)")
+    parser.add_argument("--megabytes", type=int, default=256, help="size of each upload (256)")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="of sending; without bare, no ratio")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=WAYS, help="ways of uploading; without bare there is no ratio"
+    )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "upload.json")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tunewright-bench-"))
-    folder.chmod(0o755)  # root's PostgreSQL runs as a user who must get in here
+    folder.chmod(0o755)  # Root's PostgreSQL runs as another user, who needs access.
     try:
         result = measure(folder, arguments.megabytes * CHUNK, arguments.repeats, arguments.ways)
     finally:
