@@ -1,4 +1,4 @@
-"""The kernel's own count of those it killed for want of memory."""
+"""Tests reading the kernel's count of out-of-memory kills."""
 
 import os
 import signal

@@ -39,8 +39,8 @@ def test_room_is_short_below_a_limit_and_for_a_lease_after_it_ran_out(
     assert of_worker.is_short()
     free(disk_space.LEAST_FREE_BYTES)
     assert not of_worker.is_short()
-    told = of_worker.note_full("OSError: no space")
-    assert f"32.0 MB in {tmp_path / 'data/work'}, 32.0 MB in {tmp_path / 'cache'}. OSError: no space" in told
+    message = of_worker.note_full("OSError: no space")
+    assert f"32.0 MB in {tmp_path / 'data/work'}, 32.0 MB in {tmp_path / 'cache'}. OSError: no space" in message
     clock(1059)
     assert of_worker.is_short(), "there is disk space, and was too little for the attempt"
     clock(1060)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.host.work_folders import abandoned, held
+from worker.host.work_folders import find_abandoned_attempts, hold_folder
 
 ROOT = Path(__file__).parents[2]
 WORK = """
 import pathlib, shutil, sys
-from worker.host.work_folders import held
+from worker.host.work_folders import hold_folder
 folder = pathlib.Path(sys.argv[1])
-with held(folder):
+with hold_folder(folder):
     (folder / "state.bin").write_bytes(bytes(1000))
     print("at work", flush=True)
     sys.stdin.read()
@@ -26,7 +26,7 @@ with held(folder):
 
 
 def clear(work: Path) -> None:
-    for folder in abandoned(work):
+    for folder in find_abandoned_attempts(work):
         shutil.rmtree(folder)
 
 
@@ -95,8 +95,8 @@ def test_a_folder_without_a_lock_file_is_nobodys(tmp_path: Path) -> None:
 def test_a_folder_that_is_kept_is_found_again(tmp_path: Path) -> None:
     """What must be saved from it first may have to wait."""
     (tmp_path / "default/ftjob-1/1").mkdir(parents=True)
-    assert list(abandoned(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
-    assert list(abandoned(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
+    assert list(find_abandoned_attempts(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
+    assert list(find_abandoned_attempts(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
 
 
 def test_attempts_begin_and_end_under_workers_that_clear(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_attempts_begin_and_end_under_workers_that_clear(tmp_path: Path) -> None
     def work(name: str) -> None:
         try:
             for number in range(200):
-                with held(folder := tmp_path / "default/ftjob-1" / f"{name}{number % 3}"):
+                with hold_folder(folder := tmp_path / "default/ftjob-1" / f"{name}{number % 3}"):
                     (folder / "file").write_text(name)
                     assert (folder / "file").read_text() == name
                     shutil.rmtree(folder)

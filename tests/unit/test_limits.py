@@ -1,4 +1,4 @@
-"""What is told of a training process that dies: the real parent of a small program on its pipe."""
+"""Tests the explanation of a training process's death, with a small program as the process."""
 
 import signal
 import sys
@@ -19,7 +19,7 @@ DYING = "import sys, time; print('its last line', file=sys.stderr, flush=True); 
 
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingProcess]:
-    """One that has said its last line, in a control group whose count stands at 2."""
+    """Yield a process that has logged its last line, in a control group with a count of 2."""
     monkeypatch.setattr("worker.processes.training.COMMAND", (sys.executable, "-S", "-c", DYING))
     (tmp_path / "memory.events").write_text("oom 2\noom_kill 2\n")
     child = TrainingProcess.logging_to(tmp_path / "training.log")

@@ -16,7 +16,7 @@ import pytest
 from app.webhooks.target import Target, parse
 from tests.fixtures.receiver import Receiver
 from worker.light import webhook_request as module
-from worker.light.webhook_request import NoAnswer, post
+from worker.light.webhook_request import NoAnswer, send_post
 
 HERE = [ip_address("127.0.0.1")]
 
@@ -69,35 +69,35 @@ def test_a_slow_receiver_is_cut_off_in_time(talk: Callable[[socket.socket], None
     with talking(talk) as target:
         began = time.monotonic()
         with pytest.raises(NoAnswer, match=r"No response within 0\.5 s"):
-            post(target, HERE, b"{}", {}, 0.5)
+            send_post(target, HERE, b"{}", {}, 0.5)
         assert 0.4 < time.monotonic() - began < 1.5
 
 
 def test_a_long_answer_is_not_read_to_its_end() -> None:
     with talking(flood) as target:
-        assert post(target, HERE, b"{}", {}, 5) == 200
+        assert send_post(target, HERE, b"{}", {}, 5) == 200
 
 
 def test_what_is_no_http_is_no_answer() -> None:
     with talking(babble) as target, pytest.raises(NoAnswer, match="BadStatusLine"):
-        post(target, HERE, b"{}", {}, 5)
+        send_post(target, HERE, b"{}", {}, 5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(NoAnswer, match="refused"):
-        post(parse(f"http://127.0.0.1:{port}/"), HERE, b"{}", {}, 5)
+        send_post(parse(f"http://127.0.0.1:{port}/"), HERE, b"{}", {}, 5)
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     with Receiver().serving() as receiver:
         receiver.statuses = [307]
-        assert post(parse(receiver.url), HERE, b"{}", {}, 5) == 307
+        assert send_post(parse(receiver.url), HERE, b"{}", {}, 5) == 307
         assert [heard.path for heard in receiver.heard] == ["/hook"]
 
 
 def test_the_checked_address_is_connected_to_whatever_the_name_says() -> None:
     with Receiver().serving() as receiver:
         target = parse(receiver.url)._replace(host="hooks.example.com")
-        assert post(target, [ip_address("::1"), *HERE], b"{}", {"X-A": "b"}, 5) == 204
+        assert send_post(target, [ip_address("::1"), *HERE], b"{}", {"X-A": "b"}, 5) == 204
         [heard] = receiver.heard
         assert (heard.headers["host"], heard.headers["x-a"]) == (f"hooks.example.com:{target.port}", "b")
 
@@ -114,9 +114,9 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     subprocess.run([program, *words.split(), *more], check=True, capture_output=True)
     path.write_text(path.read_text() + (tmp_path / "cert.pem").read_text())
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-    module.trust.cache_clear()
+    module.make_tls_context.cache_clear()
     yield path
-    module.trust.cache_clear()
+    module.make_tls_context.cache_clear()
 
 
 def test_a_certificate_must_be_the_names(certificate: Path) -> None:
@@ -134,12 +134,12 @@ def test_a_certificate_must_be_the_names(certificate: Path) -> None:
         with talking(talk) as target:
             named = target._replace(scheme="https", host=host)
             if accepted:
-                assert post(named, HERE, b"{}", {}, 5) == 202
+                assert send_post(named, HERE, b"{}", {}, 5) == 202
             else:
                 with pytest.raises(NoAnswer, match="certificate verify failed"):
-                    post(named, HERE, b"{}", {}, 5)
+                    send_post(named, HERE, b"{}", {}, 5)
 
 
 def test_a_silent_handshake_is_cut_off_too(certificate: Path) -> None:
     with talking(keep_silent) as target, pytest.raises(NoAnswer, match="No response within"):
-        post(target._replace(scheme="https", host="hooks.example.com"), HERE, b"{}", {}, 0.4)
+        send_post(target._replace(scheme="https", host="hooks.example.com"), HERE, b"{}", {}, 0.4)

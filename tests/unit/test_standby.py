@@ -125,9 +125,9 @@ def test_the_training_process_is_given_no_credentials(tmp_path: Path, monkeypatc
     child = TrainingProcess.logging_to(tmp_path / "training.log")
     wait_until(lambda: not child.is_alive())
     child.end()
-    told = (tmp_path / "training.log").read_text()
-    assert "PYTHONPATH=" in told
-    assert "secret-word" not in told
+    log = (tmp_path / "training.log").read_text()
+    assert "PYTHONPATH=" in log
+    assert "secret-word" not in log
 
 
 def test_the_first_words_of_a_process_for_a_job_are_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

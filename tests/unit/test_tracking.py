@@ -47,8 +47,8 @@ def test_an_offline_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert environment("wandb", tmp_path / "own", tmp_path / "kept")["WANDB_DIR"] == "/mine"
 
 
-def test_no_secret_is_said() -> None:
+def test_secrets_are_removed() -> None:
     text = "API request to http://me:pw@here/api failed\n with k-1234 and s3cr3t " + "x" * 1000
-    told = remove_secrets(text, {"WANDB_API_KEY": "k-1234", "MLFLOW_TRACKING_PASSWORD": "s3cr3t", "A_TOKEN": ""})
-    assert told.startswith("API request to http://here/api failed with … and … x")
-    assert len(told) == 300
+    message = remove_secrets(text, {"WANDB_API_KEY": "k-1234", "MLFLOW_TRACKING_PASSWORD": "s3cr3t", "A_TOKEN": ""})
+    assert message.startswith("API request to http://here/api failed with … and … x")
+    assert len(message) == 300

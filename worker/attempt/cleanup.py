@@ -12,7 +12,7 @@ from app.jobs.attempts.service import AttemptService
 from app.jobs.queue.repository import Claim
 from app.set_aside import fault_of
 from worker.attempt.metrics.spool import Spool
-from worker.host.work_folders import abandoned
+from worker.host.work_folders import find_abandoned_attempts
 
 log = structlog.get_logger()
 
@@ -21,11 +21,11 @@ def clear_leftovers(sessions: Sessions, work: Path) -> None:
     """Store the points of abandoned folders that have a valid proof, then remove the folders.
 
     Raises DBAPIError if PostgreSQL is unreachable."""
-    for folder in abandoned(work):
+    for folder in find_abandoned_attempts(work):
         spool = Spool.find_abandoned(folder)
         if spool is not None:
             try:
-                store(sessions, spool, owner(folder), Spool.read_proof(folder))
+                store_points(sessions, spool, claim_of(folder), Spool.read_proof(folder))
             except Exception as error:
                 if isinstance(error, DBAPIError) and is_outage(error):
                     raise
@@ -37,13 +37,13 @@ def clear_leftovers(sessions: Sessions, work: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def owner(folder: Path) -> Claim:
+def claim_of(folder: Path) -> Claim:
     """Return the attempt that the folder's path names. The path alone does not prove ownership."""
     *_, project_id, job_id, number = folder.parts
     return Claim(project_id, job_id, int(number), token="")
 
 
-def store(sessions: Sessions, spool: Spool, claim: Claim, proof: str) -> None:
+def store_points(sessions: Sessions, spool: Spool, claim: Claim, proof: str) -> None:
     """Store the spool's points if the proof is valid. Any process of this user can create a folder with that name, so
     the points are dropped without one."""
     while not spool.is_empty:

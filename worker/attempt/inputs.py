@@ -78,7 +78,7 @@ class InputFetcher:
         """Release the base model, so that the cache may evict it."""
         self._held.close()
 
-    def model(self, model: RegisteredModel) -> Path:
+    def fetch_model(self, model: RegisteredModel) -> Path:
         """Return the base model's folder, which stays in the cache until `close`.
 
         Raises FetchStopped if the attempt must end before the model is fetched, and InvalidModelFolder if storage no
@@ -92,13 +92,13 @@ class InputFetcher:
                 self.fence.try_write(lambda attempt: attempt.append_event(event), "append_event")
                 next_event_at = time.monotonic() + PROGRESS_EVENT_SECONDS
 
-        return self._held.enter_context(self._cache.held(model, progress=progress, is_over=self._is_over))
+        return self._held.enter_context(self._cache.hold(model, progress=progress, is_over=self._is_over))
 
-    def rows(self, name: str, dataset: Dataset) -> Path:
+    def fetch_rows(self, name: str, dataset: Dataset) -> Path:
         self.storage.fetch(rows_of(dataset), self.folder / name)
         return self.folder / name
 
-    def checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:
+    def fetch_checkpoint(self, checkpoints: Sequence[Checkpoint]) -> Path | None:
         """Fetch the latest checkpoint that is intact in storage. Lost checkpoints are recorded as lost and skipped."""
         for checkpoint in checkpoints:
             folder = self.folder / "resumed" / f"step-{checkpoint.step:08d}"
@@ -124,7 +124,7 @@ class InputFetcher:
                 return folder
         return None
 
-    def start(self, id: str | None) -> Path | None:
+    def fetch_init_from(self, id: str | None) -> Path | None:
         """Fetch the adapter or checkpoint that the job's adapter is initialized from; return None if the job names
         none.
 
@@ -134,14 +134,14 @@ class InputFetcher:
         folder = self.folder / "init_from"
         folder.mkdir()
         try:
-            for file in self.fence.write(partial(self._start_files, id=id), "read_adapter"):
+            for file in self.fence.write(partial(self._init_from_files, id=id), "read_adapter"):
                 self.storage.fetch(file, folder / file.path)
         except FileNotFoundError as error:
             raise AdapterNotFound(id) from error
         unpack_adapter(folder)
         return folder
 
-    def _start_files(self, own: AttemptService, id: str) -> list[StoredFile]:
+    def _init_from_files(self, own: AttemptService, id: str) -> list[StoredFile]:
         project_id = self.claim.project_id
         if is_id(id, "ftckpt"):
             checkpoint = own.stored.find(project_id, id)

@@ -31,14 +31,14 @@ class OutputUploader:
         self.written.root.mkdir(exist_ok=True)
         return self.written.root
 
-    def folder(self, folder: Path, under: str) -> list[StoredFile]:
-        return [self._written(f"{under}/{name}", folder / name, name) for name in self.written.names(folder)]
+    def upload_folder(self, folder: Path, under: str) -> list[StoredFile]:
+        return [self._upload_written(f"{under}/{name}", folder / name, name) for name in self.written.names(folder)]
 
-    def checkpoint(self, folder: Path, step: int) -> list[StoredFile]:
+    def upload_checkpoint(self, folder: Path, step: int) -> list[StoredFile]:
         """Store a checkpoint's files, with the adapter's files as one archive if it has an adapter."""
         names, under = self.written.names(folder), f"checkpoints/{step}"
         if not {*ADAPTER_FILES} <= {*names}:
-            return self.folder(folder, under)
+            return self.upload_folder(folder, under)
         path = self._folder / f"checkpoint-{step}.tar"
         try:
             write_archive(path, self.written, folder, ADAPTER_FILES)
@@ -46,9 +46,9 @@ class OutputUploader:
         finally:
             path.unlink(missing_ok=True)
         others = [name for name in names if name not in (*ADAPTER_FILES, ADAPTER_ARCHIVE)]
-        return [adapter, *(self._written(f"{under}/{name}", folder / name, name) for name in others)]
+        return [adapter, *(self._upload_written(f"{under}/{name}", folder / name, name) for name in others)]
 
-    def manifest(self, result: Path) -> dict[str, Any]:
+    def read_manifest(self, result: Path) -> dict[str, Any]:
         with self.written.opened(result / "manifest.json") as file:
             content = file.read(MAX_MANIFEST_BYTES + 1)
         try:
@@ -59,23 +59,23 @@ class OutputUploader:
             raise ProtocolBroken("the manifest of its result is unreadable")
         return manifest
 
-    def archive(self, result: Path) -> StoredFile | None:
+    def upload_archive(self, result: Path) -> StoredFile | None:
         """Store the result as one archive; return None if the result is not an adapter."""
         if not self.written.exists(result / "adapter_config.json"):
             return None
         path = self._folder / ADAPTER_ARCHIVE
         write_archive(path, self.written, result, self.written.names(result))
-        return self.file(path)
+        return self.upload_file(path)
 
-    def file(self, path: Path) -> StoredFile:
+    def upload_file(self, path: Path) -> StoredFile:
         """Store a file that the worker itself wrote."""
         return self._storage.put_file(f"{self._place}/{path.name}", path, path.name)
 
-    def step_metrics(self) -> StoredFile:
+    def upload_step_metrics(self) -> StoredFile:
         path = self._folder / STEP_METRICS
         write_step_metrics(path, self._fence, self._claim)
-        return self.file(path)
+        return self.upload_file(path)
 
-    def _written(self, key: str, path: Path, name: str) -> StoredFile:
+    def _upload_written(self, key: str, path: Path, name: str) -> StoredFile:
         with self.written.opened(path) as file:
             return self._storage.put_open(f"{self._place}/{key}", file, name)

@@ -42,7 +42,7 @@ from worker.attempt.watchdog import Watchdog, explain_exit, failure_from_excepti
 from worker.host.disk_space import DiskSpace
 from worker.host.hardware import find_training_machine, training_device
 from worker.host.model_cache import FetchStopped, ModelCache
-from worker.host.work_folders import attempt_folder, held
+from worker.host.work_folders import attempt_folder, hold_folder
 from worker.processes.child_messages import ProtocolBroken
 from worker.processes.standby import StandbyProcess
 from worker.processes.training import TrainingProcess
@@ -102,7 +102,7 @@ class Attempt:
     def run(self) -> None:
         with ExitStack() as folder:
             try:
-                folder.enter_context(held(self.folder))
+                folder.enter_context(hold_folder(self.folder))
                 folder.callback(self.input_fetcher.close)
                 self.reporter.open(self.folder)
                 with self.heartbeat:
@@ -184,13 +184,15 @@ class Attempt:
         self.event_reporter.enter_phase(JobPhase.preparing)
         inputs = self.write(partial(read_inputs, self.claim), "read_inputs")
         spec = JobSpec.model_validate(inputs.job.spec)
-        checkpoint_path = self.input_fetcher.checkpoint(inputs.checkpoints)
+        checkpoint_path = self.input_fetcher.fetch_checkpoint(inputs.checkpoints)
         if checkpoint_path is None and inputs.job.resume_from:
             raise CheckpointNotFound(inputs.job.resume_from)
-        init_from_path = self.input_fetcher.start(inputs.job.init_from_id if checkpoint_path is None else None)
+        init_from_path = self.input_fetcher.fetch_init_from(
+            inputs.job.init_from_id if checkpoint_path is None else None
+        )
         assert inputs.model.revision is not None  # Every ready model has one.
         self.base_model_revision = inputs.model.revision
-        dataset = self.input_fetcher.rows("training.jsonl", inputs.dataset)
+        dataset = self.input_fetcher.fetch_rows("training.jsonl", inputs.dataset)
         if validation := inputs.validation:
             compare = partial(warn_of_overlap, self.storage, self.folder, inputs.dataset, validation, self.write)
             self.uploaded.append((self.uploads.submit(compare), self.folder / "compared"))
@@ -205,11 +207,11 @@ class Attempt:
             base_model_hub_name=inputs.model.hub_name,
             base_model_hub_revision=inputs.model.hub_revision,
             base_model_license=inputs.model.license,
-            base_model_path=self.input_fetcher.model(inputs.model),
+            base_model_path=self.input_fetcher.fetch_model(inputs.model),
             dataset_path=dataset,
             dataset_sha256=inputs.dataset.sha256,
             dataset_format=format_of(inputs.dataset),
-            validation_path=self.input_fetcher.rows("validation.jsonl", validation) if validation else None,
+            validation_path=self.input_fetcher.fetch_rows("validation.jsonl", validation) if validation else None,
             validation_sha256=validation.sha256 if validation else None,
             validation_format=format_of(validation) if validation else None,
             checkpoint_path=checkpoint_path,
@@ -319,7 +321,7 @@ class Attempt:
 
         The metric points before it are stored first, since an attempt that resumes from it does not repeat them."""
         try:
-            files = self.output_uploader.checkpoint(written.path, written.step)
+            files = self.output_uploader.upload_checkpoint(written.path, written.step)
         except FAILURES as error:
             detail = (
                 f"Could not store the checkpoint of step {written.step} ({redact_error(error)}). The training "
@@ -360,11 +362,14 @@ class Attempt:
         """Store the result under the attempt's keys, then make it the job's result in one transaction."""
         self.event_reporter.enter_phase(JobPhase.publishing)
         uploader = self.output_uploader
-        manifest, files = uploader.manifest(result), uploader.folder(result, "result")
-        archive = uploader.archive(result)
-        report_files = [*(uploader.folder(reports, "reports") if reports else ()), uploader.step_metrics()]
+        manifest, files = uploader.read_manifest(result), uploader.upload_folder(result, "result")
+        archive = uploader.upload_archive(result)
+        report_files = [
+            *(uploader.upload_folder(reports, "reports") if reports else ()),
+            uploader.upload_step_metrics(),
+        ]
         if events := self.trackers.events_file():
-            report_files.append(uploader.file(events))
+            report_files.append(uploader.upload_file(events))
         try:
             self.write(lambda attempt: attempt.publish(manifest, files, archive, report_files), "publish")
         except StaleAttempt:

@@ -9,7 +9,7 @@ import structlog
 from app.db.session import Sessions, transaction
 from app.domain.ids import is_id
 from app.projects.service import ProjectService
-from worker.host.work_folders import abandoned_of_project
+from worker.host.work_folders import find_abandoned_of_project
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ def clear_deleted_projects(sessions: Sessions, work: Path, worker_id: str) -> No
 def remove_folders(work: Path, project_id: str) -> int:
     """Remove the project's abandoned folders and return their number."""
     num_folders = 0
-    for folder in abandoned_of_project(work, project_id):
+    for folder in find_abandoned_of_project(work, project_id):
         shutil.rmtree(folder, ignore_errors=True)
         num_folders += 1
     with suppress(OSError):

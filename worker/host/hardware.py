@@ -65,10 +65,10 @@ def find_gpus(memory: str = "memory.total", timeout_seconds: float = 30) -> list
     query = [f"--query-gpu=index,uuid,{memory},name", "--format=csv,noheader,nounits"]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return [gpu for _, _, gpu in map(read_gpu, ask(program, *query, timeout_seconds=timeout_seconds))]
+        return [gpu for _, _, gpu in map(read_gpu, run_nvidia_smi(program, *query, timeout_seconds=timeout_seconds))]
     words = [word.strip() for word in visible.split(",")]
-    slices = ask(program, "-L") if any(word.startswith("MIG-") for word in words) else []
-    whole = [read_gpu(line) for line in ask(program, *query, timeout_seconds=timeout_seconds)]
+    slices = run_nvidia_smi(program, "-L") if any(word.startswith("MIG-") for word in words) else []
+    whole = [read_gpu(line) for line in run_nvidia_smi(program, *query, timeout_seconds=timeout_seconds)]
     named = [find_slice(word, slices) if word.startswith("MIG-") else find_whole(word, whole) for word in words]
     # CUDA ignores the rest of the list after the first entry that is not a GPU.
     return list(takewhile(lambda gpu: gpu is not None, named))  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def find_slice(wanted: str, lines: list[str]) -> Gpu | None:
     return None
 
 
-def ask(*command: str, timeout_seconds: float = 30) -> list[str]:
+def run_nvidia_smi(*command: str, timeout_seconds: float = 30) -> list[str]:
     with around("ask_gpu"):
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_seconds)
     return found.stdout.splitlines() if found.returncode == 0 else []

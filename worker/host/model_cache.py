@@ -48,7 +48,7 @@ class ModelCache:
         self._storage, self._limit = storage, None if limit is None else int(limit * GB)
 
     @contextmanager
-    def held(
+    def hold(
         self,
         model: RegisteredModel,
         *,
@@ -63,10 +63,10 @@ class ModelCache:
         files = [StoredFile.model_validate(file) for file in model.files]
         cached = CachedModel(self._place, digest_of(files))
         wanted = [file for file in files if weights or not file.path.endswith(WEIGHTS)]
-        with locked(cached.lock, is_over, shared=True):
+        with hold_lock(cached.lock, is_over, shared=True):
             os.utime(cached.lock)
             if cached.missing(wanted):
-                with locked(cached.fetch_lock, is_over):
+                with hold_lock(cached.fetch_lock, is_over):
                     self._fetch(model.name, cached, wanted, progress, is_over)
             yield cached.folder
 
@@ -155,7 +155,7 @@ class CachedModel:
 
     def remove(self) -> bool:
         """Remove the model; return False if a process is reading it."""
-        with suppress(FetchStopped), locked(self.lock, lambda: True):
+        with suppress(FetchStopped), hold_lock(self.lock, lambda: True):
             for folder in (self.marks, self.folder):
                 shutil.rmtree(folder, ignore_errors=True)
             self.fetch_lock.unlink(missing_ok=True)
@@ -186,7 +186,7 @@ def mark_of(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, is_over: Callable[[], bool], *, shared: bool = False) -> Iterator[None]:
+def hold_lock(path: Path, is_over: Callable[[], bool], *, shared: bool = False) -> Iterator[None]:
     """Hold the lock. Raises FetchStopped if another process holds it when `is_over` returns true."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while (file := open_locked(path, wait=False, shared=shared)) is None:

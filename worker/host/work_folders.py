@@ -26,7 +26,7 @@ def inspection_folder(work: Path, dataset_id: str) -> Path:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[None]:
     """Create and lock an empty folder. The caller removes the folder, unless its files are still needed."""
     lock = _lock(folder, wait=True)
     assert lock is not None
@@ -38,17 +38,17 @@ def held(folder: Path) -> Iterator[None]:
         _unlock(folder, lock)
 
 
-def abandoned(work: Path) -> Iterator[Path]:
+def find_abandoned_attempts(work: Path) -> Iterator[Path]:
     """Yield the folders of attempts whose process has ended. Each stays locked until the next is requested."""
     return _abandoned(path for path in _folders(work.glob("*/ftjob-*")) if path.name.isdigit())
 
 
-def abandoned_of_project(work: Path, project_id: str) -> Iterator[Path]:
+def find_abandoned_of_project(work: Path, project_id: str) -> Iterator[Path]:
     """Yield the abandoned folders of one project."""
     return _abandoned(path for path in _folders((work / project_id).glob("ftjob-*")) if path.name.isdigit())
 
 
-def abandoned_inspections(work: Path) -> Iterator[Path]:
+def find_abandoned_inspections(work: Path) -> Iterator[Path]:
     return _abandoned(_folders([work / "inspections"]))
 
 

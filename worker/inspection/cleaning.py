@@ -29,7 +29,7 @@ def clean(
         inspection = _keep_good(source, file, scratch, format)
     hashes = scratch / "good.hashes"
     inspection.conclude(hashes)
-    dropped = marked(hashes, inspection.num_good)
+    dropped = mark_duplicates(hashes, inspection.num_good)
     with good.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not dropped[number // BITS] >> number % BITS & 1:
@@ -42,7 +42,7 @@ def _keep_good(source: BinaryIO, target: BinaryIO, scratch: Path, format: Record
     return inspection
 
 
-def marked(hashes: Path, num_lines: int) -> NDArray[np.uint8]:
+def mark_duplicates(hashes: Path, num_lines: int) -> NDArray[np.uint8]:
     """Return a bit for each line, counted from 1: whether it repeats an earlier one."""
     bits = np.zeros(num_lines // BITS + 1, np.uint8)
     for same in duplicates(hashes):

@@ -47,7 +47,7 @@ class OverlapResult(NamedTuple):
 
 
 def find_overlap(training: Path, validation: Path, most_pairs: int) -> Overlap:
-    mapped = _mapped(training)
+    mapped = _map_file(training)
     num_exact = num_normalised = num_rows = 0
     first: list[tuple[int, int, bool]] = []
     for block in entries(validation):
@@ -62,7 +62,7 @@ def find_overlap(training: Path, validation: Path, most_pairs: int) -> Overlap:
     return Overlap(totals, [Pair(validation_line=held, line=line, exact=exact) for held, line, exact in first])
 
 
-def _mapped(path: Path) -> Entries:
+def _map_file(path: Path) -> Entries:
     """Map the file into memory. An empty file cannot be mapped and gives an empty array."""
     if path.stat().st_size < ENTRY_BYTES:
         return np.empty((0, 3), "<u8")
@@ -78,7 +78,7 @@ def _first(found: OverlapResult, count: int) -> Iterator[tuple[int, int, bool]]:
 def _find(mapped: Entries, block: Entries) -> OverlapResult:
     if len(mapped) == 0:
         return OverlapResult(block[:0, LINE], block[:0, LINE], np.zeros(0, np.bool_))
-    at = _places(mapped, block)
+    at = _find_places(mapped, block)
     behind, before = np.minimum(at, len(mapped) - 1), np.maximum(at - 1, 0)
     normalised = block[:, NORMALISED]
     near_behind = mapped[behind, NORMALISED] == normalised
@@ -88,7 +88,7 @@ def _find(mapped: Entries, block: Entries) -> OverlapResult:
     return OverlapResult(block[near, LINE], lines[near], exact[near])
 
 
-def _places(mapped: Entries, block: Entries) -> NDArray[Any]:
+def _find_places(mapped: Entries, block: Entries) -> NDArray[Any]:
     """Return for each entry of the block the index of the file's first entry that is not less by the two hashes."""
     low = np.zeros(len(block), np.int64)
     high = np.full(len(block), len(mapped), np.int64)

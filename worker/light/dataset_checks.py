@@ -29,7 +29,7 @@ from app.models.service import ModelService
 from app.storage import DamagedObject
 from app.workers.repository import WorkerRepository
 from worker.host.model_cache import FetchStopped, ModelCache
-from worker.host.work_folders import held, inspection_folder
+from worker.host.work_folders import hold_folder, inspection_folder
 from worker.inspection.overlap import DamagedHashes, fetch_hashes, find_overlap
 from worker.light.inspections import InspectionContext
 from worker.light.lease import Lease
@@ -109,7 +109,7 @@ def run_next_check(
     folder = inspection_folder(context.work, check.id)
     lease = Lease(renew, context.lease_seconds, draining or threading.Event())
     try:
-        with held(folder), lease:
+        with hold_folder(folder), lease:
             try:
                 ClaimedCheck(context, cache, here, check, folder, lease).run()
             finally:
@@ -192,7 +192,7 @@ class ClaimedCheck:
             )
             raise DatasetCheckFailed(DatasetCheckFailure.model_not_found, message)
         try:
-            with self.cache.held(inputs.model, weights=False, is_over=lambda: self.lease.is_over) as path:
+            with self.cache.hold(inputs.model, weights=False, is_over=lambda: self.lease.is_over) as path:
                 return self._run_preview(inputs, self._make_request(spec, inputs, inputs.model, path))
         except InvalidModelFolder as error:
             raise DatasetCheckFailed(DatasetCheckFailure.model_unusable, str(error)) from error

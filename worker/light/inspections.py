@@ -20,7 +20,7 @@ from app.domain.datasets.problem import Finding, Problem
 from app.domain.datasets.report import Report
 from app.domain.storage_keys import hashes_key, inspection_key, rows_key
 from app.storage import Storage
-from worker.host.work_folders import abandoned_inspections, held, inspection_folder
+from worker.host.work_folders import find_abandoned_inspections, hold_folder, inspection_folder
 from worker.inspection.protocol import GROUPS, HASHES, PROBLEMS, REPORT, ROWS, InspectionRequest, Task
 from worker.light.lease import Lease
 from worker.processes.inspection import InspectionFailed, WorkStopped, run
@@ -63,7 +63,7 @@ def inspect_next(context: InspectionContext, draining: threading.Event | None = 
 
     lease = Lease(renew, context.lease_seconds, draining or threading.Event())
     try:
-        with held(folder), lease:
+        with hold_folder(folder), lease:
             try:
                 ClaimedInspection(context, dataset, folder, lease).run()
             finally:
@@ -76,7 +76,7 @@ def inspect_next(context: InspectionContext, draining: threading.Event | None = 
 
 def clear_scratch(work: Path) -> None:
     """Remove the folders of inspections whose worker is dead."""
-    for folder in abandoned_inspections(work):
+    for folder in find_abandoned_inspections(work):
         log.info("removing the folder of a dead inspection", folder=folder.name)
         shutil.rmtree(folder, ignore_errors=True)
 

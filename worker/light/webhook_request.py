@@ -23,11 +23,13 @@ class NoAnswer(Exception):
 
 
 @cache
-def trust() -> ssl.SSLContext:
+def make_tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def post(target: Target, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str], seconds: float) -> int:
+def send_post(
+    target: Target, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str], seconds: float
+) -> int:
     """Send the request and return the response's status. Raises NoAnswer if it is not complete within `seconds`,
     however slowly its bytes arrive."""
     until = time.monotonic() + seconds
@@ -57,14 +59,14 @@ def open_socket(
 ) -> Iterator[socket.socket]:
     """Connect to the first address that accepts. The connection is cut when the time is over, even in the middle of an
     operation."""
-    raw = first_open(target, addresses, until)
+    raw = connect_first(target, addresses, until)
     handle = raw.dup()  # TLS takes ownership of the first descriptor.
-    timer = threading.Timer(max(until - time.monotonic(), 0), shut, (handle, cut))
+    timer = threading.Timer(max(until - time.monotonic(), 0), cut_connection, (handle, cut))
     timer.daemon = True
     timer.start()
     try:
         if target.scheme == "https":
-            with trust().wrap_socket(raw, server_hostname=target.host) as encrypted:
+            with make_tls_context().wrap_socket(raw, server_hostname=target.host) as encrypted:
                 yield encrypted
         else:
             yield raw
@@ -75,7 +77,7 @@ def open_socket(
         raw.close()
 
 
-def first_open(target: Target, addresses: Sequence[Address], until: float) -> socket.socket:
+def connect_first(target: Target, addresses: Sequence[Address], until: float) -> socket.socket:
     """Connect to the first address that accepts. Each address but the last gets half of the remaining time."""
     failure: OSError | None = None
     for number, address in enumerate(addresses, start=1):
@@ -92,7 +94,7 @@ def first_open(target: Target, addresses: Sequence[Address], until: float) -> so
     raise failure
 
 
-def shut(handle: socket.socket, cut: threading.Event) -> None:
+def cut_connection(handle: socket.socket, cut: threading.Event) -> None:
     cut.set()
     with suppress(OSError):
         handle.shutdown(socket.SHUT_RDWR)

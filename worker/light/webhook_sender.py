@@ -20,7 +20,7 @@ from app.webhooks.lookups import Lookups
 from app.webhooks.repository import AT_ONCE_OF_A_PROJECT, Taken, WebhookRepository
 from app.webhooks.signature import signed_headers
 from app.webhooks.target import BadTarget, parse, resolve
-from worker.light.webhook_request import NoAnswer, post
+from worker.light.webhook_request import NoAnswer, send_post
 
 log = structlog.get_logger()
 
@@ -86,7 +86,7 @@ def open_lookups() -> Lookups:
 
 def deliver(settings: Settings, sessions: Sessions, lookups: Lookups, taken: Taken) -> None:
     """Try the delivery once, and record the outcome."""
-    status, error = attempt(settings, lookups, taken)
+    status, error = try_delivery(settings, lookups, taken)
     delivered = error is None
     if not delivered:
         log.warning(
@@ -101,7 +101,7 @@ def deliver(settings: Settings, sessions: Sessions, lookups: Lookups, taken: Tak
         )
 
 
-def attempt(settings: Settings, lookups: Lookups, taken: Taken) -> tuple[int | None, str | None]:
+def try_delivery(settings: Settings, lookups: Lookups, taken: Taken) -> tuple[int | None, str | None]:
     """Return the response's status, if any, and the error, if any. The DNS lookup counts toward the time limit."""
     until = time.monotonic() + settings.webhook_timeout_seconds
     project_id = taken.delivery.project_id
@@ -114,7 +114,7 @@ def attempt(settings: Settings, lookups: Lookups, taken: Taken) -> tuple[int | N
         addresses = resolve(target, settings.webhook_allowed, look_up)
         with around("send_delivery"):
             left = max(until - time.monotonic(), SHORTEST_SECONDS)
-            status = post(target, addresses, body.encode(), headers, left)
+            status = send_post(target, addresses, body.encode(), headers, left)
     except (BadTarget, NoAnswer, TooManyLookups) as error:
         return None, str(error).replace("\0", "\ufffd")[:MAX_ERROR_CHARS]
     if 200 <= status < 300:

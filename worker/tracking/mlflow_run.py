@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 from app.domain.integration import Mlflow
 from app.domain.jobs.state import JobState
 from worker.tracking.protocol import Open, Step
-from worker.tracking.run import flat
+from worker.tracking.run import flatten
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class MlflowRun:
         tags = {JOB: asked.job_id}
         self._id = self._client.create_run(experiment, tags=tags, run_name=wanted.name or asked.name).info.run_id
         self.last_step = None
-        params = {NOT_IN_NAMES.sub("_", name)[:MAX_NAME_CHARS]: value for name, value in flat(asked.config).items()}
+        params = {NOT_IN_NAMES.sub("_", name)[:MAX_NAME_CHARS]: value for name, value in flatten(asked.config).items()}
         for some in split([Param(name, str(value)[:MAX_CHARS]) for name, value in params.items()], MAX_PARAMS):
             self._client.log_batch(self._id, params=some, synchronous=True)
 

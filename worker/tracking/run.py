@@ -17,9 +17,9 @@ class Run(Protocol):
         """Close the run. Unless the job has succeeded, failed or been cancelled, a later attempt continues it."""
 
 
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested settings into dotted names."""
     named: dict[str, Any] = {}
     for name, value in config.items():
-        named |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        named |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return named

@@ -58,7 +58,7 @@ class Source:
         paths = [self.attempt.folder / name for name in ("adapter_model.safetensors", "adapter.tar")]
         for path in paths:
             path.write_bytes(b"bytes")
-        stored = [self.attempt.output_uploader.file(path) for path in paths]
+        stored = [self.attempt.output_uploader.upload_file(path) for path in paths]
         spec = self.api.get(f"/jobs/{self.id}").json()["spec"]
         manifest = {"base_model": {"name": "tiny", "revision": REVISION}, "spec": {"adapter": spec["adapter"]}}
         self.attempt.write(lambda own: own.publish(manifest, stored[:1], stored[1]), "publish")
@@ -133,7 +133,7 @@ def test_a_job_starts_from_one_by_id_or_name(
         }
         attempt = attempt_of(claim())
         attempt.folder.mkdir(parents=True)
-        folder = attempt.input_fetcher.start(shown["id"])
+        folder = attempt.input_fetcher.fetch_init_from(shown["id"])
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
             name: FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")
         }

@@ -120,7 +120,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     (storage.root / f"{prefix}/20/state.json").write_text("torn")
 
     attempt = attempt_of(held)
-    found = attempt.input_fetcher.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs"))
+    found = attempt.input_fetcher.fetch_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs"))
 
     assert found is not None
     assert (found / "w.bin").read_text() == "attempt 1, step 10"
@@ -129,7 +129,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
         assert events_of(session, project_id, id)[-2:] == ["warning_issued", "warning_issued"]
     shutil.rmtree(found)
     storage.delete(f"{prefix}/10/w.bin")
-    assert attempt.input_fetcher.checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
+    assert attempt.input_fetcher.fetch_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
         "it begins anew"
     )
 
@@ -166,7 +166,7 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
     claim: Take,
     attempt_of: Callable[[Claim], Attempt],
 ) -> None:
-    """Checkpoints do not queue up on the disk behind words that cannot be told; and those are not lost."""
+    """Checkpoints do not pile up on disk while events cannot be written, and the events are not lost."""
     monkeypatch.setattr(fenced_writer, "PATIENCE_SECONDS", 0.1)
     id, held = post(), claim()
     attempt = attempt_of(held)
@@ -189,8 +189,8 @@ def test_an_outage_while_it_evaluates_leaves_one_checkpoint_waiting(
     attempt.event_reporter.write_queued()
     with transaction(sessions) as session:
         assert JobService(session).get(held.project_id, id).phase == JobPhase.training
-        told = [event for event in events_of(session, held.project_id, id)[3:] if event != "checkpoint_saved"]
-        assert told == ["phase_changed", "evaluated", "phase_changed"] * len(folders), "in order"
+        recorded = [event for event in events_of(session, held.project_id, id)[3:] if event != "checkpoint_saved"]
+        assert recorded == ["phase_changed", "evaluated", "phase_changed"] * len(folders), "in order"
     attempt.uploads.shutdown()
     assert kept(sessions, id)[0] == (1, 5)
     attempt.reporter.close()

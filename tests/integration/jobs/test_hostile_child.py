@@ -113,12 +113,12 @@ def test_each_lie_fails_the_job_by_name_and_reaches_nothing_outside(
     assert list(settings.work_dir.glob("*/*")) == [], "no folder of an attempt is left"
 
 
-def test_words_that_nobody_hears_are_not_kept_for_ever() -> None:
-    words, said = MessageQueue(), PhaseEntered(phase=JobPhase.training)
+def test_unread_messages_are_limited() -> None:
+    messages, message = MessageQueue(), PhaseEntered(phase=JobPhase.training)
     for _ in range(8):
-        words.put(said, MAX_WAITING_BYTES // 8)
+        messages.put(message, MAX_WAITING_BYTES // 8)
     with pytest.raises(ProtocolBroken):
-        words.put(said, 1)
-    assert words.get() is said
-    words.put(said, 1)
-    words.put(None)
+        messages.put(message, 1)
+    assert messages.get() is message
+    messages.put(message, 1)
+    messages.put(None)

@@ -33,7 +33,7 @@ def set_models(sessions: Sessions, **values: Any) -> None:
         session.execute(update(RegisteredModel).values(**values))
 
 
-def test_a_fetch_that_takes_a_while_is_told(
+def test_a_long_fetch_reports_its_progress(
     begun: Attempt,
     api: TestClient,
     sessions: Sessions,
@@ -52,8 +52,8 @@ def test_a_fetch_that_takes_a_while_is_told(
     assert (request.base_model_path / "model.safetensors").exists()
     assert (request.base_model_license, request.base_model_hub) == ("gemma", "org/name")
     events = api.get(f"/jobs/{begun.claim.job_id}/events").json()["items"]
-    told = [event["data"] for event in events if event["type"] == "model_fetched"]
-    assert told[-1]["num_bytes"] == told[-1]["total_bytes"] > told[0]["num_bytes"]
+    progress = [event["data"] for event in events if event["type"] == "model_fetched"]
+    assert progress[-1]["num_bytes"] == progress[-1]["total_bytes"] > progress[0]["num_bytes"]
     assert "Fetching the model: 0.0 of 0.0 GB." in [event["message"] for event in events]
 
 

@@ -223,7 +223,7 @@ def test_a_living_workers_folder_is_left_alone(
 ) -> None:
     id, held = post(), claim()
     attempt = attempt_of(held)
-    with work_folders.held(attempt.folder):
+    with work_folders.hold_folder(attempt.folder):
         attempt.reporter.open(attempt.folder)
         measure(attempt.reporter, 1, 5)
         clear_leftovers(sessions, settings.work_dir)
@@ -338,9 +338,9 @@ def test_a_checkpoint_that_storage_does_not_take_costs_a_warning(
     assert storage.root is not None
     blocked = storage.root / held.project_id / "jobs" / id / str(held.attempt) / "checkpoints/10"
     blocked.write_text("a file stands where the folder must be")
-    said = write_checkpoint(attempt, 10)
-    attempt._store_checkpoint(said)
-    assert not said.path.exists(), "what nobody can use takes no room"
+    checkpoint = write_checkpoint(attempt, 10)
+    attempt._store_checkpoint(checkpoint)
+    assert not checkpoint.path.exists(), "what nobody can use takes no room"
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step)).all() == [5]
         [warned] = session.scalars(select(JobEvent).where(JobEvent.type == "warning_issued")).all()
@@ -364,11 +364,11 @@ def test_of_the_checkpoints_that_wait_for_postgres_the_newest_alone_is_kept(
         written = [write_checkpoint(attempt, step) for step in (5, 10, 15, 20)]
         attempt._queue_upload(written[0])
         wait_for(lambda: attempt.uploaded[0][0].running())
-        for said in written[1:]:
-            attempt._queue_upload(said)
-        assert [said.path.exists() for said in written] == [True, False, False, True]
+        for checkpoint in written[1:]:
+            attempt._queue_upload(checkpoint)
+        assert [checkpoint.path.exists() for checkpoint in written] == [True, False, False, True]
     for upload, _ in attempt.uploaded:
         upload.result(timeout=30)
     with transaction(sessions) as session:
         assert session.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all() == [5, 20]
-    assert not any(said.path.exists() for said in written)
+    assert not any(checkpoint.path.exists() for checkpoint in written)

@@ -54,8 +54,8 @@ def test_each_attempt_shows_the_plan_that_it_reached(
     attempt._handle_message(Replanned(resolved=SMALL))
     assert resolved(api, id) == [{"attempt": 1} | SMALL]
     with transaction(sessions) as session:
-        told = JobService(session).jobs.events(held.project_id, id, 0, 1000)
-        (event,) = [event for event in told if event.type == "out_of_memory_fallback"]
+        events = JobService(session).jobs.events(held.project_id, id, 0, 1000)
+        (event,) = [event for event in events if event.type == "out_of_memory_fallback"]
         assert (event.level, event.message) == (reduced.level, reduced.message)
 
     release(sessions, held)

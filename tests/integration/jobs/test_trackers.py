@@ -170,7 +170,7 @@ def test_a_tracking_process_that_dies_is_begun_anew(
     record(sessions, held, 0, FIRST)
     own = begin(held)
     until = time.monotonic() + 60
-    while "loss" not in (told := mlflow_curves(credentials)) or len(told["loss"]) < 3:
+    while "loss" not in (curves := mlflow_curves(credentials)) or len(curves["loss"]) < 3:
         assert time.monotonic() < until
         time.sleep(0.2)
     process = own._live[0]._process
@@ -230,7 +230,7 @@ def test_a_tracker_that_hangs_costs_a_bounded_time_and_one_warning(
     assert "s3cret" not in warning["detail"]
 
 
-def test_one_that_does_not_answer_while_the_job_trains_is_told_of_at_once(
+def test_a_tracker_that_does_not_answer_is_reported_at_once(
     quick: None,
     silent_server: int,
     sessions: Sessions,
@@ -245,15 +245,15 @@ def test_one_that_does_not_answer_while_the_job_trains_is_told_of_at_once(
     held = claim()
     own = begin(held)
     until = time.monotonic() + 60
-    while not (told := warnings(sessions, held)):
+    while not (found := warnings(sessions, held)):
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert "did not answer" in told[0]["detail"]
+    assert "did not answer" in found[0]["detail"]
     release(sessions, held)
     own.end(draining=True)
 
 
-def test_a_tracker_that_refuses_is_told_of_once_and_tried_again(
+def test_a_tracker_that_refuses_is_reported_once_and_retried(
     quick: None,
     sessions: Sessions,
     post: Post,
@@ -269,15 +269,15 @@ def test_a_tracker_that_refuses_is_told_of_once_and_tried_again(
     own = begin(held)
     record(sessions, held, 0, FIRST)
     until = time.monotonic() + 60
-    while not (told := warnings(sessions, held)):
+    while not (found := warnings(sessions, held)):
         assert time.monotonic() < until
         time.sleep(0.1)
     blocked.unlink()
     while "loss" not in mlflow_curves(credentials):
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert warnings(sessions, held) == told
-    assert [warning["code"] for warning in told] == ["tracker_failed"]
+    assert warnings(sessions, held) == found
+    assert [warning["code"] for warning in found] == ["tracker_failed"]
     release(sessions, held)
     own.end(draining=True)
 
@@ -292,7 +292,7 @@ def test_a_worker_that_lacks_it_says_so_and_trains(
     own = begin(held)
     own.settle(finished=True)
     assert own.events_file() is None
-    told = warnings(sessions, held)
-    assert [warning["code"] for warning in told] == ["integration_unavailable"] * 2
-    assert "MLFLOW_TRACKING_URI" in told[0]["detail"]
-    assert "WANDB_API_KEY" in told[1]["detail"]
+    found = warnings(sessions, held)
+    assert [warning["code"] for warning in found] == ["integration_unavailable"] * 2
+    assert "MLFLOW_TRACKING_URI" in found[0]["detail"]
+    assert "WANDB_API_KEY" in found[1]["detail"]

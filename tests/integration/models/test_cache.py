@@ -62,41 +62,41 @@ def cached(settings: Settings) -> list[Path]:
 def test_a_machine_without_the_folder_fetches_the_model_by_digest(
     cache: ModelCache, add: Add, settings: Settings, model_folder: Path
 ) -> None:
-    model, told = add("one"), []
-    with cache.held(model, progress=lambda done, total: told.append((done, total))) as folder:
+    model, reported = add("one"), []
+    with cache.hold(model, progress=lambda done, total: reported.append((done, total))) as folder:
         assert folder.is_relative_to(settings.cache_dir)
         assert sorted(path.name for path in folder.iterdir()) == sorted(file["path"] for file in model.files)
         assert (folder / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
     total = sum(file["size"] for file in model.files)
-    assert (told[-1], len(told)) == ((total, total), len(model.files))
-    with cache.held(model, progress=lambda *_: pytest.fail("it is there")) as again:
+    assert (reported[-1], len(reported)) == ((total, total), len(model.files))
+    with cache.hold(model, progress=lambda *_: pytest.fail("it is there")) as again:
         assert again == folder
 
 
 def test_a_preview_needs_no_weights(cache: ModelCache, add: Add) -> None:
     model = add("one")
-    with cache.held(model, weights=False) as folder:
+    with cache.hold(model, weights=False) as folder:
         assert not (folder / "model.safetensors").exists()
         assert (folder / "tokenizer.json").exists()
-    with cache.held(model) as folder:
+    with cache.hold(model) as folder:
         assert (folder / "model.safetensors").exists()
 
 
 def test_on_the_storages_own_disk_it_takes_no_room(add: Add, settings: Settings, storage: Storage) -> None:
     model = add("one")
-    with ModelCache(settings, storage).held(model) as folder:
+    with ModelCache(settings, storage).hold(model) as folder:
         for file in model.files:
             assert (folder / file["path"]).samefile(settings.data_dir / "storage" / file["key"])
 
 
 def test_what_was_altered_or_cut_off_is_fetched_anew(cache: ModelCache, add: Add, model_folder: Path) -> None:
     model = add("one")
-    with cache.held(model) as folder:
+    with cache.hold(model) as folder:
         weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     for damage in (whole[:-1], whole[:-1] + b"x"):
         weights.write_bytes(damage)
-        with cache.held(model):
+        with cache.hold(model):
             assert weights.read_bytes() == whole
 
 
@@ -109,7 +109,7 @@ def test_bytes_that_storage_lost_or_altered_are_no_model(
     for _ in range(2):
         with (
             pytest.raises(InvalidModelFolder, match=r"File .* of model one is missing or damaged in storage"),
-            cache.held(model),
+            cache.hold(model),
         ):
             pass
         stored.unlink(missing_ok=True)
@@ -122,25 +122,25 @@ def test_the_least_recently_used_goes_first_and_none_in_use(
     size = sum(file["size"] for file in models["one"].files)
     limit = settings.model_copy(update={"model_cache_gb": (2.5 * size) / 1e9})
     cache = ModelCache(limit, Apart(settings.storage))
-    with cache.held(models["one"]) as one, cache.held(models["two"]) as two:
+    with cache.hold(models["one"]) as one, cache.hold(models["two"]) as two:
         pass
     os.utime(one.with_name(f"{one.name}.lock"), (time.time() - 60,) * 2)
     with ExitStack() as using:
-        using.enter_context(cache.held(models["one"]))
+        using.enter_context(cache.hold(models["one"]))
         os.utime(one.with_name(f"{one.name}.lock"), (time.time() - 60,) * 2)
-        three = using.enter_context(cache.held(models["three"]))
+        three = using.enter_context(cache.hold(models["three"]))
         assert set(cached(settings)) == {one, three}, "the oldest was in use"
-    with cache.held(models["two"]):
+    with cache.hold(models["two"]):
         assert set(cached(settings)) == {two, three}
     monkeypatch.setattr(model_cache, "LEAST_FREE_BYTES", 2**60)
-    with cache.held(models["two"]):
+    with cache.hold(models["two"]):
         pass
-    with pytest.raises(OSError, match=r"the model needs 0\.0 GB, but .* has .* GB free"), cache.held(models["one"]):
+    with pytest.raises(OSError, match=r"the model needs 0\.0 GB, but .* has .* GB free"), cache.hold(models["one"]):
         pass
 
 
 def test_a_fetch_ends_when_the_attempt_is_to_end(cache: ModelCache, add: Add) -> None:
-    with pytest.raises(FetchStopped), cache.held(add("one"), is_over=lambda: True):
+    with pytest.raises(FetchStopped), cache.hold(add("one"), is_over=lambda: True):
         pass
 
 
@@ -156,7 +156,7 @@ from app.settings import Settings
 from app.storage import Storage
 from worker.host.model_cache import ModelCache
 settings = Settings()
-with ModelCache(settings, Storage(settings.storage)).held(SimpleNamespace(name="one", files=json.load(sys.stdin))):
+with ModelCache(settings, Storage(settings.storage)).hold(SimpleNamespace(name="one", files=json.load(sys.stdin))):
     pass
 """
     given = str(model.files).replace("'", '"').encode()
@@ -165,6 +165,6 @@ with ModelCache(settings, Storage(settings.storage)).held(SimpleNamespace(name="
         failing = os.environ | places | {"FAILPOINT": f"{when}_keep_model_file:kill@2"}
         done = subprocess.run([sys.executable, "-c", script], input=given, env=failing, check=False)
         assert done.returncode == -9
-    with cache.held(model) as folder:
+    with cache.hold(model) as folder:
         assert (folder / "model.safetensors").read_bytes() == safetensors(SHAPES)
         assert not list(folder.glob(".partial-*"))
