@@ -67,7 +67,7 @@ def explain_exit(last: ChildMessage | None, child: TrainingProcess, code: int) -
 
 
 def protocol_failure(violation: str) -> Failed:
-    message = f"The training process violated the worker protocol: {violation}. It was killed."
+    message = f"The training process violated the worker protocol: {violation}. The attempt was stopped."
     return Failed(reason=FailureReason.protocol_broken, message=message)
 
 

@@ -64,7 +64,7 @@ class TrainingProcess(ChildProcess):
         self.broken: str | None = None
         """Describes the protocol violation that the process was killed for."""
         self.num_messages = 0
-        self.current_work = "its start"
+        self.current_work = "startup"
         """Names the part of the work that the process started last."""
         self.killed = False
         """Says whether the worker has sent SIGKILL to the process."""
