@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tunewright import Client, Job, TunewrightError
-from tunewright.display import duration, size
+from tunewright.display import format_duration, format_size
 from tunewright.follow import follow
 
 HERE = Path(__file__).parent
@@ -121,7 +121,7 @@ class Demo:
 
     def train(self, client: Client) -> Job:
         dataset = client.upload_dataset(TICKETS / "train.jsonl")
-        console.print(f"Uploaded {dataset.filename}: {size(dataset.bytes)}, {dataset.id}")
+        console.print(f"Uploaded {dataset.filename}: {format_size(dataset.bytes)}, {dataset.id}")
         self.job = client.create_job(dataset_id=dataset.id, **SPEC)
         console.print(f"Posted {self.job.id}")
         job = follow(client, self.job.id, console)
@@ -132,7 +132,7 @@ class Demo:
     def download(self, client: Client, adapter_id: str) -> Path:
         folder = client.download_adapter(adapter_id, self.folder / "adapter")
         for file in client.get_adapter(adapter_id).files:
-            console.print(f"{file.sha256}  {file.path} ({size(file.size)})", soft_wrap=True)
+            console.print(f"{file.sha256}  {file.path} ({format_size(file.size)})", soft_wrap=True)
         console.print("Every SHA-256 is the one that the server names.")
         return folder
 
@@ -155,15 +155,15 @@ class Demo:
     def print_summary(self, nf4: dict[str, Any], bf16: dict[str, Any], peak: int) -> None:
         table = Table("step", "time", box=None, pad_edge=False)
         for step, seconds in self.seconds.items():
-            table.add_row(step, duration(seconds))
-        table.add_row("total", duration(sum(self.seconds.values())), style="bold")
+            table.add_row(step, format_duration(seconds))
+        table.add_row("total", format_duration(sum(self.seconds.values())), style="bold")
         console.print()
         console.print(table)
         before, after = nf4["exact_match"]["base"], nf4["exact_match"]["adapter"]
         console.print(
             f"\nExact match on {nf4['num_rows']} rows never trained on: {before:.0%} before, {after:.0%} with the "
             f"adapter ({bf16['exact_match']['adapter']:.0%} on the bf16 base)\n"
-            f"Peak memory of the training process: {size(peak)}"
+            f"Peak memory of the training process: {format_size(peak)}"
         )
 
     def print_logs(self) -> None:

@@ -1,4 +1,4 @@
-"""Provides Tunewright's client: `Client` talks to a server over HTTP and imports nothing of the server.
+"""Provides the Python client. `Client` calls a Tunewright server over HTTP; it imports no server code.
 
 from tunewright import Client
 

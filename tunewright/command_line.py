@@ -1,4 +1,4 @@
-"""Defines the command line `tunewright`. Its parts are in `tunewright.commands`, one module per noun."""
+"""Defines the command line `tunewright`. Its commands are in `tunewright.commands`, one module per noun."""
 
 import sys
 from importlib.metadata import version
@@ -30,8 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help=(
         "Fine-tune language models on your own server.\n\n"
-        "Commands talk to the server of TUNEWRIGHT_URL with the key of TUNEWRIGHT_API_KEY, or else to the one that "
-        "`tunewright up` runs on this machine."
+        "Commands use the server at TUNEWRIGHT_URL with the API key TUNEWRIGHT_API_KEY. Without them, they use the "
+        "server that `tunewright up` runs on this machine."
     ),
 )
 app.command("up")(server.up)
@@ -57,7 +57,7 @@ def print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def start(
+def read_global_options(
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -72,5 +72,5 @@ def main() -> None:
         print_error(error)
         sys.exit(1)
     except OSError as error:
-        notes.print(f"tunewright: {error.filename or 'input or output'}: {error.strerror}", style="red")
+        notes.print(f"tunewright: {error.filename or 'I/O error'}: {error.strerror}", style="red")
         sys.exit(1)

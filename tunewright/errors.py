@@ -1,4 +1,4 @@
-"""Defines the client's errors, from the server's answers or from the client itself."""
+"""Defines the client's errors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +15,10 @@ class FieldError(NamedTuple):
 
 
 class TunewrightError(Exception):
-    """Raised when a call fails. `detail` says what to do, and `code` is stable; `status` is None without an answer from
-    the server. `request_id` also appears in the server's log."""
+    """Raised when a call fails.
+
+    `code` is stable; `detail` says what happened and what to do. `status` is the HTTP status, or None without a
+    response. `request_id` also appears in the server's log."""
 
     def __init__(
         self,
@@ -35,18 +37,19 @@ class TunewrightError(Exception):
 
 
 class ConnectionFailed(TunewrightError):
-    """Raised when there was no answer. Whether the request had an effect is not known."""
+    """Raised when there was no complete response. The request may have taken effect."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(None, "connection_failed", detail)
 
 
-def error_of(response: httpx2.Response) -> TunewrightError:
-    """Build the error from problem+json, or from any answer of a proxy. The body must have been read already."""
+def read_error(response: httpx2.Response) -> TunewrightError:
+    """Build the error from a response, problem+json or any other. Its body must have been read."""
     status, id = response.status_code, response.headers.get("x-request-id")
     if response.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
-        said = f"{response.request.url.copy_with(query=None)} answered {status} {response.reason_phrase}"
-        return TunewrightError(status, f"http_{status}", f"{said}; is this the address of a Tunewright server?", (), id)
+        answer = f"{response.request.url.copy_with(query=None)} returned {status} {response.reason_phrase}"
+        detail = f"{answer}. Check that this is the URL of a Tunewright server."
+        return TunewrightError(status, f"http_{status}", detail, (), id)
     problem = response.json()
     errors = [FieldError(each["pointer"], each["code"], each["message"]) for each in problem["errors"]]
     return TunewrightError(status, problem["code"], problem["detail"], errors, id)

@@ -1,4 +1,4 @@
-"""Finds the URL and key that `tunewright up` writes to its data folder on this machine."""
+"""Reads the URL and the API key that `tunewright up` writes to its data folder on this machine."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from tunewright.errors import TunewrightError
 
 
 def data_dir() -> Path:
-    """Return the data folder, determined in the same way as by the server."""
+    """Return the data folder, by the same rules as the server."""
     if configured := os.environ.get("TUNEWRIGHT_DATA_DIR"):
         return Path(configured)
     if os.geteuid() == 0:
@@ -22,8 +22,8 @@ def find_url() -> str:
     try:
         return str(read_server_file(data_dir())["url"])
     except FileNotFoundError as error:
-        said = f"No server runs on {data_dir()}. Start one with `tunewright up`, or set TUNEWRIGHT_URL."
-        raise TunewrightError(None, "no_server", said) from error
+        detail = f"No server is running on {data_dir()}. Start one with `tunewright up`, or set TUNEWRIGHT_URL."
+        raise TunewrightError(None, "no_server", detail) from error
 
 
 def find_key() -> str:
@@ -33,19 +33,19 @@ def find_key() -> str:
     try:
         return path.read_text().strip()
     except OSError as error:
-        said = f"Cannot read the API key {path} ({error.strerror}). Set TUNEWRIGHT_API_KEY."
-        raise TunewrightError(None, "no_api_key", said) from error
+        detail = f"Cannot read the API key from {path} ({error.strerror}). Set TUNEWRIGHT_API_KEY."
+        raise TunewrightError(None, "no_api_key", detail) from error
 
 
-def acts_on_database(folder: Path | None) -> bool:
-    """Return whether an operator's command uses the server's database directly, and not its API."""
+def uses_database(folder: Path | None) -> bool:
+    """Return whether an operator's command uses the server's database instead of its API."""
     return folder is not None or "DATABASE_URL" in os.environ or "TUNEWRIGHT_URL" not in os.environ
 
 
 def server_environment(folder: Path | None = None) -> dict[str, str]:
     """Return the environment variables that a program needs to reach the server's database and storage.
 
-    It is empty if the environment already names the database. A given data folder takes precedence over the
+    Returns none if the environment already has DATABASE_URL. A given data folder takes precedence over the
     environment."""
     if folder is None and "DATABASE_URL" in os.environ:
         return {}
@@ -53,8 +53,8 @@ def server_environment(folder: Path | None = None) -> dict[str, str]:
     try:
         server = read_server_file(folder)
     except FileNotFoundError as error:
-        said = f"No server runs on {folder}. Start one with `tunewright up`, or set DATABASE_URL."
-        raise TunewrightError(None, "no_server", said) from error
+        detail = f"No server is running on {folder}. Start one with `tunewright up`, or set DATABASE_URL."
+        raise TunewrightError(None, "no_server", detail) from error
     return {
         "DATABASE_URL": server["database_url"],
         "REDIS_URL": server["redis_url"],
@@ -68,6 +68,6 @@ def read_server_file(folder: Path) -> dict[str, str]:
     try:
         server: dict[str, str] = json.loads(path.read_text())
     except PermissionError as error:
-        said = f"{path} belongs to another user. Set TUNEWRIGHT_URL and TUNEWRIGHT_API_KEY."
-        raise TunewrightError(None, "no_server", said) from error
+        detail = f"Cannot read {path}: it belongs to another user. Set TUNEWRIGHT_URL and TUNEWRIGHT_API_KEY."
+        raise TunewrightError(None, "no_server", detail) from error
     return server

@@ -14,20 +14,20 @@ from tunewright.watch import Outage
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-"""Is called with the bytes read and the total."""
+"""Is called with the number of bytes sent and the total."""
 WHOLE_BYTES = 64 * 2**20
 """Files up to this size are sent in one request."""
 PART_BYTES = 32 * 2**20
-"""The server accepts at most 64 MiB. Smaller parts lose less when a connection breaks; larger ones need fewer
-requests."""
-PASSING = (500, 502, 503, 504)
-"""Lists the status codes of a server, or of a proxy before it, that may be temporary."""
+"""Is the size of a part; the server accepts up to 64 MiB. A smaller part loses less when a connection breaks; a larger
+one needs fewer requests."""
+TRANSIENT_STATUSES = (500, 502, 503, 504)
+"""Lists the status codes that a server or a proxy returns during a short outage."""
 
 
 class Upload(io.FileIO):
     def __init__(self, path: Path, progress: Progress | None) -> None:
         super().__init__(path, "rb")
-        self.filename = name_of(path)
+        self.filename = encode_file_name(path)
         self.progress = progress
         self.total = os.fstat(self.fileno()).st_size
 
@@ -39,7 +39,7 @@ class Upload(io.FileIO):
 
 
 class Part(io.BytesIO):
-    """Holds a part of the file, which begins at `start`."""
+    """Holds the part of the file that begins at `start`."""
 
     def __init__(self, data: bytes, start: int, total: int, progress: Progress | None) -> None:
         super().__init__(data)
@@ -54,41 +54,42 @@ class Part(io.BytesIO):
 
 
 def send_in_parts(
-    transport: Transport, path: Path, progress: Progress | None, wanted: Mapping[str, Any], resume: bool
+    transport: Transport, path: Path, progress: Progress | None, fields: Mapping[str, Any], resume: bool
 ) -> str:
-    """Upload the file in parts, and return the dataset's id. `wanted` holds the other fields of the request.
+    """Upload the file in parts, and return the dataset's id. `fields` are the other fields of the request.
 
-    With `resume`, parts that a pending upload of a file with this name and size already holds are not sent again. They
-    are compared by SHA-256, so that no other bytes can be included."""
+    With `resume`, parts that a pending upload of a file with this name and size already has are not sent again. Parts
+    are compared by SHA-256."""
     with path.open("rb") as file:
         total = os.fstat(file.fileno()).st_size
-        begun = find_pending(transport, name_of(path), total) if resume else None
-        if begun is None:
-            fields = {"bytes": total, "filename": name_of(path), **wanted}
-            begun = transport.ask("POST", "uploads", json=fields)
-        there = {part["sha256"]: part["id"] for part in begun["parts"]}
+        pending = find_pending(transport, encode_file_name(path), total) if resume else None
+        if pending is None:
+            body = {"bytes": total, "filename": encode_file_name(path), **fields}
+            pending = transport.request_json("POST", "uploads", json=body)
+        known = {part["sha256"]: part["id"] for part in pending["parts"]}
         part_ids = []
-        for part in parts_of(file, total, progress):
+        for part in read_parts(file, total, progress):
             digest = part.digest.hexdigest()
-            if digest not in there:
-                there[digest] = send_part(transport, begun["id"], part)
+            if digest not in known:
+                known[digest] = send_part(transport, pending["id"], part)
             elif progress:
                 progress(part.start + len(part.getbuffer()), total)
-            part_ids.append(there[digest])
-    chosen = {"part_ids": part_ids}
-    completed = patiently(lambda: transport.ask("POST", "uploads", begun["id"], "complete", json=chosen))
+            part_ids.append(known[digest])
+    completion = {"part_ids": part_ids}
+    path_parts = ("uploads", pending["id"], "complete")
+    completed = retry_outage(lambda: transport.request_json("POST", *path_parts, json=completion))
     return str(completed["dataset_id"])
 
 
 def find_pending(transport: Transport, filename: str, size: int) -> Any:
-    """Return the latest resumable upload of such a file, with its parts."""
-    for each in transport.pages("uploads"):
+    """Return the latest pending upload of a file with this name and size, with its parts."""
+    for each in transport.iterate_pages("uploads"):
         if (each["state"], each["filename"], each["bytes"]) == ("pending", filename, size):
-            return transport.ask("GET", "uploads", each["id"])
+            return transport.request_json("GET", "uploads", each["id"])
     return None
 
 
-def parts_of(file: IO[bytes], total: int, progress: Progress | None) -> Iterator[Part]:
+def read_parts(file: IO[bytes], total: int, progress: Progress | None) -> Iterator[Part]:
     start = 0
     while data := file.read(PART_BYTES):
         yield Part(data, start, total, progress)
@@ -103,22 +104,22 @@ def send_part(transport: Transport, upload_id: str, part: Part) -> str:
 
     def send() -> Any:
         part.seek(0)
-        return transport.ask("POST", "uploads", upload_id, "parts", content=part, headers=headers)
+        return transport.request_json("POST", "uploads", upload_id, "parts", content=part, headers=headers)
 
-    return str(patiently(send)["id"])
+    return str(retry_outage(send)["id"])
 
 
-def patiently(ask: Callable[[], T]) -> T:
-    """Repeat a call for as long as a restart of the server takes. The call must be safe to repeat."""
+def retry_outage(call: Callable[[], T]) -> T:
+    """Retry a call during a short outage of the server. The call must be safe to repeat."""
     outage = Outage()
     while True:
         try:
-            return ask()
+            return call()
         except TunewrightError as error:
-            if not isinstance(error, ConnectionFailed) and error.status not in PASSING:
+            if not isinstance(error, ConnectionFailed) and error.status not in TRANSIENT_STATUSES:
                 raise
             outage.wait(error)
 
 
-def name_of(path: Path) -> str:
+def encode_file_name(path: Path) -> str:
     return os.fsencode(path.name).decode(errors="replace")

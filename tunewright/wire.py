@@ -1,5 +1,5 @@
-"""Defines the types of the server's answers. `raw` is the whole answer, including fields that this version does not
-know."""
+"""Defines the types of the server's responses. `raw` is the whole JSON object, including fields that this client does
+not know."""
 
 import dataclasses
 from dataclasses import dataclass, field, fields
@@ -26,8 +26,8 @@ def read_value(name: str, value: Any) -> Any:
 @dataclass(frozen=True)
 class Dataset(Answer):
     """Represents a dataset. `state` is uploading (its parts are being assembled), inspecting, ready or invalid.
-    `problems` holds the first problems, `problem_counts` counts all; `statistics` describes the rows. Fields that the
-    inspection has not determined yet are None."""
+    `problems` contains the first problems, and `problem_counts` counts all of them. `statistics` describes the rows.
+    Fields are None until the inspection has determined them."""
 
     id: str
     filename: str
@@ -49,8 +49,8 @@ class Dataset(Answer):
 
 @dataclass(frozen=True)
 class Problem(Answer):
-    """Represents a problem of a dataset, found `count` times, first on `lines`. `pointer` is a JSON pointer into the
-    row at `line`. `severity` is error, which excludes the row from training, or warning."""
+    """Represents a problem of a dataset. It occurs `count` times; `lines` are the first of its lines. `pointer` is a
+    JSON pointer into the row at `line`. `severity` is error, which excludes the row from training, or warning."""
 
     line: int
     pointer: str
@@ -63,8 +63,7 @@ class Problem(Answer):
 
 @dataclass(frozen=True)
 class DatasetCheck(Answer):
-    """Represents a dataset check. `state` is pending until a worker has run it, then ready or failed; `failure` holds
-    `code` and `message`."""
+    """Represents a dataset check. `state` is pending, ready or failed. `failure` has `code` and `message`."""
 
     id: str
     dataset_id: str
@@ -76,7 +75,7 @@ class DatasetCheck(Answer):
 
 @dataclass(frozen=True)
 class PreviewSummary(DatasetCheck):
-    """Represents a preview in lists. `totals` describe the whole file: rows, tokens, steps and micro-batches."""
+    """Represents a preview in lists. `totals` describes the whole file: rows, tokens, steps and micro-batches."""
 
     spec: dict[str, Any]
     totals: dict[str, Any] | None
@@ -92,7 +91,7 @@ class Preview(PreviewSummary):
 
 @dataclass(frozen=True)
 class OverlapSummary(DatasetCheck):
-    """Represents an overlap in lists. `totals` count the rows compared and the equal rows."""
+    """Represents an overlap check in lists. `totals` counts the compared rows and the equal rows."""
 
     validation_dataset_id: str
     totals: dict[str, int] | None
@@ -108,15 +107,15 @@ class Overlap(OverlapSummary):
 
 @dataclass(frozen=True)
 class Job(Answer):
-    """Represents a job. `progress` is between 0 and 1; `failure` holds `reason` and `message`; `waiting_for` says why a
-    queued job waits.
+    """Represents a job. `progress` is between 0 and 1. `failure` has `reason` and `message`. `waiting_for` says why
+    a queued job waits.
 
-    `exact` is False if the job resumed from a checkpoint with a result that may differ from an uninterrupted training;
-    `inexact_resumes` says from which `step`, and what `differs`. `resume_from` is the checkpoint of an earlier job from
-    which a retry continues.
+    `exact` is False if the job resumed from a checkpoint and its result may differ from that of an uninterrupted
+    training; `inexact_resumes` has the `step` of each such resume and what `differs`. `resume_from` is the checkpoint
+    of an earlier job from which a retry continues.
 
-    `queue_position` counts from 1, over the jobs of all projects. `spec` is the request with defaults filled in: it
-    creates the same job again. `resolved` holds the settings that were resolved for each attempt, oldest first."""
+    `queue_position` counts from 1, over the jobs of all projects. `spec` is the request with its defaults filled in; it
+    creates the same job again. `resolved` has the settings of each attempt, oldest first."""
 
     id: str
     name: str | None
@@ -152,7 +151,7 @@ class Job(Answer):
 
 @dataclass(frozen=True)
 class ValidatedSpec(Answer):
-    """Holds a valid spec with its defaults filled in, and what its job would wait for if it were created now."""
+    """Contains a valid spec with its defaults filled in, and what its job would wait for if it were created now."""
 
     spec: dict[str, Any]
     waiting_for: str
@@ -172,7 +171,7 @@ class Event(Answer):
 
 @dataclass(frozen=True)
 class MetricPoint(Answer):
-    """Holds the values that `attempt` measured at one optimizer step, by name. `number` counts the points of an
+    """Contains the values that `attempt` measured at one optimizer step, by name. `number` counts the points of an
     attempt."""
 
     attempt: int
@@ -193,10 +192,8 @@ class Artifact(Answer):
 
 @dataclass(frozen=True)
 class Checkpoint(Answer):
-    """Represents a checkpoint. `metrics` holds the values measured at its step; a job's `init_from` accepts its `id` or
-    its `name`.
-
-    `size` is the size of all its files; `url` is None if it holds no adapter."""
+    """Represents a checkpoint. `metrics` has the values measured at its step. A job's `init_from` accepts its `id` or
+    its `name`. `size` is the size of all its files. `url` is None if it contains no adapter."""
 
     id: str
     job_id: str
@@ -234,7 +231,7 @@ class AdapterSummary(Answer):
 
 @dataclass(frozen=True)
 class Adapter(AdapterSummary):
-    """Represents an adapter with its files, the tar archive of them all, and how it was trained."""
+    """Represents an adapter with its files, a tar archive of them, and the manifest of its training."""
 
     files: list[AdapterFile]
     archive: AdapterFile
@@ -249,12 +246,12 @@ class Adapter(AdapterSummary):
 
 @dataclass(frozen=True)
 class ModelSummary(Answer):
-    """Represents a base model of the model registry. `state` is pending, fetching, ready or failed; `failure` then says
-    why.
+    """Represents a base model in the model registry. `state` is pending, fetching, ready or failed; `failure` has
+    `code` and `message`.
 
-    Jobs can be trained on a model that is ready, with rows of up to `max_seq_len` tokens. `projects` may use it; None
-    means all. `hub_name` and `hub_revision` are the hub's name and revision given for a model from a folder; they are
-    not checked."""
+    Jobs can use a model that is ready, with rows of up to `max_seq_len` tokens. `projects` lists the projects that may
+    use it; None means all. `hub_name` and `hub_revision` are the hub name and revision given for a model from a folder;
+    they are not verified."""
 
     name: str
     state: str
@@ -282,8 +279,8 @@ class Model(ModelSummary):
 
 @dataclass(frozen=True)
 class Project(Answer):
-    """Represents a project. At most `max_running_jobs` of its jobs run at once; None means no limit. A worker takes its
-    jobs only if, for each key of `allowed_labels`, the worker has one of the values."""
+    """Represents a project. At most `max_running_jobs` of its jobs run at the same time; None means no limit. A worker
+    takes its jobs only if it has one of the values for each key of `allowed_labels`."""
 
     id: str
     name: str
@@ -295,9 +292,9 @@ class Project(Answer):
 
 @dataclass(frozen=True)
 class ProjectDeletion(Answer):
-    """Counts what was erased of a project so far, under the project's id: rows by table, stored objects and their
-    bytes, streams of live metrics, and folders by worker. `state` is stopping, erasing, clearing_workers or
-    finished."""
+    """Represents the deletion of a project; `id` is the project's id. It counts what has been erased so far: rows by
+    table, stored objects and their bytes, streams of live metrics, and work folders by worker. `state` is stopping,
+    erasing, clearing_workers or finished."""
 
     id: str
     name: str
@@ -313,8 +310,8 @@ class ProjectDeletion(Answer):
 
 @dataclass(frozen=True)
 class Webhook(Answer):
-    """Represents a webhook. Until `previous_secret_expires_at`, deliveries are also signed with the previous secret. A
-    secret is only in `raw["secret"]` of the answer to a creation or a rotation."""
+    """Represents a webhook. Until `previous_secret_expires_at`, deliveries are also signed with the previous secret.
+    Only the response to a creation or a rotation contains the secret, in `raw["secret"]`."""
 
     id: str
     name: str | None
@@ -327,7 +324,7 @@ class Webhook(Answer):
 
 @dataclass(frozen=True)
 class Delivery(Answer):
-    """Represents the delivery of one event to one webhook. `state` is pending, delivered or failed; `event_id` is the
+    """Represents the delivery of one event to one webhook. `state` is pending, delivered or failed. `event_id` is the
     header `webhook-id`."""
 
     id: str
@@ -344,11 +341,11 @@ class Delivery(Answer):
 
 @dataclass(frozen=True)
 class Worker(Answer):
-    """Represents a worker. `device` is cuda or cpu, `memory_gb` its memory; `queues` holds training, light or both;
-    `integrations` are the trackers that it supports.
+    """Represents a worker. `device` is cuda or cpu, and `memory_gb` is its memory. `queues` contains training, light or
+    both. `integrations` lists the supported trackers.
 
-    If a job was given, `can_take_job` says whether the worker could take it now, and each of `reasons`, with a `code`
-    and a `message`, why not."""
+    For a given job, `can_take_job` is True if the worker could take it now; otherwise each of `reasons` has a `code`
+    and a `message`."""
 
     id: str
     device: str
@@ -372,7 +369,7 @@ class Worker(Answer):
 
 @dataclass(frozen=True)
 class About(Answer):
-    """Names the server and its version. `links` are paths on the server."""
+    """Describes the server: its name, its version, and `links`, which are paths on the server."""
 
     name: str
     version: str
@@ -381,8 +378,8 @@ class About(Answer):
 
 @dataclass(frozen=True)
 class Readiness(Answer):
-    """Describes the server's parts. `database` and `redis` are ok or unreachable; `workers` counts online workers by
-    queue, and is None without the database."""
+    """Describes the server's parts. `database` and `redis` are ok or unreachable. `workers` counts the online workers
+    by queue; it is None if the database is unreachable."""
 
     database: str
     redis: str
@@ -391,8 +388,8 @@ class Readiness(Answer):
 
 @dataclass(frozen=True)
 class Queues(Answer):
-    """Counts the waiting work. `training` holds the numbers of `queued` and `running` jobs, `light` the work for light
-    workers, and `wakeups` the `count` of unsent messages and the age of the oldest, `oldest_seconds`."""
+    """Counts the waiting work. `training` counts `queued` and `running` jobs. `light` counts the work for light
+    workers. `wakeups` has the `count` of unsent messages, and `oldest_seconds`, the age of the oldest one."""
 
     training: dict[str, int]
     light: dict[str, int]

@@ -175,7 +175,7 @@ def test_the_same_bytes_are_uploaded_once_and_a_refused_file_leads_to_its_proble
     told = type_in(*words[:-1], "--skip-bad-rows", 0.1, "--watch", "--dataset", "bad.jsonl", status=1).stderr
     assert "1 of its 2 rows are bad (50.00%), more than the 10.00% that on_bad_rows lets be skipped" in told
     assert "line 2" in told
-    assert re.search(r"too_many_bad_rows\): tunewright datasets problems file-[0-9a-f]{24} ", told)
+    assert re.search(r"too_many_bad_rows\)\. See: tunewright datasets problems file-[0-9a-f]{24} ", told)
     assert "jobs logs" not in told
 
 
@@ -196,7 +196,10 @@ def test_a_file_is_uploaded_mapped_and_used_again_with_the_same_mapping_alone(
     assert f"Using dataset {plain.id}" in unmapped.stderr
     for posted in (mapped, again, unmapped):
         client.cancel_job(json.loads(posted.stdout)["id"])
-    for needless, says in (((plain.id, *swapped), "read as it was uploaded"), ((rows, "--map", "x"), "FIELD=KEY")):
+    for needless, says in (
+        ((plain.id, *swapped), "an existing dataset cannot be changed"),
+        ((rows, "--map", "x"), "FIELD=KEY"),
+    ):
         refused = type_in(*words, *needless, status=2).stderr
         assert says in " ".join(refused.replace("│", "").split())
 
@@ -209,7 +212,7 @@ def test_a_dataset_is_inspected_shown_and_deleted(type_in: Type, rows: Path, tmp
     assert "\x1b" not in refused
     (tmp_path / "other.csv").write_text("input,output\na,b\n")
     words = ["--map", "prompt=input", "--map", "completion=output"]
-    assert "prompt is input, completion is output" in type_in("datasets", "upload", "other.csv", *words).stdout
+    assert "prompt=input, completion=output" in type_in("datasets", "upload", "other.csv", *words).stdout
     dataset = json.loads(type_in("datasets", "upload", rows, "--json").stdout)
     assert (dataset["state"], dataset["num_examples"]) == ("ready", 12)
     shown = type_in("datasets", "show", dataset["id"]).stdout
@@ -253,7 +256,7 @@ def test_a_data_folder_that_is_given_goes_before_the_environment(
         assert its_own.get_model("tiny").state == "ready"
     for command in (("models", "remove", "tiny2"), ("keys", "create"), ("projects", "list")):
         told = type_in(*command, status=1, TUNEWRIGHT_DATA_DIR="/nowhere").stderr
-        assert "No server runs on /nowhere" in told
+        assert "No server is running on /nowhere" in told
 
 
 def test_what_cannot_work_is_one_line(type_in: Type, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_every_error_is_found_in_the_log_of_up(stack: Stack, client: Client) -> 
 
 def test_status_tells_what_runs_and_exits_by_it(type_in: Type, stack: Stack) -> None:
     told = type_in("status").stdout
-    assert told.startswith(f"Tunewright {version('tunewright')}: everything answers")
+    assert told.startswith(f"Tunewright {version('tunewright')}: all parts respond")
     assert re.search(r"training workers\s+1 online", told)
     assert re.search(r"jobs\s+\d+ queued, \d+ running", told)
     status = json.loads(type_in("status", "--json").stdout)
@@ -74,7 +74,7 @@ def test_status_names_what_is_missing(type_in: Type, stack: Stack) -> None:
         connection.execute("UPDATE workers SET online_until = now() WHERE queues = '{light}'")
         told = type_in("status", status=1).stdout
     assert told.startswith(f"Tunewright {version('tunewright')}: no light worker is online")
-    assert "none online: datasets wait" in told
+    assert "none online; datasets are not inspected" in told
 
 
 def database(stack: Stack) -> psycopg.Connection[Any]:

@@ -36,7 +36,7 @@ def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tup
     env = environment(stack.data) | {"PYTHONPATH": str(ROOT)}
     shown = subprocess.run(command, cwd=files[0].parent, env=env, capture_output=True, text=True, check=True).stdout
     assert "line 2: 40 tokens, " in shown
-    assert "steps an epoch" in shown
+    assert "steps per epoch" in shown
 
     assert preview.totals is not None
     totals = preview.totals
@@ -63,4 +63,4 @@ def test_a_preview_says_what_a_job_does(client: Client, stack: Stack, files: tup
     command = [sys.executable, "-m", "tunewright", "datasets", "overlap", dataset.id, validation.id]
     found = subprocess.run(command, cwd=files[0].parent, env=env, capture_output=True, text=True, check=False)
     assert found.returncode == 1, "there are some"
-    assert "line 1 is line 6" in found.stdout
+    assert "validation line 1 = line 6" in found.stdout

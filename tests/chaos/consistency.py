@@ -128,7 +128,7 @@ class ConsistencyCheck:
             yield "has different weights than an undisturbed training"
 
     def _download(self, artifact_id: str) -> bytes:
-        return self.client._transport.send("GET", "artifacts", artifact_id, "content").content
+        return self.client._transport.request("GET", "artifacts", artifact_id, "content").content
 
     def _check_points(self, session: Session, job: Job) -> Iterator[str]:
         """Check that an attempt's points are numbered without gaps."""

@@ -7,7 +7,7 @@ from tests.chaos.harness import Harness, both
 
 def ask(harness: Harness, method: str, *path: str, **options: Any) -> Any:
     """Send a request once, without the client's retries."""
-    return harness.client._transport.ask(method, "v1", *path, **options)
+    return harness.client._transport.request_json(method, "v1", *path, **options)
 
 
 def create(harness: Harness, *, steps: int = 12, retries: int = 0) -> str:
@@ -49,7 +49,7 @@ def pause_fine_tuning_job(harness: Harness, step: str) -> None:
 
 def create_upload(harness: Harness, step: str) -> None:
     def uploads() -> set[str]:
-        return {each["id"] for each in harness.client._transport.ask("GET", "uploads")["items"]}
+        return {each["id"] for each in harness.client._transport.request_json("GET", "uploads")["items"]}
 
     wanted = {"bytes": 100, "filename": "rows.jsonl", "mime_type": "text/jsonl", "purpose": "fine-tune"}
     was = uploads()

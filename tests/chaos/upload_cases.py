@@ -13,7 +13,7 @@ from tests.chaos.server_cases import RETAIN
 
 def ask(harness: Harness, method: str, *path: str, **options: Any) -> Any:
     """Send a request once, without the client's retries."""
-    return harness.client._transport.ask(method, "uploads", *path, **options)
+    return harness.client._transport.request_json(method, "uploads", *path, **options)
 
 
 def begin(harness: Harness) -> str:

@@ -70,5 +70,5 @@ def test_a_client_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     outage = Outage()
     for _ in range(COUNT):
         outage.wait()
-        outage.over()
+        outage.end()
     assert_jittered(waits, outage.delay)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tunewright.transport import Transport, once, poll
+from tunewright.transport import Transport, idempotency_header, poll
 from tunewright.wire import Project, ProjectDeletion
 
 
@@ -11,33 +11,35 @@ class ProjectCalls:
     _transport: Transport
 
     def create_project(self, name: str, *, idempotency_key: str | None = None, **settings: Any) -> Project:
-        """Create a project, with the settings of `change_project`. It has no key until `create_key` creates one. For
+        """Create a project, with the settings of `change_project`. Use `create_key` to create its first key. For
         `idempotency_key` see `create_job`."""
         json = {"name": name} | settings
-        return Project.read(self._transport.ask("POST", "projects", json=json, headers=once(idempotency_key)))
+        return Project.read(
+            self._transport.request_json("POST", "projects", json=json, headers=idempotency_header(idempotency_key))
+        )
 
     def get_project(self, id: str) -> Project:
-        """Return a project. All project methods accept its id or its name unless they say otherwise."""
-        return Project.read(self._transport.ask("GET", "projects", id))
+        """Return a project. Project methods accept its id or its name, unless documented otherwise."""
+        return Project.read(self._transport.request_json("GET", "projects", id))
 
     def list_projects(self) -> Iterator[Project]:
         """List all projects of the server, newest first."""
-        return map(Project.read, self._transport.pages("projects"))
+        return map(Project.read, self._transport.iterate_pages("projects"))
 
     def change_project(self, id: str, **changes: Any) -> Project:
-        """Change a project's settings: `max_running_jobs=2`, None for no limit; `allowed_labels={"pool": ["a", "b"]}`,
-        empty for every worker."""
-        return Project.read(self._transport.ask("PATCH", "projects", id, json=changes))
+        """Change a project's settings: `max_running_jobs=2`, or None for no limit;
+        `allowed_labels={"pool": ["a", "b"]}`, or an empty dict for every worker."""
+        return Project.read(self._transport.request_json("PATCH", "projects", id, json=changes))
 
     def delete_project(self, id: str) -> ProjectDeletion:
         """Erase everything that belongs to the project. This cannot be undone. See `wait_for_project_deletion`."""
-        return ProjectDeletion.read(self._transport.ask("DELETE", "projects", id))
+        return ProjectDeletion.read(self._transport.request_json("DELETE", "projects", id))
 
     def get_project_deletion(self, id: str) -> ProjectDeletion:
-        """Return a project's deletion. It is found by the project's id even after the project is gone."""
-        return ProjectDeletion.read(self._transport.ask("GET", "projects", id, "deletion"))
+        """Return the deletion of a project. The project's id works even after the project has been deleted."""
+        return ProjectDeletion.read(self._transport.request_json("GET", "projects", id, "deletion"))
 
     def wait_for_project_deletion(self, id: str) -> ProjectDeletion:
-        """Wait until the deletion is `finished`, and return what was erased. Requires the project's id, because a name
-        can be used again."""
+        """Wait until the deletion is `finished`, and return it with what was erased. Requires the project's id, because
+        a new project can have the name."""
         return poll(lambda: self.get_project_deletion(id), lambda deletion: deletion.state == "finished")

@@ -8,15 +8,15 @@ import typer
 
 from tunewright import Client
 from tunewright.commands.options import AsJson, Limit, Yes, confirm
-from tunewright.display import console, instant, print_facts, print_json, print_table, size
+from tunewright.display import console, format_size, format_time, print_facts, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="Trained adapters, in PEFT's format.")
+app = typer.Typer(no_args_is_help=True, help="Manage trained adapters.")
 Id = Annotated[str, typer.Argument(help="The adapter's id, adp-…, or its name, ft:….", metavar="ID")]
 
 
 @app.command("list")
 def list_adapters(limit: Limit = 20, as_json: AsJson = False) -> None:
-    """List adapters."""
+    """List adapters, newest first."""
     with Client() as client:
         adapters = list(islice(client.list_adapters(), limit))
     if as_json:
@@ -26,8 +26,8 @@ def list_adapters(limit: Limit = 20, as_json: AsJson = False) -> None:
         "name": lambda a: a.name,
         "base model": lambda a: a.base_model,
         "job": lambda a: a.job_id,
-        "size": lambda a: size(a.size),
-        "created": lambda a: instant(a.created_at),
+        "size": lambda a: format_size(a.size),
+        "created": lambda a: format_time(a.created_at),
     }
     print_table(adapters, columns)
 
@@ -45,8 +45,8 @@ def show(id: Id, as_json: AsJson = False) -> None:
         "job": adapter.job_id,
         "base model": adapter.base_model,
         "revision": adapter.base_model_revision,
-        "created": instant(adapter.created_at),
-        "files": "\n".join(f"{file.path}  {size(file.size)}" for file in adapter.files),
+        "created": format_time(adapter.created_at),
+        "files": "\n".join(f"{file.path}  {format_size(file.size)}" for file in adapter.files),
     }
     print_facts(facts)
 
@@ -54,10 +54,12 @@ def show(id: Id, as_json: AsJson = False) -> None:
 @app.command()
 def download(
     id: Id,
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Where to; made if new [./ID].")] = None,
-    archive: Annotated[bool, typer.Option("--archive", help="As one tar file, DIR.tar.")] = False,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Target folder, created if missing [./ID].")
+    ] = None,
+    archive: Annotated[bool, typer.Option("--archive", help="Download one tar file, DIR.tar.")] = False,
 ) -> None:
-    """Download an adapter, and check every file against its SHA-256."""
+    """Download an adapter in PEFT's format. Verifies the SHA-256 of every file."""
     with Client() as client:
         folder = folder or Path(client.get_adapter(id).id)
         if archive:
@@ -69,7 +71,7 @@ def download(
 
 @app.command()
 def delete(id: Id, yes: Yes = False) -> None:
-    """Delete an adapter and its files. Asks first."""
+    """Delete an adapter and its files. Asks for confirmation."""
     with Client() as client:
         confirm(f"Delete adapter {client.get_adapter(id).name} and its files?", yes)
         client.delete_adapter(id)

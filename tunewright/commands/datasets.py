@@ -8,11 +8,11 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from tunewright import Client, ConnectionFailed, Dataset
-from tunewright import upload as sending
-from tunewright.commands.options import AsJson, Limit, Mapped, Yes, confirm, mapped_columns
-from tunewright.display import console, instant, notes, print_facts, print_json, print_table, size
+from tunewright import upload as uploads
+from tunewright.commands.options import AsJson, Limit, Mapped, Yes, confirm, read_mappings
+from tunewright.display import console, format_size, format_time, notes, print_facts, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="Uploaded training data.")
+app = typer.Typer(no_args_is_help=True, help="Manage datasets.")
 Id = Annotated[str, typer.Argument(help="The dataset's id, file-….", metavar="ID")]
 SHOWN_PROBLEMS = 10
 SHOWN_LINES = 3
@@ -20,42 +20,41 @@ SHOWN_LINES = 3
 
 @app.command()
 def upload(
-    file: Annotated[Path, typer.Argument(help="JSON Lines, a JSON array, CSV, Parquet or text, also in gzip or zstd.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON Lines, JSON array, CSV, Parquet or text file, plain, gzip or zstd.")
+    ],
     expires_after: Annotated[
-        int | None, typer.Option(min=1, metavar="SECONDS", help="Delete it so long after the upload.")
+        int | None, typer.Option(min=1, metavar="SECONDS", help="Delete the dataset this long after the upload.")
     ] = None,
     format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="How its rows are written; found by looking unless given.")
+        str | None, typer.Option(metavar="FORMAT", help="Format of the rows; detected if omitted.")
     ] = None,
     columns: Mapped = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an upload of this file that was interrupted.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted upload of this file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a file, wait for its inspection and print the result. Exits with 1 if the dataset cannot be used for
-    training.
+    """Upload a file, wait for its inspection and print the result. Exits with 1 if the dataset is invalid.
 
-    A large file is sent in parts. Use --resume to continue an upload that was interrupted within the last day."""
-    mapped = mapped_columns(columns)
+    A large file is sent in parts. An interrupted upload can be resumed for one day."""
+    mapped = read_mappings(columns)
     with Client() as client:
         try:
-            sent = send(client, file, expires_after, format, resume, mapped)
+            sent = upload_with_progress(client, file, expires_after, format, resume, mapped)
         except (KeyboardInterrupt, ConnectionFailed):
-            if file.stat().st_size > sending.WHOLE_BYTES:
-                notes.print("What has arrived is kept for a day; the same command with --resume goes on.")
+            if file.stat().st_size > uploads.WHOLE_BYTES:
+                notes.print("Upload interrupted. To continue it within a day, run the same command with --resume.")
             raise
         dataset = client.wait_for_dataset(sent.id)
-    conclude(dataset, as_json)
+    show_inspected(dataset, as_json)
 
 
-def conclude(dataset: Dataset, as_json: bool) -> None:
+def show_inspected(dataset: Dataset, as_json: bool) -> None:
     show_dataset(dataset, as_json)
     if dataset.state == "invalid":
         raise typer.Exit(1)
 
 
-def send(
+def upload_with_progress(
     client: Client,
     file: Path,
     expires_after: int | None = None,
@@ -82,7 +81,7 @@ def list_datasets(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List datasets."""
+    """List datasets, newest first."""
     with Client() as client:
         datasets = list(islice(client.list_datasets(state), limit))
     if as_json:
@@ -92,8 +91,8 @@ def list_datasets(
         "file": lambda d: d.filename,
         "state": lambda d: d.state,
         "examples": lambda d: f"{d.num_examples or 0:,}",
-        "size": lambda d: size(d.bytes),
-        "created": lambda d: instant(d.created_at),
+        "size": lambda d: format_size(d.bytes),
+        "created": lambda d: format_time(d.created_at),
     }
     print_table(datasets, columns)
 
@@ -108,25 +107,27 @@ def show(id: Id, as_json: AsJson = False) -> None:
 @app.command()
 def problems(
     id: Id,
-    code: Annotated[str | None, typer.Option(metavar="CODE", help="Only those with this code.")] = None,
-    severity: Annotated[str | None, typer.Option(metavar="SEVERITY", help="Only error, or only warning.")] = None,
+    code: Annotated[str | None, typer.Option(metavar="CODE", help="Only problems with this code.")] = None,
+    severity: Annotated[
+        str | None, typer.Option(metavar="SEVERITY", help="Only problems of this severity: error or warning.")
+    ] = None,
     each_row: Annotated[
-        bool, typer.Option("--each-row", help="List each by its line, instead of those that say the same as one.")
+        bool, typer.Option("--each-row", help="List each problem by its line instead of grouping equal problems.")
     ] = False,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List all problems of a dataset. Equal problems of many rows are listed once, with a count."""
+    """List the problems of a dataset. Equal problems are grouped, with a count."""
     with Client() as client:
         found = list(islice(client.dataset_problems(id, code, severity, each_row=each_row), limit))
     if as_json:
         return print_json([problem.raw for problem in found])
     columns = {
-        "times": lambda p: f"{p.count:,}",
-        "lines": lambda p: lines_of(p.count, p.lines),
+        "count": lambda p: f"{p.count:,}",
+        "lines": lambda p: format_lines(p.count, p.lines),
         "severity": lambda p: p.severity,
         "code": lambda p: p.code,
-        "at": lambda p: p.pointer,
+        "field": lambda p: p.pointer,
         "message": lambda p: p.message,
     }
     print_table(found, columns)
@@ -136,19 +137,19 @@ def problems(
 def clean(
     id: Id,
     drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Leave out rows whose texts are an earlier row's, to the letter.")
+        bool, typer.Option("--drop-duplicates", help="Drop rows whose texts are identical to an earlier row's.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create a dataset from the rows without an error, and print the result of its inspection."""
+    """Create a dataset from the rows without errors. Prints the result of its inspection."""
     with Client() as client:
         made = client.clean_dataset(id, drop_duplicates=drop_duplicates)
-        conclude(client.wait_for_dataset(made.id), as_json)
+        show_inspected(client.wait_for_dataset(made.id), as_json)
 
 
 @app.command()
 def delete(id: Id, yes: Yes = False) -> None:
-    """Delete a dataset that no unfinished job uses. Asks first."""
+    """Delete a dataset that no unfinished job uses. Asks for confirmation."""
     with Client() as client:
         dataset = client.get_dataset(id)
         confirm(f"Delete dataset {id} ({dataset.filename}, {dataset.num_examples or 0:,} rows)?", yes)
@@ -156,13 +157,13 @@ def delete(id: Id, yes: Yes = False) -> None:
     console.print(f"Deleted {id}")
 
 
-def told(problem: dict[str, Any]) -> str:
-    place = f"line {problem['line']:,}{problem['pointer']}"
-    where = place if problem["count"] == 1 else f"{problem['count']:,} times, first on {place}"
+def format_problem(problem: dict[str, Any]) -> str:
+    first = f"line {problem['line']:,}{problem['pointer']}"
+    where = first if problem["count"] == 1 else f"{problem['count']:,} times, first on {first}"
     return f"{where}: {problem['message']}"
 
 
-def lines_of(count: int, lines: list[int]) -> str:
+def format_lines(count: int, lines: list[int]) -> str:
     shown = ", ".join(map(str, lines[:SHOWN_LINES]))
     return f"{shown}, …" if count > len(lines) or len(lines) > SHOWN_LINES else shown
 
@@ -171,7 +172,7 @@ def show_dataset(dataset: Dataset, as_json: bool) -> None:
     if as_json:
         return print_json(dataset.raw)
     statistics = dataset.statistics or {}
-    same = statistics.get("duplicates", {}).get("normalised")
+    num_duplicates = statistics.get("duplicates", {}).get("normalised")
     facts = {
         "id": dataset.id,
         "file": dataset.filename,
@@ -181,22 +182,22 @@ def show_dataset(dataset: Dataset, as_json: bool) -> None:
         "bad rows": dataset.num_bad_rows or None,
         "empty rows": statistics.get("num_empty_rows") or None,
         "very long rows": statistics.get("num_long_rows") or None,
-        "duplicates": same or None,
+        "duplicates": num_duplicates or None,
         "columns": ", ".join(statistics.get("columns", {})),
-        "mapped": ", ".join(f"{field} is {key}" for field, key in (dataset.columns or {}).items()),
+        "mapping": ", ".join(f"{field}={key}" for field, key in (dataset.columns or {}).items()),
         "cleaned from": dataset.cleaned_from,
-        "size": size(dataset.bytes),
+        "size": format_size(dataset.bytes),
         "sha256": dataset.sha256,
-        "created": instant(dataset.created_at),
-        "expires": instant(dataset.expires_at),
-        "problems": "\n".join(problem_lines(dataset)),
+        "created": format_time(dataset.created_at),
+        "expires": format_time(dataset.expires_at),
+        "problems": "\n".join(format_problems(dataset)),
     }
     print_facts(facts)
 
 
-def problem_lines(dataset: Dataset) -> list[str]:
-    """Return the dataset's first problems, and the command that lists the others."""
+def format_problems(dataset: Dataset) -> list[str]:
+    """Format the dataset's first problems, and the command that lists the others."""
     shown = dataset.problems[:SHOWN_PROBLEMS]
-    lines = [told(problem) for problem in shown]
+    lines = [format_problem(problem) for problem in shown]
     more = sum(dataset.problem_counts.values()) - sum(problem["count"] for problem in shown)
     return [*lines, f"and {more:,} more: tunewright datasets problems {dataset.id}"] if more > 0 else lines

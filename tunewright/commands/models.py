@@ -8,47 +8,49 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from tunewright import Client, Model, ModelSummary, TunewrightError, local
 from tunewright.commands.options import AsJson, DataDir
-from tunewright.commands.server import become, flags
-from tunewright.display import console, notes, print_facts, print_json, print_table, size
+from tunewright.commands.server import exec_program, to_flags
+from tunewright.display import console, format_size, notes, print_facts, print_json, print_table
 from tunewright.transport import poll
 
 app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "The registry of base models.\n\n"
-        "`add` and `remove` work on the server's machine, and from anywhere with TUNEWRIGHT_URL and the key of an "
-        "administrator (`tunewright keys create --scope admin`)."
+        "Manage the base models in the model registry.\n\n"
+        "`add` and `remove` work on the server's machine. To use them from another machine, set TUNEWRIGHT_URL, and "
+        "TUNEWRIGHT_API_KEY to a key with the scope admin (`tunewright keys create --scope admin`)."
     ),
 )
-Name = Annotated[str, typer.Argument(help="Name that jobs call it by.")]
-Projects = Annotated[
-    str | None, typer.Option(metavar="A,B", help="Projects that may use it; all of them unless given.")
-]
+Name = Annotated[str, typer.Argument(help="Name of the model in the registry.")]
+Projects = Annotated[str | None, typer.Option(metavar="A,B", help="Projects that may use the model [all].")]
 
 
 @app.command()
 def add(
     name: Name,
-    path: Annotated[Path | None, typer.Option(help="Folder of config, safetensors and tokenizer.")] = None,
-    hub: Annotated[str | None, typer.Option(help="Its id on the model hub: ORG/NAME.")] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder with the config, safetensors and tokenizer files.")] = None,
+    hub: Annotated[str | None, typer.Option(help="Id on the model hub, ORG/NAME.")] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit on the hub, pinned to its commit [main].")
+        str | None, typer.Option(help="Branch, tag or commit on the hub; pinned to the commit [main].")
     ] = None,
     hub_name: Annotated[
         str | None,
         typer.Option(
-            metavar="ORG/NAME", help="What the folder's model is on the hub, at the commit --revision; not checked."
+            metavar="ORG/NAME", help="Hub id of the model in the folder, at the commit --revision; not verified."
         ),
     ] = None,
     projects: Projects = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Fetch a base model into the server's storage, from a folder or from the hub, and wait until it is ready."""
+    """Add a base model from a folder or from the hub.
+
+    The model is copied into the server's storage. The command waits until it is ready."""
     if (path is None) == (hub is None):
-        raise typer.BadParameter("give exactly one of --path and --hub")
-    if local.acts_on_database(data_dir):
-        where = flags(path=path and path.absolute(), hub=hub, revision=revision, hub_name=hub_name, projects=projects)
-        become("app.models", "add", name, *where, **local.server_environment(data_dir))
+        raise typer.BadParameter("Give exactly one of --path and --hub.")
+    if local.uses_database(data_dir):
+        where = to_flags(
+            path=path and path.absolute(), hub=hub, revision=revision, hub_name=hub_name, projects=projects
+        )
+        exec_program("app.models", "add", name, *where, **local.server_environment(data_dir))
     with Client() as client:
         wanted: dict[str, Any] = {"path": path and str(path), "hub": hub, "revision": revision}
         wanted |= {"hub_name": hub_name}
@@ -76,16 +78,16 @@ def wait(client: Client, name: str) -> Model:
 
 @app.command()
 def remove(name: Name, data_dir: DataDir = None) -> None:
-    """Remove a base model from the model registry and from storage. A folder that it was read from is not changed."""
-    if local.acts_on_database(data_dir):
-        become("app.models", "remove", name, **local.server_environment(data_dir))
+    """Remove a base model from the model registry and from storage. Its source folder is not changed."""
+    if local.uses_database(data_dir):
+        exec_program("app.models", "remove", name, **local.server_environment(data_dir))
     with Client() as client:
         client.delete_model(name)
 
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Show a base model and the license of its weights."""
+    """Show one base model and its license."""
     with Client() as client:
         model = client.get_model(name)
     if as_json:
@@ -93,16 +95,17 @@ def show(name: Name, as_json: AsJson = False) -> None:
     print_facts(
         {
             "name": model.name,
-            "state": told(model),
+            "state": format_state(model),
             "hub": model.hub,
             "revision": model.revision,
-            "said to be": model.hub_name and f"{model.hub_name} at {model.hub_revision or 'an unknown commit'}",
+            "hub name (not verified)": model.hub_name
+            and f"{model.hub_name} at {model.hub_revision or 'an unknown commit'}",
             "architecture": model.architecture,
             "parameters": f"{model.num_parameters:,}" if model.num_parameters else None,
-            "most tokens": f"{model.max_seq_len:,}" if model.max_seq_len else None,
-            "size": size(model.num_bytes) if model.num_bytes else None,
+            "max tokens": f"{model.max_seq_len:,}" if model.max_seq_len else None,
+            "size": format_size(model.num_bytes) if model.num_bytes else None,
             "projects": "all" if model.projects is None else ", ".join(model.projects),
-            "license": model.license or "not told by the model",
+            "license": model.license or "not stated by the model",
         }
     )
     if model.license_text:
@@ -111,27 +114,27 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """List the base models that jobs can be trained on."""
+    """List the base models in the model registry, newest first."""
     with Client() as client:
         models = list(client.models())
     if as_json:
         return print_json([model.raw for model in models])
     columns = {
         "name": lambda m: m.name,
-        "state": told,
+        "state": format_state,
         "architecture": lambda m: m.architecture or "",
         "parameters": lambda m: f"{m.num_parameters:,}" if m.num_parameters else "",
-        "most tokens": lambda m: f"{m.max_seq_len:,}" if m.max_seq_len else "",
+        "max tokens": lambda m: f"{m.max_seq_len:,}" if m.max_seq_len else "",
         "revision": lambda m: (m.revision or "")[:12],
         "license": lambda m: m.license or "",
     }
     print_table(models, columns)
 
 
-def told(model: ModelSummary) -> str:
-    """Return the model's state, with its progress or its failure."""
+def format_state(model: ModelSummary) -> str:
+    """Format the state of the model, with its progress or its failure."""
     if model.failure is not None:
         return f"failed: {model.failure['message']}"
     if model.state == "fetching" and model.num_bytes:
-        return f"fetching, {size(model.num_bytes_done)} of {size(model.num_bytes)}"
+        return f"fetching, {format_size(model.num_bytes_done)} of {format_size(model.num_bytes)}"
     return model.state

@@ -1,4 +1,4 @@
-"""Defines `tunewright up`, and replaces a command by one of the server's programs."""
+"""Defines `tunewright up`, and executes the server's programs."""
 
 import importlib.util
 import os
@@ -11,19 +11,19 @@ import typer
 from tunewright.errors import TunewrightError
 
 
-def become(module: str, *arguments: str, **environment: str) -> NoReturn:
+def exec_program(module: str, *arguments: str, **environment: str) -> NoReturn:
     """Replace this process with one of the server's programs."""
     if importlib.util.find_spec("fastapi") is None:
-        said = "The server is not installed here. Install it: pip install 'tunewright[server,worker,local]'"
-        raise TunewrightError(None, "server_not_installed", said)
+        detail = "The server is not installed. Install it: pip install 'tunewright[server,worker,local]'"
+        raise TunewrightError(None, "server_not_installed", detail)
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], os.environ | environment)
 
 
-def flags(**given: object) -> list[str]:
-    return [word for name, value in given.items() if value is not None for word in flag(name, value)]
+def to_flags(**given: object) -> list[str]:
+    return [word for name, value in given.items() if value is not None for word in to_flag(name, value)]
 
 
-def flag(name: str, value: object) -> list[str]:
+def to_flag(name: str, value: object) -> list[str]:
     option = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
         return [option] if value else []
@@ -31,11 +31,11 @@ def flag(name: str, value: object) -> list[str]:
 
 
 def up(
-    data_dir: Annotated[Path | None, typer.Option(help="Folder where everything is kept.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the server.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on [8400]; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [8400]; 0 picks a free port.")] = None,
 ) -> None:
-    """Run the whole server on this machine, in the foreground, until ctrl-C.
+    """Run the server and its workers on this machine.
 
-    Without DATABASE_URL and REDIS_URL it also starts PostgreSQL and Redis."""
-    become("app.local", *flags(data_dir=data_dir, host=host, port=port))
+    Runs in the foreground until Ctrl-C. Also starts PostgreSQL and Redis, unless DATABASE_URL and REDIS_URL are set."""
+    exec_program("app.local", *to_flags(data_dir=data_dir, host=host, port=port))

@@ -7,21 +7,21 @@ import typer
 
 from tunewright import Client, Webhook
 from tunewright.commands.options import AsJson, Limit
-from tunewright.display import console, instant, notes, print_json, print_table
+from tunewright.display import console, format_time, notes, print_json, print_table
 from tunewright.transport import poll
 
-app = typer.Typer(no_args_is_help=True, help="Be told when jobs end or are paused.")
+app = typer.Typer(no_args_is_help=True, help="Manage webhooks, which report jobs that end or pause.")
 Id = Annotated[str, typer.Argument(help="The webhook's id.", metavar="ID")]
 SHORT = "fine_tuning.job."
 
 
 @app.command()
 def create(
-    url: Annotated[str, typer.Argument(help="Where to: https or http.", metavar="URL")],
+    url: Annotated[str, typer.Argument(help="URL of the receiver, https or http.", metavar="URL")],
     event: Annotated[
         list[str] | None, typer.Option("--event", help="succeeded, failed, cancelled or paused; may be repeated [all].")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="For you to know it by.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the webhook.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a webhook, and print its secret once."""
@@ -33,7 +33,7 @@ def create(
 
 @app.command("list")
 def list_webhooks(limit: Limit = 20, as_json: AsJson = False) -> None:
-    """List webhooks."""
+    """List webhooks, newest first."""
     with Client() as client:
         webhooks = list(islice(client.list_webhooks(), limit))
     if as_json:
@@ -43,8 +43,8 @@ def list_webhooks(limit: Limit = 20, as_json: AsJson = False) -> None:
         "name": lambda w: w.name or "",
         "url": lambda w: w.url,
         "events": lambda w: ", ".join(each.removeprefix(SHORT) for each in w.events),
-        "is": lambda w: "enabled" if w.enabled else "disabled",
-        "created": lambda w: instant(w.created_at),
+        "state": lambda w: "enabled" if w.enabled else "disabled",
+        "created": lambda w: format_time(w.created_at),
     }
     print_table(webhooks, columns)
 
@@ -56,7 +56,7 @@ def deliveries(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List a webhook's deliveries."""
+    """List the deliveries of a webhook, newest first."""
     with Client() as client:
         found = list(islice(client.list_deliveries(id, state), limit))
     if as_json:
@@ -66,29 +66,29 @@ def deliveries(
         "type": lambda d: d.type.removeprefix(SHORT),
         "state": lambda d: d.state,
         "tries": lambda d: str(d.num_tries),
-        "answered": lambda d: str(d.last_status_code or ""),
+        "status code": lambda d: str(d.last_status_code or ""),
         "error": lambda d: d.last_error or "",
-        "next try": lambda d: instant(d.next_try_at),
+        "next try": lambda d: format_time(d.next_try_at),
     }
     print_table(found, columns)
 
 
 @app.command()
 def test(id: Id) -> None:
-    """Send a test event, and wait for the outcome of its first try."""
+    """Send a test event, and wait for its first try."""
     with Client() as client:
         sent = client.send_test_event(id)
         tried = poll(lambda: client.get_delivery(id, sent.id), lambda d: d.state != "pending" or bool(d.last_error))
     if tried.state != "delivered":
-        notes.print(f"tunewright: not delivered: {tried.last_error}", style="red")
+        notes.print(f"tunewright: The test event was not delivered: {tried.last_error}", style="red")
         raise typer.Exit(1)
-    console.print(f"Delivered: the receiver answered with status {tried.last_status_code}")
+    console.print(f"Delivered the test event: the receiver returned status {tried.last_status_code}.")
 
 
 @app.command()
 def rotate(
     id: Id,
-    grace: Annotated[int, typer.Option(min=0, help="Seconds for which the old secret signs too.")] = 86400,
+    grace: Annotated[int, typer.Option(min=0, help="Seconds for which the old secret also signs.")] = 86400,
     as_json: AsJson = False,
 ) -> None:
     """Rotate a webhook's secret, and print the new one once."""
@@ -109,5 +109,5 @@ def show_secret(webhook: Webhook, as_json: bool) -> None:
     if as_json:
         return print_json(webhook.raw)
     console.print(webhook.id)
-    notes.print("Its secret, which is shown this once:")
+    notes.print("Secret, shown only once:")
     console.print(webhook.raw["secret"], soft_wrap=True)

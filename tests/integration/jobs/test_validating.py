@@ -104,7 +104,7 @@ def test_the_command_line_validates(
     assert done.exit_code == 0, done.output
     filled = json.loads(done.stdout)
     assert (filled["adapter"]["rank"], filled["adapter"]["alpha"]) == (4, "auto")
-    assert "The spec is valid; nothing was posted. The job would wait: no worker online." in done.stderr
+    assert "The spec is valid. No job was created. The job would wait: no worker online." in done.stderr
     whole = json.loads(type_in("--spec", tmp_path / "spec.json", "--validate-only", "--json").stdout)
     assert (whole["valid"], whole["spec"]["adapter"]["rank"]) == (True, 16)
     (tmp_path / "spec.json").write_text(json.dumps(make_spec(lr=1, training={"epochs": 1, "n_epoch": 1})))

@@ -133,8 +133,8 @@ def test_the_client_waits_for_the_end(
     """It is told of a change that is none yet, and asks no oftener than things change."""
     id, url, key = post(), str(client.base_url), client.headers["Authorization"].removeprefix("Bearer ")
     asked: list[Any] = []
-    send = Transport.send
-    monkeypatch.setattr(Transport, "send", lambda *told, **more: (asked.append(more), send(*told, **more))[1])
+    request = Transport.request
+    monkeypatch.setattr(Transport, "request", lambda *given, **more: (asked.append(more), request(*given, **more))[1])
 
     def end() -> None:
         claim()
@@ -144,7 +144,7 @@ def test_the_client_waits_for_the_end(
             session.execute(text("UPDATE jobs SET state = 'cancelled', finished_at = now(), lease_until = NULL"))
 
     with Client(url, key) as ours:
-        with pytest.raises(TimeoutError, match="still queued after 1 seconds; it goes on"):
+        with pytest.raises(TimeoutError, match=r"still queued after 1 seconds\. The job continues"):
             ours.wait(id, timeout=1)
         assert len(asked) <= 2
         changing = later(end)

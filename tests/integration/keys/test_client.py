@@ -44,7 +44,7 @@ def test_the_command_line(run: Run, admin_key: str) -> None:
     assert FORM.fullmatch(run("keys", "create", "--scope", "admin").strip())
     told, new = run("keys", "rotate", id_of(key), "--overlap", "2h").splitlines()
     assert FORM.fullmatch(new)
-    assert told.startswith(f"{id_of(key)} works until 20")
+    assert told.startswith(f"{id_of(key)} is valid until 20")
     assert run("keys", "revoke", id_of(key)) == f"Revoked {id_of(key)} ('ci' of default).\n"
     listed = {each["id"]: each for each in json.loads(run("keys", "list", "--json"))}
     assert len(listed) == 4

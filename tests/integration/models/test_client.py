@@ -60,7 +60,7 @@ def test_the_command_line(run: Callable[..., str], model_folder: Path) -> None:
     assert "LlamaForCausalLM" in run("models", "list")
     shown = run("models", "show", "tiny")
     assert "Do as you please." in shown
-    assert "not told by the model" in shown
+    assert "not stated by the model" in shown
     assert f"org/name at {COMMIT}" in shown
     run("models", "remove", "tiny")
     assert "(none)" in run("models", "list")

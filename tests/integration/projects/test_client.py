@@ -39,13 +39,13 @@ def test_the_client(live_server: str, admin_key: str, make_key: Callable[..., st
 
 def test_the_command_line(run: Run) -> None:
     assert "tunewright keys create --project research" in run("projects", "create", "research")
-    assert run("projects", "set-limit", "research", "2") == "research: at most 2 of its jobs at once\n"
+    assert run("projects", "set-limit", "research", "2") == "research: at most 2 running jobs\n"
     labelled = run("projects", "set-labels", "research", "pool=b,pool=a,zone=x")
-    assert labelled == "research: at most 2 of its jobs at once, on workers labelled pool=a or pool=b, zone=x\n"
+    assert labelled == "research: at most 2 running jobs, on workers labelled pool=a or pool=b, zone=x\n"
     listed = run("projects", "list").split()
-    assert {id_of(run, "research"), "research", "2", "pool=b,", "zone=x", "default", "any"} <= set(listed)
-    assert run("projects", "set-limit", "research", "none").startswith("research: any number of jobs at once, on")
-    assert run("projects", "set-labels", "research", "none") == "research: any number of jobs at once\n"
+    assert {id_of(run, "research"), "research", "2", "pool=b,", "zone=x", "default", "limit"} <= set(listed)
+    assert run("projects", "set-limit", "research", "none").startswith("research: no limit on running jobs, on")
+    assert run("projects", "set-labels", "research", "none") == "research: no limit on running jobs\n"
     listed = json.loads(run("projects", "list", "--json"))
     assert [(each["name"], each["allowed_labels"]) for each in listed] == [("research", {}), ("default", {})]
     for words, said in (
@@ -66,7 +66,7 @@ def id_of(run: Run, name: str) -> str:
     ("words", "said"),
     [
         (("set-limit", "default", "many"), "'many' is neither a number nor `none`"),
-        (("set-labels", "default", "pool"), "'pool' is not a label; write pool=a,gpu=4090"),
+        (("set-labels", "default", "pool"), "'pool' is not a label; use the form pool=a,gpu=4090"),
     ],
 )
 def test_what_is_no_limit_and_no_label_is_refused(run: Run, words: tuple[str, ...], said: str) -> None:
@@ -77,7 +77,7 @@ def test_what_is_no_limit_and_no_label_is_refused(run: Run, words: tuple[str, ..
 def test_a_data_folder_goes_before_the_server(run: Run, tmp_path: Path) -> None:
     """The commands then act on the database of that folder, which has none here."""
     for words in (("create", "x"), ("list",), ("set-limit", "x", "1"), ("set-labels", "x", "none"), ("delete", "x")):
-        with pytest.raises(TunewrightError, match=f"No server runs on {tmp_path}"):
+        with pytest.raises(TunewrightError, match=f"No server is running on {tmp_path}"):
             run("projects", *words, "--data-dir", str(tmp_path))
 
 
@@ -85,13 +85,13 @@ def test_a_data_folder_goes_before_the_server(run: Run, tmp_path: Path) -> None:
 def test_the_command_deletes_and_prints_what_was_erased(run: Run, make_key: Callable[..., str]) -> None:
     run("projects", "create", "doomed")
     make_key("doomed")
-    with pytest.raises(TunewrightError, match="say --yes"):
+    with pytest.raises(TunewrightError, match="Pass --yes"):
         run("projects", "delete", "doomed")
     lines = run("projects", "delete", "doomed", "--yes").splitlines()
     (first,) = [line for line in lines if line.startswith("Erased project doomed (proj-")]
     receipt = lines[lines.index(first) :]
     assert [line.split() for line in receipt if line.startswith("  ")] == [["api_keys", "1"]]
-    assert receipt[-1] == "Left of it: 0 rows, 0 stored objects, 0 work folders of the workers online."
+    assert receipt[-1] == "Remaining: 0 rows, 0 stored objects, 0 work folders of online workers."
     with pytest.raises(TunewrightError, match="There is no project 'doomed'"):
         run("projects", "delete", "doomed", "--yes")
 

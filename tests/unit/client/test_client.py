@@ -30,7 +30,7 @@ def test_a_problem_becomes_an_error_with_every_bad_field(server: Any, client: Cl
 @pytest.mark.parametrize(("status", "code"), [(502, "http_502"), (200, "http_200"), (307, "http_307")])
 def test_what_is_no_tunewright_server_is_said_so(server: Any, client: Client, status: int, code: str) -> None:
     server.answers["GET /jobs/j"] = lambda request: request.send(b"<html>hello</html>", status, "text/html")
-    with pytest.raises(TunewrightError, match="is this the address of a Tunewright server") as caught:
+    with pytest.raises(TunewrightError, match="Check that this is the URL of a Tunewright server") as caught:
         client.get_job("j")
     assert caught.value.code == code
 
@@ -132,7 +132,7 @@ def test_what_is_missing_is_said_with_what_to_do(local_stack: Path, missing: str
 
 @pytest.mark.parametrize("url", ["localhost:8400", "http://", "ftp://host", "http://h:port"])
 def test_a_malformed_url_is_said(url: str) -> None:
-    with pytest.raises(TunewrightError, match="write it like http://localhost"):
+    with pytest.raises(TunewrightError, match="use the form http://localhost"):
         Client(url, "tw_test")
 
 
@@ -144,5 +144,8 @@ def test_a_malformed_key_is_said_without_showing_it(key: str) -> None:
 
 
 def test_no_answer_is_an_error_of_its_own() -> None:
-    with Client("http://127.0.0.1:1", "tw_test") as client, pytest.raises(ConnectionFailed, match="Is it running"):
+    with (
+        Client("http://127.0.0.1:1", "tw_test") as client,
+        pytest.raises(ConnectionFailed, match="Check that the server is running"),
+    ):
         client.get_job("j")

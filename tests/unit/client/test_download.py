@@ -44,7 +44,7 @@ def test_bytes_other_than_promised_are_thrown_away(server: Any, client: Client, 
     offer(server, {"model": WEIGHTS})
     server.answers["GET /adapters/a/files/model"] = lambda request: request.send(arrived)
     (tmp_path / "model").write_bytes(b"the old one")
-    with pytest.raises(TunewrightError, match="model arrived with") as caught:
+    with pytest.raises(TunewrightError, match="model was received with") as caught:
         client.download_adapter("a", tmp_path)
     assert caught.value.code == "digest_mismatch"
     assert everything(tmp_path) == {"model": b"the old one"}

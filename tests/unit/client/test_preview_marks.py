@@ -28,8 +28,8 @@ def test_brackets_stand_around_what_is_trained_in_a_pipe(capsys: pytest.CaptureF
 
 def test_the_last_bracket_is_closed() -> None:
     last = row(tokens=[{"text": "a", "labelled": True}, {"text": "b", "labelled": True}])
-    assert dataset_checks.bracketed(last).plain == "[[ab]]"
-    hidden = dataset_checks.bracketed(
+    assert dataset_checks.format_bracketed(last).plain == "[[ab]]"
+    hidden = dataset_checks.format_bracketed(
         last | {"num_omitted_tokens": 7, "num_truncated_tokens": 2, "truncated_text": "cd"}
     ).plain
     assert hidden == "[[a]] … 7 tokens … [[b]]cd"

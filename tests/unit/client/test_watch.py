@@ -95,7 +95,7 @@ def test_a_server_that_restarts_is_waited_for(server: Any, client: Client) -> No
 
 def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.1)
-    with Client("http://127.0.0.1:1", "tw_test") as client, pytest.raises(ConnectionFailed, match="Is it running"):
+    with Client("http://127.0.0.1:1", "tw_test") as client, pytest.raises(ConnectionFailed, match="server is running"):
         list(client.watch("j"))
 
 
