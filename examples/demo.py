@@ -1,6 +1,7 @@
-"""The main job from end to end: a server of its own, a dataset, a QLoRA job, its adapter, and what that is worth.
+"""Runs the whole workflow: starts a server, uploads a dataset, trains with QLoRA, and evaluates the adapter.
 
-All but the evaluation goes over HTTP, as any program would do it. `--keep` leaves the folder with everything in it.
+Registers the base model with the command line and does the rest over HTTP, as any client would. `--keep` keeps the
+folder with the server's data and the results.
 """
 
 import argparse
@@ -40,20 +41,20 @@ SPEC: dict[str, Any] = {
 HIGHEST_BASE = 0.10
 LOWEST_ADAPTER = 0.80
 FEWEST_ROWS = 50
-"""The demo fails outside these bars: the base model must not know the task, and the adapter must."""
+"""Are the bars of the demo: the base model must fail at the task, and the adapter must succeed."""
 
 console = Console(highlight=False, markup=False)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="keep the folder of the demo")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with the server's data and the results")
     keep = parser.parse_args().keep
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="tunewright-demo-"))
     if os.geteuid() == 0:
-        folder.chmod(0o755)  # PostgreSQL refuses root, and runs as a user who must get in here
-    take_no_notice_of_other_servers(folder / "data")
+        folder.chmod(0o755)  # PostgreSQL does not run as root; its user must be able to enter
+    clear_server_settings(folder / "data")
     stack = Stack(folder)
     demo = Demo(folder)
     try:
@@ -68,12 +69,12 @@ def main() -> int:
     finally:
         stack.stop()
         if keep:
-            console.print(f"Everything is in {folder}")
+            console.print(f"Kept the folder {folder}")
         else:
             shutil.rmtree(folder)
 
 
-def take_no_notice_of_other_servers(data: Path) -> None:
+def clear_server_settings(data: Path) -> None:
     for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
         os.environ.pop(name, None)
     for name in ("URL", "API_KEY", "HOST", "PORT"):
@@ -93,7 +94,7 @@ class Demo:
             stack.start()
         with self.timed("prepare the base model"):
             model = prepare_base_model()
-            run("-m", "tunewright", "models", "add", BASE_MODEL, "--path", str(model))
+            run_python("-m", "tunewright", "models", "add", BASE_MODEL, "--path", str(model))
         with Client() as client:
             with self.timed("upload the dataset and train"):
                 self.job = self.train(client)
@@ -103,13 +104,13 @@ class Demo:
             peak = max(
                 point.values["peak_memory_bytes"] for point in client.metrics(self.job.id, ["peak_memory_bytes"])
             )
-        with self.timed("evaluate on the NF4 base it was trained on"):
+        with self.timed("evaluate on the NF4 base model"):
             nf4 = self.evaluate(model, adapter, "nf4")
-        with self.timed("evaluate on the bf16 base"):
+        with self.timed("evaluate on the bf16 base model"):
             bf16 = self.evaluate(model, adapter, "bf16", "--adapter-only")
             console.print(f"exact match, adapter on bf16: {bf16['exact_match']['adapter']:.1%}")
         self.print_summary(nf4, bf16, int(peak))
-        return judge(nf4)
+        return check_bars(nf4)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -123,27 +124,27 @@ class Demo:
         dataset = client.upload_dataset(TICKETS / "train.jsonl")
         console.print(f"Uploaded {dataset.filename}: {format_size(dataset.bytes)}, {dataset.id}")
         self.job = client.create_job(dataset_id=dataset.id, **SPEC)
-        console.print(f"Posted {self.job.id}")
+        console.print(f"Created job {self.job.id}")
         job = follow(client, self.job.id, console)
         if job.state != "succeeded":
-            raise RuntimeError(f"the job has {job.state}: {job.failure}")
+            raise RuntimeError(f"the job is {job.state}: {job.failure}")
         return job
 
     def download(self, client: Client, adapter_id: str) -> Path:
         folder = client.download_adapter(adapter_id, self.folder / "adapter")
         for file in client.get_adapter(adapter_id).files:
             console.print(f"{file.sha256}  {file.path} ({format_size(file.size)})", soft_wrap=True)
-        console.print("Every SHA-256 is the one that the server names.")
+        console.print("Verified the SHA-256 of every file.")
         return folder
 
     def evaluate(self, model: Path, adapter: Path, precision: str, *options: str) -> dict[str, Any]:
         out = self.folder / f"{precision}.json"
-        words = ["--base", model, "--adapter", adapter, "--data", TICKETS / "test.jsonl", "--out", out]
-        # The answers on bf16 look like those on NF4: only their score is told.
+        arguments = ["--base", model, "--adapter", adapter, "--data", TICKETS / "test.jsonl", "--out", out]
+        # The bf16 answers resemble those on NF4, so only their score is printed.
         output = subprocess.DEVNULL if options else None
-        run(
+        run_python(
             str(HERE / "evaluate.py"),
-            *map(str, words),
+            *map(str, arguments),
             "--base-precision",
             precision,
             *options,
@@ -161,13 +162,13 @@ class Demo:
         console.print(table)
         before, after = nf4["exact_match"]["base"], nf4["exact_match"]["adapter"]
         console.print(
-            f"\nExact match on {nf4['num_rows']} rows never trained on: {before:.0%} before, {after:.0%} with the "
-            f"adapter ({bf16['exact_match']['adapter']:.0%} on the bf16 base)\n"
+            f"\nExact match on {nf4['num_rows']} unseen rows: {before:.0%} without the adapter, {after:.0%} with it "
+            f"({bf16['exact_match']['adapter']:.0%} on the bf16 base model)\n"
             f"Peak memory of the training process: {format_size(peak)}"
         )
 
     def print_logs(self) -> None:
-        """What may explain a failure: the ends of the server's logs and of the job's."""
+        """Print the ends of the server's logs and of the job's log."""
         for log in [self.folder / "stack.log", *sorted((self.folder / "data" / "logs").glob("*"))]:
             if log.exists() and (lines := log.read_text(errors="replace").splitlines()[-15:]):
                 console.print(f"\n--- {log.name}", *lines, sep="\n", soft_wrap=True)
@@ -180,11 +181,11 @@ class Demo:
             with Client() as client:
                 return client.logs(self.job.id)[-4000:]
         except TunewrightError as error:
-            return f"(unknown: {error})"
+            return f"(not available: {error})"
 
 
 class Stack:
-    """The server and all it needs, as `tunewright up` starts them, in a folder and on a port of their own."""
+    """Runs `tunewright up` with a temporary data folder and a free port."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -196,25 +197,25 @@ class Stack:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tunewright", "up", "--port", "0"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                process_group=0,  # ctrl-C reaches the demo alone, which ends the server in order
-                preexec_fn=lambda: libc.prctl(1, signal.SIGINT),  # PR_SET_PDEATHSIG: however the demo ends
+                process_group=0,  # Ctrl-C reaches only the demo, which then stops the server
+                preexec_fn=lambda: libc.prctl(1, signal.SIGINT),  # PR_SET_PDEATHSIG: stops when the demo dies
             )  # fmt: skip
         server = self.folder / "data" / "server.json"
         while not server.exists():
             if self.process.poll() is not None:
                 raise RuntimeError("the server did not start")
             time.sleep(0.1)
-        console.print(f"It listens at {json.loads(server.read_text())['url']}")
+        console.print(f"Listening at {json.loads(server.read_text())['url']}")
 
     def stop(self) -> None:
         if process := self.process:
-            signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))  # a second ctrl-C hurries it
+            signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))  # a second Ctrl-C hurries
             process.send_signal(signal.SIGINT)
             process.wait()
 
 
 def prepare_base_model() -> Path:
-    """In a process of its own, whose memory is free again before the training starts."""
+    """Prepare the base model in a separate process, to free its memory before training starts."""
     command = [sys.executable, str(HERE / "base_model.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -226,22 +227,22 @@ def prepare_base_model() -> Path:
     return Path(line.strip())
 
 
-def run(*arguments: str, stdout: int | None = None) -> None:
+def run_python(*arguments: str, stdout: int | None = None) -> None:
     sys.stdout.flush()
-    # PEFT still says is_gradient_checkpointing, of which transformers warns.
+    # PEFT uses is_gradient_checkpointing, for which transformers warns.
     quiet = {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     subprocess.run([sys.executable, *arguments], check=True, stdout=stdout, env=os.environ | quiet)
 
 
-def judge(report: dict[str, Any]) -> int:
+def check_bars(report: dict[str, Any]) -> int:
     base, adapter, rows = report["exact_match"]["base"], report["exact_match"]["adapter"], report["num_rows"]
     missed = [
-        *([f"{rows} rows are too few, {FEWEST_ROWS} are needed"] if rows < FEWEST_ROWS else []),
-        *([f"the base model has {base:.0%} right, beyond {HIGHEST_BASE:.0%}"] if base > HIGHEST_BASE else []),
-        *([f"the adapter has {adapter:.0%} right, below {LOWEST_ADAPTER:.0%}"] if adapter < LOWEST_ADAPTER else []),
+        *([f"{rows} rows, fewer than {FEWEST_ROWS}"] if rows < FEWEST_ROWS else []),
+        *([f"base model at {base:.0%}, above {HIGHEST_BASE:.0%}"] if base > HIGHEST_BASE else []),
+        *([f"adapter at {adapter:.0%}, below {LOWEST_ADAPTER:.0%}"] if adapter < LOWEST_ADAPTER else []),
     ]
     for bar in missed:
-        console.print(f"Missed: {bar}", style="bold red")
+        console.print(f"Bar missed: {bar}", style="bold red")
     return 1 if missed else 0
 
 

@@ -1,6 +1,6 @@
-"""How often a model writes exactly the answer wanted, without and with an adapter, on rows that training never saw.
+"""Measures the exact match of a base model without and with an adapter, on rows that were not trained on.
 
-Plain transformers and PEFT on purpose: an adapter that loads here loads anywhere PEFT does.
+Uses only transformers and PEFT, to print_report that the adapter needs nothing else.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import time
 import warnings
 from pathlib import Path
 
-# Before the libraries come: they would tell of coming renames, and of kernels on a model hub.
+# Set before the imports: the libraries warn about future renames and about kernels on a model hub.
 logging.disable(logging.ERROR)
 warnings.simplefilter("ignore", FutureWarning)
 
@@ -35,8 +35,8 @@ def main() -> None:
     model = load(arguments.base, arguments.base_precision, arguments.adapter)
     if not arguments.adapter_only:
         with model.disable_adapter():
-            answer(model, tokenizer, rows, into="base")
-    answer(model, tokenizer, rows, into="adapter")
+            add_answers(model, tokenizer, rows, into="base")
+    add_answers(model, tokenizer, rows, into="adapter")
     report = {
         "base_precision": arguments.base_precision,
         "num_rows": len(rows),
@@ -45,18 +45,18 @@ def main() -> None:
         "rows": rows,
     }
     arguments.out.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    show(report)
+    print_report(report)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--adapter", type=Path, required=True, help="folder of the adapter")
-    parser.add_argument("--data", type=Path, required=True, help="JSON lines of prompt and completion")
+    parser.add_argument("--data", type=Path, required=True, help="JSON Lines file with prompt and completion")
     parser.add_argument("--base-precision", choices=["nf4", "bf16"], default="nf4")
-    parser.add_argument("--adapter-only", action="store_true", help="leave the base model's own answers out")
-    parser.add_argument("--limit", type=int, help="take the first rows only")
-    parser.add_argument("--out", type=Path, required=True, help="where the report goes, as JSON")
+    parser.add_argument("--adapter-only", action="store_true", help="skip the base model without the adapter")
+    parser.add_argument("--limit", type=int, help="use only the first rows")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the report")
     return parser.parse_args()
 
 
@@ -75,19 +75,19 @@ def load(base: Path, precision: str, adapter: Path) -> PeftModel:
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.bfloat16, quantization_config=nf4 if precision == "nf4" else None
     )
-    # Prefill hands the head a strided view, one position of many: on a CPU torch then copies the head once a row.
+    # Prefill passes a strided view to the head. On a CPU, torch would then copy the head's weights once per row.
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: inputs[0].contiguous())
     return PeftModel.from_pretrained(model, adapter).eval()
 
 
 @torch.inference_mode()
-def answer(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], into: str) -> None:
-    """Writes the greedy answer to each row's prompt into the row, under the name `into`."""
+def add_answers(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], into: str) -> None:
+    """Store the greedy answer to each row's prompt in the row, as `into`."""
     longest = max(len(ids) for ids in tokenizer([row["expected"] for row in rows]).input_ids)
     for start in range(0, len(rows), BATCH_SIZE):
         batch = rows[start : start + BATCH_SIZE]
         prompts = tokenizer([row["prompt"] for row in batch], padding=True, return_tensors="pt")
-        # The longest answer's ids count <bos>, which makes room for <eos>; a model that goes on is cut four later.
+        # The longest answer's ids include <bos>, which leaves one for <eos>. A longer answer is cut four tokens later.
         written = model.generate(**prompts, max_new_tokens=longest + 4, do_sample=False)
         texts = tokenizer.batch_decode(written[:, prompts.input_ids.shape[1] :], skip_special_tokens=True)
         for row, text in zip(batch, texts, strict=True):
@@ -98,7 +98,7 @@ def exact_match(rows: list[Row], name: str) -> float:
     return sum(row[name] == row["expected"] for row in rows) / len(rows)
 
 
-def show(report: dict) -> None:
+def print_report(report: dict) -> None:
     console = Console()
     for row in report["rows"][:5]:
         sample = Table.grid(padding=(0, 2))

@@ -1,7 +1,7 @@
-"""Writes train.jsonl and test.jsonl: support tickets and the JSON object each is sorted into.
+"""Writes train.jsonl and test.jsonl: support tickets, each with its classification as a JSON object.
 
-They go beside this file, or into the folder given. Seeded, so every call writes the same bytes. No wording of a problem
-is in both files.
+The files are written to this folder, or to the folder given. The seed is fixed, so every run writes the same bytes. No
+wording of a problem is in both files.
 """
 
 import json
@@ -30,7 +30,7 @@ def write(folder: Path) -> None:
 
 
 def make_rows(rng: random.Random, problems: dict[str, list[str]], count: int) -> list[Row]:
-    """`count` rows; each list is gone through before any of its phrases comes again, so that all are used alike."""
+    """Return `count` rows. Every phrase of a list is used before one is used again."""
     problem = {intent: _deck(rng, wordings) for intent, wordings in problems.items()}
     cue = {reply: _deck(rng, wordings) for reply, wordings in phrases.REPLIES.items()}
     product = _deck(rng, list(phrases.PRODUCTS))
@@ -64,8 +64,8 @@ def _ticket(rng: random.Random, problem: str, cue: str, product: str) -> str:
     if rng.random() < 0.25:
         text = _with_typo(rng, text)
     house_name, word = phrases.PRODUCTS[product]
-    said = rng.choice([house_name, house_name, word, f"{house_name} {word}"])
-    return text.format(p=said, n=rng.choice(phrases.NAMES))
+    name = rng.choice([house_name, house_name, word, f"{house_name} {word}"])
+    return text.format(p=name, n=rng.choice(phrases.NAMES))
 
 
 def _capital(sentence: str) -> str:
@@ -73,7 +73,7 @@ def _capital(sentence: str) -> str:
 
 
 def _with_typo(rng: random.Random, text: str) -> str:
-    """One word of five letters or more, where there is one, has a letter dropped, doubled or swapped with the next."""
+    """Drop, double or swap a letter of a word of five letters or more, if there is one."""
     long_words = [word for word in text.split() if word.isalpha() and len(word) >= 5]
     if not long_words:
         return text

@@ -1,6 +1,6 @@
-"""The words the tickets are made of. `{p}` is a product, `{n}` a name. TEST_PROBLEMS occur in test.jsonl alone."""
+"""Contains the phrases of the tickets. `{p}` is a product, `{n}` a name. TEST_PROBLEMS are only in test.jsonl."""
 
-# House name and word for each product: the ticket may use either, the answer is the word.
+# Maps each product to its house name and its ordinary name. A ticket may use either one.
 PRODUCTS = {
     "kettle": ("Heron", "kettle"),
     "lamp": ("Wren", "desk lamp"),
@@ -12,7 +12,7 @@ PRODUCTS = {
     "heater": ("Osprey", "heater"),
 }
 
-# The team that answers each intent.
+# Maps each intent to its team.
 TEAMS = {
     "fault": "bench",
     "return": "desk",
@@ -205,8 +205,7 @@ TEST_PROBLEMS = {
     """),
 }
 
-# What the customer says about time. Normal is when nothing is said.
-# How the customer wants to be answered, by the house's word for it.
+# Maps each house word for a reply channel to requests for it.
 REPLIES = {
     "bell": _lines("""
         Please call me back.
