@@ -78,8 +78,8 @@ class Client(KeyCalls, ModelCalls, ProjectCalls, WebhookCalls):
         upload: parts of a file with this name and size that the server already has are not sent again."""
         path = Path(path)
         mapped = dict(columns) if columns else None
-        wanted = {"expires_after_seconds": expires_after_seconds, "format": format, "columns": mapped}
-        params = {name: value for name, value in wanted.items() if value is not None}
+        options = {"expires_after_seconds": expires_after_seconds, "format": format, "columns": mapped}
+        params = {name: value for name, value in options.items() if value is not None}
         if path.stat().st_size > upload.WHOLE_BYTES:
             return self.get_dataset(upload.send_in_parts(self._transport, path, progress, params, resume))
         if mapped:
@@ -146,10 +146,10 @@ class Client(KeyCalls, ModelCalls, ProjectCalls, WebhookCalls):
         self, dataset_id: str, validation_dataset_id: str, *, idempotency_key: str | None = None
     ) -> Overlap:
         """Start a search for rows of a validation dataset that the dataset also contains. See `wait_for_overlap`."""
-        wanted = {"validation_dataset_id": validation_dataset_id}
+        body = {"validation_dataset_id": validation_dataset_id}
         path = ("datasets", dataset_id, "overlaps")
         return Overlap.read(
-            self._transport.request_json("POST", *path, json=wanted, headers=idempotency_header(idempotency_key))
+            self._transport.request_json("POST", *path, json=body, headers=idempotency_header(idempotency_key))
         )
 
     def get_overlap(self, dataset_id: str, id: str) -> Overlap:
@@ -254,8 +254,8 @@ class Client(KeyCalls, ModelCalls, ProjectCalls, WebhookCalls):
     ) -> list[MetricPoint]:
         """Return the metrics of a range of steps, reduced to `max_points`. If the range has more points, its steps are
         divided into equal groups, and each group has the lowest and the highest value of each name."""
-        wanted = {"names": list(names), "from_step": from_step, "to_step": to_step, "max_points": max_points}
-        params = {name: value for name, value in wanted.items() if value is not None}
+        fields = {"names": list(names), "from_step": from_step, "to_step": to_step, "max_points": max_points}
+        params = {name: value for name, value in fields.items() if value is not None}
         answer = self._transport.request_json("GET", "jobs", job_id, "metrics", params=params)
         return [MetricPoint.read(raw) for raw in answer["items"]]
 
@@ -268,8 +268,8 @@ class Client(KeyCalls, ModelCalls, ProjectCalls, WebhookCalls):
         if path.suffix not in (".csv", ".parquet"):
             detail = f"Invalid file name {path.name!r}; use one that ends in .csv or .parquet."
             raise TunewrightError(None, "bad_settings", detail)
-        wanted = {"names": list(names), "all_attempts": all_attempts}
-        with self._transport.stream("GET", "jobs", job_id, f"metrics{path.suffix}", params=wanted) as body:
+        params = {"names": list(names), "all_attempts": all_attempts}
+        with self._transport.stream("GET", "jobs", job_id, f"metrics{path.suffix}", params=params) as body:
             download.save_stream(body, path)
         return path
 

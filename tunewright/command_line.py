@@ -50,8 +50,8 @@ app.command("workers")(workers.list_workers)
 app.add_typer(projects.app, name="projects")
 
 
-def print_version(wanted: bool) -> None:
-    if wanted:
+def print_version(requested: bool) -> None:
+    if requested:
         print(f"tunewright {version('tunewright')}")
         raise typer.Exit
 

@@ -80,13 +80,13 @@ class Transport:
     ) -> Iterator[Any]:
         """Yield the items of all pages. `following` is LISTS, EVENTS or METRICS."""
         parameter, next_field = following
-        wanted = {name: value for name, value in params.items() if value is not None}
+        query = {name: value for name, value in params.items() if value is not None}
         while True:
-            page = self.request_json("GET", *path, params=wanted)
+            page = self.request_json("GET", *path, params=query)
             yield from page["items"]
             if page.get(next_field) is None:
                 return
-            wanted[parameter] = page[next_field]
+            query[parameter] = page[next_field]
 
 
 def parse_host(url: str) -> str:

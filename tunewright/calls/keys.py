@@ -44,9 +44,9 @@ class KeyCalls:
 
         `project` is a name or an id, and defaults to the project of the key in use. `scopes` default to `read` and
         `write`. For `idempotency_key` see `create_job`."""
-        wanted: dict[str, Any] = {"name": name, "project": project, "expires_after_seconds": expires_after_seconds}
-        wanted["scopes"] = scopes and list(scopes)
-        body = {key: value for key, value in wanted.items() if value is not None}
+        fields: dict[str, Any] = {"name": name, "project": project, "expires_after_seconds": expires_after_seconds}
+        fields["scopes"] = scopes and list(scopes)
+        body = {key: value for key, value in fields.items() if value is not None}
         return Key.read(
             self._transport.request_json("POST", "keys", json=body, headers=idempotency_header(idempotency_key))
         )

@@ -10,14 +10,14 @@ from tunewright.wire import Model, ModelSummary
 class ModelCalls:
     _transport: Transport
 
-    def create_model(self, name: str, *, idempotency_key: str | None = None, **wanted: Any) -> Model:
+    def create_model(self, name: str, *, idempotency_key: str | None = None, **fields: Any) -> Model:
         """Register a base model and fetch it in the background: see `wait_for_model`.
 
         With `path`, the model is in a folder that the server's workers can read; `hub_name` and `revision` may name it
         on the hub. With `hub` and `revision`, it is on the hub. `projects=["research"]` restricts its use to projects.
 
         Needs a key with the scope `admin`. To retry after a failure, create the model again."""
-        json = {"name": name} | wanted
+        json = {"name": name} | fields
         return Model.read(
             self._transport.request_json("POST", "models", json=json, headers=idempotency_header(idempotency_key))
         )

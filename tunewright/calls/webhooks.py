@@ -20,8 +20,8 @@ class WebhookCalls:
     ) -> Webhook:
         """Create a webhook. Only this response contains its secret, in `raw["secret"]`. `events` are types such as
         `fine_tuning.job.succeeded`; None means all."""
-        wanted = {"url": url, "events": events and list(events), "name": name}
-        body = {key: value for key, value in wanted.items() if value is not None}
+        fields = {"url": url, "events": events and list(events), "name": name}
+        body = {key: value for key, value in fields.items() if value is not None}
         return Webhook.read(
             self._transport.request_json("POST", "webhooks", json=body, headers=idempotency_header(idempotency_key))
         )
@@ -38,8 +38,8 @@ class WebhookCalls:
 
     def rotate_webhook(self, id: str, grace_seconds: int = 86400, *, idempotency_key: str | None = None) -> Webhook:
         """Replace the secret. The new one is in `raw["secret"]`; the old one also signs for `grace_seconds`."""
-        wanted = {"params": {"grace_seconds": grace_seconds}, "headers": idempotency_header(idempotency_key)}
-        return Webhook.read(self._transport.request_json("POST", "webhooks", id, "rotate", **wanted))
+        options = {"params": {"grace_seconds": grace_seconds}, "headers": idempotency_header(idempotency_key)}
+        return Webhook.read(self._transport.request_json("POST", "webhooks", id, "rotate", **options))
 
     def delete_webhook(self, id: str) -> None:
         self._transport.request_json("DELETE", "webhooks", id)

@@ -143,8 +143,8 @@ def clean(
 ) -> None:
     """Create a dataset from the rows without errors. Prints the result of its inspection."""
     with Client() as client:
-        made = client.clean_dataset(id, drop_duplicates=drop_duplicates)
-        show_inspected(client.wait_for_dataset(made.id), as_json)
+        cleaned = client.clean_dataset(id, drop_duplicates=drop_duplicates)
+        show_inspected(client.wait_for_dataset(cleaned.id), as_json)
 
 
 @app.command()

@@ -89,7 +89,7 @@ def rotate(
 ) -> None:
     """Replace an API key, and print the new one once.
 
-    The new key has the same project, name and scopes. The old key stays valid for the time of --overlap."""
+    The new key has the same project, name and scopes. The old key stays valid for the --overlap time."""
     if local.uses_database(data_dir):
         exec_program("app.keys", "rotate", id, *to_flags(overlap=overlap), **local.server_environment(data_dir))
     with Client() as client:

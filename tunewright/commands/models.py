@@ -52,10 +52,10 @@ def add(
         )
         exec_program("app.models", "add", name, *where, **local.server_environment(data_dir))
     with Client() as client:
-        wanted: dict[str, Any] = {"path": path and str(path), "hub": hub, "revision": revision}
-        wanted |= {"hub_name": hub_name}
-        wanted["projects"] = projects and projects.split(",")
-        client.create_model(name, **{field: value for field, value in wanted.items() if value is not None})
+        fields: dict[str, Any] = {"path": path and str(path), "hub": hub, "revision": revision}
+        fields |= {"hub_name": hub_name}
+        fields["projects"] = projects and projects.split(",")
+        client.create_model(name, **{field: value for field, value in fields.items() if value is not None})
         model = wait(client, name)
     if model.failure is not None:
         raise TunewrightError(None, model.failure["code"], model.failure["message"])
