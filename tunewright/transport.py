@@ -28,9 +28,7 @@ class Transport:
         self.url = url
         host = parse_host(url)
         if not api_key.isascii() or not api_key.isprintable():
-            raise TunewrightError(
-                None, "bad_settings", "The API key is malformed: it contains characters that no API key has."
-            )
+            raise TunewrightError(None, "bad_settings", "The API key is malformed: it contains invalid characters.")
         self.http = httpx2.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "tunewright"},
