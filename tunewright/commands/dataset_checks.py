@@ -30,15 +30,11 @@ OPTIONAL_COUNTS = (
 def preview(
     id: Id,
     model: Annotated[str, typer.Option(metavar="NAME", help="Base model, as listed by `tunewright models list`.")],
-    rows: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Number of rows to show, from the first.")
-    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of first rows to show.")] = None,
     line: Annotated[
         list[int] | None, typer.Option(min=1, metavar="LINE", help="Line of a row to show; may be repeated.")
     ] = None,
-    max_seq_len: Annotated[
-        int | None, typer.Option(metavar="N", help="Maximum tokens per row; longer rows are truncated.")
-    ] = None,
+    max_seq_len: Annotated[int | None, typer.Option(metavar="N", help="Truncate rows to this many tokens.")] = None,
     objective: Annotated[str | None, typer.Option(metavar="WHAT", help="sft, or dpo for preference data.")] = None,
     train_on: Annotated[str | None, typer.Option(metavar="WHAT", help="auto, completion, assistant or all.")] = None,
     reasoning: Annotated[str | None, typer.Option(metavar="WHAT", help="train, context or drop.")] = None,
@@ -46,9 +42,7 @@ def preview(
     validation_split: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Share of the rows held out for validation.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of the validation split and of the batches.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the split and of the batches.")] = None,
     skip_bad_rows: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Skip bad rows, up to this share, as a job does.")
     ] = None,
