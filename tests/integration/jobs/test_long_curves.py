@@ -221,7 +221,7 @@ def test_the_client_reads_curves_and_downloads_them(
         assert len(path.read_text().splitlines()) == 1 + sum(len(point.values) for point in every)
         path = client.download_metrics(long.job_id, tmp_path / "curves.parquet", names, all_attempts=True)
         assert pyarrow.parquet.read_table(path).num_rows > sum(len(point.values) for point in every)
-        with pytest.raises(TunewrightError, match=r"must end in \.csv or \.parquet"):
+        with pytest.raises(TunewrightError, match=r"ends in \.csv or \.parquet"):
             client.download_metrics(long.job_id, tmp_path / "curves.xlsx")
     assert sorted(path.name for path in tmp_path.rglob("curves*")) == ["curves.csv", "curves.parquet"]
 

@@ -124,7 +124,7 @@ def test_a_file_is_not_uploaded_for_a_spec_that_is_bad(
     words = ["--model", base_model, "--dataset", rows, "--epochs", 1]
     good = type_in(*words, "--validate-only")
     assert good.exit_code == 0, good.output
-    assert "valid but for the dataset, which was not looked at" in good.stderr
+    assert "valid, except for the dataset, which was not checked" in good.stderr
     for flags in ([], ["--validate-only"]):
         bad = type_in(*words, "--rank", 0, "--model", "nosuch", *flags)
         assert refusals(bad).keys() == {"/adapter/rank", "/base_model"}

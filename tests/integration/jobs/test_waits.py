@@ -153,7 +153,7 @@ def test_the_client_waits_for_the_end(
     assert len(asked) <= 9
     monkeypatch.setenv("TUNEWRIGHT_URL", url)
     monkeypatch.setenv("TUNEWRIGHT_API_KEY", key)
-    with pytest.raises(TunewrightError, match="has cancelled"):
+    with pytest.raises(TunewrightError, match="was cancelled"):
         app(["jobs", "wait", id], standalone_mode=False)
 
 
