@@ -21,9 +21,9 @@ app = typer.Typer(
 )
 Name = Annotated[str, typer.Argument(help="The project's name.")]
 STEP_NOTES = {
-    "stopping": "Its keys are revoked. Waiting for workers to stop its work …",
+    "stopping": "Revoked its keys. Waiting until no worker holds any of its work …",
     "erasing": "Erasing its rows and stored files …",
-    "clearing_workers": "Its rows and files are erased. Waiting for workers to clear their disks …",
+    "clearing_workers": "Erased its rows and files. Waiting for the workers to clear their disks …",
 }
 
 
@@ -34,7 +34,7 @@ def create(name: Name, data_dir: DataDir = None) -> None:
         exec_program("app.projects", "create", name, **local.server_environment(data_dir))
     with Client() as client:
         client.create_project(name)
-    console.print(f"Created {name}. Its first key: tunewright keys create --project {name}", soft_wrap=True)
+    console.print(f"Created {name}. Create its first key: tunewright keys create --project {name}", soft_wrap=True)
 
 
 @app.command("list")
@@ -129,8 +129,8 @@ def delete(
             confirm(project)
         deletion = client.delete_project(project.id)
         if no_wait:
-            again = "Run `tunewright projects delete` again to see its progress."
-            return console.print(f"Project {project.name} ({project.id}) is being deleted. {again}", soft_wrap=True)
+            again = "run `tunewright projects delete` again to see the progress."
+            return console.print(f"Project {project.name} ({project.id}) is being deleted; {again}", soft_wrap=True)
         show_receipt(wait(client, deletion))
 
 
