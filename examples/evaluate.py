@@ -1,6 +1,6 @@
 """Measures the exact match of a base model without and with an adapter, on rows that were not trained on.
 
-Uses only transformers and PEFT, to print_report that the adapter needs nothing else.
+Uses only transformers and PEFT, to show that the adapter needs nothing else.
 """
 
 import argparse
