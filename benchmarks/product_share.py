@@ -48,7 +48,7 @@ class Silent(Channel):
     def __init__(self) -> None:
         self.stop_wish = None
 
-    def say(self, line: TrainingMessage) -> None: ...
+    def send(self, message: TrainingMessage) -> None: ...
 
 
 class Products:

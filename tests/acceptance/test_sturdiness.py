@@ -117,7 +117,7 @@ def test_a_loss_that_is_no_number_ends_it_and_the_step_and_its_rows_are_named(
     job = submit(client, tmp_path, steps=ENDLESS, base_model="poisoned")
     done = client.wait(job.id)
     assert (done.state, done.failure["reason"]) == ("failed", "non_finite_loss")
-    assert re.search(r"loss of step 1 is not a finite number \(dataset rows \d+, \d+\)", done.failure["message"])
+    assert re.search(r"loss at step 1 is not finite \(dataset rows \d+, \d+\)", done.failure["message"])
     assert told(client, job, "attempt_lost") == []
 
 

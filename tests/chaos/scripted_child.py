@@ -83,13 +83,13 @@ class Training:
         self.hold = hold(request.work_dir.parents[4], request.spec.metadata.get(NUMBER))
 
     def run(self) -> None:
-        self.channel.say(PhaseEntered(phase=JobPhase.preparing))
+        self.channel.send(PhaseEntered(phase=JobPhase.preparing))
         if self.request.checkpoint_path is not None:
             self.resume(self.request.checkpoint_path)
         plan = Planned(resolved={}, total_steps=self.total, start_step=self.step, inexact_resumes=self.inexact_resumes)
-        self.channel.say(plan)
-        self.channel.say(PhaseEntered(phase=JobPhase.training))
-        self.channel.say(Started(parity_seconds=0, dry_run_seconds=0))
+        self.channel.send(plan)
+        self.channel.send(PhaseEntered(phase=JobPhase.training))
+        self.channel.send(Started(parity_seconds=0, dry_run_seconds=0))
         try:
             while self.step < self.total:
                 self.channel.raise_if_stopped()
@@ -99,9 +99,9 @@ class Training:
         except StopAsked:
             if self.channel.stop_wish == "drain":
                 self.write_checkpoint()
-            self.channel.say(Stopped(step=self.step))
+            self.channel.send(Stopped(step=self.step))
         else:
-            self.channel.say(Finished(path=self.write_result()))
+            self.channel.send(Finished(path=self.write_result()))
 
     def wait_while_held(self) -> None:
         until = time.monotonic() + LONGEST_HOLD_SECONDS
@@ -114,7 +114,7 @@ class Training:
         self.step += 1
         self.weights = link(self.weights, self.step)
         loss = expected_loss(self.seed, self.step)
-        self.channel.say(MetricsMessage(step=self.step, values={"loss": loss, "num_tokens": 100.0 * self.step}))
+        self.channel.send(MetricsMessage(step=self.step, values={"loss": loss, "num_tokens": 100.0 * self.step}))
         every = self.request.spec.training.save_every
         if self.step % (5 if every == "auto" else every) == 0:
             self.write_checkpoint()
@@ -123,7 +123,7 @@ class Training:
         try:
             self._write_checkpoint()
         except OSError as error:
-            self.channel.say(
+            self.channel.send(
                 EventMessage(event=WarningIssued(code="checkpoint_failed", detail=f"It could not be written: {error}"))
             )
 
@@ -143,7 +143,7 @@ class Training:
         partial.rename(final)
         sync(root)
         machine = machine_fingerprint(self.request.machine_facts or {})
-        self.channel.say(CheckpointWritten(step=self.step, path=final, machine=machine))
+        self.channel.send(CheckpointWritten(step=self.step, path=final, machine=machine))
 
     def resume(self, checkpoint: Path) -> None:
         fault = first_fault(checkpoint, json.loads((checkpoint / "manifest.json").read_text()))
@@ -160,7 +160,7 @@ class Training:
         if differs:
             self.inexact_resumes.append(InexactResume(step=self.step, differs=differs))
             text = f"Training goes on after step {self.step}, but not bit for bit: {', '.join(differs)} differ."
-            self.channel.say(EventMessage(event=WarningIssued(code="inexact_resume", detail=text)))
+            self.channel.send(EventMessage(event=WarningIssued(code="inexact_resume", detail=text)))
 
     def exactness(self) -> dict[str, object]:
         resumes = [each.model_dump(mode="json") for each in self.inexact_resumes]
@@ -185,14 +185,14 @@ class Training:
 
 def main() -> int:
     channel = Channel()
-    while isinstance(heard := channel.hear(), Preload):
-        channel.say(Ready(base_model_path=heard.base_model_path))
+    while isinstance(heard := channel.receive(), Preload):
+        channel.send(Ready(base_model_path=heard.base_model_path))
     if isinstance(heard, TrainingRequest):
         enter_work_dir(heard)
         try:
             Training(heard, channel).run()
         except OSError as error:
-            channel.say(internal_failure(error))
+            channel.send(internal_failure(error))
             return 1
     return 0
 

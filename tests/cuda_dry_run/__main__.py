@@ -64,13 +64,13 @@ def run(cases: list[Case], processes: int, out: Path | None) -> int:
             costs.append(cost)
             print(cost)
     for fault in faults:
-        print(f"{fault.kind}: {fault.case}: {fault.told}")
+        print(f"{fault.kind}: {fault.case}: {fault.message}")
     seconds = time.monotonic() - started
     print(f"{len(cases)} cases, {len(costs)} costs, {len(faults)} faults, {seconds:.0f} seconds")
     if out is not None:
-        told = {"num_cases": len(cases), "planted_waits": planted_waits()}
-        told |= {"costs": list(map(asdict, costs)), "faults": list(map(asdict, faults))}
-        out.write_text(json.dumps(told))
+        report = {"num_cases": len(cases), "planted_waits": planted_waits()}
+        report |= {"costs": list(map(asdict, costs)), "faults": list(map(asdict, faults))}
+        out.write_text(json.dumps(report))
     return int(bool(faults))
 
 

@@ -57,7 +57,7 @@ def trace(case: Case, config: PretrainedConfig, lengths: list[int], rank: int = 
     examples = [_example(line, length) for line, length in enumerate(lengths, 1)]
     with fake_cuda(case.capability):
         trained = load(case, config, rank)
-        trained.use([] if case.plain else loading.paths_of(case.method))
+        trained.use_paths([] if case.plain else loading.paths_of(case.method))
     with fake_cuda(case.capability) as device:
         scaler = WatchedScaler(device, case.dtype)
         accumulate(trained, Sft(), scaler, 1, examples, lambda batch: None)

@@ -25,7 +25,7 @@ class Fault:
     case: str
     kind: str
     """error, gradient, kept, waits, or for a bar: launches, bytes_kept."""
-    told: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ def judge_case(case: Case) -> list[Fault]:
     try:
         few, many = (trace(case, _tiny_config(case.family, layers), LENGTHS) for layers in (FEW, MANY))
     except Exception as error:
-        return [Fault(str(case), "error", _told(error))]
-    return [Fault(str(case), kind, told) for kind, told in faults_of(case.dtype, few, many)]
+        return [Fault(str(case), "error", _format_error(error))]
+    return [Fault(str(case), kind, message) for kind, message in faults_of(case.dtype, few, many)]
 
 
 def judge_bar(bar: Bar) -> tuple[Cost | None, list[Fault]]:
     try:
         few, many = (trace(bar.case, MODELS[bar.model](layers), DOCUMENT_LENGTHS) for layers in (1, 2))
     except Exception as error:
-        return None, [Fault(str(bar), "error", _told(error))]
+        return None, [Fault(str(bar), "error", _format_error(error))]
     launches = many.launches.total() - few.launches.total()
     cost = Cost(str(bar), launches, round((many.bytes_kept - few.bytes_kept) / NUM_TOKENS))
     found = faults_of(bar.case.dtype, few, many) + excesses_of(bar, cost)
-    return cost, [Fault(str(bar), kind, told) for kind, told in found]
+    return cost, [Fault(str(bar), kind, message) for kind, message in found]
 
 
 def planted_waits() -> Counter[str]:
@@ -107,7 +107,7 @@ def _tiny_config(family: str, layers: int) -> PretrainedConfig:
     return config
 
 
-def _told(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if ENGINE in frame.filename]
     where = ", ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames[-3:])
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]} ({where})"

@@ -49,19 +49,19 @@ def main() -> int:
             from worker.training.preload import import_architecture
 
         transformers_logging.disable_progress_bar()
-        while isinstance(heard := channel.hear(), Preload):
-            if heard.base_model_path is not None:
-                import_architecture(heard.base_model_path)
-            channel.say(Ready(base_model_path=tokenizing.preload(heard.base_model_path)))
-        if isinstance(heard, TrainingRequest):
-            enter_work_dir(heard)
+        while isinstance(message := channel.receive(), Preload):
+            if message.base_model_path is not None:
+                import_architecture(message.base_model_path)
+            channel.send(Ready(base_model_path=tokenizing.preload(message.base_model_path)))
+        if isinstance(message, TrainingRequest):
+            enter_work_dir(message)
             if not tokenizing.is_alive():  # the system may have killed it during a long wait
                 tokenizing.close()
                 tokenizing = TokenizingProcess()
-            train(heard, channel, tokenizing)
+            train(message, channel, tokenizing)
     except Exception as error:
         print_trace()
-        channel.say(_failure(error))
+        channel.send(_failure(error))
         return 1
     finally:
         if tokenizing is not None:
@@ -88,8 +88,8 @@ def _failure(error: Exception) -> Failed:
     if is_out_of_memory(error):
         return Failed(
             reason=FailureReason.out_of_memory,
-            message="The training ran out of memory. Try gradient_checkpointing true, a smaller max_seq_len, "
-            'a smaller adapter rank, or the method "qlora".',
+            message="The training ran out of memory. Set gradient_checkpointing to true, lower max_seq_len or the "
+            'adapter\'s rank, or use the method "qlora".',
         )
     return internal_failure(error)
 

@@ -203,7 +203,7 @@ def test_a_template_that_refuses_the_rows_fails_it(
     failure = api.get(place).json()["failure"]
     assert api.get(other).json()["failure"]["code"] == "reasoning_not_rendered"
     assert failure["code"] == "dataset_invalid"
-    assert "Row 1 of the dataset: the chat template refuses it: No system turns, please." in failure["message"]
+    assert "Row 1 of the dataset: The chat template rejected the row: No system turns, please." in failure["message"]
 
 
 def test_a_model_or_bytes_that_are_gone_fail_it(

@@ -27,16 +27,16 @@ FP32 = {
 
 
 class Recorder(Channel):
-    """Stands where the pipe is: keeps what is said, and stops when told to."""
+    """Records the messages in place of a pipe, and requests a stop at a step if asked to."""
 
     def __init__(self, stop_at: int | None = None, why: Literal["drain", "cancel"] = "drain"):
         self.lines: list[TrainingMessage] = []
         self.stop_wish = None
         self._stop_at, self._why = stop_at, why
 
-    def say(self, line: TrainingMessage) -> None:
-        self.lines.append(line)
-        if isinstance(line, MetricsMessage) and line.step == self._stop_at:
+    def send(self, message: TrainingMessage) -> None:
+        self.lines.append(message)
+        if isinstance(message, MetricsMessage) and message.step == self._stop_at:
             self.stop_wish = self._why
 
     def losses(self) -> list[float]:

@@ -15,10 +15,10 @@ MOMENT, ROOM = sys.argv[1], int(sys.argv[2])
 
 
 class NarrowChannel(Channel):
-    def say(self, line: TrainingMessage) -> None:
-        super().say(line)
-        step = str(line.step) if isinstance(line, MetricsMessage) else None
-        event = line.event.type if isinstance(line, EventMessage) else None
+    def send(self, message: TrainingMessage) -> None:
+        super().send(message)
+        step = str(message.step) if isinstance(message, MetricsMessage) else None
+        event = message.event.type if isinstance(message, EventMessage) else None
         if MOMENT in (step, event):
             resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + ROOM, resource.RLIM_INFINITY))
 

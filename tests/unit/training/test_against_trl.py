@@ -41,7 +41,7 @@ NAMES = {
 class Remembering(DPOTrainer):
     """Its log rounds what it tells; this is each step's own. The rows are tokenized already."""
 
-    told: list[dict[str, float]]
+    steps: list[dict[str, float]]
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -51,7 +51,7 @@ class Remembering(DPOTrainer):
             values.clear()
         loss = super().compute_loss(*args, **kwargs)
         means = {name: values[-1] for name, values in self._metrics["train"].items() if values}
-        self.told.append(means | {"loss": float(loss.detach())})
+        self.steps.append(means | {"loss": float(loss.detach())})
         return loss
 
 
@@ -87,9 +87,9 @@ def trained_by_trl(
     )
     rows = Dataset.from_list([as_trl_has_them(pair) for pair in order if isinstance(pair, Pair)])
     trainer = Remembering(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
-    trainer.told = []
+    trainer.steps = []
     trainer.train()
-    return trainer.told
+    return trainer.steps
 
 
 def compare(channel: Recorder, expected: list[dict[str, float]]) -> None:

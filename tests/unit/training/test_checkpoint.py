@@ -111,7 +111,7 @@ def test_a_damaged_one_is_refused(
 def test_one_of_another_format_is_refused(written: Path) -> None:
     state = json.loads((written / "state.json").read_text())
     rewrite(written, state | {"version": 1})
-    with pytest.raises(TrainingFailed, match="of format 1") as caught:
+    with pytest.raises(TrainingFailed, match="it has format 1") as caught:
         read_checkpoint(written)
     assert caught.value.reason is FailureReason.checkpoint_unusable
 
@@ -125,7 +125,7 @@ def rewrite(folder: Path, state: dict[str, Any]) -> None:
 
 def test_one_of_another_adapter_is_refused(written: Path, make_request: MakeRequest, tmp_path: Path) -> None:
     run = prepare(make_request(spec=make_spec(adapter={"target_modules": ["q_proj"]})), Recorder())
-    with pytest.raises(TrainingFailed, match="another model or adapter"):
+    with pytest.raises(TrainingFailed, match="a different model or adapter"):
         restore(read_checkpoint(written), run.state)
 
 
@@ -148,19 +148,19 @@ class SlowDisk(Recorder):
         super().__init__()
         self.taken = threading.Event()
 
-    def say(self, line: TrainingMessage) -> None:
-        if isinstance(line, CheckpointWritten) and line.step == 2:
+    def send(self, message: TrainingMessage) -> None:
+        if isinstance(message, CheckpointWritten) and message.step == 2:
             assert self.taken.wait(30), "training waited for the disk"
-        super().say(line)
-        if isinstance(line, MetricsMessage) and line.step == 4:
+        super().send(message)
+        if isinstance(message, MetricsMessage) and message.step == 4:
             self.taken.set()
 
 
 def test_training_goes_on_while_one_is_written_and_waits_with_the_next(make_request: MakeRequest) -> None:
     channel = SlowDisk()
     train(make_request(spec=make_spec(training={"save_every": 2})), channel)
-    told = [line.step for line in channel.lines if isinstance(line, MetricsMessage | CheckpointWritten)]
-    assert told.index(2, told.index(2) + 1) > told.index(4), "told after step 4 was measured"
+    steps = [line.step for line in channel.lines if isinstance(line, MetricsMessage | CheckpointWritten)]
+    assert steps.index(2, steps.index(2) + 1) > steps.index(4), "reported after step 4 was measured"
     assert [line.step for line in channel.checkpoints()] == [2, 4]
     assert isinstance(channel.lines[-1], Finished)
 
@@ -173,8 +173,8 @@ def test_state_too_large_to_copy_is_written_before_the_next_step(
     train(make_request(spec=spec, work_dir=tmp_path / "copied"), copied)
     monkeypatch.setattr(checkpoint, "COPIED_BYTES", 10_000)
     train(make_request(spec=spec, work_dir=tmp_path / "held"), held)
-    told = [line.step for line in held.lines if isinstance(line, MetricsMessage | CheckpointWritten)]
-    assert told == [1, 2, 2, 3, 4, 4, 5, 6]
+    steps = [line.step for line in held.lines if isinstance(line, MetricsMessage | CheckpointWritten)]
+    assert steps == [1, 2, 2, 3, 4, 4, 5, 6]
     for one, other in zip(copied.checkpoints(), held.checkpoints(), strict=True):
         for name in ("trainable.safetensors", "optimizer.safetensors", "random.safetensors"):
             assert (one.path / name).read_bytes() == (other.path / name).read_bytes()
@@ -238,7 +238,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(make_request: Mak
     assert [event.code for event in channel.events("warning_issued")] == [
         "checkpoint_failed"
     ] * 3  # the dry run's, and two steps'
-    assert "step 2 could not be written" in channel.events("warning_issued")[1].detail
+    assert "Could not write the checkpoint at step 2 (" in channel.events("warning_issued")[1].detail
     assert channel.lines[-1] == Stopped(step=4)
     assert list((request.work_dir / "checkpoints").iterdir()) == []
 
@@ -306,12 +306,12 @@ class Filler(Recorder):
         self.disk, self.left_bytes = disk, left_bytes
         self.before: dict[str, bytes] = {}
 
-    def say(self, line: TrainingMessage) -> None:
-        super().say(line)
-        if isinstance(line, CheckpointWritten) and not self.before:
-            self.before = contents(line.path)
+    def send(self, message: TrainingMessage) -> None:
+        super().send(message)
+        if isinstance(message, CheckpointWritten) and not self.before:
+            self.before = contents(message.path)
             (self.disk / "filler").write_bytes(bytes(shutil.disk_usage(self.disk).free - self.left_bytes))
-        if isinstance(line, EventMessage) and line.event.type == "warning_issued":
+        if isinstance(message, EventMessage) and message.event.type == "warning_issued":
             (self.disk / "filler").unlink()
 
 
@@ -328,7 +328,7 @@ def test_no_room_on_the_disk_costs_one_checkpoint_and_is_known_before_a_byte_is_
     assert [line.step for line in channel.checkpoints()] == [2, 6]
     [warned] = channel.events("warning_issued")
     assert warned.code == "checkpoint_failed"
-    assert re.search(r"step 4 could not be written \(.*it takes [\d.]+ MB, and 2.1 MB are free\)", warned.detail)
+    assert re.search(r"Could not write the checkpoint at step 4 \(.*[\d.]+ MB needed, 2.1 MB free\)", warned.detail)
     assert contents(channel.checkpoints()[0].path) == channel.before, "the one before stays"
     read_checkpoint(channel.checkpoints()[0].path)
     assert not list((work_dir / "checkpoints").glob(".partial-*"))

@@ -57,7 +57,7 @@ def test_it_loads_in_plain_peft(
 
     base = AutoModelForCausalLM.from_pretrained(tiny("llama"), dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, folder)
-    run.model.use(())
+    run.model.use_paths(())
     torch.testing.assert_close(logits_of(loaded), logits_of(run.model.causal), atol=1e-4, rtol=1e-4)
 
 

@@ -15,7 +15,7 @@ from tests.unit.training.conftest import FP32, Recorder
 from tests.unit.training.pairs import make_dpo, write_pairs
 from worker.training.data.packing import Pair, pack, pack_micro_batch
 from worker.training.loop import dpo_reference
-from worker.training.loop.dpo_reference import taken
+from worker.training.loop.dpo_reference import rows_of_steps
 from worker.training.loop.training_loop import TrainingLoop, prepare, train
 from worker.training.rows.sampler import BatchSampler
 from worker.training.runtime.messages import (
@@ -108,9 +108,9 @@ class Impatient(Recorder):
         super().__init__()
         self._left, self._wish = after, why
 
-    def say(self, line: TrainingMessage) -> None:
-        super().say(line)
-        if isinstance(line, WorkStarted) and "reference" in line.what:
+    def send(self, message: TrainingMessage) -> None:
+        super().send(message)
+        if isinstance(message, WorkStarted) and "reference" in message.what:
             self._left -= 1
             if not self._left:
                 self.stop_wish = self._wish
@@ -182,7 +182,7 @@ def test_only_rows_that_steps_take_are_passed(make_request: MakeRequest, pairs: 
     run = filled(make_request(spec=make_dpo(training={"max_steps": 2, "batch_size": 4}), dataset_path=pairs))
     known = run.rows.training.references.isfinite().all(1).nonzero()[:, 0].tolist()
     assert known == sorted([*run.epochs.rows(1), *run.epochs.rows(2)])
-    assert taken(BatchSampler(10, 4, seed=0), 99) == list(range(10))
+    assert rows_of_steps(BatchSampler(10, 4, seed=0), 99) == list(range(10))
 
 
 def test_micro_batches_change_nothing_and_never_part_a_pair(make_request: MakeRequest, pairs: Path) -> None:

@@ -127,10 +127,10 @@ def test_early_stopping_goes_on_bit_for_bit_from_a_checkpoint(
 class StopsWithinEvaluation(Recorder):
     """A drain arrives while step 9 is evaluated."""
 
-    def say(self, line: TrainingMessage) -> None:
-        super().say(line)
-        steps = [said.step for said in self.lines if isinstance(said, MetricsMessage)]
-        if isinstance(line, PhaseEntered) and line.phase is JobPhase.evaluating and steps[-1] == BEST:
+    def send(self, message: TrainingMessage) -> None:
+        super().send(message)
+        steps = [line.step for line in self.lines if isinstance(line, MetricsMessage)]
+        if isinstance(message, PhaseEntered) and message.phase is JobPhase.evaluating and steps[-1] == BEST:
             self.stop_wish = "drain"
 
 
@@ -171,7 +171,7 @@ def test_a_validation_loss_that_is_no_number_names_the_step_and_the_rows(
         next(iter(run.model.trainable.values())).fill_(float("nan"))
     first = pack(run.rows.validation, run.model.micro_batch_tokens)[0]
     rows = ", ".join(map(str, sorted(example.line for example in first.examples)))
-    with pytest.raises(TrainingFailed, match=rf"validation loss of step 0 .*rows {rows}\)") as caught:
+    with pytest.raises(TrainingFailed, match=rf"validation loss at step 0 .*rows {rows}\)") as caught:
         run._evaluate()
     assert caught.value.reason is FailureReason.non_finite_loss
 

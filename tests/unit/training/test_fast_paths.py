@@ -221,9 +221,9 @@ def test_a_model_by_each_path_equals_the_plain_one(
     spec = make_spec("lora", adapter={"rank": 4, "target_modules": targets})
     model = load_model(tiny(family), load_config(tiny(family)), spec, Plan("cpu", "float32", False, 64))
     _fill_b(model.causal)
-    model.use(())
+    model.use_paths(())
     expected = gradients(model, packed=False)
-    model.use(["packing", path])
+    model.use_paths(["packing", path])
     assert model.paths == {"packing", path}
     found = gradients(model, packed=True)
     for name in expected:
@@ -234,12 +234,12 @@ def test_a_model_by_each_path_equals_the_plain_one(
 def test_a_path_that_is_taken_back_leaves_nothing_behind(tiny: Tiny) -> None:
     model = load_model(tiny("llama"), load_config(tiny("llama")), make_spec(), Plan("cpu", "float32", False, 64))
     before = list(model.causal.state_dict())
-    model.use(["packing", *patching.PATHS])
+    model.use_paths(["packing", *patching.PATHS])
     assert any("forward" in vars(module) for module in model.causal.modules())
     assert list(model.causal.state_dict()) == before
     assert model.peft is not None
     assert len(get_peft_model_state_dict(model.peft)) == len(model.trainable)
-    model.use(())
+    model.use_paths(())
     assert not any("forward" in vars(module) for module in model.causal.modules())
 
 

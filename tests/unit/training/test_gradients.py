@@ -24,9 +24,9 @@ class Watched(Sft):
     def __init__(self, seen: list[str]) -> None:
         self._seen = seen
 
-    def tell(self, *args: Any) -> Any:
-        self._seen.append("told")
-        return super().tell(*args)
+    def summarize(self, *args: Any) -> Any:
+        self._seen.append("summary")
+        return super().summarize(*args)
 
 
 def ready(make_request: MakeRequest, factor: float, **changes: Any) -> TrainingLoop:
@@ -52,7 +52,7 @@ def learn(run: TrainingLoop, seen: list[str] | None = None) -> tuple[dict[int, f
 def test_losses_are_told_after_the_last_micro_batch(make_request: MakeRequest) -> None:
     seen: list[str] = []
     learn(ready(make_request, 1.0), seen)
-    assert seen.count("batch") == seen.count("told") > 1
+    assert seen.count("batch") == seen.count("summary") > 1
     assert seen == sorted(seen)
 
 
@@ -67,7 +67,7 @@ def test_a_step_that_overflows_is_done_again_with_care(make_request: MakeRequest
     assert found == expected
     assert all(one.equal(other) for one, other in zip(again, gradients, strict=True))
     assert run.model.careful
-    assert seen.count("batch") == 2 * seen.count("told")
+    assert seen.count("batch") == 2 * seen.count("summary")
 
 
 def test_a_step_that_does_not_overflow_is_done_once(make_request: MakeRequest) -> None:
@@ -79,14 +79,14 @@ def test_a_step_that_does_not_overflow_is_done_once(make_request: MakeRequest) -
     assert found == expected
     assert all(one.equal(other) for one, other in zip(again, gradients, strict=True))
     assert not run.model.careful
-    assert seen.count("batch") == seen.count("told")
+    assert seen.count("batch") == seen.count("summary")
 
 
 @pytest.mark.parametrize("careful", [True, False])
 def test_losses_that_are_no_numbers_name_their_rows(careful: bool, make_request: MakeRequest) -> None:
     run = ready(make_request, float("nan"))
     run.model.careful = careful
-    with pytest.raises(TrainingFailed, match="loss of step 3") as caught:
+    with pytest.raises(TrainingFailed, match="loss at step 3") as caught:
         learn(run)
     assert caught.value.reason is FailureReason.non_finite_loss
     assert all(str(run.rows.training[row].line) in caught.value.message for row in range(8))

@@ -144,7 +144,7 @@ def test_where_nothing_fits_the_failure_says_what_would(ask: Callable[..., Train
     failed = lines[-1]
     assert isinstance(failed, Failed)
     assert failed.reason is FailureReason.out_of_memory
-    assert "256 tokens a micro-batch and with gradient checkpointing" in failed.message
+    assert "256 tokens per micro-batch, with gradient checkpointing" in failed.message
     assert "max_seq_len 203 (the longest row has 406 tokens)" in failed.message
     assert 'the method "qlora"' in failed.message
     assert losses(lines) == {}

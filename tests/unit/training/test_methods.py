@@ -249,7 +249,7 @@ def test_a_rewriting_init_splits_the_weights_and_keeps_the_model(
 @pytest.mark.parametrize("init", ["pissa", "olora"])
 def test_a_rank_that_no_weight_has(init: str, make_request: MakeRequest) -> None:
     spec = make_spec(adapter={"init": init, "rank": 65, "target_modules": ["o_proj"]})
-    with pytest.raises(TrainingFailed, match="smallest has rank 64") as caught:
+    with pytest.raises(TrainingFailed, match="at most 64, the rank of the smallest") as caught:
         train(make_request(spec=spec), Recorder())
     assert caught.value.reason is FailureReason.model_unusable
 
@@ -374,9 +374,9 @@ def test_on_a_cpu_an_optimizer_for_cuda_is_plain_adamw_and_says_so(optimizer: st
 def test_on_a_gpu_an_optimizer_of_bitsandbytes_is_for_full_fine_tuning() -> None:
     """It waits for the GPU after each of an adapter's many tensors."""
     training = make_spec(training={"optimizer": "paged_adamw_8bit"}).training
-    assert optim.why_plain(training, "cuda", None) is None
-    assert "wait for the GPU" in (optim.why_plain(training, "cuda", AdapterSpec()) or "")
-    assert optim.why_plain(make_spec().training, "cuda", AdapterSpec()) is None
+    assert optim.explain_fallback(training, "cuda", None) is None
+    assert "waits for the GPU" in (optim.explain_fallback(training, "cuda", AdapterSpec()) or "")
+    assert optim.explain_fallback(make_spec().training, "cuda", AdapterSpec()) is None
 
 
 @pytest.mark.parametrize("asked", ["adamw_8bit", "paged_adamw"])
@@ -385,7 +385,7 @@ def test_what_bitsandbytes_remembers_goes_through_a_checkpoint(
     asked: str, make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its kernels run on a CPU too, which the service does not use but a test can."""
-    monkeypatch.setattr(optim, "why_plain", lambda training, device, adapter: None)
+    monkeypatch.setattr(optim, "explain_fallback", lambda training, device, adapter: None)
     spec = make_spec(adapter={"rank": 64}, training={"optimizer": asked})
     whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()
     run = prepare(make_request(spec=spec, work_dir=tmp_path / "whole"), whole)

@@ -194,7 +194,7 @@ def test_a_training_goes_on_without_the_broken_path(
         losses, channel = curve(request, None)
     (warning,) = channel.events("warning_issued")
     assert warning.code == "parity_failed"
-    assert f"{path!r} is off" in warning.detail
+    assert f"{path!r} is disabled" in warning.detail
     assert "is allowed" in warning.detail
     others = sorted(set(ALL_PATHS) - {path})
     (planned,) = [line for line in channel.lines if isinstance(line, Planned)]
@@ -209,7 +209,7 @@ def test_a_path_that_raises_is_told(make_request: Callable[..., TrainingRequest]
     _raise(monkeypatch)
     _, channel = curve(make_request(), None)
     (warning,) = channel.events("warning_issued")
-    assert "'norm' is off for LlamaForCausalLM: its code fails there" in warning.detail
+    assert "'norm' is disabled for LlamaForCausalLM: its code raised an error" in warning.detail
 
 
 def test_an_earlier_attempts_paths_must_hold_here_too(
@@ -279,7 +279,7 @@ def test_a_verdict_is_reached_once(load: Callable[..., Model], tmp_path: Path, m
     first = check_parity(model, make_spec(), tmp_path)
     (kept,) = files(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(parity, "_judge", never)
+        patch.setattr(parity, "_run_check", never)
         assert check_parity(model, make_spec(), tmp_path) == first
         assert check_parity(model, make_spec(training={"seed": 7}), tmp_path) == first
     assert files(tmp_path) == [kept]
@@ -290,7 +290,7 @@ def test_the_folder_of_the_model_is_no_part_of_the_key(
 ) -> None:
     first = check_parity(load(), make_spec(), tmp_path)
     moved = Path(shutil.copytree(tiny("llama"), tmp_path / "moved"))
-    monkeypatch.setattr(parity, "_judge", never)
+    monkeypatch.setattr(parity, "_run_check", never)
     model = load_model(moved, load_config(moved), make_spec(), Plan("cpu", "float32", False, 64))
     assert check_parity(model, make_spec(), tmp_path) == first
 

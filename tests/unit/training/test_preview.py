@@ -28,9 +28,9 @@ ROOM = {"memory_bytes": 2**40, "cpu_seconds": 2**20, "max_file_bytes": 2**40}
 
 
 def turns(number: int) -> dict[str, Any]:
-    said = ["a question<eos>, ", "the answer. " * (1 + number % 7), "another? ", "naïve 字 ≠ 🎉 " * (number % 4)]
+    texts = ["a question<eos>, ", "the answer. " * (1 + number % 7), "another? ", "naïve 字 ≠ 🎉 " * (number % 4)]
     roles = ("user", "assistant", "user", "assistant")
-    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]}
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]}
 
 
 FILES: dict[str, list[dict[str, Any]]] = {
@@ -204,7 +204,7 @@ def test_reasoning_that_no_template_renders_is_refused_by_a_code(make_request: M
     for reasoning in ("train", "context"):
         request = ask(make_request, PreviewSpec(base_model="tiny", reasoning=reasoning), path)
         for fails in (lambda request=request: answer(request), lambda request=request: train_rows(request.job)):
-            with pytest.raises(TrainingFailed, match=f"training.reasoning '{reasoning}' cannot") as failed:
+            with pytest.raises(TrainingFailed, match=f"training.reasoning '{reasoning}' is not possible") as failed:
                 fails()
             assert failed.value.reason is FailureReason.reasoning_not_rendered
     totals = answer(ask(make_request, PreviewSpec(base_model="tiny", reasoning="drop"), path)).totals

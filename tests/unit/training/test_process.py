@@ -47,7 +47,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         with (tmp_path / "log").open("w") as log:
             child = command(log) if by_command else TrainingProcess(log)
         started.append(child)
-        tell(child, line)
+        send(child, line)
         return child
 
     yield start
@@ -64,13 +64,13 @@ def command(log: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
-def tell(child: Child, line: TrainingRequest | Stop | Preload) -> None:
+def send(child: Child, line: TrainingRequest | Stop | Preload) -> None:
     assert child.stdin is not None
     child.stdin.write(line.model_dump_json() + "\n")
     child.stdin.flush()
 
 
-def said(child: Child) -> Iterator[ChildMessage]:
+def messages_of(child: Child) -> Iterator[ChildMessage]:
     assert child.stdout is not None
     return (parse_child_message.validate_json(line) for line in child.stdout)
 
@@ -81,7 +81,7 @@ def test_a_training_from_request_to_result(
 ) -> None:
     request = make_request(method, resolved=None, spec=make_spec(method, training={"max_steps": 12}))
     child = start(request, by_command=method == "qlora")
-    lines = list(said(child))
+    lines = list(messages_of(child))
     assert child.wait(timeout=20) == 0
     losses = [line.values["loss"] for line in lines if isinstance(line, MetricsMessage)]
     assert losses[-1] < 0.6 * losses[0]
@@ -94,7 +94,7 @@ def test_a_failure_is_said_and_its_trace_is_in_the_log(
     start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     child = start(make_request(base_model_path=tmp_path / "nowhere"))
-    *_, last = said(child)
+    *_, last = messages_of(child)
     assert child.wait(timeout=20) == 1
     assert isinstance(last, Failed)
     assert last.reason is FailureReason.model_unusable
@@ -125,14 +125,14 @@ def endless(make_request: Callable[..., TrainingRequest]) -> TrainingRequest:
 
 
 def wait_for_step(child: Child, step: int) -> None:
-    next(line for line in said(child) if isinstance(line, MetricsMessage) and line.step >= step)
+    next(line for line in messages_of(child) if isinstance(line, MetricsMessage) and line.step >= step)
 
 
 def test_stop_drains(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
     child = start(endless(make_request))
     wait_for_step(child, 2)
-    tell(child, Stop(why="drain"))
-    *_, checkpoint, last = said(child)
+    send(child, Stop(why="drain"))
+    *_, checkpoint, last = messages_of(child)
     assert child.wait(timeout=20) == 0
     assert isinstance(last, Stopped)
     assert checkpoint.kind == "checkpoint"
@@ -169,13 +169,13 @@ def is_at_work(process: psutil.Process) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["the rendering", "the loading", "the parity check", "the dry run", "step 1"])
+@pytest.mark.parametrize("moment", ["the tokenization", "the loading", "the parity check", "the dry run", "step 1"])
 def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
     moment: str, start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     num_rows = 20_000 if moment == "the rendering" else 800  # 20,000 take seconds to tokenize
     child = start(begin_long_work(make_request, tmp_path, num_rows), by_command=True)  # a fork meets other moments
-    next(line for line in said(child) if is_doing(moment)(line))
+    next(line for line in messages_of(child) if is_doing(moment)(line))
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
     if moment == "the rendering":
         assert len(family) == 2, "the tokenizing process too"
@@ -204,13 +204,13 @@ def test_half_a_line_from_a_parent_that_died_ends_it_too(
 def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
     """So that its parent can name them if nothing follows."""
     request = make_request(spec=make_spec(training={"max_steps": 2, "eval_every": 1}, validation_split=0.2))
-    began = [line.what for line in said(start(request)) if isinstance(line, WorkStarted)]
+    began = [line.what for line in messages_of(start(request)) if isinstance(line, WorkStarted)]
     steps = [what for what in began if what.startswith("step 2 ")]
     assert all(re.fullmatch(r"step 2 \(dataset rows [\d, ]+\)", what) for what in steps)
     named = {int(line) for what in steps for line in re.findall(r"(?<!step )\b\d+", what)}
     assert len(named) == request.spec.training.batch_size
     assert any(what.startswith("the evaluation after step 1 (dataset rows ") for what in began)
-    parts = ["the rendering", "the loading", "the parity check", "the dry run", "step 1", "the writing of the result"]
+    parts = ["the tokenization", "the loading", "the parity check", "the dry run", "step 1", "the export of the result"]
     firsts = [next(number for number, what in enumerate(began) if what.startswith(part)) for part in parts]
     assert firsts == sorted(firsts)
 
@@ -221,13 +221,13 @@ def test_a_process_that_was_ready_before_its_job(
     """It writes to the job's log and works in the job's folder, and its tokenizing process is gone when it trains."""
     request = make_request(log_path=tmp_path / "job.log", spec=make_spec(training={"max_steps": 1_000_000}))
     child = start(Preload(base_model_path=request.base_model_path), by_command=True)
-    ready = next(said(child))
+    ready = next(messages_of(child))
     assert ready == Ready(base_model_path=request.base_model_path)
     process = psutil.Process(child.pid)
     [tokenizing] = process.children()
-    tell(child, request)
+    send(child, request)
     lines = []
-    for line in said(child):
+    for line in messages_of(child):
         lines.append(line)
         if isinstance(line, MetricsMessage):
             break
@@ -236,8 +236,8 @@ def test_a_process_that_was_ready_before_its_job(
     assert Path(process.cwd()) == request.work_dir
     assert {Path(f"/proc/{child.pid}/fd/{number}").readlink() for number in (1, 2)} == {request.log_path}
     tokenizing.wait(timeout=20)
-    tell(child, Stop(why="cancel"))
-    assert isinstance(list(said(child))[-1], Stopped)
+    send(child, Stop(why="cancel"))
+    assert isinstance(list(messages_of(child))[-1], Stopped)
     assert child.wait(timeout=20) == 0
 
 
@@ -246,17 +246,17 @@ def test_a_tokenizing_process_lost_while_idle_costs_no_job(
 ) -> None:
     request = make_request(spec=make_spec(training={"max_steps": 2}))
     child = start(Preload(base_model_path=request.base_model_path))
-    assert isinstance(next(said(child)), Ready)
+    assert isinstance(next(messages_of(child)), Ready)
     [tokenizing] = psutil.Process(child.pid).children()
     tokenizing.kill()
     tokenizing.wait(timeout=10)
-    tell(child, request)
-    assert isinstance(list(said(child))[-1], Finished)
+    send(child, request)
+    assert isinstance(list(messages_of(child))[-1], Finished)
 
 
 def test_an_idle_process_ends_when_its_parent_does(start: Start) -> None:
     child = start(Preload(base_model_path=None))
-    assert next(said(child)) == Ready(base_model_path=None)
+    assert next(messages_of(child)) == Ready(base_model_path=None)
     [tokenizing] = psutil.Process(child.pid).children()
     assert child.stdin is not None
     child.stdin.close()

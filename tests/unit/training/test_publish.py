@@ -262,8 +262,8 @@ def test_a_result_loads_by_the_lines_of_its_readme(
         assert PLACE not in (folders[name] / "README.md").read_text()
     assert f"`{revision}`" in card
     (check,) = re.findall(r"```sh\n(.+?)```", card, re.DOTALL)
-    told = subprocess.run(["sh", "-c", check.replace(PLACE, str(base))], check=True, capture_output=True, text=True)
-    assert told.stdout.split() == [revision, "-"]
+    printed = subprocess.run(["sh", "-c", check.replace(PLACE, str(base))], check=True, capture_output=True, text=True)
+    assert printed.stdout.split() == [revision, "-"]
 
 
 def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
@@ -284,7 +284,7 @@ def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
     assert manifest["base_model"] == UNSTATED | {"name": "acme/tiny", "hub": "org/name", "revision": OLDER}
     card = (finished.path / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/name"
-    assert f"| Base model | org/name ({OLDER}) |\n| Its name in Tunewright | acme/tiny |\n" in card
+    assert f"| Base model | org/name ({OLDER}) |\n| Name in Tunewright | acme/tiny |\n" in card
 
 
 @pytest.mark.parametrize("commit", [COMMIT, None])
@@ -302,14 +302,14 @@ def test_a_folder_that_is_said_to_be_of_the_hub_is_named_so_and_as_unchecked(
         config = json.loads((folder / "adapter_config.json").read_text())
         assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", commit)
     base = json.loads((finished.path / "manifest.json").read_text())["base_model"]
-    said = {"hub_name": "org/name", "hub_revision": commit}
-    assert base == {"name": "acme/tiny", "hub": None, "revision": "r1"} | said
+    hub = {"hub_name": "org/name", "hub_revision": commit}
+    assert base == {"name": "acme/tiny", "hub": None, "revision": "r1"} | hub
     card = (finished.path / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/name"
-    told = f"org/name ({commit})" if commit else "org/name"
-    assert f"| Base model | {told}, as it is said to be |\n| Its name in Tunewright | acme/tiny |\n" in card
-    assert "is said to be `org/name` at " in card
-    assert "Nobody has checked that." in card
+    address = f"org/name ({commit})" if commit else "org/name"
+    assert f"| Base model | {address}, not verified |\n| Name in Tunewright | acme/tiny |\n" in card
+    assert "The operator states that it is `org/name` at " in card
+    assert "Tunewright has not verified this." in card
 
 
 def test_a_full_fine_tune_is_a_model_folder(trained: Callable) -> None:

@@ -101,17 +101,17 @@ def test_a_models_weights_and_gradients_survive_parity_evaluation_and_generation
             if "lora_B" in name:
                 nn.init.normal_(parameter, std=0.1)
     paths = paths_of("qlora") if fast else frozenset()
-    model.use(paths)
+    model.use_paths(paths)
     expected = gradients(model)
 
     check_parity(model, spec, tmp_path)
     model.causal.eval()
     with torch.no_grad():
         model.losses(two_documents(), judge=True)
-        model.use(())
+        model.use_paths(())
         model.causal.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False, pad_token_id=0)
     model.causal.train()
-    model.use(paths)
+    model.use_paths(paths)
 
     assert all(layer.dense().equal(weight) for layer, weight in zip(layers, before, strict=True))
     found = gradients(model)

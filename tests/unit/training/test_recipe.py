@@ -120,7 +120,7 @@ def test_at_step_0_the_adapted_model_is_the_plain_one_to_the_last_bit(
         assert model.peft is not None
         ids = torch.arange(20)[None]
         for paths in ((), paths_of(method)):
-            model.use(paths)
+            model.use_paths(paths)
             adapted = model.hidden_states(ids, ids, [20])
             with model.peft.disable_adapter():
                 assert model.hidden_states(ids, ids, [20]).equal(adapted)

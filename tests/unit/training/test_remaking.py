@@ -45,7 +45,7 @@ def test_made_again_is_as_good_as_kept(family: str, tiny: Tiny, monkeypatch: pyt
     folder = tiny(family)
     model = load_model(folder, load_config(folder), make_spec("lora"), Plan("cpu", "bfloat16", False, 64))
     _fill_b(model.causal)
-    model.use(["packing", *patching.PATHS])
+    model.use_paths(["packing", *patching.PATHS])
     found, kept = step(model)
     monkeypatch.setattr(patching, "maker_of", lambda _: None)
     expected, kept_before = step(model)
@@ -79,7 +79,7 @@ def test_checkpointing_keeps_one_tensor_a_layer(family: str, tiny: Tiny) -> None
     """The layer's input, and nothing that a maker holds."""
     folder = tiny(family)
     model = load_model(folder, load_config(folder), make_spec("lora"), Plan("cpu", "float32", True, 512))
-    model.use(["packing", "products", *patching.PATHS])
+    model.use_paths(["packing", "products", *patching.PATHS])
     tokens, text = 352, model.causal.config.get_text_config()
     rows = [Example(0, torch.arange(tokens + 1, dtype=torch.int32) % 90 + 3, torch.ones(tokens + 1) > 0)]
     with Living(tokens * text.hidden_size * 4) as living:

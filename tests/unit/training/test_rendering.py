@@ -329,7 +329,7 @@ def test_a_template_that_refuses_a_row_names_it(render: Any) -> None:
 
 def test_a_template_cannot_reach_out_of_its_sandbox(render: Any) -> None:
     template = "{{ messages.__class__.__mro__ }}{{ ''.__class__.__base__.__subclasses__() }}<turn>"
-    with pytest.raises(TrainingFailed, match="chat template refuses"):
+    with pytest.raises(TrainingFailed, match="chat template rejected"):
         render({"messages": CHAT}, template=template)
 
 

@@ -11,7 +11,7 @@ from tests.fixtures.tiny_models import TURN_TEMPLATE
 from tests.unit.training.conftest import Recorder
 from tests.unit.training.pairs import make_dpo, write
 from worker.training.loop.training_loop import train
-from worker.training.rows.bad_rows import Skipped
+from worker.training.rows.bad_rows import SkippedRows
 from worker.training.rows.rendering import Rendered, Renderer
 from worker.training.rows.tokenizer import Tokens, load_tokens
 from worker.training.runtime.errors import TrainingFailed
@@ -57,9 +57,9 @@ WAYS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_conversations_however_they_are_written(way: str, tokens: Tokens, tmp_path: Path) -> None:
     rendered = render(tokens, tmp_path / "rows.jsonl", WAYS[way])
-    told = shown(tokens, rendered)
-    assert [labelled for _, labelled in told] == ["yes<end>", "no<end>"]
-    assert [before.rstrip("\n") for before, _ in told] == [ASKED.rstrip("\n")] * 2
+    answers = shown(tokens, rendered)
+    assert [labelled for _, labelled in answers] == ["yes<end>", "no<end>"]
+    assert [before.rstrip("\n") for before, _ in answers] == [ASKED.rstrip("\n")] * 2
     assert [row.line for row in rendered.rows] == [1, 1]
     assert rendered.num_unstable == 0
 
@@ -75,8 +75,9 @@ def test_of_answers_that_begin_alike_only_the_rest_is_learned(tokens: Tokens, tm
     row = {"prompt": [USER], "chosen": [CALL, FOUND, GOOD], "rejected": [CALL, FOUND, BAD]}
     same = {"prompt": [USER], "chosen": [GOOD], "rejected": [GOOD]}
     quiet = {"prompt": [USER], "chosen": [BAD | {"weight": 0}, USER, GOOD], "rejected": [BAD]}
-    told = shown(tokens, render(tokens, tmp_path / "rows.jsonl", row, same, quiet))
-    assert [labelled for _, labelled in told] == ["yes<end>", "no<end>", "yes<end>", "yes<end>", "yes<end>", "no<end>"]
+    answers = shown(tokens, render(tokens, tmp_path / "rows.jsonl", row, same, quiet))
+    labels = [labelled for _, labelled in answers]
+    assert labels == ["yes<end>", "no<end>", "yes<end>", "yes<end>", "yes<end>", "no<end>"]
 
 
 def test_each_answer_is_cut_at_its_end(tokens: Tokens, tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_each_answer_is_cut_at_its_end(tokens: Tokens, tmp_path: Path) -> None:
 def test_bad_rows_are_left_out_on_request(tokens: Tokens, tmp_path: Path) -> None:
     good, other = {"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "completion": "b"}
     broken = {"prompt": "a", "chosen": "b", "rejected": 7}
-    with Skipped(tmp_path / "skipped.jsonl", "training", 0.9) as skipped:
+    with SkippedRows(tmp_path / "skipped.jsonl", "training", 0.9) as skipped:
         rendered = render(tokens, tmp_path / "rows.jsonl", good, other, broken, good, skipped=skipped)
     assert [row.line for row in rendered.rows] == [1, 1, 4, 4]
     assert skipped.codes == {"not_a_preference": 1, "wrong_type": 1}
@@ -112,6 +113,6 @@ def test_a_dataset_of_another_format_is_refused(
 
 def test_preferences_are_no_answers_to_learn(make_request: Callable[..., TrainingRequest], tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
-    with pytest.raises(TrainingFailed, match="is of the format preference") as caught:
+    with pytest.raises(TrainingFailed, match="has the format preference") as caught:
         train(make_request(dataset_path=path, dataset_format="preference"), Recorder())
     assert caught.value.reason is FailureReason.dataset_invalid

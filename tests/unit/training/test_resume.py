@@ -182,9 +182,9 @@ def test_an_inexact_resume_goes_on_and_is_told_for_as_long_as_it_counts(
     (warning,) = second.events("warning_issued")
     assert (warning.code, "after step 2" in warning.detail) == ("inexact_resume", True)
     assert "machine.threads was 1 and is 2" in warning.detail
-    told = [{"step": 2, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
+    resumes = [{"step": 2, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
     planned = next(line for line in second.lines if isinstance(line, Planned))
-    assert [each.model_dump() for each in planned.inexact_resumes] == told
+    assert [each.model_dump() for each in planned.inexact_resumes] == resumes
     [written] = second.checkpoints()
     assert written.machine not in (None, "", first_machine(interrupted))
 
@@ -194,7 +194,7 @@ def test_an_inexact_resume_goes_on_and_is_told_for_as_long_as_it_counts(
     assert third.warnings() == set()
     assert isinstance(third.lines[-1], Finished)
     manifest = json.loads((work_dir / "result/manifest.json").read_text())
-    assert (manifest["exact"], manifest["inexact_resumes"]) == (False, told)
+    assert (manifest["exact"], manifest["inexact_resumes"]) == (False, resumes)
 
 
 def first_machine(checkpoint: Path) -> str:
@@ -241,7 +241,7 @@ def test_which_attention_is_deterministic_on_a_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     model = load_model(tiny(family), load_config(tiny(family)), make_spec(), Plan("cpu", dtype, False, 64))
-    model.use(paths)
+    model.use_paths(paths)
     assert model.repeats_bits
     model.plan = replace(model.plan, device="cuda")
     assert model.repeats_bits == expected

@@ -82,8 +82,8 @@ def test_what_auto_comes_to_is_told_and_changes_no_number(
         runs[name] = Recorder()
         train(make_request(spec=spec, work_dir=tmp_path / name), runs[name])
     assert [line.step for line in runs["auto"].checkpoints()] == [2, 4, 6, 8, 10, 12, 14, 16, 18]
-    [told] = [line for line in runs["auto"].lines if isinstance(line, Planned)]
-    assert told.resolved["training"]["save_every"] == 2
+    [planned] = [line for line in runs["auto"].lines if isinstance(line, Planned)]
+    assert planned.resolved["training"]["save_every"] == 2
     assert runs["never"].checkpoints() == []
     assert runs["auto"].losses() == runs["never"].losses()
     results = [load_file(tmp_path / name / "result/adapter_model.safetensors") for name in runs]

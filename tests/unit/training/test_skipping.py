@@ -53,7 +53,7 @@ def tokenized(request: TrainingRequest) -> Tokenized:
     return tokenizing.rows(lambda: None)
 
 
-def told(path: Path | None) -> list[dict[str, Any]]:
+def read_skipped(path: Path | None) -> list[dict[str, Any]]:
     assert path is not None
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -61,7 +61,7 @@ def told(path: Path | None) -> list[dict[str, Any]]:
 def test_bad_rows_are_left_out_and_written_down_by_the_files_lines(make_request: MakeRequest, rows: Path) -> None:
     found = tokenized(make_request(spec=skipping(0.3), dataset_path=rows, dataset_format="prompt_completion"))
     assert [row.line for row in Examples.of(found.training_path)] == [1, 5, *range(12, 31)]
-    listed = told(found.skipped_path)
+    listed = read_skipped(found.skipped_path)
     assert {each["line"]: each["code"] for each in listed} == {number: code for number, (_, code) in BAD.items()}
     assert all(each["role"] == "training" and each["message"] for each in listed)
     assert listed[3]["message"] == "The row has 3 cells."
@@ -100,7 +100,7 @@ def test_a_row_that_the_template_refuses_is_skipped(make_request: MakeRequest, t
         (template / file.name).symlink_to(file)
     (template / "chat_template.jinja").write_text(refusing + turns + ask)
     found = tokenized(request.model_copy(update={"base_model_path": template}))
-    [skipped] = told(found.skipped_path)
+    [skipped] = read_skipped(found.skipped_path)
     assert (skipped["line"], skipped["code"]) == (2, "template_refused")
     assert "no system turns" in skipped["message"]
 
@@ -111,7 +111,7 @@ def test_the_validation_rows_are_judged_on_their_own(make_request: MakeRequest, 
     files = {"dataset_path": good, "validation_path": rows, "validation_sha256": "2" * 64}
     found = tokenized(make_request(spec=skipping(0.3), **files))
     assert [event.role for event in found.skipped] == ["validation"]
-    assert {each["role"] for each in told(found.skipped_path)} == {"validation"}
+    assert {each["role"] for each in read_skipped(found.skipped_path)} == {"validation"}
     with pytest.raises(TrainingFailed, match="8 of 29 validation rows") as caught:
         tokenized(make_request(spec=skipping(0.1), **files))
     assert caught.value.reason is FailureReason.too_many_bad_rows

@@ -26,7 +26,8 @@ def hold_weights(trainable: dict[str, nn.Parameter], folder: Path) -> Weights:
         write_tensors(path, trainable)
         return load_file(path)
     except OSError as error:
-        log.warning("The best weights are held in memory: %s", error.strerror or errno.errorcode.get(error.errno or 0))
+        reason = error.strerror or errno.errorcode.get(error.errno or 0)
+        log.warning("Could not write the best weights to disk; keeping them in memory: %s", reason)
         return on_cpu(trainable)
     finally:
         path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from app.domain.jobs.state import FailureReason
 from app.failpoints import around
 from app.files import sync, sync_folder
 from worker.training.checkpoint.manifest import digests, first_fault
-from worker.training.checkpoint.optimizer_state import as_kept_by
+from worker.training.checkpoint.optimizer_state import convert_state
 from worker.training.checkpoint.tensor_file import write_tensors
 from worker.training.checkpoint.train_state import Evaluations
 from worker.training.model.adapter_file import WEIGHTS as ADAPTER
@@ -44,7 +44,7 @@ COPIED_BYTES: Final = 2**30
 might not fit into the host's memory: it is written tensor by tensor, from a GPU as well, and training waits for the
 disk."""
 SPARED_BYTES: Final = 2 * 2**20
-"""Is the disk space required beside the tensors: for their names, the log and waiting metric points."""
+"""Is the disk space required in addition to the tensors: for their names, the log and waiting metric points."""
 
 Weights = dict[str, Tensor]
 
@@ -150,8 +150,8 @@ def take_snapshot(train_state: TrainState, fingerprint: dict[str, Any]) -> Snaps
 
 def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
     """Write a checkpoint, first under a temporary name: a folder with its final name is whole and on disk. Raises
-    OSError or SafetensorError if it cannot be written, and before any write if the disk space is too small. Nothing is
-    left then."""
+    OSError or SafetensorError if it cannot be written, and before any write if the disk space is too small. In either
+    case no file is left."""
     final = root / f"step-{snapshot.step:08d}"
     partial = root / f".partial-{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -177,7 +177,7 @@ def write_checkpoint(root: Path, snapshot: Snapshot) -> Path:
 def require_disk_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise OSError(errno.ENOSPC, f"it takes {num_bytes / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
+        raise OSError(errno.ENOSPC, f"{num_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free")
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -188,10 +188,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             state = json.loads((folder / "state.json").read_text())
             if state["version"] == VERSION:
                 return Checkpoint(folder, state, {path.stem: load_file(path) for path in folder.glob("*.safetensors")})
-            fault = f"it is of format {state['version']}, and this release reads {VERSION}"
+            fault = f"it has format {state['version']}, and this release reads format {VERSION}"
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         fault = f"{type(error).__name__}: {error}"
-    raise unusable(folder, fault)
+    raise make_unusable_error(folder, fault)
 
 
 def restore(checkpoint: Checkpoint, train_state: TrainState) -> None:
@@ -221,16 +221,16 @@ def _weights(checkpoint: Checkpoint, train_state: TrainState) -> Weights:
     except (KeyError, ValueError):
         weights = {}
     if weights.keys() != train_state.trainable.keys():
-        raise unusable(checkpoint.folder, "it belongs to another model or adapter")
+        raise make_unusable_error(checkpoint.folder, "it was written for a different model or adapter")
     return weights
 
 
 def _restore_references(checkpoint: Checkpoint, references: dict[str, Tensor]) -> None:
-    """Restore the references. They cannot be computed again: the policy that they describe is gone."""
+    """Restore the references. They cannot be computed again: training has changed the policy that they describe."""
     kept = checkpoint.tensors.get("references", {})
     for name, tensor in references.items():
         if name not in kept or kept[name].shape != tensor.shape:
-            raise unusable(checkpoint.folder, f"it lacks the reference of this job's {name} rows")
+            raise make_unusable_error(checkpoint.folder, f"it has no DPO reference for this job's {name} rows")
         tensor.copy_(kept[name])
 
 
@@ -239,7 +239,7 @@ def read_fingerprint(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / "state.json").read_text())["fingerprint"]
     except (OSError, ValueError, KeyError) as error:
-        raise unusable(folder, f"{type(error).__name__}: {error}") from error
+        raise make_unusable_error(folder, f"{type(error).__name__}: {error}") from error
     return found
 
 
@@ -257,10 +257,10 @@ def on_cpu(tensors: Mapping[str, Tensor], *, copy: bool = True) -> Weights:
     return {name: tensor.detach().to("cpu", copy=copy).contiguous() for name, tensor in tensors.items()}
 
 
-def unusable(folder: Path, why: str) -> TrainingFailed:
+def make_unusable_error(folder: Path, why: str) -> TrainingFailed:
     return TrainingFailed(
         FailureReason.checkpoint_unusable,
-        f"The checkpoint {folder.name} cannot be used: {why}. Post the job anew.",
+        f"The checkpoint {folder.name} cannot be used: {why}. Create the job again.",
     )
 
 
@@ -285,7 +285,7 @@ def _restore_optimizer(checkpoint: Checkpoint, train_state: TrainState) -> None:
         state[name][part] = value
     names = {id(parameter): name for name, parameter in train_state.trainable.items()}
     parameters = [parameter for group in train_state.optimizer.param_groups for parameter in group["params"]]
-    kept = [as_kept_by(train_state.optimizer, state[names[id(parameter)]]) for parameter in parameters]
+    kept = [convert_state(train_state.optimizer, state[names[id(parameter)]]) for parameter in parameters]
     groups = train_state.optimizer.state_dict()["param_groups"]
     train_state.optimizer.load_state_dict({"state": dict(enumerate(kept)), "param_groups": groups})
 

@@ -49,25 +49,27 @@ def fingerprint(request: TrainingRequest, resolved: dict[str, Any]) -> dict[str,
         "base_model": {"name": request.base_model, "revision": request.base_model_revision},
         "dataset_sha256": request.dataset_sha256,
         "validation_sha256": request.validation_sha256,
-        "spec": effective(request.spec),
+        "spec": effective_spec(request.spec),
         "resolved": resolved,
-        "machine": facts_of(request, device) | kernel_facts(device),
+        "machine": get_machine_facts(request, device) | kernel_facts(device),
     }
     return _flat(facts)
 
 
-def effective(spec: JobSpec) -> dict[str, Any]:
+def effective_spec(spec: JobSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
 
 
-def facts_of(request: TrainingRequest, device: str) -> dict[str, Any]:
+def get_machine_facts(request: TrainingRequest, device: str) -> dict[str, Any]:
     """Return the machine facts that the worker published, or this process's if the training runs on another device."""
-    told = request.machine_facts
-    return told if told is not None and told["device"] == device else machine_facts(device, request.threads)
+    published = request.machine_facts
+    if published is not None and published["device"] == device:
+        return published
+    return machine_facts(device, request.threads)
 
 
-def machine_of(request: TrainingRequest, device: str) -> str:
-    return machine_fingerprint(facts_of(request, device))
+def get_machine_fingerprint(request: TrainingRequest, device: str) -> str:
+    return machine_fingerprint(get_machine_facts(request, device))
 
 
 def check_resumable(
@@ -75,28 +77,29 @@ def check_resumable(
 ) -> list[InexactResume]:
     """Return the inexact resumes so far: none if the training is, bit for bit, the uninterrupted one. Raises
     TrainingFailed if the checkpoint is another training's, or if the spec accepts only an exact resume."""
-    earlier = [InexactResume.model_validate(told) for told in checkpoint.state["inexact_resumes"]]
+    earlier = [InexactResume.model_validate(resume) for resume in checkpoint.state["inexact_resumes"]]
     differs = differences(fingerprint(request, resolved), checkpoint.fingerprint, request.spec)
     if not differs:
         return earlier
     if any(name.startswith(IDENTITY) for name in differs):
         raise TrainingFailed(
             FailureReason.checkpoint_unusable,
-            f"The checkpoint was written by a training of other weights or other rows: {named(differs)}. Start the job "
-            'again from "start".',
+            f"The checkpoint was written for a different base model or dataset: {describe_differences(differs)}. "
+            'Retry the job from "start".',
         )
     if request.spec.training.on_inexact_resume != "continue" and not is_asked_for(differs):
-        _refuse(differs)
+        _refuse_inexact_resume(differs)
     step = checkpoint.state["position"]["step"]
-    warn(channel, "inexact_resume", f"Training goes on after step {step}, but not bit for bit: {named(differs)}.")
+    changes = describe_differences(differs)
+    warn(channel, "inexact_resume", f"Training resumes after step {step}, but not bit for bit: {changes}.")
     return [*earlier, InexactResume(step=step, differs=differs)]
 
 
-def _refuse(differs: dict[str, Difference]) -> NoReturn:
+def _refuse_inexact_resume(differs: dict[str, Difference]) -> NoReturn:
     raise TrainingFailed(
         FailureReason.inexact_resume,
-        f"Going on from the checkpoint would not give what an uninterrupted training gives: {named(differs)}. Retry it "
-        'from "last_checkpoint", on a machine like the first one or with training.on_inexact_resume "continue".',
+        f"The checkpoint cannot be resumed bit for bit: {describe_differences(differs)}. Retry the job from "
+        '"last_checkpoint" on a machine like the first one, or set training.on_inexact_resume to "continue".',
     )
 
 
@@ -117,16 +120,16 @@ def is_asked_for(differs: dict[str, Difference]) -> bool:
     return all(name.startswith("spec.") or (replanned and name.startswith("resolved.")) for name in differs)
 
 
-def named(differs: dict[str, Difference]) -> str:
-    told = [f"{name} was {each.before!r:.80} and is {each.now!r:.80}" for name, each in differs.items()]
-    more = [f"and {len(told) - MAX_NAMED} more"] if len(told) > MAX_NAMED else []
-    return "; ".join(told[:MAX_NAMED] + more)
+def describe_differences(differs: dict[str, Difference]) -> str:
+    changes = [f"{name} was {each.before!r:.80} and is {each.now!r:.80}" for name, each in differs.items()]
+    more = [f"and {len(changes) - MAX_NAMED} more"] if len(changes) > MAX_NAMED else []
+    return "; ".join(changes[:MAX_NAMED] + more)
 
 
 def earlier_plan(request: TrainingRequest, written: dict[str, Any]) -> dict[str, Any] | None:
     """Return the plan in force when a fingerprint was taken, in the form of `resolved`. Returns None if the spec now
     needs another."""
-    wanted = _flat({"spec": effective(request.spec)})
+    wanted = _flat({"spec": effective_spec(request.spec)})
     if any(name in written and wanted.get(name) != written[name] for name in PLANNED):
         return None
     plan: dict[str, Any] = {}
@@ -140,7 +143,7 @@ def earlier_plan(request: TrainingRequest, written: dict[str, Any]) -> dict[str,
 def _defaults(spec: JobSpec) -> set[str]:
     """Return the names of fields that are at their default."""
     given = spec.model_dump(mode="json", exclude=WITHOUT_EFFECT, exclude_defaults=True)
-    return _flat({"spec": effective(spec)}).keys() - _flat({"spec": given}).keys()
+    return _flat({"spec": effective_spec(spec)}).keys() - _flat({"spec": given}).keys()
 
 
 def _shown(value: Any) -> Any:

@@ -17,7 +17,7 @@ def first_fault(folder: Path, expected: dict[str, dict[str, Any]]) -> str | None
         if not path.is_file():
             return f"{name} is missing"
         if _digest(path) != digest:
-            return f"{name} is not the file that was written"
+            return f"{name} does not match the size and SHA-256 in the manifest"
     return None
 
 

@@ -15,7 +15,7 @@ MOMENTS: Final = (("exp_avg", "1", "dynamic"), ("exp_avg_sq", "2", "udynamic"))
 """Holds each moment's name in torch, its number in bitsandbytes, and its map of codes."""
 
 
-def as_kept_by(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+def convert_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """Convert one parameter's state to the format of `optimizer`. A state in that format is returned unchanged."""
     if isinstance(optimizer, torch.optim.AdamW) and "state1" in state:
         moments = {name: dequantized(state, number) for name, number, _ in MOMENTS}

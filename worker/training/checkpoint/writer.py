@@ -20,12 +20,12 @@ class CheckpointWriter:
     checkpoint, but does not end the training. Leaving the `with` waits for the last write."""
 
     def __init__(
-        self, root: Path, channel: Channel, machine: str, spent: Callable[[float], None] | None = None
+        self, root: Path, channel: Channel, machine: str, add_cost: Callable[[float], None] | None = None
     ) -> None:
-        """Prepare the writer. `spent` receives the seconds that a write took. For a copy, which is written concurrently
-        with the training, these are processor seconds."""
-        self._root, self._channel, self._machine, self._spent = root, channel, machine, spent
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_give_way)
+        """Prepare the writer. `add_cost` receives the seconds that a write took. For a copy, which is written
+        concurrently with the training, these are processor seconds."""
+        self._root, self._channel, self._machine, self._add_cost = root, channel, machine, add_cost
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_set_lowest_priority)
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> "CheckpointWriter":
@@ -56,16 +56,16 @@ class CheckpointWriter:
             path = write_checkpoint(self._root, snapshot)
         except (OSError, SafetensorError) as error:
             text = (
-                f"The checkpoint of step {snapshot.step} could not be written ({error}). The training goes on; a crash "
-                "now would take it back to the checkpoint before."
+                f"Could not write the checkpoint at step {snapshot.step} ({error}). Training continues; after a crash "
+                "it would resume from the previous checkpoint."
             )
-            self._channel.say(EventMessage(event=WarningIssued(code="checkpoint_failed", detail=text)))
+            self._channel.send(EventMessage(event=WarningIssued(code="checkpoint_failed", detail=text)))
         else:
-            if self._spent is not None:
-                self._spent(clock() - began)
-            self._channel.say(CheckpointWritten(step=snapshot.step, path=path, machine=self._machine))
+            if self._add_cost is not None:
+                self._add_cost(clock() - began)
+            self._channel.send(CheckpointWritten(step=snapshot.step, path=path, machine=self._machine))
 
 
-def _give_way() -> None:
+def _set_lowest_priority() -> None:
     """Set the lowest priority: training comes first, and the thread runs only while a core is idle."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

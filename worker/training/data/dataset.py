@@ -130,7 +130,7 @@ def prepare_rows(request: TrainingRequest, tokenized: Tokenized, channel: Channe
         eos=tokenized.eos,
         skipped_path=tokenized.skipped_path,
     )
-    _tell_rows(rows, tokenized, channel)
+    _report_rows(rows, tokenized, channel)
     _warn_of_rows(tokenized, training.max_seq_len, channel)
     return rows
 
@@ -143,7 +143,7 @@ def split(examples: Examples, share: float | None, seed: int) -> tuple[Examples,
     return examples.choose(kept), examples.choose(drawn)
 
 
-def _tell_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:
+def _report_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:
     prepared = DatasetPrepared(
         num_rows=len(rows.training),
         num_validation_rows=len(rows.validation),
@@ -153,26 +153,26 @@ def _tell_rows(rows: Rows, tokenized: Tokenized, channel: Channel) -> None:
         num_labelled_tokens=rows.training.num_labelled,
         chat_template=rows.chat_template,
     )
-    channel.say(EventMessage(event=prepared))
+    channel.send(EventMessage(event=prepared))
     for skipped in tokenized.skipped:
-        channel.say(EventMessage(event=skipped))
+        channel.send(EventMessage(event=skipped))
 
 
 def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> None:
     facts = {
-        "rows_dropped": (tokenized.num_dropped, "rows have no token to learn from and are left out"),
-        "rows_truncated": (tokenized.num_truncated, f"rows are longer than {max_seq_len:,} tokens and are cut"),
+        "rows_dropped": (tokenized.num_dropped, "rows have no labelled token and were dropped"),
+        "rows_truncated": (tokenized.num_truncated, f"rows are longer than {max_seq_len:,} tokens and were truncated"),
         "unstable_template": (
             tokenized.num_unstable,
-            "rows render otherwise turn by turn than as a whole; answers that the whole leaves out are not learned",
+            "rows render differently as a whole than turn by turn; answers missing from the whole are not trained on",
         ),
         "no_end_of_turn": (
             tokenized.num_endless,
-            "answers end without a special token, so that the model does not learn to stop after them",
+            "answers end without a special token; the model does not learn to stop after them",
         ),
         "reasoning_not_rendered": (
             tokenized.num_unrendered_reasoning,
-            f"of {tokenized.num_reasoning:,} answers with reasoning are rendered without it by the chat template",
+            f"of {tokenized.num_reasoning:,} answers have reasoning that the chat template does not render",
         ),
         "name_not_rendered": (
             tokenized.num_unrendered_names,
@@ -180,7 +180,7 @@ def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> N
         ),
         "special_tokens_in_content": (
             tokenized.num_literal_special_tokens,
-            "special tokens are written in the rows' content; they are read as plain text",
+            "special tokens appear in the rows' content and are treated as plain text",
         ),
     }
     for code, (count, text) in facts.items():
@@ -189,4 +189,4 @@ def _warn_of_rows(tokenized: Tokenized, max_seq_len: int, channel: Channel) -> N
 
 
 def warn(channel: Channel, code: str, text: str) -> None:
-    channel.say(EventMessage(event=WarningIssued(code=code, detail=text)))
+    channel.send(EventMessage(event=WarningIssued(code=code, detail=text)))

@@ -3,7 +3,7 @@
 The reference is the policy itself, before its first step and without dropout: the base model where the adapter is fresh
 (its B is zero, or its content was split from the base), the frozen starting adapter where the job continues one, the
 untouched weights where all are trained. So one pass before the first step is enough, and no second model is needed.
-Every checkpoint stores the result: after the first steps, that policy is gone.
+Every checkpoint stores the result, since the first step changes the policy.
 """
 
 import time
@@ -22,9 +22,9 @@ from worker.training.runtime.errors import not_finite
 GROUP = 64
 """Is the number of rows that are packed together. The groups do not depend on where a pass was interrupted, so that a
 continued pass gives the same bits."""
-TOLD_SECONDS = 60.0
+REPORT_SECONDS = 60.0
 
-Tell = Callable[[ReferenceComputed], None]
+Report = Callable[[ReferenceComputed], None]
 
 
 class ReferencePass:
@@ -33,7 +33,7 @@ class ReferencePass:
     def __init__(self, model: Model, rows: Rows, epochs: BatchSampler, total_steps: int):
         self._model = model
         self._parts = [
-            (rows.training, taken(epochs, total_steps)),
+            (rows.training, rows_of_steps(epochs, total_steps)),
             (rows.validation, list(range(len(rows.validation)))),
         ]
         self._groups = [
@@ -51,19 +51,19 @@ class ReferencePass:
         return sum(int(part.references[wanted].isfinite().all(1).sum()) for part, wanted in self._parts)
 
     @torch.no_grad()
-    def go_on(self, watch: Callable[[MicroBatch], None], tell: Tell) -> None:
+    def compute(self, watch: Callable[[MicroBatch], None], report: Report) -> None:
         """Continue the pass. `watch` receives each micro-batch before it is computed, and may raise."""
-        started = told = time.monotonic()
+        started = reported_at = time.monotonic()
         self._model.causal.eval()
         try:
             for part, group in self._missing():
                 self._fill(part, group, watch)
-                if time.monotonic() - told > TOLD_SECONDS:
-                    told = time.monotonic()
-                    tell(self._progress(told - started))
+                if time.monotonic() - reported_at > REPORT_SECONDS:
+                    reported_at = time.monotonic()
+                    report(self._progress(reported_at - started))
         finally:
             self._model.causal.train()
-        tell(self._progress(time.monotonic() - started))
+        report(self._progress(time.monotonic() - started))
 
     def _missing(self) -> Iterator[tuple[Examples, list[int]]]:
         for part, group in self._groups:
@@ -86,7 +86,7 @@ class ReferencePass:
         return ReferenceComputed(num_done=self.num_done, num_rows=self.num_rows, seconds=round(seconds, 3))
 
 
-def taken(epochs: BatchSampler, total_steps: int) -> list[int]:
+def rows_of_steps(epochs: BatchSampler, total_steps: int) -> list[int]:
     """Return the rows that a training of so many steps takes, in order."""
     rows: set[int] = set()
     for step in range(1, min(total_steps, epochs.steps_per_epoch) + 1):

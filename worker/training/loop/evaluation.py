@@ -29,7 +29,7 @@ def evaluate(
             finite = torch.isfinite(losses)
             if not finite.all():
                 raise not_finite("validation loss", step, batch.lines_of(~finite))
-            sums.update(objective.tell(batch, losses, hits).sums)
+            sums.update(objective.summarize(batch, losses, hits).sums)
             num_terms += objective.num_terms(batch.rows)
     finally:
         model.causal.train()

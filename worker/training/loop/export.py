@@ -16,7 +16,7 @@ from app.files import sync_folder
 from worker.training.checkpoint.checkpoint import Position, on_cpu
 from worker.training.checkpoint.manifest import digests
 from worker.training.checkpoint.train_state import Evaluation
-from worker.training.loop.usage import usage
+from worker.training.loop.usage import describe_usage
 from worker.training.model.adapter_file import WEIGHTS as ADAPTER
 from worker.training.model.adapter_file import AdapterFile
 from worker.training.model.device import library_versions
@@ -101,7 +101,7 @@ def _stored_dtype(base: Path) -> torch.dtype:
     return DTYPES.get(name, torch.float32)
 
 
-def _as_told(evaluation: Evaluation) -> dict[str, Any]:
+def _evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
     return {"step": evaluation.step, **evaluation.values()}
 
 
@@ -129,7 +129,7 @@ def _write_manifest(outcome: Outcome, folder: Path) -> None:
         "inexact_resumes": [each.model_dump(mode="json") for each in outcome.inexact_resumes],
         "first_loss": position.first_loss,
         "final_loss": position.last_loss,
-        "validation": _as_told(outcome.validation) if outcome.validation else None,
+        "validation": _evaluation_to_json(outcome.validation) if outcome.validation else None,
         "chat_template": outcome.chat_template,
         "files": digests(folder),
     }
@@ -149,7 +149,7 @@ def _write_card(outcome: Outcome, folder: Path) -> None:
     ]
     title = " ".join((request.spec.name or request.spec.suffix or f"Fine-tuned {request.base_model}").split())
     table = [f"| {name} | {value} |" for name, value in _card_rows(outcome)]
-    about = "Trained with Tunewright. `manifest.json` has every setting and digest."
+    about = "Trained with Tunewright. `manifest.json` lists all settings and digests."
     lines = [
         "---",
         *front,
@@ -163,7 +163,7 @@ def _write_card(outcome: Outcome, folder: Path) -> None:
         "| --- | --- |",
         *table,
         "",
-        *usage(request),
+        *describe_usage(request),
     ]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
@@ -172,11 +172,11 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     request, position, training = outcome.request, outcome.position, outcome.request.spec.training
     adapter, validation = request.spec.adapter, outcome.validation
     base, revision = request.base_address or (request.base_model, request.base_model_revision)
-    told = f"{base} ({revision})" if revision else base
-    licence = request.base_model_license or "not told by the model; see where it came from"
-    rows = [("Base model", told + (", as it is said to be" if request.base_model_hub_name else ""))]
+    address = f"{base} ({revision})" if revision else base
+    licence = request.base_model_license or "not stated; see the source of the model"
+    rows = [("Base model", address + (", not verified" if request.base_model_hub_name else ""))]
     if request.base_address:
-        rows.append(("Its name in Tunewright", request.base_model))
+        rows.append(("Name in Tunewright", request.base_model))
     rows.append(("License of the base model", licence))
     rows.append(("Method", request.spec.method))
     if request.spec.dpo:
@@ -188,14 +188,14 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
     return [
         *rows,
         ("Steps", f"{position.step:,}"),
-        ("Weights of step", f"{outcome.result_step:,}"),
+        ("Step of the weights", f"{outcome.result_step:,}"),
         ("Tokens", f"{position.num_tokens:,}"),
-        ("Rows a step", f"{training.batch_size:,}"),
+        ("Batch size", f"{training.batch_size:,}"),
         ("Learning rate", f"{training.learning_rate}, {training.schedule}"),
         ("Seed", str(training.seed)),
-        ("First loss", _number(position.first_loss)),
-        ("Final loss", _number(position.last_loss)),
-        ("Validation loss", _number(validation.loss if validation else None)),
+        ("First loss", _format_number(position.first_loss)),
+        ("Final loss", _format_number(position.last_loss)),
+        ("Validation loss", _format_number(validation.loss if validation else None)),
         *_accuracy(validation, request.spec.objective),
         ("Chat template", outcome.chat_template or "none"),
         ("Dataset SHA-256", f"`{request.dataset_sha256}`"),
@@ -204,9 +204,9 @@ def _card_rows(outcome: Outcome) -> list[tuple[str, str]]:
 
 def _accuracy(validation: Evaluation | None, objective: str) -> list[tuple[str, str]]:
     if objective == "dpo":
-        return [("Validation reward accuracy", _number(validation.reward_accuracy if validation else None))]
-    return [("Validation token accuracy", _number(validation.token_accuracy if validation else None))]
+        return [("Validation reward accuracy", _format_number(validation.reward_accuracy if validation else None))]
+    return [("Validation token accuracy", _format_number(validation.token_accuracy if validation else None))]
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"

@@ -38,25 +38,25 @@ def accumulate(
 ) -> GradientResult:
     """Compute the gradients of the objective's mean over the step, independent of the number of micro-batches."""
     before = random_states(model.plan.device)
-    learned = _learn(model, objective, scaler, rows, watch)
+    learned = _run_micro_batches(model, objective, scaler, rows, watch)
     if not model.careful and not all(losses.isfinite().all() for _, losses in learned):
         model.careful = True  # from here on: it costs little, and a sum that overflowed once will overflow again
         for parameter in model.trainable.values():
             parameter.grad = None
         restore_random_states(before, model.plan.device)
-        learned = _learn(model, objective, scaler, rows, watch)
+        learned = _run_micro_batches(model, objective, scaler, rows, watch)
     bad = [line for batch, losses in learned for line in batch.lines_of(~losses.isfinite())]
     if bad:
         raise not_finite("loss", step, bad)
     found = GradientResult(objective.num_terms(rows))
     for batch, losses in learned:
-        told = objective.tell(batch, losses)
-        found.sums.update(told.sums)
-        found.by_line |= told.by_line
+        result = objective.summarize(batch, losses)
+        found.sums.update(result.sums)
+        found.by_line |= result.by_line
     return found
 
 
-def _learn(
+def _run_micro_batches(
     model: Model,
     objective: Objective,
     scaler: torch.amp.GradScaler,
@@ -70,12 +70,12 @@ def _learn(
     kept = []
     for batch in batches:
         watch(batch)
-        kept.append(_go_backward(model, objective, scaler, batch, num_terms))
+        kept.append(_run_backward(model, objective, scaler, batch, num_terms))
     on_cpu = torch.split(torch.cat(kept).cpu(), [len(losses) for losses in kept])
     return list(zip(batches, on_cpu, strict=True))
 
 
-def _go_backward(
+def _run_backward(
     model: Model, objective: Objective, scaler: torch.amp.GradScaler, batch: MicroBatch, num_terms: int
 ) -> Tensor:
     """Run forward and backward. The graph is freed on return, before the next one is built."""

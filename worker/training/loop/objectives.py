@@ -16,7 +16,7 @@ from worker.training.data.row_losses import mean_losses
 from worker.training.ops.flash import to_device
 
 
-class Told(NamedTuple):
+class BatchResult(NamedTuple):
     """Holds one micro-batch's results. Sums are over its terms; a step's mean is over the terms of all
     micro-batches."""
 
@@ -38,7 +38,7 @@ class Objective(Protocol):
     def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
         """Return the scalar for backward, on the losses' device: the host does not wait for it."""
 
-    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+    def summarize(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> BatchResult:
         """Return the results from losses on the CPU and their `hits`."""
 
 
@@ -53,12 +53,12 @@ class Sft:
     def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
         return losses.sum()
 
-    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
-        told = losses.double()
-        sums = {"loss": float(told.sum())}
+    def summarize(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> BatchResult:
+        values = losses.double()
+        sums = {"loss": float(values.sum())}
         if hits is not None:
             sums["token_accuracy"] = float(hits.sum())
-        return Told(mean_losses(told, batch), sums)
+        return BatchResult(mean_losses(values, batch), sums)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PreferenceLoss:
     def sum(self, batch: MicroBatch, losses: Tensor) -> Tensor:
         return self._by_pair(self._rewards(batch, losses)).sum()
 
-    def tell(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> Told:
+    def summarize(self, batch: MicroBatch, losses: Tensor, hits: Tensor | None = None) -> BatchResult:
         rewards = self._rewards(batch, losses)
         by_pair, margins = self._by_pair(rewards), rewards[:, 0] - rewards[:, 1]
         sums = {
@@ -87,7 +87,7 @@ class PreferenceLoss:
             "rejected_reward": float(rewards[:, 1].sum()),
         }
         lines = (pair.line for pair in _pairs(batch))
-        return Told(dict(zip(lines, by_pair.tolist(), strict=True)), sums)
+        return BatchResult(dict(zip(lines, by_pair.tolist(), strict=True)), sums)
 
     def _rewards(self, batch: MicroBatch, losses: Tensor) -> Tensor:
         """Return the rewards of each pair's chosen and rejected answer, [pairs, 2], fp64."""

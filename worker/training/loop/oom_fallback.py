@@ -12,7 +12,7 @@ from worker.training.checkpoint.checkpoint import random_states, restore_random_
 from worker.training.data.dataset import Rows
 from worker.training.model.loading import Model
 from worker.training.model.memory_plan import next_smaller_plan, suggest_smaller_settings
-from worker.training.model.out_of_memory import give_back_memory, is_out_of_memory
+from worker.training.model.out_of_memory import free_memory, is_out_of_memory
 from worker.training.runtime.channel import Channel
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import EventMessage, Replanned, TrainingRequest
@@ -31,7 +31,7 @@ class OutOfMemoryFallback:
         self._reserve: bytearray | None = bytearray(RESERVE_BYTES)
         self._longest_row = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
 
-    def within(self, step: int, work: Callable[[], T]) -> T:
+    def run(self, step: int, work: Callable[[], T]) -> T:
         """Do `work`. If memory does not suffice, repeat it under a smaller plan and from the same random state."""
         before = random_states(self._model.plan.device)
         while True:
@@ -41,10 +41,10 @@ class OutOfMemoryFallback:
                 if not is_out_of_memory(error):
                     raise
             # Not in the handler: there the error's traceback still holds the step's tensors.
-            self._step_down(step)
+            self._use_smaller_plan(step)
             restore_random_states(before, self._model.plan.device)
 
-    def exhausted(self) -> TrainingFailed:
+    def make_error(self) -> TrainingFailed:
         self._reserve = None
         gc.collect()
         plan = self._model.plan
@@ -52,22 +52,22 @@ class OutOfMemoryFallback:
         advice = suggest_smaller_settings(self._request, self._model.causal.config, plan, self._longest_row)
         return TrainingFailed(
             FailureReason.out_of_memory,
-            f"The training runs out of memory with {plan.micro_batch_tokens:,} tokens a micro-batch and {how} gradient "
-            f"checkpointing. What would fit: {advice}.",
+            f"The training ran out of memory with {plan.micro_batch_tokens:,} tokens per micro-batch, {how} gradient "
+            f"checkpointing. Use {advice}.",
         )
 
-    def _step_down(self, step: int) -> None:
+    def _use_smaller_plan(self, step: int) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         wish = self._request.spec.training.gradient_checkpointing
         less = next_smaller_plan(self._model.plan, wish, self._longest_row)
         if less is None:
-            raise self.exhausted()
-        self._model.follow(less)
-        give_back_memory(less.device)
+            raise self.make_error()
+        self._model.use_plan(less)
+        free_memory(less.device)
         reduced = OutOfMemoryFallbackEvent(
             step=step,
             gradient_checkpointing=less.gradient_checkpointing,
             micro_batch_tokens=less.micro_batch_tokens,
         )
-        self._channel.say(EventMessage(event=reduced))
-        self._channel.say(Replanned(resolved=less.resolved(self._request)))
+        self._channel.send(EventMessage(event=reduced))
+        self._channel.send(Replanned(resolved=less.resolved(self._request)))

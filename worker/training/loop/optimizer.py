@@ -28,12 +28,12 @@ def make_optimizer(
         for (decay, factor), parameters in members.items()
     ]
     device = next(iter(trainable.values())).device
-    if training.optimizer != "adamw" and why_plain(training, device.type, adapter) is None:
+    if training.optimizer != "adamw" and explain_fallback(training, device.type, adapter) is None:
         return cast(torch.optim.Optimizer, EightBitOrPaged(groups, training.optimizer))
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def why_plain(training: TrainingSpec, device: str, adapter: AdapterSpec | None) -> str | None:
+def explain_fallback(training: TrainingSpec, device: str, adapter: AdapterSpec | None) -> str | None:
     """Return why torch's AdamW replaces the bitsandbytes optimizer that the spec names, or None if it does not.
     Those save a GPU's memory, of which an adapter needs little, and wait for the GPU after each tensor, of which it
     has many."""
@@ -41,11 +41,11 @@ def why_plain(training: TrainingSpec, device: str, adapter: AdapterSpec | None) 
     if asked == "adamw":
         return None
     if device != "cuda":
-        return f'The optimizer "{asked}" needs CUDA; the job goes on with "adamw".'
+        return f'The optimizer "{asked}" needs CUDA; training uses "adamw" instead.'
     if adapter is not None:
         return (
-            f'The optimizer "{asked}" would wait for the GPU after each of an adapter\'s many small tensors; the job '
-            'goes on with "adamw", whose state is small here.'
+            f'The optimizer "{asked}" is slow for an adapter, since it waits for the GPU after each small tensor; '
+            'training uses "adamw" instead, whose state is small for an adapter.'
         )
     return None
 

@@ -14,8 +14,8 @@ from worker.training.runtime.channel import Channel
 from worker.training.runtime.messages import TrainingRequest
 
 NOT_DETERMINISTIC: Final = (
-    "Attention is not deterministic here: this GPU, the precision or the size of the heads keeps the training from "
-    "FlashAttention. A resumed training is not, bit for bit, the uninterrupted one."
+    "Attention is not deterministic: FlashAttention does not support this GPU, this precision or this head size. A "
+    "resumed training will not match an uninterrupted one bit for bit."
 )
 
 
@@ -24,15 +24,15 @@ def choose_paths(model: Model, request: TrainingRequest, channel: Channel) -> No
     verdict = check_parity(model, request.spec, request.cache_dir)
     for path in sorted(verdict.refused):
         name, why = type(model.causal).__name__, verdict.why_refused(path)
-        warn(channel, "parity_failed", f"The fast path {path!r} is off for {name}: {why}.")
+        warn(channel, "parity_failed", f"The fast path {path!r} is disabled for {name}: {why}.")
     earlier = model.plan.fast_paths
-    model.use(verdict.paths if earlier is None else verdict.paths & set(earlier))
+    model.use_paths(verdict.paths if earlier is None else verdict.paths & set(earlier))
     model.plan = replace(model.plan, fast_paths=tuple(sorted(model.paths)), repeats_bits=model.repeats_bits)
     if not model.plan.repeats_bits:
         warn(channel, "not_deterministic", NOT_DETERMINISTIC)
 
 
-def quantize_meanwhile(
+def quantize_before_rows(
     request: TrainingRequest, config: PretrainedConfig, earlier: dict[str, Any] | None, channel: Channel
 ) -> NF4Cache | None:
     """Quantize the model before the rows are ready: neither the device nor the weights' precision depends on them."""

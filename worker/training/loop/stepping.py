@@ -30,18 +30,16 @@ class Stepping:
     training: TrainingSpec
     total_steps: int
 
-    def take(
+    def take_step(
         self,
         step: int,
         rows: Sequence[AnyRow],
         watch: Callable[[MicroBatch], None],
-        tell: Callable[[StepSkipped], None],
+        report: Callable[[StepSkipped], None],
     ) -> tuple[GradientResult, dict[str, float]]:
         """Return the rows' results, and the metrics `learning_rate` and `grad_norm`. With a loss scale, a step whose
         gradients overflow changes no weight and sends an event."""
-        found = self.fallback.within(
-            step, lambda: accumulate(self.model, self.objective, self.scaler, step, rows, watch)
-        )
+        found = self.fallback.run(step, lambda: accumulate(self.model, self.objective, self.scaler, step, rows, watch))
         norm = self._clip(step, rows)
         rate = learning_rate(step, self.total_steps, self.training)
         set_learning_rate(self.optimizer, rate)
@@ -49,7 +47,7 @@ class Stepping:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if not math.isfinite(norm):
-            tell(StepSkipped(step=step, loss_scale=self.scaler.get_scale()))
+            report(StepSkipped(step=step, loss_scale=self.scaler.get_scale()))
         return found, {"learning_rate": rate, "grad_norm": norm}
 
     def _clip(self, step: int, rows: Sequence[AnyRow]) -> float:

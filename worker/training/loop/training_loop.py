@@ -25,7 +25,7 @@ from worker.training.checkpoint.checkpoint import (
     take_snapshot,
     write_checkpoint,
 )
-from worker.training.checkpoint.fingerprint import check_resumable, earlier_plan, fingerprint, machine_of
+from worker.training.checkpoint.fingerprint import check_resumable, earlier_plan, fingerprint, get_machine_fingerprint
 from worker.training.checkpoint.saving import SaveTimes
 from worker.training.checkpoint.train_state import Evaluation, Evaluations
 from worker.training.checkpoint.writer import CheckpointWriter
@@ -39,8 +39,8 @@ from worker.training.loop.evaluation import evaluate
 from worker.training.loop.export import Outcome, publish, publish_reports
 from worker.training.loop.objectives import objective_of
 from worker.training.loop.oom_fallback import OutOfMemoryFallback
-from worker.training.loop.optimizer import make_optimizer, why_plain
-from worker.training.loop.setup import choose_paths, quantize_meanwhile
+from worker.training.loop.optimizer import explain_fallback, make_optimizer
+from worker.training.loop.setup import choose_paths, quantize_before_rows
 from worker.training.loop.stepping import Stepping
 from worker.training.model.adapter_file import AdapterFile
 from worker.training.model.adapter_init import start_adapter
@@ -51,7 +51,7 @@ from worker.training.model.out_of_memory import is_out_of_memory
 from worker.training.rows.sampler import BatchSampler
 from worker.training.rows.tokenize import TokenizingHere
 from worker.training.runtime.channel import Channel, StopAsked
-from worker.training.runtime.errors import named
+from worker.training.runtime.errors import name_rows
 from worker.training.runtime.messages import (
     EventMessage,
     Finished,
@@ -82,18 +82,18 @@ def train(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | N
             position = run.state.position
         else:
             position = read_position(request.checkpoint_path) if request.checkpoint_path else Position()
-        channel.say(Stopped(step=position.step))
+        channel.send(Stopped(step=position.step))
     except Exception as error:
         if run is None or not is_out_of_memory(error):
             raise
-        raise run.fallback.exhausted() from error  # a smaller micro-batch did not help: in the optimizer
+        raise run.fallback.make_error() from error  # a smaller micro-batch did not help: in the optimizer
     finally:
         shutil.rmtree(request.tokens_dir, ignore_errors=True)
 
 
 def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing | None = None) -> "TrainingLoop":
     """Prepare a training. Rows come first: they are quick to read, and their errors can be reported without a model."""
-    channel.say(PhaseEntered(phase=JobPhase.preparing))
+    channel.send(PhaseEntered(phase=JobPhase.preparing))
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler
@@ -103,15 +103,15 @@ def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing |
     tokenizing.begin(request)
     checkpoint = read_checkpoint(request.checkpoint_path) if request.checkpoint_path else None
     earlier = earlier_plan(request, checkpoint.fingerprint) if checkpoint else request.resolved
-    cache = quantize_meanwhile(request, config, earlier, channel)
-    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.say), channel)
+    cache = quantize_before_rows(request, config, earlier, channel)
+    rows = prepare_rows(request, tokenizing.rows(channel.raise_if_stopped, channel.send), channel)
     plan = make_plan(request, config, rows.training.longest, earlier)
-    channel.say(WorkStarted(what="the loading of the model"))
+    channel.send(WorkStarted(what="the loading of the model"))
     started = time.monotonic()
     model = load_model(request.base_model_path, config, request.spec, plan, cache)
     start_adapter(model, request, rows.training.documents())
     loaded_at = time.monotonic()
-    channel.say(WorkStarted(what="the parity check of the fast paths"))
+    channel.send(WorkStarted(what="the parity check of the fast paths"))
     choose_paths(model, request, channel)
     parity_seconds = time.monotonic() - loaded_at
     loaded = ModelLoaded(
@@ -119,8 +119,8 @@ def prepare(request: TrainingRequest, channel: Channel, tokenizing: Tokenizing |
         num_trainable_parameters=model.num_trainable,
         seconds=round(loaded_at - started, 3),
     )
-    channel.say(EventMessage(event=loaded))
-    if (why := why_plain(request.spec.training, plan.device, request.spec.adapter)) is not None:
+    channel.send(EventMessage(event=loaded))
+    if (why := explain_fallback(request.spec.training, plan.device, request.spec.adapter)) is not None:
         warn(channel, "optimizer_fallback", why)
     return TrainingLoop(request, channel, tokenizing, rows, model, checkpoint, parity_seconds=parity_seconds)
 
@@ -161,7 +161,7 @@ class TrainingLoop:
         self.stepping = Stepping(
             model, self.objective, self.optimizer, self.scaler, self.fallback, self.training, self.total_steps
         )
-        machine = machine_of(request, model.plan.device)
+        machine = get_machine_fingerprint(request, model.plan.device)
         self.saving = SaveTimes(self.training, self.total_steps)
         if self.training.save_every == "auto":
             model.plan = replace(model.plan, save_every=self.saving.every)
@@ -179,7 +179,7 @@ class TrainingLoop:
         return self.model.plan.decided_here(self.request)
 
     def loop(self) -> None:
-        self._say(
+        self._send(
             Planned(
                 resolved=self.resolved,
                 total_steps=self.total_steps,
@@ -188,24 +188,24 @@ class TrainingLoop:
             )
         )
         dry_run_seconds = self._run_dry_run()
-        self._take_reference()
-        self._say(PhaseEntered(phase=JobPhase.training))
+        self._compute_reference()
+        self._send(PhaseEntered(phase=JobPhase.training))
         self.channel.raise_if_stopped()
         if self._evaluation_due():  # the previous process was stopped within it
             self._evaluate()
-        self._say(Started(parity_seconds=round(self.parity_seconds, 3), dry_run_seconds=dry_run_seconds))
+        self._send(Started(parity_seconds=round(self.parity_seconds, 3), dry_run_seconds=dry_run_seconds))
         self.saving.start(self.state.position.step)
         while not self._is_done():
             self._step()
             if self._evaluation_due():
                 self._evaluate()
             self._save_or_stop()
-        self._tell_early_stop()
+        self._report_early_stop()
 
     def publish(self) -> None:
-        self._say(PhaseEntered(phase=JobPhase.publishing))
-        self._say(WorkStarted(what="the writing of the result"))
-        step, validation = self._promote()
+        self._send(PhaseEntered(phase=JobPhase.publishing))
+        self._send(WorkStarted(what="the export of the result"))
+        step, validation = self._load_result_weights()
         rows = self.rows
         outcome = Outcome(
             request=self.request,
@@ -222,7 +222,7 @@ class TrainingLoop:
         path = publish(self.model, outcome)
         reports = publish_reports(self.request.work_dir, self._write_reports)
         self.writer.wait()
-        self._say(Finished(path=path, reports=reports))
+        self._send(Finished(path=path, reports=reports))
 
     def _write_reports(self, folder: Path) -> None:
         last = self.state.position.step
@@ -235,8 +235,8 @@ class TrainingLoop:
         started = time.monotonic()
         rows = self.epochs.rows(step)
         examples = [self.rows.training[row] for row in rows]
-        watch = partial(self._begin, f"step {step}")
-        found, of_step = self.stepping.take(step, examples, watch, self._tell)
+        watch = partial(self._report_batch, f"step {step}")
+        found, of_step = self.stepping.take_step(step, examples, watch, self._send_event)
         means = found.means()
         loss = means["loss"]
         self.state.row_losses[rows] = torch.tensor([found.by_line[example.line] for example in examples])
@@ -253,14 +253,14 @@ class TrainingLoop:
             "num_tokens": float(position.num_tokens),
             "peak_memory_bytes": float(peak_memory(self.model.plan.device)),
         }
-        self._say(MetricsMessage(step=step, values=values))
+        self._send(MetricsMessage(step=step, values=values))
 
     def _run_dry_run(self) -> float:
         """Run the dry run and return its seconds."""
-        self._say(WorkStarted(what="the dry run"))
+        self._send(WorkStarted(what="the dry run"))
         started = time.monotonic()
         rows, scratch = self.rows, self.request.work_dir / "dry_run"
-        batch = self.fallback.within(
+        batch = self.fallback.run(
             self.state.position.step + 1,
             lambda: run_dry_run(self.model, rows.training, rows.validation, self.training.batch_size),
         )
@@ -269,14 +269,15 @@ class TrainingLoop:
             write_checkpoint(scratch, take_snapshot(self.state, fingerprint(self.request, self.plan)))
             self.saving.add_cost(time.thread_time() - began)
         except (OSError, SafetensorError) as error:
-            warn(self.channel, "checkpoint_failed", f"A checkpoint could not be written, and none will be: {error}.")
+            text = f"The dry run could not write a checkpoint ({error}). Later checkpoints will fail in the same way."
+            warn(self.channel, "checkpoint_failed", text)
         shutil.rmtree(scratch, ignore_errors=True)
         seconds = round(time.monotonic() - started, 3)
         memory = peak_memory(self.model.plan.device)
-        self._tell(DryRunPassed(num_tokens=batch.num_tokens, peak_memory_bytes=memory, seconds=seconds))
+        self._send_event(DryRunPassed(num_tokens=batch.num_tokens, peak_memory_bytes=memory, seconds=seconds))
         return seconds
 
-    def _take_reference(self) -> None:
+    def _compute_reference(self) -> None:
         """Compute the reference. On a drain during it, the known part is saved as step 0, and the next attempt
         continues from there."""
         if self.request.spec.objective != "dpo":
@@ -286,7 +287,7 @@ class TrainingLoop:
             return
         assert self.state.position.step == 0  # any later checkpoint has all of it
         try:
-            self.fallback.within(1, lambda: reference.go_on(self._watch_reference, self._tell))
+            self.fallback.run(1, lambda: reference.compute(self._watch_reference, self._send_event))
         except StopAsked:
             if self.channel.stop_wish == "drain" and reference.num_done:
                 self._save()
@@ -294,7 +295,7 @@ class TrainingLoop:
 
     def _watch_reference(self, batch: MicroBatch) -> None:
         self.channel.raise_if_stopped()
-        self._begin("the reference's log-probabilities", batch)
+        self._report_batch("the DPO reference", batch)
 
     def _save_or_stop(self) -> None:
         """Save a checkpoint if one is due, or stop. The last step is neither saved nor drained: the result follows at
@@ -307,7 +308,7 @@ class TrainingLoop:
             raise StopAsked
 
     def _save(self) -> None:
-        self._say(WorkStarted(what=f"the checkpoint of step {self.state.position.step}"))
+        self._send(WorkStarted(what=f"the checkpoint at step {self.state.position.step}"))
         started = time.monotonic()
         self.writer.wait()
         snapshot = take_snapshot(self.state, fingerprint(self.request, self.plan))
@@ -323,10 +324,10 @@ class TrainingLoop:
     def _evaluate(self) -> None:
         """Evaluate the model. On a drain during it, the step is saved without the evaluation, and the next attempt
         evaluates first."""
-        self._say(PhaseEntered(phase=JobPhase.evaluating))
+        self._send(PhaseEntered(phase=JobPhase.evaluating))
         step = self.state.position.step
         try:
-            result = self.fallback.within(
+            result = self.fallback.run(
                 self.state.position.step + 1,
                 lambda: evaluate(self.model, self.objective, self.rows.validation, step, self._watch_evaluation),
             )
@@ -339,16 +340,16 @@ class TrainingLoop:
         if is_best and self.training.result == "best":
             self.state.best_weights = hold_weights(self.model.trainable, self.request.work_dir)
         values = {f"validation_{name}": value for name, value in result.values().items()}
-        self._say(MetricsMessage(step=step, values=values))
-        self._tell(Evaluated(step=step, **values))
-        self._say(PhaseEntered(phase=JobPhase.training))
+        self._send(MetricsMessage(step=step, values=values))
+        self._send_event(Evaluated(step=step, **values))
+        self._send(PhaseEntered(phase=JobPhase.training))
 
     def _watch_evaluation(self, batch: MicroBatch) -> None:
         self.channel.raise_if_stopped()
-        self._begin(f"the evaluation after step {self.state.position.step}", batch)
+        self._report_batch(f"the evaluation after step {self.state.position.step}", batch)
 
-    def _begin(self, what: str, batch: MicroBatch) -> None:
-        self._say(WorkStarted(what=f"{what} ({named(row.line for row in batch.rows)})"))
+    def _report_batch(self, what: str, batch: MicroBatch) -> None:
+        self._send(WorkStarted(what=f"{what} ({name_rows(row.line for row in batch.rows)})"))
 
     def _is_done(self) -> bool:
         return self.state.position.step >= self.total_steps or self._is_stopped_early()
@@ -356,12 +357,12 @@ class TrainingLoop:
     def _is_stopped_early(self) -> bool:
         return self.state.evaluations.exhaust(self.training.early_stopping)
 
-    def _tell_early_stop(self) -> None:
+    def _report_early_stop(self) -> None:
         step, best = self.state.position.step, self.state.evaluations.best
         if self._is_stopped_early() and step < self.total_steps and best is not None:
-            self._tell(EarlyStopped(step=step, best_step=best.step, best_validation_loss=best.loss))
+            self._send_event(EarlyStopped(step=step, best_step=best.step, best_validation_loss=best.loss))
 
-    def _promote(self) -> tuple[int, Evaluation | None]:
+    def _load_result_weights(self) -> tuple[int, Evaluation | None]:
         """Load the result's weights into the model, and return their step and its evaluation."""
         state = self.state
         if state.best_weights is None or state.evaluations.best is None:
@@ -379,8 +380,8 @@ class TrainingLoop:
         self.state.inexact_resumes = check_resumable(self.request, self.plan, checkpoint, self.channel)
         restore(checkpoint, self.state)
 
-    def _say(self, line: TrainingMessage) -> None:
-        self.channel.say(line)
+    def _send(self, message: TrainingMessage) -> None:
+        self.channel.send(message)
 
-    def _tell(self, event: JobEvent) -> None:
-        self.channel.say(EventMessage(event=event))
+    def _send_event(self, event: JobEvent) -> None:
+        self.channel.send(EventMessage(event=event))

@@ -9,7 +9,7 @@ PLACE: Final = "/path/to/the/base/model"
 IMPORTS: Final = "from transformers import AutoModelForCausalLM, AutoTokenizer"
 
 
-def usage(request: TrainingRequest) -> list[str]:
+def describe_usage(request: TrainingRequest) -> list[str]:
     """Return Markdown whose Python block runs in the result's folder."""
     if request.spec.method == "full":
         packages, load = "`transformers`", [IMPORTS, "", 'model = AutoModelForCausalLM.from_pretrained(".")']
@@ -18,7 +18,8 @@ def usage(request: TrainingRequest) -> list[str]:
         packages, load = "`transformers` and `peft`", _load_adapter(request)
         about = _about_base(request)
     code = [*load, 'tokenizer = AutoTokenizer.from_pretrained(".")']
-    return ["## Load it", "", *about, f"In this folder, with {packages}:", "", *_block("python", code), ""]
+    intro = f"With {packages} installed, run in this folder:"
+    return ["## Usage", "", *about, intro, "", *_code_block("python", code), ""]
 
 
 def _load_adapter(request: TrainingRequest) -> list[str]:
@@ -40,10 +41,11 @@ def _about_base(request: TrainingRequest) -> list[str]:
         return []
     if request.base_model_hub_name is None:
         return _about_folder(request)
-    commit = f"at commit `{request.base_model_hub_revision}`" if request.base_model_hub_revision else "at some commit"
+    revision = request.base_model_hub_revision
+    commit = f"at commit `{revision}`" if revision else "at an unknown commit"
     return [
-        f"The base model was added to Tunewright from a folder, and is said to be `{request.base_model_hub_name}` "
-        f"{commit}. Nobody has checked that.",
+        "The base model was added to Tunewright from a folder. The operator states that it is "
+        f"`{request.base_model_hub_name}` {commit}. Tunewright has not verified this.",
         "",
     ]
 
@@ -51,16 +53,16 @@ def _about_base(request: TrainingRequest) -> list[str]:
 def _about_folder(request: TrainingRequest) -> list[str]:
     """Explain how to find a base model without a hub id. `app.models.folder` computes the digest."""
     about = (
-        f"The base model was added to Tunewright from a folder, under the name `{request.base_model}`. That name is no "
-        f"path, here and in `adapter_config.json` alike: put the path of the same model where `{PLACE}` stands. "
-        "It is the same if this prints its revision,"
+        f"The base model was added to Tunewright from a folder, under the name `{request.base_model}`. This name is "
+        f"not a path, neither below nor in `adapter_config.json`: replace `{PLACE}` with the path of the same model. "
+        f"To verify that it is the same model, check that this command prints `{request.base_model_revision}`:"
     )
     check = [
         f"cd {PLACE}",
         "LC_ALL=C sha256sum *.json *.safetensors *.model *.txt *.jinja 2>/dev/null | LC_ALL=C sort -k 2 | sha256sum",
     ]
-    return [about, f"`{request.base_model_revision}`:", "", *_block("sh", check), ""]
+    return [about, "", *_code_block("sh", check), ""]
 
 
-def _block(language: str, lines: list[str]) -> list[str]:
+def _code_block(language: str, lines: list[str]) -> list[str]:
     return [f"```{language}", *lines, "```"]

@@ -54,14 +54,14 @@ class AdapterFile:
 
     def to_file(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert weights by parameter, on the CPU. Where the init rewrote the base, the adapter is B·A - B0·A0, as one
-        product: A over A0, and B beside -B0. It applies to the base from which B0·A0 was split."""
+        product: A is stacked on A0, and B is placed next to -B0. It applies to the base from which B0·A0 was split."""
         named = {self.names[name]: weight for name, weight in weights.items()}
         return named | {name: _less(named[name], start, name) for name, start in self.initial.items()}
 
     def from_file(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights by parameter. Raises ValueError if the file is another adapter's."""
         if weights.keys() != set(self.names.values()):
-            raise ValueError("its tensors have other names")
+            raise ValueError("The tensors have different names")
         own = {name: _front(weights[name], start, name) for name, start in self.initial.items()}
         return {name: own.get(saved, weights[saved]) for name, saved in self.names.items()}
 

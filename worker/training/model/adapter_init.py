@@ -108,8 +108,8 @@ def load_adapter(peft: PeftModel, adapter: AdapterSpec, folder: Path) -> None:
     if found != wanted or not fits:
         raise TrainingFailed(
             FailureReason.model_unusable,
-            "The adapter of init_from has another shape than the one to train; give it the same rank, alpha, "
-            "target_modules, use_rslora and use_dora, and the base model it was trained on.",
+            "The adapter of init_from has a different shape. Set the same rank, alpha, target_modules, use_rslora and "
+            "use_dora, and the base model that it was trained on.",
         )
     set_peft_model_state_dict(peft, weights)
 
@@ -119,8 +119,8 @@ def _refuse_rank(peft: PeftModel, adapter: AdapterSpec) -> None:
     if adapter.rank > least:
         raise TrainingFailed(
             FailureReason.model_unusable,
-            f'init "{adapter.init}" takes the adapter out of the weights, and the smallest has rank {least}; '
-            f"lower the adapter's rank from {adapter.rank}, or choose another init.",
+            f'The init "{adapter.init}" needs a rank of at most {least}, the rank of the smallest base weight. Lower '
+            f"the adapter's rank from {adapter.rank}, or choose another init.",
         )
 
 

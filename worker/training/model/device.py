@@ -37,15 +37,15 @@ def _cpu_instructions() -> str:
     return " ".join(name for name, is_supported in probes.items() if is_supported())
 
 
-def why_no_cuda() -> str | None:
-    """Return why torch finds no GPU, in the driver's or torch's words, or None if it finds one."""
+def explain_missing_cuda() -> str | None:
+    """Return the driver's or torch's reason for finding no GPU, or None if torch finds one."""
     if torch.cuda.is_available():
         return None
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         return str(error)
-    return "CUDA counts no GPU"
+    return "CUDA finds no GPU"
 
 
 def peak_memory(device: str) -> int:

@@ -81,7 +81,7 @@ class Listener:
         self._input: Tensor | None = None
         self._first: LoraLayer | None = None
 
-    def hear(self, layer: LoraLayer, args: tuple[Tensor, ...]) -> None:
+    def record(self, layer: LoraLayer, args: tuple[Tensor, ...]) -> None:
         if args[0] is self._input:
             assert self._first is not None
             self.components[layer] = self.components[self._first]
@@ -101,7 +101,7 @@ def main_components(
     """Return each layer's components [≤ rank, in], fp32. The rows are read in order, until all components have settled.
     It sets torch's seed: call it where the random state is restored afterwards."""
     listener = Listener(layers, rank)
-    hooks = [layer.register_forward_pre_hook(listener.hear) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(listener.record) for layer in layers]
     left = MAX_TOKENS
     try:
         with _plain(causal) as forward:

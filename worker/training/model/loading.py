@@ -49,7 +49,7 @@ class Model:
     plan: Plan
     num_base_parameters: int
     paths: frozenset[str] = frozenset()
-    """Names the fast paths that replace transformers' and PEFT's code; see `use`."""
+    """Names the fast paths that replace transformers' and PEFT's code; see `use_paths`."""
     careful: bool = True
     """Says whether each micro-batch's losses are checked for overflow, see `cross_entropy.Head`. If not, the step's
     losses are checked, and an overflowed step is repeated."""
@@ -66,13 +66,13 @@ class Model:
         attention."""
         return self.plan.micro_batch_tokens if "packing" in self.paths else 1
 
-    def follow(self, plan: Plan) -> None:
+    def use_plan(self, plan: Plan) -> None:
         """Switch to another plan for memory."""
         if plan.gradient_checkpointing and not self.plan.gradient_checkpointing:
             _enable_checkpointing(self.causal)
         self.plan = plan
 
-    def use(self, paths: Iterable[str]) -> None:
+    def use_paths(self, paths: Iterable[str]) -> None:
         """Use these fast paths, and plain code otherwise. A path that fits no module of the architecture is left
         out."""
         wanted = set(paths)
@@ -223,10 +223,10 @@ def _load_quantized(
     )
     if not layers:
         raise TrainingFailed(
-            FailureReason.model_unusable, 'The model has no linear layer to quantize; use the method "lora".'
+            FailureReason.model_unusable, 'The model has no linear layer to quantize. Use the method "lora".'
         )
     if cache and stored is None and not cache.write(layers):
-        log.warning("the quantized weights cannot be kept in %s", cache.path.parent)
+        log.warning("Could not store the quantized weights in %s", cache.path.parent)
     for parameter in causal.parameters():
         parameter.data = parameter.data.to(plan.dtype)
     return causal, num_parameters, transposed

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from transformers import PretrainedConfig
 
 from app.domain.jobs.state import FailureReason
-from worker.training.model.device import why_no_cuda
+from worker.training.model.device import explain_missing_cuda
 from worker.training.rows.sampler import sides_of, token_budget
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import TrainingRequest
@@ -213,10 +213,10 @@ def count_parameters(folder: Path) -> int:
 def _device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked == "cuda" and (why := why_no_cuda()) is not None:
+    if asked == "cuda" and (why := explain_missing_cuda()) is not None:
         raise TrainingFailed(
             FailureReason.internal_error,
-            f"The job is to train on a GPU, and torch {torch.__version__} cannot use one on this worker: {why}",
+            f"The job needs a GPU, but torch {torch.__version__} cannot use one on this worker: {why}",
         )
     return asked
 

@@ -1,8 +1,8 @@
 """Caches quantized matrices on disk: made once for a model and mapped from then on, without reading the dense ones.
 
 A file is named after everything that its content depends on. It gets its name only when it is whole and on disk, so
-that concurrent processes with the same model do no harm, and it never changes: a process that has mapped it keeps it,
-even when the folder is removed, which is the way to clear the cache.
+that concurrent processes can use the same model, and it never changes: a process that has mapped it keeps it, even
+when the folder is removed. To clear the cache, remove the folder.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ from typing import Final
 
 import torch
 
-WORDS: Final = (
+MESSAGES: Final = (
     "can't allocate memory",
     "Cannot allocate memory",
     "CUDA error: out of memory",
@@ -20,10 +20,10 @@ def is_out_of_memory(error: Exception) -> bool:
     """Recognize a lack of memory: torch's allocator on CUDA has an exception class for it; the others have only
     texts."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error) for words in WORDS)
+    return known or any(words in str(error) for words in MESSAGES)
 
 
-def give_back_memory(device: str) -> None:
+def free_memory(device: str) -> None:
     """Free memory that no tensor holds. Do not call it in an error's handler: the traceback holds tensors."""
     gc.collect()
     if device == "cuda":

@@ -33,7 +33,7 @@ from worker.training.model.device import kernel_facts, library_versions
 from worker.training.model.loading import ALL_PATHS, ALWAYS_TAKEN, Model, paths_of
 from worker.training.model.lora import add_lora
 from worker.training.model.memory_plan import Plan
-from worker.training.model.out_of_memory import give_back_memory, is_out_of_memory
+from worker.training.model.out_of_memory import free_memory, is_out_of_memory
 from worker.training.ops.nf4 import dense_weight
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.numerics import machine_facts
@@ -63,22 +63,22 @@ class Verdict:
     def why_refused(self, path: str) -> str:
         error, allowed = self.refused[path]
         if not math.isfinite(error):
-            return "its code fails there"
-        return f"its gradients are off by {error:.2g} of their size, and {allowed:.2g} is allowed"
+            return "its code raised an error"
+        return f"the relative error of its gradients is {error:.2g}, and at most {allowed:.2g} is allowed"
 
 
 def check_parity(model: Model, spec: JobSpec, cache_dir: Path) -> Verdict:
     """Return the fast paths that pass for this architecture. `model` itself is not changed."""
     place = cache_dir / "parity" / f"{_key(model, spec)}.json"
-    if (kept := _find(place)) is not None:
+    if (kept := _read_verdict(place)) is not None:
         return kept
     with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
-        verdict = _judge_as_fits(model, spec)
-    _keep(place, verdict)
+        verdict = _run_check_in_memory(model, spec)
+    _store_verdict(place, verdict)
     return verdict
 
 
-def _find(place: Path) -> Verdict | None:
+def _read_verdict(place: Path) -> Verdict | None:
     """Read a stored verdict. A damaged file counts as none: the check runs again and replaces it."""
     try:
         found = json.loads(place.read_text())
@@ -88,47 +88,47 @@ def _find(place: Path) -> Verdict | None:
         return None
 
 
-def _keep(place: Path, verdict: Verdict) -> None:
+def _store_verdict(place: Path, verdict: Verdict) -> None:
     """Store the verdict. If the folder cannot be written, the next job repeats the check."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place, "keep_parity", mode=0o644) as file:
             file.write(json.dumps({"paths": sorted(verdict.paths), "refused": verdict.refused}).encode())
     except OSError as error:
-        log.warning("The parity check's verdict could not be kept: %s", error)
+        log.warning("Could not store the parity check's verdict: %s", error)
 
 
-def _judge_as_fits(model: Model, spec: JobSpec) -> Verdict:
-    """Run the check on narrower layers, cut from the model's, if whole layers in fp32 do not fit beside the model: the
-    check must not end a training that would fit."""
+def _run_check_in_memory(model: Model, spec: JobSpec) -> Verdict:
+    """Run the check. If whole layers in fp32 do not fit in memory, repeat it on narrower ones, cut from the model's:
+    the check must not end a training that would fit."""
     try:
-        return _judge(model, spec)
+        return _run_check(model, spec)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    give_back_memory(model.plan.device)
-    log.warning("The parity check runs out of memory; it is done on narrower layers")
-    return _judge(model, spec, narrow=True)
+    free_memory(model.plan.device)
+    log.warning("The parity check ran out of memory; repeating it on narrower layers")
+    return _run_check(model, spec, narrow=True)
 
 
-def _judge(model: Model, spec: JobSpec, *, narrow: bool = False) -> Verdict:
+def _run_check(model: Model, spec: JobSpec, *, narrow: bool = False) -> Verdict:
     """Check in fp32 first, where no rounding hides an error, and then in the compute type, where precision can be
     lost."""
     batch = _documents(min(WORDS, model.causal.config.get_text_config().vocab_size))
     sample = _sample(model, spec, "float32", narrow=narrow)
     exact = _gradients(sample, batch, ())
     if not exact.isfinite().all():
-        raise TrainingFailed(FailureReason.model_unusable, "The base model's gradients are not finite numbers.")
-    judged = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in paths_of(spec.method)])
+        raise TrainingFailed(FailureReason.model_unusable, "The base model's gradients are not finite.")
+    judged = _check_paths(sample, batch, exact, [path for path in ALL_PATHS if path in paths_of(spec.method)])
     if model.plan.compute_dtype == "float32":
         return judged
     del sample  # not two at once
     sample = _sample(model, spec, model.plan.compute_dtype, narrow=narrow)
-    again = _sift(sample, batch, exact, [path for path in ALL_PATHS if path in judged.paths])
+    again = _check_paths(sample, batch, exact, [path for path in ALL_PATHS if path in judged.paths])
     return Verdict(again.paths, judged.refused | again.refused)
 
 
-def _sift(sample: Model, batch: MicroBatch, exact: Tensor, wanted: list[str]) -> Verdict:
+def _check_paths(sample: Model, batch: MicroBatch, exact: Tensor, wanted: list[str]) -> Verdict:
     """Check all paths at once, and one by one only if that fails. The attention path hides errors of packing, and
     an adapter with dropout does not use it: so the paths that are always used are also checked without the others."""
     allowed = TOLERATED * _error(sample, batch, exact, ()) + FLOOR
@@ -143,7 +143,7 @@ def _sift(sample: Model, batch: MicroBatch, exact: Tensor, wanted: list[str]) ->
             taken.append(path)
         else:
             refused[path] = (found, allowed)
-    sample.use(taken)
+    sample.use_paths(taken)
     return Verdict(sample.paths, refused)
 
 
@@ -164,7 +164,7 @@ def _error(sample: Model, batch: MicroBatch, exact: Tensor, paths: Iterable[str]
 
 def _gradients(sample: Model, batch: MicroBatch, paths: Iterable[str]) -> Tensor:
     """Return the gradients of the mean loss by all trained weights, end to end, fp32."""
-    sample.use(paths)
+    sample.use_paths(paths)
     for parameter in sample.trainable.values():
         parameter.grad = None
     batches = [batch] if "packing" in sample.paths else [pack_micro_batch([example]) for example in batch.examples]

@@ -32,7 +32,7 @@ def fast_norm(module: nn.Module) -> bool:
     if not _is(module, "RMSNorm"):
         return False
     weight, eps = norm_weight(module), norm_eps(module)
-    _take_over(module, lambda self, x: rms_norm(x, weight, eps))
+    _replace_forward(module, lambda self, x: rms_norm(x, weight, eps))
     return True
 
 
@@ -49,7 +49,7 @@ def fast_mlp(module: nn.Module) -> bool:
     def forward(self: nn.Module, x: Tensor) -> Tensor:
         return gated_mlp(x.view(-1, x.shape[-1]), activation, inner, outer, maker_of(x)).view(x.shape)
 
-    _take_over(module, forward)
+    _replace_forward(module, forward)
     return True
 
 
@@ -94,7 +94,7 @@ def fast_attention(module: nn.Module) -> bool:
         output = self.o_proj(mixed.reshape(len(rows), -1))  # type: ignore[operator]
         return output.view(*hidden_states.shape[:-1], -1), None
 
-    _take_over(module, forward)
+    _replace_forward(module, forward)
     return True
 
 
@@ -150,5 +150,5 @@ def _heads(norm: nn.Module | None, kv_heads: int, groups: int, dim: int) -> Head
     return Heads(kv_heads, groups, dim, norm_weight(norm), norm_eps(norm))
 
 
-def _take_over(module: nn.Module, forward: Callable[..., Any]) -> None:
+def _replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
     module.forward = MethodType(forward, module)

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface
 
 from worker.training.ops.flash import attend_flash
-from worker.training.ops.recompute import Maker, keep, kept_by, made_again
+from worker.training.ops.recompute import Maker, keep, kept_by, recompute
 
 NAME = "tunewright"
 FOLDED_MAX_TOKENS = 1024
@@ -140,8 +140,8 @@ class _Folded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (query, key, value, *kept), (query_maker, key_maker) = kept_by(ctx)
-        query = made_again(query_maker).to(value.dtype) if query_maker else query
-        key = made_again(key_maker)[:, :, 0].to(value.dtype) if key_maker else key
+        query = recompute(query_maker).to(value.dtype) if query_maker else query
+        key = recompute(key_maker)[:, :, 0].to(value.dtype) if key_maker else key
         kv_heads, tokens, groups, dim = query.shape
         grads = grad.reshape(tokens, kv_heads, groups, dim).transpose(0, 1)
         grad_query = query.new_empty(query.shape)

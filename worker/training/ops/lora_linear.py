@@ -13,7 +13,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from worker.training.ops.nf4 import dense_weight
-from worker.training.ops.recompute import Maker, keep, kept_by, made_again
+from worker.training.ops.recompute import Maker, keep, kept_by, recompute
 from worker.training.ops.rms_norm import at_least_fp32
 
 
@@ -37,7 +37,7 @@ class SavedInputs:
     def of(cls, tensors: Sequence[Any], maker: Maker | None = None) -> "SavedInputs":
         rows, low, a, *b = tensors
         if maker is not None:
-            rows = made_again(maker)
+            rows = recompute(maker)
         return cls(rows.view(-1, rows.shape[-1]), low, a, tuple(b))
 
 

@@ -143,8 +143,8 @@ def quantize_linears(
     skip: Collection[str] = (),
 ) -> dict[str, NF4Linear]:
     """Quantize each linear layer but `keep` (the head) and those named in `skip` on `device`, one by one, so that at
-    most one dense layer is in memory beside the file's pages. A matrix that is `stored` by its layer's name is not read
-    at all. `watch` is called before each layer and may raise."""
+    most one dense layer is in memory in addition to the file's pages. A matrix that is `stored` by its layer's name is
+    not read at all. `watch` is called before each layer and may raise."""
     found = [
         (parent, name, f"{path}.{name}".lstrip("."), cast(nn.Linear, child))
         for path, parent in model.named_modules()

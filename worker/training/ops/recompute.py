@@ -46,5 +46,5 @@ def kept_by(ctx: Any) -> tuple[list[Any], list[Maker | None]]:
     return tensors, makers
 
 
-def made_again(maker: Maker) -> Tensor:
+def recompute(maker: Maker) -> Tensor:
     return maker.make(*maker.sources)

@@ -1,7 +1,7 @@
 """Runs the previewing process: `python -m worker.training.preview`, a child of a light worker. See `messages`.
 
-A chat template is a program that came with a model. It runs here without credentials, within limits, and in a process
-whose end does no harm.
+A chat template is a program that comes with a model. It runs here without credentials, within limits, and in a process
+that can fail without an effect on the worker.
 """
 
 import errno

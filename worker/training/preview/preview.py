@@ -35,12 +35,12 @@ CUT_CHARS: Final = 200
 LONGEST_CHARACTER: Final = 8
 """Is the maximum number of tokens that make one character."""
 WOULD_FAIL: Final = (FailureReason.no_labelled_tokens, FailureReason.too_many_bad_rows)
-"""Lists the failures that are reported beside rows that can be shown."""
+"""Lists the failures that are reported together with rows that can be shown."""
 UNFINISHED: Final = "\ufffd"
 """Is what an incomplete character decodes to."""
 
 
-class Watching(Renderer):
+class PreviewRenderer(Renderer):
     """Renders as the training does, and remembers the requested rows as they were before they were truncated."""
 
     def __init__(self, tokens: Tokens, request: PreviewRequest, max_seq_len: int) -> None:
@@ -50,12 +50,12 @@ class Watching(Renderer):
         self.seen: dict[int, list[Piece]] = {}
         self.num_rows = self.num_too_long = 0
 
-    def _take(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
+    def _add_row(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
         self.num_too_long += any(len(ids) > self.limit for ids, _ in pieces)
         if self.num_rows < self._wanted if isinstance(self._wanted, int) else number in self._wanted:
             self.seen[number] = pieces
         self.num_rows += 1
-        super()._take(number, pieces, result, strict=strict)
+        super()._add_row(number, pieces, result, strict=strict)
 
 
 class Columns(NamedTuple):
@@ -100,7 +100,7 @@ def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] =
     training = request.job.spec.training
     max_seq_len = training.max_seq_len
     assert not isinstance(max_seq_len, str)
-    renderer = Watching(tokens, request, max_seq_len)
+    renderer = PreviewRenderer(tokens, request, max_seq_len)
     refusal: PredictedFailure | None = None
     tokenized: Tokenized | None = None
     try:
@@ -116,15 +116,15 @@ def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] =
     except TrainingFailed as error:
         kept, drawn = [*range(len(columns.lines))], []
         refusal = refusal or PredictedFailure(reason=error.reason, message=error.message)
-    totals = _totals(request, renderer, tokenized, columns, kept, len(drawn))
+    totals = _make_totals(request, renderer, tokenized, columns, kept, len(drawn))
     held_back = {columns.lines[place] for place in drawn}
-    rows = [*_shown(renderer, tokens, max_seq_len, set(columns.lines), held_back)]
+    rows = [*_make_rows(renderer, tokens, max_seq_len, set(columns.lines), held_back)]
     return PreviewAnswer(totals=totals.model_copy(update={"predicted_failure": refusal}), rows=rows)
 
 
-def _totals(
+def _make_totals(
     request: PreviewRequest,
-    renderer: Watching,
+    renderer: PreviewRenderer,
     tokenized: Tokenized | None,
     columns: Columns,
     kept: Sequence[int],
@@ -133,7 +133,7 @@ def _totals(
     training, machine = request.job.spec.training, request.machine
     budget = token_budget(machine.device, training.memory)
     epochs = BatchSampler(len(kept), training.batch_size, training.seed)
-    passes = _passes(columns, kept, epochs, budget, sides_of(request.spec.objective))
+    passes = _count_passes(columns, kept, epochs, budget, sides_of(request.spec.objective))
     wanted = request.spec.rows
     return PreviewTotals(
         chat_template=tokenized.chat_template if tokenized else None,
@@ -163,7 +163,7 @@ def _totals(
     )
 
 
-def _passes(columns: Columns, kept: Sequence[int], epochs: BatchSampler, budget: int, sides: int) -> Passes:
+def _count_passes(columns: Columns, kept: Sequence[int], epochs: BatchSampler, budget: int, sides: int) -> Passes:
     """Count the steps' micro-batches as `packing.pack` packs them, alignment included."""
     num_micro_batches = most = packed = padded = 0
     for step in range(1, epochs.steps_per_epoch + 1):
@@ -177,10 +177,10 @@ def _passes(columns: Columns, kept: Sequence[int], epochs: BatchSampler, budget:
     return Passes(epochs.steps_per_epoch, num_micro_batches, most, packed, padded)
 
 
-def _shown(
-    renderer: Watching, tokens: Tokens, max_seq_len: int, learned: set[int], held_back: set[int]
+def _make_rows(
+    renderer: PreviewRenderer, tokens: Tokens, max_seq_len: int, learned: set[int], held_back: set[int]
 ) -> Iterator[PreviewRow]:
-    documents = [(line, *piece) for line, pieces in sorted(renderer.seen.items()) for piece in _named(pieces)]
+    documents = [(line, *piece) for line, pieces in sorted(renderer.seen.items()) for piece in _name_answers(pieces)]
     count = max(len(documents), 1)
     most_tokens, most_chars = SHOWN_TOKENS // count, SHOWN_CHARS // count
     for line, answer, ids, labelled in documents:
@@ -189,15 +189,15 @@ def _shown(
         carries = [number > 0 and bool(label) for number, label in enumerate(labelled[:max_seq_len])]
         head, tail = most_tokens - most_tokens // 2, max(len(kept) - most_tokens // 2, most_tokens - most_tokens // 2)
         chosen = [*range(min(head, len(kept))), *range(tail, len(kept))]
-        texts = _spelled(tokens, [kept[place] for place in chosen])
+        texts = _token_texts(tokens, [kept[place] for place in chosen])
         yield PreviewRow(
             line=line,
             answer=answer,
-            text=_text(tokens, ids, most_chars),
+            text=_decode_start(tokens, ids, most_chars),
             num_tokens=len(kept),
             num_labelled_tokens=sum(carries),
             num_truncated_tokens=len(ids) - len(kept),
-            truncated_text=_text(tokens, ids[max_seq_len:], CUT_CHARS),
+            truncated_text=_decode_start(tokens, ids[max_seq_len:], CUT_CHARS),
             dropped=line not in learned,
             in_validation_split=line in held_back,
             tokens=[
@@ -208,7 +208,7 @@ def _shown(
         )
 
 
-def _named(pieces: list[Piece]) -> Iterator[tuple[Literal["chosen", "rejected"] | None, list[int], list[bool]]]:
+def _name_answers(pieces: list[Piece]) -> Iterator[tuple[Literal["chosen", "rejected"] | None, list[int], list[bool]]]:
     if len(pieces) == 1:
         yield (None, *pieces[0])
     else:
@@ -216,12 +216,12 @@ def _named(pieces: list[Piece]) -> Iterator[tuple[Literal["chosen", "rejected"] 
         yield ("rejected", *pieces[1])
 
 
-def _text(tokens: Tokens, ids: Sequence[int], most_chars: int) -> str:
+def _decode_start(tokens: Tokens, ids: Sequence[int], most_chars: int) -> str:
     """Decode only tokens that can be shown: each adds a character, or a part of one."""
     return tokens.decode(ids[: LONGEST_CHARACTER * most_chars])[:most_chars].translate(UNSTORABLE)
 
 
-def _spelled(tokens: Tokens, ids: Sequence[int]) -> Iterator[str]:
+def _token_texts(tokens: Tokens, ids: Sequence[int]) -> Iterator[str]:
     """Return what each token adds to the text before it. Each is decoded after its predecessor, since a tokenizer may
     drop the space that the first token begins with."""
     begin = done = 0

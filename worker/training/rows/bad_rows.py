@@ -21,7 +21,7 @@ class BadRow(Exception):
         self.code, self.message = code, message
 
 
-class Skipped:
+class SkippedRows:
     """Records the skipped rows of one dataset in a file, since there may be very many."""
 
     def __init__(self, path: Path, role: Role, max_share: float):
@@ -35,19 +35,19 @@ class Skipped:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def note(self, line: int, bad: BadRow) -> None:
+    def add(self, line: int, bad: BadRow) -> None:
         self.codes[bad.code] += 1
-        told = {"role": self._role, "line": line, "code": bad.code, "message": bad.message}
-        self._file.write(json.dumps(told, ensure_ascii=False) + "\n")
+        entry = {"role": self._role, "line": line, "code": bad.code, "message": bad.message}
+        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-    def end(self, num_rows: int) -> RowsSkipped | None:
+    def summarize(self, num_rows: int) -> RowsSkipped | None:
         """Return the event for the skipped rows, or None if there are none. `num_rows` counts all rows of the dataset.
         Raises TrainingFailed if more rows were skipped than `max_share` allows."""
         if not self.codes:
             return None
         num_skipped = self.codes.total()
-        told = RowsSkipped(role=self._role, num_skipped=num_skipped, num_rows=num_rows, codes=dict(self.codes))
+        event = RowsSkipped(role=self._role, num_skipped=num_skipped, num_rows=num_rows, codes=dict(self.codes))
         if num_skipped / num_rows > self._max_share:
-            allowed = f"on_bad_rows lets at most {self._max_share:.2%} be"
-            raise TrainingFailed(FailureReason.too_many_bad_rows, f"{told.message.rstrip('.')}; {allowed}.")
-        return told
+            message = f"{event.message.rstrip('.')}. on_bad_rows allows at most {self._max_share:.2%}."
+            raise TrainingFailed(FailureReason.too_many_bad_rows, message)
+        return event

@@ -28,19 +28,19 @@ from app.domain.datasets.report import (
 from app.domain.jobs.state import FailureReason
 from app.domain.jobs.train_on import Reasoning, TrainOn, resolve_train_on
 from worker.training.rows.answer_spans import MARK, AnswerSpans, Thought, find_spans, find_thought, marked_span
-from worker.training.rows.bad_rows import BadRow, Skipped
+from worker.training.rows.bad_rows import BadRow, SkippedRows
 from worker.training.rows.tokenizer import Tokens
 from worker.training.runtime.errors import TrainingFailed
 
 CHUNK_BYTES = 2**18
-MISFITS = {
-    "sft": ("preference_row", 'it is a preference (a chosen and a rejected answer), which "sft" does not train on.'),
-    "dpo": ("not_a_preference", 'it has no prompt with a chosen and a rejected answer, which "dpo" needs.'),
+WRONG_KIND = {
+    "sft": ("preference_row", 'The row is a preference, a chosen and a rejected answer, which "sft" cannot use.'),
+    "dpo": ("not_a_preference", 'The row has no prompt with a chosen and a rejected answer, which "dpo" needs.'),
 }
 """Holds the error for a row of the wrong kind, by objective."""
 NO_REASONING = (
-    "Rows have reasoning_content, and the model's chat template does not render it, so that training.reasoning {!r} "
-    'cannot be done. Set it to "drop" to train without the reasoning, or write the reasoning into the content.'
+    "Rows have reasoning_content, but the model's chat template does not render it, so training.reasoning {!r} is not "
+    'possible. Set it to "drop" to train without the reasoning, or move the reasoning into the content.'
 )
 Piece = tuple[list[int], list[bool]]
 """Holds tokens, and which of them carry loss."""
@@ -103,7 +103,7 @@ class Renderer:
         *,
         format: RecordFormat | None = None,
         watch: Callable[[], None] = lambda: None,
-        skipped: Skipped | None = None,
+        skipped: SkippedRows | None = None,
     ) -> Rendered:
         """Render a dataset file. `format` is the dataset's; without it each row is recognized separately. `watch` is
         called before each row and may raise. Bad rows go to `skipped`. Without `skipped` the first bad row raises
@@ -113,15 +113,15 @@ class Renderer:
             watch()
             result.num_rows += 1
             try:
-                self._take(number, self._row(line, format, result), result, strict=skipped is not None)
+                self._add_row(number, self._render_row(line, format, result), result, strict=skipped is not None)
             except BadRow as bad:
                 if skipped is None:
-                    said = f"Row {number} of the dataset: {bad.message}"
-                    raise TrainingFailed(FailureReason.dataset_invalid, said) from bad
-                skipped.note(number, bad)
+                    message = f"Row {number} of the dataset: {bad.message}"
+                    raise TrainingFailed(FailureReason.dataset_invalid, message) from bad
+                skipped.add(number, bad)
         return result
 
-    def _take(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
+    def _add_row(self, number: int, pieces: list[Piece], result: Rendered, *, strict: bool) -> None:
         """Truncate a row and add it to the result. The answers of a pair are truncated separately; the pair is left out
         if either answer has no labelled token left."""
         limit = self._max_seq_len
@@ -130,58 +130,59 @@ class Renderer:
         if all(any(labelled[1:]) for _, labelled in cut):
             result.rows += [Row(number, np.array(ids, np.int32), np.array(labels, np.bool_)) for ids, labels in cut]
         elif strict:
-            said = f"It has no token to learn from within {self._max_seq_len:,} tokens."
-            raise BadRow("no_labelled_tokens", said)
+            message = f"The row has no labelled token within {self._max_seq_len:,} tokens."
+            raise BadRow("no_labelled_tokens", message)
         else:
             result.num_dropped += 1
 
-    def _row(self, line: bytes, wanted: RecordFormat | None, result: Rendered) -> list[Piece]:
+    def _render_row(self, line: bytes, wanted: RecordFormat | None, result: Rendered) -> list[Piece]:
         """Render a row to one piece, or to the two pieces of a pair."""
-        record = _record(line)
+        record = _parse_row(line)
         format = wanted or find_format(record)
         if format is None or not fits(record, format):
             code = "missing_key" if format else "unknown_format"
-            raise BadRow(code, f"its keys do not fit {format or 'any format'}.")
+            raise BadRow(code, f"The row's keys do not match {f'the format {format}' if format else 'any format'}.")
         self._train_on = resolve_train_on(self._asked, format)
         if (format is RecordFormat.preference) != (self._objective == "dpo"):
-            raise BadRow(*MISFITS[self._objective])
+            raise BadRow(*WRONG_KIND[self._objective])
         for finding in check_record(record, format):
             if finding.is_error:
                 raise BadRow(finding.code, finding.message)
         if format is RecordFormat.preference:
-            return self._pair(to_preference(record), result)
+            return self._render_pair(to_preference(record), result)
         if format is RecordFormat.text:
-            return [self._text(record["text"])]
+            return [self._render_text(record["text"])]
         if format is RecordFormat.prompt_completion:
-            return [self._completion(record["prompt"], record["completion"])]
-        return [self._templated(to_messages(record, format), tools_of(record), result)]
+            return [self._render_completion(record["prompt"], record["completion"])]
+        return [self._render_conversation(to_messages(record, format), tools_of(record), result)]
 
-    def _pair(self, pair: TextPair | ChatPair, result: Rendered) -> list[Piece]:
+    def _render_pair(self, pair: TextPair | ChatPair, result: Rendered) -> list[Piece]:
         """Render the chosen answer and then the rejected one, each with the prompt."""
         if isinstance(pair, TextPair):
-            return [self._completion(pair.prompt, answer) for answer in pair.answers]
+            return [self._render_completion(pair.prompt, answer) for answer in pair.answers]
         unstable = result.num_unstable
-        pieces = [self._templated(turns, pair.tools, result, since=pair.num_shared) for turns in pair.conversations]
+        since = pair.num_shared
+        pieces = [self._render_conversation(turns, pair.tools, result, since=since) for turns in pair.conversations]
         result.num_unstable = min(result.num_unstable, unstable + 1)  # it counts rows
         return pieces
 
-    def _templated(
+    def _render_conversation(
         self, messages: list[Message], tools: list[Any] | None, result: Rendered, *, since: int | None = None
     ) -> Piece:
         """Render a conversation. Each answer from turn `since` on is labelled; with None, `train_on` chooses the
         answers."""
         result.uses_template = True
         try:
-            return self._conversation(messages, tools, result, since)
+            return self._render_turns(messages, tools, result, since)
         except (TemplateError, TypeError, ValueError) as error:
-            raise BadRow("template_refused", f"the chat template refuses it: {error}") from error
+            raise BadRow("template_refused", f"The chat template rejected the row: {error}") from error
 
-    def _text(self, text: str) -> Piece:
+    def _render_text(self, text: str) -> Piece:
         self._tokens.count_typed(text)
         ids = [*self._tokens.bos, *self._tokens.encode(text, typed=True), self._tokens.eos]
         return ids, [True] * len(ids)
 
-    def _completion(self, prompt: str, completion: str) -> Piece:
+    def _render_completion(self, prompt: str, completion: str) -> Piece:
         """Encode prompt and completion separately, as in inference: a prompt's tokens do not depend on its answer."""
         self._tokens.count_typed(prompt + completion)
         asked = self._tokens.bos + self._tokens.encode(prompt, typed=True)
@@ -189,10 +190,10 @@ class Renderer:
         answer = [*answer, self._tokens.eos]
         return asked + answer, [self._train_on == "all"] * len(asked) + [True] * len(answer)
 
-    def _conversation(
+    def _render_turns(
         self, messages: list[Message], tools: list[Any] | None, result: Rendered, since: int | None
     ) -> Piece:
-        messages = self._with_reasoning(messages)
+        messages = self._prepare_reasoning(messages)
         for message in messages:
             self._tokens.count_typed((message.content or "") + (message.reasoning_content or ""))
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
@@ -207,10 +208,10 @@ class Renderer:
         if self._train_on == "all" and any(messages[index].weight == 0 for index in set(answers) - found.spans.keys()):
             return [], []  # it is unknown which tokens must not be learned
         result.num_unrendered_names += self._count_unrendered_names(found.whole, messages, tools)
-        thoughts = self._thoughts(found.whole, messages, tools, result)
-        return self._pieces(found.whole, self._parts(found, messages, thoughts), result)
+        thoughts = self._find_thoughts(found.whole, messages, tools, result)
+        return self._encode_parts(found.whole, self._split_text(found, messages, thoughts), result)
 
-    def _with_reasoning(self, messages: list[Message]) -> list[Message]:
+    def _prepare_reasoning(self, messages: list[Message]) -> list[Message]:
         """Return the turns for the template. Raises TrainingFailed if they have reasoning that the template does not
         render."""
         if not any(message.reasoning_content for message in messages):
@@ -221,7 +222,7 @@ class Renderer:
             raise TrainingFailed(FailureReason.reasoning_not_rendered, NO_REASONING.format(self._reasoning))
         return messages
 
-    def _thoughts(
+    def _find_thoughts(
         self, whole: str, messages: list[Message], tools: list[Any] | None, result: Rendered
     ) -> dict[int, Thought]:
         thoughts = dict[int, Thought]()
@@ -242,7 +243,7 @@ class Renderer:
                 self._shows_name[role] = span is not None
         return sum(not self._shows_name[messages[index].role] for index in named)
 
-    def _parts(self, found: AnswerSpans, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
+    def _split_text(self, found: AnswerSpans, messages: list[Message], thoughts: dict[int, Thought]) -> list[Part]:
         """Split the text into parts with and without loss: prompts, answers, and reasoning that is only context."""
         is_all, parts = self._train_on == "all", list[Part]()
         for index, (start, end) in found.spans.items():
@@ -254,7 +255,7 @@ class Renderer:
             parts.append(Part(end, messages[index].weight == 1, is_answer=True))
         return [*parts, Part(len(found.whole), is_all, is_answer=False)]
 
-    def _pieces(self, whole: str, parts: list[Part], result: Rendered) -> Piece:
+    def _encode_parts(self, whole: str, parts: list[Part], result: Rendered) -> Piece:
         """Encode each part separately. An answer's labels end with the special token that ends its turn: text that the
         template writes after it (for example a newline) is never generated."""
         ids: list[int] = []
@@ -283,7 +284,7 @@ def _numbered_rows(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def _record(line: bytes) -> Record:
+def _parse_row(line: bytes) -> Record:
     if flaw := flaw_in(line):
         raise BadRow(*flaw)
     record = parse_line(line)

@@ -58,7 +58,7 @@ def divide(num_rows: int, share: float | None, seed: int) -> tuple[list[int], li
         return list(range(num_rows)), []
     if num_rows < 2:
         raise TrainingFailed(
-            FailureReason.dataset_invalid, "validation_split needs at least two usable rows, and there is one."
+            FailureReason.dataset_invalid, "validation_split needs at least two usable rows, but the dataset has one."
         )
     drawn = draw_validation_rows(num_rows, share, seed)
     return sorted(set(range(num_rows)).difference(drawn)), drawn

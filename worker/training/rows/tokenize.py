@@ -15,12 +15,12 @@ from app.domain.datasets.formats import RecordFormat
 from app.domain.events.job_events import RowsSkipped
 from app.domain.jobs.state import FailureReason
 from worker.training.rows.bad_rows import NAME as SKIPPED
-from worker.training.rows.bad_rows import Role, Skipped
+from worker.training.rows.bad_rows import Role, SkippedRows
 from worker.training.rows.rendering import Rendered, Renderer, Row
 from worker.training.rows.tokenizer import Tokens, load_tokens
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Tokenized, TrainingRequest
-from worker.training.runtime.tokenizing import Tell, Watch, ignore
+from worker.training.runtime.tokenizing import Report, Watch, ignore
 
 
 class TokenizingHere:
@@ -29,7 +29,7 @@ class TokenizingHere:
     def begin(self, request: TrainingRequest) -> None:
         self._request = request
 
-    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
+    def rows(self, watch: Watch, report: Report = ignore) -> Tokenized:
         self._tokens = load_tokens(self._request.base_model_path)
         return tokenize(self._request, self._tokens, watch)
 
@@ -43,7 +43,7 @@ def tokenize(
     """Write the rows in the layout of `pack_rows`. `watch` is called before each row and may raise."""
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
-    _refuse_formats(request)
+    _check_formats(request)
     renderer = renderer or Renderer(
         tokens, request.train_on, training.max_seq_len, request.spec.objective, training.reasoning
     )
@@ -52,29 +52,29 @@ def tokenize(
     folder.mkdir()
     training_path, validation_path = folder / "training.safetensors", None
 
-    told: list[RowsSkipped] = []
-    render = partial(_render, renderer, request, watch, told)
+    events: list[RowsSkipped] = []
+    render = partial(_render_dataset, renderer, request, watch, events)
     rendered = render("training", request.dataset_path, request.dataset_format)
     if not rendered.rows:
         raise TrainingFailed(
             FailureReason.no_labelled_tokens,
-            f"None of the {rendered.num_dropped:,} rows has a token to learn from within {training.max_seq_len:,} "
-            "tokens; raise max_seq_len or shorten the prompts.",
+            f"None of the {rendered.num_dropped:,} rows has a labelled token within {training.max_seq_len:,} tokens. "
+            "Raise max_seq_len or shorten the prompts.",
         )
     save_file(pack_rows(rendered.rows), training_path)
     if request.validation_path:
         held_back = render("validation", request.validation_path, request.validation_format).rows
         if not held_back:
             raise TrainingFailed(
-                FailureReason.dataset_invalid, "No row of the validation dataset has a token to judge."
+                FailureReason.dataset_invalid, "No row of the validation dataset has a labelled token."
             )
         validation_path = folder / "validation.safetensors"
         save_file(pack_rows(held_back), validation_path)
     return Tokenized(
         training_path=training_path,
         validation_path=validation_path,
-        skipped_path=folder / SKIPPED if told else None,
-        skipped=told,
+        skipped_path=folder / SKIPPED if events else None,
+        skipped=events,
         num_dropped=rendered.num_dropped,
         num_truncated=rendered.num_truncated,
         num_unstable=rendered.num_unstable,
@@ -89,33 +89,33 @@ def tokenize(
     )
 
 
-def _refuse_formats(request: TrainingRequest) -> None:
-    """Refuse a dataset format that does not fit the objective. A job may be posted before the format is known."""
+def _check_formats(request: TrainingRequest) -> None:
+    """Refuse a dataset format that does not fit the objective. A job may be created before the format is known."""
     wants_pairs = request.spec.objective == "dpo"
     for what, format in (("dataset", request.dataset_format), ("validation dataset", request.validation_format)):
         if format is not None and (format is RecordFormat.preference) != wants_pairs:
-            needs = "needs the format preference" if wants_pairs else "takes any other format"
-            said = f'The {what} is of the format {format}, and the objective "{request.spec.objective}" {needs}.'
-            raise TrainingFailed(FailureReason.dataset_invalid, said)
+            needs = "needs the format preference" if wants_pairs else "needs any other format"
+            message = f'The {what} has the format {format}, but the objective "{request.spec.objective}" {needs}.'
+            raise TrainingFailed(FailureReason.dataset_invalid, message)
 
 
-def _render(
+def _render_dataset(
     renderer: Renderer,
     request: TrainingRequest,
     watch: Watch,
-    told: list[RowsSkipped],
+    events: list[RowsSkipped],
     role: Role,
     path: Path,
     format: RecordFormat | None,
 ) -> Rendered:
-    """Render the file's rows. Skipped rows are written to a file, and their event is appended to `told`."""
+    """Render the file's rows. Skipped rows are written to a file, and their event is appended to `events`."""
     wish = request.spec.on_bad_rows
     if wish.action == "fail":
         return renderer.render_file(path, format=format, watch=watch)
-    with Skipped(request.tokens_dir / SKIPPED, role, wish.tolerated) as skipped:
+    with SkippedRows(request.tokens_dir / SKIPPED, role, wish.tolerated) as skipped:
         rendered = renderer.render_file(path, format=format, watch=watch, skipped=skipped)
-        if (event := skipped.end(rendered.num_rows)) is not None:
-            told.append(event)
+        if (event := skipped.summarize(rendered.num_rows)) is not None:
+            events.append(event)
     return rendered
 
 

@@ -30,7 +30,7 @@ class Tokens:
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         if tokenizer.eos_token_id is None:
             raise TrainingFailed(
-                FailureReason.model_unusable, "The model's tokenizer has no EOS token; without one no answer ends."
+                FailureReason.model_unusable, "The model's tokenizer has no EOS token, which must end each answer."
             )
         self.tokenizer = tokenizer
         self.eos: int = tokenizer.eos_token_id

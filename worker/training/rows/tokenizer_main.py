@@ -32,19 +32,19 @@ def main() -> int:
     folder: Path | None = None
     tokens: Tokens | None = None
     try:
-        while isinstance(heard := channel.hear(), Preload):
-            folder, tokens = heard.base_model_path, _find_tokens(heard.base_model_path)
-            channel.say(Ready(base_model_path=folder if tokens else None))
-        if isinstance(heard, TrainingRequest):
-            enter_work_dir(heard)
-            if tokens is None or folder != heard.base_model_path:
-                tokens = load_tokens(heard.base_model_path)
-            channel.say(tokenize(heard, tokens, channel.pulse("the rendering of the dataset's rows")))
+        while isinstance(message := channel.receive(), Preload):
+            folder, tokens = message.base_model_path, _find_tokens(message.base_model_path)
+            channel.send(Ready(base_model_path=folder if tokens else None))
+        if isinstance(message, TrainingRequest):
+            enter_work_dir(message)
+            if tokens is None or folder != message.base_model_path:
+                tokens = load_tokens(message.base_model_path)
+            channel.send(tokenize(message, tokens, channel.pulse("the tokenization of the dataset")))
             os.nice(LEAST_PRIORITY)  # the training's first steps have priority
-            save_tokenizer(heard, tokens)
+            save_tokenizer(message, tokens)
     except Exception as error:
         print_trace()
-        channel.say(_failure(error))
+        channel.send(_failure(error))
         return 1
     return 0
 
@@ -66,7 +66,7 @@ def _failure(error: Exception) -> Failed:
     if isinstance(error, MemoryError):
         return Failed(
             reason=FailureReason.out_of_memory,
-            message="The tokenizing ran out of memory; the dataset's rows are too many.",
+            message="Tokenizing ran out of memory. The dataset has too many rows.",
         )
     return internal_failure(error)
 

@@ -17,12 +17,12 @@ from app.domain.jobs.state import FailureReason
 from worker.child_process import ROOT, ChildProcess, start_process
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import Failed, Preload, Ready, Tokenized, TrainingRequest, WorkStarted
-from worker.training.runtime.tokenizing import Tell, Watch, ignore
+from worker.training.runtime.tokenizing import Report, Watch, ignore
 
 COMMAND = (sys.executable, "-P", "-m", "worker.training.rows.tokenizer_main")
 WATCH_SECONDS = 0.05
-Word = Annotated[Ready | WorkStarted | Tokenized | Failed, Field(discriminator="kind")]
-parse_word: TypeAdapter[Word] = TypeAdapter(Word)
+TokenizerMessage = Annotated[Ready | WorkStarted | Tokenized | Failed, Field(discriminator="kind")]
+parse_tokenizer_message: TypeAdapter[TokenizerMessage] = TypeAdapter(TokenizerMessage)
 
 
 class TokenizingProcess(ChildProcess):
@@ -31,7 +31,7 @@ class TokenizingProcess(ChildProcess):
     def __init__(self) -> None:
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         super().__init__(start_process(COMMAND, "start_tokenizing", env=env, own_group=False))
-        self._said: queue.Queue[Word | None] = queue.Queue()
+        self._messages: queue.Queue[TokenizerMessage | None] = queue.Queue()
         self.start_reader(self._read, "tokenizing-pipe")
 
     def is_alive(self) -> bool:
@@ -49,20 +49,20 @@ class TokenizingProcess(ChildProcess):
         word = self._next(lambda: None)
         if isinstance(word, Ready):
             return word.base_model_path
-        raise self._death()
+        raise self._make_exit_error()
 
     def begin(self, request: TrainingRequest) -> None:
         self._request = request
         self.send(request)
 
-    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
+    def rows(self, watch: Watch, report: Report = ignore) -> Tokenized:
         while isinstance(word := self._next(watch), WorkStarted):
-            tell(word)
+            report(word)
         if isinstance(word, Failed):
             raise TrainingFailed(word.reason, word.message)
         if isinstance(word, Tokenized):
             return word
-        raise self._death()
+        raise self._make_exit_error()
 
     def tokenizer(self) -> Path:
         if self.wait() == 0:
@@ -82,27 +82,27 @@ class TokenizingProcess(ChildProcess):
         """Kill this process alone: it shares the training's process group."""
         self._process.kill()
 
-    def _death(self) -> TrainingFailed:
+    def _make_exit_error(self) -> TrainingFailed:
         self.close()
         return TrainingFailed(
             FailureReason.training_process_died,
-            f"The tokenizing process ended before its work was done (exit code {self._process.returncode}).",
+            f"The tokenizing process exited before it finished (exit code {self._process.returncode}).",
         )
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         try:
             for line in self._process.stdout:
-                self._said.put(parse_word.validate_json(line))
+                self._messages.put(parse_tokenizer_message.validate_json(line))
         except ValidationError:
             self.kill()
         self.wait()
-        self._said.put(None)
+        self._messages.put(None)
 
-    def _next(self, watch: Watch) -> Word | None:
+    def _next(self, watch: Watch) -> TokenizerMessage | None:
         """Return the next message, or None when the process has ended."""
         while True:
             try:
-                return self._said.get(timeout=WATCH_SECONDS)
+                return self._messages.get(timeout=WATCH_SECONDS)
             except queue.Empty:
                 watch()

@@ -21,7 +21,7 @@ from worker.training.runtime.messages import (
 )
 
 PARENT_GONE = 3
-"""Is the exit status when the parent went away first."""
+"""Is the exit status when the parent ended first."""
 PULSE_SECONDS = 1.0
 
 
@@ -33,31 +33,31 @@ class Channel:
     """Owns the process's stdin and stdout. Other output to stdout goes to stderr, the job's log."""
 
     def __init__(self) -> None:
-        self._said = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        self._output = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         # Unbuffered: a buffered reader's lock, held by the listening thread, aborts the interpreter's shutdown.
-        self._heard = os.fdopen(os.dup(0), "rb", buffering=0)
-        self._saying = threading.Lock()
+        self._input = os.fdopen(os.dup(0), "rb", buffering=0)
+        self._write_lock = threading.Lock()
         self._ended = False
         self.stop_wish: Literal["drain", "cancel"] | None = None
 
-    def hear(self) -> ParentMessage | None:
+    def receive(self) -> ParentMessage | None:
         """Read the next message; None when the parent closed the pipe. After a request, a thread reads, and nothing
         else may."""
-        line = self._heard.readline()
+        line = self._input.readline()
         if not line:
             return None
-        heard = parse_parent_message.validate_json(line)
-        if isinstance(heard, TrainingRequest):
+        message = parse_parent_message.validate_json(line)
+        if isinstance(message, TrainingRequest):
             threading.Thread(target=self._listen, daemon=True).start()
-        return heard
+        return message
 
-    def say(self, line: TrainingMessage) -> None:
+    def send(self, message: TrainingMessage) -> None:
         """Write a message. It is safe to call from any thread."""
-        with self._saying:
-            self._ended = isinstance(line, Finished | Failed | Stopped)
-            self._said.write(line.model_dump_json() + "\n")
-            self._said.flush()
+        with self._write_lock:
+            self._ended = isinstance(message, Finished | Failed | Stopped)
+            self._output.write(message.model_dump_json() + "\n")
+            self._output.flush()
 
     def raise_if_stopped(self) -> None:
         if self.stop_wish:
@@ -65,21 +65,21 @@ class Channel:
 
     def pulse(self, what: str) -> Callable[[], None]:
         """Return a function to call at each turn of a loop. It reports the work once a second and raises on a stop."""
-        said_at = 0.0
+        sent_at = 0.0
 
         def turn() -> None:
-            nonlocal said_at
+            nonlocal sent_at
             self.raise_if_stopped()
-            if time.monotonic() - said_at > PULSE_SECONDS:
-                said_at = time.monotonic()
-                self.say(WorkStarted(what=what))
+            if time.monotonic() - sent_at > PULSE_SECONDS:
+                sent_at = time.monotonic()
+                self.send(WorkStarted(what=what))
 
         return turn
 
     def _listen(self) -> None:
         stop = TypeAdapter(Stop)
         try:
-            for line in self._heard:
+            for line in self._input:
                 self.stop_wish = stop.validate_json(line).why
         finally:  # also after half a line from a parent that was killed
             if not self._ended:

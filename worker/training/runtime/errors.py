@@ -22,7 +22,7 @@ def not_finite(what: str, step: int, rows: Iterable[int]) -> TrainingFailed:
     """Create the error for a value that is not finite. `rows` are line numbers in the dataset."""
     return TrainingFailed(
         FailureReason.non_finite_loss,
-        f"The {what} of step {step} is not a finite number ({named(rows)}); lower learning_rate or look at these rows.",
+        f"The {what} at step {step} is not finite ({name_rows(rows)}). Lower learning_rate or check these rows.",
     )
 
 
@@ -32,7 +32,7 @@ def internal_failure(error: Exception) -> Failed:
     return Failed(reason=reason, message=f"{type(error).__name__}: {error}")
 
 
-def named(rows: Iterable[int]) -> str:
+def name_rows(rows: Iterable[int]) -> str:
     """Name rows by their line numbers in the dataset, at most the first `MAX_NAMED`."""
     lines = sorted(rows)
     return f"dataset rows {', '.join(map(str, lines[:MAX_NAMED]))}" + (" …" if len(lines) > MAX_NAMED else "")

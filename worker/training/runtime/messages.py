@@ -2,8 +2,8 @@
 
 The parent writes one `TrainingRequest` and then any number of `Stop`s; to a standby process it writes `Preload` first.
 The child writes lines of `ChildMessage` and ends with exactly one of `Finished`, `Failed` and `Stopped`. When its stdin
-closes, its parent is gone and it exits within ten seconds. Its other output goes to stderr, the job's log. This module
-does not import torch, so that the parent can import it.
+closes, its parent has ended, and it exits within ten seconds. Its other output goes to stderr, the job's log. This
+module does not import torch, so that the parent can import it.
 """
 
 from math import isfinite
@@ -120,11 +120,11 @@ class PhaseEntered(TrainingMessage):
 
 class WorkStarted(TrainingMessage):
     """Reports the start of a part of the work: a micro-batch, a layer, some rows. If no message follows for too long,
-    the process hangs in that part."""
+    that part hangs."""
 
     kind: Literal["work_started"] = "work_started"
     what: str
-    """Completes the sentence "It hangs in …"."""
+    """Is a noun phrase that fits after "in", such as "the parity check"."""
 
 
 class Planned(TrainingMessage):

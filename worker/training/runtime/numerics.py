@@ -61,8 +61,8 @@ def _cpus() -> list[dict[str, str]]:
     """Return the kernel's record of each processor that this process may use."""
     allowed = {str(number) for number in os.sched_getaffinity(0)}
     blocks = Path("/proc/cpuinfo").read_text().strip().split("\n\n")
-    told = [{key.strip(): value.strip() for key, _, value in map(_parted, block.splitlines())} for block in blocks]
-    return [cpu for cpu in told if cpu.get("processor") in allowed]
+    cpus = [{key.strip(): value.strip() for key, _, value in map(_parted, block.splitlines())} for block in blocks]
+    return [cpu for cpu in cpus if cpu.get("processor") in allowed]
 
 
 def _parted(line: str) -> tuple[str, str, str]:

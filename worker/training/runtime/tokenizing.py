@@ -8,7 +8,7 @@ from worker.training.runtime.messages import Tokenized, TrainingMessage, Trainin
 
 Watch = Callable[[], None]
 """Is called repeatedly during a wait, and may raise."""
-Tell = Callable[[TrainingMessage], None]
+Report = Callable[[TrainingMessage], None]
 
 
 def ignore(line: TrainingMessage) -> None:
@@ -20,8 +20,8 @@ class Tokenizing(Protocol):
 
     def begin(self, request: TrainingRequest) -> None: ...
 
-    def rows(self, watch: Watch, tell: Tell = ignore) -> Tokenized:
-        """Return the rows. `tell` receives the progress messages."""
+    def rows(self, watch: Watch, report: Report = ignore) -> Tokenized:
+        """Return the rows. `report` receives the progress messages."""
 
     def tokenizer(self) -> Path:
         """Return the folder of the tokenizer's files."""
