@@ -1,7 +1,7 @@
-"""Runs the engine's forward and backward on a CUDA device that is not there: `python -m tests.cuda_dry_run`.
+"""Runs the engine's forward and backward on a simulated CUDA device: `python -m tests.cuda_dry_run`.
 
 It needs a C++ compiler and no GPU. It sees shapes, types, devices, memory, launches and waits; it computes no numbers
-and takes no times of a GPU.
+and measures no GPU times.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tests.cuda_dry_run.cases import Case, all_cases, pairwise
 from tests.cuda_dry_run.guard import CannotBuild, build_guard, load_guard
 
 CANNOT_BUILD = 77
-"""The exit status that test harnesses take for a skipped test."""
+"""Is the exit status that test harnesses treat as a skipped test."""
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def run(cases: list[Case], processes: int, out: Path | None) -> int:
-    """0 if nothing is wrong, else 1."""
+    """Return 0 if there is no fault, else 1."""
     import torch  # not above: the guard comes before it
 
     from tests.cuda_dry_run.bars import BARS

@@ -1,4 +1,6 @@
-"""What a layer of a real model may cost: kernels launched, forward and backward, and bytes kept a token in between."""
+"""Limits the cost of a real model's layer: kernels launched, forward and backward, and bytes kept between them per
+token.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +10,12 @@ from transformers import Gemma3TextConfig, LlamaConfig, PretrainedConfig, Qwen3C
 from tests.cuda_dry_run.cases import Case
 
 SLACK = 1.02
-"""Another release of torch may launch a kernel more."""
+"""Allows another release of torch to launch a few more kernels."""
 DOCUMENT_LENGTHS = [513] * 4
-"""In tokens, of which the last is read by none."""
+"""Are in tokens. No prediction uses a document's last token."""
 NUM_TOKENS = 2048
 WORDS = 512
-"""The vocabulary costs nothing a layer."""
+"""Is small, since the vocabulary adds nothing to a layer."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Bar:
     case: Case
     launches: int
     bytes_kept: int
-    """A token."""
+    """Is per token."""
 
     def __str__(self) -> str:
         return f"{self.model}: {self.case}"

@@ -1,4 +1,6 @@
-"""What is run: every meaningful combination of a training's settings with a GPU, or a few that hold each pair."""
+"""Lists the cases to run: every meaningful combination of a training's settings with a GPU, or a few that cover each
+pair.
+"""
 
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -7,10 +9,11 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gp
 METHODS = ("qlora", "lora", "full")
 DTYPES = ("bfloat16", "float16", "float32")
 CAPABILITIES = ((7, 5), (8, 6), (9, 0))
-"""Turing, Ampere, Hopper: the oldest that our libraries have kernels for, and two that attention differs on."""
+"""Are Turing, Ampere and Hopper: the oldest GPUs that the libraries have kernels for, and two on which attention
+differs."""
 
 Pair = tuple[tuple[str, object], ...]
-"""Two settings by their names."""
+"""Holds two settings by name."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Case:
     dora: bool
     dropout: bool
     plain: bool
-    """Without fast paths, as where none holds."""
+    """Says whether the case runs without fast paths, as a training does when none passes the parity check."""
     capability: tuple[int, int]
 
     def __str__(self) -> str:
@@ -31,13 +34,15 @@ class Case:
 
     @property
     def pairs(self) -> frozenset[Pair]:
-        """Each two of its settings; of plain code, those with being plain, since it says nothing of fast paths."""
+        """Return each pair of the case's settings. For plain code, return only the pairs with `plain`, since the
+        others are about fast paths."""
         pairs = frozenset(combinations(vars(self).items(), 2))
         return frozenset(pair for pair in pairs if ("plain", True) in pair) if self.plain else pairs
 
 
 def all_cases() -> list[Case]:
-    """A full fine-tune has no adapter, and so neither DoRA nor dropout; plain code is the same on each GPU."""
+    """Return all meaningful cases. A full fine-tune has no adapter, so neither DoRA nor dropout; plain code is the
+    same on each GPU."""
     flags = ((False, True),) * 4
     cases = [Case(*settings) for settings in product(FAMILIES, METHODS, DTYPES, *flags, CAPABILITIES)]
     return [case for case in cases if not _is_meaningless(case)]
@@ -50,7 +55,7 @@ def _is_meaningless(case: Case) -> bool:
 
 
 def pairwise() -> list[Case]:
-    """A few cases in which each two settings that go together meet: always the next that brings most pairs."""
+    """Return a few cases that cover each pair of compatible settings. Each next case covers the most missing pairs."""
     pairs_of = {case: case.pairs for case in all_cases()}
     missing = frozenset[Pair]().union(*pairs_of.values())
     chosen = []

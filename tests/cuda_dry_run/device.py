@@ -1,7 +1,8 @@
-"""A CUDA device of fake tensors: they have shapes, types and a device, and no numbers. Import it after `load_guard`.
+"""Simulates a CUDA device with fake tensors, which have shapes, types and a device but no numbers. Import it after
+`load_guard`.
 
 What runs on the CPU is real. What would run on the device is recorded: the kernels launched, the bytes that stay, and
-the places where the host waits for the device. An operation whose result takes a shape that the device alone knows
+the places where the host waits for the device. An operation whose result has a shape that only the device knows
 (`nonzero`, a boolean index) raises.
 """
 
@@ -23,35 +24,35 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ENGINE = "/worker/training/"
 LAUNCHES_NOTHING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view")
 ANSWERS = {torch.bool: True, torch.int64: 1}
-"""What the device says when it is asked for a number; 1.0 otherwise."""
+"""Holds the device's answer when a number is read from it; 1.0 otherwise."""
 
 
 @dataclass
 class Held:
-    """Memory that an operation made."""
+    """Describes memory that an operation allocated."""
 
     storage: StorageWeakRef
     device: str
     dtype: str
-    """As torch names it, without its `torch.`"""
+    """Is torch's name, without its `torch.`"""
     num_bytes: int
     operation: str
 
 
 class FakeCuda(TorchDispatchMode):
-    """While it is entered, tensors on `cuda` are fake, and each operation on them is recorded."""
+    """Makes tensors on `cuda` fake, and records each operation on them, while it is entered."""
 
     def __init__(self) -> None:
         super().__init__()
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.launches: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
-        """By what is waited for, and the line of the engine that does."""
+        """Counts the waits by what is waited for and by the engine's line that waits."""
         self._held: dict[StorageWeakRef, Held] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here, and a wrapper that keeps it so is slow."""
+        """Return False: nothing is compiled here, and a wrapper that ensures this is slow."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -85,7 +86,7 @@ class FakeCuda(TorchDispatchMode):
         return self.launches.total()
 
     def take_held(self) -> list[Held]:
-        """What was made since it was entered, or since the last call, and is still there."""
+        """Return the memory allocated since the entry, or since the last call, that is not freed."""
         gc.collect()
         held, self._held = self._held.values(), {}
         return [one for one in held if not one.storage.expired()]
@@ -105,7 +106,7 @@ class FakeCuda(TorchDispatchMode):
 
 @contextmanager
 def fake_cuda(capability: tuple[int, int]) -> Iterator[FakeCuda]:
-    """A device of a compute capability: (9, 0) is sm_90. What torch asks the driver is answered here."""
+    """Simulate a device of a compute capability: (9, 0) is sm_90. It answers torch's queries to the driver."""
     state = torch.zeros(16, dtype=torch.uint8)
     before = torch._C._only_lift_cpu_tensors()
     device = FakeCuda()
@@ -127,7 +128,7 @@ def fake_cuda(capability: tuple[int, int]) -> Iterator[FakeCuda]:
 
 
 def _tensors(*values: Any) -> list[Tensor]:
-    """Those among an operation's arguments or results, which are lists at most."""
+    """Return the tensors among an operation's arguments or results. Lists may contain them."""
     found = []
     for value in values:
         if isinstance(value, Tensor):

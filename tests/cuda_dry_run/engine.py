@@ -1,4 +1,4 @@
-"""The engine's own forward and backward of one micro-batch on a fake CUDA device."""
+"""Runs the engine's forward and backward of one micro-batch on a fake CUDA device."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from worker.training.ops import attention
 
 @dataclass(frozen=True)
 class Trace:
-    """What one micro-batch did."""
+    """Records what one micro-batch did."""
 
     launches: Counter[str]
     waits: Counter[str]
     kept: list[Held]
-    """What forward left for backward."""
+    """Lists what forward kept for backward."""
     wrong_gradients: list[str]
 
     @property
@@ -38,7 +38,7 @@ class Trace:
 
 
 class WatchedScaler(torch.amp.GradScaler):
-    """Looks at what forward left, when backward is about to begin."""
+    """Records what forward kept, just before backward begins."""
 
     def __init__(self, device: FakeCuda, dtype: str):
         super().__init__("cuda", enabled=dtype == "float16")
@@ -51,7 +51,7 @@ class WatchedScaler(torch.amp.GradScaler):
 
 
 def trace(case: Case, config: PretrainedConfig, lengths: list[int], rank: int = 16) -> Trace:
-    """Documents of `lengths` tokens, whose first fourth carries no loss."""
+    """Trace a micro-batch of documents of `lengths` tokens. The first quarter of each carries no loss."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     examples = [_example(line, length) for line, length in enumerate(lengths, 1)]
@@ -66,7 +66,7 @@ def trace(case: Case, config: PretrainedConfig, lengths: list[int], rank: int = 
 
 
 def load(case: Case, config: PretrainedConfig, rank: int) -> loading.Model:
-    """The model as a job loads it, but for its weights, which no file holds."""
+    """Load the model as a job loads it, but without its weights, which no file holds."""
     plan = Plan("cuda", case.dtype, case.checkpointing, micro_batch_tokens=8192)
     adapter = {"rank": rank, "dropout": 0.1 if case.dropout else 0.0, "use_dora": case.dora}
     spec = make_spec(case.method, adapter=None if case.method == "full" else adapter)
@@ -83,8 +83,8 @@ def _make_dense(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> P
 
 
 def _convert(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-    """What `Module.to` does, with other parameters in place of the old ones, tied where those were: torch would swap
-    fake tensors in place, which it cannot while PEFT and transformers refer to them."""
+    """Do what `Module.to` does, but replace parameters, keeping ties. torch would swap fake tensors in place, which
+    fails while PEFT and transformers refer to them."""
     converted: dict[Tensor, Tensor] = {}
     for part in module.modules() if recurse else [module]:
         for name, parameter in part._parameters.items():

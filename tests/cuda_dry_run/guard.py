@@ -1,5 +1,6 @@
-"""Builds the device guard against the headers of the installed torch, and loads it. Imports no torch: the guard comes
-before it."""
+"""Builds the device guard against the headers of the installed torch, and loads it. It does not import torch, since the
+guard must be loaded first.
+"""
 
 import ctypes
 import importlib.util
@@ -9,11 +10,11 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("guard.cpp")
 SECONDS = 120
-"""For the compiler: two seconds on a quiet machine."""
+"""Limits the compiler's time. It takes two seconds on a quiet machine."""
 
 
 class CannotBuild(Exception):
-    """The guard does not compile here."""
+    """Reports that the guard does not compile on this machine."""
 
 
 def build_guard(folder: Path) -> Path:

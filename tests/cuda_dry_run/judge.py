@@ -1,4 +1,4 @@
-"""What must hold of a case, found by running it with two layers and with four."""
+"""Finds a case's faults by running it with two layers and with four."""
 
 import traceback
 from collections import Counter
@@ -14,28 +14,29 @@ from tests.cuda_dry_run.engine import Trace, trace
 from tests.fixtures.tiny_models import CONFIGS
 
 FEW, MANY = 2, 4
-"""Layers: what differs between the two is what a layer adds."""
+"""Count layers. The difference between the two runs is the effect of a layer."""
 LENGTHS = [41, 24]
 KEPT_DTYPES = {"float32", "bool", "int32", "int64", "uint64", "uint8"}
-"""Besides the case's own: sums over rows, masks, places and the state of a random generator."""
+"""Lists the types that may be kept in addition to the case's: sums over rows, masks, indices and a random
+generator's state."""
 
 
 @dataclass(frozen=True)
 class Fault:
     case: str
     kind: str
-    """error, gradient, kept, waits, or for a bar: launches, bytes_kept."""
+    """Is error, gradient, kept or waits; for a bar it is launches or bytes_kept."""
     message: str
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A layer's."""
+    """Holds the cost of one layer."""
 
     bar: str
     launches: int
     bytes_kept: int
-    """A token."""
+    """Is per token."""
 
     def __str__(self) -> str:
         return f"{self.bar}: {self.launches:,} launches a layer, {self.bytes_kept:,} bytes kept a token and layer"
@@ -61,8 +62,8 @@ def judge_bar(bar: Bar) -> tuple[Cost | None, list[Fault]]:
 
 
 def planted_waits() -> Counter[str]:
-    """What is noticed of waits that are there, so that finding none in the engine means something: three copies to the
-    device, two numbers, two copies to the host."""
+    """Count the detected waits of code that does wait: three copies to the device, two numbers, two copies to the
+    host. Without this, finding none in the engine would mean nothing."""
     with fake_cuda((9, 0)) as device:
         made = torch.tensor([1.0, 2.0], device="cuda")
         made.copy_(torch.ones(2))
@@ -80,7 +81,7 @@ def planted_waits() -> Counter[str]:
 
 
 def faults_of(dtype: str, few: Trace, many: Trace) -> list[tuple[str, str]]:
-    """Kind and words of each. `many` has more layers."""
+    """Return each fault's kind and message. `many` has more layers."""
     faults = [("gradient", f"{name} has none of its shape, type and device") for name in many.wrong_gradients]
     added = Counter((held.device, held.dtype, held.operation) for held in many.kept)
     added -= Counter((held.device, held.dtype, held.operation) for held in few.kept)

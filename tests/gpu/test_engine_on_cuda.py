@@ -1,4 +1,4 @@
-"""The engine's promises on a CUDA device: the same as plain PEFT, packed as unpacked, resumed as uninterrupted."""
+"""Tests the engine on a CUDA device: equal to plain PEFT, packed or not, resumed or not."""
 
 import json
 from pathlib import Path
@@ -114,7 +114,7 @@ AMPERE = pytest.mark.skipif(
     torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0), reason="older than Ampere"
 )
 LONG = [1200, 61, 1000]
-"""In tokens. A kernel cuts documents of more than some hundred into pieces, and adds these up."""
+"""Are in tokens. Kernels split documents of more than a few hundred tokens, and add up the parts."""
 
 
 @AMPERE
@@ -155,7 +155,7 @@ def test_long_documents_give_the_same_bits_each_time(window: int | None) -> None
 @pytest.mark.parametrize("method", ["qlora", "lora", "full"])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
 def test_no_layer_waits_for_the_device(family: str, method: str, tmp_path: Path) -> None:
-    """What `tests.cuda_dry_run` finds without a GPU, by the driver's own word."""
+    """Check with the driver what `tests.cuda_dry_run` finds without a GPU."""
     run = prepare(request_for(tmp_path, family, method, resolved=plan("bfloat16", 4096)), Recorder())
     token_ids = torch.arange(sum(LONG), device=DEVICE)[None] % 500
     positions = torch.cat([torch.arange(length, device=DEVICE) for length in LONG])[None]
@@ -168,7 +168,7 @@ def test_no_layer_waits_for_the_device(family: str, method: str, tmp_path: Path)
 
 
 def attention_inputs(lengths: list[int], kv_heads: int, groups: int) -> tuple[list[torch.Tensor], int]:
-    """Query, key and value, and the size of a head."""
+    """Return query, key and value, and the size of a head."""
     torch.manual_seed(0)
     tokens, dim = sum(lengths), 64
     shapes = [(kv_heads, tokens, groups, dim), (kv_heads, tokens, dim), (kv_heads, tokens, dim)]

@@ -1,4 +1,4 @@
-"""Kinds of adapters and optimizers on a CUDA device, where 8-bit and paged ones are real."""
+"""Tests kinds of adapters and optimizers on a CUDA device, where 8-bit and paged optimizers are real."""
 
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,8 @@ def test_every_kind_of_adapter_learns(method: str, adapter: dict[str, Any], tmp_
 
 @pytest.mark.parametrize("asked", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
 def test_bitsandbytes_optimizers_learn_and_resume(asked: str, tmp_path: Path) -> None:
-    """Of all weights: adapters have plain AdamW instead. Some are large enough for 8 bits, and for paging, which begins
-    at 100,000 numbers."""
+    """Train all weights, since adapters use plain AdamW. Some tensors are large enough for 8 bits, and for paging,
+    which begins at 100,000 numbers."""
     asking: dict[str, Any] = {
         "sizes": {"hidden_size": 512, "intermediate_size": 1024},
         "training": {"max_steps": 8, "optimizer": asked, "learning_rate": 1e-4},

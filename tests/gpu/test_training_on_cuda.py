@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: each method trains on it, in the precision that the plan chose."""
+"""Tests what only a CUDA device can show: each method trains on it, in the precision that the plan chose."""
 
 from pathlib import Path
 

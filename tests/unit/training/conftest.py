@@ -1,4 +1,4 @@
-"""Tiny models, requests for them, and a channel that remembers."""
+"""Provides tiny models, requests for them, and a channel that records its messages."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,11 +23,11 @@ FP32 = {
     "training": {"gradient_checkpointing": False},
     "engine": {"compute_dtype": "float32", "micro_batch_tokens": 64},
 }
-"""Resolved settings of an earlier attempt: exact arithmetic, and micro-batches that split a step."""
+"""Holds resolved settings of an earlier attempt: exact arithmetic, and micro-batches that split a step."""
 
 
 class Recorder(Channel):
-    """Records the messages in place of a pipe, and requests a stop at a step if asked to."""
+    """Records the messages instead of writing them, and requests a stop after a step if asked to."""
 
     def __init__(self, stop_at: int | None = None, why: Literal["drain", "cancel"] = "drain"):
         self.lines: list[TrainingMessage] = []
@@ -56,7 +56,7 @@ class Recorder(Channel):
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tiny products gain nothing from a second thread, and the other core may be busy."""
+    """Use one thread: tiny products do not get faster with a second one, and the other core may be busy."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     yield
@@ -65,7 +65,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """PEFT asks transformers for a property by its old name."""
+    """Ignore a warning: PEFT reads a property of transformers by its old name."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"))
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's tiny model."""
+    """Return the folder of a family's tiny model."""
     root = tmp_path_factory.mktemp("models")
 
     def folder_of(family: str) -> Path:
@@ -84,8 +84,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def make_spec(method: str = "lora", **changes: Any) -> JobSpec:
-    """Six steps of four rows at a rate that a tiny model learns from; `changes` go to the spec, those of training
-    into its part. Adapters of any rank have the alpha of the default one."""
+    """Return a spec of six steps of four rows, with a rate that a tiny model learns from. `changes` override the
+    spec, those of `training` its part. Adapters of any rank have the default's alpha."""
     training = {
         "max_steps": 6,
         "batch_size": 4,

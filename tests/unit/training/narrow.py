@@ -1,6 +1,7 @@
-"""The training process as `python -m worker.training` is, but that it gets a real limit on its memory on the way.
+"""Runs the training process as `python -m worker.training` does, with a real memory limit from some point on.
 
-Arguments: after which line the limit comes (a step, or `model_loaded`), and the bytes beyond what it holds then.
+The arguments are the message after which the limit starts (a step, or `model_loaded`), and the allowed bytes in
+addition to those held then.
 """
 
 import resource
@@ -24,7 +25,7 @@ class NarrowChannel(Channel):
 
 
 def data_bytes() -> int:
-    """What RLIMIT_DATA counts: private writable memory."""
+    """Return what RLIMIT_DATA counts: private writable memory."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmData:")[1].split()[0]) * 1024
 

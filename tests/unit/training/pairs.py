@@ -1,4 +1,4 @@
-"""Preferences that a tiny model learns, and requests to train on them."""
+"""Provides preferences that a tiny model learns, and requests to train on them."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,8 @@ COLOURS = ("red", "green", "blue")
 
 
 def write_pairs(path: Path, num_rows: int = 24) -> Path:
-    """Of texts. Of each the longer answer is the better one; some are longer than the tiny models' sliding window."""
+    """Write pairs of texts. In each the longer answer is the better one; some are longer than the tiny models'
+    sliding window."""
     rows = [
         {
             "prompt": f"Ticket {number}: " + "the printer " * (number % 4),

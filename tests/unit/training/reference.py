@@ -1,4 +1,6 @@
-"""The plain way, to compare with: transformers' own model and attention, PEFT's own layers, padded rows, all logits."""
+"""Provides the plain implementation to compare with: transformers' model and attention, PEFT's layers, padded rows, all
+logits.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +22,14 @@ IGNORED = -100
 
 
 def plain_model(folder: Path) -> PreTrainedModel:
-    """In eval mode, where the dropout that GPT-2's config brings along rests."""
+    """Load a model in eval mode, which disables the dropout of GPT-2's config."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     model.eval()
     return model
 
 
 def dequantized_model(folder: Path) -> PreTrainedModel:
-    """The base of a QLoRA, as plain layers that PEFT can read."""
+    """Return the base of a QLoRA as plain layers that PEFT can read."""
     model = plain_model(folder)
     head = model.get_output_embeddings()
     quantize_linears(model, keep=head, double_quant=True, dtype=torch.float32, device=torch.device("cpu"))
@@ -42,7 +44,7 @@ def dequantized_model(folder: Path) -> PreTrainedModel:
 
 
 def plain_adapter(base: PreTrainedModel, adapter: AdapterSpec, weights: dict[str, Tensor]) -> PeftModel:
-    """`weights` are the adapter's first values, by the names of the model inside PEFT's."""
+    """Add an adapter. `weights` are its first values, named as in the model inside PEFT's."""
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.lora_alpha,
@@ -68,7 +70,7 @@ def trainable_of(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def reference_run(model: nn.Module, run: Any) -> list[float]:
-    """The same steps, rows and rates, the plain way; returns the losses."""
+    """Take the same steps with the same rows and rates in plain code, and return the losses."""
     parameters = list(trainable_of(model).values())
     optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
     losses = []
@@ -84,7 +86,7 @@ def reference_run(model: nn.Module, run: Any) -> list[float]:
 
 
 def assert_moved_alike(ours: dict[str, nn.Parameter], plain: nn.Module, before: dict[str, Tensor]) -> None:
-    """A and B apart: ‖Δθ - Δθ_ref‖ / ‖Δθ_ref‖ is below 1e-3."""
+    """Check A and B separately: ‖Δθ - Δθ_ref‖ / ‖Δθ_ref‖ is below 1e-3."""
     after = trainable_of(plain)
     for part in ("lora_A", "lora_B"):
         names = [name for name in before if part in name]
@@ -94,7 +96,7 @@ def assert_moved_alike(ours: dict[str, nn.Parameter], plain: nn.Module, before: 
 
 
 def padded(examples: Sequence[Example]) -> dict[str, Tensor]:
-    """A batch as transformers' models take it."""
+    """Return a batch in the format of transformers' models."""
     longest = max(len(example.ids) for example in examples)
     ids, mask = (torch.zeros(len(examples), longest, dtype=torch.long) for _ in range(2))
     labels = torch.full_like(ids, IGNORED)
@@ -106,7 +108,7 @@ def padded(examples: Sequence[Example]) -> dict[str, Tensor]:
 
 
 def padded_loss(model: nn.Module, examples: Sequence[Example]) -> Tensor:
-    """Mean cross-entropy over the labelled tokens of a padded batch."""
+    """Return the mean cross-entropy over the labelled tokens of a padded batch."""
     device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in padded(examples).items()}
     labels = batch.pop("labels")

@@ -1,5 +1,6 @@
-"""The loop against transformers' own Trainer with PEFT, padded, in fp32: twenty steps, some documents longer than the
-sliding window."""
+"""Compares the loop with transformers' Trainer and PEFT, padded, in fp32: twenty steps, with some documents longer than
+the sliding window.
+"""
 
 import json
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from worker.training.runtime.messages import TrainingRequest
 
 
 class Remembering(Trainer):
-    """Its log rounds the loss; this is the loss itself."""
+    """Records the exact loss of each step. The Trainer's log rounds it."""
 
     losses: list[float]
 
@@ -29,7 +30,7 @@ class Remembering(Trainer):
 
 
 def trained_by_trainer(model: PeftModel, run: TrainingLoop, folder: Path) -> list[float]:
-    """In the order of the loop's own steps, which the rows are laid out in beforehand."""
+    """Train with rows laid out in the order of the loop's steps."""
     order = [run.rows.training[row] for step in range(1, run.total_steps + 1) for row in run.epochs.rows(step)]
     arguments = TrainingArguments(
         output_dir=str(folder),

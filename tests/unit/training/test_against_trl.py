@@ -1,4 +1,4 @@
-"""Preferences against TRL's DPOTrainer in fp32: its own steps, its own reference, padded rows and all logits."""
+"""Compares preferences with TRL's DPOTrainer in fp32: its steps, its reference, padded rows and all logits."""
 
 import warnings
 from collections.abc import Callable
@@ -35,11 +35,11 @@ NAMES = {
     "chosen_reward": "rewards/chosen",
     "rejected_reward": "rewards/rejected",
 }
-"""Ours and TRL's."""
+"""Maps the names of our metrics to TRL's."""
 
 
 class Remembering(DPOTrainer):
-    """Its log rounds what it tells; this is each step's own. The rows are tokenized already."""
+    """Records the exact values of each step. TRL's log rounds them. The rows are tokenized already."""
 
     steps: list[dict[str, float]]
 
@@ -65,7 +65,7 @@ def as_trl_has_them(pair: Pair) -> dict[str, list[int]]:
 def trained_by_trl(
     model: torch.nn.Module, run: TrainingLoop, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> list[dict[str, float]]:
-    """In the order of the loop's own steps, which the rows are laid out in beforehand."""
+    """Train with rows laid out in the order of the loop's steps."""
     order = [run.rows.training[row] for step in range(1, run.total_steps + 1) for row in run.epochs.rows(step)]
     arguments = DPOConfig(
         output_dir=str(folder),
@@ -115,7 +115,7 @@ def ready(make_request: MakeRequest, tmp_path: Path, family: str, **fields: Any)
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_a_fresh_adapter_is_held_to_the_base(family: str, make_request: MakeRequest, tmp_path: Path) -> None:
-    """TRL's reference is the model with its adapter off."""
+    """Use TRL's default reference: the model with its adapter disabled."""
     run, channel = ready(make_request, tmp_path, family)
     before = {name: tensor.detach().clone() for name, tensor in run.model.trainable.items()}
     plain = plain_adapter(plain_model(run.request.base_model_path), run.request.spec.adapter, before)
@@ -127,7 +127,7 @@ def test_a_fresh_adapter_is_held_to_the_base(family: str, make_request: MakeRequ
 
 
 def test_an_adapter_that_goes_on_is_held_to_what_it_began_with(make_request: MakeRequest, tmp_path: Path) -> None:
-    """TRL keeps a copy of the adapter that it was given, and calls it "ref"."""
+    """Use TRL's copy of the given adapter, named "ref", as the reference."""
     first = make_dpo("lora", training={"max_steps": 4}, adapter={"rank": 4})
     dataset = write_pairs(tmp_path / "first.jsonl")
     train(make_request(spec=first, dataset_path=dataset, work_dir=tmp_path / "first"), Recorder())
@@ -149,7 +149,7 @@ def test_an_adapter_that_goes_on_is_held_to_what_it_began_with(make_request: Mak
 
 
 def test_all_weights_are_held_to_the_untouched_ones(make_request: MakeRequest, tmp_path: Path) -> None:
-    """TRL loads a second model as its reference."""
+    """Use a second model as TRL's reference."""
     spec = make_dpo("full", training=TRAINING | {"learning_rate": 1e-4}, dpo={"beta": BETA})
     channel = Recorder()
     run = prepare(make_request(spec=spec, dataset_path=write_pairs(tmp_path / "pairs.jsonl")), channel)

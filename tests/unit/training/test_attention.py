@@ -1,4 +1,4 @@
-"""Attention of packed documents against plain masked softmax, document by document."""
+"""Compares attention over packed documents with plain masked softmax, document by document."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ LENGTHS = [11, 1, 20]
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, window: int | None, softcap: float | None) -> Tensor:
-    """[1, heads, tokens, dim] → [1, tokens, heads, dim], with one mask over all documents."""
+    """Compute [1, heads, tokens, dim] → [1, tokens, heads, dim], with one mask over all documents."""
     k, v = (tensor.repeat_interleave(HEADS // KV_HEADS, dim=1) for tensor in (k, v))
     scores = q @ k.transpose(2, 3) * SCALE
     if softcap is not None:
@@ -50,7 +50,7 @@ def test_packed_documents_do_not_see_each_other(
 
 
 def test_torchs_own_attention_makes_no_mask_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be [tokens, tokens] of each document in each layer."""
+    """Check the mask, which would be [tokens, tokens] for each document in each layer."""
     query, key, value = torch.randn(1, 40, 2, 8), torch.randn(1, 40, 8), torch.randn(1, 40, 8)
     monkeypatch.setattr(attention, "FOLDED_MAX_TOKENS", 0)
     expected = attention.attend(query, key, value, [24, 16], 0.3, 1000)

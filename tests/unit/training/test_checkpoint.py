@@ -1,4 +1,6 @@
-"""A checkpoint's folder: whole, self-contained, written beside the training; and what becomes of a damaged one."""
+"""Tests a checkpoint's folder: whole, self-contained and written concurrently with the training. Damaged ones are
+refused.
+"""
 
 import hashlib
 import json
@@ -49,7 +51,7 @@ MakeRequest = Callable[..., TrainingRequest]
 
 @pytest.fixture
 def written(make_request: MakeRequest) -> Path:
-    """The checkpoint of step 3, whose best evaluation was that of step 2."""
+    """Return the checkpoint at step 3. Its best evaluation is that of step 2."""
     channel = Recorder(stop_at=3)
     spec = make_spec(validation_split=0.2, training={"eval_every": 2})
     train(make_request(spec=spec), channel)
@@ -117,7 +119,7 @@ def test_one_of_another_format_is_refused(written: Path) -> None:
 
 
 def rewrite(folder: Path, state: dict[str, Any]) -> None:
-    """Another `state.json`, properly named by the manifest."""
+    """Replace `state.json`, and update the manifest."""
     (folder / "state.json").write_text(json.dumps(state))
     (folder / "manifest.json").unlink()
     (folder / "manifest.json").write_text(json.dumps({"files": digests(folder)}))
@@ -142,7 +144,7 @@ def test_a_snapshot_is_changed_by_no_later_step(make_request: MakeRequest) -> No
 
 
 class SlowDisk(Recorder):
-    """The writer is held up until step 4 was taken."""
+    """Blocks the writer until step 4 is taken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +183,7 @@ def test_state_too_large_to_copy_is_written_before_the_next_step(
 
 
 def test_large_state_of_a_gpu_is_not_copied_into_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tensors without numbers stand for a GPU's: a copy of one raises."""
+    """Use tensors without numbers as a GPU's: copying one raises."""
     monkeypatch.setattr(checkpoint, "COPIED_BYTES", 10_000)
     parameter = nn.Parameter(torch.empty(64, 64, device="meta"))
     optimizer = torch.optim.AdamW([parameter])
@@ -220,7 +222,7 @@ def test_best_weights_too_large_for_memory_are_mapped_from_the_disk(
 
 @contextmanager
 def files_limited_to(num_bytes: int) -> Iterator[None]:
-    """What a full disk looks like to whoever writes: the file takes so much, and no more."""
+    """Limit the size of files, which has the effect of a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:
@@ -261,7 +263,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_any_optimizers_state_goes_on_bit_for_bit(make: Callable[[Any], torch.optim.Optimizer], tmp_path: Path) -> None:
-    """Tensors of any type and plain values; in groups that do not follow the parameters' order."""
+    """Restore tensors of any type and plain values, in groups whose order differs from that of the parameters."""
 
     def train_state() -> TrainState:
         torch.manual_seed(0)
@@ -288,7 +290,7 @@ def test_any_optimizers_state_goes_on_bit_for_bit(make: Callable[[Any], torch.op
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB."""
+    """Create a file system of 64 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)]
@@ -299,7 +301,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Filler(Recorder):
-    """Fills the disk, but for a little, behind the first checkpoint, and makes room after a warning."""
+    """Fills the disk almost completely after the first checkpoint, and frees it after a warning."""
 
     def __init__(self, disk: Path, left_bytes: int) -> None:
         super().__init__()

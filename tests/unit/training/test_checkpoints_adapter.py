@@ -1,4 +1,4 @@
-"""The adapter in a checkpoint: what plain PEFT makes of it is the model under training, whatever its init."""
+"""Tests the adapter in a checkpoint: in plain PEFT it gives the model under training, for every init."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The engine on a CUDA device that is not there: a few cases of `make cuda-dry-run`, and what it would notice."""
+"""Runs a few cases of `make cuda-dry-run`, and tests what it detects."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.cuda_dry_run.judge import Cost, excesses_of, faults_of
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 900
-"""Forty on a quiet machine."""
+"""Limits the run, which takes forty seconds on a quiet machine."""
 
 
 def dry_run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -32,7 +32,7 @@ def dry_run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str
 
 
 def refuse(reason: str, environ: Mapping[str, str] = os.environ) -> NoReturn:
-    """A machine without a compiler is none to develop CUDA code on; one that judges others' changes must have it."""
+    """Skip the tests on a machine without a compiler, but fail them in CI."""
     if environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -61,7 +61,7 @@ def test_every_case_and_every_bar_is_run(report: dict[str, Any]) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("kind", ["error", "gradient", "kept", "waits", "launches", "bytes_kept"])
 def test_the_engine_has_no_fault_on_cuda(kind: str, report: dict[str, Any]) -> None:
-    """The kinds are explained in `tests/cuda_dry_run/judge.py`."""
+    """See `tests/cuda_dry_run/judge.py` for the kinds of faults."""
     assert [fault for fault in report["faults"] if fault["kind"] == kind] == []
 
 

@@ -1,4 +1,4 @@
-"""Training on preferences: what it learns, what it is held to, and that it goes on where it was left."""
+"""Tests training on preferences: what it learns, its reference, and its resumes."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ def measured(channel: Recorder, name: str) -> list[float]:
 
 @pytest.mark.parametrize("method", ["qlora", "lora", "full"])
 def test_the_better_answers_win(method: str, make_request: MakeRequest, pairs: Path) -> None:
-    """From even at the first step to ahead in every pair, on rows that are not trained on too."""
+    """Start with equal rewards, and end with the better answer ahead in every pair, on validation rows too."""
     rate = 1e-3 if method == "full" else 0.01
     training = {"epochs": 4, "max_steps": None, "batch_size": 6, "learning_rate": rate}
     spec = make_dpo(method, validation_split=0.25, training=training)
@@ -70,7 +70,7 @@ def test_the_better_answers_win(method: str, make_request: MakeRequest, pairs: P
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     method: str, dtype: str, adapter: dict[str, Any] | None, make_request: MakeRequest, pairs: Path, tmp_path: Path
 ) -> None:
-    """Stopped in the middle of an epoch, with dropout drawing from the random state."""
+    """Stop in the middle of an epoch, while dropout draws from the random state."""
     training = {"max_steps": 6, "eval_every": 3, "learning_rate": 1e-3}
     parts = {"adapter": {"dropout": 0.1, "rank": 4} | adapter} if adapter is not None else {}
     spec = make_dpo(method, validation_split=0.2, training=training, **parts)
@@ -102,7 +102,7 @@ def assert_same_results(*folders: Path) -> None:
 
 
 class Impatient(Recorder):
-    """Asks to stop when so many of the reference's micro-batches have begun."""
+    """Requests a stop after a number of the reference's micro-batches."""
 
     def __init__(self, after: int, why: Any):
         super().__init__()
@@ -119,7 +119,7 @@ class Impatient(Recorder):
 def test_a_reference_that_is_broken_off_goes_on(
     make_request: MakeRequest, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is known is saved before the first step; a group that was begun is done again, to the same bits."""
+    """Save the known part before the first step. An interrupted group is computed again, to the same bits."""
     monkeypatch.setattr(dpo_reference, "GROUP", 5)
     fields: dict[str, Any] = {
         "spec": make_dpo("full", validation_split=0.2, training={"learning_rate": 1e-3}),
@@ -155,7 +155,7 @@ def test_a_cancel_is_heard_within_the_reference(make_request: MakeRequest, pairs
 
 
 def filled(request: TrainingRequest) -> TrainingLoop:
-    """A run whose reference is taken, before its first step."""
+    """Return a loop whose reference is computed, before its first step."""
     run = prepare(request, Recorder())
     run._take_reference()
     return run
@@ -167,8 +167,8 @@ def filled(request: TrainingRequest) -> TrainingLoop:
 def test_the_reference_is_the_base_for_every_start(
     adapter: dict[str, Any], make_request: MakeRequest, pairs: Path
 ) -> None:
-    """With dropout in the adapter, of which the reference has none. PiSSA and OLoRA take what they start with out of
-    the base: their adapter off would be another model."""
+    """Use dropout in the adapter, which the reference ignores. PiSSA and OLoRA take their adapter out of the base,
+    so disabling it would give a different model."""
     request = make_request(spec=make_dpo(adapter={"rank": 4, "dropout": 0.5} | adapter), dataset_path=pairs)
     rows = filled(request).rows.training
     base = prepare(make_request(spec=make_dpo("full"), dataset_path=pairs), Recorder())
@@ -186,7 +186,7 @@ def test_only_rows_that_steps_take_are_passed(make_request: MakeRequest, pairs: 
 
 
 def test_micro_batches_change_nothing_and_never_part_a_pair(make_request: MakeRequest, pairs: Path) -> None:
-    """Pairs alone (most are longer than the budget), some together, and all of a step at once."""
+    """Use micro-batches of single pairs (most exceed the budget), of some pairs, and of all pairs of a step."""
     found = {}
     for tokens in (8, 64, 4096):
         engine = {"compute_dtype": "float32", "micro_batch_tokens": tokens}
@@ -233,7 +233,7 @@ def test_what_is_told_of_rows_and_result(make_request: MakeRequest, pairs: Path,
 
 
 def test_the_best_step_and_early_stopping_go_by_the_preferences(make_request: MakeRequest, pairs: Path) -> None:
-    """At such a rate the held-back pairs soon fall behind."""
+    """Use a rate at which the validation pairs soon get worse."""
     training = {"max_steps": 40, "eval_every": 2, "learning_rate": 0.05, "early_stopping": {"patience": 2}}
     channel = Recorder()
     train(make_request(spec=make_dpo(validation_split=0.25, training=training), dataset_path=pairs), channel)

@@ -1,4 +1,4 @@
-"""The dry run before the first step: it touches nothing, and what fails in it fails before step 1."""
+"""Tests the dry run before the first step: it changes nothing, and problems appear before step 1."""
 
 import json
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 @pytest.mark.parametrize("num_steps", [0, 2])
 @pytest.mark.parametrize("method", ["qlora", "full"])
 def test_it_leaves_everything_as_it_was(method: str, num_steps: int, make_request: MakeRequest) -> None:
-    """Dropout draws from the random state meanwhile."""
+    """Check that nothing changes, although dropout draws from the random state."""
     adapter = None if method == "full" else {"dropout": 0.2}
     run = prepare(make_request(spec=make_spec(method, adapter=adapter, validation_split=0.25)), Recorder())
     for _ in range(num_steps):
@@ -94,7 +94,8 @@ def test_a_resumed_training_has_a_dry_run_too(make_request: MakeRequest, tmp_pat
 def test_a_row_that_breaks_the_model_fails_before_the_first_step(
     part: str, make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    """GPT-2 has 512 positions: what a longer row does would show in whichever step takes it, or in an evaluation."""
+    """Use a row longer than GPT-2's 512 positions. Without the dry run it would fail in some step, or in an
+    evaluation."""
     paths = {}
     for name in ("training", "validation"):
         rows = [{"prompt": f"Ticket {number}: ", "completion": "red"} for number in range(24)]
@@ -128,7 +129,7 @@ def test_a_disk_that_takes_no_checkpoint_is_told_at_once(make_request: MakeReque
 
 
 def rows_of(lengths: list[int]) -> Examples:
-    """Of so many inputs each."""
+    """Return rows with these numbers of inputs."""
     tokens = [length + 1 for length in lengths]
     return Examples(
         {
@@ -143,7 +144,7 @@ def rows_of(lengths: list[int]) -> Examples:
 
 
 def inputs_of(batch: MicroBatch) -> list[int]:
-    """Without what fills the last document up."""
+    """Return the lengths without the padding of the last document."""
     return [example.num_inputs for example in batch.examples]
 
 

@@ -1,4 +1,4 @@
-"""Which evaluation is the best, when a training stops for want of a better one, and which weights are its result."""
+"""Tests the choice of the best evaluation, early stopping, and the weights of the result."""
 
 import json
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from worker.training.runtime.messages import MetricsMessage, PhaseEntered, Stopp
 
 MakeRequest = Callable[..., TrainingRequest]
 STEADY = {"learning_rate": 0.02, "schedule": "constant", "warmup_ratio": 0.0, "eval_every": 3}
-"""A rate that does not depend on the number of steps."""
+"""Sets a rate that does not depend on the number of steps."""
 BEST, END = 9, 15
-"""Where the validation loss is lowest, and where two evaluations have not been better."""
+"""Are the step with the lowest validation loss, and the step after two evaluations that are not better."""
 
 
 @pytest.fixture
 def unlike_rows(tmp_path: Path) -> dict[str, Any]:
-    """Validation rows that the training rows teach at first, and then no more."""
+    """Return validation rows that the training rows teach at first but not later."""
     path = tmp_path / "validation.jsonl"
     words = ["red", "green", "late"]
     rows = [{"prompt": f"Ticket {number}: ", "completion": words[number % 3]} for number in range(9)]
@@ -108,7 +108,8 @@ def test_the_last_step_is_the_result_when_asked_for(
 def test_early_stopping_goes_on_bit_for_bit_from_a_checkpoint(
     make_request: MakeRequest, unlike_rows: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Stopped between the best evaluation and the last one: counter and best weights come from the checkpoint."""
+    """Stop between the best evaluation and the last one, so that the counter and the best weights come from the
+    checkpoint."""
     spec = spec_of(max_steps=40, early_stopping={"patience": 2})
     whole = Recorder()
     train(make_request(spec=spec, work_dir=tmp_path / "whole", **unlike_rows), whole)
@@ -125,7 +126,7 @@ def test_early_stopping_goes_on_bit_for_bit_from_a_checkpoint(
 
 
 class StopsWithinEvaluation(Recorder):
-    """A drain arrives while step 9 is evaluated."""
+    """Requests a drain while step 9 is evaluated."""
 
     def send(self, message: TrainingMessage) -> None:
         super().send(message)

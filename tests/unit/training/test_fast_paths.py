@@ -1,4 +1,6 @@
-"""Each fast path against the module it stands for, in fp32 with gradients, and by finite differences in fp64."""
+"""Compares each fast path with the module that it replaces, in fp32 with gradients, and with finite differences in
+fp64.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +43,7 @@ def spread(module: nn.Module) -> nn.Module:
 
 
 def assert_same(found: Tensor, expected: Tensor, *leaves: Tensor) -> None:
-    """Values, and gradients of a weighted sum."""
+    """Compare the values, and the gradients of a weighted sum."""
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     pull = torch.randn(found.shape, generator=torch.Generator().manual_seed(3))
     grads, expected_grads = (torch.autograd.grad((result * pull).sum(), leaves) for result in (found, expected))
@@ -72,7 +74,8 @@ def test_norm_of_bfloat16_is_computed_in_fp32() -> None:
 
 
 def angles(tokens: int = TOKENS) -> tuple[Tensor, Tensor]:
-    """cos and sin [1, tokens, DIM] as transformers hands them to a layer; positions begin anew, as in packed rows."""
+    """Return cos and sin [1, tokens, DIM] as transformers passes them to a layer. Positions restart, as in packed
+    rows."""
     positions = torch.cat([torch.arange(tokens - 3), torch.arange(3)])[None]
     rotary = LlamaRotaryEmbedding(LlamaConfig(hidden_size=4 * DIM, num_attention_heads=4, rope_theta=100.0))
     found: tuple[Tensor, Tensor] = rotary(torch.zeros(1), positions)
@@ -121,7 +124,7 @@ def test_products_equal_the_layers_of_which_some_have_adapters_and_some_biases(m
 
 
 def adapt(layers: nn.Module, names: list[str]) -> nn.Module:
-    """PEFT's adapters of unlike scale and B ≠ 0 on the layers named, in place."""
+    """Add PEFT's adapters, with different scales and B ≠ 0, to the named layers in place."""
     layers.requires_grad_(False)
     config = LoraConfig(r=3, lora_alpha=5, target_modules=names)
     config._register_custom_module({nn.Linear: AdaptedLinear})
@@ -133,7 +136,7 @@ def adapt(layers: nn.Module, names: list[str]) -> nn.Module:
 
 
 def plainly(layer: nn.Module, x: Tensor) -> Tensor:
-    """As PEFT computes it."""
+    """Compute a layer as PEFT does."""
     if isinstance(layer, AdaptedLinear):
         layer.by_hand = False
     result: Tensor = layer(x)
@@ -143,7 +146,7 @@ def plainly(layer: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_equals_torchs_own(name: str, dtype: torch.dtype) -> None:
-    """In more pieces than one, and far out, where a sigmoid's exponential would overflow."""
+    """Use more pieces than one, and large inputs, for which a sigmoid's exponential would overflow."""
     activation = ACTIVATIONS[name]
     x = torch.cat([torch.linspace(-12, 12, 600_000), torch.tensor([-1e9, -1e4, 0.0, 1e9])]).to(dtype).view(-1, 4)
     wide = x.double().requires_grad_()
@@ -177,7 +180,7 @@ def test_gated_mlp_equals_its_formula(activation: str, members: str) -> None:
 
 
 LENGTHS = [23, 40, 1, 31]
-"""Some longer than a tiny model's window of 8 tokens."""
+"""Includes lengths above a tiny model's window of 8 tokens."""
 
 
 def examples() -> list[Example]:
@@ -216,7 +219,7 @@ def test_a_model_by_each_path_equals_the_plain_one(
     tiny: Tiny,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Scale, window, soft cap, query and key norms and heads are what the family's config says."""
+    """Use the scale, window, soft cap, query and key norms and heads of the family's config."""
     monkeypatch.setattr(attention, "FOLDED_MAX_TOKENS", folded_max_tokens)
     spec = make_spec("lora", adapter={"rank": 4, "target_modules": targets})
     model = load_model(tiny(family), load_config(tiny(family)), spec, Plan("cpu", "float32", False, 64))
@@ -244,7 +247,7 @@ def test_a_path_that_is_taken_back_leaves_nothing_behind(tiny: Tiny) -> None:
 
 
 def test_kin_of_a_family_that_computes_otherwise_is_left_alone() -> None:
-    """Gemma 3n's norm stores its weight as it is, though its name begins like Gemma 3's."""
+    """Use Gemma 3n's norm: it stores its weight as it is, although its class name begins like Gemma 3's."""
     assert fast_norm(Gemma3RMSNorm(DIM))
     kin = Gemma3nRMSNorm(DIM)
     assert not fast_norm(kin)
@@ -322,7 +325,7 @@ def test_adapters_by_finite_differences() -> None:
 
 
 def test_gemma_config_names_its_activation_otherwise() -> None:
-    """`hidden_activation`, where Llama's kin have `hidden_act`."""
+    """Read `hidden_activation`, which other families call `hidden_act`."""
     config = Gemma3TextConfig(hidden_size=DIM, intermediate_size=20, hidden_activation="silu")
     mlp = Gemma3MLP(config).requires_grad_(False)
     assert patching._activation(mlp) == "silu"

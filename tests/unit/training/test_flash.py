@@ -1,5 +1,6 @@
-"""FlashAttention's operators, as far as a machine without a GPU shows them: what they are called with, and what goes
-around them. Their numbers are for tests/gpu."""
+"""Tests the calls of FlashAttention's operators, as far as this is possible without a GPU. tests/gpu tests their
+numbers.
+"""
 
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,7 @@ SCALE = 0.3
 
 
 class PlainKernels:
-    """In the operators' place: the same calls, by plain products on the CPU."""
+    """Replaces the operators by the same calls with plain products on the CPU."""
 
     def __init__(self) -> None:
         self.modes: list[tuple[bool, bool]] = []
@@ -84,7 +85,7 @@ def test_layout_window_and_gradients_are_those_of_our_attention(window: int | No
 
 
 def test_the_backward_is_strictly_deterministic_and_nothing_else_is(kernels: PlainKernels) -> None:
-    """In the mode that merely warns, torch's kernel adds up in any order."""
+    """Use the mode that only warns, in which torch's kernel adds in any order."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     given = inputs()
     gradients(attend_flash(*given, LENGTHS, SCALE, None), given)
@@ -94,7 +95,7 @@ def test_the_backward_is_strictly_deterministic_and_nothing_else_is(kernels: Pla
 
 @pytest.mark.parametrize("window", [None, 5])
 def test_torchs_operators_take_what_they_are_given(window: int | None) -> None:
-    """The real ones, on tensors without numbers."""
+    """Call the real operators on tensors without numbers."""
     query = torch.empty(2, 40, 3, 8, dtype=torch.bfloat16, device="meta", requires_grad=True)
     key, value = (torch.empty(2, 40, 8, dtype=torch.bfloat16, device="meta", requires_grad=True) for _ in range(2))
     output = attend_flash(query, key, value, LENGTHS, SCALE, window)

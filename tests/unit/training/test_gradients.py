@@ -1,4 +1,4 @@
-"""A step's losses are looked at once, at its end, so that the host runs ahead of a GPU until then."""
+"""Tests that a step's losses are read once, at its end, so that the host does not wait for a GPU until then."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from worker.training.runtime.messages import TrainingRequest
 
 MakeRequest = Callable[..., TrainingRequest]
 FACTOR = 3000.0
-"""What the head is multiplied by, so that sums relative to the target overflow: losses are above 88 then."""
+"""Multiplies the head, so that losses exceed 88 and sums relative to the target overflow."""
 
 
 class Watched(Sft):
@@ -37,7 +37,7 @@ def ready(make_request: MakeRequest, factor: float, **changes: Any) -> TrainingL
 
 
 def learn(run: TrainingLoop, seen: list[str] | None = None) -> tuple[dict[int, float], list[Tensor]]:
-    """Each row's loss, and the gradients."""
+    """Return each row's loss, and the gradients."""
     seen = [] if seen is None else seen
     torch.manual_seed(7)
     rows = [run.rows.training[row] for row in range(8)]
@@ -57,7 +57,7 @@ def test_losses_are_told_after_the_last_micro_batch(make_request: MakeRequest) -
 
 
 def test_a_step_that_overflows_is_done_again_with_care(make_request: MakeRequest) -> None:
-    """From the same random state, so that dropout draws the same."""
+    """Repeat the step from the same random state, so that dropout draws the same."""
     run = ready(make_request, FACTOR, adapter={"dropout": 0.3})
     expected, gradients = learn(run)
     run.model.careful = False  # as on a GPU

@@ -1,4 +1,4 @@
-"""What a training process imports, and what it does without."""
+"""Tests which modules a training process imports."""
 
 import subprocess
 import sys

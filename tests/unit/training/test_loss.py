@@ -1,4 +1,4 @@
-"""The streamed loss against plain cross-entropy over all logits at once."""
+"""Compares the streamed loss with plain cross-entropy over all logits at once."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, sof
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four blocks, the last of them not full."""
+    """Use four blocks, the last of which is not full."""
     monkeypatch.setattr(cross_entropy, "BLOCK", 100)
 
 
@@ -73,7 +73,7 @@ def test_far_apart_logits_stay_finite() -> None:
 
 @pytest.mark.parametrize("softcap", [None, 500.0])
 def test_a_target_far_below_the_highest_logit(softcap: float | None) -> None:
-    """Relative to the target's logit the softmax overflows, and starts again from the highest."""
+    """Use a target so low that the softmax relative to its logit overflows, and is repeated relative to the highest."""
     hidden = (torch.eye(2, DIM) * 1000).requires_grad_()
     weight = torch.zeros(WORDS, DIM)
     weight[300, 0] = 1.0
@@ -86,7 +86,8 @@ def test_a_target_far_below_the_highest_logit(softcap: float | None) -> None:
 
 @pytest.mark.parametrize("head_trains", [False, True])
 def test_large_logits_lose_no_more_in_bfloat16_than_in_the_plain_code(head_trains: bool) -> None:
-    """A real model's are 20 and more, where bf16 is no finer than 0.1: sum and terms must be rounded alike."""
+    """Use logits of 20 and more, as real models have, where bf16 is no finer than 0.1: sum and terms must be rounded
+    alike."""
     torch.manual_seed(0)
     rows, words = torch.randn(ROWS, DIM) * 3, torch.randn(WORDS, DIM)
     targets = torch.randint(WORDS, (ROWS,))

@@ -1,4 +1,6 @@
-"""Too little memory: checkpointing first, then smaller micro-batches at the same rows a step, then what would fit."""
+"""Tests the fallback for a lack of memory: checkpointing first, then smaller micro-batches for the same rows, then a
+suggestion.
+"""
 
 import json
 import os
@@ -45,7 +47,7 @@ ROOMY = {
 
 @pytest.fixture(scope="module")
 def wide(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose activations are the most of its memory."""
+    """Create a model whose activations take most of its memory."""
     folder = Path(shutil.copytree(tiny("llama"), tmp_path_factory.mktemp("wide") / "model"))
     sizes = {"hidden_size": 64, "intermediate_size": 512, "num_hidden_layers": 6}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096}
@@ -57,7 +59,7 @@ def wide(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def ask(wide: Path, make_request: MakeRequest, tmp_path: Path) -> Callable[..., TrainingRequest]:
-    """Six steps of eight rows, of `tokens` each."""
+    """Return a request of six steps of eight rows, of `tokens` each."""
 
     def ask(tokens: int, **fields: Any) -> TrainingRequest:
         path = tmp_path / f"rows-{tokens}.jsonl"
@@ -75,7 +77,7 @@ def ask(wide: Path, make_request: MakeRequest, tmp_path: Path) -> Callable[..., 
 
 
 def train_narrowly(request: TrainingRequest, moment: str, room: int) -> list[Any]:
-    """What the process says that gets `room` bytes from the moment on. Large blocks are given back at once."""
+    """Return the messages of a process that gets `room` bytes from some moment on. Large blocks are freed at once."""
     environment = os.environ | {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "PYTHONPATH": str(ROOT)}
     with (request.work_dir.parent / "log").open("w") as log:
         child = subprocess.Popen(
@@ -109,7 +111,7 @@ def losses(lines: list[Any]) -> dict[int, float]:
 def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
     ask: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
-    """From step 3 on the process may take 40 MiB more than it holds; the first plan's step takes over 200."""
+    """Limit the process from step 3 on to 40 MiB more than it holds. A step of the first plan takes over 200."""
     request = ask(400, work_dir=tmp_path / "narrow")
     lines = train_narrowly(request, "2", 40 * MIB)
 
@@ -158,7 +160,8 @@ def exhaust(*args: Any) -> None:
 def test_it_is_met_wherever_it_comes(
     part: str, ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Memory that others took after the dry run; in the middle of a step's micro-batches, or of an evaluation's."""
+    """Simulate other processes that take memory after the dry run: in the middle of a step's micro-batches, or of an
+    evaluation's."""
     training = {"max_steps": 2, "eval_every": 1}
     plan = ROOMY | {"engine": {"compute_dtype": "float32", "micro_batch_tokens": 300}}
     validation = {"validation_path": ask(30).dataset_path, "validation_sha256": "1" * 64}
@@ -208,7 +211,8 @@ def test_what_is_no_lack_of_memory_is_not_tried_again(
 def test_rows_of_validation_can_be_the_longest(
     ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Below the longest row's length there is nothing to give: it goes alone anyway."""
+    """Keep the micro-batch at the longest row's length: a smaller one would not help, since this row gets a separate
+    one."""
     request = ask(30, validation_path=ask(1100).dataset_path, validation_sha256="1" * 64)
     run = prepare(request.model_copy(update={"resolved": ROOMY}), Recorder())
     monkeypatch.setattr(training_loop, "run_dry_run", exhaust)
@@ -249,7 +253,7 @@ def test_checkpointing_is_given_first_and_only_where_the_spec_leaves_it_open(
 
 @pytest.fixture
 def advise(ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What would fit a row of 2,000 tokens, where so many of them do by the estimate."""
+    """Return the suggestion for a row of 2,000 tokens where `fitting_tokens` fit by the estimate."""
 
     def advise(fitting_tokens: int, *, held: float = 0.0, **fields: Any) -> str:
         request = ask(30)

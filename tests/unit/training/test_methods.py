@@ -1,4 +1,4 @@
-"""Kinds of adapters, what they start with, and how they are optimized; PEFT's own are the reference."""
+"""Tests kinds of adapters, their inits and their optimizers, with PEFT's as the reference."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def hidden_of(model: Model) -> Tensor:
 
 
 def lora_a(model: Model) -> dict[str, Tensor]:
-    """Each layer's A, by the layer's name."""
+    """Return each layer's A, by the layer's name."""
     ending = ".lora_A.default.weight"
     return {
         name.removesuffix(ending): weight.detach() for name, weight in model.trainable.items() if name.endswith(ending)
@@ -84,7 +84,7 @@ def test_every_kind_of_adapter_learns(
 
 @pytest.mark.parametrize(("method", "family"), [("lora", "llama"), ("lora", "phi"), ("lora", "gpt2"), ("qlora", "phi")])
 def test_dora_equals_peft(method: str, family: str, make_request: MakeRequest) -> None:
-    """Phi's layers have biases, GPT-2's hold [in, out]."""
+    """Include Phi, whose layers have biases, and GPT-2, whose layers store [in, out]."""
     adapter = {"rank": 4, "use_dora": True}
     spec = make_spec(method, training={"max_steps": 12, "learning_rate": 1e-3}, adapter=adapter)
     channel = Recorder()
@@ -110,7 +110,7 @@ def test_dora_equals_peft(method: str, family: str, make_request: MakeRequest) -
 def test_a_broken_dora_product_is_left_for_the_plain_one(
     method: str, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its gradient of the magnitudes is off by a quarter."""
+    """Make the magnitudes' gradient wrong by a quarter."""
     spec = make_spec(method, adapter={"rank": 4, "use_dora": True})
     right = Recorder()
     train(make_request(spec=spec), right)
@@ -166,7 +166,7 @@ def test_gaussian_has_pefts_spread(make_request: MakeRequest) -> None:
 
 
 def test_eva_finds_pefts_components(make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PEFT reads the same batch again and again until it has settled: twice."""
+    """Compare with PEFT, which reads the same batch until the components have settled: twice."""
     monkeypatch.setattr(eva, "POOLED_TOKENS", 1)
     rows = tmp_path / "rows.jsonl"
     rows.write_text(
@@ -190,7 +190,7 @@ def test_eva_finds_pefts_components(make_request: MakeRequest, tmp_path: Path, m
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_eva_explains_what_the_layers_read(family: str, make_request: MakeRequest) -> None:
-    """Within some per cent of the best that a rank can, over all rows at once."""
+    """Accept a few per cent less than the best possible at this rank, over all rows at once."""
     run = prepare(make_request(family=family, spec=make_spec(adapter={"init": "eva", "rank": 8})), Recorder())
     read: dict[str, list[Tensor]] = {}
     plain = plain_model(run.request.base_model_path)
@@ -266,7 +266,7 @@ def test_a_rank_that_no_weight_has(init: str, make_request: MakeRequest) -> None
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     method: str, adapter: dict[str, Any], make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    """The base that an init rewrote is rewritten to the same bits, and what it took out is taken off at the end."""
+    """Rewrite the base of such an init to the same bits, and subtract the initial adapter at the end."""
     spec = make_spec(method, adapter=adapter)
     whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()
     train(make_request(spec=spec, work_dir=tmp_path / "whole"), whole)
@@ -372,7 +372,7 @@ def test_on_a_cpu_an_optimizer_for_cuda_is_plain_adamw_and_says_so(optimizer: st
 
 
 def test_on_a_gpu_an_optimizer_of_bitsandbytes_is_for_full_fine_tuning() -> None:
-    """It waits for the GPU after each of an adapter's many tensors."""
+    """Use it for all weights only: with an adapter it would wait for the GPU after each of many tensors."""
     training = make_spec(training={"optimizer": "paged_adamw_8bit"}).training
     assert optim.explain_fallback(training, "cuda", None) is None
     assert "waits for the GPU" in (optim.explain_fallback(training, "cuda", AdapterSpec()) or "")
@@ -384,7 +384,7 @@ def test_on_a_gpu_an_optimizer_of_bitsandbytes_is_for_full_fine_tuning() -> None
 def test_what_bitsandbytes_remembers_goes_through_a_checkpoint(
     asked: str, make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its kernels run on a CPU too, which the service does not use but a test can."""
+    """Use the kernels on a CPU. They run there, although the service does not use them."""
     monkeypatch.setattr(optim, "explain_fallback", lambda training, device, adapter: None)
     spec = make_spec(adapter={"rank": 64}, training={"optimizer": asked})
     whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()

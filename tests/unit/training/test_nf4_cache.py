@@ -1,4 +1,4 @@
-"""Quantized weights on disk: the same bits as fresh ones, and never half of them."""
+"""Tests quantized weights on disk: the same bits as fresh ones, and never a partial file."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def cache_of(root: Path, folder: Path, *, double_quant: bool = True) -> NF4Cache
 def quantized(
     folder: Path, cache: NF4Cache | None, *, dtype: str = "bfloat16", double_quant: bool = True
 ) -> dict[str, Tensor]:
-    """All that the loaded model holds, and its dequantized matrices."""
+    """Return all tensors of the loaded model, and its dequantized matrices."""
     spec = make_spec("qlora", quantization={"double_quant": double_quant})
     model = load_model(folder, load_config(folder), spec, Plan("cpu", dtype, False, 64), cache)
     dense = {name: layer.dense() for name, layer in model.causal.named_modules() if isinstance(layer, NF4Linear)}
@@ -143,7 +143,7 @@ def test_a_disk_that_takes_nothing_costs_only_the_cache(tiny: Callable[[str], Pa
 
 
 def test_weights_in_another_type_than_the_products(tiny: Callable[[str], Path], tmp_path: Path) -> None:
-    """The tiny models' files are fp32: what is not quantized is in the compute type afterwards."""
+    """Load fp32 files: tensors that are not quantized are converted to the compute type."""
     model = quantized(tiny("gemma3"), cache_of(tmp_path, tiny("gemma3")))
     assert model["model.embed_tokens.weight"].dtype is torch.bfloat16
     assert model["model.norm.weight"].dtype is torch.bfloat16

@@ -1,4 +1,4 @@
-"""The learning rate, step by step."""
+"""Tests the learning rate, step by step."""
 
 import pytest
 import torch

@@ -1,5 +1,6 @@
-"""AdamW's state goes from one kind of optimizer to another: torch's own, and bitsandbytes' with 8 and with 32 bits,
-whose real kernels run on a CPU too."""
+"""Tests the conversion of AdamW's state between optimizers: torch's, and bitsandbytes' with 8 and with 32 bits, whose
+real kernels run on a CPU too.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,11 +32,11 @@ MAKE: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 }
 CHANGES = [(old, new) for old in MAKE for new in MAKE if old != new]
 ROWS, COLUMNS = 65, 67
-"""More than the 4,096 numbers from which on bitsandbytes keeps 8 bits, and no whole number of its blocks of 256."""
+"""Make more than the 4,096 numbers from which bitsandbytes uses 8 bits, and not a multiple of its blocks of 256."""
 
 
 def train_state(kind: str) -> TrainState:
-    """A matrix, and a vector that is too small for 8 bits."""
+    """Return a state with a matrix, and with a vector that is too small for 8 bits."""
     torch.manual_seed(0)
     weights = {"matrix": nn.Parameter(torch.randn(ROWS, COLUMNS)), "vector": nn.Parameter(torch.randn(ROWS))}
     scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -43,7 +44,7 @@ def train_state(kind: str) -> TrainState:
 
 
 def train(one: TrainState, *steps: int) -> list[float]:
-    """Losses of a linear regression, a batch a step."""
+    """Return the losses of a linear regression, one batch per step."""
     losses = []
     matrix, vector = one.trainable.values()
     generator = torch.Generator().manual_seed(1)
@@ -59,7 +60,7 @@ def train(one: TrainState, *steps: int) -> list[float]:
 
 
 def carried(one: TrainState, kind: str, folder: Path) -> TrainState:
-    """What a checkpoint of it becomes with another optimizer."""
+    """Return the state that a checkpoint of it becomes with another optimizer."""
     other = train_state(kind)
     restore(read_checkpoint(write_checkpoint(folder, take_snapshot(one, {}))), other)
     return other
@@ -70,7 +71,7 @@ def kept(one: TrainState, name: str) -> dict[str, Any]:
 
 
 def coarseness(signed: bool) -> float:
-    """How far a number between -1 (or 0) and 1 may lie from the nearest code."""
+    """Return the largest distance of a number between -1 (or 0) and 1 from the nearest code."""
     codes = create_dynamic_map(signed=signed).sort().values
     least, most = float(codes[0]), float(codes[-1])
     return max(float(codes.diff().max()) / 2, least - (-1 if signed else 0), 1 - most)
@@ -104,7 +105,7 @@ def test_8_bits_are_read_as_bitsandbytes_reads_them() -> None:
 
 @pytest.mark.parametrize(("old", "new"), CHANGES, ids=[f"{old} to {new}" for old, new in CHANGES])
 def test_a_training_goes_on_with_another_optimizer(old: str, new: str, tmp_path: Path) -> None:
-    """Close to one that never changed; one that forgot its moments is much farther from it."""
+    """Compare with a training that never changed. One that lost its moments differs much more."""
     first = train_state(old)
     train(first, *range(30))
     changed = carried(first, new, tmp_path)

@@ -1,4 +1,4 @@
-"""A step's rows and their layout."""
+"""Tests a step's rows and their layout."""
 
 import time
 from itertools import chain
@@ -47,7 +47,7 @@ def test_micro_batches_keep_to_the_budget_and_lose_no_row(lengths: list[int]) ->
 
 
 def plain_best_fit(lengths: list[int], room: int) -> list[list[int]]:
-    """Best fit decreasing by its definition: every bin is looked at for every row."""
+    """Compute best fit decreasing by its definition, which checks every bin for every row."""
     bins: list[list[int]] = []
     left: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
@@ -68,7 +68,7 @@ def test_the_quick_way_gives_the_bins_of_the_definition(lengths: list[int], room
 
 
 def test_many_rows_a_step_are_packed_at_once() -> None:
-    """A hundred times as many took ten thousand times as long."""
+    """Limit the time: the plain algorithm took ten thousand times as long for a hundred times as many rows."""
     lengths = [(index * 7919) % 997 + 1 for index in range(65_536)]
     started = time.process_time()
     bins = best_fit(lengths, 1024)

@@ -1,4 +1,4 @@
-"""The parity check: it takes what holds, refuses what is broken, touches nothing, and is asked once."""
+"""Tests the parity check: it accepts correct paths, refuses broken ones, changes nothing, and runs once."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from worker.training.runtime.messages import Finished, Planned, TrainingRequest
 Patch = pytest.MonkeyPatch
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi", "gpt2"]
 OWN_CODE = {"phi", "gpt2"}
-"""Families whose norms, attention and MLP stay transformers' own."""
+"""Lists families whose norms, attention and MLP keep transformers' code."""
 DTYPES = ["float32", "bfloat16"]
 
 
@@ -170,7 +170,7 @@ def test_a_broken_path_is_refused_and_no_other(
 def test_a_fault_that_two_paths_share_refuses_both(
     load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    """Gemma's norms stand before each part, and within attention over each head."""
+    """Use Gemma: its norms come before each part, and in attention over each head."""
     _forget_that_gemma_stores_weights_less_one(monkeypatch)
     assert check_parity(load("gemma3"), make_spec(), tmp_path).refused.keys() == {"attention", "norm"}
 
@@ -215,7 +215,7 @@ def test_a_path_that_raises_is_told(make_request: Callable[..., TrainingRequest]
 def test_an_earlier_attempts_paths_must_hold_here_too(
     make_request: Callable[..., TrainingRequest], monkeypatch: Patch
 ) -> None:
-    """Another machine, or another release, took them."""
+    """Check paths that an attempt on another machine, or with another release, used."""
     _leave_the_mean_out_of_the_norms_gradient(monkeypatch)
     _, channel = curve(make_request(), ["loss", "norm", "packing"])
     (planned,) = [line for line in channel.lines if isinstance(line, Planned)]

@@ -1,4 +1,4 @@
-"""Decisions on `auto` settings."""
+"""Tests the decisions on `auto` settings."""
 
 import re
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_least_memory_costs_time_and_not_what_the_spec_says(
 
 
 def test_least_memory_does_not_cut_a_long_row(make_request: MakeRequest) -> None:
-    """It goes alone, however small the budget is."""
+    """Give such a row a separate micro-batch, however small the budget is."""
     found = decide(make_request(spec=make_spec(training={"memory": "min"}), resolved=None), longest_row=3000)
     assert (found.gradient_checkpointing, found.micro_batch_tokens) == (True, 512)
 

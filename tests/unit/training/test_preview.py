@@ -1,4 +1,4 @@
-"""A preview says what a training on the same rows and settings does: its ids, labels, events, steps, micro-batches."""
+"""Tests that a preview matches a training on the same rows and settings: ids, labels, events, steps, micro-batches."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ FILES: dict[str, list[dict[str, Any]]] = {
 
 
 ANSWERS: dict[int, list[Any]] = {1: [None], 2: ["chosen", "rejected"]}
-"""Of a row, by the number of its documents."""
+"""Names the answers of a row, by its number of documents."""
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -61,7 +61,7 @@ def answer(request: PreviewRequest) -> PreviewAnswer:
 
 
 def train_rows(request: TrainingRequest) -> tuple[Rows, dict[str, Any]]:
-    """What a job prepares, and its event."""
+    """Return the rows that a job prepares, and its event."""
     tokenizing, channel = TokenizingHere(), Recorder()
     tokenizing.begin(request)
     rows = prepare_rows(request, tokenizing.rows(lambda: None), channel)
@@ -123,7 +123,7 @@ def test_it_is_what_the_training_does(
 
 
 def test_tokens_spell_the_text(make_request: MakeRequest, tmp_path: Path) -> None:
-    """Characters of several tokens stand where they are complete; what is cut off is told."""
+    """Show a character of several tokens at its last token, and mark truncated text."""
     path = write(tmp_path / "rows.jsonl", [{"text": " naïve 字\0≠ 🎉 "}, {"text": "y" * 100}])
     whole, cut = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=[2, 1], max_seq_len=50), path)).rows
     assert whole.text == "".join(token.text for token in whole.tokens)
@@ -196,7 +196,7 @@ def test_bad_rows_are_skipped_as_a_job_skips_them(make_request: MakeRequest, tmp
 
 
 def test_reasoning_that_no_template_renders_is_refused_by_a_code(make_request: MakeRequest, tmp_path: Path) -> None:
-    """As a job refuses it. Without the reasoning both go on."""
+    """Refuse the rows as a job does. Without the reasoning, both continue."""
     thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
     path = write(
         tmp_path / "rows.jsonl", [{"messages": [{"role": "user", "content": "a", "name": "Ann"}, thought]}] * 2
@@ -212,7 +212,7 @@ def test_reasoning_that_no_template_renders_is_refused_by_a_code(make_request: M
 
 
 def test_the_settings_are_the_jobs_own() -> None:
-    """What a preview leaves out is what a job leaves out."""
+    """Compare the settings: a preview omits what has no effect on rows."""
     spec, job = (
         PreviewSpec(base_model="tiny"),
         JobSpec(base_model="tiny", dataset_id="file-" + "0" * 24, training={"epochs": 1}),

@@ -1,4 +1,4 @@
-"""The process itself, spoken to over its pipe as a worker does."""
+"""Tests the process over its pipe, as a worker uses it."""
 
 import re
 import subprocess
@@ -40,7 +40,7 @@ Start = Callable[..., Child]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the training process with a request, by its command if asked; its stderr goes to `log`."""
+    """Start the training process with a request, by its command if asked. Its stderr goes to `log`."""
     started: list[Child] = []
 
     def start(line: TrainingRequest | Preload, *, by_command: bool = False) -> Child:
@@ -161,7 +161,7 @@ def is_doing(what: str) -> Callable[[ChildMessage], bool]:
 
 
 def is_at_work(process: psutil.Process) -> bool:
-    """A zombie is not: who has its parent's place may take its time to say farewell."""
+    """Say whether the process runs. A zombie does not: its new parent may reap it late."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -202,7 +202,7 @@ def test_half_a_line_from_a_parent_that_died_ends_it_too(
 
 
 def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
-    """So that its parent can name them if nothing follows."""
+    """Report the rows, so that the parent can name them if no message follows."""
     request = make_request(spec=make_spec(training={"max_steps": 2, "eval_every": 1}, validation_split=0.2))
     began = [line.what for line in messages_of(start(request)) if isinstance(line, WorkStarted)]
     steps = [what for what in began if what.startswith("step 2 ")]
@@ -218,7 +218,8 @@ def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[
 def test_a_process_that_was_ready_before_its_job(
     start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
-    """It writes to the job's log and works in the job's folder, and its tokenizing process is gone when it trains."""
+    """Check that the process writes to the job's log and works in the job's folder, and that its tokenizing process
+    has ended when it trains."""
     request = make_request(log_path=tmp_path / "job.log", spec=make_spec(training={"max_steps": 1_000_000}))
     child = start(Preload(base_model_path=request.base_model_path), by_command=True)
     ready = next(messages_of(child))

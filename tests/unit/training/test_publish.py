@@ -1,4 +1,4 @@
-"""The result folder, read by those it is for."""
+"""Tests the result folder as its users read it."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ IDS = torch.arange(3, 40)[None]
 
 @pytest.fixture
 def trained(make_request: Callable[..., TrainingRequest]) -> Callable[..., tuple[Path, torch.Tensor, TrainingRequest]]:
-    """Trains, and gives the result folder, the trained model's own logits and the request."""
+    """Train, and return the result folder, the trained model's logits and the request."""
 
     def trained(method: str, family: str = "llama", **changes: object) -> tuple[Path, torch.Tensor, TrainingRequest]:
         channel = Recorder()

@@ -1,4 +1,4 @@
-"""NF4 layers against the dense matrices they stand for."""
+"""Compares NF4 layers with the dense matrices that they replace."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,8 @@ def test_dense_is_what_bitsandbytes_says(double_quant: bool, dtype: torch.dtype)
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_forward_and_input_gradient_survive_evaluation(dtype: torch.dtype) -> None:
-    """bitsandbytes' own layer repacks its weights in an eval-mode forward and then returns no gradient."""
+    """Check a fault of bitsandbytes' layer: it repacks its weights in an eval-mode forward and then returns no
+    gradient."""
     _, layer = make_layer(True, dtype)
     reference = layer.dense().clone()
     x = torch.randn(2, 7, 128, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The loop against plain transformers and PEFT, and against itself interrupted."""
+"""Compares the loop with plain transformers and PEFT, and with an interrupted training."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ METHODS = ["qlora", "lora", "full"]
 
 @pytest.fixture
 def long_rows(tmp_path: Path) -> Path:
-    """Rows of many lengths, most of them longer than a tiny model's window."""
+    """Write rows of many lengths, most of them longer than a tiny model's window."""
     path = tmp_path / "long.jsonl"
     rows = [
         {"prompt": "the printer " * (number % 5 + 1), "completion": "is late " * (number % 3 + 1)}
@@ -53,7 +53,7 @@ def copies(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twenty_steps_equal_plain_peft(family: str, make_request: MakeRequest, long_rows: Path) -> None:
-    """Packed, streamed and in our own products, against padded rows, all logits and PEFT's layers."""
+    """Compare packed rows, the streamed loss and our products with padded rows, all logits and PEFT's layers."""
     spec = make_spec("lora", training={"max_steps": 20, "batch_size": 5, "learning_rate": 1e-3}, adapter={"rank": 4})
     channel = Recorder()
     run = prepare(make_request(family=family, spec=spec, dataset_path=long_rows), channel)
@@ -149,7 +149,7 @@ def test_float16_trains_with_a_scaled_loss(make_request: MakeRequest) -> None:
 
 
 def test_a_float16_step_that_overflows_is_skipped_and_told(make_request: MakeRequest) -> None:
-    """Its gradient has no finite norm, which no line of the protocol could carry: the parent reads them all."""
+    """Omit the norm, which is not finite and which JSON cannot hold: the parent must be able to parse every message."""
     channel = Recorder()
     resolved = FP32 | {"engine": {"compute_dtype": "float16", "micro_batch_tokens": 64}}
     run = prepare(make_request("lora", resolved=resolved), channel)
@@ -168,7 +168,7 @@ def test_a_float16_step_that_overflows_is_skipped_and_told(make_request: MakeReq
 
 
 def test_a_job_on_the_cpu_leaves_a_gpu_alone(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its memory is the process's own, and its random state the CPU's: CUDA is not so much as initialised."""
+    """Use the process's memory and the CPU's random state. CUDA is not even initialized."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # here a call of CUDA's raises
     channel = Recorder(stop_at=2)
     spec = make_spec("lora", adapter={"init": "gaussian"})
@@ -299,7 +299,7 @@ def test_a_target_module_that_is_nowhere(make_request: MakeRequest) -> None:
 def test_an_adapter_on_the_head_equals_plain_peft(
     family: str, make_request: MakeRequest, long_rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tied and untied, with a bias and with a soft cap; several chunks of rows."""
+    """Use heads that are tied and untied, with a bias and with a soft cap, and several chunks of rows."""
     monkeypatch.setattr(cross_entropy, "ADAPTED_LOGITS", 4096)
     targets = ["lm_head", "q_proj", "v_proj"]
     spec = make_spec("lora", training={"max_steps": 8, "learning_rate": 1e-3}, adapter={"target_modules": targets})

@@ -1,4 +1,4 @@
-"""What is made again in backward, against keeping it: the same gradients to the last bit, and less kept."""
+"""Compares recomputing in backward with keeping: the same gradients, bit for bit, and fewer bytes kept."""
 
 import weakref
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Tiny = Callable[[str], Path]
 
 
 def step(model: Model) -> tuple[dict[str, Tensor], int]:
-    """Gradients of two packed rows, and the bytes that were kept for them."""
+    """Return the gradients of two packed rows, and the bytes that were kept for them."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def test_made_again_is_as_good_as_kept(family: str, tiny: Tiny, monkeypatch: pyt
 
 
 class Living(TorchDispatchMode):
-    """Counts the storages of one size that are made within it and still held."""
+    """Counts the storages of one size that are created within it and not freed."""
 
     def __init__(self, num_bytes: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Living(TorchDispatchMode):
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
 def test_checkpointing_keeps_one_tensor_a_layer(family: str, tiny: Tiny) -> None:
-    """The layer's input, and nothing that a maker holds."""
+    """Keep the layer's input, and nothing that a maker holds."""
     folder = tiny(family)
     model = load_model(folder, load_config(folder), make_spec("lora"), Plan("cpu", "float32", True, 512))
     model.use_paths(["packing", "products", *patching.PATHS])
@@ -90,4 +90,4 @@ def test_checkpointing_keeps_one_tensor_a_layer(family: str, tiny: Tiny) -> None
 
 
 NOT_OF_A_LAYER = 2
-"""The last layer's output and the last norm's."""
+"""Counts the last layer's output and the last norm's."""

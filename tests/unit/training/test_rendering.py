@@ -1,4 +1,4 @@
-"""Rows to tokens and labels, looked at token by token."""
+"""Tests the tokens and labels of rows, token by token."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def render(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., tuple[R
 
 
 def marked(example: Row, tokens: Tokens) -> str:
-    """The row's text, what carries loss in braces."""
+    """Return the row's text, with the labelled parts in braces."""
     pieces, open = [], False
     for token, labelled in zip(example.ids.tolist(), example.labelled.tolist(), strict=True):
         if labelled != open:
@@ -104,7 +104,8 @@ def test_text_ends_with_eos(render: Any) -> None:
     ],
 )
 def test_messages_in_the_models_own_template(render: Any, train_on: str, expected: str) -> None:
-    """One BOS, though tokenizer and template would both write it; the end of a turn is learned, the newline not."""
+    """Expect one BOS, although tokenizer and template would both write it. The end of a turn is labelled, the
+    newline is not."""
     rendered, tokens = render({"messages": CHAT}, template=TURN_TEMPLATE, train_on=train_on)
     assert marked(rendered.rows[0], tokens) == expected
     assert tokens.template_name == "the base model's tokenizer"
@@ -138,7 +139,7 @@ THINKING = (
     "<think>{{ m.KEY.strip() }}</think> {% endif %}{{ m.content }}<end>\n{% endfor %}"
     "{% if add_generation_prompt %}<turn>assistant {% endif %}"
 )
-"""In the manner of Qwen 3: the reasoning of answers to the last question is rendered, and no other."""
+"""Resembles Qwen 3: only the reasoning of answers to the last question is rendered."""
 THOUGHT = [
     {"role": "user", "content": "Hi"},
     {"role": "assistant", "content": "yes", "reasoning_content": "one"},
@@ -298,7 +299,7 @@ def test_an_unstable_template_learns_what_it_renders_and_is_counted(render: Any)
 def test_a_template_that_renders_its_last_answer_otherwise_learns_every_answer(
     render: Any, train_on: str, expected: list[str]
 ) -> None:
-    """As Qwen 3's does, whose last answer alone has a place for thoughts."""
+    """Use a template like Qwen 3's, in which only the last answer has a place for reasoning."""
     template = (
         "{% for m in messages %}<turn>{{ m.role }} {% if m.role == 'assistant' and loop.last %}<think></think>"
         "{% endif %}{{ m.content }}{% for c in m.tool_calls or [] %}call:{{ c.function.name }}{% endfor %}<end>\n"
@@ -350,7 +351,7 @@ def test_lines_are_an_editors(tmp_path: Path, tiny: Callable[[str], Path]) -> No
 
 
 def test_no_word_boundary_is_invented_before_a_completion(tmp_path: Path) -> None:
-    """Tokenizers in SentencePiece's manner put a space before every text they are given."""
+    """Use a tokenizer like SentencePiece's, which puts a space before every text."""
     tokenizer = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path / "model", "qwen2"))
     backend = tokenizer.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

@@ -1,4 +1,4 @@
-"""Preferences as the model meets them: in each of the ways they are written, cut, and left out."""
+"""Tests the rendering of preferences: the ways to write them, truncation, and omitted pairs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def render(tokens: Tokens, path: Path, *rows: dict[str, Any], limit: int = 512, 
 
 
 def shown(tokens: Tokens, rendered: Rendered) -> list[tuple[str, str]]:
-    """Of each answer: what comes before its labels, and the labelled tokens."""
+    """Return, for each answer, the text before its labels and the labelled tokens."""
     return [
         (tokens.decode(row.ids[~row.labelled].tolist()), tokens.decode(row.ids[row.labelled].tolist()))
         for row in rendered.rows
@@ -71,7 +71,7 @@ def test_texts_are_read_as_completions_are(tokens: Tokens, tmp_path: Path) -> No
 
 
 def test_of_answers_that_begin_alike_only_the_rest_is_learned(tokens: Tokens, tmp_path: Path) -> None:
-    """A call, its result, and then two ways to go on; an answer that is all context but for its end."""
+    """Use a call, its result and then two continuations; and an answer that is all context except for its end."""
     row = {"prompt": [USER], "chosen": [CALL, FOUND, GOOD], "rejected": [CALL, FOUND, BAD]}
     same = {"prompt": [USER], "chosen": [GOOD], "rejected": [GOOD]}
     quiet = {"prompt": [USER], "chosen": [BAD | {"weight": 0}, USER, GOOD], "rejected": [BAD]}
@@ -81,7 +81,7 @@ def test_of_answers_that_begin_alike_only_the_rest_is_learned(tokens: Tokens, tm
 
 
 def test_each_answer_is_cut_at_its_end(tokens: Tokens, tmp_path: Path) -> None:
-    """The prompt is kept; where it leaves nothing of an answer, the pair is left out as a whole."""
+    """Keep the prompt. If nothing of an answer is left, the whole pair is omitted."""
     long = {"prompt": "a", "chosen": "b" * 40, "rejected": "c"}
     hopeless = {"prompt": "a" * 40, "chosen": "b", "rejected": "c"}
     rendered = render(tokens, tmp_path / "rows.jsonl", long, hopeless, limit=10)
@@ -104,7 +104,7 @@ def test_bad_rows_are_left_out_on_request(tokens: Tokens, tmp_path: Path) -> Non
 def test_a_dataset_of_another_format_is_refused(
     format: str | None, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
-    """By what its inspection found, or by its first row."""
+    """Refuse it by the format that its inspection found, or by its first row."""
     channel = Recorder()
     with pytest.raises(TrainingFailed, match=r"format preference|chosen and a rejected") as caught:
         train(make_request(spec=make_dpo(), dataset_format=format), channel)

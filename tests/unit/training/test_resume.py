@@ -1,4 +1,4 @@
-"""A training that goes on from a checkpoint: bit for bit, or not at all, or knowingly."""
+"""Tests resuming from a checkpoint: exactly, or not at all, or inexactly if the spec allows it."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ MakeRequest = Callable[..., TrainingRequest]
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     method: str, dtype: str, make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    """Stopped in the middle of an epoch, with dropout drawing from the random state; evaluation falls on the stop."""
+    """Stop in the middle of an epoch, while dropout draws from the random state, at a step with an evaluation."""
     adapter = None if method == "full" else {"dropout": 0.1}
     spec = make_spec(method, adapter=adapter, validation_split=0.2, training={"max_steps": 8, "eval_every": 4})
     resolved = FP32 | {"engine": {"compute_dtype": dtype, "micro_batch_tokens": 64}}
@@ -73,7 +73,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
 
 @pytest.fixture
 def interrupted(make_request: MakeRequest, tmp_path: Path) -> Path:
-    """A checkpoint of step 2."""
+    """Return a checkpoint at step 2."""
     channel = Recorder(stop_at=2)
     train(make_request(work_dir=tmp_path / "interrupted"), channel)
     return channel.checkpoints()[0].path
@@ -97,7 +97,7 @@ def test_a_checkpoint_of_other_weights_or_rows_is_refused_whatever_the_spec_says
 
 
 def rewrite(checkpoint: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Another fingerprint, in a checkpoint that is whole."""
+    """Change the fingerprint of a checkpoint that stays whole."""
     state = json.loads((checkpoint / "state.json").read_text())
     change(state["fingerprint"])
     (checkpoint / "state.json").write_text(json.dumps(state))
@@ -119,7 +119,7 @@ DIFFERENT_MACHINES = [
 def test_what_differs_on_another_machine_is_named_where_the_spec_refuses_it(
     policy: str, interrupted: Path, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it at once. A worker lets nobody wait for this: see `app.jobs.queue.repository`."""
+    """Change all facts at once. A worker does not wait because of this: see `app.jobs.queue.repository`."""
 
     def differ(written: dict[str, Any]) -> None:
         assert all(name in written for name in DIFFERENT_MACHINES)
@@ -156,7 +156,7 @@ def test_what_changes_no_number_may_differ(interrupted: Path, make_request: Make
 def test_a_release_that_changes_no_number_resumes_exactly(
     interrupted: Path, make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the package's version nor a new field of the spec, at its default, is a difference."""
+    """Ignore the package's version, and a new field of the spec at its default."""
     state = json.loads((interrupted / "state.json").read_text())
     assert metadata.version("tunewright") not in state["fingerprint"].values()
     rewrite(interrupted, lambda written: written.pop("spec.training.memory"))
@@ -176,7 +176,7 @@ def test_a_release_that_changes_no_number_resumes_exactly(
 def test_an_inexact_resume_goes_on_and_is_told_for_as_long_as_it_counts(
     interrupted: Path, make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    """In the event, in the plan, in the manifest; by later attempts too, which resume exactly from then on."""
+    """Report it in the event, the plan and the manifest. Later attempts, which resume exactly, report it too."""
     second = Recorder(stop_at=4)
     train(make_request(checkpoint_path=interrupted, threads=2), second)
     (warning,) = second.events("warning_issued")
@@ -198,7 +198,7 @@ def test_an_inexact_resume_goes_on_and_is_told_for_as_long_as_it_counts(
 
 
 def first_machine(checkpoint: Path) -> str:
-    """Of the checkpoint's writer, which is this machine with one thread."""
+    """Return the machine of the checkpoint's writer, which is this machine with one thread."""
     facts = numerics.machine_facts("cpu", 1)
     written = json.loads((checkpoint / "state.json").read_text())["fingerprint"]
     assert facts.items() <= {name.removeprefix("machine."): value for name, value in written.items()}.items()
@@ -260,7 +260,7 @@ def test_threads_of_the_cpu_are_no_part_of_a_gpus_numbers() -> None:
 
 
 def test_what_a_retry_has_changed_is_told_and_never_refused(interrupted: Path, make_request: MakeRequest) -> None:
-    """Where the plan hangs on it, a new one is made."""
+    """Make a new plan where the change affects it."""
     changes = {"learning_rate": 0.02, "max_steps": 5, "gradient_checkpointing": True, "on_inexact_resume": "fail"}
     channel = Recorder()
     train(make_request(checkpoint_path=interrupted, spec=make_spec(training=changes)), channel)
@@ -274,7 +274,7 @@ def test_what_a_retry_has_changed_is_told_and_never_refused(interrupted: Path, m
 
 
 def test_the_checkpoints_plan_is_followed(interrupted: Path, make_request: MakeRequest) -> None:
-    """Memory may have run out meanwhile, or since: the plan of the steps that are gone on from counts."""
+    """Follow the plan of the checkpoint, since memory may have run out before it or after it."""
     channel = Recorder()
     other = {"compute_dtype": "bfloat16", "micro_batch_tokens": 32, "fast_paths": ["loss"]}
     train(make_request(checkpoint_path=interrupted, resolved=FP32 | {"engine": other}), channel)

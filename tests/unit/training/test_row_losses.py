@@ -1,4 +1,4 @@
-"""The loss of each row, as the steps of the last epoch computed it."""
+"""Tests the loss of each row, as the steps of the last epoch computed it."""
 
 import csv
 from collections import defaultdict
@@ -39,7 +39,7 @@ def trained(make_request: MakeRequest, **training: object) -> tuple[list[Row], R
 
 
 def test_every_row_of_the_last_epoch_stands_with_its_own_loss(make_request: MakeRequest) -> None:
-    """Weighed by their labelled tokens, the rows of a step have the loss that the step told."""
+    """Compare the mean, weighted by labelled tokens, over the rows of a step with the step's loss."""
     rows, channel = trained(make_request, epochs=2)
     assert sorted(row["line"] for row in rows) == list(range(1, NUM_ROWS + 1))
     assert [row["loss"] for row in rows] == sorted((row["loss"] for row in rows), reverse=True)
@@ -76,7 +76,7 @@ def test_rows_held_back_for_validation_are_none_of_them(make_request: MakeReques
 def test_rows_that_a_retry_with_other_batches_has_passed_over_are_left_out(
     make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    """The second of three larger steps stands before the checkpoint, whose two small steps were of other rows."""
+    """Put the second of three larger steps before the checkpoint, whose two small steps had other rows."""
     first, second = Recorder(stop_at=2), Recorder()
     train(make_request(work_dir=tmp_path / "first"), first)
     (checkpoint,) = first.checkpoints()

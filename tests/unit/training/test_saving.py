@@ -1,4 +1,4 @@
-"""How often a checkpoint is written: by the steps, by the clock, and by what it costs."""
+"""Tests when checkpoints are written: by steps, by time, and by their cost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from worker.training.runtime.messages import Planned, TrainingRequest
 def saves(
     steps: int, step_seconds: float | Callable[[int], float], costs: Callable[[int], float], **training: object
 ) -> tuple[list[int], int]:
-    """Steps after which a job saves, the last one apart, and the number taken for `save_every`."""
+    """Return the steps after which a job saves, without the last one, and the resolved `save_every`."""
     now = 0.0
     times = SaveTimes(make_spec(training={"save_every": "auto"} | training).training, steps, lambda: now)
     times.add_cost(costs(0))
@@ -42,8 +42,8 @@ def test_it_saves_no_more_often_than_costs_a_hundredth_of_the_time() -> None:
 
 
 def test_a_first_step_that_is_quicker_than_the_others_costs_no_checkpoint() -> None:
-    """Nor one whose dry run was slow to save: what the last one cost decides when the next is due, and no guess of the
-    seconds a step takes."""
+    """Check a dry run that was slow to save, too. The previous checkpoint's cost decides when the next is due, not
+    an estimate of a step's seconds."""
     found, every = saves(10, lambda step: 0.2 if step == 1 else 3.0, lambda number: 0.08 if number else 0.03)
     assert (found, every) == ([2, 5, 8], 1)
     late, _ = saves(10, lambda step: 3.0, lambda number: 0.02 if number else 0.2)
@@ -74,7 +74,7 @@ def test_steps_that_are_named_are_saved_whatever_it_costs() -> None:
 def test_what_auto_comes_to_is_told_and_changes_no_number(
     make_request: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout, which draws from the random state that a checkpoint holds."""
+    """Use dropout, which draws from the random state that a checkpoint holds."""
     monkeypatch.setattr(saving, "SHARE", 1e6)
     runs = {}
     for name, every in (("auto", "auto"), ("never", 1000)):

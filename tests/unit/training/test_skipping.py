@@ -1,4 +1,4 @@
-"""Rows that cannot be trained on, left out as far as a spec allows."""
+"""Tests rows that cannot be trained on, which are skipped as far as a spec allows."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`all-linear` on architectures that have layers which no adapter can be trained on."""
+"""Tests `all-linear` on architectures with layers on which no adapter can be trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ MODELS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "mamba": (lambda: MambaConfig(**ENDS, **SIZES, state_size=4), ["in_proj", "x_proj"]),
 }
-"""Each with the endings of the layers that get an adapter."""
+"""Maps each architecture to the name endings of the layers that get an adapter."""
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

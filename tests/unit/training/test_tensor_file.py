@@ -1,4 +1,4 @@
-"""Our writer of safetensors files, read by the format's own library."""
+"""Reads files of our safetensors writer with the format's library."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 class Copies(TorchDispatchMode):
-    """How many bytes of tensors made within it are held at most, at a time."""
+    """Records the maximum bytes of tensors that are created within it and held at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Copies(TorchDispatchMode):
 
 
 def test_one_tensor_is_copied_at_a_time(tmp_path: Path) -> None:
-    """What does not lie as the file has it stands for what lies on a GPU."""
+    """Use tensors that are not contiguous instead of a GPU's."""
     tensors = {str(number): torch.randn(50, 20).T for number in range(8)}
     with Copies() as copies:
         write_tensors(tmp_path / "file", tensors)

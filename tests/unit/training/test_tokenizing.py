@@ -1,4 +1,4 @@
-"""Rows that become tokens in a process of their own."""
+"""Tests tokenizing in a separate process."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def test_a_failure_keeps_its_reason_where_its_trace_finds_no_room(make_request: 
 def test_a_model_whose_tokenizer_cannot_be_loaded(
     process: TokenizingProcess, make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    """A standby process that was to load it beforehand lives on, and the job says what is wrong."""
+    """Check a standby process too: it continues after the failed preload, and the job reports the error."""
     assert process.preload(tmp_path / "nowhere") is None
     process.begin(make_request(base_model_path=tmp_path / "nowhere"))
     with pytest.raises(TrainingFailed, match="tokenizer") as caught:

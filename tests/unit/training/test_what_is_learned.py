@@ -1,4 +1,4 @@
-"""What docs/openai.md says under "What is learned", each line of it against the rows that a job of /v1 trains on."""
+"""Tests each line of "What is learned" in docs/openai.md against the rows that a job of /v1 trains on."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def spec_for(num_bytes: int = 1000, **body: Any) -> JobSpec:
 
 
 class Learning:
-    """`/v1` jobs on some chats, as far as their tokens."""
+    """Creates `/v1` jobs on a few chats, up to their tokens."""
 
     def __init__(self, make_request: Callable[..., TrainingRequest], folder: Path, model: Path) -> None:
         self._make, self._folder = make_request, folder
@@ -43,7 +43,7 @@ class Learning:
         self.tokens = Tokens(tokenizer)
 
     def texts(self, *chats: list[dict[str, Any]], **body: Any) -> list[tuple[str, list[str]]]:
-        """Of each row that is trained on, all of its text, and the pieces that carry loss."""
+        """Return, for each trained row, its whole text and the pieces that carry loss."""
         path = self._folder / "rows.jsonl"
         path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
         request = self._make(spec=spec_for(**body), dataset_path=path, dataset_format="messages")
