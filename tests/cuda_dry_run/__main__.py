@@ -26,22 +26,22 @@ CANNOT_BUILD = 77
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cuda_dry_run", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="every combination of settings, not each pair of them")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="cases to run at a time")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write what was found there, as JSON")
+    parser.add_argument("--all", action="store_true", help="run every combination of settings, not only each pair")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="run N cases at a time")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the findings to FILE as JSON")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         try:
             load_guard(build_guard(Path(folder)))
         except CannotBuild as error:
-            print(f"The CUDA dry run cannot run here: {error}", file=sys.stderr)
+            print(f"The CUDA dry run cannot run: {error}", file=sys.stderr)
             return CANNOT_BUILD
     return run(all_cases() if asked.all else pairwise(), asked.processes, asked.out)
 
 
 def run(cases: list[Case], processes: int, out: Path | None) -> int:
     """Return 0 if there is no fault, else 1."""
-    import torch  # not above: the guard comes before it
+    import torch  # not at the top: the guard must be loaded first
 
     from tests.cuda_dry_run.bars import BARS
     from tests.cuda_dry_run.judge import judge_bar, judge_case, planted_waits
@@ -49,9 +49,9 @@ def run(cases: list[Case], processes: int, out: Path | None) -> int:
     started = time.monotonic()
     torch.set_num_threads(1)
     gc.collect()
-    gc.freeze()  # else each look at the memory goes through all modules
+    gc.freeze()  # otherwise each garbage collection visits all modules
     faults = []
-    with map_in(processes) as map_cases:  # before this process has a backward, after which autograd refuses to fork
+    with map_in(processes) as map_cases:  # before any backward, after which autograd cannot fork
         for number, found in enumerate(map_cases(judge_case, cases), 1):
             faults += found
             if number % 100 == 0:

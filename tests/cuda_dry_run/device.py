@@ -110,7 +110,7 @@ def fake_cuda(capability: tuple[int, int]) -> Iterator[FakeCuda]:
     state = torch.zeros(16, dtype=torch.uint8)
     before = torch._C._only_lift_cpu_tensors()
     device = FakeCuda()
-    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device="cuda") is a copy that a mode sees
+    torch._C._set_only_lift_cpu_tensors(True)  # a mode then sees torch.tensor(…, device="cuda") as a copy
     try:
         with (
             patch("torch.cuda._lazy_init", lambda: None),

@@ -25,10 +25,10 @@ def build_guard(folder: Path) -> Path:
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except OSError as error:
-        raise CannotBuild(f"the C++ compiler does not start: {error}") from error
+        raise CannotBuild(f"Could not start the C++ compiler: {error}") from error
     if run.returncode != 0:
         first = next((line for line in run.stderr.splitlines() if "error" in line), run.stderr)
-        raise CannotBuild(f"the headers of the installed torch do not compile: {first.strip()}")
+        raise CannotBuild(f"Could not compile the headers of the installed torch: {first.strip()}")
     return library
 
 

@@ -39,7 +39,7 @@ class Cost:
     """Is per token."""
 
     def __str__(self) -> str:
-        return f"{self.bar}: {self.launches:,} launches a layer, {self.bytes_kept:,} bytes kept a token and layer"
+        return f"{self.bar}: {self.launches:,} launches per layer, {self.bytes_kept:,} bytes kept per token and layer"
 
 
 def judge_case(case: Case) -> list[Fault]:
@@ -82,7 +82,7 @@ def planted_waits() -> Counter[str]:
 
 def faults_of(dtype: str, few: Trace, many: Trace) -> list[tuple[str, str]]:
     """Return each fault's kind and message. `many` has more layers."""
-    faults = [("gradient", f"{name} has none of its shape, type and device") for name in many.wrong_gradients]
+    faults = [("gradient", f"{name} has no gradient of its shape, type and device") for name in many.wrong_gradients]
     added = Counter((held.device, held.dtype, held.operation) for held in many.kept)
     added -= Counter((held.device, held.dtype, held.operation) for held in few.kept)
     for device, kept, operation in sorted(added):
@@ -94,7 +94,7 @@ def faults_of(dtype: str, few: Trace, many: Trace) -> list[tuple[str, str]]:
 def excesses_of(bar: Bar, cost: Cost) -> list[tuple[str, str]]:
     found = {"launches": (cost.launches, bar.launches), "bytes_kept": (cost.bytes_kept, bar.bytes_kept)}
     return [
-        (kind, f"{value:,} a layer, of {allowed:,} allowed")
+        (kind, f"{value:,} per layer, {allowed:,} allowed")
         for kind, (value, allowed) in found.items()
         if value > SLACK * allowed
     ]

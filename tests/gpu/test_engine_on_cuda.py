@@ -83,7 +83,7 @@ def test_packing_changes_nothing(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ["qlora", "lora"])
-def test_every_fast_path_holds(method: str, family: str, tmp_path: Path) -> None:
+def test_every_fast_path_passes(method: str, family: str, tmp_path: Path) -> None:
     channel = Recorder()
     request = request_for(tmp_path, family, method, resolved=None)
     train(request, channel)
@@ -94,7 +94,7 @@ def test_every_fast_path_holds(method: str, family: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("method", ["qlora", "lora", "full"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(method: str, dtype: str, tmp_path: Path) -> None:
+def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(method: str, dtype: str, tmp_path: Path) -> None:
     adapter = None if method == "full" else {"dropout": 0.1}
     spec = make_spec(method, adapter=adapter, training={"max_steps": 8})
     whole, first, second = Recorder(), Recorder(stop_at=4), Recorder()
@@ -140,7 +140,7 @@ def test_variable_length_attention_equals_the_plain_one(
 @pytest.mark.parametrize("window", [None, 16])
 def test_long_documents_give_the_same_bits_each_time(window: int | None) -> None:
     leaves, dim = attention_inputs(LONG, kv_heads=2, groups=2)
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as a training has it
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as a training sets it
     try:
         pull = torch.randn(sum(LONG), 4, dim, device=DEVICE, dtype=torch.bfloat16)
         first, *others = [
@@ -159,7 +159,7 @@ def test_no_layer_waits_for_the_device(family: str, method: str, tmp_path: Path)
     run = prepare(request_for(tmp_path, family, method, resolved=plan("bfloat16", 4096)), Recorder())
     token_ids = torch.arange(sum(LONG), device=DEVICE)[None] % 500
     positions = torch.cat([torch.arange(length, device=DEVICE) for length in LONG])[None]
-    run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()  # what is built once
+    run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()  # builds what is built once
     torch.cuda.set_sync_debug_mode("error")
     try:
         run.model.hidden_states(token_ids, positions, LONG).float().sum().backward()

@@ -97,7 +97,7 @@ def compare(channel: Recorder, expected: list[dict[str, float]]) -> None:
     assert len(measured) == len(expected) == STEPS
     for ours, theirs in zip(measured, expected, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
-    # Rewards are small differences of large sums, which TRL takes in fp32. Before the first step all of them are none.
+    # Rewards are small differences of large sums, which TRL computes in fp32. Before the first step all are zero.
     for ours, theirs in zip(measured[1:], expected[1:], strict=True):
         for name, named in NAMES.items():
             assert ours[name] == pytest.approx(theirs[named], rel=1e-3, abs=1e-4), name
@@ -114,7 +114,7 @@ def ready(make_request: MakeRequest, tmp_path: Path, family: str, **fields: Any)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
-def test_a_fresh_adapter_is_held_to_the_base(family: str, make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_fresh_adapter_has_the_base_as_its_reference(family: str, make_request: MakeRequest, tmp_path: Path) -> None:
     """Use TRL's default reference: the model with its adapter disabled."""
     run, channel = ready(make_request, tmp_path, family)
     before = {name: tensor.detach().clone() for name, tensor in run.model.trainable.items()}
@@ -126,7 +126,7 @@ def test_a_fresh_adapter_is_held_to_the_base(family: str, make_request: MakeRequ
     assert_moved_alike(run.model.trainable, plain, before)
 
 
-def test_an_adapter_that_goes_on_is_held_to_what_it_began_with(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_continued_adapter_has_its_start_as_its_reference(make_request: MakeRequest, tmp_path: Path) -> None:
     """Use TRL's copy of the given adapter, named "ref", as the reference."""
     first = make_dpo("lora", training={"max_steps": 4}, adapter={"rank": 4})
     dataset = write_pairs(tmp_path / "first.jsonl")
@@ -148,7 +148,7 @@ def test_an_adapter_that_goes_on_is_held_to_what_it_began_with(make_request: Mak
     assert (moved - theirs).norm() / theirs.norm() < 1e-3
 
 
-def test_all_weights_are_held_to_the_untouched_ones(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_full_fine_tune_has_the_initial_weights_as_its_reference(make_request: MakeRequest, tmp_path: Path) -> None:
     """Use a second model as TRL's reference."""
     spec = make_dpo("full", training=TRAINING | {"learning_rate": 1e-4}, dpo={"beta": BETA})
     channel = Recorder()

@@ -49,7 +49,7 @@ def test_packed_documents_do_not_see_each_other(
         torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-5)
 
 
-def test_torchs_own_attention_makes_no_mask_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchs_attention_creates_no_unused_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check the mask, which would be [tokens, tokens] for each document in each layer."""
     query, key, value = torch.randn(1, 40, 2, 8), torch.randn(1, 40, 8), torch.randn(1, 40, 8)
     monkeypatch.setattr(attention, "FOLDED_MAX_TOKENS", 0)

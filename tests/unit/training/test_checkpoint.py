@@ -58,7 +58,7 @@ def written(make_request: MakeRequest) -> Path:
     return channel.checkpoints()[0].path
 
 
-def test_it_comes_every_save_every_steps_but_not_at_the_end(make_request: MakeRequest) -> None:
+def test_it_is_written_every_save_every_steps_but_not_at_the_end(make_request: MakeRequest) -> None:
     channel = Recorder()
     request = make_request(spec=make_spec(training={"save_every": 2}))
     train(request, channel)
@@ -131,7 +131,7 @@ def test_one_of_another_adapter_is_refused(written: Path, make_request: MakeRequ
         restore(read_checkpoint(written), run.state)
 
 
-def test_a_snapshot_is_changed_by_no_later_step(make_request: MakeRequest) -> None:
+def test_later_steps_do_not_change_a_snapshot(make_request: MakeRequest) -> None:
     run = prepare(make_request(), Recorder())
     run._step()
     snapshot = take_snapshot(run.state, {})
@@ -158,11 +158,11 @@ class SlowDisk(Recorder):
             self.taken.set()
 
 
-def test_training_goes_on_while_one_is_written_and_waits_with_the_next(make_request: MakeRequest) -> None:
+def test_training_continues_during_a_write_and_waits_before_the_next(make_request: MakeRequest) -> None:
     channel = SlowDisk()
     train(make_request(spec=make_spec(training={"save_every": 2})), channel)
     steps = [line.step for line in channel.lines if isinstance(line, MetricsMessage | CheckpointWritten)]
-    assert steps.index(2, steps.index(2) + 1) > steps.index(4), "reported after step 4 was measured"
+    assert steps.index(2, steps.index(2) + 1) > steps.index(4), "must be reported after step 4"
     assert [line.step for line in channel.checkpoints()] == [2, 4]
     assert isinstance(channel.lines[-1], Finished)
 
@@ -245,7 +245,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(make_request: Mak
     assert list((request.work_dir / "checkpoints").iterdir()) == []
 
 
-def test_a_place_that_is_no_folder_costs_the_checkpoint_and_not_the_training(make_request: MakeRequest) -> None:
+def test_a_path_that_is_not_a_folder_loses_the_checkpoint_but_not_the_training(make_request: MakeRequest) -> None:
     channel = Recorder()
     request = make_request(spec=make_spec(training={"save_every": 4}))
     (request.work_dir / "checkpoints").touch()
@@ -262,7 +262,9 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_any_optimizers_state_goes_on_bit_for_bit(make: Callable[[Any], torch.optim.Optimizer], tmp_path: Path) -> None:
+def test_any_optimizers_state_is_restored_bit_for_bit(
+    make: Callable[[Any], torch.optim.Optimizer], tmp_path: Path
+) -> None:
     """Restore tensors of any type and plain values, in groups whose order differs from that of the parameters."""
 
     def train_state() -> TrainState:
@@ -331,7 +333,7 @@ def test_no_room_on_the_disk_costs_one_checkpoint_and_is_known_before_a_byte_is_
     [warned] = channel.events("warning_issued")
     assert warned.code == "checkpoint_failed"
     assert re.search(r"Could not write the checkpoint at step 4 \(.*[\d.]+ MB needed, 2.1 MB free\)", warned.detail)
-    assert contents(channel.checkpoints()[0].path) == channel.before, "the one before stays"
+    assert contents(channel.checkpoints()[0].path) == channel.before, "the previous one must stay"
     read_checkpoint(channel.checkpoints()[0].path)
     assert not list((work_dir / "checkpoints").glob(".partial-*"))
     assert isinstance(channel.lines[-1], Finished)

@@ -65,7 +65,7 @@ def test_the_engine_has_no_fault_on_cuda(kind: str, report: dict[str, Any]) -> N
     assert [fault for fault in report["faults"] if fault["kind"] == kind] == []
 
 
-def test_the_few_cases_hold_each_pair_of_settings_of_all() -> None:
+def test_the_few_cases_cover_each_pair_of_settings() -> None:
     every, few = all_cases(), pairwise()
     assert len(every) == len(set(every)) == 1728
     for first, second in combinations(("family", "method", "dtype", "checkpointing", "dora", "dropout"), 2):
@@ -74,7 +74,7 @@ def test_the_few_cases_hold_each_pair_of_settings_of_all() -> None:
     assert {(case.family, case.capability) for case in few} == {(case.family, case.capability) for case in every}
 
 
-def test_launches_and_memory_of_the_device_are_seen() -> None:
+def test_launches_and_memory_of_the_device_are_recorded() -> None:
     with fake_cuda((8, 6)) as device:
         assert torch.cuda.get_device_capability() == (8, 6)
         kept = torch.ones(256, 4, device="cuda", dtype=torch.bfloat16)
@@ -109,7 +109,7 @@ def held(device: str, dtype: str) -> Held:
         ({}, {"kept": [held("cuda", "float16"), held("cuda", "float32")]}, None),
     ],
 )
-def test_what_a_layer_adds_is_judged(few: dict[str, Any], many: dict[str, Any], kind: str | None) -> None:
+def test_faults_that_each_layer_adds(few: dict[str, Any], many: dict[str, Any], kind: str | None) -> None:
     nothing: dict[str, Any] = {"launches": Counter(), "waits": Counter(), "kept": [], "wrong_gradients": []}
     found = faults_of("float16", Trace(**nothing | few), Trace(**nothing | many))
     assert [name for name, _ in found] == ([] if kind is None else [kind])

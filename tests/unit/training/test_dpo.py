@@ -67,7 +67,7 @@ def test_the_better_answers_win(method: str, make_request: MakeRequest, pairs: P
     [("qlora", "float32", {}), ("lora", "bfloat16", {}), ("lora", "float16", {}), ("full", "float32", None),
      ("lora", "float32", {"init": "pissa"})],
 )  # fmt: skip
-def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
     method: str, dtype: str, adapter: dict[str, Any] | None, make_request: MakeRequest, pairs: Path, tmp_path: Path
 ) -> None:
     """Stop in the middle of an epoch, while dropout draws from the random state."""
@@ -80,7 +80,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     train(make_request(**fields, work_dir=tmp_path / "whole"), whole)
     train(make_request(**fields, work_dir=tmp_path / "first"), first)
     (checkpoint,) = first.checkpoints()
-    torch.manual_seed(12345)  # whatever the process drew meanwhile
+    torch.manual_seed(12345)  # a different state than the first process had
     fields["resolved"] = next(line.resolved for line in first.lines if isinstance(line, Planned))
     train(make_request(**fields, work_dir=tmp_path / "second", checkpoint_path=checkpoint.path), second)
 
@@ -116,7 +116,7 @@ class Impatient(Recorder):
                 self.stop_wish = self._wish
 
 
-def test_a_reference_that_is_broken_off_goes_on(
+def test_an_interrupted_reference_continues(
     make_request: MakeRequest, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Save the known part before the first step. An interrupted group is computed again, to the same bits."""
@@ -146,7 +146,7 @@ def test_a_reference_that_is_broken_off_goes_on(
     assert batches[1] < batches[0]
 
 
-def test_a_cancel_is_heard_within_the_reference(make_request: MakeRequest, pairs: Path) -> None:
+def test_a_cancel_stops_the_reference(make_request: MakeRequest, pairs: Path) -> None:
     channel = Impatient(1, "cancel")
     train(make_request(spec=make_dpo(), dataset_path=pairs), channel)
     assert channel.lines[-1] == Stopped(step=0)
@@ -178,14 +178,14 @@ def test_the_reference_is_the_base_for_every_start(
     torch.testing.assert_close(rows.references, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-4)
 
 
-def test_only_rows_that_steps_take_are_passed(make_request: MakeRequest, pairs: Path) -> None:
+def test_only_rows_of_steps_are_computed(make_request: MakeRequest, pairs: Path) -> None:
     run = filled(make_request(spec=make_dpo(training={"max_steps": 2, "batch_size": 4}), dataset_path=pairs))
     known = run.rows.training.references.isfinite().all(1).nonzero()[:, 0].tolist()
     assert known == sorted([*run.epochs.rows(1), *run.epochs.rows(2)])
     assert rows_of_steps(BatchSampler(10, 4, seed=0), 99) == list(range(10))
 
 
-def test_micro_batches_change_nothing_and_never_part_a_pair(make_request: MakeRequest, pairs: Path) -> None:
+def test_micro_batches_change_nothing_and_never_split_a_pair(make_request: MakeRequest, pairs: Path) -> None:
     """Use micro-batches of single pairs (most exceed the budget), of some pairs, and of all pairs of a step."""
     found = {}
     for tokens in (8, 64, 4096):
@@ -205,7 +205,7 @@ def test_micro_batches_change_nothing_and_never_part_a_pair(make_request: MakeRe
         assert sum(row.num_inputs for row in batch.rows) <= 64 or len(batch.rows) == 1
 
 
-def test_what_is_told_of_rows_and_result(make_request: MakeRequest, pairs: Path, tmp_path: Path) -> None:
+def test_reports_about_rows_and_result(make_request: MakeRequest, pairs: Path, tmp_path: Path) -> None:
     spec = make_dpo(validation_split=0.25, training={"epochs": 1, "max_steps": None}, dpo={"beta": 0.2})
     channel = Recorder()
     train(make_request(spec=spec, dataset_path=pairs), channel)
@@ -232,7 +232,7 @@ def test_what_is_told_of_rows_and_result(make_request: MakeRequest, pairs: Path,
     assert "Validation reward accuracy" in card
 
 
-def test_the_best_step_and_early_stopping_go_by_the_preferences(make_request: MakeRequest, pairs: Path) -> None:
+def test_the_best_step_and_early_stopping_use_the_preference_loss(make_request: MakeRequest, pairs: Path) -> None:
     """Use a rate at which the validation pairs soon get worse."""
     training = {"max_steps": 40, "eval_every": 2, "learning_rate": 0.05, "early_stopping": {"patience": 2}}
     channel = Recorder()

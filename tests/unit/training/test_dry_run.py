@@ -47,7 +47,7 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("num_steps", [0, 2])
 @pytest.mark.parametrize("method", ["qlora", "full"])
-def test_it_leaves_everything_as_it_was(method: str, num_steps: int, make_request: MakeRequest) -> None:
+def test_it_changes_nothing(method: str, num_steps: int, make_request: MakeRequest) -> None:
     """Check that nothing changes, although dropout draws from the random state."""
     adapter = None if method == "full" else {"dropout": 0.2}
     run = prepare(make_request(spec=make_spec(method, adapter=adapter, validation_split=0.25)), Recorder())
@@ -59,10 +59,10 @@ def test_it_leaves_everything_as_it_was(method: str, num_steps: int, make_reques
     assert all(parameter.grad is None for parameter in run.model.causal.parameters())
     assert run.model.causal.training
     assert run.state.position.step == num_steps
-    assert sorted(run.request.work_dir.iterdir()) == folders, "nothing of the scratch checkpoint"
+    assert sorted(run.request.work_dir.iterdir()) == folders, "the scratch checkpoint must be removed"
 
 
-def test_it_is_told_between_the_plan_and_the_first_step(make_request: MakeRequest) -> None:
+def test_the_dry_run_is_reported_between_the_plan_and_the_first_step(make_request: MakeRequest) -> None:
     channel = Recorder()
     train(make_request(spec=make_spec(validation_split=0.25)), channel)
     (dry_run_passed,) = channel.events("dry_run_passed")
@@ -117,7 +117,7 @@ def test_a_row_that_breaks_the_model_fails_before_the_first_step(
     assert channel.events("dry_run_passed") == []
 
 
-def test_a_disk_that_takes_no_checkpoint_is_told_at_once(make_request: MakeRequest) -> None:
+def test_a_full_disk_is_reported_by_the_dry_run(make_request: MakeRequest) -> None:
     channel = Recorder()
     request = make_request()
     (request.work_dir / "dry_run").write_text("a file where the folder would be")
@@ -148,11 +148,11 @@ def inputs_of(batch: MicroBatch) -> list[int]:
     return [example.num_inputs for example in batch.examples]
 
 
-def test_the_largest_micro_batch_holds_the_longest_row_and_what_fits_beside_it() -> None:
+def test_the_largest_micro_batch_has_the_longest_row_and_the_next_that_fit() -> None:
     rows = rows_of([5, 30, 12, 40, 8, 3])
     assert inputs_of(largest(rows, 3, 64)) == [40, 12, 8]
     assert inputs_of(largest(rows, 2, 64)) == [40, 12]
-    assert inputs_of(largest(rows, 4, 10)) == [40], "longer than the budget, it goes alone"
+    assert inputs_of(largest(rows, 4, 10)) == [40], "a row over the budget must be alone"
     assert inputs_of(largest(rows, 6, 1000)) == [40, 30, 12, 8, 5, 3]
 
 

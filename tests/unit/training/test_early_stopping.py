@@ -52,9 +52,9 @@ def judged(losses: list[float], min_delta: float = 0.0) -> Evaluations:
         ([3.0], 0.0, 1, 0),
         ([3.0, 2.0, 1.0], 0.0, 3, 0),
         ([3.0, 2.0, 2.0, 2.5], 0.0, 2, 2),
-        ([3.0, 2.9, 2.8], 0.5, 3, 2),  # the best all the same
-        ([3.0, 2.8, 2.6, 2.4], 0.5, 4, 0),  # a slow fall adds up
-        ([3.0, 2.5, 2.0], 0.5, 3, 0),  # by exactly min_delta is not enough, by twice it is
+        ([3.0, 2.9, 2.8], 0.5, 3, 2),  # still the best
+        ([3.0, 2.8, 2.6, 2.4], 0.5, 4, 0),  # slow improvements add up
+        ([3.0, 2.5, 2.0], 0.5, 3, 0),  # exactly min_delta is not enough, twice as much is
         ([3.0, 4.0, 2.0, 4.0], 0.0, 3, 1),
     ],
 )
@@ -72,7 +72,7 @@ def test_the_best_and_the_count(
     assert Evaluations.of_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_training_stops_early_and_the_best_step_is_its_result(
+def test_training_stops_early_with_the_best_step_as_its_result(
     make_request: MakeRequest, unlike_rows: dict[str, Any], tmp_path: Path
 ) -> None:
     stopped = Recorder()
@@ -91,7 +91,7 @@ def test_training_stops_early_and_the_best_step_is_its_result(
     assert_same_adapter(tmp_path / "stopped", tmp_path / "shorter")
 
 
-def test_the_last_step_is_the_result_when_asked_for(
+def test_the_last_step_is_the_result_if_requested(
     make_request: MakeRequest, unlike_rows: dict[str, Any], tmp_path: Path
 ) -> None:
     run = prepare(make_request(spec=spec_of(max_steps=12, result="last"), **unlike_rows), Recorder())
@@ -105,7 +105,7 @@ def test_the_last_step_is_the_result_when_asked_for(
     assert run.state.evaluations.best.step == BEST
 
 
-def test_early_stopping_goes_on_bit_for_bit_from_a_checkpoint(
+def test_early_stopping_resumes_bit_for_bit_from_a_checkpoint(
     make_request: MakeRequest, unlike_rows: dict[str, Any], tmp_path: Path
 ) -> None:
     """Stop between the best evaluation and the last one, so that the counter and the best weights come from the
@@ -135,7 +135,7 @@ class StopsWithinEvaluation(Recorder):
             self.stop_wish = "drain"
 
 
-def test_a_drain_within_an_evaluation_leaves_it_to_whoever_resumes(
+def test_a_drain_in_an_evaluation_repeats_it_after_the_resume(
     make_request: MakeRequest, unlike_rows: dict[str, Any], tmp_path: Path
 ) -> None:
     spec = spec_of(max_steps=40, early_stopping={"patience": 2})
@@ -150,7 +150,7 @@ def test_a_drain_within_an_evaluation_leaves_it_to_whoever_resumes(
     assert second.events("early_stopped")[0].best_step == BEST
 
 
-def test_a_drain_within_the_last_evaluation_loses_no_step(
+def test_a_drain_in_the_last_evaluation_loses_no_step(
     make_request: MakeRequest, unlike_rows: dict[str, Any], tmp_path: Path
 ) -> None:
     first = StopsWithinEvaluation()
@@ -164,7 +164,7 @@ def test_a_drain_within_the_last_evaluation_loses_no_step(
     assert (tmp_path / "second/result/manifest.json").exists()
 
 
-def test_a_validation_loss_that_is_no_number_names_the_step_and_the_rows(
+def test_a_validation_loss_that_is_not_finite_names_the_step_and_the_rows(
     make_request: MakeRequest, unlike_rows: dict[str, Any]
 ) -> None:
     run = prepare(make_request(spec=spec_of(max_steps=6), **unlike_rows), Recorder())

@@ -234,7 +234,7 @@ def test_a_model_by_each_path_equals_the_plain_one(
         assert error < 2e-5, name
 
 
-def test_a_path_that_is_taken_back_leaves_nothing_behind(tiny: Tiny) -> None:
+def test_a_disabled_path_restores_the_modules(tiny: Tiny) -> None:
     model = load_model(tiny("llama"), load_config(tiny("llama")), make_spec(), Plan("cpu", "float32", False, 64))
     before = list(model.causal.state_dict())
     model.use_paths(["packing", *patching.PATHS])
@@ -246,20 +246,20 @@ def test_a_path_that_is_taken_back_leaves_nothing_behind(tiny: Tiny) -> None:
     assert not any("forward" in vars(module) for module in model.causal.modules())
 
 
-def test_kin_of_a_family_that_computes_otherwise_is_left_alone() -> None:
+def test_a_similar_class_of_another_family_is_not_patched() -> None:
     """Use Gemma 3n's norm: it stores its weight as it is, although its class name begins like Gemma 3's."""
     assert fast_norm(Gemma3RMSNorm(DIM))
-    kin = Gemma3nRMSNorm(DIM)
-    assert not fast_norm(kin)
-    assert "forward" not in vars(kin)
+    norm = Gemma3nRMSNorm(DIM)
+    assert not fast_norm(norm)
+    assert "forward" not in vars(norm)
 
 
-def test_an_activation_that_is_not_known_stays_the_modules_own() -> None:
+def test_an_unknown_activation_is_not_patched() -> None:
     sizes = {"hidden_size": DIM, "intermediate_size": 20, "num_attention_heads": 2}
     assert not patching.fast_mlp(LlamaMLP(LlamaConfig(**sizes, hidden_act="relu")).requires_grad_(False))
     silu = LlamaMLP(LlamaConfig(**sizes)).requires_grad_(False)
     assert patching.fast_mlp(silu)
-    assert not patching.fast_mlp(silu.requires_grad_(True)), "its own weights are trained"
+    assert not patching.fast_mlp(silu.requires_grad_(True)), "trained weights are not supported"
 
 
 def double(*shape: int) -> Tensor:
@@ -324,7 +324,7 @@ def test_adapters_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(both, (double(4, 5), *products.parameters()))
 
 
-def test_gemma_config_names_its_activation_otherwise() -> None:
+def test_gemma_config_has_another_name_for_its_activation() -> None:
     """Read `hidden_activation`, which other families call `hidden_act`."""
     config = Gemma3TextConfig(hidden_size=DIM, intermediate_size=20, hidden_activation="silu")
     mlp = Gemma3MLP(config).requires_grad_(False)

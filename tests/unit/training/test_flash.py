@@ -75,7 +75,7 @@ def gradients(output: Tensor, given: list[Tensor]) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("window", [None, 5])
-def test_layout_window_and_gradients_are_those_of_our_attention(window: int | None, kernels: PlainKernels) -> None:
+def test_layout_window_and_gradients_equal_our_attention(window: int | None, kernels: PlainKernels) -> None:
     given = inputs()
     expected = attend(*given, LENGTHS, SCALE, window)
     found = attend_flash(*given, LENGTHS, SCALE, window)
@@ -94,7 +94,7 @@ def test_the_backward_is_strictly_deterministic_and_nothing_else_is(kernels: Pla
 
 
 @pytest.mark.parametrize("window", [None, 5])
-def test_torchs_operators_take_what_they_are_given(window: int | None) -> None:
+def test_torchs_operators_accept_the_arguments(window: int | None) -> None:
     """Call the real operators on tensors without numbers."""
     query = torch.empty(2, 40, 3, 8, dtype=torch.bfloat16, device="meta", requires_grad=True)
     key, value = (torch.empty(2, 40, 8, dtype=torch.bfloat16, device="meta", requires_grad=True) for _ in range(2))
@@ -111,7 +111,7 @@ def test_bounds_are_copied_to_the_device_once() -> None:
     lengths.bounds = torch.tensor([0, 24, 40])
     assert bounds_of(lengths, torch.device("cpu")) is lengths.bounds
     assert bounds_of(LENGTHS, torch.device("cpu")).tolist() == [0, 24, 40]
-    assert DocumentLengths.on(torch.device("cpu"), LENGTHS).bounds is None  # where nothing reads them
+    assert DocumentLengths.on(torch.device("cpu"), LENGTHS).bounds is None  # nothing reads them there
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_bounds_are_copied_to_the_device_once() -> None:
         ((8, 9), torch.bfloat16, 224, None, False),
     ],
 )
-def test_which_heads_and_gpus_it_takes(
+def test_supported_heads_and_gpus(
     capability: tuple[int, int],
     dtype: torch.dtype,
     dim: int,
@@ -138,4 +138,4 @@ def test_which_heads_and_gpus_it_takes(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert takes_flash(dtype, dim, softcap) == expected
-    assert attention._is_varlen(torch.empty(1, 1, 1, dim, dtype=dtype), softcap) is False  # it lies on the CPU
+    assert attention._is_varlen(torch.empty(1, 1, 1, dim, dtype=dtype), softcap) is False  # on the CPU

@@ -49,14 +49,14 @@ def learn(run: TrainingLoop, seen: list[str] | None = None) -> tuple[dict[int, f
     return found.by_line, gradients
 
 
-def test_losses_are_told_after_the_last_micro_batch(make_request: MakeRequest) -> None:
+def test_losses_are_read_after_the_last_micro_batch(make_request: MakeRequest) -> None:
     seen: list[str] = []
     learn(ready(make_request, 1.0), seen)
     assert seen.count("batch") == seen.count("summary") > 1
     assert seen == sorted(seen)
 
 
-def test_a_step_that_overflows_is_done_again_with_care(make_request: MakeRequest) -> None:
+def test_a_step_that_overflows_is_repeated_with_checks(make_request: MakeRequest) -> None:
     """Repeat the step from the same random state, so that dropout draws the same."""
     run = ready(make_request, FACTOR, adapter={"dropout": 0.3})
     expected, gradients = learn(run)
@@ -83,7 +83,7 @@ def test_a_step_that_does_not_overflow_is_done_once(make_request: MakeRequest) -
 
 
 @pytest.mark.parametrize("careful", [True, False])
-def test_losses_that_are_no_numbers_name_their_rows(careful: bool, make_request: MakeRequest) -> None:
+def test_losses_that_are_not_finite_name_their_rows(careful: bool, make_request: MakeRequest) -> None:
     run = ready(make_request, float("nan"))
     run.model.careful = careful
     with pytest.raises(TrainingFailed, match="loss at step 3") as caught:

@@ -50,7 +50,7 @@ with TransformGetItemToIndex():
 """
 
 
-def test_a_training_does_without_the_compiler_until_it_is_asked_for() -> None:
+def test_the_compiler_is_not_imported_until_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

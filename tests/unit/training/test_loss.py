@@ -66,7 +66,7 @@ def test_far_apart_logits_stay_finite() -> None:
     weight = torch.zeros(WORDS, DIM)
     weight[300, 0] = 1.0
     losses, hits = token_losses(hidden, torch.tensor([300, 5]), Head(weight, None, torch.float32), judge=True)
-    # fp32 itself is no finer than 6e-5 at a logit of 1,000.
+    # At a logit of 1,000 the resolution of fp32 is 6e-5.
     torch.testing.assert_close(losses, torch.tensor([0.0, torch.log(torch.tensor(float(WORDS)))]), atol=1e-4, rtol=1e-6)
     assert hits.tolist() == [True, False]
 
@@ -85,7 +85,7 @@ def test_a_target_far_below_the_highest_logit(softcap: float | None) -> None:
 
 
 @pytest.mark.parametrize("head_trains", [False, True])
-def test_large_logits_lose_no_more_in_bfloat16_than_in_the_plain_code(head_trains: bool) -> None:
+def test_large_logits_are_as_exact_in_bfloat16_as_in_the_plain_code(head_trains: bool) -> None:
     """Use logits of 20 and more, as real models have, where bf16 is no finer than 0.1: sum and terms must be rounded
     alike."""
     torch.manual_seed(0)

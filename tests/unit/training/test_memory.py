@@ -133,7 +133,7 @@ def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
     resumed = Recorder()
     train(ask(400, work_dir=tmp_path / "resumed", checkpoint_path=checkpoint.path), resumed)
     (planned,) = [line for line in resumed.lines if isinstance(line, Planned)]
-    assert planned.resolved == replanned[-1], "the checkpoint's plan, and not that of the request"
+    assert planned.resolved == replanned[-1], "must be the checkpoint's plan, not the request's"
     assert resumed.losses() == [losses(lines)[5], losses(lines)[6]]
     assert resumed.warnings() == set()
     results = [load_file(tmp_path / name / "result/adapter_model.safetensors") for name in ("narrow", "resumed")]
@@ -157,7 +157,7 @@ def exhaust(*args: Any) -> None:
 
 
 @pytest.mark.parametrize("part", ["the rows", "an evaluation"])
-def test_it_is_met_wherever_it_comes(
+def test_the_fallback_works_in_steps_and_evaluations(
     part: str, ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Simulate other processes that take memory after the dry run: in the middle of a step's micro-batches, or of an
@@ -192,9 +192,7 @@ def test_it_is_met_wherever_it_comes(
     )
 
 
-def test_what_is_no_lack_of_memory_is_not_tried_again(
-    ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_are_not_retried(ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch) -> None:
     run = prepare(ask(30), Recorder())
     calls = []
 
@@ -245,7 +243,7 @@ def smaller_plans(plan: Plan, wish: Any, longest_row: int) -> list[tuple[bool, i
         (False, 5000, []),
     ],
 )
-def test_checkpointing_is_given_first_and_only_where_the_spec_leaves_it_open(
+def test_checkpointing_is_enabled_first_and_only_if_the_spec_allows_it(
     wish: Any, longest_row: int, expected: list[tuple[bool, int]]
 ) -> None:
     assert smaller_plans(LARGE, wish, longest_row) == expected
@@ -268,14 +266,14 @@ def advise(ask: Callable[..., TrainingRequest], monkeypatch: pytest.MonkeyPatch)
     return advise
 
 
-def test_what_would_fit_goes_by_the_estimate(advise: Callable[..., str]) -> None:
-    assert advise(10_000).startswith("max_seq_len 1,000 (the longest row has 2,000 tokens)"), "that length failed"
+def test_the_suggestion_follows_the_estimate(advise: Callable[..., str]) -> None:
+    assert advise(10_000).startswith("max_seq_len 1,000 (the longest row has 2,000 tokens)"), "that length does not fit"
     assert advise(300).startswith("max_seq_len 250 ")
-    assert advise(300, held=0.9).startswith("max_seq_len 250 "), "what the process holds is no lack"
+    assert advise(300, held=0.9).startswith("max_seq_len 250 "), "memory that the process holds is usable"
     assert "max_seq_len" not in advise(0), "the model alone is too large"
 
 
-def test_what_would_fit_names_what_the_spec_can_still_give(advise: Callable[..., str]) -> None:
+def test_the_suggestion_names_settings_that_the_spec_can_change(advise: Callable[..., str]) -> None:
     assert 'the method "qlora"' in advise(300)
     assert "a smaller adapter rank" in advise(300, adapter={"rank": 32})
     assert "gradient_checkpointing true" in advise(300, training={"gradient_checkpointing": False})

@@ -107,7 +107,7 @@ def test_dora_equals_peft(method: str, family: str, make_request: MakeRequest) -
 
 
 @pytest.mark.parametrize("method", ["qlora", "lora"])
-def test_a_broken_dora_product_is_left_for_the_plain_one(
+def test_a_broken_dora_product_is_replaced_by_the_plain_one(
     method: str, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Make the magnitudes' gradient wrong by a quarter."""
@@ -124,7 +124,7 @@ def test_a_broken_dora_product_is_left_for_the_plain_one(
 
     monkeypatch.setattr(dora._DoraProduct, "backward", staticmethod(broken))
     channel, request = Recorder(), make_request(spec=spec)
-    shutil.rmtree(request.cache_dir)  # the verdict on the whole one
+    shutil.rmtree(request.cache_dir)  # removes the verdict on the correct code
     train(request, channel)
     (warning,) = channel.events("warning_issued")
     assert warning.code == "parity_failed"
@@ -247,7 +247,7 @@ def test_a_rewriting_init_splits_the_weights_and_keeps_the_model(
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])
-def test_a_rank_that_no_weight_has(init: str, make_request: MakeRequest) -> None:
+def test_a_rank_above_a_weights_is_refused(init: str, make_request: MakeRequest) -> None:
     spec = make_spec(adapter={"init": init, "rank": 65, "target_modules": ["o_proj"]})
     with pytest.raises(TrainingFailed, match="at most 64, the rank of the smallest") as caught:
         train(make_request(spec=spec), Recorder())
@@ -263,7 +263,7 @@ def test_a_rank_that_no_weight_has(init: str, make_request: MakeRequest) -> None
         ("qlora", {"init": "gaussian", "use_dora": True, "dropout": 0.1}),
     ],
 )
-def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
     method: str, adapter: dict[str, Any], make_request: MakeRequest, tmp_path: Path
 ) -> None:
     """Rewrite the base of such an init to the same bits, and subtract the initial adapter at the end."""
@@ -288,7 +288,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
         ({"rank": 4, "use_rslora": True, "init": "pissa"}, {"rank": 8, "alpha": 128}),
     ],
 )
-def test_a_warm_start_goes_on_where_the_other_adapter_ended(
+def test_a_warm_start_continues_the_other_adapter(
     first_adapter: dict[str, Any], adapter: dict[str, Any], make_request: MakeRequest, tmp_path: Path
 ) -> None:
     spec = make_spec(adapter=first_adapter, training={"max_steps": 20})
@@ -300,13 +300,13 @@ def test_a_warm_start_goes_on_where_the_other_adapter_ended(
     request = make_request(spec=spec, work_dir=tmp_path / "second", init_from_path=tmp_path / "first/result")
     run = prepare(request, channel)
     torch.testing.assert_close(hidden_of(run.model), hidden_of(trained.model), atol=1e-3, rtol=1e-3)
-    assert run.state.position.step == 0, "a warm start is no resume"
+    assert run.state.position.step == 0, "a warm start is not a resume"
     assert all(not state for state in run.optimizer.state.values())
     run.loop()
     assert channel.losses()[0] < 0.5 * trained.state.position.first_loss
 
 
-def test_a_resumed_warm_start_needs_the_other_adapter_no_more(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_resumed_warm_start_does_not_need_the_other_adapter(make_request: MakeRequest, tmp_path: Path) -> None:
     train(make_request(work_dir=tmp_path / "other"), Recorder())
     spec = make_spec(init_from="adp-" + "0" * 24)
     whole, first, second = Recorder(), Recorder(stop_at=3), Recorder()
@@ -321,7 +321,7 @@ def test_a_resumed_warm_start_needs_the_other_adapter_no_more(make_request: Make
 @pytest.mark.parametrize(
     "adapter", [{"rank": 8}, {"target_modules": ["q_proj"]}, {"use_dora": True}, {"use_rslora": True}]
 )
-def test_an_adapter_of_another_shape_is_no_start(
+def test_an_adapter_of_another_shape_is_refused(
     adapter: dict[str, Any], make_request: MakeRequest, tmp_path: Path
 ) -> None:
     train(make_request(work_dir=tmp_path / "other"), Recorder())
@@ -359,7 +359,7 @@ def test_lora_plus_moves_b_faster(make_request: MakeRequest) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
-def test_on_a_cpu_an_optimizer_for_cuda_is_plain_adamw_and_says_so(optimizer: str, make_request: MakeRequest) -> None:
+def test_on_a_cpu_an_optimizer_for_cuda_becomes_adamw_with_a_warning(optimizer: str, make_request: MakeRequest) -> None:
     losses = []
     for asked in ("adamw", optimizer):
         channel = Recorder()
@@ -371,7 +371,7 @@ def test_on_a_cpu_an_optimizer_for_cuda_is_plain_adamw_and_says_so(optimizer: st
     assert losses[0] == losses[1]
 
 
-def test_on_a_gpu_an_optimizer_of_bitsandbytes_is_for_full_fine_tuning() -> None:
+def test_on_a_gpu_bitsandbytes_optimizers_are_for_full_fine_tuning() -> None:
     """Use it for all weights only: with an adapter it would wait for the GPU after each of many tensors."""
     training = make_spec(training={"optimizer": "paged_adamw_8bit"}).training
     assert optim.explain_fallback(training, "cuda", None) is None
@@ -381,7 +381,7 @@ def test_on_a_gpu_an_optimizer_of_bitsandbytes_is_for_full_fine_tuning() -> None
 
 @pytest.mark.parametrize("asked", ["adamw_8bit", "paged_adamw"])
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
-def test_what_bitsandbytes_remembers_goes_through_a_checkpoint(
+def test_bitsandbytes_state_is_restored_from_a_checkpoint(
     asked: str, make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Use the kernels on a CPU. They run there, although the service does not use them."""

@@ -48,7 +48,7 @@ def layer(seed: int = 0) -> NF4Linear:
 
 @pytest.mark.parametrize("double_quant", [True, False])
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
-def test_what_is_kept_is_what_was_quantized(
+def test_cached_weights_equal_the_quantized_ones(
     family: str, double_quant: bool, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = tiny(family)
@@ -75,14 +75,14 @@ def test_the_dense_matrices_are_not_read_again(tmp_path: Path) -> None:
     file.write_bytes(content)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert_same(quantized(folder, cache_of(tmp_path, folder)), first)
-    # And files that say they changed are another model.
+    # Files with another modification time are another model.
     os.utime(file)
     changed = quantized(folder, cache_of(tmp_path, folder))
     assert not changed["model.layers.0.mlp.up_proj.base_layer"].any()
     assert len(list((tmp_path / "nf4").iterdir())) == 2
 
 
-def test_its_name_tells_all_that_matters(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_file_name_depends_on_all_inputs(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tiny("llama")
     caches = [
         cache_of(tmp_path, folder),
@@ -95,7 +95,7 @@ def test_its_name_tells_all_that_matters(tiny: Callable[[str], Path], tmp_path: 
     assert cache_of(tmp_path, folder).path == caches[0].path
 
 
-def test_a_torn_file_is_no_file(tmp_path: Path) -> None:
+def test_a_partial_file_is_ignored(tmp_path: Path) -> None:
     cache = NF4Cache(tmp_path / "nf4" / "a.safetensors")
     assert cache.read(CPU) is None
     assert cache.write({"body.0": layer()})
@@ -107,7 +107,7 @@ def test_a_torn_file_is_no_file(tmp_path: Path) -> None:
     assert cache.path.read_bytes() == whole
 
 
-def test_many_may_write_and_read_at_once(tmp_path: Path) -> None:
+def test_concurrent_writes_and_reads(tmp_path: Path) -> None:
     cache, matrix = NF4Cache(tmp_path / "a.safetensors"), layer()
 
     def write_and_read(_: int) -> Packed:
@@ -124,7 +124,7 @@ def test_many_may_write_and_read_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [cache.path]
 
 
-def test_what_is_read_can_be_changed_without_harm_to_the_file(tmp_path: Path) -> None:
+def test_changing_read_tensors_does_not_change_the_file(tmp_path: Path) -> None:
     cache = NF4Cache(tmp_path / "a.safetensors")
     cache.write({"a": layer()})
     before = cache.path.read_bytes()
@@ -133,16 +133,16 @@ def test_what_is_read_can_be_changed_without_harm_to_the_file(tmp_path: Path) ->
     mapped["a"].weight.zero_()
     assert cache.path.read_bytes() == before
     cache.path.unlink()
-    assert mapped["a"].absmax.equal(layer().absmax), "who has it mapped keeps it"
+    assert mapped["a"].absmax.equal(layer().absmax), "a mapped file must stay usable"
 
 
-def test_a_disk_that_takes_nothing_costs_only_the_cache(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_full_disk_only_disables_the_cache(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "nf4").write_text("no folder")
     folder = tiny("llama")
     assert_same(quantized(folder, cache_of(tmp_path, folder)), quantized(folder, None))
 
 
-def test_weights_in_another_type_than_the_products(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+def test_weights_of_another_type_than_the_compute_type(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     """Load fp32 files: tensors that are not quantized are converted to the compute type."""
     model = quantized(tiny("gemma3"), cache_of(tmp_path, tiny("gemma3")))
     assert model["model.embed_tokens.weight"].dtype is torch.bfloat16

@@ -77,7 +77,7 @@ def coarseness(signed: bool) -> float:
     return max(float(codes.diff().max()) / 2, least - (-1 if signed else 0), 1 - most)
 
 
-def test_to_8_bits_and_back_costs_no_more_than_the_quantization(tmp_path: Path) -> None:
+def test_to_8_bits_and_back_loses_no_more_than_the_quantization(tmp_path: Path) -> None:
     before = train_state("torch")
     train(before, *range(10))
     after = carried(carried(before, "8 bit", tmp_path / "there"), "torch", tmp_path / "back")
@@ -86,7 +86,7 @@ def test_to_8_bits_and_back_costs_no_more_than_the_quantization(tmp_path: Path) 
         for old_block, new_block in zip(old.flatten().split(256), new.flatten().split(256), strict=True):
             most = coarseness(signed) * float(old_block.abs().max())
             assert 0 < float((new_block - old_block).abs().max()) <= most * 1.01
-        assert kept(after, "vector")[moment].equal(kept(before, "vector")[moment]), "it is never quantized"
+        assert kept(after, "vector")[moment].equal(kept(before, "vector")[moment]), "must never be quantized"
     assert kept(after, "matrix")["step"] == 10
 
 
@@ -104,7 +104,7 @@ def test_8_bits_are_read_as_bitsandbytes_reads_them() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), CHANGES, ids=[f"{old} to {new}" for old, new in CHANGES])
-def test_a_training_goes_on_with_another_optimizer(old: str, new: str, tmp_path: Path) -> None:
+def test_a_training_continues_with_another_optimizer(old: str, new: str, tmp_path: Path) -> None:
     """Compare with a training that never changed. One that lost its moments differs much more."""
     first = train_state(old)
     train(first, *range(30))

@@ -17,7 +17,7 @@ def example(length: int, first_label: int, line: int = 1) -> Example:
     return Example(line, ids, torch.arange(length) >= first_label)
 
 
-def test_an_epoch_takes_each_row_once_in_an_order_of_its_own() -> None:
+def test_an_epoch_takes_each_row_once_in_a_separate_order() -> None:
     epochs = BatchSampler(num_rows=10, batch_size=4, seed=3)
     first = [epochs.rows(step) for step in (1, 2, 3)]
     second = [epochs.rows(step) for step in (4, 5, 6)]
@@ -26,7 +26,7 @@ def test_an_epoch_takes_each_row_once_in_an_order_of_its_own() -> None:
     assert first != second
 
 
-def test_any_step_can_be_asked_first() -> None:
+def test_steps_can_be_read_in_any_order() -> None:
     walked = BatchSampler(10, 4, seed=3)
     for step in range(1, 6):
         expected = walked.rows(step)
@@ -63,7 +63,7 @@ def plain_best_fit(lengths: list[int], room: int) -> list[list[int]]:
 
 
 @given(st.lists(st.integers(0, 40), max_size=200), st.integers(0, 64))
-def test_the_quick_way_gives_the_bins_of_the_definition(lengths: list[int], room: int) -> None:
+def test_the_fast_algorithm_gives_the_bins_of_the_definition(lengths: list[int], room: int) -> None:
     assert best_fit(lengths, room) == plain_best_fit(lengths, room)
 
 
@@ -77,7 +77,7 @@ def test_many_rows_a_step_are_packed_at_once() -> None:
 
 
 @given(st.integers(2, 300), st.floats(0.001, 0.999), st.integers(0, 5))
-def test_some_rows_are_held_back_and_never_all(num_rows: int, share: float, seed: int) -> None:
+def test_some_rows_are_drawn_for_validation_but_never_all(num_rows: int, share: float, seed: int) -> None:
     drawn = draw_validation_rows(num_rows, share, seed)
     assert 0 < len(set(drawn)) == len(drawn) < num_rows
     assert drawn == sorted(drawn) == draw_validation_rows(num_rows, share, seed)
@@ -107,7 +107,7 @@ def test_nothing_is_read_after_the_last_label() -> None:
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=5))
-def test_what_fills_a_micro_batch_comes_after_all_that_is_predicted_from(lengths: list[int]) -> None:
+def test_padding_comes_after_all_predicted_positions(lengths: list[int]) -> None:
     batch = pack_micro_batch([example(length, 1) for length in lengths])
     count = batch.input_ids.shape[1]
     assert count % ALIGNED == 0

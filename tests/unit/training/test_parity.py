@@ -47,7 +47,7 @@ def applicable(family: str, method: str) -> frozenset[str]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("method", ["qlora", "lora", "full"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_path_that_applies_holds(
+def test_every_applicable_path_passes(
     family: str, method: str, dtype: str, load: Callable[..., Model], tmp_path: Path
 ) -> None:
     verdict = check_parity(load(family, method, dtype), make_spec(method), tmp_path)
@@ -184,7 +184,7 @@ def curve(request: TrainingRequest, paths: list[str] | None) -> tuple[list[float
 
 
 @pytest.mark.parametrize("number", [0, 2, 4, 6, 7, 12], ids=lambda number: BREAKS[number][0])
-def test_a_training_goes_on_without_the_broken_path(
+def test_a_training_continues_without_the_broken_path(
     number: int, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     path, family, break_it = BREAKS[number]
@@ -205,14 +205,14 @@ def test_a_training_goes_on_without_the_broken_path(
     assert losses == pytest.approx(curve(sound, [])[0], rel=1e-5)
 
 
-def test_a_path_that_raises_is_told(make_request: Callable[..., TrainingRequest], monkeypatch: Patch) -> None:
+def test_a_path_that_raises_is_reported(make_request: Callable[..., TrainingRequest], monkeypatch: Patch) -> None:
     _raise(monkeypatch)
     _, channel = curve(make_request(), None)
     (warning,) = channel.events("warning_issued")
     assert "'norm' is disabled for LlamaForCausalLM: its code raised an error" in warning.detail
 
 
-def test_an_earlier_attempts_paths_must_hold_here_too(
+def test_an_earlier_attempts_paths_must_pass_here_too(
     make_request: Callable[..., TrainingRequest], monkeypatch: Patch
 ) -> None:
     """Check paths that an attempt on another machine, or with another release, used."""
@@ -223,7 +223,7 @@ def test_an_earlier_attempts_paths_must_hold_here_too(
     assert channel.warnings() == {"parity_failed"}
 
 
-def test_a_checkpoint_that_took_a_path_refused_here_is_not_resumed_silently(
+def test_a_checkpoint_with_a_path_refused_here_is_not_resumed_silently(
     make_request: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     first = Recorder(stop_at=2)
@@ -274,7 +274,7 @@ def never(*args: Any) -> Verdict:
     raise AssertionError("the check was done again")
 
 
-def test_a_verdict_is_reached_once(load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch) -> None:
+def test_the_check_runs_once(load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch) -> None:
     model = load()
     first = check_parity(model, make_spec(), tmp_path)
     (kept,) = files(tmp_path)
@@ -295,7 +295,7 @@ def test_the_folder_of_the_model_is_no_part_of_the_key(
     assert check_parity(model, make_spec(), tmp_path) == first
 
 
-def test_another_type_method_rank_or_code_is_another_question(
+def test_another_type_method_rank_or_code_has_another_verdict(
     load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     check_parity(load(), make_spec(), tmp_path)
@@ -309,7 +309,7 @@ def test_another_type_method_rank_or_code_is_another_question(
 
 
 @pytest.mark.parametrize("torn", ["", '{"paths": ["loss"', "[]", '{"refused": {}}', '{"paths": 3, "refused": {}}'])
-def test_a_torn_file_is_replaced(torn: str, load: Callable[..., Model], tmp_path: Path) -> None:
+def test_a_damaged_file_is_replaced(torn: str, load: Callable[..., Model], tmp_path: Path) -> None:
     first = check_parity(load(), make_spec(), tmp_path)
     (kept,) = files(tmp_path)
     whole = json.loads(kept.read_text())
@@ -319,7 +319,7 @@ def test_a_torn_file_is_replaced(torn: str, load: Callable[..., Model], tmp_path
     assert json.loads(kept.read_text()) == whole
 
 
-def test_a_folder_that_cannot_be_written_costs_the_memory_alone(
+def test_a_folder_that_cannot_be_written_only_repeats_the_check(
     load: Callable[..., Model], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "parity").write_text("a file where the folder would be")
@@ -328,7 +328,7 @@ def test_a_folder_that_cannot_be_written_costs_the_memory_alone(
     assert "could not be kept" in caplog.text
 
 
-def test_a_refusal_is_remembered(load: Callable[..., Model], tmp_path: Path) -> None:
+def test_a_refusal_is_stored(load: Callable[..., Model], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         _raise(patch)
         refused = check_parity(load(), make_spec(), tmp_path)
@@ -336,7 +336,7 @@ def test_a_refusal_is_remembered(load: Callable[..., Model], tmp_path: Path) -> 
     assert check_parity(load(), make_spec(), tmp_path) == refused
 
 
-def test_memory_that_does_not_suffice_is_no_verdict(
+def test_an_out_of_memory_error_stores_no_verdict(
     load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(patching, "rms_norm", lambda *args: torch.empty(10**15))
@@ -347,7 +347,7 @@ def test_memory_that_does_not_suffice_is_no_verdict(
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "phi", "gpt2"])
 @pytest.mark.parametrize("method", ["qlora", "full"])
-def test_where_whole_layers_do_not_fit_narrower_ones_are_judged(
+def test_narrower_layers_are_checked_if_whole_ones_do_not_fit(
     family: str, method: str, load: Callable[..., Model], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     sample, widths = parity._sample, list[int]()
@@ -366,4 +366,4 @@ def test_where_whole_layers_do_not_fit_narrower_ones_are_judged(
     assert verdict.refused == {}
     assert verdict.paths == applicable(family, method)
     whole = sum(parameter.numel() for parameter in sample(model, spec, "bfloat16").causal.parameters())
-    assert all(width < whole for width in widths) == (family != "gpt2")  # whose sizes hang together
+    assert all(width < whole for width in widths) == (family != "gpt2")  # whose sizes depend on each other

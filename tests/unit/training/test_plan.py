@@ -39,19 +39,19 @@ def test_a_fresh_attempt_decides_for_the_machine(make_request: MakeRequest) -> N
     assert make_plan(request, None, 0, found.resolved(request)) == found  # type: ignore[arg-type]
 
 
-def test_an_earlier_attempt_is_obeyed(make_request: MakeRequest) -> None:
+def test_decisions_of_an_earlier_attempt_are_kept(make_request: MakeRequest) -> None:
     assert decide(make_request(resolved=FP32)) == Plan("cpu", "float32", False, 64)
     took = Plan("cpu", "float32", True, 64, ("loss", "packing"))
     spec = make_spec(training={"memory": "min"})
     assert decide(make_request(spec=spec, resolved=took.resolved(make_request(spec=spec)))) == took
 
 
-def test_decisions_for_another_device_are_made_anew(make_request: MakeRequest) -> None:
+def test_decisions_for_another_device_are_made_again(make_request: MakeRequest) -> None:
     other = FP32 | {"resources": {"device": "cuda"}}
     assert decide(make_request(resolved=other, device="cpu")).micro_batch_tokens == 1024
 
 
-def test_what_the_spec_says_is_no_question(make_request: MakeRequest) -> None:
+def test_values_of_the_spec_are_kept(make_request: MakeRequest) -> None:
     spec = make_spec(
         "qlora", quantization={"compute_dtype": "float32"}, training={"gradient_checkpointing": True, "max_steps": 1}
     )
@@ -59,7 +59,9 @@ def test_what_the_spec_says_is_no_question(make_request: MakeRequest) -> None:
     assert (found.compute_dtype, found.gradient_checkpointing) == ("float32", True)
 
 
-def test_little_memory_first_costs_time_then_tokens(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_memory_enables_checkpointing_before_it_reduces_tokens(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = make_request("lora", resolved=None)
     sizes = Sizes.of(request, load_config(request.base_model_path))
 
@@ -80,7 +82,7 @@ def test_little_memory_first_costs_time_then_tokens(make_request: MakeRequest, m
     ]
 
 
-def test_least_memory_costs_time_and_not_what_the_spec_says(
+def test_min_memory_enables_checkpointing_unless_the_spec_disables_it(
     make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decided(**training: Any) -> tuple[bool, int]:
@@ -96,7 +98,7 @@ def test_least_memory_costs_time_and_not_what_the_spec_says(
     assert decided() == (True, 256)
 
 
-def test_least_memory_does_not_cut_a_long_row(make_request: MakeRequest) -> None:
+def test_min_memory_does_not_truncate_a_long_row(make_request: MakeRequest) -> None:
     """Give such a row a separate micro-batch, however small the budget is."""
     found = decide(make_request(spec=make_spec(training={"memory": "min"}), resolved=None), longest_row=3000)
     assert (found.gradient_checkpointing, found.micro_batch_tokens) == (True, 512)

@@ -46,7 +46,7 @@ ANSWERS: dict[int, list[Any]] = {1: [None], 2: ["chosen", "rejected"]}
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("\n".join(map(json.dumps, rows)))  # a blank line would only shift the numbers
+    path.write_text("\n".join(map(json.dumps, rows)))  # a blank line would shift the numbers
     return path
 
 
@@ -81,9 +81,7 @@ def train_rows(request: TrainingRequest) -> tuple[Rows, dict[str, Any]]:
         ("pairs", {"objective": "dpo", "max_seq_len": 24, "batch_size": 4, "validation_split": 0.2}),
     ],
 )
-def test_it_is_what_the_training_does(
-    make_request: MakeRequest, tmp_path: Path, file: str, asked: dict[str, Any]
-) -> None:
+def test_it_matches_the_training(make_request: MakeRequest, tmp_path: Path, file: str, asked: dict[str, Any]) -> None:
     path = write(tmp_path / "rows.jsonl", FILES[file])
     spec = PreviewSpec(base_model="tiny", rows=20, **asked)
     request = ask(make_request, spec, path, device="cpu")
@@ -127,7 +125,7 @@ def test_tokens_spell_the_text(make_request: MakeRequest, tmp_path: Path) -> Non
     path = write(tmp_path / "rows.jsonl", [{"text": " naïve 字\0≠ 🎉 "}, {"text": "y" * 100}])
     whole, cut = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=[2, 1], max_seq_len=50), path)).rows
     assert whole.text == "".join(token.text for token in whole.tokens)
-    assert whole.text == "<bos> naïve 字\ufffd≠ 🎉 <eos>", "NUL is no text to PostgreSQL"
+    assert whole.text == "<bos> naïve 字\ufffd≠ 🎉 <eos>", "PostgreSQL cannot store NUL in text"
     assert (cut.num_tokens, cut.num_truncated_tokens, cut.truncated_text) == (50, 52, "y" * 51 + "<eos>")
     assert cut.text == "<bos>" + "y" * 100 + "<eos>"
 
@@ -143,7 +141,7 @@ def test_a_long_row_shows_its_beginning_and_its_end(make_request: MakeRequest, t
     assert sum(len(token.model_dump_json()) for row in found.rows for token in row.tokens) < 500_000
 
 
-def test_lines_that_hold_no_row_are_named(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_lines_without_a_row_are_listed(make_request: MakeRequest, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n\n{"text": "b"}\n')
     found = answer(ask(make_request, PreviewSpec(base_model="tiny", rows=[3, 2, 9]), path))
@@ -151,9 +149,7 @@ def test_lines_that_hold_no_row_are_named(make_request: MakeRequest, tmp_path: P
     assert found.totals.missing_lines == [2, 9]
 
 
-def test_what_would_keep_a_job_from_training_is_told_and_the_rows_are_shown(
-    make_request: MakeRequest, tmp_path: Path
-) -> None:
+def test_a_predicted_failure_is_reported_with_the_rows(make_request: MakeRequest, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"prompt": "long " * 20, "completion": "x"}] * 3)
     request = ask(make_request, PreviewSpec(base_model="tiny", max_seq_len=8), path)
     found = answer(request)
@@ -195,7 +191,7 @@ def test_bad_rows_are_skipped_as_a_job_skips_them(make_request: MakeRequest, tmp
     assert refusal.reason is FailureReason.too_many_bad_rows
 
 
-def test_reasoning_that_no_template_renders_is_refused_by_a_code(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_unrendered_reasoning_is_refused(make_request: MakeRequest, tmp_path: Path) -> None:
     """Refuse the rows as a job does. Without the reasoning, both continue."""
     thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
     path = write(
@@ -211,7 +207,7 @@ def test_reasoning_that_no_template_renders_is_refused_by_a_code(make_request: M
     assert (totals.num_rows, totals.num_reasoning_turns, totals.num_unrendered_names) == (2, 0, 2)
 
 
-def test_the_settings_are_the_jobs_own() -> None:
+def test_the_settings_are_those_of_a_job() -> None:
     """Compare the settings: a preview omits what has no effect on rows."""
     spec, job = (
         PreviewSpec(base_model="tiny"),

@@ -90,7 +90,7 @@ def test_a_training_from_request_to_result(
     assert (finished.path / "manifest.json").exists()
 
 
-def test_a_failure_is_said_and_its_trace_is_in_the_log(
+def test_a_failure_is_reported_and_its_trace_is_logged(
     start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
     child = start(make_request(base_model_path=tmp_path / "nowhere"))
@@ -101,7 +101,7 @@ def test_a_failure_is_said_and_its_trace_is_in_the_log(
     assert "Traceback" in (tmp_path / "log").read_text()
 
 
-def test_running_out_of_memory_is_told_apart() -> None:
+def test_out_of_memory_errors_are_recognized() -> None:
     for exhaust in (lambda: torch.empty(10**15), lambda: bytearray(10**15)):
         with pytest.raises((RuntimeError, MemoryError)) as caught:
             exhaust()
@@ -178,7 +178,7 @@ def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
     next(line for line in messages_of(child) if is_doing(moment)(line))
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
     if moment == "the rendering":
-        assert len(family) == 2, "the tokenizing process too"
+        assert len(family) == 2, "must include the tokenizing process"
     for pipe in (child.stdin, child.stdout):
         assert pipe is not None
         pipe.close()
@@ -190,7 +190,7 @@ def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
     print(f"{moment}: gone after {time.monotonic() - closed:.2f} s")
 
 
-def test_half_a_line_from_a_parent_that_died_ends_it_too(
+def test_a_partial_line_from_a_dead_parent_ends_it_too(
     start: Start, make_request: Callable[..., TrainingRequest]
 ) -> None:
     child = start(endless(make_request))
@@ -201,7 +201,7 @@ def test_half_a_line_from_a_parent_that_died_ends_it_too(
     assert child.wait(timeout=10) == PARENT_GONE
 
 
-def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
+def test_it_reports_the_rows_of_each_micro_batch(start: Start, make_request: Callable[..., TrainingRequest]) -> None:
     """Report the rows, so that the parent can name them if no message follows."""
     request = make_request(spec=make_spec(training={"max_steps": 2, "eval_every": 1}, validation_split=0.2))
     began = [line.what for line in messages_of(start(request)) if isinstance(line, WorkStarted)]
@@ -215,9 +215,7 @@ def test_it_says_which_rows_it_begins_with(start: Start, make_request: Callable[
     assert firsts == sorted(firsts)
 
 
-def test_a_process_that_was_ready_before_its_job(
-    start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
-) -> None:
+def test_a_standby_process(start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path) -> None:
     """Check that the process writes to the job's log and works in the job's folder, and that its tokenizing process
     has ended when it trains."""
     request = make_request(log_path=tmp_path / "job.log", spec=make_spec(training={"max_steps": 1_000_000}))
@@ -242,7 +240,7 @@ def test_a_process_that_was_ready_before_its_job(
     assert child.wait(timeout=20) == 0
 
 
-def test_a_tokenizing_process_lost_while_idle_costs_no_job(
+def test_a_tokenizing_process_killed_while_idle_fails_no_job(
     start: Start, make_request: Callable[..., TrainingRequest]
 ) -> None:
     request = make_request(spec=make_spec(training={"max_steps": 2}))
@@ -273,7 +271,7 @@ def test_an_idle_process_ends_when_its_parent_does(start: Start) -> None:
         ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}),
     ],
 )
-def test_a_gpus_memory_is_held_in_segments_that_grow_unless_the_user_says_otherwise(
+def test_the_allocator_has_expandable_segments_unless_the_user_sets_it(
     given: dict[str, str], expected: dict[str, str]
 ) -> None:
     environ = dict(given)

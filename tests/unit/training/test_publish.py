@@ -66,7 +66,7 @@ with torch.no_grad():
 """
 
 
-def test_a_fresh_process_that_knows_nothing_of_us_gives_the_same_logits(trained: Callable, tmp_path: Path) -> None:
+def test_a_process_without_tunewright_gives_the_same_logits(trained: Callable, tmp_path: Path) -> None:
     folder, logits, request = trained("lora", "gemma3", adapter={"rank": 4})
     output = tmp_path / "logits.safetensors"
     words = [sys.executable, "-P", "-c", PLAIN_PEFT, str(request.base_model_path), str(folder), str(output)]
@@ -74,7 +74,7 @@ def test_a_fresh_process_that_knows_nothing_of_us_gives_the_same_logits(trained:
     torch.testing.assert_close(load_file(output)["logits"], logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True:UserWarning")  # our 4-bit GPT-2 holds [out, in]
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True:UserWarning")  # our 4-bit GPT-2 stores [out, in]
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
 @pytest.mark.parametrize("method", ["qlora", "lora"])
 def test_the_adapter_in_plain_peft_gives_the_same_logits(method: str, family: str, trained: Callable) -> None:
@@ -82,7 +82,7 @@ def test_the_adapter_in_plain_peft_gives_the_same_logits(method: str, family: st
     base = AutoModelForCausalLM.from_pretrained(request.base_model_path, dtype=torch.float32)
     with torch.no_grad():
         untrained = base(IDS).logits[0]
-        if method == "qlora":  # the base it was trained on
+        if method == "qlora":  # the base that it was trained on
             head, device = base.get_output_embeddings(), torch.device("cpu")
             quantize_linears(base, keep=head, double_quant=True, dtype=torch.float32, device=device)
         found = PeftModel.from_pretrained(base, folder)(IDS).logits[0]
@@ -152,7 +152,7 @@ def test_the_adapters_files(trained: Callable) -> None:
     assert str(request.base_model_path) not in "".join(path.read_text() for path in folder.glob("*.json"))
 
 
-def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
+def test_the_manifest_describes_the_training_and_every_file(trained: Callable) -> None:
     sent = make_spec("lora").model_copy(update={"name": "as sent"})
     folder, _, request = trained("lora", spec_as_sent=sent)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -170,7 +170,7 @@ def test_the_manifest_tells_the_run_and_every_file(trained: Callable) -> None:
     }
 
 
-def test_generation_is_told_where_the_chat_template_ends_a_turn(
+def test_the_generation_config_names_the_end_of_a_turn(
     trained: Callable, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder, _, _ = trained("lora")
@@ -222,7 +222,7 @@ save_file(logits, output)
 STATED = {"base_model_hub_name": "org/name", "base_model_hub_revision": COMMIT}
 
 
-def test_a_result_loads_by_the_lines_of_its_readme(
+def test_a_result_loads_with_the_code_of_its_readme(
     trained: Callable, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     base, output = tiny("llama"), tmp_path / "logits.safetensors"
@@ -244,7 +244,7 @@ def test_a_result_loads_by_the_lines_of_its_readme(
         words = [sys.executable, "-P", "-c", AS_THE_README_SAYS, str(output), PLACE, str(base), *expected]
         subprocess.run(words, check=True, cwd=tmp_path, env=os.environ | changes)
         assert hub.asked(f"/org/name/resolve/{OLDER}/config.json")
-        assert hub.asked(f"/org/name/resolve/{COMMIT}/"), "the stated one"
+        assert hub.asked(f"/org/name/resolve/{COMMIT}/"), "must be the stated commit"
         assert not hub.asked("/resolve/main/")
     found = load_file(output)
     for name in expected:
@@ -266,7 +266,7 @@ def test_a_result_loads_by_the_lines_of_its_readme(
     assert printed.stdout.split() == [revision, "-"]
 
 
-def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
+def test_an_adapter_and_its_checkpoints_have_the_hubs_name_of_their_base(
     make_request: Callable[..., TrainingRequest],
 ) -> None:
     channel = Recorder()
@@ -288,7 +288,7 @@ def test_an_adapter_and_its_checkpoints_name_their_base_as_the_hub_does(
 
 
 @pytest.mark.parametrize("commit", [COMMIT, None])
-def test_a_folder_that_is_said_to_be_of_the_hub_is_named_so_and_as_unchecked(
+def test_a_stated_hub_name_is_used_and_marked_as_not_verified(
     commit: str | None, make_request: Callable[..., TrainingRequest]
 ) -> None:
     channel = Recorder()

@@ -26,7 +26,7 @@ def make_layer(double_quant: bool, dtype: torch.dtype) -> tuple[nn.Linear, NF4Li
 
 @pytest.mark.parametrize("double_quant", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dense_is_what_bitsandbytes_says(double_quant: bool, dtype: torch.dtype) -> None:
+def test_dense_equals_bitsandbytes(double_quant: bool, dtype: torch.dtype) -> None:
     dense, layer = make_layer(double_quant, dtype)
     packed, state = quantize_4bit(dense.weight.detach(), quant_type="nf4", compress_statistics=double_quant)
     assert layer.dense().equal(dequantize_4bit(packed, state))

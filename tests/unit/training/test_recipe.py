@@ -148,7 +148,7 @@ def test_float16_trains_with_a_scaled_loss(make_request: MakeRequest) -> None:
     assert channel.losses()[-1] < 0.8 * channel.losses()[0]
 
 
-def test_a_float16_step_that_overflows_is_skipped_and_told(make_request: MakeRequest) -> None:
+def test_a_float16_step_that_overflows_is_skipped_and_reported(make_request: MakeRequest) -> None:
     """Omit the norm, which is not finite and which JSON cannot hold: the parent must be able to parse every message."""
     channel = Recorder()
     resolved = FP32 | {"engine": {"compute_dtype": "float16", "micro_batch_tokens": 64}}
@@ -167,9 +167,9 @@ def test_a_float16_step_that_overflows_is_skipped_and_told(make_request: MakeReq
     assert channel.events("step_skipped")[0].loss_scale == 2.0**19
 
 
-def test_a_job_on_the_cpu_leaves_a_gpu_alone(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_on_the_cpu_does_not_use_a_gpu(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the process's memory and the CPU's random state. CUDA is not even initialized."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # here a call of CUDA's raises
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # calling CUDA raises here
     channel = Recorder(stop_at=2)
     spec = make_spec("lora", adapter={"init": "gaussian"})
     train(make_request(device="cpu", spec=spec), channel)
@@ -193,7 +193,7 @@ def test_a_drain_at_the_last_step_lets_the_run_finish(make_request: MakeRequest)
     assert isinstance(channel.lines[-1], Finished)
 
 
-def test_a_stop_before_the_first_step_names_the_step_the_run_stands_at(make_request: MakeRequest) -> None:
+def test_a_stop_before_the_first_step_reports_the_current_step(make_request: MakeRequest) -> None:
     first = Recorder(stop_at=2)
     train(make_request(), first)
     second = Recorder()
@@ -202,7 +202,7 @@ def test_a_stop_before_the_first_step_names_the_step_the_run_stands_at(make_requ
     assert second.lines[-1] == Stopped(step=2)
 
 
-def test_what_is_said_in_which_order(make_request: MakeRequest) -> None:
+def test_the_order_of_the_messages(make_request: MakeRequest) -> None:
     channel = Recorder()
     spec = make_spec(validation_split=0.25, training={"epochs": 2, "batch_size": 6})
     train(make_request(spec=spec), channel)
@@ -247,7 +247,7 @@ def test_half_an_epoch(make_request: MakeRequest) -> None:
     assert len(channel.losses()) == 3
 
 
-def test_validation_rows_of_their_own_file(make_request: MakeRequest, long_rows: Path) -> None:
+def test_validation_rows_from_a_separate_file(make_request: MakeRequest, long_rows: Path) -> None:
     channel = Recorder()
     train(make_request(validation_path=long_rows, validation_sha256="2" * 64), channel)
     assert channel.events("dataset_prepared")[0].num_validation_rows == 12
@@ -274,7 +274,7 @@ def test_no_labelled_token_at_all(make_request: MakeRequest, tmp_path: Path) -> 
     assert caught.value.reason is FailureReason.no_labelled_tokens
 
 
-def test_trouble_with_rows_is_told(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_warnings_about_rows(make_request: MakeRequest, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [
         {"prompt": "a<eos>", "completion": "b"},
@@ -287,14 +287,14 @@ def test_trouble_with_rows_is_told(make_request: MakeRequest, tmp_path: Path) ->
     assert channel.warnings() == {"rows_dropped", "rows_truncated", "special_tokens_in_content"}
 
 
-def test_a_target_module_that_is_nowhere(make_request: MakeRequest) -> None:
+def test_an_unknown_target_module(make_request: MakeRequest) -> None:
     spec = make_spec(adapter={"target_modules": ["nowhere"]})
     with pytest.raises(TrainingFailed, match="does not fit") as caught:
         train(make_request(spec=spec), Recorder())
     assert caught.value.reason is FailureReason.model_unusable
 
 
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")  # PEFT's own, in the reference
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")  # PEFT's warning, in the reference
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "phi"])
 def test_an_adapter_on_the_head_equals_plain_peft(
     family: str, make_request: MakeRequest, long_rows: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,7 +41,7 @@ def step(model: Model) -> tuple[dict[str, Tensor], int]:
 
 
 @pytest.mark.parametrize("family", ["gemma3", "qwen3", "llama"])
-def test_made_again_is_as_good_as_kept(family: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recomputed_tensors_equal_kept_ones(family: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny(family)
     model = load_model(folder, load_config(folder), make_spec("lora"), Plan("cpu", "bfloat16", False, 64))
     _fill_b(model.causal)

@@ -70,7 +70,7 @@ def test_prompt_completion(render: Any, train_on: str, expected: str) -> None:
     assert not rendered.uses_template
 
 
-def test_prompt_and_completion_are_tokenized_apart(render: Any) -> None:
+def test_prompt_and_completion_are_tokenized_separately(render: Any) -> None:
     rendered, tokens = render({"prompt": "The cap", "completion": "ital is"})
     prompt = tokens.tokenizer("The cap")["input_ids"]
     assert rendered.rows[0].ids[: len(prompt)].tolist() == prompt
@@ -103,7 +103,7 @@ def test_text_ends_with_eos(render: Any) -> None:
         ),
     ],
 )
-def test_messages_in_the_models_own_template(render: Any, train_on: str, expected: str) -> None:
+def test_messages_in_the_models_template(render: Any, train_on: str, expected: str) -> None:
     """Expect one BOS, although tokenizer and template would both write it. The end of a turn is labelled, the
     newline is not."""
     rendered, tokens = render({"messages": CHAT}, template=TURN_TEMPLATE, train_on=train_on)
@@ -126,7 +126,7 @@ def test_auto_goes_by_the_format(render: Any, row: dict[str, Any], expected: lis
     assert re.findall("{(.*?)}", marked(rendered.rows[0], tokens)) == expected
 
 
-def test_parts_are_joined_and_a_refusal_is_the_answer(render: Any) -> None:
+def test_content_parts_are_joined_and_a_refusal_is_the_answer(render: Any) -> None:
     parts = [{"type": "text", "text": text} for text in ("Hi", "there")]
     chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": None, "refusal": "no"}]
     rendered, tokens = render({"messages": chat}, template=TURN_TEMPLATE, train_on="auto")
@@ -244,7 +244,7 @@ def test_the_rendered_prompt_is_what_inference_sends(render: Any) -> None:
 
 
 @pytest.mark.parametrize("train_on", ["completion", "all"])
-def test_special_tokens_that_users_type_stay_text(render: Any, train_on: str) -> None:
+def test_special_tokens_in_user_text_stay_text(render: Any, train_on: str) -> None:
     typed = "a<eos>b<end>"
     chat = [{"role": "user", "content": typed}, {"role": "assistant", "content": "c<eos>"}]
     for row in ({"messages": chat}, {"prompt": typed, "completion": "c<eos>"}, {"text": typed + "c<eos>"}):
@@ -279,7 +279,7 @@ def test_tools_reach_the_template_and_arguments_are_parsed(render: Any) -> None:
     assert text.startswith('[{"type": "function", "function": {"name": "weather"}}]')
 
 
-def test_an_unstable_template_learns_what_it_renders_and_is_counted(render: Any) -> None:
+def test_an_unstable_template_labels_what_it_renders_and_is_counted(render: Any) -> None:
     template = (
         "{% for m in messages %}{% if m.role != 'assistant' or loop.last %}<turn>{{ m.role }} {{ m.content }}<end>"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}<turn>assistant {% endif %}"
@@ -296,7 +296,7 @@ def test_an_unstable_template_learns_what_it_renders_and_is_counted(render: Any)
         ("completion", ["<think></think>no<end>"]),
     ],
 )
-def test_a_template_that_renders_its_last_answer_otherwise_learns_every_answer(
+def test_a_template_that_renders_the_last_answer_differently_labels_every_answer(
     render: Any, train_on: str, expected: list[str]
 ) -> None:
     """Use a template like Qwen 3's, in which only the last answer has a place for reasoning."""
@@ -321,14 +321,14 @@ def test_a_template_without_end_of_turn_is_counted(render: Any) -> None:
     assert rendered.num_endless == 1
 
 
-def test_a_template_that_refuses_a_row_names_it(render: Any) -> None:
+def test_the_error_names_the_row_that_the_template_rejects(render: Any) -> None:
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}<turn>"
     with pytest.raises(TrainingFailed, match=r"Row 1 of the dataset.*no system turns") as caught:
         render({"messages": CHAT}, template=template)
     assert caught.value.reason is FailureReason.dataset_invalid
 
 
-def test_a_template_cannot_reach_out_of_its_sandbox(render: Any) -> None:
+def test_a_template_cannot_leave_its_sandbox(render: Any) -> None:
     template = "{{ messages.__class__.__mro__ }}{{ ''.__class__.__base__.__subclasses__() }}<turn>"
     with pytest.raises(TrainingFailed, match="chat template rejected"):
         render({"messages": CHAT}, template=template)
@@ -343,7 +343,7 @@ def test_truncated_and_dropped_rows_are_counted(render: Any) -> None:
     assert len(rendered.rows[1].ids) == 16
 
 
-def test_lines_are_an_editors(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
+def test_lines_are_numbered_as_in_an_editor(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a b"}\n\n{"text": "c d"}\n')
     tokens = Tokens(AutoTokenizer.from_pretrained(tiny("llama")))

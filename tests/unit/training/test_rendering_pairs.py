@@ -55,7 +55,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_conversations_however_they_are_written(way: str, tokens: Tokens, tmp_path: Path) -> None:
+def test_conversations_in_every_notation(way: str, tokens: Tokens, tmp_path: Path) -> None:
     rendered = render(tokens, tmp_path / "rows.jsonl", WAYS[way])
     answers = shown(tokens, rendered)
     assert [labelled for _, labelled in answers] == ["yes<end>", "no<end>"]
@@ -70,7 +70,7 @@ def test_texts_are_read_as_completions_are(tokens: Tokens, tmp_path: Path) -> No
     assert not rendered.uses_template
 
 
-def test_of_answers_that_begin_alike_only_the_rest_is_learned(tokens: Tokens, tmp_path: Path) -> None:
+def test_the_shared_beginning_of_answers_is_not_labelled(tokens: Tokens, tmp_path: Path) -> None:
     """Use a call, its result and then two continuations; and an answer that is all context except for its end."""
     row = {"prompt": [USER], "chosen": [CALL, FOUND, GOOD], "rejected": [CALL, FOUND, BAD]}
     same = {"prompt": [USER], "chosen": [GOOD], "rejected": [GOOD]}
@@ -80,7 +80,7 @@ def test_of_answers_that_begin_alike_only_the_rest_is_learned(tokens: Tokens, tm
     assert labels == ["yes<end>", "no<end>", "yes<end>", "yes<end>", "yes<end>", "no<end>"]
 
 
-def test_each_answer_is_cut_at_its_end(tokens: Tokens, tmp_path: Path) -> None:
+def test_each_answer_is_truncated_at_its_end(tokens: Tokens, tmp_path: Path) -> None:
     """Keep the prompt. If nothing of an answer is left, the whole pair is omitted."""
     long = {"prompt": "a", "chosen": "b" * 40, "rejected": "c"}
     hopeless = {"prompt": "a" * 40, "chosen": "b", "rejected": "c"}
@@ -91,7 +91,7 @@ def test_each_answer_is_cut_at_its_end(tokens: Tokens, tmp_path: Path) -> None:
     assert rejected == ("<bos>a", "c<eos>")
 
 
-def test_bad_rows_are_left_out_on_request(tokens: Tokens, tmp_path: Path) -> None:
+def test_bad_rows_are_skipped_on_request(tokens: Tokens, tmp_path: Path) -> None:
     good, other = {"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "completion": "b"}
     broken = {"prompt": "a", "chosen": "b", "rejected": 7}
     with SkippedRows(tmp_path / "skipped.jsonl", "training", 0.9) as skipped:
@@ -111,7 +111,7 @@ def test_a_dataset_of_another_format_is_refused(
     assert caught.value.reason is FailureReason.dataset_invalid
 
 
-def test_preferences_are_no_answers_to_learn(make_request: Callable[..., TrainingRequest], tmp_path: Path) -> None:
+def test_sft_refuses_preferences(make_request: Callable[..., TrainingRequest], tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
     with pytest.raises(TrainingFailed, match="has the format preference") as caught:
         train(make_request(dataset_path=path, dataset_format="preference"), Recorder())

@@ -30,7 +30,7 @@ MakeRequest = Callable[..., TrainingRequest]
     ("method", "dtype"),
     [("qlora", "float32"), ("lora", "float32"), ("full", "float32"), ("qlora", "float16"), ("lora", "bfloat16")],
 )
-def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
     method: str, dtype: str, make_request: MakeRequest, tmp_path: Path
 ) -> None:
     """Stop in the middle of an epoch, while dropout draws from the random state, at a step with an evaluation."""
@@ -44,7 +44,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     train(make_request(spec=spec, resolved=resolved, work_dir=tmp_path / "first"), first)
     (checkpoint,) = first.checkpoints()
     assert first.lines[-1] == Stopped(step=4)
-    torch.manual_seed(12345)  # whatever the process drew meanwhile
+    torch.manual_seed(12345)  # a different state than the first process had
     planned = next(line for line in first.lines if isinstance(line, Planned))
     second = Recorder()
     request = make_request(
@@ -87,7 +87,7 @@ OF_ANOTHER_TRAINING: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", OF_ANOTHER_TRAINING)
-def test_a_checkpoint_of_other_weights_or_rows_is_refused_whatever_the_spec_says(
+def test_a_checkpoint_of_other_weights_or_rows_is_always_refused(
     name: str, interrupted: Path, make_request: MakeRequest
 ) -> None:
     with pytest.raises(TrainingFailed, match=f"{name} was ") as caught:
@@ -116,7 +116,7 @@ DIFFERENT_MACHINES = [
 
 
 @pytest.mark.parametrize("policy", ["fail", "wait"])
-def test_what_differs_on_another_machine_is_named_where_the_spec_refuses_it(
+def test_differences_of_the_machine_are_named_if_the_spec_refuses_them(
     policy: str, interrupted: Path, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Change all facts at once. A worker does not wait because of this: see `app.jobs.queue.repository`."""
@@ -137,7 +137,7 @@ def test_what_differs_on_another_machine_is_named_where_the_spec_refuses_it(
     assert "spec." not in caught.value.message
 
 
-def test_what_changes_no_number_may_differ(interrupted: Path, make_request: MakeRequest) -> None:
+def test_fields_that_change_no_number_may_differ(interrupted: Path, make_request: MakeRequest) -> None:
     spec = make_spec(
         name="another",
         suffix="other",
@@ -173,7 +173,7 @@ def test_a_release_that_changes_no_number_resumes_exactly(
     assert (manifest["exact"], manifest["inexact_resumes"]) == (True, [])
 
 
-def test_an_inexact_resume_goes_on_and_is_told_for_as_long_as_it_counts(
+def test_an_inexact_resume_continues_and_later_attempts_report_it(
     interrupted: Path, make_request: MakeRequest, tmp_path: Path
 ) -> None:
     """Report it in the event, the plan and the manifest. Later attempts, which resume exactly, report it too."""
@@ -205,7 +205,7 @@ def first_machine(checkpoint: Path) -> str:
     return machine_fingerprint(facts)
 
 
-def test_attention_that_is_not_deterministic_makes_no_exact_sequel(
+def test_nondeterministic_attention_cannot_resume_exactly(
     make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Model, "repeats_bits", False)
@@ -226,8 +226,8 @@ def test_attention_that_is_not_deterministic_makes_no_exact_sequel(
         ("llama", (9, 0), "bfloat16", ["packing"], True),
         ("llama", (7, 5), "float16", ["packing"], False),
         ("llama", (9, 0), "float32", ["packing"], False),
-        ("llama", (7, 5), "float16", [], True),  # by plain products
-        ("gemma2", (7, 5), "float16", ["packing"], True),  # whose soft cap takes it there too
+        ("llama", (7, 5), "float16", [], True),  # uses plain products
+        ("gemma2", (7, 5), "float16", ["packing"], True),  # its soft cap needs plain products too
     ],
 )
 def test_which_attention_is_deterministic_on_a_gpu(
@@ -247,19 +247,19 @@ def test_which_attention_is_deterministic_on_a_gpu(
     assert model.repeats_bits == expected
 
 
-def test_a_change_of_numbers_is_a_devices_own() -> None:
+def test_each_device_has_a_numerics_version() -> None:
     engines = {device: numerics.machine_facts(device, 1)["engine"] for device in ("cpu", "cuda")}
     assert engines == {"cpu": 1, "cuda": 2}
 
 
-def test_threads_of_the_cpu_are_no_part_of_a_gpus_numbers() -> None:
+def test_cpu_threads_are_no_fact_of_a_gpu() -> None:
     facts = [machine_fingerprint(numerics.machine_facts("cuda", threads, "NVIDIA L4")) for threads in (None, 1, 8)]
     assert len(set(facts)) == 1
     on_cpu = [machine_fingerprint(numerics.machine_facts("cpu", threads)) for threads in (1, 8)]
     assert len(set(on_cpu)) == 2
 
 
-def test_what_a_retry_has_changed_is_told_and_never_refused(interrupted: Path, make_request: MakeRequest) -> None:
+def test_changes_of_a_retry_are_reported_and_accepted(interrupted: Path, make_request: MakeRequest) -> None:
     """Make a new plan where the change affects it."""
     changes = {"learning_rate": 0.02, "max_steps": 5, "gradient_checkpointing": True, "on_inexact_resume": "fail"}
     channel = Recorder()
@@ -273,7 +273,7 @@ def test_what_a_retry_has_changed_is_told_and_never_refused(interrupted: Path, m
     assert isinstance(channel.lines[-1], Finished)
 
 
-def test_the_checkpoints_plan_is_followed(interrupted: Path, make_request: MakeRequest) -> None:
+def test_the_checkpoints_plan_is_used(interrupted: Path, make_request: MakeRequest) -> None:
     """Follow the plan of the checkpoint, since memory may have run out before it or after it."""
     channel = Recorder()
     other = {"compute_dtype": "bfloat16", "micro_batch_tokens": 32, "fast_paths": ["loss"]}

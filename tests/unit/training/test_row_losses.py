@@ -38,7 +38,7 @@ def trained(make_request: MakeRequest, **training: object) -> tuple[list[Row], R
     return losses_of(channel), channel
 
 
-def test_every_row_of_the_last_epoch_stands_with_its_own_loss(make_request: MakeRequest) -> None:
+def test_every_row_of_the_last_epoch_has_its_loss(make_request: MakeRequest) -> None:
     """Compare the mean, weighted by labelled tokens, over the rows of a step with the step's loss."""
     rows, channel = trained(make_request, epochs=2)
     assert sorted(row["line"] for row in rows) == list(range(1, NUM_ROWS + 1))
@@ -54,7 +54,7 @@ def test_every_row_of_the_last_epoch_stands_with_its_own_loss(make_request: Make
         assert len({row["loss"] for row in some}) > 1
 
 
-def test_a_run_that_ends_within_an_epoch_tells_each_rows_latest(make_request: MakeRequest) -> None:
+def test_a_training_that_ends_within_an_epoch_reports_each_rows_latest_loss(make_request: MakeRequest) -> None:
     rows, _ = trained(make_request, max_steps=8)
     epochs = BatchSampler(NUM_ROWS, 4, seed=0)
     latest = {row + 1: step for step in range(3, 9) for row in epochs.rows(step)}
@@ -62,18 +62,18 @@ def test_a_run_that_ends_within_an_epoch_tells_each_rows_latest(make_request: Ma
     assert len(rows) == len(latest) < NUM_ROWS
 
 
-def test_a_run_of_less_than_an_epoch_tells_the_rows_it_met(make_request: MakeRequest) -> None:
+def test_a_training_of_less_than_an_epoch_reports_its_rows(make_request: MakeRequest) -> None:
     rows, _ = trained(make_request, max_steps=2)
     assert len(rows) == 8
 
 
-def test_rows_held_back_for_validation_are_none_of_them(make_request: MakeRequest) -> None:
+def test_validation_rows_are_not_listed(make_request: MakeRequest) -> None:
     channel = Recorder()
     train(make_request(spec=make_spec(validation_split=0.25, training={"epochs": 1})), channel)
     assert len(losses_of(channel)) == 18
 
 
-def test_rows_that_a_retry_with_other_batches_has_passed_over_are_left_out(
+def test_rows_that_a_retry_with_other_batches_did_not_use_are_omitted(
     make_request: MakeRequest, tmp_path: Path
 ) -> None:
     """Put the second of three larger steps before the checkpoint, whose two small steps had other rows."""
@@ -88,7 +88,7 @@ def test_rows_that_a_retry_with_other_batches_has_passed_over_are_left_out(
     assert not expected.keys() >= {row + 1 for row in epochs.rows(2)}
 
 
-def test_equals_stand_by_line(tmp_path: Path) -> None:
+def test_equal_losses_are_ordered_by_line(tmp_path: Path) -> None:
     columns = {"lines": torch.tensor([5, 7, 9, 11]), "num_labelled": torch.tensor([2, 3, 4, 5])}
     rows, losses = Examples(columns, range(4)), torch.tensor([0.5, 2.0, 0.5, UNKNOWN])
     write_row_losses(tmp_path / "losses.csv", rows, losses, BatchSampler(4, 2, seed=0), last_step=2)

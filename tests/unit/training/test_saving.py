@@ -32,16 +32,16 @@ def saves(
     return found, times.every
 
 
-def test_a_short_job_saves_ten_times_where_it_costs_nothing() -> None:
+def test_a_short_job_saves_ten_times_if_it_costs_nothing() -> None:
     assert saves(40, 0.5, lambda _: 0.001) == (list(range(4, 40, 4)), 4)
 
 
-def test_it_saves_no_more_often_than_costs_a_hundredth_of_the_time() -> None:
+def test_saving_costs_at_most_one_per_cent_of_the_time() -> None:
     assert saves(40, 0.5, lambda _: 0.058) == ([12, 24, 36], 4)
     assert saves(40, 0.5, lambda _: 0.3) == ([], 4)
 
 
-def test_a_first_step_that_is_quicker_than_the_others_costs_no_checkpoint() -> None:
+def test_a_fast_first_step_does_not_delay_checkpoints() -> None:
     """Check a dry run that was slow to save, too. The previous checkpoint's cost decides when the next is due, not
     an estimate of a step's seconds."""
     found, every = saves(10, lambda step: 0.2 if step == 1 else 3.0, lambda number: 0.08 if number else 0.03)
@@ -50,13 +50,13 @@ def test_a_first_step_that_is_quicker_than_the_others_costs_no_checkpoint() -> N
     assert late == [7, 8, 9]
 
 
-def test_a_long_job_saves_by_the_clock() -> None:
+def test_a_long_job_saves_by_time() -> None:
     found, every = saves(100_000, 1.0, lambda _: 0.001)
     assert every == 10_000
     assert found[:3] == [600, 1200, 1800]
 
 
-def test_a_cost_that_grows_makes_it_rarer() -> None:
+def test_a_growing_cost_makes_saves_rarer() -> None:
     steps = 20_000
     found, _ = saves(steps, 1.0, lambda number: 2.0 * number)
     spent = sum(2.0 * number for number in range(1, len(found)))
@@ -65,13 +65,13 @@ def test_a_cost_that_grows_makes_it_rarer() -> None:
     assert found[-1] - found[-2] > found[1] - found[0]
 
 
-def test_steps_that_are_named_are_saved_whatever_it_costs() -> None:
+def test_explicit_steps_are_saved_at_any_cost() -> None:
     assert saves(10, 1.0, lambda _: 5.0, save_every=3) == ([3, 6, 9], 3)
     by_clock, _ = saves(30, 1.0, lambda _: 0.0, save_every=10, save_every_seconds=7)
     assert by_clock == [7, 10, 17, 20, 27]
 
 
-def test_what_auto_comes_to_is_told_and_changes_no_number(
+def test_the_resolved_auto_is_reported_and_changes_no_number(
     make_request: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Use dropout, which draws from the random state that a checkpoint holds."""

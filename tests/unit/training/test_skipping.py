@@ -58,7 +58,7 @@ def read_skipped(path: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_bad_rows_are_left_out_and_written_down_by_the_files_lines(make_request: MakeRequest, rows: Path) -> None:
+def test_bad_rows_are_skipped_and_listed_by_line(make_request: MakeRequest, rows: Path) -> None:
     found = tokenized(make_request(spec=skipping(0.3), dataset_path=rows, dataset_format="prompt_completion"))
     assert [row.line for row in Examples.of(found.training_path)] == [1, 5, *range(12, 31)]
     listed = read_skipped(found.skipped_path)
@@ -77,13 +77,13 @@ def test_one_row_more_than_allowed_fails_the_job_with_the_numbers(make_request: 
     assert caught.value.reason is FailureReason.too_many_bad_rows
 
 
-def test_without_skip_the_first_bad_row_is_the_end(make_request: MakeRequest, rows: Path) -> None:
+def test_without_skip_the_first_bad_row_fails_the_job(make_request: MakeRequest, rows: Path) -> None:
     with pytest.raises(TrainingFailed, match="Row 3 of the dataset") as caught:
         tokenized(make_request(dataset_path=rows))
     assert caught.value.reason is FailureReason.dataset_invalid
 
 
-def test_a_row_that_the_template_refuses_is_skipped(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_row_that_the_template_rejects_is_skipped(make_request: MakeRequest, tmp_path: Path) -> None:
     def chat(content: str, *more: dict[str, Any]) -> str:
         return json.dumps({"messages": [*more, {"role": "user", "content": content}, ANSWER]})
 
@@ -105,7 +105,7 @@ def test_a_row_that_the_template_refuses_is_skipped(make_request: MakeRequest, t
     assert "no system turns" in skipped["message"]
 
 
-def test_the_validation_rows_are_judged_on_their_own(make_request: MakeRequest, rows: Path, tmp_path: Path) -> None:
+def test_the_validation_rows_are_counted_separately(make_request: MakeRequest, rows: Path, tmp_path: Path) -> None:
     good = tmp_path / "good.jsonl"
     good.write_bytes((GOOD + b"\n") * 8)
     files = {"dataset_path": good, "validation_path": rows, "validation_sha256": "2" * 64}
@@ -117,12 +117,12 @@ def test_the_validation_rows_are_judged_on_their_own(make_request: MakeRequest, 
     assert caught.value.reason is FailureReason.too_many_bad_rows
 
 
-def test_nothing_is_told_where_nothing_was_left_out(make_request: MakeRequest) -> None:
+def test_no_event_without_skipped_rows(make_request: MakeRequest) -> None:
     found = tokenized(make_request(spec=skipping(0.1)))
     assert (found.skipped, found.skipped_path) == ([], None)
 
 
-def test_a_resumed_run_leaves_out_the_same_rows_and_gives_the_same_bits(
+def test_a_resumed_training_skips_the_same_rows_and_gives_the_same_bits(
     make_request: MakeRequest, rows: Path, tmp_path: Path
 ) -> None:
     common = {"spec": skipping(0.3, training={"max_steps": 6, "max_seq_len": 32}), "dataset_path": rows}

@@ -39,7 +39,7 @@ MODELS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("family", MODELS)
-def test_what_cannot_be_trained_is_left_out_and_what_is_taken_is_told(
+def test_untrainable_layers_are_omitted_and_the_targets_reported(
     family: str, make_request: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, targets = MODELS[family]
@@ -52,6 +52,6 @@ def test_what_cannot_be_trained_is_left_out_and_what_is_taken_is_told(
     assert channel.losses()[-1] < channel.losses()[0]
 
 
-def test_where_nothing_is_left_out_all_linear_stays(tiny: Callable[[str], Path]) -> None:
+def test_all_linear_stays_if_no_layer_is_omitted(tiny: Callable[[str], Path]) -> None:
     model = load_model(tiny("llama"), load_config(tiny("llama")), make_spec(), Plan("cpu", "float32", False, 64))
     assert model.plan.target_modules is None

@@ -60,6 +60,6 @@ def test_one_tensor_is_copied_at_a_time(tmp_path: Path) -> None:
     assert 0 < copies.peak <= tensors["0"].nbytes
 
 
-def test_a_disk_that_takes_nothing_is_an_os_error() -> None:
+def test_a_full_disk_raises_an_os_error() -> None:
     with pytest.raises(OSError, match="No space"):
         write_tensors(Path("/dev/full"), {"a": torch.ones(100_000)})

@@ -42,7 +42,7 @@ def rows_of(path: Path) -> list[tuple[int, list[int], list[bool]]]:
     return [(row.line, row.ids.tolist(), row.labelled.tolist()) for row in Examples.of(path)]
 
 
-def test_the_process_gives_what_the_function_gives(
+def test_the_process_and_the_function_give_the_same(
     process: TokenizingProcess, make_request: MakeRequest, tmp_path: Path
 ) -> None:
     chat = {"messages": [{"role": "user", "content": "a<eos>"}, {"role": "assistant", "content": "b"}]}
@@ -73,7 +73,7 @@ def test_the_process_gives_what_the_function_gives(
     assert "tokenizer.json" in contents[0]
 
 
-def test_examples_are_those_of_the_file_in_any_choice(make_request: MakeRequest) -> None:
+def test_any_selection_gives_the_examples_of_the_file(make_request: MakeRequest) -> None:
     tokenizing = TokenizingHere()
     tokenizing.begin(make_request())
     rows = Examples.of(tokenizing.rows(nothing).training_path)
@@ -95,7 +95,7 @@ def test_a_failure_keeps_its_reason(process: TokenizingProcess, make_request: Ma
     assert caught.value.reason is FailureReason.no_labelled_tokens
 
 
-def test_a_failure_keeps_its_reason_where_its_trace_finds_no_room(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_failure_keeps_its_reason_if_its_trace_cannot_be_written(make_request: MakeRequest, tmp_path: Path) -> None:
     stderr = os.dup(2)
     with Path("/dev/full").open("wb") as full:
         os.dup2(full.fileno(), 2)
@@ -120,7 +120,7 @@ def test_a_model_whose_tokenizer_cannot_be_loaded(
     assert caught.value.reason is FailureReason.model_unusable
 
 
-def test_its_death_is_a_failure(process: TokenizingProcess, make_request: MakeRequest) -> None:
+def test_a_killed_process_is_a_failure(process: TokenizingProcess, make_request: MakeRequest) -> None:
     process.preload(None)
     os.kill(process.pid, signal.SIGSTOP)
     process.begin(make_request())
@@ -130,16 +130,16 @@ def test_its_death_is_a_failure(process: TokenizingProcess, make_request: MakeRe
     assert caught.value.reason is FailureReason.training_process_died
 
 
-def test_one_that_cannot_start_is_no_wait(process: TokenizingProcess) -> None:
+def test_a_process_that_cannot_start_is_reported_at_once(process: TokenizingProcess) -> None:
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(TrainingFailed, match="exit code -9"):
         process.preload(None)
     assert not process.is_alive()
 
 
-def test_one_that_has_died_is_known_before_its_reader_has_waited_for_it(process: TokenizingProcess) -> None:
+def test_a_dead_process_is_detected_before_its_reader_has_reaped_it(process: TokenizingProcess) -> None:
     assert process.is_alive()
-    with process._process._waitpid_lock:  # type: ignore[attr-defined]  # as the reader holds it
+    with process._process._waitpid_lock:  # type: ignore[attr-defined]  # as the reader does
         os.kill(process.pid, signal.SIGKILL)
         psutil.Process(process.pid).wait(timeout=10)
         assert not process.is_alive()
@@ -157,7 +157,7 @@ def test_a_stop_does_not_wait_for_it(process: TokenizingProcess, make_request: M
     assert time.monotonic() - asked < 2
 
 
-def test_a_result_does_not_fail_for_a_tokenizer_that_was_not_written(
+def test_a_result_does_not_fail_if_the_process_wrote_no_tokenizer(
     process: TokenizingProcess, make_request: MakeRequest
 ) -> None:
     process.begin(make_request())

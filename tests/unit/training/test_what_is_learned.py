@@ -113,7 +113,7 @@ def length(learning: Learning) -> None:
     assert spec_for().training.max_seq_len == 2048
     short = {"tunewright": {"training": {"max_seq_len": 16}}}
     [(text, pieces)] = learning.texts([USER, YES | {"content": "y" * 50}], [USER | {"content": "x" * 50}, YES], **short)
-    assert pieces == ["y" * text.count("y")], "it is cut at its end, and the other has nothing left"
+    assert pieces == ["y" * text.count("y")], "one answer must be truncated at its end, and the other dropped"
 
 
 def rate(learning: Learning) -> None:
@@ -144,7 +144,7 @@ CLAIMS: dict[str, Callable[[Learning], None]] = {
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_what_the_page_says_is_learned(claim: str, learning: Learning) -> None:
+def test_every_claim_of_the_page(claim: str, learning: Learning) -> None:
     CLAIMS[claim](learning)
 
 
