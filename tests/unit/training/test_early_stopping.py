@@ -66,9 +66,9 @@ def test_the_best_and_the_count(
     assert found.best.step == best_step
     assert found.num_without_improvement == num_without_improvement
     assert found.last == Evaluation(len(losses), losses[-1], 0.5)
-    assert found.exhaust(EarlyStopping(patience=num_without_improvement + 1)) is False
-    assert found.exhaust(EarlyStopping(patience=max(num_without_improvement, 1))) is (num_without_improvement > 0)
-    assert found.exhaust(None) is False
+    assert found.should_stop(EarlyStopping(patience=num_without_improvement + 1)) is False
+    assert found.should_stop(EarlyStopping(patience=max(num_without_improvement, 1))) is (num_without_improvement > 0)
+    assert found.should_stop(None) is False
     assert Evaluations.of_json(json.loads(json.dumps(found.to_json()))) == found
 
 

@@ -27,7 +27,7 @@ def saves(
         if times.is_due(step):
             found.append(step)
             now += costs(len(found))
-            times.saved(step, costs(len(found)) / 2)
+            times.record_save(step, costs(len(found)) / 2)
             times.add_cost(costs(len(found)) / 2)
     return found, times.every
 

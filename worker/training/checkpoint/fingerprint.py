@@ -87,7 +87,7 @@ def check_resumable(
             f"The checkpoint was written for a different base model or dataset: {describe_differences(differs)}. "
             'Retry the job from "start".',
         )
-    if request.spec.training.on_inexact_resume != "continue" and not is_asked_for(differs):
+    if request.spec.training.on_inexact_resume != "continue" and not comes_from_retry(differs):
         _refuse_inexact_resume(differs)
     step = checkpoint.state["position"]["step"]
     changes = describe_differences(differs)
@@ -114,7 +114,7 @@ def differences(now: dict[str, Any], written: dict[str, Any], spec: JobSpec) -> 
     }
 
 
-def is_asked_for(differs: dict[str, Difference]) -> bool:
+def comes_from_retry(differs: dict[str, Difference]) -> bool:
     """Say whether all differences come from a retry's changes, and none from the machine."""
     replanned = any(name in differs for name in PLANNED)
     return all(name.startswith("spec.") or (replanned and name.startswith("resolved.")) for name in differs)

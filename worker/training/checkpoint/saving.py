@@ -28,7 +28,7 @@ class SaveTimes:
         """Start counting at this step."""
         self._saved_step, self._saved_at = step, self._clock()
 
-    def saved(self, step: int, seconds: float) -> None:
+    def record_save(self, step: int, seconds: float) -> None:
         """Record that the step is saved, and for how many seconds training waited."""
         self.start(step)
         self._cost = seconds

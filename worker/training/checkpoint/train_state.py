@@ -45,7 +45,7 @@ class Evaluations:
             self.best = evaluation
         return is_best
 
-    def exhaust(self, early_stopping: EarlyStopping | None) -> bool:
+    def should_stop(self, early_stopping: EarlyStopping | None) -> bool:
         return early_stopping is not None and self.num_without_improvement >= early_stopping.patience
 
     def to_json(self) -> dict[str, Any]:

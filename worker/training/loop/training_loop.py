@@ -312,7 +312,7 @@ class TrainingLoop:
         started = time.monotonic()
         self.writer.wait()
         snapshot = take_snapshot(self.state, fingerprint(self.request, self.plan))
-        self.saving.saved(self.state.position.step, time.monotonic() - started)
+        self.saving.record_save(self.state.position.step, time.monotonic() - started)
         self.writer.write(snapshot)
 
     def _evaluation_due(self) -> bool:
@@ -355,7 +355,7 @@ class TrainingLoop:
         return self.state.position.step >= self.total_steps or self._is_stopped_early()
 
     def _is_stopped_early(self) -> bool:
-        return self.state.evaluations.exhaust(self.training.early_stopping)
+        return self.state.evaluations.should_stop(self.training.early_stopping)
 
     def _report_early_stop(self) -> None:
         step, best = self.state.position.step, self.state.evaluations.best

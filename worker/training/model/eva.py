@@ -26,7 +26,7 @@ POOLED_TOKENS = 512
 SIMILARITY = 0.99
 """Is the cosine with the previous component from which a component has settled: PEFT's tau."""
 SEED = 42
-"""Seeds the randomized SVD, whatever the job's seed: PEFT's value, so that the same rows give its components."""
+"""Seeds the randomized SVD, regardless of the job's seed: PEFT's value, so that the same rows give its components."""
 
 
 class Components:

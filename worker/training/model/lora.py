@@ -66,7 +66,7 @@ def add_lora(model: PreTrainedModel, adapter: AdapterSpec, seed: int, *, transpo
         with warnings.catch_warnings():
             # PEFT warns of a tied head's adapter, which nothing here merges.
             warnings.filterwarnings("ignore", ".*tie_word_embeddings", UserWarning)
-            # PEFT reads a property of transformers by its older name, whatever its arguments.
+            # PEFT reads a property of transformers by its older name, regardless of its arguments.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             peft_model = get_peft_model(model, config)
     except ValueError as error:

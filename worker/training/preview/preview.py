@@ -185,7 +185,7 @@ def _make_rows(
     most_tokens, most_chars = SHOWN_TOKENS // count, SHOWN_CHARS // count
     for line, answer, ids, labelled in documents:
         kept = ids[:max_seq_len]
-        # The first token has no prediction, and so carries no loss whatever its label.
+        # The first token has no prediction, and so carries no loss regardless of its label.
         carries = [number > 0 and bool(label) for number, label in enumerate(labelled[:max_seq_len])]
         head, tail = most_tokens - most_tokens // 2, max(len(kept) - most_tokens // 2, most_tokens - most_tokens // 2)
         chosen = [*range(min(head, len(kept))), *range(tail, len(kept))]

@@ -178,13 +178,13 @@ class Renderer:
             raise BadRow("template_refused", f"The chat template rejected the row: {error}") from error
 
     def _render_text(self, text: str) -> Piece:
-        self._tokens.count_typed(text)
+        self._tokens.count_special_tokens(text)
         ids = [*self._tokens.bos, *self._tokens.encode(text, typed=True), self._tokens.eos]
         return ids, [True] * len(ids)
 
     def _render_completion(self, prompt: str, completion: str) -> Piece:
         """Encode prompt and completion separately, as in inference: a prompt's tokens do not depend on its answer."""
-        self._tokens.count_typed(prompt + completion)
+        self._tokens.count_special_tokens(prompt + completion)
         asked = self._tokens.bos + self._tokens.encode(prompt, typed=True)
         answer = (self._tokens.continuation if prompt else self._tokens.encode)(completion, typed=True)
         answer = [*answer, self._tokens.eos]
@@ -195,7 +195,7 @@ class Renderer:
     ) -> Piece:
         messages = self._prepare_reasoning(messages)
         for message in messages:
-            self._tokens.count_typed((message.content or "") + (message.reasoning_content or ""))
+            self._tokens.count_special_tokens((message.content or "") + (message.reasoning_content or ""))
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
         if since is not None:
             answers = [index for index in answers if index >= since]
@@ -262,7 +262,7 @@ class Renderer:
         labelled: list[bool] = []
         start = 0
         for part in parts:
-            piece = self._tokens.rendered(whole[start : part.end], first=start == 0)
+            piece = self._tokens.encode_rendered(whole[start : part.end], first=start == 0)
             start = part.end
             ids += piece
             cut = len(piece)

@@ -58,7 +58,7 @@ class Tokens:
         """Encode text that follows other tokens."""
         return self._after_anchor(text, typed=typed) if self._invents_boundary else self.encode(text, typed=typed)
 
-    def rendered(self, text: str, *, first: bool) -> list[int]:
+    def encode_rendered(self, text: str, *, first: bool) -> list[int]:
         """Encode a template's output, in which the special tokens that users typed are broken."""
         ids: list[int] = []
         done = 0
@@ -100,7 +100,7 @@ class Tokens:
         match = self._ends_turn.match(text, at)
         return match.end() if match else at
 
-    def count_typed(self, text: str) -> None:
+    def count_special_tokens(self, text: str) -> None:
         self.num_literal_special_tokens += len(self._typed.findall(text))
 
     def last_special(self, ids: list[int]) -> int | None:
