@@ -33,7 +33,7 @@ from worker.training.checkpoint.checkpoint import (
 )
 from worker.training.checkpoint.manifest import digests
 from worker.training.checkpoint.train_state import Evaluations
-from worker.training.data.row_losses import unknown
+from worker.training.data.row_losses import make_unknown_losses
 from worker.training.loop.training_loop import prepare, train
 from worker.training.runtime.errors import TrainingFailed
 from worker.training.runtime.messages import (
@@ -189,7 +189,7 @@ def test_large_state_of_a_gpu_is_not_copied_into_the_hosts_memory(monkeypatch: p
     optimizer = torch.optim.AdamW([parameter])
     optimizer.state[parameter] = {name: torch.empty(64, 64, device="meta") for name in ("exp_avg", "exp_avg_sq")}
     train_state = TrainState(
-        {"w": parameter}, optimizer, torch.amp.GradScaler("cpu"), Position(), Evaluations(), unknown(1)
+        {"w": parameter}, optimizer, torch.amp.GradScaler("cpu"), Position(), Evaluations(), make_unknown_losses(1)
     )
     snapshot = take_snapshot(train_state, {})
     assert not snapshot.is_copy
@@ -272,7 +272,7 @@ def test_any_optimizers_state_is_restored_bit_for_bit(
         weights = {name: nn.Parameter(torch.randn(128, 64)) for name in ("a", "b", "c")}
         groups = [{"params": [weights["c"], weights["a"]]}, {"params": [weights["b"]]}]
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        return TrainState(weights, make(groups), scaler, Position(), Evaluations(), unknown(2))
+        return TrainState(weights, make(groups), scaler, Position(), Evaluations(), make_unknown_losses(2))
 
     def take_steps(train_state: TrainState, *seeds: int) -> None:
         for seed in seeds:

@@ -12,7 +12,7 @@ from app.domain.jobs.state import JobPhase
 from tests.unit.training.conftest import FP32, Recorder, make_spec
 from worker.training.data.dataset import Examples
 from worker.training.data.packing import MicroBatch, pack
-from worker.training.loop.dry_run import largest, run_dry_run
+from worker.training.loop.dry_run import find_largest_micro_batch, run_dry_run
 from worker.training.loop.training_loop import TrainingLoop, prepare, train
 from worker.training.runtime.messages import (
     EventMessage,
@@ -150,16 +150,16 @@ def inputs_of(batch: MicroBatch) -> list[int]:
 
 def test_the_largest_micro_batch_has_the_longest_row_and_the_next_that_fit() -> None:
     rows = rows_of([5, 30, 12, 40, 8, 3])
-    assert inputs_of(largest(rows, 3, 64)) == [40, 12, 8]
-    assert inputs_of(largest(rows, 2, 64)) == [40, 12]
-    assert inputs_of(largest(rows, 4, 10)) == [40], "a row over the budget must be alone"
-    assert inputs_of(largest(rows, 6, 1000)) == [40, 30, 12, 8, 5, 3]
+    assert inputs_of(find_largest_micro_batch(rows, 3, 64)) == [40, 12, 8]
+    assert inputs_of(find_largest_micro_batch(rows, 2, 64)) == [40, 12]
+    assert inputs_of(find_largest_micro_batch(rows, 4, 10)) == [40], "a row over the budget must be alone"
+    assert inputs_of(find_largest_micro_batch(rows, 6, 1000)) == [40, 30, 12, 8, 5, 3]
 
 
 def test_no_step_packs_a_larger_one() -> None:
     draw = torch.Generator().manual_seed(0)
     rows = rows_of(torch.randint(1, 90, (64,), generator=draw).tolist())
-    bound = sum(inputs_of(largest(rows, 8, 128)))
+    bound = sum(inputs_of(find_largest_micro_batch(rows, 8, 128)))
     packed = [batch for start in range(0, 64, 8) for batch in pack(rows[start : start + 8], 128)]
     assert bound >= 0.95 * max(sum(inputs_of(batch)) for batch in packed)
 

@@ -23,7 +23,7 @@ from worker.training.checkpoint.checkpoint import (
 )
 from worker.training.checkpoint.optimizer_state import dequantized
 from worker.training.checkpoint.train_state import Evaluations
-from worker.training.data.row_losses import unknown
+from worker.training.data.row_losses import make_unknown_losses
 
 MAKE: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "torch": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, fused=True),
@@ -40,7 +40,7 @@ def train_state(kind: str) -> TrainState:
     torch.manual_seed(0)
     weights = {"matrix": nn.Parameter(torch.randn(ROWS, COLUMNS)), "vector": nn.Parameter(torch.randn(ROWS))}
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return TrainState(weights, MAKE[kind](weights.values()), scaler, Position(), Evaluations(), unknown(2))
+    return TrainState(weights, MAKE[kind](weights.values()), scaler, Position(), Evaluations(), make_unknown_losses(2))
 
 
 def train(one: TrainState, *steps: int) -> list[float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from app.domain.events.job_events import DatasetPrepared, WarningIssued
 from worker.training.data.packing import AnyRow, Example, Pair
-from worker.training.rows.sampler import divide, sides_of
+from worker.training.rows.sampler import sides_of, split_rows
 from worker.training.runtime.channel import Channel
 from worker.training.runtime.messages import EventMessage, Tokenized, TrainingRequest
 
@@ -119,7 +119,9 @@ def prepare_rows(request: TrainingRequest, tokenized: Tokenized, channel: Channe
     training = request.spec.training
     assert not isinstance(training.max_seq_len, str)
     sides = sides_of(request.spec.objective)
-    kept, held_back = split(Examples.of(tokenized.training_path, sides), request.spec.validation_split, training.seed)
+    kept, held_back = split_examples(
+        Examples.of(tokenized.training_path, sides), request.spec.validation_split, training.seed
+    )
     if tokenized.validation_path:
         held_back = Examples.of(tokenized.validation_path, sides)
     rows = Rows(
@@ -135,11 +137,11 @@ def prepare_rows(request: TrainingRequest, tokenized: Tokenized, channel: Channe
     return rows
 
 
-def split(examples: Examples, share: float | None, seed: int) -> tuple[Examples, Examples]:
+def split_examples(examples: Examples, share: float | None, seed: int) -> tuple[Examples, Examples]:
     """Split off the validation rows that the seed draws: at least one, and never all."""
     if share is None:
         return examples, examples[:0]
-    kept, drawn = divide(len(examples), share, seed)
+    kept, drawn = split_rows(len(examples), share, seed)
     return examples.choose(kept), examples.choose(drawn)
 
 

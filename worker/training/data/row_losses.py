@@ -16,7 +16,7 @@ UNKNOWN = -1.0
 """Marks an unknown loss: no loss is below 0."""
 
 
-def unknown(num_rows: int) -> Tensor:
+def make_unknown_losses(num_rows: int) -> Tensor:
     return torch.full((num_rows,), UNKNOWN)
 
 
@@ -30,7 +30,7 @@ def mean_losses(losses: Tensor, batch: MicroBatch) -> dict[int, float]:
 
 def write_row_losses(path: Path, rows: Examples, losses: Tensor, epochs: BatchSampler, last_step: int) -> None:
     """Write the rows of the last epoch's number of steps: the highest loss first, equal losses by line. A row whose
-    loss is unknown, because the training was resumed with other batches, is left out."""
+    loss is unknown, because the training was resumed with other batches, is omitted."""
     steps = np.zeros(len(rows), np.int64)
     for step in range(max(1, last_step - epochs.steps_per_epoch + 1), last_step + 1):
         steps[epochs.rows(step)] = step

@@ -15,7 +15,7 @@ def run_dry_run(
 ) -> MicroBatch:
     """Run forward and backward of the largest micro-batch that the rows can make, and one evaluation. No step is taken,
     and the random state is restored. What fails here would have failed later."""
-    batch = largest(rows, batch_size, model.micro_batch_tokens)
+    batch = find_largest_micro_batch(rows, batch_size, model.micro_batch_tokens)
     with torch.random.fork_rng(devices=[model.plan.device] if model.plan.device == "cuda" else []):
         losses, _ = model.losses(batch)
         losses.mean().backward()  # type: ignore[no-untyped-call]
@@ -23,7 +23,7 @@ def run_dry_run(
         for parameter in model.trainable.values():
             parameter.grad = None
         if validation:
-            _evaluate(model, largest(validation, len(validation), model.micro_batch_tokens))
+            _evaluate(model, find_largest_micro_batch(validation, len(validation), model.micro_batch_tokens))
     return batch
 
 
@@ -36,7 +36,7 @@ def _evaluate(model: Model, batch: MicroBatch) -> None:
         model.causal.train()
 
 
-def largest(rows: Examples, batch_size: int, max_tokens: int) -> MicroBatch:
+def find_largest_micro_batch(rows: Examples, batch_size: int, max_tokens: int) -> MicroBatch:
     """Return the longest row, with as many of the next longest rows as fit."""
     held: list[AnyRow] = []
     room = max_tokens

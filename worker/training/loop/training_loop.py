@@ -32,7 +32,7 @@ from worker.training.checkpoint.writer import CheckpointWriter
 from worker.training.data.dataset import Rows, prepare_rows, warn
 from worker.training.data.packing import MicroBatch
 from worker.training.data.row_losses import NAME as ROW_LOSSES
-from worker.training.data.row_losses import unknown, write_row_losses
+from worker.training.data.row_losses import make_unknown_losses, write_row_losses
 from worker.training.loop.dpo_reference import ReferencePass
 from worker.training.loop.dry_run import run_dry_run
 from worker.training.loop.evaluation import evaluate
@@ -153,7 +153,7 @@ class TrainingLoop:
             self.scaler,
             Position(),
             Evaluations(),
-            unknown(len(rows.training)),
+            make_unknown_losses(len(rows.training)),
             adapter=AdapterFile.of(model, request),
             references=rows.references,
         )

@@ -23,7 +23,7 @@ from app.domain.datasets.problem import UNSTORABLE
 from app.domain.jobs.state import FailureReason
 from worker.training.preview.messages import PreviewAnswer, PreviewRequest
 from worker.training.rows.rendering import Piece, Rendered, Renderer
-from worker.training.rows.sampler import BatchSampler, best_fit, divide, sides_of, token_budget
+from worker.training.rows.sampler import BatchSampler, best_fit, sides_of, split_rows, token_budget
 from worker.training.rows.tokenize import tokenize
 from worker.training.rows.tokenizer import Tokens
 from worker.training.runtime.alignment import ALIGNED
@@ -112,7 +112,7 @@ def preview(request: PreviewRequest, tokens: Tokens, watch: Callable[[], None] =
     sides = sides_of(request.spec.objective)
     columns = Columns.of(tokenized.training_path, sides) if tokenized else NONE
     try:
-        kept, drawn = divide(len(columns.lines), request.job.spec.validation_split, training.seed)
+        kept, drawn = split_rows(len(columns.lines), request.job.spec.validation_split, training.seed)
     except TrainingFailed as error:
         kept, drawn = [*range(len(columns.lines))], []
         refusal = refusal or PredictedFailure(reason=error.reason, message=error.message)

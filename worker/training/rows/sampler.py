@@ -52,7 +52,7 @@ def draw_validation_rows(num_rows: int, share: float, seed: int) -> list[int]:
     return sorted(random.Random(f"{seed}:validation").sample(range(num_rows), count))
 
 
-def divide(num_rows: int, share: float | None, seed: int) -> tuple[list[int], list[int]]:
+def split_rows(num_rows: int, share: float | None, seed: int) -> tuple[list[int], list[int]]:
     """Return training rows and drawn validation rows. Raises TrainingFailed if there are too few rows for both."""
     if share is None:
         return list(range(num_rows)), []
