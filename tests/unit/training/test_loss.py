@@ -39,7 +39,7 @@ def test_loss_and_gradients_equal_plain_cross_entropy(
     logits = plain(hidden, weight, bias, scale, softcap)
     expected = F.cross_entropy(logits, targets, reduction="none")
     expected_grads = torch.autograd.grad(expected @ weights_of_rows, leaves)
-    found, hits = token_losses(hidden, targets, Head(weight, bias, torch.float32, scale, softcap), judge=True)
+    found, hits = token_losses(hidden, targets, Head(weight, bias, torch.float32, scale, softcap), with_hits=True)
     found_grads = torch.autograd.grad(found @ weights_of_rows, leaves)
 
     torch.testing.assert_close(found, expected)
@@ -65,7 +65,7 @@ def test_far_apart_logits_stay_finite() -> None:
     hidden = torch.eye(2, DIM) * 1000
     weight = torch.zeros(WORDS, DIM)
     weight[300, 0] = 1.0
-    losses, hits = token_losses(hidden, torch.tensor([300, 5]), Head(weight, None, torch.float32), judge=True)
+    losses, hits = token_losses(hidden, torch.tensor([300, 5]), Head(weight, None, torch.float32), with_hits=True)
     # At a logit of 1,000 the resolution of fp32 is 6e-5.
     torch.testing.assert_close(losses, torch.tensor([0.0, torch.log(torch.tensor(float(WORDS)))]), atol=1e-4, rtol=1e-6)
     assert hits.tolist() == [True, False]

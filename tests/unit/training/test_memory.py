@@ -173,14 +173,14 @@ def test_the_fallback_works_in_steps_and_evaluations(
     assert isinstance(channel, Recorder)
     real, calls = Model.losses, 0
 
-    def losses(self: Model, batch: Any, *, judge: bool = False) -> Any:
+    def losses(self: Model, batch: Any, *, with_hits: bool = False) -> Any:
         nonlocal calls
-        calls += judge == (part == "an evaluation") and "dry_run_passed" in {
+        calls += with_hits == (part == "an evaluation") and "dry_run_passed" in {
             line.event.type for line in channel.lines if isinstance(line, EventMessage)
         }
         if calls == 2 and not self.plan.gradient_checkpointing:
             exhaust()
-        return real(self, batch, judge=judge)
+        return real(self, batch, with_hits=with_hits)
 
     monkeypatch.setattr(Model, "losses", losses)
     with run.writer:

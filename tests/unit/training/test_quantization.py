@@ -108,7 +108,7 @@ def test_a_models_weights_and_gradients_survive_parity_evaluation_and_generation
     check_parity(model, spec, tmp_path)
     model.causal.eval()
     with torch.no_grad():
-        model.losses(two_documents(), judge=True)
+        model.losses(two_documents(), with_hits=True)
         model.use_paths(())
         model.causal.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False, pad_token_id=0)
     model.causal.train()

@@ -31,7 +31,7 @@ def run_dry_run(
 def _evaluate(model: Model, batch: MicroBatch) -> None:
     model.causal.eval()
     try:
-        model.losses(batch, judge=True)
+        model.losses(batch, with_hits=True)
     finally:
         model.causal.train()
 

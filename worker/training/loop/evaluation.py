@@ -24,7 +24,7 @@ def evaluate(
     try:
         for batch in pack(rows, model.micro_batch_tokens):
             watch(batch)
-            losses, hits = model.losses(batch, judge=objective.counts_hits)
+            losses, hits = model.losses(batch, with_hits=objective.counts_hits)
             losses, hits = losses.cpu(), hits.cpu()
             finite = torch.isfinite(losses)
             if not finite.all():

@@ -100,8 +100,8 @@ class Model:
     def num_trainable(self) -> int:
         return sum(parameter.numel() for parameter in self.trainable.values())
 
-    def losses(self, batch: MicroBatch, *, judge: bool = False) -> tuple[Tensor, Tensor]:
-        """Return each labelled position's loss, and with `judge` whether the model's first choice was right."""
+    def losses(self, batch: MicroBatch, *, with_hits: bool = False) -> tuple[Tensor, Tensor]:
+        """Return each labelled position's loss, and with `with_hits` whether the model's first choice was right."""
         device = torch.device(self.plan.device)
         lengths = DocumentLengths.on(device, batch.document_lengths)
         inputs = to_device(batch.input_ids, device), to_device(batch.position_ids, device), lengths
@@ -110,8 +110,8 @@ class Model:
             rows = self.hidden_states(*inputs)[0].index_select(0, positions)
             layer = self.causal.get_output_embeddings()
             if isinstance(layer, AdaptedLinear | DoraLinear):
-                return adapted_losses(rows, targets, layer, self.head(), judge=judge)
-            return token_losses(rows, targets, self.head(), judge=judge)
+                return adapted_losses(rows, targets, layer, self.head(), with_hits=with_hits)
+            return token_losses(rows, targets, self.head(), with_hits=with_hits)
         logits = self._through(self.causal, *inputs).logits[0].index_select(0, positions).float()
         return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=1) == targets
 

@@ -61,38 +61,42 @@ class Head:
         return capped * self.softcap, 1 - capped * capped
 
 
-def token_losses(hidden: Tensor, targets: Tensor, head: Head, *, judge: bool = False) -> tuple[Tensor, Tensor]:
-    """Return the fp32 loss of each row of `hidden` [rows, dim] for its word in `targets`. With `judge`, also return
+def token_losses(hidden: Tensor, targets: Tensor, head: Head, *, with_hits: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the fp32 loss of each row of `hidden` [rows, dim] for its word in `targets`. With `with_hits`, also return
     whether the word with the highest logit is the target (otherwise all false: it costs a tenth of the time)."""
     count = len(targets)
     filling = -count % ALIGNED
     rows, words = F.pad(hidden, (0, 0, 0, filling)), F.pad(targets, (0, filling))
-    losses, hits = _StreamedLoss.apply(rows, head.weight, head.bias, words, head, judge)  # type: ignore[no-untyped-call]
+    losses, hits = _StreamedLoss.apply(rows, head.weight, head.bias, words, head, with_hits)  # type: ignore[no-untyped-call]
     return losses[:count], hits[:count]
 
 
 def adapted_losses(
-    hidden: Tensor, targets: Tensor, layer: nn.Module, head: Head, *, judge: bool = False
+    hidden: Tensor, targets: Tensor, layer: nn.Module, head: Head, *, with_hits: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Compute the same for an output layer with an adapter, whose gradients need all words' probabilities at once: a
     few rows at a time, computed again in backward."""
     count = max(1, ADAPTED_LOGITS // head.weight.shape[0])
     parts = zip(torch.split(hidden, count), torch.split(targets, count), strict=True)
-    found = [checkpoint(_plain_losses, rows, words, layer, head, judge, use_reentrant=False) for rows, words in parts]
+    found = [
+        checkpoint(_plain_losses, rows, words, layer, head, with_hits, use_reentrant=False) for rows, words in parts
+    ]
     losses, hits = zip(*found, strict=True)
     return torch.cat(losses), torch.cat(hits)
 
 
-def _plain_losses(hidden: Tensor, targets: Tensor, layer: nn.Module, head: Head, judge: bool) -> tuple[Tensor, Tensor]:
+def _plain_losses(
+    hidden: Tensor, targets: Tensor, layer: nn.Module, head: Head, with_hits: bool
+) -> tuple[Tensor, Tensor]:
     logits, _ = head.finished(layer(hidden.to(head.dtype)).float(), None)
     losses = F.cross_entropy(logits, targets, reduction="none")
-    return losses, logits.argmax(dim=1) == targets if judge else torch.zeros_like(targets, dtype=torch.bool)
+    return losses, logits.argmax(dim=1) == targets if with_hits else torch.zeros_like(targets, dtype=torch.bool)
 
 
 class _StreamedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: Head, judge: bool
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: Head, with_hits: bool
     ) -> tuple[Tensor, Tensor]:
         ctx.head, ctx.head_trains = head, ctx.needs_input_grad[1]
         rows = hidden.to(head.dtype)
@@ -102,7 +106,7 @@ class _StreamedLoss(torch.autograd.Function):
         narrow = head.dtype is torch.float16 and hidden.device.type == "cuda"
         shifted = head.is_plain and not ctx.head_trains and not narrow
         losses, normalizer, grad = _stream(rows, targets, head, with_grad=one_pass, shifted=shifted)
-        hits = _hits(rows, targets, head) if judge else torch.zeros_like(targets, dtype=torch.bool)
+        hits = _hits(rows, targets, head) if with_hits else torch.zeros_like(targets, dtype=torch.bool)
         ctx.input_dtype = hidden.dtype
         ctx.save_for_backward(*((grad,) if one_pass else (rows, targets, normalizer)))
         ctx.mark_non_differentiable(hits)
