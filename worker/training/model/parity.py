@@ -154,7 +154,7 @@ def _error_by_hand(sample: Model, batch: MicroBatch, exact: Tensor, paths: Itera
     except Exception as raised:
         if is_out_of_memory(raised):
             raise
-        log.warning("A fast path fails", exc_info=True)
+        log.warning("A fast path raised an error", exc_info=True)
         return math.inf
 
 
