@@ -173,11 +173,11 @@ def is_at_work(process: psutil.Process) -> bool:
 def test_it_ends_with_its_parent_in_the_middle_of_whatever_it_does(
     moment: str, start: Start, make_request: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
-    num_rows = 20_000 if moment == "the rendering" else 800  # 20,000 take seconds to tokenize
+    num_rows = 20_000 if moment == "the tokenization" else 800  # 20,000 take seconds to tokenize
     child = start(begin_long_work(make_request, tmp_path, num_rows), by_command=True)  # a fork meets other moments
     next(line for line in messages_of(child) if is_doing(moment)(line))
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-    if moment == "the rendering":
+    if moment == "the tokenization":
         assert len(family) == 2, "must include the tokenizing process"
     for pipe in (child.stdin, child.stdout):
         assert pipe is not None
