@@ -69,7 +69,7 @@ def get_file(
     responses=bytes_as(TAR) | problems(AdapterNotFound, AmbiguousName, ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
-    """Download the adapter's folder as one tar. Supports `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
+    """Download the adapter's folder as one tar. Supports `Range`; `Repr-Digest` has the SHA-256 of the whole file."""
     service = AdapterService(session)
     adapter, archive = service.get(caller.project_id, id), service.get_archive(caller.project_id, id)
     return download(
@@ -86,8 +86,8 @@ def get_archive(id: str, request: Request, caller: CallerDep, session: SessionDe
 
 @router.get("/{id:path}", summary="Get an adapter", responses=problems(AdapterNotFound, AmbiguousName))
 def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
-    """Get an adapter: what it was trained on and how, and where its files are. `id` may be its name (`ft:…`), here and
-    below."""
+    """Get an adapter: its base model, its manifest and its files. `id` may be the adapter's name (`ft:…`), as for all
+    its routes."""
     service = AdapterService(session)
     return AdapterOut.of_parts(service.get(caller.project_id, id), service.parts(caller.project_id, id))
 
@@ -96,5 +96,5 @@ def get_adapter(id: str, caller: CallerDep, session: SessionDep) -> AdapterOut:
     "/{id:path}", status_code=204, summary="Delete an adapter", responses=problems(AdapterNotFound, AmbiguousName)
 )
 def delete_adapter(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Delete an adapter and its files. The job that made it stays, without artifacts. This cannot be undone."""
+    """Delete an adapter and its files. The job that created it is kept, without these files. This cannot be undone."""
     AdapterService(session).delete(caller.project_id, id)

@@ -54,7 +54,7 @@ class AdapterSummary(ApiModel):
     job_id: str
     base_model: str
     base_model_revision: str | None
-    """Gives the revision of the weights it was trained on; it does not work with others."""
+    """Gives the base model's revision that it was trained on; it does not work with other revisions."""
     size: int
     """Gives the total size of its files."""
     created_at: datetime
@@ -65,7 +65,7 @@ class AdapterSummary(ApiModel):
 
 
 class AdapterOut(AdapterSummary):
-    """Describes an adapter with its files: those that PEFT loads, and those that describe it."""
+    """Describes an adapter with its files: those that PEFT loads and those that document it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -80,9 +80,9 @@ class AdapterOut(AdapterSummary):
 
     files: list[AdapterFile]
     archive: AdapterFile
-    """Describes all files as one tar."""
+    """Describes the archive: all files as one tar."""
     manifest: dict[str, Any]
-    """Records how it was made: spec, digests, versions, losses."""
+    """Records how it was trained: spec, digests, versions, losses."""
 
     @classmethod
     def of_parts(cls, adapter: Adapter, parts: Sequence[Artifact]) -> "AdapterOut":

@@ -83,14 +83,14 @@ class AdapterService:
         return self._part(project_id, id, ArtifactKind.adapter_archive)
 
     def delete(self, project_id: str, id: str) -> None:
-        """Delete an adapter with its artifacts; the job that made it stays."""
+        """Delete an adapter with its artifacts; the job that created it is kept."""
         adapter = self.get(project_id, id, lock=True)
         self.artifacts.mark_deleted(project_id, adapter.id)
         self.adapters.delete(adapter)
 
     def delete_model(self, project_id: str, job_id: str) -> None:
-        """Delete the files of the fully fine-tuned model that a job has made; the job stays."""
-        self.artifacts.bury_model(project_id, job_id)
+        """Delete the files of the fully fine-tuned model that a job has created; the job is kept."""
+        self.artifacts.delete_model(project_id, job_id)
 
     def _part(self, project_id: str, id: str, kind: ArtifactKind, path: str | None = None) -> Artifact:
         for artifact in self.parts(project_id, id):

@@ -78,15 +78,15 @@ class ArtifactRepository:
 
     def mark_deleted(self, project_id: str, adapter_id: str) -> None:
         """Delete an adapter's artifacts; the collector deletes their stored bytes."""
-        self._bury(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
+        self._delete(Artifact.project_id == project_id, Artifact.adapter_id == adapter_id)
 
-    def bury_model(self, project_id: str, job_id: str) -> None:
+    def delete_model(self, project_id: str, job_id: str) -> None:
         """Delete a fully fine-tuned model's artifacts; the collector deletes their stored bytes."""
-        self._bury(Artifact.project_id == project_id, Artifact.job_id == job_id, Artifact.kind == ArtifactKind.model)
+        self._delete(Artifact.project_id == project_id, Artifact.job_id == job_id, Artifact.kind == ArtifactKind.model)
 
-    def _bury(self, *where: ColumnElement[bool]) -> None:
-        buried = delete(Artifact).where(*where).returning(Artifact.project_id, Artifact.storage_key)
-        rows = self.session.execute(buried).all()
+    def _delete(self, *where: ColumnElement[bool]) -> None:
+        statement = delete(Artifact).where(*where).returning(Artifact.project_id, Artifact.storage_key)
+        rows = self.session.execute(statement).all()
         self.session.add_all(DeletedObject(project_id=project_id, storage_key=key) for project_id, key in rows)
 
     def _listed(self, *where: ColumnElement[bool]) -> Sequence[Artifact]:

@@ -10,7 +10,7 @@ from app.web.row_schema import from_row
 
 
 class ArtifactOut(BaseModel):
-    """Describes immutable stored bytes that a job has made."""
+    """Describes a file that a job has produced. It never changes."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -33,9 +33,9 @@ class ArtifactOut(BaseModel):
     id: str
     job_id: str
     attempt: int
-    """Numbers the job's attempt that made it."""
+    """Gives the number of the attempt that produced it."""
     adapter_id: str | None
-    """Identifies the adapter it belongs to; null for a fully fine-tuned model, and for reports about the rows."""
+    """Identifies the adapter that it belongs to; null for a fully fine-tuned model, and for reports about the rows."""
     kind: ArtifactKind
     path: str
     """Gives its path in the result's folder, or its name."""
@@ -50,6 +50,6 @@ class ArtifactOut(BaseModel):
 
 
 class ArtifactList(BaseModel):
-    """Lists everything a job has made, ordered by path; empty until it has succeeded."""
+    """Lists all artifacts of a job, ordered by path; empty until it has succeeded."""
 
     items: list[ArtifactOut]

@@ -59,12 +59,12 @@ def _json(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
 def post_preview(
     id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Create a preview: some rows as text and tokens, each token with whether it carries loss, and totals of the whole
-    file. It is made by the code that trains, without a GPU. Poll the answer's `Location` until it is `ready` or
+    """Create a preview: some rows as text and tokens, with the tokens that carry loss, and totals of the whole file. It
+    is computed by the training code, without a GPU. Poll the answer's `Location` until the preview is `ready` or
     `failed`.
 
-    An invalid spec is answered as by `POST /jobs`. The preview waits for a dataset under inspection. The newest twenty
-    of a dataset are kept; they are deleted with it.
+    An invalid spec gets the same answer as from `POST /jobs`. If the dataset is being inspected, the preview waits. The
+    newest twenty previews of a dataset are kept; they are deleted with it.
     """
 
     def make() -> Created:
@@ -91,7 +91,7 @@ def list_previews(
 
 @router.get("/previews/{preview_id}", summary="Get a preview", responses=problems(DatasetNotFound, PreviewNotFound))
 def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep) -> PreviewOut:
-    """Get a preview's state; once it is `ready`, also the rows and the totals."""
+    """Get a preview's state and, once it is `ready`, its rows and totals."""
     return PreviewOut.of(DatasetCheckService(session).get(caller.project_id, id, DatasetCheckKind.preview, preview_id))
 
 
@@ -106,11 +106,11 @@ def get_preview(id: str, preview_id: str, caller: CallerDep, session: SessionDep
 def post_overlap(
     id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Create an overlap check: it finds the rows of a validation dataset that are in this one too, identical or except
-    for white space and capitals. Poll the answer's `Location` until it is `ready` or `failed`.
+    """Create an overlap check, which finds the rows of a validation dataset that are also in this one, exactly or
+    ignoring white space and case. Poll the answer's `Location` until the check is `ready` or `failed`.
 
-    It waits for a dataset under inspection. The newest twenty of a dataset are kept; they are deleted with either
-    dataset.
+    If either dataset is being inspected, the check waits. The newest twenty checks of a dataset are kept; they are
+    deleted with either dataset.
     """
 
     def make() -> Created:
@@ -139,5 +139,5 @@ def list_overlaps(
     "/overlaps/{overlap_id}", summary="Get an overlap check", responses=problems(DatasetNotFound, OverlapNotFound)
 )
 def get_overlap(id: str, overlap_id: str, caller: CallerDep, session: SessionDep) -> OverlapOut:
-    """Get an overlap check's state; once it is `ready`, also the number of equal rows and their list."""
+    """Get an overlap check's state and, once it is `ready`, the number of equal rows and their list."""
     return OverlapOut.of(DatasetCheckService(session).get(caller.project_id, id, DatasetCheckKind.overlap, overlap_id))

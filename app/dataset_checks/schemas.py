@@ -59,7 +59,7 @@ class PreviewSummary(DatasetCheckOut):
 
 
 class PreviewOut(PreviewSummary):
-    """Shows what a model would see of a dataset, made by the code that trains."""
+    """Shows what a model would see of a dataset, as computed by the training code."""
 
     rows: list[PreviewRow]
     """Lists the requested rows; empty until it is ready."""
@@ -82,7 +82,7 @@ class OverlapSummary(DatasetCheckOut):
 
 
 class OverlapOut(OverlapSummary):
-    """Lists the rows of a validation dataset that are in the dataset too."""
+    """Lists the rows of a validation dataset that are also in the dataset."""
 
     pairs: list[Pair]
     """Lists the first thousand pairs, ordered by the validation row's line; `totals` counts all. Empty until it is

@@ -42,7 +42,7 @@ class DatasetCheckService:
         """Accept a PreviewSpec as JSON, or raise InvalidSpec with every invalid field, as a job with it would."""
         self._lock(project_id, dataset_id)
         if not isinstance(raw, dict):
-            raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object; send a PreviewSpec.")])
+            raise InvalidSpec([FieldError("", "wrong_type", "The body is not a JSON object; send a PreviewSpec.")])
         errors: list[FieldError] = []
         spec = None
         try:
@@ -81,11 +81,11 @@ class DatasetCheckService:
     def _unusable(self, pointer: str, project_id: str, id: str) -> list[FieldError]:
         dataset = self.datasets.datasets.find_locked(project_id, id, shared=True)
         if dataset is None:
-            said = f"No dataset has the id {id!r:.80}; upload one with POST /datasets."
-            return [FieldError(pointer, "dataset_not_found", said)]
+            message = f"Dataset {id!r:.80} not found; upload one with POST /datasets."
+            return [FieldError(pointer, "dataset_not_found", message)]
         if dataset.state == DatasetState.invalid:
-            said = f"Dataset {id} is invalid; GET /datasets/{id} lists its problems."
-            return [FieldError(pointer, "dataset_invalid", said)]
+            message = f"Dataset {id} is invalid; GET /datasets/{id} lists its problems."
+            return [FieldError(pointer, "dataset_invalid", message)]
         return []
 
     def _add(

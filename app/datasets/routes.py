@@ -61,11 +61,11 @@ FORM: dict[str, Any] = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "JSON Lines in UTF-8: one JSON object a line, all of one format.",
+                            "description": "JSON Lines in UTF-8: one JSON object per line, all in the same format.",
                         },
                         "columns": {
                             "type": "string",
-                            "description": 'As the query has it; a JSON object: `{"prompt": "input"}`.',
+                            "description": 'Same as the query parameter: a JSON object, `{"prompt": "input"}`.',
                         },
                     },
                 }
@@ -75,22 +75,22 @@ FORM: dict[str, Any] = {
 }
 ROWS = "application/jsonl"
 
-FilenameQuery = Annotated[str, Query(description="The file's name: a label, and a hint at what is in it.")]
+FilenameQuery = Annotated[str, Query(description="The file's name: a label, and a hint about the file's format.")]
 ExpiryQuery = Annotated[
     int | None,
-    Query(ge=1, le=CENTURY_SECONDS, description="Delete the dataset so long after its creation; the server's default."),
+    Query(ge=1, le=CENTURY_SECONDS, description="Seconds from creation to deletion. Defaults to the server's setting."),
 ]
 
 
 FormatQuery = Annotated[
     RecordFormat | None,
-    Query(description="How the rows are written; rows that are not are problems then. Found by looking unless given."),
+    Query(description="The format of the rows. Rows in another format are reported as problems. Detected if omitted."),
 ]
 ColumnsQuery = Annotated[
     str | None,
     Query(
         max_length=4000,
-        description="Which of the file's keys are read as which, as a JSON object by the field that is read: "
+        description="Maps each field that is read to its key in the file, as a JSON object: "
         '`{"prompt": "input", "completion": "output"}`.',
     ),
 ]
@@ -120,10 +120,10 @@ async def upload_dataset(
     format: FormatQuery = None,
     columns: ColumnsQuery = None,
 ) -> DatasetOut:
-    """Store a file of JSON Lines: one part named `file`, and optionally one named `columns`. The dataset is safe once
-    this is answered.
+    """Upload a JSON Lines file as a form with the part `file` and, optionally, the part `columns`. After the answer
+    201, no crash loses the dataset.
 
-    It is then `inspecting`: a worker reads it and sets it to `ready`, or to `invalid` with the list of its problems.
+    The dataset is `inspecting` until a worker has read it, then `ready`, or `invalid` with a list of its problems.
     Formats: `messages`, `prompt` + `completion`, Alpaca, ShareGPT, `text`, preferences. A job may be created at once;
     it waits for the inspection.
     """
@@ -154,7 +154,7 @@ async def put_dataset(
     format: FormatQuery = None,
     columns: ColumnsQuery = None,
 ) -> DatasetOut:
-    """Store a file as POST does, without a form around it: `curl -T rows.jsonl "…/datasets?filename=rows.jsonl"`.
+    """Upload a file as with POST, but as the request body: `curl -T rows.jsonl "…/datasets?filename=rows.jsonl"`.
 
     Each request creates a new dataset.
     """
@@ -179,7 +179,7 @@ def list_datasets(
     page: PageDep,
     states: Annotated[tuple[DatasetState, ...], Depends(states_of(DatasetState, "datasets"))],
     sha256: Annotated[
-        str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only datasets of these bytes, as they were uploaded.")
+        str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only datasets whose uploaded file has this digest.")
     ] = None,
 ) -> Page[DatasetOut]:
     """List the project's datasets, newest first."""
@@ -189,7 +189,7 @@ def list_datasets(
 
 @router.get("/{id}", summary="Get a dataset", responses=problems(DatasetNotFound))
 def get_dataset(id: str, caller: CallerDep, session: SessionDep) -> DatasetOut:
-    """Get a dataset's state, size and digest; after its inspection, also its format, statistics and problems."""
+    """Get a dataset's state, size and digest and, after its inspection, its format, statistics and problems."""
     return DatasetOut.of(DatasetService(session).get(caller.project_id, id))
 
 
@@ -200,15 +200,13 @@ def list_problems(
     session: SessionDep,
     code: Annotated[str | None, Query(max_length=100, description="Only problems with this code.")] = None,
     severity: Annotated[Severity | None, Query(description="Only errors, or only warnings.")] = None,
-    each_row: Annotated[
-        bool, Query(description="List each by its line, instead of those that say the same as one.")
-    ] = False,
-    limit: Annotated[int, Query(ge=1, le=MAX_PROBLEMS, description="Items a page.")] = 100,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    each_row: Annotated[bool, Query(description="List every row's problems instead of grouping equal ones.")] = False,
+    limit: Annotated[int, Query(ge=1, le=MAX_PROBLEMS, description="Maximum number of items per page.")] = 100,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
 ) -> ProblemPage:
-    """List everything that the inspection found wrong. Equal problems are shown as one, with their `count` and the
-    first `lines`: errors before warnings, and the most frequent first. `each_row` lists them one by one, ordered by
-    line. The first thousand of each code are kept; all are counted."""
+    """List the problems that the inspection found. Equal problems are grouped, with their `count` and the first ten
+    `lines`: errors before warnings, the most frequent first. `each_row` lists them one by one, ordered by line. The
+    first thousand of each code are stored; all are counted."""
     after = NumberCursor.decode(cursor).number if cursor else 0
     dataset = DatasetService(session).get(caller.project_id, id)
     wanted = ProblemFilter(code, severity)
@@ -232,13 +230,13 @@ def clean_dataset(
     session: SessionDep,
     once: IdempotentCreateDep,
     drop_duplicates: Annotated[
-        bool, Query(description="Leave out rows whose texts are those of an earlier row, to the letter.")
+        bool, Query(description="Also leave out rows whose texts are exactly those of an earlier row.")
     ] = False,
 ) -> Response:
-    """Create a dataset of the rows without an error, as JSON Lines; `cleaned_from` names this one, which stays
-    unchanged.
+    """Create a dataset from the rows without an error, as JSON Lines. Its `cleaned_from` names this dataset, which
+    stays unchanged.
 
-    A worker writes it and then inspects it as an upload: until then it is `inspecting`.
+    A worker writes and inspects the new dataset, which is `inspecting` until then.
     """
 
     def make() -> Created:
@@ -257,7 +255,7 @@ def clean_dataset(
     responses=bytes_as(ROWS) | problems(DatasetNotFound, DatasetUploading, RangeNotSatisfiable),
 )
 def get_content(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
-    """Download the bytes as they were uploaded. Supports `Range`; `Repr-Digest` carries the SHA-256 of the whole."""
+    """Download the file as it was uploaded. Supports `Range`; `Repr-Digest` has the SHA-256 of the whole file."""
     dataset = DatasetService(session).get_whole(caller.project_id, id)
     return download(
         request,
@@ -273,5 +271,5 @@ def get_content(id: str, request: Request, caller: CallerDep, session: SessionDe
 
 @router.delete("/{id}", status_code=204, summary="Delete a dataset", responses=problems(DatasetNotFound, DatasetInUse))
 def delete_dataset(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Delete a dataset that no unfinished job uses. Adapters trained on it stay. This cannot be undone."""
+    """Delete a dataset that no unfinished job uses. Adapters trained on it are kept. This cannot be undone."""
     DatasetService(session).delete(caller.project_id, id)

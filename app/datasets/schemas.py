@@ -56,7 +56,7 @@ EXAMPLE: dict[str, Any] = {
 
 class DatasetOut(BaseModel):
     """Describes an uploaded file of rows. It is `inspecting` until a worker has read it; an `invalid` one cannot be
-    trained on. A dataset that is sent in parts is `uploading` until they are assembled."""
+    trained on. A dataset uploaded in parts is `uploading` until they are assembled."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
@@ -65,32 +65,33 @@ class DatasetOut(BaseModel):
     """Gives the uploaded file's base name: a label, never a path."""
     state: DatasetState
     bytes: int
-    """Gives the size of the file as it was sent; 0 for a cleaned dataset that is not written yet."""
+    """Gives the size of the uploaded file; 0 for a cleaned dataset that is not written yet."""
     sha256: str | None
     """Gives the digest of the stored bytes, in lower-case hex; null while the dataset is `uploading` or not written
     yet."""
     format: RecordFormat | None
-    """Gives the format of its rows, stated at the upload or detected; null before, or if no row matches any."""
+    """Gives the format of its rows, set at the upload or detected; null before the inspection, or if no row matches a
+    format."""
     format_reason: str | None
-    """Says why it is this format; null before the inspection."""
+    """Explains why it has this format; null before the inspection."""
     columns: dict[str, str] | None
-    """Maps each field that is read to its name in the file, as stated at the upload; null for none."""
+    """Maps each field that is read to its name in the file, as set at the upload; null if none was set."""
     num_examples: int | None
     """Counts the rows that are not blank; null before the inspection."""
     num_bad_rows: int | None
     """Counts the rows with an error; null before the inspection."""
     problems: list[Problem]
-    """Lists its first ten problems, with equal ones as one: errors before warnings, and the most frequent first.
+    """Lists its first ten problems, with equal ones grouped: errors before warnings, the most frequent first.
     `/datasets/{id}/problems` lists all."""
     problem_counts: dict[str, int]
     """Counts its problems by code; at most a hundred per row are counted."""
     statistics: Statistics | None
     """Describes the file's content; null before the inspection."""
     cleaned_from: str | None
-    """Identifies the dataset whose valid rows it holds; that one may have been deleted since."""
+    """Identifies the dataset whose valid rows it contains, which may have been deleted since."""
     created_at: datetime
     expires_at: datetime | None
-    """Gives the time of its deletion, which waits until no unfinished job uses it; null means never."""
+    """Gives the time of its deletion, which is postponed while an unfinished job uses it; null means never."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetOut":
@@ -110,7 +111,7 @@ class DatasetOut(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    """Describes a problem of a dataset. A row with an `error` is not trained on; a `warning` has no such effect."""
+    """Describes a problem of a dataset. A row with an `error` cannot be trained on; a row with a `warning` can."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": PROBLEM})
 
@@ -121,7 +122,7 @@ class ProblemOut(BaseModel):
     code: str
     severity: Severity
     message: str
-    """Says what was found, and what to write instead."""
+    """Describes what was found and what to write instead."""
     count: int
     """Counts how often it was found; 1 if each row is listed."""
     lines: list[int]
@@ -134,12 +135,12 @@ class ProblemOut(BaseModel):
 
 
 class ProblemPage(BaseModel):
-    """Lists problems, with equal ones as one, or each by line; the first thousand of each code are kept."""
+    """Lists problems, grouped or one by one by line; the first thousand of each code are stored."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[ProblemOut]
     problem_counts: dict[str, int]
-    """Counts all problems by code, including those that are not kept."""
+    """Counts all problems by code, including those that are not stored."""
     next_cursor: str | None
     """Gives the `cursor` of the next page; null on the last page."""

@@ -139,7 +139,7 @@ class DatasetService:
     def problems(
         self, dataset: Dataset, wanted: ProblemFilter, limit: int, after: int, *, each_row: bool
     ) -> Sequence[DatasetProblem | DatasetProblemGroup]:
-        """Return the kept problems: with equal ones as one, or each by line."""
+        """Return the stored problems: with equal ones grouped, or one by one by line."""
         find = self.datasets.problems if each_row else self.datasets.problem_groups
         return find(dataset.project_id, dataset.id, wanted, limit, after)
 
@@ -259,9 +259,9 @@ class InspectionResult(NamedTuple):
 
     report: Report
     problems: Iterable[Problem]
-    """Holds all kept problems, ordered by line."""
+    """Holds all stored problems, ordered by line."""
     groups: Iterable[Problem]
-    """Holds the same problems, with equal ones as one."""
+    """Holds the same problems, with equal ones grouped."""
     rows: StoredFile | None
     """Holds the rows as JSON Lines; None if the upload already is JSON Lines."""
     hashes: StoredFile | None
@@ -284,17 +284,17 @@ def why_unusable(dataset: Dataset, max_bad_share: float) -> Unusable | None:
     share = dataset.bad_share
     if dataset.state != DatasetState.invalid or (share is not None and share <= max_bad_share):
         return None
-    whole = f"GET /datasets/{dataset.id} lists its problems"
+    see_problems = f"GET /datasets/{dataset.id} lists its problems"
     if share is None:
-        no_way_out = " Skipping bad rows does not help: what is wrong is not with single rows." if max_bad_share else ""
-        return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {whole}.{no_way_out}")
+        hint = " Skipping bad rows does not help: the problems are not limited to single rows." if max_bad_share else ""
+        return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {see_problems}.{hint}")
     num_bad = Report.model_validate(dataset.report).num_bad_rows
     bad = f"{num_bad:,} of its {dataset.num_examples:,} rows are bad ({share:.2%})"
     if max_bad_share == 0:
-        way_out = f"{whole}. {bad[0].upper()}{bad[1:]}, and on_bad_rows can have them skipped."
-        return Unusable("dataset_invalid", f"Dataset {dataset.id} is invalid; {way_out}")
-    allowed = f"more than the {max_bad_share:.2%} that on_bad_rows lets be skipped"
-    return Unusable("too_many_bad_rows", f"Dataset {dataset.id} is invalid: {bad}, {allowed}. {whole}.")
+        message = f"Dataset {dataset.id} is invalid; {see_problems}. {bad}; on_bad_rows can skip them."
+        return Unusable("dataset_invalid", message)
+    allowed = f"more than the {max_bad_share:.2%} that on_bad_rows allows to skip"
+    return Unusable("too_many_bad_rows", f"Dataset {dataset.id} is invalid: {bad}, {allowed}. {see_problems}.")
 
 
 class Mismatch(NamedTuple):
@@ -306,13 +306,12 @@ def mismatch_of(dataset: Dataset, objective: object) -> Mismatch | None:
     """Return why an objective cannot train on an inspected dataset's format; None while that is not known."""
     holds_pairs = dataset.format == RecordFormat.preference
     if objective == "sft" and holds_pairs:
-        what = 'learns answers and not pairs of them; name the objective "dpo"'
-        said = f'Dataset {dataset.id} holds preferences; the objective "sft" {what}.'
-        return Mismatch("preference_dataset", said)
+        message = f'Dataset {dataset.id} has the format preference; use objective "dpo" instead of "sft".'
+        return Mismatch("preference_dataset", message)
     if objective == "dpo" and dataset.format is not None and not holds_pairs:
-        what = "needs prompt, chosen and rejected (or input, preferred_output and non_preferred_output)"
-        said = f'Dataset {dataset.id} is of the format {dataset.format}; the objective "dpo" {what}.'
-        return Mismatch("not_preference_dataset", said)
+        keys = "prompt, chosen and rejected (or input, preferred_output and non_preferred_output)"
+        message = f'Dataset {dataset.id} has the format {dataset.format}; objective "dpo" needs {keys}.'
+        return Mismatch("not_preference_dataset", message)
     return None
 
 

@@ -11,9 +11,9 @@ PROJECT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 class DeletionState(StrEnum):
     stopping = "stopping"
-    """Its keys are revoked and its jobs cancelled. Workers still hold some of its work."""
+    """Its keys are revoked and its jobs are cancelled. Workers still hold some of its work."""
     erasing = "erasing"
-    """No work of it runs. Its bytes, live metrics and rows are being deleted."""
+    """None of its work runs. Its bytes, live metrics and rows are being deleted."""
     clearing_workers = "clearing_workers"
-    """Its rows are deleted. Workers still remove folders of its attempts from their disks."""
+    """Its rows are deleted. Workers are removing its attempts' folders from their disks."""
     finished = "finished"

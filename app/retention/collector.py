@@ -1,8 +1,8 @@
-"""Removes what is no longer kept, and its bytes. The dispatcher runs it; `docs/retention.md` describes it for users.
+"""Deletes what is no longer kept, and its bytes. The dispatcher runs it; `docs/retention.md` describes it for users.
 
 Bytes are deleted in one way only: a transaction that releases them, or finds that nothing names them, enters their keys
 in `deleted_objects`; `collect` removes the bytes and then the row, after checking once more that no row names them.
-After a crash anywhere a step is repeated, and removing what is already gone is no error.
+After a crash anywhere a step is repeated, and removing an object that no longer exists is not an error.
 """
 
 import time
@@ -69,7 +69,9 @@ class Collector:
                         if not is_named(each.storage_key):
                             self.storage.delete(each.storage_key)
                     except FAILURES as error:
-                        log.warning("cannot remove, will try again", key=each.storage_key, error=str(error)[:300])
+                        log.warning(
+                            "could not delete an object; retrying later", key=each.storage_key, error=str(error)[:300]
+                        )
                         retention.postpone(each.id)
                         break
                     settled.append(each.id)
@@ -77,13 +79,12 @@ class Collector:
             return len(settled)
 
     def retain(self) -> None:
-        """Release what was kept long enough, find what attempts left behind, and periodically search the whole
-        store."""
+        """Delete what has expired, find what attempts left behind, and periodically search the whole store."""
         take_all(
             expire_datasets=partial(in_batches, self._expire_datasets),
             expire_uploads=partial(in_batches, self._expire_uploads),
             forget_uploads=self._forget_uploads,
-            let_go_of_checkpoints=partial(in_batches, self._let_go_of_checkpoints),
+            let_go_of_checkpoints=partial(in_batches, self._delete_old_checkpoints),
             forget_deliveries=partial(in_batches, self._forget_deliveries),
             collect_models=self._collect_models,
             visit_attempts=self._visit_attempts,
@@ -106,27 +107,27 @@ class Collector:
         with transaction(self.sessions, "expire_uploads") as session:
             expired = UploadService(session).expire(BATCH, self.aside)
         if expired:
-            log.info("gave up expired uploads", ids=expired)
+            log.info("expired pending uploads", ids=expired)
         return len(expired)
 
     def _forget_uploads(self) -> None:
         with transaction(self.sessions, "expire_uploads") as session:
             UploadService(session).forget_ended()
 
-    def _let_go_of_checkpoints(self) -> int:
+    def _delete_old_checkpoints(self) -> int:
         with transaction(self.sessions, "let_go_of_checkpoints") as session:
             stored = CheckpointRepository(session)
             kept = self.aside.ids("checkpoints")
             outlived = stored.outlived(self.settings.checkpoint_ttl_seconds, BATCH, kept)
-            buried = []
+            deleted = []
             for checkpoint in outlived:
                 with self.aside.guard("checkpoints", checkpoint.id, session):
                     stored.mark_deleted([checkpoint])
                     session.flush()
-                    buried.append(checkpoint.job_id)
-        if buried:
-            log.info("let go of checkpoints", num_checkpoints=len(buried), jobs=sorted(set(buried)))
-        return len(buried)
+                    deleted.append(checkpoint.job_id)
+        if deleted:
+            log.info("deleted old checkpoints", num_checkpoints=len(deleted), jobs=sorted(set(deleted)))
+        return len(deleted)
 
     def _forget_deliveries(self) -> int:
         with transaction(self.sessions, "forget_deliveries") as session:
@@ -150,7 +151,7 @@ class Collector:
                         models.delete(model)
                     else:
                         model.files = []
-        log.info("removed the files of models", models=[model.name for model in removed])
+        log.info("deleted the files of models", models=[model.name for model in removed])
 
     def _search_models(self, before: datetime) -> None:
         """Remove files without a model: the process that was to name them died, or a row was lost."""
@@ -182,7 +183,9 @@ class Collector:
             age = timedelta(seconds=self.settings.orphan_ttl_seconds)
             retention.mark_deleted(visit.project_id, [(each.key, each.modified_at + age) for each in orphans])
         if orphans:
-            log.info("found orphans of an attempt", job=visit.job_id, attempt=visit.number, num_objects=len(orphans))
+            log.info(
+                "found orphaned objects of an attempt", job=visit.job_id, attempt=visit.number, num_objects=len(orphans)
+            )
 
     def search(self) -> None:
         """Find what only a search of storage shows: uploads without a row, leftovers of deleted jobs, half-written
@@ -218,7 +221,7 @@ class Collector:
             for objects in self.storage.list(job_folder(project_id, job_id)):
                 self._suspect(project_id, objects, before)
         if tidied := self.storage.tidy(project_id, before):
-            log.info("removed half-written files and empty folders", project=project_id, count=tidied)
+            log.info("deleted incomplete files and empty folders", project=project_id, count=tidied)
 
     def _unknown_jobs(self, project_id: str) -> Sequence[str]:
         found = [name for name in self.storage.folders(jobs_folder(project_id)) if is_id(name, "ftjob")]
@@ -239,7 +242,7 @@ class Collector:
             due_at = retention.now() + GRACE
             retention.mark_deleted(project_id, [(each.key, due_at) for each in orphans])
         if orphans:
-            log.info("found orphans", project=project_id, num_objects=len(orphans), first=orphans[0].key)
+            log.info("found orphaned objects", project=project_id, num_objects=len(orphans), first=orphans[0].key)
 
 
 def unnamed(retention: RetentionRepository, objects: Sequence[StoredObject]) -> Sequence[StoredObject]:

@@ -61,7 +61,7 @@ class ProjectEraser:
         self._finish(id)
 
     def _has_stopped(self, id: str) -> bool:
-        """Cancel unfinished jobs; return whether no worker works for the project any more."""
+        """Cancel unfinished jobs; return whether all work of the project has stopped."""
         with transaction(self.sessions, "find_project_work") as session:
             ProjectRepository(session).revoke_keys(id)
             job_ids = RetentionRepository(session).jobs_to_cancel(id, JOBS_A_TURN)

@@ -21,7 +21,7 @@ from app.web.bodies.upload_body import entered
 
 def begin(service: UploadService, project_id: str, settings: Settings, wanted: UploadIn) -> Upload:
     if wanted.bytes > settings.max_upload_bytes:
-        error = TooLarge(f"The file is larger than the {settings.max_upload_bytes:,} bytes allowed; split it.")
+        error = TooLarge(f"The file exceeds the limit of {settings.max_upload_bytes:,} bytes; split it.")
         error.errors = (FieldError("/bytes", error.code, str(error)),)
         raise error
     lasts = wanted.expires_after_seconds
@@ -43,7 +43,7 @@ async def enter_part(
     """Enter a part whose bytes `store` writes under the key it is given; the part is in the database when this
     returns."""
     sessions, storage, part_id = request.app.state.sessions, request.app.state.storage, new_id("part")
-    await run_in_threadpool(_check_room, sessions, project_id, id)
+    await run_in_threadpool(_check_capacity, sessions, project_id, id)
     stored = await store(part_key(project_id, id, part_id))
 
     def add(session: Session) -> UploadPart:
@@ -55,6 +55,6 @@ async def enter_part(
     return await run_in_threadpool(lambda: entered(sessions, storage, stored, add, find, "post_part"))
 
 
-def _check_room(sessions: Sessions, project_id: str, id: str) -> None:
+def _check_capacity(sessions: Sessions, project_id: str, id: str) -> None:
     with transaction(sessions, "check_room") as session:
-        UploadService(session).check_room(project_id, id)
+        UploadService(session).check_capacity(project_id, id)

@@ -43,7 +43,7 @@ class UploadRepository:
         query = _one(project_id, id).with_for_update().execution_options(populate_existing=True)
         return self.session.scalars(query).one_or_none()
 
-    def is_over(self, upload: Upload) -> bool:
+    def has_expired(self, upload: Upload) -> bool:
         """Return whether it has expired, by the database's clock."""
         return bool(self.session.scalar(select(literal(upload.expires_at) <= func.clock_timestamp())))
 
@@ -75,7 +75,7 @@ class UploadRepository:
         self.session.flush()
         self.session.refresh(upload)
 
-    def bury_parts(self, upload: Upload) -> None:
+    def delete_parts(self, upload: Upload) -> None:
         """Mark the parts' bytes for deletion by the collector, and delete the parts' rows."""
         dead = select(UploadPart.project_id, UploadPart.storage_key).where(*_parts_of(upload))
         self.session.execute(insert(DeletedObject).from_select(["project_id", "storage_key"], dead))

@@ -1,4 +1,4 @@
-"""Serves `/uploads`: a large file is sent in parts, each safe once it is answered, and becomes a dataset."""
+"""Serves `/uploads`: a large file is sent in parts, each stored once it is answered, and becomes a dataset."""
 
 from typing import Annotated, Any
 
@@ -60,8 +60,7 @@ def post_upload(
     body: BodyDep,
     raw: JsonDep,
 ) -> Response:
-    """Create an upload by stating the file's size; then send its parts, complete it, and use the dataset that they
-    make.
+    """Create an upload for a file of a given size. Then send its parts, and complete it to create a dataset.
 
     An upload that is not completed within a day (`TUNEWRIGHT_UPLOAD_TTL_SECONDS`) expires.
     """
@@ -82,7 +81,7 @@ def list_uploads(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[
 
 @router.get("/{id}", summary="Get an upload", responses=problems(UploadNotFound))
 def get_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
-    """Get an upload's state and its stored parts, each with its SHA-256: these need not be sent again."""
+    """Get an upload's state and its stored parts, each with its SHA-256. Stored parts need not be sent again."""
     service = UploadService(session)
     upload = service.get(caller.project_id, id)
     return UploadOut.with_parts(upload, service.parts(upload))
@@ -105,9 +104,10 @@ def get_upload(id: str, caller: CallerDep, session: SessionDep) -> UploadOut:
     ),
 )
 async def post_part(id: str, request: Request, caller: CallerDep, storage: StorageDep) -> PartOut:
-    """Add a part of the file, up to 64 MiB, as the request's body. Parts may be sent in any order and concurrently.
+    """Send a part of the file, up to 64 MiB, as the request body. Parts may be sent in any order and concurrently.
 
-    A part is safe once it is answered. If an answer is lost, get the upload: the part is listed, or must be sent again.
+    After the answer 201, no crash loses the part. If an answer is lost, get the upload: if it does not list the part,
+    send it again.
     """
     refuse_forms(request)
 
@@ -136,11 +136,11 @@ async def post_part(id: str, request: Request, caller: CallerDep, storage: Stora
 def complete_upload(
     id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Make a dataset of the parts, in the given order. It exists at once, in the state `uploading`, and jobs may use it
-    (`Location` names it); a worker assembles the parts and inspects them.
+    """Create a dataset from the parts, in the given order. `Location` names it. It is `uploading` at first, and jobs
+    may already use it; a worker assembles the parts and inspects the dataset.
 
-    Repeating the same completion creates nothing new. Without an `Idempotency-Key` the answer shows the upload's
-    present state; with a key, the first answer.
+    Repeating the same completion creates nothing new. With an `Idempotency-Key` it gets the first answer again; without
+    one, the upload's current state.
     """
 
     def make() -> Created:

@@ -27,9 +27,9 @@ class UploadIn(BaseModel):
     bytes: Annotated[int, Field(ge=1)]
     """Gives the size of the whole file."""
     filename: Annotated[str, Field(min_length=1, max_length=1000)]
-    """Is a label, and a hint for the file's type; never a path."""
+    """Gives the file's name: a label, and a hint about the file's format; never a path."""
     expires_after_seconds: Annotated[int | None, Field(ge=1, le=CENTURY_SECONDS)] = None
-    """Sets the dataset's lifetime from the completion; default: the server's setting."""
+    """Sets the seconds from the completion to the dataset's deletion. Defaults to the server's setting."""
     format: Annotated[RecordFormat | None, Field(strict=False)] = None
     """Gives the format of its rows; detected if omitted."""
     columns: Columns | None = None
@@ -50,7 +50,7 @@ class CompletionIn(BaseModel):
 
 
 class PartOut(BaseModel):
-    """Describes a part that the server has stored: once it is answered, no crash loses it."""
+    """Describes a part that the server has stored. No crash loses it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -58,7 +58,7 @@ class PartOut(BaseModel):
     upload_id: str
     bytes: int
     sha256: str
-    """Is in lower-case hex."""
+    """Gives the digest in lower-case hex."""
     created_at: datetime
 
     @classmethod
@@ -74,7 +74,7 @@ class UploadSummary(BaseModel):
     id: str
     filename: str
     bytes: int
-    """Gives the size of the whole file, as stated at creation."""
+    """Gives the size of the whole file, as set at creation."""
     state: UploadState
     dataset_id: str | None
     """Identifies the dataset of a completed upload. It is `uploading` until its parts are assembled, then

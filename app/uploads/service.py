@@ -65,15 +65,15 @@ class UploadService:
     def parts(self, upload: Upload) -> Sequence[UploadPart]:
         return self.uploads.parts(upload)
 
-    def check_room(self, project_id: str, id: str) -> None:
+    def check_capacity(self, project_id: str, id: str) -> None:
         """Check whether another part would be accepted."""
         upload = self.get(project_id, id)
         self._check_pending(upload)
         totals = self.uploads.totals(upload)
         # A part that is sent again after a lost answer counts twice; endless sending must stop.
         if totals.num_parts >= MAX_PARTS or totals.num_bytes > 2 * upload.size + MAX_PART_BYTES:
-            said = f"Upload {id} has {totals.num_parts:,} parts with {totals.num_bytes:,} bytes already; complete it."
-            raise TooLarge(said)
+            stored = f"{totals.num_parts:,} parts with {totals.num_bytes:,} bytes"
+            raise TooLarge(f"Upload {id} already has {stored}; complete it.")
 
     def add_part(self, project_id: str, id: str, part_id: str, stored: StoredFile) -> UploadPart:
         """Enter a part whose bytes are in storage."""
@@ -126,24 +126,24 @@ class UploadService:
             )
         size = sum(sizes[id] for id in part_ids)
         if size != upload.size:
-            said = f"The parts hold {size:,} bytes together, and the upload was begun for {upload.size:,}"
-            raise InvalidUploadParts(f"{said}; name each part of the file once, in the file's order.")
+            sizes_differ = f"The parts have {size:,} bytes in total, but the upload was created for {upload.size:,}"
+            raise InvalidUploadParts(f"{sizes_differ}; list each part of the file once, in the file's order.")
 
     def cancel(self, project_id: str, id: str) -> Upload:
         """Cancel a pending upload. A cancelled one stays cancelled."""
         upload = self._locked(project_id, id)
         if upload.state != UploadState.cancelled:
             self._check_pending(upload)
-            self._give_up(upload, UploadState.cancelled)
+            self._end(upload, UploadState.cancelled)
         return upload
 
     def expire(self, limit: int, aside: SetAside = STRICT) -> Sequence[str]:
-        """Expire the pending uploads of any project whose time is over, and return their ids. An upload on which this
-        fails is set aside."""
+        """Expire the pending uploads of any project whose time has passed, and return their ids. An upload on which
+        this fails is set aside."""
         expired = []
         for upload in self.uploads.expired(limit, aside.ids("uploads")):
             with aside.guard("uploads", upload.id, self.session):
-                self._give_up(upload, UploadState.expired)
+                self._end(upload, UploadState.expired)
                 expired.append(upload.id)
         return expired
 
@@ -151,8 +151,8 @@ class UploadService:
         """Delete the rows of uploads that ended a day ago and have no parts left."""
         self.uploads.forget_ended()
 
-    def _give_up(self, upload: Upload, state: UploadState) -> None:
-        self.uploads.bury_parts(upload)
+    def _end(self, upload: Upload, state: UploadState) -> None:
+        self.uploads.delete_parts(upload)
         self.uploads.end(upload, state)
 
     def _pending(self, project_id: str, id: str) -> Upload:
@@ -169,7 +169,7 @@ class UploadService:
     def _check_pending(self, upload: Upload) -> None:
         if upload.state != UploadState.pending:
             raise UploadNotPending(upload.id, upload.state)
-        if self.uploads.is_over(upload):
+        if self.uploads.has_expired(upload):
             raise UploadNotPending(upload.id, UploadState.expired)
 
     def projects_with_work(self) -> Sequence[str]:
@@ -181,16 +181,16 @@ class UploadService:
         assert upload.dataset_id is not None
         if not self.uploads.conclude(upload):
             return
-        self.uploads.bury_parts(upload)
+        self.uploads.delete_parts(upload)
         datasets = DatasetService(self.session)
         if joined and not datasets.arrive(upload.project_id, upload.dataset_id, joined.stored):
             self.uploads.mark_deleted(upload.project_id, joined.stored.key)  # deleted during the assembling
         elif joined is None:
-            said = "Storage has lost a part of the file; upload it again."
-            datasets.refuse(upload.project_id, upload.dataset_id, "file_missing", said)
+            message = "A part of the file is missing from storage; upload the file again."
+            datasets.refuse(upload.project_id, upload.dataset_id, "file_missing", message)
         elif upload.md5 not in (None, joined.md5):
-            said = f"The file arrived with the MD5 {joined.md5}, and not with {upload.md5}; upload it again."
-            datasets.refuse(upload.project_id, upload.dataset_id, "md5_mismatch", said)
+            message = f"The uploaded file has the MD5 {joined.md5}, not {upload.md5}; upload it again."
+            datasets.refuse(upload.project_id, upload.dataset_id, "md5_mismatch", message)
 
 
 def join_next(sessions: Sessions, storage: Storage, worker_id: str, lease_seconds: float = LEASE_SECONDS) -> bool:

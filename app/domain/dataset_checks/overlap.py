@@ -1,4 +1,4 @@
-"""Defines overlaps: rows of a validation dataset that are in the training dataset too."""
+"""Defines overlaps: rows of a validation dataset that are also in the training dataset."""
 
 from typing import Final
 
@@ -19,7 +19,7 @@ class Pair(Part):
 
     validation_line: int
     line: int
-    """Is the row's line. Where the texts are exactly the same, it is the first such row."""
+    """Gives the line of the dataset's row: the first one, if the texts are exactly the same."""
     exact: bool
     """Is true if the texts are exactly the same, false if they differ in white space or the case of the letters A
     to Z."""

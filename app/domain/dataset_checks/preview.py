@@ -18,14 +18,15 @@ Line = Annotated[int, Field(ge=1, le=2**53)]
 
 
 class PreviewSpec(SpecPart):
-    """Selects the rows to show and the settings. Fields that a JobSpec has too have the same meaning and default."""
+    """Selects the rows to show and the settings. Fields that JobSpec also has have the same meaning and
+    default."""
 
     base_model: str = Field(min_length=1, max_length=200)
-    """Names a base model of the registry (`GET /models`). Its tokenizer and chat template make the tokens."""
+    """Names a base model of the registry (`GET /models`). Its tokenizer and chat template produce the tokens."""
     objective: Objective = "sft"
     rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Annotated[list[Line], Field(min_length=1, max_length=MAX_ROWS)] = 5
-    """Gives the number of first rows to show, or the lines of the rows to show, as problems and `row_losses.csv` name
-    them."""
+    """Sets how many of the first rows are shown, or lists the lines of the rows to show, numbered as in problems and
+    `row_losses.csv`."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
     train_on: TrainOn = "auto"
     reasoning: Reasoning = "train"
@@ -58,37 +59,37 @@ class PreviewPlan(Part):
     """Describes the machine that the micro-batches are counted for."""
 
     worker: str
-    """Is the worker's id."""
+    """Identifies the worker."""
     device: Literal["cuda", "cpu"]
     device_name: str | None
     micro_batch_tokens: int
-    """Is the maximum number of tokens in a micro-batch there, as long as memory suffices."""
+    """Limits the tokens of a micro-batch on that machine, if its memory suffices."""
 
 
 class PredictedFailure(Part):
-    """Says how a job would fail."""
+    """Describes how a job would fail."""
 
     reason: FailureReason
     message: str
 
 
 class PreviewTotals(Part):
-    """Describes the whole file. A value that the job event `dataset_prepared` also has, has the same name there."""
+    """Describes the whole file. Values that the job event `dataset_prepared` also has have the same names there."""
 
     chat_template: str | None
-    """Says where the chat template came from. Null when no row needed one."""
+    """Names the source of the chat template. Null if no row needed one."""
     max_seq_len: int
-    """Is the number of tokens to which a row is truncated."""
+    """Limits the tokens of a row; longer rows are truncated."""
     train_on: TrainOn | None
-    """Says which tokens carry loss, with `auto` resolved. Null for `dpo`, which has no choice."""
+    """Selects which tokens carry loss, with `auto` resolved. Null for `dpo`, which always uses the two answers."""
     num_rows: int
     """Counts the rows that are trained on."""
     num_validation_rows: int
-    """Counts the rows that `validation_split` holds back."""
+    """Counts the rows that `validation_split` holds out."""
     num_dropped_rows: int
-    """Counts the rows without a labelled token, which are left out."""
+    """Counts the rows without a labelled token, which are dropped."""
     skipped_rows: dict[str, int]
-    """Counts the rows that `on_bad_rows` leaves out, by error code."""
+    """Counts the rows that `on_bad_rows` skips, by error code."""
     num_truncated_rows: int
     """Counts the truncated rows. A truncated row without a labelled token is dropped too."""
     num_tokens: int
@@ -96,42 +97,43 @@ class PreviewTotals(Part):
     num_labelled_tokens: int
     """Counts the tokens of one epoch that carry loss."""
     num_template_mismatch_rows: int
-    """Counts the rows that the template renders differently turn by turn than as a whole. Answers that are missing in
-    the whole are not learned."""
+    """Counts the rows that the chat template renders differently turn by turn than as a whole. Answers that are missing
+    from the whole are not learned."""
     num_answers_without_end_token: int
-    """Counts the answers that end without a special token: the model does not learn to stop after them."""
+    """Counts the answers that end without a special token; the model does not learn to stop after them."""
     num_literal_special_tokens: int
     """Counts the special tokens written in the rows' content, which are read as plain text."""
     num_reasoning_turns: int
     """Counts the answers with reasoning, unless it is dropped."""
     num_unrendered_reasoning: int
-    """Counts those of them whose reasoning the chat template leaves out, as many templates do for earlier answers."""
+    """Counts the answers among them whose reasoning the chat template omits, as many templates do for earlier
+    answers."""
     num_unrendered_names: int
-    """Counts the turns whose name the chat template leaves out."""
+    """Counts the turns whose name the chat template omits."""
     steps_per_epoch: int
     micro_batches_per_step: float
-    """Is the mean over the first epoch."""
+    """Gives the mean over the first epoch."""
     max_micro_batches_per_step: int
-    """Is the maximum over the first epoch's steps."""
+    """Gives the maximum over the first epoch's steps."""
     num_packed_tokens: int
-    """Counts the tokens that go through the model in the first epoch."""
+    """Counts the tokens that the model processes in the first epoch."""
     num_padded_tokens: int
-    """Counts the tokens that would, if each row were padded to the longest of its step, as without packing."""
+    """Counts the tokens that it would process without packing, with each row padded to the longest of its step."""
     padding_saved_share: float
-    """Is the share of the padded tokens that packing saves, 0 to 1."""
+    """Gives the share of the padded tokens that packing saves, 0 to 1."""
     device_plan: PreviewPlan
     predicted_failure: PredictedFailure | None = None
     """Is set if a job with these settings could not start."""
     missing_lines: list[int] = Field(default_factory=list)
-    """Lists requested lines that hold no row."""
+    """Lists the requested lines that contain no row."""
 
 
 class PreviewToken(Part):
     id: int
     text: str
-    """Is the text that the token adds. Empty if the next token completes a character that this one begins."""
+    """Shows the text that the token adds. Empty if the next token completes a character that this one begins."""
     labelled: bool
-    """Says whether the token carries loss."""
+    """Is true if the token carries loss."""
 
 
 class PreviewRow(Part):
@@ -140,10 +142,9 @@ class PreviewRow(Part):
 
     line: int
     answer: Literal["chosen", "rejected"] | None
-    """Says which of a pair's answers it is. Null for other objectives."""
+    """Selects which answer of a pair is shown. Null for other objectives."""
     text: str
-    """Is the whole text before truncation, special tokens included. All rows together show at most 65,536
-    characters."""
+    """Shows the text before truncation, with special tokens. All rows together show at most 65,536 characters."""
     num_tokens: int
     """Counts the tokens that the model reads."""
     num_labelled_tokens: int
@@ -152,11 +153,11 @@ class PreviewRow(Part):
     truncated_text: str
     """Shows the beginning of the truncated text."""
     dropped: bool
-    """Is true if the row has no labelled token and is left out."""
+    """Is true if the row has no labelled token and is dropped."""
     in_validation_split: bool
     """Is true if `validation_split` draws the row for validation."""
     tokens: list[PreviewToken]
-    """Lists the tokens in order. A long row shows its first and last ones: all rows together show at most 8,192
-    tokens."""
+    """Lists the tokens in order. Only the first and last tokens of a long row are shown; all rows together show at most
+    8,192 tokens."""
     num_omitted_tokens: int
-    """Counts the tokens left out of the middle of `tokens`."""
+    """Counts the tokens omitted from the middle of `tokens`."""

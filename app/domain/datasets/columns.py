@@ -20,25 +20,24 @@ MAX_KEYS: Final = 16
 MAX_KEY_CHARS: Final = 40
 
 
-def _check(columns: dict[str, str]) -> dict[str, str]:
+def _check_columns(columns: dict[str, str]) -> dict[str, str]:
     for target, source in columns.items():
         if target not in TARGETS:
             meant = meant_by(target, TARGETS)
-            advice = f"did you mean {meant!r}?" if meant else f"write one of {sorted(TARGETS)}."
-            raise PydanticCustomError(
-                "unknown_field", "{said}", {"said": f"There is no field {target!r:.80}; {advice}"}
-            )
+            advice = f"did you mean {meant!r}?" if meant else f"use one of {sorted(TARGETS)}."
+            message = f"Unknown field {target!r:.80}; {advice}"
+            raise PydanticCustomError("unknown_field", "{message}", {"message": message})
         if not source.isprintable():
-            raise PydanticCustomError("unprintable", "A column's name has characters that do not print.")
+            raise PydanticCustomError("unprintable", "A column name has non-printable characters; rename the column.")
     if len(set(columns.values())) < len(columns):
-        raise PydanticCustomError("duplicate_field", "A column stands for one field; it is there twice.")
+        raise PydanticCustomError("duplicate_field", "A column is mapped to two fields; map it to one.")
     return columns
 
 
 Columns = Annotated[
     dict[str, Annotated[str, StringConstraints(min_length=1, max_length=100)]],
     Field(min_length=1, max_length=MAX_COLUMNS),
-    AfterValidator(_check),
+    AfterValidator(_check_columns),
 ]
 """Maps the field that is read to the file's name for it."""
 
@@ -65,7 +64,7 @@ def _meant_as(keys: tuple[str, ...], needed: frozenset[str]) -> dict[str, str] |
 
 def advise(columns: Mapping[str, str]) -> str:
     """Explain how to rename or map the keys."""
-    asked = " ".join(f"There is no field {source!a}; did you mean {target!a}?" for target, source in columns.items())
+    guesses = " ".join(f"Unknown field {source!a}; did you mean {target!a}?" for target, source in columns.items())
     mapped = json.dumps(dict(columns))
     options = " ".join(f"--map {target}={source}" for target, source in columns.items())
-    return f"{asked} Rename it in the file, or map it: columns {mapped}, or {options} in the command line."
+    return f"{guesses} Rename it in the file, or map it: columns {mapped}, or {options} on the command line."

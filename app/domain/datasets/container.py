@@ -6,39 +6,39 @@ import json
 from typing import Final
 
 CONTAINER_CODES: Final[dict[str, str]] = {
-    "truncated_file": "gzip, zstd or Parquet data ends too early: the file was not sent whole.",
-    "corrupt_compression": "gzip or zstd data cannot be unpacked.",
-    "corrupt_parquet": "A footer or a page of the Parquet file says what cannot be.",
-    "decompressed_too_large": "A file grows beyond the bounds when it is unpacked.",
-    "row_group_too_large": "A row group of the Parquet file is beyond the bounds.",
-    "unsupported_compression": "The file is packed in another way than gzip or zstd, or twice.",
+    "truncated_file": "The gzip, zstd or Parquet data ends too early: the file is incomplete.",
+    "corrupt_compression": "The gzip or zstd data cannot be decompressed.",
+    "corrupt_parquet": "The footer or a page of the Parquet file is corrupt.",
+    "decompressed_too_large": "The file exceeds the size limits when it is decompressed.",
+    "row_group_too_large": "A row group of the Parquet file exceeds the limits.",
+    "unsupported_compression": "The file is compressed twice, or not with gzip or zstd.",
     "zip_archive": "The file is a zip archive.",
     "tar_archive": "The file is a tar archive.",
     "spreadsheet": "The file is a workbook or another Office document.",
     "pdf_document": "The file is a PDF document.",
     "html_page": "The file is an HTML or XML page, such as one that asks for a login.",
-    "unsupported_container": "The file is of another kind: Arrow, Avro, SQLite.",
-    "unrecognized_file": "The file is none of these, and neither its name nor the format says that it is plain text.",
+    "unsupported_container": "The file has an unsupported format: Arrow, Avro or SQLite.",
+    "unrecognized_file": "The file has no known format, and neither its name nor `format` declares it plain text.",
     "not_utf8": "The file is UTF-16 or UTF-32, or a row of it is not UTF-8.",
-    "nul_bytes": "The file begins with NUL bytes, or a row holds one.",
-    "single_json_object": "The file is one JSON object over several lines, and not an array of rows.",
+    "nul_bytes": "The file begins with NUL bytes, or a row contains one.",
+    "single_json_object": "The file is one JSON object over several lines, not an array of rows.",
     "unterminated_array": "A JSON array ends before its closing bracket.",
-    "trailing_data": "Something follows the array's closing bracket.",
-    "not_json": "An array's brackets do not match, or it has a comma too many.",
-    "missing_header": "The first row of CSV names no format's columns.",
-    "duplicate_column": "The first row of CSV names a column twice.",
-    "unclosed_quote": "A row of CSV opens a quote, and nobody can tell where it ends.",
-    "line_too_long": "A row of CSV is longer than 8 MiB, and nobody can tell where the next one begins.",
-    "column_conflict": "A row has a key that `columns` takes from another key.",
-    "ragged_row": "A row of CSV has more or fewer cells than the header.",
-    "invalid_csv_row": "A row of CSV has a quote or a carriage return in the wrong place.",
-    "invalid_json_cell": "A cell of CSV that must hold JSON does not.",
+    "trailing_data": "Data follows the array's closing bracket.",
+    "not_json": "An array has unmatched brackets or an extra comma.",
+    "missing_header": "The first CSV row does not name the columns of any format.",
+    "duplicate_column": "The first CSV row names a column twice.",
+    "unclosed_quote": "A CSV row has a quote that is not closed.",
+    "line_too_long": "A CSV row is longer than 8 MiB, so the start of the next row is unknown.",
+    "column_conflict": "A row already has a key that `columns` maps from another key.",
+    "ragged_row": "A CSV row has more or fewer cells than the header.",
+    "invalid_csv_row": "A CSV row has a quote or a carriage return in the wrong place.",
+    "invalid_json_cell": "A CSV cell that must contain JSON does not.",
 }
 """Maps each code to its meaning. `docs/datasets.md` lists them."""
 
 FLAWED: Final = b'["tunewright:unreadable", '
-"""Begins a line that represents an unreadable row of the container. The line is an array, so that a reader without
-knowledge of it refuses it as a row too."""
+"""Begins a line that represents an unreadable row of the container. The line is an array, so that a reader that
+does not know it also refuses it as a row."""
 
 
 def flawed_line(code: str, message: str) -> bytes:

@@ -47,7 +47,7 @@ def check_content(turn: Turn, at: str) -> Iterator[Finding]:
     if not isinstance(refusal, str | None):
         yield Finding(f"{at}/refusal", "wrong_type", f"refusal is a JSON {kind_of(refusal)}; write a string.")
     elif refusal and content and text_of({"content": content}):
-        message = "The turn has both content and a refusal; write what the assistant says as one of the two."
+        message = "The turn has both content and a refusal; keep one of them."
         yield Finding(f"{at}/refusal", "refusal_beside_content", message)
     if is_answer and turn.get("audio") is not None:
         yield _unsupported("audio_part_unsupported", "audio", f"{at}/audio")
@@ -62,19 +62,19 @@ def check_keys(value: Turn, known: frozenset[str], at: str) -> Iterator[Finding]
 def unused_key(key: str, missing: Collection[str], at: str = "") -> Finding:
     """Report an unused key. `missing` are keys that are read and absent."""
     meant = meant_by(key, missing)
-    advice = f"did you mean {brief(meant)}?" if meant else "leave it out, if nothing in it is to be learned."
-    return Finding(at + pointer_to(key), "unused_key", f"The key {brief(key)} is not read; {advice}")
+    advice = f"did you mean {brief(meant)}?" if meant else "remove it, or move its content to a key that is read."
+    return Finding(at + pointer_to(key), "unused_key", f"Training does not read the key {brief(key)}; {advice}")
 
 
 def _check_parts(parts: list[Any], at: str) -> Iterator[Finding]:
     if not parts:
-        yield Finding(at, "wrong_type", "content is an empty list; write a string, or parts of the type text.")
+        yield Finding(at, "wrong_type", "content is an empty list; write a string or a list of text parts.")
     for index, part in enumerate(parts):
         type = part.get("type") if isinstance(part, dict) else None
         if isinstance(type, str) and type in OTHERS:
             yield _unsupported(OTHERS[type], type, f"{at}/{index}")
         elif not isinstance(type, str) or type not in TEXTS:
-            message = f'A part of the type {brief(type)} cannot be read; write {{"type": "text", "text": "…"}}.'
+            message = f'The content part type {brief(type)} is unknown; write {{"type": "text", "text": "…"}}.'
             yield Finding(f"{at}/{index}", "unknown_part", message)
         elif _text_in(part) is None:
             key = TEXTS[type]
@@ -91,5 +91,5 @@ def _text_in(part: object) -> str | None:
 
 
 def _unsupported(code: str, type: str, at: str) -> Finding:
-    message = f"The turn has a part of the type {type}, and training reads text alone; take the part or the row out."
+    message = f"The turn has a part of type {type}, but only text is supported; remove the part or the row."
     return Finding(at, code, message)

@@ -79,7 +79,7 @@ def read_line(line: bytes) -> tuple[Record | None, list[Finding]]:
     text = line.removeprefix(codecs.BOM_UTF8)
     findings = []
     if len(text) < len(line):
-        message = "A byte order mark stands before the row; save the file as UTF-8 without one."
+        message = "The row begins with a byte order mark; save the file as UTF-8 without one."
         findings.append(Finding("", "byte_order_mark", message))
     pairs = _Pairs()
     try:
@@ -89,7 +89,7 @@ def read_line(line: bytes) -> tuple[Record | None, list[Finding]]:
     except (ValueError, RecursionError) as error:
         return None, [*findings, _unparsable(line, error)]
     if not isinstance(record, dict):
-        message = f"The line holds a JSON {kind_of(record)}; write one JSON object a line."
+        message = f"The line is a JSON {kind_of(record)}; write one JSON object per line."
         return None, [*findings, Finding("", "not_an_object", message)]
     unusable = _unusable(text, record)
     if unusable is not None:
@@ -133,7 +133,7 @@ class _Pairs:
     def findings(self, whole: Record) -> Iterator[Finding]:
         pointers = _pointers(whole, {id(record) for record, _ in self._doubled}) if self._doubled else {}
         for record, key in self._doubled[:MAX_DOUBLED]:
-            message = f"The key {brief(key)} comes twice in one object; keep one of the two."
+            message = f"The object has the key {brief(key)} twice; keep one of them."
             yield Finding(pointers.get(id(record), "") + pointer_to(key), "duplicate_key", message)
 
 
@@ -157,10 +157,10 @@ def _unparsable(line: bytes, error: ValueError | RecursionError) -> Finding:
             message = f"Byte {mark + error.start + 1} of the line is not UTF-8; save the file as UTF-8."
             return Finding("", "not_utf8", message)
         case json.JSONDecodeError() if b"\0" in line:
-            return Finding("", "nul_bytes", "The line holds a NUL byte; take it out, or write the file anew.")
+            return Finding("", "nul_bytes", "The line contains a NUL byte; remove it, or write the file again.")
         case json.JSONDecodeError():
             where = f"{error.msg} at character {error.pos + 1}"
-            return Finding("", "not_json", f"The line is not JSON ({where}); write one JSON object a line.")
+            return Finding("", "not_json", f"The line is not valid JSON ({where}); write one JSON object per line.")
         case RecursionError():
             return _too_deep()
         case _:
@@ -175,7 +175,8 @@ def _unusable(line: bytes, record: Record) -> Finding | None:
         try:
             json.dumps(record, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            return Finding("", "lone_surrogate", "A \\ud8…\\udf escape stands alone; write both halves of the pair.")
+            message = "A surrogate escape (\\ud8… to \\udf…) is unpaired; write both halves of the pair."
+            return Finding("", "lone_surrogate", message)
     return None
 
 
@@ -202,4 +203,4 @@ def _read_int(digits: str) -> int:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value; write a number, a string or null.")
+    raise ValueError(f"{name} is not valid JSON; write a number, a string or null.")

@@ -36,7 +36,7 @@ def to_preference(record: Record) -> TextPair | ChatPair:
     prompt = [] if repeated else _turns(asked["messages"] if isinstance(asked, dict) else asked, "user")
     first, second = ([*prompt, *answer] for answer in answers)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
-    num_shared = max(len(prompt), min(alike, _last_lesson(first), _last_lesson(second)))
+    num_shared = max(len(prompt), min(alike, _last_learned_turn(first), _last_learned_turn(second)))
     return ChatPair((first, second), num_shared, tools_of(asked) if isinstance(asked, dict) else None)
 
 
@@ -50,5 +50,5 @@ def _first_speaker(turns: list[Message]) -> str:
     return next(turn.role for turn in turns if turn.role not in ("system", "developer"))
 
 
-def _last_lesson(turns: list[Message]) -> int:
+def _last_learned_turn(turns: list[Message]) -> int:
     return max(index for index, turn in enumerate(turns) if turn.role == "assistant" and turn.weight == 1)

@@ -56,28 +56,28 @@ class Duplicates(Part):
 
 
 class Statistics(Part):
-    """Describes a file. Its size is bounded, whatever the file holds."""
+    """Describes a file's content. Its size is bounded, whatever the file contains."""
 
     container: str = "jsonl"
-    """Says how the file holds its rows: `jsonl`, `json`, `csv`, `parquet` or `text`."""
+    """Names the container format: `jsonl`, `json`, `csv`, `parquet` or `text`."""
     compression: str = "none"
-    """Is `none`, `gzip` or `zstd`."""
+    """Names the compression: `none`, `gzip` or `zstd`."""
     container_reason: str = ""
-    """Says how container and compression were recognized."""
+    """Explains how container and compression were recognized."""
     num_blank_lines: int = 0
     num_empty_rows: int = 0
-    """Counts the rows without text to learn. They are among the bad ones."""
+    """Counts the rows without text to learn, which are also counted as bad rows."""
     num_long_rows: int = 0
     """Counts the rows whose texts are longer than 131,072 characters."""
     columns: dict[str, int] = {}
     """Counts the rows with each key: the first 64 keys found, each truncated to 100 characters."""
     has_more_columns: bool = False
-    """Says whether rows have more keys than those."""
+    """Is true if the rows have more keys than `columns` lists."""
     duplicates: Duplicates = Duplicates()
     roles: dict[str, int] = {}
     """Counts turns by role, in conversations without an error."""
     turns: list[Bin] = []
-    """Counts turns a row, in the same rows."""
+    """Counts conversations by their number of turns, in the same rows."""
     lengths: list[Bin] = []
     """Counts the characters of a row's texts by powers of two, in rows without an error. Characters are comparable
     across languages."""
@@ -88,7 +88,7 @@ class Report(Part):
 
     format: RecordFormat | None
     format_reason: str = ""
-    """Says why the format was chosen."""
+    """Explains why the format was chosen."""
     num_examples: int
     """Counts the rows that are not blank."""
     num_bad_rows: int = 0
@@ -99,7 +99,7 @@ class Report(Part):
     """Counts the problems by code, at most a hundred of one row."""
     statistics: Statistics = Statistics()
     was_read_whole: bool = False
-    """Says whether the file has rows and was read to its end."""
+    """Is true if the file has rows and was read completely."""
 
     @property
     def valid(self) -> bool:
@@ -181,14 +181,14 @@ def to_messages(record: Record, format: RecordFormat) -> list[Message]:
         case RecordFormat.messages:
             return [read_message(message) for message in record["messages"]]
         case RecordFormat.sharegpt:
-            return [_said(turn) for turn in record["conversations"]]
+            return [_read_sharegpt_turn(turn) for turn in record["conversations"]]
         case RecordFormat.alpaca:
-            return list(_alpaca_messages(record))
+            return list(_read_alpaca(record))
         case _:
             raise AssertionError(f"{format} holds no conversation")
 
 
-def _said(turn: Record) -> Message:
+def _read_sharegpt_turn(turn: Record) -> Message:
     role: Any = SHAREGPT_ROLES[turn["from"]]
     weight = weight_of(turn)
     if turn["from"] == "function_call":
@@ -196,7 +196,7 @@ def _said(turn: Record) -> Message:
     return Message(role=role, content=turn["value"], weight=weight)
 
 
-def _alpaca_messages(record: Record) -> Iterator[Message]:
+def _read_alpaca(record: Record) -> Iterator[Message]:
     if record.get("system"):
         yield Message(role="system", content=record["system"])
     for asked, answered in record.get("history") or []:

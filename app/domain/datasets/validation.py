@@ -26,7 +26,7 @@ TURN_KEYS: Final = frozenset(
 )
 OF_ANSWERS: Final = frozenset({"weight", "refusal", "reasoning_content"})
 """Lists keys that are read only in an assistant's turn."""
-SAID_KEYS: Final = frozenset({"from", "value", "weight"})
+SHAREGPT_KEYS: Final = frozenset({"from", "value", "weight"})
 INPUT_KEYS: Final = frozenset({"messages", "tools"})
 SPEAKING: Final = ("user", "assistant", "tool")
 Turn = tuple[int, str, Record]
@@ -71,7 +71,9 @@ def _check_history(history: object) -> Iterator[Finding]:
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs
     )
     if not well_formed:
-        yield Finding("/history", "wrong_type", "history is not a list of [question, answer] pairs of strings.")
+        yield Finding(
+            "/history", "wrong_type", "history is not a list of [question, answer] pairs of strings; write one."
+        )
 
 
 def _check_tools(record: Record) -> Iterator[Finding]:
@@ -86,7 +88,7 @@ def _check_tools(record: Record) -> Iterator[Finding]:
 
 def _check_functions(record: Record) -> Iterator[Finding]:
     if record.get("functions") is not None:
-        what = 'functions is OpenAI\'s old form of tools; write tools: [{"type": "function", "function": {…}}].'
+        what = 'functions is OpenAI\'s legacy form of tools; write tools: [{"type": "function", "function": {…}}].'
         yield Finding("/functions", "legacy_functions", what)
 
 
@@ -105,7 +107,7 @@ def check_conversation(
     the turns before these."""
     place = pointer_to(*at)
     if not isinstance(messages, list) or not messages:
-        yield Finding(place, "wrong_type", f"{at[-1]} is not a filled list; write a list of turns.")
+        yield Finding(place, "wrong_type", f"{at[-1]} is empty or not a list; write a list of turns.")
         return
     turns: list[Turn] = []
     for index, message in enumerate(messages):
@@ -116,30 +118,32 @@ def check_conversation(
         yield from _check_message(message, f"{place}/{index}")
         turns.append((index, _known(message.get("role")), message))
     yield from _check_sequence(turns, place, context)
-    if learned and not any(_teaches(message) for _, _, message in turns):
-        yield _no_lesson(turns, place, len(messages))
+    if learned and not any(_is_learned(message) for _, _, message in turns):
+        yield _report_nothing_to_learn(turns, place, len(messages))
 
 
 def _known(role: object) -> str:
     return role if isinstance(role, str) and role in ROLES else ""
 
 
-def _no_lesson(turns: Sequence[Turn], place: str, num_turns: int) -> Finding:
+def _report_nothing_to_learn(turns: Sequence[Turn], place: str, num_turns: int) -> Finding:
     if len(turns) == num_turns and all(role in ("system", "developer") for _, role, _ in turns):
-        message = "Only system turns; add what a user asks and the assistant answers."
+        message = "The conversation has only system turns; add a user turn and an assistant turn."
         return Finding(place, "no_conversation", message)
     return Finding(place, "no_trainable_text", "No assistant turn with content and weight 1; add one.")
 
 
-def _teaches(message: Record) -> bool:
-    has_words = bool((text_of(message) or "").strip()) or bool(message.get("tool_calls"))
-    return message.get("role") == "assistant" and has_words and weight_of(message) == 1
+def _is_learned(message: Record) -> bool:
+    has_output = bool((text_of(message) or "").strip()) or bool(message.get("tool_calls"))
+    return message.get("role") == "assistant" and has_output and weight_of(message) == 1
 
 
 def _check_message(message: Record, at: str) -> Iterator[Finding]:
     role = message.get("role")
     if role == "function" or message.get("function_call") is not None:
-        what = "The turn has OpenAI's old function calls; write tool_calls, and answer each by a turn of the role tool."
+        what = (
+            "The turn has OpenAI's legacy function calls; write tool_calls, and answer each in a turn with role tool."
+        )
         yield Finding(f"{at}/{'role' if role == 'function' else 'function_call'}", "legacy_functions", what)
     elif not isinstance(role, str) or role not in ROLES:
         yield Finding(f"{at}/role", "unknown_role", f"role is {brief(role)}; write one of {sorted(ROLES)}.")
@@ -147,7 +151,7 @@ def _check_message(message: Record, at: str) -> Iterator[Finding]:
     calls, text = message.get("tool_calls"), text_of(message)
     yield from check_content(message, at)
     if not calls and role in SPEAKING and text is not None and not text.strip():
-        yield Finding(f"{at}/content", "empty_content", f"The {role} says nothing; write something or drop the turn.")
+        yield Finding(f"{at}/content", "empty_content", f"The {role} turn is empty; add content or remove the turn.")
     yield from _check_calls(calls, at)
     for key in ("name", "tool_call_id", *(["reasoning_content"] if role == "assistant" else [])):
         if not isinstance(message.get(key), str | None):
@@ -171,7 +175,9 @@ def _check_calls(calls: object, at: str) -> Iterator[Finding]:
     if calls is None:
         return
     if not isinstance(calls, list):
-        yield Finding(f"{at}/tool_calls", "wrong_type", "tool_calls is not a list of objects.")
+        yield Finding(
+            f"{at}/tool_calls", "wrong_type", "tool_calls is not a list of objects; write one object for each call."
+        )
         return
     for index, call in enumerate(calls):
         yield from _check_call(call, f"{at}/tool_calls/{index}")
@@ -195,13 +201,13 @@ def _check_call(call: object, at: str) -> Iterator[Finding]:
 def _check_sequence(turns: Sequence[Turn], place: str, context: Sequence[str]) -> Iterator[Finding]:
     spoken = [turn for turn in turns if turn[1] in SPEAKING]
     if spoken and spoken[0][1] == "assistant" and not any(role in SPEAKING for role in context):
-        message = "The assistant speaks first; begin with a user's turn."
+        message = "The conversation begins with the assistant; begin with a user turn."
         yield Finding(f"{place}/{spoken[0][0]}", "assistant_speaks_first", message)
-    for (_, before, said), (index, role, _) in pairwise(spoken):
-        if before == "assistant" and role != "tool" and said.get("tool_calls"):
+    for (_, before, previous), (index, role, _) in pairwise(spoken):
+        if before == "assistant" and role != "tool" and previous.get("tool_calls"):
             continue  # `_check_answers` reports it
         if role == before and role != "tool":
-            message = f"Two turns in a row are the {role}'s; join them, or add what was said between."
+            message = f"Two consecutive turns have the role {role}; merge them, or add the missing turn between them."
             yield Finding(f"{place}/{index}", "consecutive_same_role", message)
     yield from _check_answers(spoken, place)
 
@@ -222,47 +228,47 @@ def _check_answers(spoken: Sequence[Turn], place: str) -> Iterator[Finding]:
         missing = [id for id in asked if id is not None and known and id not in known]
         if missing or len(answers) < len(calls):
             what = f"The call {brief(missing[0])} has" if missing else f"{len(calls) - len(answers)} call(s) have"
-            advice = f"{what} no answer; put a tool turn for each call behind it."
+            advice = f"{what} no result; add a tool turn for each call after it."
             yield Finding(f"{place}/{index}/tool_calls", "unanswered_tool_call", advice)
 
 
-def _check_sharegpt(said: object) -> Iterator[Finding]:
+def _check_sharegpt(conversation: object) -> Iterator[Finding]:
     place = "/conversations"
-    if not isinstance(said, list) or not said:
-        yield Finding(place, "wrong_type", "conversations is not a filled list; write a list of turns.")
+    if not isinstance(conversation, list) or not conversation:
+        yield Finding(place, "wrong_type", "conversations is empty or not a list; write a list of turns.")
         return
     turns: list[Turn] = []
     learnable = False
-    for index, turn in enumerate(said):
+    for index, turn in enumerate(conversation):
         at = f"{place}/{index}"
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
-            yield Finding(at, "wrong_type", 'The turn is not an object with "from" and a string "value".')
+            yield Finding(at, "wrong_type", 'The turn is not an object with "from" and a string "value"; write one.')
             continue
-        yield from _check_said(turn, at)
+        yield from _check_sharegpt_turn(turn, at)
         by = turn.get("from")
         role = SHAREGPT_ROLES.get(by, "") if isinstance(by, str) else ""
         turns.append((index, role, {"tool_calls": [{}]} if by == "function_call" else {}))
         learnable |= role == "assistant" and bool(turn["value"].strip()) and weight_of(turn) == 1
     yield from _check_sequence(turns, place, ())
     if not learnable:
-        finding = _no_lesson(turns, place, len(said))
+        finding = _report_nothing_to_learn(turns, place, len(conversation))
         unlearned = Finding(place, "no_trainable_text", "No gpt turn with text; add one.")
         yield finding if finding.code == "no_conversation" else unlearned
 
 
-def _check_said(turn: Record, at: str) -> Iterator[Finding]:
+def _check_sharegpt_turn(turn: Record, at: str) -> Iterator[Finding]:
     by = turn.get("from")
     if not isinstance(by, str) or by not in SHAREGPT_ROLES:
         yield Finding(f"{at}/from", "unknown_role", f"from is {brief(by)}; write one of {sorted(SHAREGPT_ROLES)}.")
         return
     yield from _check_weight(turn, at)
     if by == "function_call" and not calls_in(turn["value"]):
-        what = 'The value is no call; write the JSON {"name": "…", "arguments": {…}} as a string.'
+        what = 'The value is not a function call; write the JSON {"name": "…", "arguments": {…}} as a string.'
         yield Finding(f"{at}/value", "wrong_type", what)
     elif SHAREGPT_ROLES[by] in SPEAKING and not turn["value"].strip():
-        yield Finding(f"{at}/value", "empty_content", f"{by} says nothing; write something or drop the turn.")
+        yield Finding(f"{at}/value", "empty_content", f"The {by} turn is empty; add a value or remove the turn.")
     is_answer = SHAREGPT_ROLES[by] == "assistant"
-    yield from check_keys(turn, SAID_KEYS if is_answer else SAID_KEYS - OF_ANSWERS, at)
+    yield from check_keys(turn, SHAREGPT_KEYS if is_answer else SHAREGPT_KEYS - OF_ANSWERS, at)
 
 
 def calls_in(value: str) -> list[Record]:
@@ -299,5 +305,5 @@ def _check_preference(record: Record) -> Iterator[Finding]:
         else:
             yield from check_conversation(record[key], key, context=context)
     if record[better] == record[worse]:
-        message = f"{better} and {worse} are the same; there is nothing to prefer. Leave the row out."
+        message = f"{better} and {worse} are identical; change one of them or remove the row."
         yield Finding(f"/{worse}", "identical_answers", message)

@@ -159,8 +159,8 @@ def test_columns_are_given_at_the_upload_and_read_by_all(
 
 def test_columns_that_nobody_reads_are_refused(api: TestClient) -> None:
     for columns, message in (
-        ({"promt": "input"}, "There is no field 'promt'; did you mean 'prompt'?"),
-        ({"prompt": "x", "completion": "x"}, "it is there twice"),
+        ({"promt": "input"}, "Unknown field 'promt'; did you mean 'prompt'?"),
+        ({"prompt": "x", "completion": "x"}, "is mapped to two fields"),
         ({"prompt": ""}, "at least 1 character"),
         ("no json", "Invalid JSON"),
     ):

@@ -75,7 +75,7 @@ def test_what_was_meant_is_asked(row: dict[str, Any], columns: dict[str, str]) -
     [problem, *_] = inspect(map(line, [row] * 3)).problems
     assert (problem.code, problem.count) == ("unknown_format", 3)
     for target, source in columns.items():
-        assert f"There is no field {source!r}; did you mean {target!r}?" in problem.message
+        assert f"Unknown field {source!r}; did you mean {target!r}?" in problem.message
         assert f"--map {target}={source}" in problem.message
     told = json.loads(problem.message.partition("columns ")[2].partition("}")[0] + "}")
     assert told == columns
@@ -94,5 +94,5 @@ def test_a_named_format_and_a_header_are_guessed_too(open_rows: Open) -> None:
     assert (problem.code, problem.count) == ("missing_key", len(THEIRS))
     assert "did you mean 'prompt'?" in problem.message
     rows = open_rows(csv_of(THEIRS), "rows.csv")
-    with pytest.raises(Exception, match=r"There is no field 'input'; did you mean 'prompt'\?"):
+    with pytest.raises(Exception, match=r"Unknown field 'input'; did you mean 'prompt'\?"):
         read(rows)
