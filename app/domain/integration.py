@@ -1,4 +1,4 @@
-"""Defines the trackers that receive a job's curves. A spec never contains secrets: the keys are the worker's."""
+"""Defines the trackers that receive a job's metrics. A spec never contains secrets: the keys are the worker's."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -28,9 +28,9 @@ class Needs(NamedTuple):
     @property
     def remedy(self) -> str:
         """Explain how to make a worker serve the type."""
-        words = [name if value is None else f"{name}={value}" for name, value in self.variables]
-        set_too = f", and set {' or '.join(words)} in its environment" if words else ""
-        return f"Where a worker runs, pip install 'tunewright[integrations]'{set_too}; then start the worker anew."
+        settings = [name if value is None else f"{name}={value}" for name, value in self.variables]
+        set_variables = f", set {' or '.join(settings)} in its environment" if settings else ""
+        return f"On a worker, run pip install 'tunewright[integrations]'{set_variables}, and restart it."
 
 
 NEEDS: Final[Mapping[IntegrationType, Needs]] = {
@@ -49,7 +49,7 @@ class WandbRun(Part):
     name: Label | None = None
     """Names the run. The default is the job's name or id."""
     entity: Label | None = None
-    """Names the team or user. The default is the key's."""
+    """Names the team or user. The default is that of the API key."""
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=64)]] = Field(
         default_factory=list, max_length=50
     )
@@ -62,21 +62,21 @@ class MlflowRun(Part):
 
 
 class Wandb(Part):
-    """Sends the curves to Weights & Biases while the job trains, with the worker's `WANDB_API_KEY`."""
+    """Sends the metrics to Weights & Biases while the job trains, with the worker's `WANDB_API_KEY`."""
 
     type: Literal["wandb"]
     wandb: WandbRun
 
 
 class Mlflow(Part):
-    """Sends the curves to the worker's `MLFLOW_TRACKING_URI` while the job trains."""
+    """Sends the metrics to the worker's `MLFLOW_TRACKING_URI` while the job trains."""
 
     type: Literal["mlflow"]
     mlflow: MlflowRun
 
 
 class Tensorboard(Part):
-    """Saves the curves as an artifact for TensorBoard, `tensorboard.tfevents`."""
+    """Saves the metrics as an artifact for TensorBoard, `tensorboard.tfevents`."""
 
     type: Literal["tensorboard"]
 
@@ -93,7 +93,7 @@ Integration = Annotated[
     Discriminator(
         _tag,
         custom_error_type="unknown_integration",
-        custom_error_message='Give a type that there is: "wandb", "mlflow" or "tensorboard".',
+        custom_error_message='Unknown type; use "wandb", "mlflow" or "tensorboard".',
     ),
 ]
 

@@ -9,22 +9,22 @@ from app.domain.jobs.state import JobState
 JobEventType = Literal[
     "fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled", "fine_tuning.job.paused"
 ]
-TOLD: Final[dict[JobState, JobEventType]] = {
+EVENT_TYPES: Final[dict[JobState, JobEventType]] = {
     JobState.succeeded: "fine_tuning.job.succeeded",
     JobState.failed: "fine_tuning.job.failed",
     JobState.cancelled: "fine_tuning.job.cancelled",
     JobState.paused: "fine_tuning.job.paused",
 }
-"""Maps the job states that send an event to its type. Types and bodies are OpenAI's, except `paused`."""
+"""Maps each job state that sends an event to the event's type. Types and bodies are OpenAI's, except `paused`."""
 TEST_TYPE: Final = "webhook.test"
 
 
 class DeliveryState(StrEnum):
     """Lists the states of a delivery.
 
-    pending    waits for its first or next try. A crash leaves it here, and it is tried once more.
+    pending    waits for its first or next try. A crash leaves it pending, and it is tried again.
     delivered  the receiver answered with a status of 2xx.
-    failed     a day of tries passed without that.
+    failed     the receiver did not answer so within a day.
     """
 
     pending = "pending"

@@ -1,4 +1,4 @@
-"""Serves the reads of jobs, which are most requests: a list, one job, and one job once it has changed."""
+"""Serves the reads of jobs, which are most requests: a list, one job, and one job after it has changed."""
 
 import re
 from collections import OrderedDict
@@ -34,21 +34,21 @@ METADATA = re.compile(r"metadata\[(.{1,64})\]")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 
 
-def _written_out(value: object) -> object:
-    """Refuse a bare number, which pydantic would take for seconds since 1970, and a time without a time zone."""
+def _check_instant(value: object) -> object:
+    """Reject a bare number, which pydantic would read as seconds since 1970, and a time without a time zone."""
     if isinstance(value, str) and not INSTANT.fullmatch(value):
         raise PydanticCustomError(
-            "not_rfc_3339", "Write the instant by RFC 3339, with its offset: 2026-01-05T10:12:13Z."
+            "not_rfc_3339", "Not an RFC 3339 time with a UTC offset; write it like 2026-01-05T10:12:13Z."
         )
     return value
 
 
-Instant = Annotated[datetime, BeforeValidator(_written_out)]
+Instant = Annotated[datetime, BeforeValidator(_check_instant)]
 MetadataQuery = Annotated[
     str | None,
     Query(
         alias=f"metadata{ANY_KEY}",
-        description="Only jobs whose metadata has this value under the key; may be repeated with other keys.",
+        description="Only jobs whose metadata has this value for the key. Repeat it to filter by several keys.",
     ),
 ]
 
@@ -56,9 +56,11 @@ MetadataQuery = Annotated[
 async def get_filter(
     request: Request,
     states: Annotated[tuple[JobState, ...], Depends(states_of(JobState, "jobs"))],
-    model: Annotated[str | None, Query(max_length=200, description="Only jobs on this base model.")] = None,
-    created_after: Annotated[Instant | None, Query(description="Only jobs posted later (RFC 3339).")] = None,
-    created_before: Annotated[Instant | None, Query(description="Only jobs posted earlier.")] = None,
+    model: Annotated[str | None, Query(max_length=200, description="Only jobs with this base model.")] = None,
+    created_after: Annotated[Instant | None, Query(description="Only jobs created after this time (RFC 3339).")] = None,
+    created_before: Annotated[
+        Instant | None, Query(description="Only jobs created before this time (RFC 3339).")
+    ] = None,
     metadata: MetadataQuery = None,
 ) -> JobFilter:
     return JobFilter(states, model, created_after, created_before, metadata_of(request))
@@ -141,16 +143,16 @@ async def get_job(
         Query(
             ge=1,
             le=60,
-            description="Answer only once the job differs from the answer that `If-None-Match` names, or from what it "
-            "is now; at the latest after so many seconds.",
+            description="Wait up to this many seconds until the job differs from the answer that `If-None-Match` "
+            "names or, without that header, from its current state.",
         ),
     ] = None,
 ) -> Response:
-    """Get a job: state, phase, progress, latest metrics, estimated finish, the spec, the resolved settings, and why it
+    """Get a job: its state, phase, progress, latest metrics, estimated finish, spec, resolved settings, and why it
     failed.
 
-    To follow a job, send the `ETag` of the last answer as `If-None-Match`, with `wait=30`: the answer comes as soon as
-    anything has changed, or as 304 when the time is up. Without `If-None-Match`, a final job is answered at once.
+    To follow a job, send the `ETag` of the last answer as `If-None-Match`, with `wait=30`: the server answers as soon
+    as the job changes, or with 304 after that time. Without `If-None-Match`, it answers at once for a finished job.
     """
 
     reads, seen_jobs = reads_of(request), cast(SeenJobs, request.app.state.seen_jobs)

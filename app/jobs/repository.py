@@ -161,11 +161,11 @@ class JobRepository:
         )
         return self.session.scalars(query).all()
 
-    def has_told(self, project_id: str, id: str, event: EventBody) -> bool:
+    def has_event(self, project_id: str, id: str, event: EventBody) -> bool:
         """Return whether the job has an event of this type."""
         kind = event.model_dump()["type"]
-        told = exists().where(JobEvent.project_id == project_id, JobEvent.job_id == id, JobEvent.type == kind)
-        return bool(self.session.scalar(select(told)))
+        found = exists().where(JobEvent.project_id == project_id, JobEvent.job_id == id, JobEvent.type == kind)
+        return bool(self.session.scalar(select(found)))
 
     def latest_attempt(self, project_id: str, id: str) -> Attempt | None:
         query = (

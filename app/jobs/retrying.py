@@ -17,7 +17,7 @@ FIXED_FOR_DPO: Final = ("training.max_seq_len",)
 """Lists further fields for DPO: the checkpoint stores the reference of each pair as it was truncated."""
 
 
-def changed(spec: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def apply_changes(spec: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the spec with the changes merged in (RFC 7396: null resets a field to its default). Giving one of `epochs`
     and `max_steps` removes the other."""
     lengths, training = ("epochs", "max_steps"), changes.get("training")
@@ -44,13 +44,13 @@ def check_loadable(old: JobSpec, new: JobSpec, checkpoint: Checkpoint) -> list[F
     errors = [_fixed(name, was) for name in names if (was := _at(before, name)) != _at(after, name)]
     steps = new.training.max_steps
     if steps is not None and steps <= checkpoint.step:
-        message = f"The checkpoint is of step {checkpoint.step} already; give more steps than that."
+        message = f"The checkpoint is already at step {checkpoint.step}; set max_steps higher."
         errors.append(FieldError("/training/max_steps", "before_checkpoint", message))
     return errors
 
 
 def _fixed(name: str, was: Any) -> FieldError:
-    message = f'The checkpoint was made with {was!r:.200} here; leave it out, or retry the job from "start".'
+    message = f'The checkpoint was saved with {was!r:.200}; remove this change, or retry the job from "start".'
     return FieldError("/" + name.replace(".", "/"), "fixed_by_checkpoint", message)
 
 

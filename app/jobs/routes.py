@@ -36,7 +36,7 @@ from app.web.problems import problems
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 VALIDATED: dict[int | str, dict[str, Any]] = {
-    200: {"model": ValidatedSpec, "description": "With `validate_only`: the spec is valid, and nothing was made."}
+    200: {"model": ValidatedSpec, "description": "With `validate_only`: the spec is valid; no job was created."}
 }
 SPEC_BODY: dict[str, Any] = {
     "requestBody": {
@@ -65,12 +65,13 @@ def post_job(
     body: BodyDep,
     spec: Annotated[object, Depends(read_json)],
     validate_only: Annotated[
-        bool, Query(description="Check the spec and make nothing; a good one is answered with 200, filled in.")
+        bool,
+        Query(description="Check the spec without creating a job. A valid spec is returned with 200 and its defaults."),
     ] = False,
 ) -> Response:
-    """Queue a fine-tuning job. After the answer 201 the job is safe: no crash loses it.
+    """Create a fine-tuning job and queue it. After the answer 201, no crash loses the job.
 
-    The answer to an invalid spec names every invalid field. The dataset may still be under inspection; the job waits
+    The answer to an invalid spec lists every invalid field. The dataset may still be under inspection; the job waits
     for it.
     """
     service = JobService(session)
@@ -105,8 +106,8 @@ def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling, JobNotPaused),
 )
 def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
-    """Resume a job. It is queued again at its old position among jobs of its priority, and continues from its last
-    checkpoint."""
+    """Resume a paused job. It is queued again at its previous position among jobs of the same priority, and continues
+    from its last checkpoint."""
     JobService(session).resume(caller.project_id, id)
     return _shown(session, caller.project_id, id)
 
@@ -130,11 +131,11 @@ def retry_job(
     body: OptionalBodyDep,
     raw: Annotated[object, Depends(read_optional_json)],
 ) -> Response:
-    """Create a new job from the spec of one that has ended; `retry_of` names that one.
+    """Create a new job from the spec of a finished one, which `retry_of` names.
 
-    Without a body it is the same job from step 0. With `from: last_checkpoint` it continues from the state that the old
-    job saved last; a change that makes that state unusable is refused. The spec is checked again: a dataset or model
-    may have been deleted.
+    Without a body, the same job starts again at step 0. With `from: last_checkpoint`, it continues from the old job's
+    last checkpoint; changes that do not fit the checkpoint are rejected. The spec is checked again, because a dataset
+    or model may have been deleted.
     """
     asked, service = parsed(RetryJob, raw), JobService(session)
     from_checkpoint = asked.from_ == "last_checkpoint"
@@ -148,7 +149,7 @@ def retry_job(
     "/{id}", status_code=204, summary="Delete a job", responses=problems(JobNotFound, JobNotFinished, CheckpointInUse)
 )
 def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Delete a final job with its events, metrics, checkpoints, artifacts and adapter. This cannot be undone."""
+    """Delete a finished job with its events, metrics, checkpoints, artifacts and adapter. This cannot be undone."""
     JobService(session).delete(caller.project_id, id)
 
 
@@ -158,7 +159,7 @@ def delete_job(id: str, caller: CallerDep, session: SessionDep) -> None:
     responses=problems(JobNotFound),
 )  # fmt: skip
 def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:
-    """Get the tail (up to 64 KiB) of what the latest attempt's process printed; updated every few seconds."""
+    """Get the last 64 KiB of the output of the latest attempt's process. It is updated every few seconds."""
     return JobService(session).log_tail(caller.project_id, id)
 
 

@@ -30,7 +30,7 @@ class ApiModel(BaseModel):
 
 class Failure(ApiModel):
     reason: FailureReason
-    """Is a stable code."""
+    """Gives a stable code."""
     message: str
 
 
@@ -41,7 +41,7 @@ class Resolved(ApiModel):
     resources: dict[str, Any] = {}
     training: dict[str, Any] = {}
     adapter: dict[str, Any] | None = None
-    """Is null if nothing of it is decided, as for the method `full`."""
+    """Is null if there is nothing to decide, as for the method `full`."""
     quantization: dict[str, Any] | None = None
     engine: dict[str, Any] = {}
     """Holds the decisions that have no field in the spec: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
@@ -71,23 +71,23 @@ class JobOut(ApiModel):
     base_model: str
     method: str
     spec: JobSpec
-    """Holds the spec as it was sent, with every default filled in. `auto` stays `auto`: sent again, it makes the same
-    job on any machine."""
+    """Holds the spec as it was sent, with every default filled in. `auto` stays `auto`: the spec can be sent again to
+    create the same job on any machine."""
     resolved: list[Resolved]
-    """Lists the values chosen for `auto` and other decisions, for each attempt, oldest first; empty before the first
-    has started to train."""
+    """Lists the values chosen for `auto` and other decisions of each attempt, oldest first; empty until the first
+    attempt starts to train."""
     failure: Failure | None
     adapter_id: str | None
     metadata: dict[str, str]
     exact: bool
-    """Is true if the training so far equals an uninterrupted one, bit for bit."""
+    """Is true if the training so far equals an uninterrupted one bit for bit."""
     inexact_resumes: list[InexactResume]
     """Lists the checkpoints from which it did not resume exactly, for example on another kind of machine, with the
     differences."""
     resume_from: str | None
-    """Names the checkpoint of an earlier job from which this one continues."""
+    """Identifies the checkpoint of an earlier job from which this one continues."""
     retry_of: str | None
-    """Names the job from whose spec this one was made; null once that job is deleted."""
+    """Identifies the job whose spec this one repeats; null after that job is deleted."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -114,7 +114,7 @@ class JobOut(ApiModel):
 
 
 class RetryJob(BaseModel):
-    """Describes how to repeat a job."""
+    """Describes how to retry a job."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -125,14 +125,14 @@ class RetryJob(BaseModel):
     changes: dict[str, Any] = {}
     """Holds fields of the JobSpec to change, at any depth; null resets a field to its default."""
     from_: Literal["start", "last_checkpoint"] = Field(default="start", alias="from")
-    """Selects the start: `last_checkpoint` continues from the state that the old job saved last."""
+    """Selects where to start: at step 0, or at the old job's last checkpoint."""
 
 
 class ValidatedSpec(ApiModel):
-    """Is the answer of `POST /jobs?validate_only=true` to a valid spec."""
+    """Describes the answer of `POST /jobs?validate_only=true` to a valid spec."""
 
     valid: Literal[True] = True
     spec: JobSpec
     """Holds the spec as it was sent, with every default filled in."""
     waiting_for: str
-    """Explains what the job would wait for now, as `waiting_for` of a job does."""
+    """Explains what the job would wait for now, like a job's `waiting_for`."""

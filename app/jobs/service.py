@@ -29,7 +29,7 @@ from app.errors import (
 )
 from app.jobs.checkpoints.repository import CheckpointRepository
 from app.jobs.repository import JobRepository
-from app.jobs.retrying import changed, check_loadable
+from app.jobs.retrying import apply_changes, check_loadable
 from app.jobs.shown import find_shown
 from app.jobs.spec_validation import SpecCheck
 from app.jobs.transitions import JobTransitions
@@ -143,7 +143,7 @@ class JobService:
         checkpoint = self._last_checkpoint(job) if from_checkpoint else None
         check = SpecCheck(self.session, project_id)
         try:
-            spec = check.check(changed(job.spec, changes or {}), checkpoint)
+            spec = check.check(apply_changes(job.spec, changes or {}), checkpoint)
             if checkpoint and (errors := check_loadable(JobSpec.model_validate(job.spec), spec, checkpoint)):
                 raise InvalidSpec(errors)
         except InvalidSpec as error:

@@ -168,13 +168,13 @@ def standing_columns() -> tuple[ColumnElement[Any], ...]:
     position = select(func.count() + 1).select_from(ahead).where(*before).correlate(Job).scalar_subquery()
     is_inspected = ~uses_dataset_in(DatasetState.uploading, DatasetState.inspecting) & ~uses_unusable_dataset()
     limits = select(Project.max_running_jobs).where(Project.id == Job.project_id, Project.id.in_(full_projects()))
-    asked = {
+    columns = {
         "position": position,
         "is_inspected": is_inspected,
         "reached_limit": limits.scalar_subquery(),
         "placements": placements(taking_jobs=True),
     }
-    return tuple(case((Job.state == QUEUED, told)).label(name) for name, told in asked.items())
+    return tuple(case((Job.state == QUEUED, column)).label(name) for name, column in columns.items())
 
 
 @cache

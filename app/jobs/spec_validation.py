@@ -1,4 +1,4 @@
-"""Checks a JobSpec by itself and against the registry and the datasets, and names every invalid field at once."""
+"""Checks a JobSpec alone and against the registry and the datasets, and reports every invalid field at once."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ class SpecCheck:
         """Return the filled spec. Checks against stored objects read the raw body, so that one invalid field does not
         hide another. A job that continues from a checkpoint reads nothing of what `init_from` names."""
         if not isinstance(raw, dict):
-            raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object; send a JobSpec.")])
+            raise InvalidSpec([FieldError("", "wrong_type", "The body is not a JSON object; send a JobSpec.")])
         errors: list[FieldError] = []
         spec = None
         try:
@@ -75,12 +75,12 @@ class SpecCheck:
             return None
         wanted = _at(raw, "training", "max_seq_len")
         if type(wanted) is int and wanted > model.max_seq_len:
-            message = f'{model.name} takes at most {model.max_seq_len:,} tokens; write no more, or "auto".'
+            message = f'{model.name} supports at most {model.max_seq_len:,} tokens; use at most that many, or "auto".'
             errors.append(FieldError("/training/max_seq_len", "exceeds_model_limit", message))
         targets = _at(raw, "adapter", "target_modules")
         if isinstance(targets, list) and all(isinstance(target, str) for target in targets):
             for target in unmatched_targets(model.linear_modules, [name for name in targets if name != HEAD]):
-                message = f"No linear layer of {model.name} is called {target!r:.80}; it has {_endings(model)}."
+                message = f"{model.name} has no linear layer named {target!r:.80}; use any of {_endings(model)}."
                 errors.append(FieldError("/adapter/target_modules", "target_modules_not_found", message))
         return model
 
@@ -91,7 +91,7 @@ class SpecCheck:
                 continue
             dataset = self.datasets.find(self.project_id, id)
             if dataset is None:
-                message = f"No dataset has the id {id!r:.80}; upload one with POST /datasets."
+                message = f"Dataset {id!r:.80} not found; upload one with POST /datasets."
                 errors.append(FieldError(f"/{field}", "dataset_not_found", message))
             elif unusable := why_unusable(dataset, _tolerated(raw)):
                 errors.append(FieldError(f"/{field}", *unusable))
@@ -105,7 +105,7 @@ class SpecCheck:
         types = [each.get("type") if isinstance(each, dict) else None for each in given]
         for type, needs in NEEDS.items():
             if type in types and type not in served:
-                message = f"No worker that is online serves {type}. {needs.remedy}"
+                message = f"No online worker supports {type}. {needs.remedy}"
                 errors.append(FieldError(f"/integrations/{types.index(type)}/type", "integration_unavailable", message))
 
     def _check_labels(self, raw: dict[str, Any], errors: list[FieldError]) -> None:
@@ -116,7 +116,7 @@ class SpecCheck:
         for key, value in wanted.items():
             if key in allowed and value not in allowed[key]:
                 choices = show_allowed_labels({key: allowed[key]})
-                message = f"This project's jobs run on workers labelled {choices}; ask for that, or leave it out."
+                message = f"This project's jobs run only on workers labelled {choices}; use that or remove this label."
                 errors.append(FieldError(f"/resources/labels/{key}", "label_not_allowed", message))
 
 
@@ -131,21 +131,21 @@ def field_errors(error: ValidationError, root: type[Body], within: Models = NO_M
 
 
 def _field_error(location: tuple[int | str, ...], code: str, message: str) -> FieldError:
-    # The words that pydantic inserts to distinguish the members of a union are not part of the pointer.
+    # The tags that pydantic inserts to distinguish the members of a union are not part of the pointer.
     parts = [str(part) for part in location if str(part).isidentifier() or isinstance(part, int)]
     return FieldError("".join("/" + part for part in parts if part not in ("float", "int", "bool")), code, message)
 
 
 def _other_revision(model: RegisteredModel, checkpoint: Checkpoint) -> FieldError:
     message = (
-        f"The checkpoint was trained on {model.name} at revision {checkpoint.base_model_revision}, which is at "
-        f'{model.revision} now; retry the job from "start".'
+        f"The checkpoint was trained on {model.name} at revision {checkpoint.base_model_revision}, but the model is "
+        f'now at revision {model.revision}; retry the job from "start".'
     )
     return FieldError("/base_model", "base_model_mismatch", message)
 
 
 def _unknown_model(name: str) -> FieldError:
-    message = f"This project may use no model {name!r:.80}; GET /models lists those that it may."
+    message = f"Model {name!r:.80} not found, or not allowed for this project; GET /models lists the available models."
     return FieldError("/base_model", "model_not_found", message)
 
 

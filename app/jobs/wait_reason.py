@@ -16,8 +16,8 @@ PASSING = (None, NOT_ONE, NO_DISK_SPACE, ONLY_DRAINING_GPUS)
 
 
 class Waiting(NamedTuple):
-    """Explains a wait. `position` counts from 1, over all projects, in the order of the claim; `reason` is a few
-    words."""
+    """Explains a wait. `position` counts from 1, over all projects, in the order of the claim; `reason` is a
+    short phrase."""
 
     position: int
     reason: str
@@ -27,9 +27,9 @@ def waiting(connection: Connection, job: Job, standing: Standing) -> Waiting:
     """Return what must change first before a queued job starts; its turn only if nothing else prevents it."""
     shortage = describe_shortage(job, standing.placements)
     if job.lease_until is not None:
-        reason = "its last attempt still writes a checkpoint"
+        reason = "its last attempt is still saving a checkpoint"
     elif not standing.is_inspected:
-        # An inspection ends by itself; a shortage of workers does not.
+        # An inspection ends without help; a shortage of workers does not.
         reason = "its dataset is being inspected" + (f"; {shortage}" if shortage not in PASSING else "")
     elif shortage:
         reason = shortage
@@ -48,7 +48,7 @@ def exact_resume(connection: Connection, job: Job) -> str | None:
         return None
     if job.spec["training"]["on_inexact_resume"] == "wait":
         is_online = has_machine(connection, job.resume_machine)
-        return None if is_online else f"{EXACTLY}, and none is online"
+        return None if is_online else f"{EXACTLY}; none is online"
     wait_seconds = get_settings().exact_resume_wait_seconds
     is_over = has_stopped_waiting_for_exact_resume(connection, job.project_id, job.id, wait_seconds)
     return None if is_over else f"{EXACTLY} (up to {wait_seconds:g} s)"

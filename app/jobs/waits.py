@@ -126,7 +126,7 @@ class JobWaits:
                 try:
                     await self._look()
                 except SQLAlchemyError:
-                    log.warning("PostgreSQL did not answer; requests that wait for a change go on waiting.")
+                    log.warning("PostgreSQL is not available; requests keep waiting for changes")
         finally:
             self._looking = None
 

@@ -1,4 +1,4 @@
-"""Checks `init_from`: whether an adapter may be the start of a new one. Given fields must match it; omitted ones are
+"""Checks `init_from`: whether an adapter can initialize a new one. Given fields must match it; omitted ones are
 copied from it."""
 
 from typing import NamedTuple
@@ -49,8 +49,8 @@ class WarmStart:
             return None
         if model is not None and (start.base_model, start.revision) != (model.name, model.revision):
             message = (
-                f"{start.shown} was trained on {start.base_model} at revision {start.revision} and fits no other "
-                f"weights; {model.name} is at revision {model.revision}."
+                f"{start.shown} was trained on {start.base_model} at revision {start.revision} and does not work with "
+                f"{model.name} at revision {model.revision}; use the same base model and revision."
             )
             errors.append(FieldError("/init_from", "base_model_mismatch", message))
             return None
@@ -88,10 +88,11 @@ def shaped_as(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> d
         del given["alpha"]
     for field in SHAPE:
         if field in given and _comparable(given[field]) != _comparable(theirs[field]):
-            message = f"{start.shown} has {theirs[field]!r:.200} here, not {given[field]!r:.80}; leave it out."
+            message = f"{start.shown} has {theirs[field]!r:.200}, not {given[field]!r:.80}; remove this field."
             errors.append(FieldError(f"/adapter/{field}", "init_from_mismatch", message))
     if theirs["rank"] > domain.MAX_RANK or theirs["alpha"] > domain.MAX_ALPHA:
-        message = f"{start.shown} has rank {theirs['rank']} and alpha {theirs['alpha']:g}, more than a job can."
+        limits = f"a job supports at most rank {domain.MAX_RANK:,} and alpha {domain.MAX_ALPHA:,}"
+        message = f"{start.shown} has rank {theirs['rank']} and alpha {theirs['alpha']:g}; {limits}."
         errors.append(FieldError("/init_from", "adapter_too_large", message))
     return spec if errors else spec.model_copy(update={"adapter": domain.AdapterSpec.model_validate(theirs | given)})
 
@@ -103,7 +104,7 @@ def _comparable(value: object) -> object:
 
 def _unknown(asked: str) -> FieldError:
     message = (
-        f"This project has no adapter or checkpoint {asked!r:.300}; GET /adapters and GET /jobs/{{id}}/checkpoints "
-        "list them. A fully fine-tuned model is none, and checkpoints go some days after their job's end."
+        f"Adapter or checkpoint {asked!r:.300} not found; GET /adapters and GET /jobs/{{id}}/checkpoints list them. "
+        "A fully fine-tuned model cannot be used here, and checkpoints are deleted some days after their job has ended."
     )
     return FieldError("/init_from", "init_from_not_found", message)

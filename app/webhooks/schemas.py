@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.tables import Webhook
 from app.domain.caller import Caller
-from app.domain.webhook import TOLD, DeliveryState, JobEventType
+from app.domain.webhook import EVENT_TYPES, DeliveryState, JobEventType
 from app.web.row_schema import from_row
 from app.webhooks.target import MAX_URL_CHARS, parse
 
@@ -26,7 +26,7 @@ class WebhookIn(BaseModel):
 
     url: Url
     """Must be an https or http URL to a public address, or to one that the operator allows."""
-    events: Events = list(TOLD.values())
+    events: Events = list(EVENT_TYPES.values())
     """Lists the events that are delivered; default all."""
     name: Name = None
     """Names the webhook for you."""
@@ -41,7 +41,7 @@ class WebhookChange(BaseModel):
     )
 
     url: Url = ""
-    events: Events = list(TOLD.values())
+    events: Events = list(EVENT_TYPES.values())
     name: Name = None
     enabled: bool = True
     """Enables deliveries. A disabled webhook receives nothing, and events that happen while it is disabled are never

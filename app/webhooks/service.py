@@ -10,7 +10,7 @@ from app.db.tables import Webhook, WebhookDelivery
 from app.domain.cursor import Cursor
 from app.domain.ids import is_id, new_id
 from app.domain.jobs.state import JobState
-from app.domain.webhook import TEST_TYPE, TOLD, DeliveryState, event_body
+from app.domain.webhook import EVENT_TYPES, TEST_TYPE, DeliveryState, event_body
 from app.errors import (
     FieldError,
 )
@@ -100,7 +100,7 @@ class WebhookService:
 
     def tell(self, project_id: str, job_id: str, state: JobState) -> None:
         """Enter the events of a job's new state, in the same transaction that sets the state."""
-        type = TOLD.get(state)
+        type = EVENT_TYPES.get(state)
         listening = self.webhooks.listening(project_id, type) if type else ()
         if type and listening:
             self._enter(project_id, listening, type, job_id)

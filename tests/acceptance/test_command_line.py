@@ -19,7 +19,7 @@ def test_from_a_file_to_an_adapter(type_in: Type, rows: Path, tmp_path: Path) ->
     assert "tiny" in type_in("models", "list").stdout
     training = ["--max-steps", 3, "--batch-size", 4, "--rank", 4, "--alpha", 8]
     posted = type_in("jobs", "create", "--model", "tiny", "--dataset", rows, *training, "--name", "cats", "--watch")
-    assert "The job was accepted and queued." in posted.stdout
+    assert "The job was created and queued." in posted.stdout
     assert "step 3/3  100%  loss" in posted.stdout
     assert "The job succeeded" in posted.stdout
 

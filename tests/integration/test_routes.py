@@ -301,7 +301,7 @@ def test_an_unknown_query_parameter_is_refused(ask: Ask, make_key: Callable[...,
             assert problem(answer) == (422, "invalid_request"), (method, path, name)
             (error,) = answer.json()["errors"]
             assert (error["pointer"], error["code"]) == (f"/query/{name}", "unknown_parameter")
-            meant = f"did you mean {name_of(name, parameters)!r}?" if name != "colour" else "leave it out."
+            meant = f"did you mean {name_of(name, parameters)!r}?" if name != "colour" else "remove it."
             assert error["message"] == f"There is no query parameter {name!r}; {meant}"
     for page in (*HEALTH, "/docs", "/openapi.json"):
         assert ask("GET", page, None, colour="1").status_code == 200, page

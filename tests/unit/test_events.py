@@ -29,5 +29,5 @@ def test_templates_name_fields_of_their_events() -> None:
 
 def test_a_template_is_filled_with_the_event() -> None:
     claimed = JobClaimed(attempt=2, worker="w-7")
-    assert claimed.message == "Worker w-7 took the job up (attempt 2)."
+    assert claimed.message == "Worker w-7 claimed the job (attempt 2)."
     assert WarningIssued(code="checkpoint_lost", detail="Lost {step}.").message == "Lost {step}."

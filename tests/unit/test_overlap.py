@@ -117,6 +117,6 @@ def test_the_events_sentence_names_the_first_lines(tmp_path: Path) -> None:
     totals, shown = find_overlap(training, training, 2)
     event = ValidationOverlap(**totals.model_dump(), pairs=shown)
     assert event.message == (
-        "30 of 30 validation rows are training rows too, 30 of them to the letter (lines: 1 is 1, 2 is 2 …); "
-        "the validation loss shows them too low."
+        "30 of 30 validation rows are also training rows, 30 of them exactly "
+        "(validation/training lines: 1/1, 2/2 …). They make the validation loss too low."
     )

@@ -11,9 +11,9 @@ class EventBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     level: ClassVar[Level] = "info"
     template: ClassVar[str]
-    """Is the message, with fields in braces. An event with a more complex message overrides `message` instead."""
+    """Holds the message, with fields in braces. An event with a more complex message overrides `message` instead."""
 
     @property
     def message(self) -> str:
-        """Return the sentence that a person reads."""
+        """Return the text that a person reads."""
         return self.template.format(**dict(self))

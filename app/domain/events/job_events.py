@@ -35,18 +35,18 @@ class JobCreated(EventBody):
     type: Literal["job_created"] = "job_created"
     retry_of: str | None = None
     resume_step: int | None = None
-    """Is the step of the earlier job's checkpoint that it resumes from."""
+    """Gives the step of the earlier job's checkpoint from which it resumes."""
 
     @property
     def message(self) -> str:
         retry = f" as a retry of {self.retry_of}" if self.retry_of else ""
-        start = f", from its checkpoint of step {self.resume_step}" if self.resume_step is not None else ""
-        return f"The job was accepted and queued{retry}{start}."
+        start = f", resuming from its checkpoint at step {self.resume_step}" if self.resume_step is not None else ""
+        return f"The job was created and queued{retry}{start}."
 
 
 class JobClaimed(EventBody):
     type: Literal["job_claimed"] = "job_claimed"
-    template: ClassVar[str] = "Worker {worker} took the job up (attempt {attempt})."
+    template: ClassVar[str] = "Worker {worker} claimed the job (attempt {attempt})."
     attempt: int
     worker: str
 
@@ -62,7 +62,7 @@ class DatasetPrepared(EventBody):
 
     type: Literal["dataset_prepared"] = "dataset_prepared"
     template: ClassVar[str] = (
-        "{num_rows:,} rows with {num_tokens:,} tokens ({num_labelled_tokens:,} labelled); "
+        "Prepared {num_rows:,} rows with {num_tokens:,} tokens ({num_labelled_tokens:,} labelled); "
         "{num_truncated_rows:,} truncated, {num_dropped_rows:,} dropped."
     )
     num_rows: int
@@ -72,11 +72,11 @@ class DatasetPrepared(EventBody):
     num_tokens: int
     num_labelled_tokens: int
     chat_template: str | None
-    """Says where the chat template came from. Null when no row needed one."""
+    """Names the source of the chat template. Null if no row needed one."""
 
 
 class ValidationOverlap(EventBody):
-    """Reports validation rows that are in the training dataset too, as `dataset_checks.overlap` counts them."""
+    """Reports validation rows that are also in the training dataset, as `dataset_checks.overlap` counts them."""
 
     type: Literal["validation_overlap"] = "validation_overlap"
     level: ClassVar[Level] = "warn"
@@ -89,22 +89,23 @@ class ValidationOverlap(EventBody):
 
     @property
     def message(self) -> str:
-        lines = ", ".join(f"{pair.validation_line:,} is {pair.line:,}" for pair in self.pairs)
+        lines = ", ".join(f"{pair.validation_line:,}/{pair.line:,}" for pair in self.pairs)
         more = " …" if self.num_normalised > len(self.pairs) else ""
         return (
-            f"{self.num_normalised:,} of {self.num_validation_rows:,} validation rows are training rows too, "
-            f"{self.num_exact:,} of them to the letter (lines: {lines}{more}); the validation loss shows them too low."
+            f"{self.num_normalised:,} of {self.num_validation_rows:,} validation rows are also training rows, "
+            f"{self.num_exact:,} of them exactly (validation/training lines: {lines}{more}). "
+            "They make the validation loss too low."
         )
 
 
 class RowsSkipped(EventBody):
-    """Reports rows that cannot be trained on and were left out, as the spec's `on_bad_rows` allows.
+    """Reports rows that cannot be trained on and were skipped, as the spec's `on_bad_rows` allows.
     `skipped_rows.jsonl` lists them."""
 
     type: Literal["rows_skipped"] = "rows_skipped"
     level: ClassVar[Level] = "warn"
     role: Literal["training", "validation"]
-    """Says which of the job's datasets the rows belong to."""
+    """Names the dataset of the job that the rows belong to."""
     num_skipped: int
     num_rows: int
     """Counts all rows of the dataset."""
@@ -115,7 +116,7 @@ class RowsSkipped(EventBody):
     def message(self) -> str:
         why = ", ".join(f"{count:,} {code}" for code, count in sorted(self.codes.items()))
         share = self.num_skipped / self.num_rows
-        return f"{self.num_skipped:,} of {self.num_rows:,} {self.role} rows ({share:.2%}) are left out: {why}."
+        return f"Skipped {self.num_skipped:,} of {self.num_rows:,} {self.role} rows ({share:.2%}): {why}."
 
 
 class ModelFetched(EventBody):
@@ -128,42 +129,42 @@ class ModelFetched(EventBody):
 
     @property
     def message(self) -> str:
-        return f"Fetching the model: {self.num_bytes / 1e9:.1f} of {self.total_bytes / 1e9:.1f} GB."
+        return f"Fetched {self.num_bytes / 1e9:.1f} of {self.total_bytes / 1e9:.1f} GB of the model."
 
 
 class TrainingStarted(EventBody):
     """Reports that the attempt's first training forward comes next. Times are by the database's clock."""
 
     type: Literal["training_started"] = "training_started"
-    template: ClassVar[str] = "Training starts {seconds_since_claimed:.1f} s after the job was taken up."
+    template: ClassVar[str] = "Training started {seconds_since_claimed:.1f} s after the job was claimed."
     attempt: int
     seconds_since_created: float
     seconds_since_claimed: float
     parity_seconds: float
-    """Is the part of these seconds that the parity check took."""
+    """Gives the part of these seconds that the parity check took."""
     dry_run_seconds: float
-    """Is the part of these seconds that the dry run of the largest micro-batch took."""
+    """Gives the part of these seconds that the dry run of the largest micro-batch took."""
     used_standby_process: bool
-    """Says whether a standby process with the model's tokenizer was used."""
+    """Is true if a standby process with the model's tokenizer was used."""
 
 
 class JobResumed(EventBody):
     """Reports a resume. Readers of a curve rewind to `step`: later values of an earlier attempt are measured again."""
 
     type: Literal["job_resumed"] = "job_resumed"
-    template: ClassVar[str] = "Attempt {attempt} continues after step {step}."
+    template: ClassVar[str] = "Attempt {attempt} resumed from step {step}."
     attempt: int
     step: int
 
 
 class CheckpointSaved(EventBody):
     type: Literal["checkpoint_saved"] = "checkpoint_saved"
-    template: ClassVar[str] = "A checkpoint of step {step} is safe in storage."
+    template: ClassVar[str] = "Saved a checkpoint at step {step}."
     step: int
 
 
 class WarningIssued(EventBody):
-    """Reports something that the user should know and that stops nothing. `code` is stable."""
+    """Reports a problem that does not stop the job. `code` is stable."""
 
     type: Literal["warning_issued"] = "warning_issued"
     level: ClassVar[Level] = "warn"
@@ -174,38 +175,38 @@ class WarningIssued(EventBody):
 
 class CancelRequested(EventBody):
     type: Literal["cancel_requested"] = "cancel_requested"
-    template: ClassVar[str] = "Cancellation was requested; the training process is being stopped."
+    template: ClassVar[str] = "Cancellation requested; stopping the training process."
 
 
 class PauseRequested(EventBody):
     type: Literal["pause_requested"] = "pause_requested"
-    template: ClassVar[str] = "A pause was requested; the training process writes a checkpoint and stops."
+    template: ClassVar[str] = "Pause requested; saving a checkpoint and stopping the training process."
 
 
 class JobPaused(EventBody):
     type: Literal["job_paused"] = "job_paused"
-    template: ClassVar[str] = "The job is paused until it is resumed."
+    template: ClassVar[str] = "The job is paused. Resume it to continue."
 
 
 class ResumeRequested(EventBody):
     """Reports that the job is queued again. `job_resumed` follows once an attempt continues it."""
 
     type: Literal["resume_requested"] = "resume_requested"
-    template: ClassVar[str] = "The job was resumed; it is queued again and will go on from its last checkpoint."
+    template: ClassVar[str] = "The job was resumed and queued; it will continue from its last checkpoint."
 
 
 class AttemptLost(EventBody):
     type: Literal["attempt_lost"] = "attempt_lost"
     level: ClassVar[Level] = "warn"
-    template: ClassVar[str] = "Attempt {attempt} stopped answering; its lease has lapsed."
+    template: ClassVar[str] = "Attempt {attempt} was lost: its worker stopped responding and the lease expired."
     attempt: int
 
 
 class AttemptRecovered(EventBody):
-    """Reports that the worker came back before another one claimed the job, and kept its attempt."""
+    """Reports that the worker responded again before another one claimed the job, and kept its attempt."""
 
     type: Literal["attempt_recovered"] = "attempt_recovered"
-    template: ClassVar[str] = "The worker of attempt {attempt} answers again and goes on."
+    template: ClassVar[str] = "Attempt {attempt} was recovered: its worker responded again and continues."
     attempt: int
 
 
@@ -213,7 +214,7 @@ class AttemptReleased(EventBody):
     """Reports that the worker released the job voluntarily, for instance because it was asked to stop."""
 
     type: Literal["attempt_released"] = "attempt_released"
-    template: ClassVar[str] = "Attempt {attempt} was given back by its worker."
+    template: ClassVar[str] = "The worker released the job (attempt {attempt})."
     attempt: int
 
 

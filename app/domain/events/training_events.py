@@ -14,17 +14,17 @@ class ModelLoaded(EventBody):
     @property
     def message(self) -> str:
         share = self.num_trainable_parameters / self.num_parameters
-        return f"The model is loaded: {self.num_trainable_parameters:,} trainable parameters ({share:.2%})."
+        return f"Loaded the model: {self.num_trainable_parameters:,} trainable parameters ({share:.2%})."
 
 
 class OutOfMemoryFallbackEvent(EventBody):
-    """Reports that memory did not suffice for a micro-batch. The training continues under a smaller plan, at the same
-    rows a step."""
+    """Reports that a micro-batch did not fit in memory. The training continues under a smaller plan, with the same rows
+    per step."""
 
     type: Literal["out_of_memory_fallback"] = "out_of_memory_fallback"
     level: ClassVar[Level] = "warn"
     step: int
-    """Is the step that is repeated, or that the dry run is for."""
+    """Gives the step that is repeated, or that the dry run is for."""
     gradient_checkpointing: bool
     micro_batch_tokens: int
 
@@ -32,8 +32,8 @@ class OutOfMemoryFallbackEvent(EventBody):
     def message(self) -> str:
         how = "with" if self.gradient_checkpointing else "without"
         return (
-            f"Memory did not suffice for step {self.step}; training goes on {how} gradient checkpointing and up to "
-            f"{self.micro_batch_tokens:,} tokens a micro-batch."
+            f"Out of memory at step {self.step}; continuing {how} gradient checkpointing and up to "
+            f"{self.micro_batch_tokens:,} tokens per micro-batch."
         )
 
 
@@ -44,11 +44,11 @@ class StepSkipped(EventBody):
     type: Literal["step_skipped"] = "step_skipped"
     level: ClassVar[Level] = "warn"
     template: ClassVar[str] = (
-        "Skipped step {step}: its float16 gradients overflowed. The loss is scaled by {loss_scale:,.0f} from here on."
+        "Skipped step {step}: its float16 gradients overflowed. The loss scale is now {loss_scale:,.0f}."
     )
     step: int
     loss_scale: float
-    """Is the loss scale from the next step on."""
+    """Gives the loss scale from the next step on."""
 
 
 class DryRunPassed(EventBody):
@@ -58,23 +58,23 @@ class DryRunPassed(EventBody):
     type: Literal["dry_run_passed"] = "dry_run_passed"
     num_tokens: int
     peak_memory_bytes: int
-    """Is the training process's peak so far: GPU memory, or its resident set on the CPU."""
+    """Gives the training process's peak so far: GPU memory, or its resident set on the CPU."""
     seconds: float
 
     @property
     def message(self) -> str:
         return (
-            f"A dry run of {self.num_tokens:,} tokens went well in {self.seconds:.1f} s; peak memory "
+            f"The dry run of {self.num_tokens:,} tokens passed in {self.seconds:.1f} s; peak memory "
             f"{self.peak_memory_bytes / 1e9:.2f} GB."
         )
 
 
 class ReferenceComputed(EventBody):
     """Reports the number of pairs whose log-probabilities by the initial model are computed (objective `dpo`). Sent
-    from time to time, and at the end."""
+    periodically, and at the end."""
 
     type: Literal["reference_computed"] = "reference_computed"
-    template: ClassVar[str] = "The reference is computed for {num_done:,} of {num_rows:,} pairs."
+    template: ClassVar[str] = "Computed the reference for {num_done:,} of {num_rows:,} pairs."
     num_done: int
     num_rows: int
     """Counts all pairs that the job needs: training and validation rows together."""
@@ -87,17 +87,17 @@ class Evaluated(EventBody):
     step: int
     validation_loss: float
     validation_token_accuracy: float | None = None
-    """Is null for the objective `dpo`, for which no single token is right or wrong."""
+    """Is null for the objective `dpo`, where no single token is right or wrong."""
     validation_reward_accuracy: float | None = None
-    """Is the share of the pairs whose chosen answer gained more than the rejected one. `dpo` only."""
+    """Gives the share of the pairs whose chosen answer gained more than the rejected one. `dpo` only."""
     validation_reward_margin: float | None = None
-    """Is the mean difference between the two gains. `dpo` only."""
+    """Gives the mean difference between the two gains. `dpo` only."""
 
     @property
     def message(self) -> str:
-        right = self.validation_reward_accuracy
-        told = "" if right is None else f", the chosen answer ahead in {right:.1%} of the pairs"
-        return f"Validation loss {self.validation_loss:.4f} at step {self.step}{told}."
+        share = self.validation_reward_accuracy
+        preferred = "" if share is None else f"; the chosen answer is preferred in {share:.1%} of the pairs"
+        return f"Validation loss {self.validation_loss:.4f} at step {self.step}{preferred}."
 
 
 class EarlyStopped(EventBody):
@@ -105,7 +105,7 @@ class EarlyStopped(EventBody):
 
     type: Literal["early_stopped"] = "early_stopped"
     template: ClassVar[str] = (
-        "Training stopped early at step {step}: the validation loss no longer falls. "
+        "Stopped early at step {step}: the validation loss no longer decreases. "
         "It was lowest at step {best_step} ({best_validation_loss:.4f})."
     )
     step: int

@@ -47,17 +47,17 @@ class Resources(SpecPart):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Sets the kind of device. `auto` uses a CPU only while no suitable GPU worker is registered."""
     gpu: list[GpuName] = Field(default_factory=list, max_length=16)
-    """Lists GPUs, of which the worker must train on one. A name matches a part of the maker's name, in any case: `RTX
+    """Lists GPUs, one of which the worker must train on. A name matches part of the device's name, in any case: `RTX
     4090` and `4090` match `NVIDIA GeForce RTX 4090`. Empty accepts any device."""
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=16)
-    """Lists labels that the worker must carry, all of them, with these values."""
+    """Lists the labels and values that the worker must have, all of them."""
     min_memory_gb: float = Field(default=0, ge=0, le=10_000)
     """Sets the minimum memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
 
     @model_validator(mode="after")
-    def _gpu_goes_with_cuda(self) -> Self:
+    def _check_gpu(self) -> Self:
         if self.gpu and self.device == "cpu":
-            raise PydanticCustomError("gpu_with_cpu", 'gpu names GPUs; leave it out for device "cpu".')
+            raise PydanticCustomError("gpu_with_cpu", 'gpu cannot be used with device "cpu"; remove one of them.')
         return self
 
 
@@ -68,7 +68,7 @@ class Quantization(SpecPart):
     double_quant: bool = True
     """Quantizes the quantization constants too (0.37 bits a parameter less)."""
     compute_dtype: ComputeDtype = "auto"
-    """Sets the precision of the matrix products. `auto` uses bfloat16 where the device multiplies it fast."""
+    """Sets the precision of the matrix products. `auto` uses bfloat16 if the device multiplies it fast."""
 
 
 class AdapterSpec(SpecPart):
@@ -118,12 +118,12 @@ class DpoSpec(SpecPart):
 
 
 class EarlyStopping(SpecPart):
-    """Ends the training once the validation loss no longer falls."""
+    """Ends the training when the validation loss no longer decreases."""
 
     patience: int = Field(ge=1, le=10_000)
     """Sets how many evaluations in a row without improvement end the training."""
     min_delta: float = Field(default=0.0, ge=0, le=1e6)
-    """Sets by how much the loss must fall to count as improved."""
+    """Sets by how much the loss must decrease to count as an improvement."""
 
 
 class TrainingSpec(SpecPart):
@@ -132,7 +132,8 @@ class TrainingSpec(SpecPart):
     epochs: float | None = Field(default=None, gt=0, le=1000)
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     batch_size: int = Field(default=8, ge=1, le=65_536)
-    """Sets the rows a step (for `dpo` a row is a pair of answers), independent of how many fit the device at once."""
+    """Sets the rows per step (for `dpo` a row is a pair of answers), independent of how many fit on the device at
+    once."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
     """Selects AdamW, with its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU, and for
     adapters, whose state is small, every choice is `adamw`."""
@@ -154,11 +155,11 @@ class TrainingSpec(SpecPart):
     reasoning: Reasoning = "train"
     """Sets the use of an answer's `reasoning_content`: `train` learns it with its answer, `context` shows it without
     loss, `drop` leaves it out. If the model's chat template does not render it, `train` and `context` end the job
-    (`reasoning_not_rendered`): nothing in a row is left out silently."""
+    (`reasoning_not_rendered`): nothing in a row is omitted silently."""
     eval_every: int | None = Field(default=None, ge=1)
     """Sets the steps between evaluations. Null evaluates at the end of each epoch."""
     save_every: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Sets the steps between checkpoints. `auto` is a tenth of the job; `resolved` has the number. A checkpoint is
+    """Sets the steps between checkpoints. `auto` is a tenth of the job; `resolved` shows the number. A checkpoint is
     delayed if it would cost more than 1 % of the time since the last one."""
     save_every_seconds: float = Field(default=600, gt=0, le=10**9)
     """Sets the seconds between checkpoints, if they pass before `save_every` steps. The interval is longer if
@@ -170,7 +171,7 @@ class TrainingSpec(SpecPart):
     compute other last bits. `continue` trains there and reports the differences; `wait` waits for such a worker,
     without limit; `fail` fails the job and reports the differences."""
     early_stopping: EarlyStopping | None = None
-    """Needs validation rows. Null trains to the end."""
+    """Requires validation rows. Null trains to the end."""
     result: Literal["best", "last"] = "best"
     """Selects the weights of the result: those of the lowest validation loss, or the last step's. Without validation
     rows it is the last step's."""
@@ -181,7 +182,7 @@ class TrainingSpec(SpecPart):
     memory allows."""
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _check_length(self) -> Self:
         if (self.epochs is None) == (self.max_steps is None):
             found = "neither" if self.epochs is None else "both"
             raise PydanticCustomError(
@@ -196,27 +197,28 @@ class BadRowPolicy(SpecPart):
     """Sets how rows that cannot be trained on are handled."""
 
     action: Literal["fail", "skip"] = "fail"
-    """Sets the action: `fail` refuses a dataset with such a row; `skip` leaves the rows out and lists them in
+    """Sets the action: `fail` rejects a dataset with such a row; `skip` skips the rows and lists them in
     `skipped_rows.jsonl`."""
     max_share: float | None = Field(default=None, gt=0, lt=1)
-    """Sets the largest share of a dataset's rows that `skip` may leave out; it is required with `skip`. Beyond it the
-    job fails as `too_many_bad_rows`. It applies to the dataset and to the validation dataset separately."""
+    """Sets the largest share of a dataset's rows that may be skipped; required with `skip`. Beyond it the job fails
+    with `too_many_bad_rows`. It applies to the dataset and to the validation dataset separately."""
 
     @model_validator(mode="after")
-    def _share_goes_with_skip(self) -> Self:
+    def _check_max_share(self) -> Self:
         if self.action == "skip" and self.max_share is None:
             raise PydanticCustomError(
-                "max_share_required", 'Name the share of rows that "skip" may leave out: max_share, 0.05 say.'
+                "max_share_required",
+                'action "skip" requires max_share; set the largest share of rows to skip, such as 0.05.',
             )
         if self.action == "fail" and self.max_share is not None:
             raise PydanticCustomError(
-                "max_share_without_skip", 'max_share belongs to the action "skip"; leave it out, or name that action.'
+                "max_share_without_skip", 'max_share requires action "skip"; remove max_share, or set that action.'
             )
         return self
 
     @property
     def tolerated(self) -> float:
-        """Return the share of rows that may be left out."""
+        """Return the share of rows that may be skipped."""
         return self.max_share or 0.0
 
 
@@ -228,32 +230,32 @@ class JobSpec(SpecPart):
     dataset_id: DatasetId
     validation_dataset_id: DatasetId | None = None
     validation_split: float | None = Field(default=None, gt=0, lt=1)
-    """Sets the share of the dataset's rows held back for evaluation, drawn by the seed."""
+    """Sets the share of the dataset's rows held out for evaluation, drawn with the seed."""
     on_bad_rows: BadRowPolicy = BadRowPolicy()
     method: Method = "qlora"
     objective: Objective = "sft"
     """Selects what is learned: `sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of
     the format `preference`."""
     dpo: DpoSpec | None = None
-    """Applies to the objective `dpo` only, which fills it in."""
+    """Applies to the objective `dpo` only; filled in with its defaults if omitted."""
     resources: Resources = Resources()
     max_retries: int = Field(default=0, ge=0, le=10)
-    """Sets how often the job is retried after a failure that is not a lost worker (for example a lack of memory)."""
+    """Sets how often the job is retried after a failure other than a lost worker, for example out of memory."""
     max_duration_seconds: int | None = Field(default=None, ge=1, le=10**9)
     """Limits the running time of all attempts together, lost ones too, after which the job fails. Time in the queue
     does not count. Null sets no limit."""
     quantization: Quantization | None = None
-    """Applies to `qlora` only, which fills it in."""
+    """Applies to `qlora` only; filled in with its defaults if omitted."""
     adapter: AdapterSpec | None = None
-    """Applies to `qlora` and `lora`, which fill it in."""
+    """Applies to `qlora` and `lora`; filled in with its defaults if omitted."""
     init_from: Start | None = None
     """Names the initial weights of the new adapter: an adapter or a checkpoint of this project, by its id (`adp-…`,
     `ftckpt_…`) or its name (`ft:…`, `ft:…:ckpt-step-88`). It must have the same base model. Fields that `adapter`
-    leaves out are copied from it."""
+    omits are copied from it."""
     training: TrainingSpec
     name: str | None = Field(default=None, min_length=1, max_length=200)
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    """Ends the fine-tuned model's name."""
+    """Is part of the fine-tuned model's name: `ft:<base model>:<suffix>:<end of the job's id>`."""
     metadata: dict[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=512)],
@@ -261,21 +263,23 @@ class JobSpec(SpecPart):
     priority: int = Field(default=0, ge=-100, le=100)
     """Sets the order of claims: higher first."""
     integrations: list[Integration] = Field(default_factory=list, max_length=5)
-    """Lists the experiment trackers that receive the job's curves, at most one of each type."""
+    """Lists the experiment trackers that receive the job's metrics, at most one of each type."""
 
     @field_validator("integrations")
     @classmethod
-    def _one_of_a_type(cls, found: list[Integration]) -> list[Integration]:
+    def _check_integrations(cls, found: list[Integration]) -> list[Integration]:
         types = [each.type for each in found]
         for type in types:
             if types.count(type) > 1:
                 raise PydanticCustomError(
-                    "duplicate_integration", 'Give one integration of a type; "{type}" is there twice.', {"type": type}
+                    "duplicate_integration",
+                    'The integration type "{type}" is listed twice; list it once.',
+                    {"type": type},
                 )
         return found
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.validation_dataset_id and self.validation_split:
             raise PydanticCustomError(
                 "multiple_validation_sources", "Give validation_dataset_id or validation_split, not both."
@@ -283,53 +287,53 @@ class JobSpec(SpecPart):
         if self.training.early_stopping and not (self.validation_dataset_id or self.validation_split):
             raise PydanticCustomError(
                 "early_stopping_without_validation",
-                "early_stopping goes by the validation loss; give validation_dataset_id or validation_split too.",
+                "early_stopping requires validation rows; set validation_dataset_id or validation_split.",
             )
-        self._objective_fits()
+        self._check_objective()
         if self.quantization and self.method != "qlora":
             raise PydanticCustomError(
                 "quantization_without_qlora",
-                'quantization belongs to method "qlora"; leave it out for "{method}".',
+                'quantization requires method "qlora"; remove it for method "{method}".',
                 {"method": self.method},
             )
         if self.adapter and self.method == "full":
             raise PydanticCustomError(
-                "adapter_with_full", 'method "full" trains every weight and has no adapter; leave adapter out.'
+                "adapter_with_full", 'method "full" trains all weights and has no adapter; remove adapter.'
             )
-        self._inits_fit_together()
+        self._check_inits()
         return self
 
-    def _objective_fits(self) -> None:
+    def _check_objective(self) -> None:
         if self.objective == "dpo" and self.training.train_on not in ("auto", "completion"):
             raise PydanticCustomError(
                 "train_on_with_dpo",
-                'objective "dpo" always learns from the two answers of a row; leave training.train_on out.',
+                'objective "dpo" always trains on the two answers of a row; remove training.train_on.',
             )
         if self.dpo and self.objective != "dpo":
             raise PydanticCustomError(
                 "dpo_without_objective",
-                'dpo belongs to objective "dpo"; leave it out for "{objective}", or name that objective.',
+                'dpo requires objective "dpo"; remove it for objective "{objective}", or set that objective.',
                 {"objective": self.objective},
             )
 
-    def _inits_fit_together(self) -> None:
+    def _check_inits(self) -> None:
         init = self.adapter.init if self.adapter else "default"
         if init in BASE_REWRITING_INITS and self.method != "lora":
             raise PydanticCustomError(
                 "init_without_lora",
-                'init "{init}" rewrites the base weights, which NF4 would quantize again; use it with method "lora", '
-                'or take the init "default", "gaussian" or "eva".',
+                'init "{init}" changes the base weights, which NF4 would quantize again; use method "lora", '
+                'or init "default", "gaussian" or "eva".',
                 {"init": init},
             )
         if self.init_from and self.method == "full":
             raise PydanticCustomError(
                 "init_from_with_full",
-                'init_from starts an adapter, and method "full" trains none; leave init_from out.',
+                'init_from sets the initial weights of an adapter, but method "full" trains none; remove init_from.',
             )
         if self.init_from and init != "default":
             raise PydanticCustomError(
                 "init_with_init_from",
-                'init_from already says what the adapter starts with; leave init out instead of "{init}".',
+                'init_from already sets the initial weights of the adapter; remove init "{init}".',
                 {"init": init},
             )
 

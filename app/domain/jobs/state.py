@@ -1,4 +1,4 @@
-"""Defines the state machine of a job: who moves it on, and what a crash leaves behind.
+"""Defines the state machine of a job: who moves it, and what a crash leaves behind.
 
 The table below is its only description. The repository's one writer, the database trigger and the diagram in
 `docs/lifecycle.md` are all built from it.
@@ -60,7 +60,7 @@ LAPSE: Final = {
 
 
 class JobPhase(StrEnum):
-    """Lists what a running job is doing. A phase is no state."""
+    """Lists what a running job is doing. A phase is not a state."""
 
     preparing = "preparing"
     training = "training"

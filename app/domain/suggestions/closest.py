@@ -14,10 +14,10 @@ def find_closest(name: str, known: Iterable[str], cutoff: float = CUTOFF) -> str
 
 
 def advise(meant: Iterable[str]) -> str:
-    """Write the end of a sentence: what to write instead, if there is a suggestion."""
+    """Return the end of a message: the suggested names, or that the name must be removed."""
     named = [repr(each) for each in meant]
     *others, last = named or [""]
-    return f"did you mean {', '.join(others) + ' or ' if others else ''}{last}?" if named else "leave it out."
+    return f"did you mean {', '.join(others) + ' or ' if others else ''}{last}?" if named else "remove it."
 
 
 def _form(name: str) -> str:

@@ -50,7 +50,7 @@ NAMES_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
 """Maps names in PEFT, transformers, TRL and OpenAI to the names here."""
 MOST_NAMED: Final = 3
 CLOSE_ELSEWHERE: Final = 0.85
-"""Is the higher similarity that a name of another part needs."""
+"""Sets the higher similarity that a field of another object needs."""
 
 
 Models = Mapping[str, type[BaseModel]]
@@ -58,25 +58,25 @@ NO_MODELS: Final[Models] = MappingProxyType({})
 
 
 def say_unknown(root: type[BaseModel], location: tuple[int | str, ...], within: Models = NO_MODELS) -> str:
-    """Write the sentence on an unknown field.
+    """Return the message about an unknown field.
 
     `location` is pydantic's, which also names members of unions. `within` has the models of fields that are checked
     later, by name."""
-    return f"There is no field {str(location[-1])!r:.80}; {advise(find_meant(root, location, within))}"
+    return f"Unknown field {str(location[-1])!r:.80}; {advise(find_meant(root, location, within))}"
 
 
 def find_meant(root: type[BaseModel], location: tuple[int | str, ...], within: Models) -> list[str]:
     """Return the suggested field of the same object, by its name, or fields of other objects, by dotted names from the
     body's root."""
-    name, beside = str(location[-1]), _fields_at(root, location[:-1])
+    name, siblings = str(location[-1]), _fields_at(root, location[:-1])
     others = [*fields_of(root)]
     others += [f"{part}.{field}" for part, model in within.items() for field in fields_of(model)]
     ours = NAMES_ELSEWHERE.get(name.lower().replace("-", "_"))
-    if ours in beside:
+    if ours in siblings:
         return [ours]
     if exact := [field for field in others if _last(field) in (name, ours)]:
         return exact[:MOST_NAMED]
-    if close := find_closest(name, beside):
+    if close := find_closest(name, siblings):
         return [close]
     elsewhere = find_closest(name, map(_last, others), CLOSE_ELSEWHERE)
     return [field for field in others if _last(field) == elsewhere][:MOST_NAMED]

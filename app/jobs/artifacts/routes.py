@@ -17,8 +17,8 @@ router = APIRouter(tags=["artifacts"])
 
 @router.get("/jobs/{id}/artifacts", summary="List artifacts", responses=problems(JobNotFound))
 def list_artifacts(id: str, caller: CallerDep, session: SessionDep) -> ArtifactList:
-    """List the files of the result (an adapter's files and its archive, or those of a fully fine-tuned model), and the
-    report about the rows: `row_losses.csv`."""
+    """List the files of the result (an adapter's files and its archive, or those of a fully fine-tuned model) and the
+    reports, such as `row_losses.csv`."""
     job = JobService(session).get(caller.project_id, id)
     artifacts = ArtifactRepository(session).of_job(caller.project_id, job.id)
     return ArtifactList(items=[ArtifactOut.of(artifact) for artifact in artifacts])
@@ -33,8 +33,7 @@ def list_artifacts(id: str, caller: CallerDep, session: SessionDep) -> ArtifactL
     responses=bytes_as(OCTETS) | problems(ArtifactNotFound, RangeNotSatisfiable),
 )
 def get_content(id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep) -> Response:
-    """Download the stored bytes. Supports `Range`; `ETag` is strong, and `Repr-Digest` carries the SHA-256 of the
-    whole."""
+    """Download the file. Supports `Range`; `ETag` is strong, and `Repr-Digest` has the SHA-256 of the whole file."""
     artifact = ArtifactRepository(session).find(caller.project_id, id) if is_id(id, "art") else None
     if artifact is None:
         raise ArtifactNotFound(id)

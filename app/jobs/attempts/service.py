@@ -1,5 +1,5 @@
-"""Accepts a worker's reports about the attempt it holds. Every report is fenced: on StaleAttempt the worker stops and
-releases the attempt."""
+"""Accepts a worker's reports about the attempt that it holds. Every report is fenced: on StaleAttempt the worker stops
+and releases the attempt."""
 
 import hmac
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class AttemptService:
 
     def append_event_once(self, event: EventBody) -> None:
         """Append the event, unless this attempt or an earlier one has already appended it."""
-        if not self.jobs.has_told(self.claim.project_id, self.claim.job_id, event):
+        if not self.jobs.has_event(self.claim.project_id, self.claim.job_id, event):
             self._note([event])
 
     def plan(
@@ -164,7 +164,9 @@ class AttemptService:
 
     def give_up_checkpoint(self, number: int, step: int) -> None:
         """Remove the checkpoint of attempt `number`: storage no longer has it as it was written."""
-        text = f"The checkpoint of step {step} is gone from storage or was altered there; an earlier one is looked for."
+        text = (
+            f"The checkpoint at step {step} is missing from storage or was altered there; looking for an earlier one."
+        )
         self._note([WarningIssued(code="checkpoint_lost", detail=text)])
         checkpoints = self.checkpoints()
         lost = [found for found in checkpoints if (found.attempt, found.step) == (number, step)]

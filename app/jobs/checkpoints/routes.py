@@ -18,8 +18,8 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"])
 
 @router.get("/{id}/checkpoints", summary="List a job's checkpoints", responses=problems(JobNotFound))
 def list_checkpoints(id: str, caller: CallerDep, session: SessionDep) -> CheckpointList:
-    """List the newest `training.keep_checkpoints` checkpoints, the furthest first. They are removed a week after the
-    job's end."""
+    """List the newest `training.keep_checkpoints` checkpoints, the highest step first. They are deleted a week after
+    the job has ended."""
     job = JobRepository(session).get(caller.project_id, id)
     checkpoints = CheckpointRepository(session).of_job(caller.project_id, id)
     points = MetricRepository(session).at(caller.project_id, id, [each.step for each in checkpoints])
@@ -39,7 +39,7 @@ def get_checkpoint_archive(
     id: str, checkpoint_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
 ) -> Response:
     """Download the adapter as it was at that step: one tar of the files that PEFT loads. Supports `Range`;
-    `Repr-Digest` carries the SHA-256 of the whole."""
+    `Repr-Digest` has the SHA-256 of the whole file."""
     job = JobRepository(session).get(caller.project_id, id)
     checkpoint = CheckpointRepository(session).get_of_job(caller.project_id, id, checkpoint_id)
     archive = adapter_of(checkpoint)

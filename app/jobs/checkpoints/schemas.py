@@ -34,14 +34,14 @@ class CheckpointOut(BaseModel):
     id: str
     job_id: str
     attempt: int
-    """Numbers the job's attempt that wrote it."""
+    """Gives the number of the attempt that saved it."""
     step: int
     name: str
-    """Identifies it in `init_from`, as its id does."""
+    """Can be used in `init_from` in place of the id."""
     metrics: dict[str, float]
     """Holds the metrics measured at its step."""
     size: int
-    """Counts all its bytes: weights, the optimizer's state, the best weights so far."""
+    """Gives its size in bytes: weights, optimizer state, and the best weights so far."""
     url: str | None
     """Links to its adapter as one tar; null if it has none, as for full fine-tuning."""
     machine_fingerprint: str
@@ -62,6 +62,6 @@ class CheckpointOut(BaseModel):
 
 
 class CheckpointList(BaseModel):
-    """Lists checkpoints, the furthest first."""
+    """Lists checkpoints, the highest step first."""
 
     items: list[CheckpointOut]

@@ -37,7 +37,7 @@ def list_events(
 
 async def get_place(
     last_event_id: Annotated[
-        str | None, Header(description="The `id` of the last thing received; the stream goes on behind it.")
+        str | None, Header(description="The `id` of the last event received; the stream continues after it.")
     ] = None,
 ) -> StreamCursor | None:
     return StreamCursor.decode(last_event_id) if last_event_id else None
@@ -51,17 +51,17 @@ async def get_place(
     responses=problems(JobNotFound, InvalidCursor)
     | {
         200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-        204: {"description": "The job is final and everything was sent: do not reconnect."},
+        204: {"description": "The job has finished and everything was sent; do not reconnect."},
     },
 )
 async def stream_job(
     request: Request, id: str, caller: CallerDep, place: Annotated[StreamCursor | None, Depends(get_place)]
 ) -> Response:
-    """Stream server-sent events: `job_event` (an event), `metrics` (a metric point) and at last `end` (the final
+    """Stream server-sent events: `job_event` (an event), `metrics` (a metric point) and finally `end` (the final
     state).
 
-    The stream starts with everything since the job's creation and continues live. A client that reconnects with
-    `Last-Event-ID` gets every event exactly once; after all was sent, the answer is 204.
+    The stream begins with everything since the job's creation and continues live. A client that reconnects with
+    `Last-Event-ID` gets every event exactly once. After everything was sent, the answer is 204.
     """
     state, begin = request.app.state, place or StreamCursor()
 

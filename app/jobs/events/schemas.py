@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventOut(BaseModel):
-    """Describes a fact about a job. `type` is a stable code, `data` its details, `message` the sentence to read."""
+    """Describes a fact about a job. `type` is a stable code, `data` its details, `message` its text for people."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -17,7 +17,7 @@ class EventOut(BaseModel):
                 "number": 7,
                 "type": "checkpoint_saved",
                 "level": "info",
-                "message": "A checkpoint of step 100 is safe in storage.",
+                "message": "Saved a checkpoint at step 100.",
                 "data": {"step": 100},
                 "created_at": "2026-01-05T10:12:13Z",
             }
@@ -36,6 +36,6 @@ class EventList(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[EventOut]
-    """Holds events, oldest first."""
+    """Lists events, oldest first."""
     next_after: int | None
-    """Gives the `after` of the next page; null when there is nothing more yet."""
+    """Gives the `after` of the next page; null if there is nothing more yet."""

@@ -92,18 +92,18 @@ async def follow(
             return look(session, project_id, job_id, place)
 
     yield format_sse_event(retry=2000)
-    for reached, line in _told(first, place):
+    for reached, line in _format_batch(first, place):
         place = reached
         yield line
-    said_at = time.monotonic()
+    sent_at = time.monotonic()
     while True:
         position = await _newest(client, job_id)
         try:
             found = await run_in_threadpool(look_now)
         except JobNotFound:
             return
-        for reached, line in _told(found, place):
-            place, said_at = reached, time.monotonic()
+        for reached, line in _format_batch(found, place):
+            place, sent_at = reached, time.monotonic()
             yield line
         if found.is_over:
             yield format_sse_event(event="end", data_str=f'{{"state":"{found.state}"}}', id=place.encode())
@@ -112,14 +112,14 @@ async def follow(
             continue
         async for point in _live(client, job_id, position, place):
             place = place.past(point)
-            said_at = time.monotonic()
+            sent_at = time.monotonic()
             yield _metrics(point, place)
-        if time.monotonic() - said_at > PING_SECONDS:
-            said_at = time.monotonic()
-            yield format_sse_event(comment="still here")
+        if time.monotonic() - sent_at > PING_SECONDS:
+            sent_at = time.monotonic()
+            yield format_sse_event(comment="ping")
 
 
-def _told(found: StreamBatch, place: StreamCursor) -> Iterator[tuple[StreamCursor, bytes]]:
+def _format_batch(found: StreamBatch, place: StreamCursor) -> Iterator[tuple[StreamCursor, bytes]]:
     for event in found.events:
         place = place._replace(event=event.number)
         yield place, format_sse_event(event="job_event", data_str=event.model_dump_json(), id=place.encode())

@@ -25,9 +25,7 @@ PARQUET_FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
 }
 Names = Annotated[tuple[str, ...], Query(description="Only these metrics; may be repeated.")]
-AllAttempts = Annotated[
-    bool, Query(description="Also what an attempt measured beyond the step that a later one went on from.")
-]
+AllAttempts = Annotated[bool, Query(description="Include values beyond the step from which a later attempt resumed.")]
 
 
 @router.get("/{id}/metrics", summary="Get metrics", responses=problems(JobNotFound, BadRequest))
@@ -38,15 +36,21 @@ def list_metrics(
     names: Names = (),
     from_step: Annotated[int | None, Query(ge=0, le=ENDLESS, description="First step of the range.")] = None,
     to_step: Annotated[int | None, Query(ge=0, le=ENDLESS, description="Last step of the range.")] = None,
-    max_points: Annotated[int | None, Query(ge=20, le=MOST_POINTS, description="2000 unless given.")] = None,
-    after_step: Annotated[int | None, Query(ge=-1, le=ENDLESS, description="Every point, of later steps.")] = None,
-    limit: Annotated[int | None, Query(ge=1, le=MOST_POINTS, description="Points a page, with `after_step`.")] = None,
+    max_points: Annotated[
+        int | None, Query(ge=20, le=MOST_POINTS, description="Maximum number of points in a range; default 2000.")
+    ] = None,
+    after_step: Annotated[
+        int | None, Query(ge=-1, le=ENDLESS, description="Return every point after this step, page by page.")
+    ] = None,
+    limit: Annotated[
+        int | None, Query(ge=1, le=MOST_POINTS, description="Maximum number of points per page, with `after_step`.")
+    ] = None,
 ) -> MetricList:
     """Get a job's metrics: for each step, the values of the latest attempt that measured it.
 
-    A range of any length is returned in at most `max_points` points. If it contains more, they are `downsampled`: the
-    names share them evenly, and for each of equal groups of steps a name shows its lowest and its highest value, as
-    they were measured. With `after_step` or `limit`, every point is returned, page by page.
+    A range of any length is returned in at most `max_points` points. If it contains more, it is `downsampled`: the
+    points are shared evenly among the metrics, and each metric has its lowest and highest measured value in each of
+    several equal groups of steps. With `after_step` or `limit`, every point is returned, page by page.
     """
     JobRepository(session).get(caller.project_id, id)
     metrics = MetricRepository(session)
@@ -57,8 +61,8 @@ def list_metrics(
         return MetricList(items=found.points, next_after_step=None, downsampled=found.downsampled)
     if by_range != (None, None, None):
         raise BadRequest(
-            "after_step and limit ask for every point, page by page; from_step, to_step and max_points for a range in "
-            "few points. Leave out the ones or the others."
+            "after_step and limit page through every point; from_step, to_step and max_points downsample a range. "
+            "Use only one of these two groups."
         )
     size = limit or MOST_POINTS
     points = metrics.curve(caller.project_id, id, names, -1 if after_step is None else after_step, size + 1)

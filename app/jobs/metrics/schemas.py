@@ -12,6 +12,6 @@ class MetricList(BaseModel):
 
     items: list[MetricPoint]
     next_after_step: int | None
-    """Gives the `after_step` of the next page; null when there is nothing more yet, or a range was requested."""
+    """Gives the `after_step` of the next page; null if there is nothing more yet, or a range was requested."""
     downsampled: bool
-    """Is true if the range contains more points; those shown are the extremes."""
+    """Is true if the range contains more points; only the extremes are returned."""

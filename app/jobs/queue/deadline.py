@@ -5,8 +5,8 @@ from sqlalchemy import ColumnElement, func, select
 
 from app.db.tables import Attempt, Job
 
-SPENT = "The job has run for as long as its max_duration_seconds allows, over all its attempts."
-"""Is the sentence that the job's user reads."""
+SPENT = "The job reached its max_duration_seconds, counted over all attempts."
+"""Is the message of the failure."""
 
 
 def seconds_left() -> ColumnElement[float | None]:

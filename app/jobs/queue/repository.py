@@ -1,4 +1,4 @@
-"""The queue in the database: which jobs may be claimed, who holds them, and which are lost."""
+"""Reads and writes the queue in the database: which jobs can be claimed, who holds them, and which are lost."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -31,7 +31,7 @@ from app.jobs.queue.deadline import seconds_left
 from app.workers.placement import claiming, conditions, values_of
 
 CLAIM_LOCK = 7_411_902_557
-"""Advisory lock: claims take turns, so that limits across jobs hold."""
+"""Identifies the advisory lock that makes claims take turns, so that limits across jobs hold."""
 
 
 RecoveryPart = Literal["expired", "yielding", "doomed", "late"]
@@ -39,7 +39,7 @@ RECOVERY_PARTS: Final[tuple[RecoveryPart, ...]] = ("expired", "yielding", "doome
 
 
 class Claim(NamedTuple):
-    """What a worker holds: the job, the attempt that is its fence, and the secret that proves the attempt its own."""
+    """Identifies what a worker holds: the job, the attempt that is its fence, and the secret that proves the claim."""
 
     project_id: str
     job_id: str
@@ -71,8 +71,8 @@ class QueueRepository:
         return JobState(state) if state else None
 
     def lock_lapsed_job(self, claim: Claim) -> str | None:
-        """Return the id of the attempt's worker if the job may be taken up again: the attempt's lease has lapsed,
-        nobody has replaced it, and the project may run one more job. Else None."""
+        """Return the id of the attempt's worker if the attempt can be recovered: its lease has expired, no other
+        attempt has replaced it, and the project may run one more job. Otherwise return None."""
         query = select(Attempt.worker_id).join_from(
             Job, Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt)
         )
@@ -80,19 +80,19 @@ class QueueRepository:
         return self.session.scalars(query.with_for_update(of=Job)).one_or_none()
 
     def lock_jobs_to_move(self, part: RecoveryPart, but: Sequence[str] = ()) -> Sequence[Job]:
-        """Return the jobs, of any project, that a part of recovery moves on. Those that others have locked are left
-        to the next recovery."""
+        """Return the jobs, of any project, that a part of recovery moves. Those that others have locked are left to the
+        next recovery."""
         return self.session.scalars(jobs_to_move(part), {"but": but}).all()
 
     def find_start_step(self, job: Job) -> int | None:
-        """Return the step that the job's latest attempt began at; None if it has not said so."""
+        """Return the step at which the job's latest attempt started; None if it has not reported one."""
         query = select(Attempt.start_step).where(
             Attempt.project_id == job.project_id, Attempt.job_id == job.id, Attempt.number == job.attempt
         )
         return self.session.scalars(query).one_or_none()
 
     def projects_with_work(self) -> Sequence[str]:
-        """Projects with a job that waits for nothing but a worker."""
+        """Return the projects with a job that waits only for a worker."""
         query = (
             select(Job.project_id)
             .where(
@@ -119,7 +119,7 @@ def values_of_claim(claim: Claim, worker_id: str, lease_seconds: float) -> dict[
 
 
 def values_of_recovery(worker_id: str, lease_seconds: float) -> dict[str, Any]:
-    """Return what is written to the row of a job that its lapsed attempt takes up again: the loss is given back."""
+    """Return what recovering an expired attempt writes to the job's row: the loss is no longer counted."""
     return {
         "lease_expired": False,
         "worker_id": worker_id,
@@ -130,7 +130,7 @@ def values_of_recovery(worker_id: str, lease_seconds: float) -> dict[str, Any]:
 
 
 def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
-    """The fence of every worker's write."""
+    """Return the fence of every write by a worker."""
     return (
         Job.project_id == claim.project_id,
         Job.id == claim.job_id,
@@ -140,7 +140,7 @@ def owned(claim: Claim) -> tuple[ColumnElement[bool], ...]:
 
 
 def held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
-    """The fence while the attempt is under way, whether its job is in a held state or it yields."""
+    """Return the fence while the attempt holds a lease, whether its job is in a held state or the attempt yields."""
     return (*owned(claim), Job.lease_until.is_not(None))
 
 
@@ -169,7 +169,7 @@ def claimable_job() -> Select[Job]:
 
 @cache
 def jobs_to_move(part: RecoveryPart) -> Select[Job]:
-    """Return the query of a part of recovery, built once; its parameter `but` holds the ids of jobs to leave alone."""
+    """Return the query of a part of recovery, built once; its parameter `but` holds the ids of jobs to leave out."""
     lapsed = Job.lease_until < func.clock_timestamp()
     queued = Job.state == JobState.queued
     where = {
@@ -178,14 +178,15 @@ def jobs_to_move(part: RecoveryPart) -> Select[Job]:
         "doomed": (queued, uses_unusable_dataset() | uses_misfit_dataset()),
         "late": (queued, Job.lease_until.is_(None), seconds_left() <= 0),
     }
-    left_alone = Job.id.in_(bindparam("but", expanding=True))
-    return select(Job).where(*where[part], ~left_alone).with_for_update(skip_locked=True)
+    left_out = Job.id.in_(bindparam("but", expanding=True))
+    return select(Job).where(*where[part], ~left_out).with_for_update(skip_locked=True)
 
 
 @cache
 def full_projects() -> Select[str]:
-    """Ids of the projects whose workers hold as many jobs as the project's limit allows. Made once: its aliases copy
-    whole tables, in circles that only the garbage collector frees, and every look for work asks it."""
+    """Return the ids of the projects that have reached their limit of running jobs. The query is built once: every
+    search for work uses it, and its aliases copy whole tables in reference cycles that only the garbage collector
+    frees."""
     under_way, limited = aliased(Job), aliased(Project)
     return (
         select(limited.id)
@@ -197,18 +198,18 @@ def full_projects() -> Select[str]:
 
 
 def resumes_exactly_on(fingerprint: ColumnElement[str]) -> ColumnElement[bool]:
-    """Also a job that resumes from nothing."""
+    """Return the condition that a job resumes exactly on the machine, or from no checkpoint."""
     return Job.resume_machine.is_(None) | (Job.resume_machine == fingerprint)
 
 
 def has_waited_for_exact_resume(wait: timedelta | ColumnElement[Any]) -> ColumnElement[bool]:
-    """Long enough for any other machine, if its spec lets one have it at all."""
+    """Return the condition that a job has waited so long that any machine may claim it, if its spec allows that."""
     waits: ColumnElement[bool] = Job.spec["training"]["on_inexact_resume"].astext == "wait"
     return (Job.queued_at <= func.clock_timestamp() - wait) & ~waits
 
 
 def has_stopped_waiting_for_exact_resume(connection: Connection, project_id: str, id: str, seconds: float) -> bool:
-    """Whether the job has waited so long that any machine may have it."""
+    """Return whether the job has waited so long that any machine may claim it."""
     query = select(Job.id).where(
         Job.project_id == project_id, Job.id == id, has_waited_for_exact_resume(timedelta(seconds=seconds))
     )
@@ -220,19 +221,22 @@ def lease_end(seconds: float) -> ColumnElement[Any]:
 
 
 def uses_dataset_in(*states: DatasetState, of_few_jobs: bool = False) -> ColumnElement[bool]:
-    """`of_few_jobs` has the answer looked up for each, where the planner would rather read all datasets first."""
+    """Return the condition that a job uses a dataset in one of the states. `of_few_jobs` makes the planner look up each
+    job instead of reading all datasets first."""
     found = select(literal(1)).where(*uses_dataset(), Dataset.state.in_(states))
     return exists(found.offset(0) if of_few_jobs else found)
 
 
 def uses_unusable_dataset() -> ColumnElement[bool]:
-    """Invalid ones, but for those with no more bad rows than the job may leave out: as `why_unusable` has it."""
+    """Return the condition that a job uses an invalid dataset with more bad rows than the job may skip. It agrees with
+    `why_unusable`."""
     is_tolerable = func.coalesce(Dataset.bad_share <= DatasetUse.max_bad_share, False)
     return exists().where(*uses_dataset(), Dataset.state == DatasetState.invalid, ~is_tolerable)
 
 
 def uses_misfit_dataset() -> ColumnElement[bool]:
-    """Of a format that the objective does not train on, as `mismatch_of` has it."""
+    """Return the condition that a job uses a dataset whose format does not suit its objective. It agrees with
+    `mismatch_of`."""
     holds_pairs, wants_pairs = Dataset.format == RecordFormat.preference, Job.spec["objective"].astext == "dpo"
     return exists().where(*uses_dataset(), Dataset.format.is_not(None), holds_pairs.is_distinct_from(wants_pairs))
 

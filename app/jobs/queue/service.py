@@ -63,9 +63,9 @@ class QueueService:
     def renew(self, claim: Claim, lease_seconds: float) -> JobState:
         """Renew the lease and return the job's state, which may be a requested one; raise StaleAttempt if the job is
         lost for good."""
-        return self.queue.renew_lease(claim, lease_seconds) or self._take_up_again(claim, lease_seconds)
+        return self.queue.renew_lease(claim, lease_seconds) or self._recover_attempt(claim, lease_seconds)
 
-    def _take_up_again(self, claim: Claim, lease_seconds: float) -> JobState:
+    def _recover_attempt(self, claim: Claim, lease_seconds: float) -> JobState:
         """Give an expired attempt back to its worker if no other attempt has replaced it; the loss is not counted.
 
         Raise StaleAttempt also if other jobs have filled the project's limit since.
@@ -112,7 +112,7 @@ class QueueService:
         ):
             target = JobState.failed
             lost = job.lost_attempts + 1
-            why = f"{lost} workers were lost running it, {fruitless} in a row without a step of progress."
+            why = f"The job lost {lost} workers, {fruitless} in a row without completing a step."
             events.append(JobFailed(reason=FailureReason.crash_loop, detail=why))
             values |= {"failure_reason": FailureReason.crash_loop, "failure_message": why}
         elif target is JobState.cancelled:

@@ -123,4 +123,4 @@ def test_a_jobs_worker_warns_once(
         [event] = session.scalars(select(JobEvent).where(JobEvent.type == "validation_overlap")).all()
     assert event.level == "warn"
     assert (event.data["num_exact"], event.data["num_normalised"]) == (1, 2)
-    assert event.message.startswith("2 of 3 validation rows are training rows too, 1 of them to the letter")
+    assert event.message.startswith("2 of 3 validation rows are also training rows, 1 of them exactly")

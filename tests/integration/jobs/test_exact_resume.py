@@ -133,7 +133,7 @@ def test_one_that_waits_for_ever_is_never_taken_by_another(
         WorkerService(session).register(OTHER, {}, ["training"], draining=False, disk_full=False, lease=60)
     let_wait(sessions, id, 10**7)
     assert claim(OTHER) is None
-    assert waits_for(api, id) == f"{EXACTLY}, and none is online"
+    assert waits_for(api, id) == f"{EXACTLY}; none is online"
     with transaction(sessions) as session:
         WorkerService(session).register(TWIN, {}, ["training"], draining=False, disk_full=False, lease=60)
     assert waits_for(api, id) == "1st in queue"

@@ -84,11 +84,11 @@ def test_an_unknown_field_is_told_what_may_have_been_meant(api: TestClient, make
     spec = make_spec(lr=1, learning_rate=1, colour="red", training={"epochs": 1, "lr": 1, "batchsize": 1})
     told = {error["pointer"]: error["message"] for error in api.post("/jobs", json=spec).json()["errors"]}
     assert told == {
-        "/lr": "There is no field 'lr'; did you mean 'training.learning_rate'?",
-        "/learning_rate": "There is no field 'learning_rate'; did you mean 'training.learning_rate'?",
-        "/colour": "There is no field 'colour'; leave it out.",
-        "/training/lr": "There is no field 'lr'; did you mean 'learning_rate'?",
-        "/training/batchsize": "There is no field 'batchsize'; did you mean 'batch_size'?",
+        "/lr": "Unknown field 'lr'; did you mean 'training.learning_rate'?",
+        "/learning_rate": "Unknown field 'learning_rate'; did you mean 'training.learning_rate'?",
+        "/colour": "Unknown field 'colour'; remove it.",
+        "/training/lr": "Unknown field 'lr'; did you mean 'learning_rate'?",
+        "/training/batchsize": "Unknown field 'batchsize'; did you mean 'batch_size'?",
     }
 
 

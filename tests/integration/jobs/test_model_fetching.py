@@ -54,7 +54,7 @@ def test_a_long_fetch_reports_its_progress(
     events = api.get(f"/jobs/{begun.claim.job_id}/events").json()["items"]
     progress = [event["data"] for event in events if event["type"] == "model_fetched"]
     assert progress[-1]["num_bytes"] == progress[-1]["total_bytes"] > progress[0]["num_bytes"]
-    assert "Fetching the model: 0.0 of 0.0 GB." in [event["message"] for event in events]
+    assert "Fetched 0.0 of 0.0 GB of the model." in [event["message"] for event in events]
 
 
 def test_what_a_folders_model_is_said_to_be_on_the_hub_is_passed_on(begun: Attempt, sessions: Sessions) -> None:

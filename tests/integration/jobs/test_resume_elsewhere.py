@@ -121,7 +121,7 @@ def test_a_failed_job_is_retried_from_its_last_checkpoint_with_more_steps(
     assert new["resume_from"] == checkpoint["id"]
     assert api.delete(f"/jobs/{id}").json()["code"] == "checkpoint_in_use"
     events = api.get(f"/jobs/{new['id']}/events").json()["items"]
-    assert events[0]["message"].endswith(f"as a retry of {id}, from its checkpoint of step 4.")
+    assert events[0]["message"].endswith(f"as a retry of {id}, resuming from its checkpoint at step 4.")
 
     channel = run(hold())
     assert [line.start_step for line in channel.lines if isinstance(line, Planned)] == [4]

@@ -110,8 +110,8 @@ def test_the_command_line_validates(
     (tmp_path / "spec.json").write_text(json.dumps(make_spec(lr=1, training={"epochs": 1, "n_epoch": 1})))
     refused = type_in("--spec", tmp_path / "spec.json", "--validate-only")
     assert refusals(refused) == {
-        "/lr": "There is no field 'lr'; did you mean 'training.learning_rate'?",
-        "/training/n_epoch": "There is no field 'n_epoch'; did you mean 'epochs'?",
+        "/lr": "Unknown field 'lr'; did you mean 'training.learning_rate'?",
+        "/training/n_epoch": "Unknown field 'n_epoch'; did you mean 'epochs'?",
     }
     assert made() == NOTHING
 

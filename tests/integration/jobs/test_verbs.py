@@ -180,7 +180,7 @@ def test_a_job_resumed_while_pausing_waits_for_its_attempts_checkpoint(
     id, held = post(), claim()
     say(held, "enter", JobPhase.training)
     ask("pause", id)
-    assert api.post(f"/jobs/{id}/resume").json()["waiting_for"] == "its last attempt still writes a checkpoint"
+    assert api.post(f"/jobs/{id}/resume").json()["waiting_for"] == "its last attempt is still saving a checkpoint"
     assert claim() is None, "the attempt still holds it"
     assert renew(held) is JobState.queued
     say(held, "enter", JobPhase.evaluating)
@@ -351,7 +351,7 @@ def test_a_retry_is_a_new_job_of_the_same_spec(
         assert session.scalar(select(func.count()).select_from(Checkpoint)) == 0
         [created] = JobService(session).jobs.events(project_id, new["id"], 0, 10)
     assert created.data == {"retry_of": id, "resume_step": None}
-    assert created.message == f"The job was accepted and queued as a retry of {id}."
+    assert created.message == f"The job was created and queued as a retry of {id}."
     assert api.delete(f"/jobs/{id}").status_code == 204
     assert api.get(f"/jobs/{new['id']}").json()["retry_of"] is None
 

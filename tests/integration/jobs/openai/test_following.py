@@ -155,8 +155,8 @@ def test_events_and_metrics_are_one_row(
     for limit in (1, 2, 3, 5, 20):
         assert [event.id for event in events(job.id, limit=limit)] == ids, limit
     texts = [event.message for event in reversed(whole)]
-    assert texts[0].startswith("The job was accepted")
-    claimed = [n for n, each in enumerate(texts) if "took the job up" in each]
+    assert texts[0].startswith("The job was created")
+    claimed = [n for n, each in enumerate(texts) if "claimed the job" in each]
     odd = [n for n, each in enumerate(texts) if each.startswith("In the midst")]
     steps = [n for n, each in enumerate(texts) if each.startswith("Step ")]
     assert all(claimed[0] < n < claimed[1] for n in steps[:12]), (
