@@ -45,7 +45,7 @@ class DatasetService:
     ) -> Dataset:
         """Enter a dataset whose bytes are in storage, and enqueue a wake-up for its inspection, which detects a missing
         format."""
-        dataset = self.expect(
+        dataset = self.add_uploading(
             project_id,
             id,
             filename,
@@ -60,7 +60,7 @@ class DatasetService:
         enqueue_wakeup(self.session, project_id, "light")
         return dataset
 
-    def expect(
+    def add_uploading(
         self,
         project_id: str,
         id: str,
@@ -73,8 +73,8 @@ class DatasetService:
         columns: dict[str, str] | None = None,
         unsafe_filename: bool = False,
     ) -> Dataset:
-        """Enter a dataset whose bytes have not arrived, until `arrive` or `refuse`. Without a format, the inspection
-        detects it."""
+        """Enter a dataset whose bytes have not arrived, until `record_arrival` or `refuse`. Without a format, the
+        inspection detects it."""
         dataset = Dataset(
             id=id,
             project_id=project_id,
@@ -92,7 +92,7 @@ class DatasetService:
             dataset.expires_at = dataset.created_at + timedelta(seconds=expires_after_seconds)
         return dataset
 
-    def arrive(self, project_id: str, id: str, stored: StoredFile) -> bool:
+    def record_arrival(self, project_id: str, id: str, stored: StoredFile) -> bool:
         """Record that an expected dataset's bytes have arrived, and enqueue a wake-up for their inspection. Return
         False if it was deleted."""
         dataset = self.datasets.find_locked(project_id, id, shared=False)

@@ -34,10 +34,10 @@ def resolve_model_name(session: Session, project_id: str, name: str) -> Resolved
     jobs = JobRepository(session).list_by_id_end(project_id, end)
     found = [job for job in jobs if fine_tuned_name(job) == whole]
     at = int(step) if step else None
-    things = [thing for job in found if (thing := _thing(session, job, at)) is not None]
-    if len(things) > 1:
-        raise AmbiguousName(name, [thing.job.id for thing in things])
-    return things[0] if things else None
+    models = [model for job in found if (model := _find_model(session, job, at)) is not None]
+    if len(models) > 1:
+        raise AmbiguousName(name, [model.job.id for model in models])
+    return models[0] if models else None
 
 
 def newest_whole_models(
@@ -48,7 +48,7 @@ def newest_whole_models(
     return [(fine_tuned_name(job), job.finished_at or job.created_at) for job in jobs]
 
 
-def _thing(session: Session, job: Job, step: int | None) -> ResolvedModelName | None:
+def _find_model(session: Session, job: Job, step: int | None) -> ResolvedModelName | None:
     if step is not None:
         checkpoint = CheckpointRepository(session).at_step(job.project_id, job.id, step)
         return ResolvedModelName(job, checkpoint, None) if checkpoint else None

@@ -159,17 +159,17 @@ async def get_job(
 
     async def look() -> SeenJob:
         known = seen_jobs.find_known(request, caller.project_id, id)
-        seen = await run_in_threadpool(reads.ask, lambda connection: see(connection, caller.project_id, id, known))
+        seen = await run_in_threadpool(reads.ask, lambda connection: read_job(connection, caller.project_id, id, known))
         seen_jobs.keep(caller.project_id, id, seen)
         return seen
 
     seen = await look()
     if wait is not None:
-        seen = await _changed(request, caller.project_id, id, seen, look, wait)
+        seen = await _wait_for_change(request, caller.project_id, id, seen, look, wait)
     return conditional(request, seen.body, seen.tag)
 
 
-def see(connection: Connection, project_id: str, id: str, known: SeenJob | None = None) -> SeenJob:
+def read_job(connection: Connection, project_id: str, id: str, known: SeenJob | None = None) -> SeenJob:
     """Read the job as an answer shows it; return `known` itself if the job has not changed since."""
     if known and find_basis(connection, project_id, id, queued=known.is_queued) == known.basis:
         return known
@@ -179,7 +179,7 @@ def see(connection: Connection, project_id: str, id: str, known: SeenJob | None 
     return SeenJob(body, tag_of(body), shown.version, shown.job.state, shown.basis)
 
 
-async def _changed(
+async def _wait_for_change(
     request: Request, project_id: str, id: str, seen: SeenJob, look: Callable[[], Awaitable[SeenJob]], seconds: int
 ) -> SeenJob:
     has_tag = "if-none-match" in request.headers
@@ -194,11 +194,11 @@ async def _changed(
         look,
         is_same=lambda now: is_known(request, now.tag) if has_tag else now.tag == first,
         seconds=seconds,
-        gone=lambda: _until_gone(request),
+        gone=lambda: _wait_for_disconnect(request),
     )
 
 
-async def _until_gone(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     """Wait until the client has closed the connection."""
     message: Any = {}
     while message.get("type") != "http.disconnect":

@@ -41,7 +41,9 @@ def check_loadable(old: JobSpec, new: JobSpec, checkpoint: Checkpoint) -> list[F
     """Return an error for each change with which the job could not resume from the checkpoint."""
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
     names = FIXED + (FIXED_FOR_DPO if old.objective == "dpo" else ())
-    errors = [_fixed(name, was) for name in names if (was := _at(before, name)) != _at(after, name)]
+    errors = [
+        _report_fixed_field(name, was) for name in names if (was := _get_value(before, name)) != _get_value(after, name)
+    ]
     steps = new.training.max_steps
     if steps is not None and steps <= checkpoint.step:
         message = f"The checkpoint is already at step {checkpoint.step}; set max_steps higher."
@@ -49,12 +51,12 @@ def check_loadable(old: JobSpec, new: JobSpec, checkpoint: Checkpoint) -> list[F
     return errors
 
 
-def _fixed(name: str, was: Any) -> FieldError:
+def _report_fixed_field(name: str, was: Any) -> FieldError:
     message = f'The checkpoint was saved with {was!r:.200}; remove this change, or retry the job from "start".'
     return FieldError("/" + name.replace(".", "/"), "fixed_by_checkpoint", message)
 
 
-def _at(spec: dict[str, Any], name: str) -> Any:
+def _get_value(spec: dict[str, Any], name: str) -> Any:
     part, _, field = name.partition(".")
     found = spec[part]
     return found.get(field) if field and isinstance(found, dict) else found

@@ -79,14 +79,14 @@ def post_job(
         filled, waits = service.validate(caller.project_id, spec)
         checked = ValidatedSpec(spec=filled, waiting_for=waits.reason)
         return Response(checked.model_dump_json(), media_type="application/json")
-    return once.answer(lambda: _posted(session, service.submit(caller.project_id, spec)), body)
+    return once.answer(lambda: _created_job(session, service.submit(caller.project_id, spec)), body)
 
 
 @router.post("/{id}/cancel", summary="Cancel a job", responses=problems(JobNotFound, JobFinished, JobAlreadyCancelling))
 def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """Cancel a job. A queued job is cancelled at once; a running one is `cancelling` until its process has ended."""
     JobService(session).cancel(caller.project_id, id)
-    return _shown(session, caller.project_id, id)
+    return _read_job(session, caller.project_id, id)
 
 
 @router.post(
@@ -97,7 +97,7 @@ def cancel_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
 def pause_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """Pause a job. A queued job is paused at once; a running one is `pausing` until its checkpoint is stored."""
     JobService(session).pause(caller.project_id, id)
-    return _shown(session, caller.project_id, id)
+    return _read_job(session, caller.project_id, id)
 
 
 @router.post(
@@ -109,7 +109,7 @@ def resume_job(id: str, caller: CallerDep, session: SessionDep) -> JobOut:
     """Resume a paused job. It is queued again at its previous position among jobs of the same priority, and continues
     from its last checkpoint."""
     JobService(session).resume(caller.project_id, id)
-    return _shown(session, caller.project_id, id)
+    return _read_job(session, caller.project_id, id)
 
 
 @router.post(
@@ -140,7 +140,9 @@ def retry_job(
     asked, service = parsed(RetryJob, raw), JobService(session)
     from_checkpoint = asked.from_ == "last_checkpoint"
     return once.answer(
-        lambda: _posted(session, service.retry(caller.project_id, id, asked.changes, from_checkpoint=from_checkpoint)),
+        lambda: _created_job(
+            session, service.retry(caller.project_id, id, asked.changes, from_checkpoint=from_checkpoint)
+        ),
         body,
     )
 
@@ -163,11 +165,11 @@ def get_logs(id: str, caller: CallerDep, session: SessionDep) -> str:
     return JobService(session).log_tail(caller.project_id, id)
 
 
-def _posted(session: Session, job: Job) -> Created:
-    return Created(f"/jobs/{job.id}", _shown(session, job.project_id, job.id))
+def _created_job(session: Session, job: Job) -> Created:
+    return Created(f"/jobs/{job.id}", _read_job(session, job.project_id, job.id))
 
 
-def _shown(session: Session, project_id: str, id: str) -> JobOut:
+def _read_job(session: Session, project_id: str, id: str) -> JobOut:
     session.flush()
     connection = session.connection()
     shown = find_shown(connection, project_id, id)

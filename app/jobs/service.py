@@ -121,7 +121,7 @@ class JobService:
         if state is JobState.running:
             return self._move(job, JobState.pausing, PauseRequested())
         # The worker that lost a job may hold it again only while it is queued.
-        return self._move(job, JobState.paused, JobPaused(), lease_expired=False, **hold_of(job))
+        return self._move(job, JobState.paused, JobPaused(), lease_expired=False, **lease_values(job))
 
     def resume(self, project_id: str, id: str) -> Job:
         """Queue a paused job again. If it is still pausing, its attempt yields: it keeps its hold until its checkpoint
@@ -130,7 +130,7 @@ class JobService:
         if state not in (JobState.pausing, JobState.paused):
             raise JobNotPaused(id, state)
         enqueue_wakeup(self.session, project_id, "training")
-        return self._move(job, JobState.queued, ResumeRequested(), phase=None, **hold_of(job))
+        return self._move(job, JobState.queued, ResumeRequested(), phase=None, **lease_values(job))
 
     def retry(
         self, project_id: str, id: str, changes: dict[str, Any] | None = None, *, from_checkpoint: bool = False
@@ -197,7 +197,7 @@ class JobService:
         return attempt.log_tail if attempt else ""
 
 
-def hold_of(job: Job) -> dict[str, Any]:
+def lease_values(job: Job) -> dict[str, Any]:
     """Return the values of the attempt's hold, to keep it in a state that would otherwise end it."""
     return {"lease_until": job.lease_until, "worker_id": job.worker_id}
 

@@ -12,7 +12,7 @@ from app.domain.integration import NEEDS
 from app.domain.jobs.spec import BadRowPolicy, JobSpec
 from app.domain.suggestions.unknown_fields import NO_MODELS, Models, say_unknown
 from app.errors import FieldError, InvalidSpec, ModelNotFound, ModelNotReady
-from app.jobs.warm_start import WarmStart, shaped_as
+from app.jobs.warm_start import WarmStart, copy_adapter_shape
 from app.labels import show_allowed_labels
 from app.models.service import ModelService, unmatched_targets
 from app.projects.lookup import allowed_labels_of
@@ -55,7 +55,7 @@ class SpecCheck:
         if checkpoint is not None and model is not None and model.revision != checkpoint.base_model_revision:
             errors.append(_other_revision(model, checkpoint))
         if spec is not None and start is not None:
-            spec = shaped_as(spec, start, errors)
+            spec = copy_adapter_shape(spec, start, errors)
         if errors or spec is None or model is None:
             raise InvalidSpec(errors)
         self.init_from_id = start.id if start else None
@@ -73,14 +73,14 @@ class SpecCheck:
         except ModelNotReady as error:
             errors.append(FieldError("/base_model", error.code, str(error)))
             return None
-        wanted = _at(raw, "training", "max_seq_len")
+        wanted = _get_field(raw, "training", "max_seq_len")
         if type(wanted) is int and wanted > model.max_seq_len:
             message = f'{model.name} supports at most {model.max_seq_len:,} tokens; use at most that many, or "auto".'
             errors.append(FieldError("/training/max_seq_len", "exceeds_model_limit", message))
-        targets = _at(raw, "adapter", "target_modules")
+        targets = _get_field(raw, "adapter", "target_modules")
         if isinstance(targets, list) and all(isinstance(target, str) for target in targets):
             for target in unmatched_targets(model.linear_modules, [name for name in targets if name != HEAD]):
-                message = f"{model.name} has no linear layer named {target!r:.80}; use any of {_endings(model)}."
+                message = f"{model.name} has no linear layer named {target!r:.80}; use any of {_layer_names(model)}."
                 errors.append(FieldError("/adapter/target_modules", "target_modules_not_found", message))
         return model
 
@@ -109,7 +109,7 @@ class SpecCheck:
                 errors.append(FieldError(f"/integrations/{types.index(type)}/type", "integration_unavailable", message))
 
     def _check_labels(self, raw: dict[str, Any], errors: list[FieldError]) -> None:
-        wanted = _at(raw, "resources", "labels")
+        wanted = _get_field(raw, "resources", "labels")
         if not isinstance(wanted, dict) or not wanted:
             return
         allowed = allowed_labels_of(self.session, self.project_id)
@@ -149,7 +149,7 @@ def _unknown_model(name: str) -> FieldError:
     return FieldError("/base_model", "model_not_found", message)
 
 
-def _at(raw: dict[str, Any], part: str, field: str) -> object:
+def _get_field(raw: dict[str, Any], part: str, field: str) -> object:
     section = raw.get(part)
     return section.get(field) if isinstance(section, dict) else None
 
@@ -162,5 +162,5 @@ def _tolerated(raw: dict[str, Any]) -> float:
         return 0.0
 
 
-def _endings(model: RegisteredModel) -> str:
+def _layer_names(model: RegisteredModel) -> str:
     return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in model.linear_modules})[:20])

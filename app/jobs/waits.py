@@ -109,7 +109,7 @@ class JobWaits:
         waking: asyncio.Future[Any] = asyncio.ensure_future(waiter.woken.wait())
         self._waiters[key].add(waiter)
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_on())
+            self._looking = asyncio.create_task(self._poll())
         try:
             await asyncio.wait({waking, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -118,19 +118,19 @@ class JobWaits:
             if not self._waiters[key]:
                 del self._waiters[key]
 
-    async def _look_on(self) -> None:
+    async def _poll(self) -> None:
         """Query for changes while a request waits."""
         try:
             while self._waiters and not self._is_closed:
                 await asyncio.sleep(LOOK_SECONDS)
                 try:
-                    await self._look()
+                    await self._wake_changed()
                 except SQLAlchemyError:
                     log.warning("PostgreSQL is not available; requests keep waiting for changes")
         finally:
             self._looking = None
 
-    async def _look(self) -> None:
+    async def _wake_changed(self) -> None:
         by_project: dict[str, list[str]] = defaultdict(list)
         for project_id, job_id in self._waiters:
             by_project[project_id].append(job_id)

@@ -45,7 +45,7 @@ class WarmStart:
             errors.append(FieldError("/init_from", error.code, str(error)))
             return None
         if start is None:
-            errors.append(_unknown(asked))
+            errors.append(_report_not_found(asked))
             return None
         if model is not None and (start.base_model, start.revision) != (model.name, model.revision):
             message = (
@@ -58,10 +58,10 @@ class WarmStart:
 
     def _find(self, asked: str) -> Start | None:
         if is_id(asked, "adp"):
-            return of_adapter(self.adapters.get(self.project_id, asked))
+            return start_from_adapter(self.adapters.get(self.project_id, asked))
         named = resolve_model_name(self.session, self.project_id, asked)
         if named is not None and named.adapter is not None:
-            return of_adapter(named.adapter)
+            return start_from_adapter(named.adapter)
         id = named.checkpoint.id if named and named.checkpoint else asked
         checkpoint = self.checkpoints.find(self.project_id, id, lock=True)
         return self._of_checkpoint(checkpoint) if checkpoint else None
@@ -74,13 +74,13 @@ class WarmStart:
         return Start(checkpoint.id, f"Checkpoint {checkpoint.id}", job.base_model, revision, saved)
 
 
-def of_adapter(adapter: Adapter) -> Start:
+def start_from_adapter(adapter: Adapter) -> Start:
     saved = domain.AdapterSpec.model_validate(adapter.manifest["spec"]["adapter"]).as_saved()
     revision = adapter.manifest["base_model"]["revision"]
     return Start(adapter.id, f"Adapter {adapter.id}", adapter.base_model, revision, saved)
 
 
-def shaped_as(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> domain.JobSpec:
+def copy_adapter_shape(spec: domain.JobSpec, start: Start, errors: list[FieldError]) -> domain.JobSpec:
     """Return the spec with the omitted fields of its `adapter` copied from `start`."""
     theirs = start.adapter.model_dump()
     given = spec.adapter.model_dump(exclude_unset=True) if spec.adapter else {}
@@ -102,7 +102,7 @@ def _comparable(value: object) -> object:
     return set(value) if isinstance(value, list) else value
 
 
-def _unknown(asked: str) -> FieldError:
+def _report_not_found(asked: str) -> FieldError:
     message = (
         f"Adapter or checkpoint {asked!r:.300} not found; GET /adapters and GET /jobs/{{id}}/checkpoints list them. "
         "A fully fine-tuned model cannot be used here, and checkpoints are deleted some days after their job has ended."

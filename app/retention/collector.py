@@ -61,7 +61,7 @@ class Collector:
         with transaction(self.sessions, "collect") as session:
             retention = RetentionRepository(session)
             dead = retention.take_due(BATCH, self.aside.ids("deleted_objects"))
-            is_named = names_of(retention, dead)
+            is_named = make_name_check(retention, dead)
             settled = []
             for each in dead:
                 with self.aside.guard("deleted_objects", each.id):
@@ -179,7 +179,7 @@ class Collector:
             retention = RetentionRepository(session)
             if not retention.mark_visited(visit):
                 return
-            orphans = unnamed(retention, objects)
+            orphans = find_unnamed(retention, objects)
             age = timedelta(seconds=self.settings.orphan_ttl_seconds)
             retention.mark_deleted(visit.project_id, [(each.key, each.modified_at + age) for each in orphans])
         if orphans:
@@ -216,10 +216,10 @@ class Collector:
     def _search_project(self, project_id: str, before: datetime) -> None:
         for folder in (datasets_folder(project_id), uploads_folder(project_id)):
             for objects in self.storage.list(folder):
-                self._suspect(project_id, objects, before)
+                self._mark_orphans(project_id, objects, before)
         for job_id in self._unknown_jobs(project_id):
             for objects in self.storage.list(job_folder(project_id, job_id)):
-                self._suspect(project_id, objects, before)
+                self._mark_orphans(project_id, objects, before)
         if tidied := self.storage.tidy(project_id, before):
             log.info("deleted incomplete files and empty folders", project=project_id, count=tidied)
 
@@ -232,27 +232,27 @@ class Collector:
                 known |= retention.known_jobs(project_id, found[start : start + IDS_A_QUERY])
         return [id for id in found if id not in known]
 
-    def _suspect(self, project_id: str, objects: Sequence[StoredObject], before: datetime) -> None:
+    def _mark_orphans(self, project_id: str, objects: Sequence[StoredObject], before: datetime) -> None:
         old = [each for each in objects if each.modified_at < before]
         if not old:
             return
         with transaction(self.sessions, "suspect") as session:
             retention = RetentionRepository(session)
-            orphans = unnamed(retention, old)
+            orphans = find_unnamed(retention, old)
             due_at = retention.now() + GRACE
             retention.mark_deleted(project_id, [(each.key, due_at) for each in orphans])
         if orphans:
             log.info("found orphaned objects", project=project_id, num_objects=len(orphans), first=orphans[0].key)
 
 
-def unnamed(retention: RetentionRepository, objects: Sequence[StoredObject]) -> Sequence[StoredObject]:
+def find_unnamed(retention: RetentionRepository, objects: Sequence[StoredObject]) -> Sequence[StoredObject]:
     """Return the objects that no row names, and that are not already marked deleted."""
     keys = [each.key for each in objects]
     kept = retention.named(keys) | retention.dead(keys)
     return [each for each in objects if each.key not in kept]
 
 
-def names_of(retention: RetentionRepository, dead: Sequence[DeletedObject]) -> Callable[[str], bool]:
+def make_name_check(retention: RetentionRepository, dead: Sequence[DeletedObject]) -> Callable[[str], bool]:
     """Return a function that says whether a row names a key. It queries once for all keys, or one by one if a faulty
     row makes the query for all fail."""
     try:

@@ -103,7 +103,7 @@ class UploadService:
         self._check_parts(upload, part_ids)
         upload.part_ids, upload.md5, upload.dataset_id = [*part_ids], md5, new_id("file")
         self.uploads.end(upload, UploadState.completed)
-        DatasetService(self.session).expect(
+        DatasetService(self.session).add_uploading(
             project_id,
             upload.dataset_id,
             upload.filename,
@@ -183,7 +183,7 @@ class UploadService:
             return
         self.uploads.delete_parts(upload)
         datasets = DatasetService(self.session)
-        if joined and not datasets.arrive(upload.project_id, upload.dataset_id, joined.stored):
+        if joined and not datasets.record_arrival(upload.project_id, upload.dataset_id, joined.stored):
             self.uploads.mark_deleted(upload.project_id, joined.stored.key)  # deleted during the assembling
         elif joined is None:
             message = "A part of the file is missing from storage; upload the file again."

@@ -87,11 +87,11 @@ def read_line(line: bytes) -> tuple[Record | None, list[Finding]]:
             text.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_read_int, object_pairs_hook=pairs.read
         )
     except (ValueError, RecursionError) as error:
-        return None, [*findings, _unparsable(line, error)]
+        return None, [*findings, _explain_parse_error(line, error)]
     if not isinstance(record, dict):
         message = f"The line is a JSON {kind_of(record)}; write one JSON object per line."
         return None, [*findings, Finding("", "not_an_object", message)]
-    unusable = _unusable(text, record)
+    unusable = _find_unusable(text, record)
     if unusable is not None:
         return None, [*findings, unusable]
     return record, [*findings, *pairs.findings(record)]
@@ -150,7 +150,7 @@ def _pointers(whole: Record, wanted: set[int]) -> dict[int, str]:
     return found
 
 
-def _unparsable(line: bytes, error: ValueError | RecursionError) -> Finding:
+def _explain_parse_error(line: bytes, error: ValueError | RecursionError) -> Finding:
     match error:
         case UnicodeDecodeError():
             mark = len(codecs.BOM_UTF8) if line.startswith(codecs.BOM_UTF8) else 0
@@ -162,15 +162,15 @@ def _unparsable(line: bytes, error: ValueError | RecursionError) -> Finding:
             where = f"{error.msg} at character {error.pos + 1}"
             return Finding("", "not_json", f"The line is not valid JSON ({where}); write one JSON object per line.")
         case RecursionError():
-            return _too_deep()
+            return _report_too_deep()
         case _:
             return Finding("", "invalid_number", str(error))
 
 
-def _unusable(line: bytes, record: Record) -> Finding | None:
+def _find_unusable(line: bytes, record: Record) -> Finding | None:
     """Find content that JSON allows but tokenizers or templates cannot process. A byte count clears most lines."""
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(record) > MAX_DEPTH:
-        return _too_deep()
+        return _report_too_deep()
     if ESCAPED_SURROGATE.search(line):
         try:
             json.dumps(record, ensure_ascii=False).encode()
@@ -191,7 +191,7 @@ def _depth(value: object) -> int:
     return depth
 
 
-def _too_deep() -> Finding:
+def _report_too_deep() -> Finding:
     return Finding("", "nesting_too_deep", f"The line nests deeper than {MAX_DEPTH} levels; flatten the record.")
 
 

@@ -116,13 +116,13 @@ def check_conversation(
             yield Finding(f"{place}/{index}", "wrong_type", what)
             continue
         yield from _check_message(message, f"{place}/{index}")
-        turns.append((index, _known(message.get("role")), message))
+        turns.append((index, _known_role(message.get("role")), message))
     yield from _check_sequence(turns, place, context)
     if learned and not any(_is_learned(message) for _, _, message in turns):
         yield _report_nothing_to_learn(turns, place, len(messages))
 
 
-def _known(role: object) -> str:
+def _known_role(role: object) -> str:
     return role if isinstance(role, str) and role in ROLES else ""
 
 
@@ -298,7 +298,7 @@ def _check_preference(record: Record) -> Iterator[Finding]:
     if by_openai or not isinstance(record[asked], str):
         yield from check_conversation(messages, *at, learned=False)
         turns = messages if isinstance(messages, list) else []
-        context = [_known(turn.get("role")) for turn in turns if isinstance(turn, dict)]
+        context = [_known_role(turn.get("role")) for turn in turns if isinstance(turn, dict)]
     for key in (better, worse):
         if isinstance(record[key], str) and not by_openai:
             yield from _check_texts(record, required=(key,), filled=key)

@@ -67,12 +67,12 @@ class AttemptService:
         self.jobs.append_events(self.attempts.set_phase(phase), [PhaseChanged(phase=phase)])
 
     def append_event(self, *events: EventBody) -> None:
-        self._note(events)
+        self._write_job(events)
 
     def append_event_once(self, event: EventBody) -> None:
         """Append the event, unless this attempt or an earlier one has already appended it."""
         if not self.jobs.has_event(self.claim.project_id, self.claim.job_id, event):
-            self._note([event])
+            self._write_job([event])
 
     def plan(
         self,
@@ -86,12 +86,12 @@ class AttemptService:
         is_first = self.claim.attempt == 1 and start_step == 0
         resumed = [] if is_first else [JobResumed(attempt=self.claim.attempt, step=start_step)]
         inexact = [each.model_dump(mode="json") for each in inexact_resumes]
-        self._note(resumed, total_steps=total_steps, step=start_step, inexact_resumes=inexact)
+        self._write_job(resumed, total_steps=total_steps, step=start_step, inexact_resumes=inexact)
         self.attempts.update_attempt(start_step=start_step, resolved=resolved)
 
     def replan(self, resolved: dict[str, Any]) -> None:
         """Store the new decisions, after memory did not suffice for the first ones."""
-        self._note([])
+        self._write_job([])
         self.attempts.update_attempt(resolved=resolved)
 
     def training_started(self, parity_seconds: float, dry_run_seconds: float, used_standby_process: bool) -> None:
@@ -147,7 +147,7 @@ class AttemptService:
         """Add the checkpoint, and remove older ones than the spec keeps, unless a job starts from them. Repeating the
         call is harmless. `revision` is the base model's, `machine` the fingerprint of the machines on which it resumes
         exactly."""
-        job = self._note([CheckpointSaved(step=step)], resume_machine=machine)
+        job = self._write_job([CheckpointSaved(step=step)], resume_machine=machine)
         self.stored.add(job.project_id, job.id, self.claim.attempt, step, files, revision, machine)
         keep = JobSpec.model_validate(job.spec).training.keep_checkpoints
         self.stored.delete_unused(self.checkpoints()[keep:])
@@ -167,12 +167,12 @@ class AttemptService:
         text = (
             f"The checkpoint at step {step} is missing from storage or was altered there; looking for an earlier one."
         )
-        self._note([WarningIssued(code="checkpoint_lost", detail=text)])
+        self._write_job([WarningIssued(code="checkpoint_lost", detail=text)])
         checkpoints = self.checkpoints()
         lost = [found for found in checkpoints if (found.attempt, found.step) == (number, step)]
         self.stored.mark_deleted(lost)
         left = [found for found in checkpoints if found not in lost]
-        self._note([], resume_machine=left[0].machine_fingerprint if left else None)
+        self._write_job([], resume_machine=left[0].machine_fingerprint if left else None)
 
     def publish(
         self,
@@ -277,7 +277,7 @@ class AttemptService:
             raise StaleAttempt
         return job
 
-    def _note(self, events: Sequence[EventBody], **values: Any) -> Job:
+    def _write_job(self, events: Sequence[EventBody], **values: Any) -> Job:
         job = self.attempts.update_job(**values)
         self.jobs.append_events(job, events)
         return job

@@ -97,7 +97,7 @@ async def follow(
         yield line
     sent_at = time.monotonic()
     while True:
-        position = await _newest(client, job_id)
+        position = await _find_newest_live(client, job_id)
         try:
             found = await run_in_threadpool(look_now)
         except JobNotFound:
@@ -110,10 +110,10 @@ async def follow(
             return
         if not found.is_all:
             continue
-        async for point in _live(client, job_id, position, place):
+        async for point in _read_live_points(client, job_id, position, place):
             place = place.past(point)
             sent_at = time.monotonic()
-            yield _metrics(point, place)
+            yield _format_point(point, place)
         if time.monotonic() - sent_at > PING_SECONDS:
             sent_at = time.monotonic()
             yield format_sse_event(comment="ping")
@@ -125,21 +125,21 @@ def _format_batch(found: StreamBatch, place: StreamCursor) -> Iterator[tuple[Str
         yield place, format_sse_event(event="job_event", data_str=event.model_dump_json(), id=place.encode())
     for point in found.points:
         place = place.past(point)
-        yield place, _metrics(point, place)
+        yield place, _format_point(point, place)
 
 
-def _metrics(point: MetricPoint, place: StreamCursor) -> bytes:
+def _format_point(point: MetricPoint, place: StreamCursor) -> bytes:
     return format_sse_event(event="metrics", data_str=point.model_dump_json(), id=place.encode())
 
 
-async def _newest(client: redis.asyncio.Redis, job_id: str) -> str | None:
+async def _find_newest_live(client: redis.asyncio.Redis, job_id: str) -> str | None:
     try:
         return await newest_live(client, job_id)
     except RedisError:
         return None
 
 
-async def _live(
+async def _read_live_points(
     client: redis.asyncio.Redis, job_id: str, position: str | None, place: StreamCursor
 ) -> AsyncIterator[MetricPoint]:
     """Yield the points that follow `place` without a gap as Redis delivers them, until PostgreSQL must be read

@@ -70,7 +70,7 @@ class QueueRepository:
         state = self.session.scalars(renewed).one_or_none()
         return JobState(state) if state else None
 
-    def lock_lapsed_job(self, claim: Claim) -> str | None:
+    def lock_expired_job(self, claim: Claim) -> str | None:
         """Return the id of the attempt's worker if the attempt can be recovered: its lease has expired, no other
         attempt has replaced it, and the project may run one more job. Otherwise return None."""
         query = select(Attempt.worker_id).join_from(
@@ -170,11 +170,11 @@ def claimable_job() -> Select[Job]:
 @cache
 def jobs_to_move(part: RecoveryPart) -> Select[Job]:
     """Return the query of a part of recovery, built once; its parameter `but` holds the ids of jobs to leave out."""
-    lapsed = Job.lease_until < func.clock_timestamp()
+    expired = Job.lease_until < func.clock_timestamp()
     queued = Job.state == JobState.queued
     where = {
-        "expired": (Job.state.in_(HELD), lapsed),
-        "yielding": (Job.state.not_in(HELD), lapsed),
+        "expired": (Job.state.in_(HELD), expired),
+        "yielding": (Job.state.not_in(HELD), expired),
         "doomed": (queued, uses_unusable_dataset() | uses_misfit_dataset()),
         "late": (queued, Job.lease_until.is_(None), seconds_left() <= 0),
     }

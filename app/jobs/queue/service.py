@@ -71,7 +71,7 @@ class QueueService:
         Raise StaleAttempt also if other jobs have filled the project's limit since.
         """
         self.queue.lock_claims()
-        worker_id = self.queue.lock_lapsed_job(claim)
+        worker_id = self.queue.lock_expired_job(claim)
         if worker_id is None:
             raise StaleAttempt
         self.jobs.end_attempt(claim.project_id, claim.job_id, claim.attempt, None)
@@ -89,7 +89,12 @@ class QueueService:
     def recover_lost_work(self, parts: Sequence[RecoveryPart] = RECOVERY_PARTS, aside: SetAside = STRICT) -> list[Job]:
         """Move on every job whose lease has expired, whether it is held or its attempt yields, and fail queued jobs
         whose dataset is unusable or whose running time is used up. A job that cannot be moved is set aside."""
-        moves = {"expired": self._lose, "yielding": self._free, "doomed": self._refuse, "late": self._end_late}
+        moves = {
+            "expired": self._end_lost_attempt,
+            "yielding": self._release_lost_attempt,
+            "doomed": self._fail_unusable,
+            "late": self._fail_overdue,
+        }
         moved: list[Job] = []
         for part in parts:
             for job in self.queue.lock_jobs_to_move(part, aside.ids("jobs")):
@@ -99,7 +104,7 @@ class QueueService:
                     moved.append(done)
         return moved
 
-    def _lose(self, job: Job) -> Job:
+    def _end_lost_attempt(self, job: Job) -> Job:
         start = self.queue.find_start_step(job)
         self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         progressed = start is not None and job.step > start
@@ -131,16 +136,16 @@ class QueueService:
             **values,
         )
 
-    def _free(self, job: Job) -> Job:
+    def _release_lost_attempt(self, job: Job) -> Job:
         """Release a job whose yielding attempt no longer answers. The attempt was to stop, so no loss is counted."""
         self.jobs.end_attempt(job.project_id, job.id, job.attempt, "lost")
         return self.jobs.release_attempt(job, [AttemptLost(attempt=job.attempt)])
 
-    def _refuse(self, job: Job) -> Job:
+    def _fail_unusable(self, job: Job) -> Job:
         reason, why = DatasetService(self.session).why_refused(job.project_id, job.id, job.spec["objective"])
         return self._fail_queued(job, FailureReason(reason), why)
 
-    def _end_late(self, job: Job) -> Job:
+    def _fail_overdue(self, job: Job) -> Job:
         return self._fail_queued(job, FailureReason.deadline_exceeded, SPENT)
 
     def _fail_queued(self, job: Job, reason: FailureReason, why: str) -> Job:
