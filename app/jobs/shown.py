@@ -113,7 +113,7 @@ def shown(row: Row[Any]) -> ShownJob:
 
 @cache
 def job_columns() -> tuple[ColumnElement[Any], ...]:
-    """Return a job's own columns, and those shown of every job besides; `from_jobs` has the tables."""
+    """Return a job's own columns, and the others that are shown of every job; `from_jobs` has the tables."""
     own = [
         getattr(Job, each.key).label(each.key)
         for each in Job.__mapper__.column_attrs

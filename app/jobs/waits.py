@@ -1,7 +1,7 @@
 """Lets requests wait until a job changes. A waiting request holds neither a thread nor a connection.
 
 One task per process queries PostgreSQL twice a second for which of the awaited jobs were written, in one statement per
-project, and wakes their requests. It queries nothing while nobody waits, and needs no Redis.
+project, and wakes their requests. It queries nothing while no request waits, and needs no Redis.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Record formats: what is accepted, what is refused and how it is said, and that nothing hostile gets through."""
+"""Record formats: what is accepted, what is refused and with which message, and that nothing hostile gets through."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -216,12 +216,12 @@ TURN = st.builds(
     WORD | ODD,
     MORE,
 )
-SAID = st.builds(
+SHAREGPT_TURN = st.builds(
     lambda by, value, more: {"from": by, "value": value} | more, st.sampled_from(["human", "gpt"]), WORD, MORE
 )
 RECORD = (
     st.fixed_dictionaries({"messages": st.lists(TURN, max_size=3) | ODD})
-    | st.fixed_dictionaries({"conversations": st.lists(SAID, max_size=3) | ODD})
+    | st.fixed_dictionaries({"conversations": st.lists(SHAREGPT_TURN, max_size=3) | ODD})
     | st.fixed_dictionaries(
         {"instruction": WORD, "output": WORD | ODD}, optional={"history": ODD, "input": ODD, "system": ODD}
     )

@@ -29,7 +29,7 @@ def talk(*turns: Any, **more: Any) -> dict[str, Any]:
     return {"messages": list(turns), **more}
 
 
-def said(*turns: Any, **more: Any) -> dict[str, Any]:
+def sharegpt(*turns: Any, **more: Any) -> dict[str, Any]:
     return {"conversations": list(turns), **more}
 
 
@@ -71,15 +71,15 @@ ROWS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"text": "a\x1fb"}, [("/text", "control_character")]),
     ({"text": "a\x7f"}, [("/text", "control_character")]),
     ({"text": "word " * 30_000}, [("", "long_row")]),
-    (said(GPT), [("/conversations/0", "assistant_speaks_first")]),
-    (said(HUMAN, HUMAN, GPT), [("/conversations/1", "consecutive_same_role")]),
-    (said({"from": "system", "value": "x"}), [("/conversations", "no_conversation")]),
+    (sharegpt(GPT), [("/conversations/0", "assistant_speaks_first")]),
+    (sharegpt(HUMAN, HUMAN, GPT), [("/conversations/1", "consecutive_same_role")]),
+    (sharegpt({"from": "system", "value": "x"}), [("/conversations", "no_conversation")]),
     (
-        said(HUMAN, {"from": "function_call", "value": "add"}, GPT),
+        sharegpt(HUMAN, {"from": "function_call", "value": "add"}, GPT),
         [("/conversations/1/value", "wrong_type"), ("/conversations/1/tool_calls", "unanswered_tool_call")],
     ),
     (
-        said(HUMAN, GPT | {"weight": 7}),
+        sharegpt(HUMAN, GPT | {"weight": 7}),
         [("/conversations", "no_trainable_text"), ("/conversations/1/weight", "invalid_weight")],
     ),
     *(
@@ -137,10 +137,10 @@ GOOD: list[tuple[RecordFormat, dict[str, Any]]] = [
     (RecordFormat.messages, talk(USER | {"content": [PART, PART]}, ANSWER | {"content": [PART]}, functions=None)),
     (RecordFormat.messages, talk(USER, ANSWER | {"content": None, "refusal": "I must not."})),
     (RecordFormat.messages, talk(USER, ANSWER | {"content": [{"type": "refusal", "refusal": "I must not."}]})),
-    (RecordFormat.sharegpt, said({"from": "system", "value": ""}, HUMAN, GPT, tools="[]")),
+    (RecordFormat.sharegpt, sharegpt({"from": "system", "value": ""}, HUMAN, GPT, tools="[]")),
     (
         RecordFormat.sharegpt,
-        said(
+        sharegpt(
             HUMAN,
             {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
             {"from": "observation", "value": "4"},
@@ -175,7 +175,7 @@ LINES = [
     (b'{"text": "' + b"x" * 2**23 + b'"}', "", "line_too_long"),
 ]
 BY_WORKER = {"file_missing", "source_deleted", "unreadable_file", "md5_mismatch", "unsafe_filename"}
-"""Found by whoever stores and feeds the file: see the integration tests."""
+"""Found where the file is stored and read: see the integration tests."""
 OF_FILES = {"no_rows", "mixed_formats", "missing_key", "duplicate_row", "near_duplicate_row", "crlf_line_endings"}
 OF_FILES |= {"text_lines_are_rows"}
 
@@ -200,8 +200,8 @@ def test_nothing_is_wrong_with_these(format: RecordFormat, record: dict[str, Any
 
 def test_turns_of_a_preference_are_those_that_are_preferred() -> None:
     ours = {"prompt": [USER], "chosen": [ANSWER], "rejected": [ANSWER | {"content": "no"}, USER, ANSWER]}
-    said = {"input": {"messages": [USER]}, "preferred_output": [ASKED], "non_preferred_output": [ANSWER]}
-    found = inspect(map(line, (ours, said, PAIR, PAIR | {"prompt": "ho", "chosen": [ANSWER]}))).statistics
+    theirs = {"input": {"messages": [USER]}, "preferred_output": [ASKED], "non_preferred_output": [ANSWER]}
+    found = inspect(map(line, (ours, theirs, PAIR, PAIR | {"prompt": "ho", "chosen": [ANSWER]}))).statistics
     assert found.roles == {"user": 2, "assistant": 3}
     assert [(each.max, each.num_rows) for each in found.turns] == [(1, 1), (2, 2)]
 
@@ -273,13 +273,13 @@ def test_every_code_is_tested() -> None:
     assert tested | OF_FILES == set(CODES)
 
 
-def test_windows_lines_and_a_mark_are_told_and_no_fault() -> None:
+def test_windows_lines_and_a_mark_are_reported_and_no_fault() -> None:
     report, problems, _ = inspect_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n\r\n{"text": "c"}')
     assert {(each.line, each.code) for each in problems} == {(1, "byte_order_mark"), (1, "crlf_line_endings")}
     assert (report.num_examples, report.statistics.num_blank_lines, report.valid) == (3, 1, True)
 
 
-def test_a_key_that_is_not_read_is_told_once_with_its_count() -> None:
+def test_a_key_that_is_not_read_is_reported_once_with_its_count() -> None:
     """Rows of which all but the first are cleared in a batch, and rows that are looked at one by one."""
     plain = [{"text": f"row {number}", "id": number, "source": "desk"} for number in range(50)]
     noted = [talk(USER | {"content": f"{n}", "note": "x"}, ANSWER | {"reasoning": "x"}, id=n) for n in range(1, 50)]
@@ -322,7 +322,7 @@ def test_errors_come_before_warnings_however_many() -> None:
     ]
 
 
-def test_that_each_line_is_a_row_is_told(tmp_path: Path) -> None:
+def test_that_each_line_is_a_row_is_reported(tmp_path: Path) -> None:
     found = inspect_file(tmp_path, "notes.txt", b"One.\nTwo.\n", None)
     assert [(each.line, each.code) for each in found.problems] == [(1, "text_lines_are_rows")]
     assert (found.report.valid, found.report.num_examples) == (True, 2)

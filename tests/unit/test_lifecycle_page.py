@@ -18,13 +18,13 @@ def test_diagram_is_the_tables() -> None:
     assert shown == diagram(), "put the output of `python -m app.domain.jobs.state_diagram` into docs/lifecycle.md"
 
 
-def test_every_state_is_told() -> None:
+def test_every_state_is_listed() -> None:
     assert rows("state") == list(JobState)
 
 
-def test_every_failure_reason_is_told() -> None:
+def test_every_failure_reason_is_listed() -> None:
     assert rows("reason") == list(FailureReason)
 
 
-def test_every_phase_is_told() -> None:
+def test_every_phase_is_listed() -> None:
     assert all(f"`{phase}`" in PAGE.split("## Phases")[1] for phase in JobPhase)

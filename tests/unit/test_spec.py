@@ -207,7 +207,7 @@ def test_skipping_bad_rows_needs_a_share(given: object, where: str, code: str) -
     assert refusals(on_bad_rows=given) == {(where, code)}
 
 
-def test_an_unknown_init_is_told_what_there_is() -> None:
+def test_an_unknown_init_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ValidationError, match="'default', 'gaussian', 'eva', 'pissa' or 'olora'"):
         spec(adapter={"init": "loftq"})
 

@@ -1,4 +1,4 @@
-"""What is said of a field that a body does not have."""
+"""The message about a field that a body does not have."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_nothing_is_made_up(location: tuple[str, ...]) -> None:
     assert say_unknown(JobSpec, location) == f"Unknown field {location[-1]!r:.80}; remove it."
 
 
-def test_a_name_that_stands_in_several_places_is_told_with_all_of_them() -> None:
+def test_a_name_of_several_fields_is_answered_with_all_of_them() -> None:
     assert say_unknown(JobSpec, ("type",)).endswith("did you mean 'quantization.type' or 'integrations.type'?")
 
 

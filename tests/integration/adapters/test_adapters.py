@@ -19,7 +19,7 @@ UNKNOWN = "adp-" + "0" * 24
 
 
 def documented(api: TestClient, path: str, status: str) -> set[str]:
-    """The content types that the API's document tells of."""
+    """The content types that the API's document lists."""
     return set(api.get("/openapi.json").json()["paths"][path]["get"]["responses"][status]["content"])
 
 

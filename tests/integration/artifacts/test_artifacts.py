@@ -48,12 +48,12 @@ def test_ranges_of_an_artifact(api: TestClient, publish: Publish) -> None:
     assert api.get(weights["url"], headers={"If-None-Match": f'"{weights["sha256"]}"'}).status_code == 304
 
 
-def told(answer: Any) -> dict[str, str]:
+def read_headers(answer: Any) -> dict[str, str]:
     """Its headers, but for what each answer has of its own."""
     return {name: value for name, value in answer.headers.items() if name not in OF_EACH_ANSWER}
 
 
-def test_head_tells_what_get_would_and_sends_no_bytes(
+def test_head_has_the_headers_of_get_and_no_body(
     api: TestClient, publish: Publish, settings: Settings, project_id: str
 ) -> None:
     published = publish()
@@ -68,7 +68,7 @@ def test_head_tells_what_get_would_and_sends_no_bytes(
     ):
         whole, head, part = api.get(url), api.head(url), api.head(url, headers={"Range": "bytes=0-0"})
         assert (head.status_code, head.content) == (200, b""), url
-        assert told(head) == told(whole) == told(part)
+        assert read_headers(head) == read_headers(whole) == read_headers(part)
         assert api.head(url, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
     assert api.head("/artifacts/art-1/content").status_code == 404
     assert api.head(artifacts[0]["url"], headers={"Authorization": "Bearer none"}).status_code == 401

@@ -35,7 +35,7 @@ def ask(api: TestClient, id: str, other: str) -> str:
     return str(answer.headers["location"])
 
 
-def test_it_waits_for_both_inspections_and_then_tells(
+def test_it_waits_for_both_inspections_and_then_answers(
     api: TestClient, both: tuple[str, str], inspect_all: Do, run_all_checks: Do
 ) -> None:
     place = ask(api, *both)

@@ -80,11 +80,11 @@ def test_a_preference_shows_both_answers(
     assert (done["totals"]["num_rows"], done["totals"]["predicted_failure"]) == (2, None)
     assert refused(api, id, {"base_model": model}) == {"": "preference_dataset"}
     assert refused(api, others, {"base_model": model, "objective": "dpo"}) == {"": "not_preference_dataset"}
-    told = refused(api, id, {"base_model": model, "objective": "dpo", "train_on": "all"})
-    assert told == {"": "train_on_with_dpo"}
+    errors = refused(api, id, {"base_model": model, "objective": "dpo", "train_on": "all"})
+    assert errors == {"": "train_on_with_dpo"}
 
 
-def test_it_waits_for_the_inspection_and_then_tells(
+def test_it_waits_for_the_inspection_and_then_answers(
     api: TestClient, ask: Post, send: Send, inspect_all: Do, run_all_checks: Do, sessions: Sessions, project_id: str
 ) -> None:
     id = send(ROWS)
@@ -119,7 +119,7 @@ def test_it_waits_for_the_inspection_and_then_tells(
         assert light_work(session) == set()
 
 
-def test_a_bad_spec_is_told_as_a_jobs_is(api: TestClient, model: str, send: Send, inspect_all: Do) -> None:
+def test_a_bad_spec_is_reported_as_a_jobs_is(api: TestClient, model: str, send: Send, inspect_all: Do) -> None:
     id = send(ROWS)
     assert refused(api, id, {}) == {"/base_model": "missing"}
     assert refused(api, id, [1]) == {"": "wrong_type"}

@@ -69,8 +69,8 @@ def interrupted_after(num_bytes: int) -> upload.Progress:
 
 
 def test_a_large_file_goes_in_parts(client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]) -> None:
-    told: list[tuple[int, int]] = []
-    dataset = client.upload_dataset(rows, lambda *each: told.append(each), expires_after_seconds=3600)
+    progress: list[tuple[int, int]] = []
+    dataset = client.upload_dataset(rows, lambda *each: progress.append(each), expires_after_seconds=3600)
     assert (dataset.state, dataset.filename, dataset.bytes, dataset.sha256) == (
         "uploading",
         "rows.jsonl",
@@ -78,9 +78,9 @@ def test_a_large_file_goes_in_parts(client: Client, live: httpx2.Client, rows: P
         None,
     )
     assert dataset.expires_at
-    assert told[-1] == (len(DATA), len(DATA))
-    assert told == sorted(told)
-    assert len(told) >= NUM_PARTS
+    assert progress[-1] == (len(DATA), len(DATA))
+    assert progress == sorted(progress)
+    assert len(progress) >= NUM_PARTS
     work()
     dataset = client.wait_for_dataset(dataset.id)
     assert (dataset.state, dataset.num_examples) == ("ready", len(ROWS))
@@ -109,7 +109,7 @@ def test_what_was_interrupted_goes_on(
     assert client.get_dataset(dataset.id).sha256 == hashlib.sha256(DATA).hexdigest()
 
 
-def test_a_file_that_changed_meanwhile_is_the_new_one(
+def test_a_file_that_changed_in_between_is_the_new_one(
     client: Client, live: httpx2.Client, rows: Path, work: Callable[[], None]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -161,7 +161,7 @@ def test_a_file_that_shrinks_under_way_is_refused(client: Client, live: httpx2.C
 def test_a_server_that_fails_for_a_moment(
     client: Client, live: httpx2.Client, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk fails twice, and the connection once; a failure that lasts is told."""
+    """The disk fails twice, and the connection once; a failure that lasts is reported."""
     monkeypatch.setattr(watch, "FIRST_DELAY_SECONDS", 0.01)
     real, failures = Storage.writer, iter([True, False, True, False, False])
 

@@ -131,7 +131,7 @@ def test_a_dataset_in_use_outlives_its_time(
 def test_a_job_posted_at_the_last_moment_keeps_its_dataset(
     upload: Upload, sessions: Sessions, project_id: str, dispatcher: Dispatcher
 ) -> None:
-    """Whoever commits first wins: the dataset that is being taken into use is left for later."""
+    """The first to commit wins: the dataset that is being taken into use is left for later."""
     id = upload(params={"expires_after_seconds": 1}).json()["id"]
     with transaction(sessions) as session:
         session.execute(update(Dataset).values(expires_at=func.clock_timestamp()))

@@ -38,7 +38,7 @@ def children() -> list[psutil.Process]:
 
 
 class Slow(Storage):
-    """Gives the first bytes, and the others when it is told."""
+    """Gives the first bytes, and the others on request."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

@@ -65,7 +65,7 @@ def test_bad_datasets_become_invalid_and_say_why(api: TestClient, upload: Upload
         assert all(len(problem["message"]) < 1000 for problem in dataset["problems"])
 
 
-def test_a_name_that_turns_its_direction_is_told_of_however_it_came(
+def test_a_name_that_turns_its_direction_is_reported_however_it_came(
     api: TestClient, upload: Upload, inspect_all: InspectAll, place: InspectionContext
 ) -> None:
     name, data = "rows\u202elnosj.exe", b'{"text": "a"}\n'

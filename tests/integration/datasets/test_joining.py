@@ -1,4 +1,4 @@
-"""Uploads by parts: how they end, joined into a dataset, given up or expired, whatever dies meanwhile."""
+"""Uploads by parts: how they end, joined into a dataset, given up or expired, whatever dies in between."""
 
 import hashlib
 import os

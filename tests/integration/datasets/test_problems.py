@@ -116,7 +116,9 @@ def test_of_each_code_a_thousand_are_kept_and_all_counted(
     assert api.get(f"/datasets/{id}/problems").json()["problem_counts"] == {"no_trainable_text": 1500, "wrong_type": 1}
 
 
-def test_what_many_rows_have_is_told_once_and_first(api: TestClient, upload: Upload, inspect_all: InspectAll) -> None:
+def test_what_many_rows_have_is_reported_once_and_first(
+    api: TestClient, upload: Upload, inspect_all: InspectAll
+) -> None:
     id = upload(b'{"text": 1}\n' + b'{"text": ""}\n' * 1500).json()["id"]
     inspect_all()
     [[first, second]] = pages(api, id, each_row=False)
@@ -171,10 +173,10 @@ def test_columns_that_nobody_reads_are_refused(api: TestClient) -> None:
             api.post("/datasets", data={"columns": given}, files=file),
             api.put("/datasets", params={"columns": given}, content=b"{}"),
         ):
-            told = answer.json()
-            assert (answer.status_code, told["code"]) == (422, "invalid_request"), told
-            assert message in told["errors"][0]["message"], told
-            assert told["errors"][0]["pointer"].startswith("/columns")
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (422, "invalid_request"), problem
+            assert message in problem["errors"][0]["message"], problem
+            assert problem["errors"][0]["pointer"].startswith("/columns")
     assert api.get("/datasets").json()["items"] == []
 
 
@@ -233,7 +235,7 @@ def test_what_cannot_be_cleaned_is_refused(api: TestClient, upload: Upload, insp
     assert inspect_all() == 0
 
 
-def test_a_source_that_is_deleted_first_is_told(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
+def test_a_source_that_is_deleted_first_is_reported(api: TestClient, bad: str, inspect_all: InspectAll) -> None:
     id = api.post(f"/datasets/{bad}/clean").json()["id"]
     api.delete(f"/datasets/{bad}")
     assert inspect_all() == 1

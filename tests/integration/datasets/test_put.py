@@ -185,5 +185,5 @@ def test_no_body_is_an_empty_file(api: TestClient) -> None:
     """HTTP knows no difference, and so the document asks for none."""
     answer = api.put("/datasets")
     assert (answer.status_code, answer.json()["bytes"]) == (201, 0)
-    told = api.get("/openapi.json").json()["paths"]["/datasets"]["put"]
-    assert told["requestBody"]["required"] is False
+    operation = api.get("/openapi.json").json()["paths"]["/datasets"]["put"]
+    assert operation["requestBody"]["required"] is False

@@ -283,7 +283,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(3, when=lambda self: self.claims, number=one_of("some_claim"))
     def beat(self, number: int) -> None:
-        """Of an attempt that is held, or was lost and not replaced, nor is its project full meanwhile."""
+        """Of an attempt that is held, or was lost and not replaced, nor is its project full since."""
         claim, machine = self.claims[number]
         full = self.is_full(claim.project_id)
         lapsed = next((job for job in self.jobs if job.belongs_to(claim) and job.lease_expired and not full), None)
@@ -301,8 +301,8 @@ class JobMachine(RuleBasedStateMachine):
 
     @act(1, when=lambda self: self.claims, number=one_of("some_claim"), step=st.integers(0, 9))
     def record_late(self, number: int, step: int) -> None:
-        """Of an attempt whose worker is dead: its points are its own, whoever runs the job now. Without the secret none
-        are taken."""
+        """Of an attempt whose worker is dead: its points are its own, whichever attempt runs the job now. Without the
+        secret none are taken."""
         claim, _ = self.claims[number]
         self.granted(
             lambda session: AttemptService(session, claim).record_late(points(claim, step, 1), proof_of(claim)), None

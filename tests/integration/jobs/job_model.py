@@ -162,8 +162,8 @@ class ModelJob:
             self.reason = "crash_loop"
             return
         onward = LAPSES_INTO[self.state]
-        told = {"queued": [], "paused": ["job_paused"], "cancelled": ["job_cancelled"]}[onward]
-        self.end(onward, "lost", "attempt_lost", *told)
+        events = {"queued": [], "paused": ["job_paused"], "cancelled": ["job_cancelled"]}[onward]
+        self.end(onward, "lost", "attempt_lost", *events)
         self.lease_expired = onward == "queued"
 
     def fail(self, reason: str) -> None:
@@ -201,7 +201,7 @@ class ModelJob:
             self.history.append("job_resumed")
 
     def record(self, step: int, value: int) -> None:
-        """A point that was stored stays as it was first told."""
+        """A point that was stored stays as it was first stored."""
         self.step = max(self.step, step)
         self.points.setdefault((self.attempt, "loss", step), value)
 

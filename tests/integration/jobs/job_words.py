@@ -21,12 +21,12 @@ PATHS = ("a.safetensors", "all.tar", "b.json")
 
 
 class Word(NamedTuple):
-    """Said of an attempt, with a step that some words speak of."""
+    """A report about an attempt, some with a step."""
 
     say: Callable[[AttemptService, int], object]
     follows: Callable[[ModelJob, int], object]
     states: tuple[str, ...] = ()
-    """In which it is heard; of any job that the attempt holds, if there are none."""
+    """In which it is accepted; of any job that the attempt holds, if there are none."""
 
 
 def points(claim: Claim, step: int, value: float) -> list[MetricPoint]:
@@ -58,7 +58,7 @@ WORDS: Mapping[str, Word] = {
         lambda attempt, _: attempt.enter(JobPhase.training),
         lambda job, _: job.history.append("phase_changed"),
     ),
-    "tell": Word(
+    "append_event": Word(
         lambda attempt, _: attempt.append_event(WarningIssued(code="odd", detail="Something is odd.")),
         lambda job, _: job.history.append("warning_issued"),
     ),

@@ -1,4 +1,4 @@
-"""Checkpoints by id and by name: listed, downloaded, started from, and kept for whoever does."""
+"""Checkpoints by id and by name: listed, downloaded, started from, and kept while they are used."""
 
 import io
 import tarfile

@@ -130,7 +130,7 @@ def test_an_attempt_goes_on_from_the_furthest_checkpoint_that_is_whole(
     shutil.rmtree(found)
     storage.delete(f"{prefix}/10/w.bin")
     assert attempt.input_fetcher.fetch_checkpoint(attempt.write(AttemptService.checkpoints, "read_inputs")) is None, (
-        "it begins anew"
+        "it begins again"
     )
 
 

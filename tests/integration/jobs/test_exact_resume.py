@@ -90,7 +90,7 @@ def test_others_are_not_held_up_by_one_that_waits(claim: Take, post: Post, inter
     assert taken(claim(OTHER)) == fresh
 
 
-def test_each_queueing_waits_anew(
+def test_each_queueing_waits_again(
     sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str], project_id: str
 ) -> None:
     """Also one that is resumed while its attempt yields: its wait begins when the attempt has let go."""
@@ -137,8 +137,8 @@ def test_one_that_waits_for_ever_is_never_taken_by_another(
     with transaction(sessions) as session:
         WorkerService(session).register(TWIN, {}, ["training"], draining=False, disk_full=False, lease=60)
     assert waits_for(api, id) == "1st in queue"
-    [told] = [each for each in api.get("/workers").json()["items"] if each["id"] == TWIN.worker_id]
-    assert (told["machine_fingerprint"], told["machine_facts"]) == (TWIN.fingerprint, {"threads": 1})
+    [worker] = [each for each in api.get("/workers").json()["items"] if each["id"] == TWIN.worker_id]
+    assert (worker["machine_fingerprint"], worker["machine_facts"]) == (TWIN.fingerprint, {"threads": 1})
     assert taken(claim(TWIN)) == id
 
 
@@ -170,7 +170,7 @@ def test_a_lost_checkpoint_leaves_the_machine_of_the_one_before(
     assert taken(claim(OTHER)) == id, "it begins from the start"
 
 
-def test_a_job_tells_how_exactly_it_has_come_so_far(
+def test_a_job_shows_how_exactly_it_has_come_so_far(
     api: TestClient, sessions: Sessions, claim: Take, say: Callable[..., None], interrupted: Callable[..., str]
 ) -> None:
     id = interrupted()
@@ -183,8 +183,8 @@ def test_a_job_tells_how_exactly_it_has_come_so_far(
     inexact = InexactResume(step=7, differs={"machine.threads": Difference(before=1, now=2)})
     say(held, "plan", {}, 40, 7, [inexact])
     job = api.get(f"/jobs/{id}").json()
-    told = [{"step": 7, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
-    assert (job["exact"], job["inexact_resumes"]) == (False, told)
+    resumes = [{"step": 7, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
+    assert (job["exact"], job["inexact_resumes"]) == (False, resumes)
 
 
 def test_the_claim_goes_by_the_queues_index(sessions: Sessions, project_id: str) -> None:

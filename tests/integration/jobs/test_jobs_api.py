@@ -80,10 +80,10 @@ def test_every_bad_field_is_named_at_once(api: TestClient, base_model: str) -> N
     }
 
 
-def test_an_unknown_field_is_told_what_may_have_been_meant(api: TestClient, make_spec: Spec) -> None:
+def test_an_unknown_field_is_answered_with_a_suggestion(api: TestClient, make_spec: Spec) -> None:
     spec = make_spec(lr=1, learning_rate=1, colour="red", training={"epochs": 1, "lr": 1, "batchsize": 1})
-    told = {error["pointer"]: error["message"] for error in api.post("/jobs", json=spec).json()["errors"]}
-    assert told == {
+    messages = {error["pointer"]: error["message"] for error in api.post("/jobs", json=spec).json()["errors"]}
+    assert messages == {
         "/lr": "Unknown field 'lr'; did you mean 'training.learning_rate'?",
         "/learning_rate": "Unknown field 'learning_rate'; did you mean 'training.learning_rate'?",
         "/colour": "Unknown field 'colour'; remove it.",

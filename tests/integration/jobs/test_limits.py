@@ -1,4 +1,4 @@
-"""A project's limit of running jobs holds, whoever claims, and holds up nobody else."""
+"""A project's limit of running jobs holds for every claim, and holds up nobody else."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -76,7 +76,7 @@ class Crowd:
         self.sessions, self.project_id, self.ids = sessions, project_id, ids
         self.claims: list[Claim] = []
         self.published: list[tuple[str, int]] = []
-        self.told = Counter[str]()
+        self.counts = Counter[str]()
         self.done = threading.Event()
         self.ends_at = time.monotonic() + PATIENCE_SECONDS
 
@@ -111,7 +111,7 @@ class Crowd:
                     QueueService(session).renew(claim, LEASE_SECONDS)
             self.end(claim, chance)
         except StaleAttempt:
-            self.told["let go"] += 1
+            self.counts["let go"] += 1
 
     def end(self, claim: Claim, chance: random.Random) -> None:
         file = StoredFile(path="model.safetensors", key=f"{claim.job_id}/{claim.attempt}", size=1, sha256="0" * 64)
@@ -122,7 +122,7 @@ class Crowd:
         }
         match chance.choice([*ends, "died", "stalled"]):
             case "died":
-                self.told["died"] += 1
+                self.counts["died"] += 1
                 return
             case "stalled":
                 time.sleep(LEASE_SECONDS * 1.5)
@@ -130,7 +130,7 @@ class Crowd:
             case end:
                 pass
         self.say(claim, ends[end])
-        self.told[end] += 1
+        self.counts[end] += 1
         if end == "published":
             self.published.append((claim.job_id, claim.attempt))
 
@@ -144,9 +144,9 @@ class Crowd:
             try:
                 with transaction(self.sessions) as session:
                     verb(JobService(session), self.project_id, chance.choice(self.ids))
-                self.told[verb.__name__] += 1
+                self.counts[verb.__name__] += 1
             except Conflict:
-                self.told["refused"] += 1
+                self.counts["refused"] += 1
 
     def say(self, claim: Claim, word: Callable[[AttemptService], object]) -> None:
         with transaction(self.sessions) as session:
@@ -180,7 +180,7 @@ def test_a_crowd_leaves_no_job_behind(
     for dispatcher in dispatchers:
         dispatcher.relay()
     check_books(sessions, crowd)
-    print(dict(crowd.told))
+    print(dict(crowd.counts))
 
 
 def check_books(sessions: Sessions, crowd: Crowd) -> None:

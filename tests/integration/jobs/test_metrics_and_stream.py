@@ -113,19 +113,19 @@ def read(api: TestClient, id: str, last: str | None = None) -> list[dict[str, An
         return list(parse(answer.iter_lines()))
 
 
-def test_a_stream_tells_everything_once_and_ends(api: TestClient, finished: str) -> None:
-    told = read(api, finished)
-    assert [each["data"]["number"] for each in told if each["event"] == "job_event"] == list(range(1, 7))
-    points = [(each["data"]["attempt"], each["data"]["number"]) for each in told if each["event"] == "metrics"]
+def test_a_stream_sends_everything_once_and_ends(api: TestClient, finished: str) -> None:
+    received = read(api, finished)
+    assert [each["data"]["number"] for each in received if each["event"] == "job_event"] == list(range(1, 7))
+    points = [(each["data"]["attempt"], each["data"]["number"]) for each in received if each["event"] == "metrics"]
     assert points == [(attempt, number) for attempt in (1, 2) for number in range(1, 16)]
-    assert told[-1]["event"] == "end"
-    assert told[-1]["data"] == {"state": "failed"}
+    assert received[-1]["event"] == "end"
+    assert received[-1]["data"] == {"state": "failed"}
 
 
 def test_a_stream_goes_on_from_every_place_without_gap_or_repeat(api: TestClient, finished: str) -> None:
-    told = read(api, finished)
-    for index in range(len(told) - 2):
-        assert read(api, finished, told[index]["id"]) == told[index + 1 :]
+    received = read(api, finished)
+    for index in range(len(received) - 2):
+        assert read(api, finished, received[index]["id"]) == received[index + 1 :]
 
 
 def test_a_stream_that_was_read_to_its_end_says_do_not_reconnect(api: TestClient, finished: str) -> None:
@@ -141,7 +141,7 @@ def test_a_place_that_is_none_is_refused(api: TestClient, finished: str, place: 
 
 @contextmanager
 def publishing(redis_url: str, id: str, points: list[MetricPoint]) -> Iterator[None]:
-    """Again and again: what comes before the reader listens is not for it, and what it knows it does not tell again."""
+    """Again and again: what comes before the reader listens is not for it, and what it knows it does not send again."""
     heard = threading.Event()
 
     def publish() -> None:
@@ -172,18 +172,18 @@ def test_points_arrive_through_redis_before_postgres_has_them_and_once_only(
     record(sessions, held, point(1, 1, 1, loss=1.0))
     headers = {"Authorization": f"Bearer {make_key()}"}
     with httpx2.stream("GET", f"{live_server}/jobs/{id}/stream", headers=headers, timeout=20) as answer:
-        told = parse(answer.iter_lines())
-        while (each := next(told))["event"] != "metrics":
+        received = parse(answer.iter_lines())
+        while (each := next(received))["event"] != "metrics":
             pass
         assert each["data"]["number"] == 1
         with publishing(redis_url, id, [point(1, 2, 2, loss=2.0), point(1, 4, 4, loss=4.0)]):
             # 4 comes without 3: it must wait for Postgres.
-            assert next(told)["data"]["number"] == 2
+            assert next(received)["data"]["number"] == 2
         record(sessions, held, *(point(1, number, number, loss=float(number)) for number in (2, 3, 4)))
-        assert [next(told)["data"]["number"] for _ in range(2)] == [3, 4]
+        assert [next(received)["data"]["number"] for _ in range(2)] == [3, 4]
         with transaction(sessions) as session:
             AttemptService(session, held).fail(FailureReason.non_finite_loss, "NaN")
-        assert [each["event"] for each in told] == ["job_event", "end"]
+        assert [each["event"] for each in received] == ["job_event", "end"]
 
 
 def test_a_stream_lives_without_redis(settings: Settings, api: TestClient, finished: str) -> None:

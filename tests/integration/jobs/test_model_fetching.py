@@ -57,7 +57,7 @@ def test_a_long_fetch_reports_its_progress(
     assert "Fetched 0.0 of 0.0 GB of the model." in [event["message"] for event in events]
 
 
-def test_what_a_folders_model_is_said_to_be_on_the_hub_is_passed_on(begun: Attempt, sessions: Sessions) -> None:
+def test_a_folders_name_on_the_hub_is_passed_on(begun: Attempt, sessions: Sessions) -> None:
     set_models(sessions, hub_name="org/name", hub_revision="c0ffee")
     request = begun.prepare()
     assert (request.base_model, request.base_model_hub) == ("tiny", None)

@@ -74,7 +74,7 @@ def test_a_name_that_no_gpu_has_is_posted_and_says_so(
     api: TestClient, sessions: Sessions, make_spec: Callable[..., dict[str, Any]]
 ) -> None:
     show(sessions, L4, CPU)
-    for needs, told in (
+    for needs, reason in (
         ({"gpu": ["H100", "H200"]}, "no worker online with a GPU named H100 or H200"),
         ({"gpu": ["l4"], "min_memory_gb": 40}, "no worker online with 40 GB on a GPU named l4"),
         ({"labels": {"pool": "z"}}, "no worker online with the label pool=z"),
@@ -84,7 +84,7 @@ def test_a_name_that_no_gpu_has_is_posted_and_says_so(
     ):  # fmt: skip
         posted = api.post("/jobs", json=make_spec(resources=needs))
         assert posted.status_code == 201, posted.text
-        assert posted.json()["waiting_for"] == told
+        assert posted.json()["waiting_for"] == reason
         assert posted.json()["spec"]["resources"].items() >= needs.items()
 
 
@@ -93,8 +93,8 @@ def test_it_says_so_while_the_dataset_is_being_inspected(
 ) -> None:
     show(sessions, L4)
     needs = {"dataset_id": make_dataset("inspecting"), "resources": {"gpu": ["H100"]}}
-    told = api.post("/jobs", json=make_spec(**needs)).json()["waiting_for"]
-    assert told == "its dataset is being inspected; no worker online with a GPU named H100"
+    reason = api.post("/jobs", json=make_spec(**needs)).json()["waiting_for"]
+    assert reason == "its dataset is being inspected; no worker online with a GPU named H100"
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_a_projects_jobs_run_only_where_its_labels_are(
         ProjectService(session).change("default", allowed_labels={"pool": ["b", "c"]})
     show(sessions, L4, CPU)
     id = add_job(sessions, project_id)
-    told = "no worker online that the project may use: pool=b or pool=c"
-    assert api.get(f"/jobs/{id}").json()["waiting_for"] == told
+    reason = "no worker online that the project may use: pool=b or pool=c"
+    assert api.get(f"/jobs/{id}").json()["waiting_for"] == reason
     assert explain(id) == {"gpu-l4": ["project_labels"], "cpu-1": ["project_labels"]}
     assert not claims(sessions, L4)
     show(sessions, GEFORCE)
@@ -170,7 +170,7 @@ def test_another_projects_labels_change_nothing(sessions: Sessions, project_id: 
     assert claims(sessions, L4)
 
 
-def test_every_reason_is_told(sessions: Sessions, project_id: str, explain: Explain, api: TestClient) -> None:
+def test_every_reason_is_shown(sessions: Sessions, project_id: str, explain: Explain, api: TestClient) -> None:
     show(sessions, L4, draining=True, disk_full=True)
     show(sessions, GEFORCE, lease=0)
     show(sessions, CPU, queue="light")
@@ -227,7 +227,7 @@ def cases(number: int) -> Iterator[Case]:
 
 
 def suits(case: Case, worker: WorkerHardware) -> bool:
-    """The rule as docs/deploy.md tells it, apart from what `auto` prefers."""
+    """The rule as docs/deploy.md describes it, apart from what `auto` prefers."""
     needs = case.needs
     name = (worker.device_name or "").lower()
     return (
@@ -255,7 +255,7 @@ def test_claim_waiting_and_explanation_follow_one_rule(
         expected = gpus if gpus and case.needs["device"] == "auto" else fitting
         assert {worker.worker_id for worker in case.workers if claims(sessions, worker)} == expected, case
         assert {name for name, reasons in explain(id).items() if not reasons} == expected, case
-        told = api.get(f"/jobs/{id}").json()["waiting_for"]
-        assert told.startswith("no worker online") is not bool(expected), (case, told)
+        reason = api.get(f"/jobs/{id}").json()["waiting_for"]
+        assert reason.startswith("no worker online") is not bool(expected), (case, reason)
         outcomes.add((bool(expected), case.needs["device"]))
     assert len(outcomes) == 6

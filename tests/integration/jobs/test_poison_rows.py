@@ -214,16 +214,16 @@ def test_a_poison_row_in_each_table_holds_up_no_other(
 ) -> None:
     process, path = dispatcher
     until = time.monotonic() + LEASE_SECONDS + 15
-    while (undone := poison.undone()) or {(line["table"], str(line["row"])) for line in told(path)} != poison.named:
+    while (undone := poison.undone()) or {(line["table"], str(line["row"])) for line in read_log(path)} != poison.named:
         assert process.poll() is None, path.read_text()[-3000:]
         assert time.monotonic() < until, (undone, path.read_text()[-3000:])
         time.sleep(0.2)
-    assert all(line["count"] and line["fault"] and line["frames"] for line in told(path))
+    assert all(line["count"] and line["fault"] and line["frames"] for line in read_log(path))
     assert CANARY not in path.read_text()
     assert process.poll() is None
 
 
-def told(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """Of what was set aside."""
     whole, _, _ = path.read_text().rpartition("\n")
     lines = [json.loads(line) for line in whole.splitlines()]

@@ -217,7 +217,7 @@ def test_losses_with_progress_go_on(sessions: Sessions, post: Post, claim: Take,
     assert state_of(id) is JobState.queued
 
 
-def test_cancel_of_a_running_job_is_told_by_the_heartbeat_and_lapses_into_cancelled(
+def test_cancel_of_a_running_job_is_returned_by_the_heartbeat_and_lapses_into_cancelled(
     sessions: Sessions, project_id: str, post: Post, claim: Take, state_of: StateOf
 ) -> None:
     id, held = post(), claim()
@@ -229,7 +229,7 @@ def test_cancel_of_a_running_job_is_told_by_the_heartbeat_and_lapses_into_cancel
     assert state_of(id) is JobState.cancelled
 
 
-def test_cancel_against_publish_whoever_commits_first_wins(
+def test_cancel_against_publish_the_first_commit_wins(
     sessions: Sessions, project_id: str, post: Post, claim: Take, state_of: StateOf
 ) -> None:
     id, held = post(), claim()
@@ -265,7 +265,7 @@ def test_a_released_job_is_queued_without_a_failure_or_a_loss(
     assert claim().attempt == held.attempt + 1
 
 
-def test_the_start_of_training_is_told_with_its_times(
+def test_the_start_of_training_is_reported_with_its_times(
     sessions: Sessions, project_id: str, post: Post, claim: Take
 ) -> None:
     id, held = post(), claim()
@@ -276,10 +276,10 @@ def test_the_start_of_training_is_told_with_its_times(
         AttemptService(session, held).training_started(
             parity_seconds=0.5, dry_run_seconds=1.5, used_standby_process=True
         )
-        told = JobRepository(session).events(project_id, id, after=0, limit=10)[-1].data
-    assert 100 <= told.pop("seconds_since_created") < 105
-    assert 10 <= told.pop("seconds_since_claimed") < 15
-    assert told == {"attempt": 1, "parity_seconds": 0.5, "dry_run_seconds": 1.5, "used_standby_process": True}
+        data = JobRepository(session).events(project_id, id, after=0, limit=10)[-1].data
+    assert 100 <= data.pop("seconds_since_created") < 105
+    assert 10 <= data.pop("seconds_since_claimed") < 15
+    assert data == {"attempt": 1, "parity_seconds": 0.5, "dry_run_seconds": 1.5, "used_standby_process": True}
     other = Claim(held.project_id, held.job_id, held.attempt, "1" * 32)
     with pytest.raises(StaleAttempt), transaction(sessions) as session:
         AttemptService(session, other).training_started(

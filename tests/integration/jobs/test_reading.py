@@ -83,14 +83,14 @@ def test_reads_are_no_transactions(api: TestClient) -> None:
     """In autocommit there is no BEGIN and no COMMIT to send."""
     assert isinstance(api.app, FastAPI)
     reads = api.app.state.reads
-    told = reads.ask(lambda connection: connection.connection.dbapi_connection.autocommit)
-    assert told is True
+    autocommit = reads.ask(lambda connection: connection.connection.dbapi_connection.autocommit)
+    assert autocommit is True
     began = reads.ask(lambda connection: [connection.scalar(text("SELECT now()")) for _ in range(2)])
     assert began[0] < began[1]
 
 
 def test_a_poll_survives_the_loss_of_every_connection(api: TestClient, post: Post, engine: Engine) -> None:
-    """PostgreSQL was started anew since the last one: nobody pings first, but a question is asked again."""
+    """PostgreSQL was restarted since the last one: nobody pings first, but a question is asked again."""
     path = f"/jobs/{post()}"
     assert api.get(path).status_code == 200
     with engine.connect() as connection:
@@ -191,12 +191,12 @@ def test_a_known_tag_costs_less_than_its_answer(api: TestClient, post: Post, cla
         assert "jobs.spec" not in asked_of_jobs.split("FROM")[0]
 
 
-def test_head_tells_the_tag_alone(api: TestClient, post: Post) -> None:
+def test_head_has_the_tag_alone(api: TestClient, post: Post) -> None:
     path = f"/jobs/{post()}"
-    shown, told = api.get(path), api.head(path)
-    assert (told.status_code, told.content) == (200, b"")
-    assert told.headers["etag"] == shown.headers["etag"]
-    assert told.headers["content-length"] == str(len(shown.content))
+    shown, head = api.get(path), api.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["etag"] == shown.headers["etag"]
+    assert head.headers["content-length"] == str(len(shown.content))
 
 
 def test_tags_are_equal_on_every_server(api: TestClient, post: Post, settings: Settings) -> None:

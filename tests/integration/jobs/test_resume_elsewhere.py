@@ -42,7 +42,7 @@ def post_real(api: TestClient, make_spec: Callable[..., dict[str, Any]], trainab
 
 
 def run(attempt: Attempt, stop_at: int | None = None) -> Recorder:
-    """Train, and tell the server what the worker would."""
+    """Train, and report to the server as the worker would."""
     channel = Recorder(stop_at=stop_at)
     try:
         train(attempt.prepare(), channel)
@@ -83,11 +83,11 @@ def test_a_job_paused_on_one_thread_succeeds_on_two_and_says_so(
     attempt = hold(threads=2)
     run(attempt)
     job = api.get(f"/jobs/{id}").json()
-    assert (job["state"], job["step"], job["exact"]) == ("succeeded", 2, False)  # metrics are not told here
-    told = [{"step": 2, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
-    assert job["inexact_resumes"] == told
+    assert (job["state"], job["step"], job["exact"]) == ("succeeded", 2, False)  # metrics are not reported here
+    resumes = [{"step": 2, "differs": {"machine.threads": {"before": 1, "now": 2}}}]
+    assert job["inexact_resumes"] == resumes
     manifest = json.loads((attempt.output_uploader.written.root / "result/manifest.json").read_text())
-    assert (manifest["exact"], manifest["inexact_resumes"]) == (False, told)
+    assert (manifest["exact"], manifest["inexact_resumes"]) == (False, resumes)
 
 
 def test_a_job_that_takes_no_inexact_resume_fails_and_names_what_differs(
@@ -107,7 +107,7 @@ def test_a_failed_job_is_retried_from_its_last_checkpoint_with_more_steps(
     api: TestClient, sessions: Sessions, post_real: Callable[..., str], hold: Hold
 ) -> None:
     """The old job's curve up to its checkpoint, and the new one's from there, are those of one training; what was
-    changed is told."""
+    changed is reported."""
     id = post_real()
     attempt = hold()
     run(attempt, stop_at=4)

@@ -266,7 +266,7 @@ def test_several_dispatchers_do_no_more_than_one(
 
 
 def test_the_last_look_knows_every_column_that_names_bytes() -> None:
-    """Who adds a table that names stored bytes must tell the collector, or it takes them for orphans."""
+    """A table that names stored bytes must be known to the collector, or it takes them for orphans."""
     naming = {
         column for table in Base.metadata.tables.values() for column in table.columns if column.name.endswith("_key")
     }

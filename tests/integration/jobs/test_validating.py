@@ -77,14 +77,14 @@ def test_a_bad_spec_is_refused_as_a_post_refuses_it(
     assert made() == NOTHING
 
 
-def test_what_a_job_would_wait_for_is_told(api: TestClient, make_spec: Spec, make_dataset: Callable[..., str]) -> None:
-    def told(**fields: Any) -> str:
+def test_what_a_job_would_wait_for_is_shown(api: TestClient, make_spec: Spec, make_dataset: Callable[..., str]) -> None:
+    def wait_reason(**fields: Any) -> str:
         answer = api.post("/jobs?validate_only=true", json=make_spec(**fields))
         assert answer.status_code == 200, answer.text
         return str(answer.json()["waiting_for"])
 
-    assert told() == "no worker online"
-    assert told(dataset_id=make_dataset("inspecting")) == "its dataset is being inspected"
+    assert wait_reason() == "no worker online"
+    assert wait_reason(dataset_id=make_dataset("inspecting")) == "its dataset is being inspected"
 
 
 def test_the_client_validates(client: Client, make_spec: Spec) -> None:

@@ -135,7 +135,7 @@ def test_every_pair_is_a_case() -> None:
     assert set(OUTCOMES) == set(JobState)
 
 
-def test_a_pause_is_told_by_the_heartbeat_and_ends_in_paused_without_a_loss(
+def test_a_pause_is_returned_by_the_heartbeat_and_ends_in_paused_without_a_loss(
     sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, say: Do, renew: Do
 ) -> None:
     id, held = post(), claim()
@@ -309,7 +309,7 @@ def test_a_pausing_job_may_still_succeed(post: Post, claim: Take, ask: Do, say: 
     assert state_of(id) is JobState.succeeded
 
 
-def test_a_lapsed_pause_is_paused_and_told(
+def test_an_expired_pause_is_paused_and_reported(
     sessions: Sessions, project_id: str, post: Post, claim: Take, ask: Do, renew: Do, lapse: Do
 ) -> None:
     id, held = post(), claim()

@@ -46,8 +46,8 @@ def waits_for(api: TestClient) -> WaitsFor:
     def ask(id: str) -> str | None:
         answer = api.get(f"/jobs/{id}")
         assert answer.status_code == 200, answer.text
-        told: str | None = answer.json()["waiting_for"]
-        return told
+        reason: str | None = answer.json()["waiting_for"]
+        return reason
 
     return ask
 
@@ -56,7 +56,7 @@ def test_without_a_worker_nothing_starts(post: Post, waits_for: WaitsFor) -> Non
     assert waits_for(post()) == "no worker online"
 
 
-def test_a_job_tells_the_memory_that_no_worker_has(post: Post, waits_for: WaitsFor, online: Online) -> None:
+def test_a_job_names_the_memory_that_no_worker_has(post: Post, waits_for: WaitsFor, online: Online) -> None:
     id = post(resources=NEEDS_24)
     online(SMALL)
     assert waits_for(id) == "no worker online with 24 GB"
@@ -74,7 +74,7 @@ def test_memory_counts_on_the_wanted_device_alone(post: Post, waits_for: WaitsFo
     assert waits_for(id) == "1st in queue"
 
 
-def test_a_job_for_the_cpu_tells_that_none_is_there(post: Post, waits_for: WaitsFor, online: Online) -> None:
+def test_a_job_for_the_cpu_shows_that_none_is_there(post: Post, waits_for: WaitsFor, online: Online) -> None:
     online(BIG)
     assert waits_for(post(resources={"device": "cpu"})) == "no worker online that trains on its CPU"
     online(CPU)
@@ -83,7 +83,7 @@ def test_a_job_for_the_cpu_tells_that_none_is_there(post: Post, waits_for: Waits
 
 
 @pytest.mark.parametrize("machine", [SMALL, BIG, CPU], ids=lambda machine: machine.worker_id)
-def test_no_worker_fits_is_said_exactly_when_none_can_claim(
+def test_no_worker_fits_is_shown_exactly_when_none_can_claim(
     api: TestClient, post: Post, waits_for: WaitsFor, online: Online, claim: Take, machine: WorkerHardware
 ) -> None:
     """The reason comes from one query and the claim from another: they must draw the same line."""
@@ -109,7 +109,7 @@ def test_workers_that_take_no_jobs_do_not_count(
     assert waits_for(id) == "no worker online"
 
 
-def test_a_job_tells_that_no_disk_has_room(post: Post, waits_for: WaitsFor, online: Online) -> None:
+def test_a_job_shows_that_no_disk_has_room(post: Post, waits_for: WaitsFor, online: Online) -> None:
     id = post(resources=NEEDS_24)
     online(SMALL)
     online(BIG, full=True)
@@ -119,7 +119,7 @@ def test_a_job_tells_that_no_disk_has_room(post: Post, waits_for: WaitsFor, onli
     assert waits_for(id) == "1st in queue"
 
 
-def test_an_inspection_is_told_before_all_else(
+def test_an_inspection_is_shown_before_all_else(
     post: Post, make_dataset: Callable[..., str], waits_for: WaitsFor, online: Online
 ) -> None:
     id = post(dataset_id=make_dataset("inspecting"), resources=NEEDS_24)
@@ -127,11 +127,11 @@ def test_an_inspection_is_told_before_all_else(
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
+    ("limit", "reason"),
     [(1, "the project's limit of 1 running job is reached"), (2, "the project's limit of 2 running jobs is reached")],
 )
-def test_a_reached_limit_is_told(
-    sessions: Sessions, post: Post, claim: Take, waits_for: WaitsFor, online: Online, limit: int, told: str
+def test_a_reached_limit_is_shown(
+    sessions: Sessions, post: Post, claim: Take, waits_for: WaitsFor, online: Online, limit: int, reason: str
 ) -> None:
     online(BIG)
     with transaction(sessions) as session:
@@ -140,7 +140,7 @@ def test_a_reached_limit_is_told(
     for _ in range(limit):
         assert str(waits_for(ids[-1])).endswith(" in queue")
         assert claim(BIG)
-    assert waits_for(ids[-1]) == told
+    assert waits_for(ids[-1]) == reason
 
 
 def test_positions_are_the_order_of_the_claims(
@@ -166,8 +166,8 @@ def test_the_queue_is_one_over_all_projects(sessions: Sessions, post: Post, onli
     with transaction(sessions) as session:
         stranger = find_or_create_project(session, "stranger")
         session.add_all(queued_job(stranger) for _ in range(2))
-    told = api.get(f"/jobs/{post()}").json()
-    assert (told["queue_position"], told["waiting_for"]) == (3, "3rd in queue")
+    job = api.get(f"/jobs/{post()}").json()
+    assert (job["queue_position"], job["waiting_for"]) == (3, "3rd in queue")
     [listed] = api.get("/jobs").json()["items"]
     assert (listed["queue_position"], listed["waiting_for"]) == (None, None)
 
@@ -187,7 +187,7 @@ def test_a_position_is_read_from_the_queues_index(sessions: Sessions, engine: En
             session.execute(copies, {"state": state, "count": count, "id": mine.id})
         session.execute(text("ANALYZE jobs"))
     asked: list[tuple[str, Any]] = []
-    event.listen(engine, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
+    event.listen(engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
     with transaction(sessions) as session:
         urgent = sum(number % 3 > 0 for number in range(1, 201))
         standing = find_shown(session.connection(), project_id, mine.id).standing

@@ -66,7 +66,7 @@ def test_a_change_ends_the_wait(client: httpx2.Client, post: Post, claim: Take) 
     assert 0.2 < seconds < SOON
 
 
-def test_what_has_changed_already_is_told_at_once(client: httpx2.Client, post: Post, claim: Take) -> None:
+def test_what_has_changed_already_is_answered_at_once(client: httpx2.Client, post: Post, claim: Take) -> None:
     id = post()
     tag = client.get(f"/jobs/{id}").headers["etag"]
     claim()
@@ -113,7 +113,7 @@ def test_a_change_beside_the_row_ends_the_wait(
     assert seconds < SOON
 
 
-def test_a_job_that_is_deleted_meanwhile_is_told(client: httpx2.Client, sessions: Sessions, post: Post) -> None:
+def test_a_job_that_is_deleted_in_between_is_reported(client: httpx2.Client, sessions: Sessions, post: Post) -> None:
     id = post()
 
     def delete() -> None:
@@ -130,7 +130,7 @@ def test_a_job_that_is_deleted_meanwhile_is_told(client: httpx2.Client, sessions
 def test_the_client_waits_for_the_end(
     client: httpx2.Client, post: Post, claim: Take, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told of a change that is none yet, and asks no oftener than things change."""
+    """It is woken for a change that is none yet, and asks no oftener than things change."""
     id, url, key = post(), str(client.base_url), client.headers["Authorization"].removeprefix("Bearer ")
     asked: list[Any] = []
     request = Transport.request

@@ -142,7 +142,7 @@ def test_a_job_goes_on_from_another_jobs_adapter(
     assert warm.losses()[0] < 0.5 * trained.losses()[0]
 
 
-def test_a_start_that_was_deleted_meanwhile_fails_the_job(
+def test_a_start_that_was_deleted_since_fails_the_job(
     api: TestClient,
     make_spec: Spec,
     make_adapter: AdapterMaker,

@@ -1,4 +1,4 @@
-"""Keys of a file that stand for others, in every container; and what rows of unknown keys are told."""
+"""Keys of a file that stand for others, in every container; and the advice for rows with unknown keys."""
 
 import json
 from typing import Any
@@ -77,8 +77,8 @@ def test_what_was_meant_is_asked(row: dict[str, Any], columns: dict[str, str]) -
     for target, source in columns.items():
         assert f"Unknown field {source!r}; did you mean {target!r}?" in problem.message
         assert f"--map {target}={source}" in problem.message
-    told = json.loads(problem.message.partition("columns ")[2].partition("}")[0] + "}")
-    assert told == columns
+    mapping = json.loads(problem.message.partition("columns ")[2].partition("}")[0] + "}")
+    assert mapping == columns
 
 
 @pytest.mark.parametrize("row", [{"prompt": "a"}, {"x": 1, "y": 2}, {}, {"output": "b"}])

@@ -58,7 +58,7 @@ def test_bytes_decide_and_the_name_only_where_they_leave_a_choice(open_rows: Ope
 
 
 @pytest.mark.parametrize("name", ["song", "song.md", "song.text", "dataset"])
-def test_text_is_a_dataset_only_where_that_is_said(open_rows: Open, name: str) -> None:
+def test_text_is_a_dataset_only_where_that_is_declared(open_rows: Open, name: str) -> None:
     data = b"[Verse 1]\nla\n"
     assert refused(open_rows(data, name)) == (1, "unrecognized_file")
     rows = open_rows(data, name, format=RecordFormat.text)
@@ -151,7 +151,7 @@ ROW_FLAWS = [
 
 
 @pytest.mark.parametrize(("row", "code"), ROW_FLAWS)
-def test_a_bad_row_of_csv_is_told_and_the_others_are_read(open_rows: Open, row: bytes, code: str) -> None:
+def test_a_bad_row_of_csv_is_reported_and_the_others_are_read(open_rows: Open, row: bytes, code: str) -> None:
     before, flawed, after = open_rows(b"prompt,completion\nq,a\n" + row + b"\nr,b\n", "rows.csv").lines
     assert (json.loads(before), json.loads(after)) == (
         {"prompt": "q", "completion": "a"},
@@ -159,7 +159,7 @@ def test_a_bad_row_of_csv_is_told_and_the_others_are_read(open_rows: Open, row: 
     )
     assert isinstance(flawed, Flawed)
     assert flawed.finding.code == code
-    assert isinstance(parse_line(flawed), Finding), "also whoever knows nothing of flaws refuses it"
+    assert isinstance(parse_line(flawed), Finding), "a reader that knows nothing of flaws also refuses it"
 
 
 def test_python_lists_are_no_json(open_rows: Open) -> None:

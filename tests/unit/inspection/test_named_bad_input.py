@@ -1,4 +1,4 @@
-"""Each kind of bad input that was named when this began, and the stable code that tells of it: the child's own code
+"""Each kind of bad input that was named when this began, and its stable code: the child's own code
 reads the whole file. That it runs within limits: `tests/integration/datasets/test_inspecting_process.py`."""
 
 import gzip
@@ -71,7 +71,7 @@ GIGANTIC = 2**40
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_it_is_told_of_by_its_code(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_reported_with_its_code(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, code, severity = NAMED[name]
     assert code in {each.code for each in read(data, tmp_path, monkeypatch) if each.severity is severity}
 

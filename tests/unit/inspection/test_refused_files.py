@@ -75,7 +75,7 @@ def test_compressed_data_that_is_cut_off_or_damaged(open_rows: Open, packing: st
 
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
-def test_bombs_are_told_by_their_ratio_and_by_their_size(
+def test_bombs_are_recognized_by_their_ratio_and_by_their_size(
     open_rows: Open, packing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = b'{"text": "' + b"a" * 2**20 + b'"}\n'
@@ -119,6 +119,6 @@ def test_a_huge_cell_ends_the_reading(open_rows: Open) -> None:
     assert refused(open_rows(b'text,note\na,b\n"' + b"x\n" * (MAX_LINE_BYTES // 2 + 1))) == (2, "unclosed_quote")
 
 
-def test_the_page_tells_every_code() -> None:
+def test_the_page_lists_every_code() -> None:
     page = (Path(__file__).parents[3] / "docs/datasets.md").read_text().partition("### When a file cannot be read")[2]
     assert set(re.findall(r"`([a-z0-9_]+)`", page.partition("\n## ")[0])) >= CONTAINER_CODES.keys()

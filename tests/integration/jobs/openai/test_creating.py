@@ -21,7 +21,7 @@ def native(live_server: str, key: str, path: str) -> Any:
     return httpx2.get(f"{live_server}{path}", headers={"Authorization": f"Bearer {key}"}).json()
 
 
-def test_auto_is_resolved_and_told(
+def test_auto_is_resolved_and_shown(
     create: Callable[..., Any], sdk: OpenAI, live_server: str, key: str, sessions: Sessions
 ) -> None:
     job = create()
@@ -77,7 +77,7 @@ def test_what_is_given_holds(
     assert in_steps.hyperparameters.n_epochs is None
 
 
-def test_an_unknown_field_is_told_where_it_belongs(create: Callable[..., Any]) -> None:
+def test_an_unknown_field_is_reported_where_it_belongs(create: Callable[..., Any]) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         create(extra_body={"learning_rate": 1, "n_epoch": 1, "tunewright": {}})
     body: Any = refused.value.body

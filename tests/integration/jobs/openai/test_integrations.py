@@ -33,8 +33,8 @@ def test_an_integration_that_no_worker_serves_is_refused(create: Callable[..., A
 
     def register(*serves: str) -> None:
         with transaction(sessions) as session:
-            told: Any = {"draining": False, "disk_full": False, "lease": 60}
-            WorkerService(session).register(machine, {}, ["training"], serves, **told)
+            state: Any = {"draining": False, "disk_full": False, "lease": 60}
+            WorkerService(session).register(machine, {}, ["training"], serves, **state)
 
     assert create(integrations=[WANDB]).integrations
     register("mlflow")
