@@ -17,7 +17,7 @@ PROBLEM: dict[str, Any] = {
     "pointer": "/messages",
     "code": "no_trainable_text",
     "severity": "error",
-    "message": "No assistant turn with content and weight 1; add one.",
+    "message": "There is no assistant turn with content and weight 1; add one.",
     "count": 3,
     "lines": [17, 20, 21],
 }

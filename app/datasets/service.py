@@ -293,7 +293,7 @@ def why_unusable(dataset: Dataset, max_bad_share: float) -> Unusable | None:
     if max_bad_share == 0:
         message = f"Dataset {dataset.id} is invalid; {see_problems}. {bad}; on_bad_rows can skip them."
         return Unusable("dataset_invalid", message)
-    allowed = f"more than the {max_bad_share:.2%} that on_bad_rows allows to skip"
+    allowed = f"more than the {max_bad_share:.2%} that on_bad_rows allows"
     return Unusable("too_many_bad_rows", f"Dataset {dataset.id} is invalid: {bad}, {allowed}. {see_problems}.")
 
 

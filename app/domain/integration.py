@@ -29,8 +29,8 @@ class Needs(NamedTuple):
     def remedy(self) -> str:
         """Explain how to make a worker serve the type."""
         settings = [name if value is None else f"{name}={value}" for name, value in self.variables]
-        set_variables = f", set {' or '.join(settings)} in its environment" if settings else ""
-        return f"On a worker, run pip install 'tunewright[integrations]'{set_variables}, and restart it."
+        set_variables = f", set {' or '.join(settings)} in its environment," if settings else ""
+        return f"On a worker, run pip install 'tunewright[integrations]'{set_variables} and restart it."
 
 
 NEEDS: Final[Mapping[IntegrationType, Needs]] = {

@@ -173,7 +173,7 @@ def test_the_same_bytes_are_uploaded_once_and_a_refused_file_leads_to_its_proble
 
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnonsense\n')
     told = type_in(*words[:-1], "--skip-bad-rows", 0.1, "--watch", "--dataset", "bad.jsonl", status=1).stderr
-    assert "1 of its 2 rows are bad (50.00%), more than the 10.00% that on_bad_rows allows to skip" in told
+    assert "1 of its 2 rows are bad (50.00%), more than the 10.00% that on_bad_rows allows" in told
     assert "line 2" in told
     assert re.search(r"too_many_bad_rows\)\. See: tunewright datasets problems file-[0-9a-f]{24} ", told)
     assert "jobs logs" not in told

@@ -130,7 +130,7 @@ def _report_nothing_to_learn(turns: Sequence[Turn], place: str, num_turns: int) 
     if len(turns) == num_turns and all(role in ("system", "developer") for _, role, _ in turns):
         message = "The conversation has only system turns; add a user turn and an assistant turn."
         return Finding(place, "no_conversation", message)
-    return Finding(place, "no_trainable_text", "No assistant turn with content and weight 1; add one.")
+    return Finding(place, "no_trainable_text", "There is no assistant turn with content and weight 1; add one.")
 
 
 def _is_learned(message: Record) -> bool:
@@ -252,7 +252,7 @@ def _check_sharegpt(conversation: object) -> Iterator[Finding]:
     yield from _check_sequence(turns, place, ())
     if not learnable:
         finding = _report_nothing_to_learn(turns, place, len(conversation))
-        unlearned = Finding(place, "no_trainable_text", "No gpt turn with text; add one.")
+        unlearned = Finding(place, "no_trainable_text", "There is no gpt turn with text; add one.")
         yield finding if finding.code == "no_conversation" else unlearned
 
 

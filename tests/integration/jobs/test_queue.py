@@ -123,7 +123,7 @@ def test_a_job_that_skips_bad_rows_takes_an_invalid_dataset_up_to_its_share(
     assert failed.keys() == {jobs["less"], jobs["none"]}
     reason, message = failed[jobs["less"]]
     assert reason == FailureReason.too_many_bad_rows
-    assert "2 of its 40 rows are bad (5.00%), more than the 4.00% that on_bad_rows allows to skip" in message
+    assert "2 of its 40 rows are bad (5.00%), more than the 4.00% that on_bad_rows allows" in message
     assert failed[jobs["none"]][0] == FailureReason.dataset_invalid
     assert state_of(jobs["less"]) is JobState.failed
 
