@@ -38,14 +38,14 @@ class AdapterFile(ApiModel):
 
     artifact_id: str
     path: str
-    """Gives its path in the adapter's folder."""
+    """Path in the adapter's folder."""
     size: int
     sha256: str
     url: str
 
 
 class AdapterSummary(ApiModel):
-    """Describes a trained LoRA adapter in PEFT's format."""
+    """A trained LoRA adapter in PEFT's format."""
 
     model_config = ConfigDict(json_schema_extra={"example": SUMMARY})
 
@@ -54,9 +54,9 @@ class AdapterSummary(ApiModel):
     job_id: str
     base_model: str
     base_model_revision: str | None
-    """Gives the base model's revision that it was trained on; it does not work with other revisions."""
+    """Revision of the base model that it was trained on; it does not work with others."""
     size: int
-    """Gives the total size of its files."""
+    """Total size of its files, in bytes."""
     created_at: datetime
 
     @classmethod
@@ -65,7 +65,7 @@ class AdapterSummary(ApiModel):
 
 
 class AdapterOut(AdapterSummary):
-    """Describes an adapter with its files: those that PEFT loads and those that document it."""
+    """An adapter with its files: those that PEFT loads and those that document it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -80,9 +80,9 @@ class AdapterOut(AdapterSummary):
 
     files: list[AdapterFile]
     archive: AdapterFile
-    """Describes the archive: all files as one tar."""
+    """All files as one tar."""
     manifest: dict[str, Any]
-    """Records how it was trained: spec, digests, versions, losses."""
+    """How the adapter was trained: spec, digests, versions, losses."""
 
     @classmethod
     def of_parts(cls, adapter: Adapter, parts: Sequence[Artifact]) -> "AdapterOut":

@@ -10,7 +10,7 @@ from app.web.row_schema import from_row
 
 
 class ArtifactOut(BaseModel):
-    """Describes a file that a job has produced. It never changes."""
+    """A file that a job has produced. It never changes."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -33,12 +33,12 @@ class ArtifactOut(BaseModel):
     id: str
     job_id: str
     attempt: int
-    """Gives the number of the attempt that produced it."""
+    """Number of the attempt that produced it."""
     adapter_id: str | None
-    """Identifies the adapter that it belongs to; null for a fully fine-tuned model, and for reports about the rows."""
+    """Id of the adapter that it belongs to; null for a fully fine-tuned model, and for reports about the rows."""
     kind: ArtifactKind
     path: str
-    """Gives its path in the result's folder, or its name."""
+    """Path in the result's folder, or the file's name."""
     size: int
     sha256: str
     url: str
@@ -50,6 +50,6 @@ class ArtifactOut(BaseModel):
 
 
 class ArtifactList(BaseModel):
-    """Lists all artifacts of a job, ordered by path; empty until it has succeeded."""
+    """All artifacts of a job, ordered by path; empty until it has succeeded."""
 
     items: list[ArtifactOut]

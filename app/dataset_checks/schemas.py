@@ -16,7 +16,7 @@ OVERLAP_EXAMPLE: dict[str, Any] = {"validation_dataset_id": "file-0a1b2c3d4e5f60
 
 
 class DatasetCheckFailureOut(BaseModel):
-    """Explains why there is no result."""
+    """Why the check has no result."""
 
     code: DatasetCheckFailure
     message: str
@@ -28,9 +28,9 @@ class DatasetCheckOut(BaseModel):
     id: str
     dataset_id: str
     state: DatasetCheckState
-    """Is `pending` until a worker has run it; then `ready` or `failed`."""
+    """`pending` until a worker has run the check, then `ready` or `failed`."""
     failure: DatasetCheckFailureOut | None
-    """Is set if it failed."""
+    """Set if the check failed."""
     created_at: datetime
     finished_at: datetime | None
 
@@ -46,12 +46,12 @@ class DatasetCheckOut(BaseModel):
 
 
 class PreviewSummary(DatasetCheckOut):
-    """Describes a preview as lists show it."""
+    """A preview, as lists return it."""
 
     spec: PreviewSpec
-    """Holds the spec of the request, with every default filled in."""
+    """The request's spec, with every default filled in."""
     totals: PreviewTotals | None
-    """Describes the whole file; set once it is ready."""
+    """Totals of the whole file; null until the preview is ready."""
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
@@ -59,10 +59,10 @@ class PreviewSummary(DatasetCheckOut):
 
 
 class PreviewOut(PreviewSummary):
-    """Shows what a model would see of a dataset, as computed by the training code."""
+    """What a model would see of a dataset, as computed by the training code."""
 
     rows: list[PreviewRow]
-    """Lists the requested rows; empty until it is ready."""
+    """The requested rows; empty until the preview is ready."""
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
@@ -70,11 +70,11 @@ class PreviewOut(PreviewSummary):
 
 
 class OverlapSummary(DatasetCheckOut):
-    """Describes an overlap check as lists show it."""
+    """An overlap check, as lists return it."""
 
     validation_dataset_id: str
     totals: OverlapTotals | None
-    """Is set once it is ready."""
+    """Null until the check is ready."""
 
     @classmethod
     def _derived(cls, check: DatasetCheck) -> dict[str, Any]:
@@ -82,10 +82,10 @@ class OverlapSummary(DatasetCheckOut):
 
 
 class OverlapOut(OverlapSummary):
-    """Lists the rows of a validation dataset that are also in the dataset."""
+    """The rows of a validation dataset that are also in the dataset."""
 
     pairs: list[Pair]
-    """Lists the first thousand pairs, ordered by the validation row's line; `totals` counts all. Empty until it is
+    """The first thousand pairs, ordered by the validation row's line; `totals` counts all. Empty until the check is
     ready."""
 
     @classmethod

@@ -55,43 +55,41 @@ EXAMPLE: dict[str, Any] = {
 
 
 class DatasetOut(BaseModel):
-    """Describes an uploaded file of rows. It is `inspecting` until a worker has read it; an `invalid` one cannot be
-    trained on. A dataset uploaded in parts is `uploading` until they are assembled."""
+    """An uploaded file of rows. It is `inspecting` until a worker has read it; an `invalid` one cannot be trained on. A
+    dataset uploaded in parts is `uploading` until they are assembled."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
     id: str
     filename: str
-    """Gives the uploaded file's base name: a label, never a path."""
+    """Base name of the uploaded file: a label, never a path."""
     state: DatasetState
     bytes: int
-    """Gives the size of the uploaded file; 0 for a cleaned dataset that is not written yet."""
+    """Size of the uploaded file; 0 for a cleaned dataset that is not written yet."""
     sha256: str | None
-    """Gives the digest of the stored bytes, in lower-case hex; null while the dataset is `uploading` or not written
-    yet."""
+    """SHA-256 of the stored bytes, in lower-case hex; null while the dataset is `uploading` or not written yet."""
     format: RecordFormat | None
-    """Gives the format of its rows, set at the upload or detected; null before the inspection, or if no row matches a
-    format."""
+    """Format of the rows, set at the upload or detected; null before the inspection, or if no row matches a format."""
     format_reason: str | None
-    """Explains why it has this format; null before the inspection."""
+    """Why the dataset has this format; null before the inspection."""
     columns: dict[str, str] | None
-    """Maps each field that is read to its name in the file, as set at the upload; null if none was set."""
+    """Each field that is read, with its name in the file, as set at the upload; null if none was set."""
     num_examples: int | None
-    """Counts the rows that are not blank; null before the inspection."""
+    """Number of rows that are not blank; null before the inspection."""
     num_bad_rows: int | None
-    """Counts the rows with an error; null before the inspection."""
+    """Number of rows with an error; null before the inspection."""
     problems: list[Problem]
-    """Lists its first ten problems, with equal ones grouped: errors before warnings, the most frequent first.
+    """The first ten problems, with equal ones grouped: errors before warnings, the most frequent first.
     `/datasets/{id}/problems` lists all."""
     problem_counts: dict[str, int]
-    """Counts its problems by code; at most a hundred per row are counted."""
+    """Number of problems by code; at most a hundred per row are counted."""
     statistics: Statistics | None
-    """Describes the file's content; null before the inspection."""
+    """Statistics of the file's content; null before the inspection."""
     cleaned_from: str | None
-    """Identifies the dataset whose valid rows it contains, which may have been deleted since."""
+    """Id of the dataset whose valid rows it contains, which may have been deleted since."""
     created_at: datetime
     expires_at: datetime | None
-    """Gives the time of its deletion, which is postponed while an unfinished job uses it; null means never."""
+    """When the dataset is deleted, postponed while an unfinished job uses it; null for never."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetOut":
@@ -111,22 +109,22 @@ class DatasetOut(BaseModel):
 
 
 class ProblemOut(BaseModel):
-    """Describes a problem of a dataset. A row with an `error` cannot be trained on; a row with a `warning` can."""
+    """A problem of a dataset. A row with an `error` cannot be trained on; a row with a `warning` can."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": PROBLEM})
 
     line: int
-    """Gives the line of the file, from 1; the number of the row if the file has no lines."""
+    """Line of the file, from 1; number of the row if the file has no lines."""
     pointer: str
-    """Is a JSON pointer (RFC 6901) into the row; empty for the whole row."""
+    """JSON pointer (RFC 6901) into the row; empty for the whole row."""
     code: str
     severity: Severity
     message: str
-    """Describes what was found and what to write instead."""
+    """What was found, and what to write instead."""
     count: int
-    """Counts how often it was found; 1 if each row is listed."""
+    """How often the problem was found; 1 if each row is listed."""
     lines: list[int]
-    """Lists the first ten lines on which it was found; `line` is the first of them."""
+    """The first ten lines with the problem; `line` is the first of them."""
 
     @classmethod
     def of(cls, problem: DatasetProblem | DatasetProblemGroup) -> "ProblemOut":
@@ -135,12 +133,12 @@ class ProblemOut(BaseModel):
 
 
 class ProblemPage(BaseModel):
-    """Lists problems, grouped or one by one by line; the first thousand of each code are stored."""
+    """A page of problems, grouped or one by one by line. The first thousand of each code are stored."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[ProblemOut]
     problem_counts: dict[str, int]
-    """Counts all problems by code, including those that are not stored."""
+    """Number of all problems by code, including those that are not stored."""
     next_cursor: str | None
-    """Gives the `cursor` of the next page; null on the last page."""
+    """The `cursor` of the next page; null on the last page."""

@@ -47,9 +47,9 @@ class Part(BaseModel):
 class WandbRun(Part):
     project: Label
     name: Label | None = None
-    """Names the run. The default is the job's name or id."""
+    """Name of the run; defaults to the job's name or id."""
     entity: Label | None = None
-    """Names the team or user. The default is that of the API key."""
+    """Team or user; defaults to that of the API key."""
     tags: list[Annotated[str, StringConstraints(min_length=1, max_length=64)]] = Field(
         default_factory=list, max_length=50
     )
@@ -58,7 +58,7 @@ class WandbRun(Part):
 class MlflowRun(Part):
     experiment: Label
     name: Label | None = None
-    """Names the run. The default is the job's name or id."""
+    """Name of the run; defaults to the job's name or id."""
 
 
 class Wandb(Part):

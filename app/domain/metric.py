@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class MetricPoint(BaseModel):
-    """Holds values at one optimizer step, by name. `number` counts the points of one attempt from 1, without gaps."""
+    """Values at one optimizer step, by name. `number` counts the points of one attempt from 1, without gaps."""
 
     model_config = ConfigDict(frozen=True)
 

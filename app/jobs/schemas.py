@@ -30,64 +30,64 @@ class ApiModel(BaseModel):
 
 class Failure(ApiModel):
     reason: FailureReason
-    """Gives a stable code."""
+    """A stable code."""
     message: str
 
 
 class Resolved(ApiModel):
-    """Holds the decisions for one attempt, by the spec's field names."""
+    """The decisions for one attempt, by the spec's field names."""
 
     attempt: int
     resources: dict[str, Any] = {}
     training: dict[str, Any] = {}
     adapter: dict[str, Any] | None = None
-    """Is null if there is nothing to decide, as for the method `full`."""
+    """Null if there is nothing to decide, as for the method `full`."""
     quantization: dict[str, Any] | None = None
     engine: dict[str, Any] = {}
-    """Holds the decisions that have no field in the spec: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
+    """Decisions that have no field in the spec: `compute_dtype`, `micro_batch_tokens`, `fast_paths`."""
 
 
 class JobOut(ApiModel):
-    """Describes a fine-tuning job."""
+    """A fine-tuning job."""
 
     id: str
     name: str | None
     state: JobState
     phase: JobPhase | None
-    """Shows what a running job is doing."""
+    """What a running job is doing."""
     waiting_for: str | None = None
-    """Explains why a queued job waits, such as "3rd in queue" or "no worker online with 24 GB"; only for a single job,
-    not in lists."""
+    """Why a queued job waits, such as "3rd in queue" or "no worker online with 24 GB"; only for a single job, not in
+    lists."""
     queue_position: int | None = None
-    """Gives the position of a queued job among those of all projects, from 1; only for a single job, not in lists."""
+    """Position of a queued job among those of all projects, from 1; only for a single job, not in lists."""
     attempt: int
     progress: float
-    """Gives the share of the steps that are done, 0 to 1."""
+    """Share of the steps that are done, 0 to 1."""
     step: int
     total_steps: int | None
     last_metrics: dict[str, float]
-    """Holds the latest value of each metric."""
+    """The latest value of each metric."""
     estimated_finish_at: datetime | None
     base_model: str
     method: str
     spec: JobSpec
-    """Holds the spec as it was sent, with every default filled in. `auto` stays `auto`: the spec can be sent again to
-    create the same job on any machine."""
+    """The spec as it was sent, with every default filled in. `auto` stays `auto`: the spec can be sent again to create
+    the same job on any machine."""
     resolved: list[Resolved]
-    """Lists the values chosen for `auto` and other decisions of each attempt, oldest first; empty until the first
-    attempt starts to train."""
+    """The values chosen for `auto` and other decisions of each attempt, oldest first; empty until the first attempt
+    starts to train."""
     failure: Failure | None
     adapter_id: str | None
     metadata: dict[str, str]
     exact: bool
-    """Is true if the training so far equals an uninterrupted one bit for bit."""
+    """Whether the training so far equals an uninterrupted one bit for bit."""
     inexact_resumes: list[InexactResume]
-    """Lists the checkpoints from which it did not resume exactly, for example on another kind of machine, with the
+    """The checkpoints from which the job did not resume exactly, for example on another kind of machine, with the
     differences."""
     resume_from: str | None
-    """Identifies the checkpoint of an earlier job from which this one continues."""
+    """Id of the earlier job's checkpoint from which this one continues."""
     retry_of: str | None
-    """Identifies the job whose spec this one repeats; null after that job is deleted."""
+    """Id of the job whose spec this one repeats; null after that job is deleted."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -114,7 +114,7 @@ class JobOut(ApiModel):
 
 
 class RetryJob(BaseModel):
-    """Describes how to retry a job."""
+    """Options of a job's retry."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -123,16 +123,16 @@ class RetryJob(BaseModel):
     )
 
     changes: dict[str, Any] = {}
-    """Holds fields of the JobSpec to change, at any depth; null resets a field to its default."""
+    """Fields of the JobSpec to change, at any depth; null resets a field to its default."""
     from_: Literal["start", "last_checkpoint"] = Field(default="start", alias="from")
-    """Selects where to start: at step 0, or at the old job's last checkpoint."""
+    """Where to start: at step 0, or at the old job's last checkpoint."""
 
 
 class ValidatedSpec(ApiModel):
-    """Describes the answer of `POST /jobs?validate_only=true` to a valid spec."""
+    """The answer of `POST /jobs?validate_only=true` to a valid spec."""
 
     valid: Literal[True] = True
     spec: JobSpec
-    """Holds the spec as it was sent, with every default filled in."""
+    """The spec as it was sent, with every default filled in."""
     waiting_for: str
-    """Explains what the job would wait for now, like a job's `waiting_for`."""
+    """What the job would wait for now, like a job's `waiting_for`."""

@@ -18,39 +18,39 @@ COMPLETE_EXAMPLE: dict[str, Any] = {"part_ids": ["part_0a1b2c3d4e5f60718293a4b5"
 
 
 class UploadIn(BaseModel):
-    """Describes a file that will be sent in parts."""
+    """A file to upload in parts."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": CREATE_EXAMPLE}
     )
 
     bytes: Annotated[int, Field(ge=1)]
-    """Gives the size of the whole file."""
+    """Size of the whole file, in bytes."""
     filename: Annotated[str, Field(min_length=1, max_length=1000)]
-    """Gives the file's name: a label, and a hint about the file's format; never a path."""
+    """The file's name: a label, and a hint about the file's format; never a path."""
     expires_after_seconds: Annotated[int | None, Field(ge=1, le=CENTURY_SECONDS)] = None
-    """Sets the seconds from the completion to the dataset's deletion. Defaults to the server's setting."""
+    """Seconds from the completion to the dataset's deletion; defaults to the server's setting."""
     format: Annotated[RecordFormat | None, Field(strict=False)] = None
-    """Gives the format of its rows; detected if omitted."""
+    """Format of the rows; detected if omitted."""
     columns: Columns | None = None
-    """Maps each field that is read to its name in the file: `{"prompt": "input"}`."""
+    """Each field that is read, with its name in the file: `{"prompt": "input"}`."""
 
 
 class CompletionIn(BaseModel):
-    """Names the parts of the file."""
+    """The parts of the file."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": COMPLETE_EXAMPLE}
     )
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS)]
-    """Lists the parts in the file's order. A part may be used twice."""
+    """Ids of the parts, in the file's order. A part may be used twice."""
     md5: Annotated[str | None, Field(pattern="^[0-9a-fA-F]{32}$")] = None
-    """Gives the MD5 of the whole file, in hex. If it differs, the dataset becomes `invalid`."""
+    """MD5 of the whole file, in hex. If it differs, the dataset becomes `invalid`."""
 
 
 class PartOut(BaseModel):
-    """Describes a part that the server has stored. No crash loses it."""
+    """A part that the server has stored. No crash loses it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -58,7 +58,7 @@ class PartOut(BaseModel):
     upload_id: str
     bytes: int
     sha256: str
-    """Gives the digest in lower-case hex."""
+    """SHA-256 of the part, in lower-case hex."""
     created_at: datetime
 
     @classmethod
@@ -67,21 +67,20 @@ class PartOut(BaseModel):
 
 
 class UploadSummary(BaseModel):
-    """Describes an upload as lists show it."""
+    """An upload, as lists return it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     filename: str
     bytes: int
-    """Gives the size of the whole file, as set at creation."""
+    """Size of the whole file in bytes, as set at creation."""
     state: UploadState
     dataset_id: str | None
-    """Identifies the dataset of a completed upload. It is `uploading` until its parts are assembled, then
-    `inspecting`."""
+    """Id of a completed upload's dataset, which is `uploading` until its parts are assembled, then `inspecting`."""
     created_at: datetime
     expires_at: datetime
-    """Gives the time at which it expires if it is still pending."""
+    """When the upload expires if it is still pending."""
 
     @classmethod
     def of(cls, upload: Upload) -> "UploadSummary":
@@ -89,10 +88,10 @@ class UploadSummary(BaseModel):
 
 
 class UploadOut(UploadSummary):
-    """Describes an upload with its stored parts, which an interrupted sender need not send again."""
+    """An upload with its stored parts. After an interruption they need not be sent again."""
 
     parts: list[PartOut]
-    """Lists the parts in the order in which they arrived. Empty once they are assembled, or the upload has ended."""
+    """The stored parts, in the order of their arrival; empty after they are assembled or the upload has ended."""
 
     @classmethod
     def with_parts(cls, upload: Upload, parts: Sequence[UploadPart]) -> "UploadOut":

@@ -18,15 +18,13 @@ Line = Annotated[int, Field(ge=1, le=2**53)]
 
 
 class PreviewSpec(SpecPart):
-    """Selects the rows to show and the settings. Fields that JobSpec also has have the same meaning and
-    default."""
+    """The rows to show and the settings. Fields shared with JobSpec have the same meaning and default."""
 
     base_model: str = Field(min_length=1, max_length=200)
-    """Names a base model of the registry (`GET /models`). Its tokenizer and chat template produce the tokens."""
+    """Name of a base model in the registry (`GET /models`). Its tokenizer and chat template produce the tokens."""
     objective: Objective = "sft"
     rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Annotated[list[Line], Field(min_length=1, max_length=MAX_ROWS)] = 5
-    """Sets how many of the first rows are shown, or lists the lines of the rows to show, numbered as in problems and
-    `row_losses.csv`."""
+    """Number of first rows to show, or the lines of the rows to show, numbered as in problems and `row_losses.csv`."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
     train_on: TrainOn = "auto"
     reasoning: Reasoning = "train"
@@ -36,7 +34,7 @@ class PreviewSpec(SpecPart):
     on_bad_rows: BadRowPolicy = BadRowPolicy()
     memory: Literal["auto", "min"] = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """Sets the kind of device that the micro-batches are counted for. `auto` uses the device of an online worker."""
+    """Kind of device that the micro-batches are counted for. `auto` uses the device of an online worker."""
 
     def as_job(self, dataset_id: str) -> dict[str, Any]:
         """Return the JobSpec fields of a job that trains on what this preview shows."""
@@ -56,108 +54,107 @@ def job_fields(asked: dict[str, Any], dataset_id: str) -> dict[str, Any]:
 
 
 class PreviewPlan(Part):
-    """Describes the machine that the micro-batches are counted for."""
+    """The machine that the micro-batches are counted for."""
 
     worker: str
-    """Identifies the worker."""
+    """Id of the worker."""
     device: Literal["cuda", "cpu"]
     device_name: str | None
     micro_batch_tokens: int
-    """Limits the tokens of a micro-batch on that machine, if its memory suffices."""
+    """Maximum tokens of a micro-batch on that machine, if its memory suffices."""
 
 
 class PredictedFailure(Part):
-    """Describes how a job would fail."""
+    """How a job would fail."""
 
     reason: FailureReason
     message: str
 
 
 class PreviewTotals(Part):
-    """Describes the whole file. Values that the job event `dataset_prepared` also has have the same names there."""
+    """Totals of the whole file. Values shared with the job event `dataset_prepared` have the same names."""
 
     chat_template: str | None
-    """Names the source of the chat template. Null if no row needed one."""
+    """Source of the chat template; null if no row needed one."""
     max_seq_len: int
-    """Limits the tokens of a row; longer rows are truncated."""
+    """Maximum tokens of a row; longer rows are truncated."""
     train_on: TrainOn | None
-    """Selects which tokens carry loss, with `auto` resolved. Null for `dpo`, which always uses the two answers."""
+    """Which tokens carry loss, with `auto` resolved. Null for `dpo`, which always uses the two answers."""
     num_rows: int
-    """Counts the rows that are trained on."""
+    """Number of rows that are trained on."""
     num_validation_rows: int
-    """Counts the rows that `validation_split` holds out."""
+    """Number of rows that `validation_split` holds out."""
     num_dropped_rows: int
-    """Counts the rows without a labelled token, which are dropped."""
+    """Number of rows without a labelled token, which are dropped."""
     skipped_rows: dict[str, int]
-    """Counts the rows that `on_bad_rows` skips, by error code."""
+    """Number of rows that `on_bad_rows` skips, by error code."""
     num_truncated_rows: int
-    """Counts the truncated rows. A truncated row without a labelled token is dropped too."""
+    """Number of truncated rows. A truncated row without a labelled token is dropped too."""
     num_tokens: int
-    """Counts the tokens of one epoch."""
+    """Number of tokens of one epoch."""
     num_labelled_tokens: int
-    """Counts the tokens of one epoch that carry loss."""
+    """Number of tokens of one epoch that carry loss."""
     num_template_mismatch_rows: int
-    """Counts the rows that the chat template renders differently turn by turn than as a whole. Answers that are missing
+    """Number of rows that the chat template renders differently turn by turn than as a whole. Answers that are missing
     from the whole are not learned."""
     num_answers_without_end_token: int
-    """Counts the answers that end without a special token; the model does not learn to stop after them."""
+    """Number of answers that end without a special token; the model does not learn to stop after them."""
     num_literal_special_tokens: int
-    """Counts the special tokens written in the rows' content, which are read as plain text."""
+    """Number of special tokens written in the rows' content, which are read as plain text."""
     num_reasoning_turns: int
-    """Counts the answers with reasoning, unless it is dropped."""
+    """Number of answers with reasoning, unless it is dropped."""
     num_unrendered_reasoning: int
-    """Counts the answers among them whose reasoning the chat template omits, as many templates do for earlier
+    """Number of answers among them whose reasoning the chat template omits, as many templates do for earlier
     answers."""
     num_unrendered_names: int
-    """Counts the turns whose name the chat template omits."""
+    """Number of turns whose name the chat template omits."""
     steps_per_epoch: int
     micro_batches_per_step: float
-    """Gives the mean over the first epoch."""
+    """Mean over the first epoch."""
     max_micro_batches_per_step: int
-    """Gives the maximum over the first epoch's steps."""
+    """Maximum over the first epoch's steps."""
     num_packed_tokens: int
-    """Counts the tokens that the model processes in the first epoch."""
+    """Number of tokens that the model processes in the first epoch."""
     num_padded_tokens: int
-    """Counts the tokens that it would process without packing, with each row padded to the longest of its step."""
+    """Number of tokens that it would process without packing, with each row padded to the longest of its step."""
     padding_saved_share: float
-    """Gives the share of the padded tokens that packing saves, 0 to 1."""
+    """Share of the padded tokens that packing saves, 0 to 1."""
     device_plan: PreviewPlan
     predicted_failure: PredictedFailure | None = None
-    """Is set if a job with these settings could not start."""
+    """Set if a job with these settings could not start."""
     missing_lines: list[int] = Field(default_factory=list)
-    """Lists the requested lines that contain no row."""
+    """Requested lines that contain no row."""
 
 
 class PreviewToken(Part):
     id: int
     text: str
-    """Shows the text that the token adds. Empty if the next token completes a character that this one begins."""
+    """Text that the token adds. Empty if the next token completes a character that this one begins."""
     labelled: bool
-    """Is true if the token carries loss."""
+    """Whether the token carries loss."""
 
 
 class PreviewRow(Part):
-    """Shows one row as the model reads it. For the objective `dpo` it is one of the row's two answers, with the
-    prompt."""
+    """A row as the model reads it. For the objective `dpo` it is one of the row's two answers, with the prompt."""
 
     line: int
     answer: Literal["chosen", "rejected"] | None
-    """Selects which answer of a pair is shown. Null for other objectives."""
+    """Which answer of a pair is shown. Null for other objectives."""
     text: str
-    """Shows the text before truncation, with special tokens. All rows together show at most 65,536 characters."""
+    """Text before truncation, with special tokens. All rows together show at most 65,536 characters."""
     num_tokens: int
-    """Counts the tokens that the model reads."""
+    """Number of tokens that the model reads."""
     num_labelled_tokens: int
     num_truncated_tokens: int
-    """Counts the tokens beyond `max_seq_len`, which are truncated."""
+    """Number of tokens beyond `max_seq_len`, which are truncated."""
     truncated_text: str
-    """Shows the beginning of the truncated text."""
+    """Beginning of the text that was cut off."""
     dropped: bool
-    """Is true if the row has no labelled token and is dropped."""
+    """Whether the row is dropped because it has no labelled token."""
     in_validation_split: bool
-    """Is true if `validation_split` draws the row for validation."""
+    """Whether `validation_split` draws the row for validation."""
     tokens: list[PreviewToken]
-    """Lists the tokens in order. Only the first and last tokens of a long row are shown; all rows together show at most
-    8,192 tokens."""
+    """The tokens in order. Only the first and last tokens of a long row are shown; all rows together show at most 8,192
+    tokens."""
     num_omitted_tokens: int
-    """Counts the tokens omitted from the middle of `tokens`."""
+    """Number of tokens omitted from the middle of `tokens`."""

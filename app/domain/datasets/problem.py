@@ -103,7 +103,7 @@ class Finding(NamedTuple):
 
 
 class Problem(BaseModel):
-    """Describes one problem: where (line from 1, JSON pointer), a stable code, and what to write instead."""
+    """A problem: where it is (line from 1, JSON pointer), a stable code, and what to write instead."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -113,9 +113,9 @@ class Problem(BaseModel):
     severity: Severity = Severity.error
     message: str
     count: int = 1
-    """Counts how often it was found. Problems with the same message are grouped."""
+    """How often the problem was found. Problems with the same message are grouped."""
     lines: list[int] = []
-    """Lists the first ten lines with this problem."""
+    """The first ten lines with this problem."""
 
     @classmethod
     def of(cls, line: int, finding: Finding) -> "Problem":

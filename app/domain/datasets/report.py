@@ -38,7 +38,7 @@ class Part(BaseModel):
 
 
 class Bin(Part):
-    """Counts the rows between two values, both inclusive."""
+    """Number of rows between two values, both inclusive."""
 
     min: int
     max: int
@@ -46,60 +46,60 @@ class Bin(Part):
 
 
 class Duplicates(Part):
-    """Counts rows with the same texts as an earlier row, ignoring roles and other keys."""
+    """Number of rows with the same texts as an earlier row, ignoring roles and other keys."""
 
     exact: int = 0
-    """Counts rows with exactly the same texts."""
+    """Number of rows with exactly the same texts."""
     normalised: int = 0
-    """Counts rows with the same texts, ignoring white space and the case of the letters A to Z. Exact ones are
+    """Number of rows with the same texts, ignoring white space and the case of the letters A to Z. Exact ones are
     included."""
 
 
 class Statistics(Part):
-    """Describes a file's content. Its size is bounded, whatever the file contains."""
+    """Statistics of a file's content. Their size is bounded, whatever the file contains."""
 
     container: str = "jsonl"
-    """Names the container format: `jsonl`, `json`, `csv`, `parquet` or `text`."""
+    """Container format: `jsonl`, `json`, `csv`, `parquet` or `text`."""
     compression: str = "none"
-    """Names the compression: `none`, `gzip` or `zstd`."""
+    """Compression: `none`, `gzip` or `zstd`."""
     container_reason: str = ""
-    """Explains how container and compression were recognized."""
+    """How container and compression were recognized."""
     num_blank_lines: int = 0
     num_empty_rows: int = 0
-    """Counts the rows without text to learn, which are also counted as bad rows."""
+    """Number of rows without text to learn, which are also counted as bad rows."""
     num_long_rows: int = 0
-    """Counts the rows whose texts are longer than 131,072 characters."""
+    """Number of rows whose texts are longer than 131,072 characters."""
     columns: dict[str, int] = {}
-    """Counts the rows with each key: the first 64 keys found, each truncated to 100 characters."""
+    """Number of rows with each key: the first 64 keys found, each truncated to 100 characters."""
     has_more_columns: bool = False
-    """Is true if the rows have more keys than `columns` lists."""
+    """Whether the rows have more keys than `columns` lists."""
     duplicates: Duplicates = Duplicates()
     roles: dict[str, int] = {}
-    """Counts turns by role, in conversations without an error."""
+    """Number of turns by role, in conversations without an error."""
     turns: list[Bin] = []
-    """Counts conversations by their number of turns, in the same rows."""
+    """Number of conversations by number of turns, in the same rows."""
     lengths: list[Bin] = []
-    """Counts the characters of a row's texts by powers of two, in rows without an error. Characters are comparable
-    across languages."""
+    """Number of rows without an error by the length of their texts, in powers of two of characters, which are
+    comparable across languages."""
 
 
 class Report(Part):
-    """Holds the result of an inspection."""
+    """The result of an inspection."""
 
     format: RecordFormat | None
     format_reason: str = ""
-    """Explains why the format was chosen."""
+    """Why the format was chosen."""
     num_examples: int
-    """Counts the rows that are not blank."""
+    """Number of rows that are not blank."""
     num_bad_rows: int = 0
-    """Counts the rows with an error."""
+    """Number of rows with an error."""
     problems: list[Problem]
-    """Lists the first ten problems, grouped by message: errors before warnings, the most frequent first."""
+    """The first ten problems, grouped by message: errors before warnings, the most frequent first."""
     problem_counts: dict[str, int]
-    """Counts the problems by code, at most a hundred of one row."""
+    """Number of problems by code, at most a hundred per row."""
     statistics: Statistics = Statistics()
     was_read_whole: bool = False
-    """Is true if the file has rows and was read completely."""
+    """Whether the file has rows and was read completely."""
 
     @property
     def valid(self) -> bool:
@@ -122,7 +122,7 @@ def failed_report(finding: Finding, format: RecordFormat | None) -> Report:
 
 
 class Message(BaseModel):
-    """Holds one turn of a conversation. `weight` 0 keeps an assistant's turn as context only."""
+    """One turn of a conversation. `weight` 0 keeps an assistant's turn as context only."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -11,15 +11,15 @@ class Difference(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     before: Any
-    """Is the value when the checkpoint was written."""
+    """The value when the checkpoint was saved."""
     now: Any
 
 
 class InexactResume(BaseModel):
-    """Reports that from `step` on the numbers may differ from those of an uninterrupted training."""
+    """A resume after which, from `step` on, numbers may differ from those of an uninterrupted training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     step: int
     differs: dict[str, Difference]
-    """Maps dotted names to differences: `machine.threads`, `spec.training.learning_rate`."""
+    """Differences by dotted name: `machine.threads`, `spec.training.learning_rate`."""

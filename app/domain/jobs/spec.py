@@ -42,17 +42,17 @@ class SpecPart(BaseModel):
 
 
 class Resources(SpecPart):
-    """Describes what a worker must have to claim the job."""
+    """What a worker must have to claim the job."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """Sets the kind of device. `auto` uses a CPU only while no suitable GPU worker is registered."""
+    """Kind of device. `auto` uses a CPU only while no suitable GPU worker is registered."""
     gpu: list[GpuName] = Field(default_factory=list, max_length=16)
-    """Lists GPUs, one of which the worker must train on. A name matches part of the device's name, in any case: `RTX
-    4090` and `4090` match `NVIDIA GeForce RTX 4090`. Empty accepts any device."""
+    """GPUs, one of which the worker must train on. A name matches part of the device's name, in any case: `RTX 4090`
+    and `4090` match `NVIDIA GeForce RTX 4090`. Empty accepts any device."""
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=16)
-    """Lists the labels and values that the worker must have, all of them."""
+    """Labels that the worker must have, all of them, with these values."""
     min_memory_gb: float = Field(default=0, ge=0, le=10_000)
-    """Sets the minimum memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
+    """Minimum memory of the worker's device (GPU memory, or RAM on a CPU worker), in GB (10^9 bytes)."""
 
     @model_validator(mode="after")
     def _check_gpu(self) -> Self:
@@ -62,38 +62,37 @@ class Resources(SpecPart):
 
 
 class Quantization(SpecPart):
-    """Sets how the frozen base weights are stored during QLoRA."""
+    """How the frozen base weights are stored during QLoRA."""
 
     type: Literal["nf4"] = "nf4"
     double_quant: bool = True
-    """Quantizes the quantization constants too (0.37 bits a parameter less)."""
+    """Whether to quantize the quantization constants too (0.37 bits less per parameter)."""
     compute_dtype: ComputeDtype = "auto"
-    """Sets the precision of the matrix products. `auto` uses bfloat16 if the device multiplies it fast."""
+    """Precision of the matrix products. `auto` uses bfloat16 if the device multiplies it fast."""
 
 
 class AdapterSpec(SpecPart):
-    """Configures LoRA: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
+    """LoRA settings: W' = W + (B·A)·alpha/rank, with rank replaced by its square root under rsLoRA."""
 
     rank: int = Field(default=16, ge=1, le=MAX_RANK)
     alpha: Literal["auto"] | Annotated[float, Field(gt=0, le=MAX_ALPHA)] = "auto"
-    """Sets alpha. `auto` is twice the rank."""
+    """LoRA's alpha. `auto` is twice the rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=500)] = (
         "all-linear"
     )
-    """Names the linear layers that get an adapter, in full or by their endings. `all-linear` means all but the head,
-    which `lm_head` names, and layers that cannot be trained (routers, parts of Mamba blocks): `resolved` then lists the
-    layers."""
+    """The linear layers that get an adapter, by full names or by their endings. `all-linear` means all except the head
+    (`lm_head`) and layers that cannot be trained (routers, parts of Mamba blocks): `resolved` then lists the layers."""
     use_rslora: bool = False
     use_dora: bool = False
-    """Enables DoRA: the adapter changes the direction of each row of a weight matrix, and a trained magnitude scales
-    it."""
+    """Whether to use DoRA: the adapter changes the direction of each row of a weight matrix, and a trained magnitude
+    scales it."""
     init: AdapterInit = "default"
-    """Sets the first values of A and B. B is zero for `default`, `gaussian` and `eva` (A from the activations of
-    training rows). `pissa` and `olora` start from the base weights' main part, for the method `lora` only; such an
-    adapter is saved with twice its rank, so that it fits the original base."""
+    """Initial values of A and B. B is zero for `default`, `gaussian` and `eva` (A from the activations of training
+    rows). `pissa` and `olora` start from the base weights' main part, for the method `lora` only; such an adapter is
+    saved with twice its rank, so that it fits the original base."""
     lora_plus_ratio: float = Field(default=1.0, ge=1, le=1000)
-    """Sets LoRA+'s ratio: learning rate of B over that of A."""
+    """LoRA+'s ratio: the learning rate of B over that of A."""
 
     @property
     def lora_alpha(self) -> float:
@@ -111,75 +110,74 @@ class AdapterSpec(SpecPart):
 
 
 class DpoSpec(SpecPart):
-    """Configures direct preference optimization (arXiv 2305.18290)."""
+    """Settings of direct preference optimization (arXiv 2305.18290)."""
 
     beta: float = Field(default=0.1, gt=0, le=2)
-    """Sets how strongly the model is held to its state at the start of the job. A lower value lets it move further."""
+    """How strongly the model is held to its state at the start of the job. A lower value lets it move further."""
 
 
 class EarlyStopping(SpecPart):
-    """Ends the training when the validation loss no longer decreases."""
+    """When to end the training early: once the validation loss no longer decreases."""
 
     patience: int = Field(ge=1, le=10_000)
-    """Sets how many evaluations in a row without improvement end the training."""
+    """Number of evaluations in a row without improvement that end the training."""
     min_delta: float = Field(default=0.0, ge=0, le=1e6)
-    """Sets by how much the loss must decrease to count as an improvement."""
+    """How much the loss must decrease to count as an improvement."""
 
 
 class TrainingSpec(SpecPart):
-    """Configures the optimization. Exactly one of `epochs` and `max_steps` sets its length."""
+    """Settings of the optimization. Exactly one of `epochs` and `max_steps` sets its length."""
 
     epochs: float | None = Field(default=None, gt=0, le=1000)
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     batch_size: int = Field(default=8, ge=1, le=65_536)
-    """Sets the rows per step (for `dpo` a row is a pair of answers), independent of how many fit on the device at
-    once."""
+    """Rows per step (for `dpo` a row is a pair of answers), independent of how many fit on the device at once."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
-    """Selects AdamW, with its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU, and for
+    """AdamW, optionally with its state in 8 bits, or in memory that CUDA pages out to the host. On a CPU, and for
     adapters, whose state is small, every choice is `adamw`."""
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=10)] = "auto"
-    """Sets the learning rate. `auto` is 2e-4 for adapters and 1e-5 for full fine-tuning, and a tenth of that for the
-    objective `dpo`."""
+    """Learning rate. `auto` is 2e-4 for adapters and 1e-5 for full fine-tuning, and a tenth of that for the objective
+    `dpo`."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, ge=0, le=1e6)
-    """Scales gradients down to this norm. 0 turns clipping off."""
+    """Maximum norm of the gradients. 0 turns clipping off."""
     max_seq_len: Literal["auto"] | Annotated[int, Field(ge=8, le=10_000_000)] = "auto"
-    """Sets the tokens to which a row is truncated. `auto` is 2048 or the model's limit, whichever is less."""
+    """Number of tokens to which a row is truncated. `auto` is 2048 or the model's limit, whichever is less."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     train_on: TrainOn = "auto"
-    """Sets which tokens carry loss: the last answer, every assistant turn, or everything. An answer of weight 0 never
-    does. `auto` is `assistant` for conversations (`messages`, `sharegpt`), `all` for `text`, and `completion` for the
-    other formats. With `dpo` it is always the two answers of a row."""
+    """Which tokens carry loss: the last answer, every assistant turn, or everything. An answer of weight 0 never does.
+    `auto` is `assistant` for conversations (`messages`, `sharegpt`), `all` for `text`, and `completion` for the other
+    formats. With `dpo` it is always the two answers of a row."""
     reasoning: Reasoning = "train"
-    """Sets the use of an answer's `reasoning_content`: `train` learns it with its answer, `context` shows it without
-    loss, `drop` leaves it out. If the model's chat template does not render it, `train` and `context` end the job
+    """How an answer's `reasoning_content` is used: `train` learns it with its answer, `context` shows it without loss,
+    `drop` leaves it out. If the model's chat template does not render it, `train` and `context` end the job
     (`reasoning_not_rendered`): nothing in a row is omitted silently."""
     eval_every: int | None = Field(default=None, ge=1)
-    """Sets the steps between evaluations. Null evaluates at the end of each epoch."""
+    """Steps between evaluations. Null evaluates at the end of each epoch."""
     save_every: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Sets the steps between checkpoints. `auto` is a tenth of the job; `resolved` shows the number. A checkpoint is
-    delayed if it would cost more than 1 % of the time since the last one."""
+    """Steps between checkpoints. `auto` is a tenth of the job; `resolved` shows the number. A checkpoint is delayed if
+    it would cost more than 1 % of the time since the last one."""
     save_every_seconds: float = Field(default=600, gt=0, le=10**9)
-    """Sets the seconds between checkpoints, if they pass before `save_every` steps. The interval is longer if
-    checkpoints would cost more than 1 % of the time."""
+    """Seconds between checkpoints, if they pass before `save_every` steps. The interval is longer if checkpoints would
+    cost more than 1 % of the time."""
     keep_checkpoints: int = Field(default=3, ge=1, le=100)
-    """Sets how many of the newest checkpoints stay in storage. Each also contains the best weights so far."""
+    """Number of newest checkpoints that stay in storage. Each also contains the best weights so far."""
     on_inexact_resume: OnInexactResume = "continue"
-    """Sets what happens when no worker is free on which the checkpoint resumes exactly: another kind of machine may
-    compute other last bits. `continue` trains there and reports the differences; `wait` waits for such a worker,
-    without limit; `fail` fails the job and reports the differences."""
+    """What happens when no worker is free on which the checkpoint resumes exactly: another kind of machine may compute
+    different last bits. `continue` trains there and reports the differences; `wait` waits for such a worker, without
+    limit; `fail` fails the job and reports the differences."""
     early_stopping: EarlyStopping | None = None
-    """Requires validation rows. Null trains to the end."""
+    """When to stop early; requires validation rows. Null trains to the end."""
     result: Literal["best", "last"] = "best"
-    """Selects the weights of the result: those of the lowest validation loss, or the last step's. Without validation
-    rows it is the last step's."""
+    """The weights of the result: those of the lowest validation loss, or the last step's. Without validation rows it is
+    the last step's."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
-    """Recomputes activations in backward: a third slower, with much less memory."""
+    """Whether to recompute activations in backward: a third slower, with much less memory."""
     memory: Literal["auto", "min"] = "auto"
-    """Selects the trade-off: `min` trains in as little memory as possible, more slowly; `auto` as fast as the free
-    memory allows."""
+    """Trade-off between memory and speed: `min` trains in as little memory as possible, more slowly; `auto` as fast as
+    the free memory allows."""
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
@@ -194,14 +192,13 @@ class TrainingSpec(SpecPart):
 
 
 class BadRowPolicy(SpecPart):
-    """Sets how rows that cannot be trained on are handled."""
+    """How rows that cannot be trained on are handled."""
 
     action: Literal["fail", "skip"] = "fail"
-    """Sets the action: `fail` rejects a dataset with such a row; `skip` skips the rows and lists them in
-    `skipped_rows.jsonl`."""
+    """`fail` rejects a dataset with such a row; `skip` skips the rows and lists them in `skipped_rows.jsonl`."""
     max_share: float | None = Field(default=None, gt=0, lt=1)
-    """Sets the largest share of a dataset's rows that may be skipped; required with `skip`. Beyond it the job fails
-    with `too_many_bad_rows`. It applies to the dataset and to the validation dataset separately."""
+    """Largest share of a dataset's rows that may be skipped; required with `skip`. Beyond it the job fails with
+    `too_many_bad_rows`. It applies to the dataset and to the validation dataset separately."""
 
     @model_validator(mode="after")
     def _check_max_share(self) -> Self:
@@ -223,47 +220,47 @@ class BadRowPolicy(SpecPart):
 
 
 class JobSpec(SpecPart):
-    """Describes a fine-tuning job as its user requested it, with every default filled in."""
+    """A fine-tuning job as its user requested it, with every default filled in."""
 
     base_model: str = Field(min_length=1, max_length=200)
-    """Names a base model of the registry (`GET /models`)."""
+    """Name of a base model in the registry (`GET /models`)."""
     dataset_id: DatasetId
     validation_dataset_id: DatasetId | None = None
     validation_split: float | None = Field(default=None, gt=0, lt=1)
-    """Sets the share of the dataset's rows held out for evaluation, drawn with the seed."""
+    """Share of the dataset's rows held out for evaluation, drawn with the seed."""
     on_bad_rows: BadRowPolicy = BadRowPolicy()
     method: Method = "qlora"
     objective: Objective = "sft"
-    """Selects what is learned: `sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of
-    the format `preference`."""
+    """What is learned: `sft` learns answers; `dpo` learns to prefer one answer to another, from a dataset of the format
+    `preference`."""
     dpo: DpoSpec | None = None
-    """Applies to the objective `dpo` only; filled in with its defaults if omitted."""
+    """Only for the objective `dpo`; filled in with its defaults if omitted."""
     resources: Resources = Resources()
     max_retries: int = Field(default=0, ge=0, le=10)
-    """Sets how often the job is retried after a failure other than a lost worker, for example out of memory."""
+    """How often the job is retried after a failure other than a lost worker, for example out of memory."""
     max_duration_seconds: int | None = Field(default=None, ge=1, le=10**9)
-    """Limits the running time of all attempts together, lost ones too, after which the job fails. Time in the queue
-    does not count. Null sets no limit."""
+    """Maximum running time of all attempts together, lost ones too, after which the job fails. Time in the queue does
+    not count. Null for no limit."""
     quantization: Quantization | None = None
-    """Applies to `qlora` only; filled in with its defaults if omitted."""
+    """Only for `qlora`; filled in with its defaults if omitted."""
     adapter: AdapterSpec | None = None
-    """Applies to `qlora` and `lora`; filled in with its defaults if omitted."""
+    """Only for `qlora` and `lora`; filled in with its defaults if omitted."""
     init_from: Start | None = None
-    """Names the initial weights of the new adapter: an adapter or a checkpoint of this project, by its id (`adp-…`,
-    `ftckpt_…`) or its name (`ft:…`, `ft:…:ckpt-step-88`). It must have the same base model. Fields that `adapter`
-    omits are copied from it."""
+    """Initial weights of the new adapter: an adapter or a checkpoint of this project, by its id (`adp-…`, `ftckpt_…`)
+    or its name (`ft:…`, `ft:…:ckpt-step-88`). It must have the same base model. Fields that `adapter` omits are copied
+    from it."""
     training: TrainingSpec
     name: str | None = Field(default=None, min_length=1, max_length=200)
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    """Is part of the fine-tuned model's name: `ft:<base model>:<suffix>:<end of the job's id>`."""
+    """Part of the fine-tuned model's name: `ft:<base model>:<suffix>:<end of the job's id>`."""
     metadata: dict[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=512)],
     ] = Field(default_factory=dict, max_length=16)
     priority: int = Field(default=0, ge=-100, le=100)
-    """Sets the order of claims: higher first."""
+    """Order of claims: higher first."""
     integrations: list[Integration] = Field(default_factory=list, max_length=5)
-    """Lists the experiment trackers that receive the job's metrics, at most one of each type."""
+    """Experiment trackers that receive the job's metrics, at most one of each type."""
 
     @field_validator("integrations")
     @classmethod

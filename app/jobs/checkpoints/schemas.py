@@ -11,7 +11,7 @@ from app.web.row_schema import from_row
 
 
 class CheckpointOut(BaseModel):
-    """Describes the stored state of a job at a step, from which the job can resume."""
+    """The stored state of a job at a step, from which the job can resume."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -34,18 +34,18 @@ class CheckpointOut(BaseModel):
     id: str
     job_id: str
     attempt: int
-    """Gives the number of the attempt that saved it."""
+    """Number of the attempt that saved it."""
     step: int
     name: str
-    """Can be used in `init_from` in place of the id."""
+    """Name for `init_from`, as an alternative to the id."""
     metrics: dict[str, float]
-    """Holds the metrics measured at its step."""
+    """The metrics measured at the checkpoint's step."""
     size: int
-    """Gives its size in bytes: weights, optimizer state, and the best weights so far."""
+    """Size in bytes: weights, optimizer state, and the best weights so far."""
     url: str | None
-    """Links to its adapter as one tar; null if it has none, as for full fine-tuning."""
+    """Path of its adapter as one tar; null if it has none, as for full fine-tuning."""
     machine_fingerprint: str
-    """Identifies the workers on which it resumes exactly (`GET /workers`)."""
+    """Fingerprint of the workers on which it resumes exactly (`GET /workers`)."""
     created_at: datetime
 
     @classmethod
@@ -62,6 +62,6 @@ class CheckpointOut(BaseModel):
 
 
 class CheckpointList(BaseModel):
-    """Lists checkpoints, the highest step first."""
+    """Checkpoints, the highest step first."""
 
     items: list[CheckpointOut]

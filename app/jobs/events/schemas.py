@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventOut(BaseModel):
-    """Describes a fact about a job. `type` is a stable code, `data` its details, `message` its text for people."""
+    """A fact about a job. `type` is a stable code, `data` its details, `message` its text for people."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -36,6 +36,6 @@ class EventList(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[EventOut]
-    """Lists events, oldest first."""
+    """Events, oldest first."""
     next_after: int | None
-    """Gives the `after` of the next page; null if there is nothing more yet."""
+    """The `after` of the next page; null if there is nothing more yet."""

@@ -6,12 +6,12 @@ from app.domain.metric import MetricPoint
 
 
 class MetricList(BaseModel):
-    """Holds a job's curves: for each step the point that counts, ordered by step."""
+    """A job's curves: for each step the point that counts, ordered by step."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[MetricPoint]
     next_after_step: int | None
-    """Gives the `after_step` of the next page; null if there is nothing more yet, or a range was requested."""
+    """The `after_step` of the next page; null if there is nothing more yet, or a range was requested."""
     downsampled: bool
-    """Is true if the range contains more points; only the extremes are returned."""
+    """Whether the range contains more points; if so, only the extremes are returned."""
