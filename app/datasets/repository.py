@@ -16,7 +16,7 @@ from app.domain.datasets.problem import Problem, Severity
 from app.domain.datasets.report import DatasetState
 from app.projects.repository import is_being_deleted
 
-PROBLEMS_A_STATEMENT = 1000
+PROBLEMS_PER_STATEMENT = 1000
 
 
 class ProblemFilter(NamedTuple):
@@ -175,7 +175,7 @@ class DatasetRepository:
     ) -> None:
         owner = {"project_id": project_id, "dataset_id": id}
         numbered = iter(enumerate(problems, start=1))
-        while batch := list(islice(numbered, PROBLEMS_A_STATEMENT)):
+        while batch := list(islice(numbered, PROBLEMS_PER_STATEMENT)):
             rows = [
                 owner | {"number": number} | each.model_dump(mode="json", exclude=exclude) for number, each in batch
             ]

@@ -82,7 +82,7 @@ class Tensorboard(Part):
 
 
 def _tag(raw: Any) -> str:
-    """Return a tag that is no field name, so that error pointers leave it out."""
+    """Return a tag that is not a field name, so that error pointers omit it."""
     return f"is-{raw.get('type') if isinstance(raw, dict) else getattr(raw, 'type', None)}"
 
 

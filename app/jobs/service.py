@@ -152,8 +152,8 @@ class JobService:
         return self._queue(project_id, spec, check.init_from_id, id, checkpoint)
 
     def _last_checkpoint(self, job: Job) -> Checkpoint:
-        """Return the furthest checkpoint, protected from removal until the transaction ends; for a job that has saved
-        none yet, the one that it started from."""
+        """Return the checkpoint of the highest step, protected from removal until the transaction ends; for a job that
+        has saved none yet, the one that it started from."""
         stored = CheckpointRepository(self.session)
         own = stored.of_job(job.project_id, job.id)
         id = own[0].id if own else job.resume_from

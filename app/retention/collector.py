@@ -38,7 +38,7 @@ from app.webhooks.repository import WebhookRepository
 log = structlog.get_logger()
 
 BATCH = 100
-IDS_A_QUERY = 1000
+IDS_PER_QUERY = 1000
 SEARCH_SECONDS = 3600.0
 GRACE = timedelta(hours=1)
 """Sets how much later, by the database's clock, an object is removed that a search finds unnamed. The store's clock may
@@ -57,7 +57,7 @@ class Collector:
             continue
 
     def _collect_batch(self) -> int:
-        """Return how many are settled; fewer than a batch when there are no more, or when one cannot be removed now."""
+        """Return how many are settled: fewer than a batch if there are no more, or if one cannot be deleted now."""
         with transaction(self.sessions, "collect") as session:
             retention = RetentionRepository(session)
             dead = retention.take_due(BATCH, self.aside.ids("deleted_objects"))
@@ -228,8 +228,8 @@ class Collector:
         known: set[str] = set()
         with transaction(self.sessions, "unknown_jobs") as session:
             retention = RetentionRepository(session)
-            for start in range(0, len(found), IDS_A_QUERY):
-                known |= retention.known_jobs(project_id, found[start : start + IDS_A_QUERY])
+            for start in range(0, len(found), IDS_PER_QUERY):
+                known |= retention.known_jobs(project_id, found[start : start + IDS_PER_QUERY])
         return [id for id in found if id not in known]
 
     def _mark_orphans(self, project_id: str, objects: Sequence[StoredObject], before: datetime) -> None:

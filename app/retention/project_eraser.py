@@ -28,8 +28,8 @@ from app.storage import Storage
 
 log = structlog.get_logger()
 
-JOBS_A_TURN = 100
-ROWS_A_STEP = 5_000
+JOBS_PER_TURN = 100
+ROWS_PER_STEP = 5_000
 
 
 class ProjectEraser:
@@ -64,7 +64,7 @@ class ProjectEraser:
         """Cancel unfinished jobs; return whether all work of the project has stopped."""
         with transaction(self.sessions, "find_project_work") as session:
             ProjectRepository(session).revoke_keys(id)
-            job_ids = RetentionRepository(session).jobs_to_cancel(id, JOBS_A_TURN)
+            job_ids = RetentionRepository(session).jobs_to_cancel(id, JOBS_PER_TURN)
         for job_id in job_ids:
             with (
                 suppress(JobFinished, JobAlreadyCancelling, JobNotFound),
@@ -98,7 +98,7 @@ class ProjectEraser:
 
     def _erase_rows(self, id: str) -> None:
         for table in tables_of_projects():
-            while self._erase_batch(id, table) == ROWS_A_STEP:
+            while self._erase_batch(id, table) == ROWS_PER_STEP:
                 continue
         with transaction(self.sessions, "delete_project") as session:
             deletion = _locked(session, id, DeletionState.erasing)
@@ -116,7 +116,7 @@ class ProjectEraser:
             deletion = _locked(session, id, DeletionState.erasing)
             if deletion is None:
                 return 0
-            num_rows = ProjectRepository(session).delete_rows(table, id, ROWS_A_STEP)
+            num_rows = ProjectRepository(session).delete_rows(table, id, ROWS_PER_STEP)
             _count(deletion, table.name, num_rows)
             return num_rows
 

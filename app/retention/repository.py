@@ -37,7 +37,7 @@ POSTPONED = timedelta(hours=1)
 
 
 class Visit(NamedTuple):
-    """Identifies an attempt that is over for good."""
+    """Identifies an attempt that has ended and cannot resume."""
 
     project_id: str
     job_id: str

@@ -14,7 +14,7 @@ from app.domain.upload import UploadState
 from app.projects.repository import is_being_deleted
 
 LEASE_SECONDS = 60.0
-BYTES_A_SECOND = 20_000_000
+BYTES_PER_SECOND = 20_000_000
 """Gives the slowest expected speed of assembling: the lease grows with the file."""
 KEPT = timedelta(hours=24)
 """Sets how long an ended upload is kept, so that a completion whose answer was lost can be repeated."""
@@ -118,7 +118,7 @@ class UploadRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds + Upload.size / BYTES_A_SECOND)
+        lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds + Upload.size / BYTES_PER_SECOND)
         statement = (
             update(Upload)
             .where(Upload.id == oldest)

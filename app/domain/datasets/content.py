@@ -21,12 +21,12 @@ OTHERS: Final = {
     "file": "file_part_unsupported",
     "input_file": "file_part_unsupported",
 }
-"""Maps types of parts that are no text to their error codes."""
+"""Maps types of parts other than text to their error codes."""
 Turn = Mapping[str, Any]
 
 
 def text_of(turn: Turn) -> str | None:
-    """Return the turn's text, or None if it has none. Parts that are no text are skipped."""
+    """Return the turn's text, or None if it has none. Parts other than text are skipped."""
     content = turn.get("content")
     if isinstance(content, list):
         texts = [text for part in content if (text := _text_in(part)) is not None]

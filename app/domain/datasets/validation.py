@@ -213,7 +213,7 @@ def _check_sequence(turns: Sequence[Turn], place: str, context: Sequence[str]) -
 
 
 def _check_answers(spoken: Sequence[Turn], place: str) -> Iterator[Finding]:
-    """Check that calls have answers. The last turn may be a call: it is to be learned."""
+    """Check that calls have results. The last turn may be a call, which the model learns."""
     for number, (index, role, message) in enumerate(spoken[:-1]):
         calls = message.get("tool_calls")
         if role != "assistant" or not isinstance(calls, list) or not calls:

@@ -153,12 +153,12 @@ class AttemptService:
         self.stored.delete_unused(self.checkpoints()[keep:])
 
     def checkpoints(self) -> Sequence[Checkpoint]:
-        """Return the checkpoints of all attempts, the furthest first."""
+        """Return the checkpoints of all attempts, the highest step first."""
         return self.stored.of_job(self.claim.project_id, self.claim.job_id)
 
     def resumable(self, job: Job) -> Sequence[Checkpoint]:
-        """Return the job's own checkpoints, the furthest first; then the earlier job's checkpoint from which a retry
-        continues."""
+        """Return the job's own checkpoints, the highest step first; then the earlier job's checkpoint from which a
+        retry continues."""
         earlier = self.stored.find(job.project_id, job.resume_from) if job.resume_from else None
         return [*self.checkpoints(), *([earlier] if earlier else [])]
 

@@ -42,7 +42,7 @@ class CheckpointRepository:
         self.session.execute(insert(Checkpoint).values(row).on_conflict_do_nothing())
 
     def of_job(self, project_id: str, job_id: str) -> Sequence[Checkpoint]:
-        """Return the job's checkpoints of all attempts, the furthest first."""
+        """Return the job's checkpoints of all attempts, the highest step first."""
         query = (
             select(Checkpoint)
             .where(Checkpoint.project_id == project_id, Checkpoint.job_id == job_id)

@@ -61,8 +61,8 @@ class QueueService:
         )
 
     def renew(self, claim: Claim, lease_seconds: float) -> JobState:
-        """Renew the lease and return the job's state, which may be a requested one; raise StaleAttempt if the job is
-        lost for good."""
+        """Renew the lease and return the job's state, which may be a requested one; raise StaleAttempt if the
+        attempt can no longer hold the job."""
         return self.queue.renew_lease(claim, lease_seconds) or self._recover_attempt(claim, lease_seconds)
 
     def _recover_attempt(self, claim: Claim, lease_seconds: float) -> JobState:
