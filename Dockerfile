@@ -1,9 +1,9 @@
 # syntax=docker/dockerfile:1
-# The server without torch: the API, the dispatcher, migrations and the light worker run from it. The last of these
-# makes previews, for which it loads tokenizers.
+# The server image, without torch: it runs the API, the dispatcher, the migrations and the light worker, which loads
+# tokenizers to create previews.
 FROM python:3.11-slim-bookworm
 
-# A volume takes its owner from the folder it is mounted on.
+# A volume gets the owner of the folder on which it is mounted.
 RUN useradd --uid 10001 --create-home tunewright \
     && install -d -o tunewright -g tunewright /var/lib/tunewright /var/lib/tunewright/storage /var/cache/tunewright
 
@@ -14,7 +14,7 @@ COPY worker worker
 COPY tunewright tunewright
 COPY migrations migrations
 
-# Editable, so that the migrations beside the packages are found, and nothing lies twice.
+# Installed as editable, so that the migrations next to the packages are found and no file exists twice.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint constraints.txt --editable '.[server,tokenizer]'
 

@@ -114,7 +114,7 @@ class Dispatcher:
     def _move_on(self, part: RecoveryPart) -> None:
         with transaction(self.sessions, "recover_lost_work") as session:
             for job in QueueService(session).recover_lost_work([part], self.aside):
-                log.warning("moved on a lost job", job=job.id, attempt=job.attempt, state=job.state)
+                log.warning("recovered a lost job", job=job.id, attempt=job.attempt, state=job.state)
                 if job.state == JobState.queued:
                     outbox.enqueue_wakeup(session, job.project_id, "training")
 
@@ -141,7 +141,7 @@ class Dispatcher:
 
 def forget_workers(session: Session) -> None:
     for id in WorkerService(session).forget_unseen():
-        log.info("forgot a worker unseen for a day", worker=id)
+        log.info("removed a worker not seen for a day", worker=id)
 
 
 def light_work(session: Session) -> set[str]:
@@ -179,10 +179,10 @@ def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> N
             duty()
         except Exception as error:
             if isinstance(error, OUTAGES) or (isinstance(error, DBAPIError) and is_outage(error)):
-                log.warning("duty failed, will try again", duty=duty.__name__, error=str(error)[:300])
+                log.warning("duty failed during an outage; trying again", duty=duty.__name__, error=str(error)[:300])
                 continue
             num_broken += 1
-            log.error("duty broke, will try again", duty=duty.__name__, count=num_broken, **fault_of(error))
+            log.error("duty failed; trying again", duty=duty.__name__, count=num_broken, **fault_of(error))
 
 
 def main() -> None:

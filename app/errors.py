@@ -29,7 +29,7 @@ from typing import ClassVar, NamedTuple
 
 
 class FieldError(NamedTuple):
-    """Describes one invalid field: RFC 6901 pointer into the body, stable code, what to write instead."""
+    """Describes one invalid field: RFC 6901 pointer into the body, stable code, message."""
 
     pointer: str
     code: str
@@ -48,7 +48,7 @@ class TunewrightError(Exception):
 
 
 class Unauthorized(TunewrightError):
-    """Send a valid API key: `Authorization: Bearer <key>`."""
+    """The API key is missing or invalid; send `Authorization: Bearer <key>`."""
 
     status, code = 401, "unauthorized"
 
@@ -68,8 +68,8 @@ class NotFound(TunewrightError):
 
     def __init__(self, id: str | None = None) -> None:
         self.id = id
-        told = [] if id is None else [f"No {self.noun} has the id {id!r:.120}; GET {self.listing} lists them."]
-        super().__init__(*told)
+        message = [] if id is None else [f"No {self.noun} has the id {id!r:.120}; GET {self.listing} lists them."]
+        super().__init__(*message)
 
 
 class DatasetNotFound(NotFound):
@@ -123,7 +123,7 @@ class JobFinished(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Job {id} has already {state}; nothing can change it. Retry it as a new job instead.")
+        super().__init__(f"Job {id} has finished ({state}) and cannot change. Retry it as a new job.")
 
 
 class NoCheckpoint(Conflict):
@@ -131,7 +131,7 @@ class NoCheckpoint(Conflict):
 
     def __init__(self, id: str) -> None:
         self.id = id
-        super().__init__(f'Job {id} has no checkpoint to go on from; retry it from "start".')
+        super().__init__(f'Job {id} has no checkpoint to resume from; retry it from "start".')
 
 
 class JobNotFinished(Conflict):
@@ -139,7 +139,7 @@ class JobNotFinished(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Job {id} is {state}; wait for its end first, or cancel it.")
+        super().__init__(f"Job {id} is {state}; wait until it finishes, or cancel it.")
 
 
 class JobAlreadyCancelling(Conflict):
@@ -147,7 +147,7 @@ class JobAlreadyCancelling(Conflict):
 
     def __init__(self, id: str) -> None:
         self.id = id
-        super().__init__(f"Job {id} is being cancelled already; wait for its end.")
+        super().__init__(f"Job {id} is already being cancelled; wait until it finishes.")
 
 
 class JobAlreadyPaused(Conflict):
@@ -155,7 +155,7 @@ class JobAlreadyPaused(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Job {id} is {state} already; resume it when it shall go on.")
+        super().__init__(f"Job {id} is already {state}; resume it to continue.")
 
 
 class JobNotPaused(Conflict):
@@ -171,7 +171,7 @@ class DatasetInUse(Conflict):
 
     def __init__(self, id: str, job_ids: list[str]) -> None:
         self.id, self.job_ids = id, job_ids
-        super().__init__(f"Dataset {id} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
+        super().__init__(f"Dataset {id} is used by {', '.join(job_ids)}; wait until they finish, or cancel them.")
 
 
 class CheckpointInUse(Conflict):
@@ -179,7 +179,7 @@ class CheckpointInUse(Conflict):
 
     def __init__(self, id: str, job_id: str) -> None:
         self.id, self.job_id = id, job_id
-        super().__init__(f"Job {job_id} starts from checkpoint {id}; wait for its end, or cancel it first.")
+        super().__init__(f"Job {job_id} starts from checkpoint {id}; wait until it finishes, or cancel it.")
 
 
 class CheckpointWithoutAdapter(Conflict):
@@ -188,8 +188,8 @@ class CheckpointWithoutAdapter(Conflict):
     def __init__(self, id: str) -> None:
         self.id = id
         super().__init__(
-            f"Checkpoint {id} holds no adapter: it is of a full fine-tune. The job's result can be downloaded once it "
-            "has succeeded."
+            f"Checkpoint {id} has no adapter: its job fine-tunes the full model. Download the job's result after it "
+            "succeeds."
         )
 
 
@@ -198,7 +198,7 @@ class AmbiguousName(Conflict):
 
     def __init__(self, name: str, job_ids: list[str]) -> None:
         self.name, self.job_ids = name, job_ids
-        super().__init__(f"{name!r:.300} names results of {', '.join(job_ids)}; say which is meant by its id instead.")
+        super().__init__(f"{name!r:.300} matches results of {', '.join(job_ids)}; use an id instead.")
 
 
 class FileBelongsToJob(Conflict):
@@ -206,7 +206,7 @@ class FileBelongsToJob(Conflict):
 
     def __init__(self, id: str, job_id: str) -> None:
         self.id, self.job_id = id, job_id
-        super().__init__(f"File {id} is a result of {job_id} and goes with it; delete the model, or that job.")
+        super().__init__(f"File {id} is a result of {job_id} and is deleted with it; delete the model or the job.")
 
 
 class DatasetNotInspected(Conflict):
@@ -222,7 +222,7 @@ class NoValidRows(Conflict):
 
     def __init__(self, id: str) -> None:
         self.id = id
-        super().__init__(f"No row of dataset {id} is free of errors; GET /datasets/{id}/problems lists what is wrong.")
+        super().__init__(f"Every row of dataset {id} has an error; GET /datasets/{id}/problems lists the problems.")
 
 
 class DatasetUploading(Conflict):
@@ -230,7 +230,7 @@ class DatasetUploading(Conflict):
 
     def __init__(self, id: str) -> None:
         self.id = id
-        super().__init__(f"The parts of dataset {id} are still being assembled; ask again in a moment.")
+        super().__init__(f"The parts of dataset {id} are still being assembled; try again in a moment.")
 
 
 class UploadNotPending(Conflict):
@@ -238,7 +238,7 @@ class UploadNotPending(Conflict):
 
     def __init__(self, id: str, state: str) -> None:
         self.id, self.state = id, state
-        super().__init__(f"Upload {id} is {state}; begin another one with POST /uploads.")
+        super().__init__(f"Upload {id} is {state}; create another one with POST /uploads.")
 
 
 class ModelAlreadyExists(Conflict):
@@ -254,7 +254,7 @@ class ModelInUse(Conflict):
 
     def __init__(self, name: str, job_ids: Sequence[str]) -> None:
         self.name, self.job_ids = name, job_ids
-        super().__init__(f"Model {name} is used by {', '.join(job_ids)}; wait for their end, or cancel them first.")
+        super().__init__(f"Model {name} is used by {', '.join(job_ids)}; wait until they finish, or cancel them.")
 
 
 class ModelNotReady(Conflict):
@@ -262,11 +262,11 @@ class ModelNotReady(Conflict):
 
     def __init__(self, name: str, state: str) -> None:
         self.name, self.state = name, state
-        super().__init__(f"Model {name} is {state}, and not ready; GET /models/{name} tells how far it is.")
+        super().__init__(f"Model {name} is {state}, not ready; GET /models/{name} shows its progress.")
 
 
 class RequestInProgress(Conflict):
-    """A request with this Idempotency-Key is still in progress; send yours again in a moment."""
+    """A request with this Idempotency-Key is still in progress; send the request again in a moment."""
 
     code, passes = "request_in_progress", True
 
@@ -302,7 +302,7 @@ class InvalidModelFolder(BadRequest):
 
 
 class InvalidDigest(BadRequest):
-    """A digest header is malformed; write `Content-Digest: sha-256=:…:`, the SHA-256 in base64, or leave it out."""
+    """A digest header is malformed; send `Content-Digest: sha-256=:…:` with the SHA-256 in base64, or omit it."""
 
     code = "invalid_digest"
 
@@ -312,7 +312,7 @@ class DigestMismatch(BadRequest):
 
     def __init__(self, found: str, expected: str) -> None:
         self.found, self.expected = found, expected
-        super().__init__(f"The body arrived with the SHA-256 {found}, and not with {expected}; send it again.")
+        super().__init__(f"The body's SHA-256 is {found}, not {expected}; send it again.")
 
 
 class TooLarge(TunewrightError):
@@ -328,7 +328,7 @@ class RangeNotSatisfiable(TunewrightError):
 
     def __init__(self, size: int) -> None:
         self.size = size
-        super().__init__(f"The range lies outside the {size:,} bytes that are there.")
+        super().__init__(f"The range is outside the {size:,} stored bytes.")
 
 
 class InvalidSpec(TunewrightError):
@@ -355,13 +355,13 @@ class InvalidUploadParts(TunewrightError):
 
 
 class Busy(TunewrightError):
-    """The server is at its limit of such requests; send the request again in a few seconds."""
+    """The server has reached its limit of such requests; send the request again in a few seconds."""
 
     status, code, retry_after = 503, "busy", 5
 
 
 class StorageFull(TunewrightError):
-    """The server's storage is full; free space there, then send the request again."""
+    """The server's storage is full; free space, then send the request again."""
 
     status, code = 507, "storage_full"
 

@@ -92,8 +92,8 @@ def sync_folder(folder: Path) -> None:
 
 def is_full(error: BaseException) -> bool:
     """Return whether the disk is full. Libraries in other languages report it only as text."""
-    told = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return told or "No space left on device" in str(error)
+    has_code = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return has_code or "No space left on device" in str(error)
 
 
 def free_bytes(folder: Path) -> int:

@@ -20,31 +20,31 @@ class Health(BaseModel):
 
 
 class OnlineWorkers(BaseModel):
-    """Counts the online workers that take work, on all machines, by their kind of work."""
+    """Number of online workers that accept work, on all machines, by kind of work."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     training: int
-    """Counts those for jobs; without one, jobs are accepted and wait."""
+    """Workers that run jobs. Without one, jobs are accepted and wait."""
     light: int
-    """Counts those for inspections; without one, datasets are accepted and wait for their inspection."""
+    """Workers that inspect datasets. Without one, datasets are accepted and wait for inspection."""
 
 
 class Readiness(BaseModel):
-    """Describes readiness. Jobs are accepted while `database` is ok; without `redis` they still run, but start and
-    appear later."""
+    """Readiness of the server. Jobs are accepted while `database` is ok. Without `redis` they still run, but start and
+    report metrics later."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     database: Literal["ok", "unreachable"]
     redis: Literal["ok", "unreachable"]
     workers: OnlineWorkers | None
-    """Is for monitoring only; null while the database does not answer."""
+    """For monitoring only; null while the database is unreachable."""
 
 
 @router.get("/healthz", summary="Check liveness")
 async def healthz() -> Health:
-    """Answer 200 as long as the process serves requests, whatever the state of the database."""
+    """Return 200 while the process serves requests, regardless of the database."""
     return Health()
 
 
@@ -52,10 +52,10 @@ async def healthz() -> Health:
     "/readyz",
     summary="Check readiness",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "The database does not answer."}},
+    responses={503: {"model": Readiness, "description": "The database is unreachable."}},
 )
 async def readyz(request: Request) -> Response:
-    """Answer 200 while the database answers; the answer also shows the other dependencies. Needs no key."""
+    """Return 200 while the database is reachable. The response also shows the other dependencies. Needs no key."""
 
     def ask_database() -> OnlineWorkers:
         with transaction(request.app.state.sessions, "readyz") as session:

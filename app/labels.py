@@ -16,7 +16,7 @@ def read_labels(text: str) -> dict[str, str]:
     labels: dict[str, str] = {}
     for key, value in _pairs(text):
         if key in labels:
-            raise ValueError(f"the label {key!r} is given twice; a worker has one value of each")
+            raise ValueError(f"the label {key!r} is given twice; a worker has one value per label")
         labels[key] = value
     return labels
 
@@ -33,7 +33,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
     for word in filter(None, map(str.strip, text.split(","))):
         key, _, value = word.partition("=")
         if not (re.fullmatch(LABEL, key) and re.fullmatch(LABEL, value)):
-            raise ValueError(f"{word!r} is not a label; write pool=a,gpu=4090: {RULE}")
+            raise ValueError(f"{word!r} is not a label; use the form pool=a,gpu=4090: {RULE}")
         yield key, value
 
 

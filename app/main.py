@@ -65,12 +65,12 @@ ROUTERS = (
     projects,
     keys,
 )
-DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, post a job, watch it, download an adapter.
+DESCRIPTION = """Fine-tune language models over HTTP: upload a dataset, create a job, watch it, download an adapter.
 
-Every route but `/` and the health checks wants `Authorization: Bearer <key>`. Errors are RFC 9457 problem+json; `code`
-is stable, `detail` says what to do.
+Every route except `/` and the health checks requires `Authorization: Bearer <key>`. Errors are RFC 9457 problem+json:
+`code` is stable, and `detail` says what to do.
 
-OpenAI's client finds its own API under [/v1](/v1/docs), over the same things."""
+[/v1](/v1/docs) serves OpenAI's API over the same resources."""
 
 
 def create_server() -> FastAPI:

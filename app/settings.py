@@ -42,64 +42,64 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TUNEWRIGHT_", frozen=True, use_attribute_docstrings=True)
 
     data_dir: Path = Field(default_factory=default_data_dir)
-    """Holds the local stack: embedded servers, storage, logs, the first key."""
+    """Folder of the local stack: embedded servers, storage, logs, the first key."""
     cache_dir: Path = Field(default_factory=lambda: user_cache_path("tunewright"))
-    """Holds files that can be rebuilt: converted models, quantized weights."""
+    """Folder of files that can be rebuilt: converted models, quantized weights."""
     database_url: str = Field(default="postgresql+psycopg://localhost/tunewright", validation_alias="DATABASE_URL")
-    """Is the SQLAlchemy URL of PostgreSQL 15 or later, with the psycopg driver."""
+    """SQLAlchemy URL of PostgreSQL 15 or later, with the psycopg driver."""
     redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
-    """Is the URL of Redis 7 or Valkey: `redis://`, `rediss://` or `unix://`."""
+    """URL of Redis 7 or Valkey: `redis://`, `rediss://` or `unix://`."""
     storage_url: str | None = Field(default=None, validation_alias="STORAGE_URL")
-    """Says where bytes are stored: `file://`, `s3://`, `gs://`, `az://` or `memory://`; default: in `data_dir`."""
+    """URL of the storage: `file://`, `s3://`, `gs://`, `az://` or `memory://`; default: a folder in `data_dir`."""
     host: str = "127.0.0.1"
-    """Is the address the API listens on."""
+    """Address that the API listens on."""
     port: int = Field(default=8400, ge=0, le=65535)
-    """Is the port the API listens on; 0 selects a free one."""
+    """Port that the API listens on; 0 selects a free one."""
     max_upload_bytes: int = Field(default=10 * 10**9, gt=0)
-    """Limits the size of a dataset."""
+    """Maximum size of a dataset, in bytes."""
     max_body_bytes: int = Field(default=2**20, gt=0)
-    """Limits the size of a JSON body."""
+    """Maximum size of a JSON body, in bytes."""
     lease_seconds: float = Field(default=60, gt=0)
-    """Sets the silence after which a worker's running job is lost; an inspection's lease grows with its size."""
+    """Time without heartbeats after which a worker loses its job; an inspection's lease grows with its size."""
     heartbeat_seconds: float = Field(default=10, gt=0)
-    """Sets the time between two heartbeats of a worker."""
+    """Interval of a worker's heartbeats."""
     recovery_seconds: float = Field(default=5, gt=0)
-    """Sets the time between two checks of the dispatcher for lost work."""
+    """Interval at which the dispatcher checks for lost work."""
     poll_seconds: float = Field(default=5, gt=0)
-    """Sets the time between two checks of a worker for work that no wake-up announced."""
+    """Interval at which a worker checks for work that no wake-up announced."""
     exact_resume_wait_seconds: float = Field(default=60, ge=0)
-    """Sets how long a job waits for a worker on which it resumes exactly, before another may claim it."""
+    """How long a job waits for a worker on which it resumes exactly, before another may claim it."""
     stop_timeout_seconds: float = Field(default=3, gt=0)
-    """Sets the time that a training process gets to stop by itself before it is killed."""
+    """Time for a training process to stop after a request, before it is killed."""
     drain_timeout_seconds: float = Field(default=30, gt=0)
-    """Sets the time that a training process gets to save a checkpoint when its worker is asked to stop."""
+    """Time for a training process to save a checkpoint when its worker is asked to stop."""
     stall_timeout_seconds: float = Field(default=1800, gt=0)
-    """Sets the time without progress (no micro-batch, no row, no layer) after which a training process is ended."""
+    """Time without progress (no micro-batch, row or layer) after which a training process is ended."""
     training_threads: int | None = Field(default=None, ge=1)
-    """Sets the CPU threads of a training process; default: all."""
+    """CPU threads of a training process; default: all."""
     standby_process: bool = True
-    """Keeps an idle training process with the last model's tokenizer loaded, so that a job starts at once."""
+    """Whether to keep an idle training process with the last model's tokenizer loaded, so that jobs start sooner."""
     worker_labels: str | None = None
-    """Lists the labels of this worker, `pool=a,gpu=4090`, by which jobs and projects select workers."""
+    """Labels of this worker, such as `pool=a,gpu=4090`, by which jobs and projects select workers."""
 
     upload_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
-    """Sets the time within which an upload by parts must be completed; its parts are removed then."""
+    """Time within which an upload by parts must be completed; its parts are removed afterwards."""
     orphan_ttl_seconds: float = Field(default=24 * 3600, gt=0, le=CENTURY_SECONDS)
-    """Sets the age at which stored bytes that no row names are removed, if their writer ended as long ago."""
+    """Age at which stored bytes that no row names are removed, if their writer ended as long ago."""
     checkpoint_ttl_seconds: float = Field(default=7 * 24 * 3600, ge=0, le=CENTURY_SECONDS)
-    """Sets how long a job's checkpoints are kept after its end."""
+    """How long a job's checkpoints are kept after it finishes."""
     dataset_ttl_seconds: float | None = Field(default=None, gt=0, le=CENTURY_SECONDS)
-    """Sets the default time after which a dataset expires; never unless given."""
+    """Default time after which a dataset expires; default: never."""
 
     model_roots: str | None = None
-    """Lists the folders, separated by commas, below which models may be added from over HTTP; default: none."""
+    """Folders, separated by commas, from which models may be added over HTTP; default: none."""
     model_cache_gb: float | None = Field(default=None, gt=0)
-    """Limits the size of the base models in `cache_dir`, in GB; default: as much as fits on the disk."""
+    """Maximum size of the base models in `cache_dir`, in GB; default: limited only by the disk."""
 
     webhook_allowlist: str | None = None
-    """Lists hosts and networks, separated by commas, that webhooks may use although they are not public."""
+    """Hosts and networks, separated by commas, that webhooks may use although they are not public."""
     webhook_timeout_seconds: float = Field(default=10, gt=0, le=600)
-    """Sets the time within which a webhook's receiver must answer."""
+    """Time within which a webhook's receiver must respond."""
 
     @field_validator("webhook_allowlist")
     @classmethod

@@ -37,5 +37,5 @@ class JobTransitions:
         job = self.jobs.move(project_id, id, fence=fence, sources=sources, target=target, events=events, **values)
         if target in FINAL:
             self.datasets.release(project_id, id)
-        self.webhooks.tell(project_id, id, target)
+        self.webhooks.enter_event(project_id, id, target)
         return job

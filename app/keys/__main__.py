@@ -25,21 +25,21 @@ SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS}
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tunewright keys")
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make an API key and print it once")
-    create.add_argument("--project", default=FIRST_PROJECT, help="project it belongs to, which must exist")
-    create.add_argument("--name", default="unnamed", help="what it is for")
-    create.add_argument("--expires", type=read_life, metavar="90d", help="when it stops [never]")
+    create = commands.add_parser("create", help="create an API key and print it once")
+    create.add_argument("--project", default=FIRST_PROJECT, help="existing project that the key belongs to")
+    create.add_argument("--name", default="unnamed", help="name of the key")
+    create.add_argument("--expires", type=read_life, metavar="90d", help="lifetime [unlimited]")
     rights = create.add_mutually_exclusive_group()
-    rights.add_argument("--read-only", action="store_true", help="without the right to change anything")
-    rights.add_argument("--scope", choices=["admin"], help="`admin`: also changes what serves all projects")
-    listing = commands.add_parser("list", help="show the keys, newest first, and when each was last used")
+    rights.add_argument("--read-only", action="store_true", help="create a key that cannot change anything")
+    rights.add_argument("--scope", choices=["admin"], help="`admin`: may also manage what all projects share")
+    listing = commands.add_parser("list", help="list the keys, newest first, with their last use")
     listing.add_argument("--project", help="only keys of this project, by name or id")
-    listing.add_argument("--json", action="store_true", help="as the API does")
-    revoke = commands.add_parser("revoke", help="have a key refused, within a second")
-    rotate = commands.add_parser("rotate", help="replace a key by a new one, which is printed once")
+    listing.add_argument("--json", action="store_true", help="print JSON, as the API returns it")
+    revoke = commands.add_parser("revoke", help="revoke a key; it stops working within a second")
+    rotate = commands.add_parser("rotate", help="replace a key with a new one, which is printed once")
     for command in (revoke, rotate):
-        command.add_argument("id", metavar="ID", help="`key-…`; of the key `tw_0123…_…` it is `key-0123…`")
-    overlap = "for so long the old one works too [1d]"
+        command.add_argument("id", metavar="ID", help="key id: `key-0123…` for the key `tw_0123…_…`")
+    overlap = "how long the old key keeps working [1d]"
     rotate.add_argument("--overlap", type=read_overlap, default="1d", metavar="1d", help=overlap)
     return parser.parse_args(arguments)
 
@@ -55,7 +55,7 @@ def read_overlap(text: str) -> timedelta:
 def read_duration(text: str, least: int, most: int) -> timedelta:
     match = re.fullmatch(r"(\d{1,12})([smhd]?)", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write seconds, or 90m, 12h, 2d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; use seconds, or 90m, 12h, 2d")
     seconds = int(match[1]) * SECONDS[match[2] or "s"]
     if not least <= seconds <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not between {least} and {most:,} seconds")
@@ -111,7 +111,7 @@ def rotate(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "rotate_key") as session:
         key = KeyService(session).rotate(given.id, given.overlap)
         old = KeyService(session).get(given.id).key
-    print(f"{old.id} works until {_instant(old.expires_at)} UTC. {old.replaced_by} replaces it:", file=sys.stderr)
+    print(f"{old.id} is valid until {_instant(old.expires_at)} UTC. {old.replaced_by} replaces it:", file=sys.stderr)
     print(key)
 
 

@@ -18,22 +18,22 @@ class KeyNotActive(Conflict):
 
 
 class KeyReplaced(Conflict):
-    """The key was rotated before; rotate the one that replaces it."""
+    """The key has already been rotated; rotate its replacement."""
 
     code = "key_replaced"
 
     def __init__(self, id: str, by: str) -> None:
         self.id, self.by = id, by
-        super().__init__(f"Key {id} was rotated before; rotate {by}, which replaces it.")
+        super().__init__(f"Key {id} has already been rotated; rotate its replacement, {by}.")
 
 
 class OwnKey(Conflict):
-    """The key of the request would lose its access; use another key with the scope `admin`."""
+    """The request would disable its own API key; use another key with the scope `admin`."""
 
     code = "own_key"
 
     def __init__(self, advice: str) -> None:
         super().__init__(
-            f"This is the very API key that asks; {advice}, or use another key of the scope 'admin', or `tunewright "
-            "keys` on the server's machine."
+            f"The request uses this API key itself; {advice}, use another key with the scope 'admin', or run "
+            "`tunewright keys` on the server's machine."
         )

@@ -49,8 +49,8 @@ def _json(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     responses=problems(*BODY_REFUSALS, ProjectNotFound, ProjectBeingDeleted, *AGAIN),
 )
 def post_key(caller: AdminDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep) -> Response:
-    """Create a key. Needs the scope `admin`, as all of `/keys`. The answer contains the key itself (`secret`); it is
-    shown only once, because the server keeps only its SHA-256."""
+    """Create a key. Requires the scope `admin`, like every route under `/keys`. The response contains the key itself
+    (`secret`), which is shown only once: the server stores only its SHA-256."""
     wanted = parsed(KeyIn, raw)
 
     def make() -> Created:
@@ -82,8 +82,8 @@ def get_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
 
 @router.post("/{id}/revoke", summary="Revoke an API key", responses=problems(KeyNotFound, OwnKey))
 def withdraw_key(id: str, caller: AdminDep, session: SessionDep) -> KeyOut:
-    """Revoke a key. Every server refuses it within a second. Repeating the request changes nothing. A key cannot revoke
-    itself (`own_key`), so that the last one with the scope `admin` stays."""
+    """Revoke a key. Every server rejects it within a second. Repeating the request changes nothing. A key cannot revoke
+    itself (`own_key`), so the last key with the scope `admin` cannot be lost."""
     return KeyOut.of(KeyService(session).revoke(id, caller.key_id))
 
 
@@ -103,8 +103,8 @@ def replace_key(
     body: OptionalBodyDep,
     raw: OptionalJsonDep,
 ) -> Response:
-    """Replace a key by a new one with the same project, name, scopes and lifetime; `secret` is shown only once. The old
-    one works for `overlap_seconds` more (default: a day), or until it is revoked."""
+    """Replace a key with a new one that has the same project, name, scopes and lifetime. `secret` is shown only once.
+    The old key keeps working for `overlap_seconds` (default: one day), or until it is revoked."""
     overlap = timedelta(seconds=parsed(KeyRotation, raw).overlap_seconds)
 
     def make() -> Created:

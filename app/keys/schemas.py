@@ -15,24 +15,24 @@ KeyState = Literal["active", "expired", "revoked"]
 
 
 class KeyIn(BaseModel):
-    """Describes a key to create."""
+    """An API key to create."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE}
     )
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    """Says what it is for."""
+    """A name that says what the key is used for."""
     project: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Gives name or id of the project it belongs to; default: the project of the request's key."""
+    """Name or id of the project that the key belongs to; defaults to the project of the request's key."""
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=10)] = list(SCOPES)
-    """Lists what it may do; `admin` includes the others."""
+    """What the key may do; `admin` includes the others."""
     expires_after_seconds: Annotated[int, Field(ge=1, le=MAX_LIFE_SECONDS)] | None = None
-    """Sets its lifetime; null means no limit."""
+    """The key's lifetime in seconds; null for no limit."""
 
 
 class KeyRotation(BaseModel):
-    """Describes how a key is replaced."""
+    """Options of a key's rotation."""
 
     model_config = ConfigDict(
         strict=True,
@@ -42,31 +42,31 @@ class KeyRotation(BaseModel):
     )
 
     overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] = DAY_SECONDS
-    """Sets for how long the old key also works."""
+    """How long the old key keeps working, in seconds."""
 
 
 class KeyOut(BaseModel):
-    """Describes an API key, without its secret."""
+    """An API key, without its secret."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """Consists of `key-` and the first 24 digits of the key itself: `tw_0123…_…` is `key-0123…`."""
+    """`key-` and the first 24 digits of the key itself: `key-0123…` for `tw_0123…_…`."""
     name: str
     project_id: str
     project: str
-    """Gives the project's name."""
+    """The project's name."""
     scopes: list[str]
     state: KeyState
-    """Is `active`, or says why the key is refused."""
+    """`active`, or the reason why the key is rejected."""
     created_at: datetime
     expires_at: datetime | None
-    """Gives the time of its expiry; null means never."""
+    """When the key expires; null for never."""
     last_used_at: datetime | None
-    """Gives the time of its last use, to the minute; null means never."""
+    """When the key was last used, to the minute; null for never."""
     revoked_at: datetime | None
     replaced_by: str | None
-    """Identifies the key by which a rotation has replaced it."""
+    """Id of the key that replaced it in a rotation."""
 
     @classmethod
     def of(cls, shown: ShownKey) -> Self:
@@ -74,10 +74,10 @@ class KeyOut(BaseModel):
 
 
 class KeyWithSecret(KeyOut):
-    """Describes a key with its secret; only a creation and a rotation answer with it."""
+    """An API key with its secret, returned only when the key is created or rotated."""
 
     secret: str
-    """Is the key itself, `tw_…`; it is shown only here."""
+    """The key itself, `tw_…`; shown only once."""
 
     @classmethod
     def with_secret(cls, shown: ShownKey, secret: str) -> Self:

@@ -77,7 +77,7 @@ class KeyService:
         if old.key.replaced_by:
             raise KeyReplaced(id, old.key.replaced_by)
         if id == by_key_id and overlap.total_seconds() < OWN_OVERLAP_SECONDS:
-            raise OwnKey(f"let it overlap for {OWN_OVERLAP_SECONDS} seconds, in case the answer is lost")
+            raise OwnKey(f"keep it valid for at least {OWN_OVERLAP_SECONDS} seconds, in case the response is lost")
         life = old.key.expires_at - old.key.created_at if old.key.expires_at else None
         text = self.create(old.key.project_id, old.key.name, old.key.scopes, life=life)
         self.keys.replace(id, id_of(text), overlap)
@@ -89,7 +89,7 @@ class KeyService:
         if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
             return None
         if key.is_project_deleted:
-            raise Unauthorized("The project of this API key is being deleted, and its keys work no more.")
+            raise Unauthorized("The project of this API key is being deleted; its keys no longer work.")
         left = None if key.seconds_left is None else float(key.seconds_left)
         return RecognizedKey(Caller(key.id, key.project_id, frozenset(key.scopes)), left, key.is_use_due)
 

@@ -11,10 +11,10 @@ from app.local.signals import block_signals
 
 def main() -> int:
     block_signals()
-    parser = argparse.ArgumentParser(prog="tunewright up", description="Runs the local stack until ctrl-C.")
-    parser.add_argument("--data-dir", type=Path, help="where everything is kept (TUNEWRIGHT_DATA_DIR)")
+    parser = argparse.ArgumentParser(prog="tunewright up", description="Run the local stack until Ctrl-C.")
+    parser.add_argument("--data-dir", type=Path, help="data folder (TUNEWRIGHT_DATA_DIR)")
     parser.add_argument("--host", help="address to listen on (TUNEWRIGHT_HOST)")
-    parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (TUNEWRIGHT_PORT)")
+    parser.add_argument("--port", type=int, help="port to listen on; 0 selects a free one (TUNEWRIGHT_PORT)")
     flags = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     return run(flags)
 

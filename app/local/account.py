@@ -55,5 +55,5 @@ def require_searchable(data: Path) -> None:
         if not folder.stat().st_mode & 0o001:
             raise StartError(
                 f"PostgreSQL refuses to run as root, and its user {SERVER_USER} cannot enter {folder}: choose "
-                "another data folder with --data-dir (/var/lib/tunewright is root's own), or set DATABASE_URL"
+                "another data folder with --data-dir (root's default is /var/lib/tunewright), or set DATABASE_URL"
             )

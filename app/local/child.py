@@ -107,7 +107,7 @@ class Child:
         """Return the line at the end of the log that most probably explains the exit."""
         lines = self.last_words().splitlines()
         errors = [line for line in lines if re.search(r"FATAL|PANIC|Error|ERROR", line)]
-        return (errors or lines or ["it said nothing"])[-1].strip()
+        return (errors or lines or ["it printed nothing"])[-1].strip()
 
 
 def rotated(log: Path) -> Path:

@@ -59,8 +59,8 @@ def check_space(data: Path) -> None:
     free = shutil.disk_usage(data).free
     if free < FREE_BYTES:
         raise StartError(
-            f"the disk of the data folder {data} has {free / 1e6:.0f} MB free, and {FREE_BYTES / 1e6:.0f} MB "
-            "are needed; make room or choose another with --data-dir"
+            f"the disk of the data folder {data} has {free / 1e6:.0f} MB free, but {FREE_BYTES / 1e6:.0f} MB "
+            "are needed; free space, or choose another with --data-dir"
         )
 
 
@@ -93,7 +93,7 @@ def socket_folder(data: Path) -> Path:
     here.mkdir(mode=0o700, exist_ok=True)
     found = here.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise StartError(f"{here} is not a folder of {user_name(os.geteuid())}: remove it")
+        raise StartError(f"{here} is not a folder owned by {user_name(os.geteuid())}; remove it")
     here.chmod(0o711 if os.geteuid() == 0 else 0o700)
     return here
 

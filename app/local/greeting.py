@@ -27,7 +27,7 @@ def lines(url: str, data: Path, model: dict[str, Any] | None, dataset: dict[str,
     body = shlex.quote(json.dumps(spec, ensure_ascii=False))
     ask = f'curl -H "Authorization: Bearer $(cat {key})"'
     return [
-        f"Tunewright {VERSION} is ready at {url} (ctrl-C stops it); its reference is at {url}/docs",
+        f"Tunewright {VERSION} is ready at {url} (Ctrl-C stops it); the API reference is at {url}/docs",
         f"The API key is in {data / 'api_key'}; logs are in {data / 'logs'}, requests in api.log",
         "Next, in another terminal:",
         *([] if data == default_data_dir() else [f"  export TUNEWRIGHT_DATA_DIR={shlex.quote(str(data))}"]),
@@ -35,7 +35,7 @@ def lines(url: str, data: Path, model: dict[str, Any] | None, dataset: dict[str,
         *(
             []
             if model
-            else [f"  {tunewright} models add {name} --path FOLDER  # of config.json, safetensors, tokenizer"]
+            else [f"  {tunewright} models add {name} --path FOLDER  # with config.json, safetensors, tokenizer"]
         ),
         f"  {tunewright} jobs create --model {shlex.quote(name)} --dataset {dataset['id'] if dataset else file}"
         " --epochs 1 --watch",

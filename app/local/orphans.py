@@ -82,7 +82,7 @@ def end(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: 
         send(pid, signal.SIGKILL)
     wait_for_end(find, 10, nap)
     if left := find():
-        raise StartError(f"processes {left} of an earlier start do not end")
+        raise StartError(f"processes {left} of an earlier start did not end")
 
 
 def wait_for_end(find: Callable[[], list[int]], seconds: float, nap: Nap) -> None:

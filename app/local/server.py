@@ -30,12 +30,12 @@ def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:
     while not (child.process and server.is_ready(child.process.pid)):
         if not child.is_running():
             raise StartError(
-                f"{server.title} does not start ({child.why_ended()}): {child.complaint()}"
-                f"{space_note(data)}; its log is {child.log}"
+                f"{server.title} did not start ({child.why_ended()}): {child.complaint()}"
+                f"{space_note(data)}; see {child.log}"
             )
         if time.monotonic() > note_at:
             note_at = float("inf")
-            print(f"{server.title} is still starting (recovering?); its log is {child.log}", file=sys.stderr)
+            print(f"{server.title} is still starting, possibly recovering; see {child.log}", file=sys.stderr)
         nap(0.02)
     server.complete()
 

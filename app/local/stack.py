@@ -144,10 +144,10 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            reason = f"port {port} on {host} is taken by another program"
+            reason = f"port {port} on {host} is in use by another program"
         else:
             reason = f"cannot listen on {host} port {port}: {error.strerror}"
-        raise StartError(f"{reason}; choose another with --port or TUNEWRIGHT_PORT (0 takes a free one)") from error
+        raise StartError(f"{reason}; choose another with --port or TUNEWRIGHT_PORT (0 selects a free one)") from error
 
 
 def local_url(host: str, listener: socket.socket) -> str:
@@ -161,7 +161,7 @@ def await_ready(supervisor: Supervisor, api: Child, url: str) -> None:
     while not (answer := readiness(url))[0]:
         if time.monotonic() > deadline or supervisor.deaths(api) >= DEATHS_AT_START:
             raise StartError(
-                f"the API does not become ready ({answer[1]}); the end of its log {api.log}:\n{api.last_words()}"
+                f"the API did not become ready ({answer[1]}); the end of its log {api.log}:\n{api.last_words()}"
             )
         supervisor.revive()
         supervisor.waits.nap(0.2)

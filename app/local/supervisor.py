@@ -70,8 +70,7 @@ class Supervisor:
         del self.children[child]
         if child.exit_code() != 0:
             raise StartError(
-                f"{spec.name} failed ({child.why_ended()}): {child.complaint()}{space_note(self.data)}; "
-                f"its log is {child.log}"
+                f"{spec.name} failed ({child.why_ended()}): {child.complaint()}{space_note(self.data)}; see {child.log}"
             )
         return child
 
@@ -90,8 +89,8 @@ class Supervisor:
             if restarts.due is None:
                 backoff = restarts.note_death(time.monotonic() - child.started)
                 say(
-                    f"{child.spec.name} ended ({child.why_ended()}){space_note(self.data)}; starting it again "
-                    f"in {backoff:.0f} s; its log is {child.log}"
+                    f"{child.spec.name} ended ({child.why_ended()}){space_note(self.data)}; restarting it "
+                    f"in {backoff:.0f} s; see {child.log}"
                 )
             elif time.monotonic() >= restarts.due:
                 restarts.due = None

@@ -27,19 +27,17 @@ SHOW_SECONDS = 0.5
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tunewright models")
     commands = parser.add_subparsers(dest="command", required=True)
-    add = commands.add_parser("add", help="register a model, so that jobs can name it")
+    add = commands.add_parser("add", help="add a model to the registry")
     add.add_argument("name")
     place = add.add_mutually_exclusive_group(required=True)
     place.add_argument("--path", type=Path, help="folder with config.json, safetensors and tokenizer")
-    place.add_argument("--hub", metavar="ORG/NAME", help="model of a hub")
-    add.add_argument(
-        "--revision", help="branch, tag or commit of the hub model, pinned to its commit; main unless given"
-    )
-    add.add_argument("--hub-name", metavar="ORG/NAME", help="what the folder's model is on a hub, at commit --revision")
-    add.add_argument("--projects", type=read_names, default=[], metavar="A,B", help="who may use it; all unless given")
-    for command, what in (("show", "show a model, and its licence"), ("remove", "take a model out of the registry")):
+    place.add_argument("--hub", metavar="ORG/NAME", help="model on the hub")
+    add.add_argument("--revision", help="branch, tag or commit on the hub, pinned to its commit [main]")
+    add.add_argument("--hub-name", metavar="ORG/NAME", help="hub id of the folder's model, at commit --revision")
+    add.add_argument("--projects", type=read_names, default=[], metavar="A,B", help="projects that may use it [all]")
+    for command, what in (("show", "show a model and its licence"), ("remove", "remove a model from the registry")):
         commands.add_parser(command, help=what).add_argument("name")
-    commands.add_parser("list", help="show the registry")
+    commands.add_parser("list", help="list the models of the registry")
     return parser.parse_args(arguments)
 
 
@@ -52,16 +50,16 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
     if given.path:
         read_folder(given.path.absolute())
     if given.path and given.revision and not given.hub_name:
-        raise BadRequest("A folder has no revision to choose; leave --revision out, or give --hub-name.")
+        raise BadRequest("A folder has no revisions; omit --revision, or pass --hub-name.")
     if given.hub and given.hub_name:
-        raise BadRequest("--hub-name says what a folder's model is; leave it out beside --hub.")
+        raise BadRequest("--hub-name is for a model from a folder; omit it with --hub.")
     path = str(given.path.absolute()) if given.path else None
     wanted = wanted_model(
         given.name, path, given.hub, given.revision, given.projects, any_path=True, hub_name=given.hub_name
     )
     settings = get_settings()
     worker_id = f"{socket.gethostname()}-{getpid()}"
-    if not is_there(sessions, wanted):
+    if not has_same_files(sessions, wanted):
         with transaction(sessions, "add_model") as session:
             model = ModelService(session).add(wanted)
             claimed = FetchRepository(session).claim(worker_id, settings.lease_seconds, model.id)
@@ -72,10 +70,10 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
             fetching = ModelFetch(place, claimed, stopped)
             with shown(fetching):
                 fetching.run()
-    return settled(sessions, given.name)
+    return wait_until_fetched(sessions, given.name)
 
 
-def is_there(sessions: Sessions, wanted: Wanted) -> bool:
+def has_same_files(sessions: Sessions, wanted: Wanted) -> bool:
     """Return whether the registry has exactly these files under the name, whatever their source. If so,
     change its projects and hub name."""
     with transaction(sessions, "find_model") as session:
@@ -115,7 +113,7 @@ class shown:  # noqa: N801 - reads as the statement it is
             )
 
 
-def settled(sessions: Sessions, name: str) -> str:
+def wait_until_fetched(sessions: Sessions, name: str) -> str:
     """Return the outcome. Waits for a model that a light worker has claimed."""
     while True:
         with transaction(sessions, "find_model") as session:
@@ -132,15 +130,15 @@ def settled(sessions: Sessions, name: str) -> str:
 def remove(sessions: Sessions, given: argparse.Namespace) -> str:
     with transaction(sessions, "remove_model") as session:
         ModelService(session).remove(given.name)
-    return f"{given.name} is out of the registry; a folder that it came from is as it was."
+    return f"Removed {given.name} from the registry. A folder that it was added from is unchanged."
 
 
 def show_all(sessions: Sessions, given: argparse.Namespace) -> str:
     with transaction(sessions, "show_registry") as session:
         models = ModelService(session).all()
         allowed = ModelService(session).allowed(models)
-    told = "\n".join(describe(model, allowed.get(model.id, [])) for model in models)
-    return told or "The registry is empty; `tunewright models add` fills it."
+    lines = "\n".join(describe(model, allowed.get(model.id, [])) for model in models)
+    return lines or "The registry is empty; add a model with `tunewright models add`."
 
 
 def show(sessions: Sessions, given: argparse.Namespace) -> str:
@@ -148,8 +146,8 @@ def show(sessions: Sessions, given: argparse.Namespace) -> str:
         models = ModelService(session)
         model = models.get(None, given.name)
         text = model.license_text
-        told = describe(model, models.allowed([model]).get(model.id, []))
-    return f"{told}\nLicence: {model.license or 'not told by the model'}" + (f"\n\n{text}" if text else "")
+        summary = describe(model, models.allowed([model]).get(model.id, []))
+    return f"{summary}\nLicence: {model.license or 'not stated by the model'}" + (f"\n\n{text}" if text else "")
 
 
 def describe(model: RegisteredModel, projects: Sequence[str]) -> str:
@@ -158,7 +156,7 @@ def describe(model: RegisteredModel, projects: Sequence[str]) -> str:
         why = f": {model.failure_message}" if model.state == ModelState.failed else ""
         return f"{model.name}: {model.state}{why}, {model.source}{users}"
     revision = (model.revision or "none")[:12]
-    stated = f", said to be {model.hub_name} at {model.hub_revision or 'an unknown commit'}" if model.hub_name else ""
+    stated = f", stated as {model.hub_name} at {model.hub_revision or 'an unknown commit'}" if model.hub_name else ""
     return (
         f"{model.name}: {model.architecture}, {model.num_parameters:,} parameters, up to {model.max_seq_len:,} tokens, "
         f"{len(model.linear_modules)} linear layers, revision {revision}, {model.source}{stated}{users}"
@@ -173,7 +171,7 @@ def main() -> None:
     except TunewrightError as error:
         sys.exit(str(error))
     except FAILURES as error:
-        sys.exit(f"The storage {get_settings().storage} cannot be written: {error}. A light worker will try again.")
+        sys.exit(f"Cannot write to the storage {get_settings().storage}: {error}. A light worker will try again.")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from app.domain.model import MAX_ATTEMPTS, ModelFailure, ModelState
 from app.errors import StaleAttempt
 from app.models.repository import ModelRepository
 
-GAVE_UP = f"{MAX_ATTEMPTS} workers ended while they fetched it; see their logs, then add it again."
+GAVE_UP = f"{MAX_ATTEMPTS} workers ended while fetching the model; see their logs, then add it again."
 
 
 class Hold(NamedTuple):

@@ -85,11 +85,11 @@ class ModelFetch:
         try:
             self._run()
         except Left:
-            log.info("left a model", model=self.model.name)
+            log.info("gave a model fetch back", model=self.model.name)
             with transaction(self.place.sessions, "give_back_model") as session:
                 FetchRepository(session).give_back(self.hold)
         except StaleAttempt:
-            log.info("a model was removed, or another worker has it", model=self.model.name)
+            log.info("model was removed, or another worker fetches it", model=self.model.name)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -103,16 +103,14 @@ class ModelFetch:
         except (StorageFull, OSError) as error:
             if not (isinstance(error, StorageFull) or is_full(error)):
                 raise
-            text = (
-                f"There was not enough disk space for the model. Free space, then add it again. {redact_error(error)}"
-            )
+            text = f"Not enough disk space for the model. Free space, then add it again. {redact_error(error)}"
             self._fail(ModelFailure.disk_full, text)
         else:
             with transaction(self.place.sessions, "conclude_model") as session:
                 FetchRepository(session).conclude(self.hold, ModelState.ready, **values)
 
     def _fail(self, code: ModelFailure, message: str) -> None:
-        log.warning("a model failed", model=self.model.name, code=code, error=message)
+        log.warning("model fetch failed", model=self.model.name, code=code, error=message)
         with transaction(self.place.sessions, "fail_model") as session:
             failure = {"failure_code": code, "failure_message": message[:2000].replace("\0", "\ufffd")}
             FetchRepository(session).conclude(self.hold, ModelState.failed, **failure)
@@ -148,10 +146,11 @@ class ModelFetch:
             needs.append((self.folder, max(sizes, default=0)))
         for folder, needed in needs:
             if (free := free_bytes(folder)) < needed + LEAST_FREE_BYTES:
-                said = (
-                    f"It needs {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free in {folder}; free space there."
+                message = (
+                    f"The model needs {needed / 1e9:,.1f} GB, but {folder} has {free / 1e9:,.1f} GB free. Free space, "
+                    "then add it again."
                 )
-                raise FetchFailed(ModelFailure.disk_full, said)
+                raise FetchFailed(ModelFailure.disk_full, message)
 
     def _store(self, source: Source, file: SourceFile) -> StoredFile:
         done = self.num_done
@@ -166,7 +165,7 @@ class ModelFetch:
         return stored
 
     def _find(self, file: SourceFile, sha256: str) -> StoredFile | None:
-        """Return the file if storage has it. It is named before the check, so that nobody removes it afterwards."""
+        """Return the file if storage has it. It is named before the check, so that it is not removed afterwards."""
         stored = StoredFile(path=file.path, key=model_file_key(sha256), size=file.size, sha256=sha256)
         with transaction(self.place.sessions, "name_model_file") as session:
             FetchRepository(session).name_files(self.hold, [*self.files, stored])
@@ -175,8 +174,8 @@ class ModelFetch:
     def _put(self, file: SourceFile, path: Path, sha256: str) -> StoredFile:
         stored = self.place.storage.keep_file(model_file_key(sha256), path, file.path, sha256, self._look)
         if stored is None:
-            said = f"{file.path} was changed while it was read; leave the folder alone, then add the model again."
-            raise FetchFailed(ModelFailure.source_changed, said)
+            message = f"{file.path} changed while it was read; do not change the folder, then add the model again."
+            raise FetchFailed(ModelFailure.source_changed, message)
         return stored
 
     def _advance(self, num_bytes: int) -> None:

@@ -33,13 +33,13 @@ class ModelFacts(NamedTuple):
 def read_folder(folder: Path) -> ModelFacts:
     """Return the facts, or raise InvalidModelFolder with a remedy."""
     if not folder.is_dir():
-        raise InvalidModelFolder(f"There is no folder {folder}; give the one that holds config.json.")
+        raise InvalidModelFolder(f"The folder {folder} does not exist; pass the one that contains config.json.")
     config = _read_json(folder / "config.json")
     tokenizer = _read_tokenizer(folder)
     _refuse_code(config, tokenizer)
     architecture = _architecture(config)
     if "quantization_config" in config:
-        raise InvalidModelFolder("The weights are quantized already; add the model they were made from.")
+        raise InvalidModelFolder("The weights are already quantized; add the model that they were quantized from.")
     shapes = read_shapes(folder)
     return ModelFacts(
         architecture=architecture,
@@ -75,14 +75,14 @@ def _digest(digests: dict[str, str]) -> str:
 
 def _read_tokenizer(folder: Path) -> dict[str, Any]:
     if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise InvalidModelFolder(f"{folder} has no tokenizer ({', '.join(TOKENIZERS)}); add it to the folder.")
+        raise InvalidModelFolder(f"{folder} has no tokenizer ({', '.join(TOKENIZERS)}); add one to the folder.")
     config = folder / "tokenizer_config.json"
     return _read_json(config) if config.is_file() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InvalidModelFolder(f"{path.parent} has no {path.name}; give the folder that save_pretrained wrote.")
+        raise InvalidModelFolder(f"{path.parent} has no {path.name}; pass the folder that save_pretrained wrote.")
     if path.stat().st_size > MAX_JSON_BYTES:
         raise InvalidModelFolder(f"{path} is too large to be a configuration.")
     try:
@@ -91,15 +91,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidModelFolder(f"{path} is not JSON: {error}.") from error
     if not isinstance(value, dict):
-        raise InvalidModelFolder(f"{path} holds no JSON object.")
+        raise InvalidModelFolder(f"{path} is not a JSON object.")
     return value
 
 
 def _refuse_code(*configs: dict[str, Any]) -> None:
     if any("auto_map" in config for config in configs):
         raise InvalidModelFolder(
-            "The model brings code of its own (auto_map), which is never run; "
-            "take auto_map out of its config if transformers knows the architecture by itself."
+            "The model contains custom code (auto_map), which is never run. "
+            "If transformers supports the architecture without it, remove auto_map from the config."
         )
 
 
@@ -107,7 +107,9 @@ def _architecture(config: dict[str, Any]) -> str:
     named = config.get("architectures")
     architecture = named[0] if isinstance(named, list) and named else None
     if not isinstance(architecture, str) or not architecture.endswith(CAUSAL):
-        raise InvalidModelFolder(f"The architecture {architecture!r:.80} is no causal language model; add one that is.")
+        raise InvalidModelFolder(
+            f"The architecture {architecture!r:.80} is not a causal language model; add one that is."
+        )
     return architecture
 
 
@@ -132,5 +134,5 @@ def _limit(tokenizer: dict[str, Any]) -> int | None:
 def _linear_modules(shapes: Shapes, config: dict[str, Any]) -> list[str]:
     modules = linear_modules(shapes, str(config.get("model_type")))
     if not modules:
-        raise InvalidModelFolder("The weights hold no linear layer; is this a language model?")
+        raise InvalidModelFolder("The weights contain no linear layer; check that this is a language model.")
     return modules

@@ -57,14 +57,14 @@ def _files(folder: Path) -> Iterator[Path]:
         names = [SINGLE]
     elif any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
         raise InvalidModelFolder(
-            f"{folder} holds pickled weights only, which can run code when loaded; convert them to safetensors "
+            f"{folder} has only pickled weights, which can run code when loaded; convert them to safetensors "
             "(save_pretrained of a current transformers does)."
         )
     else:
-        raise InvalidModelFolder(f"{folder} has no {SINGLE}; give the folder that save_pretrained wrote.")
+        raise InvalidModelFolder(f"{folder} has no {SINGLE}; pass the folder that save_pretrained wrote.")
     for name in names:
         if not (folder / name).is_file():
-            raise InvalidModelFolder(f"{folder} lacks {name}, which its index names; copy the whole model.")
+            raise InvalidModelFolder(f"{folder} has no {name}, which its index names; copy the whole model.")
         yield folder / name
 
 
@@ -73,7 +73,7 @@ def read_index(index: Path) -> list[str]:
     try:
         files = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidModelFolder(f"{index} is no index of safetensors files.") from error
+        raise InvalidModelFolder(f"{index} is not an index of safetensors files.") from error
     if not all(isinstance(name, str) and Path(name).name == name for name in files):
         raise InvalidModelFolder(f"{index} names files outside its folder.")
     return sorted(files)
@@ -84,13 +84,13 @@ def _shapes(path: Path) -> Shapes:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if total < 8 or length > min(MAX_HEADER_BYTES, total - 8):
-            raise InvalidModelFolder(f"{path} is no whole safetensors file; copy it again.")
+            raise InvalidModelFolder(f"{path} is not a complete safetensors file; copy it again.")
         raw = file.read(length)
     try:
         header: dict[str, Any] = json.loads(raw)
         tensors = _read_header({name: value for name, value in header.items() if name != "__metadata__"})
     except (ValueError, AttributeError, RecursionError) as error:
-        raise InvalidModelFolder(f"The header of {path} is not that of a safetensors file.") from error
+        raise InvalidModelFolder(f"{path} has no valid safetensors header; copy it again.") from error
     if total != 8 + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0):
         raise InvalidModelFolder(f"{path} is shorter or longer than its header says; copy it again.")
     return {name: Shape(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}

@@ -61,7 +61,7 @@ class HubSource:
         return Resolved(self._chosen(files), self.commit, licence if isinstance(licence, str) else None)
 
     def _ask_info(self) -> Any:
-        with self._told_plainly():
+        with self._translated_errors():
             timeout: Any = _timeout(CONNECT_SECONDS)
             return self._hub.HfApi().model_info(self.id, revision=self.asked, timeout=timeout, files_metadata=True)
 
@@ -70,11 +70,11 @@ class HubSource:
         try:
             found = self._hub.snapshot_download(self.id, revision=self.asked, local_files_only=True)
         except Exception as error:
-            said = (
-                f"HF_HUB_OFFLINE is set, and the hub's cache on this machine lacks {self.id} at {self.asked}; "
-                f"fetch it into {self._hub.constants.HF_HUB_CACHE}, or let the worker ask the hub."
+            message = (
+                f"HF_HUB_OFFLINE is set, and this machine's hub cache has no {self.id} at {self.asked}. "
+                f"Download it to {self._hub.constants.HF_HUB_CACHE}, or unset HF_HUB_OFFLINE."
             )
-            raise FetchFailed(ModelFailure.hub_offline, said) from error
+            raise FetchFailed(ModelFailure.hub_offline, message) from error
         self._local = Path(found)
         self.commit = self._local.name
         files = [SourceFile(path.name, path.stat().st_size) for path in sorted(self._local.iterdir()) if path.is_file()]
@@ -108,10 +108,11 @@ class HubSource:
                 advance(len(block))
         sha256 = digest.hexdigest()
         if size != file.size or file.sha256 not in (None, sha256):
-            said = (
-                f"{file.path} of {self.id} arrived as {size:,} bytes with the SHA-256 {sha256}, not as the hub has it."
+            message = (
+                f"The download of {file.path} of {self.id} ({size:,} bytes, SHA-256 {sha256}) does not match the hub; "
+                "add the model again."
             )
-            raise FetchFailed(ModelFailure.corrupt_download, said)
+            raise FetchFailed(ModelFailure.corrupt_download, message)
         return target, sha256
 
     def _copied(self, file: SourceFile) -> Iterator[bytes]:
@@ -141,10 +142,11 @@ class HubSource:
             headers["Range"] = f"bytes={start}-"
         url = hub.hf_hub_url(self.id, file.path, revision=self.commit, endpoint=hub.constants.ENDPOINT)
         session = hub.utils.get_session()
-        with self._told_plainly(), session.stream("GET", url, headers=headers, timeout=_timeout(SILENT_SECONDS)) as got:
+        timeout = _timeout(SILENT_SECONDS)
+        with self._translated_errors(), session.stream("GET", url, headers=headers, timeout=timeout) as got:
             hub.utils.hf_raise_for_status(got)
             if start and got.status_code != 206:
-                raise FetchFailed(ModelFailure.corrupt_download, f"The hub cannot go on with {file.path} where it was.")
+                raise FetchFailed(ModelFailure.corrupt_download, f"The hub cannot resume the download of {file.path}.")
             yield from got.iter_raw()
 
     def adopt(self, file: SourceFile, stored: StoredFile, storage: Storage) -> None:
@@ -164,14 +166,14 @@ class HubSource:
             write_hollow(path, head, file.size)
 
     def _unreachable(self) -> FetchFailed:
-        said = f"The hub {self._hub.constants.ENDPOINT} did not answer in time; see HF_ENDPOINT and HTTPS_PROXY."
-        return FetchFailed(ModelFailure.hub_unreachable, said)
+        message = f"The hub {self._hub.constants.ENDPOINT} did not respond in time; check HF_ENDPOINT and HTTPS_PROXY."
+        return FetchFailed(ModelFailure.hub_unreachable, message)
 
-    def _told_plainly(self) -> "_Plainly":
-        return _Plainly(self)
+    def _translated_errors(self) -> "_TranslatedErrors":
+        return _TranslatedErrors(self)
 
 
-class _Plainly:
+class _TranslatedErrors:
     """Converts errors of the hub's client to one sentence and a code."""
 
     def __init__(self, source: HubSource) -> None:
@@ -191,21 +193,23 @@ class _Plainly:
         errors, id = self.source._hub.errors, self.source.id
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, errors.GatedRepoError) or status == 403:
-            said = f"The hub lets only those in to {id} who accepted its terms; set HF_TOKEN of one who has."
-            return FetchFailed(ModelFailure.access_denied, said)
+            message = (
+                f"{id} is a gated model. Accept its terms on the hub, then set HF_TOKEN to a token of that account."
+            )
+            return FetchFailed(ModelFailure.access_denied, message)
         if isinstance(error, errors.RevisionNotFoundError):
-            said = f"{id} has no branch, tag or commit {self.source.asked!r:.100}."
-            return FetchFailed(ModelFailure.hub_revision_not_found, said)
+            message = f"{id} has no branch, tag or commit {self.source.asked!r:.100}."
+            return FetchFailed(ModelFailure.hub_revision_not_found, message)
         if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
-            said = f"The hub has no model {id}, or hides it from the token of this machine (HF_TOKEN)."
-            return FetchFailed(ModelFailure.hub_model_not_found, said)
+            message = f"The hub has no model {id}, or this machine's HF_TOKEN cannot see it."
+            return FetchFailed(ModelFailure.hub_model_not_found, message)
         if status == 401:
-            return FetchFailed(ModelFailure.access_denied, f"The hub refuses the token of this machine for {id}.")
+            return FetchFailed(ModelFailure.access_denied, f"The hub rejected this machine's HF_TOKEN for {id}.")
         if isinstance(error, httpx2.TimeoutException):
             return self.source._unreachable()
-        why = f"answered with status {status}" if status else f"cannot be reached ({type(error).__name__})"
-        said = f"The hub {self.source._hub.constants.ENDPOINT} {why}; see HF_ENDPOINT and HTTPS_PROXY."
-        return FetchFailed(ModelFailure.hub_unreachable, said)
+        why = f"returned status {status}" if status else f"cannot be reached ({type(error).__name__})"
+        message = f"The hub {self.source._hub.constants.ENDPOINT} {why}; check HF_ENDPOINT and HTTPS_PROXY."
+        return FetchFailed(ModelFailure.hub_unreachable, message)
 
 
 def import_hub() -> Any:
@@ -214,8 +218,8 @@ def import_hub() -> Any:
         import huggingface_hub.errors
         import huggingface_hub.utils
     except ImportError as error:
-        said = "Hub models need the package huggingface_hub: pip install 'tunewright[worker]'."
-        raise FetchFailed(ModelFailure.internal_error, said) from error
+        message = "Models from the hub require the package huggingface_hub: pip install 'tunewright[worker]'."
+        raise FetchFailed(ModelFailure.internal_error, message) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return huggingface_hub
 
@@ -223,18 +227,18 @@ def import_hub() -> Any:
 def within(seconds: float, ask: Callable[[], T], late: Callable[[], Exception]) -> T:
     """Return an answer within the time, or raise. Neither a name that does not resolve nor several addresses extend the
     time."""
-    told: list[T | Exception] = []
+    outcome: list[T | Exception] = []
 
     def run() -> None:
         try:
-            told.append(ask())
+            outcome.append(ask())
         except Exception as error:
-            told.append(error)
+            outcome.append(error)
 
     thread = threading.Thread(target=run, name="hub", daemon=True)
     thread.start()
     thread.join(seconds)
-    answer = told[0] if told else late()
+    answer = outcome[0] if outcome else late()
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -54,11 +54,11 @@ BODY_REFUSALS = (BadRequest, InvalidHubName, InvalidModelFolder, InvalidJson, To
 def post_model(
     caller: AdminDep, session: SessionDep, settings: SettingsDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Fetch a model, from a folder or from the hub, into the storage that all workers share. Needs the scope `admin`. A
-    light worker does it: poll the answer's `Location` until the model is `ready` or `failed`.
+    """Fetch a model from a folder or from the hub into the storage that all workers share. Requires the scope `admin`.
+    A light worker fetches it: poll the response's `Location` until the model is `ready` or `failed`.
 
-    Posting a failed model again retries it, and the files that have arrived are kept. Posting the same model again only
-    changes which projects may use it, and its `hub_name`. DELETE cancels a fetch in progress.
+    Posting a failed model again retries it and keeps the files that were already fetched. Posting the same model again
+    changes only its `projects` and its `hub_name`. DELETE cancels a fetch in progress.
     """
     given = parsed(ModelCreate, raw)
     wanted = wanted_model(given.name, given.path, given.hub, given.revision, given.projects, hub_name=given.hub_name)
@@ -77,8 +77,8 @@ def post_model(
 
 @router.get("", summary="List base models", responses=problems(InvalidCursor))
 def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[ModelSummary]:
-    """List the models that the project may use, newest first, without the texts of their licences. With the scope
-    `admin`, list all of them."""
+    """List the models that the project may use, newest first, without licence texts. A key with the scope `admin` lists
+    all models."""
     models = ModelService(session)
     found = models.list(reach_of(caller), page.limit, page.after)
     allowed = models.allowed(found, reach_of(caller))
@@ -88,8 +88,8 @@ def list_models(caller: CallerDep, session: SessionDep, page: PageDep) -> Page[M
 
 @router.get("/{name:path}", summary="Get a base model", responses=problems(ModelNotFound))
 def get_model(name: str, caller: CallerDep, session: SessionDep) -> ModelOut:
-    """Get a model's state, licence, size, length limit, and the layers that an adapter can be applied to. A name may
-    contain slashes."""
+    """Get a model's state, licence, size, length limit and the layers that an adapter can target. A name may contain
+    slashes."""
     models = ModelService(session)
     model = models.get(reach_of(caller), name)
     allowed = models.allowed([model], reach_of(caller))
@@ -100,8 +100,8 @@ def get_model(name: str, caller: CallerDep, session: SessionDep) -> ModelOut:
     "/{name:path}", status_code=204, summary="Remove a base model", responses=problems(ModelNotFound, ModelInUse)
 )
 def delete_base_model(name: str, caller: AdminDep, session: SessionDep) -> None:
-    """Remove a model. Needs the scope `admin`. Refused while an unfinished job of any project trains it; adapters that
-    were trained on it stay. Its files are removed from storage within a minute, except those that another model also
+    """Remove a model. Requires the scope `admin`. Fails while an unfinished job of any project trains it. Adapters that
+    were trained on it are kept. Its files are removed from storage within a minute, except files that another model
     uses."""
     ModelService(session).remove(name)
 

@@ -42,86 +42,85 @@ Text = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class ModelCreate(BaseModel):
-    """Requests that a base model be fetched: from a folder that the light workers see, or from the hub."""
+    """A base model to fetch, from a folder that the light workers can read or from the hub."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": CREATE_EXAMPLE}
     )
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    """Names the model in jobs."""
+    """The model's name in jobs."""
     path: Text | None = None
-    """Names a folder with config.json, safetensors and a tokenizer, below one of `TUNEWRIGHT_MODEL_ROOTS`."""
+    """Folder with config.json, safetensors and a tokenizer, below one of `TUNEWRIGHT_MODEL_ROOTS`."""
     hub: Annotated[str, Field(min_length=3, max_length=200)] | None = None
-    """Identifies the model on the hub: ORG/NAME."""
+    """The model's id on the hub: ORG/NAME."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Names a branch, tag or commit of the hub's model, resolved to its commit at once; default `main`. With
-    `hub_name`, names the commit that the folder was copied from."""
+    """Branch, tag or commit on the hub, pinned to its commit; default `main`. With `hub_name`, the commit that the
+    folder was copied from."""
     hub_name: Annotated[str, Field(max_length=200)] | None = None
-    """States the hub id of a folder's model: ORG/NAME. Adapters name their base model by it. It is not verified: the
-    hub is not contacted."""
+    """Hub id of a folder's model: ORG/NAME. Adapters name their base model by it. Not verified: the hub is not
+    contacted."""
     projects: Annotated[list[str], Field(max_length=1000)] = []
-    """Lists the names of the projects that may use it; all projects, if empty."""
+    """Names of the projects that may use the model; empty for all projects."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if (self.path is None) == (self.hub is None):
-            raise ValueError("give exactly one of path and hub")
+            raise ValueError("pass exactly one of path and hub")
         if self.hub is not None and self.hub_name is not None:
-            raise ValueError("hub_name says what a folder's model is; leave it out beside hub")
+            raise ValueError("hub_name is for a model from a folder; omit it with hub")
         if self.path is not None and self.revision is not None and self.hub_name is None:
-            raise ValueError("a folder has no revision to choose; leave it out, or give hub_name")
+            raise ValueError("a folder has no revisions; omit revision, or pass hub_name")
         if self.path is not None and not PurePosixPath(self.path).is_absolute():
             raise ValueError("the path must be absolute")
         return self
 
 
 class ModelFailureOut(BaseModel):
-    """Explains why a model did not arrive."""
+    """Why a model could not be fetched."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     code: str
-    """Is a stable code."""
+    """A stable code."""
     message: str
 
 
 class ModelSummary(BaseModel):
-    """Describes a base model that jobs can name as `base_model`, as lists show it."""
+    """A base model that jobs can name as `base_model`, as lists return it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
     name: str
     state: ModelState
-    """Is `pending`, then `fetching`, then `ready` or `failed`. Jobs can train a model that is `ready`."""
+    """`pending`, then `fetching`, then `ready` or `failed`. Jobs can train a model that is `ready`."""
     hub: str | None
-    """Identifies it on the hub, if it came from there."""
+    """The model's id on the hub, if it was fetched from there."""
     path: str | None
-    """Names the folder that it came from, shown only to a key with the scope `admin`."""
+    """The folder that it was added from, shown only to keys with the scope `admin`."""
     revision: str | None
-    """Is a hub's commit, or the SHA-256 over the files of a folder: the same revision means the same weights."""
+    """The commit on the hub, or the SHA-256 over a folder's files. Equal revisions have equal weights."""
     hub_name: str | None
-    """Is the hub id stated when it was added from a folder; not verified."""
+    """The hub id that was given for a folder's model; not verified."""
     hub_revision: str | None
-    """Is the commit on the hub stated then; not verified."""
+    """The commit on the hub that was given for a folder's model; not verified."""
     num_bytes_done: int
-    """Counts the bytes fetched."""
+    """Number of bytes fetched so far."""
     num_bytes: int | None
-    """Counts the bytes of all its files; null before it is known."""
+    """Total size of its files; null until known."""
     failure: ModelFailureOut | None
-    """Is set while it is `failed`. Posting the model again retries it, and the files that have arrived are kept."""
+    """Set while the model is `failed`. Posting it again retries it and keeps the files that were already fetched."""
     license: str | None
-    """Identifies the licence of the weights, as the model's card names it."""
+    """Licence of the weights, as the model card names it."""
     architecture: str | None
-    """Is null before the model is `ready`, as are the next two fields; `linear_modules` is empty then."""
+    """Null until the model is `ready`, like the next two fields; `linear_modules` is empty until then."""
     num_parameters: int | None
     max_seq_len: int | None
-    """Limits the number of tokens of a row."""
+    """Maximum number of tokens of a row."""
     linear_modules: list[str]
-    """Lists the full names of the linear layers except the head: `target_modules` can name them, in full or by their
-    endings."""
+    """Full names of the linear layers, except the head. `target_modules` can name them in full or by their endings."""
     projects: list[str] | None
-    """Lists the projects that may use it; null means all. A key without the scope `admin` sees only its own project."""
+    """Projects that may use the model; null for all. A key without the scope `admin` sees only its own project."""
     created_at: datetime
     finished_at: datetime | None
 
@@ -140,7 +139,7 @@ class ModelSummary(BaseModel):
 
 
 class ModelOut(ModelSummary):
-    """Describes a base model that jobs can name as `base_model`."""
+    """A base model that jobs can name as `base_model`."""
 
     license_text: str | None
-    """Holds the text of the licence files beside the weights."""
+    """Text of the licence files that accompany the weights."""

@@ -76,17 +76,17 @@ def wanted_model(
         _check_hub_name(hub_name, revision)
         return Wanted(name, str(path), None, projects, any_path, hub_name, revision)
     if hub is not None and not HUB_ID.fullmatch(hub):
-        raise InvalidModelFolder(f"{hub!r:.80} is no hub id; write ORG/NAME.")
+        raise InvalidModelFolder(f"{hub!r:.80} is not a hub id; use ORG/NAME.")
     source = hub or str(path)
     return Wanted(name, source, (revision or "main") if hub else None, projects, any_path)
 
 
 def _check_hub_name(name: str, commit: str | None) -> None:
     if not HUB_ID.fullmatch(name):
-        raise InvalidHubName(f"{name!r:.120} is no name on a hub; write ORG/NAME.")
+        raise InvalidHubName(f"{name!r:.120} is not a hub id; use ORG/NAME.")
     if commit is not None and not COMMIT.fullmatch(commit):
-        said = f"{commit!r:.80} is no commit of {name}; write its 40 hexadecimal digits, or leave the revision out."
-        raise InvalidHubName(said)
+        message = f"{commit!r:.80} is not a commit of {name}; pass its 40 hexadecimal digits, or omit the revision."
+        raise InvalidHubName(message)
 
 
 class ModelService:
@@ -100,7 +100,9 @@ class ModelService:
         another model."""
         name = wanted.name
         if not NAME.fullmatch(name):
-            raise BadRequest(f"{name!r:.80} cannot name a model; use letters, digits, '.', '_', '-' and single '/'.")
+            raise BadRequest(
+                f"{name!r:.80} is not a valid model name; use letters, digits, '.', '_', '-' and single '/'."
+            )
         source = {"source": wanted.source, "wanted_revision": wanted.revision, "any_path": wanted.any_path}
         source |= {"hub_name": wanted.hub_name, "hub_revision": wanted.hub_revision}
         self.models.add_unless_named(id=new_id("model"), name=name, state=ModelState.pending, **source)
@@ -125,7 +127,9 @@ class ModelService:
     def _project_ids(self, names: Collection[str]) -> list[str]:
         known = find_projects(self.session, names)
         if missing := sorted(set(names) - known.keys()):
-            raise BadRequest(f"There is no project {missing[0]!r:.80}; name projects that exist, or none for all.")
+            raise BadRequest(
+                f"No project has the name {missing[0]!r:.80}; name existing projects, or none to allow all."
+            )
         return list(known.values())
 
     def find(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel | None:

@@ -68,7 +68,7 @@ class FolderSource:
             raise FetchFailed(ModelFailure.path_not_allowed, not_allowed(self.folder, self._roots))
         if not real.is_dir():
             raise InvalidModelFolder(
-                f"There is no folder {self.folder} on the worker's machine; give one that it sees."
+                f"The folder {self.folder} does not exist on the worker's machine; pass one that it can read."
             )
         paths = [path for path in sorted(real.iterdir()) if path.suffix in LOADED and path.is_file()]
         return Resolved([SourceFile(path.name, path.stat().st_size) for path in paths])
@@ -82,12 +82,12 @@ class FolderSource:
         return path, digest.hexdigest()
 
     def adopt(self, file: SourceFile, stored: StoredFile, storage: Storage) -> None:
-        raise AssertionError("its digests are known once its files were read")
+        raise AssertionError("the digests of a folder's files are known only after they are read")
 
     def settle(self, file: SourceFile) -> None:
         """Keep the file where it is."""
 
 
 def not_allowed(folder: Path, roots: Sequence[Path]) -> str:
-    allowed = ", ".join(map(str, roots)) or "nowhere: TUNEWRIGHT_MODEL_ROOTS is not set"
-    return f"{folder} is outside the folders that models may be added from over HTTP ({allowed})."
+    allowed = ", ".join(map(str, roots)) or "none: TUNEWRIGHT_MODEL_ROOTS is not set"
+    return f"{folder} is not below a folder from which models may be added over HTTP ({allowed})."

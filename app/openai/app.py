@@ -16,10 +16,10 @@ from app.web import problems
 from app.web.parameters import REFUSE_UNKNOWN
 from app.web.version import VERSION
 
-DESCRIPTION = """OpenAI's API for files, uploads, models and fine-tuning, over the same things as Tunewright's own API
-at [/docs](/docs): every id is the same on both sides. Point OpenAI's client at it by `base_url` and `api_key`.
+DESCRIPTION = """OpenAI's API for files, uploads, models and fine-tuning, over the same resources as Tunewright's API
+at [/docs](/docs), with the same ids. To use it, set `base_url` and `api_key` of OpenAI's client.
 
-Errors are OpenAI's envelope; `code` is stable, `param` names the first field that is wrong."""
+Errors have OpenAI's format: `code` is stable, and `param` names the first invalid field."""
 FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
 
 
@@ -28,7 +28,7 @@ def create_face(state: State) -> FastAPI:
     face = FastAPIOffline(
         redoc_url=None,
         static_url="/docs-assets",
-        title="Tunewright for OpenAI's client",
+        title="Tunewright: OpenAI-compatible API",
         version=VERSION,
         description=DESCRIPTION,
         servers=[{"url": "/v1"}],

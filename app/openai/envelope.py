@@ -20,16 +20,16 @@ class ErrorObject(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     message: str
-    """Says what to do, and names every invalid field."""
+    """What to do; names every invalid field."""
     type: ErrorType
     param: str | None
-    """Names the first invalid field, such as `method.dpo.hyperparameters.beta`; null if no field is invalid."""
+    """The first invalid field, such as `method.dpo.hyperparameters.beta`; null if no field is invalid."""
     code: str
-    """Is a stable code. For an invalid field, it says what is wrong with the field."""
+    """A stable code. For an invalid field, it says why the field is invalid."""
 
 
 class ErrorEnvelope(BaseModel):
-    """Represents an error as OpenAI's API returns it and its client reads it."""
+    """An error in the format of OpenAI's API."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -50,7 +50,7 @@ class ErrorEnvelope(BaseModel):
 def refusals(*errors: type[TunewrightError]) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for a route that can raise these errors, besides 401, 403 and bad parameters."""
     by_status: dict[int | str, list[str]] = {
-        400: ["A parameter is wrong: `param` names it."],
+        400: ["A parameter is invalid; `param` names it."],
         401: ["`unauthorized`"],
         403: ["`forbidden`"],
     }
@@ -97,11 +97,11 @@ def _may_pass(cause: Exception | None) -> bool:
 
 def _message(request: Request, problem: Problem) -> str:
     if problem.errors:
-        told = [f"{param_of(each.pointer) or 'the body'}: {each.message}" for each in problem.errors[:SHOWN_ERRORS]]
+        messages = [f"{param_of(each.pointer) or 'the body'}: {each.message}" for each in problem.errors[:SHOWN_ERRORS]]
         more = len(problem.errors) - SHOWN_ERRORS
-        return "; ".join(told) + (f"; and {more} more." if more > 0 else "")
+        return "; ".join(messages) + (f"; and {more} more." if more > 0 else "")
     if problem.status in (404, 405) and isinstance(problem.cause, HTTPException):
-        return f"There is nothing at {request.method} {request.url.path[:200]}; /v1/docs lists what there is."
+        return f"No route for {request.method} {request.url.path[:200]}; see /v1/docs for the routes."
     return problem.detail
 
 

@@ -21,18 +21,18 @@ LINKS: Final = {
     "readyz": "/readyz",
 }
 WHERE_TO: Final = {
-    "/docs": "the reference of the API",
-    "/openapi.json": "the same for programs",
-    "/v1/docs": "the API for OpenAI's client, whose base URL is /v1",
-    "/healthz": "does the process live?",
-    "/readyz": "can it accept work?",
+    "/docs": "API reference",
+    "/openapi.json": "OpenAPI document",
+    "/v1/docs": "reference of the OpenAI-compatible API (base URL /v1)",
+    "/healthz": "liveness check",
+    "/readyz": "readiness check",
 }
 AUTHENTICATION: Final = "Authorization: Bearer <key>"
-KEYS: Final = "`tunewright keys create` makes an API key on the server's machine."
+KEYS: Final = "create an API key with `tunewright keys create` on the server's machine."
 
 
 class About(BaseModel):
-    """Describes the service."""
+    """The service's name, version and links."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -40,9 +40,9 @@ class About(BaseModel):
     description: str = "Fine-tunes language models over HTTP."
     version: str = VERSION
     links: dict[str, str] = LINKS
-    """Lists paths on this server; `openai` is the base URL for OpenAI's client."""
+    """Paths on this server; `openai` is the base URL for OpenAI's client."""
     authentication: str = f"{AUTHENTICATION}; {KEYS}"
-    """Says how to authenticate for every route except this one and the health checks."""
+    """How to authenticate for every route except this one and the health checks."""
 
 
 ABOUT: Final = About().model_dump()
@@ -53,7 +53,7 @@ PAGE: Final = f"""<!doctype html>
 <title>Tunewright {VERSION}</title>
 <h1>Tunewright {VERSION}</h1>
 <p>{ABOUT["description"]}
-<p>Send <code>{escape(AUTHENTICATION)}</code>. <code>tunewright keys create</code> makes a key on the server's machine.
+<p>Send <code>{escape(AUTHENTICATION)}</code>. On the server, <code>tunewright keys create</code> creates a key.
 <ul>
 {"".join(f'<li><a href="{path}">{path}</a>: {escape(words)}' + chr(10) for path, words in WHERE_TO.items())}</ul>
 </html>
@@ -66,10 +66,10 @@ HTML: Final[dict[str, Any]] = {"text/html": {"schema": {"type": "string"}}}
     "/",
     summary="Get the server's name and version",
     response_model=About,
-    responses={200: {"description": "JSON, or a page for a browser.", "content": HTML}},
+    responses={200: {"description": "JSON, or an HTML page for a browser.", "content": HTML}},
 )
 async def about(request: Request) -> Response:
-    """Get name, version and links. Needs no key, and uses neither the database nor Redis."""
+    """Get name, version and links. No key is required; neither the database nor Redis is used."""
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(PAGE, headers=NOTHING_LOADED | {"Vary": "Accept"})
     return JSONResponse(ABOUT, headers={"Vary": "Accept"})

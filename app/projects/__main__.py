@@ -17,9 +17,9 @@ from app.settings import get_settings
 
 ASK_SECONDS = 0.5
 STEPS = {
-    DeletionState.stopping: "Its keys are revoked. Waiting until no worker holds any of its work …",
+    DeletionState.stopping: "Revoked its keys. Waiting until no worker holds any of its work …",
     DeletionState.erasing: "Erasing its rows and stored files …",
-    DeletionState.clearing_workers: "Its rows and files are gone. Waiting for the workers to clear their disks …",
+    DeletionState.clearing_workers: "Erased its rows and files. Waiting for the workers to clear their disks …",
 }
 
 
@@ -27,17 +27,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tunewright projects")
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="create a project")
-    limit = commands.add_parser("set-limit", help="how many of its jobs may run at once; what runs already goes on")
-    remove = commands.add_parser("delete", help="erase a project and everything that is the project's")
-    labels = commands.add_parser("set-labels", help="on which workers its jobs may run; what runs already goes on")
+    limit = commands.add_parser("set-limit", help="limit how many of its jobs run at once; running jobs continue")
+    remove = commands.add_parser("delete", help="erase a project and everything that belongs to it")
+    labels = commands.add_parser("set-labels", help="limit the workers that run its jobs; running jobs continue")
     for command in (create, limit, labels, remove):
         command.add_argument("name")
     limit.add_argument("jobs", type=read_limit, metavar="N", help="0 or more; `none` for no limit")
     labels.add_argument("labels", type=read_allowed, metavar="LABELS", help="pool=a,pool=b; `none` for every worker")
-    remove.add_argument("--yes", action="store_true", help="do not ask")
-    remove.add_argument("--no-wait", action="store_true", help="return at once; the server goes on")
-    listing = commands.add_parser("list", help="show the projects, their limits and their labels")
-    listing.add_argument("--json", action="store_true", help="as the API does")
+    remove.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    remove.add_argument("--no-wait", action="store_true", help="return at once; the server continues the deletion")
+    listing = commands.add_parser("list", help="list the projects with their limits and labels")
+    listing.add_argument("--json", action="store_true", help="print JSON, as the API returns it")
     return parser.parse_args(arguments)
 
 
@@ -59,7 +59,7 @@ def read_allowed(text: str) -> dict[str, list[str]]:
 def create(sessions: Sessions, given: argparse.Namespace) -> None:
     with transaction(sessions, "create_project") as session:
         ProjectService(session).create(given.name)
-    print(f"Created {given.name}. Its first key: tunewright keys create --project {given.name}")
+    print(f"Created {given.name}. Create its first key: tunewright keys create --project {given.name}")
 
 
 def set_limit(sessions: Sessions, given: argparse.Namespace) -> None:
@@ -86,9 +86,9 @@ def show(sessions: Sessions, given: argparse.Namespace) -> None:
 
 def describe(project: Project) -> str:
     most = project.max_running_jobs
-    jobs = "any number of jobs" if most is None else f"at most {most:,} of its jobs"
+    jobs = "no limit on running jobs" if most is None else f"at most {most:,} running jobs"
     labels = show_allowed_labels(project.allowed_labels)
-    return f"{project.name}: {jobs} at once" + (f", on workers labelled {labels}" if labels else "")
+    return f"{project.name}: {jobs}" + (f", on workers labelled {labels}" if labels else "")
 
 
 def delete(sessions: Sessions, given: argparse.Namespace) -> None:
@@ -100,7 +100,8 @@ def delete(sessions: Sessions, given: argparse.Namespace) -> None:
         deletion = ProjectService(session).request_deletion(given.name)
     if given.no_wait:
         print(
-            f"Project {given.name} ({deletion.id}) is being deleted: `tunewright projects delete` again shows how far."
+            f"Project {given.name} ({deletion.id}) is being deleted; "
+            "run `tunewright projects delete` again to see the progress."
         )
     else:
         wait(sessions, deletion.id)
@@ -108,23 +109,23 @@ def delete(sessions: Sessions, given: argparse.Namespace) -> None:
 
 def confirm(name: str) -> None:
     if not sys.stdin.isatty():
-        sys.exit("tunewright: deleting a project cannot be undone; say --yes where nobody can be asked.")
+        sys.exit("tunewright: deleting a project cannot be undone; pass --yes when there is no terminal.")
     print(f"This erases project {name!r}: its keys, datasets, jobs, checkpoints and adapters. It cannot be undone.")
-    if input("Type the project's name to go on: ") != name:
+    if input("Type the project's name to continue: ") != name:
         sys.exit("Nothing was deleted.")
 
 
 def wait(sessions: Sessions, id: str) -> None:
-    told = None
+    printed = None
     while True:
         with transaction(sessions, "follow_deletion") as session:
             deletion = ProjectService(session).find_deletion(id)
         assert deletion is not None
         if deletion.state == DeletionState.finished:
             return print(receipt(deletion))
-        if deletion.state != told:
-            told = deletion.state
-            print(STEPS[DeletionState(told)], file=sys.stderr, flush=True)
+        if deletion.state != printed:
+            printed = deletion.state
+            print(STEPS[DeletionState(printed)], file=sys.stderr, flush=True)
         time.sleep(ASK_SECONDS)
 
 
@@ -138,7 +139,7 @@ def receipt(deletion: ProjectDeletion) -> str:
         f"Stored objects: {deletion.num_objects:,} ({deletion.num_bytes:,} bytes)\n"
         f"Streams of live metrics: {deletion.num_live_streams:,}\n"
         f"Work folders by worker:{folders or ' none'}\n"
-        "Left of it: 0 rows, 0 stored objects, 0 work folders of the workers online."
+        "Remaining: 0 rows, 0 stored objects, 0 work folders of online workers."
     )
 
 
@@ -151,7 +152,7 @@ def main() -> None:
     except TunewrightError as error:
         sys.exit(f"tunewright: {error}")
     except KeyboardInterrupt:
-        sys.exit("tunewright: the deletion goes on; the same command shows how far it is.")
+        sys.exit("tunewright: the deletion continues; run the same command again to see the progress.")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ class ProjectNotFound(NotFound):
         self.name = name
         advice = f" Did you mean {closest!r}?" if closest else ""
         more = ", …" if len(known) > NAMES_SHOWN else ""
-        there_are = f" There are: {', '.join(known[:NAMES_SHOWN])}{more}." if known else ""
+        existing = f" Existing projects: {', '.join(known[:NAMES_SHOWN])}{more}." if known else ""
         self.args = (
-            f"There is no project {name!r:.80}.{advice}{there_are} Create one with `tunewright projects create NAME`.",
+            f"No project has the name {name!r:.80}.{advice}{existing} "
+            "Create one with `tunewright projects create NAME`.",
         )
 
 
@@ -29,17 +30,17 @@ class ProjectDeletionNotFound(NotFound):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__()
-        self.args = (f"Project {name!r} is not being deleted; `DELETE /projects/{name}` begins that.",)
+        self.args = (f"Project {name!r} is not being deleted; start with `DELETE /projects/{name}`.",)
 
 
 class ProjectAlreadyExists(Conflict):
-    """A project with this name exists; choose another name."""
+    """A project with this name already exists; choose another name."""
 
     code = "project_already_exists"
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"There is a project named {name!r} already; choose another name.")
+        super().__init__(f"A project named {name!r} already exists; choose another name.")
 
 
 class ProjectBeingDeleted(Conflict):
@@ -49,27 +50,27 @@ class ProjectBeingDeleted(Conflict):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"Project {name!r} is being deleted; wait until it is gone.")
+        super().__init__(f"Project {name!r} is being deleted; wait until it is deleted.")
 
 
 class LastProject(Conflict):
-    """A server needs a project; create another one before you delete the last."""
+    """This is the only project; create another one before you delete it."""
 
     code = "last_project"
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"{name!r} is the only project, and a server needs one; create another one first.")
+        super().__init__(f"{name!r} is the only project; create another one before you delete it.")
 
 
 class OwnProject(Conflict):
-    """The API key belongs to this project, and would be revoked; use an administrator's key of another project."""
+    """The API key belongs to this project; use a key with the scope `admin` of another project."""
 
     code = "own_project"
 
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(
-            f"This API key belongs to project {name!r} and would be revoked with it; use an administrator's key of "
-            "another project, or `tunewright projects delete` on the server's machine."
+            f"This API key belongs to project {name!r} and would be revoked with it; use a key with the scope "
+            "'admin' of another project, or run `tunewright projects delete` on the server's machine."
         )

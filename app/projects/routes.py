@@ -55,8 +55,8 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
 def post_project(
     caller: AdminDep, session: SessionDep, once: IdempotentCreateDep, body: BodyDep, raw: JsonDep
 ) -> Response:
-    """Create a project. Needs the scope `admin`, as all of `/projects`. The project has no key yet: create one with
-    `POST /keys`."""
+    """Create a project. Requires the scope `admin`, like every route under `/projects`. A new project has no key:
+    create one with `POST /keys`."""
     wanted = parsed(ProjectIn, raw)
 
     def make() -> Created:
@@ -77,7 +77,7 @@ def list_projects(caller: AdminDep, session: SessionDep, page: PageDep) -> Page[
 
 @router.get("/{id}", summary="Get a project", responses=problems(ProjectNotFound))
 def get_project(id: str, caller: AdminDep, session: SessionDep) -> ProjectOut:
-    """Get a project by its id or its name: its limit and its labels, and whether it is being deleted."""
+    """Get a project by its id or name: its limit, its labels and whether it is being deleted."""
     projects = ProjectService(session)
     project = projects.get_any(id)
     return ProjectOut.of(project, bool(projects.being_deleted([project])))
@@ -90,7 +90,7 @@ def get_project(id: str, caller: AdminDep, session: SessionDep) -> ProjectOut:
     responses=problems(ProjectNotFound, ProjectBeingDeleted, *BODY_REFUSALS),
 )
 def change_project(id: str, caller: AdminDep, session: SessionDep, raw: JsonDep) -> ProjectOut:
-    """Change how many of its jobs may run at once, and on which workers. Running jobs continue."""
+    """Change how many of the project's jobs run at once, and on which workers. Running jobs continue."""
     wanted = parsed(ProjectChange, raw).model_dump(exclude_unset=True)
     return ProjectOut.of(ProjectService(session).change(id, **wanted))
 
@@ -103,10 +103,10 @@ def change_project(id: str, caller: AdminDep, session: SessionDep, raw: JsonDep)
 )
 def remove_project(id: str, caller: AdminDep, session: SessionDep, response: Response) -> ProjectDeletionOut:
     """Delete a project: revoke its keys at once, cancel its jobs, and erase its rows, stored files, live metrics and
-    work folders. This cannot be undone. Poll the answer's `Location` until `state` is `finished`: it lists what was
+    work folders. This cannot be undone. Poll the response's `Location` until `state` is `finished`: it lists what was
     erased.
 
-    Repeating the request returns the progress, as long as the project exists. A key cannot delete its own project
+    Repeating the request returns the progress while the project exists. A key cannot delete its own project
     (`own_project`).
     """
     deletion = ProjectService(session).request_deletion(id, caller.project_id)

@@ -25,40 +25,40 @@ AllowedLabels = Annotated[dict[Label, Values], Field(max_length=16)]
 
 
 class ProjectChange(BaseModel):
-    """Describes a change to a project; omitted fields stay as they are."""
+    """A change to a project; omitted fields keep their values."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": SETTINGS_EXAMPLE}
     )
 
     max_running_jobs: Limit = None
-    """Limits how many of its jobs may run at once; null for any number."""
+    """Maximum number of the project's jobs that run at once; null for no limit."""
     allowed_labels: AllowedLabels = {}
-    """Restricts its jobs to workers that have one of the values of each key; `{}` allows every worker."""
+    """Labels of the workers that run the project's jobs: one of the values of each key; `{}` allows every worker."""
 
 
 class ProjectIn(ProjectChange):
-    """Describes a project to create."""
+    """A project to create."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "research"} | SETTINGS_EXAMPLE})
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    """Consists of letters, digits, `.`, `_` and `-`, and starts with a letter or a digit."""
+    """Letters, digits, `.`, `_` and `-`, starting with a letter or digit."""
 
 
 class ProjectOut(BaseModel):
-    """Describes a project, to which keys, datasets, jobs and adapters belong."""
+    """A project, which owns keys, datasets, jobs and adapters."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     name: str
     max_running_jobs: int | None
-    """Limits how many of its jobs may run at once; null for any number."""
+    """Maximum number of the project's jobs that run at once; null for no limit."""
     allowed_labels: dict[str, list[str]]
-    """Restricts its jobs to workers that have one of the values of each key; `{}` allows every worker."""
+    """Labels of the workers that run the project's jobs: one of the values of each key; `{}` allows every worker."""
     being_deleted: bool
-    """Is true while it is being deleted: it accepts nothing new; `GET /projects/{id}/deletion` shows the progress."""
+    """Whether the project is being deleted and accepts nothing new; see `GET /projects/{id}/deletion`."""
     created_at: datetime
 
     @classmethod
@@ -67,25 +67,25 @@ class ProjectOut(BaseModel):
 
 
 class ProjectDeletionOut(BaseModel):
-    """Describes the deletion of a project; it remains available after the project is deleted."""
+    """The deletion of a project. It remains available after the project is deleted."""
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     id: str
-    """Is the project's id."""
+    """The project's id."""
     name: str
     state: DeletionState
-    """Is `stopping` until no worker holds any of its work, then `erasing`, then `clearing_workers` until each online
-    worker has cleared its disk, and finally `finished`: nothing of the project is left."""
+    """`stopping` until no worker holds any of its work, then `erasing`, then `clearing_workers` until each online
+    worker has cleared its disk, then `finished`: nothing of the project is left."""
     num_rows: dict[str, int]
-    """Counts the rows deleted so far, by table."""
+    """Rows deleted so far, by table."""
     num_objects: int
-    """Counts the stored objects found after all work had stopped."""
+    """Stored objects found after all work had stopped."""
     num_bytes: int
-    """Gives their total size."""
+    """Total size of these objects."""
     num_live_streams: int
-    """Counts the streams of live metrics deleted from Redis."""
+    """Streams of live metrics deleted from Redis."""
     work_folders: dict[str, int]
-    """Counts the folders of attempts that each worker, by id, has removed from its disk."""
+    """Work folders that each worker has removed from its disk, by worker id."""
     created_at: datetime
     finished_at: datetime | None

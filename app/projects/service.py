@@ -31,8 +31,8 @@ class ProjectService:
         """Create a project. `settings` are as in `change`."""
         if not PROJECT_NAME.fullmatch(name) or is_id(name, "proj"):
             raise BadRequest(
-                f"{name!r:.80} cannot name a project; use up to 64 letters, digits, '.', '_' and '-', "
-                "beginning with a letter or a digit, and no project's id."
+                f"{name!r:.80} is not a valid project name; use up to 64 letters, digits, '.', '_' and '-', "
+                "starting with a letter or digit, and not a project's id."
             )
         project = self.projects.add_unless_named(new_id("proj"), name=name, **settings)
         if project is None:

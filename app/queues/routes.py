@@ -13,9 +13,9 @@ router = APIRouter(prefix="/queues", tags=["workers"])
 
 @router.get("", summary="Get queue lengths", responses=problems())
 def get_queues(caller: CallerDep, session: SessionDep) -> Queues:
-    """Get the number of waiting and running jobs, the work that waits for light workers, and whether the dispatcher
+    """Get the number of queued and running jobs, the work that waits for light workers, and whether the dispatcher
     keeps up.
 
-    Workers serve all projects, so the numbers are of all projects.
+    Workers serve all projects, so the numbers cover all projects.
     """
     return Queues.of(QueueLengthRepository(session).measure())

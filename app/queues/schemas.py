@@ -6,40 +6,40 @@ from app.queues.repository import QueueLengths
 
 
 class TrainingQueue(BaseModel):
-    """Counts the jobs of all projects."""
+    """Number of jobs of all projects."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     queued: int
     running: int
-    """Counts the jobs that a worker holds, including those that it is releasing."""
+    """Jobs that a worker holds, including those that it is releasing."""
 
 
 class LightQueue(BaseModel):
-    """Counts the work that waits for light workers, including work in progress."""
+    """Work that waits for light workers, including work in progress."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     uploads: int
-    """Counts the completed uploads whose parts are not assembled yet."""
+    """Completed uploads whose parts are not assembled yet."""
     datasets: int
-    """Counts the datasets that are not inspected yet."""
+    """Datasets that are not inspected yet."""
     dataset_checks: int
-    """Counts previews and overlap checks."""
+    """Previews and overlap checks."""
     webhook_deliveries: int
-    """Counts the pending deliveries, including those that wait for their next try."""
+    """Pending deliveries, including those that wait for their next try."""
 
 
 class Wakeups(BaseModel):
-    """Counts messages to workers that the dispatcher has not sent yet; without one, a worker looks for work a little
+    """Wake-ups for workers that the dispatcher has not sent yet. Without a wake-up, a worker finds the work a little
     later."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     count: int
     oldest_seconds: float | None
-    """Gives the age of the oldest. If it is more than a few seconds, the dispatcher does not run, or Redis does not
-    answer."""
+    """Age of the oldest wake-up. More than a few seconds means that the dispatcher is not running or that Redis is
+    unreachable."""
 
 
 class Queues(BaseModel):

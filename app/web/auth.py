@@ -31,15 +31,15 @@ class KeyBearer(HTTPBearer):
 
 
 authenticate = KeyBearer(
-    scheme_name="HTTPBearer", auto_error=False, description="An API key; `tunewright keys create` makes one."
+    scheme_name="HTTPBearer", auto_error=False, description="An API key; create one with `tunewright keys create`."
 )
 CallerDep = Annotated[Caller, Depends(authenticate)]
 
 
 async def require_admin(caller: CallerDep) -> Caller:
     if not caller.is_admin:
-        said = "This API key lacks the scope 'admin'; `tunewright keys create --scope admin` makes one that has it."
-        raise Forbidden(said)
+        message = "This API key lacks the scope 'admin'; create one with `tunewright keys create --scope admin`."
+        raise Forbidden(message)
     return caller
 
 

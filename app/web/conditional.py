@@ -16,13 +16,13 @@ IF_NONE_MATCH: Final[dict[str, Any]] = {
             "in": "header",
             "required": False,
             "schema": {"type": "string"},
-            "description": "The `ETag` of an earlier answer: 304 while nothing has changed since.",
+            "description": "The `ETag` of an earlier response; the response is 304 if nothing has changed since.",
         }
     ]
 }
 """Documents the request's header in OpenAPI."""
 NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {
-    304: {"description": "Nothing has changed since the answer that `If-None-Match` names."}
+    304: {"description": "Nothing has changed since the response that `If-None-Match` names."}
 }
 
 

@@ -59,8 +59,8 @@ class PageBounds(NamedTuple):
 
 
 async def get_page(
-    limit: Annotated[int, Query(ge=1, le=100, description="Items a page.")] = 20,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Items per page.")] = 20,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page.")] = None,
 ) -> PageBounds:
     return PageBounds(limit, Cursor.decode(cursor) if cursor else None)
 

@@ -22,10 +22,10 @@ OCTETS: Final = "application/octet-stream"
 TAR: Final = "application/x-tar"
 CONDITIONS: Final[dict[str, Any]] = {
     "parameters": [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": told}
-        for name, told in (
-            ("Range", "`bytes=0-999`: only this part. One range alone is taken."),
-            ("If-None-Match", "The `ETag` of bytes that are there already, or several."),
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
+        for name, description in (
+            ("Range", "`bytes=0-999` returns only this part. Only a single range is supported."),
+            ("If-None-Match", "One or more `ETag`s of content that the client already has."),
         )
     ]
 }
@@ -57,9 +57,9 @@ def bytes_as(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for a route that answers with stored bytes."""
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
     return {
-        200: {"description": "The bytes.", "content": content},
-        206: {"description": "The part that `Range` asked for.", "content": content},
-        304: {"description": "`If-None-Match` names the bytes that are there."},
+        200: {"description": "The content.", "content": content},
+        206: {"description": "The part that `Range` requests.", "content": content},
+        304: {"description": "`If-None-Match` names the current content."},
     }
 
 
@@ -136,4 +136,6 @@ def _opened(storage: Storage, key: str, start: int, end: int) -> Generator[bytes
     try:
         return storage.read(key, start, end, chunk_bytes=CHUNK_BYTES)
     except FileNotFoundError as error:
-        raise NotFound("the stored bytes") from error
+        missing = NotFound()
+        missing.args = ("The stored content is missing; check the server's storage.",)
+        raise missing from error

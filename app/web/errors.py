@@ -4,7 +4,7 @@ from app.errors import Busy, TunewrightError
 
 
 class TooManyWaiting(Busy):
-    """Too many requests are waiting for a change; send it again without `wait`, or in a few seconds."""
+    """Too many requests are waiting for a change; send yours again without `wait`, or in a few seconds."""
 
     code = "too_many_waiting"
 

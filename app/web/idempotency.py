@@ -91,8 +91,8 @@ async def get_idempotent_create(
         Header(
             min_length=1,
             max_length=255,
-            description="Any text of your own, new for each thing to make. The same request with the same key is "
-            "answered alike for 24 hours, and makes nothing again.",
+            description="A unique value for each resource to create, such as a UUID. For 24 hours, the same request "
+            "with the same key returns the first response and creates nothing.",
         ),
     ] = None,
 ) -> IdempotentCreate:

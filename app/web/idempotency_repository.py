@@ -31,9 +31,9 @@ def keep_answer(
     session: Session, project_id: str, key: str, sha256: str, *, status: int, body: str, location: str
 ) -> None:
     """Store the answer. It replaces one that has expired but was not deleted yet."""
-    told = {"request_sha256": sha256, "status": status, "body": body, "location": location}
-    statement = insert(KeptAnswer).values(project_id=project_id, key=key, **told)
-    replaced = told | {"created_at": func.clock_timestamp()}
+    values = {"request_sha256": sha256, "status": status, "body": body, "location": location}
+    statement = insert(KeptAnswer).values(project_id=project_id, key=key, **values)
+    replaced = values | {"created_at": func.clock_timestamp()}
     session.execute(statement.on_conflict_do_update(index_elements=["project_id", "key"], set_=replaced))
 
 

@@ -79,4 +79,4 @@ class KeyCache:
         try:
             await run_in_threadpool(self._note_use, key_id)
         except SQLAlchemyError:
-            log.warning("The use of an API key was not noted.", key_id=key_id, exc_info=True)
+            log.warning("failed to record the use of an API key", key_id=key_id, exc_info=True)

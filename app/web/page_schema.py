@@ -15,7 +15,7 @@ class Page(BaseModel, Generic[ItemT]):
 
     items: list[ItemT]
     next_cursor: str | None
-    """Gives the `cursor` of the next page; null on the last page."""
+    """The `cursor` of the next page; null on the last page."""
 
 
 def page_of(rows: Sequence[Any], limit: int, to_wire: Callable[[Any], ItemT]) -> Page[ItemT]:

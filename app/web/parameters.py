@@ -40,7 +40,7 @@ def states_of(kind: type[StateT], things: str) -> Callable[..., Awaitable[tuple[
 
     async def get_states(
         state: Annotated[tuple[kind, ...], Query(description=f"Only {things} in this state; may be repeated.")] = (),  # type: ignore[valid-type]
-        status: Annotated[tuple[kind, ...], Query(description="The same as `state`.")] = (),  # type: ignore[valid-type]
+        status: Annotated[tuple[kind, ...], Query(description="Alias of `state`.")] = (),  # type: ignore[valid-type]
     ) -> tuple[StateT, ...]:
         return (*state, *status)
 
@@ -61,5 +61,5 @@ def _is_known(name: str, known: tuple[str, ...]) -> bool:
 def _refused(name: str, known: tuple[str, ...]) -> dict[str, Any]:
     meant = NAMES_ELSEWHERE.get(name.lower())
     closest = meant if meant in known else find_closest(name, known)
-    message = f"There is no query parameter {name!r:.80}; {advise([closest] if closest else [])}"
+    message = f"Unknown query parameter {name!r:.80}; {advise([closest] if closest else [])}"
     return {"type": "unknown_parameter", "loc": ("query", name), "msg": message, "input": name}

@@ -36,7 +36,7 @@ class FieldProblem(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """Describes an error as RFC 9457 defines it. `code` is stable; `detail` says what to do; `errors` names each bad
+    """An error as RFC 9457 defines it. `code` is stable, `detail` says what to do, and `errors` names each invalid
     field."""
 
     model_config = ConfigDict(
@@ -111,23 +111,23 @@ def pointer(location: Sequence[str | int]) -> str:
 def install(app: FastAPI, render: Render = problem_json) -> None:
     """Render every error of this app with `render`."""
 
-    def tell(kind: type[Exception], told: Callable[[Request, Any], Problem]) -> None:
+    def handle(kind: type[Exception], describe: Callable[[Request, Any], Problem]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
-            problem = told(request, error)._replace(cause=error)
+            problem = describe(request, error)._replace(cause=error)
             request.scope[ERROR_CODE] = problem.code
             return render(request, problem)
 
         app.exception_handler(kind)(answer)
 
-    tell(TunewrightError, _ours)
-    tell(RequestValidationError, _invalid_request)
-    tell(HTTPException, _starlettes)
-    tell(DataError, _unstorable)
-    tell(IntegrityError, _refused_by_the_database)
-    tell(Exception, _unforeseen)
+    handle(TunewrightError, _describe_error)
+    handle(RequestValidationError, _describe_invalid_request)
+    handle(HTTPException, _describe_http_exception)
+    handle(DataError, _describe_unstorable_value)
+    handle(IntegrityError, _describe_refused_write)
+    handle(Exception, _describe_unexpected_error)
 
 
-def _ours(request: Request, error: TunewrightError) -> Problem:
+def _describe_error(request: Request, error: TunewrightError) -> Problem:
     headers = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
@@ -140,15 +140,15 @@ def _ours(request: Request, error: TunewrightError) -> Problem:
     return Problem(error.status, error.code, str(error), error.errors, headers)
 
 
-def _invalid_request(request: Request, error: RequestValidationError) -> Problem:
+def _describe_invalid_request(request: Request, error: RequestValidationError) -> Problem:
     errors = [FieldError(pointer(found["loc"]), found["type"], found["msg"]) for found in error.errors()]
     places = ", ".join(each.pointer for each in errors[:5])
-    return Problem(422, "invalid_request", f"Change these parameters: {places}.", errors)
+    return Problem(422, "invalid_request", f"Invalid parameters: {places}.", errors)
 
 
-def _starlettes(request: Request, error: HTTPException) -> Problem:
+def _describe_http_exception(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 404:
-        return _ours(request, NotFound())
+        return _describe_error(request, NotFound())
     if error.status_code == 405:
         return Problem(405, "method_not_allowed", str(error.detail), headers={"Allow": ", ".join(_allowed(request))})
     code = HTTPStatus(error.status_code).name.lower()
@@ -164,21 +164,21 @@ def _allowed(request: Request) -> list[str]:
     ]
 
 
-def _unstorable(request: Request, error: DataError) -> Problem:
+def _describe_unstorable_value(request: Request, error: DataError) -> Problem:
     """Describe a value that PostgreSQL cannot store: NUL in text, numbers beyond 64 bits."""
-    log.warning("request held what cannot be stored", path=request.url.path, error=str(error.orig))
-    detail = "A value holds a NUL character or a number that cannot be stored; leave it out."
+    log.warning("request contained a value that cannot be stored", path=request.url.path, error=str(error.orig))
+    detail = "A value contains a NUL character or a number that cannot be stored; remove it."
     return Problem(422, "invalid_request", detail)
 
 
-def _refused_by_the_database(request: Request, error: IntegrityError) -> Problem:
+def _describe_refused_write(request: Request, error: IntegrityError) -> Problem:
     """Describe a refused write. If the project was deleted during the request, its key is no longer valid."""
     constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
     if constraint.endswith("_project_id_projects"):
-        return _ours(request, Unauthorized())
-    return _unforeseen(request, error)
+        return _describe_error(request, Unauthorized())
+    return _describe_unexpected_error(request, error)
 
 
-def _unforeseen(request: Request, error: Exception) -> Problem:
+def _describe_unexpected_error(request: Request, error: Exception) -> Problem:
     log.error("request failed", path=request.url.path, exc_info=error)
-    return Problem(500, "internal_error", "The server failed; its log tells more. Nothing was changed.")
+    return Problem(500, "internal_error", "Internal server error. Nothing was changed; see the server's log.")

@@ -16,7 +16,7 @@ class TooManyWebhooks(Conflict):
 
     def __init__(self, most: int) -> None:
         self.most = most
-        super().__init__(f"The project has {most} webhooks, which is as many as it may have; remove one first.")
+        super().__init__(f"The project has {most} webhooks, which is the limit; delete one first.")
 
 
 class DeliveryPending(Conflict):
@@ -24,7 +24,7 @@ class DeliveryPending(Conflict):
 
     def __init__(self, id: str) -> None:
         self.id = id
-        super().__init__(f"Delivery {id} is still being tried; wait for its end.")
+        super().__init__(f"Delivery {id} is still pending; wait until it ends.")
 
 
 class WebhookDisabled(Conflict):
@@ -32,7 +32,7 @@ class WebhookDisabled(Conflict):
 
     def __init__(self, id: str) -> None:
         self.id = id
-        super().__init__(f"Webhook {id} is not enabled, and told nothing; enable it first.")
+        super().__init__(f"Webhook {id} is disabled. Enable it first.")
 
 
 class InvalidWebhook(TunewrightError):

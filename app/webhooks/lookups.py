@@ -1,6 +1,6 @@
 """Looks up host names: each in a separate thread, with a bound on their number and on the wait.
 
-A query to the name server cannot be cancelled: a look-up keeps its slot until it ends, even if nobody waits for it.
+A query to the name server cannot be cancelled: a look-up keeps its slot until it ends, even if no request waits for it.
 """
 
 import threading
@@ -33,8 +33,8 @@ class Lookups:
         try:
             return found.result(seconds)
         except TimeoutError as error:
-            said = f"No name server has answered for {host} within {seconds:g} s; try again, or check the name."
-            raise BadTarget("host_timeout", said) from error
+            message = f"Resolving {host} timed out after {seconds:g} s; try again, or check the name."
+            raise BadTarget("host_timeout", message) from error
 
     def _run(self, project_id: str, host: str, found: Future[list[Address]]) -> None:
         try:

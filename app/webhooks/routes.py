@@ -69,8 +69,8 @@ def post_webhook(
     body: BodyDep,
     raw: JsonDep,
 ) -> Response:
-    """Create a webhook that is called when a job of the project has succeeded, failed or been cancelled, or is paused.
-    The answer contains the secret that verifies the deliveries; it is shown only once."""
+    """Create a webhook that is called when a job of the project succeeds, fails, is cancelled or is paused. The
+    response contains the secret that verifies deliveries; it is shown only once."""
     wanted = parsed(WebhookIn, raw)
     check_url(wanted.url, settings.webhook_allowed, lookups, caller.project_id)
 
@@ -103,7 +103,7 @@ def get_webhook(id: str, caller: CallerDep, session: SessionDep) -> WebhookOut:
 def change_webhook(
     id: str, caller: CallerDep, session: SessionDep, settings: SettingsDep, lookups: LookupsDep, raw: JsonDep
 ) -> WebhookOut:
-    """Change its URL, events or name, or whether it is enabled. Pending deliveries go to the new URL."""
+    """Change the webhook's URL, events or name, or enable or disable it. Pending deliveries go to the new URL."""
     wanted = parsed(WebhookChange, raw).model_dump(exclude_unset=True)
     if "url" in wanted:
         check_url(wanted["url"], settings.webhook_allowed, lookups, caller.project_id)
@@ -112,7 +112,7 @@ def change_webhook(
 
 @router.delete("/{id}", status_code=204, summary="Delete a webhook", responses=problems(WebhookNotFound))
 def delete_webhook(id: str, caller: CallerDep, session: SessionDep) -> None:
-    """Delete a webhook and its deliveries; pending ones are no longer sent."""
+    """Delete a webhook and its deliveries. Pending deliveries are no longer sent."""
     WebhookService(session).delete(caller.project_id, id)
 
 
@@ -127,10 +127,10 @@ def rotate_webhook(
     caller: CallerDep,
     session: SessionDep,
     once: IdempotentCreateDep,
-    grace_seconds: Annotated[int, Query(ge=0, le=7 * 86400, description="For so long the old one signs too.")] = 86400,
+    grace_seconds: Annotated[int, Query(ge=0, le=7 * 86400, description="How long the old secret also signs.")] = 86400,
 ) -> Response:
-    """Rotate the secret. The answer contains the new one; it is shown only once. During the grace period both secrets
-    sign the deliveries, so that receivers can be changed one after the other."""
+    """Rotate the secret. The response contains the new secret, which is shown only once. During the grace period both
+    secrets sign deliveries, so that receivers can be updated one by one."""
 
     def make() -> Created:
         webhook = WebhookService(session).rotate(caller.project_id, id, grace_seconds)
@@ -147,8 +147,8 @@ def rotate_webhook(
     responses=problems(WebhookNotFound, WebhookDisabled, *AGAIN),
 )
 def send_test(id: str, caller: CallerDep, session: SessionDep, once: IdempotentCreateDep) -> Response:
-    """Send an event of the type `webhook.test`, which is about the webhook itself, signed and delivered like any other.
-    Poll the answer's `Location` for the result."""
+    """Send an event of the type `webhook.test`, which is about the webhook itself. It is signed and delivered like any
+    other event. Poll the response's `Location` for the result."""
 
     def make() -> Created:
         delivery = WebhookService(session).test(caller.project_id, id)
@@ -176,7 +176,7 @@ def list_deliveries(
     responses=problems(WebhookNotFound, DeliveryNotFound),
 )
 def get_delivery(id: str, delivery_id: str, caller: CallerDep, session: SessionDep) -> DeliveryOut:
-    """Get a delivery's state, the number of tries, the receiver's last answer, and the time of the next try."""
+    """Get a delivery's state, number of tries, last response of the receiver, and time of the next try."""
     return DeliveryOut.model_validate(WebhookService(session).get_delivery(caller.project_id, id, delivery_id))
 
 

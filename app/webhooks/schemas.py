@@ -18,23 +18,23 @@ Name = Annotated[str | None, Field(min_length=1, max_length=200)]
 
 
 class WebhookIn(BaseModel):
-    """Describes a webhook to create: its URL and its events."""
+    """A webhook to create."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE}
     )
 
     url: Url
-    """Must be an https or http URL to a public address, or to one that the operator allows."""
+    """An https or http URL with a public address, or one that the operator allows."""
     events: Events = list(EVENT_TYPES.values())
-    """Lists the events that are delivered; default all."""
+    """The events that are delivered; default: all."""
     name: Name = None
-    """Names the webhook for you."""
+    """A name for your reference."""
     enabled: bool = True
 
 
 class WebhookChange(BaseModel):
-    """Describes a change to a webhook; omitted fields stay as they are."""
+    """A change to a webhook; omitted fields keep their values."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"example": {"enabled": False}}
@@ -44,23 +44,22 @@ class WebhookChange(BaseModel):
     events: Events = list(EVENT_TYPES.values())
     name: Name = None
     enabled: bool = True
-    """Enables deliveries. A disabled webhook receives nothing, and events that happen while it is disabled are never
-    delivered to it."""
+    """Whether events are delivered. Events that happen while the webhook is disabled are never delivered to it."""
 
 
 class WebhookOut(BaseModel):
-    """Describes a webhook, which notifies a URL about the project's jobs."""
+    """A webhook, which notifies a URL about the project's jobs."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     name: str | None
     url: str
-    """Shows no path, `https://host/…`, to a key without the scope `webhooks`: the path may contain a secret."""
+    """Without its path (`https://host/…`) for a key without the scope `webhooks`: the path may contain a secret."""
     events: list[str]
     enabled: bool
     previous_secret_expires_at: datetime | None
-    """Gives the time until which the previous secret also signs; null if there was none."""
+    """When the previous secret stops signing; null if there was none."""
     created_at: datetime
 
     @classmethod
@@ -71,33 +70,33 @@ class WebhookOut(BaseModel):
 
 
 class WebhookWithSecret(WebhookOut):
-    """Describes a webhook with its secret; only a creation and a rotation answer with it."""
+    """A webhook with its secret, returned only when the webhook is created or its secret is rotated."""
 
     secret: str
-    """Verifies the deliveries (`whsec_…`); it is shown only here."""
+    """The secret that verifies deliveries (`whsec_…`); shown only once."""
 
 
 class DeliveryOut(BaseModel):
-    """Describes the delivery of one event to one webhook."""
+    """The delivery of one event to one webhook."""
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     id: str
     webhook_id: str
     event_id: str
-    """Equals the header `webhook-id`, the same for every try."""
+    """The header `webhook-id`, the same for every try."""
     type: str
     body: str
-    """Is exactly the body that is sent."""
+    """The exact body that is sent."""
     state: DeliveryState
-    """Is `pending` until the receiver has answered with 2xx (`delivered`), for at most a day (`failed`)."""
+    """`pending` until the receiver responds with 2xx (`delivered`), for at most one day (`failed`)."""
     num_tries: int
-    """Counts the tries that were started."""
+    """Number of tries that were started."""
     last_status_code: int | None
-    """Gives the status code of the receiver's last answer; null if there was none."""
+    """Status code of the receiver's last response; null if there was none."""
     last_error: str | None
     next_try_at: datetime | None
-    """Gives the time of the next try; null once the delivery has ended."""
+    """When the next try starts; null once the delivery has ended."""
     created_at: datetime
     last_tried_at: datetime | None
     ended_at: datetime | None

@@ -98,7 +98,7 @@ class WebhookService:
         """Delete it with its deliveries, including pending ones."""
         self.webhooks.delete(self.get(project_id, id, lock=True))
 
-    def tell(self, project_id: str, job_id: str, state: JobState) -> None:
+    def enter_event(self, project_id: str, job_id: str, state: JobState) -> None:
         """Enter the events of a job's new state, in the same transaction that sets the state."""
         type = EVENT_TYPES.get(state)
         listening = self.webhooks.listening(project_id, type) if type else ()

@@ -68,22 +68,27 @@ class Target(NamedTuple):
 def parse(url: str) -> Target:
     """Parse the URL. Raise BadTarget unless it is a plain http or https URL without credentials."""
     if len(url) > MAX_URL_CHARS or not re.fullmatch(r"[!-~]+", url) or "\\" in url:
-        said = f"A URL has up to {MAX_URL_CHARS:,} characters, all of ASCII; write a name in its xn-- form."
-        raise BadTarget("bad_url", said)
+        message = (
+            f"The URL must have at most {MAX_URL_CHARS:,} characters, all ASCII; use the xn-- form of a host name."
+        )
+        raise BadTarget("bad_url", message)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadTarget("bad_url", f"This is no URL: {error}.") from error
+        raise BadTarget("bad_url", f"The URL is invalid: {error}.") from error
     if parts.scheme not in PORTS:
-        raise BadTarget("bad_scheme", "Only https and http are spoken; begin the URL with https://.")
+        raise BadTarget("bad_scheme", "Only https and http are supported; start the URL with https://.")
     if "@" in parts.netloc:
-        raise BadTarget("credentials_in_url", "A URL holds no user and no password; the signature proves who sends.")
+        raise BadTarget(
+            "credentials_in_url",
+            "Remove the user and password from the URL; deliveries are authenticated by their signature.",
+        )
     if "#" in url:
-        raise BadTarget("bad_url", "Leave out the fragment (#…): it is never sent.")
+        raise BadTarget("bad_url", "Remove the fragment (#…) from the URL; it is never sent.")
     host = (parts.hostname or "").lower()
     if port == 0 or not (is_name(host) or find_address(host)):
-        raise BadTarget("bad_host", f"{host!r:.80} is no host's name and no address as it is usually written.")
+        raise BadTarget("bad_host", f"{host!r:.80} is not a valid host name or IP address.")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, host, port or PORTS[parts.scheme], path)
 
@@ -94,8 +99,8 @@ def resolve(target: Target, allowed: Allowed, look_up: Callable[[str], Sequence[
     addresses = [literal] if literal else look_up(target.host)
     for address in addresses:
         if not (is_public(address) or is_allowed(target.host, address, allowed)):
-            said = f"{target.host} leads to {address}, which is not public; the operator may allow it."
-            raise BadTarget("address_refused", said)
+            message = f"{target.host} resolves to {address}, which is not public; the operator can allow it."
+            raise BadTarget("address_refused", message)
     return addresses
 
 
@@ -104,7 +109,7 @@ def look_up(host: str) -> list[Address]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise BadTarget("host_not_found", f"The name {host} leads nowhere: {error}.") from error
+        raise BadTarget("host_not_found", f"The name {host} cannot be resolved: {error}.") from error
     return list(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
 
 

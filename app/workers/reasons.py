@@ -11,7 +11,7 @@ NOT_ONE = "no worker online"
 NO_DISK_SPACE = "no worker online with free disk space"
 WITH_DEVICE = {"auto": "", "cuda": " with a CUDA device", "cpu": " that trains on its CPU"}
 ON_DEVICE = {"auto": "", "cuda": " on a CUDA device", "cpu": " that trains on its CPU"}
-ONLY_DRAINING_GPUS = "the GPU worker that fits is draining; a CPU worker takes the job once that one has left"
+ONLY_DRAINING_GPUS = "the matching GPU worker is draining; a CPU worker can claim the job once it has left"
 
 
 class Reason(NamedTuple):
@@ -54,22 +54,22 @@ def explain(job: Job, shown: ShownWorker, placement: Placement) -> list[Reason]:
     """Return what prevents one worker from claiming the job: temporary reasons first, then what its machine lacks."""
     worker = shown.worker
     passing = {
-        Reason("offline", "Its last heartbeat is older than a lease."): not shown.online,
-        Reason("draining", "It was asked to stop and takes nothing new."): worker.draining,
-        Reason("disk_full", "The disk that it works on is full; it takes nothing new."): worker.disk_full,
-        Reason("busy", "It works on something else."): shown.busy and job.worker_id != worker.id,
-        Reason("no_training_queue", "It does not train; its queues are " + ", ".join(worker.queues) + "."): (
+        Reason("offline", "The worker's last heartbeat is older than a lease."): not shown.online,
+        Reason("draining", "The worker is draining and claims no new work."): worker.draining,
+        Reason("disk_full", "The worker's disk is full; it claims no new work."): worker.disk_full,
+        Reason("busy", "The worker is busy with other work."): shown.busy and job.worker_id != worker.id,
+        Reason("no_training_queue", "The worker does not train; its queues are " + ", ".join(worker.queues) + "."): (
             "training" not in worker.queues
         ),
     }
     allowed = show_allowed_labels(placement.allowed_labels)
     lacks = {
-        "project_labels": f"The project's jobs run on workers labelled {allowed}.",
-        "labels": f"The job asks for {_named(job.labels)}.",
-        "device": f"The job asks for the device {job.device}, and it trains on {worker.device}.",
-        "gpu": f"The job asks for a GPU named {_any(job.gpu)}, and it trains on {worker.device_name or worker.device}.",
-        "memory": f"The job asks for {job.min_memory_gb:g} GB, and it has {worker.memory_gb:.1f} GB.",
-        "gpu_preferred": "A GPU worker that fits is registered, and the device auto takes no CPU then.",
+        "project_labels": f"The project's jobs run only on workers labelled {allowed}.",
+        "labels": f"The job requires {_named(job.labels)}.",
+        "device": f"The job requires the device {job.device}; the worker trains on {worker.device}.",
+        "gpu": f"The job requires a GPU named {_any(job.gpu)}; the worker has {worker.device_name or worker.device}.",
+        "memory": f"The job requires {job.min_memory_gb:g} GB; the worker has {worker.memory_gb:.1f} GB.",
+        "gpu_preferred": "A matching GPU worker is registered; a job with the device auto waits for it.",
     }
     return [reason for reason, holds in passing.items() if holds] + [
         Reason(code, lacks[code]) for code in placement.unmet

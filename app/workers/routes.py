@@ -18,10 +18,10 @@ router = APIRouter(prefix="/workers", tags=["workers"])
 def list_workers(
     caller: CallerDep,
     session: SessionDep,
-    job: Annotated[str | None, Query(max_length=100, description="Tell for this job what keeps each from it.")] = None,
+    job: Annotated[str | None, Query(max_length=100, description="Show why each worker cannot claim this job.")] = None,
 ) -> WorkerList:
     """List every worker seen within a day, with its device, its labels and whether it is online, draining, busy or out
-    of disk space. With `job`, also whether each could claim that job now, and why not.
+    of disk space. With `job`, also show whether each could claim that job now, and why not.
 
     Workers serve all projects, so every key sees all of them, but not which jobs they run.
     """

@@ -35,10 +35,10 @@ EXAMPLE: dict[str, Any] = {
 
 
 class ReasonOut(BaseModel):
-    """Explains why a worker cannot claim a job now."""
+    """Why a worker cannot claim a job now."""
 
     code: str
-    """Is `offline`, `draining`, `disk_full` or `busy` for a temporary reason; for a lasting one, `no_training_queue`,
+    """`offline`, `draining`, `disk_full` or `busy` for a temporary reason; for a lasting one, `no_training_queue`,
     `project_labels`, `labels`, `device`, `gpu`, `memory` or `gpu_preferred`."""
     message: str
 
@@ -46,48 +46,48 @@ class ReasonOut(BaseModel):
 
 
 class WorkerOut(BaseModel):
-    """Describes a process that works for all projects."""
+    """A worker process, which serves all projects."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"example": EXAMPLE})
 
     id: str
-    """Consists of host and process."""
+    """Host name and process id."""
     device: str
-    """Is `cuda` or `cpu`."""
+    """`cuda` or `cpu`."""
     device_name: str | None
-    """Gives the maker's name of the device, with which `resources.gpu` of a job is compared."""
+    """The device's product name, which `resources.gpu` of a job is compared with."""
     num_gpus: int
-    """Counts the GPUs that it may use; it trains on the first."""
+    """Number of GPUs that the worker may use; it trains on the first."""
     memory_gb: float
-    """Gives the memory of the device, or RAM for the CPU, in GB (10^9 bytes)."""
+    """Memory of the GPU, or RAM for the CPU, in GB (10^9 bytes)."""
     free_memory_gb: float | None
-    """Gives the memory that was free at the last heartbeat (for a GPU, up to 30 seconds before); null if the driver
-    does not report it, as for a part of a GPU."""
+    """Memory that was free at the last heartbeat (for a GPU, up to 30 seconds before); null if the driver does not
+    report it, as for a part of a GPU."""
     labels: dict[str, str]
-    """Holds the worker's `TUNEWRIGHT_WORKER_LABELS`."""
+    """The worker's `TUNEWRIGHT_WORKER_LABELS`."""
     queues: list[str]
-    """Lists `training` for jobs, `light` for inspections."""
+    """`training` for jobs, `light` for inspections."""
     integrations: list[str]
-    """Lists the trackers to which it sends curves: those that are installed and have credentials there."""
+    """Trackers that the worker can send curves to: installed, with credentials."""
     versions: dict[str, str]
-    """Gives the versions of the installed packages, by name."""
+    """Versions of the installed packages, by name."""
     machine_fingerprint: str
-    """Identifies machines with equal results: a checkpoint resumes exactly on workers with the fingerprint of the one
+    """Equal on machines with equal results: a checkpoint resumes exactly on workers with the fingerprint of the worker
     that wrote it."""
     machine_facts: dict[str, Any]
-    """Holds the parts of the fingerprint: everything that affects the last bit of a training's numbers."""
+    """Parts of the fingerprint: everything that affects the last bit of a training's numbers."""
     online: bool
-    """Is true if its last heartbeat is younger than a lease."""
+    """Whether its last heartbeat is younger than a lease."""
     draining: bool
-    """Is true after it was asked to stop: it finishes its work and takes nothing new."""
+    """Whether it was asked to stop: it finishes its work and claims no new work."""
     disk_full: bool
-    """Is true if it has too little disk space: it takes nothing new until there is more."""
+    """Whether it has too little disk space: it claims no new work until there is more."""
     busy: bool
-    """Is true if it holds a job, or a dataset that it inspects or assembles, of any project."""
+    """Whether it holds a job, or a dataset that it inspects or assembles, of any project."""
     can_take_job: bool | None
-    """Is true if it could claim the given job now; null if no job was given."""
+    """Whether it could claim the given job now; null if no job was given."""
     reasons: list[ReasonOut] | None
-    """Lists what prevents it from claiming that job, each with a stable code."""
+    """Why it cannot claim that job, each with a stable code."""
     started_at: datetime
     seen_at: datetime
 
@@ -107,4 +107,4 @@ class WorkerList(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     items: list[WorkerOut]
-    """Lists workers, online ones first; at most 1000."""
+    """The workers, online ones first; at most 1000."""

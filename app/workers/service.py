@@ -32,8 +32,16 @@ class WorkerService:
         lease: float,
     ) -> None:
         """Register the worker. `lease` is how many seconds it counts as online without a heartbeat."""
-        told = machine, versions, queues, integrations
-        self.workers.register(*told, draining=draining, disk_full=disk_full, free_memory_gb=free_memory_gb, lease=lease)
+        self.workers.register(
+            machine,
+            versions,
+            queues,
+            integrations,
+            draining=draining,
+            disk_full=disk_full,
+            free_memory_gb=free_memory_gb,
+            lease=lease,
+        )
 
     def sign(
         self, id: str, *, draining: bool, disk_full: bool, free_memory_gb: float | None = None, lease: float

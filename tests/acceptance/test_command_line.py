@@ -106,12 +106,12 @@ def test_workers_live_on_while_they_train(type_in: Type, rows: Path) -> None:
     waiting = json.loads(type_in("jobs", "create", *words, "--label", "pool=demo").stdout)
     assert waiting["spec"]["resources"]["labels"] == training["labels"] == {"pool": "demo"}
     told = type_in("workers", "--job", waiting["id"]).stdout
-    assert "It works on something else." in told
-    assert "It does not train; its queues are light." in told
+    assert "The worker is busy with other work." in told
+    assert "The worker does not train; its queues are light." in told
     assert "1st in queue" in type_in("jobs", "show", waiting["id"]).stdout
-    assert "at most 1 of its jobs" in type_in("projects", "set-limit", "default", 1).stdout
+    assert "at most 1 running jobs" in type_in("projects", "set-limit", "default", 1).stdout
     assert "limit of 1 running job is reached" in type_in("jobs", "show", waiting["id"]).stdout
-    assert "any number" in type_in("projects", "set-limit", "default", "none").stdout
+    assert "no limit" in type_in("projects", "set-limit", "default", "none").stdout
     for each in (waiting, job):
         type_in("jobs", "cancel", each["id"])
     type_in("jobs", "watch", job["id"], status=1)
@@ -232,11 +232,11 @@ def test_a_project_is_created_used_by_its_own_key_alone_and_erased(type_in: Type
         assert caught.value.status == 403
         erased = type_in("projects", "delete", "elsewhere", "--yes")
         assert "api_keys" in erased.stdout
-        assert "Left of it: 0 rows" in erased.stdout
+        assert "Remaining: 0 rows" in erased.stdout
         with pytest.raises(TunewrightError) as caught:
             list(client.list_jobs())
     assert caught.value.status == 401
-    assert "There is no project 'elsewhere'" in type_in("keys", "create", "--project", "elsewhere", status=1).stderr
+    assert "No project has the name 'elsewhere'" in type_in("keys", "create", "--project", "elsewhere", status=1).stderr
 
 
 def test_a_data_folder_that_is_given_goes_before_the_environment(

@@ -37,10 +37,10 @@ def test_a_file_may_hold_what_looks_like_a_boundary(step: int) -> None:
         (part('name="file"', "data.jsonl"), '"@"'),
         (part('name="' + "n" * 3000 + '"; filename="a"'), "nnn"),
         (part('filename="a"'), "None"),
-        ("no form at all", "no multipart form"),
+        ("no form at all", "not a multipart form"),
         (f"--{BOUNDARY}\r\nX-Long: {'y' * 5000}\r\n\r\n", "header size"),
         (f"--{BOUNDARY}\r\n" + "X-Many: y\r\n" * 9 + "\r\n", "header count"),
-        (f"--{BOUNDARY}\r\nBad Header: y\r\n\r\n", "no multipart form"),
+        (f"--{BOUNDARY}\r\nBad Header: y\r\n\r\n", "not a multipart form"),
     ],
 )
 def test_forms_that_are_not_one_file(body: str, says: str) -> None:

@@ -43,7 +43,7 @@ MEDIA_TYPES = {"csv": "text/csv", "tar": TAR}
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 COLUMNS = {f"columns[{target}]": target for target in sorted(TARGETS)}
 """Names the form fields in which OpenAI's client sends `extra_body={"columns": {"prompt": "input"}}`."""
-COLUMN = "Which of the file's keys is read as this one."
+COLUMN = "The file's key that is read as this field."
 FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -74,8 +74,9 @@ FORM: dict[str, Any] = {
     responses=refusals(InvalidMultipart, InvalidDigest, DigestMismatch, TooLarge, UnsupportedMediaType, StorageFull),
 )
 async def create_file(request: Request, caller: CallerDep, storage: StorageDep, settings: SettingsDep) -> FileObject:
-    """Store a file of rows to train on; it is safe once this is answered. A worker then inspects it: its status becomes
-    `processed`, or `error` with what is wrong. A job may name it at once, and waits for it."""
+    """Upload a file to train on. It is stored durably before the response is sent. A worker then inspects it: its
+    status becomes `processed`, or `error` with the reason. A job can use it immediately, and waits for the
+    inspection."""
     id = new_id("file")
     key, others = dataset_key(caller.project_id, id), ("purpose", ANCHOR, SECONDS, *COLUMNS)
     form = await receive(request, storage, key, settings.max_upload_bytes, others=others, check=_read)
@@ -87,10 +88,10 @@ async def create_file(request: Request, caller: CallerDep, storage: StorageDep, 
 
 
 def _read(values: dict[str, str]) -> FileIn:
-    return parsed(FileIn, _said(values))
+    return parsed(FileIn, _nest_fields(values))
 
 
-def _said(values: dict[str, str]) -> dict[str, Any]:
+def _nest_fields(values: dict[str, str]) -> dict[str, Any]:
     """Return the form's fields as the objects that they represent."""
     nested = {name: values[field] for name, field in (("anchor", ANCHOR), ("seconds", SECONDS)) if field in values}
     purpose = {"purpose": values["purpose"]} if "purpose" in values else {}
@@ -103,16 +104,18 @@ def list_files(
     caller: CallerDep,
     session: SessionDep,
     purpose: Annotated[str | None, Query(max_length=100, description="Only files of this purpose.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Files a page.")] = MAX_LIMIT,
-    order: Annotated[Literal["asc", "desc"], Query(description="By age: `desc` has the newest first.")] = "desc",
-    after: Annotated[str | None, Query(max_length=100, description="`last_id` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Files per page.")] = MAX_LIMIT,
+    order: Annotated[
+        Literal["asc", "desc"], Query(description="By creation time; `desc` lists the newest first.")
+    ] = "desc",
+    after: Annotated[str | None, Query(max_length=100, description="`last_id` of the previous page.")] = None,
 ) -> FileList:
-    """List datasets (`fine-tune`), and the adapters' archives and metrics of jobs (`fine-tune-results`)."""
+    """List datasets (`fine-tune`), and the adapter archives and metrics of jobs (`fine-tune-results`)."""
     files = FileRepository(session)
     last = files.find(caller.project_id, after) if after is not None else None
     if after is not None and last is None:
         error = InvalidCursor()
-        error.errors = (FieldError("/after", error.code, "No file has this id; begin at the first page again."),)
+        error.errors = (FieldError("/after", error.code, "No file has this id; request the first page again."),)
         raise error
     found = files.list(caller.project_id, purpose, limit, last, ascending=order == "asc")
     return FileList.of(found, limit)
@@ -145,7 +148,7 @@ def delete_file(file_id: str, caller: CallerDep, session: SessionDep) -> FileDel
 def download_file(
     file_id: str, request: Request, caller: CallerDep, session: SessionDep, storage: StorageDep
 ) -> Response:
-    """Download the bytes, for a dataset as they were uploaded. Supports `Range`."""
+    """Download the content, for a dataset exactly as it was uploaded. Supports `Range`."""
     file = _get(session, caller.project_id, file_id)
     if file.state is DatasetState.uploading:
         raise DatasetUploading(file.id)

@@ -23,7 +23,7 @@ STATUSES: Final[dict[DatasetState, Literal["uploaded", "processed", "error"]]] =
 def _offered(purpose: object) -> object:
     if isinstance(purpose, str) and purpose != "fine-tune":
         raise PydanticCustomError(
-            "unsupported_purpose", 'Only files to train on are taken: send the purpose "fine-tune".'
+            "unsupported_purpose", 'Only files to train on are accepted; send the purpose "fine-tune".'
         )
     return purpose
 
@@ -32,7 +32,7 @@ FineTune = Annotated[Literal["fine-tune"], BeforeValidator(_offered)]
 
 
 class ExpiresAfter(ApiModel):
-    """Sets when a file is deleted automatically."""
+    """When a file is deleted automatically."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +41,7 @@ class ExpiresAfter(ApiModel):
 
 
 class FileIn(ApiModel):
-    """Describes an uploaded file."""
+    """A file to upload."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class FileIn(ApiModel):
 
 
 class FileObject(ApiModel):
-    """Describes a dataset or an output of a job. Its id is the same in the native API."""
+    """A dataset or an output of a job, with the same id as in the native API."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -73,13 +73,13 @@ class FileObject(ApiModel):
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
-    """Is in Unix seconds, like every time here."""
+    """Unix time in seconds, like every time here."""
     filename: str
     purpose: Literal["fine-tune", "fine-tune-results"]
     status: Literal["uploaded", "processed", "error"]
-    """Is `uploaded` until a worker has inspected it; `error` if it cannot be trained on."""
+    """`uploaded` until a worker has inspected it; `error` if it cannot be trained on."""
     status_details: str | None
-    """Says what is wrong with it."""
+    """Why the file cannot be trained on."""
     expires_at: int | None
 
     @classmethod
@@ -97,7 +97,7 @@ class FileObject(ApiModel):
 
 
 class FileList(ApiModel):
-    """Lists files by age. `last_id` is the `after` of the next page."""
+    """A page of files. `last_id` is the `after` of the next page."""
 
     object: Literal["list"] = "list"
     data: list[FileObject]
@@ -124,9 +124,9 @@ def _details(id: str, counts: dict[str, int] | None, first: dict[str, Any] | Non
         return None
     errors = {code: count for code, count in counts.items() if severity_of(code) is Severity.error}
     listed = ", ".join(f"{code} ({count:,})" for code, count in errors.items())
-    said = ""
+    example = ""
     if first:
         place = f"Line {first['line']}" + (f", {first['pointer']}" if first["pointer"] else "")
         times = f" ({first['count']:,} times)" if first["count"] > 1 else ""
-        said = f" {place}{times}: {first['message']}"
-    return f"{sum(errors.values()):,} errors: {listed}.{said} GET /datasets/{id}/problems lists them all."
+        example = f" {place}{times}: {first['message']}"
+    return f"{sum(errors.values()):,} errors: {listed}.{example} GET /datasets/{id}/problems lists them all."

@@ -29,7 +29,9 @@ def list_fine_tuning_events(
     fine_tuning_job_id: str,
     caller: CallerDep,
     session: SessionDep,
-    after: Annotated[str | None, Query(max_length=200, description="Id of the last event of the page before.")] = None,
+    after: Annotated[
+        str | None, Query(max_length=200, description="Id of the last event of the previous page.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
 ) -> FineTuningJobEventList:
     """List a job's events (`message`) and metrics (`metrics`), newest first."""
@@ -52,16 +54,18 @@ def list_fine_tuning_checkpoints(
     fine_tuning_job_id: str,
     caller: CallerDep,
     session: SessionDep,
-    after: Annotated[str | None, Query(max_length=200, description="Id of the last one of the page before.")] = None,
+    after: Annotated[
+        str | None, Query(max_length=200, description="Id of the last checkpoint of the previous page.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
 ) -> FineTuningJobCheckpointList:
-    """List the stored checkpoints, the furthest first."""
+    """List the stored checkpoints, highest step first."""
     job = JobService(session).get(caller.project_id, fine_tuning_job_id)
     stored = list(CheckpointRepository(session).of_job(caller.project_id, job.id))
     if after is not None:
         ids = [each.id for each in stored]
         if after not in ids:
-            message = f"Job {job.id} has no checkpoint {after!r:.120}, or no longer."
+            message = f"Job {job.id} has no checkpoint {after!r:.120}; it may have been deleted."
             raise InvalidSpec([FieldError("/after", "checkpoint_not_found", message)])
         stored = stored[ids.index(after) + 1 :]
     page = stored[:limit]
@@ -75,18 +79,18 @@ def list_fine_tuning_checkpoints(
     )
 
 
-@router.post("/alpha/graders/run", summary="Not offered: run a grader", responses=refusals(InvalidSpec))
+@router.post("/alpha/graders/run", summary="Run a grader (not supported)", responses=refusals(InvalidSpec))
 def run_grader(caller: CallerDep) -> None:
     """Refuse the request: graders belong to reinforcement fine-tuning, which this server does not support."""
     raise _unsupported_grader()
 
 
-@router.post("/alpha/graders/validate", summary="Not offered: validate a grader", responses=refusals(InvalidSpec))
+@router.post("/alpha/graders/validate", summary="Validate a grader (not supported)", responses=refusals(InvalidSpec))
 def validate_grader(caller: CallerDep) -> None:
     """Refuse the request: graders belong to reinforcement fine-tuning, which this server does not support."""
     raise _unsupported_grader()
 
 
 def _unsupported_grader() -> InvalidSpec:
-    message = f"Graders belong to the method reinforcement, which is not offered. {OFFERED}"
+    message = f"Graders belong to the method reinforcement, which is not supported. {OFFERED}"
     return InvalidSpec([FieldError("/grader", "unsupported_method", message)])

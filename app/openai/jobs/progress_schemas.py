@@ -22,7 +22,7 @@ METRICS: Final = {
 
 
 class FineTuningJobEvent(ApiModel):
-    """Describes a fact about a job (`message`), or the metrics at a step (`metrics`)."""
+    """An event of a job (`message`), or the metrics at a step (`metrics`)."""
 
     id: str
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
@@ -41,7 +41,7 @@ class FineTuningJobEvent(ApiModel):
                 id=f"ftevent-{own}-{found.attempt}-{found.number}",
                 created_at=unix(found.measured_at),
                 level="info",
-                message=_told(found, job.total_steps),
+                message=_format_metrics(found, job.total_steps),
                 type="metrics",
                 data={"step": found.step, "total_steps": job.total_steps} | metrics_of(values) | values,
             )
@@ -56,7 +56,7 @@ class FineTuningJobEvent(ApiModel):
 
 
 class FineTuningJobEventList(ApiModel):
-    """Lists events, newest first."""
+    """A page of events, newest first."""
 
     object: Literal["list"] = "list"
     data: list[FineTuningJobEvent]
@@ -74,7 +74,7 @@ class CheckpointMetrics(ApiModel):
 
 
 class FineTuningJobCheckpoint(ApiModel):
-    """Describes a stored checkpoint, which `fine_tuned_model_checkpoint` addresses."""
+    """A stored checkpoint; jobs can name it as `fine_tuned_model_checkpoint`."""
 
     id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
@@ -97,7 +97,7 @@ class FineTuningJobCheckpoint(ApiModel):
 
 
 class FineTuningJobCheckpointList(ApiModel):
-    """Lists checkpoints, newest first."""
+    """A page of checkpoints, newest first."""
 
     object: Literal["list"] = "list"
     data: list[FineTuningJobCheckpoint]
@@ -118,7 +118,7 @@ def place_of(job_id: str, event_id: str) -> EventPlace | PointPlace | None:
     return PointPlace(int(match[2]), int(match[3])) if match[3] else EventPlace(int(match[2]))
 
 
-def _told(point: MetricPoint, total_steps: int | None) -> str:
+def _format_metrics(point: MetricPoint, total_steps: int | None) -> str:
     words = [
         f"{name}={point.values[ours]:.4f}"
         for name, ours in (("training loss", "loss"), ("validation loss", "validation_loss"))

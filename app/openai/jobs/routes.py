@@ -37,7 +37,7 @@ from app.openai.envelope import refusals
 from app.openai.jobs.create_repository import find_created, keep_created
 from app.openai.jobs.repository import ShownFineTune, find_fine_tune, list_fine_tunes
 from app.openai.jobs.schemas import FineTuningJob, FineTuningJobList, shown
-from app.openai.jobs.spec import CreateJob, spec_of, told_of_body, told_once
+from app.openai.jobs.spec import CreateJob, locate_in_body, remove_duplicates, spec_of
 from app.web.auth import CallerDep
 from app.web.bodies.json_body import BodyDep, read_json
 from app.web.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional
@@ -46,7 +46,7 @@ from app.web.dependencies import SessionDep, reads_of
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
 
 LimitDep = Annotated[int, Query(ge=1, le=1000)]
-AfterDep = Annotated[str | None, Query(max_length=200, description="Id of the last job of the page before.")]
+AfterDep = Annotated[str | None, Query(max_length=200, description="Id of the last job of the previous page.")]
 
 
 async def get_arrival() -> float:
@@ -69,15 +69,15 @@ def create_fine_tuning_job(
         str | None,
         Header(
             max_length=20,
-            description="Set by OpenAI's client. A create that counts retries and equals one of the last 30 minutes by "
-            "the same API key is answered with that one's job.",
+            description="Set by OpenAI's client. A retry that equals a request of the last 30 minutes by the same API "
+            "key returns the job of that request.",
         ),
     ] = None,
 ) -> FineTuningJob:
-    """Queue a job. `auto` hyperparameters are resolved at once and shown in the answer; `tunewright` accepts any
-    further field of a JobSpec."""
-    told = x_stainless_retry_count or "0"
-    retries = int(told) if told.isdecimal() else 0
+    """Create a job and queue it. `auto` hyperparameters are resolved immediately and returned. `tunewright` accepts any
+    other field of a JobSpec."""
+    count = x_stainless_retry_count or "0"
+    retries = int(count) if count.isdecimal() else 0
     sha256 = hashlib.sha256(f"{caller.key_id}\n".encode() + body).hexdigest()
     found = find_created(session, caller.project_id, sha256, retries, time.monotonic() - arrived_at)
     if found is not None:
@@ -103,7 +103,7 @@ def list_fine_tuning_jobs(
     any_metadata: MetadataQuery = None,
 ) -> Response:
     """List the project's jobs, newest first. Filter by metadata with `metadata[key]=value`, which may be repeated;
-    `metadata=null` finds those without."""
+    `metadata=null` lists jobs without metadata."""
     wanted = JobFilter(metadata=metadata_of(request), without_metadata=metadata == "null")
 
     def ask(connection: Connection) -> Sequence[ShownFineTune]:
@@ -123,7 +123,7 @@ def list_fine_tuning_jobs(
     responses=refusals(JobNotFound) | NOT_MODIFIED,
 )
 def retrieve_fine_tuning_job(request: Request, fine_tuning_job_id: str, caller: CallerDep) -> Response:
-    """Get a job's state and its results."""
+    """Get a job's state and results."""
     found = reads_of(request).ask(lambda connection: find_fine_tune(connection, caller.project_id, fine_tuning_job_id))
     return conditional(request, shown(found).model_dump_json().encode())
 
@@ -134,7 +134,7 @@ def retrieve_fine_tuning_job(request: Request, fine_tuning_job_id: str, caller: 
     responses=refusals(JobNotFound, JobFinished, JobAlreadyCancelling),
 )
 def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
-    """Cancel a job. It is shown as `cancelled` at once; the process of a running job ends shortly after."""
+    """Cancel a job. It is `cancelled` immediately; a running job's process ends shortly after."""
     JobService(session).cancel(caller.project_id, fine_tuning_job_id)
     return _shown(session, caller.project_id, fine_tuning_job_id)
 
@@ -171,11 +171,11 @@ def _place(connection: Connection, project_id: str, after: str) -> Cursor:
 
 def _parsed(raw: object) -> CreateJob:
     if not isinstance(raw, dict):
-        raise InvalidSpec([FieldError("", "wrong_type", "The body is no JSON object.")])
+        raise InvalidSpec([FieldError("", "wrong_type", "The body is not a JSON object.")])
     try:
         return CreateJob.model_validate(raw)
     except ValidationError as error:
-        raise InvalidSpec(told_once(field_errors(error, CreateJob, {"tunewright": JobSpec}))) from error
+        raise InvalidSpec(remove_duplicates(field_errors(error, CreateJob, {"tunewright": JobSpec}))) from error
 
 
 def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:
@@ -186,7 +186,7 @@ def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:
     try:
         return JobService(session).submit(project_id, spec)
     except InvalidSpec as error:
-        raise InvalidSpec(told_once(told_of_body(list(error.errors), body))) from error
+        raise InvalidSpec(remove_duplicates(locate_in_body(list(error.errors), body))) from error
 
 
 def _base_rate(body: CreateJob) -> float:

@@ -59,14 +59,14 @@ EXAMPLE: Final[dict[str, Any]] = {
 
 class Error(ApiModel):
     code: str
-    """Says why it failed: `failure.reason` of the native API."""
+    """Why the job failed: `failure.reason` of the native API."""
     message: str
     param: str | None
 
 
 class Hyperparameters(ApiModel):
-    """Holds the resolved hyperparameters. Null means that OpenAI's format cannot express it: a length in steps, or in
-    fractions of an epoch."""
+    """The resolved hyperparameters. `n_epochs` is null for a length that OpenAI's format cannot express: in steps, or
+    in fractions of an epoch."""
 
     n_epochs: int | None
     batch_size: int
@@ -92,7 +92,7 @@ class MethodOut(ApiModel):
 
 
 class FineTuningJob(ApiModel):
-    """Describes a fine-tuning job; the same job as the native `/jobs/{id}`."""
+    """A fine-tuning job; the same job as the native `/jobs/{id}`."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
@@ -102,15 +102,15 @@ class FineTuningJob(ApiModel):
     finished_at: int | None
     estimated_finish: int | None
     model: str
-    """Names the model that it trains: a base model, or the model from which training continues."""
+    """The model that is trained: a base model, or the model from which training continues."""
     fine_tuned_model: str | None
     organization_id: str
-    """Identifies the project."""
+    """Id of the project."""
     status: Status
     training_file: str
     validation_file: str | None
     result_files: list[str]
-    """Lists the metrics by step and the adapter's archive; empty until it has succeeded."""
+    """The step metrics and the adapter archive; empty until the job has succeeded."""
     seed: int
     trained_tokens: int | None
     hyperparameters: Hyperparameters
@@ -119,8 +119,7 @@ class FineTuningJob(ApiModel):
     metadata: dict[str, str] | None
     error: Error | None
     tunewright: dict[str, Any]
-    """Holds further fields of the native API: `spec`, `resolved`, `state`, `phase`, `step`, `total_steps` and
-    `adapter_id`."""
+    """Other fields of the native API: `spec`, `resolved`, `state`, `phase`, `step`, `total_steps` and `adapter_id`."""
 
 
 class FineTuningJobList(ApiModel):

@@ -17,7 +17,7 @@ AUTO_EPOCHS: Final = ((16 * MIB, 3), (64 * MIB, 2))
 AUTO_BATCH_SIZES: Final = ((4 * MIB, 8), (16 * MIB, 16), (64 * MIB, 32))
 """Sets the rows per step by the size of the training file, as (maximum bytes, rows); 64 beyond the last."""
 AUTO_BETA: Final = 0.1
-OFFERED: Final = 'This server offers "supervised" and "dpo".'
+OFFERED: Final = 'This server supports "supervised" and "dpo".'
 EXAMPLE: Final[dict[str, Any]] = {
     "model": "gemma-3-270m",
     "training_file": "file-5f0c1d2e3a4b5c6d7e8f9a0b",
@@ -35,7 +35,7 @@ class SupervisedHyperparameters(Part):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
     batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = "auto"
-    """Multiplies the base rate: 2e-4 for adapters, 1e-5 for full fine-tuning; `auto` is 1."""
+    """Factor of the base rate: 2e-4 for adapters, 1e-5 for full fine-tuning; `auto` is 1."""
 
 
 class DpoHyperparameters(SupervisedHyperparameters):
@@ -60,7 +60,7 @@ class Method(Part):
     def _only_what_is_offered(cls, raw: Any) -> Any:
         if isinstance(raw, dict) and isinstance(asked := raw.get("type"), str) and asked not in ("supervised", "dpo"):
             raise PydanticCustomError(
-                "unsupported_method", 'The method "{asked}" is not offered. ' + OFFERED, {"asked": asked[:80]}
+                "unsupported_method", 'The method "{asked}" is not supported. ' + OFFERED, {"asked": asked[:80]}
             )
         return raw
 
@@ -69,13 +69,13 @@ class Method(Part):
         other = self.dpo if self.type == "supervised" else self.supervised
         if other is not None:
             raise PydanticCustomError(
-                "other_method", "The settings of another method than the type's are there; leave them out."
+                "other_method", "The settings belong to a method other than the type; remove them."
             )
         return self
 
 
 class WandbIntegration(Part):
-    """Sends curves to Weights & Biases; other trackers are requested in `tunewright`."""
+    """Sends curves to Weights & Biases. Configure other trackers in `tunewright`."""
 
     type: Literal["wandb"]
     wandb: WandbRun
@@ -86,31 +86,31 @@ class WandbIntegration(Part):
         if asked != "wandb":
             raise PydanticCustomError(
                 "unsupported_integration",
-                'Only "wandb" is given here; "mlflow" and "tensorboard" are given in tunewright.integrations.',
+                'Only "wandb" is accepted here; put "mlflow" and "tensorboard" into tunewright.integrations.',
             )
         return asked
 
 
 class CreateJob(Part):
-    """Has the fields of OpenAI's API, and `tunewright`, which accepts any field of a JobSpec."""
+    """A fine-tuning job to create: the fields of OpenAI's API, and `tunewright` for any field of a JobSpec."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     model: str = Field(min_length=1, max_length=400)
-    """Names a base model of the registry, or a fine-tuned model (`ft:…`) or a checkpoint (`ft:…:ckpt-step-88`) from
-    which training continues."""
+    """A base model of the registry, or a fine-tuned model (`ft:…`) or checkpoint (`ft:…:ckpt-step-88`) from which
+    training continues."""
     training_file: str
     validation_file: str | None = None
     suffix: str | None = Field(default=None, min_length=1, max_length=64)
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    """Sets the seed; if omitted, a random one is chosen and shown."""
+    """The seed; if omitted, a random one is chosen and returned."""
     metadata: dict[str, str] | None = None
     integrations: list[WandbIntegration] | None = Field(default=None, max_length=5)
     hyperparameters: SupervisedHyperparameters | None = None
     """Deprecated: use `method`."""
     method: Method | None = None
     tunewright: dict[str, Any] = {}
-    """Holds fields of a JobSpec that OpenAI's API lacks."""
+    """Fields of a JobSpec that OpenAI's API does not have."""
 
     @property
     def type(self) -> Literal["supervised", "dpo"]:
@@ -143,7 +143,7 @@ def spec_of(body: CreateJob, num_bytes: int, seed: int, base_rate: float) -> tup
     given, chosen = _given(body, base_rate), body.chosen()
     errors = [
         FieldError(
-            f"/tunewright{place}", "duplicate_field", f"The body says {one!r:.80} of this, and tunewright {two!r:.80}."
+            f"/tunewright{place}", "duplicate_field", f"The body sets {one!r:.80}, but tunewright sets {two!r:.80}."
         )
         for place, one, two in _differences(given, body.tunewright)
     ]
@@ -198,7 +198,7 @@ def _differences(given: Mapping[str, Any], over: Mapping[str, Any], place: str =
     return found
 
 
-def told_of_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
+def locate_in_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
     """Return errors of the spec, located at the fields of the body that cause them."""
     places = {
         "/base_model": "/model",
@@ -221,7 +221,7 @@ def told_of_body(errors: list[FieldError], body: CreateJob) -> list[FieldError]:
     ]
 
 
-def told_once(errors: list[FieldError]) -> list[FieldError]:
+def remove_duplicates(errors: list[FieldError]) -> list[FieldError]:
     """Remove duplicates: a field that accepts a word or a number reports both errors; the number's error says more."""
     others = {error.pointer for error in errors if error.code != "literal_error"}
     return [error for error in errors if error.code != "literal_error" or error.pointer not in others]

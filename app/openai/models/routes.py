@@ -19,7 +19,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 class ModelObject(ApiModel):
-    """Describes a model that jobs can train, or have trained."""
+    """A base model, or a model that a job has trained."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -36,7 +36,7 @@ class ModelObject(ApiModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    """Is `system` for a base model; the project for a model that its job has made."""
+    """`system` for a base model; the project's id for a fine-tuned model."""
 
     @classmethod
     def of(cls, model: NamedModel, caller: Caller) -> "ModelObject":
@@ -48,7 +48,7 @@ class ModelList(ApiModel):
     object: Literal["list"] = "list"
     data: list[ModelObject]
     has_more: bool = False
-    """Is true if the project has older ones; OpenAI's API has no such field."""
+    """Whether the project has older fine-tuned models. OpenAI's API has no such field."""
 
 
 class ModelDeleted(ApiModel):
@@ -61,13 +61,15 @@ class ModelDeleted(ApiModel):
 def list_models(
     caller: CallerDep,
     session: SessionDep,
-    limit: Annotated[int, Query(ge=1, le=MOST_OWN, description="Most `ft:…` models in the answer.")] = MOST_OWN,
+    limit: Annotated[
+        int, Query(ge=1, le=MOST_OWN, description="Maximum number of `ft:…` models in the response.")
+    ] = MOST_OWN,
     after: Annotated[
         str | None, Query(max_length=300, description="Only `ft:…` models that are older than this one.")
     ] = None,
 ) -> ModelList:
-    """List all base models, by name, then the newest models that the project's jobs have made (`ft:…`). OpenAI's
-    clients request no second page; `limit` and `after` are extensions."""
+    """List all base models by name, then the project's fine-tuned models (`ft:…`), newest first. OpenAI's clients
+    request no second page; `limit` and `after` are extensions."""
     found = ModelDirectory(session, caller.project_id).list(limit, after)
     num_bases = sum(model.is_base for model in found)
     listed = [ModelObject.of(model, caller) for model in found[: num_bases + limit]]
@@ -84,6 +86,6 @@ def retrieve_model(model: str, caller: CallerDep, session: SessionDep) -> ModelO
     "/{model:path}", summary="Delete a fine-tuned model", responses=refusals(ModelNotFound, NotDeletable, AmbiguousName)
 )
 def delete_model(model: str, caller: CallerDep, session: SessionDep) -> ModelDeleted:
-    """Delete a job's result: an adapter, or a whole model. The job stays. This cannot be undone."""
+    """Delete a job's result: an adapter, or a full model. The job is kept. This cannot be undone."""
     ModelDirectory(session, caller.project_id).delete(model)
     return ModelDeleted(id=model)

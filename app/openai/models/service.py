@@ -54,10 +54,12 @@ class ModelDirectory:
     def delete(self, name: str) -> None:
         """Delete an adapter, or the files of a fully fine-tuned model; the job that made it stays."""
         if self.bases.find(self.project_id, name):
-            raise NotDeletable(name, "it is a base model; DELETE /models/{name} removes it, with an admin's key")
+            raise NotDeletable(name, "it is a base model; use DELETE /models/{name} with a key of the scope 'admin'")
         found = self._get_named(name)
         if found.checkpoint is not None:
-            raise NotDeletable(name, f"a checkpoint is kept as long as its job {found.job.id} says, and goes with it")
+            raise NotDeletable(
+                name, f"it is a checkpoint, which is deleted with its job {found.job.id} or as that job's spec says"
+            )
         adapters = AdapterService(self.session)
         if found.adapter is not None:
             adapters.delete(self.project_id, found.adapter.id)

@@ -56,7 +56,7 @@ PART: dict[str, Any] = {
     responses=refusals(InvalidJson, TooLarge, UnsupportedMediaType),
 )
 def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep, raw: JsonDep) -> UploadObject:
-    """Create an upload by stating the file's size; then send its parts, and complete it."""
+    """Create an upload with the size of the file, then send its parts and complete it."""
     wanted = parsed(UploadIn, raw)
     asked = native.UploadIn(
         bytes=wanted.bytes,
@@ -83,8 +83,8 @@ def create_upload(caller: CallerDep, session: SessionDep, settings: SettingsDep,
     ),
 )
 async def create_part(upload_id: str, request: Request, caller: CallerDep, storage: StorageDep) -> UploadPartObject:
-    """Add a part of the file, up to 64 MiB. Parts may be sent in any order and concurrently. A part is safe once it is
-    answered."""
+    """Add a part of the file, up to 64 MiB. Parts can be sent in any order and concurrently. A part is stored durably
+    before the response is sent."""
 
     async def store(key: str) -> StoredFile:
         return (await receive(request, storage, key, MAX_PART_BYTES, "data")).stored
@@ -101,8 +101,8 @@ async def create_part(upload_id: str, request: Request, caller: CallerDep, stora
     ),
 )
 def complete_upload(upload_id: str, caller: CallerDep, session: SessionDep, raw: JsonDep) -> UploadObject:
-    """Assemble the parts in the given order to a file: it exists at once, and jobs may use it. Repeating the same
-    completion creates nothing new."""
+    """Assemble the parts into a file, in the given order. The file exists immediately, and jobs can use it. Repeating
+    the request creates nothing new."""
     wanted = parsed(CompletionIn, raw)
     upload = UploadService(session).complete(caller.project_id, upload_id, wanted.part_ids, wanted.md5)
     assert upload.dataset_id is not None

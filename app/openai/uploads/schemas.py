@@ -13,7 +13,7 @@ from app.openai.files.schemas import ExpiresAfter, FileObject, FineTune
 
 
 class UploadIn(ApiModel):
-    """Describes a file that will be sent in parts."""
+    """A file to upload in parts."""
 
     model_config = ConfigDict(
         strict=True,
@@ -29,18 +29,18 @@ class UploadIn(ApiModel):
     )
 
     bytes: Annotated[int, Field(ge=1)]
-    """Gives the size of the whole file."""
+    """Size of the whole file."""
     filename: Annotated[str, Field(min_length=1, max_length=1000)]
     mime_type: Annotated[str, Field(max_length=200)] | None = None
-    """Is ignored: the file's type is detected by reading it."""
+    """Ignored: the file's type is detected from its content."""
     purpose: FineTune
     expires_after: ExpiresAfter | None = None
     columns: Columns | None = None
-    """Maps each field that is read to its name in the file: `{"prompt": "input"}`."""
+    """Maps each field to its name in the file: `{"prompt": "input"}`."""
 
 
 class CompletionIn(ApiModel):
-    """Names the parts of the file."""
+    """The parts that make up the file."""
 
     model_config = ConfigDict(
         strict=True,
@@ -49,26 +49,26 @@ class CompletionIn(ApiModel):
     )
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS)]
-    """Lists the parts in the file's order."""
+    """The parts, in the file's order."""
     md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
-    """Gives the MD5 of the whole file, in hex. If it differs, the file becomes an `error`."""
+    """MD5 of the whole file, in hex. If it does not match, the file's status becomes `error`."""
 
 
 class UploadObject(ApiModel):
-    """Describes a file that is sent in parts."""
+    """A file that is uploaded in parts."""
 
     id: str
     object: Literal["upload"] = "upload"
     bytes: int
-    """Gives the size of the whole file, as stated at creation."""
+    """Size of the whole file, as given at creation."""
     created_at: int
     expires_at: int
-    """Gives the time at which it expires if it is still pending."""
+    """When the upload expires if it is still pending."""
     filename: str
     purpose: Literal["fine-tune"] = "fine-tune"
     status: Literal["pending", "completed", "cancelled", "expired"]
     file: FileObject | None
-    """Describes the file of a completed upload. It is `uploaded` until its parts are assembled and inspected."""
+    """The file of a completed upload. It is `uploaded` until its parts are assembled and inspected."""
 
     @classmethod
     def of(cls, upload: Upload, file: File | None = None) -> "UploadObject":
@@ -84,7 +84,7 @@ class UploadObject(ApiModel):
 
 
 class UploadPartObject(ApiModel):
-    """Describes a part that the server has stored."""
+    """A part that the server has stored."""
 
     id: str
     object: Literal["upload.part"] = "upload.part"

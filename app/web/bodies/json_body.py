@@ -56,14 +56,14 @@ def parsed(model: type[ModelT], raw: object) -> ModelT:
         return model.model_validate(raw)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
-        raise RequestValidationError([_told(model, each) for each in found]) from error
+        raise RequestValidationError([_explain_unknown_field(model, each) for each in found]) from error
 
 
-def _told(model: type[BaseModel], found: ErrorDetails) -> ErrorDetails:
+def _explain_unknown_field(model: type[BaseModel], found: ErrorDetails) -> ErrorDetails:
     if found["type"] == "extra_forbidden":
         found |= {"type": "unknown_field", "msg": say_unknown(model, found["loc"])}
     return found
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")

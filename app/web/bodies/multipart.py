@@ -42,13 +42,13 @@ class FileForm:
 
     def __init__(self, content_type: str, name: str = "file", others: Collection[str] = ()) -> None:
         self.name, self.others = name, others
-        beside = f"beside it only {', '.join(others)}" if others else "no other part"
-        self.how = f'send the file as the part "{name}", as `curl -F {name}=@data.jsonl` does, and {beside}'
+        other_parts = f"no parts other than {', '.join(others)}" if others else "no other part"
+        self.how = f'send the file as the part "{name}", as `curl -F {name}=@data.jsonl` does, and {other_parts}'
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data":
             raise UnsupportedMediaType(f"Send multipart/form-data: {self.how}.")
         if not options.get(b"boundary"):
-            raise InvalidMultipart("The Content-Type has no boundary; let your HTTP client write that header.")
+            raise InvalidMultipart("The Content-Type has no boundary; let your HTTP client set that header.")
         self.filename: str | None = None
         self.unsafe_filename = False
         self.is_complete = False
@@ -76,21 +76,21 @@ class FileForm:
                 max_header_size=MAX_HEADER_BYTES,
             )
         except FormParserError as error:
-            raise InvalidMultipart(f"The boundary cannot be used: {error}.") from error
+            raise InvalidMultipart(f"The boundary is invalid: {error}.") from error
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes of the file in the next chunk of the body."""
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise InvalidMultipart(f"The body is no multipart form: {error}.") from error
+            raise InvalidMultipart(f"The body is not a multipart form: {error}.") from error
         data, self._data = self._data, []
         return data[0] if len(data) == 1 else b"".join(data)
 
     def check(self) -> str:
         """Return the file's name, after the whole body was fed."""
         if not self.is_complete:
-            raise InvalidMultipart(f"The form ended before its end; {self.how}.")
+            raise InvalidMultipart(f"The form is incomplete; {self.how}.")
         if self.filename is None:
             raise refused(self.name, "missing", f"The form has no file; {self.how}.")
         return self.filename
@@ -105,7 +105,7 @@ class FileForm:
             return
         self._text += data[start:end]
         if len(self._text) > MAX_VALUE_BYTES:
-            raise refused(self._other, "too_long", f"It is longer than {MAX_VALUE_BYTES:,} bytes.")
+            raise refused(self._other, "too_long", f"The value is longer than {MAX_VALUE_BYTES:,} bytes.")
 
     def _end_part(self) -> None:
         if self._other is not None:
@@ -121,16 +121,16 @@ class FileForm:
         name, filename = read_disposition(self._disposition)
         if name in self.others:
             if name in self.values:
-                raise refused(name, "duplicate_field", "The form has it more than once; send it once.")
+                raise refused(name, "duplicate_field", "The form has this field more than once; send it once.")
             self._other = name
             return
         if name != self.name:
-            raise refused(name, "unknown_field", f"The form has a part {name!r:.80}; {self.how}.")
+            raise refused(name, "unknown_field", f"The form has an unknown part {name!r:.80}; {self.how}.")
         if self.filename is not None:
-            raise refused(name, "duplicate_field", "The form has more than one file; send each by itself.")
+            raise refused(name, "duplicate_field", "The form has more than one file; send one file per request.")
         if filename is None:
-            said = f'The part "{name}" is text, without a file name; {self.how} (mind the "@").'
-            raise refused(name, "no_file", said)
+            message = f'The part "{name}" is text without a file name; {self.how} (note the "@").'
+            raise refused(name, "no_file", message)
         self.filename, self.unsafe_filename = clean_filename(filename), is_unsafe_filename(filename)
 
     def _end(self) -> None:
@@ -144,7 +144,7 @@ def refused(name: str | None, code: str, message: str) -> InvalidMultipart:
 
 
 def _too_large(name: str, max_bytes: int) -> TooLarge:
-    error = TooLarge(f"The file is larger than the {max_bytes:,} bytes allowed; split it.")
+    error = TooLarge(f"The file is larger than the limit of {max_bytes:,} bytes; split it.")
     error.errors = (FieldError(pointer([name]), error.code, str(error)),)
     return error
 

@@ -68,8 +68,8 @@ def refuse_forms(request: Request) -> None:
     """Refuse forms: their bytes are not the file's, and `curl --data` sends files without their line breaks."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in FORMS:
-        said = f"Send the file's own bytes, as `curl -T` does, with another Content-Type than {kind}."
-        raise UnsupportedMediaType(said)
+        message = f"The Content-Type {kind} is not accepted; send the file's bytes as the body, as `curl -T` does."
+        raise UnsupportedMediaType(message)
 
 
 async def chunks_of(request: Request) -> AsyncIterator[bytes]:
@@ -77,7 +77,7 @@ async def chunks_of(request: Request) -> AsyncIterator[bytes]:
         async for chunk in request.stream():
             yield chunk
     except ClientDisconnect as error:
-        raise BadRequest("The connection ended before the body did; send it again.") from error
+        raise BadRequest("The connection closed before the whole body arrived; send it again.") from error
 
 
 async def store_body(request: Request, storage: Storage, key: str, max_bytes: int, min_bytes: int = 0) -> StoredFile:
@@ -87,9 +87,9 @@ async def store_body(request: Request, storage: Storage, key: str, max_bytes: in
         async for chunk in chunks_of(request):
             await writer.write(chunk)
             if writer.size > max_bytes:
-                raise TooLarge(f"The body is larger than the {max_bytes:,} bytes allowed; split it.")
+                raise TooLarge(f"The body is larger than the limit of {max_bytes:,} bytes; split it.")
         if writer.size < min_bytes:
-            raise BadRequest("The body is empty; send the bytes as the body itself.")
+            raise BadRequest("The body is empty; send the file's bytes as the body.")
         digest.check(await writer.sha256())
     return await writer.stored(key)
 

@@ -132,7 +132,7 @@ def test_a_server_that_cannot_start_says_why_and_where(place: Path) -> None:
     with embedded_postgres(place, durable=False):
         pass
     (place / "postgres/global/pg_control").unlink()
-    expected = r"does not start \(exit code 2\).*pg_control.*postgres\.log"
+    expected = r"did not start \(exit code 2\).*pg_control.*postgres\.log"
     with pytest.raises(StartError, match=expected) as caught, embedded_postgres(place, durable=False):
         pass
     assert "\n" not in str(caught.value)

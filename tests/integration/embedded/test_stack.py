@@ -24,8 +24,8 @@ def test_a_taken_port_is_known_before_anything_starts(place: Path, spawn: Spawn)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert refusal(spawn, "--data-dir", str(place / "data"), "--port", str(port)) == (
-            f"tunewright: port {port} on 127.0.0.1 is taken by another program; "
-            "choose another with --port or TUNEWRIGHT_PORT (0 takes a free one)"
+            f"tunewright: port {port} on 127.0.0.1 is in use by another program; "
+            "choose another with --port or TUNEWRIGHT_PORT (0 selects a free one)"
         )
     assert not (place / "data/postgres").exists()
 

@@ -103,10 +103,9 @@ def test_a_child_that_dies_is_started_again_with_one_line(
     broken = [line for line in err.splitlines() if "broken" in line]
     log = tmp_path / "logs/broken.log"
     assert broken[:2] == [
-        f"tunewright: broken ended (exit code 1); starting it again in {seconds} s; its log is {log}"
-        for seconds in (1, 2)
+        f"tunewright: broken ended (exit code 1); restarting it in {seconds} s; see {log}" for seconds in (1, 2)
     ]
-    assert f"steady ended (SIGKILL); starting it again in 1 s; its log is {tmp_path}/logs/steady.log" in err
+    assert f"steady ended (SIGKILL); restarting it in 1 s; see {tmp_path}/logs/steady.log" in err
     assert log.read_text().startswith("broken\n")
 
 

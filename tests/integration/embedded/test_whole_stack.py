@@ -96,7 +96,7 @@ def test_it_starts_stops_and_starts_again(
     supervisor.send_signal(signal.SIGINT)
     _, err = supervisor.communicate(timeout=60)
     assert supervisor.returncode == 0
-    assert "api ended (SIGKILL); starting it again in 1 s" in err
+    assert "api ended (SIGKILL); restarting it in 1 s" in err
     assert left_alive(data) == []
     assert not (data / "server.json").exists()
 

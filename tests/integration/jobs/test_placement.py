@@ -124,7 +124,7 @@ def test_auto_takes_no_cpu_while_a_gpu_worker_that_fits_is_registered(
     assert explain(id) == {"gpu-l4": [], "cpu-1": ["gpu_preferred"]}
     show(sessions, L4, draining=True)
     assert not claims(sessions, CPU)
-    assert api.get(f"/jobs/{id}").json()["waiting_for"].startswith("the GPU worker that fits is draining")
+    assert api.get(f"/jobs/{id}").json()["waiting_for"].startswith("the matching GPU worker is draining")
     show(sessions, L4, lease=0)
     assert claims(sessions, CPU)
 
@@ -187,7 +187,7 @@ def test_every_reason_is_shown(sessions: Sessions, project_id: str, explain: Exp
     }
     assert explain(other)["gpu-4090"] == ["offline"]
     items = {each["id"]: each for each in api.get("/workers", params={"job": id}).json()["items"]}
-    assert items["gpu-l4"]["reasons"][-1]["message"] == "The job asks for 30 GB, and it has 24.0 GB."
+    assert items["gpu-l4"]["reasons"][-1]["message"] == "The job requires 30 GB; the worker has 24.0 GB."
 
 
 def test_a_job_of_another_project_is_not_explained(

@@ -50,7 +50,7 @@ def test_the_command_line(run: Run, admin_key: str) -> None:
     assert len(listed) == 4
     assert (listed[id_of(key)]["state"], listed[id_of(key)]["replaced_by"]) == ("revoked", id_of(new))
     assert {id_of(new), id_of(key), "ci", "never"} <= set(run("keys", "list").split())
-    with pytest.raises(TunewrightError, match="the very API key that asks"):
+    with pytest.raises(TunewrightError, match="uses this API key itself"):
         run("keys", "revoke", id_of(admin_key))
 
 
@@ -87,7 +87,7 @@ def test_on_the_servers_machine(database_url: str, make_key: Callable[..., str])
     assert [line.split(":")[0] for line in lines] == [f"{id_of(new)} active", f"{id_of(key)} revoked"]
     assert lines[1].endswith(f"replaced by {id_of(new)}")
     assert [each["id"] for each in json.loads(keys("list", "--json").stdout)] == [id_of(new), id_of(key)]
-    assert "There is no project 'reserach'" in keys("list", "--project", "reserach", status=1).stderr
+    assert "No project has the name 'reserach'" in keys("list", "--project", "reserach", status=1).stderr
     assert "No API key has the id 'key-0'" in keys("revoke", "key-0", status=1).stderr
     assert "is no duration" in keys("create", "--expires", "soon", status=2).stderr
     assert "is not between" in keys("create", "--expires", "4000d", status=2).stderr

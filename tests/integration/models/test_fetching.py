@@ -139,7 +139,7 @@ def test_only_allowed_folders_are_taken_over_http(
     body = {"name": "tiny", "path": path.format(root=tmp_path)}
     refused = server.post("/models", json=body, headers=admin)
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
-    assert "outside the folders that models may be added from" in refused.json()["detail"]
+    assert "not below a folder from which models may be added" in refused.json()["detail"]
     assert server.get("/models", headers=admin).json()["items"] == []
 
 
@@ -177,13 +177,13 @@ def test_a_folder_may_be_said_to_be_of_the_hub(
 @pytest.mark.parametrize(
     ("hub_name", "revision", "says"),
     [
-        ("name", None, "no name on a hub; write ORG/NAME"),
-        ("org/name/more", None, "no name on a hub"),
-        ("org/a..b", None, "no name on a hub"),
-        ("", None, "no name on a hub"),
-        ("org/name", "main", "'main' is no commit of org/name; write its 40 hexadecimal digits"),
-        ("org/name", COMMIT[:12], "no commit"),
-        ("org/name", COMMIT.upper(), "no commit"),
+        ("name", None, "is not a hub id; use ORG/NAME"),
+        ("org/name/more", None, "is not a hub id"),
+        ("org/a..b", None, "is not a hub id"),
+        ("", None, "is not a hub id"),
+        ("org/name", "main", "'main' is not a commit of org/name; pass its 40 hexadecimal digits"),
+        ("org/name", COMMIT[:12], "not a commit"),
+        ("org/name", COMMIT.upper(), "not a commit"),
     ],
 )
 def test_what_is_no_name_on_a_hub_is_refused(

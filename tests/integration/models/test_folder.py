@@ -40,7 +40,7 @@ def test_shards_are_read_by_their_index(model_folder: Path) -> None:
     (model_folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert read_folder(model_folder) == whole
     (model_folder / "model-2.safetensors").unlink()
-    with pytest.raises(InvalidModelFolder, match=r"lacks model-2\.safetensors"):
+    with pytest.raises(InvalidModelFolder, match=r"has no model-2\.safetensors"):
         read_folder(model_folder)
 
 
@@ -76,23 +76,23 @@ def point_outside(folder: Path) -> None:
 
 
 SPOILT: list[tuple[Callable[[Path], Any], str]] = [
-    (shutil.rmtree, "no folder"),
+    (shutil.rmtree, "folder .* does not exist"),
     (lambda folder: (folder / "config.json").unlink(), r"no config\.json"),
     (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
-    (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
+    (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
     (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
     (lambda folder: (folder / "model.safetensors").unlink(), r"no model\.safetensors"),
     (lambda folder: write_config(folder, auto_map={"AutoModel": "evil.Model"}), "auto_map"),
-    (lambda folder: write_config(folder, architectures=["BertForMaskedLM"]), "no causal language model"),
-    (lambda folder: write_config(folder, architectures=None), "no causal language model"),
+    (lambda folder: write_config(folder, architectures=["BertForMaskedLM"]), "not a causal language model"),
+    (lambda folder: write_config(folder, architectures=None), "not a causal language model"),
     (lambda folder: write_config(folder, max_position_embeddings=None), "length limit"),
-    (lambda folder: write_config(folder, quantization_config={"quant_method": "awq"}), "quantized already"),
+    (lambda folder: write_config(folder, quantization_config={"quant_method": "awq"}), "already quantized"),
     (pickle_only, "convert them to safetensors"),
     (cut_off, "shorter or longer"),
     (point_outside, "outside its folder"),
-    (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 100), "no whole safetensors"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 100), "not a complete safetensors"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"), "header"),
-    (lambda folder: (folder / "model.safetensors").write_bytes(b""), "no whole safetensors"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b""), "not a complete safetensors"),
     (lambda folder: (folder / "model.safetensors").write_bytes(safetensors({"a": [2]})), "no linear layer"),
 ]
 

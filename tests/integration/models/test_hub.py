@@ -124,7 +124,7 @@ def test_what_arrives_damaged_is_no_model(add: Add, asked: Hub) -> None:
 @pytest.mark.parametrize(
     ("id", "revision", "code", "says"),
     [
-        ("org/other", None, "hub_model_not_found", "The hub has no model org/other, or hides it from the token"),
+        ("org/other", None, "hub_model_not_found", "The hub has no model org/other, or this machine's HF_TOKEN"),
         ("org/name", "nope", "hub_revision_not_found", "org/name has no branch, tag or commit 'nope'"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_gated_model_needs_a_token_that_goes_to_the_hub_alone(
     add = ("add", "tiny", "--hub", "org/name")
     refused = run_models(*add, **proxied)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-    assert refused.stderr.startswith("The hub lets only those in to org/name who accepted its terms; set HF_TOKEN")
+    assert refused.stderr.startswith("org/name is a gated model. Accept its terms on the hub, then set HF_TOKEN")
     assert api.get("/models/tiny").json()["failure"]["code"] == "access_denied"
     added = run_models(*add, **proxied, HF_TOKEN=TOKEN)
     assert (added.returncode, added.stderr) == (0, ""), added.stderr
@@ -163,9 +163,7 @@ def test_without_the_hub_its_local_cache_is_looked_into(asked: Hub, run_models: 
     add = ("add", "tiny", "--hub", "org/name")
     refused = run_models(*add, **offline)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-    assert refused.stderr.startswith(
-        "HF_HUB_OFFLINE is set, and the hub's cache on this machine lacks org/name at main"
-    )
+    assert refused.stderr.startswith("HF_HUB_OFFLINE is set, and this machine's hub cache has no org/name at main")
     huggingface_hub.snapshot_download("org/name", cache_dir=tmp_path / "home" / "hub")
     added = run_models(*add, **offline)
     assert added.returncode == 0, added.stderr
@@ -177,7 +175,7 @@ def test_a_hub_out_of_reach_is_told_in_one_line_within_five_seconds(add: Add, mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for port, says in (
             (9, "cannot be reached (ConnectError)"),
-            (silent.getsockname()[1], "did not answer in time"),
+            (silent.getsockname()[1], "did not respond in time"),
         ):
             monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
             began = time.monotonic()

@@ -50,27 +50,27 @@ def test_the_same_model_again_is_fine_and_another_is_not(run_models: Run, model_
 def test_a_folder_is_added_with_its_name_on_the_hub(api: TestClient, run_models: Run, model_folder: Path) -> None:
     """Also afterwards, and then it is corrected; adding it without one changes nothing of that."""
     add = ("add", "tiny", "--path", str(model_folder))
-    assert "said to be" not in run_models(*add).stdout
+    assert "stated as" not in run_models(*add).stdout
     for flags, stated in (
         (("--hub-name", "org/name", "--revision", COMMIT), ("org/name", COMMIT)),
         ((), ("org/name", COMMIT)),
         (("--hub-name", "org/name"), ("org/name", None)),
     ):
         added = run_models(*add, *flags)
-        assert f"said to be org/name at {stated[1] or 'an unknown commit'}" in added.stdout
+        assert f"stated as org/name at {stated[1] or 'an unknown commit'}" in added.stdout
         model = api.get("/models/tiny").json()
         assert (model["hub_name"], model["hub_revision"], model["hub"]) == (*stated, None)
 
 
 def test_bad_requests_are_one_line_each(run_models: Run, model_folder: Path) -> None:
     for arguments, says in (
-        (["add", "../x", "--path", str(model_folder)], "cannot name a model"),
-        (["add", "tiny", "--path", "/nowhere"], "no folder /nowhere"),
+        (["add", "../x", "--path", str(model_folder)], "is not a valid model name"),
+        (["add", "tiny", "--path", "/nowhere"], "folder /nowhere does not exist"),
         (["add", "tiny", "--hub", "no-org"], "ORG/NAME"),
-        (["add", "tiny", "--path", str(model_folder), "--revision", "main"], "no revision to choose"),
+        (["add", "tiny", "--path", str(model_folder), "--revision", "main"], "A folder has no revisions"),
         (["add", "tiny", "--path", str(model_folder), "--hub-name", "no-org"], "no name on a hub"),
         (["add", "tiny", "--path", str(model_folder), "--hub-name", "a/b", "--revision", "main"], "no commit of a/b"),
-        (["add", "tiny", "--hub", "a/b", "--hub-name", "a/b"], "leave it out beside --hub"),
+        (["add", "tiny", "--hub", "a/b", "--hub-name", "a/b"], "omit it with --hub"),
     ):
         refused = run_models(*arguments)
         assert refused.returncode == 1
@@ -117,7 +117,7 @@ def test_who_may_use_a_model_is_changed_by_adding_it_again(
     refused = run_models(*add, "--projects", "other,typo")
     assert (refused.returncode, refused.stderr) == (
         1,
-        "There is no project 'typo'; name projects that exist, or none for all.\n",
+        "No project has the name 'typo'; name existing projects, or none to allow all.\n",
     )
     assert api.get("/models").json()["items"] == []
     for flags, seen in ((("--projects", "default"), []), (("--projects", "other"), ["tiny"]), ((), ["tiny"])):

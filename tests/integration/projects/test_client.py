@@ -49,7 +49,7 @@ def test_the_command_line(run: Run) -> None:
     listed = json.loads(run("projects", "list", "--json"))
     assert [(each["name"], each["allowed_labels"]) for each in listed] == [("research", {}), ("default", {})]
     for words, said in (
-        (("create", "research"), "There is a project named 'research' already"),
+        (("create", "research"), "A project named 'research' already exists"),
         (("set-limit", "defualt", "1"), "Did you mean 'default'?"),
         (("delete", "default", "--yes"), "belongs to project 'default'"),
     ):
@@ -92,7 +92,7 @@ def test_the_command_deletes_and_prints_what_was_erased(run: Run, make_key: Call
     receipt = lines[lines.index(first) :]
     assert [line.split() for line in receipt if line.startswith("  ")] == [["api_keys", "1"]]
     assert receipt[-1] == "Remaining: 0 rows, 0 stored objects, 0 work folders of online workers."
-    with pytest.raises(TunewrightError, match="There is no project 'doomed'"):
+    with pytest.raises(TunewrightError, match="No project has the name 'doomed'"):
         run("projects", "delete", "doomed", "--yes")
 
 

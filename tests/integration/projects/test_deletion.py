@@ -261,7 +261,7 @@ def test_the_command_prints_what_was_erased(world: World, capsys: pytest.Capture
     delete(world.sessions, parse(["delete", "doomed", "--yes", "--no-wait"]))
     assert world.doomed in capsys.readouterr().out
     show(world.sessions, parse(["list"]))
-    assert "doomed: any number of jobs at once (being deleted)" in capsys.readouterr().out
+    assert "doomed: no limit on running jobs (being deleted)" in capsys.readouterr().out
     dispatcher = threading.Thread(target=world.turns)
     dispatcher.start()
     delete(world.sessions, parse(["delete", "doomed", "--yes"]))
@@ -270,6 +270,6 @@ def test_the_command_prints_what_was_erased(world: World, capsys: pytest.Capture
     assert lines[0] == f"Erased project doomed ({world.doomed})."
     listed = dict(line.split() for line in lines if line.startswith("  "))
     assert listed == {table.name: "1" for table in tables_of_projects()} | {"job_events": "2", WORKER.worker_id: "1"}
-    assert lines[-1] == "Left of it: 0 rows, 0 stored objects, 0 work folders of the workers online."
-    with pytest.raises(ProjectNotFound, match="There is no project 'doomed'"):
+    assert lines[-1] == "Remaining: 0 rows, 0 stored objects, 0 work folders of online workers."
+    with pytest.raises(ProjectNotFound, match="No project has the name 'doomed'"):
         delete(world.sessions, parse(["delete", "doomed", "--yes"]))

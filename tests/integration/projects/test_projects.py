@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 def test_a_limit_is_set_shown_and_lifted(
     sessions: Sessions, project_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for word, limit, allowed in (("2", 2, "at most 2 of its jobs"), ("none", None, "any number of jobs")):
+    for word, limit, allowed in (("2", 2, "at most 2 running jobs"), ("none", None, "no limit on running jobs")):
         set_limit(sessions, parse(["set-limit", "default", word]))
         show(sessions, parse(["list"]))
         assert capsys.readouterr().out.splitlines() == [f"default: {allowed} at once"] * 2
@@ -36,11 +36,11 @@ def test_labels_are_set_shown_and_lifted(
         ("none", {}, ""),
     ):
         set_labels(sessions, parse(["set-labels", "default", words]))
-        assert capsys.readouterr().out.strip() == f"default: any number of jobs at once{said}"
+        assert capsys.readouterr().out.strip() == f"default: no limit on running jobs{said}"
         with transaction(sessions) as session:
             assert session.scalars(select(Project.allowed_labels)).one() == allowed
     for name in (["set-labels", "nobody", "pool=a"], ["set-limit", "nobody", "2"]):
-        with pytest.raises(ProjectNotFound, match="There is no project 'nobody'"):
+        with pytest.raises(ProjectNotFound, match="No project has the name 'nobody'"):
             (set_labels if "set-labels" in name else set_limit)(sessions, parse(name))
 
 
@@ -49,7 +49,7 @@ def test_labels_are_set_shown_and_lifted(
     [
         (["set-limit", "default", "-1"], "usage:"),
         (["set-limit", "default", "many"], "'many' is neither a number nor `none`"),
-        (["set-labels", "default", "pool"], "'pool' is not a label; write pool=a,gpu=4090"),
+        (["set-labels", "default", "pool"], "'pool' is not a label; use the form pool=a,gpu=4090"),
     ],
 )
 def test_what_is_no_limit_and_no_label_is_refused(
@@ -68,7 +68,7 @@ def test_a_project_is_created_once_and_by_its_own_verb(
     with pytest.raises(ProjectAlreadyExists, match="'research' already"):
         create(sessions, parse(["create", "research"]))
     for name in ("", "-x", "a b", "x" * 65, "ö"):
-        with pytest.raises(BadRequest, match="cannot name a project"), transaction(sessions) as session:
+        with pytest.raises(BadRequest, match="is not a valid project name"), transaction(sessions) as session:
             ProjectService(session).create(name)
     with transaction(sessions) as session:
         assert [each.name for each in ProjectService(session).all()] == ["default", "research"]
@@ -80,7 +80,12 @@ def test_a_name_that_is_mistyped_makes_no_project(database_url: str, sessions: S
     environment = {"DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    for words in ("There is no project 'defualt'", "Did you mean 'default'?", "There are: default.", "projects create"):
+    for words in (
+        "No project has the name 'defualt'",
+        "Did you mean 'default'?",
+        "Existing projects: default.",
+        "projects create",
+    ):
         assert words in done.stderr
     with transaction(sessions) as session:
         assert session.scalars(select(Project.name)).all() == ["default"]

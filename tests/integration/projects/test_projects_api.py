@@ -164,7 +164,7 @@ def test_one_that_is_being_deleted_takes_nothing_and_its_key_says_why(
     for path in ("/jobs", "/projects"):
         answer = admin.get(path, headers=theirs)
         assert refusal(answer) == (401, "unauthorized")
-        assert answer.json()["detail"] == "The project of this API key is being deleted, and its keys work no more."
+        assert answer.json()["detail"] == "The project of this API key is being deleted; its keys no longer work."
     wrong = {"Authorization": f"Bearer {key[:-1]}{'A' if key[-1] != 'A' else 'B'}"}
     assert "being deleted" not in admin.get("/jobs", headers=wrong).json()["detail"]
 

@@ -59,7 +59,7 @@ def test_a_link_in_the_place_of_the_socket_folder_is_refused(tmp_path: Path, mon
     sockets = socket_folder(data)
     sockets.rmdir()
     sockets.symlink_to(tmp_path)
-    with pytest.raises(StartError, match="is not a folder of"):
+    with pytest.raises(StartError, match="is not a folder owned by"):
         socket_folder(data)
 
 
