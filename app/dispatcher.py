@@ -75,7 +75,7 @@ class Dispatcher:
         with transaction(self.sessions, "remind") as session:
             for queue, projects in (
                 ("training", QueueService(session).projects_with_work()),
-                ("light", light_work(session)),
+                ("light", find_light_work(session)),
             ):
                 if projects and not self.has_wakeups(queue):
                     for project_id in projects:
@@ -88,15 +88,15 @@ class Dispatcher:
     def recover_lost_work(self) -> None:
         try:
             if time.monotonic() < self.recovery_starts_at:
-                self._see_postgres()
+                self._check_postgres()
             else:
-                take_all(**{part: partial(self._move_on, part) for part in RECOVERY_PARTS})
+                take_all(**{part: partial(self._recover_part, part) for part in RECOVERY_PARTS})
         except DBAPIError:
             if self._is_postgres_away():
                 self.recovery_starts_at = time.monotonic() + self.settings.lease_seconds
             raise
 
-    def _see_postgres(self) -> None:
+    def _check_postgres(self) -> None:
         """Check PostgreSQL while recovery waits, so that the wait counts from the end of an outage and not from its
         start."""
         with self.sessions() as session:
@@ -106,12 +106,12 @@ class Dispatcher:
         """Return whether PostgreSQL is away. A single broken connection does not count: it prevents no worker's
         heartbeat."""
         try:
-            self._see_postgres()
+            self._check_postgres()
         except DBAPIError:
             return True
         return False
 
-    def _move_on(self, part: RecoveryPart) -> None:
+    def _recover_part(self, part: RecoveryPart) -> None:
         with transaction(self.sessions, "recover_lost_work") as session:
             for job in QueueService(session).recover_lost_work([part], self.aside):
                 log.warning("recovered a lost job", job=job.id, attempt=job.attempt, state=job.state)
@@ -144,7 +144,7 @@ def forget_workers(session: Session) -> None:
         log.info("removed a worker not seen for a day", worker=id)
 
 
-def light_work(session: Session) -> set[str]:
+def find_light_work(session: Session) -> set[str]:
     """Return the ids of the projects with work for the light workers."""
     services = DatasetService(session), UploadService(session), DatasetCheckService(session)
     return {project_id for service in services for project_id in service.projects_with_work()}
@@ -162,7 +162,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
     ]
     # Daemon threads: a duty blocked by a dead connection must not keep the process from ending; its transaction rolls
     # back.
-    threads = [threading.Thread(target=repeat, args=(duty, seconds, stop), daemon=True) for duty, seconds in duties]
+    threads = [
+        threading.Thread(target=repeat_duty, args=(duty, seconds, stop), daemon=True) for duty, seconds in duties
+    ]
     for thread in threads:
         thread.start()
     stop.wait()
@@ -171,7 +173,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     engine.dispose()
 
 
-def repeat(duty: Callable[[], None], seconds: float, stop: threading.Event) -> None:
+def repeat_duty(duty: Callable[[], None], seconds: float, stop: threading.Event) -> None:
     """Run the duty repeatedly; after a failed turn the next one follows."""
     num_broken = 0
     while not stop.wait(jittered(seconds)):

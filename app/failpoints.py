@@ -44,7 +44,7 @@ _lock = threading.Lock()
 def reach(name: str) -> None:
     """Continue, unless FAILPOINT requests an action here."""
     if name in _rules:
-        _act(name)
+        _apply_rules(name)
 
 
 @contextmanager
@@ -70,13 +70,13 @@ def arm(environment: Mapping[str, str]) -> None:
     _once = Path(folder) if folder else None
 
 
-def _act(name: str) -> None:
+def _apply_rules(name: str) -> None:
     with _lock:
         _passed[name] = passed = _passed.get(name, 0) + 1
     for rule in _rules[name]:
         if rule.nth in (None, passed) and _is_first(rule):
             print(f"failpoint {rule.words} in process {os.getpid()}", file=sys.stderr, flush=True)
-            _do(name, rule.action)
+            _run_action(name, rule.action)
 
 
 def _is_first(rule: FailpointRule) -> bool:
@@ -90,7 +90,7 @@ def _is_first(rule: FailpointRule) -> bool:
     return True
 
 
-def _do(name: str, action: str) -> None:
+def _run_action(name: str, action: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":

@@ -58,14 +58,14 @@ class SetAside:
         except Exception as error:
             if self._strict or (isinstance(error, DBAPIError) and is_outage(error)):
                 raise
-            self._put(table, id, error)
+            self._set_aside(table, id, error)
             if isinstance(error, OUTAGES):
                 raise
         else:
             with self._lock:
                 self._rows.pop((table, id), None)
 
-    def _put(self, table: str, id: Any, error: Exception) -> None:
+    def _set_aside(self, table: str, id: Any, error: Exception) -> None:
         now = time.monotonic()
         with self._lock:
             self._rows = {row: each for row, each in self._rows.items() if each.until > now - FORGOTTEN_SECONDS}

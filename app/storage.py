@@ -57,9 +57,9 @@ class Writer:
         self._num_waiting += len(data)
         self.size += len(data)
         if self._num_waiting >= CHUNK_BYTES:
-            await self._pass_on()
+            await self._start_block()
 
-    async def _pass_on(self) -> None:
+    async def _start_block(self) -> None:
         await self.settle()
         if self._pieces:
             block, self._pieces, self._num_waiting = b"".join(self._pieces), [], 0
@@ -67,11 +67,11 @@ class Writer:
 
     async def _put(self, block: bytes) -> None:
         if isinstance(self._file, io.BufferedWriter):
-            await asyncio.to_thread(self._put_here, self._file, block)
+            await asyncio.to_thread(self._write_local, self._file, block)
         else:
             await asyncio.gather(self._file.write(block), asyncio.to_thread(self._digest.update, block))
 
-    def _put_here(self, file: io.BufferedWriter, block: bytes) -> None:
+    def _write_local(self, file: io.BufferedWriter, block: bytes) -> None:
         file.write(block)
         self._digest.update(block)
 
@@ -83,7 +83,7 @@ class Writer:
 
     async def sha256(self) -> str:
         """Return the digest of everything that was written, in hex."""
-        await self._pass_on()
+        await self._start_block()
         await self.settle()
         return self._digest.hexdigest()
 
@@ -115,11 +115,11 @@ class Storage:
     @asynccontextmanager
     async def writer(self, key: str) -> AsyncIterator[Writer]:
         """Write an object as it arrives. An exception leaves nothing behind."""
-        with around("store_object"), full_disk_named():
+        with around("store_object"), converted_full_disk():
             opening: Any = (
-                _written_beside(self.root / _checked(key))
+                _open_atomic(self.root / _check_key(key))
                 if self.root
-                else obstore.open_writer_async(self._store, _checked(key), buffer_size=self._buffer_bytes)
+                else obstore.open_writer_async(self._store, _check_key(key), buffer_size=self._buffer_bytes)
             )
             async with opening as file:
                 writer = Writer(key, file)
@@ -146,15 +146,15 @@ class Storage:
         own disk it uses no extra space: it becomes a hard link."""
         real = source.resolve()
         if self.root is not None and self.links(real.parent) and real.stat().st_uid == os.geteuid():
-            target = self.root / _checked(key)
+            target = self.root / _check_key(key)
             target.parent.mkdir(parents=True, exist_ok=True)
             with around("link_model_file"):
-                linked = _linked(real, target)
+                linked = _try_link(real, target)
             if linked:
                 self._fsync(key)
                 return StoredFile(path=path, key=key, size=target.stat().st_size, sha256=sha256)
         with source.open("rb") as file:
-            blocks = _counted(iter(lambda: file.read(CHUNK_BYTES), b""), advance)
+            blocks = _report_blocks(iter(lambda: file.read(CHUNK_BYTES), b""), advance)
             stored = self._put(key, blocks, path, "store_model_file")
         if stored.sha256 == sha256:
             return stored
@@ -169,7 +169,7 @@ class Storage:
     def size_of(self, key: str) -> int | None:
         """Return the size, or None if there is no such object."""
         with suppress(FileNotFoundError):
-            return int(obstore.head(self._store, _checked(key))["size"])
+            return int(obstore.head(self._store, _check_key(key))["size"])
         return None
 
     def join(self, key: str, keys: Sequence[str], path: str, *, with_md5: bool = False) -> Joined:
@@ -189,8 +189,8 @@ class Storage:
 
     def _put(self, key: str, chunks: Iterable[bytes], path: str, step: str) -> StoredFile:
         digest, size = hashlib.sha256(), 0
-        with around(step), full_disk_named():
-            with obstore.open_writer(self._store, _checked(key), buffer_size=self._buffer_bytes) as target:
+        with around(step), converted_full_disk():
+            with obstore.open_writer(self._store, _check_key(key), buffer_size=self._buffer_bytes) as target:
                 for chunk in chunks:
                     target.write(chunk)
                     digest.update(chunk)
@@ -209,7 +209,7 @@ class Storage:
         options: Any = {}
         if start or end is not None:
             options["range"] = (start, end) if end is not None else {"offset": start}
-        result = obstore.get(self._store, _checked(key), options=options)
+        result = obstore.get(self._store, _check_key(key), options=options)
         return (bytes(chunk) for chunk in result.stream(min_chunk_size=chunk_bytes))
 
     def fetch(
@@ -224,12 +224,12 @@ class Storage:
         DamagedObject if it is truncated or altered. `link` allows a hard link to the object if the store is a folder on
         the same disk: then the file must not be written to. `advance` is called with the size of each block."""
         digest = hashlib.sha256()
-        if link and self.root and self.links(target.parent) and _linked(self.root / _checked(file.key), target):
-            for chunk in _counted(self.read(file.key), advance):
+        if link and self.root and self.links(target.parent) and _try_link(self.root / _check_key(file.key), target):
+            for chunk in _report_blocks(self.read(file.key), advance):
                 digest.update(chunk)
         else:
             with target.open("wb") as out:
-                for chunk in _counted(self.read(file.key), advance):
+                for chunk in _report_blocks(self.read(file.key), advance):
                     out.write(chunk)
                     digest.update(chunk)
         if digest.hexdigest() != file.sha256:
@@ -241,12 +241,12 @@ class Storage:
         """Delete objects; a missing one is no error."""
         for key in keys:
             with around("delete_object"), suppress(FileNotFoundError):
-                obstore.delete(self._store, _checked(key))
+                obstore.delete(self._store, _check_key(key))
 
     def list(self, folder: str) -> Iterator[Sequence[StoredObject]]:
         """Yield the complete objects under a folder, a thousand at a time. Keys that this project cannot have written
         are left out."""
-        for found in obstore.list(self._store, f"{_checked(folder)}/", chunk_size=1000):
+        for found in obstore.list(self._store, f"{_check_key(folder)}/", chunk_size=1000):
             yield [
                 StoredObject(each["path"], each["last_modified"], each["size"])
                 for each in found
@@ -255,7 +255,7 @@ class Storage:
 
     def folders(self, folder: str) -> Sequence[str]:
         """Return the names of the folders directly below a folder."""
-        found = obstore.list_with_delimiter(self._store, f"{_checked(folder)}/")
+        found = obstore.list_with_delimiter(self._store, f"{_check_key(folder)}/")
         return [prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"]]
 
     def tidy(self, folder: str, before: datetime) -> int:
@@ -267,7 +267,7 @@ class Storage:
         if self.root is None:
             return 0
         with around("tidy_storage"):
-            return _tidied(self.root / _checked(folder), before.timestamp())
+            return _tidy_folder(self.root / _check_key(folder), before.timestamp())
 
     def _fsync(self, key: str) -> None:
         if self.root is None:
@@ -279,7 +279,7 @@ class Storage:
                 break
 
 
-def _linked(source: Path, target: Path) -> bool:
+def _try_link(source: Path, target: Path) -> bool:
     """Create a hard link and return whether that succeeded. Not every disk supports it, nor may every user."""
     try:
         os.link(source, target)
@@ -290,14 +290,14 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def _counted(blocks: Iterator[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+def _report_blocks(blocks: Iterator[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
     for block in blocks:
         yield block
         advance(len(block))
 
 
 @asynccontextmanager
-async def _written_beside(path: Path) -> AsyncIterator[io.BufferedWriter]:
+async def _open_atomic(path: Path) -> AsyncIterator[io.BufferedWriter]:
     """Open a file that gets its name once it is complete and on disk. Uses system calls in a thread for each block: an
     upload through obstore's writer is a tenth slower."""
     beside = path.with_name(f"{path.name}#{secrets.randbelow(10**9)}")
@@ -324,7 +324,7 @@ def _create(path: Path) -> io.BufferedWriter:
             return file
 
 
-class full_disk_named:  # noqa: N801 - reads as the statement it is
+class converted_full_disk:  # noqa: N801 - reads as the statement it is
     """Converts the different errors of a full disk to StorageFull."""
 
     def __enter__(self) -> None:
@@ -335,12 +335,12 @@ class full_disk_named:  # noqa: N801 - reads as the statement it is
             raise StorageFull from error
 
 
-def _checked(key: str) -> str:
+def _check_key(key: str) -> str:
     assert SAFE_KEY.fullmatch(key), f"unsafe storage key {key!r}"
     return key
 
 
-def _removed_unless_locked(path: Path) -> bool:
+def _remove_unless_locked(path: Path) -> bool:
     with path.open("rb") as file:
         if not lock_file(file.fileno(), wait=False):
             return False
@@ -348,15 +348,15 @@ def _removed_unless_locked(path: Path) -> bool:
         return True
 
 
-def _tidied(place: Path, before: float) -> int:
+def _tidy_folder(place: Path, before: float) -> int:
     removed = 0
     try:
         was_idle = place.stat().st_mtime < before
         for path in list(place.iterdir()):
             if path.is_dir() and not path.is_symlink():
-                removed += _tidied(path, before)
+                removed += _tidy_folder(path, before)
             elif HALF_WRITTEN.fullmatch(path.name) and path.lstat().st_mtime < before:
-                removed += _removed_unless_locked(path)
+                removed += _remove_unless_locked(path)
         if was_idle:
             place.rmdir()
             removed += 1

@@ -53,13 +53,13 @@ class KeyRepository:
 
     def find(self, id: str, *, lock: bool = False) -> ShownKey | None:
         """Find the key with its present values in the database, not with values read earlier."""
-        query = _shown().where(ApiKey.id == id).execution_options(populate_existing=True)
+        query = _select_shown_keys().where(ApiKey.id == id).execution_options(populate_existing=True)
         row = self.session.execute(query.with_for_update(of=ApiKey) if lock else query).one_or_none()
         return ShownKey(*row) if row else None
 
     def list(self, limit: int | None, after: Cursor | None, project: str | None) -> Sequence[ShownKey]:
         """Return one more than `limit`, newest first."""
-        query = _shown()
+        query = _select_shown_keys()
         if project is not None:
             query = query.where(or_(Project.id == project, Project.name == project))
         rows = self.session.execute(select_page(query, ApiKey, limit, after))
@@ -97,7 +97,7 @@ class KeyRepository:
         self.session.execute(noted)
 
 
-def _shown() -> Select[Any]:
+def _select_shown_keys() -> Select[Any]:
     """Return a query for rows of ShownKey."""
     is_expired = ApiKey.expires_at <= func.clock_timestamp()
     state = case((ApiKey.revoked_at.is_not(None), "revoked"), (is_expired, "expired"), else_=literal("active"))

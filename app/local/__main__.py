@@ -34,17 +34,17 @@ def run(flags: dict[str, Any]) -> int:
     except StopRequested:
         return 0
     except StartError as error:
-        return refuse(str(error))
+        return print_error(str(error))
     except ValidationError as error:
-        return refuse("; ".join(f"setting {problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+        return print_error("; ".join(f"setting {problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return refuse(f"the disk is full: {error}")
+        return print_error(f"the disk is full: {error}")
     return 0
 
 
-def refuse(line: str) -> int:
+def print_error(line: str) -> int:
     print(f"tunewright: {line}", file=sys.stderr)
     return 1
 

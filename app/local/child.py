@@ -20,7 +20,7 @@ Nap = Callable[[float], None]
 """Sleeps for seconds, and may raise StopRequested."""
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     pass
 
 
@@ -39,7 +39,7 @@ class ChildSpec:
     ids: tuple[int, int] | None = None
     """Holds the user and group id to switch to."""
     fds: Sequence[int] = ()
-    prepare: Callable[[], None] = nothing
+    prepare: Callable[[], None] = do_nothing
     """Is called before each start."""
     stdout: IO[bytes] | None = None
     """Receives its standard output instead of the log."""
@@ -80,7 +80,7 @@ class Child:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         if self.process and self.is_running():
             self.process.send_signal(self.spec.stop_signal)
 
@@ -90,12 +90,12 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def why_ended(self) -> str:
+    def describe_exit(self) -> str:
         code = self.exit_code()
         assert code is not None
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
-    def last_words(self, lines: int = 20) -> str:
+    def read_log_tail(self, lines: int = 20) -> str:
         """Return the end of its log since its start."""
         with self.log.open("rb") as log:
             # A log is shorter than before if its process has moved it aside in the meantime.
@@ -103,9 +103,9 @@ class Child:
             words = log.read().decode(errors="replace")
         return "\n".join(words.strip().splitlines()[-lines:])
 
-    def complaint(self) -> str:
+    def find_error_line(self) -> str:
         """Return the line at the end of the log that most probably explains the exit."""
-        lines = self.last_words().splitlines()
+        lines = self.read_log_tail().splitlines()
         errors = [line for line in lines if re.search(r"FATAL|PANIC|Error|ERROR", line)]
         return (errors or lines or ["it printed nothing"])[-1].strip()
 
@@ -123,7 +123,7 @@ def stop_children(children: Sequence[Child], nap: Nap, patience: Callable[[float
     for stage in sorted({child.spec.stage for child in children}, reverse=True):
         together = [child for child in children if child.spec.stage == stage]
         for child in together:
-            child.ask_to_stop()
+            child.request_stop()
         began = time.monotonic()
         while waited_for := [child for child in together if child.is_running()]:
             if time.monotonic() - began > patience(max(child.spec.stop_seconds for child in waited_for)):

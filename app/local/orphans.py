@@ -14,15 +14,15 @@ MARK = "TUNEWRIGHT_STACK"
 program that holds secrets, and as a variable for the processes that they start."""
 
 
-def processes() -> Iterator[int]:
+def list_processes() -> Iterator[int]:
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
-def serving(folder: Path, *programs: str) -> list[int]:
+def find_processes(folder: Path, *programs: str) -> list[int]:
     """Return processes of these programs that work in this folder. Ids from a file may belong to other programs by
     now."""
     found = []
-    for pid in processes():
+    for pid in list_processes():
         try:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
             if name in programs and Path(f"/proc/{pid}/cwd").readlink() == folder:
@@ -32,18 +32,20 @@ def serving(folder: Path, *programs: str) -> list[int]:
     return found
 
 
-def marked(data: Path) -> list[int]:
+def find_marked(data: Path) -> list[int]:
     """Return the processes of an earlier stack on this data folder."""
-    word = mark(data).encode()
-    marked = (pid for pid in processes() if word in words_of(pid, "cmdline") or word in words_of(pid, "environ"))
+    word = format_mark(data).encode()
+    marked = (
+        pid for pid in list_processes() if word in read_words(pid, "cmdline") or word in read_words(pid, "environ")
+    )
     return [pid for pid in marked if pid != os.getpid()]
 
 
-def mark(data: Path) -> str:
+def format_mark(data: Path) -> str:
     return f"{MARK}={data}"
 
 
-def words_of(pid: int, file: str) -> list[bytes]:
+def read_words(pid: int, file: str) -> list[bytes]:
     try:
         return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -60,7 +62,7 @@ def parent_of(pid: int) -> int | None:
 
 
 def children_of(parent: int) -> list[int]:
-    return [pid for pid in processes() if parent_of(pid) == parent]
+    return [pid for pid in list_processes() if parent_of(pid) == parent]
 
 
 def send(pid: int, number: signal.Signals) -> None:
@@ -70,7 +72,7 @@ def send(pid: int, number: signal.Signals) -> None:
         return  # it ended in the meantime
 
 
-def end(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: float, nap: Nap) -> None:
+def end_processes(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: float, nap: Nap) -> None:
     """Ask the topmost of the processes to end, wait, and then kill all that are left."""
     found = find()
     for pid in found:

@@ -62,7 +62,7 @@ def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep)
         create_cluster(cluster, programs, account, durable)
     write_access_rules(data, account)
     sockets = postgres_sockets(data, account)
-    release(cluster, sockets, nap)
+    end_earlier_server(cluster, sockets, nap)
     return Server(
         title="PostgreSQL",
         spec=ChildSpec(
@@ -73,7 +73,7 @@ def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep)
             env=server_environment(),
             cwd=data,
             ids=(account.pw_uid, account.pw_gid),
-            prepare=lambda: release(cluster, sockets, nap),
+            prepare=lambda: end_earlier_server(cluster, sockets, nap),
         ),
         url=f"postgresql+psycopg://{NAME}@/{NAME}?host={quote(str(sockets))}",
         is_ready=lambda pid: is_ready(cluster, pid),
@@ -194,10 +194,10 @@ def postgres_command(cluster: Path, programs: Path, sockets: Path, durable: bool
     return command + [word for setting in settings for word in ("-c", setting)]
 
 
-def release(cluster: Path, sockets: Path, nap: Nap) -> None:
+def end_earlier_server(cluster: Path, sockets: Path, nap: Nap) -> None:
     """End a server whose parent died, then remove lock files of dead processes or other programs: PostgreSQL would
     refuse to start while a process of that id lives. The caller holds the data folder's lock."""
-    orphans.end(lambda: orphans.serving(cluster, "postgres"), signal.SIGINT, ORPHAN_SECONDS, nap)
+    orphans.end_processes(lambda: orphans.find_processes(cluster, "postgres"), signal.SIGINT, ORPHAN_SECONDS, nap)
     for left in (cluster / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
         left.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from app.failpoints import around
 from app.local import orphans
-from app.local.child import ChildSpec, Nap, nothing
+from app.local.child import ChildSpec, Nap, do_nothing
 from app.local.errors import StartError
 from app.local.folder import locked, open_folder, socket_folder
 from app.local.server import Server, running
@@ -46,10 +46,10 @@ def prepare_redis(data: Path, *, durable: bool = True, nap: Nap = time.sleep) ->
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket = socket_folder(data) / "redis.sock"
 
-    def release() -> None:
-        orphans.end(lambda: orphans.serving(folder, *NAMES), signal.SIGTERM, 30, nap)
+    def end_earlier_server() -> None:
+        orphans.end_processes(lambda: orphans.find_processes(folder, *NAMES), signal.SIGTERM, 30, nap)
 
-    release()
+    end_earlier_server()
     return Server(
         title="Redis",
         spec=ChildSpec(
@@ -58,11 +58,11 @@ def prepare_redis(data: Path, *, durable: bool = True, nap: Nap = time.sleep) ->
             stage=1,
             stop_seconds=20,
             cwd=folder,
-            prepare=release,
+            prepare=end_earlier_server,
         ),
         url=f"unix://{socket}?db=0",
-        is_ready=lambda pid: answers(socket),
-        complete=nothing,
+        is_ready=lambda pid: is_answering(socket),
+        complete=do_nothing,
     )
 
 
@@ -101,7 +101,7 @@ def redis_command(program: Path, folder: Path, socket: Path, durable: bool) -> l
     return [str(program), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
 
-def answers(socket: Path) -> bool:
+def is_answering(socket: Path) -> bool:
     with redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
         try:
             return bool(client.ping())

@@ -30,7 +30,7 @@ def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:
     while not (child.process and server.is_ready(child.process.pid)):
         if not child.is_running():
             raise StartError(
-                f"{server.title} did not start ({child.why_ended()}): {child.complaint()}"
+                f"{server.title} did not start ({child.describe_exit()}): {child.find_error_line()}"
                 f"{space_note(data)}; see {child.log}"
             )
         if time.monotonic() > note_at:

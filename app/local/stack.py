@@ -22,7 +22,7 @@ from app.local.greeting import greet
 from app.local.postgres import prepare_postgres
 from app.local.redis import prepare_redis
 from app.local.signals import Waits
-from app.local.supervisor import Supervisor, say
+from app.local.supervisor import Supervisor, print_message
 from app.settings import Settings
 
 READY_SECONDS = 120.0
@@ -40,7 +40,7 @@ def run_stack(settings: Settings) -> None:
         (data / "server.json").unlink(missing_ok=True)
         check_space(data)
         waits = Waits()
-        orphans.end(lambda: orphans.marked(data), SIGTERM, CHECKPOINT_SECONDS, waits.nap)
+        orphans.end_processes(lambda: orphans.find_marked(data), SIGTERM, CHECKPOINT_SECONDS, waits.nap)
         with closing(listen(settings.host, settings.port)) as listener:
             supervisor = Supervisor(data, waits)
             with stopping(supervisor):
@@ -58,7 +58,7 @@ def stopping(supervisor: Supervisor) -> Iterator[None]:
 
 def run(supervisor: Supervisor, settings: Settings, listener: socket.socket) -> None:
     data = supervisor.data
-    say(f"starting on the data folder {data}")
+    print_message(f"starting on the data folder {data}")
     env = os.environ | start_servers(supervisor, settings) | {
         "TUNEWRIGHT_DATA_DIR": str(data),
         "TUNEWRIGHT_HOST": settings.host,
@@ -122,7 +122,7 @@ def ensure_key(supervisor: Supervisor, env: dict[str, str]) -> None:
 
 def python(data: Path, module: str, *arguments: str) -> list[str]:
     """Return a Python command with the stack's mark: Python accepts any word after `-X`."""
-    return [sys.executable, "-X", orphans.mark(data), "-m", module, *arguments]
+    return [sys.executable, "-X", orphans.format_mark(data), "-m", module, *arguments]
 
 
 def worker(queue: str, data: Path, env: dict[str, str]) -> ChildSpec:
@@ -161,7 +161,7 @@ def await_ready(supervisor: Supervisor, api: Child, url: str) -> None:
     while not (answer := readiness(url))[0]:
         if time.monotonic() > deadline or supervisor.deaths(api) >= DEATHS_AT_START:
             raise StartError(
-                f"the API did not become ready ({answer[1]}); the end of its log {api.log}:\n{api.last_words()}"
+                f"the API did not become ready ({answer[1]}); the end of its log {api.log}:\n{api.read_log_tail()}"
             )
         supervisor.revive()
         supervisor.waits.nap(0.2)

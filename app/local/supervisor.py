@@ -70,7 +70,8 @@ class Supervisor:
         del self.children[child]
         if child.exit_code() != 0:
             raise StartError(
-                f"{spec.name} failed ({child.why_ended()}): {child.complaint()}{space_note(self.data)}; see {child.log}"
+                f"{spec.name} failed ({child.describe_exit()}): {child.find_error_line()}{space_note(self.data)}; "
+                f"see {child.log}"
             )
         return child
 
@@ -88,8 +89,8 @@ class Supervisor:
                 continue
             if restarts.due is None:
                 backoff = restarts.note_death(time.monotonic() - child.started)
-                say(
-                    f"{child.spec.name} ended ({child.why_ended()}){space_note(self.data)}; restarting it "
+                print_message(
+                    f"{child.spec.name} ended ({child.describe_exit()}){space_note(self.data)}; restarting it "
                     f"in {backoff:.0f} s; see {child.log}"
                 )
             elif time.monotonic() >= restarts.due:
@@ -112,5 +113,5 @@ def reap_adopted(own: set[int]) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     print(f"tunewright: {text}", file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ class FetchRepository:
 
     def claim(self, worker_id: str, lease_seconds: float, id: str | None = None) -> RegisteredModel | None:
         """Claim the oldest pending model, or the one with this id, and lease it to the caller."""
-        self._give_up_the_hopeless()
+        self._fail_exhausted_models()
         waiting = select(RegisteredModel.id).where(_waits()).order_by(RegisteredModel.created_at).limit(1)
         if id is not None:
             waiting = waiting.where(RegisteredModel.id == id)
@@ -47,7 +47,7 @@ class FetchRepository:
         )
         return self.session.scalars(statement).one_or_none()
 
-    def _give_up_the_hopeless(self) -> None:
+    def _fail_exhausted_models(self) -> None:
         self.session.execute(
             update(RegisteredModel)
             .where(_waits(), RegisteredModel.attempt >= MAX_ATTEMPTS)

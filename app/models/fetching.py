@@ -53,7 +53,7 @@ class FetchPlace(NamedTuple):
     """Lists the folders below which a folder requested over HTTP must lie."""
 
 
-class Left(Exception):
+class FetchInterrupted(Exception):
     """This process must stop; another one continues."""
 
 
@@ -84,7 +84,7 @@ class ModelFetch:
     def run(self) -> None:
         try:
             self._run()
-        except Left:
+        except FetchInterrupted:
             log.info("gave a model fetch back", model=self.model.name)
             with transaction(self.place.sessions, "give_back_model") as session:
                 FetchRepository(session).give_back(self.hold)
@@ -120,7 +120,7 @@ class ModelFetch:
         roots = None if self.model.any_path else self.place.roots
         source = open_source(self.model.source, self.model.revision or self.model.wanted_revision, roots, self.folder)
         found = source.resolve()
-        self._check_room(source, found)
+        self._check_disk_space(source, found)
         self.num_bytes = sum(file.size for file in found.files)
         self._renew(num_bytes=self.num_bytes, **({"revision": found.revision} if found.revision else {}))
         for file in found.files:
@@ -135,7 +135,7 @@ class ModelFetch:
             **facts._asdict(),
         }
 
-    def _check_room(self, source: Source, found: Resolved) -> None:
+    def _check_disk_space(self, source: Source, found: Resolved) -> None:
         """Check the disk space before any byte is copied. A folder on the storage's own disk needs none."""
         stored = self.place.storage
         sizes = [file.size for file in found.files]
@@ -172,7 +172,7 @@ class ModelFetch:
         return stored if self.place.storage.size_of(stored.key) == file.size else None
 
     def _put(self, file: SourceFile, path: Path, sha256: str) -> StoredFile:
-        stored = self.place.storage.keep_file(model_file_key(sha256), path, file.path, sha256, self._look)
+        stored = self.place.storage.keep_file(model_file_key(sha256), path, file.path, sha256, self._check_lease)
         if stored is None:
             message = f"{file.path} changed while it was read; do not change the folder, then add the model again."
             raise FetchFailed(ModelFailure.source_changed, message)
@@ -180,12 +180,12 @@ class ModelFetch:
 
     def _advance(self, num_bytes: int) -> None:
         self.num_done += num_bytes
-        self._look(num_bytes)
+        self._check_lease(num_bytes)
 
-    def _look(self, _: int) -> None:
+    def _check_lease(self, _: int) -> None:
         """Check between two blocks that the lease is still held and that the process need not stop."""
         if self.draining.is_set():
-            raise Left
+            raise FetchInterrupted
         if time.monotonic() - self.renewed_at > min(self.place.lease_seconds / RENEWALS_A_LEASE, 1.0):
             self._renew()
 

@@ -50,7 +50,7 @@ class HubSource:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._hub.constants.is_offline_mode():
             return self._resolve_offline()
-        info = within(REACH_SECONDS, self._ask_info, self._unreachable)
+        info = run_within(REACH_SECONDS, self._ask_info, self._unreachable)
         self.commit = info.sha
         files = [
             SourceFile(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None)
@@ -58,7 +58,7 @@ class HubSource:
             if "/" not in each.rfilename
         ]
         licence = getattr(info.card_data, "license", None)
-        return Resolved(self._chosen(files), self.commit, licence if isinstance(licence, str) else None)
+        return Resolved(self._choose_files(files), self.commit, licence if isinstance(licence, str) else None)
 
     def _ask_info(self) -> Any:
         with self._translated_errors():
@@ -78,9 +78,9 @@ class HubSource:
         self._local = Path(found)
         self.commit = self._local.name
         files = [SourceFile(path.name, path.stat().st_size) for path in sorted(self._local.iterdir()) if path.is_file()]
-        return Resolved(self._chosen(files), self.commit)
+        return Resolved(self._choose_files(files), self.commit)
 
-    def _chosen(self, files: list[SourceFile]) -> list[SourceFile]:
+    def _choose_files(self, files: list[SourceFile]) -> list[SourceFile]:
         """Return the files that a load reads, the small ones first. Weights that the index does not name belong to
         another format."""
         names = {file.path for file in files}
@@ -98,7 +98,7 @@ class HubSource:
 
     def provide(self, file: SourceFile, advance: Advance) -> tuple[Path, str]:
         target = self.folder / file.path
-        blocks = self._copied(file) if self._local else self._downloaded(file)
+        blocks = self._read_local(file) if self._local else self._download(file)
         digest, size = hashlib.sha256(), 0
         with target.open("wb") as out:
             for block in blocks:
@@ -115,12 +115,12 @@ class HubSource:
             raise FetchFailed(ModelFailure.corrupt_download, message)
         return target, sha256
 
-    def _copied(self, file: SourceFile) -> Iterator[bytes]:
+    def _read_local(self, file: SourceFile) -> Iterator[bytes]:
         assert self._local is not None
         with (self._local / file.path).open("rb") as source:
             yield from iter(lambda: source.read(BLOCK_BYTES), b"")
 
-    def _downloaded(self, file: SourceFile) -> Iterator[bytes]:
+    def _download(self, file: SourceFile) -> Iterator[bytes]:
         """Download the file. An interrupted download resumes where it stopped."""
         start, tries = 0, 0
         while True:
@@ -224,7 +224,7 @@ def import_hub() -> Any:
     return huggingface_hub
 
 
-def within(seconds: float, ask: Callable[[], T], late: Callable[[], Exception]) -> T:
+def run_within(seconds: float, ask: Callable[[], T], late: Callable[[], Exception]) -> T:
     """Return an answer within the time, or raise. Neither a name that does not resolve nor several addresses extend the
     time."""
     outcome: list[T | Exception] = []

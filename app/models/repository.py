@@ -31,24 +31,24 @@ class ModelRepository:
 
     def find(self, name: str, *, lock: bool = False) -> RegisteredModel | None:
         """Find the model, whichever projects may use it."""
-        query = _there().where(RegisteredModel.name == name)
+        query = _present_models().where(RegisteredModel.name == name)
         return self.session.scalars(query.with_for_update() if lock else query).one_or_none()
 
     def find_usable(self, project_id: str, name: str, *, lock: bool = False) -> RegisteredModel | None:
         """Find a model that the project may use. With a lock, it is not removed until the transaction ends."""
-        query = _there().where(RegisteredModel.name == name, usable_by(project_id))
+        query = _present_models().where(RegisteredModel.name == name, usable_by(project_id))
         return self.session.scalars(query.with_for_update(read=True, key_share=True) if lock else query).one_or_none()
 
     def list(self, project_id: str | None, limit: int, after: Cursor | None) -> Sequence[RegisteredModel]:
         """Return the models that a project may use, or all; one more than `limit`, newest first."""
-        query = _there()
+        query = _present_models()
         if project_id is not None:
             query = query.where(usable_by(project_id))
         return self.session.scalars(select_page(query, RegisteredModel, limit, after)).all()
 
     def all(self, project_id: str | None = None) -> Sequence[RegisteredModel]:
         """Return the models that a project may use, or all, ordered by name."""
-        query = _there() if project_id is None else _there().where(usable_by(project_id))
+        query = _present_models() if project_id is None else _present_models().where(usable_by(project_id))
         return self.session.scalars(query.order_by(RegisteredModel.name)).all()
 
     def save(self, model: RegisteredModel) -> None:
@@ -109,7 +109,7 @@ class ModelRepository:
         return {model_id: sorted(names) for model_id, names in found.items()}
 
 
-def _there() -> Select[RegisteredModel]:
+def _present_models() -> Select[RegisteredModel]:
     return select(RegisteredModel).where(RegisteredModel.state != ModelState.removed)
 
 

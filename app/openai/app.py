@@ -37,14 +37,14 @@ def create_face(state: State) -> FastAPI:
         separate_input_output_schemas=False,
     )
     face.state = state
-    face.openapi = lambda: _described(face)  # type: ignore[method-assign]
+    face.openapi = lambda: _build_document(face)  # type: ignore[method-assign]
     problems.install(face, envelope)
     for router in (jobs, job_progress, files, uploads, models):
         face.include_router(router, dependencies=REFUSE_UNKNOWN)
     return face
 
 
-def _described(face: FastAPI) -> dict[str, Any]:
+def _build_document(face: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI schema without the 422 that FastAPI adds to each operation: bad parameters are a 400 here."""
     if face.openapi_schema is None:
         document = FastAPI.openapi(face)

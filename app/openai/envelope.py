@@ -72,7 +72,7 @@ def envelope(request: Request, problem: Problem) -> Response:
         code=problem.errors[0].code if problem.errors else problem.code,
     )
     headers = dict(problem.headers)
-    if not _may_pass(problem.cause):
+    if not _is_retryable(problem.cause):
         headers["x-should-retry"] = "false"
     # In ASCII, because a field's name may contain half of a surrogate pair, which UTF-8 cannot encode.
     return Response(json.dumps({"error": error.model_dump()}), status, headers, "application/json")
@@ -89,7 +89,7 @@ def _type(status: int) -> ErrorType:
     return {401: "authentication_error", 403: "permission_error"}.get(status, "invalid_request_error")  # type: ignore[return-value]
 
 
-def _may_pass(cause: Exception | None) -> bool:
+def _is_retryable(cause: Exception | None) -> bool:
     """Return whether a retry may succeed. OpenAI's client resends after a 409 or a server error, unless a header
     forbids it."""
     return cause.passes if isinstance(cause, Conflict) else not isinstance(cause, StorageFull)

@@ -122,14 +122,14 @@ def wait(sessions: Sessions, id: str) -> None:
             deletion = ProjectService(session).find_deletion(id)
         assert deletion is not None
         if deletion.state == DeletionState.finished:
-            return print(receipt(deletion))
+            return print(format_receipt(deletion))
         if deletion.state != printed:
             printed = deletion.state
             print(STEPS[DeletionState(printed)], file=sys.stderr, flush=True)
         time.sleep(ASK_SECONDS)
 
 
-def receipt(deletion: ProjectDeletion) -> str:
+def format_receipt(deletion: ProjectDeletion) -> str:
     """Return the list of what was erased."""
     rows = "".join(f"\n  {table:<24}{count:>12,}" for table, count in sorted(deletion.num_rows.items()))
     folders = "".join(f"\n  {worker:<24}{count:>12,}" for worker, count in sorted(deletion.work_folders.items()))

@@ -15,12 +15,12 @@ MAX_LIMIT = 1_000_000
 SETTINGS_EXAMPLE: dict[str, Any] = {"max_running_jobs": 2, "allowed_labels": {"pool": ["a", "b"]}}
 
 
-def _in_order(values: Sequence[str]) -> list[str]:
+def _sort_values(values: Sequence[str]) -> list[str]:
     return sorted(set(values))
 
 
 Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT)] | None
-Values = Annotated[list[Label], Field(min_length=1, max_length=100), AfterValidator(_in_order)]
+Values = Annotated[list[Label], Field(min_length=1, max_length=100), AfterValidator(_sort_values)]
 AllowedLabels = Annotated[dict[Label, Values], Field(max_length=16)]
 
 

@@ -91,7 +91,7 @@ def download(
         "Content-Disposition": content_disposition(filename),
         "X-Content-Type-Options": "nosniff",
     }
-    if etag in _listed(request.headers.get("if-none-match", "")):
+    if etag in _parse_tags(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     start, end = 0, size
     is_head = request.method == "HEAD"
@@ -102,9 +102,9 @@ def download(
     headers["Content-Length"] = str(end - start)
     status = 206 if "Content-Range" in headers else 200
     if is_head:
-        _opened(storage, key, 0, min(size, 1))
+        _open_object(storage, key, 0, min(size, 1))
         return Response(status_code=status, headers=headers, media_type=media_type)
-    return StoredBytes(_opened(storage, key, start, end), status, headers, media_type)
+    return StoredBytes(_open_object(storage, key, start, end), status, headers, media_type)
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
@@ -127,11 +127,11 @@ def content_disposition(filename: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-def _listed(header: str) -> set[str]:
+def _parse_tags(header: str) -> set[str]:
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}
 
 
-def _opened(storage: Storage, key: str, start: int, end: int) -> Generator[bytes, None, None]:
+def _open_object(storage: Storage, key: str, start: int, end: int) -> Generator[bytes, None, None]:
     # Open the object here, not in the response, so that a lost object is a 404 and not a broken 200.
     try:
         return storage.read(key, start, end, chunk_bytes=CHUNK_BYTES)

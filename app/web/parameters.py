@@ -29,7 +29,7 @@ async def refuse_unknown_parameters(request: Request, caller: CallerDep) -> None
     known = tuple(_names_of(request.scope["route"].dependant))
     unknown = [name for name in dict.fromkeys(request.query_params) if not _is_known(name, known)]
     if unknown:
-        raise RequestValidationError([_refused(name, known) for name in unknown])
+        raise RequestValidationError([_describe_unknown(name, known) for name in unknown])
 
 
 REFUSE_UNKNOWN: Final = [Depends(refuse_unknown_parameters)]
@@ -58,7 +58,7 @@ def _is_known(name: str, known: tuple[str, ...]) -> bool:
     return name in known or any(re.fullmatch(rf"{re.escape(each)}\[.{{1,64}}\]", name) for each in with_keys)
 
 
-def _refused(name: str, known: tuple[str, ...]) -> dict[str, Any]:
+def _describe_unknown(name: str, known: tuple[str, ...]) -> dict[str, Any]:
     meant = NAMES_ELSEWHERE.get(name.lower())
     closest = meant if meant in known else find_closest(name, known)
     message = f"Unknown query parameter {name!r:.80}; {advise([closest] if closest else [])}"

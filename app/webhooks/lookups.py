@@ -21,14 +21,14 @@ class Lookups:
     def look_up(self, project_id: str, host: str, seconds: float) -> list[Address]:
         """Return the addresses of the name. Raise BadTarget if it has none or is not resolved within `seconds`; raise
         TooManyLookups at once if no slot is free."""
-        self._take_place(project_id)
+        self._take_slot(project_id)
         found = Future[list[Address]]()
         # A daemon thread, so that a process with a blocked look-up can end.
         thread = threading.Thread(target=self._run, args=(project_id, host, found), name="look-up", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the process may have no more threads
-            self._leave_place(project_id)
+            self._release_slot(project_id)
             raise
         try:
             return found.result(seconds)
@@ -40,19 +40,19 @@ class Lookups:
         try:
             addresses = look_up(host)
         except BaseException as error:
-            self._leave_place(project_id)
+            self._release_slot(project_id)
             found.set_exception(error)
         else:
-            self._leave_place(project_id)
+            self._release_slot(project_id)
             found.set_result(addresses)
 
-    def _take_place(self, project_id: str) -> None:
+    def _take_slot(self, project_id: str) -> None:
         with self._lock:
             if self._running.total() >= self._most or self._running[project_id] >= self._most_of_a_project:
                 raise TooManyLookups
             self._running[project_id] += 1
 
-    def _leave_place(self, project_id: str) -> None:
+    def _release_slot(self, project_id: str) -> None:
         with self._lock:
             self._running[project_id] -= 1
             if not self._running[project_id]:

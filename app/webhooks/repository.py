@@ -54,7 +54,7 @@ class WebhookRepository:
         query = select(Webhook).where(Webhook.project_id == project_id)
         return self.session.scalars(select_page(query, Webhook, limit, after)).all()
 
-    def listening(self, project_id: str, type: str) -> Sequence[str]:
+    def find_listening(self, project_id: str, type: str) -> Sequence[str]:
         """Return the ids of the project's webhooks that subscribe to such events."""
         wanting = Webhook.project_id == project_id, Webhook.enabled, Webhook.events.contains([type])
         return self.session.scalars(select(Webhook.id).where(*wanting)).all()
@@ -63,7 +63,7 @@ class WebhookRepository:
         now: datetime = self.session.scalars(select(func.clock_timestamp())).one()
         return now
 
-    def keep_secret(self, webhook: Webhook, secret: str, grace: timedelta) -> None:
+    def store_secret(self, webhook: Webhook, secret: str, grace: timedelta) -> None:
         """Store the secret. The previous one also signs during the grace period."""
         webhook.previous_secret, webhook.secret = webhook.secret, secret
         webhook.previous_secret_expires_at = func.clock_timestamp() + grace
@@ -137,10 +137,10 @@ class WebhookRepository:
             .returning(WebhookDelivery.id)
         )
         concluded = self.session.scalars(statement).one_or_none() is not None
-        self._free(taken)
+        self._release_webhook(taken)
         return concluded
 
-    def _free(self, taken: Taken) -> None:
+    def _release_webhook(self, taken: Taken) -> None:
         """Release the webhook, unless the lease expired and another sender has it."""
         delivery = taken.delivery
         own = (

@@ -91,7 +91,7 @@ class WebhookService:
     def rotate(self, project_id: str, id: str, grace_seconds: float) -> Webhook:
         """Give it a new secret. The previous one also signs for this many seconds; an older one no longer does."""
         webhook = self.get(project_id, id, lock=True)
-        self.webhooks.keep_secret(webhook, new_secret(), timedelta(seconds=grace_seconds))
+        self.webhooks.store_secret(webhook, new_secret(), timedelta(seconds=grace_seconds))
         return webhook
 
     def delete(self, project_id: str, id: str) -> None:
@@ -101,19 +101,19 @@ class WebhookService:
     def enter_event(self, project_id: str, job_id: str, state: JobState) -> None:
         """Enter the events of a job's new state, in the same transaction that sets the state."""
         type = EVENT_TYPES.get(state)
-        listening = self.webhooks.listening(project_id, type) if type else ()
+        listening = self.webhooks.find_listening(project_id, type) if type else ()
         if type and listening:
-            self._enter(project_id, listening, type, job_id)
+            self._add_event(project_id, listening, type, job_id)
 
     def test(self, project_id: str, id: str) -> WebhookDelivery:
         """Send an event of the type for tests, which is about no job."""
-        webhook = self._enabled(project_id, id)
-        [delivery_id] = self._enter(project_id, [webhook.id], TEST_TYPE, webhook.id)
+        webhook = self._get_enabled(project_id, id)
+        [delivery_id] = self._add_event(project_id, [webhook.id], TEST_TYPE, webhook.id)
         return self.get_delivery(project_id, id, delivery_id)
 
     def redeliver(self, project_id: str, id: str, delivery_id: str) -> WebhookDelivery:
         """Create a new delivery of the same event, after the old one has ended."""
-        self._enabled(project_id, id)
+        self._get_enabled(project_id, id)
         old = self.get_delivery(project_id, id, delivery_id)
         if old.state == DeliveryState.pending:
             raise DeliveryPending(old.id)
@@ -134,13 +134,13 @@ class WebhookService:
         self.get(project_id, id)
         return self.webhooks.list_deliveries(project_id, id, limit, after, states)
 
-    def _enabled(self, project_id: str, id: str) -> Webhook:
+    def _get_enabled(self, project_id: str, id: str) -> Webhook:
         webhook = self.get(project_id, id, lock=True)
         if not webhook.enabled:
             raise WebhookDisabled(id)
         return webhook
 
-    def _enter(self, project_id: str, ids: Sequence[str], type: str, about: str) -> Sequence[str]:
+    def _add_event(self, project_id: str, ids: Sequence[str], type: str, about: str) -> Sequence[str]:
         event_id = new_id("evt")
         body = event_body(event_id, type, int(self.webhooks.now().timestamp()), about)
         return self._add(project_id, ids, event_id, type, body)

@@ -25,26 +25,26 @@ def describe_shortage(job: Job, placements: Sequence[Placement]) -> str | None:
     """Return the first requirement of the job that no remaining worker meets; None if one fits and has free disk
     space."""
     left = placements
-    for condition, words in _needs(job, placements).items():
+    for condition, words in _describe_needs(job, placements).items():
         left = [each for each in left if condition not in each.unmet]
         if not left:
             return words
     return NO_DISK_SPACE if all(each.disk_full for each in left) else None
 
 
-def _needs(job: Job, placements: Sequence[Placement]) -> dict[str, str]:
+def _describe_needs(job: Job, placements: Sequence[Placement]) -> dict[str, str]:
     """Return the text for each condition of `placement.conditions`, used when it excludes the last worker."""
     if not placements:
         return {"online": NOT_ONE}
     allowed = show_allowed_labels(placements[0].allowed_labels)
-    among = f" among those with {_named(job.labels)}" if job.labels else ""
+    among = f" among those with {_format_labels(job.labels)}" if job.labels else ""
     among = among or (f" among those labelled {allowed}" if allowed else "")
-    device = f" on a GPU named {_any(job.gpu)}" if job.gpu else ON_DEVICE[job.device]
+    device = f" on a GPU named {_join_names(job.gpu)}" if job.gpu else ON_DEVICE[job.device]
     return {
         "project_labels": f"{NOT_ONE} that the project may use: {allowed}",
-        "labels": f"{NOT_ONE} with {_named(job.labels)}",
+        "labels": f"{NOT_ONE} with {_format_labels(job.labels)}",
         "device": f"{NOT_ONE}{WITH_DEVICE[job.device]}{among}",
-        "gpu": f"{NOT_ONE} with a GPU named {_any(job.gpu)}{among}",
+        "gpu": f"{NOT_ONE} with a GPU named {_join_names(job.gpu)}{among}",
         "memory": f"{NOT_ONE} with {job.min_memory_gb:g} GB{device}{among}",
         "gpu_preferred": ONLY_DRAINING_GPUS,
     }
@@ -62,12 +62,12 @@ def explain(job: Job, shown: ShownWorker, placement: Placement) -> list[Reason]:
             "training" not in worker.queues
         ),
     }
-    allowed = show_allowed_labels(placement.allowed_labels)
+    allowed, device = show_allowed_labels(placement.allowed_labels), worker.device_name or worker.device
     lacks = {
         "project_labels": f"The project's jobs run only on workers labelled {allowed}.",
-        "labels": f"The job requires {_named(job.labels)}.",
+        "labels": f"The job requires {_format_labels(job.labels)}.",
         "device": f"The job requires the device {job.device}; the worker trains on {worker.device}.",
-        "gpu": f"The job requires a GPU named {_any(job.gpu)}; the worker has {worker.device_name or worker.device}.",
+        "gpu": f"The job requires a GPU named {_join_names(job.gpu)}; the worker has {device}.",
         "memory": f"The job requires {job.min_memory_gb:g} GB; the worker has {worker.memory_gb:.1f} GB.",
         "gpu_preferred": "A matching GPU worker is registered; a job with the device auto waits for it.",
     }
@@ -76,9 +76,9 @@ def explain(job: Job, shown: ShownWorker, placement: Placement) -> list[Reason]:
     ]
 
 
-def _named(labels: Mapping[str, str]) -> str:
+def _format_labels(labels: Mapping[str, str]) -> str:
     return f"the label{'s' * (len(labels) != 1)} {show_labels(labels)}"
 
 
-def _any(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return " or ".join(names)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.dispatcher import repeat
+from app.dispatcher import repeat_duty
 from app.jitter import jittered as of_the_server
 from app.jobs.queue.repository import Claim
 from tunewright.transport import jittered as of_the_client
@@ -42,7 +42,7 @@ def test_a_fifth_more_or_less(jittered: Callable[[float], float]) -> None:
 
 def test_the_dispatchers_duties() -> None:
     waits: Any = Waits()
-    repeat(lambda: None, 5, waits)
+    repeat_duty(lambda: None, 5, waits)
     assert_jittered(waits.seconds, 5)
 
 

@@ -75,27 +75,29 @@ class FileRepository:
             "fine-tune-results": (_results(project_id), Artifact),
         }
         cut = [
-            _cut(arm, limit + 1, after, ascending=ascending) for name, arm in arms.items() if purpose in (None, name)
+            _limit_arm(arm, limit + 1, after, ascending=ascending)
+            for name, arm in arms.items()
+            if purpose in (None, name)
         ]
         return self._files(*cut, limit=limit + 1, ascending=ascending) if cut else []
 
     def _files(self, *queries: Select[*tuple[Any, ...]], limit: int = 1, ascending: bool = False) -> Sequence[File]:
         files = union_all(*queries).subquery()
-        ordered = select(files).order_by(*_by(files.c.created_at, files.c.id, ascending=ascending))
+        ordered = select(files).order_by(*_order_by(files.c.created_at, files.c.id, ascending=ascending))
         rows = self.session.execute(ordered.limit(limit)).mappings()
         return [File(**{**row, "state": DatasetState(row["state"])}) for row in rows]
 
 
-def _cut(arm: Arm, limit: int, after: File | None, *, ascending: bool) -> Select[*tuple[Any, ...]]:
+def _limit_arm(arm: Arm, limit: int, after: File | None, *, ascending: bool) -> Select[*tuple[Any, ...]]:
     """Limit an arm to the size of a page, so that its index is read and not all of its rows."""
     query, table = arm
     if after:
         place, last = tuple_(table.created_at, table.id), tuple_(literal(after.created_at), literal(after.id))
         query = query.where(place > last if ascending else place < last)
-    return query.order_by(*_by(table.created_at, table.id, ascending=ascending)).limit(limit)
+    return query.order_by(*_order_by(table.created_at, table.id, ascending=ascending)).limit(limit)
 
 
-def _by(*columns: ColumnElement[Any] | InstrumentedAttribute[Any], ascending: bool) -> list[Any]:
+def _order_by(*columns: ColumnElement[Any] | InstrumentedAttribute[Any], ascending: bool) -> list[Any]:
     return [column.asc() if ascending else column.desc() for column in columns]
 
 

@@ -20,7 +20,7 @@ STATUSES: Final[dict[DatasetState, Literal["uploaded", "processed", "error"]]] =
 }
 
 
-def _offered(purpose: object) -> object:
+def _require_fine_tune(purpose: object) -> object:
     if isinstance(purpose, str) and purpose != "fine-tune":
         raise PydanticCustomError(
             "unsupported_purpose", 'Only files to train on are accepted; send the purpose "fine-tune".'
@@ -28,7 +28,7 @@ def _offered(purpose: object) -> object:
     return purpose
 
 
-FineTune = Annotated[Literal["fine-tune"], BeforeValidator(_offered)]
+FineTune = Annotated[Literal["fine-tune"], BeforeValidator(_require_fine_tune)]
 
 
 class ExpiresAfter(ApiModel):
@@ -91,7 +91,7 @@ class FileObject(ApiModel):
             filename=file.filename,
             purpose=file.purpose,
             status=STATUSES[file.state],
-            status_details=_details(file.id, file.problem_counts, file.first_problem),
+            status_details=_describe_problems(file.id, file.problem_counts, file.first_problem),
             expires_at=unix(file.expires_at),
         )
 
@@ -119,7 +119,7 @@ class FileDeleted(ApiModel):
     deleted: Literal[True] = True
 
 
-def _details(id: str, counts: dict[str, int] | None, first: dict[str, Any] | None) -> str | None:
+def _describe_problems(id: str, counts: dict[str, int] | None, first: dict[str, Any] | None) -> str | None:
     if counts is None:
         return None
     errors = {code: count for code, count in counts.items() if severity_of(code) is Severity.error}

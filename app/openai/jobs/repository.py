@@ -36,7 +36,7 @@ def find_fine_tune(connection: Connection, project_id: str, id: str) -> ShownFin
     row = rows.one_or_none() if rows else None
     if row is None:
         raise JobNotFound(id)
-    return _shown(row)
+    return _read_shown_job(row)
 
 
 def list_fine_tunes(
@@ -46,10 +46,10 @@ def list_fine_tunes(
     given = page_parameters(wanted, after)
     statement = page_of_jobs(frozenset(given), wanted.without_metadata, *_columns())
     rows = connection.execute(statement, given | {"project_id": project_id, "limit": limit + 1})
-    return [_shown(row) for row in rows]
+    return [_read_shown_job(row) for row in rows]
 
 
-def _shown(row: Row[Any]) -> ShownFineTune:
+def _read_shown_job(row: Row[Any]) -> ShownFineTune:
     found = shown(row)
     return ShownFineTune(found.job, found.details, row.is_inspecting, row.files or {})
 

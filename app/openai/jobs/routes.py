@@ -81,10 +81,10 @@ def create_fine_tuning_job(
     sha256 = hashlib.sha256(f"{caller.key_id}\n".encode() + body).hexdigest()
     found = find_created(session, caller.project_id, sha256, retries, time.monotonic() - arrived_at)
     if found is not None:
-        return _shown(session, caller.project_id, found)
-    job = _submitted(session, caller.project_id, _parsed(raw))
+        return _find_shown_job(session, caller.project_id, found)
+    job = _submit_job(session, caller.project_id, _parse_body(raw))
     keep_created(session, caller.project_id, sha256, job.id, sent_again=retries > 0)
-    return _shown(session, caller.project_id, job.id)
+    return _find_shown_job(session, caller.project_id, job.id)
 
 
 @router.get(
@@ -107,7 +107,7 @@ def list_fine_tuning_jobs(
     wanted = JobFilter(metadata=metadata_of(request), without_metadata=metadata == "null")
 
     def ask(connection: Connection) -> Sequence[ShownFineTune]:
-        place = _place(connection, caller.project_id, after) if after is not None else None
+        place = _find_place(connection, caller.project_id, after) if after is not None else None
         return list_fine_tunes(connection, caller.project_id, wanted, limit, place)
 
     found = reads_of(request).ask(ask)
@@ -136,7 +136,7 @@ def retrieve_fine_tuning_job(request: Request, fine_tuning_job_id: str, caller: 
 def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """Cancel a job. It is `cancelled` immediately; a running job's process ends shortly after."""
     JobService(session).cancel(caller.project_id, fine_tuning_job_id)
-    return _shown(session, caller.project_id, fine_tuning_job_id)
+    return _find_shown_job(session, caller.project_id, fine_tuning_job_id)
 
 
 @router.post(
@@ -147,7 +147,7 @@ def cancel_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: 
 def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """Pause a job. A running job is `pausing` until its checkpoint is stored."""
     JobService(session).pause(caller.project_id, fine_tuning_job_id)
-    return _shown(session, caller.project_id, fine_tuning_job_id)
+    return _find_shown_job(session, caller.project_id, fine_tuning_job_id)
 
 
 @router.post(
@@ -158,10 +158,10 @@ def pause_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: S
 def resume_fine_tuning_job(fine_tuning_job_id: str, caller: CallerDep, session: SessionDep) -> FineTuningJob:
     """Resume a job. It is queued again and continues from its last checkpoint."""
     JobService(session).resume(caller.project_id, fine_tuning_job_id)
-    return _shown(session, caller.project_id, fine_tuning_job_id)
+    return _find_shown_job(session, caller.project_id, fine_tuning_job_id)
 
 
-def _place(connection: Connection, project_id: str, after: str) -> Cursor:
+def _find_place(connection: Connection, project_id: str, after: str) -> Cursor:
     try:
         last = find_shown(connection, project_id, after).job
     except JobNotFound as error:
@@ -169,7 +169,7 @@ def _place(connection: Connection, project_id: str, after: str) -> Cursor:
     return Cursor(last.created_at, last.id)
 
 
-def _parsed(raw: object) -> CreateJob:
+def _parse_body(raw: object) -> CreateJob:
     if not isinstance(raw, dict):
         raise InvalidSpec([FieldError("", "wrong_type", "The body is not a JSON object.")])
     try:
@@ -178,7 +178,7 @@ def _parsed(raw: object) -> CreateJob:
         raise InvalidSpec(remove_duplicates(field_errors(error, CreateJob, {"tunewright": JobSpec}))) from error
 
 
-def _submitted(session: Session, project_id: str, body: CreateJob) -> Job:
+def _submit_job(session: Session, project_id: str, body: CreateJob) -> Job:
     dataset = DatasetService(session).find(project_id, body.training_file)
     spec, errors = spec_of(body, dataset.size if dataset else 0, secrets.randbelow(2**31), _base_rate(body))
     if errors:
@@ -201,6 +201,6 @@ def _base_rate(body: CreateJob) -> float:
     return next((rate for key, rate in rates.items() if key == (objective, method)), 1.0)
 
 
-def _shown(session: Session, project_id: str, id: str) -> FineTuningJob:
+def _find_shown_job(session: Session, project_id: str, id: str) -> FineTuningJob:
     session.flush()
     return shown(find_fine_tune(session.connection(), project_id, id))

@@ -140,12 +140,12 @@ def auto_batch_size(num_bytes: int) -> int:
 def spec_of(body: CreateJob, num_bytes: int, seed: int, base_rate: float) -> tuple[dict[str, Any], list[FieldError]]:
     """Return a JobSpec's JSON: the request's values, overridden by `tunewright`, then defaults for what neither sets.
     Report an error for each field to which the two give different values. `num_bytes` is the training file's size."""
-    given, chosen = _given(body, base_rate), body.chosen()
+    given, chosen = _given_fields(body, base_rate), body.chosen()
     errors = [
         FieldError(
             f"/tunewright{place}", "duplicate_field", f"The body sets {one!r:.80}, but tunewright sets {two!r:.80}."
         )
-        for place, one, two in _differences(given, body.tunewright)
+        for place, one, two in _find_differences(given, body.tunewright)
     ]
     spec = merged(given, body.tunewright)
     training = spec.setdefault("training", {})
@@ -159,7 +159,7 @@ def spec_of(body: CreateJob, num_bytes: int, seed: int, base_rate: float) -> tup
     return spec, errors
 
 
-def _given(body: CreateJob, base_rate: float) -> dict[str, Any]:
+def _given_fields(body: CreateJob, base_rate: float) -> dict[str, Any]:
     chosen, training = body.chosen(), dict[str, Any]()
     if chosen.n_epochs != "auto":
         training["epochs"] = chosen.n_epochs
@@ -185,14 +185,14 @@ def _given(body: CreateJob, base_rate: float) -> dict[str, Any]:
     )
 
 
-def _differences(given: Mapping[str, Any], over: Mapping[str, Any], place: str = "") -> list[tuple[str, Any, Any]]:
+def _find_differences(given: Mapping[str, Any], over: Mapping[str, Any], place: str = "") -> list[tuple[str, Any, Any]]:
     found = []
     for name in given.keys() & over.keys():
         one, two = given[name], over[name]
         if name == "metadata" and place == "":
             one, two = {k: v for k, v in one.items() if isinstance(two, dict) and k in two}, two
         if isinstance(one, dict) and isinstance(two, dict):
-            found += _differences(one, two, f"{place}/{name}")
+            found += _find_differences(one, two, f"{place}/{name}")
         elif one != two:
             found.append((f"{place}/{name}", one, two))
     return found

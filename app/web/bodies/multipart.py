@@ -60,7 +60,7 @@ class FileForm:
         self._text = bytearray()
         callbacks = {
             "on_part_begin": self._begin_part,
-            "on_part_data": self._take,
+            "on_part_data": self._collect_data,
             "on_part_end": self._end_part,
             "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
@@ -99,7 +99,7 @@ class FileForm:
         self._disposition, self._other = "", None
         self._text.clear()
 
-    def _take(self, data: bytes, start: int, end: int) -> None:
+    def _collect_data(self, data: bytes, start: int, end: int) -> None:
         if self._other is None:
             self._data.append(data[start:end])
             return

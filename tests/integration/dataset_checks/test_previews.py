@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select, update
 from app.datasets.service import DatasetService
 from app.db.session import Sessions, transaction
 from app.db.tables import Dataset, DatasetCheck, RegisteredModel
-from app.dispatcher import light_work
+from app.dispatcher import find_light_work
 from app.domain.dataset_checks.state import KEPT
 from app.settings import Settings
 from app.storage import Storage
@@ -90,12 +90,12 @@ def test_it_waits_for_the_inspection_and_then_answers(
     id = send(ROWS)
     place = ask(id, rows=[2, 30], max_seq_len=24)
     with transaction(sessions) as session:
-        assert light_work(session) == {project_id}, "for the inspection"
+        assert find_light_work(session) == {project_id}, "for the inspection"
     assert run_all_checks() == 0
     inspect_all()
     with transaction(sessions) as session:
         assert DatasetService(session).projects_with_work() == []
-        assert light_work(session) == {project_id}
+        assert find_light_work(session) == {project_id}
     assert run_all_checks() == 1
     done = api.get(place).json()
     assert (done["state"], done["failure"], done["dataset_id"]) == ("ready", None, id)
@@ -116,7 +116,7 @@ def test_it_waits_for_the_inspection_and_then_answers(
     assert api.get(f"/datasets/{id}/previews", params={"status": "ready"}).json()["items"] == [listed]
     assert api.get(f"/datasets/{id}/previews", params={"state": "pending"}).json()["items"] == []
     with transaction(sessions) as session:
-        assert light_work(session) == set()
+        assert find_light_work(session) == set()
 
 
 def test_a_bad_spec_is_reported_as_a_jobs_is(api: TestClient, model: str, send: Send, inspect_all: Do) -> None:

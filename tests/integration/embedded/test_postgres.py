@@ -45,7 +45,7 @@ def test_data_survives_a_restart_and_parents_keep_their_modes(place: Path) -> No
         scalar(url, "CREATE TABLE kept AS SELECT 'Grüße' AS word")
         assert scalar(url, "SELECT upper(word) FROM kept") == "GRÜßE"
         assert scalar(url, "SHOW server_encoding") == "UTF8"
-    assert orphans.serving(parent / "data/postgres", "postgres") == []
+    assert orphans.find_processes(parent / "data/postgres", "postgres") == []
     with embedded_postgres(parent / "data", durable=False) as url:
         assert count(url) == 1
     assert parent.stat().st_mode == before
@@ -101,7 +101,7 @@ def test_a_killed_holder_takes_it_along_and_the_next_start_recovers(
     holder.wait()
     with embedded_postgres(cluster, durable=False) as url:
         assert count(url) == 0
-    eventually(lambda: not orphans.serving(cluster / "postgres", "postgres"))
+    eventually(lambda: not orphans.find_processes(cluster / "postgres", "postgres"))
 
 
 def test_a_stopped_orphan_that_holds_the_cluster_is_ended(
@@ -114,11 +114,11 @@ def test_a_stopped_orphan_that_holds_the_cluster_is_ended(
     os.kill(postmaster, signal.SIGSTOP)
     holder.kill()
     holder.wait()
-    assert postmaster in orphans.serving(cluster / "postgres", "postgres")
+    assert postmaster in orphans.find_processes(cluster / "postgres", "postgres")
     monkeypatch.setattr("app.local.postgres.ORPHAN_SECONDS", 0.5)
     with embedded_postgres(cluster, durable=False) as url:
         assert count(url) == 0
-        assert postmaster not in orphans.serving(cluster / "postgres", "postgres")
+        assert postmaster not in orphans.find_processes(cluster / "postgres", "postgres")
 
 
 def test_an_interrupted_initdb_is_no_cluster(place: Path) -> None:

@@ -58,4 +58,4 @@ def test_a_killed_holder_takes_it_along_and_the_next_start_goes_on(
     with embedded_redis(tmp_path) as url:
         assert increment(url) == 2
     (folder,) = (tmp_path / "redis").iterdir()
-    eventually(lambda: not orphans.serving(folder, "redis-server", "valkey-server"))
+    eventually(lambda: not orphans.find_processes(folder, "redis-server", "valkey-server"))

@@ -138,14 +138,16 @@ def wait_for(*processes: subprocess.Popen[bytes]) -> None:
 def test_marked_processes_of_an_earlier_stack_are_found_and_ended(tmp_path: Path) -> None:
     """By their environment, or by their command where that is for nobody to read."""
     command = ["sleep", "600"]
-    marked = [sys.executable, "-X", orphans.mark(tmp_path), "-c", "import time; time.sleep(600)"]
+    marked = [sys.executable, "-X", orphans.format_mark(tmp_path), "-c", "import time; time.sleep(600)"]
     with (
         subprocess.Popen(command, env={orphans.MARK: str(tmp_path), "PATH": os.defpath}) as ours,
         subprocess.Popen(marked, env={}) as program,
         subprocess.Popen(command, env={orphans.MARK: f"{tmp_path}/other", "PATH": os.defpath}) as stranger,
     ):
-        assert sorted(orphans.marked(tmp_path)) == sorted([ours.pid, program.pid])
-        orphans.end(lambda: orphans.marked(tmp_path), signal.SIGTERM, 5, nap=lambda _: wait_for(ours, program))
+        assert sorted(orphans.find_marked(tmp_path)) == sorted([ours.pid, program.pid])
+        orphans.end_processes(
+            lambda: orphans.find_marked(tmp_path), signal.SIGTERM, 5, nap=lambda _: wait_for(ours, program)
+        )
         assert [ours.wait(5), program.wait(5)] == [-signal.SIGTERM] * 2
         assert stranger.poll() is None
         stranger.kill()

@@ -54,8 +54,8 @@ def start(data: Path, spawn: Callable[..., subprocess.Popen[str]], eventually: E
 
 
 def left_alive(data: Path) -> list[int]:
-    servers = [orphans.serving(folder, *names) for folder, *names in served(data)]
-    return sum(servers, orphans.marked(data))
+    servers = [orphans.find_processes(folder, *names) for folder, *names in served(data)]
+    return sum(servers, orphans.find_marked(data))
 
 
 def served(data: Path) -> list[tuple[Path, str, str]]:
@@ -89,7 +89,7 @@ def test_it_starts_stops_and_starts_again(
     assert second.returncode == 1
     assert f"already running on the data folder {data}: {url_of(data)}, process {supervisor.pid};" in err
 
-    (api,) = [pid for pid in orphans.marked(data) if "app.local.api" in words_of(pid)]
+    (api,) = [pid for pid in orphans.find_marked(data) if "app.local.api" in words_of(pid)]
     os.kill(api, signal.SIGKILL)
     assert jobs(data).status_code == 200, "the port was kept while the API was started again"
 
@@ -105,7 +105,7 @@ def test_a_killed_supervisor_leaves_nothing_in_the_way(data: Path, start: Start)
     """Run by a plain user, of whom another program, a training say, gets at no secret of the service."""
     supervisor = start(AS_PLAIN_USER, WANDB_API_KEY=CANARY)
     key = (data / "api_key").read_text()
-    keep_their_secrets([supervisor.pid, *orphans.marked(data)])
+    keep_their_secrets([supervisor.pid, *orphans.find_marked(data)])
     supervisor.kill()
     supervisor.wait()
     again = start()  # with every right: the servers that are left behind may be another user's
