@@ -32,11 +32,11 @@ class Base(DeclarativeBase):
     }
 
 
-def created() -> Any:
+def created_at_column() -> Any:
     return mapped_column(server_default=func.clock_timestamp())
 
 
-def project() -> Any:
+def project_id_column() -> Any:
     return mapped_column(ForeignKey("projects.id"))
 
 

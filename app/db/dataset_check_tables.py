@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, created, project
+from app.db.base import Base, created_at_column, project_id_column
 
 
 class DatasetCheck(Base):
@@ -15,7 +15,7 @@ class DatasetCheck(Base):
     __tablename__ = "dataset_checks"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     other_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     """Is the dataset to compare with."""
@@ -34,7 +34,7 @@ class DatasetCheck(Base):
     """Is the lease of the light worker that runs it."""
     worker_id: Mapped[str | None]
     """Is the worker that claimed it last."""
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, PrimaryKeyConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, project
+from app.db.base import Base, project_id_column
 
 
 class MetricValue(Base):
@@ -13,7 +13,7 @@ class MetricValue(Base):
 
     __tablename__ = "metric_values"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     attempt: Mapped[int]
     name: Mapped[str]
@@ -34,7 +34,7 @@ class MetricBucket(Base):
 
     __tablename__ = "metric_buckets"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     attempt: Mapped[int]
     name: Mapped[str]

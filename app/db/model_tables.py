@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from app.db.base import Base, created, project
+from app.db.base import Base, created_at_column, project_id_column
 
 
 class RegisteredModel(Base):
@@ -55,7 +55,7 @@ class RegisteredModel(Base):
     linear_modules: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """Lists the full names of the modules with a 2-D weight, except embeddings and head."""
     config: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -74,7 +74,7 @@ class ModelPermission(Base):
 
     __tablename__ = "model_permissions"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     model_id: Mapped[str] = mapped_column(ForeignKey("base_models.id", ondelete="CASCADE"))
 
     __table_args__ = (PrimaryKeyConstraint("model_id", "project_id"),)

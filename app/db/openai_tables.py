@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, created, project
+from app.db.base import Base, created_at_column, project_id_column
 
 
 class OpenAICreateResponse(Base):
@@ -14,13 +14,13 @@ class OpenAICreateResponse(Base):
 
     __tablename__ = "openai_create_responses"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     request_sha256: Mapped[str]
     """Is the digest of the API key's id and the body."""
     sent_again: Mapped[bool]
     """Says that a request with a count of retries created the job, because its first sending had created nothing
     yet."""
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (Index(None, "request_sha256"), Index(None, "created_at"))

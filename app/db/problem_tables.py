@@ -4,7 +4,7 @@ from sqlalchemy import ForeignKey, PrimaryKeyConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, project
+from app.db.base import Base, project_id_column
 
 
 class DatasetProblemGroup(Base):
@@ -13,7 +13,7 @@ class DatasetProblemGroup(Base):
 
     __tablename__ = "dataset_problem_groups"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     number: Mapped[int]
     line: Mapped[int]

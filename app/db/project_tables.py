@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, created
+from app.db.base import Base, created_at_column
 
 
 class ProjectDeletion(Base):
@@ -29,7 +29,7 @@ class ProjectDeletion(Base):
     """Counts the streams of live metrics deleted from Redis."""
     work_folders: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """Counts the folders of attempts that each worker, by id, has removed. A worker without any reports 0."""
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (Index("ix_project_deletions_unfinished", "id", postgresql_where=text("finished_at IS NULL")),)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from app.db.base import Base, created, project
+from app.db.base import Base, created_at_column, project_id_column
 from app.db.dataset_check_tables import DatasetCheck as DatasetCheck
 from app.db.metric_tables import MetricBucket as MetricBucket
 from app.db.metric_tables import MetricValue as MetricValue
@@ -37,7 +37,7 @@ class Project(Base):
     allowed_labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """Lists allowed values by label key. The project's jobs run only on workers whose labels have one of these values
     for each key."""
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (CheckConstraint("max_running_jobs >= 0", "max_running_jobs"),)
 
@@ -48,11 +48,11 @@ class ApiKey(Base):
     __tablename__ = "api_keys"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     name: Mapped[str]
     sha256: Mapped[str]
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -64,7 +64,7 @@ class Dataset(Base):
     __tablename__ = "datasets"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     filename: Mapped[str]
     unsafe_filename: Mapped[bool] = mapped_column(server_default=text("false"))
     """Says that characters which do not print were removed from the name."""
@@ -103,7 +103,7 @@ class Dataset(Base):
     inspecting_until: Mapped[datetime | None]
     """Is the lease of the light worker that inspects it, or did when `worker_id` was written."""
     worker_id: Mapped[str | None]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
     expires_at: Mapped[datetime | None]
     """Is the time from which the collector deletes it, once no unfinished job uses it. Null for never."""
 
@@ -123,7 +123,7 @@ class DatasetProblem(Base):
 
     __tablename__ = "dataset_problems"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     number: Mapped[int]
     line: Mapped[int]
@@ -141,7 +141,7 @@ class DatasetUse(Base):
 
     __tablename__ = "dataset_uses"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     role: Mapped[str]
@@ -156,7 +156,7 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     name: Mapped[str | None]
     state: Mapped[str]
     phase: Mapped[str | None]
@@ -193,8 +193,8 @@ class Job(Base):
     failure_reason: Mapped[str | None]
     failure_message: Mapped[str | None]
     last_event_number: Mapped[int] = mapped_column(server_default=text("0"))
-    created_at: Mapped[datetime] = created()
-    queued_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
+    queued_at: Mapped[datetime] = created_at_column()
     """Is the time at which it was last queued and no attempt held it."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -232,13 +232,13 @@ class Attempt(Base):
 
     __tablename__ = "attempts"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     number: Mapped[int]
     worker_id: Mapped[str]
     claim_token: Mapped[str] = mapped_column(deferred=True)
     """Is the worker's token. It identifies the points that the worker left on a disk."""
-    started_at: Mapped[datetime] = created()
+    started_at: Mapped[datetime] = created_at_column()
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     """Is succeeded, failed, cancelled, paused, released or lost."""
@@ -264,14 +264,14 @@ class Attempt(Base):
 class JobEvent(Base):
     __tablename__ = "job_events"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     number: Mapped[int]
     type: Mapped[str]
     level: Mapped[str]
     message: Mapped[str]
     data: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (PrimaryKeyConstraint("job_id", "number"),)
 
@@ -279,7 +279,7 @@ class JobEvent(Base):
 class Checkpoint(Base):
     __tablename__ = "checkpoints"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     attempt: Mapped[int]
     step: Mapped[int]
@@ -290,7 +290,7 @@ class Checkpoint(Base):
     """Is the revision of the weights under training."""
     machine_fingerprint: Mapped[str]
     """Is the fingerprint of the machine on which it resumes exactly."""
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (PrimaryKeyConstraint("job_id", "attempt", "step"), Index("uq_checkpoints_id", "id", unique=True))
 
@@ -299,12 +299,12 @@ class Adapter(Base):
     __tablename__ = "adapters"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
     name: Mapped[str]
     base_model: Mapped[str]
     manifest: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (
         Index("ix_adapters_page", "project_id", "created_at", "id"),
@@ -316,7 +316,7 @@ class Artifact(Base):
     __tablename__ = "artifacts"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     attempt: Mapped[int]
     adapter_id: Mapped[str | None] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"))
@@ -325,7 +325,7 @@ class Artifact(Base):
     storage_key: Mapped[str]
     size: Mapped[int]
     sha256: Mapped[str]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (
         Index("uq_artifacts_job_id_path", "job_id", "path", unique=True),
@@ -341,10 +341,10 @@ class OutboxRow(Base):
     __tablename__ = "outbox"
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     queue: Mapped[str]
     task: Mapped[str]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
 
 class KeptAnswer(Base):
@@ -352,14 +352,14 @@ class KeptAnswer(Base):
 
     __tablename__ = "idempotency_keys"
 
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     key: Mapped[str]
     request_sha256: Mapped[str]
     """Is the digest of method, path and body."""
     status: Mapped[int]
     location: Mapped[str]
     body: Mapped[str]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (PrimaryKeyConstraint("project_id", "key"), Index(None, "created_at"))
 
@@ -370,10 +370,10 @@ class DeletedObject(Base):
     __tablename__ = "deleted_objects"
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     storage_key: Mapped[str]
-    created_at: Mapped[datetime] = created()
-    due_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
+    due_at: Mapped[datetime] = created_at_column()
     """Is the earliest time of the removal."""
 
     __table_args__ = (Index(None, "due_at"), Index(None, "storage_key"))

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from app.db.base import Base, created, project
+from app.db.base import Base, created_at_column, project_id_column
 
 
 class Upload(Base):
@@ -17,7 +17,7 @@ class Upload(Base):
     __tablename__ = "uploads"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     filename: Mapped[str]
     unsafe_filename: Mapped[bool] = mapped_column(server_default=text("false"))
     size: Mapped[int]
@@ -38,7 +38,7 @@ class Upload(Base):
     worker_id: Mapped[str | None]
     joined_at: Mapped[datetime | None]
     """Is the time at which the dataset had all its bytes and the parts were released."""
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
     expires_at: Mapped[datetime]
     """Is the time at which a pending upload expires."""
     ended_at: Mapped[datetime | None]
@@ -56,11 +56,11 @@ class UploadPart(Base):
     __tablename__ = "upload_parts"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"))
     storage_key: Mapped[str]
     size: Mapped[int]
     sha256: Mapped[str]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (Index(None, "upload_id"), Index(None, "storage_key"))

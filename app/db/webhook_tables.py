@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from app.db.base import Base, created, project
+from app.db.base import Base, created_at_column, project_id_column
 
 
 class Webhook(Base):
@@ -17,7 +17,7 @@ class Webhook(Base):
     __tablename__ = "webhooks"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     name: Mapped[str | None]
     url: Mapped[str]
     events: Mapped[list[str]] = mapped_column(ARRAY(Text))
@@ -31,7 +31,7 @@ class Webhook(Base):
     """Is the lease of the light worker that sends to it."""
     last_tried_at: Mapped[datetime | None]
     """Is the time of the last try: the webhook that has waited longest is next."""
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
 
     __table_args__ = (Index("ix_webhooks_page", "project_id", "created_at", "id"),)
 
@@ -42,7 +42,7 @@ class WebhookDelivery(Base):
     __tablename__ = "webhook_deliveries"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = project()
+    project_id: Mapped[str] = project_id_column()
     webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
     event_id: Mapped[str]
     """Is the header `webhook-id`: the same at every try, and for a redelivery."""
@@ -56,7 +56,7 @@ class WebhookDelivery(Base):
     next_try_at: Mapped[datetime | None]
     """Is null once the delivery has ended."""
     give_up_at: Mapped[datetime]
-    created_at: Mapped[datetime] = created()
+    created_at: Mapped[datetime] = created_at_column()
     last_tried_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 

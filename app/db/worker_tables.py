@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
-from app.db.base import Base, created
+from app.db.base import Base, created_at_column
 
 
 class Worker(Base):
@@ -38,7 +38,7 @@ class Worker(Base):
     machine_fingerprint: Mapped[str]
     machine_facts: Mapped[dict[str, Any]]
     """Has the value of `app.domain.hardware.WorkerHardware`, as the fingerprint does."""
-    started_at: Mapped[datetime] = created()
-    seen_at: Mapped[datetime] = created()
-    online_until: Mapped[datetime] = created()
+    started_at: Mapped[datetime] = created_at_column()
+    seen_at: Mapped[datetime] = created_at_column()
+    online_until: Mapped[datetime] = created_at_column()
     """Is the lease of its last heartbeat."""

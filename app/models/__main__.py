@@ -68,7 +68,7 @@ def add(sessions: Sessions, given: argparse.Namespace) -> str:
             signal.signal(signal.SIGINT, lambda *_: stopped.set())
             place = FetchPlace(worker_id, sessions, storage, settings.work_dir, settings.lease_seconds, ())
             fetching = ModelFetch(place, claimed, stopped)
-            with shown(fetching):
+            with show_progress(fetching):
                 fetching.run()
     return wait_until_fetched(sessions, given.name)
 
@@ -88,7 +88,7 @@ def has_same_files(sessions: Sessions, wanted: Wanted) -> bool:
     return True
 
 
-class shown:  # noqa: N801 - reads as the statement it is
+class show_progress:  # noqa: N801 - reads as the statement it is
     """Shows the progress on a terminal."""
 
     def __init__(self, fetching: ModelFetch) -> None:

@@ -85,7 +85,7 @@ class ModelFetch:
         try:
             self._run()
         except FetchInterrupted:
-            log.info("gave a model fetch back", model=self.model.name)
+            log.info("released a model fetch", model=self.model.name)
             with transaction(self.place.sessions, "give_back_model") as session:
                 FetchRepository(session).give_back(self.hold)
         except StaleAttempt:

@@ -54,7 +54,9 @@ class ModelDirectory:
     def delete(self, name: str) -> None:
         """Delete an adapter, or the files of a fully fine-tuned model; the job that made it stays."""
         if self.bases.find(self.project_id, name):
-            raise NotDeletable(name, "it is a base model; use DELETE /models/{name} with a key of the scope 'admin'")
+            raise NotDeletable(
+                name, "it is a base model; use DELETE /models/{name} with a key that has the scope 'admin'"
+            )
         found = self._get_named(name)
         if found.checkpoint is not None:
             raise NotDeletable(
