@@ -16,7 +16,7 @@ from app.failpoints import around
 LAUNCH = Path(__file__).with_name("launch.py")
 LOG_BYTES = 10 * 2**20
 
-Nap = Callable[[float], None]
+Sleep = Callable[[float], None]
 """Sleeps for seconds, and may raise StopRequested."""
 
 
@@ -118,16 +118,16 @@ def rotated(log: Path) -> Path:
     return log
 
 
-def stop_children(children: Sequence[Child], nap: Nap, patience: Callable[[float], float] = float) -> None:
-    """Stop children stage by stage. `patience` may shorten the seconds that a child is given."""
+def stop_children(children: Sequence[Child], sleep: Sleep, limit_wait: Callable[[float], float] = float) -> None:
+    """Stop children stage by stage. `limit_wait` may shorten the seconds that a child is given."""
     for stage in sorted({child.spec.stage for child in children}, reverse=True):
         together = [child for child in children if child.spec.stage == stage]
         for child in together:
             child.request_stop()
         began = time.monotonic()
         while waited_for := [child for child in together if child.is_running()]:
-            if time.monotonic() - began > patience(max(child.spec.stop_seconds for child in waited_for)):
+            if time.monotonic() - began > limit_wait(max(child.spec.stop_seconds for child in waited_for)):
                 break
-            nap(0.05)
+            sleep(0.05)
         for child in together:
             child.kill()

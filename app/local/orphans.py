@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from app.local.child import Nap
+from app.local.child import Sleep
 from app.local.errors import StartError
 
 MARK = "TUNEWRIGHT_STACK"
@@ -72,22 +72,22 @@ def send(pid: int, number: signal.Signals) -> None:
         return  # it ended in the meantime
 
 
-def end_processes(find: Callable[[], list[int]], first: signal.Signals, patience_seconds: float, nap: Nap) -> None:
+def end_processes(find: Callable[[], list[int]], first: signal.Signals, wait_seconds: float, sleep: Sleep) -> None:
     """Ask the topmost of the processes to end, wait, and then kill all that are left."""
     found = find()
     for pid in found:
         # PostgreSQL's helper processes interpret the same signal differently.
         if parent_of(pid) not in found:
             send(pid, first)
-    wait_for_end(find, patience_seconds, nap)
+    wait_for_end(find, wait_seconds, sleep)
     for pid in find():
         send(pid, signal.SIGKILL)
-    wait_for_end(find, 10, nap)
+    wait_for_end(find, 10, sleep)
     if left := find():
         raise StartError(f"processes {left} of an earlier start did not end")
 
 
-def wait_for_end(find: Callable[[], list[int]], seconds: float, nap: Nap) -> None:
+def wait_for_end(find: Callable[[], list[int]], seconds: float, sleep: Sleep) -> None:
     deadline = time.monotonic() + seconds
     while find() and time.monotonic() < deadline:
-        nap(0.1)
+        sleep(0.1)

@@ -23,7 +23,7 @@ from psycopg import sql
 from app.failpoints import around
 from app.local import orphans
 from app.local.account import require_searchable, server_account
-from app.local.child import ChildSpec, Nap
+from app.local.child import ChildSpec, Sleep
 from app.local.errors import StartError
 from app.local.folder import locked, open_folder, socket_folder, space_note
 from app.local.server import Server, running
@@ -49,7 +49,7 @@ def embedded_postgres(data: Path, *, durable: bool = True) -> Iterator[str]:
         yield url
 
 
-def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep) -> Server:
+def prepare_postgres(data: Path, *, durable: bool = True, sleep: Sleep = time.sleep) -> Server:
     """Create the cluster if there is none, and end the server that an earlier parent left running in it."""
     account = server_account()
     if os.geteuid() == 0:
@@ -62,7 +62,7 @@ def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep)
         create_cluster(cluster, programs, account, durable)
     write_access_rules(data, account)
     sockets = postgres_sockets(data, account)
-    end_earlier_server(cluster, sockets, nap)
+    end_earlier_server(cluster, sockets, sleep)
     return Server(
         title="PostgreSQL",
         spec=ChildSpec(
@@ -73,7 +73,7 @@ def prepare_postgres(data: Path, *, durable: bool = True, nap: Nap = time.sleep)
             env=server_environment(),
             cwd=data,
             ids=(account.pw_uid, account.pw_gid),
-            prepare=lambda: end_earlier_server(cluster, sockets, nap),
+            prepare=lambda: end_earlier_server(cluster, sockets, sleep),
         ),
         url=f"postgresql+psycopg://{NAME}@/{NAME}?host={quote(str(sockets))}",
         is_ready=lambda pid: is_ready(cluster, pid),
@@ -194,10 +194,10 @@ def postgres_command(cluster: Path, programs: Path, sockets: Path, durable: bool
     return command + [word for setting in settings for word in ("-c", setting)]
 
 
-def end_earlier_server(cluster: Path, sockets: Path, nap: Nap) -> None:
+def end_earlier_server(cluster: Path, sockets: Path, sleep: Sleep) -> None:
     """End a server whose parent died, then remove lock files of dead processes or other programs: PostgreSQL would
     refuse to start while a process of that id lives. The caller holds the data folder's lock."""
-    orphans.end_processes(lambda: orphans.find_processes(cluster, "postgres"), signal.SIGINT, ORPHAN_SECONDS, nap)
+    orphans.end_processes(lambda: orphans.find_processes(cluster, "postgres"), signal.SIGINT, ORPHAN_SECONDS, sleep)
     for left in (cluster / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
         left.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from app.failpoints import around
 from app.local import orphans
-from app.local.child import ChildSpec, Nap, do_nothing
+from app.local.child import ChildSpec, Sleep, do_nothing
 from app.local.errors import StartError
 from app.local.folder import locked, open_folder, socket_folder
 from app.local.server import Server, running
@@ -39,7 +39,7 @@ def embedded_redis(data: Path, *, durable: bool = True) -> Iterator[str]:
         yield url
 
 
-def prepare_redis(data: Path, *, durable: bool = True, nap: Nap = time.sleep) -> Server:
+def prepare_redis(data: Path, *, durable: bool = True, sleep: Sleep = time.sleep) -> Server:
     program, edition = find_redis()
     # Each edition has a folder: no edition reads the files of a later one, and nothing in them is missed.
     folder = data / "redis" / edition
@@ -47,7 +47,7 @@ def prepare_redis(data: Path, *, durable: bool = True, nap: Nap = time.sleep) ->
     socket = socket_folder(data) / "redis.sock"
 
     def end_earlier_server() -> None:
-        orphans.end_processes(lambda: orphans.find_processes(folder, *NAMES), signal.SIGTERM, 30, nap)
+        orphans.end_processes(lambda: orphans.find_processes(folder, *NAMES), signal.SIGTERM, 30, sleep)
 
     end_earlier_server()
     return Server(

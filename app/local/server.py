@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.local.child import Child, ChildSpec, Nap, stop_children
+from app.local.child import Child, ChildSpec, Sleep, stop_children
 from app.local.errors import StartError
 from app.local.folder import space_note
 
@@ -23,7 +23,7 @@ class Server:
     """Creates what its users expect to find. It is called at the first start."""
 
 
-def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:
+def start_server(server: Server, child: Child, data: Path, sleep: Sleep) -> None:
     """Start the server and wait for as long as the process lives: recovery after a crash may take any time."""
     child.start()
     note_at = time.monotonic() + 10
@@ -36,7 +36,7 @@ def start_server(server: Server, child: Child, data: Path, nap: Nap) -> None:
         if time.monotonic() > note_at:
             note_at = float("inf")
             print(f"{server.title} is still starting, possibly recovering; see {child.log}", file=sys.stderr)
-        nap(0.02)
+        sleep(0.02)
     server.complete()
 
 

@@ -21,7 +21,7 @@ class Waits:
         self.stopping = False
         self.hurried = False
 
-    def nap(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Sleep, and return early when a child ends. The first signal to stop raises StopRequested, a further one
         hurries."""
         received = signal.sigtimedwait(STOP | {signal.SIGCHLD}, seconds)
@@ -33,5 +33,5 @@ class Waits:
         self.stopping = True
         raise StopRequested
 
-    def patience(self, seconds: float) -> float:
+    def limit_wait(self, seconds: float) -> float:
         return min(seconds, 3.0) if self.hurried else seconds

@@ -40,7 +40,7 @@ def run_stack(settings: Settings) -> None:
         (data / "server.json").unlink(missing_ok=True)
         check_space(data)
         waits = Waits()
-        orphans.end_processes(lambda: orphans.find_marked(data), SIGTERM, CHECKPOINT_SECONDS, waits.nap)
+        orphans.end_processes(lambda: orphans.find_marked(data), SIGTERM, CHECKPOINT_SECONDS, waits.sleep)
         with closing(listen(settings.host, settings.port)) as listener:
             supervisor = Supervisor(data, waits)
             with stopping(supervisor):
@@ -97,13 +97,13 @@ def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
     """Start the servers for which the operator gave no URL, and return the environment with all URLs."""
     given = settings.model_fields_set
     urls = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
-    nap = supervisor.waits.nap
+    sleep = supervisor.waits.sleep
     if "database_url" not in given:
-        postgres = prepare_postgres(supervisor.data, nap=nap)
+        postgres = prepare_postgres(supervisor.data, sleep=sleep)
         supervisor.serve(postgres)
         urls["DATABASE_URL"] = postgres.url
     if "redis_url" not in given:
-        redis = prepare_redis(supervisor.data, nap=nap)
+        redis = prepare_redis(supervisor.data, sleep=sleep)
         supervisor.serve(redis)
         urls["REDIS_URL"] = redis.url
     return urls
@@ -164,7 +164,7 @@ def await_ready(supervisor: Supervisor, api: Child, url: str) -> None:
                 f"the API did not become ready ({answer[1]}); the end of its log {api.log}:\n{api.read_log_tail()}"
             )
         supervisor.revive()
-        supervisor.waits.nap(0.2)
+        supervisor.waits.sleep(0.2)
 
 
 def readiness(url: str) -> tuple[bool, str]:

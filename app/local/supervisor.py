@@ -52,7 +52,7 @@ class Supervisor:
         return child
 
     def serve(self, server: Server) -> None:
-        start_server(server, self.add(server.spec), self.data, self.waits.nap)
+        start_server(server, self.add(server.spec), self.data, self.waits.sleep)
 
     def deaths(self, child: Child) -> int:
         return self.children[child].deaths
@@ -66,7 +66,7 @@ class Supervisor:
         """Run a child that must end with success."""
         child = self.start(spec)
         while child.is_running():
-            self.waits.nap(1)
+            self.waits.sleep(1)
         del self.children[child]
         if child.exit_code() != 0:
             raise StartError(
@@ -79,7 +79,7 @@ class Supervisor:
         """Restart children until StopRequested."""
         while True:
             self.revive()
-            self.waits.nap(1)
+            self.waits.sleep(1)
 
     def revive(self) -> None:
         running = {child.process.pid for child in self.children if child.process}
@@ -99,12 +99,12 @@ class Supervisor:
 
     def stop(self) -> None:
         self.waits.stopping = True
-        stop_children(list(self.children), self.waits.nap, self.waits.patience)
+        stop_children(list(self.children), self.waits.sleep, self.waits.limit_wait)
         while left := orphans.children_of(os.getpid()):
             for pid in left:
                 orphans.send(pid, signal.SIGKILL)
             reap_adopted(set())
-            self.waits.nap(0.02)
+            self.waits.sleep(0.02)
 
 
 def reap_adopted(own: set[int]) -> None:

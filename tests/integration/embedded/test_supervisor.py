@@ -146,7 +146,7 @@ def test_marked_processes_of_an_earlier_stack_are_found_and_ended(tmp_path: Path
     ):
         assert sorted(orphans.find_marked(tmp_path)) == sorted([ours.pid, program.pid])
         orphans.end_processes(
-            lambda: orphans.find_marked(tmp_path), signal.SIGTERM, 5, nap=lambda _: wait_for(ours, program)
+            lambda: orphans.find_marked(tmp_path), signal.SIGTERM, 5, sleep=lambda _: wait_for(ours, program)
         )
         assert [ours.wait(5), program.wait(5)] == [-signal.SIGTERM] * 2
         assert stranger.poll() is None
