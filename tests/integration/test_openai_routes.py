@@ -177,9 +177,9 @@ def test_a_job_takes_nothing_of_another_projects(
     key, good = make_key("default"), {"model": "tiny", "training_file": make_dataset()}
 
     def refused(**fields: str) -> tuple[str, str | None]:
-        status, *told = refusal(ask("POST", "/fine_tuning/jobs", key, json=good | fields))
+        status, *error = refusal(ask("POST", "/fine_tuning/jobs", key, json=good | fields))
         assert status == 400
-        return told[0], told[1]
+        return error[0], error[1]
 
     assert refused() == ("model_not_found", "model")
     with transaction(sessions) as session:
@@ -199,9 +199,9 @@ def test_every_route_is_described(method: str, path: str, operation: dict[str, A
     assert operation["tags"]
     assert operation["security"] == [{"HTTPBearer": []}]
     responses = operation["responses"]
-    told = {"400", "401", "403"} | ({"404"} if "{" in path else set())
-    told |= {"413", "415"} if "requestBody" in operation else set()
-    assert told <= responses.keys()
+    expected = {"400", "401", "403"} | ({"404"} if "{" in path else set())
+    expected |= {"413", "415"} if "requestBody" in operation else set()
+    assert expected <= responses.keys()
     assert "422" not in responses
     for status, response in responses.items():
         if status >= "400":

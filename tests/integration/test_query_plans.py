@@ -156,7 +156,7 @@ def database_url(full_url: str) -> str:
 
 @pytest.fixture
 def plans(engine: Engine, database_url: str) -> Iterator[Callable[[Callable[[], object]], list[str]]]:
-    """Run something, and tell which large tables its statements would read from end to end."""
+    """Run something, and return which large tables its statements would read from end to end."""
     sent: list[tuple[str, Any]] = []
 
     def note(_c: object, _cur: object, statement: str, parameters: Any, *_: object) -> None:

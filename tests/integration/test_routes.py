@@ -56,7 +56,7 @@ OF_ADMINS = (
     ("DELETE", "/projects/{id}"),
     ("GET", "/projects/{id}/deletion"),
 )
-"""What the scope `admin` alone may do, whoever's it is: decision 25. In an order in which each finds its thing."""
+"""What the scope `admin` alone may do, for all projects: decision 25. In an order in which each finds its thing."""
 NOUNS = {
     **{"datasets": "file-", "uploads": "upload_", "jobs": "ftjob-", "artifacts": "art-", "adapters": "adp-"},
     **{"webhooks": "webhook-", "projects": "proj-", "keys": "key-"},
@@ -179,7 +179,7 @@ def test_other_methods_are_refused(api: TestClient, method: str) -> None:
         ("/v1/models/org/one", "GET, DELETE"),
     ],
 )
-def test_a_refused_method_is_told_the_others(api: TestClient, path: str, allowed: str) -> None:
+def test_a_refused_method_lists_the_allowed_ones(api: TestClient, path: str, allowed: str) -> None:
     """Of all routes of the path, and not of the first alone."""
     answer = api.options(path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
@@ -233,9 +233,9 @@ def add_one_of_each(session: Session, project_id: str) -> None:
     hook = {"url": "http://192.0.2.1", "events": [], "enabled": True, "secret": "whsec_AAAA"}
     session.add(Webhook(id=f"webhook-{DIGITS}", **hook, **ours))
     session.flush()
-    told = {"event_id": f"evt-{DIGITS}", "type": "webhook.test", "body": "{}", "state": "failed"}
-    told |= {"webhook_id": f"webhook-{DIGITS}", "give_up_at": datetime.now(UTC)}
-    session.add(WebhookDelivery(id=f"delivery-{DIGITS}", **told, **ours))
+    values = {"event_id": f"evt-{DIGITS}", "type": "webhook.test", "body": "{}", "state": "failed"}
+    values |= {"webhook_id": f"webhook-{DIGITS}", "give_up_at": datetime.now(UTC)}
+    session.add(WebhookDelivery(id=f"delivery-{DIGITS}", **values, **ours))
     expires_at = datetime.now(UTC) + timedelta(days=1)
     session.add(Upload(id=f"upload_{DIGITS}", filename="a", size=3, state="pending", expires_at=expires_at, **ours))
     session.flush()
@@ -327,7 +327,7 @@ def test_every_route_is_described(method: str, path: str, operation: dict[str, A
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), KEYED, ids=str_of)
-def test_every_route_tells_its_errors(method: str, path: str, operation: dict[str, Any]) -> None:
+def test_every_route_documents_its_errors(method: str, path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     names = {parameter["name"] for parameter in operation.get("parameters", ())}
     expected = {"401", "403", "422"}
@@ -349,6 +349,6 @@ def test_every_reference_leads_to_a_schema() -> None:
     assert "components/schemas/DatasetOut" in names
 
 
-def test_every_route_tells_that_it_wants_a_key() -> None:
+def test_every_route_documents_that_it_requires_a_key() -> None:
     for _, path, operation in ROUTES:
         assert operation.get("security") == (None if path in HEALTH else [{"HTTPBearer": []}]), path

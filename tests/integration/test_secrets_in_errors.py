@@ -32,7 +32,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION refuse()
 
 @pytest.fixture
 def refusing(engine: Engine) -> Callable[[str], None]:
-    """From now on, the database refuses every new row of a table, and tells the row."""
+    """From now on, the database refuses every new row of a table, and its error contains the row."""
 
     def refuse(table: str) -> None:
         with engine.begin() as connection:
@@ -74,10 +74,10 @@ def test_a_webhook_that_cannot_be_stored(
         assert time.monotonic() < ends, written
         time.sleep(0.05)
     assert written.count("refused: (") >= 2, "ours and uvicorn's"
-    for told in (answer.text, written):
-        assert CANARY not in told
-        assert not re.search(r"whsec_\w", told)
-        assert key not in told
+    for shown in (answer.text, written):
+        assert CANARY not in shown
+        assert not re.search(r"whsec_\w", shown)
+        assert key not in shown
     ours = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
     assert any("RaiseException" in line.get("exception", "") for line in ours)
 
@@ -92,9 +92,9 @@ def test_a_key_that_cannot_be_stored(sessions: Sessions, project_id: str, refusi
     with pytest.raises(sqlalchemy.exc.ProgrammingError) as caught:
         create()
     assert "[SQL parameters hidden" in str(caught.value)
-    told = failure_from_exception(caught.value).message
-    assert "ProgrammingError" in told
-    assert not re.search(r"tw_\w", told)
+    shown = failure_from_exception(caught.value).message
+    assert "ProgrammingError" in shown
+    assert not re.search(r"tw_\w", shown)
 
 
 def test_what_libraries_say_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +119,6 @@ def test_what_libraries_say_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert any(CANARY in str(error) for error in errors), "nothing to be removed"
     for error in errors:
-        for told in (redact_error(error), failure_from_exception(error).message):
-            assert type(error).__name__ in told
-            assert CANARY not in told
+        for shown in (redact_error(error), failure_from_exception(error).message):
+            assert type(error).__name__ in shown
+            assert CANARY not in shown

@@ -43,7 +43,7 @@ FOREIGN = {"PGPASSWORD", "PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 OTHERS = {"postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}, "valkey": {"REDISCLI_AUTH"}}
 STORE = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 HUB = {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "NO_PROXY"}
-"""Passed on from the host to whoever fetches models."""
+"""Passed on from the host to the services that fetch models."""
 PASSWORDS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD"}
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}]*))?\}")
 
@@ -258,7 +258,7 @@ def test_secrets_come_from_outside() -> None:
 
 
 def test_redis_wants_a_password() -> None:
-    """Whoever reaches it could end workers, and forge live metrics."""
+    """A client that reaches it could end workers and forge live metrics."""
     command = [filled(word) for word in SERVICES["valkey"]["command"]]
     assert command[command.index("--requirepass") + 1] == "s3cr3t"
     for service in OURS.values():

@@ -41,6 +41,6 @@ def test_repeated_parameters_are_arrays_alone() -> None:
     """A query has no way to write null."""
     paths = create_app(Settings()).openapi()["paths"]
     for path, name in (("/jobs", "state"), ("/jobs/{id}/metrics", "names"), ("/jobs/{id}/metrics.csv", "names")):
-        (told,) = [each for each in paths[path]["get"]["parameters"] if each["name"] == name]
-        assert told["schema"]["type"] == "array", path
-        assert not told["required"]
+        (parameter,) = [each for each in paths[path]["get"]["parameters"] if each["name"] == name]
+        assert parameter["schema"]["type"] == "array", path
+        assert not parameter["required"]

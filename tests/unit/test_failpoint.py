@@ -42,7 +42,7 @@ def test_the_other_actions() -> None:
     assert float(slept.stdout) >= 0.2
 
 
-def test_stop_stands_still_until_told_to_go_on() -> None:
+def test_stop_waits_until_it_is_continued() -> None:
     script = "from app.failpoints import reach\nprint('by', flush=True); reach('a'); print('on')"
     asked = os.environ | {"FAILPOINT": "a:stop"}
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=asked, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""`docs/openai.md` against the code that it tells of."""
+"""`docs/openai.md` against the code that it describes."""
 
 import re
 from pathlib import Path
@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/openai.md").read_text()
 
 
-def test_every_route_is_told_once() -> None:
-    told = re.findall(r"`(GET|POST|DELETE) (/(?:files|uploads|models|fine_tuning)\S*)`", PAGE)
-    assert len(told) == len(set(told))
+def test_every_route_is_listed_once() -> None:
+    listed = re.findall(r"`(GET|POST|DELETE) (/(?:files|uploads|models|fine_tuning)\S*)`", PAGE)
+    assert len(listed) == len(set(listed))
     paths = create_face(State()).openapi()["paths"]
-    assert set(told) == {(method.upper(), path) for path, operations in paths.items() for method in operations}
+    assert set(listed) == {(method.upper(), path) for path, operations in paths.items() for method in operations}
 
 
 def test_auto_is_what_the_page_says() -> None:

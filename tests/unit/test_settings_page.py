@@ -18,11 +18,11 @@ def test_meanings_are_the_settings_own() -> None:
     assert {name: meaning for name, _, meaning in ROWS} == {name: field.description for name, field in FIELDS.items()}
 
 
-def test_defaults_are_told() -> None:
-    for name, told, _ in ROWS:
+def test_defaults_are_listed() -> None:
+    for name, listed, _ in ROWS:
         field = FIELDS[name]
         if field.default_factory is None:
-            assert told == ("unset" if field.default is None else f"`{field.default}`"), name
+            assert listed == ("unset" if field.default is None else f"`{field.default}`"), name
 
 
 def test_other_variables_of_ours_in_the_docs_are_settings() -> None:

@@ -47,11 +47,11 @@ TELL_END = """
 import signal, sys, time
 from pathlib import Path
 me = Path(sys.argv[1])
-def tell(*_):
+def record_signal(*_):
     with me.with_name("order").open("a") as order:
         order.write(me.name)
     sys.exit()
-signal.signal(signal.SIGTERM, tell)
+signal.signal(signal.SIGTERM, record_signal)
 me.write_text("ready")
 time.sleep(600)
 """

@@ -1,4 +1,4 @@
-"""Root and another user: PostgreSQL under each, and what each is told of a folder that is not theirs."""
+"""Root and another user: PostgreSQL under each, and the error about a folder that belongs to someone else."""
 
 import os
 import subprocess
@@ -63,7 +63,7 @@ def test_root_gets_a_user_of_its_own_for_it(cluster: Path) -> None:
         assert Path(f"/proc/{pid}/status").read_text().count("CapEff:\t0000000000000000") == 1
 
 
-def test_root_is_told_of_a_folder_that_this_user_cannot_enter(place: Path) -> None:
+def test_root_learns_of_a_folder_that_this_user_cannot_enter(place: Path) -> None:
     closed = place / "closed"
     closed.mkdir(mode=0o700)
     expected = f"its user {SERVER_USER} cannot enter {closed}"
@@ -97,7 +97,7 @@ def test_root_then_another_user(cluster: Path, nobodys: Path, spawn: Callable[..
     [(0o700, 0, "belongs to root"), (0o755, 0, "belongs to root"), (0o500, 65534, "Permission denied")],
     ids=["closed", "open", "read-only"],
 )
-def test_another_user_is_told_whose_folder_it_is(
+def test_another_user_learns_whose_folder_it_is(
     place: Path, spawn: Callable[..., subprocess.Popen[str]], mode: int, owner: int, words: str
 ) -> None:
     data = place / "data"

@@ -239,7 +239,7 @@ def test_a_bad_field_is_named(admin: TestClient, body: dict[str, Any], pointer: 
     assert len(admin.get("/keys").json()["items"]) == 1
 
 
-def test_what_is_not_there_is_said(admin: TestClient) -> None:
+def test_what_does_not_exist_is_not_found(admin: TestClient) -> None:
     assert refusal(admin.post("/keys", json={"name": "x", "project": "defualt"})) == (404, "project_not_found")
     for id in ("key-5f0c1d2e3a4b5c6d7e8f9a0b", "x"):
         for answer in (

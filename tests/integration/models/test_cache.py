@@ -89,7 +89,7 @@ def test_on_the_storages_own_disk_it_takes_no_room(add: Add, settings: Settings,
             assert (folder / file["path"]).samefile(settings.data_dir / "storage" / file["key"])
 
 
-def test_what_was_altered_or_cut_off_is_fetched_anew(cache: ModelCache, add: Add, model_folder: Path) -> None:
+def test_what_was_altered_or_truncated_is_fetched_again(cache: ModelCache, add: Add, model_folder: Path) -> None:
     model = add("one")
     with cache.hold(model) as folder:
         weights = folder / "model.safetensors"

@@ -70,7 +70,7 @@ def stored(settings: Settings) -> Callable[[], set[str]]:
     return lambda: {path.name for path in (settings.data_dir / "storage" / "models").glob("*")}
 
 
-def test_a_posted_model_is_fetched_and_told_of(
+def test_a_posted_model_is_fetched_and_shown(
     api: TestClient, post: Any, look: Any, fetch: Fetch, model_folder: Path, settings: Settings
 ) -> None:
     (model_folder / "LICENSE").write_text("Do as you please.")
@@ -159,17 +159,17 @@ def test_bodies_that_name_no_model(server: TestClient, admin: Headers, body: dic
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
 
 
-def test_a_folder_may_be_said_to_be_of_the_hub(
+def test_a_folder_can_have_a_hub_name(
     server: TestClient, admin: Headers, post: Any, look: Any, fetch: Fetch, model_folder: Path
 ) -> None:
-    """Its revision stays that of its files; what is said later takes the place of what was said before."""
+    """Its revision stays that of its files; a later statement replaces an earlier one."""
     posted = post(hub_name="org/name", revision=COMMIT)
     assert (posted["hub"], posted["hub_name"], posted["hub_revision"]) == (None, "org/name", COMMIT)
     assert fetch()
     ready = look()
     assert (ready["state"], ready["hub_name"], ready["hub_revision"]) == ("ready", "org/name", COMMIT)
     assert ready["revision"] == digest_folder(model_folder)
-    assert post(projects=["default"])["hub_name"] == "org/name", "it is said once"
+    assert post(projects=["default"])["hub_name"] == "org/name", "it is stated once"
     again = post(hub_name="org/other")
     assert (again["state"], again["hub_name"], again["hub_revision"]) == ("ready", "org/other", None)
 

@@ -20,7 +20,7 @@ def write_config(folder: Path, **fields: Any) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG | fields))
 
 
-def test_a_folder_tells_what_the_server_must_know(model_folder: Path) -> None:
+def test_a_folder_has_the_facts_that_the_server_needs(model_folder: Path) -> None:
     facts = read_folder(model_folder)
     assert facts.architecture == "LlamaForCausalLM"
     assert facts.num_parameters == 16 * 8 + 64 + 8 + 96 + 8 + 16 * 8

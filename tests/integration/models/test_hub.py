@@ -170,7 +170,7 @@ def test_without_the_hub_its_local_cache_is_looked_into(asked: Hub, run_models: 
     assert api.get("/models/tiny").json()["revision"] == COMMIT
 
 
-def test_a_hub_out_of_reach_is_told_in_one_line_within_five_seconds(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_one_line_within_five_seconds(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing listens; something listens and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for port, says in (

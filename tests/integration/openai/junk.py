@@ -60,7 +60,7 @@ class Request(NamedTuple):
     body: bytes
 
     def __repr__(self) -> str:
-        """Short enough to be told."""
+        """Is short enough to be shown."""
         body = f"{self.body[:600]!r} and {max(len(self.body) - 600, 0)} more"
         return f"{self.method} {self.url[:600]}, {self.headers}, {body}"
 
@@ -113,7 +113,7 @@ bodies = st.one_of(
     forms(),
     st.binary(max_size=60),
 )
-seldom = st.integers(0, 5).map(lambda number: number == 5)
+rarely = st.integers(0, 5).map(lambda number: number == 5)
 texts = st.one_of(st.binary(max_size=30), st.sampled_from([b"\0", b"\xff", b"a/b", b"9" * 400, b"x" * 3_000])).filter(
     lambda text: not {b".", b".."} & {*text.split(b"/")}  # which no client sends
 )
@@ -132,23 +132,23 @@ def requests(draw: st.DrawFn, known: dict[str, str]) -> Request:
     routes = [route for route in KEYED if route[0] != "HEAD"] + [("POST", path) for path in fitting] * 3
     method, path = draw(st.sampled_from(routes))
     kind, body = draw(st.sampled_from([*TYPES, None])), draw(bodies)
-    if method == "POST" and path in fitting and not draw(seldom):
+    if method == "POST" and path in fitting and not draw(rarely):
         kind, body = "multipart/form-data; boundary=b", draw(fitting[path])
         kind = kind if body.startswith(b"--b") else "application/json"
     url = draw(addresses(path, known))
-    headers = draw(st.dictionaries(st.sampled_from(HEADERS), printing, max_size=2)) if draw(seldom) else {}
+    headers = draw(st.dictionaries(st.sampled_from(HEADERS), printing, max_size=2)) if draw(rarely) else {}
     if kind:
         headers["Content-Type"] = kind.encode()
-    return Request(draw(st.sampled_from(METHODS)) if draw(seldom) else method, url, headers, body)
+    return Request(draw(st.sampled_from(METHODS)) if draw(rarely) else method, url, headers, body)
 
 
 @st.composite
 def addresses(draw: st.DrawFn, path: str, known: dict[str, str]) -> str:
     if "{" in path:
         name = parameter_of(path)
-        ids = st.just(known[name]) if not draw(seldom) else st.sampled_from(IDS[name])
-        path = path.replace(f"{{{name}}}", quote(draw(texts if draw(seldom) else ids.map(str.encode)), safe=""))
-    if draw(seldom) and draw(seldom):
+        ids = st.just(known[name]) if not draw(rarely) else st.sampled_from(IDS[name])
+        path = path.replace(f"{{{name}}}", quote(draw(texts if draw(rarely) else ids.map(str.encode)), safe=""))
+    if draw(rarely) and draw(rarely):
         path = "/" + quote(draw(texts), safe="/")
     names = st.one_of(st.sampled_from(PARAMETERS), words.map(quoted))
     query = draw(st.lists(st.tuples(names, st.one_of(texts, st.sampled_from([b"1", b"asc", b"null"]))), max_size=3))

@@ -64,7 +64,7 @@ def test_anything_at_all(sdk: OpenAI, key: str, known: dict[str, str]) -> None:
     assert {200, 400, 404, 409, 415} <= seen, "or they were no test"
 
 
-def test_what_fails_here_is_tried_again_and_then_told(sdk: OpenAI, sessions: Sessions) -> None:
+def test_a_server_error_is_retried_and_then_raised(sdk: OpenAI, sessions: Sessions) -> None:
     with transaction(sessions) as session:
         session.execute(text("ALTER TABLE datasets RENAME TO elsewhere"))
     asked = Asked(sdk)

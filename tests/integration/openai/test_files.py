@@ -89,11 +89,11 @@ def test_it_is_waited_for(create: Create, sdk: OpenAI, inspect_all: Callable[[],
     assert inspect_all() == 2
     wait = sdk.files.wait_for_processing
     assert (wait(good.id).status, wait(good.id).status_details) == ("processed", None)
-    told = wait(bad.id)
-    assert told.status == "error"
-    assert "Line 2, /prompt: " in told.status_details
+    failed = wait(bad.id)
+    assert failed.status == "error"
+    assert "Line 2, /prompt: " in failed.status_details
     counts = native.get(f"/datasets/{bad.id}").json()["problem_counts"]
-    assert all(f"{code} ({count})" in told.status_details for code, count in counts.items())
+    assert all(f"{code} ({count})" in failed.status_details for code, count in counts.items())
 
 
 def test_it_expires_when_asked(create: Create) -> None:

@@ -94,10 +94,10 @@ def test_another_md5_makes_an_error_of_the_file(begin: Begin, sdk: OpenAI, join_
     part = sdk.uploads.parts.create(upload.id, data=DATA)
     file = sdk.uploads.complete(upload.id, part_ids=[part.id], md5="0" * 32).file
     assert join_all() == 1
-    told = sdk.files.wait_for_processing(file.id)
-    assert told.status == "error"
-    assert "md5_mismatch" in told.status_details
-    assert MD5 in told.status_details
+    shown = sdk.files.wait_for_processing(file.id)
+    assert shown.status == "error"
+    assert "md5_mismatch" in shown.status_details
+    assert MD5 in shown.status_details
 
 
 def test_the_clients_own_cutting(sdk: OpenAI, tmp_path: Path, join_all: Work, inspect_all: Work) -> None:

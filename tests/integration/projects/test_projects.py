@@ -31,12 +31,12 @@ def test_a_limit_is_set_shown_and_lifted(
 def test_labels_are_set_shown_and_lifted(
     sessions: Sessions, project_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words, allowed, said in (
+    for words, allowed, output in (
         ("pool=b,pool=a,zone=x", {"pool": ["a", "b"], "zone": ["x"]}, ", on workers labelled pool=a or pool=b, zone=x"),
         ("none", {}, ""),
     ):
         set_labels(sessions, parse(["set-labels", "default", words]))
-        assert capsys.readouterr().out.strip() == f"default: no limit on running jobs{said}"
+        assert capsys.readouterr().out.strip() == f"default: no limit on running jobs{output}"
         with transaction(sessions) as session:
             assert session.scalars(select(Project.allowed_labels)).one() == allowed
     for name in (["set-labels", "nobody", "pool=a"], ["set-limit", "nobody", "2"]):
@@ -45,7 +45,7 @@ def test_labels_are_set_shown_and_lifted(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         (["set-limit", "default", "-1"], "usage:"),
         (["set-limit", "default", "many"], "'many' is neither a number nor `none`"),
@@ -53,11 +53,11 @@ def test_labels_are_set_shown_and_lifted(
     ],
 )
 def test_what_is_no_limit_and_no_label_is_refused(
-    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+    capsys: pytest.CaptureFixture[str], words: list[str], output: str
 ) -> None:
     with pytest.raises(SystemExit):
         parse(words)
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 def test_a_project_is_created_once_and_by_its_own_verb(

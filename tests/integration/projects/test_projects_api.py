@@ -104,7 +104,7 @@ def test_a_name_is_given_once_however_many_ask(admin: TestClient, sessions: Sess
         assert session.scalar(select(func.count()).where(Project.name == "x")) == 1
 
 
-def test_an_unknown_project_is_said_with_the_closest(admin: TestClient) -> None:
+def test_an_unknown_project_is_refused_with_the_closest_name(admin: TestClient) -> None:
     for answer in (
         admin.get("/projects/defualt"),
         admin.patch("/projects/defualt", json={}),

@@ -33,11 +33,11 @@ def test_what_waits_is_counted_over_all_projects(
     part = api.post(f"/uploads/{upload}/parts", content=b'{"text": "a"}\n').json()["id"]
     assert api.post(f"/uploads/{upload}/complete", json={"part_ids": [part]}).is_success
 
-    told = api.get("/queues", headers=as_project("other")).json()
-    assert told["training"] == {"queued": 2, "running": 1}
-    assert told["light"] == {"uploads": 1, "datasets": 2, "dataset_checks": 0, "webhook_deliveries": 0}
-    assert told["wakeups"]["count"] > 0
-    assert 0 <= told["wakeups"]["oldest_seconds"] < 60
+    lengths = api.get("/queues", headers=as_project("other")).json()
+    assert lengths["training"] == {"queued": 2, "running": 1}
+    assert lengths["light"] == {"uploads": 1, "datasets": 2, "dataset_checks": 0, "webhook_deliveries": 0}
+    assert lengths["wakeups"]["count"] > 0
+    assert 0 <= lengths["wakeups"]["oldest_seconds"] < 60
     with transaction(sessions) as session:
         session.execute(update(OutboxRow).values(created_at=func.clock_timestamp() - timedelta(minutes=5)))
     assert api.get("/queues").json()["wakeups"]["oldest_seconds"] > 299

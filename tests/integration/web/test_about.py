@@ -8,13 +8,13 @@ from fastapi.testclient import TestClient
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
-def test_a_program_is_told_where_to_go(server: TestClient) -> None:
+def test_a_program_gets_the_links(server: TestClient) -> None:
     server.headers.pop("Authorization", None)
     answer = server.get("/")
-    told = answer.json()
-    assert (answer.status_code, told["name"], told["version"]) == (200, "Tunewright", version("tunewright"))
-    assert {"docs", "openapi", "openai", "openai_docs", "healthz", "readyz"} <= told["links"].keys()
-    for name, path in told["links"].items():
+    body = answer.json()
+    assert (answer.status_code, body["name"], body["version"]) == (200, "Tunewright", version("tunewright"))
+    assert {"docs", "openapi", "openai", "openai_docs", "healthz", "readyz"} <= body["links"].keys()
+    for name, path in body["links"].items():
         assert name == "openai" or server.get(path).status_code == 200, path
     assert server.get("/v1/models").json()["error"]["code"] == "unauthorized"
 

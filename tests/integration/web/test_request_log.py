@@ -33,7 +33,7 @@ def lines(api: TestClient) -> Iterator[Lines]:
     structlog.configure(logger_factory=before)
 
 
-def test_a_request_is_told_by_id_key_project_route_status_and_time(
+def test_a_request_is_logged_with_id_key_project_route_status_and_time(
     api: TestClient, lines: Lines, sessions: Sessions, project_id: str
 ) -> None:
     answer = api.get("/jobs/ftjob-5f0c1d2e3a4b5c6d7e8f9a0b")
@@ -70,7 +70,7 @@ def test_every_answer_is_found_by_its_id(
     assert answer.status_code == (400 if path.startswith("/v1") and status == 422 else status)
 
 
-def test_a_failure_of_the_server_is_told_with_its_cause_under_one_id(
+def test_a_server_error_is_logged_with_its_cause_under_one_id(
     api: TestClient, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.jobs.service.JobService.cancel", lambda *_: 1 / 0)
@@ -93,7 +93,7 @@ def test_no_secret_reaches_the_log(server: TestClient, lines: Lines, make_key: C
         assert secret not in text
 
 
-def test_a_wrong_key_is_nobodys_and_one_without_rights_is_told(
+def test_a_wrong_key_is_not_logged_and_one_without_the_scope_is(
     server: TestClient, lines: Lines, make_key: Callable[..., str]
 ) -> None:
     reader = {"Authorization": f"Bearer {make_key('default', 'read')}"}

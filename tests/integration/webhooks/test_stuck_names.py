@@ -47,7 +47,7 @@ def stuck_server(settings: Settings) -> Iterator[str]:
 
 
 def test_posts_of_stuck_names_leave_the_api_to_others(stuck_server: str, make_key: MakeKey, project_id: str) -> None:
-    """80 of them at once: a few wait for two seconds, the others are told at once to come again."""
+    """80 of them at once: a few wait for two seconds, the others are refused at once."""
     theirs = {"Authorization": f"Bearer {make_key('other')}"}
     ours = {"Authorization": f"Bearer {make_key()}"}
     limits = httpx2.Limits(max_connections=POSTS)

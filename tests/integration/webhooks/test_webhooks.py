@@ -60,7 +60,7 @@ def take(sessions: Sessions) -> Claim:
         return Claim(job.project_id, job.id, job.attempt, job.claim_token or "")
 
 
-def test_each_end_and_pause_is_told_once_and_verified_by_their_sdk(
+def test_each_end_and_pause_is_delivered_once_and_verified_by_their_sdk(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions, project_id: str
 ) -> None:
     secret = add(api, receiver)["secret"]
@@ -82,9 +82,9 @@ def test_each_end_and_pause_is_told_once_and_verified_by_their_sdk(
         expected.append((f"fine_tuning.job.{way}", id))
     assert deliver_all() == 4
     assert deliver_all() == 0
-    told = [unwrapped(heard, secret) for heard in receiver.heard]
-    assert [(event.type, event.data.id) for event in told] == expected
-    for heard, event in zip(receiver.heard, told, strict=True):
+    events = [unwrapped(heard, secret) for heard in receiver.heard]
+    assert [(event.type, event.data.id) for event in events] == expected
+    for heard, event in zip(receiver.heard, events, strict=True):
         assert heard.headers["webhook-id"] == event.id
         assert json.loads(heard.body).keys() == {"id", "object", "created_at", "type", "data"}
         assert (event.object, abs(event.created_at - time.time()) < 60) == ("event", True)
@@ -93,7 +93,7 @@ def test_each_end_and_pause_is_told_once_and_verified_by_their_sdk(
             unwrapped(heard._replace(body=heard.body + " "), secret)
 
 
-def test_what_is_told_is_in_the_jobs_own_transaction(
+def test_deliveries_are_added_in_the_jobs_transaction(
     api: TestClient, receiver: Receiver, add_job: AddJob, sessions: Sessions, project_id: str
 ) -> None:
     add(api, receiver)
@@ -140,7 +140,7 @@ def test_a_failing_receiver_is_tried_again_later_and_later(
     assert [heard.path for heard in receiver.heard] == ["/hook"] * 3
 
 
-def test_after_a_day_it_is_given_up_and_may_be_delivered_anew(
+def test_after_a_day_it_fails_and_can_be_redelivered(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions
 ) -> None:
     hook = add(api, receiver)
@@ -212,7 +212,7 @@ def test_a_secret_is_shown_once(api: TestClient, receiver: Receiver) -> None:
     assert hook["events"] == [f"fine_tuning.job.{way}" for way in ("succeeded", "failed", "cancelled", "paused")]
 
 
-def test_only_what_is_wanted_is_told_and_only_to_the_projects_own(
+def test_only_chosen_events_are_delivered_and_only_to_the_projects_webhooks(
     api: TestClient,
     receiver: Receiver,
     add_job: AddJob,
@@ -231,14 +231,14 @@ def test_only_what_is_wanted_is_told_and_only_to_the_projects_own(
     assert api.post(f"/webhooks/{hook['id']}/test").json()["code"] == "webhook_disabled"
     changed = api.patch(f"/webhooks/{hook['id']}", json={"enabled": True, "url": f"{receiver.url}/2"}).json()
     assert (changed["enabled"], changed["url"], changed["events"]) == (True, f"{receiver.url}/2", hook["events"])
-    assert deliver_all() == 0, "what happened meanwhile is not told"
+    assert deliver_all() == 0, "events of a disabled webhook are not delivered"
     api.post(f"/webhooks/{hook['id']}/test")
     assert api.delete(f"/webhooks/{hook['id']}").status_code == 204
     assert deliver_all() == 0
     assert api.get("/webhooks").json()["items"] == []
 
 
-def test_what_cannot_be_told_is_refused(api: TestClient, receiver: Receiver) -> None:
+def test_an_undeliverable_webhook_is_refused(api: TestClient, receiver: Receiver) -> None:
     hook = add(api, receiver)
     for url, code in (
         ("http://10.0.0.1/", "address_refused"),
@@ -303,7 +303,7 @@ def test_a_slow_receiver_holds_up_no_other(
     assert waiting["num_tries"] == 0, "a sender that ends is news, and then comes the next"
 
 
-def test_one_webhook_is_told_one_thing_at_a_time_and_no_project_takes_all_senders(
+def test_a_webhook_gets_one_event_at_a_time_and_no_project_takes_all_senders(
     api: TestClient,
     receiver: Receiver,
     sessions: Sessions,
@@ -363,10 +363,10 @@ def test_a_week_later_they_are_forgotten(
     assert left["id"] != old["id"]
 
 
-def test_a_lost_job_is_told_as_any_other(
+def test_a_lost_job_is_delivered_like_any_other(
     api: TestClient, receiver: Receiver, add_job: AddJob, deliver_all: Do, sessions: Sessions, project_id: str
 ) -> None:
-    """`move` is the only way, whoever goes it: recovery, here."""
+    """`move` is the only way for every caller: recovery, here."""
     add(api, receiver)
     job = add_job()
     take(sessions)
@@ -382,4 +382,4 @@ def test_a_lost_job_is_told_as_any_other(
         JobRepository(session).append_events(
             JobService(session).get(project_id, job.id), [JobFailed(reason=FailureReason.stalled, detail="x")]
         )
-    assert deliver_all() == 0, "a state is told, and not an event"
+    assert deliver_all() == 0, "a webhook reports a state, not an event"

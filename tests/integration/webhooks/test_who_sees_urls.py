@@ -35,10 +35,10 @@ def test_a_key_without_the_scope_sees_the_host_alone(
 ) -> None:
     hook = api.post("/webhooks", json={"url": url}).json()
     receiver.statuses = [500]
-    told = api.post(f"/webhooks/{hook['id']}/test").json()
+    sent = api.post(f"/webhooks/{hook['id']}/test").json()
     assert deliver_all() == 1
     place = f"/webhooks/{hook['id']}"
-    reading = ("/webhooks", place, f"{place}/deliveries", f"{place}/deliveries/{told['id']}")
+    reading = ("/webhooks", place, f"{place}/deliveries", f"{place}/deliveries/{sent['id']}")
     reader = make_key("default", "read")
     for path in reading:
         assert CANARY not in json.dumps(asked(api, reader, "GET", path)), path

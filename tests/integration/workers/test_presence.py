@@ -81,7 +81,7 @@ def test_a_worker_registers_what_it_is(presence: Presence, shown: Shown) -> None
     assert {"python", "torch", "transformers", "peft"} <= worker["versions"].keys()
 
 
-def test_signs_go_on_and_draining_is_said_at_once(
+def test_heartbeats_continue_and_draining_is_reported_at_once(
     presence: Presence, shown: Shown, settings: Settings, draining: threading.Event
 ) -> None:
     [first] = until(shown)

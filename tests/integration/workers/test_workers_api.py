@@ -55,7 +55,7 @@ def test_those_online_come_first(api: TestClient, sessions: Sessions) -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "pausing", "cancelling", "queued"])
-def test_a_worker_that_holds_a_job_is_busy_and_whose_job_is_not_told(
+def test_a_worker_that_holds_a_job_is_busy_and_its_job_is_not_shown(
     api: TestClient, sessions: Sessions, state: str
 ) -> None:
     """Also one that was paused and resumed before its attempt had let go of it."""
@@ -103,7 +103,7 @@ def test_a_light_worker_is_busy_while_it_inspects_and_while_it_joins(
     assert busy() == []
 
 
-def test_readiness_tells_who_is_online_and_depends_on_nobody(api: TestClient, sessions: Sessions) -> None:
+def test_readiness_shows_online_workers_and_depends_on_none(api: TestClient, sessions: Sessions) -> None:
     ready = api.get("/readyz")
     assert (ready.status_code, ready.json()["workers"]) == (200, {"training": 0, "light": 0})
     register(sessions, BIG, SMALL)
