@@ -33,7 +33,7 @@ class ModelFacts(NamedTuple):
 def read_folder(folder: Path) -> ModelFacts:
     """Return the facts, or raise InvalidModelFolder with a remedy."""
     if not folder.is_dir():
-        raise InvalidModelFolder(f"The folder {folder} does not exist; pass the one that contains config.json.")
+        raise InvalidModelFolder(f"No such folder: {folder}; pass the one that contains config.json.")
     config = _read_json(folder / "config.json")
     tokenizer = _read_tokenizer(folder)
     _refuse_code(config, tokenizer)

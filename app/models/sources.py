@@ -68,7 +68,7 @@ class FolderSource:
             raise FetchFailed(ModelFailure.path_not_allowed, not_allowed(self.folder, self._roots))
         if not real.is_dir():
             raise InvalidModelFolder(
-                f"The folder {self.folder} does not exist on the worker's machine; pass one that it can read."
+                f"No such folder on the worker's machine: {self.folder}; pass one that it can read."
             )
         paths = [path for path in sorted(real.iterdir()) if path.suffix in LOADED and path.is_file()]
         return Resolved([SourceFile(path.name, path.stat().st_size) for path in paths])

@@ -65,7 +65,7 @@ def test_a_folder_is_added_with_its_name_on_the_hub(api: TestClient, run_models:
 def test_bad_requests_are_one_line_each(run_models: Run, model_folder: Path) -> None:
     for arguments, says in (
         (["add", "../x", "--path", str(model_folder)], "is not a valid model name"),
-        (["add", "tiny", "--path", "/nowhere"], "folder /nowhere does not exist"),
+        (["add", "tiny", "--path", "/nowhere"], "No such folder: /nowhere"),
         (["add", "tiny", "--hub", "no-org"], "ORG/NAME"),
         (["add", "tiny", "--path", str(model_folder), "--revision", "main"], "A folder has no revisions"),
         (["add", "tiny", "--path", str(model_folder), "--hub-name", "no-org"], "no name on a hub"),
