@@ -23,7 +23,7 @@ def test_a_limit_is_set_shown_and_lifted(
     for word, limit, allowed in (("2", 2, "at most 2 running jobs"), ("none", None, "no limit on running jobs")):
         set_limit(sessions, parse(["set-limit", "default", word]))
         show(sessions, parse(["list"]))
-        assert capsys.readouterr().out.splitlines() == [f"default: {allowed} at once"] * 2
+        assert capsys.readouterr().out.splitlines() == [f"default: {allowed}"] * 2
         with transaction(sessions) as session:
             assert session.scalars(select(Project.max_running_jobs)).one() == limit
 
