@@ -89,5 +89,5 @@ def test_on_the_servers_machine(database_url: str, make_key: Callable[..., str])
     assert [each["id"] for each in json.loads(keys("list", "--json").stdout)] == [id_of(new), id_of(key)]
     assert "No project has the name 'reserach'" in keys("list", "--project", "reserach", status=1).stderr
     assert "No API key has the id 'key-0'" in keys("revoke", "key-0", status=1).stderr
-    assert "is no duration" in keys("create", "--expires", "soon", status=2).stderr
+    assert "is not a duration" in keys("create", "--expires", "soon", status=2).stderr
     assert "is not between" in keys("create", "--expires", "4000d", status=2).stderr

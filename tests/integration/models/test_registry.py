@@ -68,8 +68,8 @@ def test_bad_requests_are_one_line_each(run_models: Run, model_folder: Path) -> 
         (["add", "tiny", "--path", "/nowhere"], "No such folder: /nowhere"),
         (["add", "tiny", "--hub", "no-org"], "ORG/NAME"),
         (["add", "tiny", "--path", str(model_folder), "--revision", "main"], "A folder has no revisions"),
-        (["add", "tiny", "--path", str(model_folder), "--hub-name", "no-org"], "no name on a hub"),
-        (["add", "tiny", "--path", str(model_folder), "--hub-name", "a/b", "--revision", "main"], "no commit of a/b"),
+        (["add", "tiny", "--path", str(model_folder), "--hub-name", "no-org"], "is not a hub id"),
+        (["add", "tiny", "--path", str(model_folder), "--hub-name", "a/b", "--revision", "main"], "not a commit of a/b"),
         (["add", "tiny", "--hub", "a/b", "--hub-name", "a/b"], "omit it with --hub"),
     ):
         refused = run_models(*arguments)
