@@ -69,7 +69,10 @@ def test_bad_requests_are_one_line_each(run_models: Run, model_folder: Path) -> 
         (["add", "tiny", "--hub", "no-org"], "ORG/NAME"),
         (["add", "tiny", "--path", str(model_folder), "--revision", "main"], "A folder has no revisions"),
         (["add", "tiny", "--path", str(model_folder), "--hub-name", "no-org"], "is not a hub id"),
-        (["add", "tiny", "--path", str(model_folder), "--hub-name", "a/b", "--revision", "main"], "not a commit of a/b"),
+        (
+            ["add", "tiny", "--path", str(model_folder), "--hub-name", "a/b", "--revision", "main"],
+            "not a commit of a/b",
+        ),
         (["add", "tiny", "--hub", "a/b", "--hub-name", "a/b"], "omit it with --hub"),
     ):
         refused = run_models(*arguments)
