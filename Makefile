@@ -61,6 +61,7 @@ check: $(VENV)/installed  ## check formatting, lint, types and architecture
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 
 # Installs the libraries to compare with. They use the same constraints, and so the same torch.
 $(VENV)/bench-installed: $(VENV)/installed

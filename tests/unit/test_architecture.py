@@ -43,6 +43,12 @@ FOREIGN_PLACES = {
 }
 
 
+REFUSED_WORDS = re.compile(r"\b(told|tell|tells|said|whoever|meanwhile|anew|seldom|kin)\b", re.IGNORECASE)
+"""Words that made texts read as translated."""
+POSITION_OF_A_FILE = re.compile(r"\.tell\(\)|\bdef tell\(self\) -> int")
+PROSE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "docker-compose.yml")
+
+
 def public_files() -> Iterator[Path]:
     """What a checkout holds as text, this file with its patterns apart."""
     yield from (path for path in ROOT.iterdir() if path.is_file() and path.name not in (".env", ".coverage", ".git"))
@@ -64,6 +70,17 @@ def test_public_files_name_no_foreign_place() -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
         for what, pattern in FOREIGN_PLACES.items()
         if pattern.search(line)
+    ]
+    assert not found
+
+
+def test_code_and_documentation_are_in_plain_words() -> None:
+    files = [*CODE, *(ROOT / name for name in PROSE), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]!r}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if (match := REFUSED_WORDS.search(POSITION_OF_A_FILE.sub("", line)))
     ]
     assert not found
 
