@@ -53,7 +53,7 @@ fuzz: $(VENV)/installed  ## test with 100,000 random job state changes, 100,000 
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/integration/jobs/test_state_machine.py
 
 # Needs a C++ compiler (CXX) and no GPU. test-cuda runs a few of its cases.
-cuda-dry-run: $(VENV)/installed  ## run forward and backward of 1,728 trainings on a fake CUDA device (15 minutes on two cores)
+cuda-dry-run: $(VENV)/installed  ## run forward and backward of 1,728 trainings on a fake CUDA device (25 minutes on two cores)
 	$(BIN)/python -m tests.cuda_dry_run --all --processes $(shell nproc)
 
 check: $(VENV)/installed  ## check formatting, lint, types and architecture
