@@ -25,10 +25,12 @@ from tests.chaos.stub_model import write_model
 from tests.chaos.users import MODEL, Users
 
 STANDBY_PROCESS = "TUNEWRIGHT_STANDBY_PROCESS"
-OTHER_KIND = (2, 4, 6)
+OTHER_KIND = (2, 4, 6, 8)
 """Lists the workers whose checkpoints do not resume bit for bit on the others, and vice versa."""
-WITHOUT_STANDBY = (3, 4, 5, 6, 7)
+WITHOUT_STANDBY = (3, 4, 5, 6, 7, 8)
 """Lists the workers that start a training process on demand. The others keep a standby process."""
+MAX_IN_FLIGHT = 4
+"""Limits the scripted jobs, and the real ones, that are posted and not final."""
 FEW_JOBS = 50
 """Times are measured only in runs with at least this many jobs."""
 
@@ -55,11 +57,11 @@ def make_stack(folder: Path, given: argparse.Namespace) -> Stack:
     few = given.jobs < FEW_JOBS
     return Stack(
         folder,
-        num_scripted=4 if few else 7,
+        num_scripted=4 if few else 8,
         num_real=min(3 if few else 7, given.real),
         off=given.off,
         fatal=draw_failpoints(given.seed),
-        over={f"{name}-{number}": of_worker(number) for name in ("scripted", "real") for number in range(1, 8)},
+        over={f"{name}-{number}": of_worker(number) for name in ("scripted", "real") for number in range(1, 9)},
     )
 
 
@@ -76,8 +78,10 @@ def run(stack: Stack, given: argparse.Namespace) -> dict[str, object]:
     plans = draw_jobs(given.seed, given.jobs, given.real)
     kinds = DISTURBANCES | ({"disk_filled": 1} if stack.work_is_mounted else {})
     # Some workers stay free while others are dead or stopped, so that the measured times include no queueing.
-    spare = 1 if given.jobs < FEW_JOBS else 3
-    in_flight = {False: max(stack.num_scripted - spare, 1), True: max(stack.num_real - spare, 1)}
+    in_flight = {
+        real: max(min(count - 1, MAX_IN_FLIGHT), 1)
+        for real, count in ((False, stack.num_scripted), (True, stack.num_real))
+    }
     disturbances = draw_disturbances(given.seed, kinds)
     releases = draw_releases(given.seed, few=given.jobs < FEW_JOBS)
     conductor = Conductor(stack, users, plans, disturbances, releases, in_flight)
