@@ -306,11 +306,13 @@ def mismatch_of(dataset: Dataset, objective: object) -> Mismatch | None:
     """Return why an objective cannot train on an inspected dataset's format; None while that is not known."""
     holds_pairs = dataset.format == RecordFormat.preference
     if objective == "sft" and holds_pairs:
-        message = f'Dataset {dataset.id} has the format preference; use objective "dpo" instead of "sft".'
+        message = (
+            f'Dataset {dataset.id} has the format preference, which the objective "sft" does not support; use "dpo".'
+        )
         return Mismatch("preference_dataset", message)
     if objective == "dpo" and dataset.format is not None and not holds_pairs:
         keys = "prompt, chosen and rejected (or input, preferred_output and non_preferred_output)"
-        message = f'Dataset {dataset.id} has the format {dataset.format}; objective "dpo" needs {keys}.'
+        message = f'Dataset {dataset.id} has the format {dataset.format}; the objective "dpo" needs {keys}.'
         return Mismatch("not_preference_dataset", message)
     return None
 
