@@ -11,7 +11,7 @@ from app.domain.jobs.state import FailureReason
 from worker.training.checkpoint.checkpoint import random_states, restore_random_states
 from worker.training.data.dataset import Rows
 from worker.training.model.loading import Model
-from worker.training.model.memory_plan import next_smaller_plan, suggest_smaller_settings
+from worker.training.model.memory_plan import Sizes, next_smaller_plan, suggest_smaller_settings
 from worker.training.model.out_of_memory import free_memory, is_out_of_memory
 from worker.training.runtime.channel import Channel
 from worker.training.runtime.errors import TrainingFailed
@@ -28,6 +28,7 @@ class OutOfMemoryFallback:
         self, request: TrainingRequest, model: Model, rows: Rows, optimizer: torch.optim.Optimizer, channel: Channel
     ) -> None:
         self._request, self._model, self._optimizer, self._channel = request, model, optimizer, channel
+        self._sizes = Sizes.of(request, model.causal.config)  # now: it maps the weights, and later memory is short
         self._reserve: bytearray | None = bytearray(RESERVE_BYTES)
         self._longest_row = max([rows.training.longest] + ([rows.validation.longest] if rows.validation else []))
 
@@ -49,7 +50,7 @@ class OutOfMemoryFallback:
         gc.collect()
         plan = self._model.plan
         how = "with" if plan.gradient_checkpointing else "without"
-        advice = suggest_smaller_settings(self._request, self._model.causal.config, plan, self._longest_row)
+        advice = suggest_smaller_settings(self._request, self._sizes, plan, self._longest_row)
         return TrainingFailed(
             FailureReason.out_of_memory,
             f"The training ran out of memory with {plan.micro_batch_tokens:,} tokens per micro-batch, {how} gradient "

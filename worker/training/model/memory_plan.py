@@ -106,11 +106,10 @@ def next_smaller_plan(plan: Plan, wish: bool | Literal["auto"], longest_row: int
     return None
 
 
-def suggest_smaller_settings(request: TrainingRequest, config: PretrainedConfig, plan: Plan, longest_row: int) -> str:
+def suggest_smaller_settings(request: TrainingRequest, sizes: "Sizes", plan: Plan, longest_row: int) -> str:
     """Suggest settings for a job that no plan makes small enough, from the estimate and the memory that is free now or
     held by this process. It suggests at most half the longest row's length: the estimate may be too low, and that
     length failed."""
-    sizes = Sizes.of(request, config)
     usable = USABLE_SHARE * (_free_memory(plan.device) + _held_memory(plan.device))
     tokens = longest_row // 2
     while tokens >= SHORTEST_ADVISED and sizes.bytes_needed(tokens, plan.compute_dtype, checkpointing=True) > usable:
