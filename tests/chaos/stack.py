@@ -237,7 +237,7 @@ class Stack:
         for stage in (4, 2, 3):
             asked = [child for child in self.programs.values() if child.spec.stage == stage and child.is_running()]
             for child in asked:
-                child.ask_to_stop()
+                child.request_stop()
             until = time.monotonic() + max((child.spec.stop_seconds for child in asked), default=0)
             while any(child.is_running() for child in asked) and time.monotonic() < until:
                 time.sleep(0.05)

@@ -75,7 +75,12 @@ def test_public_files_name_no_foreign_place() -> None:
 
 
 def test_code_and_documentation_are_in_plain_words() -> None:
-    files = [*CODE, *(ROOT / name for name in PROSE), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    files = [
+        *CODE,
+        *(ROOT / name for name in PROSE),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    ]
     found = [
         f"{path.relative_to(ROOT)}:{number}: {match[0]!r}"
         for path in files

@@ -364,9 +364,9 @@ def test_an_online_worker_with_a_gpu_is_the_one_that_is_counted_for() -> None:
     cpu, gpu = (
         dataset_checks.PlanMachine(worker=device, device=device, device_name=None) for device in ("cpu", "cuda")
     )
-    assert dataset_checks._choose([cpu, gpu], "auto", HERE) == gpu
-    assert dataset_checks._choose([cpu, gpu], "cpu", HERE) == cpu
-    assert dataset_checks._choose([cpu], "cuda", HERE) == dataset_checks.PlanMachine(
+    assert dataset_checks._choose_machine([cpu, gpu], "auto", HERE) == gpu
+    assert dataset_checks._choose_machine([cpu, gpu], "cpu", HERE) == cpu
+    assert dataset_checks._choose_machine([cpu], "cuda", HERE) == dataset_checks.PlanMachine(
         worker="here-1", device="cuda", device_name=None
     )
-    assert dataset_checks._choose([], "auto", HERE).device_name == "A processor"
+    assert dataset_checks._choose_machine([], "auto", HERE).device_name == "A processor"

@@ -45,7 +45,7 @@ def test_the_common_evaluation_sees_what_was_learned(result: dict[str, Any]) -> 
 
 @pytest.mark.slow
 def test_what_cannot_be_measured_is_left_out_with_its_reason(result: dict[str, Any]) -> None:
-    assert result["left_out"] == {"qlora-equal-tokens": "it needs qlora and trl-equal-tokens beside it"}
+    assert result["left_out"] == {"qlora-equal-tokens": "it needs results of qlora and trl-equal-tokens"}
     assert {bar["verdict"] for bar in result["bars"]} == {"not measured"}
 
 

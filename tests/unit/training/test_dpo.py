@@ -157,7 +157,7 @@ def test_a_cancel_stops_the_reference(make_request: MakeRequest, pairs: Path) ->
 def filled(request: TrainingRequest) -> TrainingLoop:
     """Return a loop whose reference is computed, before its first step."""
     run = prepare(request, Recorder())
-    run._take_reference()
+    run._compute_reference()
     return run
 
 

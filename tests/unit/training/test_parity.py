@@ -325,7 +325,7 @@ def test_a_folder_that_cannot_be_written_only_repeats_the_check(
     (tmp_path / "parity").write_text("a file where the folder would be")
     verdict = check_parity(load(), make_spec(), tmp_path)
     assert verdict.paths == frozenset(ALL_PATHS)
-    assert "could not be kept" in caplog.text
+    assert "Could not store the parity check's verdict" in caplog.text
 
 
 def test_a_refusal_is_stored(load: Callable[..., Model], tmp_path: Path) -> None:
