@@ -8,7 +8,7 @@ starts, and 80 MB. A training on one device needs none of them.
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -40,7 +40,21 @@ def import_libraries() -> None:
         torch.distributed.is_available, torch.compile = available, compiling
 
 
+class ConfigStandIn:
+    """Answers torch's gradient checkpointing, which reads a setting and applies it again while it recomputes."""
+
+    error_on_nested_fx_trace = True  # as in the compiler
+
+    def patch(self, **_: Any) -> nullcontext[None]:
+        return nullcontext()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_compiler().config, name)
+
+
 class CompilerStandIn(ModuleType):
+    config = ConfigStandIn()
+
     def __getattr__(self, name: str) -> Any:
         if name in MARKS:
             return _unchanged

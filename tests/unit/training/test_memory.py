@@ -111,9 +111,9 @@ def losses(lines: list[Any]) -> dict[int, float]:
 def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
     ask: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
-    """Limit the process from step 3 on to 64 MiB more than it holds. A step of the first plan takes over 200."""
+    """Limit the process from step 3 on to 40 MiB more than it holds. A step of the first plan takes over 200."""
     request = ask(400, work_dir=tmp_path / "narrow")
-    lines = train_narrowly(request, "2", 64 * MIB)
+    lines = train_narrowly(request, "2", 40 * MIB)
 
     assert isinstance(lines[-1], Finished)
     assert reductions(lines)[:2] == [(3, True, 4096), (3, True, 2048)]
@@ -141,7 +141,7 @@ def test_a_real_lack_of_memory_is_met_and_the_training_is_the_same(
 
 
 def test_where_nothing_fits_the_failure_says_what_would(ask: Callable[..., TrainingRequest]) -> None:
-    lines = train_narrowly(ask(400), "model_loaded", 14 * MIB)
+    lines = train_narrowly(ask(400), "model_loaded", 6 * MIB)
     assert reductions(lines) == [(1, True, tokens) for tokens in (4096, 2048, 1024, 512, 256)]
     failed = lines[-1]
     assert isinstance(failed, Failed)
