@@ -1,8 +1,8 @@
-"""How long a file of tests may take, and in which order `make test` runs them: the longest first.
+"""Limits how long a file of tests may take, and sorts the files of `make test`: the longest run first.
 
-Every run of more than one file ends with the slowest files and tests. A file may take 20 s, or what BUDGETS gives it,
-on a quiet machine of two cores; it fails the run when it takes three times as long, and more on a machine that has
-more to do than that. What a fixture of the whole run takes, a server say, is no file's.
+A run of more than one file ends with a list of the slowest files and tests. On a quiet machine of two cores, a file may
+take 20 s, or what BUDGETS gives it. A file that takes three times as long fails the run; on a busier machine the limit
+is higher. The time of a fixture of the whole run, such as a server, counts for no file.
 """
 
 import os
@@ -16,13 +16,13 @@ from xdist.scheduler import LoadFileScheduling
 
 FILE_SECONDS = 20.0
 ALLOWANCE = 3.0
-"""For slower machines than the one whose seconds stand here."""
+"""Allows for machines that are slower than the one on which these seconds were measured."""
 QUIET_LOAD = 2.0
-"""Processes a core that wait or run while `make test` has the machine alone."""
-NUM_TOLD = 20
-TOLD_SECONDS = 1.0
+"""Processes per core that wait or run while `make test` has the machine to itself."""
+NUM_SHOWN = 20
+MIN_SHOWN_SECONDS = 1.0
 SHARED_STACK = "tests/acceptance/"
-"""These share one stack, and run in one process, but for OWN_STACK."""
+"""The tests of this folder share one stack and run in one process, except OWN_STACK."""
 OWN_STACK = ("full_disk", "sturdiness", "survival", "two_machines")
 
 
@@ -32,43 +32,43 @@ class Budget(NamedTuple):
 
 
 BUDGETS: Mapping[str, Budget] = {
-    "tests/chaos/test_chaos.py": Budget(190, "three runs of a stack, with faults until all jobs end"),
-    "tests/chaos/test_rows.py": Budget(130, "an outage of twenty leases, and jobs that outlive them"),
-    "tests/chaos/test_failpoints.py": Budget(90, "a stack, and kills at the steps of whole jobs"),
+    "tests/chaos/test_chaos.py": Budget(190, "three runs of a stack, each with faults until its jobs end"),
+    "tests/chaos/test_rows.py": Budget(130, "an outage of twenty leases, and jobs that take longer"),
+    "tests/chaos/test_failpoints.py": Budget(90, "a stack, and kills at the steps of complete jobs"),
     "tests/chaos/test_failpoints_at_start.py": Budget(35, "four starts of a stack, three of them killed"),
-    "tests/chaos/test_kill_training.py": Budget(30, "five lives of a training"),
+    "tests/chaos/test_kill_training.py": Budget(30, "a training that starts five times"),
     "tests/acceptance/openai/test_async_life.py": Budget(50, "two trainings, one of them paused"),
     "tests/acceptance/openai/test_training_on.py": Budget(40, "three trainings, one after another"),
     "tests/acceptance/test_command_line.py": Budget(90, "a process for each of a hundred commands, and trainings"),
-    "tests/acceptance/test_faces.py": Budget(60, "a little of what Schemathesis finds to ask of every route"),
+    "tests/acceptance/test_faces.py": Budget(60, "a few of Schemathesis' requests to every route"),
     "tests/acceptance/test_main_job.py": Budget(110, "eight trainings, one after another"),
     "tests/acceptance/test_pause.py": Budget(100, "seven trainings, most of them of hundreds of steps"),
     "tests/acceptance/test_sturdiness.py": Budget(
-        150, "six trainings, and one that must hang for longer than a child's imports take"
+        150, "six trainings, and one that hangs for longer than a child's imports take"
     ),
     "tests/acceptance/test_survival.py": Budget(110, "three starts of a stack, and leases that lapse"),
-    "tests/acceptance/test_two_machines.py": Budget(50, "a stack, a second worker, and a training that moves"),
-    "tests/integration/embedded/test_whole_stack.py": Budget(50, "starts of the stack as its operator does it"),
+    "tests/acceptance/test_two_machines.py": Budget(50, "a stack, a second worker, and a training that moves to it"),
+    "tests/integration/embedded/test_whole_stack.py": Budget(50, "starts of the stack by the operator's commands"),
     "tests/integration/models/test_registry.py": Budget(30, "a process for each command"),
     "tests/integration/dataset_checks/test_previews.py": Budget(40, "processes that load a tokenizer"),
     "tests/unit/examples/test_base_model.py": Budget(40, "the conversion of a real model of 270 million weights"),
     "tests/unit/training/test_cuda_dry_run.py": Budget(45, "82 micro-batches on fake tensors, 0.4 s each"),
-    "tests/unit/training/test_memory.py": Budget(60, "two processes whose real memory runs out"),
-    "tests/unit/training/test_methods.py": Budget(40, "every method trains and is resumed"),
+    "tests/unit/training/test_memory.py": Budget(60, "two processes that run out of real memory"),
+    "tests/unit/training/test_methods.py": Budget(40, "a training and a resumption of every method"),
     "tests/unit/training/test_parity.py": Budget(35, "every family and method against the libraries' own layers"),
-    "tests/unit/training/test_process.py": Budget(50, "a training process for each moment in which its parent may die"),
+    "tests/unit/training/test_process.py": Budget(50, "a training process for each moment at which its parent may die"),
 }
 
 
 def scope_of(nodeid: str) -> str:
-    """What runs in one process, one test after another."""
+    """Return the name of the tests that run in one process, one after another."""
     file = nodeid.partition("::")[0]
     own = any(file == f"{SHARED_STACK}test_{name}.py" for name in OWN_STACK)
     return SHARED_STACK if file.startswith(SHARED_STACK) and not own else file
 
 
 def slowness() -> float:
-    """How much more the machine has to do than a quiet one, 1 or more."""
+    """Return the load in proportion to a quiet machine's, at least 1."""
     return max(1.0, os.getloadavg()[0] / (QUIET_LOAD * (os.cpu_count() or 1)))
 
 
@@ -78,12 +78,12 @@ class Scheduling(LoadFileScheduling):
 
 
 class Budgets:
-    """The plugin."""
+    """Pytest plugin that sorts, times and limits the files of tests."""
 
     def __init__(self, budgets: Mapping[str, Budget] = BUDGETS, file_seconds: float = FILE_SECONDS) -> None:
         self._budgets, self._file_seconds = budgets, file_seconds
         self._shared = 0.0
-        """Seconds of the current test's setup that went into fixtures of the whole run."""
+        """Seconds of the current test's setup spent on fixtures of the whole run."""
         self._files: Counter[str] = Counter()
         self._tests: Counter[str] = Counter()
         self._slowness: dict[str, float] = {}
@@ -120,7 +120,7 @@ class Budgets:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """In the process that tells of the run, whichever ran the test."""
+        """Add up the seconds in the process that reports the run, whichever process ran the test."""
         file = report.nodeid.partition("::")[0]
         self._files[file] += report.own_seconds
         self._tests[report.nodeid] += report.own_seconds
@@ -140,9 +140,9 @@ class Budgets:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if len(self._files) > 1:
             for what, seconds in (("files", self._files), ("tests", self._tests)):
-                terminalreporter.section(f"the {NUM_TOLD} slowest {what}")
-                for name, taken in seconds.most_common(NUM_TOLD):
-                    if taken >= TOLD_SECONDS:
+                terminalreporter.section(f"the {NUM_SHOWN} slowest {what}")
+                for name, taken in seconds.most_common(NUM_SHOWN):
+                    if taken >= MIN_SHOWN_SECONDS:
                         terminalreporter.line(f"{taken:7.1f} s  {name}{self._remark(name, taken)}")
         for file in self.over:
             terminalreporter.line(

@@ -1,4 +1,4 @@
-"""Real servers for every test: one embedded PostgreSQL and Redis a run, one database whose rows go with each test."""
+"""Provides real servers: one embedded PostgreSQL and Redis per run, and one database that each test leaves empty."""
 
 import os
 import socket
@@ -34,9 +34,9 @@ from tests.fixtures.signals import let_children_hear
 from worker.training.__main__ import SPINS
 
 let_children_hear()
-os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is loaded: tests run beside one another
-hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine's pauses are no finding
-hypothesis.settings.load_profile("unhurried")
+os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is loaded, because tests run in parallel
+hypothesis.settings.register_profile("no-deadline", deadline=None)  # a busy machine's pauses are not failures
+hypothesis.settings.load_profile("no-deadline")
 hypothesis.settings.register_profile("nightly", max_examples=2_400, stateful_step_count=50, deadline=None)
 if "HYPOTHESIS_PROFILE" in os.environ:
     hypothesis.settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    """Where the run's servers live: a system folder, because root's PostgreSQL runs as a user of its own."""
+    """Create the servers' folder outside the checkout, because PostgreSQL under root runs as another user."""
     with tempfile.TemporaryDirectory(prefix="tunewright-tests-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -69,7 +69,7 @@ def redis_server(server_folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
-    """An emptied Redis."""
+    """Empty Redis and return its URL."""
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
@@ -84,7 +84,7 @@ def kept_database(migrated_url: str) -> Iterator[KeptDatabase]:
 
 @pytest.fixture
 def database_url(kept_database: KeptDatabase) -> Iterator[str]:
-    """A migrated database without rows, which no other test uses meanwhile."""
+    """Yield the URL of a migrated database without rows, which no other test uses at the same time."""
     yield kept_database.url
     kept_database.clean()
 
@@ -130,7 +130,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[TestClient]:
-    """The whole API in this process, without a key."""
+    """Run the whole API in this process; the client sends no key."""
     settings.data_dir.mkdir(exist_ok=True)
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
@@ -147,20 +147,20 @@ def make_key(sessions: Sessions) -> Callable[..., str]:
 
 @pytest.fixture
 def api(server: TestClient, make_key: Callable[..., str], project_id: str) -> TestClient:
-    """The API as the project `default` sees it."""
+    """Return the API's client with a key of the project `default`."""
     server.headers["Authorization"] = f"Bearer {make_key()}"
     return server
 
 
 @pytest.fixture
 def as_project(make_key: Callable[..., str]) -> Callable[[str], dict[str, str]]:
-    """Headers of another project's key."""
+    """Return a function that makes headers with another project's key."""
     return lambda project: {"Authorization": f"Bearer {make_key(project)}"}
 
 
 @contextmanager
 def serving(app: Any, protocol: type[GuardedProtocol] = GuardedProtocol) -> Iterator[str]:
-    """An ASGI application behind a real socket, as uvicorn is configured in production; its URL."""
+    """Serve an ASGI application on a real socket, with uvicorn configured as in production; yield its URL."""
     config = uvicorn.Config(app, port=0, http=protocol, ws="none", log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
@@ -179,7 +179,7 @@ def serving(app: Any, protocol: type[GuardedProtocol] = GuardedProtocol) -> Iter
 
 @pytest.fixture
 def live_server(settings: Settings) -> Iterator[str]:
-    """The API behind a real socket; its URL."""
+    """Serve the API on a real socket; yield its URL."""
     settings.data_dir.mkdir(exist_ok=True)
     with serving(create_app(settings)) as url:
         yield url

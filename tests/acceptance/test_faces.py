@@ -36,7 +36,7 @@ def server(stack: Stack) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def supply(server: Server) -> Iterator[Supply]:
     with Receiver().serving() as receiver, server.connect() as http:
-        yield make_supply(http, receiver.url, num=1, num_spare=0)
+        yield make_supply(http, receiver.url, num=1, num_disposable=0)
 
 
 @pytest.mark.parametrize("face", FACES, ids=[face.name for face in FACES])

@@ -1,6 +1,6 @@
-"""`python -m tests.extras [NAME…]`: installs each extra alone into a clean environment, with nothing of this checkout
-on its path, and starts what it is for. `demo` and `dev` are what the other targets of the Makefile run on, and `bench`
-is `demo` with its peers."""
+"""`python -m tests.extras [NAME…]` installs each extra alone into a clean environment, without this checkout on its
+path, and starts what the extra is for. The other targets of the Makefile run on `demo` and `dev`, and `bench` is `demo`
+with its peers."""
 
 import os
 import subprocess
@@ -47,20 +47,20 @@ CHECKS: dict[str, Sequence[str]] = {
     "server,integrations": (TRACKERS,),
     "worker": (SERVER, TOKENIZER, TRAINING),
 }
-"""What is run in the environment of each. Beside `server` stands what is of no use without it."""
+"""Code that runs in the environment of each extra. Extras that need `server` are installed with it."""
 
 
 def main() -> None:
     for extras in sys.argv[1:] or CHECKS:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="tunewright-extras-", ignore_cleanup_errors=True) as folder:
-            Path(folder).chmod(0o711)  # root's PostgreSQL runs as a user of its own
+            Path(folder).chmod(0o711)  # PostgreSQL under root runs as another user
             check(extras, Path(folder))
         print(f"[{extras}] {time.monotonic() - began:.0f} s", flush=True)
 
 
 def check(extras: str, folder: Path) -> None:
-    """SystemExit says what failed."""
+    """Install the extras and run their checks; exit with a message if one fails."""
     python, elsewhere = folder / "venv/bin/python", folder / "elsewhere"
     elsewhere.mkdir()
     run([sys.executable, "-m", "venv", str(folder / "venv")], elsewhere)
@@ -76,14 +76,16 @@ def check(extras: str, folder: Path) -> None:
 
 
 def start_stack(python: Path, folder: Path) -> None:
-    """It is ready, with a worker of each kind."""
+    """Start the stack and check that it becomes ready, with a worker of each kind."""
     data = folder / "data"
-    up = subprocess.Popen([python, "-m", "app.local", "--data-dir", data, "--port", "0"], cwd=folder, env=own())
+    up = subprocess.Popen(
+        [python, "-m", "app.local", "--data-dir", data, "--port", "0"], cwd=folder, env=clean_environment()
+    )
     try:
         ends = time.monotonic() + PATIENCE_SECONDS
         while not (data / "server.json").exists():
             if up.poll() is not None or time.monotonic() > ends:
-                sys.exit("`tunewright up` does not become ready")
+                sys.exit("`tunewright up` did not become ready")
             time.sleep(0.2)
         run([str(python), "-c", STACK, str(data)], folder)
     finally:
@@ -91,13 +93,13 @@ def start_stack(python: Path, folder: Path) -> None:
         up.wait()
 
 
-def own() -> dict[str, str]:
-    """The environment without what points back to this checkout."""
+def clean_environment() -> dict[str, str]:
+    """Return the environment without the variables that point to this checkout."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
 def run(command: Sequence[str], folder: Path) -> None:
-    if subprocess.run(command, cwd=folder, env=own()).returncode != 0:
+    if subprocess.run(command, cwd=folder, env=clean_environment()).returncode != 0:
         sys.exit(f"failed: {' '.join(command)[:300]}")
 
 

@@ -1,7 +1,7 @@
-"""`python -m tests.fuzz`: malformed datasets, inspected in this process, and some of them in one of their own, and some
-through a server.
+"""`python -m tests.fuzz` inspects malformed datasets in this process, some of them also in an inspection process, and
+some through a server.
 
-The seed of a file that breaks something is printed; `--first SEED --files 1` does it again.
+It prints the seed of a file that breaks something; `--first SEED --files 1` inspects that file again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ GB = 10**9
 
 
 def check_in_process(seed: int, scratch: Path) -> None:
-    """The real process tells what the same code tells here."""
+    """Check that the inspection process reports what the same code reports here."""
     name, data, named = make_file(seed)
     request = InspectionRequest(
         task=Task.inspect,
@@ -37,12 +37,12 @@ def check_in_process(seed: int, scratch: Path) -> None:
             run(request, iter([data]), Path(folder), lambda: False)
         except InspectionFailed as error:
             raise AssertionError(error) from error
-        told = (Path(folder) / REPORT).read_text()
-    assert told == inspect(scratch, name, data, named).report.model_dump_json()
+        written = (Path(folder) / REPORT).read_text()
+    assert written == inspect(scratch, name, data, named).report.model_dump_json()
 
 
 class Seen:
-    """What has been looked at so far. What an earlier run has left in `path` is added to."""
+    """Counts what was inspected, and adds it to the result of an earlier run in `path`."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -94,11 +94,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument(
-        "--processes", type=int, default=100, help="of them, how many go through a process of their own"
+        "--processes", type=int, default=100, help="how many of the files also go through an inspection process"
     )
-    parser.add_argument("--uploads", type=int, default=100, help="of them, how many go through a server as well")
+    parser.add_argument("--uploads", type=int, default=100, help="how many of the files also go through a server")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first file")
-    parser.add_argument("--output", type=Path, help="a JSON file for the result; one that is there is added to")
+    parser.add_argument("--output", type=Path, help="a JSON file for the result; an existing one is added to")
     arguments = parser.parse_args()
     began = time.monotonic()
     seeds = range(arguments.first, arguments.first + arguments.files)

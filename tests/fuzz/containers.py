@@ -1,4 +1,4 @@
-"""Rows as the files that datasets come in, and these packed."""
+"""Writes rows as files in every container that datasets come in, and packs them."""
 
 import csv
 import gzip
@@ -47,12 +47,12 @@ def as_csv(rng: random.Random, rows: Sequence[Row]) -> bytes:
 def as_parquet(rng: random.Random, rows: Sequence[Row]) -> bytes:
     try:
         table = pa.Table.from_pylist(list(rows))
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):  # no column has values of several types
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):  # a column cannot hold values of several types
         table = pa.Table.from_pylist([{key: cell(value) for key, value in row.items()} for row in rows])
     file = io.BytesIO()
     try:
         pq.write_table(table, file, row_group_size=rng.choice((1, 3, 100)), compression=rng.choice(("snappy", "none")))
-    except pa.ArrowException:  # a struct without fields, say
+    except pa.ArrowException:  # for example a struct without fields
         return b"PAR1" + file.getvalue()
     return file.getvalue()
 
@@ -82,4 +82,4 @@ WRAPPINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda data: b"<!doctype html><html>" + data,
     lambda data: b"PAR1" + data + struct.pack("<I", len(data)) + b"PAR1",
 )
-"""What is put around a file that nobody should put there; mostly nothing."""
+"""Functions that put bytes around a file that do not belong there; most of them put none."""

@@ -1,8 +1,8 @@
-"""Files that nobody should send, and what must hold of the inspection of any file whatever.
+"""Makes malformed files, and checks what must hold for the inspection of any file.
 
-A file is made by a seed: some rows of the formats, in some container and perhaps packed, with some harm before and
-after. Every file is inspected twice: as it is done, and with every row looked at closely. Both must tell the same, in
-time, and every row that is called good must pass where the training reads it.
+A seed makes a file: some rows of the formats in some container, perhaps packed, with some damage before and after
+packing. Every file is inspected twice: as in production, and with every row checked closely. Both inspections must
+report the same, in time, and the training must accept every row that is reported as good.
 """
 
 import io
@@ -24,7 +24,7 @@ from worker.inspection.formats.containers import Rows, Unreadable, read_rows
 from worker.inspection.inspection import InspectedRows, Inspection
 
 MOST_SECONDS: Final = 1.0
-"""For a file, on a machine that has other things to do."""
+"""Limit for one file, on a busy machine."""
 TEXTS: Final = (
     *("hi", " HI\n", "hello", "2+2=", "Hi  there", "", " ", "\u3000", "\u00a0x", "a :b", ': "', '{"a": 1}', "\\"),
     *("日本語のテキスト", "שלום", "é", "😀", "a\0b", "\x1e", "\x1f\x1f", "\x7f", "<eos>", "\u2028", "x" * 300, 'x":y'),
@@ -53,28 +53,28 @@ class Inspected(NamedTuple):
     problems: list[Problem]
     hashes: bytes
     groups: list[Problem]
-    """Those that say the same as one."""
+    """Problems with the same text, combined into one."""
     rows: bytes
-    """As they are kept where the file itself is no JSON Lines."""
+    """Rows as they are kept when the file itself is not JSON Lines."""
 
 
 def make_file(seed: int) -> tuple[str, bytes, RecordFormat | None]:
-    """A name, the bytes, and the format that is named, if any."""
+    """Return a name, the bytes, and the format given at the upload, if any."""
     rng = random.Random(seed)
     container = rng.choice((*["jsonl"] * 6, *CONTAINERS))
     packing = rng.choice((*[""] * 4, *PACKINGS))
     data = CONTAINERS[container](rng, list(make_rows(rng)))
-    data = harmed(rng, data, rng.choice((0, 0, 0, 1, 1, 2, 5)))
+    data = damage(rng, data, rng.choice((0, 0, 0, 1, 1, 2, 5)))
     data = PACKINGS[packing](rng.choice(WRAPPINGS)(data))
     if packing:
-        data = harmed(rng, data, rng.choice((0, 0, 0, 1)))
+        data = damage(rng, data, rng.choice((0, 0, 0, 1)))
     name = rng.choice((f"rows.{container}{packing}", f"rows.{container}{packing}", *NAMES))
     return name, data, rng.choice((*[None] * 20, *RecordFormat))
 
 
-def harmed(rng: random.Random, data: bytes, times: int) -> bytes:
+def damage(rng: random.Random, data: bytes, times: int) -> bytes:
     for _ in range(times):
-        data = rng.choice(HARMS)(rng, data)
+        data = rng.choice(DAMAGING_CHANGES)(rng, data)
     return data
 
 
@@ -152,7 +152,7 @@ def _double_a_key(rng: random.Random, data: bytes) -> bytes:
     return data.replace(b"{", b'{"text":"t",' if rng.random() < 0.5 else b'{"content" : "c",', rng.choice((1, 1, 9)))
 
 
-HARMS: Final = (
+DAMAGING_CHANGES: Final = (
     *(_insert, _insert, _insert, _flip, _cut, _repeat, _double_a_key),
     lambda rng, data: data[: rng.randint(0, len(data))],
 )
@@ -161,7 +161,7 @@ HARMS: Final = (
 def inspect(
     folder: Path, name: str, data: bytes, named: RecordFormat | None, *, unsafe_filename: bool = False
 ) -> Inspected:
-    """`folder` may hold what another file has left."""
+    """Inspect a file. `folder` may hold what an earlier inspection left."""
     kept = io.BytesIO()
     inspection = Inspection(folder, named, InspectedRows(kept, good_only=False))
     try:
@@ -179,15 +179,15 @@ def inspect(
 
 
 def check_file(seed: int, folder: Path) -> Report:
-    """AssertionError where something does not hold of this file."""
+    """Raise an AssertionError if something does not hold for this file."""
     name, data, named = make_file(seed)
     found, seconds = timed(folder, name, data, named)
-    if seconds >= MOST_SECONDS:  # the machine may have been at something else
+    if seconds >= MOST_SECONDS:  # the machine may have been busy
         found, seconds = timed(folder, name, data, named)
     assert seconds < MOST_SECONDS, f"{seconds:.1f} s"
     with patch.object(FastCheck, "clear", lambda *_: NOTHING):
         closely = inspect(folder, name, data, named)
-    assert found == closely, "the screen and the close look disagree"
+    assert found == closely, "the fast check and the close check disagree"
     check_report(found)
     check_good_rows(found)
     check_bad_rows(found)
@@ -222,7 +222,7 @@ def check_report(found: Inspected) -> None:
 
 
 def check_good_rows(found: Inspected) -> None:
-    """What a training would make of them."""
+    """Check that a training accepts the rows that were reported as good."""
     bad = {problem.line for problem in found.problems if problem.severity == "error"}
     rows = [row for number, row in enumerate(found.rows.split(b"\n"), 1) if number not in bad and not is_blank(row)]
     assert len(rows) == found.report.num_examples - found.report.num_bad_rows
@@ -231,7 +231,7 @@ def check_good_rows(found: Inspected) -> None:
 
 
 def check_bad_rows(found: Inspected) -> None:
-    """A job that skips bad rows looks for them itself: it must find those that were counted, and no others."""
+    """Check that a job that skips bad rows, and looks for them itself, finds exactly those that were counted."""
     if found.report.bad_share is not None:
         rows = [row for row in found.rows.split(b"\n") if not is_blank(row)]
         assert len(rows) == found.report.num_examples
@@ -239,7 +239,7 @@ def check_bad_rows(found: Inspected) -> None:
 
 
 def is_good(row: bytes, format: RecordFormat | None) -> bool:
-    """By the words of `worker.training.rows.rendering`."""
+    """Judge a row by the rules of `worker.training.rows.rendering`."""
     record = parse_line(row)
     if format is None or not isinstance(record, dict) or not fits(record, format):
         return False

@@ -1,8 +1,8 @@
-"""`python -m tests.fuzz.faces`: Schemathesis against a running server, by the OpenAPI document of both its faces.
+"""`python -m tests.fuzz.faces` runs Schemathesis against a running server, with the OpenAPI documents of both faces.
 
-It sends what the document allows and what it forbids, follows links from one answer to the next request, and exits
-with 1 for any answer of 5xx, any status, type or shape that the document does not tell of, and for an operation that
-nothing has ever succeeded at.
+It sends what the document allows and what it forbids, and follows links from one answer to the next request. It exits
+with 1 for any 5xx, for any status, type or shape that the document does not describe, and for an operation that never
+succeeded.
 """
 
 import argparse
@@ -28,18 +28,18 @@ from tests.fuzz.bindings import NATIVE, OPENAI, PROJECTS, Rules, configure
 from tests.fuzz.supply import Supply, cancel_all, make_keys, make_projects, make_supply
 
 UNCHECKED: Final = "positive_data_acceptance"
-"""Of all that it can check: a document cannot tell which ids are there and what fits together."""
+"""The check that is left out: a document cannot say which ids exist and which values fit together."""
 PHASES: Final = ("examples", "coverage", "fuzzing")
 COUNTED: Final = re.compile(r"([\d,]+) generated")
 LINKS: Final = re.compile(r"(\d+) covered / (\d+) selected")
 SLOW: Final = "/jobs/{id}/stream"
-"""Answers for as long as a job lives."""
+"""The route that answers as long as a job runs."""
 NEVER: Final = ("POST /fine_tuning/alpha/graders/run", "POST /fine_tuning/alpha/graders/validate")
-"""Not offered: what they answer is always that."""
+"""Operations that are not offered, and always answer so."""
 OF_ADMINS: Final = re.compile(r"\w+ /(projects|keys)|(POST|DELETE) /models")
-"""Refused to a key without the scope `admin`."""
+"""Operations that are refused to a key without the scope `admin`."""
 NUM: Final = 3
-"""Of each noun, and of its spares."""
+"""Number of values of each noun, and of disposable ones."""
 
 
 class Face(NamedTuple):
@@ -47,16 +47,16 @@ class Face(NamedTuple):
     document: str
     rules: Rules
     paths: str = "."
-    """A regular expression that they contain."""
+    """Regular expression that selects the paths."""
     unchecked: Sequence[str] = ()
-    """Besides UNCHECKED."""
+    """Checks left out in addition to UNCHECKED."""
 
 
 FACES: Final = (Face("native", "/openapi.json", NATIVE), Face("openai", "/v1/openapi.json", OPENAI))
 DELETIONS: Final = ("use_after_free", "ensure_resource_availability")
-"""A project that has just been made has no deletion, and one that was deleted has it for good."""
+"""Checks that do not fit deletions: a new project has none, and a deleted project keeps its deletion."""
 PROJECTS_FACE: Final = Face("projects", "/openapi.json", PROJECTS, "^/(projects|keys)", DELETIONS)
-"""Of an administrator's key. It changes and deletes whatever projects and keys it finds, so that it comes last."""
+"""Needs an administrator's key. It runs last, because it changes and deletes any project and key that it finds."""
 ALL: Final = (*FACES, PROJECTS_FACE)
 
 
@@ -70,15 +70,15 @@ class Server(NamedTuple):
 
 class Effort(NamedTuple):
     examples: int
-    """At most, of each operation in each phase."""
+    """Maximum for each operation in each phase."""
     seconds: int
-    """Of following links."""
+    """Time for following links."""
     phases: Sequence[str] = PHASES
-    """Besides that."""
+    """Phases in addition to following links."""
 
 
 def check_face(server: Server, face: Face, supply: Supply, folder: Path, effort: Effort, seed: int) -> dict[str, Any]:
-    """What Schemathesis says of a face, in numbers; its own words are in two logs in the folder."""
+    """Run Schemathesis against a face; return its results in numbers. Its output is in two logs in the folder."""
     document = httpx2.get(server.url + face.document).json()
     settings = configure(face.rules, document, supply, folder / f"{face.name}.toml")
     asked = ["--config-file", str(settings), "run", f"{server.url}{face.document}", "--seed", str(seed)]
@@ -96,12 +96,12 @@ def check_face(server: Server, face: Face, supply: Supply, folder: Path, effort:
 
 class Ran(NamedTuple):
     exit: int
-    said: str
+    output: str
     counted: dict[str, dict[str, Any]]
 
 
 def run_schemathesis(asked: Sequence[str], place: Path) -> Ran:
-    """`place` with the ending `.log` for what it says."""
+    """Run Schemathesis and write its output to `place` with the suffix `.log`."""
     counted, log = place.with_suffix(".json"), place.with_suffix(".log")
     counted.unlink(missing_ok=True)
     command = [
@@ -113,9 +113,9 @@ def run_schemathesis(asked: Sequence[str], place: Path) -> Ran:
         exit = subprocess.run(
             command, cwd=place.parent, env=environment, stdout=lines, stderr=subprocess.STDOUT
         ).returncode
-    said = log.read_text(encoding="utf-8")
-    assert counted.exists(), said
-    return Ran(exit, said, json.loads(counted.read_text()))
+    output = log.read_text(encoding="utf-8")
+    assert counted.exists(), output
+    return Ran(exit, output, json.loads(counted.read_text()))
 
 
 def summarize(document: Mapping[str, Any], ran: Sequence[Ran], paths: str) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def summarize(document: Mapping[str, Any], ran: Sequence[Ran], paths: str) -> di
             totals.update(found)
     asked = {path: ways for path, ways in document["paths"].items() if path != SLOW and re.search(paths, path)}
     names = [f"{method.upper()} {path}" for path, ways in asked.items() for method in ways]
-    known = [int(found[2]) for each in ran if (found := LINKS.search(each.said))]
-    generated = [count for each in ran for count in COUNTED.findall(each.said)[-1:]]
+    known = [int(found[2]) for each in ran if (found := LINKS.search(each.output))]
+    generated = [count for each in ran for count in COUNTED.findall(each.output)[-1:]]
     return {
         "exit": max(each.exit for each in ran),
         "cases": sum(int(count.replace(",", "")) for count in generated),
@@ -188,11 +188,13 @@ def supply_face(http: httpx2.Client, face: Face, receiver: str) -> Supply:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=100, help="at most, of each operation in each phase")
-    parser.add_argument("--seconds", type=int, default=300, help="of following links, on each face")
+    parser.add_argument("--examples", type=int, default=100, help="maximum for each operation in each phase")
+    parser.add_argument("--seconds", type=int, default=300, help="time for following links, on each face")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faces", nargs="+", default=[face.name for face in ALL], help="native, openai, projects")
-    parser.add_argument("--reports", type=Path, help="folder for what Schemathesis says; a new temporary one")
+    parser.add_argument(
+        "--reports", type=Path, help="folder for Schemathesis' output; a new temporary folder by default"
+    )
     parser.add_argument("--output", type=Path, help="a JSON file for the result")
     given = parser.parse_args()
     reports = given.reports or Path(tempfile.mkdtemp(prefix="tunewright-faces-"))
@@ -206,7 +208,7 @@ def main() -> int:
     }
     print(json.dumps(result, indent=1))
     for face in faces:
-        print(f"{face['face']}: exit {face['exit']}, see {reports}; nothing ever succeeded at {never_succeeded(face)}")
+        print(f"{face['face']}: exit {face['exit']}, see {reports}; never succeeded: {never_succeeded(face)}")
     if given.output:
         given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return int(any(face["exit"] or never_succeeded(face) for face in faces))

@@ -1,6 +1,6 @@
-"""What Schemathesis loads into its own process: specs that may be accepted, and a count of what was answered.
+"""Hooks that Schemathesis loads into its process: they make specs that may be accepted, and count the answers.
 
-The count of each operation's statuses and of the links that were followed goes to the file that TALLY names.
+The counts of each operation's statuses and of the followed links go to the file that TALLY names.
 """
 
 import json
@@ -26,7 +26,7 @@ NEEDED: Final = {
 
 @schemathesis.hook
 def flatmap_body(context: HookContext, body: object) -> st.SearchStrategy[object]:
-    """Half of the specs keep few of the fields that they need not have: of many random ones, one is always refused."""
+    """Keep only a few optional fields in half of the specs: of many random ones, one is always refused."""
     label = context.operation.label if context.operation else ""
     if label not in NEEDED or not isinstance(body, dict):
         return st.just(body)
@@ -35,7 +35,7 @@ def flatmap_body(context: HookContext, body: object) -> st.SearchStrategy[object
 
 @schemathesis.hook
 def map_query(context: HookContext, query: Any) -> Any:
-    """A request that waits for a change waits a second: any longer, and little else would be asked."""
+    """Limit the wait for a change to a second: longer waits would leave time for few other requests."""
     if isinstance(query, dict) and isinstance(query.get("wait"), int) and query["wait"] > 1:
         return query | {"wait": 1}
     return query
@@ -61,13 +61,13 @@ class Tally(EventHandler[Any]):
         if isinstance(event, ScenarioFinished):
             self._count(event.recorder)
         elif isinstance(event, EngineFinished):
-            told = {"statuses": self.statuses, "links": self.links}
-            Path(os.environ[TALLY]).write_text(json.dumps(told), encoding="utf-8")
+            counts = {"statuses": self.statuses, "links": self.links}
+            Path(os.environ[TALLY]).write_text(json.dumps(counts), encoding="utf-8")
 
     def _count(self, recorder: RecordedScenario) -> None:
         for id, interaction in recorder.interactions.items():
             node = recorder.cases.get(id)
-            # A check's own request, or a try of a method that the operation does not have.
+            # A request by a check, or one with a method that the operation does not have.
             if node is None or interaction.response is None or node.value.method != node.value.operation.method.upper():
                 continue
             self.statuses[node.value.operation.label][interaction.response.status_code] += 1

@@ -1,4 +1,4 @@
-"""Malformed files through a real server: whatever comes, it answers, and the dataset ends as `ready` or `invalid`."""
+"""Uploads malformed files to a real server: it must answer, and each dataset must become `ready` or `invalid`."""
 
 import tempfile
 import time
@@ -12,11 +12,11 @@ from tests.acceptance.conftest import start_stack, stop_stack
 from tests.fuzz.datasets import inspect, make_file
 
 MOST_SECONDS = 300.0
-"""For all inspections together."""
+"""Limit for all inspections together."""
 
 
 def check_uploads(seeds: Sequence[int], scratch: Path) -> dict[int, int]:
-    """How many uploads were answered with each status."""
+    """Upload the files of the seeds; return how many uploads were answered with each status."""
     statuses: dict[int, int] = {}
     with tempfile.TemporaryDirectory(prefix="tunewright-fuzz-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
@@ -47,16 +47,18 @@ def upload(http: httpx2.Client, seed: int) -> httpx2.Response:
 
 
 def check_dataset(http: httpx2.Client, seed: int, id: str, scratch: Path) -> None:
-    """The server tells what the same code tells here."""
+    """Check that the server reports what the same code reports here."""
     until = time.monotonic() + MOST_SECONDS
     while (dataset := ask(http, f"/datasets/{id}"))["state"] == "inspecting":
         assert time.monotonic() < until, f"seed {seed} is still being inspected"
         time.sleep(0.2)
     name, data, named = make_file(seed)
     found = inspect(scratch, dataset["filename"], data, named, unsafe_filename=is_unsafe_filename(name))
-    told = (dataset["state"], dataset["num_examples"], dataset["problem_counts"])
+    reported = (dataset["state"], dataset["num_examples"], dataset["problem_counts"])
     state = "ready" if found.report.valid else "invalid"
-    assert told == (state, found.report.num_examples, found.report.problem_counts), f"seed {seed} ({name!r}): {told}"
+    assert reported == (state, found.report.num_examples, found.report.problem_counts), (
+        f"seed {seed} ({name!r}): {reported}"
+    )
     problems = ask(http, f"/datasets/{id}/problems?limit=1000")["items"]
     assert problems == [problem.model_dump(mode="json") for problem in found.problems][:1000], f"seed {seed}"
 
@@ -64,5 +66,5 @@ def check_dataset(http: httpx2.Client, seed: int, id: str, scratch: Path) -> Non
 def ask(http: httpx2.Client, path: str) -> dict[str, object]:
     answer = http.get(path)
     assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:500]}"
-    asked: dict[str, object] = answer.json()
-    return asked
+    body: dict[str, object] = answer.json()
+    return body

@@ -1,4 +1,4 @@
-"""A run of its own tells what takes long, and fails for a file that takes too long."""
+"""Runs pytest with the budgets: it lists what is slow, and fails for a file that takes too long."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ SHARING = "def test_it(server):\n    pass\n"
 
 
 def run(folder: Path, *options: str) -> tuple[int, str]:
-    """Exit status and output of pytest on the folder's tests, which know nothing of ours."""
+    """Run pytest on the folder's tests, apart from this suite; return its exit status and output."""
     (folder / "conftest.py").write_text(CONFTEST)
     command = [
         sys.executable,
@@ -55,34 +55,34 @@ def run(folder: Path, *options: str) -> tuple[int, str]:
 def test_a_file_that_takes_too_long_without_a_budget_fails_the_run(options: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "test_stated.py").write_text(SLEEPING.replace("0.8", "1.1"))
     (tmp_path / "test_sharing.py").write_text(SHARING)
-    status, told = run(tmp_path, *options)
-    assert status == 0, told
-    assert told.index("the 20 slowest files") < told.index("s  test_stated.py\n"), told
+    status, output = run(tmp_path, *options)
+    assert status == 0, output
+    assert output.index("the 20 slowest files") < output.index("s  test_stated.py\n"), output
     (tmp_path / "test_sleeping.py").write_text(SLEEPING)
-    status, told = run(tmp_path, *options)
+    status, output = run(tmp_path, *options)
     assert status == 1
-    assert "3 passed" in told
-    assert "test_sleeping.py took 1 s and may take 1 s here: make it quicker, or give it a budget" in told
-    assert told.count("and may take") == 1
+    assert "3 passed" in output
+    assert "test_sleeping.py took 1 s and may take 1 s here: make it quicker, or give it a budget" in output
+    assert output.count("and may take") == 1
 
 
-def test_the_longest_come_first(tmp_path: Path) -> None:
+def test_the_longest_files_run_first(tmp_path: Path) -> None:
     for name in ("test_a.py", "test_stated.py"):
         (tmp_path / name).write_text(SHARING)
-    told = run(tmp_path, "-v")[1]
-    assert told.index("test_stated.py::") < told.index("test_a.py::")
+    output = run(tmp_path, "-v")[1]
+    assert output.index("test_stated.py::") < output.index("test_a.py::")
 
 
-def test_budgets_are_of_files_that_are_there() -> None:
+def test_every_budget_belongs_to_an_existing_file() -> None:
     for file, budget in BUDGETS.items():
         assert (ROOT / file).exists(), file
-        assert budget.seconds > budgets.FILE_SECONDS, f"{file} needs none"
+        assert budget.seconds > budgets.FILE_SECONDS, f"{file} needs no budget"
 
 
-def test_who_shares_a_stack_runs_in_one_process() -> None:
+def test_files_that_share_a_stack_run_in_one_process() -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / SHARED_STACK).rglob("test_*.py")}
     alone = {file for file in files if scope_of(f"{file}::test_it") == file}
-    with_their_own = {
+    with_own_stack = {
         file for file in files if "make_stack" in (text := (ROOT / file).read_text()) or "own_stack" in text
     }
-    assert alone == with_their_own
+    assert alone == with_own_stack
