@@ -13,7 +13,7 @@ from app.jobs.schemas import Resolved
 from app.web.problems import ProblemDetails
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
-OF_THE_FRAMEWORK = {("405", "method_not_allowed"), ("422", "invalid_request")}
+FRAMEWORK_ERRORS = {("405", "method_not_allowed"), ("422", "invalid_request")}
 
 
 def family(error: type[TunewrightError]) -> Iterator[type[TunewrightError]]:
@@ -22,23 +22,23 @@ def family(error: type[TunewrightError]) -> Iterator[type[TunewrightError]]:
         yield from family(child)
 
 
-def test_every_error_code_is_documented() -> None:
+def test_the_page_lists_every_error_code() -> None:
     listed = re.findall(r"^\| (\d{3}) \| `(\w+)` \| .+ \|$", PAGE, re.M)
     assert len(listed) == len(set(listed))
-    assert set(listed) == {(str(error.status), error.code) for error in family(TunewrightError)} | OF_THE_FRAMEWORK
+    assert set(listed) == {(str(error.status), error.code) for error in family(TunewrightError)} | FRAMEWORK_ERRORS
 
 
-def test_every_code_is_one_errors() -> None:
+def test_every_code_belongs_to_one_error() -> None:
     codes = [error.code for error in family(TunewrightError)]
     assert len(codes) == len(set(codes))
 
 
-def test_errors_module_draws_every_error() -> None:
-    drawn = errors.__doc__ or ""
-    assert all(re.search(rf"\b{error.__name__}\b", drawn) for error in family(TunewrightError))
+def test_the_docstring_of_the_errors_module_names_every_error() -> None:
+    docstring = errors.__doc__ or ""
+    assert all(re.search(rf"\b{error.__name__}\b", docstring) for error in family(TunewrightError))
 
 
-def test_the_examples_are_what_the_server_answers() -> None:
+def test_the_examples_are_valid_answers() -> None:
     decided, problem = map(json.loads, re.findall(r"```json\n(.*?)\n```", PAGE, re.S))
     assert [Resolved.model_validate(each).model_dump() for each in decided] == decided
     assert ProblemDetails.model_validate(problem).code == "invalid_spec"

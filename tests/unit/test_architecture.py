@@ -1,4 +1,4 @@
-"""Rules that no linter of ours knows. Each is here because it is easily broken without noticing."""
+"""Checks rules that the linters do not know. Each of them is easily broken without being noticed."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CODE = sorted(path for room in ("app", "worker", "tunewright") for path in (ROOT / room).rglob("*.py"))
-ROOMS = ("app", "worker", "tunewright", "migrations", "tests", "docs", "examples", "benchmarks", ".ci")
+CODE = sorted(path for folder in ("app", "worker", "tunewright") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("app", "worker", "tunewright", "migrations", "tests", "docs", "examples", "benchmarks", ".ci")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_FOLDER_MODULES = 14
@@ -25,7 +25,7 @@ REPOSITORIES = (
     "app/workers/placement.py",
     "app/workers/presence.py",
 )
-"""Repositories by other names: they hold statements or conditions for several resources, the outbox's rows, and the
+"""Repositories with other names: they hold statements or conditions for several resources, the outbox's rows, and the
 creation of the embedded database."""
 SQL_TYPES = ("Connection", "Session", "Table")
 SQL_METHODS = (
@@ -37,7 +37,7 @@ FOREIGN_PLACES = {
     "a registry's or a hub's host": re.compile(
         r"\b(pypi\.org|pythonhosted\.org|huggingface\.co|hf\.co|ghcr\.io|quay\.io)\b"
     ),
-    "somebody's own folder": re.compile(
+    "a developer's folder": re.compile(
         r"(?<![\w.~}])/(home/(?!\{)\w+|Users/\w+|tmp/dev\b|work/(main|shared)\b)|\.\./shared\b"
     ),
 }
@@ -50,20 +50,20 @@ PROSE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.
 
 
 def public_files() -> Iterator[Path]:
-    """What a checkout holds as text, this file with its patterns apart."""
+    """Yield the text files of a checkout, except this file with its patterns."""
     yield from (path for path in ROOT.iterdir() if path.is_file() and path.name not in (".env", ".coverage", ".git"))
-    for room in ROOMS:
+    for folder in FOLDERS:
         yield from (
             path
-            for path in (ROOT / room).rglob("*")
+            for path in (ROOT / folder).rglob("*")
             if path.suffix in (".py", ".md", ".toml", ".yml", ".ini", ".mako", ".sh", ".jsonl", "") and path.is_file()
             if path != Path(__file__)
         )
 
 
-def test_public_files_name_no_foreign_place() -> None:
-    """A host in a file is a mirror's that others cannot reach, or one the operator did not choose; a developer's path
-    works on one machine."""
+def test_public_files_name_no_foreign_hosts_or_folders() -> None:
+    """A host in a file is a mirror that others cannot reach, or a host that the operator did not choose. A developer's
+    path works on one machine only."""
     found = [
         f"{path.relative_to(ROOT)}:{number}: {what}: {line.strip()[:100]}"
         for path in public_files()
@@ -100,15 +100,15 @@ def test_files_and_functions_are_short(path: Path) -> None:
             assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
 
 
-def test_no_module_is_a_drawer() -> None:
-    """Names like these say nothing of what is inside, so everything ends up in there."""
-    drawers = {"utils", "helpers", "common", "misc", "manager"}
-    assert not [path for path in CODE if drawers & {path.stem, path.parent.name}]
+def test_no_module_has_a_catch_all_name() -> None:
+    """Such names do not say what is inside, so unrelated code collects there."""
+    catch_alls = {"utils", "helpers", "common", "misc", "manager"}
+    assert not [path for path in CODE if catch_alls & {path.stem, path.parent.name}]
 
 
 def test_folders_are_small() -> None:
-    """Six of them held 18 to 65 modules, and a name was all that told where to look. `__init__` and `__main__` are not
-    counted."""
+    """Six folders once held 18 to 65 modules, and only a module's name showed where to look. `__init__` and `__main__`
+    do not count."""
     modules = [path for path in CODE if path.stem not in ("__init__", "__main__")]
     numbers = Counter(str(path.parent.relative_to(ROOT)) for path in modules)
     assert not {folder: number for folder, number in numbers.items() if number > MAX_FOLDER_MODULES}
@@ -120,7 +120,7 @@ def is_repository(path: Path) -> bool:
 
 
 def find_sql(path: Path) -> Iterator[str]:
-    """Yield what a module imports to make statements, and where it asks a session or a connection for rows."""
+    """Yield the names of SQLAlchemy that a module imports, and its queries of a session or a connection."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Import(names=names):
@@ -133,8 +133,8 @@ def find_sql(path: Path) -> Iterator[str]:
                     yield f"{asked}.{method}"
 
 
-def test_sql_stands_in_repositories() -> None:
-    """Services say what happens, repositories how the database is asked. What a service needs of SQL is a method."""
+def test_only_repositories_hold_sql() -> None:
+    """Services decide what happens; repositories query the database. SQL for a service is a repository's method."""
     found = {str(path.relative_to(ROOT)): list(find_sql(path)) for path in CODE if not is_repository(path)}
     assert not {name: sql for name, sql in found.items() if sql}
     assert [name for name in REPOSITORIES if not any(find_sql(ROOT / name))] == []
@@ -145,8 +145,8 @@ def test_tables_hold_no_queries() -> None:
     assert not {name for name, tree in tables.items() if any(isinstance(each, ast.FunctionDef) for each in tree.body)}
 
 
-def test_jobs_are_moved_by_one_service() -> None:
-    """A move past it would tell no webhook and release no dataset."""
+def test_one_service_moves_jobs() -> None:
+    """Any other move would notify no webhook and release no dataset."""
     moving = [
         str(path.relative_to(ROOT))
         for path in CODE
@@ -156,8 +156,8 @@ def test_jobs_are_moved_by_one_service() -> None:
     assert moving == ["app/jobs/transitions.py"]
 
 
-def test_rows_name_their_project() -> None:
-    """Every table but the four of decision 8 carries `project_id`, indexed by a foreign key and never null."""
+def test_every_row_belongs_to_a_project() -> None:
+    """Every table except the four of decision 8 has `project_id`, indexed by a foreign key and never null."""
     from app.db.base import Base
     from app.db.tables import Job
 
@@ -171,7 +171,7 @@ def test_rows_name_their_project() -> None:
         assert [key.target_fullname for key in column.foreign_keys] == ["projects.id"]
 
 
-def test_decisions_are_numbered_and_whole() -> None:
+def test_decisions_are_numbered_and_complete() -> None:
     pages = sorted((ROOT / "docs/decisions").glob("*.md"))
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
     for page in pages:
@@ -180,7 +180,7 @@ def test_decisions_are_numbered_and_whole() -> None:
         assert page.read_text().startswith(f"# {int(page.name[:4])}. ")
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_lead_to_existing_files() -> None:
     for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,4 +1,4 @@
-"""The page about the architecture, against the folders and files that there are."""
+"""Compares the page about the architecture with the folders and files of the code."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs/architecture.md").read_text()
 DRAWING = ROOT / "docs/architecture.svg"
 PROGRAMS = ("app", "worker", "tunewright")
 LINE = re.compile(r"(?P<indent>(?:  )*)(?P<name>[a-z_]+)/ +[A-Z].*\.")
-"""A folder, and a sentence about it."""
+"""A folder and a sentence about it."""
 PLACE = re.compile(r"(?:app|worker|tunewright|docs)/[\w/]*(?:\.\w+)?")
 MAX_DRAWING_BYTES = 30_000
 
@@ -20,7 +20,7 @@ def folders_of_page() -> Iterator[str]:
     parents: list[str] = []
     for line in tree.splitlines():
         match = LINE.fullmatch(line)
-        assert match, f"no folder with a sentence: {line}"
+        assert match, f"not a folder with a sentence: {line}"
         parents = [*parents[: len(match["indent"]) // 2], match["name"]]
         yield "/".join(parents)
 
@@ -30,20 +30,20 @@ def folders_of_code() -> set[str]:
     return {path.parent.relative_to(ROOT).as_posix() for path in modules}
 
 
-def test_the_tree_has_every_folder_once() -> None:
-    told = list(folders_of_page())
-    assert len(set(told)) == len(told)
-    assert {folder for folder in told if folder.partition("/")[0] in PROGRAMS} == folders_of_code()
-    assert not [folder for folder in told if not (ROOT / folder).is_dir()]
+def test_the_page_lists_every_folder_once() -> None:
+    listed = list(folders_of_page())
+    assert len(set(listed)) == len(listed)
+    assert {folder for folder in listed if folder.partition("/")[0] in PROGRAMS} == folders_of_code()
+    assert not [folder for folder in listed if not (ROOT / folder).is_dir()]
 
 
-def test_every_file_that_is_named_is_there() -> None:
+def test_every_file_that_the_page_names_exists() -> None:
     named = [name for name in re.findall(r"`([^`\n]+)`", PAGE) if PLACE.fullmatch(name)]
     assert len(named) > 30
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
-def test_the_drawing_is_small_and_names_what_is_there() -> None:
+def test_the_drawing_is_small_and_names_existing_files() -> None:
     assert DRAWING.stat().st_size <= MAX_DRAWING_BYTES
     texts = ["".join(node.itertext()) for node in ElementTree.parse(DRAWING).iter() if node.tag.endswith("}text")]
     named = [text for text in texts if PLACE.fullmatch(text)]

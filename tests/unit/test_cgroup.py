@@ -1,4 +1,4 @@
-"""Tests reading the kernel's count of out-of-memory kills."""
+"""Reads the kernel's count of the processes that it killed because memory ran out."""
 
 import os
 import signal
@@ -35,8 +35,8 @@ print(code, child.killed, explain_exit(None, child, code).reason, sep="|")
 """
 
 
-def describe(tmp_path: Path, mounts: str, groups: str, seen: str = "/") -> tuple[Path, Path]:
-    """A /proc that holds what the kernel writes into these two files, and the folder that its mounts name."""
+def write_proc(tmp_path: Path, mounts: str, groups: str, seen: str = "/") -> tuple[Path, Path]:
+    """Write a /proc with the two files of the kernel; return it and the folder that its mounts name."""
     proc, root = tmp_path / "proc", tmp_path / "groups"
     for folder in (proc / "7", proc / "self", root):
         folder.mkdir(parents=True)
@@ -45,15 +45,15 @@ def describe(tmp_path: Path, mounts: str, groups: str, seen: str = "/") -> tuple
     return proc, root
 
 
-def count(folder: Path, name: str, content: str) -> Path:
+def write_counter(folder: Path, name: str, content: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(content)
     return folder / name
 
 
 def test_version_2(tmp_path: Path) -> None:
-    proc, root = describe(tmp_path, V2_MOUNTS, "0::/system.slice/worker.service\n")
-    counter = count(root / "system.slice/worker.service", "memory.events", "low 0\noom 3\noom_kill 2\n")
+    proc, root = write_proc(tmp_path, V2_MOUNTS, "0::/system.slice/worker.service\n")
+    counter = write_counter(root / "system.slice/worker.service", "memory.events", "low 0\noom 3\noom_kill 2\n")
     assert find_counter(7, proc) == counter
     kills = OutOfMemoryKills(counter)
     assert not kills.have_risen()
@@ -62,9 +62,11 @@ def test_version_2(tmp_path: Path) -> None:
 
 
 def test_version_1_beside_an_empty_version_2(tmp_path: Path) -> None:
-    proc, root = describe(tmp_path, V1_MOUNTS, "4:memory:/jobs/x\n1:cpu,cpuacct:/\n0::/\n")
-    count(root / "unified", "cgroup.procs", "")
-    counter = count(root / "memory/jobs/x", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
+    proc, root = write_proc(tmp_path, V1_MOUNTS, "4:memory:/jobs/x\n1:cpu,cpuacct:/\n0::/\n")
+    write_counter(root / "unified", "cgroup.procs", "")
+    counter = write_counter(
+        root / "memory/jobs/x", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"
+    )
     assert find_counter(7, proc) == counter
     kills = OutOfMemoryKills(counter)
     counter.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
@@ -72,21 +74,21 @@ def test_version_1_beside_an_empty_version_2(tmp_path: Path) -> None:
 
 
 def test_a_container_that_sees_its_own_group_as_the_root(tmp_path: Path) -> None:
-    proc, root = describe(tmp_path, V1_MOUNTS, "4:memory:/docker/abc\n", seen="/docker/abc")
-    counter = count(root / "memory", "memory.oom_control", "oom_kill 5\n")
+    proc, root = write_proc(tmp_path, V1_MOUNTS, "4:memory:/docker/abc\n", seen="/docker/abc")
+    counter = write_counter(root / "memory", "memory.oom_control", "oom_kill 5\n")
     assert find_counter(7, proc) == counter
 
 
-def test_where_nobody_counts_nothing_is_seen(tmp_path: Path) -> None:
-    proc, _ = describe(tmp_path, V2_MOUNTS, "0::/\n")  # the root group has no such file
+def test_without_a_counter_no_kill_is_reported(tmp_path: Path) -> None:
+    proc, _ = write_proc(tmp_path, V2_MOUNTS, "0::/\n")  # the root group has no such file
     assert find_counter(7, proc) is None
     assert not OutOfMemoryKills(None).have_risen()
 
 
 @pytest.fixture
 def small_group() -> Iterator[Path]:
-    """A control group of its own with less memory than a worker and torch's import take, and twice what a worker takes:
-    who it is that the kernel ends is settled long before memory is out."""
+    """Make a control group with less memory than a worker and torch's import need together, and twice what a worker
+    needs. Which process the kernel kills is decided long before memory runs out."""
     v1, v2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     root, limit = (v1, "memory.limit_in_bytes") if v1.is_dir() else (v2, "memory.max")
     group = root / f"tunewright-test-{os.getpid()}"
@@ -100,12 +102,12 @@ def small_group() -> Iterator[Path]:
     while group.exists():
         try:
             group.rmdir()
-        except OSError:  # one that was killed is not quite gone yet
+        except OSError:  # a killed process has not ended yet
             assert time.monotonic() < until
             time.sleep(0.1)
 
 
-def test_a_child_that_the_kernel_kills_is_known_and_its_worker_lives(small_group: Path, tmp_path: Path) -> None:
+def test_a_child_that_the_kernel_kills_is_recognised_and_its_worker_survives(small_group: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HUNGRY, str(small_group), str(tmp_path / "log")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr

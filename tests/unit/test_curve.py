@@ -1,4 +1,4 @@
-"""The arithmetic of curves against the plain definition, value by value."""
+"""Compares the arithmetic of curves with the plain definition, value by value."""
 
 from itertools import pairwise
 
@@ -9,12 +9,12 @@ from app.jobs.metrics.buckets import WIDTHS
 from app.jobs.metrics.curve import Span, clip, curve_spans, grid_over, pieces_of, windows
 
 STEPS = st.integers(0, 300_000)
-UNHURRIED = settings(deadline=None)
+NO_DEADLINE = settings(deadline=None)
 
 
 @st.composite
 def attempts(draw: st.DrawFn) -> list[tuple[int, set[int]]]:
-    """For each attempt the step it went on from and the steps that it measured: first that one, or not."""
+    """Draw each attempt's start step and the steps that it measured, with or without the start step."""
     found: list[tuple[int, set[int]]] = []
     reached = 0
     for _ in range(draw(st.integers(1, 5))):
@@ -26,9 +26,9 @@ def attempts(draw: st.DrawFn) -> list[tuple[int, set[int]]]:
     return found
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(attempts())
-def test_a_curve_is_for_each_step_the_highest_attempts_point(history: list[tuple[int, set[int]]]) -> None:
+def test_a_curve_has_the_point_of_the_highest_attempt_at_each_step(history: list[tuple[int, set[int]]]) -> None:
     counts: dict[int, int] = {}
     spans = []
     for number, (_, steps) in enumerate(history, 1):
@@ -45,9 +45,9 @@ def test_a_curve_is_for_each_step_the_highest_attempts_point(history: list[tuple
     assert by_spans == sorted(counts.items())
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(STEPS, STEPS, st.integers(0, len(WIDTHS)))
-def test_pieces_are_the_span_and_few(first: int, length: int, narrowest: int) -> None:
+def test_a_few_pieces_cover_the_span(first: int, length: int, narrowest: int) -> None:
     span = Span(1, "loss", first, first + length)
     pieces = sorted(pieces_of(span, WIDTHS[::-1][narrowest:]), key=lambda piece: piece.first)
     reached = span.first
@@ -59,9 +59,9 @@ def test_pieces_are_the_span_and_few(first: int, length: int, narrowest: int) ->
     assert len(pieces) <= 2 * len(WIDTHS) + 1
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4), st.integers(1, 1000))
-def test_a_grid_has_no_more_groups_than_asked_for_and_cuts_no_bucket(
+def test_a_grid_has_at_most_the_requested_groups_and_splits_no_bucket(
     ends: list[tuple[int, int]], num_groups: int
 ) -> None:
     spans = [Span(1, "loss", min(pair), max(pair)) for pair in ends]
@@ -75,13 +75,13 @@ def test_a_grid_has_no_more_groups_than_asked_for_and_cuts_no_bucket(
     assert grid.width <= 17 * widest or widest == WIDTHS[-1]
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(STEPS, STEPS, st.integers(5_000, 100_000), STEPS, STEPS)
-def test_windows_and_clips_are_parts(first: int, length: int, size: int, low: int, high: int) -> None:
+def test_windows_and_clips_are_parts_of_the_span(first: int, length: int, size: int, low: int, high: int) -> None:
     span = Span(1, "loss", first, first + length)
     parts = list(windows(span, size))
     assert (parts[0].first, parts[-1].last) == (span.first, span.last)
-    assert all(part.last + 1 == onward.first for part, onward in pairwise(parts))
+    assert all(part.last + 1 == following.first for part, following in pairwise(parts))
     assert all(0 <= part.last - part.first < size for part in parts)
     for part in clip([span], low, high):
         assert max(span.first, low) == part.first <= part.last == min(span.last, high)

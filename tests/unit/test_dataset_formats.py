@@ -1,4 +1,4 @@
-"""Record formats: what is accepted, what is refused and with which message, and that nothing hostile gets through."""
+"""Checks record formats: what is accepted, what is refused with which code, and that hostile content breaks nothing."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -22,7 +22,7 @@ from app.domain.datasets.report import (
 )
 from tests.fixtures.inspection import inspect, line
 
-UNHURRIED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NO_DEADLINE = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CONVERSATIONS = [RecordFormat.messages, RecordFormat.alpaca, RecordFormat.sharegpt]
 
 
@@ -143,13 +143,13 @@ def test_lines_that_hold_no_record(raw: bytes, code: str) -> None:
         (b'{"text": "x", "a": ' + b"[" * 99 + b"]" * 99 + b"}", "x"),
     ],
 )
-def test_lines_that_look_odd_and_are_fine(raw: bytes, value: str) -> None:
+def test_odd_lines_that_are_valid(raw: bytes, value: str) -> None:
     record = parse_line(raw)
     assert isinstance(record, dict)
     assert record["text"] == value
 
 
-def test_line_numbers_are_an_editors() -> None:
+def test_line_numbers_are_those_of_an_editor() -> None:
     report = inspect(split_lines([b'{"text": "a"}\r\n\r\n\xef\xbb\xbf\n{"text": 1}\n\n{"text": "b"}\n']))
     assert [(problem.line, problem.code) for problem in report.problems] == [
         (4, "wrong_type"),
@@ -158,13 +158,13 @@ def test_line_numbers_are_an_editors() -> None:
     assert report.num_examples == 3
 
 
-def test_one_format_a_file() -> None:
+def test_a_file_has_one_format() -> None:
     report = inspect([line({"text": "a"}), line({"prompt": "a", "completion": "b"}), line({"text": "c"})])
     assert report.format == RecordFormat.text
     assert [(problem.line, problem.code) for problem in report.problems] == [(2, "mixed_formats")]
 
 
-def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
+def test_counts_include_problems_that_are_not_kept() -> None:
     report = inspect(line({"text": ""}) for _ in range(1234))
     assert [(each.count, len(each.lines)) for each in report.problems] == [(1234, 10)]
     assert report.problem_counts == {"no_trainable_text": 1234}
@@ -173,7 +173,7 @@ def test_counts_are_exact_beyond_the_problems_that_are_kept() -> None:
     assert not report.valid
 
 
-def test_a_row_counts_for_a_hundred_problems_at_most() -> None:
+def test_a_row_counts_at_most_a_hundred_problems() -> None:
     rows = [line({"messages": [0] * 5000}), line({"messages": [user()]})]
     assert inspect(rows).problem_counts == {"wrong_type": 100, "no_trainable_text": 1}
 
@@ -183,7 +183,7 @@ def test_a_file_without_rows(lines: list[bytes]) -> None:
     assert inspect(lines).problem_counts == {"no_rows": 1}
 
 
-def test_a_line_without_end_is_never_kept_whole() -> None:
+def test_an_endless_line_is_truncated() -> None:
     def endless() -> Iterator[bytes]:
         while True:
             yield b"x" * 2**20
@@ -195,10 +195,10 @@ def test_a_line_without_end_is_never_kept_whole() -> None:
     assert inspect([long]).problem_counts == {"line_too_long": 1}
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(st.lists(st.binary(max_size=20)))
 @example([b"a\n", b"\n", b"b"])
-def test_lines_are_those_of_the_whole(chunks: list[bytes]) -> None:
+def test_chunks_are_split_into_the_lines_of_the_file(chunks: list[bytes]) -> None:
     whole = b"".join(chunks).split(b"\n")
     assert list(split_lines(chunks)) == (whole if whole[-1] else whole[:-1])
 
@@ -231,9 +231,9 @@ RECORD = (
 )
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(RECORD)
-def test_what_passes_the_check_can_be_rendered(record: dict[str, Any]) -> None:
+def test_a_record_that_passes_the_check_can_be_rendered(record: dict[str, Any]) -> None:
     format = find_format(record)
     if format not in CONVERSATIONS or any(finding.is_error for finding in check_record(record, format)):
         return
@@ -241,7 +241,7 @@ def test_what_passes_the_check_can_be_rendered(record: dict[str, Any]) -> None:
     assert any(message.role == "assistant" and message.weight for message in messages)
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(st.lists(st.binary(max_size=40) | ODD.map(line) | RECORD.map(line), max_size=5))
 @example([b'{"text": "\\ud800"}', b"\xff\xfe\x00", b"[" * 5000])
 def test_no_content_breaks_an_inspection(lines: list[bytes]) -> None:

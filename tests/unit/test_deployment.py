@@ -1,4 +1,4 @@
-"""docker-compose.yml and both Dockerfiles, held against the project: whatever they name must exist in it."""
+"""Compares docker-compose.yml and both Dockerfiles with the project: everything that they name must exist."""
 
 import importlib
 import re
@@ -32,8 +32,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 DOCKERFILES = ["Dockerfile", "Dockerfile.gpu"]
-COPIED_BYTES = {"api", "dispatcher", "worker", "worker-light"}
-"""Services that touch what `STORAGE_URL` holds."""
+STORAGE_SERVICES = {"api", "dispatcher", "worker", "worker-light"}
+"""Services that use the storage of `STORAGE_URL`."""
 
 SETTINGS = {
     str(field.validation_alias or f"TUNEWRIGHT_{name.upper()}"): name for name, field in Settings.model_fields.items()
@@ -43,7 +43,7 @@ FOREIGN = {"PGPASSWORD", "PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 OTHERS = {"postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}, "valkey": {"REDISCLI_AUTH"}}
 STORE = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 HUB = {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "NO_PROXY"}
-"""Passed on from the host to the services that fetch models."""
+"""Variables passed from the host to the services that fetch models."""
 PASSWORDS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD"}
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}]*))?\}")
 
@@ -51,8 +51,8 @@ VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}]*))?\}")
 TWO_MACHINES = (ROOT / "docs/two-machines.md").read_text()
 
 
-def filled(text: str) -> str:
-    """As Compose fills it in when only the passwords are set."""
+def fill_in(text: str) -> str:
+    """Fill in variables as Compose does when only the passwords are set."""
 
     def value(match: re.Match[str]) -> str:
         assert match[2] == "-" or match[1] in PASSWORDS, f"{match[0]} has no default"
@@ -74,7 +74,7 @@ def arguments(name: str, instruction: str) -> list[str]:
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every command that one of our containers runs."""
+    """Yield every command that one of our containers runs."""
     for name, service in OURS.items():
         yield name, service["command"]
     for dockerfile in DOCKERFILES:
@@ -82,17 +82,17 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         yield dockerfile, yaml.safe_load(command)
 
 
-def parsed(command: click.Command, words: list[str]) -> dict[str, Any]:
-    """The options given; an unknown one raises."""
+def parse_options(command: click.Command, words: list[str]) -> dict[str, Any]:
+    """Return the given options; raise for an unknown one."""
     options, rest, _ = command.make_parser(click.Context(command)).parse_args(list(words))
     return options | {"arguments": rest}
 
 
 def volumes(service: dict[str, Any]) -> dict[str, str]:
-    """Source by target; the source of a container's own volume is empty."""
+    """Return sources by target; the source of an anonymous volume is empty."""
     found = {}
     for volume in service.get("volumes", []):
-        source, _, target = filled(volume).removesuffix(":ro").rpartition(":")
+        source, _, target = fill_in(volume).removesuffix(":ro").rpartition(":")
         found[target] = source
     return found
 
@@ -107,7 +107,7 @@ def test_commands_exist(place: str, command: list[str]) -> None:
         return
     assert program in scripts
     if program == "uvicorn":
-        options = parsed(uvicorn.main, words)
+        options = parse_options(uvicorn.main, words)
         (app,) = [word for word in [options.get("app"), *options["arguments"]] if word]
         module, _, factory = app.partition(":")
         assert options["factory"]
@@ -118,7 +118,7 @@ def test_commands_exist(place: str, command: list[str]) -> None:
         assert words[0] == "-A"
         assert isinstance(importlib.import_module(words[1]).app, Celery)
         assert words[2] == "worker"
-        assert parsed(celery_worker, words[3:])["arguments"] == []
+        assert parse_options(celery_worker, words[3:])["arguments"] == []
 
 
 def queues(command: list[str]) -> set[str]:
@@ -138,7 +138,7 @@ def test_every_queue_has_a_worker() -> None:
 
 
 def test_light_worker_and_server_need_no_torch() -> None:
-    """They run from an image that has none."""
+    """Their image has no torch."""
     for service in OURS.values():
         if service["build"]["dockerfile"] == "Dockerfile":
             assert "training" not in service["command"]
@@ -194,10 +194,10 @@ def test_environment_names_are_settings() -> None:
 
 @pytest.fixture(params=sorted(OURS))
 def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Settings]:
-    """Each service's settings as its process reads them."""
+    """Return each service's name and its settings as its process reads them."""
     for name, value in OURS[request.param]["environment"].items():
-        if value is not None:  # the host's own, where it is set
-            monkeypatch.setenv(name, filled(value))
+        if value is not None:  # passed on from the host, where it is set
+            monkeypatch.setenv(name, fill_in(value))
     return request.param, Settings()
 
 
@@ -206,16 +206,16 @@ def test_services_reach_each_other(settings: tuple[str, Settings]) -> None:
         parts = urlsplit(url)
         assert parts.hostname in SERVICES
         assert parts.port == port
-        assert parts.password in (None, "s3cr3t"), "a password in a file that is shared"
+        assert parts.password in (None, "s3cr3t"), "a shared file must hold no password"
     database = urlsplit(settings[1].database_url)
     image = SERVICES["postgres"]["environment"]
     assert (database.username, database.path[1:]) == (image["POSTGRES_USER"], image["POSTGRES_DB"])
 
 
-def test_bytes_lie_on_volumes(settings: tuple[str, Settings]) -> None:
+def test_stored_files_are_on_volumes(settings: tuple[str, Settings]) -> None:
     name, read = settings
     mounted = volumes(OURS[name])
-    if name in COPIED_BYTES:
+    if name in STORAGE_SERVICES:
         assert mounted[urlsplit(read.storage).path] == "storage"
     if name in ("worker", "worker-light"):
         assert mounted[str(read.cache_dir)] == "cache"
@@ -228,7 +228,7 @@ def test_volumes_are_declared_and_writable() -> None:
         for target, source in volumes(service).items():
             assert source.startswith(("/", "./")) or not source or source in COMPOSE["volumes"], source
             if name in OURS and not source.startswith("."):
-                # A volume takes its owner from the image's folder: made by root, nobody else could write to it.
+                # A volume gets its owner from the image's folder. If root owned it, no other user could write.
                 run = " ".join(arguments(service["build"]["dockerfile"], "RUN"))
                 made = re.search(r"install -d -o tunewright -g tunewright ([\w/ ]+)", run)
                 assert made
@@ -237,17 +237,17 @@ def test_volumes_are_declared_and_writable() -> None:
     assert COMPOSE["volumes"].keys() <= used
 
 
-def test_models_have_one_path_for_all() -> None:
-    """A folder that is posted to the API is read by the light worker; those that train take models from storage."""
+def test_models_have_the_same_path_in_every_service() -> None:
+    """The light worker reads a folder that is posted to the API; training workers read models from storage."""
     for name in ("api", "worker-light"):
         assert volumes(OURS[name])["/models"]
         assert OURS[name]["environment"]["TUNEWRIGHT_MODEL_ROOTS"] == "/models"
     assert "/models" not in volumes(OURS["worker"])
 
 
-def test_the_hub_is_asked_by_those_alone_who_fetch_models() -> None:
-    asking = {name for name, service in OURS.items() if "HF_TOKEN" in service.get("environment", {})}
-    assert asking == {"api", "worker-light"}
+def test_only_services_that_fetch_models_use_the_hub() -> None:
+    users = {name for name, service in OURS.items() if "HF_TOKEN" in service.get("environment", {})}
+    assert users == {"api", "worker-light"}
 
 
 def test_secrets_come_from_outside() -> None:
@@ -257,19 +257,19 @@ def test_secrets_come_from_outside() -> None:
                 assert value.startswith(tuple(f"${{{password}:?" for password in PASSWORDS))
 
 
-def test_redis_wants_a_password() -> None:
-    """A client that reaches it could end workers and forge live metrics."""
-    command = [filled(word) for word in SERVICES["valkey"]["command"]]
+def test_redis_requires_a_password() -> None:
+    """A client without one could stop workers and forge live metrics."""
+    command = [fill_in(word) for word in SERVICES["valkey"]["command"]]
     assert command[command.index("--requirepass") + 1] == "s3cr3t"
     for service in OURS.values():
-        assert filled(service["environment"]["REDIS_URL"]) == "redis://:s3cr3t@valkey:6379/0"
+        assert fill_in(service["environment"]["REDIS_URL"]) == "redis://:s3cr3t@valkey:6379/0"
 
 
 def test_only_the_api_is_published_and_only_to_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published.keys() == {"api"}
     (port,) = published["api"]
-    assert filled(port) == f"127.0.0.1:{Settings.model_fields['port'].default}:8400"
+    assert fill_in(port) == f"127.0.0.1:{Settings.model_fields['port'].default}:8400"
     assert not [name for name, service in SERVICES.items() if "network_mode" in service or service.get("privileged")]
 
 
@@ -288,7 +288,7 @@ def test_api_health_check() -> None:
     assert path[1] in create_app(Settings()).openapi()["paths"]
 
 
-def test_dependencies_exist_and_are_what_is_waited_for() -> None:
+def test_dependencies_exist_and_can_be_waited_for() -> None:
     for service in SERVICES.values():
         for name, wait in service.get("depends_on", {}).items():
             if wait["condition"] == "service_healthy":
@@ -297,7 +297,7 @@ def test_dependencies_exist_and_are_what_is_waited_for() -> None:
                 assert wait["condition"] == "service_completed_successfully"
                 assert SERVICES[name]["restart"] == "on-failure"
     assert SERVICES["migrate"]["command"] == ["python", "-m", "app.db.migrate"]
-    for name in COPIED_BYTES:
+    for name in STORAGE_SERVICES:
         assert SERVICES[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
 
 
@@ -309,8 +309,8 @@ def test_training_worker_has_a_gpu() -> None:
     assert not [name for name in OURS if name != "worker" and "deploy" in OURS[name]]
 
 
-def test_the_guides_second_worker_is_the_first_on_another_gpu() -> None:
-    """`count` gives every container the same GPUs, from the first on."""
+def test_the_guides_second_worker_equals_the_first_but_for_its_gpu() -> None:
+    """`count` would give every container the same GPUs, starting with the first."""
     (block,) = re.findall(r"```yaml\n(  worker-1:\n.*?)```", (ROOT / "docs/deploy.md").read_text(), re.S)
     text = (ROOT / "docker-compose.yml").read_text().replace("\n  worker-light:\n", f"\n{block}\n  worker-light:\n")
     first, second = (yaml.safe_load(text)["services"][name] for name in ("worker", "worker-1"))
@@ -319,8 +319,8 @@ def test_the_guides_second_worker_is_the_first_on_another_gpu() -> None:
     assert second == first
 
 
-def test_the_gpu_image_has_what_was_tested_and_a_compiler() -> None:
-    """torch's CUDA is the base image's, whose check of the driver at the start would let an older one pass else."""
+def test_the_gpu_image_has_the_tested_versions_and_a_compiler() -> None:
+    """The base image has torch's CUDA version; otherwise its check at the start would accept an older driver."""
     assert re.fullmatch(r"nvidia/cuda:13\.0\.\d+-base-ubuntu24\.04", arguments("Dockerfile.gpu", "FROM")[0])
     runs = " ".join(arguments("Dockerfile.gpu", "RUN"))
     assert {"gcc", "libc6-dev", "python3-dev"} <= set(runs.split())
@@ -361,7 +361,7 @@ def test_images_are_pinned() -> None:
 
 
 def documented() -> list[list[str]]:
-    """The words behind `docker compose run --rm SERVICE` in the guides."""
+    """Return the words after `docker compose run --rm` in the guides."""
     lines = (ROOT / "docs/deploy.md").read_text().splitlines() + TWO_MACHINES.splitlines()
     prefix = "docker compose run --rm "
     return [shlex.split(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)]
@@ -410,6 +410,6 @@ def test_overrides_of_two_machines_fit_the_services() -> None:
         command = first[name]["command"]
         assert command[0] == SERVICES[name].get("command", ["postgres"])[0]
         assert any(word.endswith("/tls/server.crt") for word in command)
-        assert first[name]["ports"][0].startswith("${PRIVATE_ADDRESS:?"), "open to the private network alone"
+        assert first[name]["ports"][0].startswith("${PRIVATE_ADDRESS:?"), "open to the private network only"
     for name in OURS:
         assert first[name]["volumes"] == ["./tls/ca.crt:/tls/ca.crt:ro"]

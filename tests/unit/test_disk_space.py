@@ -30,18 +30,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return show
 
 
-def test_room_is_short_below_a_limit_and_for_a_lease_after_it_ran_out(
+def test_space_is_short_below_a_limit_and_for_a_lease_after_it_ran_out(
     tmp_path: Path, free: Callable[[int], None], clock: Callable[[float], None]
 ) -> None:
-    of_worker = DiskSpace(Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", lease_seconds=60))
+    space = DiskSpace(Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", lease_seconds=60))
     clock(1000)
     free(disk_space.LEAST_FREE_BYTES - 1)
-    assert of_worker.is_short()
+    assert space.is_short()
     free(disk_space.LEAST_FREE_BYTES)
-    assert not of_worker.is_short()
-    message = of_worker.note_full("OSError: no space")
+    assert not space.is_short()
+    message = space.note_full("OSError: no space")
     assert f"32.0 MB in {tmp_path / 'data/work'}, 32.0 MB in {tmp_path / 'cache'}. OSError: no space" in message
     clock(1059)
-    assert of_worker.is_short(), "there is disk space, and was too little for the attempt"
+    assert space.is_short(), "there is space again, but it was too little for the attempt"
     clock(1060)
-    assert not of_worker.is_short()
+    assert not space.is_short()

@@ -1,4 +1,4 @@
-"""The OpenAPI documents of both faces, as whatever reads them finds them."""
+"""Checks the OpenAPI documents of both faces."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +23,8 @@ def references(node: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("face", ["native", "openai"])
-def test_every_reference_leads_somewhere(face: str) -> None:
-    """The body of a fine-tuning job once led to schemas that the document did not hold, and to one of an answer."""
+def test_every_reference_resolves(face: str) -> None:
+    """The body of a fine-tuning job once referred to schemas that the document lacked, and to an answer's schema."""
     app = create_app(Settings()) if face == "native" else create_face(State())
     document: Any = app.openapi()
     found = set(references(document))
@@ -37,8 +37,8 @@ def test_every_reference_leads_somewhere(face: str) -> None:
     assert "$defs" not in str(document)
 
 
-def test_repeated_parameters_are_arrays_alone() -> None:
-    """A query has no way to write null."""
+def test_repeated_parameters_are_arrays_only() -> None:
+    """A query string cannot express null."""
     paths = create_app(Settings()).openapi()["paths"]
     for path, name in (("/jobs", "state"), ("/jobs/{id}/metrics", "names"), ("/jobs/{id}/metrics.csv", "names")):
         (parameter,) = [each for each in paths[path]["get"]["parameters"] if each["name"] == name]

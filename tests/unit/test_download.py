@@ -11,7 +11,7 @@ SIZES = st.integers(min_value=0, max_value=2**40)
 
 
 @given(st.integers(0, 2**41), st.integers(0, 2**41), SIZES)
-def test_first_and_last(first: int, last: int, size: int) -> None:
+def test_a_range_from_the_first_to_the_last_byte(first: int, last: int, size: int) -> None:
     header = f"bytes={first}-{last}"
     if last < first:
         assert parse_range(header, size) is None
@@ -23,7 +23,7 @@ def test_first_and_last(first: int, last: int, size: int) -> None:
 
 
 @given(st.integers(0, 2**41), SIZES)
-def test_from_a_byte_on(first: int, size: int) -> None:
+def test_a_range_from_a_byte_to_the_end(first: int, size: int) -> None:
     if first >= size:
         with pytest.raises(RangeNotSatisfiable):
             parse_range(f"bytes={first}-", size)
@@ -32,7 +32,7 @@ def test_from_a_byte_on(first: int, size: int) -> None:
 
 
 @given(st.integers(0, 2**41), SIZES)
-def test_the_last_bytes(count: int, size: int) -> None:
+def test_a_range_of_the_last_bytes(count: int, size: int) -> None:
     if count == 0 or size == 0:
         with pytest.raises(RangeNotSatisfiable):
             parse_range(f"bytes=-{count}", size)
@@ -57,7 +57,7 @@ def test_any_header_is_a_range_within_the_bytes_or_none(header: str, size: int) 
 
 
 @pytest.mark.parametrize("header", ["bytes=0-0,2-3", "items=0-1", "bytes=-", "bytes=1-0", "bytes 0-1", ""])
-def test_headers_to_ignore(header: str) -> None:
+def test_other_headers_are_ignored(header: str) -> None:
     assert parse_range(header, 10) is None
 
 
@@ -79,7 +79,7 @@ def test_file_names_cannot_break_out_of_the_header(filename: str) -> None:
     assert not set('/\\"%') & set(plain)
 
 
-def test_a_plain_name_stays_as_it_is() -> None:
+def test_a_plain_name_is_unchanged() -> None:
     assert content_disposition("train 1.jsonl") == (
         "attachment; filename=\"train 1.jsonl\"; filename*=UTF-8''train%201.jsonl"
     )

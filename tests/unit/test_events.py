@@ -1,4 +1,4 @@
-"""The closed union of job events."""
+"""Checks the closed union of job events."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_event_is_emitted_somewhere() -> None:
-    sources = [path.read_text() for room in ("app", "worker") for path in (ROOT / room).rglob("*.py")]
+    sources = [path.read_text() for folder in ("app", "worker") for path in (ROOT / folder).rglob("*.py")]
     calls = [node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     made = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
     union, _ = get_args(JobEvent)

@@ -1,4 +1,4 @@
-"""A failpoint does exactly what FAILPOINT asks, in a process of its own, and nothing otherwise."""
+"""Checks in a separate process that a failpoint does exactly what FAILPOINT asks, and nothing otherwise."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nothing_happens_unasked() -> None:
+def test_without_a_request_nothing_happens() -> None:
     done = run("reach('after_claim'); print('on')", FAILPOINT="")
     assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
 
@@ -42,10 +42,12 @@ def test_the_other_actions() -> None:
     assert float(slept.stdout) >= 0.2
 
 
-def test_stop_waits_until_it_is_continued() -> None:
+def test_stop_halts_the_process_until_it_is_continued() -> None:
     script = "from app.failpoints import reach\nprint('by', flush=True); reach('a'); print('on')"
-    asked = os.environ | {"FAILPOINT": "a:stop"}
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=asked, stdout=subprocess.PIPE, text=True)
+    variables = os.environ | {"FAILPOINT": "a:stop"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True
+    )
     stat = Path(f"/proc/{process.pid}/stat")
     ends = time.monotonic() + 30
     while stat.read_text().rsplit(")")[1].split()[0] != "T":
@@ -55,15 +57,15 @@ def test_stop_waits_until_it_is_continued() -> None:
     assert process.communicate(timeout=30) == ("by\non\n", None)
 
 
-def test_what_has_fired_in_an_earlier_process_does_not_fire_again(tmp_path: Path) -> None:
-    asked = {"FAILPOINT": "a:exit,b:exit", "FAILPOINT_ONCE": str(tmp_path)}
-    assert run("reach('a')", **asked).returncode == 1
-    assert run("reach('a')", **asked).returncode == 0
-    assert run("reach('a'); reach('b')", **asked).returncode == 1
+def test_a_failpoint_that_fired_in_an_earlier_process_does_not_fire_again(tmp_path: Path) -> None:
+    variables = {"FAILPOINT": "a:exit,b:exit", "FAILPOINT_ONCE": str(tmp_path)}
+    assert run("reach('a')", **variables).returncode == 1
+    assert run("reach('a')", **variables).returncode == 0
+    assert run("reach('a'); reach('b')", **variables).returncode == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a:exit", "b:exit"]
 
 
-def test_around_says_nothing_after_what_failed() -> None:
+def test_around_does_not_reach_the_second_failpoint_after_an_error() -> None:
     failed = run("with around('claim'): raise SystemExit(7)", FAILPOINT="after_claim:exit")
     assert failed.returncode == 7
     assert run("with around('claim'): raise SystemExit(7)", FAILPOINT="before_claim:exit").returncode == 1
@@ -72,7 +74,7 @@ def test_around_says_nothing_after_what_failed() -> None:
 
 
 @pytest.mark.parametrize("words", ["after_claim", "after_claim:die", "a:kill@0", "a:sleep"])
-def test_what_cannot_be_read_is_refused(words: str) -> None:
+def test_a_malformed_failpoint_is_refused(words: str) -> None:
     with pytest.raises(ValueError, match="is not name:action"):
         failpoints.arm({"FAILPOINT": words})
     failpoints.arm({})

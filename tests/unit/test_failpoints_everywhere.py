@@ -1,7 +1,8 @@
-"""A failpoint stands before and after every commit, storage write, rename and process start of `app` and `worker`.
+"""Checks that `app` and `worker` have a failpoint before and after every commit, storage write, rename and process
+start.
 
-What cannot be killed at its worst moment is not tested there: the loss is then found by a user. A new transaction needs
-a name (`transaction(sessions, "claim")`), anything else the function `around("claim")` of `app.failpoints`.
+A step without a failpoint cannot be killed at its worst moment, so its losses are found by users. A new transaction
+needs a name (`transaction(sessions, "claim")`); anything else needs `around("claim")` of `app.failpoints`.
 """
 
 import re
@@ -33,7 +34,7 @@ EXEMPT = {
 BAD = {
     "a commit": "def f(session):\n    session.commit()",
     "a transaction": "def f(sessions):\n    with sessions.begin():\n        pass",
-    "a commit with nothing behind it": "def f(s):\n    with s.begin():\n        reach('before_x')\n    go_on()",
+    "a commit with nothing after it": "def f(s):\n    with s.begin():\n        reach('before_x')\n    go_on()",
     "a put": "def f(store):\n    obstore.put(store, 'key', b'')",
     "a delete outside": "def f(store):\n    with around('x'):\n        pass\n    obstore.delete(store, 'key')",
     "a rename": "def f(path):\n    path.rename(other)",
@@ -54,21 +55,21 @@ GOOD = {
 
 
 @pytest.mark.parametrize("source", sources("app", "worker"), ids=lambda source: source.path)
-def test_none_is_missing(source: Source) -> None:
+def test_no_failpoint_is_missing(source: Source) -> None:
     assert not [*unnamed(source), *(unguarded(source) if source.path not in EXEMPT else [])]
 
 
 @pytest.mark.parametrize("code", BAD.values(), ids=BAD)
-def test_a_missing_one_is_found(code: str) -> None:
+def test_a_missing_failpoint_is_found(code: str) -> None:
     assert len([*unguarded(parse("app/x.py", code))]) == 1
 
 
 @pytest.mark.parametrize("code", GOOD.values(), ids=GOOD)
-def test_nothing_else_is(code: str) -> None:
+def test_other_code_needs_no_failpoint(code: str) -> None:
     assert not [*unguarded(parse("app/x.py", code))]
 
 
-def test_a_name_that_methods_hand_on_is_found_and_demanded() -> None:
+def test_a_name_that_methods_pass_on_is_found_and_required() -> None:
     fence = "def run_once(self, change, step):\n    with transaction(self.sessions, step):\n        change()\n"
     write = "def write(self, change, step):\n    self.fence.run_once(change, step)\n"
     uses = parse("worker/y.py", f"{write}\ndef f(self, file):\n    self.write(g, 'plan')\n    file.write(g)")
@@ -81,8 +82,8 @@ def test_a_name_that_methods_hand_on_is_found_and_demanded() -> None:
         assert len([*unnamed(parse("worker/x.py", code))]) == 1
 
 
-def test_every_route_that_commits_is_named_by_its_function(tmp_path: Path) -> None:
-    """The names that the source promises are those that requests come by; no two that change something share one."""
+def test_a_route_that_commits_has_failpoints_named_after_its_function(tmp_path: Path) -> None:
+    """Requests reach the failpoints that the source names. No two routes that change something share a name."""
     app = create_app(Settings(data_dir=tmp_path, cache_dir=tmp_path))
     routes = [route for found in iter_route_contexts(app.routes) if isinstance(route := found.route, APIRoute)]
     committing = [route for route in routes if commits(route.dependant)]
@@ -96,7 +97,7 @@ def commits(dependant: Dependant) -> bool:
     return any(inner.call is get_session or commits(inner) for inner in dependant.dependencies)
 
 
-def test_the_page_lists_them_all() -> None:
+def test_the_page_lists_every_failpoint() -> None:
     page = (ROOT / "docs/failpoints.md").read_text()
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
     steps = {name.removeprefix("before_").removeprefix("after_") for name in failpoints()}

@@ -1,4 +1,4 @@
-"""What `app.files` promises of locks and of files that appear whole."""
+"""Checks the locks and the atomic replacement of files by `app.files`."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ import pytest
 from app.files import lock_file, open_locked, replacing
 
 
-def test_a_lock_is_held_once_and_ends_with_its_file(tmp_path: Path) -> None:
+def test_a_lock_is_held_once_until_its_file_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     held = open_locked(path)
     assert held is not None
@@ -32,7 +32,7 @@ def test_a_shared_lock_is_held_by_several(tmp_path: Path) -> None:
 
 
 def test_a_lock_file_that_its_holder_removed_is_created_again(tmp_path: Path) -> None:
-    """Else two hold locks by the same name: one of the file that is gone, one of the file that is there."""
+    """Otherwise two locks have the same name: one of the removed file, one of the new file."""
     path, taken = tmp_path / "lock", []
     held = open_locked(path)
     assert held is not None
@@ -53,7 +53,7 @@ def test_an_open_file_is_locked(tmp_path: Path) -> None:
         assert not lock_file(second.fileno(), wait=False)
 
 
-def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with replacing(path, "keep_parity") as file:
@@ -64,7 +64,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_exception_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_an_exception_leaves_the_old_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(KeyError):

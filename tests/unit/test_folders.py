@@ -1,4 +1,4 @@
-"""Local folders of attempts: which of them are somebody's."""
+"""Checks which local folders of attempts are in use."""
 
 import shutil
 import signal
@@ -35,7 +35,7 @@ Begin = Callable[[Path], subprocess.Popen[str]]
 
 @pytest.fixture
 def begin() -> Iterator[Begin]:
-    """A process that works in a folder until its input ends."""
+    """Return a function that starts a process, which works in a folder until its input ends."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(folder: Path) -> subprocess.Popen[str]:
@@ -53,7 +53,7 @@ def begin() -> Iterator[Begin]:
         process.communicate()
 
 
-def test_what_a_killed_worker_left_goes_and_what_a_live_one_has_stays(tmp_path: Path, begin: Begin) -> None:
+def test_a_killed_workers_folder_is_removed_and_a_live_workers_stays(tmp_path: Path, begin: Begin) -> None:
     dead, live = tmp_path / "default/ftjob-1/1", tmp_path / "default/ftjob-1/2"
     other = tmp_path / "default/ftjob-2/1"
     killed, working, another = begin(dead), begin(live), begin(other)
@@ -72,17 +72,17 @@ def test_what_a_killed_worker_left_goes_and_what_a_live_one_has_stays(tmp_path: 
     }
     working.communicate()
     assert working.returncode == 0
-    assert list(tmp_path.glob("default/*")) == [], "a worker that ends cleans up by itself"
+    assert list(tmp_path.glob("default/*")) == [], "a worker that ends removes its folder"
 
 
-def test_a_stopped_worker_is_alive(tmp_path: Path, begin: Begin) -> None:
+def test_a_stopped_worker_keeps_its_folder(tmp_path: Path, begin: Begin) -> None:
     process = begin(folder := tmp_path / "default/ftjob-1/1")
     process.send_signal(signal.SIGSTOP)
     clear(tmp_path)
     assert (folder / "state.bin").exists()
 
 
-def test_a_folder_without_a_lock_file_is_nobodys(tmp_path: Path) -> None:
+def test_a_folder_without_a_lock_file_is_abandoned(tmp_path: Path) -> None:
     (tmp_path / "default/ftjob-1/1/checkpoints").mkdir(parents=True)
     (tmp_path / "default/ftjob-2").mkdir()
     (tmp_path / "default/ftjob-2/7.lock").touch()
@@ -92,15 +92,15 @@ def test_a_folder_without_a_lock_file_is_nobodys(tmp_path: Path) -> None:
     clear(tmp_path / "nowhere")
 
 
-def test_a_folder_that_is_kept_is_found_again(tmp_path: Path) -> None:
-    """What must be saved from it first may have to wait."""
+def test_an_abandoned_folder_that_is_kept_is_found_again(tmp_path: Path) -> None:
+    """Saving its files may have to wait."""
     (tmp_path / "default/ftjob-1/1").mkdir(parents=True)
     assert list(find_abandoned_attempts(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
     assert list(find_abandoned_attempts(tmp_path)) == [tmp_path / "default/ftjob-1/1"]
 
 
-def test_attempts_begin_and_end_under_workers_that_clear(tmp_path: Path) -> None:
-    """Every folder is there as long as it is held, however the locks' files come and go."""
+def test_attempts_begin_and_end_while_others_remove_abandoned_folders(tmp_path: Path) -> None:
+    """A folder exists as long as it is held, even while lock files are created and removed."""
     stop, failures = threading.Event(), []
 
     def clearing() -> None:

@@ -1,4 +1,4 @@
-"""A few of the malformed files that `make fuzz` inspects by the hundred thousand."""
+"""Inspects a few malformed files; `make fuzz` inspects a hundred thousand."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from tests.fuzz.datasets import check_file
 
 FILES = 400
 FIRST = 1_000_000
-"""`make fuzz` begins at 0."""
+"""`make fuzz` begins at seed 0."""
 
 
 def test_no_file_breaks_an_inspection(tmp_path: Path) -> None:
     valid = sum(check_file(seed, tmp_path).valid for seed in range(FIRST, FIRST + FILES))
-    assert FILES / 20 < valid < FILES / 2, "neither the good files nor the bad ones are a few odd cases"
+    assert FILES / 20 < valid < FILES / 2, "good files and bad files must both be common"
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + 5))
-def test_a_process_tells_the_same(seed: int, tmp_path: Path) -> None:
+def test_an_inspection_process_reports_the_same(seed: int, tmp_path: Path) -> None:
     check_in_process(seed, tmp_path)
 
 
-def test_other_columns_do_not_make_a_row_another_formats_unseen(tmp_path: Path) -> None:
-    """Texts with an instruction, and texts with an output, and then one with both."""
+def test_a_row_with_the_columns_of_another_format_is_noticed(tmp_path: Path) -> None:
+    """The file has texts with an instruction, texts with an output, and then one with both."""
     check_file(296_995, tmp_path)

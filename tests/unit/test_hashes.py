@@ -1,4 +1,4 @@
-"""The file of what rows are known by: its layout, its order, and that it is sorted without being held in memory."""
+"""Checks the file of row hashes: its layout, its order, and that it is sorted without being held in memory."""
 
 import random
 import struct
@@ -15,11 +15,11 @@ from worker.inspection.duplicates import ENTRY_BYTES, Entries, Hashes, duplicate
 
 
 def read(data: bytes) -> list[tuple[int, int, int]]:
-    """By the layout as it is written down, and no code of ours."""
+    """Read the documented layout, without the service's code."""
     return [struct.unpack("<QQQ", data[at : at + 24]) for at in range(0, len(data), 24)]
 
 
-def test_the_layout_is_as_it_is_written_down() -> None:
+def test_the_layout_is_the_documented_one() -> None:
     rows = [{"prompt": "One\n two ", "completion": "B"}, {"completion": "B", "prompt": "One\n two "}]
     found = read(inspect_lines(map(line, [*rows, {"prompt": "x"}])).hashes)
     exact = xxhash.xxh3_64_intdigest(b"One\n two \x1fB")
@@ -44,14 +44,14 @@ def test_the_layout_is_as_it_is_written_down() -> None:
         ("12", "12"),
     ],
 )
-def test_what_normalising_leaves(text: str, normalised: str) -> None:
+def test_normalised_texts(text: str, normalised: str) -> None:
     assert normalise_any([b"x", text.encode(), b""]) == [b"x", normalised.encode(), b""]
     other = normalise(b"\x1e".join([b"x", text.encode(), b"y  Z"]), 3, 3 + text.count("\x1f"))
     assert list(map(bytes, other.rows)) == [b"x", normalised.encode(), b"y z"]
 
 
-def some(rng: random.Random, count: int, num_keys: int) -> Entries:
-    """Entries with hashes that come again."""
+def make_entries(rng: random.Random, count: int, num_keys: int) -> Entries:
+    """Make entries with repeated hashes."""
     found = np.empty((count, 3), "<u8")
     for index in range(count):
         key = rng.randrange(num_keys)
@@ -61,11 +61,13 @@ def some(rng: random.Random, count: int, num_keys: int) -> Entries:
 
 
 @pytest.mark.parametrize("num_keys", [1, 3, 700, 10**9])
-def test_many_are_sorted_as_few_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_keys: int) -> None:
-    """Divided by byte after byte, since so few may be in memory at once."""
+def test_many_entries_are_sorted_with_few_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_keys: int
+) -> None:
+    """The entries are divided by one byte after another, until few enough fit in memory."""
     monkeypatch.setattr(hashes, "SPILL_ENTRIES", 50)
     monkeypatch.setattr(hashes, "SORTED_ENTRIES", 60)
-    all_of_them = some(random.Random(num_keys), 700, num_keys)
+    all_of_them = make_entries(random.Random(num_keys), 700, num_keys)
     kept = Hashes(tmp_path)
     for start in range(0, len(all_of_them), 70):
         kept.add(all_of_them[start : start + 70])
